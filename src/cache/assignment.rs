@@ -1,0 +1,53 @@
+//! `assignment.json`: what the dispatcher asks of a worker.
+
+use crate::digest::Digest;
+use crate::recipe::spec::StageSpec;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A stage to run: the hashed specification, and beside it everything that is needed but not hashed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assignment {
+    /// The stage's cache key.
+    pub key: Digest,
+    /// The stage's name in its recipe, for messages.
+    pub stage: String,
+    /// What to do.
+    pub spec: StageSpec,
+    /// Where the content named by digest in `spec` lies: absolute paths of model directories and data files.
+    pub inputs: BTreeMap<Digest, PathBuf>,
+    /// The parent stage's checkpoint directory.
+    pub parent: Option<PathBuf>,
+    /// How to run it; may change between attempts without changing the result.
+    pub runtime: Runtime,
+}
+
+/// How a stage is run: nothing here may change its result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// Where the tensors live.
+    pub device: DeviceChoice,
+    /// CPU threads; absent: all cores.
+    pub threads: Option<usize>,
+    /// Seconds between resume points.
+    pub resume_interval_s: f64,
+    /// Resume points kept.
+    pub keep_resume_points: usize,
+    /// The worker stops, leaving a resume point, when this process is gone.
+    pub supervisor_pid: Option<u32>,
+}
+
+/// The recipe's `device`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// The first GPU if there is one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// This GPU.
+    Cuda(usize),
+}

@@ -1,0 +1,156 @@
+//! The one stream that the terminal, the database and the logs consume.
+//!
+//! A worker appends [`Event`]s, one JSON object a line, to `events.jsonl` in its attempt directory; nothing else
+//! reports progress. A stage that is resumed goes on in the same file: a later [`EventKind::Started`] with
+//! `resumed_from_step = n` takes back every step and completion after step n that stands before it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Something that happened in a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened. Metric names are those of the recipe and the database, e.g. `train/loss`, `reward/mean`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// A worker took up the stage.
+    Started(Started),
+    /// The worker is busy with something other than steps, e.g. `loading the model`.
+    Phase(String),
+    /// A step ended: an optimizer step when training, a batch of questions in `eval`.
+    Step(Step),
+    /// A completion was sampled and rated.
+    Completion(Box<Completion>),
+    /// A resume point after `step` is on disk.
+    ResumePoint {
+        /// Steps done.
+        step: u64,
+    },
+    /// Something a person should look at.
+    Warning(String),
+    /// The work is done; the checkpoint is about to be committed. The values are the stage's result.
+    Finished(BTreeMap<String, Measurement>),
+    /// The worker was asked to stop and left a resume point after `step`.
+    Stopped {
+        /// Steps done.
+        step: u64,
+    },
+    /// The stage failed.
+    Failed(Failure),
+}
+
+/// Where and from which step a worker started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// Host name.
+    pub host: String,
+    /// Process id of the worker.
+    pub pid: u32,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// Threads the tensor operations use.
+    pub threads: usize,
+    /// The resume point the worker went on from; absent: from the beginning.
+    pub resumed_from_step: Option<u64>,
+    /// Steps the stage has in all.
+    pub total_steps: u64,
+}
+
+/// The end of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Counted from 1.
+    pub step: u64,
+    /// Steps the stage has in all.
+    pub total_steps: u64,
+    /// Finite values by name.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// A sampled completion and what the reward mix says of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Step it was sampled in, counted from 1.
+    pub step: u64,
+    /// Row of the data set.
+    pub row: usize,
+    /// Which of the group, counted from 0.
+    pub index: usize,
+    /// The prompt as the data set's template rendered it, before the chat template.
+    pub prompt: String,
+    /// The sampled text, without the stop token.
+    pub completion: String,
+    /// Reference text, if the data set has one.
+    pub reference: Option<String>,
+    /// Right answer, if the data set has one.
+    pub answer: Option<String>,
+    /// Tokens sampled, the stop token included.
+    pub tokens: usize,
+    /// Whether the length limit cut it.
+    pub truncated: bool,
+    /// Weighted sum of the parts; absent when a part is missing.
+    pub reward: Option<f64>,
+    /// Advantage within the group, in GRPO.
+    pub advantage: Option<f64>,
+    /// Every component, by name.
+    pub parts: BTreeMap<String, Part>,
+}
+
+/// One reward component's verdict on one completion.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// The unweighted value; absent when it is missing.
+    pub value: Option<f64>,
+    /// Factor in the total.
+    pub weight: f64,
+    /// Why the value is missing.
+    pub missing: Option<String>,
+}
+
+/// A number with, where it has one, its 95% interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The estimate.
+    pub value: f64,
+    /// Ends of the 95% interval.
+    pub interval: Option<(f64, f64)>,
+    /// Observations behind it.
+    pub count: Option<u64>,
+}
+
+/// Why a stage failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The kind of failure, which decides whether a retry makes sense.
+    pub class: FailureClass,
+    /// What went wrong, in one sentence, with the file and line it concerns.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// Data, model or recipe do not fit; the same again fails the same.
+    Input,
+    /// The loss or a gradient is not finite.
+    NonFinite,
+    /// Memory ran out.
+    OutOfMemory,
+    /// A disk, directory or file failed.
+    Io,
+    /// The worker died without saying why.
+    Crash,
+}

@@ -1,0 +1,35 @@
+//! `orchestrate` turns TOML recipes into trained models and trustworthy comparisons.
+//!
+//! # Reading order
+//!
+//! 1. [`recipe`]: what a user writes, and [`recipe::spec`], what it means with every default written out.
+//! 2. [`plan`]: the deduplicated graph of all variants' stages, their cache keys, and which are hits.
+//! 3. [`cache`]: how an attempt at a stage becomes a checkpoint, whole or not at all.
+//! 4. [`event`]: the one stream a worker writes and everybody else reads.
+//! 5. [`rewards`]: the reward mix.
+//! 6. `orchestrate-engine` (`src/engine`), the only importer of libtorch: models, data, optimizers, stages.
+//! 7. [`exec`] starts workers, [`store`] remembers, [`orchestrate`] dispatches, [`report`] prints, [`cli`] decides.
+//!
+//! # Two binaries
+//!
+//! `orchestrate` plans, dispatches and answers questions; it does not link libtorch. Every stage runs in a child,
+//! `orchestrate-worker ATTEMPT_DIR`, which does. So a crash or an exhausted memory is a failed stage, the memory comes
+//! back, and only one process writes SQLite. Files are the truth; SQLite is an index of them.
+//!
+//! # Layers
+//!
+//! Imports go one way: `cli -> orchestrate -> {exec, store, cache, report} -> event -> plan -> recipe -> digest`, and
+//! `engine -> {rewards, stats, cache, event, recipe}`. `tests/layers.rs` fails on any other edge.
+
+pub mod cache;
+pub mod cli;
+pub mod digest;
+pub mod event;
+pub mod exec;
+pub mod orchestrate;
+pub mod plan;
+pub mod recipe;
+pub mod report;
+pub mod rewards;
+pub mod stats;
+pub mod store;

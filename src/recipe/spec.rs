@@ -1,0 +1,454 @@
+//! What a stage does, fully resolved: every default written out, every file replaced by the digest of its content.
+//!
+//! *Everything in this file is hashed* into the stage's cache key (`plan::key`), by serialization, with no list of
+//! exceptions. What must not be hashed (names, paths, devices, intervals) lives elsewhere: in `cache::Assignment`.
+//! Maps are ordered and enums externally tagged, so that the serialization is canonical.
+
+use crate::digest::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One stage, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageSpec {
+    /// The seed every random draw of the stage is derived from, with the step and the sample.
+    pub seed: u64,
+    /// The model the stage starts from, before the parent's checkpoint is applied.
+    pub model: ModelSpec,
+    /// The work itself.
+    pub work: Work,
+}
+
+/// The work of a stage, by kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Continued pre-training: next-token loss on packed text.
+    Cpt(CptSpec),
+    /// Supervised fine-tuning: next-token loss on the completion only.
+    Sft(SftSpec),
+    /// Group-relative policy optimization under a mix of rewards.
+    Grpo(GrpoSpec),
+    /// Held-out measurements; trains nothing.
+    Eval(EvalSpec),
+}
+
+impl Work {
+    /// The recipe's word for the kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Cpt(_) => "cpt",
+            Self::Sft(_) => "sft",
+            Self::Grpo(_) => "grpo",
+            Self::Eval(_) => "eval",
+        }
+    }
+}
+
+/// The model a stage starts from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Digest of the Hugging Face directory (configuration, weights, tokenizer).
+    pub files: Digest,
+    /// What the frozen (or, without LoRA, trained) weights are held in.
+    pub dtype: Dtype,
+    /// Low-rank adapters; absent: all weights are trained.
+    pub lora: Option<LoraSpec>,
+}
+
+/// Number format of weights and activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// 32-bit IEEE floating point.
+    Float32,
+    /// bfloat16 weights and activations; adapters, optimizer state and losses stay 32-bit.
+    Bfloat16,
+}
+
+/// Low-rank adaptation (arXiv:2106.09685): `W x + scale * B A x`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraSpec {
+    /// Rank r of the update.
+    pub rank: u32,
+    /// `scale = alpha / rank` (or `alpha / sqrt(rank)` with `rslora`).
+    pub alpha: f64,
+    /// Probability of dropping an input of the adapter while training.
+    pub dropout: f64,
+    /// Rank-stabilized scale (arXiv:2312.03732).
+    pub rslora: bool,
+    /// Names of the linear layers that get an adapter, sorted, e.g. `q_proj`.
+    pub target_modules: Vec<String>,
+}
+
+/// A data set as a stage sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// The files, in the order of their paths.
+    pub files: Vec<DataFile>,
+    /// Share of rows, chosen by content hash, that are held out from training.
+    pub eval_fraction: f64,
+    /// Which side of that split this stage reads.
+    pub split: Split,
+    /// Reads at most this many rows of the split, in file order.
+    pub max_rows: Option<usize>,
+    /// How a row becomes text.
+    pub templates: Templates,
+}
+
+/// One file of a data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFile {
+    /// Digest of the file's bytes.
+    pub digest: Digest,
+    /// How the bytes are read.
+    pub format: DataFormat,
+}
+
+/// Format of a data file, from its extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataFormat {
+    /// `.txt` or `.md`: paragraphs separated by blank lines, each a document.
+    Text,
+    /// `.jsonl`: one JSON object a line.
+    Jsonl,
+}
+
+/// Side of the train / eval split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Rows that are trained on.
+    Train,
+    /// Rows that are held out.
+    Eval,
+    /// Every row.
+    All,
+}
+
+/// minijinja templates over a row's fields.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Templates {
+    /// A system message before the prompt.
+    pub system: Option<String>,
+    /// The user's turn.
+    pub prompt: Option<String>,
+    /// The assistant's turn, which SFT trains.
+    pub completion: Option<String>,
+    /// The reference text that rewards compare with.
+    pub reference: Option<String>,
+    /// The right answer.
+    pub answer: Option<String>,
+    /// The document text for CPT; default: the field `text`, or a `.txt` file's paragraph.
+    pub text: Option<String>,
+}
+
+/// How long a training stage goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// This many optimizer steps.
+    Steps(u64),
+    /// This many passes over the data.
+    Epochs(f64),
+}
+
+/// What every training stage has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerSpec {
+    /// Which update rule.
+    pub optimizer: Optimizer,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Decoupled weight decay; matrices only.
+    pub weight_decay: f64,
+    /// Shape of the learning rate after warm-up.
+    pub schedule: Schedule,
+    /// Linear warm-up from 0 to `lr`.
+    pub warmup_steps: u64,
+    /// Gradients are scaled down to this norm.
+    pub max_grad_norm: f64,
+}
+
+/// Update rules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Optimizer {
+    /// AdamW (arXiv:1711.05101).
+    Adamw {
+        /// Decay rates of the two moments.
+        betas: (f64, f64),
+        /// Added to the denominator.
+        eps: f64,
+    },
+}
+
+/// Learning-rate schedules, as in transformers' `get_scheduler`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Stays at `lr`.
+    Constant,
+    /// Falls linearly to 0 at the last step.
+    Linear,
+    /// Falls along half a cosine to 0 at the last step.
+    Cosine,
+}
+
+/// Continued pre-training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CptSpec {
+    /// The documents.
+    pub data: DataSpec,
+    /// Documents are packed into rows of this many tokens.
+    pub seq_len: usize,
+    /// When to stop.
+    pub length: Length,
+    /// Rows per optimizer step.
+    pub global_batch_size: usize,
+    /// Rows per forward pass.
+    pub micro_batch_size: usize,
+    /// Update rule.
+    pub optimizer: OptimizerSpec,
+}
+
+/// Supervised fine-tuning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftSpec {
+    /// Prompts and completions.
+    pub data: DataSpec,
+    /// Longest row, prompt and completion together, in tokens.
+    pub seq_len: usize,
+    /// When to stop.
+    pub length: Length,
+    /// Rows per optimizer step.
+    pub global_batch_size: usize,
+    /// Rows per forward pass.
+    pub micro_batch_size: usize,
+    /// Update rule.
+    pub optimizer: OptimizerSpec,
+}
+
+/// Group-relative policy optimization (arXiv:2402.03300).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpoSpec {
+    /// Prompts, references and answers.
+    pub data: DataSpec,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Prompts per rollout.
+    pub prompts_per_step: usize,
+    /// Completions per prompt, G.
+    pub group_size: usize,
+    /// Completions per forward pass of the update.
+    pub micro_batch_size: usize,
+    /// Optimizer steps taken on one rollout, mu.
+    pub updates_per_rollout: u64,
+    /// How completions are drawn.
+    pub sampling: Sampling,
+    /// The objective.
+    pub loss: GrpoLossSpec,
+    /// Update rule.
+    pub optimizer: OptimizerSpec,
+    /// The reward mix, by component name.
+    pub rewards: BTreeMap<String, RewardSpec>,
+}
+
+/// How completions are drawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Longest prompt in tokens; a longer one is an error.
+    pub max_prompt_tokens: usize,
+    /// Completions are cut here.
+    pub max_new_tokens: usize,
+    /// Divides the logits; 0 takes the most likely token.
+    pub temperature: f64,
+    /// Draws from the smallest set of tokens with this much probability; 1: from all.
+    pub top_p: f64,
+    /// Draws from this many most likely tokens; 0: from all.
+    pub top_k: usize,
+}
+
+/// The GRPO objective; formulas in `engine::loss`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpoLossSpec {
+    /// How per-token losses become one number.
+    pub loss_type: LossType,
+    /// What the centred rewards are divided by.
+    pub scale_rewards: ScaleRewards,
+    /// Weight of the k3 estimate of the divergence from the stage's input.
+    pub kl_coef: f64,
+    /// The ratio is clipped below at `1 - clip_low`.
+    pub clip_low: f64,
+    /// The ratio is clipped above at `1 + clip_high`.
+    pub clip_high: f64,
+    /// Leaves completions that hit the length limit out of the loss.
+    pub mask_truncated: bool,
+}
+
+/// How per-token losses become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossType {
+    /// Mean over sequences of the mean over tokens (arXiv:2402.03300).
+    Grpo,
+    /// Sum over all tokens of the step, divided by their count (arXiv:2503.14476).
+    Dapo,
+    /// Sum divided by sequences times `max_new_tokens` (arXiv:2503.20783).
+    DrGrpo,
+}
+
+/// What the centred rewards of a group are divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleRewards {
+    /// The group's standard deviation.
+    Group,
+    /// The whole rollout's standard deviation.
+    Batch,
+    /// 1.
+    None,
+}
+
+/// Held-out measurements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalSpec {
+    /// Questions, references and answers.
+    pub data: DataSpec,
+    /// Text whose perplexity is measured too.
+    pub text: Option<DataSpec>,
+    /// How answers are drawn.
+    pub sampling: Sampling,
+    /// Completions decoded at a time.
+    pub batch_size: usize,
+    /// Components that are measured, whether or not they were trained on.
+    pub rewards: BTreeMap<String, RewardSpec>,
+    /// Bootstrap resamples behind each 95% interval.
+    pub bootstrap_resamples: u32,
+}
+
+/// One component of a reward mix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardSpec {
+    /// Factor in the total.
+    pub weight: f64,
+    /// The part of the completion that is looked at.
+    pub scope: Scope,
+    /// What is computed.
+    pub component: Component,
+}
+
+/// Part of a completion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// All of it.
+    Completion,
+    /// The text inside `<think>`.
+    Think,
+    /// The text inside `<answer>`.
+    Answer,
+    /// The text inside `<explanation>`; without that tag, what stands outside `<think>` and `<answer>`.
+    Explanation,
+    /// The text inside the named tag (`tag:NAME` in a recipe).
+    Tag(String),
+}
+
+/// What a reward component computes; one file each under `rewards/`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Component {
+    /// Cosine similarity of encoder embeddings with the reference (arXiv:2509.13081).
+    Semantic {
+        /// Digest of the encoder's directory.
+        encoder: Digest,
+        /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; absent: the raw cosine.
+        baseline: Option<f64>,
+    },
+    /// ROUGE overlap with the reference.
+    Rouge {
+        /// N-grams or longest common subsequence.
+        variant: RougeVariant,
+        /// Which of precision, recall and F1.
+        measure: RougeMeasure,
+        /// How text is cut into words.
+        tokenizer: RougeTokenizer,
+    },
+    /// 1 when the choice letter equals the row's answer, else 0.
+    Correctness {},
+    /// 1 when the tags stand once each, in order, closed, with nothing but white space between, else 0.
+    Format {
+        /// Names of the tags, in order.
+        tags: Vec<String>,
+    },
+    /// 1 when the scope holds at least `min_words` words, else 0.
+    Cot {
+        /// Fewest words that count as reasoning.
+        min_words: usize,
+    },
+}
+
+impl Component {
+    /// The recipe's word for the component.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Semantic { .. } => "semantic",
+            Self::Rouge { .. } => "rouge",
+            Self::Correctness {} => "correctness",
+            Self::Format { .. } => "format",
+            Self::Cot { .. } => "cot",
+        }
+    }
+}
+
+/// ROUGE variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum RougeVariant {
+    /// Unigrams.
+    #[serde(rename = "1")]
+    One,
+    /// Bigrams.
+    #[serde(rename = "2")]
+    Two,
+    /// Longest common subsequence.
+    #[serde(rename = "L")]
+    L,
+}
+
+/// Which number of a ROUGE comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RougeMeasure {
+    /// Matches over the candidate's length.
+    Precision,
+    /// Matches over the reference's length.
+    Recall,
+    /// Harmonic mean of both.
+    F1,
+}
+
+/// How ROUGE cuts text into words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum RougeTokenizer {
+    /// Runs of Unicode word characters, lowercased.
+    #[serde(rename = "unicode")]
+    Unicode,
+    /// Google's rouge-score: ASCII letters and digits only.
+    #[serde(rename = "rouge-score")]
+    RougeScore,
+}

@@ -1,0 +1,54 @@
+//! The reward mix: typed components, their weighted sum, and nothing about tensors.
+//!
+//! One file a component. The encoder behind `semantic` comes in through [`TextEncoder`]. A value that cannot be computed
+//! (no reference, a failed encoder) is *missing*, with a reason, never 0; what the policy itself failed to produce (a tag
+//! it did not write) is a measured value.
+
+mod correctness;
+mod cot;
+mod format;
+mod rouge;
+mod rubric;
+mod semantic;
+mod spans;
+
+pub use rouge::{Overlap, rouge};
+pub use rubric::{Rubric, RubricError, Score};
+pub use spans::span;
+
+use std::error::Error;
+
+/// A completion to be rated, with what it is rated against.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// The prompt as the data set's template rendered it.
+    pub prompt: &'a str,
+    /// What the policy wrote, without the stop token.
+    pub completion: &'a str,
+    /// Reference text.
+    pub reference: Option<&'a str>,
+    /// Right answer.
+    pub answer: Option<&'a str>,
+}
+
+/// A component's verdict on one sample.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The unweighted value.
+    Value(f64),
+    /// It cannot be computed, and why.
+    Missing(String),
+}
+
+/// A reward component. `texts[i]` is the part of `samples[i]`'s completion that the component's scope names; absent when
+/// the completion has no such part.
+pub trait Reward {
+    /// Rates a batch; one verdict a sample, in order.
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict>;
+}
+
+/// Turns texts into L2-normalized embeddings.
+pub trait TextEncoder {
+    /// One unit vector a text, in order.
+    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Box<dyn Error + Send + Sync>>;
+}
