@@ -6,36 +6,25 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// What `\w+` is in Python's `re`: runs of letters, numbers and underscores. (The `regex` crate's own `\w` follows
-/// Unicode's UTS 18, which adds combining marks and joiners.)
+/// Unicode's UTS 18, which adds combining marks and joiners; so does `char::is_alphanumeric`, from U+0300 on.)
 static UNICODE_WORD: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("the pattern is a constant"));
 
 /// The words of `lowercase`, a text that was lowercased.
 pub(super) fn words(lowercase: &str, tokenizer: RougeTokenizer) -> Vec<&str> {
     match tokenizer {
-        RougeTokenizer::RougeScore => split(lowercase, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()),
-        RougeTokenizer::Unicode if lowercase.is_ascii() => {
-            split(lowercase, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        RougeTokenizer::RougeScore => split(lowercase, |c| c.is_ascii_lowercase() || c.is_ascii_digit()),
+        RougeTokenizer::Unicode if lowercase.chars().all(|c| c < '\u{300}') => {
+            split(lowercase, |c| c.is_alphanumeric() || c == '_')
         }
         RougeTokenizer::Unicode => UNICODE_WORD.find_iter(lowercase).map(|word| word.as_str()).collect(),
     }
 }
 
-/// Runs of ASCII bytes that belong to words.
-fn split(text: &str, is_word: impl Fn(u8) -> bool) -> Vec<&str> {
-    let mut words = Vec::with_capacity(text.len() / 6);
-    let mut start = None;
-    for (i, byte) in text.bytes().enumerate() {
-        match (is_word(byte), start) {
-            (true, None) => start = Some(i),
-            (false, Some(from)) => {
-                words.push(&text[from..i]);
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    words.extend(start.map(|from| &text[from..]));
+/// Runs of characters that belong to words.
+fn split(text: &str, is_word: impl Fn(char) -> bool) -> Vec<&str> {
+    let mut words = Vec::with_capacity(text.len() / 4);
+    words.extend(text.split(|c| !is_word(c)).filter(|word| !word.is_empty()));
     words
 }
 
@@ -95,7 +84,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ascii_text_is_cut_the_same_with_and_without_the_regular_expression(text in "[ -~\\n]*") {
+        fn european_text_is_cut_the_same_with_and_without_the_regular_expression(text in "[ -~\\n\u{a0}-\u{2ff}]*") {
             let lowercase = text.to_lowercase();
             let by_regex: Vec<&str> = UNICODE_WORD.find_iter(&lowercase).map(|word| word.as_str()).collect();
             prop_assert_eq!(words(&lowercase, RougeTokenizer::Unicode), by_regex);
