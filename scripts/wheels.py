@@ -155,6 +155,18 @@ def replacing(target, size):
     part.rename(target)
 
 
+@contextmanager
+def scratch(name):
+    """Gives an empty directory that is removed when the block ends."""
+    directory = ROOT / ".tools" / f"{name}.part"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def file_sha256(path):
     """Returns the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
