@@ -15,7 +15,7 @@ use orchestrate::cache::Assignment;
 use orchestrate::event::{EventKind, Measurement};
 use orchestrate::recipe::spec::{Component, EvalSpec, RewardSpec, Scope};
 use orchestrate::rewards::Score;
-use orchestrate::stats::{bootstrap_mean, bootstrap_ratio};
+use orchestrate::stats::{Document, Interval, mean_interval, perplexity_interval};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -38,9 +38,9 @@ struct Measured {
     /// 1 for a completion that hit the length limit.
     truncated: Vec<f64>,
     /// Negative log-likelihood and token count of each reference completion.
-    completion_nll: Vec<(f64, f64)>,
+    completion_nll: Vec<(f64, u64)>,
     /// The same of each document.
-    text_nll: Vec<(f64, f64)>,
+    text_nll: Vec<(f64, u64)>,
 }
 
 /// One unit of work.
@@ -141,7 +141,7 @@ fn answer<'a>(policy: &Policy<'_>, questions: &'a [data::Example], spec: &EvalSp
 }
 
 /// Negative log-likelihood and token count of what each sequence trains on.
-fn negative_log_likelihood(policy: &Policy<'_>, sequences: &[Sequence]) -> Vec<(f64, f64)> {
+fn negative_log_likelihood(policy: &Policy<'_>, sequences: &[Sequence]) -> Vec<(f64, u64)> {
     let sequences: Vec<&Sequence> = sequences.iter().filter(|s| s.trained_tokens() > 0).collect();
     if sequences.is_empty() {
         return Vec::new();
@@ -158,7 +158,7 @@ fn negative_log_likelihood(policy: &Policy<'_>, sequences: &[Sequence]) -> Vec<(
             .split_with_sizes(&counts, 0)
             .iter()
             .zip(&counts)
-            .map(|(part, &count)| (-part.sum(Kind::Double).double_value(&[]), count as f64))
+            .map(|(part, &count)| (-part.sum(Kind::Double).double_value(&[]), count.unsigned_abs()))
             .collect()
     })
 }
@@ -209,8 +209,7 @@ impl Measured {
         let mut mean = |name: String, values: &[f64]| {
             if !values.is_empty() {
                 let value = values.iter().sum::<f64>() / values.len() as f64;
-                let interval = bootstrap_mean(values, resamples, seed);
-                results.insert(name, measurement(value, (interval.low, interval.high), values.len()));
+                results.insert(name, measurement(value, mean_interval(values, resamples, seed), values.len()));
             }
         };
         if let Some(values) = self.rewards.get(CORRECTNESS) {
@@ -222,11 +221,12 @@ impl Measured {
         mean("eval/tokens_mean".to_owned(), &self.tokens);
         mean("eval/truncated_frac".to_owned(), &self.truncated);
         for (name, nll) in [("eval/perplexity", &self.completion_nll), ("eval/text_perplexity", &self.text_nll)] {
-            if !nll.is_empty() {
-                let (sum, count) = nll.iter().fold((0.0, 0.0), |(s, c), (nll, tokens)| (s + nll, c + tokens));
-                let interval = bootstrap_ratio(nll, resamples, seed);
-                let ends = (interval.low.exp(), interval.high.exp());
-                results.insert(name.to_owned(), measurement((sum / count).exp(), ends, nll.len()));
+            let documents: Vec<Document> = nll.iter().map(|&(nll, tokens)| Document { nll, tokens }).collect();
+            if !documents.is_empty() {
+                let sum: f64 = documents.iter().map(|d| d.nll).sum();
+                let tokens: u64 = documents.iter().map(|d| d.tokens).sum();
+                let interval = perplexity_interval(&documents, resamples, seed);
+                results.insert(name.to_owned(), measurement((sum / tokens as f64).exp(), interval, nll.len()));
             }
         }
         for (name, &count) in &self.missing {
@@ -237,6 +237,6 @@ impl Measured {
     }
 }
 
-fn measurement(value: f64, interval: (f64, f64), count: usize) -> Measurement {
-    Measurement { value, interval: Some(interval), count: Some(count as u64) }
+fn measurement(value: f64, interval: Option<Interval>, count: usize) -> Measurement {
+    Measurement { value, interval: interval.map(|i| (i.low, i.high)), count: Some(count as u64) }
 }
