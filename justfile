@@ -57,5 +57,5 @@ check: setup
 golden: models
     @if [ ! -x {{ golden_python }} ]; then python3 -m venv .tools/golden-venv; fi
     {{ golden_python }} -m pip install --quiet --requirement tests/golden/requirements.txt
-    {{ golden_python }} tests/golden/gen_golden.py tests/golden --models models
+    PYTHONHASHSEED=0 {{ golden_python }} tests/golden/gen_golden.py tests/golden --models models
     git diff --stat -- tests/golden
