@@ -77,6 +77,9 @@ pub(super) fn named<'t>(
     if let Some(table) = tables.get(name) {
         return table.as_ref();
     }
+    if cell.refused.contains(&KeyPath::dotted("data").key(name)) {
+        return None;
+    }
     let known: Vec<&str> = tables.keys().map(String::as_str).collect();
     let problem = Problem::at(cell.value_place(at), format!("unknown data set `{name}`"), "no such `[data.NAME]`");
     problems.push(problem.help(did_you_mean(name, "data sets", &known)));
