@@ -118,14 +118,7 @@ fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choi
         }
         return vec![(None, Vec::new())];
     }
-    if include_base == Some(false) {
-        if base_name.is_some() {
-            let place = base.key_place(&KeyPath::dotted("sweep.base_name"));
-            let problem =
-                Problem::at(place, "`sweep.base_name` has no effect with `include_base = false`", "no effect");
-            problems.push(problem.help("remove one of both"));
-        }
-    } else {
+    if include_base != Some(false) {
         let name = base_name.unwrap_or(&base.name);
         if !is_name(name) {
             let place = base.value_place(&KeyPath::dotted("sweep.base_name"));

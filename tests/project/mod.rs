@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 /// A temporary project: `models/tiny`, `models/other`, `models/encoder`, `data/cpt.txt`, `data/more.txt`,
 /// `data/mcq.jsonl`, `data/cpt.csv`.
-pub struct Project {
+pub(crate) struct Project {
     directory: TempDir,
 }
 
 impl Project {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let project = Self { directory: tempfile::tempdir().expect("a temporary directory can be made") };
         for model in ["tiny", "other", "encoder"] {
             project.write(&format!("models/{model}/config.json"), &format!("{{\"name\": \"{model}\"}}"));
@@ -27,17 +27,17 @@ impl Project {
         project
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
         fs_err::create_dir_all(path.parent().expect("files lie in directories")).expect("a directory can be made");
         fs_err::write(path, text).expect("a file can be written");
     }
 
-    pub fn load(&self, recipes: &[&str], overrides: &Overrides) -> Result<Vec<LoadedRecipe>, RecipeError> {
+    pub(crate) fn load(&self, recipes: &[&str], overrides: &Overrides) -> Result<Vec<LoadedRecipe>, RecipeError> {
         let paths: Vec<PathBuf> = recipes.iter().map(PathBuf::from).collect();
         load(self.path(), &paths, overrides, &mut RealFiles)
     }
