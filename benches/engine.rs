@@ -1,0 +1,159 @@
+//! The engine's side of the benchmarks beside `scripts/peers/`: `engine train|generate MODEL_DIR [OPTIONS]` prints one
+//! line of JSON with the same fields.
+
+use orchestrate::recipe::spec::{LoraSpec, Sampling};
+use orchestrate_engine::models::{Decoder, Packed};
+use orchestrate_engine::optim::AdamW;
+use orchestrate_engine::rollout::{Request, sample};
+use orchestrate_engine::{head, seed};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+use tch::{Cuda, Device, Kind, Tensor};
+
+fn main() {
+    let _ = orchestrate_engine::device::load_cuda_libraries();
+    let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
+    let (Some(mode), Some(model)) = (arguments.next(), arguments.next()) else {
+        report(&serde_json::json!({"usage": "engine train|generate MODEL_DIR [--full] [--batch N] [--seq N] [--steps N] [--dtype D]"}));
+        return;
+    };
+    let mut options = Options { flags: BTreeSet::new(), values: BTreeMap::new() };
+    let mut rest = arguments.peekable();
+    while let Some(name) = rest.next() {
+        match rest.next_if(|next| !next.starts_with("--")) {
+            Some(value) => drop(options.values.insert(name, value)),
+            None => drop(options.flags.insert(name)),
+        }
+    }
+    let device = if Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu };
+    let kind = if options.text("--dtype", "float32") == "bfloat16" { Kind::BFloat16 } else { Kind::Float };
+    let decoder = Decoder::load(Path::new(&model), kind, device).expect("the model loads");
+    report(&match mode.as_str() {
+        "train" => train(decoder, &options),
+        "generate" => generate(&decoder, &options),
+        other => panic!("unknown mode `{other}`"),
+    });
+}
+
+struct Options {
+    flags: BTreeSet<String>,
+    values: BTreeMap<String, String>,
+}
+
+impl Options {
+    fn text<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
+        self.values.get(name).map_or(default, String::as_str)
+    }
+
+    fn number(&self, name: &str, default: usize) -> usize {
+        self.values.get(name).map_or(default, |v| v.parse().expect("a number"))
+    }
+}
+
+/// Median seconds of optimizer steps on dense batches.
+fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
+    let (batch, seq, steps) =
+        (options.number("--batch", 4), options.number("--seq", 512), options.number("--steps", 6));
+    let full = options.flags.contains("--full");
+    if full {
+        decoder.unfreeze();
+    } else {
+        decoder.add_lora(&lora(), 0).expect("the layers exist");
+    }
+    let mut optimizer = AdamW::new(decoder.trainable(), (0.9, 0.999), 1e-8, 0.0);
+    let mut times = Vec::new();
+    let mut loss = 0.0;
+    for step in 0..=steps {
+        let ids: Vec<Vec<i64>> = (0..batch).map(|row| random_ids(&decoder, step * batch + row, seq)).collect();
+        let started = Instant::now();
+        let packed = Packed::new(&ids, decoder.device());
+        let hidden = decoder.hidden(&packed, true);
+        let seq = i64::try_from(seq).expect("fits");
+        let positions: Vec<i64> = packed.starts().iter().flat_map(|s| *s..s + seq - 1).collect();
+        let positions = Tensor::from_slice(&positions).to_device(decoder.device());
+        let targets = packed.input_ids.index_select(0, &(&positions + 1));
+        let tokens = targets.size()[0] as f64;
+        let grad = Tensor::full(targets.size(), -1.0 / tokens, (Kind::Float, decoder.device()));
+        let result = head::backward(&decoder, &hidden.index_select(0, &positions), &targets, &grad, 1.0);
+        optimizer.step(1e-4);
+        loss = -result.logprobs.mean(Kind::Float).double_value(&[]);
+        synchronize(decoder.device());
+        if step > 0 {
+            times.push(started.elapsed().as_secs_f64());
+        }
+    }
+    let seconds = median(times);
+    serde_json::json!({
+        "mode": if full { "full" } else { "lora" }, "dtype": format!("{:?}", decoder.kind()), "batch": batch, "seq": seq,
+        "tokens_per_s": batch as f64 * seq as f64 / seconds, "seconds_per_step": seconds, "loss": loss,
+        "peak_rss_mib": peak_rss_mib(),
+    })
+}
+
+/// New tokens a second, sampling at temperature 1.
+fn generate(decoder: &Decoder, options: &Options) -> serde_json::Value {
+    let (batch, prompt, new) =
+        (options.number("--batch", 12), options.number("--prompt", 64), options.number("--new", 64));
+    let group = options.number("--group", 1);
+    let prompts: Vec<Vec<i64>> = (0..batch / group).map(|row| random_ids(decoder, row, prompt)).collect();
+    let sampling = Sampling { max_prompt_tokens: prompt, max_new_tokens: new, temperature: 1.0, top_p: 1.0, top_k: 0 };
+    let mut times = Vec::new();
+    for round in 0..=options.number("--steps", 3) {
+        let requests: Vec<Request<'_>> = prompts
+            .iter()
+            .map(|p| Request { prompt_ids: p, seeds: (0..group as u64).map(|i| i + 1000 * round as u64).collect() })
+            .collect();
+        let started = Instant::now();
+        let sampled = sample(decoder, &requests, &sampling, &BTreeSet::new());
+        assert!(sampled.iter().all(|s| s.ids.len() == new));
+        if round > 0 {
+            times.push(started.elapsed().as_secs_f64());
+        }
+    }
+    let seconds = median(times);
+    serde_json::json!({
+        "dtype": format!("{:?}", decoder.kind()), "batch": batch, "prompt": prompt, "group": group, "new": new,
+        "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "peak_rss_mib": peak_rss_mib(),
+    })
+}
+
+fn lora() -> LoraSpec {
+    let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    LoraSpec {
+        rank: 32,
+        alpha: 64.0,
+        dropout: 0.0,
+        rslora: false,
+        target_modules: names.iter().map(|&n| n.to_owned()).collect(),
+    }
+}
+
+fn random_ids(decoder: &Decoder, row: usize, count: usize) -> Vec<i64> {
+    let uniform = seed::uniform(row as u64, i64::try_from(count).expect("fits"), 0.0, 1.0);
+    let ids = (uniform * decoder.config.vocab_size as f64).to_kind(Kind::Int64).clamp_max(decoder.config.vocab_size - 1);
+    Vec::<i64>::try_from(ids).expect("a vector of integers")
+}
+
+fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(i64::try_from(index).expect("fits"));
+    }
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Most memory this process ever had resident.
+fn peak_rss_mib() -> u64 {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+#[expect(clippy::print_stdout, reason = "this is the program's output")]
+fn report(line: &serde_json::Value) {
+    println!("{line}");
+}

@@ -1,0 +1,263 @@
+//! The model's own tokenizer and chat template.
+//!
+//! Text is rendered by the template first and encoded as it stands, with no special tokens added, so there is never a
+//! second BOS. What ends a completion is a *set* of tokens: those that the generation configuration names, and the one
+//! with which the template ends an assistant's turn.
+
+use crate::error::{StageError, StageResult};
+use minijinja::{Environment, Error, ErrorKind, context};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Steps a template may take: rendering ends, whatever the template does.
+const TEMPLATE_FUEL: u64 = 1_000_000;
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Message<'a> {
+    /// `system`, `user` or `assistant`.
+    pub role: &'a str,
+    /// The text.
+    pub content: &'a str,
+}
+
+/// A tokenizer with its chat template.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    dir: PathBuf,
+    template: Option<Environment<'static>>,
+    bos_token: Option<String>,
+    eos_token: Option<String>,
+    stop_ids: BTreeSet<i64>,
+    end_of_turn: i64,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`, and what `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json` and
+    /// `config.json` say about special tokens and turns.
+    ///
+    /// # Errors
+    /// A missing or malformed file, a template that does not compile, no token that ends a text.
+    pub fn load(dir: &Path) -> StageResult<Self> {
+        let path = dir.join("tokenizer.json");
+        let mut inner = tokenizers::Tokenizer::from_file(&path)
+            .map_err(|e| StageError::input(format!("`{}` cannot be read: {e}", path.display())))?;
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))?;
+        let settings = optional_json(&dir.join("tokenizer_config.json"))?;
+        let token = |name: &str| special_token(&settings[name]);
+        let mut tokenizer = Self {
+            inner,
+            dir: dir.to_owned(),
+            template: template(dir, &settings)?,
+            bos_token: token("bos_token"),
+            eos_token: token("eos_token"),
+            stop_ids: BTreeSet::new(),
+            end_of_turn: 0,
+        };
+        for name in ["generation_config.json", "config.json"] {
+            tokenizer.stop_ids.extend(ids(&optional_json(&dir.join(name))?["eos_token_id"]));
+        }
+        tokenizer.stop_ids.extend(tokenizer.eos_token.as_deref().and_then(|token| tokenizer.id(token)));
+        tokenizer.end_of_turn = tokenizer.find_end_of_turn()?;
+        tokenizer.stop_ids.insert(tokenizer.end_of_turn);
+        Ok(tokenizer)
+    }
+
+    /// Encodes `text` as it stands, special tokens included where the text spells them.
+    pub fn encode(&self, text: &str) -> StageResult<Vec<i64>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| self.error(&e.to_string()))?;
+        Ok(encoding.get_ids().iter().copied().map(i64::from).collect())
+    }
+
+    /// Encodes many texts, on all cores.
+    pub fn encode_all(&self, texts: Vec<String>) -> StageResult<Vec<Vec<i64>>> {
+        let encodings = self.inner.encode_batch_fast(texts, false).map_err(|e| self.error(&e.to_string()))?;
+        Ok(encodings.iter().map(|e| e.get_ids().iter().copied().map(i64::from).collect()).collect())
+    }
+
+    /// The text of `ids`, without special tokens.
+    pub fn decode(&self, ids: &[i64]) -> String {
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
+        self.inner.decode(&ids, true).unwrap_or_default()
+    }
+
+    /// Whether the model has a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Renders a conversation by the chat template; with `add_generation_prompt`, up to where the assistant writes.
+    ///
+    /// # Errors
+    /// No template, or one that refuses the conversation.
+    pub fn render(&self, messages: &[Message<'_>], add_generation_prompt: bool) -> StageResult<String> {
+        let environment = self.template.as_ref().ok_or_else(|| self.error("the model has no chat template"))?;
+        let template = environment.get_template("chat").expect("it was added when loading");
+        template
+            .render(context! {
+                messages => messages,
+                add_generation_prompt => add_generation_prompt,
+                bos_token => self.bos_token.as_deref().unwrap_or(""),
+                eos_token => self.eos_token.as_deref().unwrap_or(""),
+            })
+            .map_err(|e| self.error(&format!("the chat template does not render: {e}")))
+    }
+
+    /// Tokens that end a completion.
+    pub fn stop_ids(&self) -> &BTreeSet<i64> {
+        &self.stop_ids
+    }
+
+    /// The token with which a trained completion ends.
+    pub fn end_of_turn(&self) -> i64 {
+        self.end_of_turn
+    }
+
+    /// One more than the largest token id.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
+    }
+
+    /// Refuses a model that has no embedding for some token.
+    pub fn check_against(&self, model_vocab_size: usize) -> StageResult<()> {
+        let tokens = self.vocab_size();
+        if tokens <= model_vocab_size {
+            return Ok(());
+        }
+        Err(StageError::input(format!(
+            "`{}` has token ids up to {}, but `vocab_size` in `{}` is {model_vocab_size}",
+            self.dir.join("tokenizer.json").display(),
+            tokens - 1,
+            self.dir.join("config.json").display(),
+        ))
+        .hinted("the tokenizer belongs to another model; copy the one that came with the weights"))
+    }
+
+    fn id(&self, token: &str) -> Option<i64> {
+        self.inner.token_to_id(token).map(i64::from)
+    }
+
+    /// The first stop token after the assistant's words in a rendered turn; without a template, the end-of-text token.
+    fn find_end_of_turn(&self) -> StageResult<i64> {
+        const WORDS: &str = "understood";
+        let eos = self.eos_token.as_deref().and_then(|token| self.id(token));
+        let fallback = eos.or_else(|| self.stop_ids.first().copied()).ok_or_else(|| {
+            self.error("neither `generation_config.json` nor `tokenizer_config.json` names an end-of-text token")
+        });
+        if self.template.is_none() {
+            return fallback;
+        }
+        let turn = [Message { role: "user", content: "go" }, Message { role: "assistant", content: WORDS }];
+        let rendered = self.render(&turn, false)?;
+        let Some((_, after)) = rendered.rsplit_once(WORDS) else { return fallback };
+        let special = self.inner.get_added_tokens_decoder();
+        let ends = self.encode(after)?.into_iter().find(|&id| {
+            let is_special = u32::try_from(id).ok().and_then(|id| special.get(&id)).is_some_and(|token| token.special);
+            self.stop_ids.contains(&id) || is_special
+        });
+        ends.map_or(fallback, Ok)
+    }
+
+    fn error(&self, message: &str) -> StageError {
+        StageError::input(format!("tokenizer of `{}`: {message}", self.dir.display()))
+    }
+}
+
+/// A JSON file that may be missing.
+fn optional_json(path: &Path) -> StageResult<Value> {
+    match fs_err::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|e| StageError::input(format!("`{}` is not JSON: {e}", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(error) => Err(StageError::io(path, &error)),
+    }
+}
+
+/// A special token is a string, or an object with its content.
+fn special_token(value: &Value) -> Option<String> {
+    value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
+}
+
+/// `eos_token_id` is a number or a list of them.
+fn ids(value: &Value) -> Vec<i64> {
+    value.as_array().map_or_else(|| value.as_i64().into_iter().collect(), |list| list.iter().filter_map(Value::as_i64).collect())
+}
+
+/// The chat template in Hugging Face's dialect of Jinja.
+fn template(dir: &Path, settings: &Value) -> StageResult<Option<Environment<'static>>> {
+    let file = dir.join("chat_template.jinja");
+    let (path, source) = if file.exists() {
+        let source = fs_err::read_to_string(&file).map_err(|e| StageError::io(&file, &e))?;
+        (file, source)
+    } else {
+        let named = |list: &Vec<Value>| list.iter().find(|t| t["name"] == "default").and_then(|t| t["template"].as_str());
+        let value = &settings["chat_template"];
+        let Some(source) = value.as_str().or_else(|| value.as_array().and_then(named)) else { return Ok(None) };
+        (dir.join("tokenizer_config.json"), source.to_owned())
+    };
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_fuel(Some(TEMPLATE_FUEL));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", |format: String| chrono::Local::now().format(&format).to_string());
+    environment
+        .add_template_owned("chat", source)
+        .map_err(|e| StageError::input(format!("the chat template in `{}` does not compile: {e}", path.display())))?;
+    Ok(Some(environment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn smollm2() -> Option<Tokenizer> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/smollm2-135m-instruct");
+        dir.exists().then(|| Tokenizer::load(&dir).unwrap())
+    }
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a skipped test says why")]
+    fn a_conversation_renders_as_in_transformers_and_its_stop_token_is_found() {
+        let Some(tokenizer) = smollm2() else {
+            eprintln!("skipped: models/ is empty; `./justw models` fetches them");
+            return;
+        };
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/real_models.json");
+        let golden: Value = serde_json::from_str(&fs_err::read_to_string(golden).unwrap()).unwrap();
+        let chat = &golden["chat"];
+        let messages: Vec<Message<'_>> = chat["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| Message { role: m["role"].as_str().unwrap(), content: m["content"].as_str().unwrap() })
+            .collect();
+        assert_eq!(tokenizer.render(&messages, false).unwrap(), chat["rendered"].as_str().unwrap());
+        let with_prompt = tokenizer.render(&messages[..1], true).unwrap();
+        assert_eq!(with_prompt, chat["with_generation_prompt"].as_str().unwrap());
+        assert_eq!(Some(tokenizer.end_of_turn()), tokenizer.id("<|im_end|>"));
+        assert!(tokenizer.stop_ids().contains(&tokenizer.end_of_turn()));
+    }
+
+    #[test]
+    fn a_hostile_template_ends_in_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = |source: &str| serde_json::json!({ "chat_template": source });
+        let endless = "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
+        let environment = template(dir.path(), &settings(endless)).unwrap().unwrap();
+        assert!(environment.get_template("chat").unwrap().render(context! {}).is_err());
+        assert!(template(dir.path(), &settings("{% for %}")).unwrap_err().message.contains("does not compile"));
+        let refusing = template(dir.path(), &settings("{{ raise_exception('no system role') }}")).unwrap().unwrap();
+        let error = refusing.get_template("chat").unwrap().render(context! {}).unwrap_err();
+        assert!(error.to_string().contains("no system role"));
+    }
+}
