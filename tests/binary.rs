@@ -1,20 +1,18 @@
 //! What the built binary links.
 
-use object::read::elf::{Dyn as _, ElfFile64, FileHeader as _};
-use object::{Endianness, elf};
+use object::elf;
+use object::endian::Endianness;
+use object::read::elf::{ElfFile64, FileHeader as _};
 
 /// Names of the shared libraries that the dynamic loader brings in before `main`.
 fn needed_libraries(binary: &[u8]) -> Vec<String> {
     let file = ElfFile64::<Endianness>::parse(binary).expect("a 64-bit ELF file");
-    let endian = file.endian();
-    let header = file.elf_header();
-    let sections = header.sections(endian, binary).expect("section headers");
-    let (dynamic, strings) =
-        sections.dynamic(endian, binary).expect("a readable dynamic section").expect("a dynamic section");
-    let strings = sections.strings(endian, binary, strings).expect("the dynamic section's strings");
-    let needed = dynamic.iter().filter(|entry| entry.tag32(endian) == Some(elf::DT_NEEDED));
-    needed
-        .map(|entry| String::from_utf8_lossy(entry.string(endian, strings).expect("a name")).into_owned())
+    let sections = file.elf_header().sections(file.endian(), binary).expect("section headers");
+    let dynamic = sections.dynamic_table(file.endian(), binary).expect("a dynamic section");
+    dynamic
+        .iter()
+        .filter(|entry| entry.tag == elf::DT_NEEDED)
+        .map(|entry| String::from_utf8_lossy(dynamic.string(entry).expect("a name")).into_owned())
         .collect()
 }
 

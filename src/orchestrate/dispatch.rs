@@ -1,0 +1,303 @@
+//! The loop of a run: starts what is ready, follows what is running, decides what follows from how it ended.
+//!
+//! One task selects over three things: a worker that ended, a request to stop, and a tick on which event files and leases
+//! are looked at. Each is handled to the end by a method that is the only place where its state changes.
+
+use super::failure::{failure_of, log_tail};
+use super::recorder::Recorder;
+use super::signals::StopSignals;
+use super::{FailedStage, Report, RunError, StageEnd};
+use crate::cache::{Attempt, Cache};
+use crate::event::{Event, EventKind, EventReader, Failure, Measurement};
+use crate::exec::{ExecError, LocalExecutor, WorkerExit, WorkerGroup};
+use crate::plan::{Plan, Scheduler};
+use crate::report::Progress;
+use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+/// How often event files are read.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+/// How often a lease that another process holds is looked at.
+const LEASE_POLL_S: f64 = 1.0;
+
+/// What the loop works with.
+pub(super) struct Dispatch<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) cache: &'a Cache,
+    pub(super) executor: Option<LocalExecutor>,
+    pub(super) progress: &'a mut Progress,
+    pub(super) recorder: &'a mut Recorder,
+    pub(super) jobs: usize,
+    pub(super) fail_fast: bool,
+    /// Stages that run even though they are cached.
+    pub(super) forced: BTreeSet<usize>,
+}
+
+/// A stage whose worker is running.
+struct Running {
+    group: WorkerGroup,
+    reader: EventReader,
+    log: PathBuf,
+    started_at: DateTime<Utc>,
+    last_step: Option<u64>,
+    results: BTreeMap<String, Measurement>,
+    failure: Option<Failure>,
+}
+
+/// A stage that another process works on.
+struct Waiting {
+    looked_at: DateTime<Utc>,
+}
+
+type Ended = (usize, Result<WorkerExit, ExecError>);
+
+/// The state of the loop.
+pub(super) struct Loop<'a> {
+    dispatch: Dispatch<'a>,
+    scheduler: Scheduler,
+    running: BTreeMap<usize, Running>,
+    waiting: BTreeMap<usize, Waiting>,
+    workers: JoinSet<Ended>,
+    ends: BTreeMap<usize, StageEnd>,
+    /// Requests to stop so far: at the first, workers are asked to stop; at the second, killed.
+    stop_requests: u32,
+}
+
+impl<'a> Loop<'a> {
+    pub(super) fn new(dispatch: Dispatch<'a>, scheduler: Scheduler) -> Self {
+        Self {
+            dispatch,
+            scheduler,
+            running: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            workers: JoinSet::new(),
+            ends: BTreeMap::new(),
+            stop_requests: 0,
+        }
+    }
+
+    /// Runs until every stage has ended or nothing more may be started.
+    pub(super) async fn run(mut self, signals: &mut StopSignals) -> Result<Report, RunError> {
+        let mut tick = tokio::time::interval(POLL_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if let Err(error) = self.start_ready().await {
+                self.abandon().await;
+                return Err(error);
+            }
+            if self.running.is_empty() && self.waiting.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(joined) = self.workers.join_next() => {
+                    let (stage, exit) = joined.expect("waiting for a worker does not panic");
+                    self.ended(stage, exit?).await?;
+                }
+                () = signals.next() => self.stop(),
+                _ = tick.tick() => {
+                    self.follow().await?;
+                    self.look_at_leases().await?;
+                    self.dispatch.progress.tick(Utc::now());
+                }
+            }
+        }
+        Ok(Report { ends: self.ends, interrupted: self.stop_requests > 0 })
+    }
+
+    /// Starts stages, and passes over those that are cached, until none is ready or all places are taken.
+    async fn start_ready(&mut self) -> Result<(), RunError> {
+        while self.may_start() {
+            let Some(stage) = self.scheduler.start_next() else { return Ok(()) };
+            let key = &self.dispatch.plan.stages[stage].key;
+            if !self.dispatch.forced.contains(&stage)
+                && let Some(checkpoint) = self.dispatch.cache.find(key)?
+            {
+                self.dispatch.progress.hit(stage);
+                self.dispatch.recorder.hit(stage, &checkpoint).await?;
+                self.ends.insert(stage, StageEnd::Hit);
+                self.scheduler.finish(stage);
+                continue;
+            }
+            self.start(stage).await?;
+        }
+        Ok(())
+    }
+
+    fn may_start(&self) -> bool {
+        let failed = || self.ends.values().any(|end| matches!(end, StageEnd::Failed(_)));
+        self.stop_requests == 0 && self.running.len() < self.dispatch.jobs && !(self.dispatch.fail_fast && failed())
+    }
+
+    /// Prepares the attempt and starts its worker, unless another process is at it.
+    async fn start(&mut self, stage: usize) -> Result<(), RunError> {
+        let now = Utc::now();
+        let planned = &self.dispatch.plan.stages[stage];
+        if let Some(owner) = self.dispatch.cache.lease_owner(&planned.key)? {
+            return self.wait_for(stage, &owner.to_string()).await;
+        }
+        let attempt = self.prepare(stage)?;
+        let executor = self.dispatch.executor()?;
+        let reader = EventReader::at_end(attempt.events())?;
+        let worker = executor.start(attempt.dir())?;
+        self.dispatch.progress.started(stage, now);
+        self.dispatch.recorder.started(stage, now).await?;
+        let running = Running {
+            group: worker.group(),
+            reader,
+            log: attempt.log(),
+            started_at: now,
+            last_step: None,
+            results: BTreeMap::new(),
+            failure: None,
+        };
+        self.running.insert(stage, running);
+        self.workers.spawn(async move { (stage, worker.wait().await) });
+        Ok(())
+    }
+
+    /// Reads what the workers wrote since the last time.
+    async fn follow(&mut self) -> Result<(), RunError> {
+        let stages: Vec<usize> = self.running.keys().copied().collect();
+        for stage in stages {
+            self.follow_one(stage).await?;
+        }
+        Ok(())
+    }
+
+    async fn follow_one(&mut self, stage: usize) -> Result<(), RunError> {
+        let Some(running) = self.running.get_mut(&stage) else { return Ok(()) };
+        let events = running.reader.poll()?;
+        for event in &events {
+            running.take_in(event);
+            self.dispatch.progress.event(stage, event);
+        }
+        self.dispatch.recorder.events(stage, &events).await
+    }
+
+    /// A worker ended.
+    async fn ended(&mut self, stage: usize, exit: WorkerExit) -> Result<(), RunError> {
+        self.follow_one(stage).await?;
+        let running = self.running.remove(&stage).expect("only running stages end");
+        let now = Utc::now();
+        let seconds = (now - running.started_at).as_seconds_f64();
+        match exit {
+            WorkerExit::LeaseHeld => {
+                let owner = self.dispatch.cache.lease_owner(&self.dispatch.plan.stages[stage].key)?;
+                self.wait_for(stage, &owner.map_or("another process".to_owned(), |owner| owner.to_string())).await
+            }
+            WorkerExit::Committed => self.committed(stage, running, seconds).await,
+            WorkerExit::Crashed { signal: Some(9 | 15), .. } if self.stop_requests > 0 => {
+                self.stopped(stage, running.last_step, seconds).await
+            }
+            WorkerExit::Stopped => self.stopped(stage, running.last_step, seconds).await,
+            WorkerExit::Failed | WorkerExit::Crashed { .. } => {
+                let failure = failure_of(exit, running.failure.clone());
+                self.failed(stage, failure, &running.log, seconds).await
+            }
+        }
+    }
+
+    /// The worker says the checkpoint is there: it is believed when the cache says so too.
+    async fn committed(&mut self, stage: usize, running: Running, seconds: f64) -> Result<(), RunError> {
+        let key = &self.dispatch.plan.stages[stage].key;
+        if self.dispatch.cache.find(key)?.is_none() {
+            let failure = Failure {
+                class: FailureClass::Io,
+                message: "the worker ended well but left no valid checkpoint in the cache".into(),
+                hint: Some("is the disk full? `orchestrate doctor` shows the space left".into()),
+            };
+            return self.failed(stage, failure, &running.log, seconds).await;
+        }
+        self.dispatch.progress.finished(stage, seconds);
+        self.dispatch.recorder.done(stage, seconds, running.results).await?;
+        self.ends.insert(stage, StageEnd::Done { seconds });
+        self.scheduler.finish(stage);
+        Ok(())
+    }
+
+    async fn failed(&mut self, stage: usize, failure: Failure, log: &Path, seconds: f64) -> Result<(), RunError> {
+        self.dispatch.progress.failed(stage, &failure.message);
+        self.dispatch.recorder.failed(stage, seconds, &failure).await?;
+        let log_tail = log_tail(log);
+        self.ends.insert(stage, StageEnd::Failed(FailedStage { failure, log_tail, log: log.to_owned() }));
+        self.skip_below(stage, "failed").await
+    }
+
+    async fn stopped(&mut self, stage: usize, step: Option<u64>, seconds: f64) -> Result<(), RunError> {
+        self.dispatch.progress.stopped(stage, step);
+        self.dispatch.recorder.stopped(stage, seconds).await?;
+        self.ends.insert(stage, StageEnd::Stopped);
+        self.skip_below(stage, "stopped").await
+    }
+
+    /// Passes over everything that needs `stage`.
+    async fn skip_below(&mut self, stage: usize, how: &str) -> Result<(), RunError> {
+        let because = format!("`{}` {how}", self.dispatch.plan.stages[stage].name);
+        for skipped in self.scheduler.fail(stage) {
+            self.dispatch.progress.skipped(skipped, &because);
+            self.dispatch.recorder.skipped(skipped, &because).await?;
+            self.ends.insert(skipped, StageEnd::Skipped);
+        }
+        Ok(())
+    }
+
+    async fn wait_for(&mut self, stage: usize, whom: &str) -> Result<(), RunError> {
+        self.dispatch.progress.waiting(stage, whom);
+        self.dispatch.recorder.waiting(stage, whom).await?;
+        self.waiting.insert(stage, Waiting { looked_at: Utc::now() });
+        Ok(())
+    }
+
+    /// Goes on with stages whose lease has become free or whose checkpoint another process has committed.
+    async fn look_at_leases(&mut self) -> Result<(), RunError> {
+        let now = Utc::now();
+        let due: Vec<usize> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| (now - waiting.looked_at).as_seconds_f64() >= LEASE_POLL_S)
+            .map(|(&stage, _)| stage)
+            .collect();
+        for stage in due {
+            let key = &self.dispatch.plan.stages[stage].key;
+            if let Some(checkpoint) = self.dispatch.cache.find(key)? {
+                self.waiting.remove(&stage);
+                self.dispatch.progress.hit(stage);
+                self.dispatch.recorder.hit(stage, &checkpoint).await?;
+                self.ends.insert(stage, StageEnd::Hit);
+                self.scheduler.finish(stage);
+            } else if self.dispatch.cache.lease_owner(key)?.is_none() {
+                if self.may_start() {
+                    self.waiting.remove(&stage);
+                    self.start(stage).await?;
+                }
+            } else if let Some(waiting) = self.waiting.get_mut(&stage) {
+                waiting.looked_at = now;
+            }
+        }
+        Ok(())
+    }
+
+    /// A request to stop: the first is passed on, the second ends everything now.
+    fn stop(&mut self) {
+        self.stop_requests += 1;
+        if self.stop_requests == 1 {
+            self.dispatch.progress.note("stopping: waiting for resume points (Ctrl-C again to kill)");
+        }
+        for running in self.running.values() {
+            if self.stop_requests == 1 { running.group.stop() } else { running.group.kill() }
+        }
+        self.waiting.clear();
+    }
+
+    /// Something failed here, not in a stage: no worker outlives the loop.
+    async fn abandon(&mut self) {
+        for running in self.running.values() {
+            running.group.stop();
+        }
+        while self.workers.join_next().await.is_some() {}
+    }
+}
