@@ -1,7 +1,9 @@
 //! The deduplicated graph of all variants' stages.
 
+use super::key::stage_key;
 use crate::digest::Digest;
 use crate::recipe::spec::StageSpec;
+use crate::recipe::{LoadedRecipe, RuntimeSettings};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -32,7 +34,7 @@ pub struct PlannedStage {
     /// Where the content named by digest in `spec` lies (absolute paths).
     pub inputs: BTreeMap<Digest, PathBuf>,
     /// Not hashed: where and how often, from the recipe's `[runtime]`.
-    pub runtime: crate::recipe::RuntimeSettings,
+    pub runtime: RuntimeSettings,
 }
 
 /// One cell of a recipe's sweep.
@@ -40,10 +42,53 @@ pub struct PlannedStage {
 pub struct PlannedVariant {
     /// The recipe's `name`.
     pub recipe: String,
-    /// The cell's name: `rouge`, `seed=1`, `rouge,seed=1`; `base` without a sweep... see `recipe::sweep`.
+    /// The cell's name: `rouge`, `seed=1`, `rouge,seed=1`; without a sweep the recipe's name.
     pub name: String,
     /// `recipe/name`, unique in a plan.
     pub label: String,
     /// The stages of this cell, by name, parents first.
     pub stages: Vec<(String, usize)>,
+}
+
+impl Plan {
+    /// The plan of `recipes`, whose names differ: stages with one key are one stage.
+    pub fn build(recipes: &[LoadedRecipe]) -> Self {
+        let mut plan = Self::default();
+        for recipe in recipes {
+            for variant in &recipe.variants {
+                let label = format!("{}/{}", recipe.name, variant.name);
+                let mut stages: Vec<(String, usize)> = Vec::new();
+                for stage in &variant.stages {
+                    let parents: Vec<usize> = stages
+                        .iter()
+                        .filter(|(name, _)| stage.after.as_ref() == Some(name))
+                        .map(|(_, at)| *at)
+                        .collect();
+                    let parent_keys: Vec<Digest> = parents.iter().map(|at| plan.stages[*at].key.clone()).collect();
+                    let key = stage_key(&stage.spec, &parent_keys);
+                    let index = plan.stages.iter().position(|known| known.key == key.key).unwrap_or_else(|| {
+                        plan.stages.push(PlannedStage {
+                            key: key.key,
+                            key_json: key.json,
+                            name: stage.name.clone(),
+                            parents,
+                            variants: Vec::new(),
+                            spec: stage.spec.clone(),
+                            inputs: stage.inputs.clone(),
+                            runtime: recipe.runtime.clone(),
+                        });
+                        plan.stages.len() - 1
+                    });
+                    let sharing = &mut plan.stages[index].variants;
+                    if !sharing.contains(&label) {
+                        sharing.push(label.clone());
+                    }
+                    stages.push((stage.name.clone(), index));
+                }
+                let (recipe, name) = (recipe.name.clone(), variant.name.clone());
+                plan.variants.push(PlannedVariant { recipe, name, label, stages });
+            }
+        }
+        plan
+    }
 }

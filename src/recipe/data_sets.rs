@@ -1,0 +1,151 @@
+//! `[data.NAME]` resolved: templates checked, paths spread out to files.
+
+use super::diagnostic::{Problem, Problems, did_you_mean};
+use super::file::DataTable;
+use super::files::Files;
+use super::located::KeyPath;
+use super::spec::{DataSpec, Split, Templates};
+use super::sweep::Cell;
+use crate::digest::Digest;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The templates of a data set, each with its key.
+fn templates(table: &DataTable) -> [(&'static str, Option<&String>); 6] {
+    [
+        ("system", table.system.as_ref()),
+        ("prompt", table.prompt.as_ref()),
+        ("completion", table.completion.as_ref()),
+        ("reference", table.reference.as_ref()),
+        ("answer", table.answer.as_ref()),
+        ("text", table.text.as_ref()),
+    ]
+}
+
+/// Reports templates that are no templates.
+pub(super) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
+    let environment = minijinja::Environment::new();
+    for (name, template) in templates(table) {
+        let Some(template) = template else { continue };
+        let Err(error) = environment.template_from_str(template) else { continue };
+        let key = key.key(name);
+        let mut place = cell.value_place(&key);
+        // Without escapes the template stands in the recipe as it is, and the caret can point into it.
+        let literal = &place.source.inner()[place.span.clone()];
+        if let (Some(start), Some(range)) = (literal.find(template.as_str()), error.range()) {
+            let start = place.span.start + start;
+            let end = start + template.len();
+            place.span = (start + range.start).min(end)..(start + range.end).min(end);
+        }
+        let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        let problem = Problem::at(place, format!("`{key}` is not a template: {detail}"), "here");
+        problems.push(problem.help("templates are Jinja: `{{ field }}`, `{% for x in items %}...{% endfor %}`"));
+    }
+}
+
+/// What a stage needs of its data set, and for what.
+pub(super) struct Need {
+    /// The template's key.
+    pub(super) template: &'static str,
+    /// Who needs it, e.g. "the reward `semantic`".
+    pub(super) by: String,
+    /// The key that says so.
+    pub(super) at: KeyPath,
+}
+
+/// Reports templates that `needs` asks for and the data set `name` lacks.
+pub(super) fn check_needs(cell: &Cell<'_>, name: &str, table: &DataTable, needs: &[Need], problems: &mut Problems) {
+    for need in needs {
+        let is_there = templates(table).iter().any(|(key, template)| *key == need.template && template.is_some());
+        if !is_there {
+            let message = format!("{} needs a `{}`, which `data.{name}` lacks", need.by, need.template);
+            let label = format!("needs `data.{name}.{}`", need.template);
+            let help = format!("add to `[data.{name}]`: {} = \"{{{{ field }}}}\"", need.template);
+            problems.push(Problem::at(cell.value_place(&need.at), message, label).help(help));
+        }
+    }
+}
+
+/// The data set that the key `at` names, if there is one.
+pub(super) fn named<'t>(
+    cell: &Cell<'_>,
+    name: &str,
+    at: &KeyPath,
+    tables: &'t BTreeMap<String, Option<DataTable>>,
+    problems: &mut Problems,
+) -> Option<&'t DataTable> {
+    if let Some(table) = tables.get(name) {
+        return table.as_ref();
+    }
+    let known: Vec<&str> = tables.keys().map(String::as_str).collect();
+    let problem = Problem::at(cell.value_place(at), format!("unknown data set `{name}`"), "no such `[data.NAME]`");
+    problems.push(problem.help(did_you_mean(name, "data sets", &known)));
+    None
+}
+
+/// The side of the split that an evaluation reads: what it says, else the held-out rows, which there have to be.
+pub(super) fn held_out(
+    cell: &Cell<'_>,
+    table: &DataTable,
+    (name, at): (&str, &KeyPath),
+    (split, split_key): (Option<Split>, &KeyPath),
+    problems: &mut Problems,
+) -> Split {
+    let split_name = match split_key.0.last() {
+        Some(super::located::Step::Key(key)) => key.as_str(),
+        _ => "split",
+    };
+    if table.eval_fraction == 0.0 && matches!(split, None | Some(Split::Eval)) {
+        let at = if split.is_some() { split_key } else { at };
+        let message = format!("`data.{name}` holds no rows out for evaluation");
+        let help = format!(
+            "set `eval_fraction` in `[data.{name}]`, or say `{split_name} = \"all\"` to measure on rows that may have been trained on"
+        );
+        problems.push(Problem::at(cell.value_place(at), message, "its `eval_fraction` is 0").help(help));
+    }
+    split.unwrap_or(Split::Eval)
+}
+
+/// The data set `name`, with the digests of its files.
+pub(super) fn resolve(
+    files: &mut Files<'_>,
+    name: &str,
+    table: &DataTable,
+    split: Split,
+    found: &mut BTreeMap<Digest, PathBuf>,
+) -> Option<DataSpec> {
+    let key = KeyPath::dotted("data").key(name).key("path");
+    let named: Vec<(&str, KeyPath)> = match &table.path {
+        toml::Value::Array(items) => {
+            items.iter().enumerate().filter_map(|(index, item)| Some((item.as_str()?, key.index(index)))).collect()
+        }
+        single => single.as_str().map(|path| (path, key.clone())).into_iter().collect(),
+    };
+    // Overlapping patterns name a file twice; it is read once, at the first key that names it.
+    let mut paths: BTreeMap<PathBuf, KeyPath> = BTreeMap::new();
+    let mut all_found = true;
+    for (path, key) in named {
+        let matching = files.data(path, &key);
+        all_found &= !matching.is_empty();
+        for path in matching {
+            paths.entry(path).or_insert_with(|| key.clone());
+        }
+    }
+    let count = paths.len();
+    let data_files: Vec<_> = paths.iter().filter_map(|(path, key)| files.data_file(path, key, found)).collect();
+    let templates = Templates {
+        system: table.system.clone(),
+        prompt: table.prompt.clone(),
+        completion: table.completion.clone(),
+        reference: table.reference.clone(),
+        answer: table.answer.clone(),
+        text: table.text.clone(),
+    };
+    (all_found && data_files.len() == count).then_some(DataSpec {
+        files: data_files,
+        eval_fraction: table.eval_fraction,
+        split,
+        max_rows: table.max_rows,
+        templates,
+    })
+}

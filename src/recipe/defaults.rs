@@ -1,0 +1,68 @@
+//! The lowest layer of a recipe: `defaults.toml`, laid out under the tables that the recipe has.
+
+use super::layers::merge;
+use std::sync::LazyLock;
+use toml::{Table, Value};
+
+static BUILT_IN: LazyLock<Table> =
+    LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is TOML"));
+
+/// `defaults.toml`.
+pub(super) fn built_in() -> &'static Table {
+    &BUILT_IN
+}
+
+/// `recipe` over the defaults for the stages, rewards, data sets and adapters it has.
+pub(super) fn filled_in(recipe: &Table) -> Table {
+    let mut lowest = Table::new();
+    lowest.insert("seed".to_owned(), BUILT_IN["seed"].clone());
+    lowest.insert("runtime".to_owned(), BUILT_IN["runtime"].clone());
+    lowest.insert("model".to_owned(), with_adapters(BUILT_IN["model"].clone(), recipe.get("model")));
+    if let Some(data) = table(recipe.get("data")) {
+        let each = data.keys().map(|name| (name.clone(), BUILT_IN["data"].clone()));
+        lowest.insert("data".to_owned(), Value::Table(each.collect()));
+    }
+    if let Some(stages) = table(recipe.get("stages")) {
+        let each = stages.iter().map(|(name, stage)| (name.clone(), of_stage(stage)));
+        lowest.insert("stages".to_owned(), Value::Table(each.collect()));
+    }
+    merge([&lowest, recipe])
+}
+
+fn of_stage(stage: &Value) -> Value {
+    let kind = stage.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let mut lowest = section("stages", kind);
+    if stage.get("steps").is_some() {
+        lowest.remove("epochs");
+    }
+    if let Some(rewards) = table(stage.get("rewards")) {
+        let each = rewards.iter().map(|(name, reward)| (name.clone(), of_reward(name, reward)));
+        lowest.insert("rewards".to_owned(), Value::Table(each.collect()));
+    }
+    if let Some(model) = stage.get("model") {
+        lowest.insert("model".to_owned(), with_adapters(Value::Table(Table::new()), Some(model)));
+    }
+    Value::Table(lowest)
+}
+
+fn of_reward(name: &str, reward: &Value) -> Value {
+    let kind = reward.get("kind").and_then(Value::as_str).unwrap_or(name);
+    let mut lowest = section("rewards", kind);
+    lowest.insert("kind".to_owned(), Value::String(kind.to_owned()));
+    Value::Table(lowest)
+}
+
+fn with_adapters(mut lowest: Value, model: Option<&Value>) -> Value {
+    if let (Some(lowest), Some(_)) = (lowest.as_table_mut(), model.and_then(|model| model.get("lora"))) {
+        lowest.insert("lora".to_owned(), BUILT_IN["lora"].clone());
+    }
+    lowest
+}
+
+fn section(group: &str, kind: &str) -> Table {
+    table(BUILT_IN[group].get(kind)).cloned().unwrap_or_default()
+}
+
+fn table(value: Option<&Value>) -> Option<&Table> {
+    value.and_then(Value::as_table)
+}

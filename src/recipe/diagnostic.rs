@@ -1,0 +1,214 @@
+//! What is wrong with recipes: all problems at once, each with its place in the file, a caret and what to do.
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use serde_json::json;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A text that recipe values come from: a file, an environment variable, a `--set` argument.
+pub type Source = Arc<NamedSource<String>>;
+
+/// A piece of a [`Source`].
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The text and its name.
+    pub source: Source,
+    /// Bytes of it.
+    pub span: Range<usize>,
+}
+
+impl Place {
+    /// The line and the column, counted from 1.
+    pub fn line_and_column(&self) -> (usize, usize) {
+        let text = self.source.inner();
+        let before = &text[..text.floor_char_boundary(self.span.start)];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// What is wrong.
+    pub message: String,
+    /// Where.
+    pub place: Option<Place>,
+    /// What stands at the caret.
+    pub label: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// A problem at `place`.
+    pub fn at(place: Place, message: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { message: message.into(), place: Some(place), label: label.into(), help: None }
+    }
+
+    /// A problem that lies in no text, such as a recipe file that cannot be read.
+    pub fn nowhere(message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: None, label: String::new(), help: None }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let place = |problem: &Self| problem.place.as_ref().map(|at| (at.source.name().to_owned(), at.span.clone()));
+        self.message == other.message && place(self) == place(other)
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let position = self.place.as_ref().map(Place::line_and_column);
+        json!({
+            "message": self.message,
+            "file": self.place.as_ref().map(|place| place.source.name()),
+            "line": position.map(|(line, _)| line),
+            "column": position.map(|(_, column)| column),
+            "label": self.label,
+            "help": self.help,
+        })
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.place.as_ref().map(|place| &place.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let place = self.place.as_ref()?;
+        let label = LabeledSpan::new_primary_with_span(Some(self.label.clone()), place.span.clone());
+        Some(Box::new(std::iter::once(label)))
+    }
+}
+
+/// Everything that is wrong with the recipes of one command line; never empty.
+#[derive(Clone, Debug)]
+pub struct RecipeError {
+    problems: Vec<Problem>,
+}
+
+impl RecipeError {
+    /// The problems, by file and place.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The whole message for a terminal of `width` columns.
+    pub fn render(&self, width: usize, colour: bool) -> String {
+        let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(width)
+            .with_context_lines(1)
+            .with_links(false)
+            .without_syntax_highlighting();
+        let mut out = String::new();
+        for problem in &self.problems {
+            handler.render_report(&mut out, problem).expect("writing to a string succeeds");
+            out.push('\n');
+        }
+        out.push_str(&self.to_string());
+        out.push('\n');
+        out
+    }
+
+    /// One object a problem: `message`, `file`, `line`, `column`, `label`, `help`.
+    pub fn to_json(&self) -> serde_json::Value {
+        self.problems.iter().map(Problem::to_json).collect()
+    }
+}
+
+impl fmt::Display for RecipeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.len() {
+            1 => f.write_str("1 problem in the recipe; nothing was run"),
+            count => write!(f, "{count} problems in the recipe; nothing was run"),
+        }
+    }
+}
+
+impl std::error::Error for RecipeError {}
+
+impl Diagnostic for RecipeError {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.problems.iter().map(|problem| problem as &dyn Diagnostic)))
+    }
+}
+
+/// Collects problems, each once.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn push(&mut self, problem: Problem) {
+        if !self.found.iter().any(|known| known.is_same(&problem)) {
+            self.found.push(problem);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// `value`, unless something is wrong.
+    pub(super) fn or<T>(mut self, value: T) -> Result<T, RecipeError> {
+        if self.found.is_empty() {
+            return Ok(value);
+        }
+        let mut files: Vec<String> = Vec::new();
+        for problem in &self.found {
+            let name = problem.place.as_ref().map_or("", |place| place.source.name());
+            if !files.iter().any(|file| file == name) {
+                files.push(name.to_owned());
+            }
+        }
+        self.found.sort_by_key(|problem| {
+            let name = problem.place.as_ref().map_or("", |place| place.source.name());
+            let start = problem.place.as_ref().map_or(0, |place| place.span.start);
+            (files.iter().position(|file| file == name), start)
+        });
+        Err(RecipeError { problems: self.found })
+    }
+}
+
+/// `did you mean ...? known WHAT: ...`, for a word that is not among `known`.
+pub(super) fn did_you_mean(word: &str, what: &str, known: &[&str]) -> String {
+    let near = known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + word.len().max(candidate.len()) / 4)
+        .min();
+    let mut listed: Vec<&str> = known.to_vec();
+    listed.sort_unstable();
+    let list = listed.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { format!("there are no {what}") } else { format!("known {what}: {list}") };
+    match near {
+        Some((_, candidate)) => format!("did you mean `{candidate}`? {known}"),
+        None => known,
+    }
+}

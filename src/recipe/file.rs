@@ -1,0 +1,162 @@
+//! What a user may write: the TOML tables as types. Their doc comments are the descriptions in `orchestrate schema`.
+//!
+//! A field that is neither an `Option` nor in `defaults.toml` is a key the user must write. These types know nothing of
+//! files or of other tables; `resolve` turns them into [`super::spec`].
+
+use super::spec::Dtype;
+use super::stage_file::StageTable;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// A recipe: a model, data sets, and stages that train and measure it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeFile {
+    /// Names the recipe in tables and labels; default: the file's name without `.toml`. Not inherited by `extends`.
+    pub name: Option<String>,
+    /// The seed every random draw is derived from.
+    #[schemars(range(min = 0))]
+    pub seed: u64,
+    /// Another recipe, relative to this file, which this one is deep-merged over.
+    pub extends: Option<String>,
+    /// The model every stage starts from.
+    pub model: ModelTable,
+    /// Data sets by name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }))]
+    pub data: BTreeMap<String, DataTable>,
+    /// Stages by name.
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
+    pub stages: BTreeMap<String, StageTable>,
+    /// Variants of the recipe: cells = `matrix` x `variants`.
+    pub sweep: Option<SweepTable>,
+    /// How stages are run; never changes a result, so it is no part of a cache key.
+    pub runtime: RuntimeTable,
+}
+
+/// The model every stage starts from.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelTable {
+    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`.
+    pub path: String,
+    /// Number format of weights and activations.
+    pub dtype: Dtype,
+    /// Low-rank adapters; without this table all weights are trained.
+    pub lora: Option<LoraTable>,
+}
+
+/// A stage's own model, over the recipe's `[model]`: a key that is absent is taken from there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelOverride {
+    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`.
+    pub path: Option<String>,
+    /// Number format of weights and activations.
+    pub dtype: Option<Dtype>,
+    /// Low-rank adapters; replaces the whole of `model.lora`.
+    pub lora: Option<LoraTable>,
+}
+
+/// Low-rank adaptation (arXiv:2106.09685).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoraTable {
+    /// Rank of the update.
+    #[schemars(range(min = 1))]
+    pub rank: u32,
+    /// The update is scaled by `alpha / rank` (with `rslora`: `alpha / sqrt(rank)`).
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub alpha: f64,
+    /// Probability of dropping an input of the adapter while training.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub dropout: f64,
+    /// Rank-stabilized scale (arXiv:2312.03732).
+    pub rslora: bool,
+    /// Names of the linear layers that get an adapter.
+    #[schemars(length(min = 1))]
+    pub target_modules: Vec<String>,
+}
+
+/// A data set: files, how they are split, and how a row becomes text.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataTable {
+    /// A file, a glob, or an array of them: `.txt`, `.md` or `.jsonl`, relative to the project directory.
+    #[schemars(schema_with = "string_or_strings")]
+    pub path: toml::Value,
+    /// Share of rows, chosen by content hash, that are held out from training.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub eval_fraction: f64,
+    /// Reads at most this many rows of either side of the split, in file order.
+    #[schemars(range(min = 1))]
+    pub max_rows: Option<usize>,
+    /// Template of a system message before the prompt.
+    pub system: Option<String>,
+    /// Template of the user's turn.
+    pub prompt: Option<String>,
+    /// Template of the assistant's turn, which `sft` trains.
+    pub completion: Option<String>,
+    /// Template of the text that the rewards `semantic` and `rouge` compare with.
+    pub reference: Option<String>,
+    /// Template of the right answer, which the reward `correctness` compares with.
+    pub answer: Option<String>,
+    /// Template of a document for `cpt`; default: the field `text`, or a paragraph of a text file.
+    pub text: Option<String>,
+}
+
+fn string_or_strings(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": ["string", "array"], "items": { "type": "string" }, "minItems": 1 })
+}
+
+/// Variants of the recipe: cells = `matrix` x `variants`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SweepTable {
+    /// Dotted keys, each with the values it takes, e.g. `{ "seed" = [1, 2, 3] }`.
+    #[serde(default)]
+    #[schemars(
+        with = "BTreeMap<String, Vec<serde_json::Value>>",
+        extend("additionalProperties" = { "type": "array", "minItems": 1 })
+    )]
+    pub matrix: BTreeMap<String, Vec<toml::Value>>,
+    /// Named changes of the recipe.
+    #[serde(default)]
+    pub variants: Vec<VariantTable>,
+    /// With `variants`: whether the recipe as written is a variant too.
+    pub include_base: bool,
+    /// What that variant is called; default: the recipe's name.
+    pub base_name: Option<String>,
+}
+
+/// A named change of the recipe.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VariantTable {
+    /// Names the variant.
+    pub name: String,
+    /// Dotted keys and their values; a table replaces the whole table at that key.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub set: BTreeMap<String, toml::Value>,
+}
+
+/// How stages are run; never changes a result, so it is no part of a cache key.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeTable {
+    /// `auto` (the first GPU if there is one, else the CPU), `cpu` or `cuda:N`.
+    pub device: String,
+    /// CPU threads of a stage; default: all cores.
+    #[schemars(range(min = 1))]
+    pub threads: Option<usize>,
+    /// Seconds between resume points.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub resume_interval_s: f64,
+    /// Resume points kept.
+    #[schemars(range(min = 1))]
+    pub keep_resume_points: usize,
+    /// Stages that run at the same time; default: 1, or what `-j` says.
+    #[schemars(range(min = 1))]
+    pub jobs: Option<usize>,
+}

@@ -1,0 +1,171 @@
+//! The files a recipe names: whether they are there, and their digests.
+
+use super::diagnostic::{Problem, Problems};
+use super::inputs::Inputs;
+use super::layers::io_reason;
+use super::located::KeyPath;
+use super::spec::{DataFile, DataFormat};
+use super::sweep::Cell;
+use crate::digest::Digest;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Extensions of data files, as messages name them.
+const EXTENSIONS: &str = "`.txt`, `.md`, `.jsonl`";
+
+/// Looks up files for one cell of a recipe.
+pub(super) struct Files<'a> {
+    pub(super) cell: &'a Cell<'a>,
+    pub(super) project: &'a Path,
+    pub(super) inputs: &'a mut dyn Inputs,
+    pub(super) problems: &'a mut Problems,
+}
+
+impl Files<'_> {
+    fn problem(&mut self, key: &KeyPath, message: String, label: &str, help: String) {
+        self.problems.push(Problem::at(self.cell.value_place(key), message, label).help(help));
+    }
+
+    /// The digest of the Hugging Face directory named by `key`; `what` says whose it is.
+    pub(super) fn directory(
+        &mut self,
+        what: &str,
+        named: &str,
+        key: &KeyPath,
+        found: &mut BTreeMap<Digest, PathBuf>,
+    ) -> Option<Digest> {
+        if self.is_remote(named, key) {
+            return None;
+        }
+        let path = self.project.join(named);
+        let Ok(metadata) = fs_err::metadata(&path) else {
+            let message = format!("the {what} directory `{named}` does not exist");
+            self.problem(key, message, "no such directory", self.where_to_look("put the model there"));
+            return None;
+        };
+        if !metadata.is_dir() {
+            let message = format!("the {what} `{named}` is not a directory");
+            let help = "name the directory that holds `config.json`, `tokenizer.json` and `*.safetensors`".to_owned();
+            self.problem(key, message, "a file", help);
+            return None;
+        }
+        let mut missing: Vec<&str> =
+            ["config.json", "tokenizer.json"].into_iter().filter(|file| !path.join(file).is_file()).collect();
+        if !has_weights(&path) {
+            missing.push("*.safetensors");
+        }
+        if !missing.is_empty() {
+            let list = missing.iter().map(|file| format!("`{file}`")).collect::<Vec<_>>().join(", ");
+            let message = format!("the {what} directory `{named}` lacks {list}");
+            let help = "a Hugging Face directory holds `config.json`, `tokenizer.json` and `*.safetensors`".to_owned();
+            self.problem(key, message, "not a whole model", help);
+            return None;
+        }
+        match self.inputs.directory(&path) {
+            Ok(digest) => {
+                found.insert(digest.clone(), path);
+                Some(digest)
+            }
+            Err(error) => {
+                let message = format!("cannot read the {what} directory `{named}`: {error}");
+                self.problem(key, message, "unreadable", "check the directory's permissions".to_owned());
+                None
+            }
+        }
+    }
+
+    /// The data files that `named` stands for: a file, or a pattern.
+    pub(super) fn data(&mut self, named: &str, key: &KeyPath) -> Vec<PathBuf> {
+        if self.is_remote(named, key) {
+            return Vec::new();
+        }
+        let path = self.project.join(named);
+        if !named.contains(['*', '?', '[']) {
+            return match fs_err::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => vec![path],
+                Ok(_) => {
+                    let help = format!("name files, for example `{}/*.jsonl`", named.trim_end_matches('/'));
+                    self.problem(key, format!("the data path `{named}` is not a file"), "a directory", help);
+                    Vec::new()
+                }
+                Err(error) => {
+                    let message = format!("cannot read the data file `{named}`: {}", io_reason(&error));
+                    self.problem(key, message, "no such file", self.where_to_look("put the file there"));
+                    Vec::new()
+                }
+            };
+        }
+        // What stands before the pattern is no pattern, whatever its name.
+        let pattern = format!("{}/{named}", glob::Pattern::escape(&self.project.display().to_string()));
+        match self.inputs.glob(&pattern) {
+            Ok(files) if files.is_empty() => {
+                let help = self.where_to_look("put files there");
+                self.problem(key, format!("no file matches the pattern `{named}`"), "matches nothing", help);
+                Vec::new()
+            }
+            Ok(files) => files,
+            Err(error) => {
+                let message = format!("cannot list the pattern `{named}`: {error}");
+                self.problem(key, message, "not a pattern", "`*`, `?`, `[a-z]` and `**` are understood".to_owned());
+                Vec::new()
+            }
+        }
+    }
+
+    /// The digest and the format of the data file at `path`.
+    pub(super) fn data_file(
+        &mut self,
+        path: &Path,
+        key: &KeyPath,
+        found: &mut BTreeMap<Digest, PathBuf>,
+    ) -> Option<DataFile> {
+        let shown = path.strip_prefix(self.project).unwrap_or(path).display().to_string();
+        let format = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("txt" | "md") => DataFormat::Text,
+            Some("jsonl") => DataFormat::Jsonl,
+            extension => {
+                let message = match extension {
+                    Some(extension) => format!("cannot read data of the kind `.{extension}`: `{shown}`"),
+                    None => format!("the data file `{shown}` has no extension"),
+                };
+                self.problem(key, message, "unknown format", format!("supported: {EXTENSIONS}"));
+                return None;
+            }
+        };
+        match self.inputs.file(path) {
+            Ok(digest) => {
+                found.insert(digest.clone(), path.to_owned());
+                Some(DataFile { digest, format })
+            }
+            Err(error) => {
+                let message = format!("cannot read the data file `{shown}`: {error}");
+                self.problem(key, message, "unreadable", "check the file's permissions".to_owned());
+                None
+            }
+        }
+    }
+
+    fn is_remote(&mut self, named: &str, key: &KeyPath) -> bool {
+        let is_remote = named.starts_with("hf://");
+        if is_remote {
+            let message = "downloads from the Hugging Face hub are not available yet in this version".to_owned();
+            let help = "download it to a directory and name that directory here".to_owned();
+            self.problem(key, message, "on the hub", help);
+        }
+        is_remote
+    }
+
+    fn where_to_look(&self, advice: &str) -> String {
+        let _ = self;
+        format!(
+            "paths are relative to the project directory (`-C`, or where `orchestrate` was started); {advice}, or name where it is"
+        )
+    }
+}
+
+fn has_weights(directory: &Path) -> bool {
+    let Ok(entries) = fs_err::read_dir(directory) else { return false };
+    entries
+        .filter_map(Result::ok)
+        .any(|entry| entry.path().extension().is_some_and(|extension| extension == "safetensors"))
+}

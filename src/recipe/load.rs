@@ -1,0 +1,103 @@
+//! From recipe files on the command line to resolved stages.
+
+use super::defaults;
+use super::diagnostic::{Problem, Problems, RecipeError};
+use super::inputs::Inputs;
+use super::layers::{Layers, Overrides};
+use super::located::KeyPath;
+use super::resolve::{ResolvedStage, resolve};
+use super::runtime::RuntimeSettings;
+use super::sweep::{self, Cell};
+use super::validate::{Demand, NAME_RULE, fitting, is_name};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// A recipe, resolved.
+#[derive(Clone, Debug)]
+pub struct LoadedRecipe {
+    /// Its name, unique on the command line.
+    pub name: String,
+    /// The file as named on the command line.
+    pub path: PathBuf,
+    /// The cells of its sweep, in order.
+    pub variants: Vec<ResolvedVariant>,
+    /// How its stages are run.
+    pub runtime: RuntimeSettings,
+    /// The files it was read from and their texts, the recipe first, then what it extends.
+    pub files: Vec<(PathBuf, String)>,
+}
+
+/// One cell of a recipe's sweep.
+#[derive(Clone, Debug)]
+pub struct ResolvedVariant {
+    /// The cell's name, unique in its recipe: `rouge`, `seed=1`, `rouge,seed=1`.
+    pub name: String,
+    /// Its stages, parents first.
+    pub stages: Vec<ResolvedStage>,
+}
+
+/// Reads and resolves the recipes at `paths`, which are, as the paths in them, relative to the directory `project`.
+/// Every problem of every recipe is in the error.
+pub fn load(
+    project: &Path,
+    paths: &[PathBuf],
+    overrides: &Overrides,
+    inputs: &mut dyn Inputs,
+) -> Result<Vec<LoadedRecipe>, RecipeError> {
+    let mut problems = Problems::default();
+    let mut recipes: Vec<LoadedRecipe> = Vec::new();
+    let project = std::path::absolute(project).unwrap_or_else(|_| project.to_owned());
+    for path in paths {
+        let Some(recipe) = load_one(&project, path, overrides, inputs, &mut problems) else { continue };
+        if let Some(other) = recipes.iter().find(|other| other.name == recipe.name) {
+            let (one, two) = (other.path.display(), recipe.path.display());
+            let message = format!("two recipes are named `{}`: `{one}` and `{two}`", recipe.name);
+            problems.push(Problem::nowhere(message).help("give one of them another `name`"));
+        }
+        recipes.push(recipe);
+    }
+    problems.or(recipes)
+}
+
+/// The recipe at `path`, as far as it can be resolved; absent if what can be told of it is in `problems` already.
+fn load_one(
+    project: &Path,
+    path: &Path,
+    overrides: &Overrides,
+    inputs: &mut dyn Inputs,
+    problems: &mut Problems,
+) -> Option<LoadedRecipe> {
+    let layers = Layers::read(project, path, overrides, problems)?;
+    let merged = layers.merged();
+    let name = recipe_name(path, &merged, &layers, problems);
+    let mut base = Cell::base(&name, merged, &layers);
+    base.value = fitting(&base, Demand::WhatIsThere, problems);
+    let mut variants = Vec::new();
+    for cell in sweep::cells(&base, problems) {
+        let known = fitting(&cell, Demand::Complete, problems);
+        let stages = resolve(&cell, &defaults::filled_in(&known), project, inputs, problems);
+        variants.push(ResolvedVariant { name: cell.name, stages });
+    }
+    let filled_in = defaults::filled_in(&base.value);
+    let runtime = RuntimeSettings::resolve(&base, runtime_table(&filled_in), problems)?;
+    Some(LoadedRecipe { name, path: path.to_owned(), variants, runtime, files: layers.files })
+}
+
+fn runtime_table(filled_in: &Table) -> super::file::RuntimeTable {
+    let table = filled_in["runtime"].clone();
+    super::file::RuntimeTable::deserialize(table).expect("fitting runtime keys over defaults make a whole table")
+}
+
+fn recipe_name(path: &Path, merged: &Table, layers: &Layers, problems: &mut Problems) -> String {
+    let key = KeyPath::dotted("name");
+    let (name, place) = match merged.get("name").and_then(Value::as_str) {
+        Some(name) => (name.to_owned(), layers.value_place(&key).unwrap_or_else(|| layers.beginning())),
+        None => (path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), layers.beginning()),
+    };
+    if !is_name(&name) {
+        let problem = Problem::at(place, format!("`{name}` cannot be a recipe's name"), "not a name");
+        problems.push(problem.help(format!("{NAME_RULE}; without the key `name`, a recipe is named after its file")));
+    }
+    name
+}

@@ -1,0 +1,47 @@
+//! Recipes: from what a user writes to what each stage does, with every default written out.
+//!
+//! ```text
+//! files, environment, --set                                 located, layers   texts that remember where a value stands
+//!   -> one merged table                                     layers            figment
+//!   -> checked against the schema                           schema, validate  unknown keys, types, ranges
+//!   -> cells = matrix x variants                            sweep             each checked again, with its changes
+//!   -> cells over the built-in defaults                     defaults
+//!   -> the tables of file, stage_file, reward_file
+//!   -> spec::StageSpec, one a stage                         resolve           references, files, digests
+//! ```
+//!
+//! All problems are collected and reported at once ([`RecipeError`]), each at the text that set the value. No key is
+//! ignored: a key is either in the schema and reaches a spec or [`RuntimeSettings`], or it is an error; and a value that
+//! something else would override everywhere is an error too.
+//!
+//! Paths in recipes are relative to the project directory; only `extends` is relative to the file it stands in.
+//! Content digests come in through [`Inputs`]; apart from them this module reads recipe files and looks whether the
+//! files they name are there.
+
+mod data_sets;
+mod defaults;
+mod diagnostic;
+pub mod file;
+mod files;
+mod inputs;
+mod layers;
+mod load;
+mod located;
+mod order;
+mod resolve;
+pub mod reward_file;
+mod reward_mix;
+mod runtime;
+mod schema;
+pub mod spec;
+pub mod stage_file;
+mod sweep;
+mod validate;
+
+pub use diagnostic::{Place, Problem, RecipeError, Source};
+pub use inputs::Inputs;
+pub use layers::{Overrides, PROGRAM_VARIABLES};
+pub use load::{LoadedRecipe, ResolvedVariant, load};
+pub use resolve::ResolvedStage;
+pub use runtime::{Device, RuntimeSettings};
+pub use schema::schema;

@@ -1,0 +1,366 @@
+//! One cell of a recipe -> its stages, each a whole [`StageSpec`].
+//!
+//! What the schema cannot say is checked here: names that refer to something, keys that exclude each other, files.
+
+use super::data_sets::{self, Need};
+use super::diagnostic::{Problem, Problems, did_you_mean};
+use super::file::{DataTable, LoraTable, ModelOverride, ModelTable};
+use super::files::Files;
+use super::inputs::Inputs;
+use super::located::KeyPath;
+use super::order::{self, StageOrder};
+use super::reward_mix;
+use super::spec::{
+    CptSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec, ModelSpec, Optimizer, OptimizerSpec, Sampling,
+    SftSpec, Split, StageSpec, Work,
+};
+use super::stage_file::{CptTable, EvalTable, GrpoTable, OptimizerName, SftTable, StageTable};
+use super::sweep::Cell;
+use crate::digest::Digest;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// One stage of one variant.
+#[derive(Clone, Debug)]
+pub struct ResolvedStage {
+    /// Its name in the recipe.
+    pub name: String,
+    /// The stage it starts from, by name.
+    pub after: Option<String>,
+    /// What it does.
+    pub spec: StageSpec,
+    /// Where the content named by digest in `spec` lies (absolute paths).
+    pub inputs: BTreeMap<Digest, PathBuf>,
+}
+
+/// The linear layers of the Llama architecture, which adapters can be put on.
+const TARGET_MODULES: &[&str] = &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// The stages of `cell`, parents first. `filled_in` is its value, defaults included, without what does not fit the
+/// schema; what was taken out has been reported.
+pub(super) fn resolve(
+    cell: &Cell<'_>,
+    filled_in: &Table,
+    project: &Path,
+    inputs: &mut dyn Inputs,
+    problems: &mut Problems,
+) -> Vec<ResolvedStage> {
+    let stages: BTreeMap<String, Option<StageTable>> = tables(filled_in, "stages");
+    let order = order::parents_first(cell, &stages, problems);
+    let data: BTreeMap<String, Option<DataTable>> = tables(filled_in, "data");
+    for (name, table) in &data {
+        let key = KeyPath::dotted("data").key(name);
+        if let Some(table) = table {
+            data_sets::check_templates(cell, &key, table, problems);
+        }
+    }
+    let model: Option<ModelTable> = filled_in.get("model").and_then(typed);
+    let seed = filled_in.get("seed").and_then(typed);
+    let files = Files { cell, project, inputs, problems };
+    let mut resolver = Resolver { files, model, seed, data: &data, found: BTreeMap::new() };
+    let mut resolved: Vec<ResolvedStage> = Vec::new();
+    for StageOrder { name, after } in order {
+        let Some(Some(table)) = stages.get(&name) else { continue };
+        let key = KeyPath::dotted("stages").key(&name);
+        resolver.found = BTreeMap::new();
+        if let Some(spec) = resolver.stage(&key, table) {
+            let parent = after.as_ref().and_then(|after| resolved.iter().find(|stage| stage.name == *after));
+            resolver.check_model(&key, &spec, parent);
+            resolved.push(ResolvedStage { name, after, spec, inputs: std::mem::take(&mut resolver.found) });
+        }
+    }
+    resolved
+}
+
+fn typed<T: for<'de> Deserialize<'de>>(value: &Value) -> Option<T> {
+    // What fails here lacks a key or had one taken out, which has been reported.
+    T::deserialize(value.clone()).ok()
+}
+
+fn tables<T: for<'de> Deserialize<'de>>(recipe: &Table, group: &str) -> BTreeMap<String, Option<T>> {
+    let named = recipe.get(group).and_then(Value::as_table).into_iter().flatten();
+    named.map(|(name, value)| (name.clone(), typed(value))).collect()
+}
+
+/// The optimizer's keys of a training table.
+macro_rules! optimizer {
+    ($resolver:expr, $key:expr, $table:expr) => {{
+        let OptimizerName::Adamw = $table.optimizer;
+        $resolver.check_betas($key, $table.betas);
+        OptimizerSpec {
+            optimizer: Optimizer::Adamw { betas: ($table.betas[0], $table.betas[1]), eps: $table.eps },
+            lr: $table.lr,
+            weight_decay: $table.weight_decay,
+            schedule: $table.schedule,
+            warmup_steps: $table.warmup_steps,
+            max_grad_norm: $table.max_grad_norm,
+        }
+    }};
+}
+
+/// The sampling keys of a table.
+macro_rules! sampling {
+    ($table:expr) => {
+        Sampling {
+            max_prompt_tokens: $table.max_prompt_tokens,
+            max_new_tokens: $table.max_new_tokens,
+            temperature: $table.temperature,
+            top_p: $table.top_p,
+            top_k: $table.top_k,
+        }
+    };
+}
+
+struct Resolver<'a> {
+    files: Files<'a>,
+    model: Option<ModelTable>,
+    seed: Option<u64>,
+    data: &'a BTreeMap<String, Option<DataTable>>,
+    /// The files of the stage at hand.
+    found: BTreeMap<Digest, PathBuf>,
+}
+
+impl Resolver<'_> {
+    fn problem(&mut self, key: &KeyPath, message: String, label: &str, help: impl Into<String>) {
+        self.files.problems.push(Problem::at(self.files.cell.value_place(key), message, label).help(help));
+    }
+
+    fn stage(&mut self, key: &KeyPath, table: &StageTable) -> Option<StageSpec> {
+        let (seed, model_override) = match table {
+            StageTable::Cpt(table) => (table.seed, table.model.as_ref()),
+            StageTable::Sft(table) => (table.seed, table.model.as_ref()),
+            StageTable::Grpo(table) => (table.seed, table.model.as_ref()),
+            StageTable::Eval(table) => (table.seed, table.model.as_ref()),
+        };
+        let model = self.model(key, model_override);
+        let work = match table {
+            StageTable::Cpt(table) => self.cpt(key, table).map(Work::Cpt),
+            StageTable::Sft(table) => self.sft(key, table).map(Work::Sft),
+            StageTable::Grpo(table) => self.grpo(key, table).map(Work::Grpo),
+            StageTable::Eval(table) => self.eval(key, table).map(Work::Eval),
+        };
+        Some(StageSpec { seed: seed.or(self.seed)?, model: model?, work: work? })
+    }
+
+    fn model(&mut self, stage: &KeyPath, over: Option<&ModelOverride>) -> Option<ModelSpec> {
+        let recipe = KeyPath::dotted("model");
+        let own = stage.key("model");
+        let base = self.model.clone();
+        let (path, path_key) = match over.and_then(|over| over.path.clone()) {
+            Some(path) => (path, own.key("path")),
+            None => (base.as_ref()?.path.clone(), recipe.key("path")),
+        };
+        let (lora, lora_key) = match over.and_then(|over| over.lora.clone()) {
+            Some(lora) => (Some(lora), own.key("lora")),
+            None => (base.as_ref().and_then(|base| base.lora.clone()), recipe.key("lora")),
+        };
+        let dtype = over.and_then(|over| over.dtype).or(base.as_ref().map(|base| base.dtype))?;
+        let lora = match lora {
+            Some(lora) => Some(self.lora(&lora_key, lora)?),
+            None => None,
+        };
+        let files = self.files.directory("model", &path, &path_key, &mut self.found)?;
+        Some(ModelSpec { files, dtype, lora })
+    }
+
+    fn lora(&mut self, key: &KeyPath, table: LoraTable) -> Option<LoraSpec> {
+        let key = key.key("target_modules");
+        let mut fits = true;
+        for (index, module) in table.target_modules.iter().enumerate() {
+            if !TARGET_MODULES.contains(&module.as_str()) {
+                let help = did_you_mean(module, "layers", TARGET_MODULES);
+                self.problem(&key.index(index), format!("unknown linear layer `{module}`"), "no such layer", help);
+                fits = false;
+            } else if table.target_modules[..index].contains(module) {
+                self.problem(&key.index(index), format!("the layer `{module}` is listed twice"), "again", "remove one");
+                fits = false;
+            }
+        }
+        let mut target_modules = table.target_modules;
+        target_modules.sort();
+        let LoraTable { rank, alpha, dropout, rslora, .. } = LoraTable { target_modules: Vec::new(), ..table };
+        fits.then_some(LoraSpec { rank, alpha, dropout, rslora, target_modules })
+    }
+
+    /// A checkpoint fits the model it was trained from only.
+    fn check_model(&mut self, key: &KeyPath, spec: &StageSpec, parent: Option<&ResolvedStage>) {
+        let Some(parent) = parent else { return };
+        for (name, differs) in
+            [("path", parent.spec.model.files != spec.model.files), ("lora", parent.spec.model.lora != spec.model.lora)]
+        {
+            if differs {
+                let message = format!("`{key}` starts from `{}`, which has another `model.{name}`", parent.name);
+                let help = "a checkpoint fits the model and the adapters it was trained with";
+                let at = key.key("model").key(name);
+                self.problem(&at, message, "differs", help);
+            }
+        }
+    }
+
+    fn data(&mut self, key: &KeyPath, name: &str, needs: &[Need], split: Split) -> Option<super::spec::DataSpec> {
+        let table = data_sets::named(self.files.cell, name, key, self.data, self.files.problems)?;
+        data_sets::check_needs(self.files.cell, name, table, needs, self.files.problems);
+        data_sets::resolve(&mut self.files, name, table, split, &mut self.found)
+    }
+
+    fn length(&mut self, key: &KeyPath, steps: Option<u64>, epochs: Option<f64>, warmup_steps: u64) -> Option<Length> {
+        match (steps, epochs) {
+            (Some(_), Some(_)) => {
+                let message = format!("`{key}` has both `steps` and `epochs`");
+                self.problem(&key.key("epochs"), message, "and `steps` too", "keep one of both");
+                None
+            }
+            (Some(steps), None) => {
+                self.check_warmup(key, warmup_steps, steps);
+                Some(Length::Steps(steps))
+            }
+            (None, epochs) => epochs.map(Length::Epochs),
+        }
+    }
+
+    fn check_warmup(&mut self, key: &KeyPath, warmup_steps: u64, steps: u64) {
+        if warmup_steps > steps {
+            let message = format!("`{key}.warmup_steps` is {warmup_steps}, more than the stage's {steps} steps");
+            self.problem(&key.key("warmup_steps"), message, "never ends", "`lr` would never be reached");
+        }
+    }
+
+    fn check_batches(&mut self, key: &KeyPath, global_batch_size: usize, micro_batch_size: usize) {
+        if !global_batch_size.is_multiple_of(micro_batch_size) {
+            let message = format!(
+                "`global_batch_size` ({global_batch_size}) is not a multiple of `micro_batch_size` ({micro_batch_size})"
+            );
+            let help = "an optimizer step is a whole number of micro-batches";
+            self.problem(&key.key("global_batch_size"), message, "not a multiple", help);
+        }
+    }
+
+    fn check_betas(&mut self, key: &KeyPath, betas: [f64; 2]) {
+        for (index, beta) in betas.into_iter().enumerate() {
+            if !(0.0..1.0).contains(&beta) {
+                let at = key.key("betas").index(index);
+                self.problem(
+                    &at,
+                    format!("`{at}` must be at least 0 and less than 1, but is {beta}"),
+                    "out of range",
+                    "AdamW's usual betas are [0.9, 0.999]",
+                );
+            }
+        }
+    }
+
+    fn cpt(&mut self, key: &KeyPath, table: &CptTable) -> Option<CptSpec> {
+        self.check_batches(key, table.global_batch_size, table.micro_batch_size);
+        let length = self.length(key, table.steps, table.epochs, table.warmup_steps);
+        let optimizer = optimizer!(self, key, table);
+        Some(CptSpec {
+            data: self.data(&key.key("data"), &table.data, &[], Split::Train)?,
+            seq_len: table.seq_len,
+            length: length?,
+            global_batch_size: table.global_batch_size,
+            micro_batch_size: table.micro_batch_size,
+            optimizer,
+        })
+    }
+
+    fn sft(&mut self, key: &KeyPath, table: &SftTable) -> Option<SftSpec> {
+        self.check_batches(key, table.global_batch_size, table.micro_batch_size);
+        let length = self.length(key, table.steps, table.epochs, table.warmup_steps);
+        let optimizer = optimizer!(self, key, table);
+        let needs = ["prompt", "completion"].map(|template| stage_need(key, template));
+        Some(SftSpec {
+            data: self.data(&key.key("data"), &table.data, &needs, Split::Train)?,
+            seq_len: table.seq_len,
+            length: length?,
+            global_batch_size: table.global_batch_size,
+            micro_batch_size: table.micro_batch_size,
+            optimizer,
+        })
+    }
+
+    fn grpo(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<GrpoSpec> {
+        self.check_warmup(key, table.warmup_steps, table.steps);
+        let optimizer = optimizer!(self, key, table);
+        let rewards_key = key.key("rewards");
+        let mut needs = vec![stage_need(key, "prompt")];
+        needs.extend(reward_mix::needs(&rewards_key, &table.rewards));
+        if !table.rewards.is_empty() && table.rewards.values().all(|reward| reward.weight() == 0.0) {
+            let message = format!("all weights in `{rewards_key}` are 0");
+            self.problem(&rewards_key, message, "rewards nothing", "give one component a weight");
+        }
+        let data = self.data(&key.key("data"), &table.data, &needs, Split::Train);
+        let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
+        Some(GrpoSpec {
+            data: data?,
+            steps: table.steps,
+            prompts_per_step: table.prompts_per_step,
+            group_size: table.group_size,
+            micro_batch_size: table.micro_batch_size,
+            updates_per_rollout: table.updates_per_rollout,
+            sampling: sampling!(table),
+            loss: GrpoLossSpec {
+                loss_type: table.loss_type,
+                scale_rewards: table.scale_rewards,
+                kl_coef: table.kl_coef,
+                clip_low: table.clip_low,
+                clip_high: table.clip_high,
+                mask_truncated: table.mask_truncated,
+            },
+            optimizer,
+            rewards: rewards?,
+        })
+    }
+
+    fn eval(&mut self, key: &KeyPath, table: &EvalTable) -> Option<EvalSpec> {
+        let rewards_key = key.key("rewards");
+        let mut needs = vec![stage_need(key, "prompt")];
+        needs.extend(reward_mix::needs(&rewards_key, &table.rewards));
+        let split = self.held_out(key, ("data", &table.data), ("split", table.split));
+        let data = self.data(&key.key("data"), &table.data, &needs, split);
+        let text = match &table.text {
+            Some(name) => {
+                let split = self.held_out(key, ("text", name), ("text_split", table.text_split));
+                Some(self.data(&key.key("text"), name, &[], split))
+            }
+            None => {
+                if table.text_split.is_some() {
+                    let message = format!("`{key}.text_split` has no effect without `text`");
+                    self.problem(
+                        &key.key("text_split"),
+                        message,
+                        "no effect",
+                        "remove it, or name a data set in `text`",
+                    );
+                }
+                None
+            }
+        };
+        let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
+        if table.rewards.is_empty() && table.text.is_none() {
+            let help = "add `[stages.NAME.rewards.NAME]` tables, or name a data set in `text` for its perplexity";
+            self.problem(key, format!("`{key}` measures nothing"), "no `rewards`, no `text`", help);
+        }
+        Some(EvalSpec {
+            data: data?,
+            text: text.map_or(Some(None), |text| text.map(Some))?,
+            sampling: sampling!(table),
+            batch_size: table.batch_size,
+            rewards: rewards?,
+            bootstrap_resamples: table.bootstrap_resamples,
+        })
+    }
+
+    /// The split that an evaluation's key `(key, data set)` reads, from its `(split key, value)`.
+    fn held_out(&mut self, stage: &KeyPath, data: (&str, &str), split: (&str, Option<Split>)) -> Split {
+        let key = stage.key(data.0);
+        let split_key = stage.key(split.0);
+        let Some(Some(table)) = self.data.get(data.1) else { return split.1.unwrap_or(Split::Eval) };
+        data_sets::held_out(self.files.cell, table, (data.1, &key), (split.1, &split_key), self.files.problems)
+    }
+}
+
+fn stage_need(key: &KeyPath, template: &'static str) -> Need {
+    Need { template, by: format!("`{key}`"), at: key.key("data") }
+}

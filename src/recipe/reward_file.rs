@@ -1,0 +1,143 @@
+//! `[stages.NAME.rewards.NAME]`: one table type for each reward component.
+
+use super::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// A reward component; its `kind` (default: its name) decides which keys it takes.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum RewardTable {
+    /// Cosine similarity of embeddings with the reference.
+    Semantic(SemanticTable),
+    /// ROUGE overlap with the reference.
+    Rouge(RougeTable),
+    /// Whether the choice letter is the right one.
+    Correctness(CorrectnessTable),
+    /// Whether the tags are in order.
+    Format(FormatTable),
+    /// Whether there is reasoning.
+    Cot(CotTable),
+}
+
+impl<'de> Deserialize<'de> for RewardTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(deserializer)?;
+        match value.get("kind").and_then(toml::Value::as_str) {
+            Some("semantic") => SemanticTable::deserialize(value).map(Self::Semantic),
+            Some("rouge") => RougeTable::deserialize(value).map(Self::Rouge),
+            Some("correctness") => CorrectnessTable::deserialize(value).map(Self::Correctness),
+            Some("format") => FormatTable::deserialize(value).map(Self::Format),
+            Some("cot") => CotTable::deserialize(value).map(Self::Cot),
+            _ => return Err(D::Error::custom("`kind` must name a reward component")),
+        }
+        .map_err(D::Error::custom)
+    }
+}
+
+impl RewardTable {
+    /// Factor in the total.
+    pub fn weight(&self) -> f64 {
+        match self {
+            Self::Semantic(table) => table.weight,
+            Self::Rouge(table) => table.weight,
+            Self::Correctness(table) => table.weight,
+            Self::Format(table) => table.weight,
+            Self::Cot(table) => table.weight,
+        }
+    }
+
+    /// The part of the completion that is looked at, as written.
+    pub fn scope(&self) -> &str {
+        match self {
+            Self::Semantic(table) => &table.scope,
+            Self::Rouge(table) => &table.scope,
+            Self::Correctness(table) => &table.scope,
+            Self::Format(table) => &table.scope,
+            Self::Cot(table) => &table.scope,
+        }
+    }
+}
+
+/// Cosine similarity of encoder embeddings with the reference (arXiv:2509.13081).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SemanticTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "semantic"))]
+    pub kind: String,
+    /// Factor in the total.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// A Hugging Face directory of a sentence encoder.
+    pub encoder: String,
+    /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; default: the raw cosine.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub baseline: Option<f64>,
+}
+
+/// ROUGE overlap with the reference.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RougeTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "rouge"))]
+    pub kind: String,
+    /// Factor in the total.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// N-grams or longest common subsequence.
+    pub variant: RougeVariant,
+    /// Which of precision, recall and F1.
+    pub measure: RougeMeasure,
+    /// How text is cut into words.
+    pub tokenizer: RougeTokenizer,
+}
+
+/// 1 when the choice letter equals the row's answer, else 0.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CorrectnessTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "correctness"))]
+    pub kind: String,
+    /// Factor in the total.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+}
+
+/// 1 when the tags stand once each, in order, closed, with nothing but white space between, else 0.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FormatTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "format"))]
+    pub kind: String,
+    /// Factor in the total.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// Names of the tags, in order.
+    #[schemars(length(min = 1))]
+    pub tags: Vec<String>,
+}
+
+/// 1 when the scope holds at least `min_words` words, else 0.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CotTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "cot"))]
+    pub kind: String,
+    /// Factor in the total.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// Fewest words that count as reasoning.
+    #[schemars(range(min = 1))]
+    pub min_words: usize,
+}

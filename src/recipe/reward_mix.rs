@@ -1,0 +1,114 @@
+//! `[stages.NAME.rewards.NAME]` resolved: scopes and tags read, encoders digested.
+
+use super::data_sets::Need;
+use super::diagnostic::{Problem, did_you_mean};
+use super::files::Files;
+use super::located::KeyPath;
+use super::reward_file::RewardTable;
+use super::spec::{Component, RewardSpec, Scope};
+use crate::digest::Digest;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The words a scope may be.
+const SCOPES: &[&str] = &["completion", "think", "answer", "explanation", "tag:NAME"];
+
+/// What the components at `key` need of the stage's data set.
+pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> Vec<Need> {
+    let need = |(name, reward): (&String, &RewardTable)| {
+        let template = match reward {
+            RewardTable::Semantic(_) | RewardTable::Rouge(_) => "reference",
+            RewardTable::Correctness(_) => "answer",
+            RewardTable::Format(_) | RewardTable::Cot(_) => return None,
+        };
+        Some(Need { template, by: format!("the reward `{name}`"), at: key.key(name) })
+    };
+    rewards.iter().filter_map(need).collect()
+}
+
+/// The mix at `key`; absent if a component cannot be resolved.
+pub(super) fn resolve(
+    files: &mut Files<'_>,
+    key: &KeyPath,
+    rewards: &BTreeMap<String, RewardTable>,
+    found: &mut BTreeMap<Digest, PathBuf>,
+) -> Option<BTreeMap<String, RewardSpec>> {
+    let resolved: BTreeMap<String, RewardSpec> = rewards
+        .iter()
+        .filter_map(|(name, reward)| {
+            let key = key.key(name);
+            let scope = scope(files, &key.key("scope"), reward.scope());
+            let component = component(files, &key, reward, found);
+            let spec = RewardSpec { weight: reward.weight(), scope: scope?, component: component? };
+            Some((name.clone(), spec))
+        })
+        .collect();
+    (resolved.len() == rewards.len()).then_some(resolved)
+}
+
+fn component(
+    files: &mut Files<'_>,
+    key: &KeyPath,
+    reward: &RewardTable,
+    found: &mut BTreeMap<Digest, PathBuf>,
+) -> Option<Component> {
+    Some(match reward {
+        RewardTable::Semantic(table) => {
+            let encoder = files.directory("encoder", &table.encoder, &key.key("encoder"), found)?;
+            Component::Semantic { encoder, baseline: table.baseline }
+        }
+        RewardTable::Rouge(table) => {
+            Component::Rouge { variant: table.variant, measure: table.measure, tokenizer: table.tokenizer }
+        }
+        RewardTable::Correctness(_) => Component::Correctness {},
+        RewardTable::Format(table) => {
+            let key = key.key("tags");
+            let mut fits = true;
+            for (index, tag) in table.tags.iter().enumerate() {
+                fits &= is_tag(files, &key.index(index), tag);
+                if table.tags[..index].contains(tag) {
+                    let place = files.cell.value_place(&key.index(index));
+                    let problem = Problem::at(place, format!("the tag `{tag}` is listed twice"), "again");
+                    files.problems.push(problem.help("each tag stands once in a completion"));
+                    fits = false;
+                }
+            }
+            if !fits {
+                return None;
+            }
+            Component::Format { tags: table.tags.clone() }
+        }
+        RewardTable::Cot(table) => Component::Cot { min_words: table.min_words },
+    })
+}
+
+fn scope(files: &mut Files<'_>, key: &KeyPath, written: &str) -> Option<Scope> {
+    match written {
+        "completion" => Some(Scope::Completion),
+        "think" => Some(Scope::Think),
+        "answer" => Some(Scope::Answer),
+        "explanation" => Some(Scope::Explanation),
+        _ => match written.strip_prefix("tag:") {
+            Some(tag) => is_tag(files, key, tag).then(|| Scope::Tag(tag.to_owned())),
+            None => {
+                let place = files.cell.value_place(key);
+                let problem = Problem::at(place, format!("unknown scope `{written}`"), "no such scope");
+                files.problems.push(problem.help(did_you_mean(written, "scopes", SCOPES)));
+                None
+            }
+        },
+    }
+}
+
+fn is_tag(files: &mut Files<'_>, key: &KeyPath, tag: &str) -> bool {
+    let starts_well = tag.starts_with(|first: char| first.is_ascii_alphabetic());
+    let fits = starts_well && tag.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if !fits {
+        let place = files.cell.value_place(key);
+        let problem = Problem::at(place, format!("`{tag}` cannot be a tag"), "not a tag's name");
+        files.problems.push(
+            problem.help("write the name alone, `think` for `<think>`: a letter, then letters, digits, `_` and `-`"),
+        );
+    }
+    fits
+}

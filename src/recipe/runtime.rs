@@ -1,0 +1,52 @@
+//! `[runtime]`: how stages are run. Nothing of it may change a result, and nothing of it is hashed.
+
+use super::diagnostic::{Problem, Problems};
+use super::file::RuntimeTable;
+use super::located::KeyPath;
+use super::sweep::Cell;
+
+/// How the stages of a recipe are run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuntimeSettings {
+    /// Where the tensors live.
+    pub device: Device,
+    /// CPU threads of a stage; absent: all cores.
+    pub threads: Option<usize>,
+    /// Seconds between resume points.
+    pub resume_interval_s: f64,
+    /// Resume points kept.
+    pub keep_resume_points: usize,
+    /// Stages that run at the same time; absent: the recipe does not say.
+    pub jobs: Option<usize>,
+}
+
+/// The recipe's `device`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The first GPU if there is one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// This GPU.
+    Cuda(usize),
+}
+
+impl RuntimeSettings {
+    pub(super) fn resolve(cell: &Cell<'_>, table: RuntimeTable, problems: &mut Problems) -> Option<Self> {
+        let RuntimeTable { device, threads, resume_interval_s, keep_resume_points, jobs } = table;
+        let device = match device.as_str() {
+            "auto" => Device::Auto,
+            "cpu" => Device::Cpu,
+            other => match other.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+                Some(index) => Device::Cuda(index),
+                None => {
+                    let place = cell.value_place(&KeyPath::dotted("runtime.device"));
+                    let problem = Problem::at(place, format!("unknown device `{other}`"), "no such device");
+                    problems.push(problem.help("known devices: `auto`, `cpu`, `cuda:0`, `cuda:1`, ..."));
+                    return None;
+                }
+            },
+        };
+        Some(Self { device, threads, resume_interval_s, keep_resume_points, jobs })
+    }
+}

@@ -1,0 +1,282 @@
+//! `[stages.NAME]`: one table type for each kind of stage.
+//!
+//! The optimizer's keys stand in each training table, because a flattened struct would cost the strict reading of keys.
+
+use super::file::ModelOverride;
+use super::reward_file::RewardTable;
+use super::spec::{LossType, ScaleRewards, Schedule, Split};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+
+/// A stage; its `kind` decides which keys it takes.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum StageTable {
+    /// Continued pre-training.
+    Cpt(CptTable),
+    /// Supervised fine-tuning.
+    Sft(SftTable),
+    /// Group-relative policy optimization.
+    Grpo(Box<GrpoTable>),
+    /// Held-out measurements.
+    Eval(EvalTable),
+}
+
+impl<'de> Deserialize<'de> for StageTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(deserializer)?;
+        match value.get("kind").and_then(toml::Value::as_str) {
+            Some("cpt") => CptTable::deserialize(value).map(Self::Cpt),
+            Some("sft") => SftTable::deserialize(value).map(Self::Sft),
+            Some("grpo") => GrpoTable::deserialize(value).map(|table| Self::Grpo(Box::new(table))),
+            Some("eval") => EvalTable::deserialize(value).map(Self::Eval),
+            _ => return Err(D::Error::custom("`kind` must be `cpt`, `sft`, `grpo` or `eval`")),
+        }
+        .map_err(D::Error::custom)
+    }
+}
+
+/// Update rules.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerName {
+    /// AdamW (arXiv:1711.05101).
+    Adamw,
+}
+
+/// Continued pre-training: next-token loss on packed text.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CptTable {
+    /// Names the kind of stage, and with it the keys it takes.
+    #[schemars(extend("const" = "cpt"))]
+    pub kind: String,
+    /// The stage whose checkpoint this one starts from.
+    pub after: Option<String>,
+    /// The data set that is read.
+    pub data: String,
+    /// The stage's own seed, instead of the recipe's.
+    pub seed: Option<u64>,
+    /// The stage's own model, over the recipe's.
+    pub model: Option<ModelOverride>,
+    /// Documents are packed into rows of this many tokens.
+    #[schemars(range(min = 1))]
+    pub seq_len: usize,
+    /// Optimizer steps; instead of `epochs`.
+    #[schemars(range(min = 1))]
+    pub steps: Option<u64>,
+    /// Passes over the data; instead of `steps`.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub epochs: Option<f64>,
+    /// Rows per optimizer step; a multiple of `micro_batch_size`.
+    #[schemars(range(min = 1))]
+    pub global_batch_size: usize,
+    /// Rows per forward pass.
+    #[schemars(range(min = 1))]
+    pub micro_batch_size: usize,
+    /// Update rule.
+    pub optimizer: OptimizerName,
+    /// Peak learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub lr: f64,
+    /// Decoupled weight decay; matrices only.
+    #[schemars(range(min = 0))]
+    pub weight_decay: f64,
+    /// Shape of the learning rate after warm-up.
+    pub schedule: Schedule,
+    /// Linear warm-up from 0 to `lr` over this many steps.
+    pub warmup_steps: u64,
+    /// Gradients are scaled down to this norm.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub max_grad_norm: f64,
+    /// Decay rates of AdamW's two moments, each at least 0 and below 1.
+    pub betas: [f64; 2],
+    /// Added to AdamW's denominator.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub eps: f64,
+}
+
+/// Supervised fine-tuning: next-token loss on the completion only.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SftTable {
+    /// Names the kind of stage, and with it the keys it takes.
+    #[schemars(extend("const" = "sft"))]
+    pub kind: String,
+    /// The stage whose checkpoint this one starts from.
+    pub after: Option<String>,
+    /// The data set that is read.
+    pub data: String,
+    /// The stage's own seed, instead of the recipe's.
+    pub seed: Option<u64>,
+    /// The stage's own model, over the recipe's.
+    pub model: Option<ModelOverride>,
+    /// Longest row, prompt and completion together, in tokens.
+    #[schemars(range(min = 1))]
+    pub seq_len: usize,
+    /// Optimizer steps; instead of `epochs`.
+    #[schemars(range(min = 1))]
+    pub steps: Option<u64>,
+    /// Passes over the data; instead of `steps`.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub epochs: Option<f64>,
+    /// Rows per optimizer step; a multiple of `micro_batch_size`.
+    #[schemars(range(min = 1))]
+    pub global_batch_size: usize,
+    /// Rows per forward pass.
+    #[schemars(range(min = 1))]
+    pub micro_batch_size: usize,
+    /// Update rule.
+    pub optimizer: OptimizerName,
+    /// Peak learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub lr: f64,
+    /// Decoupled weight decay; matrices only.
+    #[schemars(range(min = 0))]
+    pub weight_decay: f64,
+    /// Shape of the learning rate after warm-up.
+    pub schedule: Schedule,
+    /// Linear warm-up from 0 to `lr` over this many steps.
+    pub warmup_steps: u64,
+    /// Gradients are scaled down to this norm.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub max_grad_norm: f64,
+    /// Decay rates of AdamW's two moments, each at least 0 and below 1.
+    pub betas: [f64; 2],
+    /// Added to AdamW's denominator.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub eps: f64,
+}
+
+/// Group-relative policy optimization (arXiv:2402.03300) under a mix of rewards.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrpoTable {
+    /// Names the kind of stage, and with it the keys it takes.
+    #[schemars(extend("const" = "grpo"))]
+    pub kind: String,
+    /// The stage whose checkpoint this one starts from.
+    pub after: Option<String>,
+    /// The data set that is read.
+    pub data: String,
+    /// The stage's own seed, instead of the recipe's.
+    pub seed: Option<u64>,
+    /// The stage's own model, over the recipe's.
+    pub model: Option<ModelOverride>,
+    /// Optimizer steps.
+    #[schemars(range(min = 1))]
+    pub steps: u64,
+    /// Prompts per rollout.
+    #[schemars(range(min = 1))]
+    pub prompts_per_step: usize,
+    /// Completions per prompt.
+    #[schemars(range(min = 2))]
+    pub group_size: usize,
+    /// Completions per forward pass of the update.
+    #[schemars(range(min = 1))]
+    pub micro_batch_size: usize,
+    /// Optimizer steps taken on one rollout.
+    #[schemars(range(min = 1))]
+    pub updates_per_rollout: u64,
+    /// Longest prompt in tokens; a longer one is an error.
+    #[schemars(range(min = 1))]
+    pub max_prompt_tokens: usize,
+    /// Completions are cut here.
+    #[schemars(range(min = 1))]
+    pub max_new_tokens: usize,
+    /// Divides the logits; greater than 0, as a group of equal completions teaches nothing.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub temperature: f64,
+    /// Draws from the smallest set of tokens with this much probability; 1: from all.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    pub top_p: f64,
+    /// Draws from this many most likely tokens; 0: from all.
+    pub top_k: usize,
+    /// How per-token losses become one number.
+    pub loss_type: LossType,
+    /// What the centred rewards of a group are divided by.
+    pub scale_rewards: ScaleRewards,
+    /// Weight of the estimated divergence from the stage's input.
+    #[schemars(range(min = 0))]
+    pub kl_coef: f64,
+    /// The ratio is clipped below at `1 - clip_low`.
+    #[schemars(range(min = 0, max = 1))]
+    pub clip_low: f64,
+    /// The ratio is clipped above at `1 + clip_high`.
+    #[schemars(range(min = 0))]
+    pub clip_high: f64,
+    /// Leaves completions that hit the length limit out of the loss.
+    pub mask_truncated: bool,
+    /// Update rule.
+    pub optimizer: OptimizerName,
+    /// Peak learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub lr: f64,
+    /// Decoupled weight decay; matrices only.
+    #[schemars(range(min = 0))]
+    pub weight_decay: f64,
+    /// Shape of the learning rate after warm-up.
+    pub schedule: Schedule,
+    /// Linear warm-up from 0 to `lr` over this many steps.
+    pub warmup_steps: u64,
+    /// Gradients are scaled down to this norm.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub max_grad_norm: f64,
+    /// Decay rates of AdamW's two moments, each at least 0 and below 1.
+    pub betas: [f64; 2],
+    /// Added to AdamW's denominator.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub eps: f64,
+    /// The reward mix, by component name.
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
+    pub rewards: BTreeMap<String, RewardTable>,
+}
+
+/// Held-out measurements; trains nothing.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvalTable {
+    /// Names the kind of stage, and with it the keys it takes.
+    #[schemars(extend("const" = "eval"))]
+    pub kind: String,
+    /// The stage whose checkpoint this one starts from.
+    pub after: Option<String>,
+    /// The data set that is read.
+    pub data: String,
+    /// The stage's own seed, instead of the recipe's.
+    pub seed: Option<u64>,
+    /// The stage's own model, over the recipe's.
+    pub model: Option<ModelOverride>,
+    /// The side of the data set's split that is read; default: `eval`.
+    pub split: Option<Split>,
+    /// A data set whose perplexity is measured too.
+    pub text: Option<String>,
+    /// The side of that data set's split that is read; default: `eval`.
+    pub text_split: Option<Split>,
+    /// Longest prompt in tokens; a longer one is an error.
+    #[schemars(range(min = 1))]
+    pub max_prompt_tokens: usize,
+    /// Completions are cut here.
+    #[schemars(range(min = 1))]
+    pub max_new_tokens: usize,
+    /// Divides the logits; 0 takes the most likely token.
+    #[schemars(range(min = 0))]
+    pub temperature: f64,
+    /// Draws from the smallest set of tokens with this much probability; 1: from all.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    pub top_p: f64,
+    /// Draws from this many most likely tokens; 0: from all.
+    pub top_k: usize,
+    /// Completions decoded at a time.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// Components that are measured, whether or not they were trained on.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }))]
+    pub rewards: BTreeMap<String, RewardTable>,
+    /// Bootstrap resamples behind each 95% interval.
+    #[schemars(range(min = 1))]
+    pub bootstrap_resamples: u32,
+}

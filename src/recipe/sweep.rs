@@ -1,0 +1,252 @@
+//! The cells of a recipe's sweep: `matrix` x `variants`, each a whole recipe.
+//!
+//! A cell's name is the variant's name and the matrix's values: `rouge`, `seed=1`, `rouge,seed=1`. With variants, the
+//! recipe as written is one of them, named `base_name` or else after the recipe, unless `include_base = false`. Without
+//! a sweep the only cell is named after the recipe.
+
+use super::diagnostic::{Place, Problem, Problems};
+use super::layers::Layers;
+use super::located::{KeyPath, Step};
+use super::validate::{NAME_RULE, is_name};
+use toml::{Table, Value};
+
+/// One variant of the recipe: its values, and where each of them stands.
+#[derive(Clone, Debug)]
+pub(super) struct Cell<'a> {
+    pub(super) name: String,
+    pub(super) value: Table,
+    layers: &'a Layers,
+    /// What the sweep sets in this cell: the path, and where in the recipe its value stands.
+    swept: Vec<(KeyPath, KeyPath)>,
+}
+
+impl<'a> Cell<'a> {
+    /// The recipe as written.
+    pub(super) fn base(name: &str, value: Table, layers: &'a Layers) -> Self {
+        Self { name: name.to_owned(), value, layers, swept: Vec::new() }
+    }
+
+    /// Where the key at `path`, or the nearest table around it, was set.
+    pub(super) fn key_place(&self, path: &KeyPath) -> Place {
+        self.nearest(path, |layers, path| layers.key_place(path))
+    }
+
+    /// Where the value at `path`, or the nearest table around it, was set.
+    pub(super) fn value_place(&self, path: &KeyPath) -> Place {
+        self.nearest(path, |layers, path| layers.value_place(path))
+    }
+
+    fn nearest(&self, path: &KeyPath, find: impl Fn(&Layers, &KeyPath) -> Option<Place>) -> Place {
+        (1..=path.0.len())
+            .rev()
+            .find_map(|length| {
+                let steps = &path.0[..length];
+                let swept = self.swept.iter().rev().find(|(target, _)| steps.starts_with(&target.0));
+                match swept {
+                    Some((target, origin)) => find(self.layers, &origin.join(&steps[target.0.len()..])),
+                    None => find(self.layers, &KeyPath(steps.to_vec())),
+                }
+            })
+            .unwrap_or_else(|| self.layers.beginning())
+    }
+}
+
+/// A change that a cell makes: the path, where its value stands, the value.
+#[derive(Clone, Debug)]
+struct Change {
+    target: KeyPath,
+    origin: KeyPath,
+    value: Value,
+}
+
+/// A choice along one axis of the sweep: the part of the name, and the changes.
+type Choice = (Option<String>, Vec<Change>);
+
+/// All cells of `base`, which holds the recipe with its `sweep`.
+pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a>> {
+    let mut recipe = base.value.clone();
+    let Some(Value::Table(sweep)) = recipe.remove("sweep") else {
+        return vec![Cell { value: recipe, ..base.clone() }];
+    };
+    let mut axes = vec![variants(base, &sweep, problems)];
+    axes.extend(matrix(base, &sweep, problems));
+    check_paths(base, &axes, problems);
+    let mut combined: Vec<Choice> = vec![(None, Vec::new())];
+    for axis in &axes {
+        combined = combined.iter().flat_map(|left| axis.iter().map(|right| both(left, right))).collect();
+    }
+    combined
+        .into_iter()
+        .map(|(name, changes)| {
+            let mut cell = Cell { value: recipe.clone(), ..base.clone() };
+            cell.name = name.unwrap_or_else(|| base.name.clone());
+            for change in changes {
+                replace(&mut cell.value, &change.target.0, change.value);
+                cell.swept.push((change.target, change.origin));
+            }
+            cell
+        })
+        .collect()
+}
+
+fn both(left: &Choice, right: &Choice) -> Choice {
+    let name = match (&left.0, &right.0) {
+        (Some(left), Some(right)) => Some(format!("{left},{right}")),
+        (left, right) => left.clone().or_else(|| right.clone()),
+    };
+    (name, left.1.iter().chain(&right.1).cloned().collect())
+}
+
+fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choice> {
+    let at = KeyPath::dotted("sweep.variants");
+    let listed = sweep.get("variants").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
+    let include_base = sweep.get("include_base").and_then(Value::as_bool);
+    let base_name = sweep.get("base_name").and_then(Value::as_str);
+    let mut choices: Vec<Choice> = Vec::new();
+    if listed.is_empty() {
+        for key in ["include_base", "base_name"].into_iter().filter(|key| sweep.contains_key(*key)) {
+            let place = base.key_place(&KeyPath::dotted("sweep").key(key));
+            let problem = Problem::at(place, format!("`sweep.{key}` has no effect without variants"), "no effect");
+            problems.push(problem.help("remove it, or add a `[[sweep.variants]]`"));
+        }
+        return vec![(None, Vec::new())];
+    }
+    if include_base == Some(false) {
+        if base_name.is_some() {
+            let place = base.key_place(&KeyPath::dotted("sweep.base_name"));
+            let problem =
+                Problem::at(place, "`sweep.base_name` has no effect with `include_base = false`", "no effect");
+            problems.push(problem.help("remove one of both"));
+        }
+    } else {
+        let name = base_name.unwrap_or(&base.name);
+        if !is_name(name) {
+            let place = base.value_place(&KeyPath::dotted("sweep.base_name"));
+            problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
+        }
+        choices.push((Some(name.to_owned()), Vec::new()));
+    }
+    for (index, variant) in listed.iter().enumerate() {
+        let path = at.index(index);
+        // What is missing was reported with the shape.
+        let Some(name) = variant.get("name").and_then(Value::as_str) else { continue };
+        let Some(set) = variant.get("set").and_then(Value::as_table) else { continue };
+        let place = base.value_place(&path.key("name"));
+        if !is_name(name) {
+            problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
+        } else if choices.iter().any(|(known, _)| known.as_deref() == Some(name)) {
+            let problem = Problem::at(place, format!("two variants are named `{name}`"), "the second");
+            problems.push(problem.help("rename one; the recipe as written is a variant too (see `sweep.base_name`)"));
+        }
+        let change = |(key, value): (&String, &Value)| Change {
+            target: KeyPath::dotted(key),
+            origin: path.key("set").key(key),
+            value: value.clone(),
+        };
+        choices.push((Some(name.to_owned()), set.iter().map(change).collect()));
+    }
+    choices
+}
+
+fn matrix(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Vec<Choice>> {
+    let Some(matrix) = sweep.get("matrix").and_then(Value::as_table) else { return Vec::new() };
+    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
+    let mut axes = Vec::new();
+    for (key, values) in matrix {
+        let is_ambiguous = matrix.keys().filter(|other| last(other) == last(key)).count() > 1;
+        let short = if is_ambiguous { key.clone() } else { last(key) };
+        let mut axis: Vec<Choice> = Vec::new();
+        for (index, value) in values.as_array().into_iter().flatten().enumerate() {
+            let origin = KeyPath::dotted("sweep.matrix").key(key).index(index);
+            let name = format!("{short}={}", value_name(value, index));
+            if axis.iter().any(|(known, _)| known.as_ref() == Some(&name)) {
+                let place = base.value_place(&origin);
+                let problem = Problem::at(place, format!("`{key}` takes the same value twice"), "again");
+                problems.push(problem.help("each value makes one cell"));
+            }
+            axis.push((Some(name), vec![Change { target: KeyPath::dotted(key), origin, value: value.clone() }]));
+        }
+        axes.push(axis);
+    }
+    axes
+}
+
+/// A value in a cell's name.
+fn value_name(value: &Value, index: usize) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Float(float) => format!("{float:?}"),
+        Value::Array(_) | Value::Table(_) => format!("#{}", index + 1),
+        scalar => scalar.to_string(),
+    }
+}
+
+/// Reports changes of what no sweep can change, changes of one key by two axes, and overrides that no cell keeps.
+fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
+    for change in axes.iter().flatten().flat_map(|(_, changes)| changes) {
+        check_target(base, change, problems);
+    }
+    let mut together: Vec<(&Change, &Change)> = Vec::new();
+    for (index, axis) in axes.iter().enumerate() {
+        for (_, changes) in axis {
+            let others = axes[index + 1..].iter().flatten().flat_map(|(_, changes)| changes);
+            together.extend(changes.iter().flat_map(|change| others.clone().map(move |other| (change, other))));
+            for (index, change) in changes.iter().enumerate() {
+                together.extend(changes[index + 1..].iter().map(|other| (change, other)));
+            }
+        }
+    }
+    for (one, other) in together {
+        if one.target.overlaps(&other.target) {
+            let place = base.key_place(&strip_index(&other.origin));
+            let message = format!("`{}` and `{}` set the same key in one cell", one.target, other.target);
+            let problem = Problem::at(place, message, "set here, and there");
+            problems.push(problem.help("let one of them do it, so that none is overridden silently"));
+        }
+    }
+    for (path, place) in base.layers.overridden() {
+        let replaced = |(_, changes): &Choice| changes.iter().any(|change| path.0.starts_with(&change.target.0));
+        if axes.iter().any(|axis| axis.iter().all(replaced)) {
+            let message = format!("setting `{path}` has no effect: the sweep sets it in every cell");
+            let help = format!("leave it out, or set `sweep.matrix.\"{path}\"` in the recipe");
+            problems.push(Problem::at(place, message, "overridden by the sweep").help(help));
+        }
+    }
+}
+
+fn check_target(base: &Cell<'_>, change: &Change, problems: &mut Problems) {
+    let Some(Step::Key(first)) = change.target.0.first() else { return };
+    let place = base.key_place(&strip_index(&change.origin));
+    let fixed = ["name", "extends", "sweep", "runtime"];
+    if fixed.contains(&first.as_str()) {
+        let problem = Problem::at(place, format!("a sweep cannot vary `{}`", change.target), "not part of a result");
+        problems.push(problem.help("a sweep varies `seed`, `model`, `data` and `stages`"));
+    } else if change.target.0.len() == 1 && change.value.is_table() {
+        let problem = Problem::at(place, format!("this replaces all of `{first}`"), "a whole table");
+        problems.push(problem.help(format!("quote the dotted key, for example `\"{first}.NAME.KEY\" = VALUE`")));
+    }
+}
+
+/// The key of an array's item.
+fn strip_index(path: &KeyPath) -> KeyPath {
+    match path.0.split_last() {
+        Some((Step::Index(_), steps)) => KeyPath(steps.to_vec()),
+        _ => path.clone(),
+    }
+}
+
+/// Puts `value` at `path`, in place of what is there.
+fn replace(table: &mut Table, path: &[Step], value: Value) {
+    let Some((Step::Key(key), rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        table.insert(key.clone(), value);
+        return;
+    }
+    let inner = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
+    if !inner.is_table() {
+        *inner = Value::Table(Table::new());
+    }
+    if let Value::Table(inner) = inner {
+        replace(inner, rest, value);
+    }
+}
