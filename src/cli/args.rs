@@ -1,6 +1,6 @@
 //! What was typed, and nothing else: no file is read here.
 
-use super::{cache, check, completions, doctor, history, logs, metrics, plan, resume, run, samples, show};
+use super::{check, completions, doctor, plan, resume, run};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -54,17 +54,17 @@ pub(super) enum Command {
     /// Go on with an interrupted or failed run.
     Resume(resume::ResumeArgs),
     /// List the stages of past runs.
-    History(history::HistoryArgs),
+    //History(history::HistoryArgs),
     /// Show one run: its stages, failures and results.
-    Show(show::ShowArgs),
+    //Show(show::ShowArgs),
     /// Show a run's metrics over its steps.
-    Metrics(metrics::MetricsArgs),
+    //Metrics(metrics::MetricsArgs),
     /// Show completions that were sampled and how they were rated.
-    Samples(samples::SamplesArgs),
+    //Samples(samples::SamplesArgs),
     /// Print what the workers of a run wrote to their logs.
-    Logs(logs::LogsArgs),
+    //Logs(logs::LogsArgs),
     /// Look into the cache of checkpoints.
-    Cache(cache::CacheArgs),
+    //Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
     Schema,
     /// Print shell completions.

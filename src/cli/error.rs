@@ -1,7 +1,10 @@
 //! Errors as the user sees them: what went wrong, why, what to do, and the exit code. The only place that decides either.
 
+use crate::cache::CacheError;
 use crate::exec::ExecError;
+use crate::orchestrate::RunError;
 use crate::recipe::RecipeError;
+use crate::store::StoreError;
 use serde_json::json;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -81,6 +84,11 @@ impl CliError {
         Self { broken_pipe, ..Self::from_error(Kind::Internal, &error) }
     }
 
+    /// What went wrong, in one sentence.
+    pub(super) fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+
     /// Tells the user and gives the exit code.
     pub(super) fn report(self, json: bool, width: usize) -> ExitCode {
         if self.broken_pipe {
@@ -139,6 +147,30 @@ impl From<ExecError> for CliError {
                 .hint("or name one with `ORCHESTRATE_WORKER=/path/to/orchestrate-worker`"),
             ExecError::Start { .. } | ExecError::Version { .. } => found.hint("see `orchestrate doctor`"),
             ExecError::CurrentExe(_) | ExecError::Log(_) | ExecError::Wait(_) => found,
+        }
+    }
+}
+
+impl From<CacheError> for CliError {
+    fn from(error: CacheError) -> Self {
+        Self::from_error(Kind::Internal, &error)
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        Self::from_error(Kind::Internal, &error)
+            .hint("the database is an index of the files in `runs/`; checkpoints and run logs are not touched by this")
+    }
+}
+
+impl From<RunError> for CliError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Cache(error) => error.into(),
+            RunError::Exec(error) => error.into(),
+            RunError::Store(error) => error.into(),
+            RunError::Io { .. } => Self::from_error(Kind::Internal, &error),
         }
     }
 }

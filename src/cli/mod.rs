@@ -5,23 +5,25 @@
 //! and those that ask the database start an async runtime.
 
 mod args;
-mod cache;
+//mod cache;
 mod check;
 mod completions;
 mod context;
 mod doctor;
 mod error;
-mod history;
-mod logs;
-mod metrics;
+//mod history;
+//mod logs;
+//mod metrics;
 mod output;
 mod plan;
 mod planning;
 mod resume;
 mod run;
-mod samples;
+mod runs;
+//mod samples;
 mod schema;
-mod show;
+//mod show;
+mod summary;
 
 use args::{Cli, Command};
 use clap::Parser as _;
@@ -54,12 +56,12 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Plan(args) => plan::plan(&context, &args),
         Command::Check(args) => check::check(&context, &args),
         Command::Resume(args) => resume::resume(&context, &args),
-        Command::History(args) => history::history(&context, &args),
-        Command::Show(args) => show::show(&context, &args),
-        Command::Metrics(args) => metrics::metrics(&context, &args),
-        Command::Samples(args) => samples::samples(&context, &args),
-        Command::Logs(args) => logs::logs(&context, &args),
-        Command::Cache(args) => cache::cache(&context, &args),
+        //Command::History(args) => history::history(&context, &args),
+        //Command::Show(args) => show::show(&context, &args),
+        //Command::Metrics(args) => metrics::metrics(&context, &args),
+        //Command::Samples(args) => samples::samples(&context, &args),
+        //Command::Logs(args) => logs::logs(&context, &args),
+        //Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),
         Command::Doctor(args) => doctor::doctor(&context, &args),

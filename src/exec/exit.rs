@@ -8,3 +8,5 @@ pub const FAILED: u8 = 10;
 pub const LEASE_HELD: u8 = 11;
 /// Stopped on request, with a resume point on disk.
 pub const STOPPED: u8 = 12;
+/// The worker was started with arguments it does not know.
+pub const USAGE: u8 = 2;

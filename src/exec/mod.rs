@@ -6,6 +6,7 @@
 //! | code | constant                | meaning                                                                            |
 //! |-----:|-------------------------|------------------------------------------------------------------------------------|
 //! |    0 | [`exit::COMMITTED`]     | the checkpoint is in the cache                                                     |
+//! |    2 | [`exit::USAGE`]         | started with arguments it does not know                                            |
 //! |   10 | [`exit::FAILED`]        | the stage failed; a `failed` event says why                                        |
 //! |   11 | [`exit::LEASE_HELD`]    | another live process works on the same key; nothing was touched                    |
 //! |   12 | [`exit::STOPPED`]       | stopped on request (SIGTERM, SIGINT, supervisor gone); a resume point is left      |

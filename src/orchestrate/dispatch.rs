@@ -7,14 +7,15 @@ use super::failure::{failure_of, log_tail};
 use super::recorder::Recorder;
 use super::signals::StopSignals;
 use super::{FailedStage, Report, RunError, StageEnd};
-use crate::cache::{Attempt, Cache};
-use crate::event::{Event, EventKind, EventReader, Failure, Measurement};
+use crate::cache::{Assignment, Cache, DeviceChoice, EventReader, Runtime};
+use crate::event::{Event, EventKind, Failure, FailureClass, Measurement};
 use crate::exec::{ExecError, LocalExecutor, WorkerExit, WorkerGroup};
-use crate::plan::{Plan, Scheduler};
+use crate::plan::{Plan, PlannedStage, Scheduler};
+use crate::recipe::Device;
 use crate::report::Progress;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -80,17 +81,26 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Runs until every stage has ended or nothing more may be started.
+    /// Runs until every stage has ended or nothing more may be started. No worker outlives it.
     pub(super) async fn run(mut self, signals: &mut StopSignals) -> Result<Report, RunError> {
+        if let Err(error) = self.until_done(signals).await {
+            for running in self.running.values() {
+                running.group.stop();
+            }
+            while self.workers.join_next().await.is_some() {}
+            return Err(error);
+        }
+        let stopped = self.ends.values().any(|end| matches!(end, StageEnd::Stopped));
+        Ok(Report { ends: self.ends, interrupted: stopped || self.stop_requests > 0 })
+    }
+
+    async fn until_done(&mut self, signals: &mut StopSignals) -> Result<(), RunError> {
         let mut tick = tokio::time::interval(POLL_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if let Err(error) = self.start_ready().await {
-                self.abandon().await;
-                return Err(error);
-            }
+            self.start_ready().await?;
             if self.running.is_empty() && self.waiting.is_empty() {
-                break;
+                return Ok(());
             }
             tokio::select! {
                 Some(joined) = self.workers.join_next() => {
@@ -105,7 +115,6 @@ impl<'a> Loop<'a> {
                 }
             }
         }
-        Ok(Report { ends: self.ends, interrupted: self.stop_requests > 0 })
     }
 
     /// Starts stages, and passes over those that are cached, until none is ready or all places are taken.
@@ -114,10 +123,10 @@ impl<'a> Loop<'a> {
             let Some(stage) = self.scheduler.start_next() else { return Ok(()) };
             let key = &self.dispatch.plan.stages[stage].key;
             if !self.dispatch.forced.contains(&stage)
-                && let Some(checkpoint) = self.dispatch.cache.find(key)?
+                && self.dispatch.cache.find(key)?.is_some()
             {
                 self.dispatch.progress.hit(stage);
-                self.dispatch.recorder.hit(stage, &checkpoint).await?;
+                self.dispatch.recorder.hit(stage).await;
                 self.ends.insert(stage, StageEnd::Hit);
                 self.scheduler.finish(stage);
                 continue;
@@ -137,18 +146,24 @@ impl<'a> Loop<'a> {
         let now = Utc::now();
         let planned = &self.dispatch.plan.stages[stage];
         if let Some(owner) = self.dispatch.cache.lease_owner(&planned.key)? {
-            return self.wait_for(stage, &owner.to_string()).await;
+            self.wait_for(stage, &owner.to_string()).await;
+            return Ok(());
         }
-        let attempt = self.prepare(stage)?;
-        let executor = self.dispatch.executor()?;
-        let reader = EventReader::at_end(attempt.events())?;
+        let assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
+        let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json)?;
+        let mut reader = EventReader::open(&attempt.dir().join("events.jsonl"));
+        reader.poll()?; // what an earlier attempt wrote has been recorded with that attempt
+        let executor = match &self.dispatch.executor {
+            Some(executor) => executor,
+            None => self.dispatch.executor.insert(LocalExecutor::find()?),
+        };
         let worker = executor.start(attempt.dir())?;
         self.dispatch.progress.started(stage, now);
-        self.dispatch.recorder.started(stage, now).await?;
+        self.dispatch.recorder.started(stage).await;
         let running = Running {
             group: worker.group(),
             reader,
-            log: attempt.log(),
+            log: attempt.dir().join("worker.log"),
             started_at: now,
             last_step: None,
             results: BTreeMap::new(),
@@ -175,7 +190,8 @@ impl<'a> Loop<'a> {
             running.take_in(event);
             self.dispatch.progress.event(stage, event);
         }
-        self.dispatch.recorder.events(stage, &events).await
+        self.dispatch.recorder.events(stage, &events).await;
+        Ok(())
     }
 
     /// A worker ended.
@@ -187,18 +203,19 @@ impl<'a> Loop<'a> {
         match exit {
             WorkerExit::LeaseHeld => {
                 let owner = self.dispatch.cache.lease_owner(&self.dispatch.plan.stages[stage].key)?;
-                self.wait_for(stage, &owner.map_or("another process".to_owned(), |owner| owner.to_string())).await
+                self.wait_for(stage, &owner.map_or("another process".to_owned(), |owner| owner.to_string())).await;
             }
-            WorkerExit::Committed => self.committed(stage, running, seconds).await,
-            WorkerExit::Crashed { signal: Some(9 | 15), .. } if self.stop_requests > 0 => {
-                self.stopped(stage, running.last_step, seconds).await
-            }
+            WorkerExit::Committed => self.committed(stage, running, seconds).await?,
             WorkerExit::Stopped => self.stopped(stage, running.last_step, seconds).await,
+            WorkerExit::Crashed { signal: Some(9 | 15), .. } if self.stop_requests > 0 => {
+                self.stopped(stage, running.last_step, seconds).await;
+            }
             WorkerExit::Failed | WorkerExit::Crashed { .. } => {
-                let failure = failure_of(exit, running.failure.clone());
-                self.failed(stage, failure, &running.log, seconds).await
+                let failure = failure_of(exit, running.failure);
+                self.failed(stage, failure, &running.log, seconds).await;
             }
         }
+        Ok(())
     }
 
     /// The worker says the checkpoint is there: it is believed when the cache says so too.
@@ -210,46 +227,45 @@ impl<'a> Loop<'a> {
                 message: "the worker ended well but left no valid checkpoint in the cache".into(),
                 hint: Some("is the disk full? `orchestrate doctor` shows the space left".into()),
             };
-            return self.failed(stage, failure, &running.log, seconds).await;
+            self.failed(stage, failure, &running.log, seconds).await;
+            return Ok(());
         }
         self.dispatch.progress.finished(stage, seconds);
-        self.dispatch.recorder.done(stage, seconds, running.results).await?;
+        self.dispatch.recorder.done(stage, seconds, running.results).await;
         self.ends.insert(stage, StageEnd::Done { seconds });
         self.scheduler.finish(stage);
         Ok(())
     }
 
-    async fn failed(&mut self, stage: usize, failure: Failure, log: &Path, seconds: f64) -> Result<(), RunError> {
+    async fn failed(&mut self, stage: usize, failure: Failure, log: &Path, seconds: f64) {
         self.dispatch.progress.failed(stage, &failure.message);
-        self.dispatch.recorder.failed(stage, seconds, &failure).await?;
+        self.dispatch.recorder.failed(stage, seconds, &failure).await;
         let log_tail = log_tail(log);
         self.ends.insert(stage, StageEnd::Failed(FailedStage { failure, log_tail, log: log.to_owned() }));
-        self.skip_below(stage, "failed").await
+        self.skip_below(stage, "failed").await;
     }
 
-    async fn stopped(&mut self, stage: usize, step: Option<u64>, seconds: f64) -> Result<(), RunError> {
+    async fn stopped(&mut self, stage: usize, step: Option<u64>, seconds: f64) {
         self.dispatch.progress.stopped(stage, step);
-        self.dispatch.recorder.stopped(stage, seconds).await?;
+        self.dispatch.recorder.stopped(stage, seconds).await;
         self.ends.insert(stage, StageEnd::Stopped);
-        self.skip_below(stage, "stopped").await
+        self.skip_below(stage, "stopped").await;
     }
 
     /// Passes over everything that needs `stage`.
-    async fn skip_below(&mut self, stage: usize, how: &str) -> Result<(), RunError> {
+    async fn skip_below(&mut self, stage: usize, how: &str) {
         let because = format!("`{}` {how}", self.dispatch.plan.stages[stage].name);
         for skipped in self.scheduler.fail(stage) {
             self.dispatch.progress.skipped(skipped, &because);
-            self.dispatch.recorder.skipped(skipped, &because).await?;
+            self.dispatch.recorder.skipped(skipped, &because).await;
             self.ends.insert(skipped, StageEnd::Skipped);
         }
-        Ok(())
     }
 
-    async fn wait_for(&mut self, stage: usize, whom: &str) -> Result<(), RunError> {
+    async fn wait_for(&mut self, stage: usize, whom: &str) {
         self.dispatch.progress.waiting(stage, whom);
-        self.dispatch.recorder.waiting(stage, whom).await?;
+        self.dispatch.recorder.waiting(stage, whom).await;
         self.waiting.insert(stage, Waiting { looked_at: Utc::now() });
-        Ok(())
     }
 
     /// Goes on with stages whose lease has become free or whose checkpoint another process has committed.
@@ -263,10 +279,10 @@ impl<'a> Loop<'a> {
             .collect();
         for stage in due {
             let key = &self.dispatch.plan.stages[stage].key;
-            if let Some(checkpoint) = self.dispatch.cache.find(key)? {
+            if self.dispatch.cache.find(key)?.is_some() {
                 self.waiting.remove(&stage);
                 self.dispatch.progress.hit(stage);
-                self.dispatch.recorder.hit(stage, &checkpoint).await?;
+                self.dispatch.recorder.hit(stage).await;
                 self.ends.insert(stage, StageEnd::Hit);
                 self.scheduler.finish(stage);
             } else if self.dispatch.cache.lease_owner(key)?.is_none() {
@@ -292,12 +308,39 @@ impl<'a> Loop<'a> {
         }
         self.waiting.clear();
     }
+}
 
-    /// Something failed here, not in a stage: no worker outlives the loop.
-    async fn abandon(&mut self) {
-        for running in self.running.values() {
-            running.group.stop();
+impl Running {
+    fn take_in(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Step(step) => self.last_step = Some(step.step),
+            EventKind::Started(started) => self.last_step = started.resumed_from_step,
+            EventKind::Stopped { step } | EventKind::ResumePoint { step } => self.last_step = Some(*step),
+            EventKind::Finished(results) => self.results.clone_from(results),
+            EventKind::Failed(failure) => self.failure = Some(failure.clone()),
+            EventKind::Phase(_) | EventKind::Completion(_) | EventKind::Warning(_) => {}
         }
-        while self.workers.join_next().await.is_some() {}
+    }
+}
+
+/// What the worker is to do.
+fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignment {
+    Assignment {
+        key: planned.key.clone(),
+        stage: planned.name.clone(),
+        spec: planned.spec.clone(),
+        inputs: planned.inputs.clone(),
+        parent: planned.parents.first().map(|&parent| cache.checkpoint_dir(&plan.stages[parent].key)),
+        runtime: Runtime {
+            device: match planned.runtime.device {
+                Device::Auto => DeviceChoice::Auto,
+                Device::Cpu => DeviceChoice::Cpu,
+                Device::Cuda(index) => DeviceChoice::Cuda(index),
+            },
+            threads: planned.runtime.threads,
+            resume_interval_s: planned.runtime.resume_interval_s,
+            keep_resume_points: planned.runtime.keep_resume_points,
+            supervisor_pid: Some(std::process::id()),
+        },
     }
 }
