@@ -1,1 +1,23 @@
-//! x
+//! The training engine: everything that touches libtorch.
+//!
+//! Reading order: [`models`] (what is computed), [`head`] and [`loss`] (what is optimized), [`optim`] (how), [`data`] and
+//! [`rollout`] (on what), [`checkpoint`] (what is kept), [`stages`] (the loops, one file each).
+//!
+//! Every random draw is seeded from the stage's seed and what it is for ([`seed`]); so a stage that resumes after step n
+//! continues exactly as if it had never stopped.
+
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod encoder;
+pub mod error;
+pub mod head;
+pub mod loss;
+pub mod models;
+pub mod optim;
+pub mod policy;
+pub mod rollout;
+pub mod seed;
+pub mod stages;
+pub mod tokenizer;
+pub mod weights;

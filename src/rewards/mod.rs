@@ -2,20 +2,27 @@
 //!
 //! One file a component. The encoder behind `semantic` comes in through [`TextEncoder`]. A value that cannot be computed
 //! (no reference, a failed encoder) is *missing*, with a reason, never 0; what the policy itself failed to produce (a tag
-//! it did not write) is a measured value.
+//! it did not write) is a measured value, the component's floor of 0.
+//!
+//! [`Rubric`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
 
 mod correctness;
 mod cot;
 mod format;
+mod lcs;
 mod rouge;
 mod rubric;
 mod semantic;
 mod spans;
+#[cfg(test)]
+mod testing;
+mod words;
 
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score};
 pub use spans::span;
 
+use crate::digest::Digest;
 use std::error::Error;
 
 /// A completion to be rated, with what it is rated against.
@@ -34,10 +41,17 @@ pub struct Sample<'a> {
 /// A component's verdict on one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// The unweighted value.
+    /// The unweighted value; finite.
     Value(f64),
     /// It cannot be computed, and why.
     Missing(String),
+}
+
+impl Verdict {
+    /// 1 when `holds`, else 0.
+    fn binary(holds: bool) -> Self {
+        Self::Value(f64::from(u8::from(holds)))
+    }
 }
 
 /// A reward component. `texts[i]` is the part of `samples[i]`'s completion that the component's scope names; absent when
@@ -47,8 +61,14 @@ pub trait Reward {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict>;
 }
 
+/// Why an encoder does not load or does not embed.
+pub type EncoderError = Box<dyn Error + Send + Sync>;
+
+/// Loads the encoder with the given digest.
+pub type LoadEncoder<'a> = dyn FnMut(&Digest) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
+
 /// Turns texts into L2-normalized embeddings.
 pub trait TextEncoder {
     /// One unit vector a text, in order.
-    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Box<dyn Error + Send + Sync>>;
+    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncoderError>;
 }

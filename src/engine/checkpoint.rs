@@ -1,0 +1,118 @@
+//! What a stage leaves behind: adapters in PEFT's format or whole weights in Hugging Face's, and resume points.
+
+use crate::error::{StageError, StageResult};
+use crate::models::Decoder;
+use crate::optim::AdamW;
+use crate::weights::{load_tensors, save_tensors};
+use orchestrate::recipe::spec::LoraSpec;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tch::Tensor;
+
+const ADAPTER: &str = "adapter_model.safetensors";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const MODEL: &str = "model.safetensors";
+/// What makes a directory of weights a Hugging Face model; copied beside whole weights.
+const COMPANIONS: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
+
+/// Writes what was trained into `dir`: an adapter (PEFT) with LoRA, else a Hugging Face model whose configuration and
+/// tokenizer are copied from `base`.
+pub fn save(dir: &Path, decoder: &Decoder, lora: Option<&LoraSpec>, base: &Path) -> StageResult<()> {
+    let Some(lora) = lora else {
+        save_tensors(&dir.join(MODEL), &decoder.trainable(), &[("format", "pt")])?;
+        for name in COMPANIONS.into_iter().filter(|name| base.join(name).exists()) {
+            fs_err::copy(base.join(name), dir.join(name))?;
+        }
+        return Ok(());
+    };
+    save_tensors(&dir.join(ADAPTER), &decoder.trainable(), &[("format", "pt")])?;
+    let config = serde_json::json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": null,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "use_rslora": lora.rslora,
+        "target_modules": lora.target_modules,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "modules_to_save": null,
+    });
+    let text = serde_json::to_string_pretty(&config).expect("a literal serializes");
+    Ok(fs_err::write(dir.join(ADAPTER_CONFIG), text + "\n")?)
+}
+
+/// Replaces what `decoder` trains by what [`save`] wrote into `dir`.
+///
+/// # Errors
+/// A tensor that is missing, unknown, or of another shape.
+pub fn load(dir: &Path, decoder: &Decoder) -> StageResult<()> {
+    let adapter = dir.join(ADAPTER);
+    let path = if adapter.exists() { adapter } else { dir.join(MODEL) };
+    copy_into(&path, &decoder.trainable())
+}
+
+fn copy_into(path: &Path, targets: &[(String, Tensor)]) -> StageResult<()> {
+    let saved = load_tensors(path)?;
+    let names: std::collections::BTreeSet<&str> = targets.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some(unknown) = saved.keys().find(|name| !names.contains(name.as_str())) {
+        return Err(StageError::input(format!("`{}` holds `{unknown}`, which is not trained here", path.display()))
+            .hinted("was it made with other `lora.target_modules`, or without LoRA?"));
+    }
+    tch::no_grad(|| {
+        for (name, target) in targets {
+            let tensor = saved
+                .get(name)
+                .ok_or_else(|| StageError::input(format!("`{}` lacks the tensor `{name}`", path.display())))?;
+            if tensor.size() != target.size() {
+                return Err(StageError::input(format!(
+                    "`{name}` in `{}` has shape {:?}, expected {:?}",
+                    path.display(),
+                    tensor.size(),
+                    target.size()
+                ))
+                .hinted("was it made with another `lora.rank`?"));
+            }
+            target.shallow_clone().copy_(tensor);
+        }
+        Ok(())
+    })
+}
+
+/// Where a training stage stands after a step; with the tensors beside it, all that the next step depends on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// The main value (loss, or mean reward) of the last steps.
+    pub recent: Vec<f64>,
+}
+
+/// Writes a resume point of a training stage into `dir`.
+pub fn save_resume(dir: &Path, decoder: &Decoder, optimizer: &AdamW, progress: &Progress) -> StageResult<()> {
+    save_tensors(&dir.join("trainable.safetensors"), &decoder.trainable(), &[])?;
+    save_tensors(&dir.join("optimizer.safetensors"), &optimizer.state(), &[])?;
+    let text = serde_json::to_string(progress).expect("progress serializes");
+    Ok(fs_err::write(dir.join("progress.json"), text)?)
+}
+
+/// Takes up what [`save_resume`] wrote.
+pub fn load_resume(dir: &Path, decoder: &Decoder, optimizer: &mut AdamW) -> StageResult<Progress> {
+    copy_into(&dir.join("trainable.safetensors"), &decoder.trainable())?;
+    optimizer.load_state(&load_tensors(&dir.join("optimizer.safetensors"))?)?;
+    let path = dir.join("progress.json");
+    serde_json::from_str(&fs_err::read_to_string(&path)?)
+        .map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))
+}

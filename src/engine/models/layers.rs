@@ -1,0 +1,201 @@
+//! Layers that the decoders share. Activations are packed rows, (T, C).
+
+use super::kv_cache::LayerCache;
+use super::lora::Lora;
+use super::rotary::Rotation;
+use tch::Tensor;
+
+/// `x W^T + b`, with an adapter where the recipe asks for one.
+#[derive(Debug)]
+pub(super) struct Linear {
+    /// The layer's path in the checkpoint, without `.weight`.
+    pub(super) name: String,
+    pub(super) weight: Tensor,       // (out, in)
+    pub(super) bias: Option<Tensor>, // (out,)
+    pub(super) lora: Option<Lora>,
+}
+
+impl Linear {
+    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let y = x.linear(&self.weight, self.bias.as_ref());
+        match &self.lora {
+            Some(lora) => y + lora.delta(x, train),
+            None => y,
+        }
+    }
+}
+
+/// Root-mean-square norm (arXiv:1910.07467).
+#[derive(Debug)]
+pub(super) struct RmsNorm {
+    pub(super) name: String,
+    pub(super) weight: Tensor, // (C,)
+    pub(super) eps: f64,
+}
+
+impl RmsNorm {
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.rms_norm(self.weight.size(), Some(&self.weight), self.eps)
+    }
+}
+
+/// Grouped-query attention with rotary positions.
+#[derive(Debug)]
+pub(super) struct Attention {
+    pub(super) q_proj: Linear,
+    pub(super) k_proj: Linear,
+    pub(super) v_proj: Linear,
+    pub(super) o_proj: Linear,
+    pub(super) q_norm: Option<RmsNorm>,
+    pub(super) k_norm: Option<RmsNorm>,
+    pub(super) num_heads: i64,
+    pub(super) num_key_value_heads: i64,
+    pub(super) head_dim: i64,
+}
+
+impl Attention {
+    /// Causal attention inside each sequence of a packed row. Fills `cache` with the keys and values when asked.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        rotation: &Rotation,
+        lengths: &[i64],
+        cache: Option<&mut LayerCache>,
+        train: bool,
+    ) -> Tensor {
+        let (q, k, v) = self.project(x, rotation, train);
+        if let Some(cache) = cache {
+            cache.prefill(&k, &v, lengths);
+        }
+        // (T, H, D): each sequence becomes a (1, H, length, D) problem of its own, or all of them one batch if they match
+        let repeat = self.num_heads / self.num_key_value_heads;
+        let y = match lengths {
+            [first, rest @ ..] if rest.iter().all(|l| l == first) => {
+                let rows = i64::try_from(lengths.len()).expect("row counts fit i64");
+                causal(&q, &k, &v, rows, *first, repeat)
+            }
+            _ => {
+                let mut start = 0;
+                let parts: Vec<Tensor> = lengths
+                    .iter()
+                    .map(|&length| {
+                        let at = |t: &Tensor| t.narrow(0, start, length);
+                        let part = causal(&at(&q), &at(&k), &at(&v), 1, length, repeat);
+                        start += length;
+                        part
+                    })
+                    .collect();
+                Tensor::cat(&parts, 0)
+            }
+        };
+        self.o_proj.forward(&y, train)
+    }
+
+    /// One new token a row against the cache. // (B, C) -> (B, C)
+    pub(super) fn decode(&self, x: &Tensor, rotation: &Rotation, cache: &mut LayerCache, mask: Option<&Tensor>) -> Tensor {
+        let (q, k, v) = self.project(x, rotation, false);
+        let (keys, values) = cache.append(&k, &v); // (B, K, S, D)
+        let rows = q.size()[0];
+        // the heads that share a key-value head stand where query positions would, so keys are never copied
+        let q = q.view([rows, self.num_key_value_heads, self.num_heads / self.num_key_value_heads, self.head_dim]);
+        let y = Tensor::scaled_dot_product_attention(&q, &keys, &values, mask, 0.0, false, None, false); // (B, K, H/K, D)
+        self.o_proj.forward(&y.reshape([rows, self.num_heads * self.head_dim]), false)
+    }
+
+    /// Queries (T, H, D), keys (T, K, D) and values (T, K, D), normed and rotated.
+    fn project(&self, x: &Tensor, rotation: &Rotation, train: bool) -> (Tensor, Tensor, Tensor) {
+        let tokens = x.size()[0];
+        let q = self.q_proj.forward(x, train).view([tokens, self.num_heads, self.head_dim]);
+        let k = self.k_proj.forward(x, train).view([tokens, self.num_key_value_heads, self.head_dim]);
+        let v = self.v_proj.forward(x, train).view([tokens, self.num_key_value_heads, self.head_dim]);
+        let q = self.q_norm.as_ref().map_or_else(|| q.shallow_clone(), |norm| norm.forward(&q));
+        let k = self.k_norm.as_ref().map_or_else(|| k.shallow_clone(), |norm| norm.forward(&k));
+        (rotation.apply(&q), rotation.apply(&k), v)
+    }
+}
+
+/// Causal attention over `rows` sequences of `length` tokens each. // (rows * length, H, D) -> (rows * length, H * D)
+fn causal(q: &Tensor, k: &Tensor, v: &Tensor, rows: i64, length: i64, repeat: i64) -> Tensor {
+    let split = |t: &Tensor| {
+        let (_, heads, dim) = t.size3().expect("t is (T, H, D)");
+        t.view([rows, length, heads, dim]).transpose(1, 2) // (rows, H, length, D)
+    };
+    let (k, v) = if repeat == 1 {
+        (split(k), split(v))
+    } else {
+        (split(k).repeat_interleave_self_int(repeat, 1, None), split(v).repeat_interleave_self_int(repeat, 1, None))
+    };
+    let y = Tensor::scaled_dot_product_attention(&split(q), &k, &v, None::<&Tensor>, 0.0, true, None, false);
+    let (_, heads, _, dim) = y.size4().expect("y is (rows, H, length, D)");
+    y.transpose(1, 2).reshape([rows * length, heads * dim])
+}
+
+/// Gated feed-forward (SwiGLU, arXiv:2002.05202).
+#[derive(Debug)]
+pub(super) struct Mlp {
+    pub(super) gate_proj: Linear,
+    pub(super) up_proj: Linear,
+    pub(super) down_proj: Linear,
+}
+
+impl Mlp {
+    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let gated = self.gate_proj.forward(x, train).silu() * self.up_proj.forward(x, train);
+        self.down_proj.forward(&gated, train)
+    }
+}
+
+/// One pre-norm transformer layer.
+#[derive(Debug)]
+pub(super) struct Layer {
+    pub(super) input_layernorm: RmsNorm,
+    pub(super) self_attn: Attention,
+    pub(super) post_attention_layernorm: RmsNorm,
+    pub(super) mlp: Mlp,
+}
+
+impl Layer {
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        rotation: &Rotation,
+        lengths: &[i64],
+        cache: Option<&mut LayerCache>,
+        train: bool,
+    ) -> Tensor {
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotation, lengths, cache, train);
+        &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x), train)
+    }
+
+    pub(super) fn decode(&self, x: &Tensor, rotation: &Rotation, cache: &mut LayerCache, mask: Option<&Tensor>) -> Tensor {
+        let x = x + self.self_attn.decode(&self.input_layernorm.forward(x), rotation, cache, mask);
+        &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x), false)
+    }
+
+    /// The layer's linear maps, in the order of the checkpoint.
+    pub(super) fn linears_mut(&mut self) -> [&mut Linear; 7] {
+        let a = &mut self.self_attn;
+        let m = &mut self.mlp;
+        [
+            &mut a.q_proj,
+            &mut a.k_proj,
+            &mut a.v_proj,
+            &mut a.o_proj,
+            &mut m.gate_proj,
+            &mut m.up_proj,
+            &mut m.down_proj,
+        ]
+    }
+
+    pub(super) fn linears(&self) -> [&Linear; 7] {
+        let (a, m) = (&self.self_attn, &self.mlp);
+        [&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj, &m.gate_proj, &m.up_proj, &m.down_proj]
+    }
+
+    pub(super) fn norms(&self) -> Vec<&RmsNorm> {
+        let mut norms = vec![&self.input_layernorm, &self.post_attention_layernorm];
+        norms.extend(self.self_attn.q_norm.iter());
+        norms.extend(self.self_attn.k_norm.iter());
+        norms
+    }
+}

@@ -1,0 +1,86 @@
+//! Rotary position embedding (arXiv:2104.09864), with the `llama3` frequency scaling of Llama 3.1.
+
+use serde::Deserialize;
+use std::f64::consts::PI;
+use tch::{Device, Kind, Tensor};
+
+/// How inverse frequencies are scaled for contexts longer than those of pre-training.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Llama3Scaling {
+    /// Slow frequencies are divided by this.
+    pub factor: f64,
+    /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are slow.
+    pub low_freq_factor: f64,
+    /// Wavelengths below `original_max_position_embeddings / high_freq_factor` stay as they are.
+    pub high_freq_factor: f64,
+    /// Context length of pre-training.
+    pub original_max_position_embeddings: f64,
+}
+
+/// Cosines and sines of every position up to the model's limit.
+#[derive(Debug)]
+pub(super) struct Rotary {
+    cos: Tensor, // (max positions, D)
+    sin: Tensor, // (max positions, D)
+}
+
+impl Rotary {
+    pub(super) fn new(
+        head_dim: i64,
+        max_positions: i64,
+        theta: f64,
+        scaling: Option<&Llama3Scaling>,
+        kind: Kind,
+        device: Device,
+    ) -> Self {
+        let inverse: Vec<f32> = (0..head_dim / 2)
+            .map(|i| {
+                let frequency = 1.0 / theta.powf(2.0 * i as f64 / head_dim as f64);
+                scale(frequency, scaling) as f32
+            })
+            .collect();
+        let inverse = Tensor::from_slice(&inverse);
+        let positions = Tensor::arange(max_positions, (Kind::Float, Device::Cpu));
+        let angles = positions.outer(&inverse); // (max positions, D/2)
+        let angles = Tensor::cat(&[&angles, &angles], -1); // (max positions, D)
+        Self { cos: angles.cos().to_kind(kind).to_device(device), sin: angles.sin().to_kind(kind).to_device(device) }
+    }
+
+    /// Rotation of each of `positions`, to be broadcast over heads. // two of (T, 1, D)
+    pub(super) fn at(&self, positions: &Tensor) -> Rotation {
+        Rotation {
+            cos: self.cos.index_select(0, positions).unsqueeze(1),
+            sin: self.sin.index_select(0, positions).unsqueeze(1),
+        }
+    }
+}
+
+/// The rotation of a list of positions.
+pub(super) struct Rotation {
+    cos: Tensor, // (T, 1, D)
+    sin: Tensor, // (T, 1, D)
+}
+
+impl Rotation {
+    /// Rotates `x`, the halves of a head taken as pairs (Hugging Face's `rotate_half`). // (T, H, D)
+    pub(super) fn apply(&self, x: &Tensor) -> Tensor {
+        let half = x.size()[2] / 2;
+        let rotated = Tensor::cat(&[&x.narrow(2, half, half).neg(), &x.narrow(2, 0, half)], 2);
+        x * &self.cos + rotated * &self.sin
+    }
+}
+
+/// One inverse frequency, scaled as transformers' `_compute_llama3_parameters` does.
+fn scale(frequency: f64, scaling: Option<&Llama3Scaling>) -> f64 {
+    let Some(s) = scaling else { return frequency };
+    let wavelength = 2.0 * PI / frequency;
+    let turns = s.original_max_position_embeddings / wavelength;
+    if turns < s.low_freq_factor {
+        frequency / s.factor
+    } else if turns > s.high_freq_factor {
+        frequency
+    } else {
+        let smooth = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+        (1.0 - smooth) * frequency / s.factor + smooth * frequency
+    }
+}

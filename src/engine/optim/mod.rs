@@ -1,0 +1,9 @@
+//! Optimizers whose whole state can be saved and loaded, learning-rate schedules, and gradient clipping.
+
+mod adamw;
+mod clip;
+mod schedule;
+
+pub use adamw::AdamW;
+pub use clip::clip_grad_norm;
+pub use schedule::lr_multiplier;

@@ -1,0 +1,19 @@
+//! Learning-rate schedules.
+
+use orchestrate::recipe::spec::Schedule;
+use std::f64::consts::PI;
+
+/// The factor on the peak learning rate at `step` (counted from 0) of `total_steps`, as in transformers' `get_scheduler`:
+/// linear from 0 over `warmup_steps`, then the schedule's shape down to 0 at `total_steps`.
+pub fn lr_multiplier(schedule: Schedule, step: u64, warmup_steps: u64, total_steps: u64) -> f64 {
+    if step < warmup_steps {
+        return step as f64 / warmup_steps.max(1) as f64;
+    }
+    let left = total_steps.saturating_sub(warmup_steps).max(1) as f64;
+    let progress = ((step - warmup_steps) as f64 / left).min(1.0);
+    match schedule {
+        Schedule::Constant => 1.0,
+        Schedule::Linear => 1.0 - progress,
+        Schedule::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
+    }
+}

@@ -1,0 +1,121 @@
+//! One file a kind of stage, each with its loop from top to bottom; here is what surrounds every one of them.
+
+mod cpt;
+mod eval;
+mod grpo;
+mod scoring;
+mod sft;
+mod supervised;
+mod supervisor;
+mod training;
+
+use crate::device;
+use crate::error::{StageError, StageResult};
+use orchestrate::cache::{Attempt, Lease};
+use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started};
+use orchestrate::recipe::spec::Work;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::Device;
+
+/// How a stage ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The checkpoint is committed.
+    Committed,
+    /// A `failed` event says why.
+    Failed,
+    /// Another live process works on the same key.
+    LeaseHeld,
+    /// It was asked to stop and left a resume point.
+    Stopped,
+}
+
+/// What a stage's loop comes back with.
+enum Outcome {
+    /// The output directory is complete.
+    Finished(BTreeMap<String, Measurement>),
+    /// A resume point after this step is on disk.
+    Stopped {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// What every stage's loop works with.
+struct Context<'a> {
+    attempt: &'a mut Attempt,
+    device: Device,
+    supervisor: supervisor::Supervisor,
+}
+
+impl Context<'_> {
+    fn emit(&mut self, event: EventKind) -> StageResult<()> {
+        self.attempt.append(&event).map_err(cache_error)
+    }
+
+    fn phase(&mut self, what: &str) -> StageResult<()> {
+        self.emit(EventKind::Phase(what.to_owned()))
+    }
+
+    /// Tells where the stage runs and how long it is.
+    fn started(&mut self, resumed_from_step: Option<u64>, total_steps: u64) -> StageResult<()> {
+        self.emit(EventKind::Started(Started {
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            device: device::name(self.device),
+            libtorch: LIBTORCH_VERSION.to_owned(),
+            threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
+            resumed_from_step,
+            total_steps,
+        }))
+    }
+}
+
+/// The version of libtorch that tch was built for.
+pub const LIBTORCH_VERSION: &str = "2.11.0";
+
+/// Runs the stage of the attempt directory `dir` to its end. Whatever goes wrong is told in the attempt's events.
+///
+/// # Errors
+/// An attempt directory that cannot be read or written.
+pub fn run(dir: &Path) -> StageResult<Ending> {
+    let mut attempt = Attempt::open(dir).map_err(cache_error)?;
+    let Some(lease) = acquire(&attempt)? else { return Ok(Ending::LeaseHeld) };
+    let outcome = work(&mut attempt);
+    match outcome {
+        Ok(Outcome::Finished(results)) => {
+            attempt.append(&EventKind::Finished(results)).map_err(cache_error)?;
+            match attempt.commit(lease) {
+                Ok(_) => Ok(Ending::Committed),
+                Err(error) => fail(&mut Attempt::open(dir).map_err(cache_error)?, cache_error(error)),
+            }
+        }
+        Ok(Outcome::Stopped { step }) => {
+            attempt.append(&EventKind::Stopped { step }).map_err(cache_error)?;
+            Ok(Ending::Stopped)
+        }
+        Err(error) => fail(&mut attempt, error),
+    }
+}
+
+fn fail(attempt: &mut Attempt, error: StageError) -> StageResult<Ending> {
+    attempt.append(&EventKind::Failed(Failure::from(error))).map_err(cache_error)?;
+    Ok(Ending::Failed)
+}
+
+fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
+    let assignment = attempt.assignment().clone();
+    if let Some(threads) = assignment.runtime.threads {
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+    }
+    let device = device::choose(&assignment.runtime.device)?;
+    let supervisor = supervisor::Supervisor::new(&assignment.runtime)?;
+    let mut context = Context { attempt, device, supervisor };
+    match &assignment.spec.work {
+        Work::Cpt(spec) => cpt::run(&mut context, &assignment, spec),
+        Work::Sft(spec) => sft::run(&mut context, &assignment, spec),
+        Work::Grpo(spec) => grpo::run(&mut context, &assignment, spec),
+        Work::Eval(spec) => eval::run(&mut context, &assignment, spec),
+    }
+}

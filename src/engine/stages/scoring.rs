@@ -1,0 +1,117 @@
+//! Rating sampled completions with a reward mix.
+
+use crate::data::Example;
+use crate::encoder::Encoder;
+use crate::error::{StageError, StageResult};
+use crate::policy;
+use crate::rollout::Sampled;
+use crate::tokenizer::Tokenizer;
+use orchestrate::cache::Assignment;
+use orchestrate::digest::Digest;
+use orchestrate::event::Completion;
+use orchestrate::recipe::spec::RewardSpec;
+use orchestrate::rewards::{Rubric, Sample, Score, TextEncoder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use tch::{Device, Kind};
+
+/// The reward mix of a stage, its encoders loaded in 32 bits.
+pub(super) fn rubric(
+    assignment: &Assignment,
+    rewards: &BTreeMap<String, RewardSpec>,
+    device: Device,
+) -> StageResult<Rubric> {
+    let mut encoder = |digest: &Digest| -> Result<Box<dyn TextEncoder>, Box<dyn Error + Send + Sync>> {
+        let dir = policy::input(assignment, digest)?;
+        Ok(Box::new(Encoder::load(dir, device, Kind::Float)?))
+    };
+    Rubric::new(rewards, &mut encoder).map_err(|e| StageError::input(format!("the reward mix cannot be built: {e}")))
+}
+
+/// A sampled completion with its text and the example it answers.
+pub(super) struct Answer<'a> {
+    pub(super) example: &'a Example,
+    /// Which of the example's completions.
+    pub(super) index: usize,
+    pub(super) sampled: Sampled,
+    pub(super) text: String,
+}
+
+impl<'a> Answer<'a> {
+    /// Decodes `sampled` up to its stop token.
+    pub(super) fn new(
+        example: &'a Example,
+        index: usize,
+        sampled: Sampled,
+        tokenizer: &Tokenizer,
+        stop_ids: &BTreeSet<i64>,
+    ) -> Self {
+        let end = sampled.ids.iter().position(|id| stop_ids.contains(id)).unwrap_or(sampled.ids.len());
+        let text = tokenizer.decode(&sampled.ids[..end]);
+        Self { example, index, sampled, text }
+    }
+
+    fn sample(&self) -> Sample<'_> {
+        Sample {
+            prompt: &self.example.prompt,
+            completion: &self.text,
+            reference: self.example.reference.as_deref(),
+            answer: self.example.answer.as_deref(),
+        }
+    }
+
+    /// The record of this answer.
+    pub(super) fn completion(&self, step: u64, score: &Score, advantage: Option<f64>) -> Completion {
+        Completion {
+            step,
+            row: self.example.row,
+            index: self.index,
+            prompt: self.example.prompt.clone(),
+            completion: self.text.clone(),
+            reference: self.example.reference.clone(),
+            answer: self.example.answer.clone(),
+            tokens: self.sampled.ids.len(),
+            truncated: self.sampled.truncated,
+            reward: score.total,
+            advantage,
+            parts: score.parts.clone(),
+        }
+    }
+}
+
+/// One score an answer, in order.
+pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> Vec<Score> {
+    let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
+    rubric.score(&samples)
+}
+
+/// Mean and standard deviation of the total and of every component over `scores`, under `reward/...`; what is missing is
+/// left out and counted.
+pub(super) fn reward_metrics(scores: &[Score]) -> BTreeMap<String, f64> {
+    let mut columns: BTreeMap<&str, Vec<Option<f64>>> = BTreeMap::new();
+    for score in scores {
+        for (name, part) in &score.parts {
+            columns.entry(name).or_default().push(part.value);
+        }
+    }
+    let mut metrics = BTreeMap::new();
+    for (name, column) in columns {
+        let (mean, _, missing) = summary(&column);
+        metrics.insert(format!("reward/{name}"), mean);
+        if missing > 0 {
+            metrics.insert(format!("reward/{name}_missing"), missing as f64);
+        }
+    }
+    let totals: Vec<Option<f64>> = scores.iter().map(|score| score.total).collect();
+    let (mean, std, _) = summary(&totals);
+    metrics.insert("reward/mean".to_owned(), mean);
+    metrics.insert("reward/std".to_owned(), std);
+    metrics
+}
+
+/// Mean, standard deviation, and count of what is missing.
+fn summary(column: &[Option<f64>]) -> (f64, f64, usize) {
+    let present: Vec<f64> = column.iter().copied().flatten().collect();
+    let mean = present.iter().sum::<f64>() / present.len() as f64;
+    (mean, crate::loss::standard_deviation(&present), column.len() - present.len())
+}

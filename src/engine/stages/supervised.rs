@@ -1,0 +1,135 @@
+//! The loop of CPT and SFT: next-token cross-entropy, averaged over the trained tokens of the whole optimizer step.
+
+use super::training;
+use super::{Context, Outcome};
+use crate::data::order::example_at;
+use crate::error::StageResult;
+use crate::head;
+use crate::models::Packed;
+use crate::policy::Policy;
+use orchestrate::cache::Assignment;
+use orchestrate::recipe::spec::{Length, OptimizerSpec};
+use std::time::Instant;
+use tch::{Kind, Tensor};
+
+/// One row of a batch: sequences that do not see each other.
+pub(super) struct Row {
+    /// At least one.
+    pub(super) sequences: Vec<Sequence>,
+}
+
+/// Tokens, the first of which are only read.
+#[derive(Clone, Debug)]
+pub(super) struct Sequence {
+    /// Prompt and completion, or a document.
+    pub(super) ids: Vec<i64>,
+    /// Tokens at the start that carry no loss; 0 for a document.
+    pub(super) prompt_tokens: usize,
+}
+
+impl Sequence {
+    /// Tokens that carry loss: those after the prompt, and never the first, which nothing predicts.
+    pub(super) fn trained_tokens(&self) -> usize {
+        self.ids.len() - self.first_trained()
+    }
+
+    fn first_trained(&self) -> usize {
+        self.prompt_tokens.max(1).min(self.ids.len())
+    }
+}
+
+/// The knobs of the loop.
+pub(super) struct Knobs<'a> {
+    pub(super) length: Length,
+    pub(super) global_batch_size: usize,
+    pub(super) micro_batch_size: usize,
+    pub(super) optimizer: &'a OptimizerSpec,
+}
+
+/// Trains `policy` on `rows`, drawn in an order that depends on the stage's seed alone.
+pub(super) fn train(
+    context: &mut Context<'_>,
+    assignment: &Assignment,
+    policy: &Policy<'_>,
+    rows: &[Row],
+    knobs: &Knobs<'_>,
+) -> StageResult<Outcome> {
+    let seed = assignment.spec.seed;
+    let total_steps = total_steps(knobs.length, rows.len(), knobs.global_batch_size);
+    let mut optimizer = training::optimizer(&policy.decoder, knobs.optimizer);
+    let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
+
+    while progress.step < total_steps {
+        let started = Instant::now();
+        let first = progress.step * knobs.global_batch_size as u64;
+        let batch: Vec<&Row> = (first..first + knobs.global_batch_size as u64)
+            .map(|position| &rows[example_at(seed, position, rows.len())])
+            .collect();
+        let sequences = || batch.iter().flat_map(|row| &row.sequences);
+        let trained_tokens: usize = sequences().map(Sequence::trained_tokens).sum();
+        let tokens: usize = sequences().map(|s| s.ids.len()).sum();
+
+        let mut loss = 0.0;
+        for (index, micro_batch) in batch.chunks(knobs.micro_batch_size).enumerate() {
+            let labels = ["dropout", &progress.step.to_string(), &index.to_string()];
+            crate::seed::seed_libtorch(crate::seed::derive(seed, &labels));
+            let sequences: Vec<&Sequence> = micro_batch.iter().flat_map(|row| &row.sequences).collect();
+            loss += accumulate(policy, &sequences, trained_tokens);
+        }
+
+        let step = progress.step + 1;
+        let update = training::update(&mut optimizer, knobs.optimizer, step, total_steps, loss)?;
+        let seconds = started.elapsed().as_secs_f64();
+        progress.step = step;
+        progress.tokens += tokens as u64;
+        progress.remember(loss);
+        let metrics = [
+            ("train/loss", loss),
+            ("train/tokens", progress.tokens as f64),
+            ("optim/lr", update.lr),
+            ("optim/grad_norm", update.grad_norm),
+            ("perf/tokens_per_s", tokens as f64 / seconds),
+            ("time/step_s", seconds),
+        ];
+        training::report(context, step, total_steps, metrics.map(|(name, value)| (name.to_owned(), value)))?;
+        if step < total_steps && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
+            return Ok(Outcome::Stopped { step });
+        }
+    }
+    training::save_output(context, assignment, policy)?;
+    Ok(Outcome::Finished(progress.result("train/loss")))
+}
+
+/// Adds the gradients of one micro-batch, and returns its part of the step's loss.
+fn accumulate(policy: &Policy<'_>, sequences: &[&Sequence], trained_tokens: usize) -> f64 {
+    let ids: Vec<&[i64]> = sequences.iter().map(|s| s.ids.as_slice()).collect();
+    let packed = Packed::new(&ids, policy.decoder.device());
+    let hidden = policy.decoder.hidden(&packed, true); // (T, C)
+    let (positions, targets) = loss_positions(sequences, &packed);
+    let hidden = hidden.index_select(0, &positions); // (N, C)
+    let grad = Tensor::full(targets.size(), -1.0 / trained_tokens as f64, (Kind::Float, targets.device()));
+    let result = head::backward(&policy.decoder, &hidden, &targets, &grad, 1.0);
+    -result.logprobs.sum(Kind::Double).double_value(&[]) / trained_tokens as f64
+}
+
+/// Where in the packed row something is predicted that carries loss, and what. // two of (N,)
+pub(super) fn loss_positions(sequences: &[&Sequence], packed: &Packed) -> (Tensor, Tensor) {
+    let mut positions = Vec::new();
+    let mut targets = Vec::new();
+    for (sequence, start) in sequences.iter().zip(packed.starts()) {
+        for (offset, &id) in (0i64..).zip(&sequence.ids).skip(sequence.first_trained()) {
+            positions.push(start + offset - 1);
+            targets.push(id);
+        }
+    }
+    let device = packed.input_ids.device();
+    (Tensor::from_slice(&positions).to_device(device), Tensor::from_slice(&targets).to_device(device))
+}
+
+fn total_steps(length: Length, rows: usize, global_batch_size: usize) -> u64 {
+    match length {
+        Length::Steps(steps) => steps,
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "epochs are positive and small")]
+        Length::Epochs(epochs) => (epochs * rows as f64 / global_batch_size as f64).ceil().max(1.0) as u64,
+    }
+}

@@ -1,0 +1,120 @@
+//! What the training stages share: optimizers, resume points, and the checks of a step.
+
+use super::Context;
+use crate::checkpoint::{self, Progress};
+use crate::error::{StageError, StageResult};
+use crate::models::Decoder;
+use crate::optim::{AdamW, clip_grad_norm, lr_multiplier};
+use orchestrate::cache::Assignment;
+use orchestrate::event::{EventKind, Measurement, Step};
+use orchestrate::recipe::spec::{Optimizer, OptimizerSpec};
+use std::collections::BTreeMap;
+
+/// Steps whose mean is a stage's result.
+const RECENT: usize = 10;
+
+/// The optimizer a recipe asks for, over everything `decoder` trains.
+pub(super) fn optimizer(decoder: &Decoder, spec: &OptimizerSpec) -> AdamW {
+    let Optimizer::Adamw { betas, eps } = spec.optimizer;
+    AdamW::new(decoder.trainable(), betas, eps, spec.weight_decay)
+}
+
+/// Takes up the newest resume point, if there is one, and tells where the stage starts.
+pub(super) fn start(
+    context: &mut Context<'_>,
+    decoder: &Decoder,
+    optimizer: &mut AdamW,
+    total_steps: u64,
+) -> StageResult<Progress> {
+    let point = context.attempt.latest_resume_point().map_err(super::cache_error)?;
+    let progress = match &point {
+        Some((_, dir)) => checkpoint::load_resume(dir, decoder, optimizer)?,
+        None => Progress::default(),
+    };
+    context.started(point.map(|(step, _)| step), total_steps)?;
+    Ok(progress)
+}
+
+/// Writes a resume point when one is due or the stage should stop; true when it should.
+pub(super) fn resume_point(
+    context: &mut Context<'_>,
+    decoder: &Decoder,
+    optimizer: &AdamW,
+    progress: &Progress,
+) -> StageResult<bool> {
+    let stop = context.supervisor.should_stop();
+    if stop || context.supervisor.resume_point_due() {
+        let write = |dir: &std::path::Path| checkpoint::save_resume(dir, decoder, optimizer, progress);
+        context.attempt.save_resume_point(progress.step, write).map_err(super::cache_error)?;
+        context.emit(EventKind::ResumePoint { step: progress.step })?;
+    }
+    Ok(stop)
+}
+
+/// What an optimizer step did.
+pub(super) struct Update {
+    /// Learning rate used.
+    pub(super) lr: f64,
+    /// Norm of the gradients before clipping.
+    pub(super) grad_norm: f64,
+}
+
+/// Clips the gradients and steps the optimizer; `step` counts from 1.
+///
+/// # Errors
+/// A loss or gradient norm that is not finite; the parameters are untouched then.
+pub(super) fn update(
+    optimizer: &mut AdamW,
+    spec: &OptimizerSpec,
+    step: u64,
+    total_steps: u64,
+    loss: f64,
+) -> StageResult<Update> {
+    let grad_norm = clip_grad_norm(optimizer.values(), spec.max_grad_norm);
+    for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+        if !value.is_finite() {
+            return Err(StageError::non_finite(format!("the {what} is {value} at step {step}"))
+                .hinted("lower `lr`, raise `warmup_steps`, or look at the rows of this step with `orchestrate samples`"));
+        }
+    }
+    let lr = spec.lr * lr_multiplier(spec.schedule, step - 1, spec.warmup_steps, total_steps);
+    optimizer.step(lr);
+    Ok(Update { lr, grad_norm })
+}
+
+/// Reports a step's metrics, the finite ones.
+pub(super) fn report(
+    context: &mut Context<'_>,
+    step: u64,
+    total_steps: u64,
+    metrics: impl IntoIterator<Item = (String, f64)>,
+) -> StageResult<()> {
+    let metrics: BTreeMap<String, f64> = metrics.into_iter().filter(|(_, value)| value.is_finite()).collect();
+    context.emit(EventKind::Step(Step { step, total_steps, metrics }))
+}
+
+impl Progress {
+    /// Remembers a step's main value, of which the stage's result is the mean over the last steps.
+    pub(super) fn remember(&mut self, value: f64) {
+        self.recent.push(value);
+        if self.recent.len() > RECENT {
+            self.recent.remove(0);
+        }
+    }
+
+    /// The mean of what was remembered, as the measurement `name`.
+    pub(super) fn result(&self, name: &str) -> BTreeMap<String, Measurement> {
+        let count = self.recent.len();
+        if count == 0 {
+            return BTreeMap::new();
+        }
+        let value = self.recent.iter().sum::<f64>() / count as f64;
+        BTreeMap::from([(name.to_owned(), Measurement { value, interval: None, count: Some(count as u64) })])
+    }
+}
+
+/// Writes the trained weights into the attempt's output.
+pub(super) fn save_output(context: &mut Context<'_>, assignment: &Assignment, policy: &crate::policy::Policy<'_>) -> StageResult<()> {
+    context.phase("writing the checkpoint")?;
+    checkpoint::save(&context.attempt.out_dir(), &policy.decoder, assignment.spec.model.lora.as_ref(), policy.base)
+}

@@ -1,0 +1,177 @@
+//! `rouge`: overlap of words with the reference (C.-Y. Lin, "ROUGE: a package for automatic evaluation of summaries",
+//! 2004), with the numbers of Google's rouge-score.
+
+use super::lcs::longest_common_subsequence;
+use super::words::{Interned, intern};
+use super::{Reward, Sample, Verdict};
+use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
+
+/// How much of two texts is the same; 0 throughout when either is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Overlap {
+    /// Matches over the candidate's length.
+    pub precision: f64,
+    /// Matches over the reference's length.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+}
+
+impl Overlap {
+    /// From `matches` common units, `candidate` and `reference` units in all.
+    fn new(matches: usize, candidate: usize, reference: usize) -> Self {
+        if matches == 0 {
+            return Self::default();
+        }
+        let precision = matches as f64 / candidate as f64;
+        let recall = matches as f64 / reference as f64;
+        Self { precision, recall, f1: 2.0 * precision * recall / (precision + recall) }
+    }
+}
+
+/// Compares `candidate` with `reference`; upper and lower case are the same.
+pub fn rouge(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: RougeTokenizer) -> Overlap {
+    overlap(&intern(candidate, reference, tokenizer), variant)
+}
+
+fn overlap(Interned { reference, candidate, vocabulary }: &Interned, variant: RougeVariant) -> Overlap {
+    let units = |tokens: &[u32]| match variant {
+        RougeVariant::One | RougeVariant::L => tokens.len(),
+        RougeVariant::Two => tokens.len().saturating_sub(1),
+    };
+    let matches = match variant {
+        RougeVariant::One => common(unigrams(reference), unigrams(candidate)),
+        RougeVariant::Two => common(bigrams(reference), bigrams(candidate)),
+        RougeVariant::L => longest_common_subsequence(reference, candidate, *vocabulary),
+    };
+    Overlap::new(matches, units(candidate), units(reference))
+}
+
+fn unigrams(tokens: &[u32]) -> Vec<u64> {
+    tokens.iter().map(|&token| u64::from(token)).collect()
+}
+
+fn bigrams(tokens: &[u32]) -> Vec<u64> {
+    tokens.windows(2).map(|pair| u64::from(pair[0]) << 32 | u64::from(pair[1])).collect()
+}
+
+/// Size of the intersection of two multisets.
+fn common(mut a: Vec<u64>, mut b: Vec<u64>) -> usize {
+    a.sort_unstable();
+    b.sort_unstable();
+    let (mut i, mut j, mut matches) = (0, 0, 0);
+    while i < a.len() && j < b.len() {
+        match a[i].cmp(&b[j]) {
+            std::cmp::Ordering::Less => i += 1,
+            std::cmp::Ordering::Greater => j += 1,
+            std::cmp::Ordering::Equal => {
+                matches += 1;
+                i += 1;
+                j += 1;
+            }
+        }
+    }
+    matches
+}
+
+/// The component.
+pub(super) struct Rouge {
+    pub(super) variant: RougeVariant,
+    pub(super) measure: RougeMeasure,
+    pub(super) tokenizer: RougeTokenizer,
+}
+
+impl Rouge {
+    fn rate_one(&self, reference: Option<&str>, text: Option<&str>) -> Verdict {
+        let Some(reference) = reference else {
+            return Verdict::Missing("the row has no reference".to_owned());
+        };
+        let words = intern(text.unwrap_or_default(), reference, self.tokenizer);
+        if words.reference.is_empty() {
+            return Verdict::Missing("the reference has no words".to_owned());
+        }
+        let Overlap { precision, recall, f1 } = overlap(&words, self.variant);
+        Verdict::Value(match self.measure {
+            RougeMeasure::Precision => precision,
+            RougeMeasure::Recall => recall,
+            RougeMeasure::F1 => f1,
+        })
+    }
+}
+
+impl Reward for Rouge {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict> {
+        samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.reference, *text)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rewards::testing::{rate_one, sample};
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    #[test]
+    fn equals_rouge_score_on_the_golden_pairs() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rouge.json");
+        let pairs: Vec<Value> = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+        assert!(!pairs.is_empty());
+        let tokenizers = [("ascii", RougeTokenizer::RougeScore), ("unicode", RougeTokenizer::Unicode)];
+        let variants = [("rouge1", RougeVariant::One), ("rouge2", RougeVariant::Two), ("rougeL", RougeVariant::L)];
+        for pair in &pairs {
+            let (candidate, reference) = (pair["candidate"].as_str().unwrap(), pair["reference"].as_str().unwrap());
+            for (tokenizer_name, tokenizer) in tokenizers {
+                for (variant_name, variant) in variants {
+                    let Overlap { precision, recall, f1 } = rouge(candidate, reference, variant, tokenizer);
+                    let expected = &pair["scores"][tokenizer_name][variant_name];
+                    for (i, value) in [precision, recall, f1].into_iter().enumerate() {
+                        let expected = expected[i].as_f64().unwrap();
+                        assert!(
+                            (value - expected).abs() < 1e-9,
+                            "{tokenizer_name} {variant_name} [{i}] of {candidate:?} against {reference:?}: {value}, not {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn rouge_l() -> Rouge {
+        Rouge { variant: RougeVariant::L, measure: RougeMeasure::Recall, tokenizer: RougeTokenizer::Unicode }
+    }
+
+    #[test]
+    fn a_row_without_a_reference_is_missing_and_a_completion_without_the_text_is_0() {
+        assert!(matches!(rate_one(&mut rouge_l(), sample("x"), Some("x")), Verdict::Missing(_)));
+        let empty = Sample { reference: Some(" ?"), ..sample("x") };
+        assert!(matches!(rate_one(&mut rouge_l(), empty, Some("x")), Verdict::Missing(_)));
+        let full = Sample { reference: Some("the heart pumps blood"), ..sample("x") };
+        assert_eq!(rate_one(&mut rouge_l(), full, None), Verdict::Value(0.0));
+        assert_eq!(rate_one(&mut rouge_l(), full, Some("The blood pumps.")), Verdict::Value(0.5));
+    }
+
+    fn any_variant() -> impl Strategy<Value = (RougeVariant, RougeTokenizer)> {
+        let variant = prop::sample::select(vec![RougeVariant::One, RougeVariant::Two, RougeVariant::L]);
+        let tokenizer = prop::sample::select(vec![RougeTokenizer::Unicode, RougeTokenizer::RougeScore]);
+        (variant, tokenizer)
+    }
+
+    proptest! {
+        #[test]
+        fn lies_between_0_and_1_for_any_text(a in "\\PC*", b in any::<String>(), (variant, tokenizer) in any_variant()) {
+            let Overlap { precision, recall, f1 } = rouge(&a, &b, variant, tokenizer);
+            for value in [precision, recall, f1] {
+                prop_assert!((0.0..=1.0).contains(&value));
+            }
+        }
+
+        #[test]
+        fn exchanging_the_texts_exchanges_precision_and_recall(
+            a in "[abc ]{0,200}", b in "[abc ]{0,200}", (variant, tokenizer) in any_variant()
+        ) {
+            let (one, other) = (rouge(&a, &b, variant, tokenizer), rouge(&b, &a, variant, tokenizer));
+            prop_assert_eq!((one.precision, one.recall), (other.recall, other.precision));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The weighted sum of the components.
+
+use super::correctness::Correctness;
+use super::cot::Cot;
+use super::format::Format;
+use super::rouge::Rouge;
+use super::semantic::Semantic;
+use super::{EncoderError, LoadEncoder, Reward, Sample, Verdict, span};
+use crate::event::Part;
+use crate::recipe::spec::{Component, RewardSpec, Scope};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+/// A reward mix, ready to rate.
+pub struct Rubric {
+    /// In alphabetical order.
+    components: Vec<Named>,
+}
+
+struct Named {
+    name: String,
+    weight: f64,
+    scope: Scope,
+    reward: Box<dyn Reward>,
+}
+
+/// What the mix says of one sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Sum of weight times value; absent when a part is missing.
+    pub total: Option<f64>,
+    /// Every component, by name.
+    pub parts: BTreeMap<String, Part>,
+}
+
+/// Why a reward mix cannot be set up.
+#[derive(Debug, Error)]
+pub enum RubricError {
+    /// The encoder did not load.
+    #[error("the encoder of reward `{component}` does not load")]
+    Encoder {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: EncoderError,
+    },
+}
+
+impl Rubric {
+    /// The mix of `spec`; `encoder` loads the encoder with the given digest.
+    pub fn new(spec: &BTreeMap<String, RewardSpec>, encoder: &mut LoadEncoder<'_>) -> Result<Self, RubricError> {
+        let mut components = Vec::with_capacity(spec.len());
+        for (name, RewardSpec { weight, scope, component }) in spec {
+            let reward: Box<dyn Reward> = match component {
+                Component::Semantic { encoder: digest, baseline } => {
+                    let encoder =
+                        encoder(digest).map_err(|source| RubricError::Encoder { component: name.clone(), source })?;
+                    Box::new(Semantic::new(encoder, *baseline))
+                }
+                Component::Rouge { variant, measure, tokenizer } => {
+                    Box::new(Rouge { variant: *variant, measure: *measure, tokenizer: *tokenizer })
+                }
+                Component::Correctness {} => Box::new(Correctness),
+                Component::Format { tags } => Box::new(Format { tags: tags.clone() }),
+                Component::Cot { min_words } => Box::new(Cot { scope: scope.clone(), min_words: *min_words }),
+            };
+            components.push(Named { name: name.clone(), weight: *weight, scope: scope.clone(), reward });
+        }
+        Ok(Self { components })
+    }
+
+    /// Rates `samples`; one score a sample, in order.
+    pub fn score(&mut self, samples: &[Sample<'_>]) -> Vec<Score> {
+        let mut scores = vec![Score { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
+        for Named { name, weight, scope, reward } in &mut self.components {
+            let spans: Vec<Option<Cow<'_, str>>> =
+                samples.iter().map(|sample| span(sample.completion, scope)).collect();
+            let texts: Vec<Option<&str>> = spans.iter().map(Option::as_deref).collect();
+            let verdicts = reward.rate(samples, &texts);
+            assert_eq!(verdicts.len(), samples.len(), "reward `{name}` gives one verdict a sample");
+            for (score, verdict) in scores.iter_mut().zip(verdicts) {
+                let (value, missing) = match verdict {
+                    Verdict::Value(value) => (Some(value), None),
+                    Verdict::Missing(reason) => (None, Some(reason)),
+                };
+                score.total = score.total.zip(value).map(|(total, value)| total + *weight * value);
+                score.parts.insert(name.clone(), Part { value, weight: *weight, missing });
+            }
+        }
+        scores
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
+    use crate::rewards::testing::{LetterEncoder, sample};
+    use proptest::prelude::*;
+    use std::error::Error as _;
+
+    fn mix() -> BTreeMap<String, RewardSpec> {
+        let encoder = Digest::of(b"an encoder");
+        let rouge = Component::Rouge {
+            variant: RougeVariant::L,
+            measure: RougeMeasure::F1,
+            tokenizer: RougeTokenizer::Unicode,
+        };
+        let tags = vec!["think".to_owned(), "answer".to_owned()];
+        [
+            ("meaning", 2.0, Scope::Think, Component::Semantic { encoder, baseline: None }),
+            ("words", 0.5, Scope::Think, rouge),
+            ("correctness", 1.0, Scope::Answer, Component::Correctness {}),
+            ("format", 1.0, Scope::Completion, Component::Format { tags }),
+            ("cot", -1.0, Scope::Think, Component::Cot { min_words: 3 }),
+        ]
+        .map(|(name, weight, scope, component)| (name.to_owned(), RewardSpec { weight, scope, component }))
+        .into()
+    }
+
+    fn rubric() -> Rubric {
+        Rubric::new(&mix(), &mut |digest| {
+            assert_eq!(*digest, Digest::of(b"an encoder"));
+            Ok(Box::new(LetterEncoder::default()))
+        })
+        .unwrap()
+    }
+
+    const COMPLETION: &str = "<think>the heart pumps blood</think><answer>B</answer>";
+
+    #[test]
+    fn the_total_is_the_weighted_sum_of_all_parts() {
+        let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(COMPLETION) };
+        let [score] = <[Score; 1]>::try_from(rubric().score(&[sample])).unwrap();
+        let values: Vec<(&str, f64)> = score.parts.iter().map(|(name, part)| (&**name, part.value.unwrap())).collect();
+        let [("correctness", 1.0), ("cot", 1.0), ("format", 1.0), ("meaning", meaning), ("words", 1.0)] = values[..]
+        else {
+            panic!("{values:?}");
+        };
+        assert!(score.parts.values().all(|part| part.missing.is_none()));
+        assert!((score.total.unwrap() - (1.0 - 1.0 + 1.0 + 2.0 * meaning + 0.5)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_missing_part_leaves_no_total_but_every_other_part() {
+        let samples = [Sample { answer: Some("B"), ..sample(COMPLETION) }];
+        let [score] = <[Score; 1]>::try_from(rubric().score(&samples)).unwrap();
+        assert_eq!(score.total, None);
+        assert_eq!(score.parts["meaning"].missing.as_deref(), Some("the row has no reference"));
+        assert_eq!(score.parts["meaning"].value, None);
+        assert_eq!(score.parts["correctness"].value, Some(1.0));
+        assert_eq!(score.parts.len(), 5);
+    }
+
+    #[test]
+    fn an_empty_completion_is_measured_not_missing() {
+        let samples = [Sample { reference: Some("blood"), answer: Some("B"), ..sample("") }];
+        assert_eq!(rubric().score(&samples)[0].total, Some(0.0));
+    }
+
+    #[test]
+    fn scores_come_in_the_order_of_the_samples() {
+        let row = Sample { reference: Some("the heart pumps blood"), answer: Some("B"), ..sample(COMPLETION) };
+        let scores = rubric().score(&[sample(""), row, Sample { answer: Some("C"), ..row }]);
+        assert_eq!(scores[0].total, None);
+        assert_eq!(scores[1].parts["correctness"].value, Some(1.0));
+        assert_eq!(scores[2].parts["correctness"].value, Some(0.0));
+        assert!(rubric().score(&[]).is_empty());
+    }
+
+    #[test]
+    fn an_encoder_that_does_not_load_is_named() {
+        let error = Rubric::new(&mix(), &mut |_| Err("no such file".into())).err().unwrap();
+        assert_eq!(error.to_string(), "the encoder of reward `meaning` does not load");
+        assert_eq!(error.source().unwrap().to_string(), "no such file");
+    }
+
+    proptest! {
+        #[test]
+        fn rates_any_text_within_range(
+            completion in "(<think>|</think>|<answer>|</answer>|<explanation>|\\PC| )*",
+            reference in any::<String>(),
+            answer in any::<String>(),
+        ) {
+            let rated = Sample { reference: Some(&reference), answer: Some(&answer), ..sample(&completion) };
+            for score in rubric().score(&[rated]) {
+                for part in score.parts.values() {
+                    prop_assert!(part.value.is_some() != part.missing.is_some());
+                    prop_assert!(part.value.is_none_or(|value| (-1.0..=1.0).contains(&value)));
+                }
+                prop_assert!(score.total.is_none_or(f64::is_finite));
+            }
+        }
+    }
+}

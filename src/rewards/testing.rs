@@ -1,0 +1,40 @@
+//! What the tests of the components share.
+
+use super::{EncoderError, Reward, Sample, TextEncoder, Verdict};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A sample with nothing but a completion.
+pub(super) fn sample(completion: &str) -> Sample<'_> {
+    Sample { prompt: "", completion, reference: None, answer: None }
+}
+
+/// The verdict on one sample.
+pub(super) fn rate_one(reward: &mut dyn Reward, sample: Sample<'_>, text: Option<&str>) -> Verdict {
+    let [verdict] = <[Verdict; 1]>::try_from(reward.rate(&[sample], &[text])).expect("one verdict a sample");
+    verdict
+}
+
+/// Embeds a text as its (hashed) character counts: equal bags of characters are equal vectors.
+#[derive(Default)]
+pub(super) struct LetterEncoder {
+    /// Every batch it was asked for.
+    pub(super) batches: Rc<RefCell<Vec<Vec<String>>>>,
+    pub(super) fails: bool,
+}
+
+impl TextEncoder for LetterEncoder {
+    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncoderError> {
+        if self.fails {
+            return Err("out of memory".into());
+        }
+        self.batches.borrow_mut().push(texts.iter().map(|text| (*text).to_owned()).collect());
+        let embed = |text: &&str| {
+            let mut counts = vec![0.0_f32; 64];
+            text.chars().for_each(|c| counts[c as usize % 64] += 1.0);
+            let norm = counts.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            counts.iter().map(|x| x / norm).collect()
+        };
+        Ok(texts.iter().map(embed).collect())
+    }
+}

@@ -1,0 +1,73 @@
+//! Recipes from start to history through the real binaries, on the tiny project.
+
+use crate::project::{Project, json_lines};
+
+#[test]
+fn a_recipe_runs_from_start_to_history_and_shares_what_its_variants_have_in_common() {
+    let project = Project::new();
+    let before = project.plan();
+    // cpt and sft once, grpo and eval once a variant
+    assert_eq!(before.len(), 6, "{before:#?}");
+    assert!(before.iter().all(|line| line["status"] == "miss"));
+
+    let table = project.succeed(&["run", "recipes/tiny.toml"]);
+    for word in ["semantic", "rouge", "accuracy", "perplexity", "["] {
+        assert!(table.contains(word), "the table lacks `{word}`:\n{table}");
+    }
+    assert!(project.plan().iter().all(|line| line["status"] == "hit"));
+
+    let history = json_lines(&project.succeed(&["history", "--json"]));
+    assert_eq!(history.len(), 6, "{history:#?}");
+    let eval = history.iter().find(|row| row["kind"] == "eval").unwrap();
+    for name in ["eval/accuracy", "eval/perplexity", "eval/text_perplexity", "eval/reward/semantic"] {
+        assert!(eval["metrics"][name].is_number() || eval["metrics"][name].is_object(), "no {name} in {eval:#}");
+    }
+    let sft = project.checkpoint("sft");
+    for name in ["adapter_model.safetensors", "adapter_config.json", "manifest.json", "key.json", "events.jsonl"] {
+        assert!(sft.join(name).exists(), "the checkpoint lacks {name}");
+    }
+
+    let show = project.succeed(&["show", "latest"]);
+    assert!(show.contains("grpo"), "{show}");
+    let metrics = project.succeed(&["metrics", "latest", "grpo"]);
+    assert!(metrics.contains("reward/mean"), "{metrics}");
+    let samples = project.succeed(&["samples", "latest", "grpo"]);
+    assert!(samples.contains("Which organ"), "{samples}");
+}
+
+#[test]
+fn a_second_run_finds_everything_cached_and_starts_no_worker() {
+    let project = Project::new();
+    project.succeed(&["run", "recipes/tiny.toml", "--only", "sft"]);
+    let key = project.checkpoint("sft");
+    let written = fs_err::metadata(key.join("manifest.json")).unwrap().modified().unwrap();
+    let output = project.command(&["run", "recipes/tiny.toml", "--only", "sft"]).env("ORCHESTRATE_WORKER", "/bin/false").output();
+    assert!(output.unwrap().status.success(), "a worker was started for a cached stage");
+    assert_eq!(fs_err::metadata(key.join("manifest.json")).unwrap().modified().unwrap(), written);
+}
+
+#[test]
+fn changing_the_learning_rate_of_sft_keeps_cpt_and_invalidates_the_rest() {
+    let project = Project::new();
+    project.succeed(&["run", "recipes/tiny.toml", "--only", "sft"]);
+    project.edit_recipe("steps = 6\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 1e-2", "steps = 6\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 2e-2");
+    let status = |stage: &str| {
+        let plan = project.plan();
+        plan.iter().find(|line| line["stage"] == stage).unwrap()["status"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(status("cpt"), "hit");
+    assert_eq!(status("sft"), "miss");
+    assert_eq!(status("grpo"), "miss");
+}
+
+#[test]
+fn the_same_recipe_gives_the_same_bytes() {
+    let adapters: Vec<Vec<u8>> = (0..2)
+        .map(|_| {
+            let project = Project::new();
+            project.succeed(&["run", "recipes/tiny.toml", "--only", "grpo"]);
+            fs_err::read(project.checkpoint("grpo").join("adapter_model.safetensors")).unwrap()
+        })
+        .collect();
+    assert!(adapters[0] == adapters[1], "two runs of one recipe gave different adapters");
+}

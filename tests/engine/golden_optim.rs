@@ -1,0 +1,106 @@
+//! AdamW against PyTorch, schedules against transformers, clipping against its definition.
+
+use crate::golden::{json, largest_difference, tensors};
+use orchestrate::recipe::spec::Schedule;
+use orchestrate_engine::optim::{AdamW, clip_grad_norm, lr_multiplier};
+use tch::{Kind, Tensor};
+
+/// Lets `grad` be the gradient of `parameter`.
+fn set_grad(parameter: &Tensor, grad: &Tensor) {
+    (parameter * grad).sum(Kind::Float).backward();
+}
+
+#[test]
+fn adamw_follows_pytorchs_trajectory() {
+    let golden = tensors("optim.safetensors");
+    let (params, grads) = (&golden["adamw.params"], &golden["adamw.grads"]);
+    let parameter = params.get(0).copy().set_requires_grad(true);
+    let mut optimizer = AdamW::new(vec![("w".to_owned(), parameter.shallow_clone())], (0.9, 0.95), 1e-8, 0.1);
+    for step in 0..10 {
+        set_grad(&parameter, &grads.get(step));
+        optimizer.step(1e-2);
+        let difference = largest_difference(&parameter, &params.get(step + 1));
+        assert!(difference < 1e-6, "after step {step}: {difference}");
+    }
+}
+
+#[test]
+fn adamw_continues_exactly_from_a_saved_state() {
+    let golden = tensors("optim.safetensors");
+    let grads = &golden["adamw.grads"];
+    let fresh = || golden["adamw.params"].get(0).copy().set_requires_grad(true);
+    let optimizer = |w: &Tensor| AdamW::new(vec![("w".to_owned(), w.shallow_clone())], (0.9, 0.95), 1e-8, 0.1);
+
+    let whole = fresh();
+    let mut without_pause = optimizer(&whole);
+    let first = fresh();
+    let mut before = optimizer(&first);
+    for step in 0..4 {
+        set_grad(&whole, &grads.get(step));
+        without_pause.step(1e-2);
+        set_grad(&first, &grads.get(step));
+        before.step(1e-2);
+    }
+    let second = first.detach().copy().set_requires_grad(true);
+    let mut after = optimizer(&second);
+    after.load_state(&before.state().into_iter().map(|(name, t)| (name, t.copy())).collect()).unwrap();
+    for step in 4..10 {
+        set_grad(&whole, &grads.get(step));
+        without_pause.step(1e-2);
+        set_grad(&second, &grads.get(step));
+        after.step(1e-2);
+    }
+    assert_eq!(whole, second);
+}
+
+#[test]
+fn a_bfloat16_parameter_trains_through_its_32_bit_master() {
+    let parameter = Tensor::ones([4, 4], (Kind::BFloat16, tch::Device::Cpu)).set_requires_grad(true);
+    let mut optimizer = AdamW::new(vec![("w".to_owned(), parameter.shallow_clone())], (0.9, 0.999), 1e-8, 0.0);
+    for _ in 0..100 {
+        // each update is far below what bfloat16 can add to 1
+        set_grad(&parameter, &Tensor::ones([4, 4], (Kind::BFloat16, tch::Device::Cpu)));
+        optimizer.step(1e-4);
+    }
+    let value = parameter.double_value(&[0, 0]);
+    assert!((value - 0.99).abs() < 0.005, "the small updates were lost: {value}");
+}
+
+#[test]
+fn weight_decay_leaves_vectors_alone() {
+    let vector = Tensor::ones([3], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+    let mut optimizer = AdamW::new(vec![("b".to_owned(), vector.shallow_clone())], (0.9, 0.999), 1e-8, 0.5);
+    set_grad(&vector, &Tensor::zeros([3], (Kind::Float, tch::Device::Cpu)));
+    optimizer.step(0.1);
+    assert_eq!(Vec::<f32>::try_from(&vector.detach()).unwrap(), [1.0, 1.0, 1.0]);
+}
+
+#[test]
+fn schedules_equal_transformers() {
+    let golden = json("schedules.json");
+    let (warmup, total) =
+        (golden["num_warmup_steps"].as_u64().unwrap(), golden["num_training_steps"].as_u64().unwrap());
+    for (name, schedule) in [
+        ("linear", Schedule::Linear),
+        ("cosine", Schedule::Cosine),
+        ("constant_with_warmup", Schedule::Constant),
+    ] {
+        for (step, value) in (0..).zip(golden["curves"][name].as_array().unwrap()) {
+            let ours = lr_multiplier(schedule, step, warmup, total);
+            assert!((ours - value.as_f64().unwrap()).abs() < 1e-12, "{name} at step {step}: {ours} != {value}");
+        }
+    }
+}
+
+#[test]
+fn clipping_returns_the_norm_and_scales_to_the_limit() {
+    let a = Tensor::from_slice(&[0f32, 0.0]).set_requires_grad(true);
+    let b = Tensor::from_slice(&[0f32]).set_requires_grad(true);
+    set_grad(&a, &Tensor::from_slice(&[2f32, 3.0]));
+    set_grad(&b, &Tensor::from_slice(&[6f32]));
+    let norm = clip_grad_norm([&a, &b].into_iter(), 1.0);
+    assert!((norm - 7.0).abs() < 1e-6);
+    assert!((b.grad().double_value(&[0]) - 6.0 / 7.0).abs() < 1e-5);
+    let again = clip_grad_norm([&a, &b].into_iter(), 1.0);
+    assert!((again - 1.0).abs() < 1e-5);
+}

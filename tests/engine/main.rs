@@ -1,0 +1,12 @@
+//! Tests of the engine and of both binaries together: golden values of the peers, exact resume, recipes from start to
+//! history on a tiny model.
+
+mod bad_input;
+mod end_to_end;
+mod golden;
+mod golden_grpo;
+mod golden_optim;
+mod project;
+mod real_models;
+mod resume;
+mod rollout;
