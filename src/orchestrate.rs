@@ -23,7 +23,7 @@ mod signals;
 
 pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;
-pub use run_log::{Invocation, RunEvent, RunEventKind};
+pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
 pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
 
 use crate::cache::{Cache, CacheError};

@@ -1,6 +1,6 @@
 //! What was typed, and nothing else: no file is read here.
 
-use super::{check, completions, doctor, plan, resume, run};
+use super::{check, completions, doctor, logs, plan, resume, run};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -62,7 +62,7 @@ pub(super) enum Command {
     /// Show completions that were sampled and how they were rated.
     //Samples(samples::SamplesArgs),
     /// Print what the workers of a run wrote to their logs.
-    //Logs(logs::LogsArgs),
+    Logs(logs::LogsArgs),
     /// Look into the cache of checkpoints.
     //Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.

@@ -66,7 +66,12 @@ fn worker() -> Finding {
     };
     match worker_version(&executor) {
         Ok(version) => {
-            Finding { what, ok: true, found: format!("{version} ({})", executor.program().display()), hint: None }
+            let gpus = match version.cuda_devices {
+                0 => "no GPU".to_owned(),
+                count => format!("{count} GPU"),
+            };
+            let (own, libtorch, path) = (version.version, version.libtorch, executor.program().display());
+            Finding { what, ok: true, found: format!("{own}, libtorch {libtorch}, {gpus} ({path})"), hint: None }
         }
         Err(error) => {
             let hint = "libtorch is most likely not where the worker was linked to find it: `./justw setup`";

@@ -12,7 +12,7 @@ mod context;
 mod doctor;
 mod error;
 //mod history;
-//mod logs;
+mod logs;
 //mod metrics;
 mod output;
 mod plan;
@@ -60,7 +60,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         //Command::Show(args) => show::show(&context, &args),
         //Command::Metrics(args) => metrics::metrics(&context, &args),
         //Command::Samples(args) => samples::samples(&context, &args),
-        //Command::Logs(args) => logs::logs(&context, &args),
+        Command::Logs(args) => logs::logs(&context, &args),
         //Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),

@@ -2,6 +2,7 @@
 
 use super::WorkerExit;
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::{Child, Command};
@@ -130,18 +131,32 @@ impl WorkerGroup {
     }
 }
 
-/// What `orchestrate-worker --version` says.
-pub fn worker_version(executor: &LocalExecutor) -> Result<String, ExecError> {
+/// What a worker says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WorkerVersion {
+    /// Its own version.
+    pub version: String,
+    /// The version of libtorch it was built for.
+    pub libtorch: String,
+    /// GPUs it can use.
+    pub cuda_devices: i64,
+    /// Why the CUDA libraries could not be loaded, if they could not.
+    #[serde(default)]
+    pub cuda_library: Option<String>,
+}
+
+/// Asks `orchestrate-worker --version`, which answers with one line of JSON.
+pub fn worker_version(executor: &LocalExecutor) -> Result<WorkerVersion, ExecError> {
     let path = executor.program.clone();
     let output = std::process::Command::new(&path)
         .arg("--version")
         .stdin(Stdio::null())
         .output()
         .map_err(|source| ExecError::Start { path: path.clone(), source })?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    } else {
+    if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(ExecError::Version { path, message })
+        return Err(ExecError::Version { path, message });
     }
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| ExecError::Version { path, message: format!("its answer is not understood: {error}") })
 }

@@ -19,5 +19,5 @@ pub mod exit;
 mod local;
 mod outcome;
 
-pub use local::{ExecError, LocalExecutor, Worker, WorkerGroup, worker_version};
+pub use local::{ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
 pub use outcome::WorkerExit;

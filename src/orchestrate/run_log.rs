@@ -15,7 +15,6 @@ use crate::recipe::Overrides;
 use chrono::{DateTime, Utc};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
@@ -47,6 +46,78 @@ impl Invocation {
     /// The same changes again.
     pub fn overrides(&self) -> Overrides {
         Overrides { set: self.set.clone(), env: self.env.clone() }
+    }
+}
+
+/// `plan.json`: the stages and variants of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedPlan {
+    /// The stages, parents first.
+    pub stages: Vec<LoggedStage>,
+    /// The variants.
+    pub variants: Vec<LoggedVariant>,
+}
+
+/// A stage of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedStage {
+    /// Its name in the recipe that mentions it first.
+    pub stage: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its cache key.
+    pub key: Digest,
+    /// The keys of the stages it starts from.
+    pub parents: Vec<Digest>,
+    /// Labels of the variants that need it.
+    pub variants: Vec<String>,
+}
+
+/// A variant of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedVariant {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The cell's name.
+    pub name: String,
+    /// `recipe/name`.
+    pub label: String,
+    /// The keys of its stages, by their names in this recipe.
+    pub stages: BTreeMap<String, Digest>,
+}
+
+impl LoggedPlan {
+    /// What is logged of `plan`.
+    fn of(plan: &Plan) -> Self {
+        let key = |stage: usize| plan.stages[stage].key.clone();
+        let stages = plan.stages.iter().map(|stage| LoggedStage {
+            stage: stage.name.clone(),
+            kind: stage.spec.work.kind().to_owned(),
+            key: stage.key.clone(),
+            parents: stage.parents.iter().map(|&parent| key(parent)).collect(),
+            variants: stage.variants.clone(),
+        });
+        let variants = plan.variants.iter().map(|variant| LoggedVariant {
+            recipe: variant.recipe.clone(),
+            name: variant.name.clone(),
+            label: variant.label.clone(),
+            stages: variant.stages.iter().map(|(name, stage)| (name.clone(), key(*stage))).collect(),
+        });
+        Self { stages: stages.collect(), variants: variants.collect() }
+    }
+
+    /// Reads the plan of a past run.
+    pub fn load(log_dir: &Path) -> io::Result<Self> {
+        serde_json::from_slice(&fs::read(log_dir.join("plan.json"))?).map_err(io::Error::from)
+    }
+
+    /// The stages that some recipe calls `name`.
+    pub fn stages_named(&self, name: &str) -> Vec<&LoggedStage> {
+        let called = |key: &Digest| self.variants.iter().any(|variant| variant.stages.get(name) == Some(key));
+        self.stages.iter().filter(|stage| stage.stage == name || called(&stage.key)).collect()
     }
 }
 
@@ -156,7 +227,7 @@ impl RunLog {
             }
         }
         fs::write(log_dir.join("invocation.json"), pretty(&invocation)?)?;
-        fs::write(log_dir.join("plan.json"), pretty(&plan_json(plan))?)?;
+        fs::write(log_dir.join("plan.json"), pretty(&LoggedPlan::of(plan))?)?;
         let events = fs::OpenOptions::new().create_new(true).append(true).open(log_dir.join("run.jsonl"))?;
         Ok(Self { events })
     }
@@ -171,23 +242,6 @@ impl RunLog {
 
 fn pretty(value: &impl Serialize) -> io::Result<Vec<u8>> {
     serde_json::to_vec_pretty(value).map_err(io::Error::from)
-}
-
-fn plan_json(plan: &Plan) -> serde_json::Value {
-    let stages = plan.stages.iter().map(|stage| {
-        let parents: Vec<&Digest> = stage.parents.iter().map(|&parent| &plan.stages[parent].key).collect();
-        let kind = stage.spec.work.kind();
-        json!({"stage": stage.name, "kind": kind, "key": stage.key, "parents": parents, "variants": stage.variants})
-    });
-    let variants = plan.variants.iter().map(|variant| {
-        let stages: serde_json::Map<_, _> = variant
-            .stages
-            .iter()
-            .map(|(name, index)| (name.clone(), json!(plan.stages[*index].key)))
-            .collect();
-        json!({"recipe": variant.recipe, "name": variant.name, "label": variant.label, "stages": stages})
-    });
-    json!({"stages": stages.collect::<Vec<_>>(), "variants": variants.collect::<Vec<_>>()})
 }
 
 /// Where copies of `paths` go so that they lie to each other as the originals do: their paths below the deepest
