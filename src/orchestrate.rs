@@ -175,7 +175,15 @@ pub async fn run(
     let ends: Vec<StageEnd> =
         (0..plan.stages.len()).map(|stage| ends.remove(&stage).unwrap_or(StageEnd::Skipped)).collect();
     let failed = ends.iter().any(|end| matches!(end, StageEnd::Failed(_)));
-    recorder.end(if report.interrupted { "interrupted" } else if failed { "failed" } else { "ok" }).await;
+    recorder
+        .end(if report.interrupted {
+            "interrupted"
+        } else if failed {
+            "failed"
+        } else {
+            "ok"
+        })
+        .await;
     Ok(RunSummary {
         run: recorder.run().to_owned(),
         ends,

@@ -1,6 +1,6 @@
 //! What was typed, and nothing else: no file is read here.
 
-use super::{check, completions, doctor, logs, plan, resume, run};
+use super::{check, completions, doctor, history, logs, metrics, plan, resume, run, samples, show};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -9,7 +9,11 @@ use std::path::PathBuf;
 /// A recipe describes stages (cpt, sft, grpo, eval) and a sweep over variants. Every stage is cached by the content that
 /// goes into it, every run is remembered, and an interrupted stage goes on where it stopped.
 #[derive(Debug, Parser)]
-#[command(name = "orchestrate", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "orchestrate",
+    version,
+    max_term_width = 100,
+    after_help = "\
 Start here:
   orchestrate plan recipes/demo.toml     what would run, and what is cached already
   orchestrate run recipes/demo.toml      run it
@@ -17,7 +21,8 @@ Start here:
   orchestrate resume                     go on after Ctrl-C, a crash or a failure
 
 stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe, 4 a stage failed,
-5 nothing matched, 6 corrupt cache, 130 interrupted.")]
+5 nothing matched, 6 corrupt cache, 130 interrupted."
+)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: GlobalArgs,
@@ -54,13 +59,13 @@ pub(super) enum Command {
     /// Go on with an interrupted or failed run.
     Resume(resume::ResumeArgs),
     /// List the stages of past runs.
-    //History(history::HistoryArgs),
+    History(history::HistoryArgs),
     /// Show one run: its stages, failures and results.
-    //Show(show::ShowArgs),
+    Show(show::ShowArgs),
     /// Show a run's metrics over its steps.
-    //Metrics(metrics::MetricsArgs),
+    Metrics(metrics::MetricsArgs),
     /// Show completions that were sampled and how they were rated.
-    //Samples(samples::SamplesArgs),
+    Samples(samples::SamplesArgs),
     /// Print what the workers of a run wrote to their logs.
     Logs(logs::LogsArgs),
     /// Look into the cache of checkpoints.

@@ -8,7 +8,9 @@ use clap_complete::Shell;
 
 /// Which shell.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  orchestrate completions bash > ~/.local/share/bash-completion/completions/orchestrate")]
+#[command(
+    after_help = "Example:\n  orchestrate completions bash > ~/.local/share/bash-completion/completions/orchestrate"
+)]
 pub(super) struct CompletionsArgs {
     /// The shell that completes.
     shell: Shell,

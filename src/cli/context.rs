@@ -21,7 +21,7 @@ pub(super) struct Context {
 
 impl Context {
     /// Goes to the project directory.
-    pub(super) fn enter(global: GlobalArgs) -> Result<Self, CliError> {
+    pub(super) fn enter(global: &GlobalArgs) -> Result<Self, CliError> {
         if let Some(directory) = &global.directory {
             std::env::set_current_dir(directory).map_err(|error| {
                 CliError::new(Kind::Usage, format!("cannot work in `{}`: {error}", directory.display()))
@@ -53,9 +53,9 @@ impl Context {
     pub(super) fn progress_mode(&self) -> ProgressMode {
         if self.quiet { ProgressMode::Quiet } else { ProgressMode::Auto }
     }
+}
 
-    /// Runs `future` to its end, on this thread.
-    pub(super) fn block_on<T>(&self, future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
-    }
+/// Runs `future` to its end, on this thread.
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }

@@ -1,6 +1,6 @@
 //! `orchestrate doctor`.
 
-use super::context::Context;
+use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
 use super::output::Output;
 use crate::cache::Cache;
@@ -118,7 +118,7 @@ fn cache(context: &Context) -> Finding {
 
 fn database(context: &Context) -> Finding {
     let what = "database";
-    let opened = context.block_on(async { Ok(Store::open(context.runs()).await?) });
+    let opened = block_on(async { Ok(Store::open(context.runs()).await?) });
     match opened {
         Ok(_) => Finding { what, ok: true, found: "opens, schema up to date".into(), hint: None },
         Err(error) => {

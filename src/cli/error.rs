@@ -79,9 +79,9 @@ impl CliError {
     }
 
     /// Writing to stdout failed.
-    pub(super) fn stdout(error: io::Error) -> Self {
+    pub(super) fn stdout(error: &io::Error) -> Self {
         let broken_pipe = error.kind() == io::ErrorKind::BrokenPipe;
-        Self { broken_pipe, ..Self::from_error(Kind::Internal, &error) }
+        Self { broken_pipe, ..Self::from_error(Kind::Internal, error) }
     }
 
     /// What went wrong, in one sentence.

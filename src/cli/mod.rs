@@ -11,18 +11,19 @@ mod completions;
 mod context;
 mod doctor;
 mod error;
-//mod history;
+mod history;
 mod logs;
-//mod metrics;
+mod metrics;
 mod output;
 mod plan;
 mod planning;
+mod records;
 mod resume;
 mod run;
 mod runs;
-//mod samples;
+mod samples;
 mod schema;
-//mod show;
+mod show;
 mod summary;
 
 use args::{Cli, Command};
@@ -50,16 +51,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
-    let context = Context::enter(cli.global)?;
+    let context = Context::enter(&cli.global)?;
     match cli.command {
         Command::Run(args) => run::run(&context, &args),
         Command::Plan(args) => plan::plan(&context, &args),
         Command::Check(args) => check::check(&context, &args),
         Command::Resume(args) => resume::resume(&context, &args),
-        //Command::History(args) => history::history(&context, &args),
-        //Command::Show(args) => show::show(&context, &args),
-        //Command::Metrics(args) => metrics::metrics(&context, &args),
-        //Command::Samples(args) => samples::samples(&context, &args),
+        Command::History(args) => history::history(&context, &args),
+        Command::Show(args) => show::show(&context, &args),
+        Command::Metrics(args) => metrics::metrics(&context, &args),
+        Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
         //Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),

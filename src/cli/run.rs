@@ -1,7 +1,7 @@
 //! `orchestrate run RECIPE...`.
 
 use super::args::{DispatchArgs, RecipeArgs};
-use super::context::Context;
+use super::context::{Context, block_on};
 use super::error::CliError;
 use super::planning::{self, Planned};
 use super::summary;
@@ -88,8 +88,7 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();
     let mut progress = Progress::new(context.progress_mode(), titles);
     let runs: PathBuf = context.runs().to_owned();
-    let finished = context.block_on(async {
-        Ok(orchestrate::run(request, &cache, &runs, executor, &mut progress).await?)
-    })?;
+    let finished =
+        block_on(async { Ok(orchestrate::run(request, &cache, &runs, executor, &mut progress).await?) })?;
     summary::print(context, request, &cache, &finished)
 }

@@ -49,8 +49,11 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary) -> Result<(), Cl
     let failed = summary.failed().count();
     let left = summary.ends.iter().filter(|end| matches!(end, StageEnd::Stopped | StageEnd::Skipped)).count();
     if summary.interrupted {
-        return Err(CliError::new(Kind::Interrupted, format!("interrupted with {left} of {} stages left", plan.stages.len()))
-            .hint("`orchestrate resume` goes on from here"));
+        return Err(CliError::new(
+            Kind::Interrupted,
+            format!("interrupted with {left} of {} stages left", plan.stages.len()),
+        )
+        .hint("`orchestrate resume` goes on from here"));
     }
     if failed > 0 {
         let message = format!("{failed} of {} stages failed, {left} skipped", plan.stages.len());

@@ -122,9 +122,7 @@ impl<'a> Loop<'a> {
         while self.may_start() {
             let Some(stage) = self.scheduler.start_next() else { return Ok(()) };
             let key = &self.dispatch.plan.stages[stage].key;
-            if !self.dispatch.forced.contains(&stage)
-                && self.dispatch.cache.find(key)?.is_some()
-            {
+            if !self.dispatch.forced.contains(&stage) && self.dispatch.cache.find(key)?.is_some() {
                 self.dispatch.progress.hit(stage);
                 self.dispatch.recorder.hit(stage).await;
                 self.ends.insert(stage, StageEnd::Hit);

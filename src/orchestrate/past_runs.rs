@@ -37,8 +37,11 @@ impl PastRun {
         let log_dir = directory.join(&run);
         let invocation = Invocation::load(&log_dir).ok()?;
         let text = fs_err::read_to_string(log_dir.join("run.jsonl")).ok()?;
-        let events: Vec<RunEventKind> =
-            text.lines().filter_map(|line| serde_json::from_str::<RunEvent>(line).ok()).map(|event| event.kind).collect();
+        let events: Vec<RunEventKind> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<RunEvent>(line).ok())
+            .map(|event| event.kind)
+            .collect();
         let status = match (events.first(), events.last()) {
             (_, Some(RunEventKind::RunEnded { status })) => status.clone(),
             (Some(RunEventKind::RunStarted { host, pid, .. }), _) if is_alive(host, *pid) => "running".to_owned(),

@@ -70,11 +70,7 @@ fn shown(value: &Value) -> String {
         Value::Object(_) | Value::Array(_) => "...".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
     };
-    if text.chars().count() <= LONGEST {
-        text
-    } else {
-        text.chars().take(LONGEST - 1).chain(['…']).collect()
-    }
+    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST - 1).chain(['…']).collect() }
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ impl Comparison {
 
     /// Names of all measurements, in the order they are shown.
     fn names(&self) -> Vec<&str> {
-        let all: BTreeSet<&str> = self.rows.iter().flat_map(|row| row.measurements.keys()).map(String::as_str).collect();
+        let all: BTreeSet<&str> =
+            self.rows.iter().flat_map(|row| row.measurements.keys()).map(String::as_str).collect();
         let rank = |name: &str| match FIRST.iter().position(|first| *first == name) {
             Some(position) => position,
             None if name.starts_with(REWARD_PREFIX) => FIRST.len(),

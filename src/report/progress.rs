@@ -94,11 +94,8 @@ impl Progress {
                     self.note_of(stage, &format!("goes on after step {step}"));
                 }
             }
-            EventKind::Phase(phase) if phase_before.as_ref() != Some(phase) => {
-                if live.bar.is_none() {
-                    let phase = phase.clone();
-                    self.plain(stage, &phase);
-                }
+            EventKind::Phase(phase) if live.bar.is_none() && phase_before.as_ref() != Some(phase) => {
+                self.plain(stage, phase);
             }
             EventKind::Step(step) => {
                 let since_s = (event.at - live.plain_at).as_seconds_f64();
@@ -112,8 +109,7 @@ impl Progress {
             }
             EventKind::Warning(warning) => {
                 let word = self.paint.yellow("warning");
-                let message = warning.clone();
-                self.always(&word, stage, &message);
+                self.always(&word, stage, warning);
             }
             _ => {}
         }

@@ -95,7 +95,9 @@ impl StageLine {
     }
 
     fn main_metrics(&self) -> impl Iterator<Item = String> {
-        SHOWN.iter().filter_map(|(name, word)| self.metrics.get(*name).map(|value| format!("{word} {}", number(*value))))
+        SHOWN
+            .iter()
+            .filter_map(|(name, word)| self.metrics.get(*name).map(|value| format!("{word} {}", number(*value))))
     }
 }
 

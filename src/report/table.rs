@@ -117,7 +117,9 @@ impl Table {
 
     /// Columns in which some cell holds text.
     fn shown(&self) -> Vec<usize> {
-        (0..self.columns.len()).filter(|&i| self.rows.is_empty() || self.rows.iter().any(|r| !r[i].is_empty())).collect()
+        (0..self.columns.len())
+            .filter(|&i| self.rows.is_empty() || self.rows.iter().any(|r| !r[i].is_empty()))
+            .collect()
     }
 
     fn column_width(&self, column: usize) -> usize {
@@ -130,7 +132,8 @@ impl Table {
     }
 
     fn limited_total(&self, shown: &[usize], limits: &[Option<usize>]) -> usize {
-        let widths = shown.iter().zip(limits).map(|(&column, limit)| limit.unwrap_or_else(|| self.column_width(column)));
+        let widths =
+            shown.iter().zip(limits).map(|(&column, limit)| limit.unwrap_or_else(|| self.column_width(column)));
         widths.sum::<usize>() + GAP * shown.len().saturating_sub(1)
     }
 

@@ -70,7 +70,11 @@ fn a_crash_is_told_with_the_end_of_the_log() {
 fn a_killed_worker_is_taken_for_exhausted_memory() {
     let env = TestEnv::new();
     env.behave("base", "kill");
-    env.run(&["run", "small.toml", "--only", "base"]).ends_with(4).says(&["SIGKILL", "memory ran out", "micro_batch_size"]);
+    env.run(&["run", "small.toml", "--only", "base"]).ends_with(4).says(&[
+        "SIGKILL",
+        "memory ran out",
+        "micro_batch_size",
+    ]);
     assert!(!env.path("runs/cache").exists() || fs_err::read_dir(env.path("runs/cache")).unwrap().count() == 0);
 }
 
