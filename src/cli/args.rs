@@ -20,8 +20,8 @@ Start here:
   orchestrate history                    what ran before
   orchestrate resume                     go on after Ctrl-C, a crash or a failure
 
-stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe, 4 a stage failed,
-5 nothing matched, 6 corrupt cache, 130 interrupted."
+stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe,
+4 a stage failed, 5 nothing matched, 6 corrupt cache, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(flatten)]

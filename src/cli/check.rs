@@ -13,8 +13,8 @@ use serde_json::json;
 /// What to check.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads the recipes as `run` does: unknown keys, wrong types, values out of range, unknown names, missing files and
-circles are all reported at once, with their line. Nothing is run.
+Reads the recipes as `run` does: unknown keys, wrong types, values out of range, unknown names,
+missing files and circles are all reported at once, with their line. Nothing is run.
 
 Example:
   orchestrate check recipes/*.toml")]

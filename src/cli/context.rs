@@ -49,6 +49,11 @@ impl Context {
         self.runs.join("log").join(run)
     }
 
+    /// `path` as the user would type it.
+    pub(super) fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+        path.strip_prefix(&self.project).unwrap_or(path).display()
+    }
+
     /// How much a run shows.
     pub(super) fn progress_mode(&self) -> ProgressMode {
         if self.quiet { ProgressMode::Quiet } else { ProgressMode::Auto }

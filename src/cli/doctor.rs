@@ -16,8 +16,8 @@ const LOW_DISK_GIB: f64 = 5.0;
 /// Nothing to choose.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks for the worker and asks it for its version of libtorch, measures the free disk space and opens the database.
-Ends with 1 if something would keep a run from working.")]
+Looks for the worker and asks it for its version of libtorch, measures the free disk space and opens
+the database. Ends with 1 if something would keep a run from working.")]
 pub(super) struct DoctorArgs {}
 
 /// What was found of one thing.

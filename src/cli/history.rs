@@ -16,7 +16,8 @@ Examples:
   orchestrate history --recipe demo --limit 0
   orchestrate history --json | jq 'select(.kind == \"eval\") | [.variant, .metrics.\"eval/accuracy\"]'
 
---json prints {\"run\",\"recipe\",\"variant\",\"stage\",\"kind\",\"key\",\"status\",\"started_at\",\"seconds\",\"metrics\":{..}}, one a line.")]
+--json prints {\"run\",\"recipe\",\"variant\",\"stage\",\"kind\",\"key\",\"status\",\"started_at\",\"seconds\",
+\"metrics\":{..}}, one a line.")]
 pub(super) struct HistoryArgs {
     /// Only stages of this recipe.
     #[arg(long, value_name = "NAME")]
@@ -33,7 +34,8 @@ pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<(), CliEr
     }
     if rows.is_empty() && !context.quiet {
         // No data is no error: a script that asks an empty project gets an empty answer.
-        let _ = writeln!(std::io::stderr(), "nothing has been run here yet\nhint: `orchestrate run RECIPE` runs a recipe");
+        let _ =
+            writeln!(std::io::stderr(), "nothing has been run here yet\nhint: `orchestrate run RECIPE` runs a recipe");
     }
     let all = rows.len();
     if args.limit > 0 && !context.json {
@@ -71,7 +73,9 @@ pub(super) fn print(context: &Context, rows: &[StageRow]) -> Result<(), CliError
     for row in rows {
         table.push(vec![
             if context.verbose { row.run.clone() } else { short_run(&row.run).to_owned() },
-            row.started_at.map(|at| at.with_timezone(&chrono::Local).format("%m-%d %H:%M").to_string()).unwrap_or_default(),
+            row.started_at
+                .map(|at| at.with_timezone(&chrono::Local).format("%m-%d %H:%M").to_string())
+                .unwrap_or_default(),
             row.stage.clone(),
             row.variant.clone(),
             row.key.short().to_owned(),

@@ -38,7 +38,7 @@ pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<(), CliError> {
         if context.json {
             out.json(&json!({"run": past.run, "stage": stage.stage, "key": stage.key, "path": path, "text": text}))?;
         } else {
-            out.line(format!("==> {} ({})", stage_title(&plan, stage), path.display()))?;
+            out.line(format!("==> {} ({})", stage_title(&plan, stage), context.shown(&path)))?;
             out.line(text.trim_end())?;
         }
     }

@@ -67,7 +67,8 @@ pub(super) fn metrics(context: &Context, args: &MetricsArgs) -> Result<(), CliEr
     if found {
         return Ok(());
     }
-    Err(CliError::nothing("no metric matches").hint("`orchestrate metrics latest` shows all names; steps come with training"))
+    Err(CliError::nothing("no metric matches")
+        .hint("`orchestrate metrics latest` shows all names; steps come with training"))
 }
 
 fn matches(wanted: &str, name: &str) -> bool {

@@ -22,7 +22,8 @@ Examples:
   orchestrate plan recipes/*.toml --set stages.grpo.steps=20
   orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"miss\") | .stage'
 
---json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..]}, one a line.")]
+--json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..]},
+one a line.")]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     recipes: RecipeArgs,

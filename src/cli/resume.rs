@@ -14,8 +14,9 @@ use std::path::PathBuf;
 /// Which run to go on with, and how.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Plans the recipes again as they were when the run began, with the same --set and --only, and runs what is missing under
-a new run id. What was committed is cached; a stage that was under way goes on after its newest resume point.
+Plans the recipes again as they were when the run began, with the same --set and --only, and runs
+what is missing under a new run id. What was committed is cached; a stage that was under way goes on
+after its newest resume point.
 
 Examples:
   orchestrate resume              the newest run that was interrupted or failed

@@ -16,8 +16,9 @@ use std::path::PathBuf;
 /// What to run, and how.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Stages whose result is in the cache are not run again; a stage that several variants share is run once. Ctrl-C stops
-after the resume points are written (twice: at once), and `orchestrate resume` goes on from there.
+Stages whose result is in the cache are not run again; a stage that several variants share is run
+once. Ctrl-C stops after the resume points are written (twice: at once), and `orchestrate resume`
+goes on from there.
 
 Examples:
   orchestrate run recipes/demo.toml
@@ -88,7 +89,6 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();
     let mut progress = Progress::new(context.progress_mode(), titles);
     let runs: PathBuf = context.runs().to_owned();
-    let finished =
-        block_on(async { Ok(orchestrate::run(request, &cache, &runs, executor, &mut progress).await?) })?;
+    let finished = block_on(async { Ok(orchestrate::run(request, &cache, &runs, executor, &mut progress).await?) })?;
     summary::print(context, request, &cache, &finished)
 }

@@ -14,8 +14,8 @@ use serde_json::json;
 /// Which completions.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows prompt, completion, reference and answer, and what each reward component says of it. Without --step: those of the
-last step.
+Shows prompt, completion, reference and answer, and what each reward component says of it. Without
+--step: those of the last step.
 
 Examples:
   orchestrate samples latest grpo

@@ -33,7 +33,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     out.line(format!("run {}  {}", past.run, past.status))?;
     let invocation = &past.invocation;
     for recipe in &invocation.recipes {
-        out.line(format!("recipe   {}", past.log_dir.join("recipes").join(recipe).display()))?;
+        out.line(format!("recipe   {}", context.shown(&past.log_dir.join("recipes").join(recipe))))?;
     }
     for (what, values) in [("set", &invocation.set), ("only", &invocation.only)] {
         for value in values {

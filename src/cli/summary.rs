@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
+use super::plan::count;
 use crate::cache::Cache;
 use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, title};
 use crate::plan::{Plan, PlannedVariant};
@@ -21,7 +22,7 @@ pub(super) fn print(
     let plan = &request.plan;
     for (stage, failed) in summary.failed() {
         // With stderr gone the exit code still tells.
-        let _ = print_failure(&title(plan, stage), failed);
+        let _ = print_failure(context, &title(plan, stage), failed);
     }
     let comparison = comparison(plan, cache, summary)?;
     let mut out = Output::stdout();
@@ -34,7 +35,7 @@ pub(super) fn print(
             }))?;
         }
     } else if !comparison.rows.is_empty() {
-        out.line(format!("\n{}\n", comparison.render(width())))?;
+        out.line(format!("\n{}", comparison.render(width())))?;
     }
     out.finish()?;
     ending(context, plan, summary)
@@ -44,7 +45,8 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary) -> Result<(), Cl
     if let Some(problem) = &summary.unrecorded {
         let _ = writeln!(io::stderr(), "warning: the database could not record this run: {problem}");
         let log = context.log_dir(&summary.run);
-        let _ = writeln!(io::stderr(), "hint: its results are in the cache and its log is in {}", log.display());
+        let log = context.shown(&log);
+        let _ = writeln!(io::stderr(), "hint: its results are in the cache and its log is in {log}");
     }
     let failed = summary.failed().count();
     let left = summary.ends.iter().filter(|end| matches!(end, StageEnd::Stopped | StageEnd::Skipped)).count();
@@ -71,21 +73,21 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary) -> Result<(), Cl
 fn next_steps(plan: &Plan, summary: &RunSummary) -> io::Result<()> {
     let mut err = io::stderr().lock();
     let hits = summary.ends.iter().filter(|end| matches!(end, StageEnd::Hit)).count();
-    writeln!(err, "run {}: {} stages, {hits} cached", summary.run, plan.stages.len())?;
+    writeln!(err, "\nrun {}: {}, {hits} cached", summary.run, count(plan.stages.len(), "stage"))?;
     writeln!(err, "next:")?;
     writeln!(err, "  orchestrate show latest       the stages of this run and their results")?;
     writeln!(err, "  orchestrate metrics latest    loss and reward over the steps")?;
     writeln!(err, "  orchestrate samples latest    completions and how they were rated")
 }
 
-fn print_failure(title: &str, failed: &FailedStage) -> io::Result<()> {
+fn print_failure(context: &Context, title: &str, failed: &FailedStage) -> io::Result<()> {
     let mut err = io::stderr().lock();
     writeln!(err, "\nerror: stage `{title}` failed: {}", failed.failure.message)?;
     if let Some(hint) = &failed.failure.hint {
         writeln!(err, "hint: {hint}")?;
     }
     if !failed.log_tail.is_empty() {
-        writeln!(err, "the end of {}:", failed.log.display())?;
+        writeln!(err, "the end of {}:", context.shown(&failed.log))?;
         for line in &failed.log_tail {
             writeln!(err, "  | {line}")?;
         }

@@ -229,7 +229,8 @@ impl<'a> Loop<'a> {
             return Ok(());
         }
         self.dispatch.progress.finished(stage, seconds);
-        self.dispatch.recorder.done(stage, seconds, running.results).await;
+        let results = if running.results.is_empty() { self.dispatch.cache.results(key)? } else { running.results };
+        self.dispatch.recorder.done(stage, seconds, results).await;
         self.ends.insert(stage, StageEnd::Done { seconds });
         self.scheduler.finish(stage);
         Ok(())

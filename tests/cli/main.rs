@@ -2,6 +2,7 @@
 //! keeps the worker's contract (attempt directory, events, exit code) stands in for it. What the real worker does is
 //! tested in `tests/engine`.
 
+mod after;
 mod commands;
 mod dispatch;
 mod env;
