@@ -63,7 +63,7 @@ impl Progress {
     /// A worker was started on the stage.
     pub fn started(&mut self, stage: usize, now: DateTime<Utc>) {
         let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::new(0).with_style(bar_style()));
+            let bar = bars.add(ProgressBar::new(1).with_style(bar_style()));
             bar.set_prefix(self.padded_title(stage));
             bar.enable_steady_tick(REDRAW_EVERY);
             bar.set_message("starting");
@@ -120,7 +120,7 @@ impl Progress {
         for live in self.live.values() {
             if let Some(bar) = &live.bar {
                 let (step, total) = live.line.position();
-                bar.set_length(total);
+                bar.set_length(total.max(1));
                 bar.set_position(step);
                 bar.set_message(live.line.progress(now));
             }
@@ -212,7 +212,7 @@ impl Progress {
 }
 
 fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("      {spinner}  {prefix}  {bar:20} {wide_msg}")
+    ProgressStyle::with_template("      {spinner}  {prefix}  {bar:12} {wide_msg}")
         .expect("the template is valid")
         .progress_chars("━╸─")
 }

@@ -63,9 +63,12 @@ impl StageLine {
         self.resumed_from_step
     }
 
-    /// What is going on: `step 12/100  ETA 3m05s  loss 0.123  812 tokens/s`, or the phase.
+    /// What is going on: `step 12/100  ETA 3m05s  loss 0.123  812 tok/s`, or the phase.
     pub fn progress(&self, now: DateTime<Utc>) -> String {
         let (step, total) = self.position();
+        if total == 0 && self.phase.is_none() {
+            return "starting".to_owned();
+        }
         let mut parts = Vec::new();
         if step > 0 || self.phase.is_none() {
             parts.push(format!("step {step}/{total}"));
@@ -77,7 +80,7 @@ impl StageLine {
         }
         parts.extend(self.main_metrics());
         if let Some(tokens_per_s) = self.metrics.get("perf/tokens_per_s") {
-            parts.push(format!("{} tokens/s", rate(*tokens_per_s)));
+            parts.push(format!("{} tok/s", rate(*tokens_per_s)));
         }
         parts.join("  ")
     }
@@ -136,7 +139,7 @@ mod tests {
         assert_eq!(line.progress(at(2)), "loading the model");
         line.event(at(10), &step(1));
         line.event(at(12), &step(2));
-        assert_eq!(line.progress(at(12)), "step 2/100  ETA 8m59s  loss 0.123  reward 1.500  812 tokens/s");
+        assert_eq!(line.progress(at(12)), "step 2/100  ETA 8m59s  loss 0.123  reward 1.500  812 tok/s");
         assert_eq!(line.summary(), "loss 0.123  reward 1.500");
     }
 
