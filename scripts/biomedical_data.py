@@ -75,8 +75,9 @@ NOT_HUMAN = re.compile(
     r"hypocrist|protocrist|hypoconid|hypocon|protocon|paracon|posteroloph|cingulum\b|postcingulum|quadrate|rhinal inc|"
     r"postorbital bar|regurgitat|optic pedicel|optic eminence|hatschek|urophysis|interpterygoid|palatomaxillary|"
     r"ectethmoid|prearticular|parasphenoid|sallet|synsacrum|typhlosole|mullerian tubercle|amiculum|salt gland|"
-    r"deltopectoral crest|shelf\b|blastodisc|akrokranion|synotic|pseudoclasper|priapium|scolex|spermathec|hepatic cecum|"
-    r"uterus or analog|uncinate process of ribs|thyrohyoid bone|columella nasi|reissner's fiber|leucophore|iridophore|"
+    r"deltopectoral crest|shelf\b|blastodisc|akrokranion|synotic|pseudoclasper|priapium|scolex|spermathec|"
+    r"hepatic cecum|uterus or analog|uncinate process of ribs|thyrohyoid bone|columella nasi|reissner's fiber|"
+    r"leucophore|iridophore|"
     r"iridoblast|cyanophore|cyanoblast|coronet cell|fat body|excretory cell|gular|dermatocranium|cranial appendage|"
     r"tapetum|lymph sac|"
     # no animals
@@ -89,7 +90,7 @@ NOT_HUMAN = re.compile(
 OTHER_VERTEBRATES = ("UBERON:2", "UBERON:3", "UBERON:4")
 # Mondo keeps the diseases of other animals below this term.
 ANIMAL_DISEASE = "MONDO:0005583"
-# Mondo's sentences for a disease and its gene, and for a group without a name: nothing to reason about in a question.
+# Sentences of Mondo with nothing to reason about: a disease and its gene, a group without a name.
 FORMULAIC = re.compile(r"in which the cause of the disease is|\bnone disease\b")
 # Words that half the names of a kind share: they give nothing away.
 GENERIC = {"cell", "cells", "type", "disease", "disorder", "syndrome", "organ", "tissue", "part", "with"}

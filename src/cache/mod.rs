@@ -5,7 +5,7 @@
 //!   work/<key>/            one attempt directory per key that is being worked on (or was, and was interrupted)
 //!     assignment.json      what the worker is to do ([`Assignment`]), written by the dispatcher
 //!     key.json             what the key is the digest of
-//!     lease.json           who works here: host, boot id, pid, process start time
+//!     lease.lock, .json    the lock of who works here, and who that is: host, boot id, process id
 //!     events.jsonl         what happened (`event`), appended by the worker
 //!     worker.log           the worker's stderr
 //!     resume/step-N/       resume points, each with a manifest.json written last
@@ -23,13 +23,35 @@
 mod assignment;
 mod attempt;
 mod digests;
+mod error;
+mod fault;
 mod lease;
 mod manifest;
 mod objects;
 
 pub use assignment::{Assignment, DeviceChoice, Runtime};
-pub use attempt::Attempt;
+pub use attempt::{Attempt, EventReader};
 pub use digests::FileDigests;
-pub use lease::{Lease, LeaseOwner};
-pub use manifest::Manifest;
-pub use objects::{Cache, CacheError, Checkpoint};
+pub use error::CacheError;
+pub use lease::{Lease, LeaseOwner, boot_id};
+pub use manifest::{FileRecord, Manifest};
+pub use objects::{Cache, Checkpoint, Lookup};
+
+use std::io::Write as _;
+use std::path::Path;
+
+/// Writes a file whole or not at all: into a temporary file beside it, flushed, then renamed.
+pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let name = path.file_name().expect("a file has a name").to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let mut file = fs_err::File::create(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs_err::rename(&part, path)?;
+    sync_dir(path.parent().expect("a file lies in a directory"))
+}
+
+/// Flushes a directory's entries to disk.
+fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    fs_err::File::open(dir)?.sync_all()
+}

@@ -52,3 +52,254 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
     });
     StageKey { key: Digest::of(canonical_json(&json).as_bytes()), json }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::spec::{
+        Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec,
+        LossType, ModelSpec, Optimizer, OptimizerSpec, RewardSpec, RougeMeasure, RougeTokenizer, RougeVariant,
+        Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates,
+    };
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn data() -> DataSpec {
+        let template = |text: &str| Some(text.to_owned());
+        DataSpec {
+            files: vec![
+                DataFile { digest: Digest::of(b"text"), format: DataFormat::Text },
+                DataFile { digest: Digest::of(b"rows"), format: DataFormat::Jsonl },
+            ],
+            eval_fraction: 0.125,
+            split: Split::Train,
+            max_rows: Some(100),
+            templates: Templates {
+                system: template("s"),
+                prompt: template("p"),
+                completion: template("c"),
+                reference: template("r"),
+                answer: template("a"),
+                text: template("t"),
+            },
+        }
+    }
+
+    fn optimizer() -> OptimizerSpec {
+        OptimizerSpec {
+            optimizer: Optimizer::Adamw { betas: (0.9, 0.999), eps: 1e-8 },
+            lr: 1e-4,
+            weight_decay: 0.5,
+            schedule: Schedule::Cosine,
+            warmup_steps: 3,
+            max_grad_norm: 1.0,
+        }
+    }
+
+    fn sampling() -> Sampling {
+        Sampling { max_prompt_tokens: 100, max_new_tokens: 50, temperature: 1.0, top_p: 0.9, top_k: 40 }
+    }
+
+    /// Every component; `size` and `name` are named as what careless key functions leave out.
+    fn rewards() -> BTreeMap<String, RewardSpec> {
+        let rouge = Component::Rouge {
+            variant: RougeVariant::L,
+            measure: RougeMeasure::F1,
+            tokenizer: RougeTokenizer::Unicode,
+        };
+        let components = [
+            ("semantic", Component::Semantic { encoder: Digest::of(b"encoder"), baseline: Some(0.25) }),
+            ("size", rouge),
+            ("name", Component::Correctness {}),
+            ("format", Component::Format { tags: vec!["think".to_owned(), "answer".to_owned()] }),
+            ("cot", Component::Cot { min_words: 5 }),
+        ];
+        let spec = |component| RewardSpec { weight: 1.5, scope: Scope::Tag("work".to_owned()), component };
+        components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
+    }
+
+    fn spec(work: Work) -> StageSpec {
+        let lora = LoraSpec {
+            rank: 8,
+            alpha: 16.0,
+            dropout: 0.0,
+            rslora: false,
+            target_modules: vec!["q_proj".to_owned(), "v_proj".to_owned()],
+        };
+        let model = ModelSpec { files: Digest::of(b"model"), dtype: Dtype::Float32, lora: Some(lora) };
+        StageSpec { seed: 17, model, work }
+    }
+
+    fn cpt() -> StageSpec {
+        spec(Work::Cpt(CptSpec {
+            data: data(),
+            seq_len: 64,
+            length: Length::Steps(10),
+            global_batch_size: 8,
+            micro_batch_size: 2,
+            optimizer: optimizer(),
+        }))
+    }
+
+    /// One spec of each kind, with every optional field there.
+    fn specs() -> Vec<StageSpec> {
+        let sft = SftSpec {
+            data: data(),
+            seq_len: 64,
+            length: Length::Epochs(1.5),
+            global_batch_size: 8,
+            micro_batch_size: 2,
+            optimizer: optimizer(),
+        };
+        let grpo = GrpoSpec {
+            data: data(),
+            steps: 10,
+            prompts_per_step: 2,
+            group_size: 4,
+            micro_batch_size: 2,
+            updates_per_rollout: 1,
+            sampling: sampling(),
+            loss: GrpoLossSpec {
+                loss_type: LossType::Dapo,
+                scale_rewards: ScaleRewards::Group,
+                kl_coef: 0.0,
+                clip_low: 0.2,
+                clip_high: 0.25,
+                mask_truncated: false,
+            },
+            optimizer: optimizer(),
+            rewards: rewards(),
+        };
+        let eval = EvalSpec {
+            data: data(),
+            text: Some(data()),
+            sampling: sampling(),
+            batch_size: 4,
+            rewards: rewards(),
+            bootstrap_resamples: 100,
+        };
+        vec![cpt(), spec(Work::Sft(sft)), spec(Work::Grpo(grpo)), spec(Work::Eval(eval))]
+    }
+
+    fn key_of(json: &Value) -> Digest {
+        Digest::of(canonical_json(json).as_bytes())
+    }
+
+    /// Every document that differs from `json` in one leaf, or lacks or renames one field.
+    fn changed(json: &Value) -> Vec<Value> {
+        match json {
+            Value::Object(fields) => {
+                let mut all = Vec::new();
+                for (name, value) in fields {
+                    for other in changed(value) {
+                        let mut fields = fields.clone();
+                        fields[name] = other;
+                        all.push(Value::Object(fields));
+                    }
+                    let mut less = fields.clone();
+                    let value = less.shift_remove(name).expect("the field is there");
+                    all.push(Value::Object(less.clone()));
+                    less.insert(format!("{name}_"), value);
+                    all.push(Value::Object(less));
+                }
+                all
+            }
+            Value::Array(items) => {
+                let mut all: Vec<Value> = vec![items.iter().rev().skip(1).rev().cloned().collect()];
+                for (index, item) in items.iter().enumerate() {
+                    for other in changed(item) {
+                        let mut items = items.clone();
+                        items[index] = other;
+                        all.push(Value::Array(items));
+                    }
+                }
+                all
+            }
+            Value::String(text) => vec![json!(format!("{text}x")), Value::Null],
+            Value::Number(number) => {
+                let float = number.as_f64().expect("numbers of a spec are finite");
+                let next =
+                    if number.is_f64() { json!(f64::from_bits(float.to_bits() + 1)) } else { json!(float + 0.5) };
+                vec![next, json!(number.to_string())]
+            }
+            Value::Bool(boolean) => vec![json!(!boolean)],
+            Value::Null => vec![json!(0)],
+        }
+    }
+
+    fn reversed(json: &Value) -> Value {
+        match json {
+            Value::Object(fields) => {
+                Value::Object(fields.iter().rev().map(|(name, value)| (name.clone(), reversed(value))).collect())
+            }
+            Value::Array(items) => items.iter().map(reversed).collect(),
+            scalar => scalar.clone(),
+        }
+    }
+
+    #[test]
+    fn any_change_of_any_spec_field_changes_the_key() {
+        for spec in specs() {
+            let json = stage_key(&spec, &[Digest::of(b"parent")]).json;
+            let variations = changed(&json);
+            assert!(variations.len() > 100, "{} variations", variations.len());
+            let keys: BTreeSet<Digest> = variations.iter().map(key_of).collect();
+            assert!(!keys.contains(&key_of(&json)), "a change keeps the key of {}", spec.work.kind());
+            let distinct: BTreeSet<String> = variations.iter().map(canonical_json).collect();
+            assert_eq!(keys.len(), distinct.len(), "two changes share a key");
+        }
+    }
+
+    #[test]
+    fn the_order_of_fields_does_not_change_the_key() {
+        for spec in specs() {
+            let key = stage_key(&spec, &[]);
+            assert_eq!(key.key, key_of(&reversed(&key.json)));
+        }
+    }
+
+    #[test]
+    fn a_spec_read_back_from_key_json_has_the_same_key() {
+        for spec in specs() {
+            let key = stage_key(&spec, &[]);
+            let text = serde_json::to_string_pretty(&key.json).expect("JSON can be written");
+            let json: Value = serde_json::from_str(&text).expect("JSON can be read");
+            assert_eq!(key_of(&json), key.key);
+            let read: StageSpec = serde_json::from_value(json["spec"].clone()).expect("the spec can be read");
+            assert_eq!(stage_key(&read, &[]), key);
+        }
+    }
+
+    #[test]
+    fn the_parent_is_part_of_the_key() {
+        let keys: BTreeSet<Digest> = [vec![], vec![Digest::of(b"one")], vec![Digest::of(b"two")]]
+            .iter()
+            .map(|parents| stage_key(&cpt(), parents).key)
+            .collect();
+        assert_eq!(keys.len(), 3);
+    }
+
+    /// Fails when specs are serialized otherwise than before: then every result of every user is lost to the cache.
+    /// If that is meant, say so in the changelog, raise `KEY_FORMAT`, and put the new key here.
+    #[test]
+    fn keys_are_those_of_earlier_versions() {
+        assert_eq!(
+            stage_key(&cpt(), &[]).key.as_str(),
+            "094c5cff840a91d04ddad48b28118eb7f5fb2eb8e5f1909d676eaa2cce9aa930"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn different_numbers_give_different_keys(one in any::<f64>(), other in any::<f64>()) {
+            prop_assume!(one.is_finite() && other.is_finite() && one.to_bits() != other.to_bits());
+            let with = |lr: f64| {
+                let mut spec = cpt();
+                let Work::Cpt(work) = &mut spec.work else { unreachable!("the spec is one of cpt") };
+                work.optimizer.lr = lr;
+                stage_key(&spec, &[]).key
+            };
+            prop_assert_ne!(with(one), with(other));
+        }
+    }
+}

@@ -133,3 +133,111 @@ impl Scheduler {
         self.states.iter().all(|state| matches!(state, State::Ended(_)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// A graph whose stages need some of the stages before them, with costs, failing stages and choices of who ends
+    /// next.
+    fn graphs() -> impl Strategy<Value = (Vec<Vec<usize>>, Vec<u64>, Vec<bool>, Vec<usize>)> {
+        (1..12_usize).prop_flat_map(|count| {
+            let parents = (0..count)
+                .map(|stage| proptest::collection::btree_set(0..stage.max(1), 0..=stage.min(3)))
+                .map(|set| set.prop_map(|set| set.into_iter().collect::<Vec<usize>>()))
+                .collect::<Vec<_>>();
+            (
+                parents.prop_map(|mut parents| {
+                    parents[0].clear();
+                    parents
+                }),
+                proptest::collection::vec(0..100_u64, count),
+                proptest::collection::vec(proptest::bool::weighted(0.2), count),
+                proptest::collection::vec(0..count, count * 2),
+            )
+        })
+    }
+
+    fn descendants(parents: &[Vec<usize>], roots: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let mut below = BTreeSet::new();
+        for stage in 0..parents.len() {
+            if parents[stage].iter().any(|parent| roots.contains(parent) || below.contains(parent)) {
+                below.insert(stage);
+            }
+        }
+        below
+    }
+
+    proptest! {
+        #[test]
+        fn every_stage_ends_once_after_its_parents_and_failure_skips_exactly_the_descendants(
+            (parents, costs, fails, choices) in graphs(),
+            slots in 1..4_usize,
+        ) {
+            let mut scheduler = Scheduler::new(parents.clone(), &costs);
+            let mut running: Vec<usize> = Vec::new();
+            let mut succeeded = BTreeSet::new();
+            let mut failed = BTreeSet::new();
+            let mut skipped = BTreeSet::new();
+            let mut choices = choices.into_iter().cycle();
+            while !scheduler.is_done() {
+                while running.len() < slots {
+                    let Some(stage) = scheduler.start_next() else { break };
+                    prop_assert!(parents[stage].iter().all(|parent| succeeded.contains(parent)));
+                    prop_assert!(!running.contains(&stage) && scheduler.outcome(stage).is_none());
+                    running.push(stage);
+                }
+                prop_assert_eq!(scheduler.running(), running.len());
+                prop_assert!(!running.is_empty(), "nothing runs and nothing is done");
+                let stage = running.swap_remove(choices.next().unwrap_or(0) % running.len());
+                if fails[stage] {
+                    failed.insert(stage);
+                    for cut_off in scheduler.fail(stage) {
+                        prop_assert!(skipped.insert(cut_off), "skipped twice");
+                    }
+                } else {
+                    succeeded.insert(stage);
+                    scheduler.finish(stage);
+                }
+            }
+            prop_assert_eq!(&skipped, &descendants(&parents, &failed));
+            prop_assert_eq!(succeeded.len() + failed.len() + skipped.len(), parents.len());
+            for stage in 0..parents.len() {
+                let expected = if failed.contains(&stage) {
+                    Outcome::Failed
+                } else if skipped.contains(&stage) {
+                    Outcome::Skipped
+                } else {
+                    Outcome::Succeeded
+                };
+                prop_assert_eq!(scheduler.outcome(stage), Some(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_chain_starts_first() {
+        // 0 alone and long; 1 -> 2 -> 3 longer together.
+        let scheduler = Scheduler::new(vec![vec![], vec![], vec![1], vec![2]], &[10, 1, 1, 9]);
+        assert_eq!(scheduler.ready(), [1, 0]);
+    }
+
+    #[test]
+    fn a_ready_stage_found_in_the_cache_finishes_without_running() {
+        let mut scheduler = Scheduler::new(vec![vec![], vec![0]], &[1, 1]);
+        scheduler.finish(0);
+        assert_eq!(scheduler.ready(), [1]);
+    }
+
+    #[test]
+    fn stopping_skips_what_waits_and_lets_what_runs_end() {
+        let mut scheduler = Scheduler::new(vec![vec![], vec![], vec![0]], &[2, 1, 1]);
+        assert_eq!(scheduler.start_next(), Some(0));
+        assert_eq!(scheduler.skip_waiting(), [1, 2]);
+        assert!(!scheduler.is_done());
+        scheduler.finish(0);
+        assert!(scheduler.is_done());
+    }
+}

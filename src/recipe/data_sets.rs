@@ -58,7 +58,7 @@ pub(super) fn check_needs(cell: &Cell<'_>, name: &str, table: &DataTable, needs:
     for need in needs {
         let is_there = templates(table).iter().any(|(key, template)| *key == need.template && template.is_some());
         if !is_there {
-            let message = format!("{} needs a `{}`, which `data.{name}` lacks", need.by, need.template);
+            let message = format!("{} needs the template `{}`, which `data.{name}` lacks", need.by, need.template);
             let label = format!("needs `data.{name}.{}`", need.template);
             let help = format!("add to `[data.{name}]`: {} = \"{{{{ field }}}}\"", need.template);
             problems.push(Problem::at(cell.value_place(&need.at), message, label).help(help));
@@ -76,6 +76,9 @@ pub(super) fn named<'t>(
 ) -> Option<&'t DataTable> {
     if let Some(table) = tables.get(name) {
         return table.as_ref();
+    }
+    if cell.refused.contains(&KeyPath::dotted("data").key(name)) {
+        return None;
     }
     let known: Vec<&str> = tables.keys().map(String::as_str).collect();
     let problem = Problem::at(cell.value_place(at), format!("unknown data set `{name}`"), "no such `[data.NAME]`");

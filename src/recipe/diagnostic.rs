@@ -43,7 +43,12 @@ pub struct Problem {
 
 impl Problem {
     /// A problem at `place`.
-    pub fn at(place: Place, message: impl Into<String>, label: impl Into<String>) -> Self {
+    pub fn at(mut place: Place, message: impl Into<String>, label: impl Into<String>) -> Self {
+        // A caret needs a character to stand under.
+        let text = place.source.inner();
+        if place.span.start >= text.len() && !text.is_empty() {
+            place.span = text.floor_char_boundary(text.len() - 1)..text.len();
+        }
         Self { message: message.into(), place: Some(place), label: label.into(), help: None }
     }
 
@@ -165,10 +170,6 @@ impl Problems {
         if !self.found.iter().any(|known| known.is_same(&problem)) {
             self.found.push(problem);
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.found.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {

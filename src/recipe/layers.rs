@@ -4,7 +4,7 @@
 //! figment merges the values. The texts are kept beside them, so that every later problem can point at the layer that
 //! set the value: the highest one that has its path.
 
-use super::diagnostic::{Place, Problem, Problems, Source};
+use super::diagnostic::{Place, Problem, Problems, Source, did_you_mean};
 use super::located::{Document, KeyPath, Step};
 use figment::Figment;
 use figment::providers::Serialized;
@@ -74,7 +74,11 @@ impl Layers {
         for argument in &overrides.set {
             layers.extend(argument_layer(argument, problems));
         }
-        (problems.len() == before).then_some(Self { layers, recipe, files })
+        let read = Self { layers, recipe, files };
+        for (path, place) in read.overridden() {
+            read.is_of_something(&path, place, problems);
+        }
+        (problems.len() == before).then_some(read)
     }
 
     /// All layers as one table.
@@ -95,6 +99,28 @@ impl Layers {
     /// Where the value at `path` was set.
     pub(super) fn value_place(&self, path: &KeyPath) -> Option<Place> {
         self.layers.iter().rev().find_map(|layer| layer.document.value_place(path))
+    }
+
+    /// Whether `path` leads into a stage or a data set that a file has, or to nothing of the kind; if not, it is reported
+    /// at `place`: else a misspelt name would make a new, half-empty stage.
+    pub(super) fn is_of_something(&self, path: &KeyPath, place: Place, problems: &mut Problems) -> bool {
+        let [Step::Key(group), Step::Key(name), _, ..] = path.0.as_slice() else { return true };
+        let what = match group.as_str() {
+            "stages" => "stage",
+            "data" => "data set",
+            _ => return true,
+        };
+        let files = self.layers.iter().filter(|layer| layer.kind == LayerKind::File);
+        let tables = files.filter_map(|layer| layer.document.value.get(group)?.as_table());
+        let mut known: Vec<&str> = tables.flat_map(|table| table.keys().map(String::as_str)).collect();
+        known.sort_unstable();
+        known.dedup();
+        if known.contains(&name.as_str()) {
+            return true;
+        }
+        let problem = Problem::at(place, format!("unknown {what} `{name}`"), format!("no such `[{group}.NAME]`"));
+        problems.push(problem.help(did_you_mean(name, &format!("{what}s"), &known)));
+        false
     }
 
     /// The paths that the environment and the command line set, with their places.

@@ -8,7 +8,7 @@ use super::located::KeyPath;
 use super::resolve::{ResolvedStage, resolve};
 use super::runtime::RuntimeSettings;
 use super::sweep::{self, Cell};
-use super::validate::{Demand, NAME_RULE, fitting, is_name};
+use super::validate::{Demand, NAME_RULE, is_name, keep_fitting};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -72,11 +72,11 @@ fn load_one(
     let merged = layers.merged();
     let name = recipe_name(path, &merged, &layers, problems);
     let mut base = Cell::base(&name, merged, &layers);
-    base.value = fitting(&base, Demand::WhatIsThere, problems);
+    keep_fitting(&mut base, Demand::WhatIsThere, problems);
     let mut variants = Vec::new();
-    for cell in sweep::cells(&base, problems) {
-        let known = fitting(&cell, Demand::Complete, problems);
-        let stages = resolve(&cell, &defaults::filled_in(&known), project, inputs, problems);
+    for mut cell in sweep::cells(&base, problems) {
+        keep_fitting(&mut cell, Demand::Complete, problems);
+        let stages = resolve(&cell, &defaults::filled_in(&cell.value), project, inputs, problems);
         variants.push(ResolvedVariant { name: cell.name, stages });
     }
     let filled_in = defaults::filled_in(&base.value);

@@ -122,8 +122,12 @@ impl Document {
                 }
                 (value, inside)
             }
-            // An opening quote or bracket says that TOML was meant.
-            Err(error) if text.trim_start().starts_with(['"', '\'', '[', '{']) => {
+            // An opening quote or bracket says that TOML was meant, unless it opens a template.
+            Err(error)
+                if text.trim_start().starts_with(['"', '\'', '[', '{'])
+                    && !text.trim_start().starts_with("{{")
+                    && !text.trim_start().starts_with("{%") =>
+            {
                 let span = error.span().map_or(offset..end, |span| span.start + offset..span.end + offset);
                 let place = Place { source: Arc::clone(source), span };
                 let problem = Problem::at(place, format!("the value is not TOML: {}", error.message()), "here");

@@ -63,6 +63,7 @@ fn check_parent(
 ) {
     let place = cell.value_place(&KeyPath::dotted("stages").key(name).key("after"));
     match stages.get(parent) {
+        None if cell.refused.contains(&KeyPath::dotted("stages").key(parent)) => {}
         None => {
             let known: Vec<&str> = stages.keys().map(String::as_str).filter(|known| *known != name).collect();
             let problem = Problem::at(place, format!("unknown stage `{parent}`"), "no such `[stages.NAME]`");

@@ -18,12 +18,14 @@ pub(super) struct Cell<'a> {
     layers: &'a Layers,
     /// What the sweep sets in this cell: the path, and where in the recipe its value stands.
     swept: Vec<(KeyPath, KeyPath)>,
+    /// What was taken out of `value` because it does not fit the schema; reported, so not to be missed.
+    pub(super) refused: Vec<KeyPath>,
 }
 
 impl<'a> Cell<'a> {
     /// The recipe as written.
     pub(super) fn base(name: &str, value: Table, layers: &'a Layers) -> Self {
-        Self { name: name.to_owned(), value, layers, swept: Vec::new() }
+        Self { name: name.to_owned(), value, layers, swept: Vec::new(), refused: Vec::new() }
     }
 
     /// Where the key at `path`, or the nearest table around it, was set.
@@ -42,9 +44,11 @@ impl<'a> Cell<'a> {
             .find_map(|length| {
                 let steps = &path.0[..length];
                 let swept = self.swept.iter().rev().find(|(target, _)| steps.starts_with(&target.0));
+                let inside = || self.swept.iter().find(|(target, _)| target.0.starts_with(steps));
                 match swept {
                     Some((target, origin)) => find(self.layers, &origin.join(&steps[target.0.len()..])),
-                    None => find(self.layers, &KeyPath(steps.to_vec())),
+                    None => find(self.layers, &KeyPath(steps.to_vec()))
+                        .or_else(|| find(self.layers, &strip_index(&inside()?.1))),
                 }
             })
             .unwrap_or_else(|| self.layers.beginning())
@@ -70,6 +74,9 @@ pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a
     };
     let mut axes = vec![variants(base, &sweep, problems)];
     axes.extend(matrix(base, &sweep, problems));
+    for (_, changes) in axes.iter_mut().flatten() {
+        changes.retain(|change| is_possible(base, change, problems));
+    }
     check_paths(base, &axes, problems);
     let mut combined: Vec<Choice> = vec![(None, Vec::new())];
     for axis in &axes {
@@ -111,14 +118,7 @@ fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choi
         }
         return vec![(None, Vec::new())];
     }
-    if include_base == Some(false) {
-        if base_name.is_some() {
-            let place = base.key_place(&KeyPath::dotted("sweep.base_name"));
-            let problem =
-                Problem::at(place, "`sweep.base_name` has no effect with `include_base = false`", "no effect");
-            problems.push(problem.help("remove one of both"));
-        }
-    } else {
+    if include_base != Some(false) {
         let name = base_name.unwrap_or(&base.name);
         if !is_name(name) {
             let place = base.value_place(&KeyPath::dotted("sweep.base_name"));
@@ -181,11 +181,8 @@ fn value_name(value: &Value, index: usize) -> String {
     }
 }
 
-/// Reports changes of what no sweep can change, changes of one key by two axes, and overrides that no cell keeps.
+/// Reports changes of one key by two axes, and overrides that no cell keeps.
 fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
-    for change in axes.iter().flatten().flat_map(|(_, changes)| changes) {
-        check_target(base, change, problems);
-    }
     let mut together: Vec<(&Change, &Change)> = Vec::new();
     for (index, axis) in axes.iter().enumerate() {
         for (_, changes) in axis {
@@ -214,17 +211,22 @@ fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
     }
 }
 
-fn check_target(base: &Cell<'_>, change: &Change, problems: &mut Problems) {
-    let Some(Step::Key(first)) = change.target.0.first() else { return };
+/// Whether a sweep can make the change; if not, it is reported.
+fn is_possible(base: &Cell<'_>, change: &Change, problems: &mut Problems) -> bool {
+    let Some(Step::Key(first)) = change.target.0.first() else { return false };
     let place = base.key_place(&strip_index(&change.origin));
     let fixed = ["name", "extends", "sweep", "runtime"];
     if fixed.contains(&first.as_str()) {
         let problem = Problem::at(place, format!("a sweep cannot vary `{}`", change.target), "not part of a result");
         problems.push(problem.help("a sweep varies `seed`, `model`, `data` and `stages`"));
-    } else if change.target.0.len() == 1 && change.value.is_table() {
+        return false;
+    }
+    if change.target.0.len() == 1 && change.value.is_table() {
         let problem = Problem::at(place, format!("this replaces all of `{first}`"), "a whole table");
         problems.push(problem.help(format!("quote the dotted key, for example `\"{first}.NAME.KEY\" = VALUE`")));
+        return false;
     }
+    base.layers.is_of_something(&change.target, place, problems)
 }
 
 /// The key of an array's item.

@@ -16,12 +16,15 @@ pub(super) enum Demand {
     Complete,
 }
 
-/// Reports what does not fit the schema and returns the rest.
-pub(super) fn fitting(cell: &Cell<'_>, demand: Demand, problems: &mut Problems) -> Table {
-    let mut walk = Walk { cell, demand, problems };
-    match walk.check(&KeyPath::default(), &Value::Table(cell.value.clone()), schema::root()) {
-        Some(Value::Table(table)) => table,
-        _ => Table::new(),
+/// Reports what does not fit the schema and takes it out of the cell.
+pub(super) fn keep_fitting(cell: &mut Cell<'_>, demand: Demand, problems: &mut Problems) {
+    let whole = Value::Table(std::mem::take(&mut cell.value));
+    let mut walk = Walk { cell, demand, problems, refused: Vec::new() };
+    let fitting = walk.check(&KeyPath::default(), &whole, schema::root());
+    let refused = walk.refused;
+    cell.refused.extend(refused);
+    if let Some(Value::Table(fitting)) = fitting {
+        cell.value = fitting;
     }
 }
 
@@ -29,11 +32,23 @@ struct Walk<'a> {
     cell: &'a Cell<'a>,
     demand: Demand,
     problems: &'a mut Problems,
+    refused: Vec<KeyPath>,
 }
 
 impl Walk<'_> {
     /// The part of `value` that fits `schema`.
     fn check(&mut self, path: &KeyPath, value: &Value, schema: &'static Json) -> Option<Value> {
+        let fitting = self.fitting(path, value, schema);
+        if fitting.is_none() {
+            self.refused.push(path.clone());
+        }
+        fitting
+    }
+
+    fn fitting(&mut self, path: &KeyPath, value: &Value, schema: &'static Json) -> Option<Value> {
+        if *schema == Json::Bool(true) {
+            return Some(value.clone());
+        }
         let description = schema.get("description").and_then(Json::as_str);
         let schema = schema::resolved(schema);
         if let Some(branches) = schema.get("anyOf").and_then(Json::as_array) {
@@ -136,6 +151,8 @@ impl Walk<'_> {
             } else if let Some(others) = others {
                 if schema.get("propertyNames").is_none() || self.is_name(&inner, key) {
                     fitting.extend(self.check(&inner, value, others).map(|value| (key.clone(), value)));
+                } else {
+                    self.refused.push(inner);
                 }
             } else {
                 self.unknown_key(path, key, table, schema);
@@ -145,7 +162,8 @@ impl Walk<'_> {
             self.missing_keys(path, table, schema);
         }
         let fewest = schema.get("minProperties").and_then(Json::as_u64).unwrap_or(0);
-        if (table.len() as u64) < fewest && self.demand == Demand::Complete {
+        let had_more = self.cell.refused.iter().any(|refused| refused.0.starts_with(&path.0));
+        if (table.len() as u64) < fewest && self.demand == Demand::Complete && !had_more {
             let problem = Problem::at(self.cell.key_place(path), format!("`{path}` is empty"), "nothing in here");
             self.problems.push(problem.help(format!("add a table `[{path}.NAME]`")));
         }
@@ -173,6 +191,9 @@ impl Walk<'_> {
     fn missing_keys(&mut self, path: &KeyPath, table: &Table, schema: &Json) {
         let required = schema.get("required").and_then(Json::as_array).map_or(&[] as &[Json], Vec::as_slice);
         for key in required.iter().filter_map(Json::as_str).filter(|key| !table.contains_key(*key)) {
+            if self.cell.refused.contains(&path.key(key)) {
+                continue;
+            }
             let description = schema["properties"][key].get("description").and_then(Json::as_str).unwrap_or_default();
             let (of, label) = if path.0.is_empty() {
                 ("the recipe".to_owned(), format!("no `{key}` in this file"))

@@ -55,20 +55,26 @@ fn interval(units: usize, resamples: u32, seed: u64, statistic: impl FnMut(&[usi
 }
 
 /// `statistic` of each of `resamples` draws, with replacement, of `units` out of as many.
-pub(super) fn resampled(
+pub(super) fn resampled<T>(
     units: usize,
     resamples: u32,
     seed: u64,
-    mut statistic: impl FnMut(&[usize]) -> f64,
-) -> Vec<f64> {
+    mut statistic: impl FnMut(&[usize]) -> T,
+) -> Vec<T> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut chosen = vec![0; units];
+    let mut chosen = Vec::with_capacity(units);
     (0..resamples)
         .map(|_| {
-            chosen.fill_with(|| rng.random_range(0..units));
+            chosen.clear();
+            chosen.extend(draw(units, &mut rng));
             statistic(&chosen)
         })
         .collect()
+}
+
+/// As many of `units` as there are, drawn with replacement.
+pub(super) fn draw(units: usize, rng: &mut ChaCha8Rng) -> impl Iterator<Item = usize> {
+    (0..units).map(move |_| rng.random_range(0..units))
 }
 
 /// The `share` quantile of `sorted`, interpolated linearly (R's type 7).
@@ -84,6 +90,7 @@ fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::testing::{assert_near, golden, numbers};
     use proptest::prelude::*;
 
     #[test]
@@ -93,6 +100,22 @@ mod tests {
         let half_width = 1.96 * (0.25_f64 * 0.75 / 400.0).sqrt();
         assert!((low - (0.25 - half_width)).abs() < 0.005, "{low}");
         assert!((high - (0.25 + half_width)).abs() < 0.005, "{high}");
+    }
+
+    #[test]
+    fn intervals_equal_scipy() {
+        let golden = golden("stats.json");
+        let near = |found: Interval, expected: &[f64]| {
+            assert_near(found.low, expected[0], 0.02 * (expected[1] - expected[0]));
+            assert_near(found.high, expected[1], 0.02 * (expected[1] - expected[0]));
+        };
+        let mean = mean_interval(&numbers(&golden["mean"]["values"]), 100_000, 1).unwrap();
+        near(mean, &numbers(&golden["mean"]["interval"]));
+        let nll = numbers(&golden["perplexity"]["nll"]);
+        let tokens: Vec<u64> = serde_json::from_value(golden["perplexity"]["tokens"].clone()).unwrap();
+        let documents: Vec<Document> =
+            nll.into_iter().zip(tokens).map(|(nll, tokens)| Document { nll, tokens }).collect();
+        near(perplexity_interval(&documents, 100_000, 1).unwrap(), &numbers(&golden["perplexity"]["interval"]));
     }
 
     #[test]

@@ -1,5 +1,21 @@
 //! Error bars and comparisons: pure functions of numbers, deterministic in their seed.
+//!
+//! [`mean_interval`] and [`perplexity_interval`] stand behind every measurement of an evaluation;
+//! [`paired_comparison`] and [`grid_comparison`] compare two variants on the same questions, [`holm`] corrects when there
+//! are several comparisons; [`bradley_terry`] rates the players of an arena; [`cohen_kappa`] and [`fleiss_kappa`] say how
+//! far judges agree.
 
+mod agreement;
 mod bootstrap;
+mod bradley_terry;
+mod paired;
+#[cfg(test)]
+mod testing;
+mod wins;
 
+pub use agreement::{cohen_kappa, fleiss_kappa};
 pub use bootstrap::{Document, Interval, mean_interval, perplexity_interval};
+pub use bradley_terry::{
+    EloBootstrap, EloError, EloScale, Game, Outcome, bootstrap_bradley_terry, bradley_terry, sequential_elo,
+};
+pub use paired::{Comparison, GridComparison, grid_comparison, holm, paired_comparison};

@@ -114,7 +114,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
         }
     }
     let results = measured.results(spec.bootstrap_resamples, seed::derive(assignment.spec.seed, &["bootstrap"]));
-    let path = context.attempt.out_dir().join("metrics.json");
+    let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
     let text = serde_json::to_string_pretty(&results).expect("measurements serialize");
     fs_err::write(path, text + "\n")?;
     Ok(Outcome::Finished(results))

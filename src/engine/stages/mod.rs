@@ -11,7 +11,7 @@ mod training;
 
 use crate::device;
 use crate::error::{StageError, StageResult};
-use orchestrate::cache::{Attempt, Lease};
+use orchestrate::cache::{Attempt, CacheError};
 use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started};
 use orchestrate::recipe::spec::Work;
 use std::collections::BTreeMap;
@@ -81,14 +81,20 @@ pub const LIBTORCH_VERSION: &str = "2.11.0";
 /// An attempt directory that cannot be read or written.
 pub fn run(dir: &Path) -> StageResult<Ending> {
     let mut attempt = Attempt::open(dir).map_err(cache_error)?;
-    let Some(lease) = acquire(&attempt)? else { return Ok(Ending::LeaseHeld) };
-    let outcome = work(&mut attempt);
-    match outcome {
+    let lease = match attempt.acquire() {
+        Ok(lease) => lease,
+        Err(CacheError::Leased { .. }) => return Ok(Ending::LeaseHeld),
+        Err(error) => return Err(cache_error(error)),
+    };
+    if attempt.is_committed() {
+        return Ok(Ending::Committed);
+    }
+    match work(&mut attempt) {
         Ok(Outcome::Finished(results)) => {
             attempt.append(&EventKind::Finished(results)).map_err(cache_error)?;
-            match attempt.commit(lease) {
+            match attempt.commit(&lease) {
                 Ok(_) => Ok(Ending::Committed),
-                Err(error) => fail(&mut Attempt::open(dir).map_err(cache_error)?, cache_error(error)),
+                Err(error) => fail(&mut attempt, cache_error(error)),
             }
         }
         Ok(Outcome::Stopped { step }) => {
@@ -118,4 +124,9 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
         Work::Grpo(spec) => grpo::run(&mut context, &assignment, spec),
         Work::Eval(spec) => eval::run(&mut context, &assignment, spec),
     }
+}
+
+fn cache_error(error: CacheError) -> StageError {
+    let hint = error.hint();
+    StageError { class: FailureClass::Io, message: error.to_string(), hint }
 }

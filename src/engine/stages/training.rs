@@ -116,5 +116,6 @@ impl Progress {
 /// Writes the trained weights into the attempt's output.
 pub(super) fn save_output(context: &mut Context<'_>, assignment: &Assignment, policy: &crate::policy::Policy<'_>) -> StageResult<()> {
     context.phase("writing the checkpoint")?;
-    checkpoint::save(&context.attempt.out_dir(), &policy.decoder, assignment.spec.model.lora.as_ref(), policy.base)
+    let out = context.attempt.out_dir().map_err(super::cache_error)?;
+    checkpoint::save(&out, &policy.decoder, assignment.spec.model.lora.as_ref(), policy.base)
 }

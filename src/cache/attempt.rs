@@ -1,0 +1,241 @@
+//! An attempt at a stage: the directory `runs/work/<key>` from its assignment to its commit.
+
+use super::assignment::Assignment;
+use super::error::CacheError;
+use super::fault::fault_point;
+use super::lease::{Lease, LeaseOwner};
+use super::manifest::Manifest;
+use super::objects::{CACHE, Checkpoint};
+use super::{sync_dir, write_file};
+use crate::event::{Event, EventKind};
+use chrono::Utc;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+const OUT: &str = "out";
+const RESUME: &str = "resume";
+pub(super) const ASSIGNMENT: &str = "assignment.json";
+pub(super) const KEY: &str = "key.json";
+pub(super) const EVENTS: &str = "events.jsonl";
+const LOG: &str = "worker.log";
+
+/// An attempt directory, as its worker sees it.
+#[derive(Debug)]
+pub struct Attempt {
+    dir: PathBuf,
+    assignment: Assignment,
+    events: Option<fs_err::File>,
+}
+
+impl Attempt {
+    /// Opens the attempt directory `dir`.
+    pub fn open(dir: &Path) -> Result<Self, CacheError> {
+        let path = dir.join(ASSIGNMENT);
+        let bytes = fs_err::read(&path)?;
+        let assignment =
+            serde_json::from_slice(&bytes).map_err(|source| CacheError::Malformed { path: path.clone(), source })?;
+        Ok(Self { dir: dir.to_owned(), assignment, events: None })
+    }
+
+    /// What to do.
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes the right to work here.
+    ///
+    /// # Errors
+    /// [`CacheError::Leased`] when another live process has it.
+    pub fn acquire(&self) -> Result<Lease, CacheError> {
+        Lease::acquire(&self.dir)
+    }
+
+    /// Whether the stage's checkpoint is committed already, by whoever had the lease before.
+    pub fn is_committed(&self) -> bool {
+        Manifest::read(&self.committed_dir()).is_ok_and(|manifest| manifest.is_some())
+    }
+
+    /// Appends an event. The first append cuts off what a killed worker left of a line.
+    pub fn append(&mut self, kind: &EventKind) -> Result<(), CacheError> {
+        if self.events.is_none() {
+            self.events = Some(open_events(&self.dir.join(EVENTS))?);
+        }
+        let event = Event { at: Utc::now(), kind: kind.clone() };
+        let mut line = serde_json::to_vec(&event).expect("an event serializes");
+        line.push(b'\n');
+        let file = self.events.as_mut().expect("opened above");
+        file.write_all(&line)?;
+        Ok(())
+    }
+
+    /// Where the checkpoint is made; empty at the start of a stage.
+    pub fn out_dir(&self) -> Result<PathBuf, CacheError> {
+        let dir = self.dir.join(OUT);
+        fs_err::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    /// Saves the resume point after `step`: `write` fills an empty directory, which becomes visible only whole. Keeps the
+    /// newest few and removes older ones and what a killed worker left.
+    pub fn save_resume_point<E: std::fmt::Display>(
+        &self,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), CacheError> {
+        let resume = self.dir.join(RESUME);
+        fs_err::create_dir_all(&resume)?;
+        let part = resume.join(format!(".step-{step}.part"));
+        remove_dir(&part)?;
+        fs_err::create_dir(&part)?;
+        write(&part).map_err(|e| CacheError::Content(e.to_string()))?;
+        fault_point("resume-before-manifest");
+        Manifest::seal(&part)?;
+        fault_point("resume-before-rename");
+        let whole = resume.join(step_name(step));
+        remove_dir(&whole)?;
+        fs_err::rename(&part, &whole)?;
+        sync_dir(&resume)?;
+        fault_point("resume-after-rename");
+        let mut points = resume_points(&resume)?;
+        points.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));
+        for (_, dir) in points.into_iter().skip(self.assignment.runtime.keep_resume_points.max(1)) {
+            remove_dir(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// The newest resume point that is whole; broken ones are removed.
+    pub fn latest_resume_point(&self) -> Result<Option<(u64, PathBuf)>, CacheError> {
+        let resume = self.dir.join(RESUME);
+        if !resume.exists() {
+            return Ok(None);
+        }
+        for entry in fs_err::read_dir(&resume)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().ends_with(".part") {
+                remove_dir(&entry.path())?;
+            }
+        }
+        let mut points = resume_points(&resume)?;
+        points.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));
+        for (step, dir) in points {
+            if Manifest::read(&dir)?.is_some_and(|manifest| manifest.check_digests(&dir).is_ok()) {
+                return Ok(Some((step, dir)));
+            }
+            remove_dir(&dir)?;
+        }
+        Ok(None)
+    }
+
+    /// Makes `out/` the stage's checkpoint: adds the key, the events and the record of the attempt, flushes and seals it,
+    /// and renames it into the cache. If the checkpoint is there already, that one stays.
+    pub fn commit(&mut self, lease: &Lease) -> Result<Checkpoint, CacheError> {
+        let _: &Lease = lease; // who commits holds the lease
+        let out = self.out_dir()?;
+        for name in [KEY, EVENTS, LOG] {
+            if self.dir.join(name).exists() {
+                fs_err::copy(self.dir.join(name), out.join(name))?;
+            }
+        }
+        let record = serde_json::json!({
+            "stage": self.assignment.stage,
+            "kind": self.assignment.spec.work.kind(),
+            "committed_at": Utc::now(),
+            "by": LeaseOwner::this_process(),
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        let text = serde_json::to_vec_pretty(&record).expect("a record serializes");
+        write_file(&out.join("record.json"), &text)?;
+        fault_point("commit-before-manifest");
+        let manifest = Manifest::seal(&out)?;
+        fault_point("commit-before-rename");
+        let committed = self.committed_dir();
+        if !self.is_committed() {
+            fs_err::rename(&out, &committed)?;
+            sync_dir(committed.parent().expect("a checkpoint lies in the cache"))?;
+        }
+        fault_point("commit-after-rename");
+        self.events = None;
+        remove_dir(&self.dir)?;
+        fault_point("commit-after-cleanup");
+        Ok(Checkpoint { key: self.assignment.key.clone(), dir: committed, manifest })
+    }
+
+    fn committed_dir(&self) -> PathBuf {
+        let runs = self.dir.parent().and_then(Path::parent).expect("an attempt lies in runs/work");
+        runs.join(CACHE).join(self.assignment.key.as_str())
+    }
+}
+
+fn step_name(step: u64) -> String {
+    format!("step-{step}")
+}
+
+fn resume_points(resume: &Path) -> Result<Vec<(u64, PathBuf)>, CacheError> {
+    let mut points = Vec::new();
+    for entry in fs_err::read_dir(resume)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(step) = name.to_str().and_then(|name| name.strip_prefix("step-")).and_then(|n| n.parse().ok()) {
+            points.push((step, entry.path()));
+        }
+    }
+    Ok(points)
+}
+
+pub(super) fn remove_dir(dir: &Path) -> Result<(), CacheError> {
+    match fs_err::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the events for appending, after cutting off an unfinished last line.
+fn open_events(path: &Path) -> Result<fs_err::File, CacheError> {
+    let mut file = fs_err::OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        file.set_len(whole as u64)?;
+    }
+    Ok(file)
+}
+
+/// Follows the events of an attempt or a checkpoint.
+#[derive(Debug)]
+pub struct EventReader {
+    path: PathBuf,
+    offset: u64,
+}
+
+impl EventReader {
+    /// A reader at the start of the events in the directory `dir`; they need not be there yet.
+    pub fn new(dir: &Path) -> Self {
+        Self { path: dir.join(EVENTS), offset: 0 }
+    }
+
+    /// The events that were added since the last call; an unfinished line waits for its rest.
+    pub fn poll(&mut self) -> Result<Vec<Event>, CacheError> {
+        let mut file = match fs_err::File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let mut events = Vec::new();
+        for line in bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n")) {
+            self.offset += line.len() as u64;
+            let malformed = |source| CacheError::Malformed { path: self.path.clone(), source };
+            events.push(serde_json::from_slice(line).map_err(malformed)?);
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,64 @@
+//! What can go wrong on disk.
+
+use super::lease::LeaseOwner;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Why the cache could not do it. Nothing half-done is ever visible as a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// A file or directory failed; the message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A file of the cache is not what this program writes.
+    #[error("`{}` is malformed", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file name that is not text.
+    #[error("the file name {name:?} is not UTF-8")]
+    Name {
+        /// The name.
+        name: OsString,
+    },
+    /// Somebody else works on the key.
+    #[error("{owner} is at work on this stage")]
+    Leased {
+        /// Who.
+        owner: LeaseOwner,
+    },
+    /// The directory cannot hold a cache.
+    #[error("`{}` cannot hold results: {reason}", path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What was to be written into a directory failed.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl CacheError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io(error) => match error.kind() {
+                std::io::ErrorKind::StorageFull => {
+                    Some("the disk is full: free some space, then `orchestrate resume`".to_owned())
+                }
+                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                    Some("the directory must be writable; `-C DIR` chooses another project".to_owned())
+                }
+                _ => None,
+            },
+            Self::Malformed { .. } => Some("remove the file's directory; the stage runs again then".to_owned()),
+            Self::Leased { .. } => Some("wait for it, or end that process".to_owned()),
+            Self::Name { .. } | Self::Unusable { .. } | Self::Content(_) => None,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `manifest.json`: the files of a directory with their digests, written last, so that a directory that has one is whole.
+
+use super::digests::digest_file;
+use super::error::CacheError;
+use super::write_file;
+use crate::digest::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Name of the file.
+pub(super) const MANIFEST: &str = "manifest.json";
+
+/// Version of the format.
+const FORMAT: u32 = 1;
+
+/// The files of a committed directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format.
+    pub format: u32,
+    /// By path relative to the directory, with `/`.
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+/// One file of a manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// SHA-256 of the content.
+    pub sha256: Digest,
+    /// Size.
+    pub bytes: u64,
+}
+
+impl Manifest {
+    /// Flushes every file of `dir` to disk, then writes its manifest.
+    pub(super) fn seal(dir: &Path) -> Result<Self, CacheError> {
+        let mut files = BTreeMap::new();
+        collect(dir, "", &mut files)?;
+        let manifest = Self { format: FORMAT, files };
+        let text = serde_json::to_string_pretty(&manifest).expect("a manifest serializes");
+        write_file(&dir.join(MANIFEST), text.as_bytes())?;
+        Ok(manifest)
+    }
+
+    /// Reads the manifest of `dir`; `None` when there is none, so `dir` is not whole.
+    pub fn read(dir: &Path) -> Result<Option<Self>, CacheError> {
+        let path = dir.join(MANIFEST);
+        match fs_err::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| CacheError::Malformed { path, source }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether every file is there with its size; cheap. The error says what is wrong.
+    pub fn check_sizes(&self, dir: &Path) -> Result<(), String> {
+        for (name, record) in &self.files {
+            match fs_err::metadata(dir.join(name)) {
+                Ok(metadata) if metadata.len() == record.bytes => {}
+                Ok(metadata) => return Err(format!("`{name}` has {} bytes, not {}", metadata.len(), record.bytes)),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every file has its digest; reads everything. The error says what is wrong.
+    pub fn check_digests(&self, dir: &Path) -> Result<(), String> {
+        self.check_sizes(dir)?;
+        for (name, record) in &self.files {
+            let found = digest_file(&dir.join(name)).map_err(|e| e.to_string())?;
+            if found != record.sha256 {
+                return Err(format!("`{name}` has digest {}, not {}", found.short(), record.sha256.short()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.values().map(|record| record.bytes).sum()
+    }
+}
+
+fn collect(dir: &Path, prefix: &str, files: &mut BTreeMap<String, FileRecord>) -> Result<(), CacheError> {
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().map_err(|name| CacheError::Name { name })?;
+        let name = format!("{prefix}{name}");
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &format!("{name}/"), files)?;
+        } else if name != MANIFEST {
+            let file = fs_err::File::open(entry.path())?;
+            file.sync_all()?;
+            let bytes = file.metadata()?.len();
+            files.insert(name, FileRecord { sha256: digest_file(&entry.path())?, bytes });
+        }
+    }
+    fs_err::File::open(dir)?.sync_all()?;
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Ratings of players from games between pairs of them.
+
+use super::bootstrap::{Interval, resampled};
+use super::wins::{POINTS_PER_LOG_ODDS, Wins, logistic};
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+/// How a game ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The first player won.
+    First,
+    /// Nobody won: half a win for each.
+    Tie,
+    /// The second player won.
+    Second,
+}
+
+impl Outcome {
+    /// Wins of the first player.
+    pub(super) fn score(self) -> f64 {
+        match self {
+            Self::First => 1.0,
+            Self::Tie => 0.5,
+            Self::Second => 0.0,
+        }
+    }
+}
+
+/// One comparison of two players.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Game {
+    /// Index of the first player.
+    pub first: usize,
+    /// Index of the second player.
+    pub second: usize,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The question it was about; games about one question are not independent.
+    pub question: usize,
+}
+
+/// What ratings are relative to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EloScale {
+    /// Mean of all ratings, 1500 by custom.
+    pub offset: f64,
+    /// Standard deviation, in Elo points, of the normal prior round the offset that every rating has; it keeps the rating
+    /// of a player who wins every game finite. Absent: plain maximum likelihood.
+    pub prior_sd: Option<f64>,
+}
+
+/// Why games give no ratings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EloError {
+    /// The likelihood has no maximum.
+    #[error("the games leave a rating unbounded: some players never lose or never meet the others (state a prior)")]
+    Unbounded,
+}
+
+/// Maximum-likelihood ratings of `players` under P(i beats j) = 1 / (1 + 10^((Rj - Ri) / 400)) (R. Bradley and M. Terry,
+/// 1952), ties counting half, with the prior and round the offset of `scale`.
+pub fn bradley_terry(players: usize, games: &[Game], scale: EloScale) -> Result<Vec<f64>, EloError> {
+    Wins::of(players, games).ratings(scale, &vec![0.0; players])
+}
+
+/// Ratings on resampled games.
+#[derive(Clone, Debug)]
+pub struct EloBootstrap {
+    /// One list of ratings a resample.
+    ratings: Vec<Vec<f64>>,
+}
+
+impl EloBootstrap {
+    /// 95% interval of a player's rating; none without resamples.
+    pub fn rating(&self, player: usize) -> Option<Interval> {
+        Interval::of_percentiles(self.ratings.iter().map(|ratings| ratings[player]).collect())
+    }
+
+    /// 95% interval of `player`'s lead over `other`; narrower than the two ratings' intervals suggest, as both move
+    /// together. None without resamples.
+    pub fn lead(&self, player: usize, other: usize) -> Option<Interval> {
+        Interval::of_percentiles(self.ratings.iter().map(|ratings| ratings[player] - ratings[other]).collect())
+    }
+}
+
+/// Repeats [`bradley_terry`] on `resamples` draws, with replacement, of the questions, each with all its games.
+///
+/// Without a prior, a draw in which some player wins every game leaves no ratings: an error.
+pub fn bootstrap_bradley_terry(
+    players: usize,
+    games: &[Game],
+    scale: EloScale,
+    resamples: u32,
+    seed: u64,
+) -> Result<EloBootstrap, EloError> {
+    let mut by_question: BTreeMap<usize, Vec<&Game>> = BTreeMap::new();
+    for game in games {
+        by_question.entry(game.question).or_default().push(game);
+    }
+    let questions: Vec<Vec<&Game>> = by_question.into_values().collect();
+    let near: Vec<f64> = bradley_terry(players, games, scale)?.iter().map(|rating| rating - scale.offset).collect();
+    let resampled = resampled(questions.len(), resamples, seed, |chosen| {
+        let games = chosen.iter().flat_map(|&question| questions[question].iter().copied());
+        Wins::of(players, games).ratings(scale, &near)
+    });
+    Ok(EloBootstrap { ratings: resampled.into_iter().collect::<Result<_, _>>()? })
+}
+
+/// Ratings that start at `offset` and move after each game, in order, by `k` times the surprise. Depends on the order of
+/// the games; here for comparison with published numbers.
+pub fn sequential_elo(players: usize, games: &[Game], k: f64, offset: f64) -> Vec<f64> {
+    let mut ratings = vec![offset; players];
+    for &Game { first, second, outcome, .. } in games {
+        let expected = logistic((ratings[first] - ratings[second]) / POINTS_PER_LOG_ODDS);
+        let change = k * (outcome.score() - expected);
+        ratings[first] += change;
+        ratings[second] -= change;
+    }
+    ratings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::testing::{assert_near, golden, numbers};
+    use proptest::prelude::*;
+
+    const PLAIN: EloScale = EloScale { offset: 1500.0, prior_sd: None };
+
+    fn game(first: usize, second: usize, score: f64) -> Game {
+        let outcome = match score {
+            0.0 => Outcome::Second,
+            1.0 => Outcome::First,
+            _ => Outcome::Tie,
+        };
+        Game { first, second, outcome, question: 0 }
+    }
+
+    #[test]
+    fn ratings_equal_scipy_without_a_prior() {
+        let expected = &golden("stats.json")["bradley_terry"];
+        let names: Vec<String> = serde_json::from_value(expected["names"].clone()).unwrap();
+        let index = |name: &str| names.iter().position(|known| *known == name).unwrap();
+        let games: Vec<(String, String, f64)> = serde_json::from_value(golden("bradley_terry_games.json")).unwrap();
+        let games: Vec<Game> = games.iter().map(|(a, b, score)| game(index(a), index(b), *score)).collect();
+        let ratings = bradley_terry(names.len(), &games, PLAIN).unwrap();
+        for (rating, expected) in ratings.iter().zip(numbers(&expected["elo"])) {
+            assert_near(*rating, 1500.0 + expected, 1e-3);
+        }
+    }
+
+    #[test]
+    fn a_prior_keeps_the_winner_of_every_game_finite_as_in_scipy() {
+        let golden = &golden("stats.json")["bradley_terry_with_prior"];
+        let games: Vec<(usize, usize, f64)> = serde_json::from_value(golden["games"].clone()).unwrap();
+        let games: Vec<Game> = games.into_iter().map(|(a, b, score)| game(a, b, score)).collect();
+        assert_eq!(bradley_terry(3, &games, PLAIN), Err(EloError::Unbounded));
+        let scale = EloScale { prior_sd: golden["prior_sd_elo"].as_f64(), ..PLAIN };
+        let ratings = bradley_terry(3, &games, scale).unwrap();
+        for (rating, expected) in ratings.iter().zip(numbers(&golden["elo"])) {
+            assert_near(*rating, 1500.0 + expected, 1e-3);
+        }
+    }
+
+    #[test]
+    fn odds_of_3_to_1_are_a_lead_of_191_points() {
+        let games = [game(0, 1, 1.0), game(0, 1, 1.0), game(1, 0, 0.0), game(0, 1, 0.0)];
+        let ratings = bradley_terry(2, &games, PLAIN).unwrap();
+        assert_near(ratings[0] - ratings[1], 400.0 * 3.0_f64.log10(), 1e-6);
+        assert_near(ratings[0] + ratings[1], 3000.0, 1e-9);
+    }
+
+    #[test]
+    fn players_who_never_meet_have_no_common_scale_without_a_prior() {
+        let games = [game(0, 1, 0.5), game(2, 3, 0.5)];
+        assert_eq!(bradley_terry(4, &games, PLAIN), Err(EloError::Unbounded));
+        let scale = EloScale { prior_sd: Some(100.0), ..PLAIN };
+        assert!(bradley_terry(4, &games, scale).unwrap().iter().all(|rating| (rating - 1500.0).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_thousand_straight_wins_still_converge_under_a_prior() {
+        let games = vec![game(0, 1, 1.0); 1000];
+        let ratings = bradley_terry(2, &games, EloScale { prior_sd: Some(400.0), ..PLAIN }).unwrap();
+        // At the maximum the pull of the prior equals the surprise of the games.
+        let lead = (ratings[0] - ratings[1]) / POINTS_PER_LOG_ODDS;
+        let pull = (POINTS_PER_LOG_ODDS / 400.0).powi(2) * lead / 2.0;
+        assert_near(1000.0 * (1.0 - logistic(lead)), pull, 1e-6);
+    }
+
+    /// Three players of different strength, two games (both orders) on each of 150 questions.
+    fn arena() -> Vec<Game> {
+        let meet = |question: usize| {
+            let (first, second) = [(0, 1), (1, 2), (0, 2)][question % 3];
+            let outcome = if question % 5 < 3 { Outcome::First } else { Outcome::Second };
+            let turned = if question % 5 < 3 { Outcome::Second } else { Outcome::First };
+            [
+                Game { first, second, outcome, question },
+                Game { first: second, second: first, outcome: turned, question },
+            ]
+        };
+        (0..150).flat_map(meet).collect()
+    }
+
+    #[test]
+    fn resampling_questions_ignores_that_a_question_is_asked_in_both_orders() {
+        let both = arena();
+        let one: Vec<Game> = both.iter().step_by(2).copied().collect();
+        let width = |games: &[Game]| {
+            let interval = bootstrap_bradley_terry(3, games, PLAIN, 2000, 1).unwrap().rating(0).unwrap();
+            interval.high - interval.low
+        };
+        assert_near(width(&both), width(&one), 1e-6);
+    }
+
+    #[test]
+    fn the_interval_holds_the_rating_and_shrinks_with_more_questions() {
+        let games = arena();
+        let more: Vec<Game> = (0..4)
+            .flat_map(|copy| games.iter().map(move |game| Game { question: game.question + 1000 * copy, ..*game }))
+            .collect();
+        let rating = bradley_terry(3, &games, PLAIN).unwrap()[0];
+        let narrow = bootstrap_bradley_terry(3, &more, PLAIN, 1000, 1).unwrap().rating(0).unwrap();
+        let wide = bootstrap_bradley_terry(3, &games, PLAIN, 1000, 1).unwrap();
+        let wide = (wide.rating(0).unwrap(), wide.lead(0, 2).unwrap());
+        assert!(wide.0.low < rating && rating < wide.0.high);
+        assert_near((wide.0.high - wide.0.low) / (narrow.high - narrow.low), 2.0, 0.25);
+        assert!(wide.1.low < wide.1.high);
+    }
+
+    #[test]
+    fn sequential_elo_moves_by_k_times_the_surprise() {
+        let ratings = sequential_elo(2, &[game(0, 1, 1.0), game(0, 1, 0.0)], 4.0, 1500.0);
+        let expected = 1.0 / (1.0 + 10.0_f64.powf(-4.0 / 400.0));
+        assert_near(ratings[0], 1502.0 - 4.0 * expected, 1e-9);
+        assert_near(ratings[0] + ratings[1], 3000.0, 1e-9);
+    }
+
+    proptest! {
+        #[test]
+        fn at_the_maximum_every_player_has_won_as_often_as_expected(
+            games in prop::collection::vec((0_usize..5, 1_usize..5, 0_u8..3), 1..200)
+        ) {
+            let games: Vec<Game> =
+                games.into_iter().map(|(i, d, score)| game(i, (i + d) % 5, f64::from(score) / 2.0)).collect();
+            if let Ok(ratings) = bradley_terry(5, &games, PLAIN) {
+                let mut surprise = [0.0; 5];
+                for &Game { first, second, outcome, .. } in &games {
+                    let unexpected =
+                        outcome.score() - logistic((ratings[first] - ratings[second]) / POINTS_PER_LOG_ODDS);
+                    surprise[first] += unexpected;
+                    surprise[second] -= unexpected;
+                }
+                prop_assert!(surprise.iter().all(|surprise| surprise.abs() < 1e-6), "{surprise:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The likelihood of strengths given who beat whom how often, and its maximum; tested through `bradley_terry`.
+
+use super::bradley_terry::{EloError, EloScale, Game};
+
+/// Elo points of one unit of log-odds: a lead of 400 is odds of 10 to 1.
+pub(super) const POINTS_PER_LOG_ODDS: f64 = 400.0 / std::f64::consts::LN_10;
+
+/// Newton's method converges in under ten steps; a bound all the same.
+const MAX_NEWTON_STEPS: usize = 200;
+
+/// Probability of a win at these log-odds.
+pub(super) fn logistic(log_odds: f64) -> f64 {
+    1.0 / (1.0 + (-log_odds).exp())
+}
+
+/// Who beat whom how often; all that the likelihood depends on.
+pub(super) struct Wins {
+    players: usize,
+    /// Row by row: wins of the row's player over the column's.
+    counts: Vec<f64>,
+}
+
+impl Wins {
+    /// Counts `games`.
+    pub(super) fn of<'a>(players: usize, games: impl IntoIterator<Item = &'a Game>) -> Self {
+        let mut counts = vec![0.0; players * players];
+        for &Game { first, second, outcome, .. } in games {
+            counts[first * players + second] += outcome.score();
+            counts[second * players + first] += 1.0 - outcome.score();
+        }
+        Self { players, counts }
+    }
+
+    fn over(&self, player: usize, other: usize) -> f64 {
+        self.counts[player * self.players + other]
+    }
+
+    /// Newton's method from `near` (Elo points round 0), in log-odds; the objective is concave.
+    pub(super) fn ratings(&self, scale: EloScale, near: &[f64]) -> Result<Vec<f64>, EloError> {
+        let precision = scale.prior_sd.map_or(0.0, |sd| (POINTS_PER_LOG_ODDS / sd).powi(2));
+        if precision == 0.0 && !self.bounded() {
+            return Err(EloError::Unbounded);
+        }
+        let mut strengths: Vec<f64> = near.iter().map(|points| points / POINTS_PER_LOG_ODDS).collect();
+        let mut reached = self.log_posterior(&strengths, precision);
+        for _ in 0..MAX_NEWTON_STEPS {
+            let step = self.newton_step(&strengths, precision);
+            if step.iter().all(|change| change.abs() < 1e-10) {
+                break;
+            }
+            // A full step may overshoot where one side wins nearly always: halve it until it gains.
+            let mut share = 1.0;
+            while share > 1e-9 {
+                let tried: Vec<f64> = strengths.iter().zip(&step).map(|(x, change)| x + share * change).collect();
+                let gained = self.log_posterior(&tried, precision);
+                if gained >= reached {
+                    (strengths, reached) = (tried, gained);
+                    break;
+                }
+                share /= 2.0;
+            }
+            if share <= 1e-9 {
+                break; // no gain is left but rounding errors
+            }
+        }
+        let centre = strengths.iter().sum::<f64>() / self.players.max(1) as f64;
+        Ok(strengths.iter().map(|strength| scale.offset + (strength - centre) * POINTS_PER_LOG_ODDS).collect())
+    }
+
+    /// Whether the likelihood has a maximum: from every player a chain of wins leads to every other (L. R. Ford, 1957).
+    fn bounded(&self) -> bool {
+        let reaches_all = |beats: &dyn Fn(usize, usize) -> bool| {
+            let mut reached = vec![false; self.players];
+            let mut open = vec![0];
+            while let Some(player) = open.pop() {
+                if !std::mem::replace(&mut reached[player], true) {
+                    open.extend((0..self.players).filter(|&other| beats(player, other)));
+                }
+            }
+            reached.into_iter().all(|reached| reached)
+        };
+        self.players < 2
+            || (reaches_all(&|player, other| self.over(player, other) > 0.0)
+                && reaches_all(&|player, other| self.over(other, player) > 0.0))
+    }
+
+    fn log_posterior(&self, strengths: &[f64], precision: f64) -> f64 {
+        let mut sum = -0.5 * precision * strengths.iter().map(|x| x * x).sum::<f64>();
+        for (player, x) in strengths.iter().enumerate() {
+            for (other, y) in strengths.iter().enumerate() {
+                let wins = self.over(player, other);
+                if wins > 0.0 {
+                    sum -= wins * softplus(y - x);
+                }
+            }
+        }
+        sum
+    }
+
+    fn newton_step(&self, strengths: &[f64], precision: f64) -> Vec<f64> {
+        let n = self.players;
+        // Without a prior the sum of all strengths is free; the 1 everywhere pins it and changes nothing else.
+        let mut curvature = vec![vec![1.0; n]; n];
+        let mut gradient: Vec<f64> = strengths.iter().map(|x| -precision * x).collect();
+        for i in 0..n {
+            curvature[i][i] += precision;
+            for j in 0..i {
+                let games = self.over(i, j) + self.over(j, i);
+                let expected = logistic(strengths[i] - strengths[j]);
+                let surprise = self.over(i, j) - games * expected;
+                gradient[i] += surprise;
+                gradient[j] -= surprise;
+                let information = games * expected * (1.0 - expected);
+                curvature[i][i] += information;
+                curvature[j][j] += information;
+                curvature[i][j] -= information;
+                curvature[j][i] -= information;
+            }
+        }
+        solve(curvature, gradient)
+    }
+}
+
+/// ln(1 + e^x), without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// Solves `matrix x = right` for a symmetric positive definite matrix, by elimination.
+fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
+    let n = right.len();
+    for column in 0..n {
+        let (above, below) = matrix.split_at_mut(column + 1);
+        let pivot = &above[column];
+        for (offset, row) in below.iter_mut().enumerate() {
+            let factor = row[column] / pivot[column];
+            row[column..].iter_mut().zip(&pivot[column..]).for_each(|(x, p)| *x -= factor * p);
+            right[column + 1 + offset] -= factor * right[column];
+        }
+    }
+    for i in (0..n).rev() {
+        let known: f64 = (i + 1..n).map(|j| matrix[i][j] * right[j]).sum();
+        right[i] = (right[i] - known) / matrix[i][i];
+    }
+    right
+}

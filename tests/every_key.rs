@@ -1,0 +1,226 @@
+//! No key of a recipe is ignored: each one in the schema, changed in a full recipe, changes what it should.
+
+mod project;
+
+use orchestrate::plan::Plan;
+use orchestrate::recipe::{LoadedRecipe, Overrides, RecipeError, schema};
+use project::Project;
+use std::collections::BTreeSet;
+
+/// Where the full recipe has a table of each type.
+const PLACES: &[(&str, &str)] = &[
+    ("ModelTable", "model"),
+    ("LoraTable", "model.lora"),
+    ("ModelOverride", "stages.cpt.model"),
+    ("DataTable", "data.mcq"),
+    ("CptTable", "stages.cpt"),
+    ("SftTable", "stages.sft"),
+    ("GrpoTable", "stages.grpo"),
+    ("EvalTable", "stages.eval"),
+    ("SemanticTable", "stages.grpo.rewards.semantic"),
+    ("RougeTable", "stages.grpo.rewards.rouge"),
+    ("CorrectnessTable", "stages.grpo.rewards.right"),
+    ("FormatTable", "stages.grpo.rewards.format"),
+    ("CotTable", "stages.grpo.rewards.cot"),
+    ("RuntimeTable", "runtime"),
+    ("SweepTable", "sweep"),
+];
+
+/// Another value for a key, where the key's name alone does not tell one.
+fn special(table: &str, key: &str) -> Option<&'static str> {
+    Some(match (table, key) {
+        ("CptTable", "epochs") => "stages.cpt_epochs.epochs=3.0",
+        ("SftTable", "epochs") => "stages.sft_epochs.epochs=3.0",
+        ("CptTable", "kind") => "stages.cpt.kind=sft",
+        ("SftTable", "kind") => "stages.sft.kind=cpt",
+        ("GrpoTable", "kind") => "stages.grpo.kind=eval",
+        ("EvalTable", "kind") => "stages.eval.kind=grpo",
+        ("SemanticTable", "kind") => "stages.grpo.rewards.semantic.kind=rouge",
+        ("RougeTable", "kind") => "stages.grpo.rewards.rouge.kind=cot",
+        ("CorrectnessTable", "kind") => "stages.grpo.rewards.right.kind=cot",
+        ("FormatTable", "kind") => "stages.grpo.rewards.format.kind=cot",
+        ("CotTable", "kind") => "stages.grpo.rewards.cot.kind=correctness",
+        // `cpt` stands alone, so its model may differ; the others have it from their parents.
+        ("SftTable" | "GrpoTable" | "EvalTable", "model") => "stages.sft_epochs.model.dtype=bfloat16",
+        ("CptTable", "model") => "stages.cpt.model.dtype=bfloat16",
+        ("CptTable", "after") => "stages.cpt.after=cpt_epochs",
+        ("SftTable", "after") => "stages.sft.after=cpt",
+        ("GrpoTable", "after") => "stages.grpo.after=cpt",
+        ("EvalTable", "after") => "stages.eval.after=cpt",
+        ("ModelOverride", "lora") => "stages.cpt.model.lora.rank=9",
+        ("ModelTable", "lora") => "model.lora.rank=9",
+        ("RougeTable", "variant") => "stages.grpo.rewards.rouge.variant=\"2\"",
+        ("GrpoTable", "rewards") => "stages.grpo.rewards.another={ kind = \"cot\" }",
+        ("EvalTable", "rewards") => "stages.eval.rewards.cot={}",
+        ("EvalTable", "text") => "stages.eval.text=other",
+        ("SweepTable", "matrix") => "sweep.matrix.seed=[1, 3]",
+        ("SweepTable", "variants") => "sweep.variants=[{ name = \"small\", set = { \"stages.grpo.group_size\" = 3 } }]",
+        _ => return None,
+    })
+}
+
+/// Another value for a key, by its name.
+fn other_value(key: &str) -> &'static str {
+    match key {
+        "path" | "encoder" => "models/other",
+        "dtype" => "bfloat16",
+        "rank" | "seed" | "threads" | "keep_resume_points" | "jobs" => "5",
+        "alpha" | "resume_interval_s" | "weight" => "31.5",
+        "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef" | "clip_low" | "clip_high" => {
+            "0.55"
+        }
+        "rslora" => "true",
+        "mask_truncated" | "include_base" => "false",
+        "target_modules" => "[\"o_proj\"]",
+        "max_rows" | "top_k" | "bootstrap_resamples" | "max_prompt_tokens" | "max_new_tokens" | "seq_len" => "77",
+        "system" | "prompt" | "completion" | "reference" | "answer" => "{{ something }}",
+        "data" => "other",
+        "steps" => "11",
+        "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
+        "group_size" | "min_words" => "6",
+        "temperature" => "0.7",
+        "loss_type" => "dr_grpo",
+        "scale_rewards" => "none",
+        "lr" | "eps" => "3e-5",
+        "schedule" => "cosine",
+        "warmup_steps" => "3",
+        "max_grad_norm" => "0.5",
+        "betas" => "[0.7, 0.8]",
+        "split" | "text_split" => "all",
+        "scope" => "answer",
+        "measure" => "f1",
+        "tokenizer" => "unicode",
+        "tags" => "[\"think\"]",
+        "device" => "cuda:1",
+        "base_name" => "unchanged",
+        "text" => "{{ something }}",
+        _ => panic!("the schema has a new key, `{key}`: say here what else it can be"),
+    }
+}
+
+fn load(project: &Project, set: &[&str]) -> Result<LoadedRecipe, RecipeError> {
+    let overrides = Overrides { set: set.iter().map(ToString::to_string).collect(), ..Overrides::default() };
+    project.load(&["full.toml"], &overrides).map(|mut recipes| recipes.remove(0))
+}
+
+fn keys(recipe: &LoadedRecipe) -> BTreeSet<String> {
+    Plan::build(std::slice::from_ref(recipe)).stages.iter().map(|stage| stage.key.to_string()).collect()
+}
+
+fn full_project() -> Project {
+    let project = Project::new();
+    project.write("full.toml", include_str!("recipes/full.toml"));
+    project
+}
+
+#[test]
+fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
+    let project = full_project();
+    let before = load(&project, &[]).unwrap_or_else(|error| panic!("{}", error.render(100, false)));
+    let schema = schema();
+    let mut checked = 0;
+    for (table, place) in PLACES {
+        let properties = schema["$defs"][table]["properties"].as_object().expect("each table has keys");
+        for key in properties.keys() {
+            let set = match special(table, key) {
+                Some(set) => set.to_owned(),
+                None if (*table, key.as_str()) == ("DataTable", "path") => "data.mcq.path=data/more.txt".to_owned(),
+                None if key == "optimizer" => continue, // has one value
+                None if (*table, key.as_str()) == ("CptTable", "micro_batch_size") => {
+                    "stages.cpt.micro_batch_size=4".to_owned()
+                }
+                None if (*table, key.as_str()) == ("SftTable", "micro_batch_size") => {
+                    "stages.sft.micro_batch_size=4".to_owned()
+                }
+                None => format!("{place}.{key}={}", other_value(key)),
+            };
+            checked += 1;
+            let after = match load(&project, &[&set]) {
+                Ok(after) => after,
+                // Another kind may refuse the keys that stand beside it.
+                Err(_) if key == "kind" => continue,
+                Err(error) => panic!("{table}.{key}: `{set}` is refused: {}", error.render(100, false)),
+            };
+            let labels =
+                |recipe: &LoadedRecipe| recipe.variants.iter().map(|cell| cell.name.clone()).collect::<Vec<_>>();
+            match *table {
+                "RuntimeTable" => {
+                    assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
+                    assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
+                }
+                "SweepTable" if key == "base_name" => assert_ne!(labels(&before), labels(&after), "`{set}`"),
+                _ => assert_ne!(keys(&before), keys(&after), "`{set}` changes no cache key"),
+            }
+        }
+    }
+    let all: usize = schema["$defs"]
+        .as_object()
+        .expect("the schema has definitions")
+        .iter()
+        .filter(|(name, _)| PLACES.iter().any(|(table, _)| table == name))
+        .map(|(_, table)| table["properties"].as_object().map_or(0, serde_json::Map::len))
+        .sum();
+    assert_eq!(checked, all - 3, "all keys but the three `optimizer`");
+}
+
+#[test]
+fn every_table_of_the_schema_has_a_place_in_that_test() {
+    let schema = schema();
+    for (name, definition) in schema["$defs"].as_object().expect("the schema has definitions") {
+        let is_table = definition.get("properties").is_some();
+        // A variant has but `name` and `set`; it is changed as a whole.
+        if is_table && name != "VariantTable" {
+            assert!(PLACES.iter().any(|(table, _)| table == name), "`{name}` is not covered");
+        }
+    }
+    let top: BTreeSet<&str> = schema["properties"].as_object().expect("keys").keys().map(String::as_str).collect();
+    let known = ["data", "extends", "model", "name", "runtime", "seed", "stages", "sweep"];
+    assert_eq!(top, BTreeSet::from(known), "top-level keys are covered by the tests below");
+}
+
+#[test]
+fn the_recipe_seed_changes_the_stages_that_have_none_of_their_own() {
+    let project = full_project();
+    // The full recipe sweeps `seed`; there, `--set seed` is refused as it would be without effect.
+    let error = load(&project, &["seed=5"]).expect_err("the sweep sets `seed` in every cell");
+    assert!(error.problems()[0].message.contains("no effect"), "{error}");
+    let seeds = |recipe: &LoadedRecipe, name: &str| -> BTreeSet<u64> {
+        let stages = recipe.variants.iter().flat_map(|cell| &cell.stages);
+        stages.filter(|stage| stage.name == name).map(|stage| stage.spec.seed).collect()
+    };
+    let recipe = load(&project, &[]).expect("the full recipe is valid");
+    assert_eq!(seeds(&recipe, "cpt_epochs"), BTreeSet::from([1, 2]), "the matrix's seeds");
+    assert_eq!(seeds(&recipe, "cpt"), BTreeSet::from([1]), "its own seed");
+}
+
+#[test]
+fn a_models_own_path_changes_the_key() {
+    let project = full_project();
+    let before = load(&project, &[]).expect("the full recipe is valid");
+    for set in ["stages.cpt.model.path=models/other", "model.path=models/other"] {
+        let after = load(&project, &[set]).unwrap_or_else(|error| panic!("{}", error.render(100, false)));
+        assert_ne!(keys(&before), keys(&after), "{set}");
+    }
+}
+
+#[test]
+fn the_content_of_a_file_changes_the_key_and_its_place_does_not() {
+    let project = full_project();
+    let before = load(&project, &[]).expect("the full recipe is valid");
+    project.write("elsewhere/mcq.jsonl", &fs_err::read_to_string(project.path().join("data/mcq.jsonl")).unwrap());
+    let moved = load(&project, &["data.mcq.path=elsewhere/mcq.jsonl"]).expect("the moved file is found");
+    assert_eq!(keys(&before), keys(&moved));
+    project.write("data/mcq.jsonl", "{}\n");
+    let changed = load(&project, &[]).expect("rows are not read here");
+    assert_ne!(keys(&before), keys(&changed));
+}
+
+#[test]
+fn renaming_the_recipe_changes_labels_only() {
+    let project = full_project();
+    let before = load(&project, &[]).expect("the full recipe is valid");
+    let after = load(&project, &["name=another"]).expect("a recipe may have another name");
+    assert_eq!((before.name.as_str(), after.name.as_str()), ("full", "another"));
+    assert_eq!(keys(&before), keys(&after));
+    assert_eq!(Plan::build(&[after]).variants[0].label, "another/plain,seed=1");
+}

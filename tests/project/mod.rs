@@ -1,0 +1,64 @@
+//! A project directory with everything a recipe may name, and the digests of its real files.
+
+use orchestrate::digest::Digest;
+use orchestrate::recipe::{Inputs, LoadedRecipe, Overrides, RecipeError, load};
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A temporary project: `models/tiny`, `models/other`, `models/encoder`, `data/cpt.txt`, `data/more.txt`,
+/// `data/mcq.jsonl`, `data/cpt.csv`.
+pub(crate) struct Project {
+    directory: TempDir,
+}
+
+impl Project {
+    pub(crate) fn new() -> Self {
+        let project = Self { directory: tempfile::tempdir().expect("a temporary directory can be made") };
+        for model in ["tiny", "other", "encoder"] {
+            project.write(&format!("models/{model}/config.json"), &format!("{{\"name\": \"{model}\"}}"));
+            project.write(&format!("models/{model}/tokenizer.json"), "{}");
+            project.write(&format!("models/{model}/model.safetensors"), "");
+        }
+        project.write("data/cpt.txt", "The heart pumps blood.\n");
+        project.write("data/more.txt", "The liver stores glycogen.\n");
+        project.write("data/cpt.csv", "text\n");
+        project.write("data/mcq.jsonl", "{\"question\": \"?\", \"answer\": \"A\", \"explanation\": \"so\"}\n");
+        project
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs_err::create_dir_all(path.parent().expect("files lie in directories")).expect("a directory can be made");
+        fs_err::write(path, text).expect("a file can be written");
+    }
+
+    pub(crate) fn load(&self, recipes: &[&str], overrides: &Overrides) -> Result<Vec<LoadedRecipe>, RecipeError> {
+        let paths: Vec<PathBuf> = recipes.iter().map(PathBuf::from).collect();
+        load(self.path(), &paths, overrides, &mut RealFiles)
+    }
+}
+
+/// Digests of real files, without a memory.
+struct RealFiles;
+
+impl Inputs for RealFiles {
+    fn directory(&mut self, path: &Path) -> io::Result<Digest> {
+        let mut files: Vec<PathBuf> =
+            fs_err::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+        files.sort();
+        let mut all = String::new();
+        for file in files {
+            all.push_str(self.file(&file)?.as_str());
+        }
+        Ok(Digest::of(all.as_bytes()))
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<Digest> {
+        Ok(Digest::of(&fs_err::read(path)?))
+    }
+}
