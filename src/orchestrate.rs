@@ -12,6 +12,7 @@
 //! What a run was asked and what it did is written to files first (`run_log`); the database is an index of them, so a
 //! database that cannot be written costs the history of a run, not its results.
 
+mod checkpoints;
 mod dispatch;
 mod failure;
 mod past_runs;
@@ -21,6 +22,7 @@ mod run_log;
 mod selection;
 mod signals;
 
+pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
 pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
@@ -32,7 +34,6 @@ use crate::exec::{ExecError, LocalExecutor};
 use crate::plan::{Plan, Scheduler};
 use crate::recipe::spec::Work;
 use crate::report::Progress;
-use crate::store::StoreError;
 use dispatch::{Dispatch, Loop};
 use recorder::Recorder;
 use signals::StopSignals;
@@ -124,9 +125,6 @@ pub enum RunError {
     /// A worker could not be started or followed.
     #[error(transparent)]
     Exec(#[from] ExecError),
-    /// The database could not be opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// A file of the run could not be read or written.
     #[error("{what}")]
     Io {

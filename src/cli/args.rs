@@ -1,6 +1,6 @@
 //! What was typed, and nothing else: no file is read here.
 
-use super::{check, completions, doctor, history, logs, metrics, plan, resume, run, samples, show};
+use super::{cache, check, completions, doctor, history, logs, metrics, plan, resume, run, samples, show};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -69,7 +69,7 @@ pub(super) enum Command {
     /// Print what the workers of a run wrote to their logs.
     Logs(logs::LogsArgs),
     /// Look into the cache of checkpoints.
-    //Cache(cache::CacheArgs),
+    Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
     Schema,
     /// Print shell completions.

@@ -1,12 +1,11 @@
 //! `orchestrate doctor`.
 
-use super::context::{Context, block_on};
+use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
 use crate::cache::Cache;
 use crate::exec::{LocalExecutor, worker_version};
 use crate::report::{Column, Table, width};
-use crate::store::Store;
 use clap::Args;
 use serde_json::json;
 
@@ -16,8 +15,8 @@ const LOW_DISK_GIB: f64 = 5.0;
 /// Nothing to choose.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks for the worker and asks it for its version of libtorch, measures the free disk space and opens
-the database. Ends with 1 if something would keep a run from working.")]
+Looks for the worker and asks it for its version of libtorch, measures the free disk space and
+looks into the cache. Ends with 1 if something would keep a run from working.")]
 pub(super) struct DoctorArgs {}
 
 /// What was found of one thing.
@@ -29,7 +28,7 @@ struct Finding {
 }
 
 pub(super) fn doctor(context: &Context, _args: &DoctorArgs) -> Result<(), CliError> {
-    let findings = [worker(), processors(), disk(context), cache(context), database(context)];
+    let findings = [worker(), processors(), disk(context), cache(context)];
     let mut out = Output::stdout();
     if context.json {
         for finding in &findings {
@@ -109,21 +108,9 @@ fn disk(context: &Context) -> Finding {
 
 fn cache(context: &Context) -> Finding {
     let what = "cache";
-    let found = Cache::open(context.runs()).and_then(|cache| cache.list());
+    let found = Cache::open(context.runs()).and_then(|cache| cache.keys());
     match found {
         Ok(checkpoints) => Finding { what, ok: true, found: format!("{} checkpoints", checkpoints.len()), hint: None },
         Err(error) => Finding { what, ok: false, found: error.to_string(), hint: None },
-    }
-}
-
-fn database(context: &Context) -> Finding {
-    let what = "database";
-    let opened = block_on(async { Ok(Store::open(context.runs()).await?) });
-    match opened {
-        Ok(_) => Finding { what, ok: true, found: "opens, schema up to date".into(), hint: None },
-        Err(error) => {
-            let hint = "it is an index of the files in `runs/`; move `runs/history.db` away to begin a new one";
-            Finding { what, ok: false, found: error.message().to_owned(), hint: Some(hint.into()) }
-        }
     }
 }

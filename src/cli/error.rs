@@ -4,7 +4,6 @@ use crate::cache::CacheError;
 use crate::exec::ExecError;
 use crate::orchestrate::RunError;
 use crate::recipe::RecipeError;
-use crate::store::StoreError;
 use serde_json::json;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -153,14 +152,12 @@ impl From<ExecError> for CliError {
 
 impl From<CacheError> for CliError {
     fn from(error: CacheError) -> Self {
-        Self::from_error(Kind::Internal, &error)
-    }
-}
-
-impl From<StoreError> for CliError {
-    fn from(error: StoreError) -> Self {
-        Self::from_error(Kind::Internal, &error)
-            .hint("the database is an index of the files in `runs/`; checkpoints and run logs are not touched by this")
+        let kind = if matches!(error, CacheError::Malformed { .. }) { Kind::CorruptCache } else { Kind::Internal };
+        let found = Self::from_error(kind, &error);
+        match error.hint() {
+            Some(hint) => found.hint(hint),
+            None => found,
+        }
     }
 }
 
@@ -169,7 +166,6 @@ impl From<RunError> for CliError {
         match error {
             RunError::Cache(error) => error.into(),
             RunError::Exec(error) => error.into(),
-            RunError::Store(error) => error.into(),
             RunError::Io { .. } => Self::from_error(Kind::Internal, &error),
         }
     }

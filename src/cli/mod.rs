@@ -5,7 +5,7 @@
 //! and those that ask the database start an async runtime.
 
 mod args;
-//mod cache;
+mod cache;
 mod check;
 mod completions;
 mod context;
@@ -62,7 +62,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Metrics(args) => metrics::metrics(&context, &args),
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
-        //Command::Cache(args) => cache::cache(&context, &args),
+        Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),
         Command::Doctor(args) => doctor::doctor(&context, &args),

@@ -2,10 +2,10 @@
 
 use super::context::Context;
 use super::error::CliError;
-use crate::cache::EventReader;
+use crate::cache::{Cache, EventReader};
 use crate::digest::Digest;
 use crate::event::{Completion, EventKind, Measurement};
-use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, RunEvent, RunEventKind};
+use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, RunEvent, RunEventKind, events_dir, results};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -138,15 +138,13 @@ pub(super) type Series = Vec<(u64, f64)>;
 pub(super) struct StageRecord {
     pub(super) metrics: BTreeMap<String, Series>,
     pub(super) completions: Vec<Completion>,
-    pub(super) results: BTreeMap<String, Measurement>,
 }
 
 /// Reads the events of the stage with this key.
 pub(super) fn stage_record(context: &Context, key: &Digest) -> Result<StageRecord, CliError> {
     let mut record = StageRecord::default();
-    let places = ["cache", "work"].map(|place| context.runs().join(place).join(key.as_str()).join("events.jsonl"));
-    let Some(path) = places.into_iter().find(|path| path.is_file()) else { return Ok(record) };
-    for event in EventReader::open(&path).poll()? {
+    let cache = Cache::open(context.runs())?;
+    for event in EventReader::new(&events_dir(&cache, key)).poll()? {
         match event.kind {
             EventKind::Started(started) => record.take_back_after(started.resumed_from_step.unwrap_or(0)),
             EventKind::Step(step) => {
@@ -155,8 +153,8 @@ pub(super) fn stage_record(context: &Context, key: &Digest) -> Result<StageRecor
                 }
             }
             EventKind::Completion(completion) => record.completions.push(*completion),
-            EventKind::Finished(results) => record.results = results,
-            EventKind::Phase(_)
+            EventKind::Finished(_)
+            | EventKind::Phase(_)
             | EventKind::ResumePoint { .. }
             | EventKind::Warning(_)
             | EventKind::Stopped { .. }
@@ -177,5 +175,5 @@ impl StageRecord {
 
 /// What the stage with this key measured; nothing if its events are gone.
 fn results_of(context: &Context, key: &Digest) -> BTreeMap<String, Measurement> {
-    stage_record(context, key).map(|record| record.results).unwrap_or_default()
+    Cache::open(context.runs()).and_then(|cache| results(&cache, key)).unwrap_or_default()
 }

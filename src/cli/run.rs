@@ -5,7 +5,7 @@ use super::context::{Context, block_on};
 use super::error::CliError;
 use super::planning::{self, Planned};
 use super::summary;
-use crate::cache::Cache;
+use crate::cache::{Cache, Lookup};
 use crate::exec::LocalExecutor;
 use crate::orchestrate::{self, Invocation, RunRequest, stages_named, title};
 use crate::recipe::Overrides;
@@ -82,8 +82,10 @@ fn owned((name, value): (&String, &String)) -> (String, String) {
 pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), CliError> {
     let cache = Cache::open(context.runs())?;
     let plan = &request.plan;
-    let runs_something =
-        plan.stages.iter().enumerate().any(|(i, stage)| request.forced.contains(&i) || !cache.contains(&stage.key));
+    let mut runs_something = !request.forced.is_empty();
+    for stage in &plan.stages {
+        runs_something = runs_something || !matches!(cache.lookup(&stage.key)?, Lookup::Hit(_));
+    }
     // Without a worker nothing should begin.
     let executor = runs_something.then(LocalExecutor::find).transpose()?;
     let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();

@@ -5,7 +5,7 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
 use crate::cache::Cache;
-use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, title};
+use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, results, title};
 use crate::plan::{Plan, PlannedVariant};
 use crate::recipe::spec::Work;
 use crate::report::{Comparison, ComparisonRow, width};
@@ -118,7 +118,7 @@ fn comparison(plan: &Plan, cache: &Cache, summary: &RunSummary) -> Result<Compar
                 rows.push(ComparisonRow {
                     variant: variant.label.clone(),
                     stage: name.clone(),
-                    measurements: cache.results(&planned.key)?,
+                    measurements: results(cache, &planned.key)?,
                     seconds,
                     hits: (hits, variant.stages.len()),
                 });

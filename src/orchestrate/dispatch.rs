@@ -3,11 +3,13 @@
 //! One task selects over three things: a worker that ended, a request to stop, and a tick on which event files and leases
 //! are looked at. Each is handled to the end by a method that is the only place where its state changes.
 
+use super::checkpoints::{checkpoint_dir, results};
 use super::failure::{failure_of, log_tail};
 use super::recorder::Recorder;
 use super::signals::StopSignals;
 use super::{FailedStage, Report, RunError, StageEnd};
-use crate::cache::{Assignment, Cache, DeviceChoice, EventReader, Runtime};
+use crate::cache::{Assignment, Cache, DeviceChoice, EventReader, Lookup, Runtime};
+use crate::digest::Digest;
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement};
 use crate::exec::{ExecError, LocalExecutor, WorkerExit, WorkerGroup};
 use crate::plan::{Plan, PlannedStage, Scheduler};
@@ -42,6 +44,8 @@ pub(super) struct Dispatch<'a> {
 struct Running {
     group: WorkerGroup,
     reader: EventReader,
+    /// Events read so far.
+    seen: usize,
     log: PathBuf,
     started_at: DateTime<Utc>,
     last_step: Option<u64>,
@@ -122,7 +126,7 @@ impl<'a> Loop<'a> {
         while self.may_start() {
             let Some(stage) = self.scheduler.start_next() else { return Ok(()) };
             let key = &self.dispatch.plan.stages[stage].key;
-            if !self.dispatch.forced.contains(&stage) && self.dispatch.cache.find(key)?.is_some() {
+            if !self.dispatch.forced.contains(&stage) && self.is_cached(key)? {
                 self.dispatch.progress.hit(stage);
                 self.dispatch.recorder.hit(stage).await;
                 self.ends.insert(stage, StageEnd::Hit);
@@ -134,6 +138,21 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
+    /// Whether the result of `key` can be used; one that is damaged is told and moved away.
+    fn is_cached(&self, key: &Digest) -> Result<bool, RunError> {
+        match self.dispatch.cache.lookup(key)? {
+            Lookup::Hit(_) => Ok(true),
+            Lookup::Miss => Ok(false),
+            Lookup::Quarantined { reason, dir } => {
+                let dir = dir.display();
+                self.dispatch
+                    .progress
+                    .warn(&format!("a damaged result was moved to {dir} and is made again: {reason}"));
+                Ok(false)
+            }
+        }
+    }
+
     fn may_start(&self) -> bool {
         let failed = || self.ends.values().any(|end| matches!(end, StageEnd::Failed(_)));
         self.stop_requests == 0 && self.running.len() < self.dispatch.jobs && !(self.dispatch.fail_fast && failed())
@@ -143,14 +162,17 @@ impl<'a> Loop<'a> {
     async fn start(&mut self, stage: usize) -> Result<(), RunError> {
         let now = Utc::now();
         let planned = &self.dispatch.plan.stages[stage];
-        if let Some(owner) = self.dispatch.cache.lease_owner(&planned.key)? {
+        if let Some(owner) = self.dispatch.cache.holder(&planned.key) {
             self.wait_for(stage, &owner.to_string()).await;
             return Ok(());
         }
+        if self.dispatch.forced.contains(&stage) {
+            self.dispatch.cache.discard(&planned.key)?;
+        }
         let assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
         let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json)?;
-        let mut reader = EventReader::open(&attempt.dir().join("events.jsonl"));
-        reader.poll()?; // what an earlier attempt wrote has been recorded with that attempt
+        let mut reader = EventReader::new(attempt.dir());
+        let seen = reader.poll()?.len(); // what an earlier attempt wrote has been recorded with that attempt
         let executor = match &self.dispatch.executor {
             Some(executor) => executor,
             None => self.dispatch.executor.insert(LocalExecutor::find()?),
@@ -161,6 +183,7 @@ impl<'a> Loop<'a> {
         let running = Running {
             group: worker.group(),
             reader,
+            seen,
             log: attempt.dir().join("worker.log"),
             started_at: now,
             last_step: None,
@@ -183,7 +206,14 @@ impl<'a> Loop<'a> {
 
     async fn follow_one(&mut self, stage: usize) -> Result<(), RunError> {
         let Some(running) = self.running.get_mut(&stage) else { return Ok(()) };
-        let events = running.reader.poll()?;
+        let mut events = running.reader.poll()?;
+        let committed = checkpoint_dir(self.dispatch.cache, &self.dispatch.plan.stages[stage].key);
+        if events.is_empty() && committed.is_dir() {
+            // Committing moves the events; what was read before the move is passed over.
+            running.reader = EventReader::new(&committed);
+            events = running.reader.poll()?.into_iter().skip(running.seen).collect();
+        }
+        running.seen += events.len();
         for event in &events {
             running.take_in(event);
             self.dispatch.progress.event(stage, event);
@@ -200,7 +230,7 @@ impl<'a> Loop<'a> {
         let seconds = (now - running.started_at).as_seconds_f64();
         match exit {
             WorkerExit::LeaseHeld => {
-                let owner = self.dispatch.cache.lease_owner(&self.dispatch.plan.stages[stage].key)?;
+                let owner = self.dispatch.cache.holder(&self.dispatch.plan.stages[stage].key);
                 self.wait_for(stage, &owner.map_or("another process".to_owned(), |owner| owner.to_string())).await;
             }
             WorkerExit::Committed => self.committed(stage, running, seconds).await?,
@@ -219,7 +249,7 @@ impl<'a> Loop<'a> {
     /// The worker says the checkpoint is there: it is believed when the cache says so too.
     async fn committed(&mut self, stage: usize, running: Running, seconds: f64) -> Result<(), RunError> {
         let key = &self.dispatch.plan.stages[stage].key;
-        if self.dispatch.cache.find(key)?.is_none() {
+        if !self.is_cached(key)? {
             let failure = Failure {
                 class: FailureClass::Io,
                 message: "the worker ended well but left no valid checkpoint in the cache".into(),
@@ -229,7 +259,7 @@ impl<'a> Loop<'a> {
             return Ok(());
         }
         self.dispatch.progress.finished(stage, seconds);
-        let results = if running.results.is_empty() { self.dispatch.cache.results(key)? } else { running.results };
+        let results = if running.results.is_empty() { results(self.dispatch.cache, key)? } else { running.results };
         self.dispatch.recorder.done(stage, seconds, results).await;
         self.ends.insert(stage, StageEnd::Done { seconds });
         self.scheduler.finish(stage);
@@ -278,13 +308,13 @@ impl<'a> Loop<'a> {
             .collect();
         for stage in due {
             let key = &self.dispatch.plan.stages[stage].key;
-            if self.dispatch.cache.find(key)?.is_some() {
+            if self.is_cached(key)? {
                 self.waiting.remove(&stage);
                 self.dispatch.progress.hit(stage);
                 self.dispatch.recorder.hit(stage).await;
                 self.ends.insert(stage, StageEnd::Hit);
                 self.scheduler.finish(stage);
-            } else if self.dispatch.cache.lease_owner(key)?.is_none() {
+            } else if self.dispatch.cache.holder(key).is_none() {
                 if self.may_start() {
                     self.waiting.remove(&stage);
                     self.start(stage).await?;
@@ -329,7 +359,7 @@ fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignment 
         stage: planned.name.clone(),
         spec: planned.spec.clone(),
         inputs: planned.inputs.clone(),
-        parent: planned.parents.first().map(|&parent| cache.checkpoint_dir(&plan.stages[parent].key)),
+        parent: planned.parents.first().map(|&parent| checkpoint_dir(cache, &plan.stages[parent].key)),
         runtime: Runtime {
             device: match planned.runtime.device {
                 Device::Auto => DeviceChoice::Auto,

@@ -79,3 +79,34 @@ fn a_dispatcher_that_was_killed_leaves_an_interrupted_run() {
     let group = rustix::process::Pid::from_raw(worker.trim().parse().unwrap()).unwrap();
     rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
 }
+
+#[test]
+fn a_damaged_checkpoint_is_found_quarantined_and_made_again() {
+    let env = TestEnv::new();
+    env.run(&["run", "small.toml", "--only", "base"]).ends_with(0);
+    let listed = env.run(&["cache", "ls", "--json"]).ends_with(0).json();
+    let key = listed[0]["key"].as_str().unwrap().to_owned();
+    env.run(&["cache", "verify"]).ends_with(0);
+    env.write(&format!("runs/cache/{key}/result.txt"), "result of bas!\n");
+    env.run(&["cache", "verify", &key[..6]]).ends_with(6).says(&["1 checkpoint damaged", "runs/quarantine"]);
+    let again = env.run(&["run", "small.toml", "--only", "base", "--json"]).ends_with(0).json();
+    assert_eq!(again[0]["status"], "ok");
+    env.run(&["cache", "verify", "zzzz"]).ends_with(5);
+}
+
+#[test]
+fn a_stage_that_another_process_works_on_is_waited_for() {
+    let env = TestEnv::new();
+    let key =
+        env.run(&["plan", "small.toml", "--only", "base", "--json"]).json()[0]["key"].as_str().unwrap().to_owned();
+    env.write(&format!("runs/work/{key}/lease.json"), &env.lease());
+    let lock = fs_err::File::create(env.path(&format!("runs/work/{key}/lease.lock"))).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let child = env.start(&["run", "small.toml", "--only", "base", "--json"]);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(!env.path("started-base").exists(), "a worker was started on a leased key");
+    drop(lock);
+    let ended = crate::env::Ended::from(child.wait_with_output().unwrap()).ends_with(0);
+    assert_eq!(ended.json()[0]["status"], "ok");
+    ended.says(&["waiting for process 4242 on elsewhere"]);
+}

@@ -32,7 +32,7 @@ fn an_unknown_key_is_an_error_of_the_recipe() {
     env.run(&["plan", "small.toml"]).ends_with(3).says(&["stepz", "small.toml", "did you mean"]);
     env.run(&["check", "small.toml"]).ends_with(3);
     env.run(&["run", "small.toml"]).ends_with(3);
-    assert!(!env.path("runs/work").exists());
+    assert!(!env.path("runs/log").exists(), "something began");
 }
 
 #[test]

@@ -71,6 +71,11 @@ impl TestEnv {
         fs_err::write(path, text).unwrap();
     }
 
+    /// A lease of some other process.
+    pub(crate) fn lease(&self) -> String {
+        r#"{"host": "elsewhere", "boot_id": "", "pid": 4242, "since": "2026-01-01T00:00:00Z"}"#.to_owned()
+    }
+
     /// Makes the script worker do this with the stage of this name: `fail`, `crash`, `kill`, `wait`, `deaf`.
     pub(crate) fn behave(&self, stage: &str, behaviour: &str) {
         self.write(&format!("behaviour/{stage}"), behaviour);

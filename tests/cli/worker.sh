@@ -46,9 +46,10 @@ cp "$attempt/key.json" "$attempt/events.jsonl" "$attempt/out/"
 cd "$attempt/out"
 entries=
 for file in events.jsonl key.json result.txt; do
-    entries="$entries${entries:+,}\"$file\":\"$(sha256sum "$file" | cut -d' ' -f1)\""
+    digest=$(sha256sum "$file" | cut -d' ' -f1)
+    entries="$entries${entries:+,}\"$file\":{\"sha256\":\"$digest\",\"bytes\":$(stat -c %s "$file")}"
 done
-echo "{\"key\":\"$key\",\"files\":{$entries}}" > manifest.json
+echo "{\"format\":1,\"files\":{$entries}}" > manifest.json
 cd /
 mv "$attempt/out" "$cache/$key"
 rm -r "$attempt"
