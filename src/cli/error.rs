@@ -83,11 +83,6 @@ impl CliError {
         Self { broken_pipe, ..Self::from_error(Kind::Internal, error) }
     }
 
-    /// What went wrong, in one sentence.
-    pub(super) fn message(&self) -> &str {
-        self.message.as_deref().unwrap_or_default()
-    }
-
     /// Tells the user and gives the exit code.
     pub(super) fn report(self, json: bool, width: usize) -> ExitCode {
         if self.broken_pipe {

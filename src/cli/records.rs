@@ -39,14 +39,8 @@ impl StageRow {
 
 /// The stages of `run`, or of all runs, the newest run first, in the order of their plans.
 pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec<StageRow>, CliError> {
-    let all;
-    let runs = match run {
-        Some(run) => std::slice::from_ref(run),
-        None => {
-            all = PastRun::all(context.runs())?;
-            &all[..]
-        }
-    };
+    let all = if run.is_none() { PastRun::all(context.runs())? } else { Vec::new() };
+    let runs = run.map_or(&all[..], std::slice::from_ref);
     let mut rows = Vec::new();
     for past in runs {
         let plan = LoggedPlan::load(&past.log_dir)?;
