@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("plan", &["digest", "recipe"]),
     ("event", &["digest", "recipe", "plan"]),
     ("stats", &["digest"]),
-    ("rewards", &["digest", "recipe", "stats"]),
+    ("rewards", &["digest", "recipe", "event", "stats"]), // a score becomes an event's `Part`s
     ("cache", &["digest", "recipe", "plan", "event"]),
     ("store", &["digest", "recipe", "plan", "event"]),
     ("exec", &["digest", "recipe", "plan", "event", "cache"]),

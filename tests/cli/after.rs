@@ -1,6 +1,6 @@
 //! What can be asked after a run.
 
-use crate::env::TestEnv;
+use crate::env::{LEASE, TestEnv};
 
 #[test]
 fn history_has_the_documented_shape() {
@@ -99,7 +99,7 @@ fn a_stage_that_another_process_works_on_is_waited_for() {
     let env = TestEnv::new();
     let key =
         env.run(&["plan", "small.toml", "--only", "base", "--json"]).json()[0]["key"].as_str().unwrap().to_owned();
-    env.write(&format!("runs/work/{key}/lease.json"), &env.lease());
+    env.write(&format!("runs/work/{key}/lease.json"), LEASE);
     let lock = fs_err::File::create(env.path(&format!("runs/work/{key}/lease.lock"))).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     let child = env.start(&["run", "small.toml", "--only", "base", "--json"]);

@@ -38,6 +38,9 @@ data = "text"
 steps = 4
 "#;
 
+/// A lease of some other process.
+pub(crate) const LEASE: &str = r#"{"host": "elsewhere", "boot_id": "", "pid": 4242, "since": "2026-01-01T00:00:00Z"}"#;
+
 /// What a script worker does with a stage, by the stage's name, is in the file `behaviour/NAME`.
 const WORKER: &str = include_str!("worker.sh");
 
@@ -69,11 +72,6 @@ impl TestEnv {
         let path = self.path(relative);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(path, text).unwrap();
-    }
-
-    /// A lease of some other process.
-    pub(crate) fn lease(&self) -> String {
-        r#"{"host": "elsewhere", "boot_id": "", "pid": 4242, "since": "2026-01-01T00:00:00Z"}"#.to_owned()
     }
 
     /// Makes the script worker do this with the stage of this name: `fail`, `crash`, `kill`, `wait`, `deaf`.
