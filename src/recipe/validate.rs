@@ -58,7 +58,7 @@ impl Walk<'_> {
             return None;
         }
         match value {
-            Value::Table(table) => self.table(path, table, schema).map(Value::Table),
+            Value::Table(table) => Some(Value::Table(self.table(path, table, schema))),
             Value::Array(items) => self.array(path, items, schema).map(Value::Array),
             scalar => (self.is_known_word(path, scalar, schema) && self.is_in_range(path, scalar, schema))
                 .then(|| scalar.clone()),
@@ -103,7 +103,7 @@ impl Walk<'_> {
             }
         };
         if let Some(branch) = branches.iter().find(|branch| kind_of(branch) == kind) {
-            return self.table(path, table, schema::resolved(branch)).map(Value::Table);
+            return Some(Value::Table(self.table(path, table, schema::resolved(branch))));
         }
         let mut help = did_you_mean(kind, what, &known);
         if table.get("kind").is_none() {
@@ -140,7 +140,7 @@ impl Walk<'_> {
         fits
     }
 
-    fn table(&mut self, path: &KeyPath, table: &Table, schema: &'static Json) -> Option<Table> {
+    fn table(&mut self, path: &KeyPath, table: &Table, schema: &'static Json) -> Table {
         let properties = schema.get("properties").and_then(Json::as_object);
         let others = schema.get("additionalProperties").filter(|others| others.is_object() || **others == true);
         let mut fitting = Table::new();
@@ -167,7 +167,7 @@ impl Walk<'_> {
             let problem = Problem::at(self.cell.key_place(path), format!("`{path}` is empty"), "nothing in here");
             self.problems.push(problem.help(format!("add a table `[{path}.NAME]`")));
         }
-        Some(fitting)
+        fitting
     }
 
     fn unknown_key(&mut self, path: &KeyPath, key: &str, table: &Table, schema: &Json) {
@@ -250,6 +250,9 @@ impl Walk<'_> {
         let broken = [
             bound("minimum").filter(|bound| number < *bound).map(|bound| format!("at least {bound}")),
             bound("exclusiveMinimum").filter(|bound| number <= *bound).map(|bound| format!("greater than {bound}")),
+            // schemars tells the width of an integer by its format only.
+            (schema.get("format").is_some_and(|format| format == "uint32") && number > f64::from(u32::MAX))
+                .then(|| format!("at most {}", u32::MAX)),
             bound("maximum").filter(|bound| number > *bound).map(|bound| format!("at most {bound}")),
             bound("exclusiveMaximum").filter(|bound| number >= *bound).map(|bound| format!("less than {bound}")),
         ];
