@@ -263,3 +263,19 @@ fn an_override_that_a_variant_replaces_still_reaches_the_recipe_as_written() {
     let recipe = load_with(&project, &Overrides { set, ..Overrides::default() });
     assert_eq!(Some(grpo(&recipe.variants[0]).rewards["semantic"].weight), Some(3.0));
 }
+
+#[test]
+fn a_whole_recipe_with_a_sweep_shares_what_its_cells_have_in_common() {
+    let project = Project::new();
+    project.write("recipe.toml", include_str!("recipes/ablation.toml"));
+    let recipe = load_with(&project, &Overrides::default());
+    let expected = ["semantic-grpo,seed=1", "semantic-grpo,seed=2", "rouge,seed=1", "rouge,seed=2"];
+    assert_eq!(names(&recipe), expected);
+    let plan = Plan::build(&[recipe]);
+    // cpt and sft once a seed, grpo and eval once a cell.
+    assert_eq!(plan.stages.len(), 2 + 2 + 4 + 4);
+    for variant in &plan.variants {
+        let stages: Vec<&str> = variant.stages.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(stages, ["cpt", "sft", "grpo", "eval"]);
+    }
+}

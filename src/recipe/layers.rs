@@ -17,6 +17,9 @@ use std::sync::Arc;
 pub const PROGRAM_VARIABLES: &[&str] =
     &["ORCHESTRATE_LOG", "ORCHESTRATE_WORKER", "ORCHESTRATE_RUNS", "ORCHESTRATE_NO_PROGRESS"];
 
+/// The name of the environment where a file's would stand.
+pub(super) const ENVIRONMENT: &str = "environment";
+
 /// What the environment and the command line change in every recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -231,7 +234,7 @@ fn variable_layer(name: &str, value: &str, problems: &mut Problems) -> Option<La
         return None;
     }
     let path = KeyPath(key.split("__").map(|part| Step::Key(part.to_lowercase())).collect());
-    let source = Arc::new(NamedSource::new("environment", format!("{name}={value}")));
+    let source = Arc::new(NamedSource::new(ENVIRONMENT, format!("{name}={value}")));
     let document = override_document(&source, &path, name.len(), problems)?;
     Some(Layer { kind: LayerKind::Variable, document })
 }

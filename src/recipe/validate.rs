@@ -1,6 +1,7 @@
 //! Checks a recipe's shape against the schema: unknown keys, wrong types, values out of range, missing keys.
 
 use super::diagnostic::{Problem, Problems, did_you_mean};
+use super::layers::ENVIRONMENT;
 use super::located::{KeyPath, Step};
 use super::schema;
 use super::sweep::Cell;
@@ -184,8 +185,12 @@ impl Walk<'_> {
             _ => (format!("`{path}`"), "no such key".to_owned()),
         };
         let place = self.cell.key_place(&path.key(key));
+        let mut help = did_you_mean(key, "keys", &known);
+        if place.source.name() == ENVIRONMENT {
+            help.push_str("; variables named `ORCHESTRATE_...` set recipe keys: unset this one if it is not meant to");
+        }
         let problem = Problem::at(place, format!("unknown key `{key}` in {of}"), label);
-        self.problems.push(problem.help(did_you_mean(key, "keys", &known)));
+        self.problems.push(problem.help(help));
     }
 
     fn missing_keys(&mut self, path: &KeyPath, table: &Table, schema: &Json) {
