@@ -1,1 +1,7 @@
-fn main(){}
+//! The `orchestrate` binary; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    orchestrate::cli::main(std::env::args_os())
+}

@@ -73,7 +73,7 @@ fn other_value(key: &str) -> &'static str {
         "mask_truncated" | "include_base" => "false",
         "target_modules" => "[\"o_proj\"]",
         "max_rows" | "top_k" | "bootstrap_resamples" | "max_prompt_tokens" | "max_new_tokens" | "seq_len" => "77",
-        "system" | "prompt" | "completion" | "reference" | "answer" => "{{ something }}",
+        "system" | "prompt" | "completion" | "reference" | "answer" | "text" => "{{ something }}",
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
@@ -93,7 +93,6 @@ fn other_value(key: &str) -> &'static str {
         "tags" => "[\"think\"]",
         "device" => "cuda:1",
         "base_name" => "unchanged",
-        "text" => "{{ something }}",
         _ => panic!("the schema has a new key, `{key}`: say here what else it can be"),
     }
 }

@@ -114,8 +114,8 @@ fn later_layers_win_key_by_key() {
     let spec = cpt(&recipe.variants[0]);
     assert_eq!(spec.seq_len, 11, "from the lowest file");
     assert_eq!(format!("{:?}", spec.optimizer.optimizer), "Adamw { betas: (0.9, 0.999), eps: 2.0 }", "the middle file");
-    assert_eq!(spec.optimizer.lr, 3.0, "from the recipe");
-    assert_eq!(spec.optimizer.weight_decay, 0.25, "from the environment");
+    let rates = (spec.optimizer.lr, spec.optimizer.weight_decay);
+    assert_eq!(rates, (3.0, 0.25), "from the recipe, from the environment");
     assert_eq!(spec.length, Length::Steps(6), "from --set");
     let files: Vec<_> = recipe.files.iter().map(|(path, _)| path.display().to_string()).collect();
     assert_eq!(files, ["recipe.toml", "base/middle.toml", "base/lowest.toml"]);
@@ -261,5 +261,21 @@ fn an_override_that_a_variant_replaces_still_reaches_the_recipe_as_written() {
     let project = project(&format!("{MODEL}{CPT}{GRPO}{sweep}"));
     let set = vec!["stages.grpo.rewards.semantic.weight=3".to_owned()];
     let recipe = load_with(&project, &Overrides { set, ..Overrides::default() });
-    assert_eq!(grpo(&recipe.variants[0]).rewards["semantic"].weight, 3.0);
+    assert_eq!(Some(grpo(&recipe.variants[0]).rewards["semantic"].weight), Some(3.0));
+}
+
+#[test]
+fn a_whole_recipe_with_a_sweep_shares_what_its_cells_have_in_common() {
+    let project = Project::new();
+    project.write("recipe.toml", include_str!("recipes/ablation.toml"));
+    let recipe = load_with(&project, &Overrides::default());
+    let expected = ["semantic-grpo,seed=1", "semantic-grpo,seed=2", "rouge,seed=1", "rouge,seed=2"];
+    assert_eq!(names(&recipe), expected);
+    let plan = Plan::build(&[recipe]);
+    // cpt and sft once a seed, grpo and eval once a cell.
+    assert_eq!(plan.stages.len(), 2 + 2 + 4 + 4);
+    for variant in &plan.variants {
+        let stages: Vec<&str> = variant.stages.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(stages, ["cpt", "sft", "grpo", "eval"]);
+    }
 }

@@ -162,8 +162,8 @@ mod tests {
 
     fn descendants(parents: &[Vec<usize>], roots: &BTreeSet<usize>) -> BTreeSet<usize> {
         let mut below = BTreeSet::new();
-        for stage in 0..parents.len() {
-            if parents[stage].iter().any(|parent| roots.contains(parent) || below.contains(parent)) {
+        for (stage, needed) in parents.iter().enumerate() {
+            if needed.iter().any(|parent| roots.contains(parent) || below.contains(parent)) {
                 below.insert(stage);
             }
         }

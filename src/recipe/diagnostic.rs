@@ -22,10 +22,15 @@ impl Place {
     /// The line and the column, counted from 1.
     pub fn line_and_column(&self) -> (usize, usize) {
         let text = self.source.inner();
-        let before = &text[..text.floor_char_boundary(self.span.start)];
+        let before = &text[..floor_char_boundary(text, self.span.start)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
+}
+
+/// The last start of a character at or before byte `at`.
+fn floor_char_boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// One thing that is wrong.
@@ -47,7 +52,7 @@ impl Problem {
         // A caret needs a character to stand under.
         let text = place.source.inner();
         if place.span.start >= text.len() && !text.is_empty() {
-            place.span = text.floor_char_boundary(text.len() - 1)..text.len();
+            place.span = floor_char_boundary(text, text.len() - 1)..text.len();
         }
         Self { message: message.into(), place: Some(place), label: label.into(), help: None }
     }
@@ -172,6 +177,10 @@ impl Problems {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.found.len()
     }
@@ -198,18 +207,23 @@ impl Problems {
 }
 
 /// `did you mean ...? known WHAT: ...`, for a word that is not among `known`.
-pub(super) fn did_you_mean(word: &str, what: &str, known: &[&str]) -> String {
-    let near = known
+pub(super) fn did_you_mean(word: &str, what: &str, known_words: &[&str]) -> String {
+    let mut listed: Vec<&str> = known_words.to_vec();
+    listed.sort_unstable();
+    let list = listed.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let known = if known_words.is_empty() { format!("there are no {what}") } else { format!("known {what}: {list}") };
+    match nearest(word, known_words) {
+        Some(candidate) => format!("did you mean `{candidate}`? {known}"),
+        None => known,
+    }
+}
+
+/// The word that `word` is most likely a misspelling of.
+pub(super) fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+    known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))
         .filter(|(distance, candidate)| *distance <= 1 + word.len().max(candidate.len()) / 4)
-        .min();
-    let mut listed: Vec<&str> = known.to_vec();
-    listed.sort_unstable();
-    let list = listed.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let known = if known.is_empty() { format!("there are no {what}") } else { format!("known {what}: {list}") };
-    match near {
-        Some((_, candidate)) => format!("did you mean `{candidate}`? {known}"),
-        None => known,
-    }
+        .min()
+        .map(|(_, candidate)| candidate)
 }

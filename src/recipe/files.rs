@@ -1,6 +1,6 @@
 //! The files a recipe names: whether they are there, and their digests.
 
-use super::diagnostic::{Problem, Problems};
+use super::diagnostic::{Problem, Problems, nearest};
 use super::inputs::Inputs;
 use super::layers::io_reason;
 use super::located::KeyPath;
@@ -40,7 +40,7 @@ impl Files<'_> {
         let path = self.project.join(named);
         let Ok(metadata) = fs_err::metadata(&path) else {
             let message = format!("the {what} directory `{named}` does not exist");
-            self.problem(key, message, "no such directory", self.where_to_look("put the model there"));
+            self.problem(key, message, "no such directory", self.where_to_look(named, "put the model there"));
             return None;
         };
         if !metadata.is_dir() {
@@ -90,7 +90,7 @@ impl Files<'_> {
                 }
                 Err(error) => {
                     let message = format!("cannot read the data file `{named}`: {}", io_reason(&error));
-                    self.problem(key, message, "no such file", self.where_to_look("put the file there"));
+                    self.problem(key, message, "no such file", self.where_to_look(named, "put the file there"));
                     Vec::new()
                 }
             };
@@ -99,7 +99,7 @@ impl Files<'_> {
         let pattern = format!("{}/{named}", glob::Pattern::escape(&self.project.display().to_string()));
         match self.inputs.glob(&pattern) {
             Ok(files) if files.is_empty() => {
-                let help = self.where_to_look("put files there");
+                let help = self.where_to_look(named, "put files there");
                 self.problem(key, format!("no file matches the pattern `{named}`"), "matches nothing", help);
                 Vec::new()
             }
@@ -155,11 +155,21 @@ impl Files<'_> {
         is_remote
     }
 
-    fn where_to_look(&self, advice: &str) -> String {
-        let _ = self;
-        format!(
-            "paths are relative to the project directory (`-C`, or where `orchestrate` was started); {advice}, or name where it is"
-        )
+    /// What to do about `named`, which is not there: what lies beside it with a similar name, and where it is looked for.
+    fn where_to_look(&self, named: &str, advice: &str) -> String {
+        let path = Path::new(named);
+        let beside = path.parent().unwrap_or(Path::new(""));
+        let names: Vec<String> = fs_err::read_dir(self.project.join(beside))
+            .map(|entries| entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+            .unwrap_or_default();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+        let suggestion = match nearest(&wanted, &names) {
+            Some(near) => format!("did you mean `{}`? ", beside.join(near).display()),
+            None => String::new(),
+        };
+        let rule = "paths are relative to the project directory (`-C`, or where `orchestrate` was started)";
+        format!("{suggestion}{rule}; {advice}, or name where it is")
     }
 }
 

@@ -17,6 +17,9 @@ use std::sync::Arc;
 pub const PROGRAM_VARIABLES: &[&str] =
     &["ORCHESTRATE_LOG", "ORCHESTRATE_WORKER", "ORCHESTRATE_RUNS", "ORCHESTRATE_NO_PROGRESS"];
 
+/// The name of the environment where a file's would stand.
+pub(super) const ENVIRONMENT: &str = "environment";
+
 /// What the environment and the command line change in every recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -53,7 +56,7 @@ struct Layer {
 /// The documents of a recipe, lowest first.
 #[derive(Debug)]
 pub(super) struct Layers {
-    layers: Vec<Layer>,
+    stack: Vec<Layer>,
     /// The recipe's own file, the last of the files.
     recipe: Source,
     /// Every file that was read.
@@ -74,7 +77,7 @@ impl Layers {
         for argument in &overrides.set {
             layers.extend(argument_layer(argument, problems));
         }
-        let read = Self { layers, recipe, files };
+        let read = Self { stack: layers, recipe, files };
         for (path, place) in read.overridden() {
             read.is_of_something(&path, place, problems);
         }
@@ -83,7 +86,7 @@ impl Layers {
 
     /// All layers as one table.
     pub(super) fn merged(&self) -> toml::Table {
-        merge(self.layers.iter().map(|layer| &layer.document.value))
+        merge(self.stack.iter().map(|layer| &layer.document.value))
     }
 
     /// Where the recipe begins, for what is missing altogether.
@@ -93,12 +96,12 @@ impl Layers {
 
     /// Where the key at `path` was set.
     pub(super) fn key_place(&self, path: &KeyPath) -> Option<Place> {
-        self.layers.iter().rev().find_map(|layer| layer.document.key_place(path))
+        self.stack.iter().rev().find_map(|layer| layer.document.key_place(path))
     }
 
     /// Where the value at `path` was set.
     pub(super) fn value_place(&self, path: &KeyPath) -> Option<Place> {
-        self.layers.iter().rev().find_map(|layer| layer.document.value_place(path))
+        self.stack.iter().rev().find_map(|layer| layer.document.value_place(path))
     }
 
     /// Whether `path` leads into a stage or a data set that a file has, or to nothing of the kind; if not, it is reported
@@ -110,7 +113,7 @@ impl Layers {
             "data" => "data set",
             _ => return true,
         };
-        let files = self.layers.iter().filter(|layer| layer.kind == LayerKind::File);
+        let files = self.stack.iter().filter(|layer| layer.kind == LayerKind::File);
         let tables = files.filter_map(|layer| layer.document.value.get(group)?.as_table());
         let mut known: Vec<&str> = tables.flat_map(|table| table.keys().map(String::as_str)).collect();
         known.sort_unstable();
@@ -126,7 +129,7 @@ impl Layers {
     /// The paths that the environment and the command line set, with their places.
     pub(super) fn overridden(&self) -> Vec<(KeyPath, Place)> {
         let mut paths = Vec::new();
-        for layer in self.layers.iter().filter(|layer| layer.kind != LayerKind::File) {
+        for layer in self.stack.iter().filter(|layer| layer.kind != LayerKind::File) {
             let mut path = KeyPath::default();
             let mut table = &layer.document.value;
             // An override is one chain of tables down to its value.
@@ -231,7 +234,7 @@ fn variable_layer(name: &str, value: &str, problems: &mut Problems) -> Option<La
         return None;
     }
     let path = KeyPath(key.split("__").map(|part| Step::Key(part.to_lowercase())).collect());
-    let source = Arc::new(NamedSource::new("environment", format!("{name}={value}")));
+    let source = Arc::new(NamedSource::new(ENVIRONMENT, format!("{name}={value}")));
     let document = override_document(&source, &path, name.len(), problems)?;
     Some(Layer { kind: LayerKind::Variable, document })
 }

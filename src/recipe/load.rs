@@ -76,7 +76,10 @@ fn load_one(
     let mut variants = Vec::new();
     for mut cell in sweep::cells(&base, problems) {
         keep_fitting(&mut cell, Demand::Complete, problems);
-        let stages = resolve(&cell, &defaults::filled_in(&cell.value), project, inputs, problems);
+        let filled_in = defaults::filled_in(&cell.value);
+        let stages = resolve(&cell, &filled_in, project, inputs, problems);
+        let written = filled_in.get("stages").and_then(Value::as_table).map_or(0, Table::len);
+        assert!(!problems.is_empty() || stages.len() == written, "a stage that cannot be resolved is reported");
         variants.push(ResolvedVariant { name: cell.name, stages });
     }
     let filled_in = defaults::filled_in(&base.value);

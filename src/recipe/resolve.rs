@@ -7,7 +7,7 @@ use super::diagnostic::{Problem, Problems, did_you_mean};
 use super::file::{DataTable, LoraTable, ModelOverride, ModelTable};
 use super::files::Files;
 use super::inputs::Inputs;
-use super::located::KeyPath;
+use super::located::{KeyPath, Step};
 use super::order::{self, StageOrder};
 use super::reward_mix;
 use super::spec::{
@@ -47,17 +47,17 @@ pub(super) fn resolve(
     inputs: &mut dyn Inputs,
     problems: &mut Problems,
 ) -> Vec<ResolvedStage> {
-    let stages: BTreeMap<String, Option<StageTable>> = tables(filled_in, "stages");
+    let stages: BTreeMap<String, Option<StageTable>> = tables(cell, filled_in, "stages", problems);
     let order = order::parents_first(cell, &stages, problems);
-    let data: BTreeMap<String, Option<DataTable>> = tables(filled_in, "data");
+    let data: BTreeMap<String, Option<DataTable>> = tables(cell, filled_in, "data", problems);
     for (name, table) in &data {
         let key = KeyPath::dotted("data").key(name);
         if let Some(table) = table {
             data_sets::check_templates(cell, &key, table, problems);
         }
     }
-    let model: Option<ModelTable> = filled_in.get("model").and_then(typed);
-    let seed = filled_in.get("seed").and_then(typed);
+    let model: Option<ModelTable> = typed(cell, filled_in, &KeyPath::dotted("model"), problems);
+    let seed = typed(cell, filled_in, &KeyPath::dotted("seed"), problems);
     let files = Files { cell, project, inputs, problems };
     let mut resolver = Resolver { files, model, seed, data: &data, found: BTreeMap::new() };
     let mut resolved: Vec<ResolvedStage> = Vec::new();
@@ -74,14 +74,39 @@ pub(super) fn resolve(
     resolved
 }
 
-fn typed<T: for<'de> Deserialize<'de>>(value: &Value) -> Option<T> {
-    // What fails here lacks a key or had one taken out, which has been reported.
-    T::deserialize(value.clone()).ok()
+/// The value at `path` as a `T`.
+fn typed<T: for<'de> Deserialize<'de>>(
+    cell: &Cell<'_>,
+    filled_in: &Table,
+    path: &KeyPath,
+    problems: &mut Problems,
+) -> Option<T> {
+    let whole = Value::Table(filled_in.clone());
+    let value = path.0.iter().try_fold(&whole, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(index),
+    })?;
+    match T::deserialize(value.clone()) {
+        Ok(typed) => Some(typed),
+        Err(error) => {
+            // A value that lacks a key, or had one taken out, fails here and has been reported.
+            if problems.is_empty() {
+                let problem = Problem::at(cell.key_place(path), format!("`{path}` is not valid: {error}"), "here");
+                problems.push(problem.help("`orchestrate schema` describes every key"));
+            }
+            None
+        }
+    }
 }
 
-fn tables<T: for<'de> Deserialize<'de>>(recipe: &Table, group: &str) -> BTreeMap<String, Option<T>> {
-    let named = recipe.get(group).and_then(Value::as_table).into_iter().flatten();
-    named.map(|(name, value)| (name.clone(), typed(value))).collect()
+fn tables<T: for<'de> Deserialize<'de>>(
+    cell: &Cell<'_>,
+    filled_in: &Table,
+    group: &str,
+    problems: &mut Problems,
+) -> BTreeMap<String, Option<T>> {
+    let named = filled_in.get(group).and_then(Value::as_table).into_iter().flatten();
+    named.map(|(name, _)| (name.clone(), typed(cell, filled_in, &KeyPath::dotted(group).key(name), problems))).collect()
 }
 
 /// The optimizer's keys of a training table.
@@ -319,24 +344,14 @@ impl Resolver<'_> {
         needs.extend(reward_mix::needs(&rewards_key, &table.rewards));
         let split = self.held_out(key, ("data", &table.data), ("split", table.split));
         let data = self.data(&key.key("data"), &table.data, &needs, split);
-        let text = match &table.text {
-            Some(name) => {
-                let split = self.held_out(key, ("text", name), ("text_split", table.text_split));
-                Some(self.data(&key.key("text"), name, &[], split))
-            }
-            None => {
-                if table.text_split.is_some() {
-                    let message = format!("`{key}.text_split` has no effect without `text`");
-                    self.problem(
-                        &key.key("text_split"),
-                        message,
-                        "no effect",
-                        "remove it, or name a data set in `text`",
-                    );
-                }
-                None
-            }
-        };
+        let text = table.text.as_ref().map(|name| {
+            let split = self.held_out(key, ("text", name), ("text_split", table.text_split));
+            self.data(&key.key("text"), name, &[], split)
+        });
+        if table.text.is_none() && table.text_split.is_some() {
+            let message = format!("`{key}.text_split` has no effect without `text`");
+            self.problem(&key.key("text_split"), message, "no effect", "remove it, or name a data set in `text`");
+        }
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
         if table.rewards.is_empty() && table.text.is_none() {
             let help = "add `[stages.NAME.rewards.NAME]` tables, or name a data set in `text` for its perplexity";

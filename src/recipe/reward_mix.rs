@@ -88,15 +88,15 @@ fn scope(files: &mut Files<'_>, key: &KeyPath, written: &str) -> Option<Scope> {
         "think" => Some(Scope::Think),
         "answer" => Some(Scope::Answer),
         "explanation" => Some(Scope::Explanation),
-        _ => match written.strip_prefix("tag:") {
-            Some(tag) => is_tag(files, key, tag).then(|| Scope::Tag(tag.to_owned())),
-            None => {
-                let place = files.cell.value_place(key);
-                let problem = Problem::at(place, format!("unknown scope `{written}`"), "no such scope");
-                files.problems.push(problem.help(did_you_mean(written, "scopes", SCOPES)));
-                None
+        _ => {
+            if let Some(tag) = written.strip_prefix("tag:") {
+                return is_tag(files, key, tag).then(|| Scope::Tag(tag.to_owned()));
             }
-        },
+            let place = files.cell.value_place(key);
+            let problem = Problem::at(place, format!("unknown scope `{written}`"), "no such scope");
+            files.problems.push(problem.help(did_you_mean(written, "scopes", SCOPES)));
+            None
+        }
     }
 }
 

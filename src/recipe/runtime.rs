@@ -31,21 +31,24 @@ pub enum Device {
     Cuda(usize),
 }
 
+impl Device {
+    fn named(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "cpu" => Some(Self::Cpu),
+            _ => text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda),
+        }
+    }
+}
+
 impl RuntimeSettings {
     pub(super) fn resolve(cell: &Cell<'_>, table: RuntimeTable, problems: &mut Problems) -> Option<Self> {
         let RuntimeTable { device, threads, resume_interval_s, keep_resume_points, jobs } = table;
-        let device = match device.as_str() {
-            "auto" => Device::Auto,
-            "cpu" => Device::Cpu,
-            other => match other.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
-                Some(index) => Device::Cuda(index),
-                None => {
-                    let place = cell.value_place(&KeyPath::dotted("runtime.device"));
-                    let problem = Problem::at(place, format!("unknown device `{other}`"), "no such device");
-                    problems.push(problem.help("known devices: `auto`, `cpu`, `cuda:0`, `cuda:1`, ..."));
-                    return None;
-                }
-            },
+        let Some(device) = Device::named(&device) else {
+            let place = cell.value_place(&KeyPath::dotted("runtime.device"));
+            let problem = Problem::at(place, format!("unknown device `{device}`"), "no such device");
+            problems.push(problem.help("known devices: `auto`, `cpu`, `cuda:0`, `cuda:1`, ..."));
+            return None;
         };
         Some(Self { device, threads, resume_interval_s, keep_resume_points, jobs })
     }

@@ -102,3 +102,36 @@ fn drop_required(schema: &mut Value, key: &str) {
         required.retain(|name| name != key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_descriptions_bounds_and_defaults() {
+        let schema = schema();
+        let group_size = &schema["$defs"]["GrpoTable"]["properties"]["group_size"];
+        assert_eq!(group_size["description"], "Completions per prompt.");
+        assert_eq!((&group_size["minimum"], &group_size["default"]), (&json!(2), &json!(8)));
+        assert_eq!(schema["properties"]["seed"]["default"], 0);
+        for (table, definition) in schema["$defs"].as_object().expect("the schema has definitions") {
+            for (key, property) in definition["properties"].as_object().into_iter().flatten() {
+                assert!(property.get("description").is_some(), "`{table}.{key}` has no description");
+            }
+        }
+    }
+
+    #[test]
+    fn only_keys_without_a_default_are_required() {
+        let schema = schema();
+        assert_eq!(schema["required"], json!(["model", "stages"]));
+        assert_eq!(schema["$defs"]["GrpoTable"]["required"], json!(["kind", "data", "steps", "rewards"]));
+        assert_eq!(schema["$defs"]["SemanticTable"]["required"], json!(["encoder"]));
+        assert_eq!(schema["$defs"]["LoraTable"]["required"], json!([]));
+    }
+
+    #[test]
+    fn no_key_can_be_null() {
+        assert!(!schema().to_string().contains("\"null\""));
+    }
+}

@@ -52,7 +52,7 @@ impl Work {
 pub struct ModelSpec {
     /// Digest of the Hugging Face directory (configuration, weights, tokenizer).
     pub files: Digest,
-    /// What the frozen (or, without LoRA, trained) weights are held in.
+    /// What the frozen (or, without `LoRA`, trained) weights are held in.
     pub dtype: Dtype,
     /// Low-rank adapters; absent: all weights are trained.
     pub lora: Option<LoraSpec>,
@@ -182,7 +182,7 @@ pub struct OptimizerSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Optimizer {
-    /// AdamW (arXiv:1711.05101).
+    /// `AdamW` (arXiv:1711.05101).
     Adamw {
         /// Decay rates of the two moments.
         betas: (f64, f64),

@@ -42,7 +42,7 @@ impl<'de> Deserialize<'de> for StageTable {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerName {
-    /// AdamW (arXiv:1711.05101).
+    /// `AdamW` (arXiv:1711.05101).
     Adamw,
 }
 
@@ -91,9 +91,9 @@ pub struct CptTable {
     /// Gradients are scaled down to this norm.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_grad_norm: f64,
-    /// Decay rates of AdamW's two moments, each at least 0 and below 1.
+    /// Decay rates of `AdamW`'s two moments, each at least 0 and below 1.
     pub betas: [f64; 2],
-    /// Added to AdamW's denominator.
+    /// Added to `AdamW`'s denominator.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
 }
@@ -143,9 +143,9 @@ pub struct SftTable {
     /// Gradients are scaled down to this norm.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_grad_norm: f64,
-    /// Decay rates of AdamW's two moments, each at least 0 and below 1.
+    /// Decay rates of `AdamW`'s two moments, each at least 0 and below 1.
     pub betas: [f64; 2],
-    /// Added to AdamW's denominator.
+    /// Added to `AdamW`'s denominator.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
 }
@@ -224,9 +224,9 @@ pub struct GrpoTable {
     /// Gradients are scaled down to this norm.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_grad_norm: f64,
-    /// Decay rates of AdamW's two moments, each at least 0 and below 1.
+    /// Decay rates of `AdamW`'s two moments, each at least 0 and below 1.
     pub betas: [f64; 2],
-    /// Added to AdamW's denominator.
+    /// Added to `AdamW`'s denominator.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
     /// The reward mix, by component name.

@@ -30,12 +30,12 @@ impl<'a> Cell<'a> {
 
     /// Where the key at `path`, or the nearest table around it, was set.
     pub(super) fn key_place(&self, path: &KeyPath) -> Place {
-        self.nearest(path, |layers, path| layers.key_place(path))
+        self.nearest(path, Layers::key_place)
     }
 
     /// Where the value at `path`, or the nearest table around it, was set.
     pub(super) fn value_place(&self, path: &KeyPath) -> Place {
-        self.nearest(path, |layers, path| layers.value_place(path))
+        self.nearest(path, Layers::value_place)
     }
 
     fn nearest(&self, path: &KeyPath, find: impl Fn(&Layers, &KeyPath) -> Option<Place>) -> Place {

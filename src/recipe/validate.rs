@@ -1,6 +1,7 @@
 //! Checks a recipe's shape against the schema: unknown keys, wrong types, values out of range, missing keys.
 
 use super::diagnostic::{Problem, Problems, did_you_mean};
+use super::layers::ENVIRONMENT;
 use super::located::{KeyPath, Step};
 use super::schema;
 use super::sweep::Cell;
@@ -58,7 +59,7 @@ impl Walk<'_> {
             return None;
         }
         match value {
-            Value::Table(table) => self.table(path, table, schema).map(Value::Table),
+            Value::Table(table) => Some(Value::Table(self.table(path, table, schema))),
             Value::Array(items) => self.array(path, items, schema).map(Value::Array),
             scalar => (self.is_known_word(path, scalar, schema) && self.is_in_range(path, scalar, schema))
                 .then(|| scalar.clone()),
@@ -103,7 +104,7 @@ impl Walk<'_> {
             }
         };
         if let Some(branch) = branches.iter().find(|branch| kind_of(branch) == kind) {
-            return self.table(path, table, schema::resolved(branch)).map(Value::Table);
+            return Some(Value::Table(self.table(path, table, schema::resolved(branch))));
         }
         let mut help = did_you_mean(kind, what, &known);
         if table.get("kind").is_none() {
@@ -140,7 +141,7 @@ impl Walk<'_> {
         fits
     }
 
-    fn table(&mut self, path: &KeyPath, table: &Table, schema: &'static Json) -> Option<Table> {
+    fn table(&mut self, path: &KeyPath, table: &Table, schema: &'static Json) -> Table {
         let properties = schema.get("properties").and_then(Json::as_object);
         let others = schema.get("additionalProperties").filter(|others| others.is_object() || **others == true);
         let mut fitting = Table::new();
@@ -167,7 +168,7 @@ impl Walk<'_> {
             let problem = Problem::at(self.cell.key_place(path), format!("`{path}` is empty"), "nothing in here");
             self.problems.push(problem.help(format!("add a table `[{path}.NAME]`")));
         }
-        Some(fitting)
+        fitting
     }
 
     fn unknown_key(&mut self, path: &KeyPath, key: &str, table: &Table, schema: &Json) {
@@ -184,8 +185,12 @@ impl Walk<'_> {
             _ => (format!("`{path}`"), "no such key".to_owned()),
         };
         let place = self.cell.key_place(&path.key(key));
+        let mut help = did_you_mean(key, "keys", &known);
+        if place.source.name() == ENVIRONMENT {
+            help.push_str("; variables named `ORCHESTRATE_...` set recipe keys: unset this one if it is not meant to");
+        }
         let problem = Problem::at(place, format!("unknown key `{key}` in {of}"), label);
-        self.problems.push(problem.help(did_you_mean(key, "keys", &known)));
+        self.problems.push(problem.help(help));
     }
 
     fn missing_keys(&mut self, path: &KeyPath, table: &Table, schema: &Json) {
@@ -250,6 +255,9 @@ impl Walk<'_> {
         let broken = [
             bound("minimum").filter(|bound| number < *bound).map(|bound| format!("at least {bound}")),
             bound("exclusiveMinimum").filter(|bound| number <= *bound).map(|bound| format!("greater than {bound}")),
+            // schemars tells the width of an integer by its format only.
+            (schema.get("format").is_some_and(|format| format == "uint32") && number > f64::from(u32::MAX))
+                .then(|| format!("at most {}", u32::MAX)),
             bound("maximum").filter(|bound| number > *bound).map(|bound| format!("at most {bound}")),
             bound("exclusiveMaximum").filter(|bound| number >= *bound).map(|bound| format!("less than {bound}")),
         ];

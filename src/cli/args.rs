@@ -1,0 +1,104 @@
+//! What was typed, and nothing else: no file is read here.
+
+use super::{cache, check, completions, doctor, history, logs, metrics, plan, resume, run, samples, show};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Turns TOML recipes into trained models and trustworthy comparisons.
+///
+/// A recipe describes stages (cpt, sft, grpo, eval) and a sweep over variants. Every stage is cached by the content that
+/// goes into it, every run is remembered, and an interrupted stage goes on where it stopped.
+#[derive(Debug, Parser)]
+#[command(
+    name = "orchestrate",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Start here:
+  orchestrate plan recipes/demo.toml     what would run, and what is cached already
+  orchestrate run recipes/demo.toml      run it
+  orchestrate history                    what ran before
+  orchestrate resume                     go on after Ctrl-C, a crash or a failure
+
+stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe,
+4 a stage failed, 5 nothing matched, 6 corrupt cache, 130 interrupted."
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct GlobalArgs {
+    /// Work in DIR, the project directory, as if started there.
+    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
+    pub(super) directory: Option<PathBuf>,
+    /// Print one JSON object a line instead of tables.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Show failures and warnings only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Show more: whole keys, causes of errors.
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run recipes; what is cached is not run again.
+    Run(run::RunArgs),
+    /// Show the stages of recipes, and which are cached.
+    Plan(plan::PlanArgs),
+    /// Check recipes and the files they name; run nothing.
+    Check(check::CheckArgs),
+    /// Go on with an interrupted or failed run.
+    Resume(resume::ResumeArgs),
+    /// List the stages of past runs.
+    History(history::HistoryArgs),
+    /// Show one run: its stages, failures and results.
+    Show(show::ShowArgs),
+    /// Show a run's metrics over its steps.
+    Metrics(metrics::MetricsArgs),
+    /// Show completions that were sampled and how they were rated.
+    Samples(samples::SamplesArgs),
+    /// Print what the workers of a run wrote to their logs.
+    Logs(logs::LogsArgs),
+    /// Look into the cache of checkpoints.
+    Cache(cache::CacheArgs),
+    /// Print the JSON schema of recipes.
+    Schema,
+    /// Print shell completions.
+    Completions(completions::CompletionsArgs),
+    /// Check that this machine can run stages.
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Recipes and what is changed in them.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RecipeArgs {
+    /// Recipe files.
+    #[arg(value_name = "RECIPE", required = true)]
+    pub(super) recipes: Vec<PathBuf>,
+    /// Change a key of every recipe, e.g. `--set stages.grpo.steps=20`; may be given often.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+/// How a plan is run.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DispatchArgs {
+    /// Stages that run at the same time [default: 1, or the recipe's `runtime.jobs`]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) jobs: Option<u16>,
+    /// After a failure, go on with the stages that do not need the failed one (the default).
+    #[arg(short, long, conflicts_with = "fail_fast")]
+    pub(super) keep_going: bool,
+    /// After a failure, start nothing more.
+    #[arg(long)]
+    pub(super) fail_fast: bool,
+}

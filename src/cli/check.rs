@@ -1,0 +1,43 @@
+//! `orchestrate check RECIPE...`.
+
+use super::args::RecipeArgs;
+use super::context::Context;
+use super::error::CliError;
+use super::output::Output;
+use super::plan::count;
+use super::planning;
+use crate::recipe::Overrides;
+use clap::Args;
+use serde_json::json;
+
+/// What to check.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads the recipes as `run` does: unknown keys, wrong types, values out of range, unknown names,
+missing files and circles are all reported at once, with their line. Nothing is run.
+
+Example:
+  orchestrate check recipes/*.toml")]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    recipes: RecipeArgs,
+}
+
+pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError> {
+    let overrides = Overrides::with_process_environment(args.recipes.set.clone());
+    let planned = planning::planned(context, &args.recipes.recipes, &overrides)?;
+    let mut out = Output::stdout();
+    for recipe in &planned.recipes {
+        let stages = planned.plan.variants.iter().filter(|variant| variant.recipe == recipe.name);
+        let stages: usize = stages.map(|variant| variant.stages.len()).sum();
+        if context.json {
+            out.json(&json!({
+                "recipe": recipe.name, "path": recipe.path, "variants": recipe.variants.len(), "stages": stages,
+            }))?;
+        } else {
+            let variants = count(recipe.variants.len(), "variant");
+            out.line(format!("{}: ok, {variants}, {}", recipe.path.display(), count(stages, "stage")))?;
+        }
+    }
+    out.finish()
+}

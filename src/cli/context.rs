@@ -1,0 +1,66 @@
+//! Where a command works and how it speaks.
+
+use super::args::GlobalArgs;
+use super::error::{CliError, Kind};
+use crate::report::ProgressMode;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+/// Names another directory than `runs/` for everything that runs leave behind.
+const RUNS_VARIABLE: &str = "ORCHESTRATE_RUNS";
+
+/// Where a command works and how it speaks.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) json: bool,
+    pub(super) quiet: bool,
+    pub(super) verbose: bool,
+    project: PathBuf,
+    runs: PathBuf,
+}
+
+impl Context {
+    /// Goes to the project directory.
+    pub(super) fn enter(global: &GlobalArgs) -> Result<Self, CliError> {
+        if let Some(directory) = &global.directory {
+            std::env::set_current_dir(directory).map_err(|error| {
+                CliError::new(Kind::Usage, format!("cannot work in `{}`: {error}", directory.display()))
+                    .hint("`-C` takes the project directory, which holds the recipes and `runs/`")
+            })?;
+        }
+        let project = std::env::current_dir()?;
+        let runs = std::env::var_os(RUNS_VARIABLE).filter(|value| !value.is_empty());
+        let runs = project.join(runs.unwrap_or_else(|| "runs".into()));
+        Ok(Self { json: global.json, quiet: global.quiet, verbose: global.verbose, project, runs })
+    }
+
+    /// The project directory: the one that paths in recipes are relative to.
+    pub(super) fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// Where everything that runs leave behind is.
+    pub(super) fn runs(&self) -> &Path {
+        &self.runs
+    }
+
+    /// The directory of a run's log.
+    pub(super) fn log_dir(&self, run: &str) -> PathBuf {
+        self.runs.join("log").join(run)
+    }
+
+    /// `path` as the user would type it.
+    pub(super) fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+        path.strip_prefix(&self.project).unwrap_or(path).display()
+    }
+
+    /// How much a run shows.
+    pub(super) fn progress_mode(&self) -> ProgressMode {
+        if self.quiet { ProgressMode::Quiet } else { ProgressMode::Auto }
+    }
+}
+
+/// Runs `future` to its end, on this thread.
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

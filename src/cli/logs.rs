@@ -1,0 +1,52 @@
+//! `orchestrate logs RUN [STAGE]`.
+
+use super::context::Context;
+use super::error::CliError;
+use super::output::Output;
+use super::runs::{find_run, find_stages, stage_title};
+use crate::digest::Digest;
+use crate::orchestrate::{LoggedPlan, PastRun};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Whose log.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints what the workers wrote to stdout and stderr. What they measured is in `orchestrate metrics`.
+
+Examples:
+  orchestrate logs latest
+  orchestrate logs latest grpo")]
+pub(super) struct LogsArgs {
+    /// A run's id, the beginning or end of one, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    /// Only this stage.
+    #[arg(value_name = "STAGE")]
+    stage: Option<String>,
+}
+
+pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<(), CliError> {
+    let runs = PastRun::all(context.runs())?;
+    let past = find_run(&runs, &args.run)?;
+    let plan = LoggedPlan::load(&past.log_dir)?;
+    let mut out = Output::stdout();
+    for stage in find_stages(&plan, args.stage.as_deref())? {
+        let Some(path) = log_of(context, &stage.key) else { continue };
+        let text = String::from_utf8_lossy(&fs_err::read(&path)?).into_owned();
+        if context.json {
+            out.json(&json!({"run": past.run, "stage": stage.stage, "key": stage.key, "path": path, "text": text}))?;
+        } else {
+            out.line(format!("==> {} ({})", stage_title(&plan, stage), context.shown(&path)))?;
+            out.line(text.trim_end())?;
+        }
+    }
+    out.finish()
+}
+
+/// The log of the stage's worker: beside its checkpoint, or in its attempt directory.
+fn log_of(context: &Context, key: &Digest) -> Option<PathBuf> {
+    let places = ["work", "cache"].map(|place| context.runs().join(place).join(key.as_str()).join("worker.log"));
+    places.into_iter().find(|path| path.is_file())
+}

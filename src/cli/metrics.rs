@@ -1,0 +1,104 @@
+//! `orchestrate metrics RUN [STAGE]`.
+
+use super::context::Context;
+use super::error::CliError;
+use super::output::Output;
+use super::records::{self, Series};
+use super::runs::{find_run, find_stages, stage_title};
+use crate::orchestrate::{LoggedPlan, PastRun};
+use crate::report::{Column, Table, number, sparkline, width};
+use clap::Args;
+use serde_json::json;
+
+/// Columns that a curve takes.
+const CURVE: usize = 32;
+
+/// Whose metrics.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each line is one metric over the steps of a stage: its first, lowest, highest and last value and its curve.
+
+Examples:
+  orchestrate metrics latest
+  orchestrate metrics latest grpo --name reward/mean --name grpo/kl
+  orchestrate metrics latest grpo --json | jq -s 'map(select(.name == \"reward/mean\"))'
+
+--json prints {\"run\",\"stage\",\"variant\":[..],\"key\",\"step\",\"name\",\"value\"}, one a line.")]
+pub(super) struct MetricsArgs {
+    /// A run's id, the beginning or end of one, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    /// Only this stage.
+    #[arg(value_name = "STAGE")]
+    stage: Option<String>,
+    /// Only metrics with this name or, ending in `/`, this beginning; may be given often.
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+}
+
+pub(super) fn metrics(context: &Context, args: &MetricsArgs) -> Result<(), CliError> {
+    let runs = PastRun::all(context.runs())?;
+    let past = find_run(&runs, &args.run)?;
+    let plan = LoggedPlan::load(&past.log_dir)?;
+    let mut out = Output::stdout();
+    let mut found = false;
+    for stage in find_stages(&plan, args.stage.as_deref())? {
+        let mut metrics = records::stage_record(context, &stage.key)?.metrics;
+        metrics.retain(|name, _| args.name.is_empty() || args.name.iter().any(|wanted| matches(wanted, name)));
+        if metrics.is_empty() {
+            continue;
+        }
+        if context.json {
+            for (name, series) in &metrics {
+                for (step, value) in series {
+                    out.json(&json!({
+                        "run": past.run, "stage": stage.stage, "variant": stage.variants, "key": stage.key,
+                        "step": step, "name": name, "value": value,
+                    }))?;
+                }
+            }
+        } else {
+            let gap = if found { "\n" } else { "" };
+            out.line(format!("{gap}{}\n{}", stage_title(&plan, stage), table(&metrics).render(width())))?;
+        }
+        found = true;
+    }
+    out.finish()?;
+    if found {
+        return Ok(());
+    }
+    Err(CliError::nothing("no metric matches")
+        .hint("`orchestrate metrics latest` shows all names; steps come with training"))
+}
+
+fn matches(wanted: &str, name: &str) -> bool {
+    name == wanted || (wanted.ends_with('/') && name.starts_with(wanted))
+}
+
+fn table(metrics: &std::collections::BTreeMap<String, Series>) -> Table {
+    let mut table = Table::new(vec![
+        Column::left("metric").shortened(),
+        Column::right("steps").dropped(1),
+        Column::right("first"),
+        Column::right("min").dropped(2),
+        Column::right("max").dropped(2),
+        Column::right("last"),
+        Column::left("curve").dropped(3),
+    ]);
+    for (name, series) in metrics {
+        let values: Vec<f64> = series.iter().map(|(_, value)| *value).collect();
+        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (Some(first), Some(last)) = (values.first(), values.last()) else { continue };
+        table.push(vec![
+            name.clone(),
+            values.len().to_string(),
+            number(*first),
+            number(low),
+            number(high),
+            number(*last),
+            sparkline(&values, CURVE),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,70 @@
+//! The command line: what was typed, which command it is, how its errors end. One file a command.
+//!
+//! Commands print; nothing below them does, but for the live display of a run. Data goes to stdout through
+//! [`output::Output`], everything else to stderr. A command that needs no database opens none, and only `run`, `resume`
+//! and those that ask the database start an async runtime.
+
+mod args;
+mod cache;
+mod check;
+mod completions;
+mod context;
+mod doctor;
+mod error;
+mod history;
+mod logs;
+mod metrics;
+mod output;
+mod plan;
+mod planning;
+mod records;
+mod resume;
+mod run;
+mod runs;
+mod samples;
+mod schema;
+mod show;
+mod summary;
+
+use args::{Cli, Command};
+use clap::Parser as _;
+use context::Context;
+use error::{CliError, Kind};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the command line `args`, the program's name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` come here too, for stdout; the reader may be gone.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(Kind::Usage as u8) } else { ExitCode::SUCCESS };
+        }
+    };
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(json, crate::report::width()),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    let context = Context::enter(&cli.global)?;
+    match cli.command {
+        Command::Run(args) => run::run(&context, &args),
+        Command::Plan(args) => plan::plan(&context, &args),
+        Command::Check(args) => check::check(&context, &args),
+        Command::Resume(args) => resume::resume(&context, &args),
+        Command::History(args) => history::history(&context, &args),
+        Command::Show(args) => show::show(&context, &args),
+        Command::Metrics(args) => metrics::metrics(&context, &args),
+        Command::Samples(args) => samples::samples(&context, &args),
+        Command::Logs(args) => logs::logs(&context, &args),
+        Command::Cache(args) => cache::cache(&context, &args),
+        Command::Schema => schema::schema(),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Doctor(args) => doctor::doctor(&context, &args),
+    }
+}

@@ -1,0 +1,65 @@
+//! `orchestrate plan RECIPE...`.
+
+use super::args::RecipeArgs;
+use super::context::Context;
+use super::error::CliError;
+use super::output::Output;
+use super::planning;
+use crate::cache::Cache;
+use crate::plan::Plan;
+use crate::recipe::Overrides;
+use crate::report::{StageStatus, plan_tree, width};
+use clap::Args;
+use serde_json::json;
+
+/// What to plan.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every stage is shown once, below the stage it starts from, however many variants share it.
+
+Examples:
+  orchestrate plan recipes/demo.toml
+  orchestrate plan recipes/*.toml --set stages.grpo.steps=20
+  orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"miss\") | .stage'
+
+--json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..]},
+one a line.")]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    recipes: RecipeArgs,
+    /// Only this stage and what it needs; may be given often.
+    #[arg(long, value_name = "STAGE")]
+    only: Vec<String>,
+}
+
+pub(super) fn plan(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
+    let overrides = Overrides::with_process_environment(args.recipes.set.clone());
+    let planned = planning::planned(context, &args.recipes.recipes, &overrides)?;
+    let plan = planning::only(planned.plan, &args.only)?;
+    let cache = Cache::open(context.runs())?;
+    show(context, &plan, &planning::statuses(&plan, &cache)?)
+}
+
+/// Prints `plan`, for this command and for `run --dry-run`.
+pub(super) fn show(context: &Context, plan: &Plan, statuses: &[StageStatus]) -> Result<(), CliError> {
+    let mut out = Output::stdout();
+    if context.json {
+        for (stage, status) in plan.stages.iter().zip(statuses) {
+            out.json(&json!({
+                "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants, "key": stage.key,
+                "status": if status.hit { "hit" } else { "miss" }, "reasons": status.reasons,
+            }))?;
+        }
+        return out.finish();
+    }
+    out.line(plan_tree(plan, statuses, width(), context.verbose))?;
+    let hits = statuses.iter().filter(|status| status.hit).count();
+    let (stages, variants) = (count(plan.stages.len(), "stage"), count(plan.variants.len(), "variant"));
+    out.line(format!("\n{stages} of {variants}: {hits} cached, {} to run", plan.stages.len() - hits))?;
+    out.finish()
+}
+
+/// `1 stage`, `3 stages`.
+pub(super) fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}

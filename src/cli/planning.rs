@@ -1,0 +1,85 @@
+//! From recipes on the command line to a plan and what the cache says of it.
+
+use super::context::Context;
+use super::error::CliError;
+use crate::cache::{Cache, FileDigests, Lookup};
+use crate::digest::Digest;
+use crate::orchestrate::{
+    key_documents, limited, miss_reasons, newest_resume_step, stage_names, stages_named, unknown_stages,
+};
+use crate::plan::Plan;
+use crate::recipe::{self, Inputs, LoadedRecipe, Overrides};
+use crate::report::StageStatus;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Digests of a recipe's files from the cache's memo.
+struct RememberedFiles(FileDigests);
+
+impl Inputs for RememberedFiles {
+    fn directory(&mut self, path: &Path) -> io::Result<Digest> {
+        self.0.model_directory(path)
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<Digest> {
+        self.0.file(path)
+    }
+}
+
+/// Recipes, loaded and planned.
+pub(super) struct Planned {
+    pub(super) recipes: Vec<LoadedRecipe>,
+    pub(super) plan: Plan,
+}
+
+/// Loads `recipes` and plans them; digests of files that have not changed are remembered from the last time.
+pub(super) fn planned(context: &Context, recipes: &[PathBuf], overrides: &Overrides) -> Result<Planned, CliError> {
+    let mut files = RememberedFiles(Cache::open(context.runs())?.digests());
+    let loaded = recipe::load(context.project(), recipes, overrides, &mut files);
+    files.0.save();
+    let recipes = loaded?;
+    let plan = Plan::build(&recipes);
+    Ok(Planned { recipes, plan })
+}
+
+/// The part of `plan` that leads to the stages named `only`; all of it if there are none.
+pub(super) fn only(plan: Plan, only: &[String]) -> Result<Plan, CliError> {
+    if only.is_empty() {
+        return Ok(plan);
+    }
+    if let Some(unknown) = unknown_stages(&plan, only).first() {
+        let known: Vec<String> = stage_names(&plan).iter().map(|name| format!("`{name}`")).collect();
+        return Err(CliError::nothing(format!("no stage is called `{unknown}`"))
+            .hint(format!("the stages are {}", known.join(", "))));
+    }
+    Ok(limited(&plan, &stages_named(&plan, only)))
+}
+
+/// What the cache says of each stage.
+pub(super) fn statuses(plan: &Plan, cache: &Cache) -> Result<Vec<StageStatus>, CliError> {
+    let mut statuses = Vec::with_capacity(plan.stages.len());
+    let mut cached = None;
+    for stage in &plan.stages {
+        match cache.lookup(&stage.key)? {
+            Lookup::Hit(_) => {
+                statuses.push(StageStatus { hit: true, reasons: Vec::new() });
+                continue;
+            }
+            Lookup::Quarantined { reason, .. } => {
+                let reasons = vec![format!("its result was damaged and is in quarantine: {reason}")];
+                statuses.push(StageStatus { hit: false, reasons });
+                continue;
+            }
+            Lookup::Miss => {}
+        }
+        if cached.is_none() {
+            cached = Some(key_documents(cache)?);
+        }
+        let reasons = match newest_resume_step(cache, &stage.key) {
+            Some(step) => vec![format!("interrupted, goes on after step {step}")],
+            None => miss_reasons(&stage.key_json, cached.as_deref().unwrap_or_default()),
+        };
+        statuses.push(StageStatus { hit: false, reasons });
+    }
+    Ok(statuses)
+}

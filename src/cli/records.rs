@@ -1,0 +1,173 @@
+//! What is known of past runs, as rows.
+
+use super::context::Context;
+use super::error::CliError;
+use crate::cache::{Cache, EventReader};
+use crate::digest::Digest;
+use crate::event::{Completion, EventKind, Measurement};
+use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, RunEvent, RunEventKind, events_dir, results};
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// A stage of a run.
+#[derive(Clone, Debug)]
+pub(super) struct StageRow {
+    pub(super) run: String,
+    pub(super) recipe: String,
+    pub(super) variant: String,
+    pub(super) stage: String,
+    pub(super) kind: String,
+    pub(super) key: Digest,
+    pub(super) status: String,
+    pub(super) started_at: Option<DateTime<Utc>>,
+    pub(super) seconds: Option<f64>,
+    pub(super) metrics: BTreeMap<String, Measurement>,
+    pub(super) message: Option<String>,
+}
+
+impl StageRow {
+    /// The documented object of `history --json`.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        json!({
+            "run": self.run, "recipe": self.recipe, "variant": self.variant, "stage": self.stage, "kind": self.kind,
+            "key": self.key, "status": self.status, "started_at": self.started_at, "seconds": self.seconds,
+            "metrics": self.metrics, "message": self.message,
+        })
+    }
+}
+
+/// The stages of `run`, or of all runs, the newest run first, in the order of their plans.
+pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec<StageRow>, CliError> {
+    let all = if run.is_none() { PastRun::all(context.runs())? } else { Vec::new() };
+    let runs = run.map_or(&all[..], std::slice::from_ref);
+    let mut rows = Vec::new();
+    for past in runs {
+        let plan = LoggedPlan::load(&past.log_dir)?;
+        let events = run_events(past)?;
+        rows.extend(plan.stages.iter().map(|stage| row(context, past, &plan, stage, &events)));
+    }
+    Ok(rows)
+}
+
+fn run_events(past: &PastRun) -> Result<Vec<RunEvent>, CliError> {
+    let text = fs_err::read_to_string(past.log_dir.join("run.jsonl"))?;
+    // A line that was being written when its process died is no event.
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+fn row(context: &Context, past: &PastRun, plan: &LoggedPlan, stage: &LoggedStage, events: &[RunEvent]) -> StageRow {
+    let mut recipes: Vec<&str> = plan
+        .variants
+        .iter()
+        .filter(|variant| stage.variants.contains(&variant.label))
+        .map(|variant| variant.recipe.as_str())
+        .collect();
+    recipes.dedup();
+    let names = plan.variants.iter().filter(|variant| stage.variants.contains(&variant.label));
+    let names: Vec<&str> = names.map(|variant| variant.name.as_str()).collect();
+    let mut row = StageRow {
+        run: past.run.clone(),
+        recipe: recipes.join(" "),
+        variant: names.join(" "),
+        stage: stage.stage.clone(),
+        kind: stage.kind.clone(),
+        key: stage.key.clone(),
+        status: "not run".to_owned(),
+        started_at: None,
+        seconds: None,
+        metrics: BTreeMap::new(),
+        message: None,
+    };
+    for event in events {
+        take_in(&mut row, event);
+    }
+    match row.status.as_str() {
+        "running" if past.status != "running" => "interrupted".clone_into(&mut row.status),
+        "hit" => row.metrics = results_of(context, &stage.key),
+        _ => {}
+    }
+    row
+}
+
+/// Brings `row` up to `event`, if it is about its stage.
+fn take_in(row: &mut StageRow, event: &RunEvent) {
+    let mut ended = |key: &Digest, status: &str, seconds: Option<f64>| {
+        let concerned = *key == row.key;
+        if concerned {
+            status.clone_into(&mut row.status);
+            row.seconds = seconds;
+        }
+        concerned
+    };
+    match &event.kind {
+        RunEventKind::StageHit { key } => {
+            ended(key, "hit", None);
+        }
+        RunEventKind::StageStarted { key } if ended(key, "running", None) => row.started_at = Some(event.at),
+        RunEventKind::StageWaiting { key, .. } => {
+            ended(key, "running", None);
+        }
+        RunEventKind::StageDone { key, seconds, results } if ended(key, "ok", Some(*seconds)) => {
+            row.metrics.clone_from(results);
+        }
+        RunEventKind::StageFailed { key, seconds, failure } if ended(key, "failed", Some(*seconds)) => {
+            row.message = Some(failure.message.clone());
+        }
+        RunEventKind::StageStopped { key, seconds } => {
+            ended(key, "interrupted", Some(*seconds));
+        }
+        RunEventKind::StageSkipped { key, because } if ended(key, "skipped", None) => {
+            row.message = Some(because.clone());
+        }
+        _ => {}
+    }
+}
+
+/// One metric of a stage over its steps.
+pub(super) type Series = Vec<(u64, f64)>;
+
+/// Everything a stage's worker measured and sampled, without what a resumed worker did again.
+#[derive(Debug, Default)]
+pub(super) struct StageRecord {
+    pub(super) metrics: BTreeMap<String, Series>,
+    pub(super) completions: Vec<Completion>,
+}
+
+/// Reads the events of the stage with this key.
+pub(super) fn stage_record(context: &Context, key: &Digest) -> Result<StageRecord, CliError> {
+    let mut record = StageRecord::default();
+    let cache = Cache::open(context.runs())?;
+    for event in EventReader::new(&events_dir(&cache, key)).poll()? {
+        match event.kind {
+            EventKind::Started(started) => record.take_back_after(started.resumed_from_step.unwrap_or(0)),
+            EventKind::Step(step) => {
+                for (name, value) in step.metrics {
+                    record.metrics.entry(name).or_default().push((step.step, value));
+                }
+            }
+            EventKind::Completion(completion) => record.completions.push(*completion),
+            EventKind::Finished(_)
+            | EventKind::Phase(_)
+            | EventKind::ResumePoint { .. }
+            | EventKind::Warning(_)
+            | EventKind::Stopped { .. }
+            | EventKind::Failed(_) => {}
+        }
+    }
+    Ok(record)
+}
+
+impl StageRecord {
+    fn take_back_after(&mut self, step: u64) {
+        for series in self.metrics.values_mut() {
+            series.retain(|(at, _)| *at <= step);
+        }
+        self.completions.retain(|completion| completion.step <= step);
+    }
+}
+
+/// What the stage with this key measured; nothing if its events are gone.
+fn results_of(context: &Context, key: &Digest) -> BTreeMap<String, Measurement> {
+    Cache::open(context.runs()).and_then(|cache| results(&cache, key)).unwrap_or_default()
+}

@@ -1,0 +1,62 @@
+//! `orchestrate resume [RUN]`.
+
+use super::args::DispatchArgs;
+use super::context::Context;
+use super::error::{CliError, Kind};
+use super::planning;
+use super::run::execute;
+use super::runs::find_run;
+use crate::orchestrate::{Invocation, PastRun, RunRequest, resumable};
+use clap::Args;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// Which run to go on with, and how.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Plans the recipes again as they were when the run began, with the same --set and --only, and runs
+what is missing under a new run id. What was committed is cached; a stage that was under way goes on
+after its newest resume point.
+
+Examples:
+  orchestrate resume              the newest run that was interrupted or failed
+  orchestrate resume 01KAB3       a certain run")]
+pub(super) struct ResumeArgs {
+    /// A run's id, or the beginning of one [default: the newest that was interrupted or failed]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+    #[command(flatten)]
+    dispatch: DispatchArgs,
+}
+
+pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliError> {
+    let runs = PastRun::all(context.runs())?;
+    let past = match &args.run {
+        Some(wanted) => find_run(&runs, wanted)?,
+        None => resumable(&runs).ok_or_else(|| {
+            CliError::nothing("no run was interrupted or failed")
+                .hint("`orchestrate history` lists what ran; `orchestrate run RECIPE` runs a recipe")
+        })?,
+    };
+    if past.status == "running" {
+        return Err(CliError::new(Kind::Usage, format!("run {} is still running", past.run)));
+    }
+    if !context.quiet {
+        let _ = writeln!(std::io::stderr(), "going on with run {} ({})", past.run, past.status);
+    }
+    let invocation = &past.invocation;
+    let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();
+    let planned = planning::planned(context, &stored, &invocation.overrides())?;
+    let plan = planning::only(planned.plan, &invocation.only)?;
+    let jobs = args.dispatch.jobs.or(invocation.jobs);
+    let recipe_jobs = planned.recipes.iter().filter_map(|recipe| recipe.runtime.jobs).max();
+    let request = RunRequest {
+        plan,
+        invocation: Invocation { recipes: stored, jobs, resumes: Some(past.run.clone()), ..invocation.clone() },
+        files: planned.recipes.into_iter().flat_map(|recipe| recipe.files).collect(),
+        jobs: jobs.map(usize::from).or(recipe_jobs).unwrap_or(1),
+        fail_fast: args.dispatch.fail_fast,
+        forced: [].into(),
+    };
+    execute(context, &request)
+}

@@ -1,0 +1,96 @@
+//! `orchestrate run RECIPE...`.
+
+use super::args::{DispatchArgs, RecipeArgs};
+use super::context::{Context, block_on};
+use super::error::CliError;
+use super::planning::{self, Planned};
+use super::summary;
+use crate::cache::{Cache, Lookup};
+use crate::exec::LocalExecutor;
+use crate::orchestrate::{self, Invocation, RunRequest, stages_named, title};
+use crate::recipe::Overrides;
+use crate::report::Progress;
+use clap::Args;
+use std::path::PathBuf;
+
+/// What to run, and how.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Stages whose result is in the cache are not run again; a stage that several variants share is run
+once. Ctrl-C stops after the resume points are written (twice: at once), and `orchestrate resume`
+goes on from there.
+
+Examples:
+  orchestrate run recipes/demo.toml
+  orchestrate run recipes/*.toml -j 2
+  orchestrate run recipes/demo.toml --dry-run
+  orchestrate run recipes/demo.toml --set stages.grpo.steps=20 --only grpo")]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    recipes: RecipeArgs,
+    #[command(flatten)]
+    dispatch: DispatchArgs,
+    /// Show what would run, and run nothing.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Only this stage and what it needs; may be given often.
+    #[arg(long, value_name = "STAGE")]
+    only: Vec<String>,
+    /// Run stages again although they are cached: those named by `--only`, else all.
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
+    let overrides = Overrides::with_process_environment(args.recipes.set.clone());
+    let invocation = Invocation {
+        recipes: args.recipes.recipes.clone(),
+        set: args.recipes.set.clone(),
+        env: overrides.env.iter().filter(|(name, _)| name.starts_with("ORCHESTRATE_")).map(owned).collect(),
+        only: args.only.clone(),
+        jobs: args.dispatch.jobs,
+        resumes: None,
+    };
+    let Planned { recipes, plan } = planning::planned(context, &args.recipes.recipes, &overrides)?;
+    let plan = planning::only(plan, &args.only)?;
+    if args.dry_run {
+        let cache = Cache::open(context.runs())?;
+        return super::plan::show(context, &plan, &planning::statuses(&plan, &cache)?);
+    }
+    let forced = match (args.force, args.only.is_empty()) {
+        (false, _) => [].into(),
+        (true, true) => (0..plan.stages.len()).collect(),
+        (true, false) => stages_named(&plan, &args.only),
+    };
+    let jobs = args.dispatch.jobs.map(usize::from);
+    let request = RunRequest {
+        jobs: jobs.or(recipes.iter().filter_map(|recipe| recipe.runtime.jobs).max()).unwrap_or(1),
+        files: recipes.into_iter().flat_map(|recipe| recipe.files).collect(),
+        plan,
+        invocation,
+        fail_fast: args.dispatch.fail_fast,
+        forced,
+    };
+    execute(context, &request)
+}
+
+fn owned((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
+}
+
+/// Runs `request` and says how it went, for this command and `resume`.
+pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), CliError> {
+    let cache = Cache::open(context.runs())?;
+    let plan = &request.plan;
+    let mut runs_something = !request.forced.is_empty();
+    for stage in &plan.stages {
+        runs_something = runs_something || !matches!(cache.lookup(&stage.key)?, Lookup::Hit(_));
+    }
+    // Without a worker nothing should begin.
+    let executor = runs_something.then(LocalExecutor::find).transpose()?;
+    let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();
+    let mut progress = Progress::new(context.progress_mode(), titles);
+    let runs: PathBuf = context.runs().to_owned();
+    let finished = block_on(async { Ok(orchestrate::run(request, &cache, &runs, executor, &mut progress).await?) })?;
+    summary::print(context, request, &cache, &finished)
+}

@@ -1,0 +1,47 @@
+//! Runs by what the user types for them.
+
+use super::error::{CliError, Kind};
+use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun};
+
+/// The run called `wanted`: `latest`, an id, or the beginning or the end of one that no other run shares.
+pub(super) fn find_run<'a>(runs: &'a [PastRun], wanted: &str) -> Result<&'a PastRun, CliError> {
+    if runs.is_empty() {
+        return Err(CliError::nothing("nothing has been run here yet").hint("`orchestrate run RECIPE` runs a recipe"));
+    }
+    if wanted == "latest" {
+        return Ok(&runs[0]);
+    }
+    let wanted = wanted.to_ascii_uppercase();
+    let found: Vec<&PastRun> =
+        runs.iter().filter(|past| past.run.starts_with(&wanted) || past.run.ends_with(&wanted)).collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(CliError::nothing(format!("no run is called `{wanted}`"))
+            .hint("`orchestrate history` lists the runs; `latest` is the newest")),
+        several => {
+            let ids: Vec<&str> = several.iter().take(5).map(|past| past.run.as_str()).collect();
+            Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} runs", several.len()))
+                .hint(format!("type more of it: {}", ids.join(", "))))
+        }
+    }
+}
+
+/// The stages of a run that are called `wanted`; all of them if nothing is wanted.
+pub(super) fn find_stages<'a>(plan: &'a LoggedPlan, wanted: Option<&str>) -> Result<Vec<&'a LoggedStage>, CliError> {
+    let Some(wanted) = wanted else { return Ok(plan.stages.iter().collect()) };
+    let found = plan.stages_named(wanted);
+    if found.is_empty() {
+        let known: Vec<String> = plan.stages.iter().map(|stage| format!("`{}`", stage.stage)).collect();
+        return Err(CliError::nothing(format!("the run has no stage `{wanted}`"))
+            .hint(format!("its stages are {}", known.join(", "))));
+    }
+    Ok(found)
+}
+
+/// A stage's name, with its variants unless all share it.
+pub(super) fn stage_title(plan: &LoggedPlan, stage: &LoggedStage) -> String {
+    if stage.variants.len() >= plan.variants.len() {
+        return stage.stage.clone();
+    }
+    format!("{} [{}]", stage.stage, stage.variants.join(" "))
+}

@@ -1,0 +1,78 @@
+//! `orchestrate show RUN`.
+
+use super::context::Context;
+use super::error::CliError;
+use super::output::Output;
+use super::runs::find_run;
+use super::{history, records};
+use crate::orchestrate::{LoggedPlan, PastRun};
+use crate::report::{Comparison, ComparisonRow, width};
+use clap::Args;
+
+/// Which run.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orchestrate show latest
+  orchestrate show 7Q4XZ1           the end (or the beginning) of a run's id
+  orchestrate show latest --json    the lines of `history --json`, for this run")]
+pub(super) struct ShowArgs {
+    /// A run's id, the beginning or end of one, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+}
+
+pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
+    let runs = PastRun::all(context.runs())?;
+    let past = find_run(&runs, &args.run)?;
+    let rows = records::stage_rows(context, Some(past))?;
+    if context.json {
+        return history::print(context, &rows);
+    }
+    let mut out = Output::stdout();
+    out.line(format!("run {}  {}", past.run, past.status))?;
+    let invocation = &past.invocation;
+    for recipe in &invocation.recipes {
+        out.line(format!("recipe   {}", context.shown(&past.log_dir.join("recipes").join(recipe))))?;
+    }
+    for (what, values) in [("set", &invocation.set), ("only", &invocation.only)] {
+        for value in values {
+            out.line(format!("{what:<8} {value}"))?;
+        }
+    }
+    if let Some(resumed) = &invocation.resumes {
+        out.line(format!("resumes  {resumed}"))?;
+    }
+    out.line("")?;
+    out.finish()?;
+    history::print(context, &rows)?;
+    let comparison = comparison(past, &rows)?;
+    if comparison.rows.is_empty() {
+        return Ok(());
+    }
+    let mut out = Output::stdout();
+    out.line(format!("\n{}", comparison.render(width())))?;
+    out.finish()
+}
+
+/// The evaluations of the run that have a result.
+fn comparison(past: &PastRun, rows: &[records::StageRow]) -> Result<Comparison, CliError> {
+    let plan = LoggedPlan::load(&past.log_dir)?;
+    let mut comparison = Comparison::default();
+    for variant in &plan.variants {
+        let own = |row: &&records::StageRow| variant.stages.values().any(|key| *key == row.key);
+        let hits = rows.iter().filter(own).filter(|row| row.status == "hit").count();
+        let seconds = rows.iter().filter(own).filter_map(|row| row.seconds).sum();
+        for row in rows.iter().filter(own).filter(|row| row.kind == "eval" && !row.metrics.is_empty()) {
+            let stage = variant.stages.iter().find(|(_, key)| **key == row.key);
+            comparison.rows.push(ComparisonRow {
+                variant: variant.label.clone(),
+                stage: stage.map_or_else(|| row.stage.clone(), |(name, _)| name.clone()),
+                measurements: row.metrics.clone(),
+                seconds,
+                hits: (hits, variant.stages.len()),
+            });
+        }
+    }
+    Ok(comparison)
+}

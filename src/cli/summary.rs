@@ -1,0 +1,138 @@
+//! How a run went: what its evaluations measured on stdout; failures and what to type next on stderr.
+
+use super::context::Context;
+use super::error::{CliError, Kind};
+use super::output::Output;
+use super::plan::count;
+use crate::cache::Cache;
+use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, results, title};
+use crate::plan::{Plan, PlannedVariant};
+use crate::recipe::spec::Work;
+use crate::report::{Comparison, ComparisonRow, width};
+use serde_json::json;
+use std::io::{self, Write as _};
+
+/// Prints `summary` and ends as the run ended.
+pub(super) fn print(
+    context: &Context,
+    request: &RunRequest,
+    cache: &Cache,
+    summary: &RunSummary,
+) -> Result<(), CliError> {
+    let plan = &request.plan;
+    for (stage, failed) in summary.failed() {
+        // With stderr gone the exit code still tells.
+        let _ = print_failure(context, &title(plan, stage), failed);
+    }
+    let comparison = comparison(plan, cache, summary)?;
+    let mut out = Output::stdout();
+    if context.json {
+        for (stage, end) in plan.stages.iter().zip(&summary.ends) {
+            out.json(&json!({
+                "run": summary.run, "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants,
+                "key": stage.key, "status": status_word(end),
+                "seconds": if let StageEnd::Done { seconds } = end { Some(*seconds) } else { None },
+            }))?;
+        }
+    } else if !comparison.rows.is_empty() {
+        out.line(format!("\n{}", comparison.render(width())))?;
+    }
+    out.finish()?;
+    ending(context, plan, summary)
+}
+
+fn ending(context: &Context, plan: &Plan, summary: &RunSummary) -> Result<(), CliError> {
+    if let Some(problem) = &summary.unrecorded {
+        let _ = writeln!(io::stderr(), "warning: the database could not record this run: {problem}");
+        let log = context.log_dir(&summary.run);
+        let log = context.shown(&log);
+        let _ = writeln!(io::stderr(), "hint: its results are in the cache and its log is in {log}");
+    }
+    let failed = summary.failed().count();
+    let left = summary.ends.iter().filter(|end| matches!(end, StageEnd::Stopped | StageEnd::Skipped)).count();
+    if summary.interrupted {
+        return Err(CliError::new(
+            Kind::Interrupted,
+            format!("interrupted with {left} of {} stages left", plan.stages.len()),
+        )
+        .hint("`orchestrate resume` goes on from here"));
+    }
+    if failed > 0 {
+        let message = format!("{failed} of {} stages failed, {left} skipped", plan.stages.len());
+        return Err(CliError::new(Kind::StageFailed, message)
+            .hint("mend the cause, then `orchestrate resume` runs what is missing")
+            .hint("`orchestrate logs latest` prints what the workers wrote"));
+    }
+    if !context.quiet && !context.json {
+        let _ = next_steps(plan, summary);
+    }
+    Ok(())
+}
+
+/// What to type next.
+fn next_steps(plan: &Plan, summary: &RunSummary) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    let hits = summary.ends.iter().filter(|end| matches!(end, StageEnd::Hit)).count();
+    writeln!(err, "\nrun {}: {}, {hits} cached", summary.run, count(plan.stages.len(), "stage"))?;
+    writeln!(err, "next:")?;
+    writeln!(err, "  orchestrate show latest       the stages of this run and their results")?;
+    writeln!(err, "  orchestrate metrics latest    loss and reward over the steps")?;
+    writeln!(err, "  orchestrate samples latest    completions and how they were rated")
+}
+
+fn print_failure(context: &Context, title: &str, failed: &FailedStage) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    writeln!(err, "\nerror: stage `{title}` failed: {}", failed.failure.message)?;
+    if let Some(hint) = &failed.failure.hint {
+        writeln!(err, "hint: {hint}")?;
+    }
+    if !failed.log_tail.is_empty() {
+        writeln!(err, "the end of {}:", context.shown(&failed.log))?;
+        for line in &failed.log_tail {
+            writeln!(err, "  | {line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The word for an end in `--json`.
+fn status_word(end: &StageEnd) -> &'static str {
+    match end {
+        StageEnd::Hit => "hit",
+        StageEnd::Done { .. } => "ok",
+        StageEnd::Failed(_) => "failed",
+        StageEnd::Stopped => "interrupted",
+        StageEnd::Skipped => "skipped",
+    }
+}
+
+/// Every evaluation that has a result.
+fn comparison(plan: &Plan, cache: &Cache, summary: &RunSummary) -> Result<Comparison, CliError> {
+    let mut rows = Vec::new();
+    for variant in &plan.variants {
+        for (name, stage) in &variant.stages {
+            let planned = &plan.stages[*stage];
+            let has_result = matches!(summary.ends[*stage], StageEnd::Hit | StageEnd::Done { .. });
+            if has_result && matches!(planned.spec.work, Work::Eval(_)) {
+                let (seconds, hits) = effort(variant, summary);
+                rows.push(ComparisonRow {
+                    variant: variant.label.clone(),
+                    stage: name.clone(),
+                    measurements: results(cache, &planned.key)?,
+                    seconds,
+                    hits: (hits, variant.stages.len()),
+                });
+            }
+        }
+    }
+    Ok(Comparison { rows })
+}
+
+/// Seconds this run spent on a variant's stages, and how many it found in the cache.
+fn effort(variant: &PlannedVariant, summary: &RunSummary) -> (f64, usize) {
+    variant.stages.iter().fold((0.0, 0), |(seconds, hits), (_, stage)| match &summary.ends[*stage] {
+        StageEnd::Done { seconds: more } => (seconds + more, hits),
+        StageEnd::Hit => (seconds, hits + 1),
+        _ => (seconds, hits),
+    })
+}

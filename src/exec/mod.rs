@@ -1,0 +1,23 @@
+//! Starts workers and says how they ended.
+//!
+//! A stage runs as `orchestrate-worker ATTEMPT_DIR` in a process group of its own. What it has to say goes into files of
+//! the attempt directory (`events.jsonl`, `worker.log`) and into its exit code:
+//!
+//! | code | constant                | meaning                                                                            |
+//! |-----:|-------------------------|------------------------------------------------------------------------------------|
+//! |    0 | [`exit::COMMITTED`]     | the checkpoint is in the cache                                                     |
+//! |    2 | [`exit::USAGE`]         | started with arguments it does not know                                            |
+//! |   10 | [`exit::FAILED`]        | the stage failed; a `failed` event says why                                        |
+//! |   11 | [`exit::LEASE_HELD`]    | another live process works on the same key; nothing was touched                    |
+//! |   12 | [`exit::STOPPED`]       | stopped on request (SIGTERM, SIGINT, supervisor gone); a resume point is left      |
+//! | else | -                       | crashed; SIGKILL (or 137) that nobody here sent most likely means memory ran out   |
+//!
+//! Asking a worker to stop is SIGTERM to its process group; [`WorkerGroup::kill`] is SIGKILL. A worker also stops by itself
+//! when the process named by `assignment.runtime.supervisor_pid` is gone, so a killed dispatcher leaves no orphans.
+
+pub mod exit;
+mod local;
+mod outcome;
+
+pub use local::{ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
+pub use outcome::WorkerExit;

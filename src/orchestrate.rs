@@ -1,0 +1,200 @@
+//! Runs a plan: scheduler, cache, workers, database and display in one loop.
+//!
+//! ```text
+//! RunRequest -> Loop: ready? -> cached: hit
+//!                            -> held by another process: wait for its checkpoint or its lease
+//!                            -> attempt directory, worker --events--> display, database
+//!                     ended? -> committed: its children may start
+//!                            -> failed, stopped: its descendants are skipped, everything else goes on
+//! -> RunSummary
+//! ```
+//!
+//! What a run was asked and what it did is written to files first (`run_log`); the database is an index of them, so a
+//! database that cannot be written costs the history of a run, not its results.
+
+mod checkpoints;
+mod dispatch;
+mod failure;
+mod past_runs;
+mod reasons;
+mod recorder;
+mod run_log;
+mod selection;
+mod signals;
+
+pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
+pub use past_runs::{PastRun, resumable};
+pub use reasons::miss_reasons;
+pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
+pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
+
+use crate::cache::{Cache, CacheError};
+use crate::event::Failure;
+use crate::exec::{ExecError, LocalExecutor};
+use crate::plan::{Plan, Scheduler};
+use crate::recipe::spec::Work;
+use crate::report::Progress;
+use dispatch::{Dispatch, Loop};
+use recorder::Recorder;
+use signals::StopSignals;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What is to be run, and how.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The stages.
+    pub plan: Plan,
+    /// What the user asked, for the log.
+    pub invocation: Invocation,
+    /// The recipe files that were read, and their texts.
+    pub files: Vec<(PathBuf, String)>,
+    /// Stages that run at the same time.
+    pub jobs: usize,
+    /// After a failure, start nothing more.
+    pub fail_fast: bool,
+    /// Stages that run although they are cached.
+    pub forced: BTreeSet<usize>,
+}
+
+/// How a stage of a run ended.
+#[derive(Clone, Debug)]
+pub enum StageEnd {
+    /// Its result was in the cache.
+    Hit,
+    /// It ran to its end.
+    Done {
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// It failed.
+    Failed(FailedStage),
+    /// It was stopped on request.
+    Stopped,
+    /// It was not run, because of another stage or because the run stopped.
+    Skipped,
+}
+
+/// A stage that failed.
+#[derive(Clone, Debug)]
+pub struct FailedStage {
+    /// Why.
+    pub failure: Failure,
+    /// The end of the worker's log.
+    pub log_tail: Vec<String>,
+    /// The whole of it.
+    pub log: PathBuf,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct RunSummary {
+    /// Its id.
+    pub run: String,
+    /// How each stage ended, in the order of the plan.
+    pub ends: Vec<StageEnd>,
+    /// It was asked to stop.
+    pub interrupted: bool,
+    /// What the database could not record, and why.
+    pub unrecorded: Option<String>,
+}
+
+impl RunSummary {
+    /// The stages that failed, by index.
+    pub fn failed(&self) -> impl Iterator<Item = (usize, &FailedStage)> {
+        self.ends.iter().enumerate().filter_map(|(stage, end)| match end {
+            StageEnd::Failed(failed) => Some((stage, failed)),
+            _ => None,
+        })
+    }
+}
+
+/// The loop's part of the summary.
+struct Report {
+    ends: BTreeMap<usize, StageEnd>,
+    interrupted: bool,
+}
+
+/// A run could not be begun or carried on; no stage is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A worker could not be started or followed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A file of the run could not be read or written.
+    #[error("{what}")]
+    Io {
+        /// What was going on.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Runs `request`. Workers are started by `executor`, or by the one that is found when a first one is needed.
+pub async fn run(
+    request: &RunRequest,
+    cache: &Cache,
+    runs: &Path,
+    executor: Option<LocalExecutor>,
+    progress: &mut Progress,
+) -> Result<RunSummary, RunError> {
+    let mut signals =
+        StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
+    let plan = &request.plan;
+    let mut recorder = Recorder::begin(request, runs).await?;
+    let scheduler = Scheduler::new(
+        plan.stages.iter().map(|stage| stage.parents.clone()).collect(),
+        &plan.stages.iter().map(|stage| cost(&stage.spec.work)).collect::<Vec<_>>(),
+    );
+    let dispatch = Dispatch {
+        plan,
+        cache,
+        executor,
+        progress,
+        recorder: &mut recorder,
+        jobs: request.jobs.max(1),
+        fail_fast: request.fail_fast,
+        forced: request.forced.clone(),
+    };
+    let report = Loop::new(dispatch, scheduler).run(&mut signals).await;
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => {
+            recorder.end("failed").await;
+            return Err(error);
+        }
+    };
+    let mut ends = report.ends;
+    let ends: Vec<StageEnd> =
+        (0..plan.stages.len()).map(|stage| ends.remove(&stage).unwrap_or(StageEnd::Skipped)).collect();
+    let failed = ends.iter().any(|end| matches!(end, StageEnd::Failed(_)));
+    recorder
+        .end(if report.interrupted {
+            "interrupted"
+        } else if failed {
+            "failed"
+        } else {
+            "ok"
+        })
+        .await;
+    Ok(RunSummary {
+        run: recorder.run().to_owned(),
+        ends,
+        interrupted: report.interrupted,
+        unrecorded: recorder.into_problem(),
+    })
+}
+
+/// A rough guess of a stage's time: good enough to start the longest chain first.
+fn cost(work: &Work) -> u64 {
+    match work {
+        Work::Cpt(_) | Work::Sft(_) => 10,
+        Work::Grpo(grpo) => 10 + grpo.steps,
+        Work::Eval(_) => 1,
+    }
+}

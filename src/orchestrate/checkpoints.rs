@@ -1,0 +1,49 @@
+//! What the directories of the cache say beyond being whole: keys, results, how far an attempt got.
+
+use crate::cache::{Cache, CacheError};
+use crate::digest::Digest;
+use crate::event::{Event, EventKind, Measurement};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The `key.json` of every checkpoint.
+pub fn key_documents(cache: &Cache) -> Result<Vec<serde_json::Value>, CacheError> {
+    let mut documents = Vec::new();
+    for key in cache.keys()? {
+        let path = checkpoint_dir(cache, &key).join("key.json");
+        // A checkpoint that is being taken away or that is damaged explains nothing.
+        documents.extend(fs_err::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()));
+    }
+    Ok(documents)
+}
+
+/// The newest resume point that an attempt at `key` left, by its name; the worker checks whether it is whole.
+pub fn newest_resume_step(cache: &Cache, key: &Digest) -> Option<u64> {
+    let entries = fs_err::read_dir(cache.attempt_dir(key).join("resume")).ok()?;
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()).max()
+}
+
+/// Where the events of `key` are: with its checkpoint, else with the attempt at it.
+pub fn events_dir(cache: &Cache, key: &Digest) -> PathBuf {
+    let committed = checkpoint_dir(cache, key);
+    if committed.is_dir() { committed } else { cache.attempt_dir(key) }
+}
+
+/// What the stage with this key measured: its last `finished` event.
+pub fn results(cache: &Cache, key: &Digest) -> Result<BTreeMap<String, Measurement>, CacheError> {
+    let text = fs_err::read_to_string(checkpoint_dir(cache, key).join("events.jsonl"))?;
+    // Completions make the file long and stand before the end, so only lines that can be the one are parsed.
+    let finished =
+        text.lines().rev().filter(|line| line.contains("{\"finished\":")).find_map(
+            |line| match serde_json::from_str::<Event>(line).ok()?.kind {
+                EventKind::Finished(results) => Some(results),
+                _ => None,
+            },
+        );
+    Ok(finished.unwrap_or_default())
+}
+
+/// Where the checkpoint of `key` is once it is committed.
+pub(super) fn checkpoint_dir(cache: &Cache, key: &Digest) -> PathBuf {
+    cache.root().join("cache").join(key.as_str())
+}

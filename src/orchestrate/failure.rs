@@ -1,0 +1,79 @@
+//! What is said of a stage that failed.
+
+use crate::event::{Failure, FailureClass};
+use crate::exec::WorkerExit;
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::path::Path;
+
+/// Lines of the worker's log that are shown.
+const TAIL_LINES: usize = 15;
+/// No more than this of the log's end is read for them.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// The failure of a worker that exited like this, having written `said` as its last word, if any.
+pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>) -> Failure {
+    if let (WorkerExit::Failed, Some(failure)) = (exit, &said) {
+        return failure.clone();
+    }
+    if exit.looks_out_of_memory() {
+        return Failure {
+            class: FailureClass::OutOfMemory,
+            message: format!("{}, most likely because memory ran out", exit.describe()),
+            hint: Some("lower `micro_batch_size`, `seq_len` or `-j`, or use `dtype = \"bfloat16\"`".into()),
+        };
+    }
+    // A worker that managed to say something before it crashed knows best.
+    said.unwrap_or_else(|| Failure {
+        class: FailureClass::Crash,
+        message: format!("{} without saying why", exit.describe()),
+        hint: Some("the end of its log is below; `orchestrate logs latest` has all of it".into()),
+    })
+}
+
+/// The last lines of the log at `path`; empty if there is none.
+pub(super) fn log_tail(path: &Path) -> Vec<String> {
+    let Ok(mut file) = fs_err::File::open(path) else { return Vec::new() };
+    let start = file.metadata().map_or(0, |metadata| metadata.len().saturating_sub(TAIL_BYTES));
+    if file.seek(SeekFrom::Start(start)).is_err() {
+        return Vec::new();
+    }
+    let mut tail = VecDeque::with_capacity(TAIL_LINES);
+    for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
+        if tail.len() == TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
+    }
+    tail.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killed_worker_is_taken_for_exhausted_memory() {
+        let failure = failure_of(WorkerExit::Crashed { code: None, signal: Some(9) }, None);
+        assert_eq!(failure.class, FailureClass::OutOfMemory);
+        assert!(failure.message.contains("SIGKILL"), "{}", failure.message);
+    }
+
+    #[test]
+    fn what_the_worker_said_is_what_is_reported() {
+        let said = Failure { class: FailureClass::Input, message: "row 3 has no `question`".into(), hint: None };
+        assert_eq!(failure_of(WorkerExit::Failed, Some(said.clone())), said);
+        assert_eq!(failure_of(WorkerExit::Failed, None).class, FailureClass::Crash);
+    }
+
+    #[test]
+    fn the_tail_is_the_end_of_the_log() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("worker.log");
+        let text: Vec<String> = (0..100).map(|i| format!("line {i}")).collect();
+        fs_err::write(&path, text.join("\n")).expect("written");
+        let tail = log_tail(&path);
+        assert_eq!(tail.len(), TAIL_LINES);
+        assert_eq!(tail.last().map(String::as_str), Some("line 99"));
+    }
+}

@@ -1,0 +1,102 @@
+//! Runs of the past, as their logs tell them.
+
+use super::run_log::{Invocation, RunEvent, RunEventKind};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A run of the past.
+#[derive(Clone, Debug)]
+pub struct PastRun {
+    /// Its id.
+    pub run: String,
+    /// Its log directory.
+    pub log_dir: PathBuf,
+    /// `ok`, `failed`, `interrupted`, or `running` while its process lives.
+    pub status: String,
+    /// What it was asked.
+    pub invocation: Invocation,
+}
+
+impl PastRun {
+    /// All runs with a log below `runs`, the newest first. A log that cannot be read is left out: its run was killed
+    /// before anything ran.
+    pub fn all(runs: &Path) -> io::Result<Vec<Self>> {
+        let directory = runs.join("log");
+        if !directory.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut names = Vec::new();
+        for entry in fs_err::read_dir(&directory)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort_unstable_by(|a, b| b.cmp(a)); // ids begin with the time
+        Ok(names.into_iter().filter_map(|run| Self::read(run, &directory)).collect())
+    }
+
+    fn read(run: String, directory: &Path) -> Option<Self> {
+        let log_dir = directory.join(&run);
+        let invocation = Invocation::load(&log_dir).ok()?;
+        let text = fs_err::read_to_string(log_dir.join("run.jsonl")).ok()?;
+        let events: Vec<RunEventKind> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<RunEvent>(line).ok())
+            .map(|event| event.kind)
+            .collect();
+        let status = match (events.first(), events.last()) {
+            (_, Some(RunEventKind::RunEnded { status })) => status.clone(),
+            (Some(RunEventKind::RunStarted { host, pid, .. }), _) if is_alive(host, *pid) => "running".to_owned(),
+            _ => "interrupted".to_owned(),
+        };
+        Some(Self { run, log_dir, status, invocation })
+    }
+}
+
+/// The newest run that did not end well, is not running, and was not resumed by another.
+pub fn resumable(runs: &[PastRun]) -> Option<&PastRun> {
+    let resumed = |run: &PastRun| runs.iter().any(|other| other.invocation.resumes.as_ref() == Some(&run.run));
+    runs.iter().find(|run| run.status != "ok" && run.status != "running" && !resumed(run))
+}
+
+/// Whether the process is there and is one of ours; of another host nothing is known, so it is taken to be alive.
+fn is_alive(host: &str, pid: u32) -> bool {
+    if host != host_name() {
+        return true;
+    }
+    fs_err::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "orchestrate")
+}
+
+/// This machine's name.
+pub(super) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn past(run: &str, status: &str, resumes: Option<&str>) -> PastRun {
+        let invocation = Invocation { resumes: resumes.map(str::to_owned), ..Invocation::default() };
+        PastRun { run: run.into(), log_dir: PathBuf::new(), status: status.into(), invocation }
+    }
+
+    fn resumes(runs: &[PastRun]) -> Option<&str> {
+        resumable(runs).map(|run| run.run.as_str())
+    }
+
+    #[test]
+    fn the_newest_run_that_did_not_end_well_is_resumed() {
+        let runs = [past("c", "ok", None), past("b", "interrupted", None), past("a", "failed", None)];
+        assert_eq!(resumes(&runs), Some("b"));
+    }
+
+    #[test]
+    fn a_run_that_was_resumed_is_left_to_the_one_that_did() {
+        assert_eq!(resumes(&[past("b", "ok", Some("a")), past("a", "interrupted", None)]), None);
+        assert_eq!(resumes(&[past("b", "failed", Some("a")), past("a", "interrupted", None)]), Some("b"));
+    }
+
+    #[test]
+    fn a_running_run_is_not_resumed() {
+        assert_eq!(resumes(&[past("a", "running", None)]), None);
+    }
+}

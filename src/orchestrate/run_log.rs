@@ -1,0 +1,289 @@
+//! `runs/log/<run>/`: what a run was asked and what it did, in files. The database is an index of them.
+//!
+//! ```text
+//! runs/log/<run>/
+//!   invocation.json   the recipes' paths, `--set`, `ORCHESTRATE_*`, what it resumes ([`Invocation`])
+//!   recipes/...       the recipe files as they were, bases included, laid out as they lay to each other
+//!   plan.json         variants and stages with their keys
+//!   run.jsonl         one object for each thing that happened ([`RunEvent`])
+//! ```
+
+use crate::digest::Digest;
+use crate::event::{Failure, Measurement};
+use crate::plan::Plan;
+use crate::recipe::Overrides;
+use chrono::{DateTime, Utc};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::{Component, Path, PathBuf};
+
+/// What a run was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invocation {
+    /// The recipes of the command line, as stored below `recipes/`.
+    pub recipes: Vec<PathBuf>,
+    /// Arguments of `--set`.
+    pub set: Vec<String>,
+    /// The environment's overrides.
+    pub env: BTreeMap<String, String>,
+    /// Names of the stages it was limited to, with what they need.
+    pub only: Vec<String>,
+    /// Stages that run at the same time, if the command line said.
+    pub jobs: Option<u16>,
+    /// The run that this one goes on with.
+    pub resumes: Option<String>,
+}
+
+impl Invocation {
+    /// Reads the invocation of a past run.
+    pub fn load(log_dir: &Path) -> io::Result<Self> {
+        serde_json::from_slice(&fs::read(log_dir.join("invocation.json"))?).map_err(io::Error::from)
+    }
+
+    /// The same changes again.
+    pub fn overrides(&self) -> Overrides {
+        Overrides { set: self.set.clone(), env: self.env.clone() }
+    }
+}
+
+/// `plan.json`: the stages and variants of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedPlan {
+    /// The stages, parents first.
+    pub stages: Vec<LoggedStage>,
+    /// The variants.
+    pub variants: Vec<LoggedVariant>,
+}
+
+/// A stage of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedStage {
+    /// Its name in the recipe that mentions it first.
+    pub stage: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its cache key.
+    pub key: Digest,
+    /// The keys of the stages it starts from.
+    pub parents: Vec<Digest>,
+    /// Labels of the variants that need it.
+    pub variants: Vec<String>,
+}
+
+/// A variant of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedVariant {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The cell's name.
+    pub name: String,
+    /// `recipe/name`.
+    pub label: String,
+    /// The keys of its stages, by their names in this recipe.
+    pub stages: BTreeMap<String, Digest>,
+}
+
+impl LoggedPlan {
+    /// What is logged of `plan`.
+    fn of(plan: &Plan) -> Self {
+        let key = |stage: usize| plan.stages[stage].key.clone();
+        let stages = plan.stages.iter().map(|stage| LoggedStage {
+            stage: stage.name.clone(),
+            kind: stage.spec.work.kind().to_owned(),
+            key: stage.key.clone(),
+            parents: stage.parents.iter().map(|&parent| key(parent)).collect(),
+            variants: stage.variants.clone(),
+        });
+        let variants = plan.variants.iter().map(|variant| LoggedVariant {
+            recipe: variant.recipe.clone(),
+            name: variant.name.clone(),
+            label: variant.label.clone(),
+            stages: variant.stages.iter().map(|(name, stage)| (name.clone(), key(*stage))).collect(),
+        });
+        Self { stages: stages.collect(), variants: variants.collect() }
+    }
+
+    /// Reads the plan of a past run.
+    pub fn load(log_dir: &Path) -> io::Result<Self> {
+        serde_json::from_slice(&fs::read(log_dir.join("plan.json"))?).map_err(io::Error::from)
+    }
+
+    /// The stages that some recipe calls `name`.
+    pub fn stages_named(&self, name: &str) -> Vec<&LoggedStage> {
+        let called = |key: &Digest| self.variants.iter().any(|variant| variant.stages.get(name) == Some(key));
+        self.stages.iter().filter(|stage| stage.stage == name || called(&stage.key)).collect()
+    }
+}
+
+/// A line of `run.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunEvent {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What.
+    pub kind: RunEventKind,
+}
+
+/// What happened in a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEventKind {
+    /// The run began.
+    RunStarted {
+        /// Host name.
+        host: String,
+        /// Process id of the dispatcher.
+        pid: u32,
+        /// Version of `orchestrate`.
+        version: String,
+    },
+    /// A stage's result was in the cache.
+    StageHit {
+        /// Its cache key.
+        key: Digest,
+    },
+    /// A worker was started.
+    StageStarted {
+        /// The stage's cache key.
+        key: Digest,
+    },
+    /// Another process works on the stage.
+    StageWaiting {
+        /// The stage's cache key.
+        key: Digest,
+        /// Which process.
+        owner: String,
+    },
+    /// A stage's checkpoint was committed.
+    StageDone {
+        /// The stage's cache key.
+        key: Digest,
+        /// Seconds since it was started.
+        seconds: f64,
+        /// What its `finished` event says.
+        results: BTreeMap<String, Measurement>,
+    },
+    /// A stage failed.
+    StageFailed {
+        /// The stage's cache key.
+        key: Digest,
+        /// Seconds since it was started.
+        seconds: f64,
+        /// Why.
+        failure: Failure,
+    },
+    /// A stage stopped on request.
+    StageStopped {
+        /// The stage's cache key.
+        key: Digest,
+        /// Seconds since it was started.
+        seconds: f64,
+    },
+    /// A stage was not run because of another.
+    StageSkipped {
+        /// Its cache key.
+        key: Digest,
+        /// Why.
+        because: String,
+    },
+    /// The run ended.
+    RunEnded {
+        /// How.
+        status: String,
+    },
+}
+
+/// The open log of a run.
+#[derive(Debug)]
+pub(super) struct RunLog {
+    events: fs::File,
+}
+
+impl RunLog {
+    /// Creates the directory and writes what is known before anything runs. `files` are the recipe files that were
+    /// read, the ones of the command line first among equals: `invocation.recipes` are rewritten to their copies.
+    pub(super) fn create(
+        log_dir: &Path,
+        mut invocation: Invocation,
+        files: &[(PathBuf, String)],
+        plan: &Plan,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(log_dir)?;
+        let stored = store_layout(files.iter().map(|(path, _)| path.as_path()));
+        for ((_, text), place) in files.iter().zip(&stored) {
+            let copy = log_dir.join("recipes").join(place);
+            fs::create_dir_all(copy.parent().expect("a file below the log directory has a parent"))?;
+            fs::write(copy, text)?;
+        }
+        for recipe in &mut invocation.recipes {
+            if let Some(position) = files.iter().position(|(path, _)| path == recipe) {
+                recipe.clone_from(&stored[position]);
+            }
+        }
+        fs::write(log_dir.join("invocation.json"), pretty(&invocation)?)?;
+        fs::write(log_dir.join("plan.json"), pretty(&LoggedPlan::of(plan))?)?;
+        let events = fs::OpenOptions::new().create_new(true).append(true).open(log_dir.join("run.jsonl"))?;
+        Ok(Self { events })
+    }
+
+    /// Appends an event, as one write.
+    pub(super) fn append(&mut self, at: DateTime<Utc>, kind: RunEventKind) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&RunEvent { at, kind }).map_err(io::Error::from)?;
+        line.push(b'\n');
+        self.events.write_all(&line)
+    }
+}
+
+fn pretty(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).map_err(io::Error::from)
+}
+
+/// Where copies of `paths` go so that they lie to each other as the originals do: their paths below the deepest
+/// directory that holds them all.
+fn store_layout<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+    let plain: Vec<PathBuf> = paths.map(absolute).collect();
+    let mut shared: Option<PathBuf> = None;
+    for path in &plain {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        shared = Some(match shared {
+            None => directory.to_owned(),
+            Some(so_far) => so_far.ancestors().find(|a| directory.starts_with(a)).unwrap_or(Path::new("/")).to_owned(),
+        });
+    }
+    let shared = shared.unwrap_or_default();
+    plain.iter().map(|path| path.strip_prefix(&shared).unwrap_or(path).to_owned()).collect()
+}
+
+/// `path` from the root, without `.` and `..`, by its text alone.
+fn absolute(path: &Path) -> PathBuf {
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in full.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            _ => plain.push(part),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_recipes_lie_to_each_other_as_the_originals_do() {
+        let layout = store_layout(["/p/recipes/a/demo.toml", "/p/recipes/a/../base.toml"].map(Path::new).into_iter());
+        assert_eq!(layout, ["a/demo.toml", "base.toml"].map(PathBuf::from));
+        assert_eq!(store_layout(["/p/x.toml"].map(Path::new).into_iter()), [PathBuf::from("x.toml")]);
+    }
+}

@@ -1,0 +1,61 @@
+//! `--only STAGE`: the part of a plan that leads to some stages.
+
+use crate::plan::{Plan, PlannedVariant};
+use std::collections::BTreeSet;
+
+/// The names of `plan`'s stages that are not in it although `only` asks for them.
+pub fn unknown_stages<'a>(plan: &Plan, only: &'a [String]) -> Vec<&'a str> {
+    let known = stage_names(plan);
+    only.iter().map(String::as_str).filter(|name| !known.contains(name)).collect()
+}
+
+/// The names of all stages, as their recipes call them.
+pub fn stage_names(plan: &Plan) -> BTreeSet<&str> {
+    plan.variants.iter().flat_map(|variant| &variant.stages).map(|(name, _)| name.as_str()).collect()
+}
+
+/// Indices of the stages that some recipe calls one of `names`.
+pub fn stages_named(plan: &Plan, names: &[String]) -> BTreeSet<usize> {
+    let all = plan.variants.iter().flat_map(|variant| &variant.stages);
+    all.filter(|(name, _)| names.contains(name)).map(|(_, stage)| *stage).collect()
+}
+
+/// The plan of the stages in `wanted` and everything they need.
+pub fn limited(plan: &Plan, wanted: &BTreeSet<usize>) -> Plan {
+    let mut kept = wanted.clone();
+    for stage in (0..plan.stages.len()).rev() {
+        if kept.contains(&stage) {
+            kept.extend(&plan.stages[stage].parents);
+        }
+    }
+    let position = |stage: usize| kept.iter().position(|&other| other == stage);
+    let stages = kept.iter().map(|&stage| {
+        let mut planned = plan.stages[stage].clone();
+        planned.parents = planned.parents.iter().filter_map(|&parent| position(parent)).collect();
+        planned
+    });
+    let variants = plan.variants.iter().map(|variant| PlannedVariant {
+        stages: variant.stages.iter().filter_map(|(name, stage)| Some((name.clone(), position(*stage)?))).collect(),
+        ..variant.clone()
+    });
+    Plan { stages: stages.collect(), variants: variants.filter(|variant| !variant.stages.is_empty()).collect() }
+}
+
+/// A stage's name, followed by the variants it belongs to unless it belongs to all.
+pub fn title(plan: &Plan, stage: usize) -> String {
+    let planned = &plan.stages[stage];
+    if planned.variants.len() >= plan.variants.len() {
+        return planned.name.clone();
+    }
+    let one_recipe = plan.variants.windows(2).all(|pair| pair[0].recipe == pair[1].recipe);
+    let mut names: Vec<&str> = plan
+        .variants
+        .iter()
+        .filter(|variant| planned.variants.contains(&variant.label))
+        .map(|variant| if one_recipe { variant.name.as_str() } else { variant.label.as_str() })
+        .collect();
+    let more = names.len().saturating_sub(2);
+    names.truncate(2);
+    let others = if more > 0 { format!(" +{more}") } else { String::new() };
+    format!("{} [{}{others}]", planned.name, names.join(" "))
+}

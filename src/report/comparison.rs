@@ -1,0 +1,157 @@
+//! The table a run ends with: variants against what their evaluations measured.
+
+use super::number::{duration, measurement};
+use super::table::{Column, Table};
+use crate::event::Measurement;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Measurements that come first, in this order; reward components follow, then everything else by name.
+const FIRST: [&str; 2] = ["eval/accuracy", "eval/reward/total"];
+const REWARD_PREFIX: &str = "eval/reward/";
+
+/// One evaluation of one variant.
+#[derive(Clone, Debug, Default)]
+pub struct ComparisonRow {
+    /// The variant's label.
+    pub variant: String,
+    /// The eval stage's name.
+    pub stage: String,
+    /// What it measured.
+    pub measurements: BTreeMap<String, Measurement>,
+    /// Seconds this run spent on the variant's stages.
+    pub seconds: f64,
+    /// The variant's stages that were in the cache, and all of them.
+    pub hits: (usize, usize),
+}
+
+/// Variants side by side.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// One row an evaluation.
+    pub rows: Vec<ComparisonRow>,
+}
+
+impl Comparison {
+    /// The table in at most `width` columns: variants down the side if that fits, else across the top, else down the
+    /// side in several tables.
+    pub fn render(&self, width: usize) -> String {
+        let down = self.variants_down();
+        if down.natural_width() <= width {
+            return down.render(width);
+        }
+        let across = self.variants_across();
+        if across.natural_width() <= width { across.render(width) } else { down.render_wrapped(width) }
+    }
+
+    /// Names of all measurements, in the order they are shown.
+    fn names(&self) -> Vec<&str> {
+        let all: BTreeSet<&str> =
+            self.rows.iter().flat_map(|row| row.measurements.keys()).map(String::as_str).collect();
+        let rank = |name: &str| match FIRST.iter().position(|first| *first == name) {
+            Some(position) => position,
+            None if name.starts_with(REWARD_PREFIX) => FIRST.len(),
+            None => FIRST.len() + 1,
+        };
+        let mut names: Vec<&str> = all.into_iter().collect();
+        names.sort_by_key(|name| (rank(name), *name));
+        names
+    }
+
+    /// The variant, with the stage's name if the variant is evaluated more than once.
+    fn title(&self, row: &ComparisonRow) -> String {
+        let evaluations = self.rows.iter().filter(|other| other.variant == row.variant).count();
+        if evaluations > 1 { format!("{} {}", row.variant, row.stage) } else { row.variant.clone() }
+    }
+
+    fn variants_down(&self) -> Table {
+        let names = self.names();
+        let mut columns = vec![Column::left("variant")];
+        columns.extend(names.iter().map(|name| Column::right(heading(name))));
+        columns.extend([Column::right("time"), Column::right("cached")]);
+        let mut table = Table::new(columns);
+        for row in &self.rows {
+            let mut cells = vec![self.title(row)];
+            cells.extend(names.iter().map(|name| cell(row, name)));
+            cells.extend([duration(row.seconds), cached(row)]);
+            table.push(cells);
+        }
+        table
+    }
+
+    fn variants_across(&self) -> Table {
+        let mut columns = vec![Column::left("")];
+        columns.extend(self.rows.iter().map(|row| Column::right(self.title(row))));
+        let mut table = Table::new(columns);
+        let mut push = |title: &str, cell: &dyn Fn(&ComparisonRow) -> String| {
+            table.push([title.to_owned()].into_iter().chain(self.rows.iter().map(cell)).collect());
+        };
+        for name in self.names() {
+            push(heading(name), &|row| cell(row, name));
+        }
+        push("time", &|row| duration(row.seconds));
+        push("cached", &cached);
+        table
+    }
+}
+
+fn heading(name: &str) -> &str {
+    match name {
+        "eval/reward/total" => "reward",
+        _ => name.strip_prefix(REWARD_PREFIX).or_else(|| name.strip_prefix("eval/")).unwrap_or(name),
+    }
+}
+
+fn cell(row: &ComparisonRow, name: &str) -> String {
+    row.measurements.get(name).map(measurement).unwrap_or_default()
+}
+
+fn cached(row: &ComparisonRow) -> String {
+    format!("{}/{}", row.hits.0, row.hits.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(variant: &str, hits: (usize, usize)) -> ComparisonRow {
+        let names = ["eval/accuracy", "eval/perplexity", "eval/reward/cot", "eval/reward/format", "eval/reward/total"];
+        let measured = |i: usize| {
+            let value = 0.4 + i as f64 / 10.0;
+            Measurement { value, interval: Some((value - 0.1, value + 0.1)), count: Some(100) }
+        };
+        ComparisonRow {
+            variant: variant.into(),
+            stage: "eval".into(),
+            measurements: names.iter().enumerate().map(|(i, name)| ((*name).to_owned(), measured(i))).collect(),
+            seconds: 185.0,
+            hits,
+        }
+    }
+
+    #[test]
+    fn two_variants_stand_side_by_side_in_a_hundred_columns() {
+        let comparison = Comparison { rows: vec![row("demo/base", (0, 4)), row("demo/rouge", (2, 4))] };
+        insta::assert_snapshot!(comparison.render(100), @r"
+                            demo/base         demo/rouge
+        ────────────────────────────────────────────────
+        accuracy    0.40 [0.30, 0.50]  0.40 [0.30, 0.50]
+        reward      0.80 [0.70, 0.90]  0.80 [0.70, 0.90]
+        cot         0.60 [0.50, 0.70]  0.60 [0.50, 0.70]
+        format      0.70 [0.60, 0.80]  0.70 [0.60, 0.80]
+        perplexity  0.50 [0.40, 0.60]  0.50 [0.40, 0.60]
+        time                    3m05s              3m05s
+        cached                    0/4                2/4
+        ");
+        assert!(comparison.render(200).starts_with("variant"));
+    }
+
+    #[test]
+    fn many_variants_lose_nothing() {
+        let rows = (0..9).map(|i| row(&format!("demo/seed={i}"), (2, 4))).collect();
+        let drawn = Comparison { rows }.render(80);
+        assert!(drawn.lines().all(|line| line.chars().count() <= 80), "{drawn}");
+        for heading in ["accuracy", "reward", "cot", "format", "perplexity", "time", "cached"] {
+            assert!(drawn.contains(heading), "{heading} is missing:\n{drawn}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Everything that draws: tables for stdout, progress for stderr.
+//!
+//! Nothing here opens a file, asks the database or decides anything; it turns values into text. Tables
+//! ([`Table`], [`Comparison`], [`plan_tree`]) are strings that a command writes to stdout; [`Progress`] is the only thing
+//! that writes by itself, to stderr, because a live display has to.
+
+mod comparison;
+mod number;
+mod pace;
+mod paint;
+mod plan_tree;
+mod progress;
+mod spark;
+mod stage_line;
+mod table;
+mod terminal;
+
+pub use comparison::{Comparison, ComparisonRow};
+pub use number::{duration, interval, measurement, number, rate};
+pub use pace::Pace;
+pub use plan_tree::{StageStatus, plan_tree};
+pub use progress::{Progress, ProgressMode};
+pub use spark::sparkline;
+pub use stage_line::StageLine;
+pub use table::{Align, Column, Table};
+pub use terminal::width;

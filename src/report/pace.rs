@@ -1,0 +1,87 @@
+//! How fast a stage goes and when it will end.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::VecDeque;
+
+/// Steps that the estimate looks back on: enough to smooth, few enough to follow a change of pace.
+const WINDOW: usize = 20;
+
+/// Estimates the time left from the last steps.
+#[derive(Clone, Debug, Default)]
+pub struct Pace {
+    seen: VecDeque<(DateTime<Utc>, u64)>,
+    total_steps: u64,
+}
+
+impl Pace {
+    /// The worker begins to work at `at` with `step` steps behind it; forgets what an earlier worker did.
+    pub fn start(&mut self, at: DateTime<Utc>, step: u64, total_steps: u64) {
+        self.seen.clear();
+        self.seen.push_back((at, step));
+        self.total_steps = total_steps;
+    }
+
+    /// Loading is over: time before `at` says nothing about steps.
+    pub fn restart_clock(&mut self, at: DateTime<Utc>) {
+        if self.seen.len() == 1 {
+            self.seen[0].0 = at;
+        }
+    }
+
+    /// `step` ended at `at`.
+    pub fn step(&mut self, at: DateTime<Utc>, step: u64, total_steps: u64) {
+        self.total_steps = total_steps;
+        self.seen.push_back((at, step));
+        if self.seen.len() > WINDOW {
+            self.seen.pop_front();
+        }
+    }
+
+    /// Steps done, and in all.
+    pub fn position(&self) -> (u64, u64) {
+        (self.seen.back().map_or(0, |&(_, step)| step), self.total_steps)
+    }
+
+    /// Seconds left, once a step has been timed.
+    pub fn eta_s(&self, now: DateTime<Utc>) -> Option<f64> {
+        let (&(first_at, first), &(last_at, last)) = (self.seen.front()?, self.seen.back()?);
+        let steps = last.checked_sub(first).filter(|&steps| steps > 0)?;
+        let per_step = seconds(last_at - first_at) / steps as f64;
+        let left = self.total_steps.saturating_sub(last) as f64;
+        Some((left * per_step - seconds(now - last_at)).max(0.0))
+    }
+}
+
+fn seconds(delta: TimeDelta) -> f64 {
+    delta.as_seconds_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000 + second, 0).expect("a valid time")
+    }
+
+    #[test]
+    fn time_left_is_steps_left_at_the_pace_so_far() {
+        let mut pace = Pace::default();
+        pace.start(at(0), 0, 10);
+        assert_eq!(pace.eta_s(at(5)), None);
+        pace.restart_clock(at(100));
+        pace.step(at(102), 1, 10);
+        pace.step(at(104), 2, 10);
+        assert_eq!(pace.eta_s(at(104)), Some(16.0));
+        assert_eq!(pace.eta_s(at(107)), Some(13.0));
+    }
+
+    #[test]
+    fn a_resumed_stage_counts_only_its_own_steps() {
+        let mut pace = Pace::default();
+        pace.start(at(0), 500, 510);
+        pace.step(at(3), 501, 510);
+        assert_eq!(pace.eta_s(at(3)), Some(27.0));
+        assert_eq!(pace.position(), (501, 510));
+    }
+}

@@ -1,0 +1,77 @@
+//! The plan as a tree: each stage once, below the stage it starts from.
+
+use super::table::{Column, Table};
+use crate::plan::Plan;
+
+/// What the cache says of a stage.
+#[derive(Clone, Debug, Default)]
+pub struct StageStatus {
+    /// Its result is in the cache.
+    pub hit: bool,
+    /// Why it will run; empty on a hit.
+    pub reasons: Vec<String>,
+}
+
+/// The table of `plan`'s stages in at most `width` columns; `statuses` has one entry a stage.
+///
+/// # Panics
+///
+/// If `statuses` has another length than the plan.
+pub fn plan_tree(plan: &Plan, statuses: &[StageStatus], width: usize, whole_keys: bool) -> String {
+    assert_eq!(statuses.len(), plan.stages.len(), "one status a stage");
+    let mut table = Table::new(vec![
+        Column::left("stage"),
+        Column::left("kind").dropped(2),
+        Column::left("key").dropped(1),
+        Column::left("status"),
+        Column::left("why").shortened(),
+        Column::left("variants").shortened(),
+    ]);
+    let one_recipe = plan.variants.windows(2).all(|pair| pair[0].recipe == pair[1].recipe);
+    for (stage, branch) in lines(plan) {
+        let planned = &plan.stages[stage];
+        let status = &statuses[stage];
+        table.push(vec![
+            format!("{branch}{}", planned.name),
+            planned.spec.work.kind().to_owned(),
+            if whole_keys { planned.key.as_str() } else { planned.key.short() }.to_owned(),
+            if status.hit { "hit" } else { "miss" }.to_owned(),
+            status.reasons.join("; "),
+            variants_of(plan, stage, one_recipe),
+        ]);
+    }
+    table.render(width)
+}
+
+/// Every stage once, in the order it is drawn in, with the branch before its name.
+fn lines(plan: &Plan) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    for root in (0..plan.stages.len()).filter(|&stage| plan.stages[stage].parents.is_empty()) {
+        lines.push((root, String::new()));
+        draw_children(plan, root, "", &mut lines);
+    }
+    lines
+}
+
+/// Draws the stages whose first parent is `stage`.
+fn draw_children(plan: &Plan, stage: usize, indent: &str, lines: &mut Vec<(usize, String)>) {
+    let children: Vec<usize> =
+        (0..plan.stages.len()).filter(|&child| plan.stages[child].parents.first() == Some(&stage)).collect();
+    for (position, &child) in children.iter().enumerate() {
+        let (corner, rest) = if position + 1 == children.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        lines.push((child, format!("{indent}{corner}")));
+        draw_children(plan, child, &format!("{indent}{rest}"), lines);
+    }
+}
+
+/// `all`, or the names of the variants that need the stage.
+fn variants_of(plan: &Plan, stage: usize, one_recipe: bool) -> String {
+    let labels = &plan.stages[stage].variants;
+    if labels.len() == plan.variants.len() && labels.len() > 1 {
+        return "all".into();
+    }
+    let names = plan.variants.iter().filter(|variant| labels.contains(&variant.label));
+    let names: Vec<&str> =
+        names.map(|variant| if one_recipe { variant.name.as_str() } else { variant.label.as_str() }).collect();
+    names.join(" ")
+}

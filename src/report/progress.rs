@@ -1,0 +1,218 @@
+//! The live display of a run, on stderr.
+//!
+//! On a terminal: one moving line for each running stage, and a line that stays for each that ended. Elsewhere: plain
+//! lines, at every change of phase and every ten seconds or tenth of the way.
+
+use super::number::duration;
+use super::paint::Paint;
+use super::stage_line::StageLine;
+use crate::event::{Event, EventKind};
+use chrono::{DateTime, Utc};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+/// Plain lines come at most this often...
+const PLAIN_EVERY_S: f64 = 10.0;
+/// ... or, for a quick stage, after this share of its steps, but no more than one a second.
+const PLAIN_SHARE: f64 = 0.1;
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// Moving lines on a terminal, plain lines elsewhere.
+    Auto,
+    /// Failures and warnings only.
+    Quiet,
+}
+
+/// The live display.
+pub struct Progress {
+    mode: ProgressMode,
+    bars: Option<MultiProgress>,
+    paint: Paint,
+    titles: Vec<String>,
+    title_width: usize,
+    live: BTreeMap<usize, Live>,
+}
+
+struct Live {
+    line: StageLine,
+    bar: Option<ProgressBar>,
+    plain_at: DateTime<Utc>,
+    plain_step: u64,
+}
+
+impl Progress {
+    /// A display of the stages with these titles; stages are named by their index from here on.
+    pub fn new(mode: ProgressMode, titles: Vec<String>) -> Self {
+        let bars = (mode == ProgressMode::Auto && std::io::stderr().is_terminal())
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+        let title_width = titles.iter().map(|title| title.chars().count()).max().unwrap_or(0);
+        Self { mode, bars, paint: Paint::for_stderr(), titles, title_width, live: BTreeMap::new() }
+    }
+
+    /// The stage's result was in the cache.
+    pub fn hit(&mut self, stage: usize) {
+        let word = self.paint.dim(" cached");
+        self.stay(&word, stage, "");
+    }
+
+    /// A worker was started on the stage.
+    pub fn started(&mut self, stage: usize, now: DateTime<Utc>) {
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new(1).with_style(bar_style()));
+            bar.set_prefix(self.padded_title(stage));
+            bar.enable_steady_tick(REDRAW_EVERY);
+            bar.set_message("starting");
+            bar
+        });
+        if bar.is_none() {
+            self.plain(stage, "started");
+        }
+        self.live.insert(stage, Live { line: StageLine::default(), bar, plain_at: now, plain_step: 0 });
+    }
+
+    /// Another process works on the stage; `whom` says which.
+    pub fn waiting(&mut self, stage: usize, whom: &str) {
+        let message = format!("waiting for {whom}, which works on the same stage");
+        self.end_live(stage);
+        let word = self.paint.yellow("waiting");
+        self.stay(&word, stage, &message);
+    }
+
+    /// The stage's worker wrote an event.
+    pub fn event(&mut self, stage: usize, event: &Event) {
+        let Some(live) = self.live.get_mut(&stage) else { return };
+        let phase_before = live.line.phase().map(str::to_owned);
+        live.line.event(event.at, &event.kind);
+        match &event.kind {
+            EventKind::Started(_) => {
+                if let Some(step) = live.line.resumed_from_step() {
+                    self.note_of(stage, &format!("goes on after step {step}"));
+                }
+            }
+            EventKind::Phase(phase) if live.bar.is_none() && phase_before.as_ref() != Some(phase) => {
+                self.plain(stage, phase);
+            }
+            EventKind::Step(step) => {
+                let since_s = (event.at - live.plain_at).as_seconds_f64();
+                let share = step.step.saturating_sub(live.plain_step) as f64 / step.total_steps.max(1) as f64;
+                if live.bar.is_none() && (since_s >= PLAIN_EVERY_S || (share >= PLAIN_SHARE && since_s >= 1.0)) {
+                    live.plain_at = event.at;
+                    live.plain_step = step.step;
+                    let line = live.line.progress(event.at);
+                    self.plain(stage, &line);
+                }
+            }
+            EventKind::Warning(warning) => {
+                let word = self.paint.yellow("warning");
+                self.always(&word, stage, warning);
+            }
+            _ => {}
+        }
+    }
+
+    /// Brings the moving lines up to date.
+    pub fn tick(&self, now: DateTime<Utc>) {
+        for live in self.live.values() {
+            if let Some(bar) = &live.bar {
+                let (step, total) = live.line.position();
+                bar.set_length(total.max(1));
+                bar.set_position(step);
+                bar.set_message(live.line.progress(now));
+            }
+        }
+    }
+
+    /// The stage's checkpoint is committed.
+    pub fn finished(&mut self, stage: usize, seconds: f64) {
+        let summary = self.end_live(stage).map(|line| line.summary()).unwrap_or_default();
+        let word = self.paint.green("   done");
+        self.stay(&word, stage, &format!("{:>7}  {summary}", duration(seconds)));
+    }
+
+    /// The stage failed.
+    pub fn failed(&mut self, stage: usize, message: &str) {
+        self.end_live(stage);
+        let word = self.paint.red(" failed");
+        self.always(&word, stage, message);
+    }
+
+    /// The stage stopped on request after `step`.
+    pub fn stopped(&mut self, stage: usize, step: Option<u64>) {
+        self.end_live(stage);
+        let message = step.map_or_else(|| "no step done".to_owned(), |step| format!("resume point after step {step}"));
+        let word = self.paint.yellow("stopped");
+        self.stay(&word, stage, &message);
+    }
+
+    /// The stage is not run because of another.
+    pub fn skipped(&mut self, stage: usize, because: &str) {
+        let word = self.paint.yellow("skipped");
+        self.stay(&word, stage, because);
+    }
+
+    /// Something that concerns the whole run.
+    pub fn note(&self, message: &str) {
+        if self.mode != ProgressMode::Quiet {
+            self.write(message);
+        }
+    }
+
+    /// Something that concerns the whole run and that nobody should miss.
+    pub fn warn(&self, message: &str) {
+        self.write(&format!("{} {message}", self.paint.yellow("warning:")));
+    }
+
+    fn note_of(&self, stage: usize, message: &str) {
+        let word = self.paint.dim("resumed");
+        self.stay(&word, stage, message);
+    }
+
+    fn end_live(&mut self, stage: usize) -> Option<StageLine> {
+        let live = self.live.remove(&stage)?;
+        if let Some(bar) = &live.bar {
+            bar.finish_and_clear();
+            if let Some(bars) = &self.bars {
+                bars.remove(bar);
+            }
+        }
+        Some(live.line)
+    }
+
+    fn plain(&self, stage: usize, message: &str) {
+        let word = self.paint.dim("running");
+        self.stay(&word, stage, message);
+    }
+
+    fn stay(&self, word: &str, stage: usize, message: &str) {
+        if self.mode != ProgressMode::Quiet {
+            self.always(word, stage, message);
+        }
+    }
+
+    fn always(&self, word: &str, stage: usize, message: &str) {
+        self.write(format!("{word}  {}  {message}", self.padded_title(stage)).trim_end());
+    }
+
+    fn padded_title(&self, stage: usize) -> String {
+        format!("{:<width$}", self.titles[stage], width = self.title_width)
+    }
+
+    /// A terminal that is gone is no reason to stop training, so failures to write are ignored.
+    fn write(&self, line: &str) {
+        let _ = match &self.bars {
+            Some(bars) => bars.println(line),
+            None => writeln!(std::io::stderr(), "{line}"),
+        };
+    }
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("      {spinner}  {prefix}  {bar:12} {wide_msg}")
+        .expect("the template is valid")
+        .progress_chars("━╸─")
+}

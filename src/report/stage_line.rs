@@ -1,0 +1,154 @@
+//! What one line says about a stage.
+
+use super::number::{duration, measurement, number, rate};
+use super::pace::Pace;
+use crate::event::{EventKind, Measurement};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+/// Metrics that a line has room for, with the word it uses for each.
+const SHOWN: [(&str, &str); 3] = [("train/loss", "loss"), ("reward/mean", "reward"), ("eval/accuracy", "accuracy")];
+/// Results that a finished stage's line has room for.
+const RESULTS: [(&str, &str); 3] =
+    [("eval/accuracy", "accuracy"), ("eval/reward/total", "reward"), ("eval/perplexity", "perplexity")];
+
+/// Follows the events of one stage.
+#[derive(Clone, Debug, Default)]
+pub struct StageLine {
+    phase: Option<String>,
+    pace: Pace,
+    metrics: BTreeMap<String, f64>,
+    results: BTreeMap<String, Measurement>,
+    resumed_from_step: Option<u64>,
+}
+
+impl StageLine {
+    /// Takes in an event.
+    pub fn event(&mut self, at: DateTime<Utc>, kind: &EventKind) {
+        match kind {
+            EventKind::Started(started) => {
+                self.resumed_from_step = started.resumed_from_step;
+                self.pace.start(at, started.resumed_from_step.unwrap_or(0), started.total_steps);
+            }
+            EventKind::Phase(phase) => {
+                self.pace.restart_clock(at);
+                self.phase = Some(phase.clone());
+            }
+            EventKind::Step(step) => {
+                self.phase = None;
+                self.pace.step(at, step.step, step.total_steps);
+                self.metrics.extend(step.metrics.iter().map(|(name, value)| (name.clone(), *value)));
+            }
+            EventKind::Finished(results) => self.results.clone_from(results),
+            EventKind::Completion(_)
+            | EventKind::ResumePoint { .. }
+            | EventKind::Warning(_)
+            | EventKind::Stopped { .. }
+            | EventKind::Failed(_) => {}
+        }
+    }
+
+    /// Steps done, and in all.
+    pub fn position(&self) -> (u64, u64) {
+        self.pace.position()
+    }
+
+    /// What the worker is busy with, when it is not stepping.
+    pub fn phase(&self) -> Option<&str> {
+        self.phase.as_deref()
+    }
+
+    /// The step the worker went on from.
+    pub fn resumed_from_step(&self) -> Option<u64> {
+        self.resumed_from_step
+    }
+
+    /// What is going on: `step 12/100  ETA 3m05s  loss 0.123  812 tok/s`, or the phase.
+    pub fn progress(&self, now: DateTime<Utc>) -> String {
+        let (step, total) = self.position();
+        if total == 0 && self.phase.is_none() {
+            return "starting".to_owned();
+        }
+        let mut parts = Vec::new();
+        if step > 0 || self.phase.is_none() {
+            parts.push(format!("step {step}/{total}"));
+        }
+        if let Some(phase) = &self.phase {
+            parts.push(phase.clone());
+        } else if let Some(eta_s) = self.pace.eta_s(now) {
+            parts.push(format!("ETA {}", duration(eta_s)));
+        }
+        parts.extend(self.main_metrics());
+        if let Some(tokens_per_s) = self.metrics.get("perf/tokens_per_s") {
+            parts.push(format!("{} tok/s", rate(*tokens_per_s)));
+        }
+        parts.join("  ")
+    }
+
+    /// What came out: `loss 0.244`, `accuracy 0.41 [0.33, 0.49]`.
+    pub fn summary(&self) -> String {
+        let results = RESULTS.iter().filter_map(|(name, word)| {
+            self.results.get(*name).map(|measured| format!("{word} {}", measurement(measured)))
+        });
+        let mut parts: Vec<String> = results.collect();
+        if parts.is_empty() {
+            parts.extend(self.main_metrics());
+        }
+        parts.join("  ")
+    }
+
+    fn main_metrics(&self) -> impl Iterator<Item = String> {
+        SHOWN
+            .iter()
+            .filter_map(|(name, word)| self.metrics.get(*name).map(|value| format!("{word} {}", number(*value))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Started, Step};
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000 + second, 0).expect("a valid time")
+    }
+
+    fn started(resumed_from_step: Option<u64>) -> EventKind {
+        EventKind::Started(Started {
+            host: "h".into(),
+            pid: 1,
+            device: "cpu".into(),
+            libtorch: "2.11.0".into(),
+            threads: 2,
+            resumed_from_step,
+            total_steps: 100,
+        })
+    }
+
+    fn step(step: u64) -> EventKind {
+        let metrics = [("train/loss", 0.1234), ("reward/mean", 1.5), ("perf/tokens_per_s", 812.4)];
+        let metrics = metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        EventKind::Step(Step { step, total_steps: 100, metrics })
+    }
+
+    #[test]
+    fn a_line_shows_the_phase_then_the_steps() {
+        let mut line = StageLine::default();
+        line.event(at(0), &started(None));
+        line.event(at(1), &EventKind::Phase("loading the model".into()));
+        assert_eq!(line.progress(at(2)), "loading the model");
+        line.event(at(10), &step(1));
+        line.event(at(12), &step(2));
+        assert_eq!(line.progress(at(12)), "step 2/100  ETA 8m59s  loss 0.123  reward 1.500  812 tok/s");
+        assert_eq!(line.summary(), "loss 0.123  reward 1.500");
+    }
+
+    #[test]
+    fn an_evaluation_ends_with_its_measurements() {
+        let mut line = StageLine::default();
+        line.event(at(0), &started(None));
+        let accuracy = Measurement { value: 0.41, interval: Some((0.33, 0.49)), count: Some(120) };
+        line.event(at(3), &EventKind::Finished([("eval/accuracy".to_owned(), accuracy)].into()));
+        assert_eq!(line.summary(), "accuracy 0.41 [0.33, 0.49]");
+    }
+}

@@ -1,0 +1,105 @@
+//! Exit codes and messages of commands that need no worker.
+
+use crate::env::TestEnv;
+
+#[test]
+fn a_plan_names_every_stage_once_and_runs_nothing() {
+    let env = TestEnv::new();
+    let plan = env.run(&["plan", "small.toml", "--json"]).ends_with(0).json();
+    let stages: Vec<&str> = plan.iter().map(|line| line["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages.len(), 3, "{plan:?}");
+    for line in &plan {
+        assert_eq!(line["status"], "miss");
+        assert_eq!(line["key"].as_str().unwrap().len(), 64);
+        assert_eq!(line["reasons"][0], "never run");
+    }
+    assert!(!env.path("runs/log").exists());
+}
+
+#[test]
+fn the_tree_puts_children_below_their_parents_within_the_terminal() {
+    let env = TestEnv::new();
+    let tree = env.run(&["plan", "small.toml"]).ends_with(0).stdout;
+    assert!(tree.contains("└─ tuned"), "{tree}");
+    assert!(tree.contains("3 stages of 1 variant: 0 cached, 3 to run"), "{tree}");
+    assert!(tree.lines().all(|line| line.chars().count() <= 100), "{tree}");
+}
+
+#[test]
+fn an_unknown_key_is_an_error_of_the_recipe() {
+    let env = TestEnv::new();
+    env.write("small.toml", &crate::env::RECIPE.replace("steps = 4", "stepz = 4"));
+    env.run(&["plan", "small.toml"]).ends_with(3).says(&["stepz", "small.toml", "did you mean"]);
+    env.run(&["check", "small.toml"]).ends_with(3);
+    env.run(&["run", "small.toml"]).ends_with(3);
+    assert!(!env.path("runs/log").exists(), "something began");
+}
+
+#[test]
+fn a_recipe_that_is_not_there_is_an_error_of_the_recipe() {
+    TestEnv::new().run(&["plan", "nowhere.toml"]).ends_with(3).says(&["nowhere.toml"]);
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    let env = TestEnv::new();
+    env.run(&["plan"]).ends_with(2).says(&["RECIPE"]);
+    env.run(&["fly"]).ends_with(2);
+    env.run(&["-C", "nowhere", "history"]).ends_with(2).says(&["nowhere"]);
+    env.run(&["run", "small.toml", "-j", "0"]).ends_with(2);
+}
+
+#[test]
+fn what_does_not_exist_ends_with_5() {
+    let env = TestEnv::new();
+    env.run(&["plan", "small.toml", "--only", "grpo"]).ends_with(5).says(&["`base`", "`other`", "`tuned`"]);
+    env.run(&["resume"]).ends_with(5);
+    env.run(&["show", "latest"]).ends_with(5);
+    env.run(&["metrics", "latest"]).ends_with(5);
+}
+
+#[test]
+fn history_of_an_empty_project_is_empty() {
+    let env = TestEnv::new();
+    assert_eq!(env.run(&["history", "--json"]).ends_with(0).stdout, "");
+    env.run(&["history"]).ends_with(0).says(&["nothing has been run here yet"]);
+}
+
+#[test]
+fn another_directory_is_worked_in_on_request() {
+    let env = TestEnv::new();
+    env.write("sub/x", "");
+    let plan = env.run(&["-C", "..", "plan", "small.toml"]);
+    assert_eq!(plan.code, Some(3), "the recipe is not above the project");
+    let plan = env.run(&["-C", ".", "check", "small.toml"]).ends_with(0);
+    assert_eq!(plan.stdout, "small.toml: ok, 1 variant, 3 stages\n");
+}
+
+#[test]
+fn help_of_every_command_has_an_explanation() {
+    let env = TestEnv::new();
+    let help = env.run(&["--help"]).ends_with(0).stdout;
+    for command in
+        ["run", "plan", "check", "resume", "history", "show", "metrics", "samples", "logs", "cache", "doctor"]
+    {
+        assert!(help.contains(command), "`{command}` is not in:\n{help}");
+        env.run(&[command, "--help"]).ends_with(0);
+    }
+}
+
+#[test]
+fn the_schema_is_json_and_completions_are_a_script() {
+    let env = TestEnv::new();
+    let schema = env.run(&["schema"]).ends_with(0).stdout;
+    assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap()["properties"]["stages"].is_object());
+    assert!(env.run(&["completions", "bash"]).ends_with(0).stdout.contains("_orchestrate"));
+}
+
+#[test]
+fn doctor_asks_the_worker() {
+    let env = TestEnv::new();
+    let found = env.run(&["doctor", "--json"]).ends_with(0).json();
+    let worker = found.iter().find(|line| line["what"] == "worker").unwrap();
+    assert!(worker["found"].as_str().unwrap().contains("libtorch none"), "{worker}");
+    env.run_with(&["doctor"], "ORCHESTRATE_WORKER", "/nowhere").ends_with(1).says(&["worker"]);
+}

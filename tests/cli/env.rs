@@ -1,0 +1,155 @@
+//! A project in a temporary directory, and the binary to run in it.
+
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+/// Two chains that share nothing: `base` -> `tuned`, and `other`.
+pub(crate) const RECIPE: &str = r#"
+name = "small"
+seed = 1
+
+[model]
+path = "models/tiny"
+
+[data.text]
+path = "data/text.txt"
+
+[data.rows]
+path = "data/rows.jsonl"
+prompt = "{{ q }}"
+completion = "{{ a }}"
+
+[stages.base]
+kind = "cpt"
+data = "text"
+steps = 3
+
+[stages.tuned]
+kind = "sft"
+after = "base"
+data = "rows"
+steps = 3
+
+[stages.other]
+kind = "cpt"
+data = "text"
+steps = 4
+"#;
+
+/// A lease of some other process.
+pub(crate) const LEASE: &str = r#"{"host": "elsewhere", "boot_id": "", "pid": 4242, "since": "2026-01-01T00:00:00Z"}"#;
+
+/// What a script worker does with a stage, by the stage's name, is in the file `behaviour/NAME`.
+const WORKER: &str = include_str!("worker.sh");
+
+pub(crate) struct TestEnv {
+    dir: tempfile::TempDir,
+}
+
+impl TestEnv {
+    /// A project with [`RECIPE`] as `small.toml` and everything it names.
+    pub(crate) fn new() -> Self {
+        let env = Self { dir: tempfile::tempdir().unwrap() };
+        env.write("small.toml", RECIPE);
+        env.write("data/text.txt", "The femur is the longest bone.\n\nThe tibia is next to it.\n");
+        env.write("data/rows.jsonl", "{\"q\": \"Longest bone?\", \"a\": \"femur\"}\n");
+        let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decoders/llama");
+        env.write("models/tiny/config.json", &fs_err::read_to_string(golden.join("config.json")).unwrap());
+        env.write("models/tiny/tokenizer.json", "{}");
+        env.write("models/tiny/model.safetensors", "never read here");
+        env.write("worker.sh", WORKER);
+        fs_err::set_permissions(env.path("worker.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+        env
+    }
+
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    pub(crate) fn write(&self, relative: &str, text: &str) {
+        let path = self.path(relative);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    /// Makes the script worker do this with the stage of this name: `fail`, `crash`, `kill`, `wait`, `deaf`.
+    pub(crate) fn behave(&self, stage: &str, behaviour: &str) {
+        self.write(&format!("behaviour/{stage}"), behaviour);
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orchestrate"));
+        command.args(args).current_dir(self.dir.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("ORCHESTRATE_WORKER", self.path("worker.sh")).env("COLUMNS", "100");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        Ended::from(self.command(args).output().unwrap())
+    }
+
+    /// Runs the binary with one more environment variable.
+    pub(crate) fn run_with(&self, args: &[&str], name: &str, value: &str) -> Ended {
+        Ended::from(self.command(args).env(name, value).output().unwrap())
+    }
+
+    /// Starts the binary.
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Waits until the file is there.
+    pub(crate) fn wait_for(&self, relative: &str) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !self.path(relative).exists() {
+            assert!(std::time::Instant::now() < deadline, "{relative} never came");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+/// What a finished process left.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ended {
+    /// Asserts the exit code.
+    #[track_caller]
+    pub(crate) fn ends_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that stderr holds each of these.
+    #[track_caller]
+    pub(crate) fn says(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.stderr.contains(word), "stderr lacks `{word}`:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// Stdout as one JSON value a line.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+}

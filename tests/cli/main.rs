@@ -1,0 +1,8 @@
+//! The command line through the real binary. Nothing here needs libtorch: where a worker is needed, a shell script that
+//! keeps the worker's contract (attempt directory, events, exit code) stands in for it. What the real worker does is
+//! tested in `tests/engine`.
+
+mod after;
+mod commands;
+mod dispatch;
+mod env;

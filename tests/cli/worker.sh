@@ -1,0 +1,55 @@
+#!/bin/sh
+# Keeps the contract of `orchestrate-worker ATTEMPT_DIR` without training anything.
+set -eu
+if [ "$1" = --version ]; then echo '{"version":"0.0.0","libtorch":"none","cuda_devices":0}'; exit 0; fi
+attempt=$1
+project=$(dirname "$0")
+assignment=$(tr -d ' \n' < "$attempt/assignment.json")
+field() { echo "$assignment" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+stage=$(field stage)
+key=$(basename "$attempt")
+event() { echo "{\"at\":\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\",\"kind\":$1}" >> "$attempt/events.jsonl"; }
+
+echo "working on $stage"
+event "{\"started\":{\"host\":\"test\",\"pid\":$$,\"device\":\"cpu\",\"libtorch\":\"none\",\"threads\":1,\"resumed_from_step\":null,\"total_steps\":3}}"
+for step in 1 2 3; do
+    event "{\"step\":{\"step\":$step,\"total_steps\":3,\"metrics\":{\"train/loss\":$((4 - step)).5}}}"
+done
+echo $$ > "$project/started-$stage"
+
+behaviour=$(cat "$project/behaviour/$stage" 2>/dev/null || echo commit)
+case $behaviour in
+fail)
+    event '{"failed":{"class":"input","message":"row 3 has no `question`","hint":"add it to `data/rows.jsonl`"}}'
+    exit 10
+    ;;
+crash)
+    echo "terminate called after throwing an instance of std::bad_alloc" >&2
+    exit 134
+    ;;
+kill) kill -9 $$ ;;
+wait)
+    trap 'event "{\"stopped\":{\"step\":3}}"; exit 12' TERM
+    while :; do sleep 0.05; done
+    ;;
+deaf)
+    trap '' TERM
+    while :; do sleep 0.05; done
+    ;;
+esac
+
+event '{"finished":{"train/loss":{"value":1.5,"interval":null,"count":3}}}'
+cache=$(dirname "$(dirname "$attempt")")/cache
+mkdir -p "$attempt/out" "$cache"
+echo "result of $stage" > "$attempt/out/result.txt"
+cp "$attempt/key.json" "$attempt/events.jsonl" "$attempt/out/"
+cd "$attempt/out"
+entries=
+for file in events.jsonl key.json result.txt; do
+    digest=$(sha256sum "$file" | cut -d' ' -f1)
+    entries="$entries${entries:+,}\"$file\":{\"sha256\":\"$digest\",\"bytes\":$(stat -c %s "$file")}"
+done
+echo "{\"format\":1,\"files\":{$entries}}" > manifest.json
+cd /
+mv "$attempt/out" "$cache/$key"
+rm -r "$attempt"

@@ -1,0 +1,144 @@
+//! Imports go one way. Reads every `crate::module` path of every file in `src` (the engine is a package of its own, so
+//! the compiler watches over it) and fails on an edge that the architecture document does not allow.
+
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// For each module, the modules it may use. The order is that of the layers, lowest first.
+const ALLOWED: [(&str, &[&str]); 12] = [
+    ("digest", &[]),
+    ("recipe", &["digest"]),
+    ("plan", &["digest", "recipe"]),
+    ("event", &["digest", "recipe", "plan"]),
+    ("stats", &["digest"]),
+    ("rewards", &["digest", "recipe", "event", "stats"]), // a score becomes an event's `Part`s
+    ("cache", &["digest", "recipe", "plan", "event"]),
+    ("store", &["digest", "recipe", "plan", "event"]),
+    ("exec", &["digest", "recipe", "plan", "event", "cache"]),
+    ("report", &["digest", "recipe", "plan", "event", "stats"]),
+    ("orchestrate", &["digest", "recipe", "plan", "event", "cache", "store", "exec", "report"]),
+    (
+        "cli",
+        &["digest", "recipe", "plan", "event", "cache", "store", "exec", "report", "orchestrate", "stats", "rewards"],
+    ),
+];
+
+/// Modules that compute and do nothing else.
+const PURE: [&str; 6] = ["recipe", "plan", "stats", "event", "rewards", "digest"];
+
+/// Crates that only some modules may name.
+const OWNED: [(&str, &[&str]); 5] = [
+    ("sqlx", &["store"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("indicatif", &["report"]),
+    ("tabled", &["report"]),
+];
+
+/// Every source file of the root package, with its module and its text without comments.
+fn sources() -> Vec<(String, PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs_err::read_dir(&directory).expect("src is readable") {
+            let path = entry.expect("src is readable").path();
+            if path == root.join("engine") {
+                continue;
+            }
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let relative = path.strip_prefix(&root).expect("below src").to_owned();
+                let first = relative.iter().next().expect("a file has a name").to_string_lossy();
+                let module = first.trim_end_matches(".rs").to_owned();
+                let text = fs_err::read_to_string(&path).expect("source files are UTF-8");
+                let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+                found.push((module, relative, code.join("\n")));
+            }
+        }
+    }
+    assert!(found.len() > 10, "only {} source files were found", found.len());
+    found
+}
+
+/// Modules that `code` names by `crate::module` or inside `crate::{...}`.
+fn modules_used(code: &str) -> BTreeSet<String> {
+    let path = Regex::new(r"\bcrate::([a-z_]+)").expect("a valid pattern");
+    let mut used: BTreeSet<String> = path.captures_iter(code).map(|found| found[1].to_owned()).collect();
+    let group = Regex::new(r"\bcrate::\{([^;]*)\};").expect("a valid pattern");
+    let name = Regex::new(r"^\s*([a-z_]+)").expect("a valid pattern");
+    for found in group.captures_iter(code) {
+        let mut depth = 0;
+        let top = found[1].split(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            c == ',' && depth == 0
+        });
+        used.extend(top.filter_map(|item| name.captures(item)).map(|item| item[1].to_owned()));
+    }
+    used
+}
+
+fn names_crate(code: &str, name: &str) -> bool {
+    Regex::new(&format!(r"\b{name}(::|!)|\buse {name};")).expect("a valid pattern").is_match(code)
+}
+
+#[test]
+fn imports_go_one_way() {
+    let mut forbidden = Vec::new();
+    for (module, file, code) in sources() {
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == module) else {
+            forbidden.push(format!("src/{}: module `{module}` has no layer in tests/layers.rs", file.display()));
+            continue;
+        };
+        for used in modules_used(&code) {
+            if used != module && !allowed.contains(&used.as_str()) {
+                forbidden.push(format!("src/{}: `{module}` must not use `crate::{used}`", file.display()));
+            }
+        }
+    }
+    assert!(forbidden.is_empty(), "\n{}", forbidden.join("\n"));
+}
+
+#[test]
+fn the_table_itself_has_no_cycle() {
+    for (position, (module, allowed)) in ALLOWED.iter().enumerate() {
+        for used in *allowed {
+            let other = ALLOWED.iter().position(|(name, _)| name == used).expect("a known module");
+            assert!(other < position, "`{module}` uses `{used}`, which stands above it");
+        }
+    }
+}
+
+#[test]
+fn pure_modules_know_no_runtime_database_or_command_line() {
+    for (module, file, code) in sources() {
+        if PURE.contains(&module.as_str()) {
+            for name in ["tokio", "sqlx", "clap"] {
+                assert!(!names_crate(&code, name), "src/{}: `{module}` is pure and names `{name}`", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn heavy_crates_have_one_home() {
+    for (module, file, code) in sources() {
+        assert!(!names_crate(&code, "tch"), "src/{}: only the engine names `tch`", file.display());
+        for (name, homes) in OWNED {
+            if !homes.contains(&module.as_str()) {
+                assert!(!names_crate(&code, name), "src/{}: `{module}` names `{name}`", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn grouped_imports_are_seen() {
+    let used = modules_used("use crate::{cache::{Cache, Lease}, store::Store};\nlet x = crate::report::width();");
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["cache", "report", "store"]);
+}
