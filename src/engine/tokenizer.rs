@@ -5,6 +5,8 @@
 //! with which the template ends an assistant's turn.
 
 use crate::error::{StageError, StageResult};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde::Serialize;
 use serde_json::Value;
@@ -101,7 +103,7 @@ impl Tokenizer {
         let template = environment.get_template("chat").expect("it was added when loading");
         template
             .render(context! {
-                messages => messages,
+                messages => minijinja::Value::from(Serde(messages)),
                 add_generation_prompt => add_generation_prompt,
                 bos_token => self.bos_token.as_deref().unwrap_or(""),
                 eos_token => self.eos_token.as_deref().unwrap_or(""),
@@ -196,14 +198,17 @@ fn template(dir: &Path, settings: &Value) -> StageResult<Option<Environment<'sta
         let source = fs_err::read_to_string(&file).map_err(|e| StageError::io(&file, &e))?;
         (file, source)
     } else {
-        let named = |list: &Vec<Value>| list.iter().find(|t| t["name"] == "default").and_then(|t| t["template"].as_str());
+        // one template, or a list of named ones
         let value = &settings["chat_template"];
-        let Some(source) = value.as_str().or_else(|| value.as_array().and_then(named)) else { return Ok(None) };
+        let default = value.as_array().and_then(|list| list.iter().find(|t| t["name"] == "default"));
+        let Some(source) = value.as_str().or_else(|| default.and_then(|t| t["template"].as_str())) else {
+            return Ok(None);
+        };
         (dir.join("tokenizer_config.json"), source.to_owned())
     };
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("white space settings are always valid"));
     environment.set_fuel(Some(TEMPLATE_FUEL));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {

@@ -58,7 +58,7 @@ pub fn resumable(runs: &[PastRun]) -> Option<&PastRun> {
 }
 
 /// Whether the process is there and is one of ours; of another host nothing is known, so it is taken to be alive.
-fn is_alive(host: &str, pid: u32) -> bool {
+pub(super) fn is_alive(host: &str, pid: u32) -> bool {
     if host != host_name() {
         return true;
     }

@@ -42,7 +42,7 @@ fn a_missing_weights_file_is_named() {
     let message = project.orchestrate(&["run", "recipes/tiny.toml", "--only", "sft"]);
     let text = String::from_utf8_lossy(&message.stderr).into_owned();
     assert!(matches!(message.status.code(), Some(3 | 4)), "{text}");
-    assert_mentions(&text, &["model.safetensors"]);
+    assert_mentions(&text, &["models/tiny", "safetensors"]);
     assert_eq!(committed(&project), 0);
 }
 
@@ -78,7 +78,8 @@ fn a_row_without_a_needed_field_is_named_by_file_and_line() {
     project.write("data/mcq.jsonl", &(lines.join("\n") + "\n"));
     // whichever side of the split the row is on, some stage meets it
     project.edit_recipe("eval_fraction = 0.25", "eval_fraction = 0.0");
-    let text = project.fail(&["run", "recipes/tiny.toml", "--only", "sft", "--set", "stages.eval.split=all"], 4);
+    let all = "stages.eval.split=all";
+    let text = project.fail(&["run", "recipes/tiny.toml", "--only", "sft", "--set", all], 4);
     assert_mentions(&text, &["mcq.jsonl:5", "explanation"]);
 }
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod end_to_end;
 mod golden;
+mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
 mod project;

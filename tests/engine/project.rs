@@ -23,6 +23,7 @@ lora = { rank = 4, alpha = 8, dropout = 0.1 }
 
 [data.text]
 path = "data/text.txt"
+eval_fraction = 0.2
 
 [data.mcq]
 path = "data/mcq.jsonl"
@@ -91,7 +92,7 @@ scope = "completion"
 [runtime]
 device = "cpu"
 threads = 1
-resume_interval_s = 0
+resume_interval_s = 1e-6
 
 [sweep]
 base_name = "semantic"

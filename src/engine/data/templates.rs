@@ -2,6 +2,7 @@
 
 use super::rows::Row;
 use crate::error::{StageError, StageResult};
+use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ impl Template {
     /// The text of `row`.
     pub(super) fn render(&self, row: &Row) -> StageResult<String> {
         let template = self.environment.get_template(self.name).expect("it was added when compiling");
-        template.render(&row.fields).map_err(|error| self.explain(&error, row))
+        template.render(minijinja::Value::from(Serde(&row.fields))).map_err(|error| self.explain(&error, row))
     }
 
     fn explain(&self, error: &minijinja::Error, row: &Row) -> StageError {

@@ -5,6 +5,7 @@
 //!
 //! Shapes: B rows, T tokens, C hidden size, H heads, K key-value heads, D head size, V vocabulary.
 
+pub mod bert;
 pub mod decoder;
 mod kv_cache;
 mod layers;
