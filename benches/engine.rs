@@ -12,6 +12,7 @@ use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 
 fn main() {
+    orchestrate_engine::memory::keep_freed_memory();
     let _ = orchestrate_engine::device::load_cuda_libraries();
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     let (Some(mode), Some(model)) = (arguments.next(), arguments.next()) else {

@@ -1,6 +1,6 @@
 //! What was typed, and nothing else: no file is read here.
 
-use super::{cache, check, completions, doctor, history, logs, metrics, plan, resume, run, samples, show};
+use super::{cache, check, completions, doctor, history, logs, metrics, plan, query, resume, run, samples, show};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -68,6 +68,8 @@ pub(super) enum Command {
     Samples(samples::SamplesArgs),
     /// Print what the workers of a run wrote to their logs.
     Logs(logs::LogsArgs),
+    /// Ask the history a question in SQL.
+    Query(query::QueryArgs),
     /// Look into the cache of checkpoints.
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.

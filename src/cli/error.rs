@@ -4,6 +4,7 @@ use crate::cache::CacheError;
 use crate::exec::ExecError;
 use crate::orchestrate::RunError;
 use crate::recipe::RecipeError;
+use crate::store::StoreError;
 use serde_json::json;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -153,6 +154,17 @@ impl From<CacheError> for CliError {
             Some(hint) => found.hint(hint),
             None => found,
         }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let kind = match error {
+            StoreError::Missing { .. } => Kind::NothingMatched,
+            StoreError::Statement(_) => Kind::Usage,
+            StoreError::Open { .. } | StoreError::Migrate { .. } => Kind::Internal,
+        };
+        Self::from_error(kind, &error).hint(error.hint())
     }
 }
 

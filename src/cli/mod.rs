@@ -17,6 +17,7 @@ mod metrics;
 mod output;
 mod plan;
 mod planning;
+mod query;
 mod records;
 mod resume;
 mod run;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Metrics(args) => metrics::metrics(&context, &args),
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
+        Command::Query(args) => query::query(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),

@@ -13,6 +13,7 @@ pub mod encoder;
 pub mod error;
 pub mod head;
 pub mod loss;
+pub mod memory;
 pub mod models;
 pub mod optim;
 pub mod policy;

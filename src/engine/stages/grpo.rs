@@ -105,9 +105,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
             let update_started = Instant::now();
             let step = progress.step + 1;
             let mut sums = Sums::default();
-            for (index, micro_batch) in rated.chunks(spec.micro_batch_size).enumerate() {
-                let labels = ["dropout", &progress.step.to_string(), &index.to_string()];
-                seed::seed_libtorch(seed::derive(seed, &labels));
+            for micro_batch in rated.chunks(spec.micro_batch_size) {
                 accumulate(&policy.decoder, reference.as_ref(), micro_batch, spec, &mut sums);
             }
             if update == 0 {
@@ -193,7 +191,7 @@ fn accumulate(
             head::logprobs(decoder, &hidden, &targets, temperature).logprobs
         })
     });
-    let hidden = select(&decoder.hidden(&packed, true));
+    let hidden = select(&decoder.hidden(&packed, false)); // no dropout: the policy is the one that sampled
     let now = head::logprobs(decoder, &hidden.detach(), &targets, temperature);
     let leaf = now.logprobs.detach().set_requires_grad(true);
     let knobs = PolicyKnobs {
