@@ -16,7 +16,9 @@ fn main() {
     let _ = orchestrate_engine::device::load_cuda_libraries();
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     let (Some(mode), Some(model)) = (arguments.next(), arguments.next()) else {
-        report(&serde_json::json!({"usage": "engine train|generate MODEL_DIR [--full] [--batch N] [--seq N] [--steps N] [--dtype D]"}));
+        report(
+            &serde_json::json!({"usage": "engine train|generate MODEL_DIR [--full] [--batch N] [--seq N] [--steps N] [--dtype D]"}),
+        );
         return;
     };
     let mut options = Options { flags: BTreeSet::new(), values: BTreeMap::new() };
@@ -132,7 +134,8 @@ fn lora() -> LoraSpec {
 
 fn random_ids(decoder: &Decoder, row: usize, count: usize) -> Vec<i64> {
     let uniform = seed::uniform(row as u64, i64::try_from(count).expect("fits"), 0.0, 1.0);
-    let ids = (uniform * decoder.config.vocab_size as f64).to_kind(Kind::Int64).clamp_max(decoder.config.vocab_size - 1);
+    let ids =
+        (uniform * decoder.config.vocab_size as f64).to_kind(Kind::Int64).clamp_max(decoder.config.vocab_size - 1);
     Vec::<i64>::try_from(ids).expect("a vector of integers")
 }
 

@@ -56,9 +56,9 @@ impl FileDigests {
         }
         let digest = digest_file(path)?;
         let after = fs_err::metadata(path)?;
-        let settled = after.modified().is_ok_and(|modified| {
-            SystemTime::now().duration_since(modified).is_ok_and(|age| age >= SETTLED)
-        });
+        let settled = after
+            .modified()
+            .is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age >= SETTLED));
         if settled && self::identity(&after) == identity {
             self.memo.insert(identity, digest.clone());
             self.changed = true;

@@ -49,9 +49,9 @@ impl Manifest {
     pub fn read(dir: &Path) -> Result<Option<Self>, CacheError> {
         let path = dir.join(MANIFEST);
         match fs_err::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|source| CacheError::Malformed { path, source }),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|source| CacheError::Malformed { path, source })
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }

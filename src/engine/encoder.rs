@@ -34,7 +34,8 @@ impl Encoder {
     pub fn load(dir: &Path, device: Device, kind: Kind) -> StageResult<Self> {
         let model = Bert::load(dir, kind, device)?;
         let path = dir.join("tokenizer.json");
-        let unreadable = |e: &dyn std::fmt::Display| StageError::input(format!("`{}` cannot be read: {e}", path.display()));
+        let unreadable =
+            |e: &dyn std::fmt::Display| StageError::input(format!("`{}` cannot be read: {e}", path.display()));
         let mut tokenizer = tokenizers::Tokenizer::from_file(&path).map_err(|e| unreadable(&e))?;
         let positions = usize::try_from(model.config.max_position_embeddings).unwrap_or(usize::MAX);
         let limit = optional_json(&dir.join("sentence_bert_config.json"))?["max_seq_length"]
@@ -62,7 +63,8 @@ impl Encoder {
             let pooled = match self.pooling {
                 Pooling::Mean => {
                     let mask = attention_mask.unsqueeze(-1).to_kind(Kind::Float); // (B, T, 1)
-                    (hidden * &mask).sum_dim_intlist(1, false, Kind::Float) / mask.sum_dim_intlist(1, false, Kind::Float)
+                    (hidden * &mask).sum_dim_intlist(1, false, Kind::Float)
+                        / mask.sum_dim_intlist(1, false, Kind::Float)
                 }
                 Pooling::FirstToken => hidden.select(1, 0),
                 Pooling::LastToken => {
@@ -122,7 +124,10 @@ fn pooling(path: &Path) -> StageResult<Pooling> {
     if settings.is_null() || on("pooling_mode_mean_tokens") {
         return Ok(Pooling::Mean);
     }
-    Err(StageError::input(format!("`{}` names no supported pooling; supported are mean, cls and last token", path.display())))
+    Err(StageError::input(format!(
+        "`{}` names no supported pooling; supported are mean, cls and last token",
+        path.display()
+    )))
 }
 
 /// A JSON file that may be missing.

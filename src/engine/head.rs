@@ -34,7 +34,13 @@ pub fn logprobs(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, temperatur
 
 /// Adds to the gradients what `sum(grad * logp)` causes, `hidden` carrying its graph, and returns the log-probabilities.
 /// // (N, C), (N,), (N,)
-pub fn backward(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, grad: &Tensor, temperature: f64) -> TokenLogprobs {
+pub fn backward(
+    decoder: &Decoder,
+    hidden: &Tensor,
+    targets: &Tensor,
+    grad: &Tensor,
+    temperature: f64,
+) -> TokenLogprobs {
     let head = decoder.head();
     let mut parts = Parts::default();
     let mut hidden_grads = Vec::new();

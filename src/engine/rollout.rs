@@ -42,7 +42,12 @@ struct Row {
 ///
 /// # Panics
 /// When `requests` is empty or a prompt is.
-pub fn sample(decoder: &Decoder, requests: &[Request<'_>], sampling: &Sampling, stop_ids: &BTreeSet<i64>) -> Vec<Sampled> {
+pub fn sample(
+    decoder: &Decoder,
+    requests: &[Request<'_>],
+    sampling: &Sampling,
+    stop_ids: &BTreeSet<i64>,
+) -> Vec<Sampled> {
     tch::no_grad(|| {
         let prompts: Vec<&[i64]> = requests.iter().map(|r| r.prompt_ids).collect();
         let packed = Packed::new(&prompts, decoder.device());
@@ -115,8 +120,8 @@ fn draw(logits: &Tensor, sampling: &Sampling, rows: &mut [Row]) -> (Vec<i64>, Ve
         let cumulative = probabilities.cumsum(-1, Kind::Double); // (B, V)
         let uniform: Vec<f64> = rows.iter_mut().map(|row| row.rng.random::<f64>()).collect();
         let last = cumulative.size()[1] - 1;
-        let threshold = Tensor::from_slice(&uniform).to_device(cumulative.device()).unsqueeze(1)
-            * cumulative.narrow(1, last, 1); // (B, 1)
+        let threshold =
+            Tensor::from_slice(&uniform).to_device(cumulative.device()).unsqueeze(1) * cumulative.narrow(1, last, 1); // (B, 1)
         // the first token whose cumulative probability exceeds the threshold
         cumulative.le_tensor(&threshold).sum_dim_intlist(-1, false, Kind::Int64).clamp_max(last) // (B,)
     };

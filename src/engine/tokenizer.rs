@@ -48,9 +48,7 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_file(&path)
             .map_err(|e| StageError::input(format!("`{}` cannot be read: {e}", path.display())))?;
         inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))?;
+        inner.with_truncation(None).map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))?;
         let settings = optional_json(&dir.join("tokenizer_config.json"))?;
         let token = |name: &str| special_token(&settings[name]);
         let mut tokenizer = Self {
@@ -174,8 +172,9 @@ impl Tokenizer {
 /// A JSON file that may be missing.
 fn optional_json(path: &Path) -> StageResult<Value> {
     match fs_err::read_to_string(path) {
-        Ok(text) => serde_json::from_str(&text)
-            .map_err(|e| StageError::input(format!("`{}` is not JSON: {e}", path.display()))),
+        Ok(text) => {
+            serde_json::from_str(&text).map_err(|e| StageError::input(format!("`{}` is not JSON: {e}", path.display())))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
         Err(error) => Err(StageError::io(path, &error)),
     }
@@ -188,7 +187,9 @@ fn special_token(value: &Value) -> Option<String> {
 
 /// `eos_token_id` is a number or a list of them.
 fn ids(value: &Value) -> Vec<i64> {
-    value.as_array().map_or_else(|| value.as_i64().into_iter().collect(), |list| list.iter().filter_map(Value::as_i64).collect())
+    value
+        .as_array()
+        .map_or_else(|| value.as_i64().into_iter().collect(), |list| list.iter().filter_map(Value::as_i64).collect())
 }
 
 /// The chat template in Hugging Face's dialect of Jinja.

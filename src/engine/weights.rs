@@ -123,7 +123,8 @@ fn shards(dir: &Path) -> StageResult<Vec<PathBuf>> {
 
 fn missing(dir: &Path) -> StageError {
     let looked = format!("`{}` has neither `{SINGLE}` nor `{INDEX}`", dir.display());
-    let pickle = ["pytorch_model.bin", "model.bin", "pytorch_model.bin.index.json"].iter().any(|n| dir.join(n).exists());
+    let pickle =
+        ["pytorch_model.bin", "model.bin", "pytorch_model.bin.index.json"].iter().any(|n| dir.join(n).exists());
     StageError::input(looked).hinted(if pickle {
         "it has pickled weights, which can run code and are never read; convert them with safetensors' `save_file`"
     } else {
@@ -151,7 +152,10 @@ fn malformed(path: &Path, error: &dyn std::error::Error) -> StageError {
 fn tensor(path: &Path, name: &str, view: &TensorView<'_>) -> StageResult<Tensor> {
     let kind = kind(view.dtype()).ok_or_else(|| {
         let dtype = view.dtype();
-        StageError::input(format!("`{name}` in `{}` has the number format {dtype:?}, which is not read", path.display()))
+        StageError::input(format!(
+            "`{name}` in `{}` has the number format {dtype:?}, which is not read",
+            path.display()
+        ))
     })?;
     let shape: Vec<i64> = view.shape().iter().map(|&n| i64::try_from(n).expect("sizes fit i64")).collect();
     Ok(Tensor::from_data_size(view.data(), &shape, kind))

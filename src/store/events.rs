@@ -42,15 +42,17 @@ async fn record(transaction: &mut Transaction<'_, Sqlite>, key: &str, event: &Ev
         EventKind::Finished(results) => {
             for (name, result) in results {
                 let (low, high) = result.interval.unzip();
-                sqlx::query("INSERT OR REPLACE INTO results (key, name, value, low, high, count) VALUES (?, ?, ?, ?, ?, ?)")
-                    .bind(key)
-                    .bind(name)
-                    .bind(result.value)
-                    .bind(low)
-                    .bind(high)
-                    .bind(result.count.map(integer))
-                    .execute(&mut **transaction)
-                    .await?;
+                sqlx::query(
+                    "INSERT OR REPLACE INTO results (key, name, value, low, high, count) VALUES (?, ?, ?, ?, ?, ?)",
+                )
+                .bind(key)
+                .bind(name)
+                .bind(result.value)
+                .bind(low)
+                .bind(high)
+                .bind(result.count.map(integer))
+                .execute(&mut **transaction)
+                .await?;
             }
         }
         EventKind::Phase(_)

@@ -213,10 +213,11 @@ impl Store {
 
     /// Marks as interrupted the runs of `host` that are recorded as running although their process is gone.
     pub async fn end_dead_runs(&self, host: &str, is_alive: impl Fn(u32) -> bool) -> Result<(), StoreError> {
-        let running: Vec<(String, i64)> = sqlx::query_as("SELECT id, pid FROM runs WHERE status = 'running' AND host = ?")
-            .bind(host)
-            .fetch_all(&self.pool)
-            .await?;
+        let running: Vec<(String, i64)> =
+            sqlx::query_as("SELECT id, pid FROM runs WHERE status = 'running' AND host = ?")
+                .bind(host)
+                .fetch_all(&self.pool)
+                .await?;
         for (id, pid) in running {
             if !u32::try_from(pid).is_ok_and(&is_alive) {
                 sqlx::query("UPDATE stages SET status = 'interrupted' WHERE run = ? AND status = 'running'")

@@ -35,10 +35,7 @@ fn step(step: u64, loss: f64) -> [Event; 2] {
         parts,
     };
     let metrics = BTreeMap::from([("train/loss".to_owned(), loss)]);
-    [
-        event(EventKind::Completion(Box::new(completion))),
-        event(EventKind::Step(Step { step, total_steps: 3, metrics })),
-    ]
+    [event(EventKind::Completion(Box::new(completion))), event(EventKind::Step(Step { step, total_steps: 3, metrics }))]
 }
 
 async fn column(store: &Store, sql: &str) -> Vec<serde_json::Value> {

@@ -103,7 +103,10 @@ fn a_template_that_renders_no_trained_token_is_refused() {
 #[test]
 fn a_loss_that_is_not_finite_stops_at_its_step_and_commits_nothing() {
     let project = Project::new();
-    project.edit_recipe("seq_len = 64\nsteps = 3\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 1e-2", "seq_len = 64\nsteps = 30\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 1e38");
+    project.edit_recipe(
+        "seq_len = 64\nsteps = 3\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 1e-2",
+        "seq_len = 64\nsteps = 30\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 1e38",
+    );
     let text = failure(&project, 4);
     assert_mentions(&text, &["step", "lr"]);
     assert!(text.contains("NaN") || text.contains("inf"), "{text}");

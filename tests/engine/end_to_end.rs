@@ -41,7 +41,10 @@ fn a_second_run_finds_everything_cached_and_starts_no_worker() {
     project.succeed(&["run", "recipes/tiny.toml", "--only", "sft"]);
     let key = project.checkpoint("sft");
     let written = fs_err::metadata(key.join("manifest.json")).unwrap().modified().unwrap();
-    let output = project.command(&["run", "recipes/tiny.toml", "--only", "sft"]).env("ORCHESTRATE_WORKER", "/bin/false").output();
+    let output = project
+        .command(&["run", "recipes/tiny.toml", "--only", "sft"])
+        .env("ORCHESTRATE_WORKER", "/bin/false")
+        .output();
     assert!(output.unwrap().status.success(), "a worker was started for a cached stage");
     assert_eq!(fs_err::metadata(key.join("manifest.json")).unwrap().modified().unwrap(), written);
 }
@@ -50,7 +53,10 @@ fn a_second_run_finds_everything_cached_and_starts_no_worker() {
 fn changing_the_learning_rate_of_sft_keeps_cpt_and_invalidates_the_rest() {
     let project = Project::new();
     project.succeed(&["run", "recipes/tiny.toml", "--only", "sft"]);
-    project.edit_recipe("steps = 6\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 1e-2", "steps = 6\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 2e-2");
+    project.edit_recipe(
+        "steps = 6\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 1e-2",
+        "steps = 6\nglobal_batch_size = 4\nmicro_batch_size = 2\nlr = 2e-2",
+    );
     let status = |stage: &str| {
         let plan = project.plan();
         plan.iter().find(|line| line["stage"] == stage).unwrap()["status"].as_str().unwrap().to_owned()

@@ -78,8 +78,7 @@ fn the_gradient_equals_finite_differences() {
     let logprobs = Tensor::from_slice(&[-1.0f64, -0.5, -2.0, -0.7]);
     let sampling = Tensor::from_slice(&[-1.1f64, -0.9, -1.6, -0.7]);
     let reference = Tensor::from_slice(&[-1.3f64, -0.6, -1.9, -0.2]);
-    let (advantages, weights) =
-        (Tensor::from_slice(&[0.7f64, 0.7, -1.2, -1.2]), Tensor::from_slice(&[0.25f64; 4]));
+    let (advantages, weights) = (Tensor::from_slice(&[0.7f64, 0.7, -1.2, -1.2]), Tensor::from_slice(&[0.25f64; 4]));
     for ratio in [RatioLevel::Token, RatioLevel::Sequence] {
         let loss = |logprobs: &Tensor| {
             let inputs = PolicyInputs {

@@ -80,11 +80,9 @@ fn schedules_equal_transformers() {
     let golden = json("schedules.json");
     let (warmup, total) =
         (golden["num_warmup_steps"].as_u64().unwrap(), golden["num_training_steps"].as_u64().unwrap());
-    for (name, schedule) in [
-        ("linear", Schedule::Linear),
-        ("cosine", Schedule::Cosine),
-        ("constant_with_warmup", Schedule::Constant),
-    ] {
+    for (name, schedule) in
+        [("linear", Schedule::Linear), ("cosine", Schedule::Cosine), ("constant_with_warmup", Schedule::Constant)]
+    {
         for (step, value) in (0..).zip(golden["curves"][name].as_array().unwrap()) {
             let ours = lr_multiplier(schedule, step, warmup, total);
             assert!((ours - value.as_f64().unwrap()).abs() < 1e-12, "{name} at step {step}: {ours} != {value}");

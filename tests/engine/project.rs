@@ -200,7 +200,10 @@ impl Project {
             "pair": [token("[CLS]"), sequence, token("[SEP]"), {"Sequence": {"id": "B", "type_id": 0}}],
             "special_tokens": {"[CLS]": special("[CLS]", 256), "[SEP]": special("[SEP]", 257)},
         });
-        self.write("models/tiny-encoder/tokenizer.json", &tokenizer(&["[CLS]", "[SEP]", "[PAD]"], processor).to_string());
+        self.write(
+            "models/tiny-encoder/tokenizer.json",
+            &tokenizer(&["[CLS]", "[SEP]", "[PAD]"], processor).to_string(),
+        );
         self.write("models/tiny-encoder/tokenizer_config.json", "{}");
         self.write("models/tiny-encoder/sentence_bert_config.json", r#"{"max_seq_length": 120}"#);
         let modules = json!([

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn epochs_and_seeds_have_orders_of_their_own() {
-        let order = |seed, epoch: u64| -> Vec<usize> { (0..50).map(|i| example_at(seed, epoch * 50 + i, 50)).collect() };
+        let order =
+            |seed, epoch: u64| -> Vec<usize> { (0..50).map(|i| example_at(seed, epoch * 50 + i, 50)).collect() };
         assert_ne!(order(1, 0), order(1, 1));
         assert_ne!(order(1, 0), order(2, 0));
         assert_ne!(order(1, 0), (0..50).collect::<Vec<_>>());

@@ -53,8 +53,12 @@ impl Template {
         if missing.is_empty() {
             return StageError::input(format!("{at}: the template `{}` does not render: {error}", self.name));
         }
-        StageError::input(format!("{at}: the row lacks {}, which the template `{}` needs", missing.join(", "), self.name))
-            .hinted(format!("the row has the fields {}", fields.join(", ")))
+        StageError::input(format!(
+            "{at}: the row lacks {}, which the template `{}` needs",
+            missing.join(", "),
+            self.name
+        ))
+        .hinted(format!("the row has the fields {}", fields.join(", ")))
     }
 }
 

@@ -106,7 +106,10 @@ impl Bert {
         let get = |name: &str, shape: &[i64]| weights.get_shaped(&format!("{prefix}{name}"), shape, kind, device);
         let c = &config;
         let linear = |name: String, out: i64, input: i64| -> StageResult<Linear> {
-            Ok(Linear { weight: get(&format!("{name}.weight"), &[out, input])?, bias: get(&format!("{name}.bias"), &[out])? })
+            Ok(Linear {
+                weight: get(&format!("{name}.weight"), &[out, input])?,
+                bias: get(&format!("{name}.bias"), &[out])?,
+            })
         };
         let norm = |name: String| -> StageResult<LayerNorm> {
             let part = |part: &str| get(&format!("{name}.{part}"), &[c.hidden_size]);
@@ -130,8 +133,12 @@ impl Bert {
             .collect::<StageResult<Vec<_>>>()?;
         Ok(Self {
             word_embeddings: get("embeddings.word_embeddings.weight", &[c.vocab_size, c.hidden_size])?,
-            position_embeddings: get("embeddings.position_embeddings.weight", &[c.max_position_embeddings, c.hidden_size])?,
-            segment_embedding: get("embeddings.token_type_embeddings.weight", &[c.type_vocab_size, c.hidden_size])?.get(0),
+            position_embeddings: get(
+                "embeddings.position_embeddings.weight",
+                &[c.max_position_embeddings, c.hidden_size],
+            )?,
+            segment_embedding: get("embeddings.token_type_embeddings.weight", &[c.type_vocab_size, c.hidden_size])?
+                .get(0),
             norm: norm("embeddings.LayerNorm".to_owned())?,
             layers,
             kind,
@@ -155,7 +162,8 @@ impl Layer {
         let (b, t, c) = x.size3().expect("x is (B, T, C)");
         let heads = |y: Tensor| y.view([b, t, self.num_heads, c / self.num_heads]).transpose(1, 2); // (B, H, T, D)
         let (q, k, v) = (self.query.forward(x), self.key.forward(x), self.value.forward(x));
-        let y = Tensor::scaled_dot_product_attention(&heads(q), &heads(k), &heads(v), Some(mask), 0.0, false, None, false);
+        let y =
+            Tensor::scaled_dot_product_attention(&heads(q), &heads(k), &heads(v), Some(mask), 0.0, false, None, false);
         let y = self.attention_output.forward(&y.transpose(1, 2).reshape([b, t, c]));
         let x = self.attention_norm.forward(&(x + y));
         let y = self.output.forward(&self.intermediate.forward(&x).gelu("none"));

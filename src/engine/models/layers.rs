@@ -92,7 +92,13 @@ impl Attention {
     }
 
     /// One new token a row against the cache. // (B, C) -> (B, C)
-    pub(super) fn decode(&self, x: &Tensor, rotation: &Rotation, cache: &mut LayerCache, mask: Option<&Tensor>) -> Tensor {
+    pub(super) fn decode(
+        &self,
+        x: &Tensor,
+        rotation: &Rotation,
+        cache: &mut LayerCache,
+        mask: Option<&Tensor>,
+    ) -> Tensor {
         let (q, k, v) = self.project(x, rotation, false);
         let (keys, values) = cache.append(&k, &v); // (B, K, S, D)
         let rows = q.size()[0];
@@ -167,7 +173,13 @@ impl Layer {
         &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x), train)
     }
 
-    pub(super) fn decode(&self, x: &Tensor, rotation: &Rotation, cache: &mut LayerCache, mask: Option<&Tensor>) -> Tensor {
+    pub(super) fn decode(
+        &self,
+        x: &Tensor,
+        rotation: &Rotation,
+        cache: &mut LayerCache,
+        mask: Option<&Tensor>,
+    ) -> Tensor {
         let x = x + self.self_attn.decode(&self.input_layernorm.forward(x), rotation, cache, mask);
         &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x), false)
     }
@@ -176,15 +188,7 @@ impl Layer {
     pub(super) fn linears_mut(&mut self) -> [&mut Linear; 7] {
         let a = &mut self.self_attn;
         let m = &mut self.mlp;
-        [
-            &mut a.q_proj,
-            &mut a.k_proj,
-            &mut a.v_proj,
-            &mut a.o_proj,
-            &mut m.gate_proj,
-            &mut m.up_proj,
-            &mut m.down_proj,
-        ]
+        [&mut a.q_proj, &mut a.k_proj, &mut a.v_proj, &mut a.o_proj, &mut m.gate_proj, &mut m.up_proj, &mut m.down_proj]
     }
 
     pub(super) fn linears(&self) -> [&Linear; 7] {

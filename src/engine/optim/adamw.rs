@@ -104,8 +104,7 @@ impl AdamW {
         self.updates = find("updates")?.int64_value(&[0]);
         tch::no_grad(|| {
             for p in &mut self.parameters {
-                let mut parts =
-                    vec![("first_moment", &mut p.first_moment), ("second_moment", &mut p.second_moment)];
+                let mut parts = vec![("first_moment", &mut p.first_moment), ("second_moment", &mut p.second_moment)];
                 parts.extend(p.master.as_mut().map(|master| ("master", master)));
                 for (part, target) in parts {
                     let name = format!("{}.{part}", p.name);

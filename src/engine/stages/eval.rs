@@ -102,7 +102,11 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
             }
             Batch::Likelihood(sequences, documents) => {
                 let nll = negative_log_likelihood(&policy, sequences);
-                if *documents { measured.text_nll.extend(nll) } else { measured.completion_nll.extend(nll) }
+                if *documents {
+                    measured.text_nll.extend(nll)
+                } else {
+                    measured.completion_nll.extend(nll)
+                }
                 sequences.iter().map(|s| s.ids.len()).sum()
             }
         };

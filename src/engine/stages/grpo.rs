@@ -176,10 +176,8 @@ fn accumulate(
     let sampling: Vec<f32> = micro_batch.iter().flat_map(|r| r.answer.sampled.logprobs.iter().copied()).collect();
     let sampling_logprobs = Tensor::from_slice(&sampling).to_device(device); // (N,)
     let per_token = |value: &dyn Fn(&Rated<'_, '_>) -> f64| {
-        let values: Vec<f32> = micro_batch
-            .iter()
-            .flat_map(|r| std::iter::repeat_n(value(r) as f32, r.answer.sampled.ids.len()))
-            .collect();
+        let values: Vec<f32> =
+            micro_batch.iter().flat_map(|r| std::iter::repeat_n(value(r) as f32, r.answer.sampled.ids.len())).collect();
         Tensor::from_slice(&values).to_device(device) // (N,)
     };
     let temperature = if spec.sampling.temperature == 0.0 { 1.0 } else { spec.sampling.temperature };
@@ -254,7 +252,9 @@ fn check_on_policy(context: &mut Context<'_>, sums: &Sums, kind: Kind, step: u64
     if kind == Kind::Float && deviation > RATIO_TOLERANCE {
         return Err(StageError {
             class: FailureClass::NonFinite,
-            message: format!("at step {step} sampling and training disagree: the on-policy ratio is off 1 by {deviation:.1e}"),
+            message: format!(
+                "at step {step} sampling and training disagree: the on-policy ratio is off 1 by {deviation:.1e}"
+            ),
             hint: Some("this is a defect of the engine; please report the recipe".to_owned()),
         });
     }

@@ -73,8 +73,9 @@ pub(super) fn update(
     let grad_norm = clip_grad_norm(optimizer.values(), spec.max_grad_norm);
     for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
         if !value.is_finite() {
-            return Err(StageError::non_finite(format!("the {what} is {value} at step {step}"))
-                .hinted("lower `lr`, raise `warmup_steps`, or look at the rows of this step with `orchestrate samples`"));
+            return Err(StageError::non_finite(format!("the {what} is {value} at step {step}")).hinted(
+                "lower `lr`, raise `warmup_steps`, or look at the rows of this step with `orchestrate samples`",
+            ));
         }
     }
     let lr = spec.lr * lr_multiplier(spec.schedule, step - 1, spec.warmup_steps, total_steps);
@@ -114,7 +115,11 @@ impl Progress {
 }
 
 /// Writes the trained weights into the attempt's output.
-pub(super) fn save_output(context: &mut Context<'_>, assignment: &Assignment, policy: &crate::policy::Policy<'_>) -> StageResult<()> {
+pub(super) fn save_output(
+    context: &mut Context<'_>,
+    assignment: &Assignment,
+    policy: &crate::policy::Policy<'_>,
+) -> StageResult<()> {
     context.phase("writing the checkpoint")?;
     let out = context.attempt.out_dir().map_err(super::cache_error)?;
     checkpoint::save(&out, &policy.decoder, assignment.spec.model.lora.as_ref(), policy.base)
