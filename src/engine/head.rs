@@ -68,7 +68,7 @@ pub fn backward(
     });
     let mut surrogate = (hidden * Tensor::cat(&hidden_grads, 0)).sum(Kind::Float);
     if let Some(head_grad) = head_grad {
-        surrogate = surrogate + (head * head_grad).sum(Kind::Float);
+        surrogate += (head * head_grad).sum(Kind::Float);
     }
     surrogate.backward();
     parts.finish()

@@ -6,6 +6,9 @@
 //! Every random draw is seeded from the stage's seed and what it is for ([`seed`]); so a stage that resumes after step n
 //! continues exactly as if it had never stopped.
 
+#![expect(clippy::many_single_char_names, reason = "tensor code speaks in the letters of its papers")]
+#![expect(clippy::cast_possible_truncation, reason = "64-bit numbers become 32-bit tensors on purpose")]
+
 pub mod checkpoint;
 pub mod data;
 pub mod device;

@@ -125,7 +125,7 @@ pub fn policy_loss(inputs: &PolicyInputs<'_>, knobs: PolicyKnobs) -> PolicyLoss 
         difference.exp() - &difference - 1.0
     });
     if let Some(kl) = &kl {
-        per_token = per_token + kl * knobs.kl_coef;
+        per_token += kl * knobs.kl_coef;
     }
     PolicyLoss {
         loss: (per_token * inputs.weights).sum(inputs.logprobs.kind()),

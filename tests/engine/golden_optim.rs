@@ -1,4 +1,4 @@
-//! AdamW against PyTorch, schedules against transformers, clipping against its definition.
+//! AdamW against `PyTorch`, schedules against transformers, clipping against its definition.
 
 use crate::golden::{json, largest_difference, tensors};
 use orchestrate::recipe::spec::Schedule;

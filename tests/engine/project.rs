@@ -179,7 +179,7 @@ impl Project {
         config["eos_token_id"] = 257.into();
         self.write("models/tiny/config.json", &config.to_string());
         let special = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"];
-        self.write("models/tiny/tokenizer.json", &tokenizer(&special, Value::Null).to_string());
+        self.write("models/tiny/tokenizer.json", &tokenizer(&special, &Value::Null).to_string());
         let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
                         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
         let settings = json!({"chat_template": template, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"});
@@ -202,7 +202,7 @@ impl Project {
         });
         self.write(
             "models/tiny-encoder/tokenizer.json",
-            &tokenizer(&["[CLS]", "[SEP]", "[PAD]"], processor).to_string(),
+            &tokenizer(&["[CLS]", "[SEP]", "[PAD]"], &processor).to_string(),
         );
         self.write("models/tiny-encoder/tokenizer_config.json", "{}");
         self.write("models/tiny-encoder/sentence_bert_config.json", r#"{"max_seq_length": 120}"#);
@@ -222,7 +222,7 @@ pub(crate) fn json_lines(text: &str) -> Vec<Value> {
 }
 
 /// A byte-level tokenizer: 256 bytes, then the special tokens.
-fn tokenizer(special: &[&str], post_processor: Value) -> Value {
+fn tokenizer(special: &[&str], post_processor: &Value) -> Value {
     // GPT-2's printable stand-in for every byte
     let printable = |b: u32| (33..=126).contains(&b) || (161..=172).contains(&b) || (174..=255).contains(&b);
     let mut next = 256;
@@ -270,5 +270,9 @@ pub(crate) fn questions(count: usize) -> String {
 }
 
 fn text() -> String {
-    (0..30).map(|i| format!("Paragraph {i}. The heart pumps blood through vessel {i}.\n\n")).collect()
+    let mut text = String::new();
+    for i in 0..30 {
+        writeln!(text, "Paragraph {i}. The heart pumps blood through vessel {i}.\n").unwrap();
+    }
+    text
 }

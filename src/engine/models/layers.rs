@@ -136,8 +136,9 @@ fn causal(q: &Tensor, k: &Tensor, v: &Tensor, rows: i64, length: i64, repeat: i6
     y.transpose(1, 2).reshape([rows * length, heads * dim])
 }
 
-/// Gated feed-forward (SwiGLU, arXiv:2002.05202).
+/// Gated feed-forward (`SwiGLU`, arXiv:2002.05202).
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the names of the checkpoint")]
 pub(super) struct Mlp {
     pub(super) gate_proj: Linear,
     pub(super) up_proj: Linear,

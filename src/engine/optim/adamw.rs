@@ -1,4 +1,4 @@
-//! AdamW (arXiv:1711.05101), in PyTorch's order of operations, with its state in the open.
+//! AdamW (arXiv:1711.05101), in `PyTorch`'s order of operations, with its state in the open.
 
 use crate::error::{StageError, StageResult};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-/// Scales the gradients of `parameters` down so that their joint 2-norm is at most `max_norm`, as PyTorch's
+/// Scales the gradients of `parameters` down so that their joint 2-norm is at most `max_norm`, as `PyTorch`'s
 /// `clip_grad_norm_` does, and returns the norm before. A norm that is not finite scales nothing.
 pub fn clip_grad_norm<'a>(parameters: impl Iterator<Item = &'a Tensor>, max_norm: f64) -> f64 {
     let grads: Vec<Tensor> = parameters.map(Tensor::grad).filter(Tensor::defined).collect();

@@ -95,7 +95,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
                 let scores = score(&mut rubric, &answers);
                 for (answer, score) in answers.iter().zip(&scores) {
                     let completion = answer.completion(measured.step + 1, score, None);
-                    context.emit(EventKind::Completion(Box::new(completion)))?;
+                    context.emit(&EventKind::Completion(Box::new(completion)))?;
                     measured.record(answer, score);
                 }
                 answers.iter().map(|a| a.sampled.ids.len()).sum::<usize>()
@@ -103,9 +103,9 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
             Batch::Likelihood(sequences, documents) => {
                 let nll = negative_log_likelihood(&policy, sequences);
                 if *documents {
-                    measured.text_nll.extend(nll)
+                    measured.text_nll.extend(nll);
                 } else {
-                    measured.completion_nll.extend(nll)
+                    measured.completion_nll.extend(nll);
                 }
                 sequences.iter().map(|s| s.ids.len()).sum()
             }
@@ -187,7 +187,7 @@ fn resume_point(context: &mut Context<'_>, measured: &Measured) -> StageResult<b
         let text = serde_json::to_string(measured).expect("measurements serialize");
         let write = |dir: &std::path::Path| fs_err::write(dir.join("measured.json"), &text);
         context.attempt.save_resume_point(measured.step, write).map_err(cache_error)?;
-        context.emit(EventKind::ResumePoint { step: measured.step })?;
+        context.emit(&EventKind::ResumePoint { step: measured.step })?;
     }
     Ok(stop)
 }

@@ -29,6 +29,7 @@ const RATIO_TOLERANCE: f64 = 1e-4;
 /// The same in 16 bits, where rounding depends on the shapes of a batch; beyond it there is a warning.
 const RATIO_TOLERANCE_16_BIT: f64 = 5e-2;
 
+#[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom")]
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let policy = Policy::load(assignment, context.device)?;
@@ -77,7 +78,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         let rewards: Vec<Option<f64>> = scores.iter().map(|score| score.total).collect();
         let advantages = advantages(&rewards, spec.group_size, spec.loss.scale_rewards);
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
-            context.emit(EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
+            context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
         let mut metrics = reward_metrics(&scores);
         metrics.extend(rollout_metrics(&answers, &rewards, spec.group_size));
@@ -259,7 +260,7 @@ fn check_on_policy(context: &mut Context<'_>, sums: &Sums, kind: Kind, step: u64
         });
     }
     if deviation > RATIO_TOLERANCE_16_BIT {
-        context.emit(EventKind::Warning(format!(
+        context.emit(&EventKind::Warning(format!(
             "step {step}: the on-policy ratio is off 1 by {deviation:.2} on average; 16-bit rounding this large distorts \
              the update, consider `dtype = \"float32\"`"
         )))?;

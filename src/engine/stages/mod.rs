@@ -50,17 +50,17 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn emit(&mut self, event: EventKind) -> StageResult<()> {
-        self.attempt.append(&event).map_err(cache_error)
+    fn emit(&mut self, event: &EventKind) -> StageResult<()> {
+        self.attempt.append(event).map_err(cache_error)
     }
 
     fn phase(&mut self, what: &str) -> StageResult<()> {
-        self.emit(EventKind::Phase(what.to_owned()))
+        self.emit(&EventKind::Phase(what.to_owned()))
     }
 
     /// Tells where the stage runs and how long it is.
     fn started(&mut self, resumed_from_step: Option<u64>, total_steps: u64) -> StageResult<()> {
-        self.emit(EventKind::Started(Started {
+        self.emit(&EventKind::Started(Started {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
             device: device::name(self.device),
@@ -126,6 +126,7 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is the function that `map_err` is given")]
 fn cache_error(error: CacheError) -> StageError {
     let hint = error.hint();
     StageError { class: FailureClass::Io, message: error.to_string(), hint }

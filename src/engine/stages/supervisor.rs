@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Listens for requests to stop and watches the clock.
 pub(super) struct Supervisor {
     signalled: Arc<AtomicBool>,
-    supervisor_pid: Option<u32>,
+    started_by: Option<u32>,
     resume_interval: Duration,
     last_resume_point: Instant,
 }
@@ -24,7 +24,7 @@ impl Supervisor {
         }
         Ok(Self {
             signalled,
-            supervisor_pid: runtime.supervisor_pid,
+            started_by: runtime.supervisor_pid,
             resume_interval: Duration::from_secs_f64(runtime.resume_interval_s.max(0.0)),
             last_resume_point: Instant::now(),
         })
@@ -33,7 +33,7 @@ impl Supervisor {
     /// Whether the stage should leave a resume point and end: it was asked to, or who started it is gone.
     pub(super) fn should_stop(&self) -> bool {
         let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-        let orphaned = self.supervisor_pid.is_some_and(|supervisor| parent != Some(supervisor));
+        let orphaned = self.started_by.is_some_and(|supervisor| parent != Some(supervisor));
         orphaned || self.signalled.load(Ordering::Relaxed)
     }
 

@@ -46,7 +46,7 @@ pub(super) fn resume_point(
     if stop || context.supervisor.resume_point_due() {
         let write = |dir: &std::path::Path| checkpoint::save_resume(dir, decoder, optimizer, progress);
         context.attempt.save_resume_point(progress.step, write).map_err(super::cache_error)?;
-        context.emit(EventKind::ResumePoint { step: progress.step })?;
+        context.emit(&EventKind::ResumePoint { step: progress.step })?;
     }
     Ok(stop)
 }
@@ -91,7 +91,7 @@ pub(super) fn report(
     metrics: impl IntoIterator<Item = (String, f64)>,
 ) -> StageResult<()> {
     let metrics: BTreeMap<String, f64> = metrics.into_iter().filter(|(_, value)| value.is_finite()).collect();
-    context.emit(EventKind::Step(Step { step, total_steps, metrics }))
+    context.emit(&EventKind::Step(Step { step, total_steps, metrics }))
 }
 
 impl Progress {
