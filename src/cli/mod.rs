@@ -1,7 +1,7 @@
 //! The command line: what was typed, which command it is, how its errors end. One file a command.
 //!
 //! Commands print; nothing below them does, but for the live display of a run. Data goes to stdout through
-//! [`output::Output`], everything else to stderr. A command that needs no database opens none, and only `run`, `resume`
+//! `output::Output`, everything else to stderr. A command that needs no database opens none, and only `run`, `resume`
 //! and those that ask the database start an async runtime.
 
 mod args;
