@@ -3,6 +3,7 @@
 use super::context::{Context, block_on};
 use super::error::CliError;
 use super::output::Output;
+use crate::report::plain_table;
 use crate::store::{Answer, Store};
 use clap::Args;
 use serde_json::{Map, Value};
@@ -35,16 +36,11 @@ pub(super) fn query(context: &Context, args: &QueryArgs) -> Result<(), CliError>
 }
 
 fn table(answer: &Answer) -> String {
-    let mut builder = tabled::builder::Builder::default();
-    builder.push_record(&answer.columns);
-    for row in &answer.rows {
-        builder.push_record(row.iter().map(|value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        }));
-    }
-    let mut table = builder.build();
-    table.with(tabled::settings::Style::psql());
-    table.to_string()
+    let cell = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let rows: Vec<Vec<String>> = answer.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+    plain_table(&answer.columns, &rows)
 }

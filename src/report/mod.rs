@@ -22,5 +22,5 @@ pub use plan_tree::{StageStatus, plan_tree};
 pub use progress::{Progress, ProgressMode};
 pub use spark::sparkline;
 pub use stage_line::StageLine;
-pub use table::{Align, Column, Table};
+pub use table::{Align, Column, Table, plain_table};
 pub use terminal::width;

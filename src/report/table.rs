@@ -197,6 +197,18 @@ fn cut(text: &str, limit: Option<usize>) -> String {
     }
 }
 
+/// Columns and rows as they are, for answers whose columns are not known before.
+pub fn plain_table(columns: &[String], rows: &[Vec<String>]) -> String {
+    let mut builder = Builder::default();
+    builder.push_record(columns);
+    for row in rows {
+        builder.push_record(row);
+    }
+    let mut table = builder.build();
+    table.with(Style::psql());
+    table.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
