@@ -1,7 +1,7 @@
 //! Models, built from Hugging Face directories: names of fields and weights are theirs.
 //!
-//! One file an architecture ([`llama`], [`qwen2`], [`qwen3`]), which says what its `config.json` means; the layers they
-//! share are in [`layers`], the stack of them in [`decoder`].
+//! One file an architecture (`llama`, `qwen2`, `qwen3`), which says what its `config.json` means; the layers they
+//! share are in `layers`, the stack of them in [`decoder`].
 //!
 //! Shapes: B rows, T tokens, C hidden size, H heads, K key-value heads, D head size, V vocabulary.
 
