@@ -52,6 +52,13 @@ check: setup
     cargo clippy --release --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
+# Measures the engine beside transformers and PEFT on this machine (6 GB of packages the first time)
+[group('test')]
+bench: build models
+    @if [ ! -e .tools/peers/models ]; then scripts/peers/setup.sh .tools/peers; fi
+    cargo build --release --package orchestrate-engine --bench engine
+    python3 scripts/bench.py "$(scripts/newest_bench.sh)" .tools/peers models/smollm2-135m-instruct benches/results/cpu.json
+
 # Recomputes tests/golden/ with PyTorch and transformers (6 GB of packages) and shows what changed
 [group('test')]
 golden: models
