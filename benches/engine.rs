@@ -12,7 +12,6 @@ use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 
 fn main() {
-    orchestrate_engine::memory::keep_freed_memory();
     let _ = orchestrate_engine::device::load_cuda_libraries();
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     let (Some(mode), Some(model)) = (arguments.next(), arguments.next()) else {
@@ -90,7 +89,7 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     serde_json::json!({
         "mode": if full { "full" } else { "lora" }, "dtype": format!("{:?}", decoder.kind()), "batch": batch, "seq": seq,
         "tokens_per_s": batch as f64 * seq as f64 / seconds, "seconds_per_step": seconds, "loss": loss,
-        "peak_rss_mib": peak_rss_mib(),
+        "peak_rss_mib": orchestrate_engine::memory::peak_resident().map(|bytes| bytes >> 20),
     })
 }
 
@@ -117,7 +116,7 @@ fn generate(decoder: &Decoder, options: &Options) -> serde_json::Value {
     let seconds = median(times);
     serde_json::json!({
         "dtype": format!("{:?}", decoder.kind()), "batch": batch, "prompt": prompt, "group": group, "new": new,
-        "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "peak_rss_mib": peak_rss_mib(),
+        "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "peak_rss_mib": orchestrate_engine::memory::peak_resident().map(|bytes| bytes >> 20),
     })
 }
 
@@ -148,13 +147,6 @@ fn synchronize(device: Device) {
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-/// Most memory this process ever had resident.
-fn peak_rss_mib() -> u64 {
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
 #[expect(clippy::print_stdout, reason = "this is the program's output")]

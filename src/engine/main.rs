@@ -3,12 +3,11 @@
 
 use orchestrate::exec::exit;
 use orchestrate_engine::stages::{self, Ending};
-use orchestrate_engine::{device, memory, stages::LIBTORCH_VERSION};
+use orchestrate_engine::{device, stages::LIBTORCH_VERSION};
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    memory::keep_freed_memory();
     let cuda = device::load_cuda_libraries();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
