@@ -2,7 +2,7 @@
 //! line of JSON with the same fields.
 
 use orchestrate::recipe::spec::{LoraSpec, Sampling};
-use orchestrate_engine::models::{Decoder, Packed};
+use orchestrate_engine::models::{Decoder, Packed, PassOptions, TrainingPass};
 use orchestrate_engine::optim::AdamW;
 use orchestrate_engine::rollout::{Request, sample};
 use orchestrate_engine::{head, seed};
@@ -58,6 +58,7 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     let (batch, seq, steps) =
         (options.number("--batch", 4), options.number("--seq", 512), options.number("--steps", 6));
     let full = options.flags.contains("--full");
+    let checkpointing = options.flags.contains("--checkpointing");
     if full {
         decoder.unfreeze();
     } else {
@@ -70,14 +71,15 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
         let ids: Vec<Vec<i64>> = (0..batch).map(|row| random_ids(&decoder, step * batch + row, seq)).collect();
         let started = Instant::now();
         let packed = Packed::new(&ids, decoder.device());
-        let hidden = decoder.hidden(&packed, true);
+        let pass = TrainingPass::new(&decoder, &packed, PassOptions { dropout_seed: None, checkpointing });
         let seq = i64::try_from(seq).expect("fits");
         let positions: Vec<i64> = packed.starts().iter().flat_map(|s| *s..s + seq - 1).collect();
         let positions = Tensor::from_slice(&positions).to_device(decoder.device());
         let targets = packed.input_ids.index_select(0, &(&positions + 1));
         let tokens = targets.size()[0] as f64;
         let grad = Tensor::full(targets.size(), -1.0 / tokens, (Kind::Float, decoder.device()));
-        let result = head::backward(&decoder, &hidden.index_select(0, &positions), &targets, &grad, 1.0);
+        let result = head::backward(&decoder, &pass.hidden().index_select(0, &positions), &targets, &grad, 1.0);
+        pass.finish();
         optimizer.step(1e-4);
         loss = -result.logprobs.mean(Kind::Float).double_value(&[]);
         synchronize(decoder.device());
@@ -88,7 +90,7 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     let seconds = median(times);
     serde_json::json!({
         "mode": if full { "full" } else { "lora" }, "dtype": format!("{:?}", decoder.kind()), "batch": batch, "seq": seq,
-        "tokens_per_s": batch as f64 * seq as f64 / seconds, "seconds_per_step": seconds, "loss": loss,
+        "tokens_per_s": batch as f64 * seq as f64 / seconds, "seconds_per_step": seconds, "loss": loss, "checkpointing": checkpointing,
         "peak_rss_mib": orchestrate_engine::memory::peak_resident().map(|bytes| bytes >> 20),
     })
 }

@@ -15,6 +15,7 @@
 mod checkpoints;
 mod dispatch;
 mod failure;
+mod memory;
 mod past_runs;
 mod reasons;
 mod recorder;
@@ -23,6 +24,7 @@ mod selection;
 mod signals;
 
 pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
+pub use memory::{TooLarge, plan_memory, too_large};
 pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};

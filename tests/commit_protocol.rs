@@ -6,7 +6,8 @@ use orchestrate::cache::{Assignment, Attempt, Cache, CacheError, DeviceChoice, E
 use orchestrate::digest::Digest;
 use orchestrate::event::EventKind;
 use orchestrate::recipe::spec::{
-    DataFile, DataFormat, DataSpec, Dtype, EvalSpec, ModelSpec, Sampling, Split, StageSpec, Templates, Work,
+    DataFile, DataFormat, DataSpec, Dtype, EvalSpec, ModelSpec, ParentAdapter, Sampling, Split, StageSpec, Templates,
+    Work,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,12 @@ fn assignment() -> Assignment {
         stage: "eval".to_owned(),
         spec: StageSpec {
             seed: 0,
-            model: ModelSpec { files: digest, dtype: Dtype::Float32, lora: None },
+            model: ModelSpec {
+                files: digest,
+                dtype: Dtype::Float32,
+                lora: None,
+                parent_adapter: ParentAdapter::Continue,
+            },
             work: Work::Eval(work),
         },
         inputs: BTreeMap::new(),
@@ -38,6 +44,7 @@ fn assignment() -> Assignment {
             threads: None,
             resume_interval_s: 0.0,
             keep_resume_points: 2,
+            gradient_checkpointing: false,
             supervisor_pid: None,
         },
     }

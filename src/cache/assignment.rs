@@ -36,6 +36,8 @@ pub struct Runtime {
     pub resume_interval_s: f64,
     /// Resume points kept.
     pub keep_resume_points: usize,
+    /// Computes each layer's inside again in the backward pass, instead of keeping it.
+    pub gradient_checkpointing: bool,
     /// The worker stops, leaving a resume point, when this process is gone.
     pub supervisor_pid: Option<u32>,
 }

@@ -14,7 +14,8 @@ use serde_json::json;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Reads the recipes as `run` does: unknown keys, wrong types, values out of range, unknown names,
-missing files and circles are all reported at once, with their line. Nothing is run.
+missing files and circles are all reported at once, with their line. A stage that cannot fit into
+memory is refused. Nothing is run.
 
 Example:
   orchestrate check recipes/*.toml")]
@@ -26,6 +27,7 @@ pub(super) struct CheckArgs {
 pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError> {
     let overrides = Overrides::with_process_environment(args.recipes.set.clone());
     let planned = planning::planned(context, &args.recipes.recipes, &overrides)?;
+    planning::refuse_too_large(planned.plan.stages.iter())?;
     let mut out = Output::stdout();
     for recipe in &planned.recipes {
         let stages = planned.plan.variants.iter().filter(|variant| variant.recipe == recipe.name);

@@ -22,8 +22,8 @@ Examples:
   orchestrate plan recipes/*.toml --set stages.grpo.steps=20
   orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"miss\") | .stage'
 
---json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..]},
-one a line.")]
+--json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..],
+\"memory_bytes\"}, one a line; memory is the estimated peak.")]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
@@ -48,6 +48,7 @@ pub(super) fn show(context: &Context, plan: &Plan, statuses: &[StageStatus]) -> 
             out.json(&json!({
                 "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants, "key": stage.key,
                 "status": if status.hit { "hit" } else { "miss" }, "reasons": status.reasons,
+                "memory_bytes": stage.memory.estimate.map(|estimate| estimate.total()),
             }))?;
         }
         return out.finish();

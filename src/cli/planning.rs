@@ -1,13 +1,14 @@
 //! From recipes on the command line to a plan and what the cache says of it.
 
 use super::context::Context;
-use super::error::CliError;
+use super::error::{CliError, Kind};
 use crate::cache::{Cache, FileDigests, Lookup};
 use crate::digest::Digest;
 use crate::orchestrate::{
-    key_documents, limited, miss_reasons, newest_resume_step, stage_names, stages_named, unknown_stages,
+    TooLarge, key_documents, limited, miss_reasons, newest_resume_step, plan_memory, stage_names, stages_named,
+    too_large, unknown_stages,
 };
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{self, Inputs, LoadedRecipe, Overrides};
 use crate::report::StageStatus;
 use std::io;
@@ -38,7 +39,8 @@ pub(super) fn planned(context: &Context, recipes: &[PathBuf], overrides: &Overri
     let loaded = recipe::load(context.project(), recipes, overrides, &mut files);
     files.0.save();
     let recipes = loaded?;
-    let plan = Plan::build(&recipes);
+    let mut plan = Plan::build(&recipes);
+    plan_memory(&mut plan);
     Ok(Planned { recipes, plan })
 }
 
@@ -53,6 +55,15 @@ pub(super) fn only(plan: Plan, only: &[String]) -> Result<Plan, CliError> {
             .hint(format!("the stages are {}", known.join(", "))));
     }
     Ok(limited(&plan, &stages_named(&plan, only)))
+}
+
+/// Refuses stages that cannot fit into memory, all at once.
+pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage>) -> Result<(), CliError> {
+    let large: Vec<TooLarge> = stages.filter_map(too_large).collect();
+    let Some(first) = large.first() else { return Ok(()) };
+    let others: Vec<String> = large.iter().skip(1).map(|other| format!("; {}", other.message)).collect();
+    let error = CliError::new(Kind::Recipe, format!("{}{}", first.message, others.concat()));
+    Err(large.iter().fold(error, |error, stage| error.hint(stage.hint.clone())))
 }
 
 /// What the cache says of each stage.

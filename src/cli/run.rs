@@ -82,12 +82,15 @@ fn owned((name, value): (&String, &String)) -> (String, String) {
 pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), CliError> {
     let cache = Cache::open(context.runs())?;
     let plan = &request.plan;
-    let mut runs_something = !request.forced.is_empty();
-    for stage in &plan.stages {
-        runs_something = runs_something || !matches!(cache.lookup(&stage.key)?, Lookup::Hit(_));
+    let mut missing = Vec::new();
+    for (index, stage) in plan.stages.iter().enumerate() {
+        if request.forced.contains(&index) || !matches!(cache.lookup(&stage.key)?, Lookup::Hit(_)) {
+            missing.push(stage);
+        }
     }
+    planning::refuse_too_large(missing.iter().copied())?;
     // Without a worker nothing should begin.
-    let executor = runs_something.then(LocalExecutor::find).transpose()?;
+    let executor = (!missing.is_empty()).then(LocalExecutor::find).transpose()?;
     let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();
     let mut progress = Progress::new(context.progress_mode(), titles);
     let runs: PathBuf = context.runs().to_owned();

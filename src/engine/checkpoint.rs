@@ -2,7 +2,7 @@
 
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
-use crate::optim::AdamW;
+use crate::optim::Optimizer;
 use crate::weights::{load_tensors, save_tensors};
 use orchestrate::recipe::spec::LoraSpec;
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ pub struct Progress {
 }
 
 /// Writes a resume point of a training stage into `dir`.
-pub fn save_resume(dir: &Path, decoder: &Decoder, optimizer: &AdamW, progress: &Progress) -> StageResult<()> {
+pub fn save_resume(dir: &Path, decoder: &Decoder, optimizer: &Optimizer, progress: &Progress) -> StageResult<()> {
     save_tensors(&dir.join("trainable.safetensors"), &decoder.trainable(), &[])?;
     save_tensors(&dir.join("optimizer.safetensors"), &optimizer.state(), &[])?;
     let text = serde_json::to_string(progress).expect("progress serializes");
@@ -109,7 +109,7 @@ pub fn save_resume(dir: &Path, decoder: &Decoder, optimizer: &AdamW, progress: &
 }
 
 /// Takes up what [`save_resume`] wrote.
-pub fn load_resume(dir: &Path, decoder: &Decoder, optimizer: &mut AdamW) -> StageResult<Progress> {
+pub fn load_resume(dir: &Path, decoder: &Decoder, optimizer: &mut Optimizer) -> StageResult<Progress> {
     copy_into(&dir.join("trainable.safetensors"), &decoder.trainable())?;
     optimizer.load_state(&load_tensors(&dir.join("optimizer.safetensors"))?)?;
     let path = dir.join("progress.json");

@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement};
 use crate::exec::{ExecError, LocalExecutor, WorkerExit, WorkerGroup};
 use crate::plan::{Plan, PlannedStage, Scheduler};
-use crate::recipe::Device;
+use crate::recipe::{Device, GradientCheckpointing};
 use crate::report::Progress;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -369,6 +369,7 @@ fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignment 
             threads: planned.runtime.threads,
             resume_interval_s: planned.runtime.resume_interval_s,
             keep_resume_points: planned.runtime.keep_resume_points,
+            gradient_checkpointing: planned.runtime.gradient_checkpointing == GradientCheckpointing::On,
             supervisor_pid: Some(std::process::id()),
         },
     }

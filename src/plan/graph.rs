@@ -1,6 +1,7 @@
 //! The deduplicated graph of all variants' stages.
 
 use super::key::stage_key;
+use super::memory::StageMemory;
 use crate::digest::Digest;
 use crate::recipe::spec::StageSpec;
 use crate::recipe::{LoadedRecipe, RuntimeSettings};
@@ -35,6 +36,8 @@ pub struct PlannedStage {
     pub inputs: BTreeMap<Digest, PathBuf>,
     /// Not hashed: where and how often, from the recipe's `[runtime]`.
     pub runtime: RuntimeSettings,
+    /// Not hashed: how much memory it needs, once somebody has looked at the model and the machine.
+    pub memory: StageMemory,
 }
 
 /// One cell of a recipe's sweep.
@@ -76,6 +79,7 @@ impl Plan {
                             spec: stage.spec.clone(),
                             inputs: stage.inputs.clone(),
                             runtime: recipe.runtime.clone(),
+                            memory: StageMemory::default(),
                         });
                         plan.stages.len() - 1
                     });

@@ -58,8 +58,8 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec,
-        LossType, ModelSpec, Optimizer, OptimizerSpec, RewardSpec, RougeMeasure, RougeTokenizer, RougeVariant,
-        Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates,
+        LossType, ModelSpec, Optimizer, OptimizerSpec, ParentAdapter, RewardSpec, RougeMeasure, RougeTokenizer,
+        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +126,8 @@ mod tests {
             rslora: false,
             target_modules: vec!["q_proj".to_owned(), "v_proj".to_owned()],
         };
-        let model = ModelSpec { files: Digest::of(b"model"), dtype: Dtype::Float32, lora: Some(lora) };
+        let parent_adapter = ParentAdapter::Continue;
+        let model = ModelSpec { files: Digest::of(b"model"), dtype: Dtype::Float32, lora: Some(lora), parent_adapter };
         StageSpec { seed: 17, model, work }
     }
 

@@ -1,9 +1,11 @@
-//! The deduplicated graph of all variants' stages, their cache keys, and the order they run in.
+//! The deduplicated graph of all variants' stages, their cache keys, the memory they need, and the order they run in.
 
 mod graph;
 mod key;
+mod memory;
 mod scheduler;
 
 pub use graph::{Plan, PlannedStage, PlannedVariant};
 pub use key::{KEY_FORMAT, StageKey, stage_key, stage_version};
+pub use memory::{MemoryEstimate, ModelShape, StageMemory, memory_estimate};
 pub use scheduler::{Outcome, Scheduler};

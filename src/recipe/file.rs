@@ -3,7 +3,8 @@
 //! A field that is neither an `Option` nor in `defaults.toml` is a key the user must write. These types know nothing of
 //! files or of other tables; `resolve` turns them into [`super::spec`].
 
-use super::spec::Dtype;
+use super::runtime::GradientCheckpointing;
+use super::spec::{Dtype, ParentAdapter};
 use super::stage_file::StageTable;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -45,6 +46,9 @@ pub struct ModelTable {
     pub dtype: Dtype,
     /// Low-rank adapters; without this table all weights are trained.
     pub lora: Option<LoraTable>,
+    /// Whether a stage goes on with the adapter of the stage before it (`continue`), or merges it into the weights and trains
+    /// one of its own, or all weights (`merge`).
+    pub parent_adapter: ParentAdapter,
 }
 
 /// A stage's own model, over the recipe's `[model]`: a key that is absent is taken from there.
@@ -57,6 +61,8 @@ pub struct ModelOverride {
     pub dtype: Option<Dtype>,
     /// Low-rank adapters; replaces the whole of `model.lora`.
     pub lora: Option<LoraTable>,
+    /// Whether the stage goes on with the adapter of the stage before it, or merges it into the weights first.
+    pub parent_adapter: Option<ParentAdapter>,
 }
 
 /// Low-rank adaptation (arXiv:2106.09685).
@@ -74,9 +80,9 @@ pub struct LoraTable {
     pub dropout: f64,
     /// Rank-stabilized scale (arXiv:2312.03732).
     pub rslora: bool,
-    /// Names of the linear layers that get an adapter.
-    #[schemars(length(min = 1))]
-    pub target_modules: Vec<String>,
+    /// Names of the linear layers that get an adapter, or `all-linear`: all but the head.
+    #[schemars(schema_with = "string_or_strings")]
+    pub target_modules: toml::Value,
 }
 
 /// A data set: files, how they are split, and how a row becomes text.
@@ -156,6 +162,9 @@ pub struct RuntimeTable {
     /// Resume points kept.
     #[schemars(range(min = 1))]
     pub keep_resume_points: usize,
+    /// Keeps the input of each layer only and computes its inside again in the backward pass: a third slower, a fraction of the
+    /// memory, the same bits. `auto`: when the stage would not fit otherwise.
+    pub gradient_checkpointing: GradientCheckpointing,
     /// Stages that run at the same time; default: 1, or what `-j` says.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,

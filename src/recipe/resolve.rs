@@ -11,10 +11,10 @@ use super::located::{KeyPath, Step};
 use super::order::{self, StageOrder};
 use super::reward_mix;
 use super::spec::{
-    CptSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec, ModelSpec, Optimizer, OptimizerSpec, Sampling,
-    SftSpec, Split, StageSpec, Work,
+    AdjustLr, CptSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec, ModelSpec, Optimizer, OptimizerSpec,
+    ParentAdapter, Sampling, Schedule, SftSpec, Split, StageSpec, Work,
 };
-use super::stage_file::{CptTable, EvalTable, GrpoTable, OptimizerName, SftTable, StageTable};
+use super::stage_file::{CptTable, EvalTable, GrpoTable, OptimizerName, ScheduleName, SftTable, StageTable};
 use super::sweep::Cell;
 use crate::digest::Digest;
 use serde::Deserialize;
@@ -35,8 +35,10 @@ pub struct ResolvedStage {
     pub inputs: BTreeMap<Digest, PathBuf>,
 }
 
+/// What `target_modules` says for all of [`LINEAR_LAYERS`].
+const ALL_LINEAR: &str = "all-linear";
 /// The linear layers of the Llama architecture, which adapters can be put on.
-const TARGET_MODULES: &[&str] = &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+const LINEAR_LAYERS: &[&str] = &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// The stages of `cell`, parents first. `filled_in` is its value, defaults included, without what does not fit the
 /// schema; what was taken out has been reported.
@@ -65,8 +67,13 @@ pub(super) fn resolve(
         let Some(Some(table)) = stages.get(&name) else { continue };
         let key = KeyPath::dotted("stages").key(&name);
         resolver.found = BTreeMap::new();
-        if let Some(spec) = resolver.stage(&key, table) {
+        if let Some(mut spec) = resolver.stage(&key, table) {
             let parent = after.as_ref().and_then(|after| resolved.iter().find(|stage| stage.name == *after));
+            if let (StageTable::Eval(EvalTable { model: None, .. }), Some(parent)) = (table, parent) {
+                // what trains nothing takes its parent's adapter as it is
+                spec.model.lora.clone_from(&parent.spec.model.lora);
+                spec.model.parent_adapter = ParentAdapter::Continue;
+            }
             resolver.check_model(&key, &spec, parent);
             resolved.push(ResolvedStage { name, after, spec, inputs: std::mem::take(&mut resolver.found) });
         }
@@ -112,13 +119,21 @@ fn tables<T: for<'de> Deserialize<'de>>(
 /// The optimizer's keys of a training table.
 macro_rules! optimizer {
     ($resolver:expr, $key:expr, $table:expr) => {{
-        let OptimizerName::Adamw = $table.optimizer;
         $resolver.check_betas($key, $table.betas);
         OptimizerSpec {
-            optimizer: Optimizer::Adamw { betas: ($table.betas[0], $table.betas[1]), eps: $table.eps },
+            optimizer: $resolver.update_rule(
+                $key,
+                $table.optimizer,
+                &OptimizerKeys {
+                    betas: ($table.betas[0], $table.betas[1]),
+                    eps: $table.eps,
+                    momentum: $table.momentum,
+                    adjust_lr: $table.adjust_lr,
+                },
+            ),
             lr: $table.lr,
             weight_decay: $table.weight_decay,
-            schedule: $table.schedule,
+            schedule: $resolver.schedule($key, $table.schedule, $table.decay_steps),
             warmup_steps: $table.warmup_steps,
             max_grad_norm: $table.max_grad_norm,
         }
@@ -136,6 +151,14 @@ macro_rules! sampling {
             top_k: $table.top_k,
         }
     };
+}
+
+/// The keys that say how parameters are updated.
+struct OptimizerKeys {
+    betas: (f64, f64),
+    eps: f64,
+    momentum: Option<f64>,
+    adjust_lr: Option<AdjustLr>,
 }
 
 struct Resolver<'a> {
@@ -187,40 +210,54 @@ impl Resolver<'_> {
             None => None,
         };
         let files = self.files.directory("model", &path, &path_key, &mut self.found)?;
-        Some(ModelSpec { files, dtype, lora })
+        let parent_adapter =
+            over.and_then(|over| over.parent_adapter).or(base.as_ref().map(|base| base.parent_adapter))?;
+        Some(ModelSpec { files, dtype, lora, parent_adapter })
     }
 
     fn lora(&mut self, key: &KeyPath, table: LoraTable) -> Option<LoraSpec> {
+        let LoraTable { rank, alpha, dropout, rslora, target_modules } = table;
         let key = key.key("target_modules");
-        let mut fits = true;
-        for (index, module) in table.target_modules.iter().enumerate() {
-            if !TARGET_MODULES.contains(&module.as_str()) {
-                let help = did_you_mean(module, "layers", TARGET_MODULES);
-                self.problem(&key.index(index), format!("unknown linear layer `{module}`"), "no such layer", help);
+        let named: Vec<(KeyPath, &str)> = match &target_modules {
+            Value::String(all) if all == ALL_LINEAR => LINEAR_LAYERS.iter().map(|&name| (key.clone(), name)).collect(),
+            Value::String(name) => vec![(key, name)],
+            other => {
+                let names = other.as_array().into_iter().flatten().filter_map(Value::as_str);
+                names.enumerate().map(|(index, name)| (key.index(index), name)).collect()
+            }
+        };
+        let mut fits = !named.is_empty();
+        for (position, (at, module)) in named.iter().enumerate() {
+            if !LINEAR_LAYERS.contains(module) {
+                let help = did_you_mean(module, "layers", LINEAR_LAYERS);
+                self.problem(at, format!("unknown linear layer `{module}`"), "no such layer", help);
                 fits = false;
-            } else if table.target_modules[..index].contains(module) {
-                self.problem(&key.index(index), format!("the layer `{module}` is listed twice"), "again", "remove one");
+            } else if named[..position].iter().any(|(_, other)| other == module) {
+                self.problem(at, format!("the layer `{module}` is listed twice"), "again", "remove one");
                 fits = false;
             }
         }
-        let mut target_modules = table.target_modules;
+        let mut target_modules: Vec<String> = named.into_iter().map(|(_, name)| name.to_owned()).collect();
         target_modules.sort();
-        let LoraTable { rank, alpha, dropout, rslora, .. } = LoraTable { target_modules: Vec::new(), ..table };
         fits.then_some(LoraSpec { rank, alpha, dropout, rslora, target_modules })
     }
 
-    /// A checkpoint fits the model it was trained from only.
+    /// A checkpoint fits the model it was trained from only, and an adapter goes on as it was made or not at all.
     fn check_model(&mut self, key: &KeyPath, spec: &StageSpec, parent: Option<&ResolvedStage>) {
         let Some(parent) = parent else { return };
-        for (name, differs) in
-            [("path", parent.spec.model.files != spec.model.files), ("lora", parent.spec.model.lora != spec.model.lora)]
-        {
-            if differs {
-                let message = format!("`{key}` starts from `{}`, which has another `model.{name}`", parent.name);
-                let help = "a checkpoint fits the model and the adapters it was trained with";
-                let at = key.key("model").key(name);
-                self.problem(&at, message, "differs", help);
-            }
+        let (ours, theirs) = (&spec.model, &parent.spec.model);
+        let starts = format!("`{key}` starts from `{}`, which", parent.name);
+        if ours.files != theirs.files {
+            let help = "a checkpoint fits the model it was trained from";
+            self.problem(&key.key("model").key("path"), format!("{starts} has another `model.path`"), "differs", help);
+        }
+        // dropout is how an adapter is trained, not what it is
+        let shape = |lora: &Option<LoraSpec>| lora.clone().map(|lora| LoraSpec { dropout: 0.0, ..lora });
+        let goes_on = ours.parent_adapter == ParentAdapter::Continue;
+        if theirs.lora.is_some() && goes_on && shape(&ours.lora) != shape(&theirs.lora) {
+            let help = "an adapter goes on as it was made; with `parent_adapter = \"merge\"` the stage merges it into the \
+                        weights first and trains its own";
+            self.problem(&key.key("model").key("lora"), format!("{starts} has another `model.lora`"), "differs", help);
         }
     }
 
@@ -259,6 +296,43 @@ impl Resolver<'_> {
             );
             let help = "an optimizer step is a whole number of micro-batches";
             self.problem(&key.key("global_batch_size"), message, "not a multiple", help);
+        }
+    }
+
+    fn no_effect(&mut self, key: &KeyPath, without: &str) {
+        let message = format!("`{key}` has no effect without `{without}`");
+        self.problem(key, message, "no effect", format!("remove it, or set `{without}`"));
+    }
+
+    fn update_rule(&mut self, key: &KeyPath, name: OptimizerName, keys: &OptimizerKeys) -> Optimizer {
+        let OptimizerKeys { betas, eps, momentum, adjust_lr } = *keys;
+        if let OptimizerName::Muon = name {
+            let (momentum, adjust_lr) = (momentum.unwrap_or(0.95), adjust_lr.unwrap_or(AdjustLr::MatchRmsAdamw));
+            return Optimizer::Muon { momentum, adjust_lr, betas, eps };
+        }
+        for (name, given) in [("momentum", momentum.is_some()), ("adjust_lr", adjust_lr.is_some())] {
+            if given {
+                self.no_effect(&key.key(name), "optimizer = \"muon\"");
+            }
+        }
+        Optimizer::Adamw { betas, eps }
+    }
+
+    fn schedule(&mut self, key: &KeyPath, name: ScheduleName, decay_steps: Option<u64>) -> Schedule {
+        match (name, decay_steps) {
+            (ScheduleName::Wsd, Some(decay_steps)) => return Schedule::Wsd { decay_steps },
+            (ScheduleName::Wsd, None) => {
+                let message = format!("`{key}.schedule` is `wsd`, which needs `decay_steps`");
+                let help = "a tenth to a fifth of the stage's steps is usual";
+                self.problem(&key.key("schedule"), message, "how long is the decay?", help);
+            }
+            (_, Some(_)) => self.no_effect(&key.key("decay_steps"), "schedule = \"wsd\""),
+            (_, None) => {}
+        }
+        match name {
+            ScheduleName::Constant | ScheduleName::Wsd => Schedule::Constant,
+            ScheduleName::Linear => Schedule::Linear,
+            ScheduleName::Cosine => Schedule::Cosine,
         }
     }
 

@@ -16,6 +16,8 @@ pub struct RuntimeSettings {
     pub resume_interval_s: f64,
     /// Resume points kept.
     pub keep_resume_points: usize,
+    /// Whether a layer's inside is computed again in the backward pass instead of kept.
+    pub gradient_checkpointing: GradientCheckpointing,
     /// Stages that run at the same time; absent: the recipe does not say.
     pub jobs: Option<usize>,
 }
@@ -31,6 +33,18 @@ pub enum Device {
     Cuda(usize),
 }
 
+/// When a training stage computes a layer's inside again in the backward pass (arXiv:1604.06174).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GradientCheckpointing {
+    /// When the stage would not fit into memory otherwise.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
 impl Device {
     fn named(text: &str) -> Option<Self> {
         match text {
@@ -43,13 +57,14 @@ impl Device {
 
 impl RuntimeSettings {
     pub(super) fn resolve(cell: &Cell<'_>, table: RuntimeTable, problems: &mut Problems) -> Option<Self> {
-        let RuntimeTable { device, threads, resume_interval_s, keep_resume_points, jobs } = table;
+        let RuntimeTable { device, threads, resume_interval_s, keep_resume_points, gradient_checkpointing, jobs } =
+            table;
         let Some(device) = Device::named(&device) else {
             let place = cell.value_place(&KeyPath::dotted("runtime.device"));
             let problem = Problem::at(place, format!("unknown device `{device}`"), "no such device");
             problems.push(problem.help("known devices: `auto`, `cpu`, `cuda:0`, `cuda:1`, ..."));
             return None;
         };
-        Some(Self { device, threads, resume_interval_s, keep_resume_points, jobs })
+        Some(Self { device, threads, resume_interval_s, keep_resume_points, gradient_checkpointing, jobs })
     }
 }

@@ -56,6 +56,8 @@ pub struct ModelSpec {
     pub dtype: Dtype,
     /// Low-rank adapters; absent: all weights are trained.
     pub lora: Option<LoraSpec>,
+    /// What becomes of the parent stage's adapter.
+    pub parent_adapter: ParentAdapter,
 }
 
 /// Number format of weights and activations.
@@ -82,6 +84,16 @@ pub struct LoraSpec {
     pub rslora: bool,
     /// Names of the linear layers that get an adapter, sorted, e.g. `q_proj`.
     pub target_modules: Vec<String>,
+}
+
+/// What becomes of the adapter that the parent stage trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentAdapter {
+    /// This stage goes on training it.
+    Continue,
+    /// It is merged into the weights first; this stage trains an adapter of its own, or all weights.
+    Merge,
 }
 
 /// A data set as a stage sees it.
@@ -189,10 +201,31 @@ pub enum Optimizer {
         /// Added to the denominator.
         eps: f64,
     },
+    /// Muon (arXiv:2502.16982) for hidden matrices, `AdamW` for the rest.
+    Muon {
+        /// Decay rate of the momentum.
+        momentum: f64,
+        /// How the learning rate depends on a matrix's shape.
+        adjust_lr: AdjustLr,
+        /// `AdamW`'s decay rates of the two moments.
+        betas: (f64, f64),
+        /// Added to `AdamW`'s denominator.
+        eps: f64,
+    },
+}
+
+/// How Muon's learning rate depends on the shape (M, N) of a matrix; names as in `PyTorch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AdjustLr {
+    /// Times `sqrt(max(1, M / N))`.
+    Original,
+    /// Times `0.2 sqrt(max(M, N))`: updates as large as `AdamW`'s, whose learning rates then fit (arXiv:2502.16982).
+    MatchRmsAdamw,
 }
 
 /// Learning-rate schedules, as in transformers' `get_scheduler`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// Stays at `lr`.
@@ -201,6 +234,11 @@ pub enum Schedule {
     Linear,
     /// Falls along half a cosine to 0 at the last step.
     Cosine,
+    /// Warm-up, stable, decay (arXiv:2404.06395): stays at `lr`, then falls linearly to 0 over the last steps.
+    Wsd {
+        /// Steps of the decay.
+        decay_steps: u64,
+    },
 }
 
 /// Continued pre-training.

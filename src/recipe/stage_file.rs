@@ -4,7 +4,7 @@
 
 use super::file::ModelOverride;
 use super::reward_file::RewardTable;
-use super::spec::{LossType, ScaleRewards, Schedule, Split};
+use super::spec::{AdjustLr, LossType, ScaleRewards, Split};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -44,6 +44,22 @@ impl<'de> Deserialize<'de> for StageTable {
 pub enum OptimizerName {
     /// `AdamW` (arXiv:1711.05101).
     Adamw,
+    /// Muon (arXiv:2502.16982) for hidden matrices, `AdamW` for the rest.
+    Muon,
+}
+
+/// Learning-rate schedules, as in transformers' `get_scheduler`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleName {
+    /// Stays at `lr`.
+    Constant,
+    /// Falls linearly to 0 at the last step.
+    Linear,
+    /// Falls along half a cosine to 0 at the last step.
+    Cosine,
+    /// Stays at `lr`, then falls linearly to 0 over the last `decay_steps` (arXiv:2404.06395).
+    Wsd,
 }
 
 /// Continued pre-training: next-token loss on packed text.
@@ -85,7 +101,10 @@ pub struct CptTable {
     #[schemars(range(min = 0))]
     pub weight_decay: f64,
     /// Shape of the learning rate after warm-up.
-    pub schedule: Schedule,
+    pub schedule: ScheduleName,
+    /// Steps of the final decay of the schedule `wsd`.
+    #[schemars(range(min = 1))]
+    pub decay_steps: Option<u64>,
     /// Linear warm-up from 0 to `lr` over this many steps.
     pub warmup_steps: u64,
     /// Gradients are scaled down to this norm.
@@ -96,6 +115,11 @@ pub struct CptTable {
     /// Added to `AdamW`'s denominator.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
+    /// Decay rate of Muon's momentum; default: 0.95.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub momentum: Option<f64>,
+    /// How Muon's learning rate depends on a matrix's shape; default: `match_rms_adamw`.
+    pub adjust_lr: Option<AdjustLr>,
 }
 
 /// Supervised fine-tuning: next-token loss on the completion only.
@@ -137,7 +161,10 @@ pub struct SftTable {
     #[schemars(range(min = 0))]
     pub weight_decay: f64,
     /// Shape of the learning rate after warm-up.
-    pub schedule: Schedule,
+    pub schedule: ScheduleName,
+    /// Steps of the final decay of the schedule `wsd`.
+    #[schemars(range(min = 1))]
+    pub decay_steps: Option<u64>,
     /// Linear warm-up from 0 to `lr` over this many steps.
     pub warmup_steps: u64,
     /// Gradients are scaled down to this norm.
@@ -148,6 +175,11 @@ pub struct SftTable {
     /// Added to `AdamW`'s denominator.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
+    /// Decay rate of Muon's momentum; default: 0.95.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub momentum: Option<f64>,
+    /// How Muon's learning rate depends on a matrix's shape; default: `match_rms_adamw`.
+    pub adjust_lr: Option<AdjustLr>,
 }
 
 /// Group-relative policy optimization (arXiv:2402.03300) under a mix of rewards.
@@ -218,7 +250,10 @@ pub struct GrpoTable {
     #[schemars(range(min = 0))]
     pub weight_decay: f64,
     /// Shape of the learning rate after warm-up.
-    pub schedule: Schedule,
+    pub schedule: ScheduleName,
+    /// Steps of the final decay of the schedule `wsd`.
+    #[schemars(range(min = 1))]
+    pub decay_steps: Option<u64>,
     /// Linear warm-up from 0 to `lr` over this many steps.
     pub warmup_steps: u64,
     /// Gradients are scaled down to this norm.
@@ -229,6 +264,11 @@ pub struct GrpoTable {
     /// Added to `AdamW`'s denominator.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
+    /// Decay rate of Muon's momentum; default: 0.95.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub momentum: Option<f64>,
+    /// How Muon's learning rate depends on a matrix's shape; default: `match_rms_adamw`.
+    pub adjust_lr: Option<AdjustLr>,
     /// The reward mix, by component name.
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
     pub rewards: BTreeMap<String, RewardTable>,

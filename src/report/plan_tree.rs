@@ -24,6 +24,7 @@ pub fn plan_tree(plan: &Plan, statuses: &[StageStatus], width: usize, whole_keys
         Column::left("kind").dropped(2),
         Column::left("key").dropped(1),
         Column::left("status"),
+        Column::right("memory").dropped(3),
         Column::left("why").shortened(),
         Column::left("variants").shortened(),
     ]);
@@ -36,11 +37,17 @@ pub fn plan_tree(plan: &Plan, statuses: &[StageStatus], width: usize, whole_keys
             planned.spec.work.kind().to_owned(),
             if whole_keys { planned.key.as_str() } else { planned.key.short() }.to_owned(),
             if status.hit { "hit" } else { "miss" }.to_owned(),
+            planned.memory.estimate.filter(|_| !status.hit).map_or_else(String::new, |needed| gib(needed.total())),
             status.reasons.join("; "),
             variants_of(plan, stage, one_recipe),
         ]);
     }
     table.render(width)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 /// Every stage once, in the order it is drawn in, with the branch before its name.

@@ -29,7 +29,7 @@ pub(crate) fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
 fn logits(decoder: &Decoder, input_ids: &Tensor) -> Tensor {
     let rows: Vec<Vec<i64>> = Vec::<Vec<i64>>::try_from(input_ids).unwrap();
     let (b, t) = input_ids.size2().unwrap();
-    tch::no_grad(|| decoder.logits(&decoder.hidden(&Packed::new(&rows, Device::Cpu), false)).view([b, t, -1]))
+    tch::no_grad(|| decoder.logits(&decoder.hidden(&Packed::new(&rows, Device::Cpu))).view([b, t, -1]))
 }
 
 #[test]
@@ -46,11 +46,11 @@ fn decoder_logits_equal_hugging_face() {
 fn sequences_in_a_packed_row_do_not_see_each_other() {
     let decoder = Decoder::load(&path("decoders/llama"), Kind::Float, Device::Cpu).unwrap();
     let sequences: [&[i64]; 3] = [&[5, 6, 7, 8, 9], &[10, 11], &[5, 6, 200]];
-    let together = tch::no_grad(|| decoder.hidden(&Packed::new(&sequences, Device::Cpu), false));
+    let together = tch::no_grad(|| decoder.hidden(&Packed::new(&sequences, Device::Cpu)));
     let mut start = 0;
     for sequence in sequences {
         let length = i64::try_from(sequence.len()).unwrap();
-        let alone = tch::no_grad(|| decoder.hidden(&Packed::new(&[sequence], Device::Cpu), false));
+        let alone = tch::no_grad(|| decoder.hidden(&Packed::new(&[sequence], Device::Cpu)));
         let difference = largest_difference(&together.narrow(0, start, length), &alone);
         assert!(difference < 1e-5, "a packed sequence differs from the same alone by {difference}");
         start += length;

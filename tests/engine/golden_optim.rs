@@ -1,8 +1,8 @@
-//! AdamW against `PyTorch`, schedules against transformers, clipping against its definition.
+//! AdamW and Muon against `PyTorch`, schedules against transformers, clipping against its definition.
 
 use crate::golden::{json, largest_difference, tensors};
-use orchestrate::recipe::spec::Schedule;
-use orchestrate_engine::optim::{AdamW, clip_grad_norm, lr_multiplier};
+use orchestrate::recipe::spec::{self, AdjustLr, OptimizerSpec, Schedule};
+use orchestrate_engine::optim::{AdamW, Muon, Optimizer, clip_grad_norm, lr_multiplier};
 use tch::{Kind, Tensor};
 
 /// Lets `grad` be the gradient of `parameter`.
@@ -67,6 +67,81 @@ fn a_bfloat16_parameter_trains_through_its_32_bit_master() {
 }
 
 #[test]
+fn muon_follows_pytorchs_trajectory() {
+    let golden = tensors("optim.safetensors");
+    let (params, grads) = (&golden["muon.params"], &golden["muon.grads"]);
+    let parameter = params.get(0).copy().set_requires_grad(true);
+    let parameters = vec![("w".to_owned(), parameter.shallow_clone())];
+    let mut optimizer = Muon::new(parameters, 0.95, 0.1, AdjustLr::MatchRmsAdamw);
+    for step in 0..10 {
+        set_grad(&parameter, &grads.get(step));
+        optimizer.step(2e-2);
+        let difference = largest_difference(&parameter, &params.get(step + 1));
+        assert!(difference < 1e-3, "after step {step}: {difference}");
+    }
+}
+
+/// What Muon and AdamW do to a matrix, an embedding and a vector, after pausing at `pause` and going on from saved state.
+fn train_with_muon(pause: Option<i64>) -> Vec<Tensor> {
+    let spec = OptimizerSpec {
+        optimizer: spec::Optimizer::Muon {
+            momentum: 0.95,
+            adjust_lr: AdjustLr::Original,
+            betas: (0.9, 0.95),
+            eps: 1e-8,
+        },
+        lr: 1e-2,
+        weight_decay: 0.1,
+        schedule: Schedule::Constant,
+        warmup_steps: 0,
+        max_grad_norm: 1.0,
+    };
+    let named = |values: &[Tensor]| -> Vec<(String, Tensor)> {
+        let names = ["model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight", "model.norm.weight"];
+        names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), value.shallow_clone())).collect()
+    };
+    let golden = tensors("optim.safetensors");
+    let grads = &golden["muon.grads"];
+    let start = golden["muon.params"].get(0);
+    let leaf = |value: &Tensor| value.copy().set_requires_grad(true);
+    let mut values = vec![leaf(&start.transpose(0, 1).contiguous()), leaf(&start), leaf(&start.get(0))];
+    let mut optimizer = Optimizer::new(named(&values), &spec);
+    for step in 0..10 {
+        if pause == Some(step) {
+            let saved = optimizer.state().into_iter().map(|(name, t)| (name, t.copy())).collect();
+            values = values.iter().map(|value| leaf(&value.detach())).collect();
+            optimizer = Optimizer::new(named(&values), &spec);
+            optimizer.load_state(&saved).unwrap();
+        }
+        let grad = grads.get(step);
+        set_grad(&values[0], &grad.transpose(0, 1));
+        set_grad(&values[1], &grad);
+        set_grad(&values[2], &grad.get(0));
+        optimizer.step(spec.lr);
+    }
+    values
+}
+
+#[test]
+fn muon_leaves_embeddings_and_vectors_to_adamw_and_continues_exactly() {
+    let whole = train_with_muon(None);
+    for (one, other) in whole.iter().zip(train_with_muon(Some(4))) {
+        assert_eq!(*one, other);
+    }
+    let golden = tensors("optim.safetensors");
+    let embedding = golden["muon.params"].get(0).set_requires_grad(true);
+    let mut adamw =
+        AdamW::new(vec![("model.embed_tokens.weight".to_owned(), embedding.shallow_clone())], (0.9, 0.95), 1e-8, 0.1);
+    for step in 0..10 {
+        set_grad(&embedding, &golden["muon.grads"].get(step));
+        adamw.step(1e-2);
+    }
+    assert_eq!(whole[1], embedding);
+    // a tall matrix under Muon's original rule moves by about lr * sqrt(M / N) in the spectral norm
+    assert!(largest_difference(&whole[0], &whole[1].transpose(0, 1)) > 1e-3);
+}
+
+#[test]
 fn weight_decay_leaves_vectors_alone() {
     let vector = Tensor::ones([3], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
     let mut optimizer = AdamW::new(vec![("b".to_owned(), vector.shallow_clone())], (0.9, 0.999), 1e-8, 0.5);
@@ -80,9 +155,13 @@ fn schedules_equal_transformers() {
     let golden = json("schedules.json");
     let (warmup, total) =
         (golden["num_warmup_steps"].as_u64().unwrap(), golden["num_training_steps"].as_u64().unwrap());
-    for (name, schedule) in
-        [("linear", Schedule::Linear), ("cosine", Schedule::Cosine), ("constant_with_warmup", Schedule::Constant)]
-    {
+    let wsd = Schedule::Wsd { decay_steps: golden["num_decay_steps"].as_u64().unwrap() };
+    for (name, schedule) in [
+        ("linear", Schedule::Linear),
+        ("cosine", Schedule::Cosine),
+        ("constant_with_warmup", Schedule::Constant),
+        ("warmup_stable_decay", wsd),
+    ] {
         for (step, value) in (0..).zip(golden["curves"][name].as_array().unwrap()) {
             let ours = lr_multiplier(schedule, step, warmup, total);
             assert!((ours - value.as_f64().unwrap()).abs() < 1e-12, "{name} at step {step}: {ours} != {value}");

@@ -24,7 +24,7 @@ fn token_logprobs_of_smollm2_equal_transformers() {
         let ids: Vec<i64> = serde_json::from_value(case["input_ids"].clone()).unwrap();
         assert_eq!(tokenizer.encode(text).unwrap(), ids, "{text}");
         let theirs: Vec<f64> = serde_json::from_value(case["token_logprobs"].clone()).unwrap();
-        let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[&ids], Device::Cpu), false));
+        let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[&ids], Device::Cpu)));
         let count = i64::try_from(theirs.len()).unwrap();
         let ours = head::logprobs(&decoder, &hidden.narrow(0, 0, count), &Tensor::from_slice(&ids[1..]), 1.0).logprobs;
         let difference = golden::largest_difference(&ours, &Tensor::from_slice(&theirs));

@@ -51,7 +51,7 @@ fn the_kept_logprobs_are_those_of_a_full_pass() {
     for sampled in run(&decoder, &[(prompt, &[1, 2, 3])], &sampling, &[]) {
         assert!(sampled.truncated && sampled.ids.len() == 20);
         let whole = [prompt, &sampled.ids].concat();
-        let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[whole], Device::Cpu), false)).narrow(0, 4, 20);
+        let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[whole], Device::Cpu))).narrow(0, 4, 20);
         let full = head::logprobs(&decoder, &hidden, &Tensor::from_slice(&sampled.ids), 0.7).logprobs;
         let difference = golden::largest_difference(&full, &Tensor::from_slice(&sampled.logprobs));
         assert!(difference < 1e-4, "{difference}");
@@ -63,7 +63,7 @@ fn greedy_takes_the_most_likely_token() {
     let decoder = decoder();
     let prompt: &[i64] = &[3, 4, 5];
     let sampled = &run(&decoder, &[(prompt, &[1])], &Sampling { temperature: 0.0, ..SAMPLING }, &[])[0];
-    let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[prompt], Device::Cpu), false)).narrow(0, 2, 1);
+    let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[prompt], Device::Cpu))).narrow(0, 2, 1);
     assert_eq!(sampled.ids[0], decoder.logits(&hidden).argmax(-1, false).int64_value(&[0]));
     let top_1 = &run(&decoder, &[(prompt, &[9])], &Sampling { top_k: 1, ..SAMPLING }, &[])[0];
     assert_eq!(top_1.ids, sampled.ids, "drawing from the single most likely token is greedy");
@@ -75,7 +75,7 @@ fn draws_follow_the_distribution_and_top_p_cuts_its_tail() {
     let prompt: &[i64] = &[3, 4, 5];
     let seeds: Vec<u64> = (0..2000).collect();
     let once = Sampling { max_new_tokens: 1, temperature: 2.0, ..SAMPLING };
-    let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[prompt], Device::Cpu), false)).narrow(0, 2, 1);
+    let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[prompt], Device::Cpu))).narrow(0, 2, 1);
     let probabilities = (decoder.logits(&hidden) / 2.0).softmax(-1, Kind::Double).squeeze();
     let likeliest = probabilities.argmax(-1, false).int64_value(&[]);
     let expected = probabilities.double_value(&[likeliest]);

@@ -129,11 +129,11 @@ fn rope_scaling(rope: &serde_json::Value) -> Result<Option<Llama3Scaling>, Strin
 pub struct Decoder {
     /// What its `config.json` says.
     pub config: DecoderConfig,
-    embed_tokens: Tensor, // (V, C)
-    layers: Vec<Layer>,
-    norm: RmsNorm,
+    pub(super) embed_tokens: Tensor, // (V, C)
+    pub(super) layers: Vec<Layer>,
+    pub(super) norm: RmsNorm,
     lm_head: Option<Tensor>, // (V, C); absent when tied
-    rotary: Rotary,
+    pub(super) rotary: Rotary,
     kind: Kind,
     device: Device,
 }
@@ -289,22 +289,22 @@ impl Decoder {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// Hidden states after the final norm, of every token of a packed row; `train` turns dropout on. // (T, C)
-    pub fn hidden(&self, packed: &Packed, train: bool) -> Tensor {
-        self.forward(packed, None, train)
+    /// Hidden states after the final norm, of every token of a packed row. // (T, C)
+    pub fn hidden(&self, packed: &Packed) -> Tensor {
+        self.forward(packed, None)
     }
 
     /// Like [`Decoder::hidden`], and fills `cache` with the prompts that `packed` holds.
     pub fn prefill(&self, packed: &Packed, cache: &mut KvCache) -> Tensor {
-        self.forward(packed, Some(cache), false)
+        self.forward(packed, Some(cache))
     }
 
-    fn forward(&self, packed: &Packed, mut cache: Option<&mut KvCache>, train: bool) -> Tensor {
+    fn forward(&self, packed: &Packed, mut cache: Option<&mut KvCache>) -> Tensor {
         let rotation = self.rotary.at(&packed.positions);
         let mut x = Tensor::embedding(&self.embed_tokens, &packed.input_ids, -1, false, false); // (T, C)
         for (i, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().map(|cache| &mut cache.layers[i]);
-            x = layer.forward(&x, &rotation, &packed.lengths, layer_cache, train);
+            x = layer.forward(&x, &rotation, &packed.lengths, layer_cache, false);
         }
         self.norm.forward(&x)
     }

@@ -9,11 +9,14 @@ pub fn lr_multiplier(schedule: Schedule, step: u64, warmup_steps: u64, total_ste
     if step < warmup_steps {
         return step as f64 / warmup_steps.max(1) as f64;
     }
-    let left = total_steps.saturating_sub(warmup_steps).max(1) as f64;
-    let progress = ((step - warmup_steps) as f64 / left).min(1.0);
+    let progress = |start: u64| {
+        let steps = total_steps.saturating_sub(start).max(1) as f64;
+        (step.saturating_sub(start) as f64 / steps).min(1.0)
+    };
     match schedule {
         Schedule::Constant => 1.0,
-        Schedule::Linear => 1.0 - progress,
-        Schedule::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
+        Schedule::Linear => 1.0 - progress(warmup_steps),
+        Schedule::Cosine => 0.5 * (1.0 + (PI * progress(warmup_steps)).cos()),
+        Schedule::Wsd { decay_steps } => 1.0 - progress(total_steps.saturating_sub(decay_steps).max(warmup_steps)),
     }
 }

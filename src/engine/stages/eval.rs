@@ -154,7 +154,7 @@ fn negative_log_likelihood(policy: &Policy<'_>, sequences: &[Sequence]) -> Vec<(
     tch::no_grad(|| {
         let packed = Packed::new(&ids, policy.decoder.device());
         let (positions, targets) = loss_positions(&sequences, &packed);
-        let hidden = policy.decoder.hidden(&packed, false).index_select(0, &positions);
+        let hidden = policy.decoder.hidden(&packed).index_select(0, &positions);
         let logprobs = head::logprobs(&policy.decoder, &hidden, &targets, 1.0).logprobs;
         let counts: Vec<i64> =
             sequences.iter().map(|s| i64::try_from(s.trained_tokens()).expect("counts fit i64")).collect();

@@ -13,7 +13,8 @@ use crate::data::order::example_at;
 use crate::error::{StageError, StageResult};
 use crate::head;
 use crate::loss::{PolicyInputs, PolicyKnobs, RatioLevel, advantages, policy_loss, standard_deviation, token_weights};
-use crate::models::{Decoder, Packed};
+use crate::models::{Decoder, Packed, PassOptions, TrainingPass};
+use crate::optim::Optimizer;
 use crate::policy::Policy;
 use crate::rollout::{Request, sample};
 use crate::seed;
@@ -39,9 +40,10 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     let examples = data::prompts(&spec.data, &assignment.inputs, &policy.tokenizer, limit)?;
     let seed = assignment.spec.seed;
     let stop_ids = policy.tokenizer.stop_ids();
+    let checkpointing = assignment.runtime.gradient_checkpointing;
     let reference = (spec.loss.kl_coef != 0.0).then(|| Reference::of(&policy.decoder));
     let total_steps = spec.steps;
-    let mut optimizer = training::optimizer(&policy.decoder, &spec.optimizer);
+    let mut optimizer = Optimizer::new(policy.decoder.trainable(), &spec.optimizer);
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
 
     while progress.step < total_steps {
@@ -107,7 +109,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
             let step = progress.step + 1;
             let mut sums = Sums::default();
             for micro_batch in rated.chunks(spec.micro_batch_size) {
-                accumulate(&policy.decoder, reference.as_ref(), micro_batch, spec, &mut sums);
+                accumulate(&policy.decoder, reference.as_ref(), micro_batch, spec, checkpointing, &mut sums);
             }
             if update == 0 {
                 check_on_policy(context, &sums, policy.decoder.kind(), step)?;
@@ -155,6 +157,7 @@ fn accumulate(
     reference: Option<&Reference>,
     micro_batch: &[Rated<'_, '_>],
     spec: &GrpoSpec,
+    checkpointing: bool,
     sums: &mut Sums,
 ) {
     let device = decoder.device();
@@ -186,11 +189,13 @@ fn accumulate(
 
     let ref_logprobs = reference.map(|reference| {
         reference.swapped_in(decoder, || {
-            let hidden = tch::no_grad(|| select(&decoder.hidden(&packed, false)));
+            let hidden = tch::no_grad(|| select(&decoder.hidden(&packed)));
             head::logprobs(decoder, &hidden, &targets, temperature).logprobs
         })
     });
-    let hidden = select(&decoder.hidden(&packed, false)); // no dropout: the policy is the one that sampled
+    // no dropout: the policy is the one that sampled
+    let pass = TrainingPass::new(decoder, &packed, PassOptions { dropout_seed: None, checkpointing });
+    let hidden = select(pass.hidden());
     let now = head::logprobs(decoder, &hidden.detach(), &targets, temperature);
     let leaf = now.logprobs.detach().set_requires_grad(true);
     let knobs = PolicyKnobs {
@@ -210,6 +215,7 @@ fn accumulate(
     let result = policy_loss(&inputs, knobs);
     result.loss.backward();
     head::backward(decoder, &hidden, &targets, &leaf.grad(), temperature);
+    pass.finish();
 
     let total = |t: &Tensor| t.sum(Kind::Double).double_value(&[]);
     sums.loss += result.loss.double_value(&[]);

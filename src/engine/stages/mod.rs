@@ -9,6 +9,8 @@ mod supervised;
 mod supervisor;
 mod training;
 
+pub use supervised::accumulate;
+
 use crate::device;
 use crate::error::{StageError, StageResult};
 use orchestrate::cache::{Attempt, CacheError};

@@ -5,8 +5,10 @@ use super::{Context, Outcome};
 use crate::data::order::example_at;
 use crate::error::StageResult;
 use crate::head;
-use crate::models::Packed;
+use crate::models::{Decoder, Packed, PassOptions, TrainingPass};
+use crate::optim::Optimizer;
 use crate::policy::Policy;
+use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::recipe::spec::{Length, OptimizerSpec};
 use std::time::Instant;
@@ -55,8 +57,9 @@ pub(super) fn train(
     knobs: &Knobs<'_>,
 ) -> StageResult<Outcome> {
     let seed = assignment.spec.seed;
+    let drops = assignment.spec.model.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
     let total_steps = total_steps(knobs.length, rows.len(), knobs.global_batch_size);
-    let mut optimizer = training::optimizer(&policy.decoder, knobs.optimizer);
+    let mut optimizer = Optimizer::new(policy.decoder.trainable(), knobs.optimizer);
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
 
     while progress.step < total_steps {
@@ -71,10 +74,13 @@ pub(super) fn train(
 
         let mut loss = 0.0;
         for (index, micro_batch) in batch.chunks(knobs.micro_batch_size).enumerate() {
-            let labels = ["dropout", &progress.step.to_string(), &index.to_string()];
-            crate::seed::seed_libtorch(crate::seed::derive(seed, &labels));
+            let dropout = || seed::derive(seed, &["dropout", &progress.step.to_string(), &index.to_string()]);
+            let options = PassOptions {
+                dropout_seed: drops.then(dropout),
+                checkpointing: assignment.runtime.gradient_checkpointing,
+            };
             let sequences: Vec<&Sequence> = micro_batch.iter().flat_map(|row| &row.sequences).collect();
-            loss += accumulate(policy, &sequences, trained_tokens);
+            loss += accumulate(&policy.decoder, &sequences, trained_tokens, options);
         }
 
         let step = progress.step + 1;
@@ -100,15 +106,21 @@ pub(super) fn train(
     Ok(Outcome::Finished(progress.result("train/loss")))
 }
 
-/// Adds the gradients of one micro-batch, and returns its part of the step's loss.
-fn accumulate(policy: &Policy<'_>, sequences: &[&Sequence], trained_tokens: usize) -> f64 {
+/// Adds the gradients of one micro-batch, and returns its part of the step's loss: the sum over its trained tokens, divided by
+/// those of the whole step.
+pub fn accumulate(decoder: &Decoder, sequences: &[&Sequence], trained_tokens: usize, options: PassOptions) -> f64 {
     let ids: Vec<&[i64]> = sequences.iter().map(|s| s.ids.as_slice()).collect();
-    let packed = Packed::new(&ids, policy.decoder.device());
-    let hidden = policy.decoder.hidden(&packed, true); // (T, C)
+    let packed = Packed::new(&ids, decoder.device());
     let (positions, targets) = loss_positions(sequences, &packed);
-    let hidden = hidden.index_select(0, &positions); // (N, C)
+    if targets.size()[0] == 0 {
+        return 0.0;
+    }
+    let pass = TrainingPass::new(decoder, &packed, options);
+    let hidden = pass.hidden().index_select(0, &positions); // (N, C)
     let grad = Tensor::full(targets.size(), -1.0 / trained_tokens as f64, (Kind::Float, targets.device()));
-    let result = head::backward(&policy.decoder, &hidden, &targets, &grad, 1.0);
+    let result = head::backward(decoder, &hidden, &targets, &grad, 1.0);
+    drop(hidden);
+    pass.finish();
     -result.logprobs.sum(Kind::Double).double_value(&[]) / trained_tokens as f64
 }
 

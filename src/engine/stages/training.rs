@@ -4,26 +4,20 @@ use super::Context;
 use crate::checkpoint::{self, Progress};
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
-use crate::optim::{AdamW, clip_grad_norm, lr_multiplier};
+use crate::optim::{Optimizer, clip_grad_norm, lr_multiplier};
 use orchestrate::cache::Assignment;
 use orchestrate::event::{EventKind, Measurement, Step};
-use orchestrate::recipe::spec::{Optimizer, OptimizerSpec};
+use orchestrate::recipe::spec::OptimizerSpec;
 use std::collections::BTreeMap;
 
 /// Steps whose mean is a stage's result.
 const RECENT: usize = 10;
 
-/// The optimizer a recipe asks for, over everything `decoder` trains.
-pub(super) fn optimizer(decoder: &Decoder, spec: &OptimizerSpec) -> AdamW {
-    let Optimizer::Adamw { betas, eps } = spec.optimizer;
-    AdamW::new(decoder.trainable(), betas, eps, spec.weight_decay)
-}
-
 /// Takes up the newest resume point, if there is one, and tells where the stage starts.
 pub(super) fn start(
     context: &mut Context<'_>,
     decoder: &Decoder,
-    optimizer: &mut AdamW,
+    optimizer: &mut Optimizer,
     total_steps: u64,
 ) -> StageResult<Progress> {
     let point = context.attempt.latest_resume_point().map_err(super::cache_error)?;
@@ -39,7 +33,7 @@ pub(super) fn start(
 pub(super) fn resume_point(
     context: &mut Context<'_>,
     decoder: &Decoder,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
     progress: &Progress,
 ) -> StageResult<bool> {
     let stop = context.supervisor.should_stop();
@@ -64,7 +58,7 @@ pub(super) struct Update {
 /// # Errors
 /// A loss or gradient norm that is not finite; the parameters are untouched then.
 pub(super) fn update(
-    optimizer: &mut AdamW,
+    optimizer: &mut Optimizer,
     spec: &OptimizerSpec,
     step: u64,
     total_steps: u64,

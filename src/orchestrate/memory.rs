@@ -1,0 +1,112 @@
+//! Whether the stages of a plan fit into the machine's memory, and which of them need gradient checkpointing to.
+
+use crate::plan::{MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
+use crate::recipe::{Device, GradientCheckpointing};
+use std::path::Path;
+use std::process::Command;
+
+/// A stage that cannot fit.
+#[derive(Clone, Debug)]
+pub struct TooLarge {
+    /// One sentence.
+    pub message: String,
+    /// Which knob to turn.
+    pub hint: String,
+}
+
+/// Fills in the need of every stage of `plan`. Where a recipe leaves gradient checkpointing open, it is decided here: off
+/// when the stage fits without.
+pub fn plan_memory(plan: &mut Plan) {
+    let mut known: Vec<(Device, Option<u64>)> = Vec::new();
+    for stage in &mut plan.stages {
+        let device = stage.runtime.device;
+        let available =
+            known.iter().find(|(other, _)| *other == device).map_or_else(|| device_memory(device), |(_, bytes)| *bytes);
+        known.push((device, available));
+        let shape = model_shape(stage);
+        let with = |checkpointing: bool| StageMemory {
+            estimate: shape.as_ref().map(|shape| memory_estimate(&stage.spec, shape, checkpointing)),
+            available,
+        };
+        let checkpointing = match stage.runtime.gradient_checkpointing {
+            GradientCheckpointing::Auto => !with(false).fits(),
+            GradientCheckpointing::On => true,
+            GradientCheckpointing::Off => false,
+        };
+        stage.memory = with(checkpointing);
+        let decided = if checkpointing { GradientCheckpointing::On } else { GradientCheckpointing::Off };
+        stage.runtime.gradient_checkpointing = decided;
+    }
+}
+
+/// What to say of a stage that cannot fit; nothing of one that does.
+pub fn too_large(stage: &PlannedStage) -> Option<TooLarge> {
+    let memory = stage.memory;
+    if memory.fits() {
+        return None;
+    }
+    let (estimate, available) = (memory.estimate?, memory.available?);
+    let MemoryEstimate { weights, training, activations, kv_cache, logits, .. } = estimate;
+    let trains_all = stage.spec.model.lora.is_none();
+    let parts = [
+        (weights, "weights", "`model.dtype = \"bfloat16\"` halves them"),
+        (
+            training,
+            "gradients and optimizer state",
+            if trains_all { "train adapters with `[model.lora]`" } else { "lower `lora.rank`" },
+        ),
+        (activations, "activations", "lower `micro_batch_size`, or the lengths the stage allows"),
+        (kv_cache, "keys and values", "decode fewer rows at a time, or lower `max_new_tokens`"),
+        (logits, "logits", "lower `micro_batch_size`"),
+    ];
+    let (bytes, what, knob) = parts.into_iter().max_by_key(|part| part.0)?;
+    let without = stage.runtime.gradient_checkpointing == GradientCheckpointing::Off && bytes == activations;
+    let also = if without { "; or set `runtime.gradient_checkpointing = \"auto\"`" } else { "" };
+    Some(TooLarge {
+        message: format!(
+            "the stage `{}` needs about {:.1} GiB of memory, and the device has {:.1} GiB",
+            stage.name,
+            gib(estimate.total()),
+            gib(available)
+        ),
+        hint: format!("{:.1} GiB of it are {what}: {knob}{also}", gib(bytes)),
+    })
+}
+
+/// Bytes in GiB.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+fn model_shape(stage: &PlannedStage) -> Option<ModelShape> {
+    let dir = stage.inputs.get(&stage.spec.model.files)?;
+    serde_json::from_str(&fs_err::read_to_string(dir.join("config.json")).ok()?).ok()
+}
+
+/// Memory of `device`, or of the CPU's machine when `auto` finds no GPU.
+fn device_memory(device: Device) -> Option<u64> {
+    match device {
+        Device::Cpu => host_memory(),
+        Device::Cuda(index) => gpu_memory(index),
+        Device::Auto => gpu_memory(0).or_else(host_memory),
+    }
+}
+
+fn gpu_memory(index: usize) -> Option<u64> {
+    let query = ["--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i"];
+    let output = Command::new("nvidia-smi").args(query).arg(index.to_string()).output().ok()?;
+    let mebibytes: u64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
+    output.status.success().then_some(mebibytes << 20)
+}
+
+/// The machine's memory, or less where a control group allows less.
+fn host_memory() -> Option<u64> {
+    let info = fs_err::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let total = line.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
+    let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| fs_err::read_to_string(Path::new(path)).ok()?.trim().parse::<u64>().ok());
+    Some(limit.map_or(total, |limit| limit.min(total)))
+}

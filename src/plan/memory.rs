@@ -1,0 +1,192 @@
+//! How much memory a stage will need at its peak: pure arithmetic on the model's shape and the stage's sizes.
+//!
+//! Sizes are those of the longest rows the stage allows, so a stage that fits by this count fits. What a tensor of a layer costs
+//! follows from what the engine's backward pass keeps (`engine::models::pass`); the rest was fitted to measured peaks, and a
+//! test holds it to them.
+
+use crate::recipe::spec::{
+    CptSpec, Dtype, EvalSpec, GrpoSpec, LoraSpec, ModelSpec, Optimizer, OptimizerSpec, SftSpec, StageSpec, Work,
+};
+use serde::Deserialize;
+
+/// Libraries, buffers and threads of a worker, before any model.
+const PROCESS: u64 = 400 << 20;
+/// Positions whose logits exist at a time (`engine::head`).
+const HEAD_CHUNK: u64 = 512;
+/// 32-bit copies of a chunk's logits at the peak: logits, their softmax, a gradient, and two on the way.
+const HEAD_COPIES: u64 = 5;
+
+/// The sizes of a decoder, from its `config.json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ModelShape {
+    hidden_size: u64,
+    intermediate_size: u64,
+    num_hidden_layers: u64,
+    num_attention_heads: u64,
+    num_key_value_heads: Option<u64>,
+    head_dim: Option<u64>,
+    vocab_size: u64,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+}
+
+/// Bytes at the peak of a stage, by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// The model as it is held.
+    pub weights: u64,
+    /// Gradients, optimizer state, master copies, and the reference's copy of what is trained.
+    pub training: u64,
+    /// What the backward pass of one micro-batch keeps.
+    pub activations: u64,
+    /// Keys and values of the rows that are decoded at a time.
+    pub kv_cache: u64,
+    /// Logits of one chunk.
+    pub logits: u64,
+    /// Everything else.
+    pub process: u64,
+}
+
+/// A stage's need beside what there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageMemory {
+    /// The peak; absent when the model's `config.json` does not tell its sizes.
+    pub estimate: Option<MemoryEstimate>,
+    /// Bytes of the device the stage will run on; absent where the system does not tell.
+    pub available: Option<u64>,
+}
+
+impl StageMemory {
+    /// Whether the stage fits, as far as one can tell.
+    pub fn fits(&self) -> bool {
+        self.estimate.zip(self.available).is_none_or(|(estimate, available)| estimate.total() <= available)
+    }
+}
+
+impl MemoryEstimate {
+    /// All of it. Decoding and training do not overlap, so only the larger of both counts.
+    pub fn total(&self) -> u64 {
+        self.weights + self.training + self.activations.max(self.kv_cache) + self.logits + self.process
+    }
+}
+
+impl ModelShape {
+    fn head_dim(&self) -> u64 {
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+    }
+
+    fn query_size(&self) -> u64 {
+        self.num_attention_heads * self.head_dim()
+    }
+
+    fn key_value_size(&self) -> u64 {
+        self.num_key_value_heads.unwrap_or(self.num_attention_heads) * self.head_dim()
+    }
+
+    /// Weights of the model.
+    pub fn parameters(&self) -> u64 {
+        let (c, q, kv) = (self.hidden_size, self.query_size(), self.key_value_size());
+        let layer = 2 * c * q + 2 * c * kv + 3 * c * self.intermediate_size + 2 * c;
+        let vocabularies = if self.tie_word_embeddings { 1 } else { 2 };
+        vocabularies * self.vocab_size * c + self.num_hidden_layers * layer + c
+    }
+
+    /// Weights of the adapters.
+    fn adapter_parameters(&self, lora: &LoraSpec) -> u64 {
+        let (c, q, kv, i) = (self.hidden_size, self.query_size(), self.key_value_size(), self.intermediate_size);
+        let widths = |name: &str| match name {
+            "q_proj" | "o_proj" => c + q,
+            "k_proj" | "v_proj" => c + kv,
+            _ => c + i,
+        };
+        let per_layer: u64 = lora.target_modules.iter().map(|name| u64::from(lora.rank) * widths(name)).sum();
+        self.num_hidden_layers * per_layer
+    }
+
+    /// Bytes that a layer's backward pass keeps of one token.
+    fn kept_by_a_layer(&self, model: &ModelSpec) -> u64 {
+        let (c, q, i) = (self.hidden_size, self.query_size(), self.intermediate_size);
+        let adapters = model.lora.as_ref().map_or(0, |lora| u64::from(lora.rank) * lora.target_modules.len() as u64);
+        let dropped = model.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
+        let values = 4 * c + 4 * q + 4 * i + adapters + if dropped { 2 * (4 * c + q + i) } else { 0 };
+        // norms of 16-bit activations keep them in 32 bits
+        let norms = if model.dtype == Dtype::Bfloat16 { 2 * c * 4 } else { 0 };
+        values * bytes(model.dtype) + norms
+    }
+
+    fn activations(&self, model: &ModelSpec, tokens: u64, checkpointing: bool) -> u64 {
+        let layer = self.kept_by_a_layer(model);
+        let kept = if checkpointing {
+            // each layer's input, and the inside of one with its gradients
+            self.num_hidden_layers * self.hidden_size * bytes(model.dtype) + 2 * layer
+        } else {
+            (self.num_hidden_layers + 1) * layer
+        };
+        tokens * kept
+    }
+
+    fn kv_cache(&self, model: &ModelSpec, rows: usize, length: usize) -> u64 {
+        let token = 2 * self.num_hidden_layers * self.key_value_size() * bytes(model.dtype);
+        rows as u64 * length as u64 * token
+    }
+
+    fn logits(&self, positions: u64) -> u64 {
+        positions.min(HEAD_CHUNK) * self.vocab_size * 4 * HEAD_COPIES
+    }
+
+    fn training(&self, model: &ModelSpec, optimizer: &OptimizerSpec, reference: bool) -> u64 {
+        let states = match optimizer.optimizer {
+            Optimizer::Adamw { .. } => 8,
+            Optimizer::Muon { .. } => 4,
+        };
+        if let Some(lora) = &model.lora {
+            let copies = 4 + 4 + states + if reference { 4 } else { 0 };
+            return self.adapter_parameters(lora) * copies;
+        }
+        let held = bytes(model.dtype);
+        let master = if model.dtype == Dtype::Float32 { 0 } else { 4 };
+        let copies = held + states + master + if reference { held } else { 0 };
+        // the embedding's gradient exists twice for a moment
+        self.parameters() * copies + 2 * self.vocab_size * self.hidden_size * 4
+    }
+}
+
+fn bytes(dtype: Dtype) -> u64 {
+    match dtype {
+        Dtype::Float32 => 4,
+        Dtype::Bfloat16 => 2,
+    }
+}
+
+/// The peak of `stage` on a model of this `shape`.
+pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: bool) -> MemoryEstimate {
+    let model = &stage.model;
+    let weights = shape.parameters() * bytes(model.dtype);
+    let base = MemoryEstimate { weights, process: PROCESS, ..MemoryEstimate::default() };
+    let supervised = |tokens: usize, optimizer: &OptimizerSpec| MemoryEstimate {
+        training: shape.training(model, optimizer, false),
+        activations: shape.activations(model, tokens as u64, checkpointing),
+        logits: shape.logits(tokens as u64),
+        ..base
+    };
+    match &stage.work {
+        Work::Cpt(CptSpec { seq_len, micro_batch_size, optimizer, .. })
+        | Work::Sft(SftSpec { seq_len, micro_batch_size, optimizer, .. }) => {
+            supervised(seq_len * micro_batch_size, optimizer)
+        }
+        Work::Grpo(spec) => {
+            let GrpoSpec { sampling, prompts_per_step, group_size, micro_batch_size, optimizer, loss, .. } = spec;
+            let length = sampling.max_prompt_tokens + sampling.max_new_tokens;
+            MemoryEstimate {
+                training: shape.training(model, optimizer, loss.kl_coef != 0.0),
+                kv_cache: shape.kv_cache(model, prompts_per_step * group_size, length),
+                ..supervised(length * micro_batch_size, optimizer)
+            }
+        }
+        Work::Eval(EvalSpec { sampling, batch_size, .. }) => MemoryEstimate {
+            kv_cache: shape.kv_cache(model, *batch_size, sampling.max_prompt_tokens + sampling.max_new_tokens),
+            logits: shape.logits(HEAD_CHUNK),
+            ..base
+        },
+    }
+}
