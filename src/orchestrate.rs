@@ -23,6 +23,7 @@ mod selection;
 mod signals;
 
 pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
+pub use dispatch::assignment;
 pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
