@@ -24,6 +24,7 @@ mod selection;
 mod signals;
 
 pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
+pub use dispatch::assignment;
 pub use memory::{TooLarge, plan_memory, too_large};
 pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;

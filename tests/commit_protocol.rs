@@ -20,6 +20,7 @@ fn assignment() -> Assignment {
         eval_fraction: 0.5,
         split: Split::Eval,
         max_rows: None,
+        messages: None,
         templates: Templates::default(),
     };
     let sampling = Sampling { max_prompt_tokens: 1, max_new_tokens: 1, temperature: 0.0, top_p: 1.0, top_k: 0 };

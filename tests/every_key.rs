@@ -29,6 +29,7 @@ const PLACES: &[(&str, &str)] = &[
 /// Another value for a key, where the key's name alone does not tell one.
 fn special(table: &str, key: &str) -> Option<&'static str> {
     Some(match (table, key) {
+        ("DataTable", "messages") => "data.chat.messages=turns",
         ("CptTable", "epochs") => "stages.cpt_epochs.epochs=3.0",
         ("SftTable", "epochs") => "stages.sft_epochs.epochs=3.0",
         ("CptTable", "kind") => "stages.cpt.kind=sft",
@@ -69,7 +70,8 @@ fn other_value(key: &str) -> &'static str {
         "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef" | "clip_low" | "clip_high" => {
             "0.55"
         }
-        "rslora" => "true",
+        "rslora" | "packing" => "true",
+        "train_on" => "[\"assistant\"]",
         "mask_truncated" | "include_base" => "false",
         "target_modules" => "[\"o_proj\"]",
         "max_rows" | "top_k" | "bootstrap_resamples" | "max_prompt_tokens" | "max_new_tokens" | "seq_len" => "77",
@@ -212,6 +214,24 @@ fn the_content_of_a_file_changes_the_key_and_its_place_does_not() {
     project.write("data/mcq.jsonl", "{}\n");
     let changed = load(&project, &[]).expect("rows are not read here");
     assert_ne!(keys(&before), keys(&changed));
+}
+
+#[test]
+fn a_mixture_is_its_weights_and_contents_whatever_the_names_and_units() {
+    let project = full_project();
+    project.write("data/zoo.jsonl", "{\"a\": 1}\n");
+    let with = |names: [&str; 2], mixture: &str| {
+        let set = |name: &str, path: &str| format!("data.{name}={{ path = \"data/{path}\", messages = \"m\" }}");
+        let sets = [set(names[0], "mcq.jsonl"), set(names[1], "zoo.jsonl"), format!("stages.sft.data={mixture}")];
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        keys(&load(&project, &sets).unwrap_or_else(|error| panic!("{}", error.render(100, false))))
+    };
+    let before = with(["a", "b"], "{ a = 1, b = 3 }");
+    assert_eq!(before, with(["a", "b"], "{ b = 0.75, a = 0.25 }"), "shares are what counts");
+    assert_eq!(before, with(["z", "y"], "{ z = 1, y = 3 }"), "a name is no content");
+    assert_ne!(before, with(["a", "b"], "{ a = 3, b = 1 }"));
+    assert_ne!(before, with(["a", "b"], "b"));
+    assert_eq!(with(["a", "b"], "b"), with(["a", "b"], "{ b = 5 }"), "one data set alone has no rival");
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn patterns_name_all_their_files_once() {
     let recipe = load(&format!(
         "{MODEL}[data.text]\npath = [\"data/*.txt\", \"data/cpt.txt\"]\n[stages.cpt]\nkind = \"cpt\"\ndata = \"text\"\n"
     ));
-    assert_eq!(cpt(&recipe.variants[0]).data.files.len(), 2);
+    assert_eq!(cpt(&recipe.variants[0]).data[0].data.files.len(), 2);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::error::CliError;
 use super::output::Output;
 use super::plan::count;
 use super::planning;
+use super::show_data::show_data;
 use crate::recipe::Overrides;
 use clap::Args;
 use serde_json::json;
@@ -17,11 +18,19 @@ Reads the recipes as `run` does: unknown keys, wrong types, values out of range,
 missing files and circles are all reported at once, with their line. A stage that cannot fit into
 memory is refused. Nothing is run.
 
+--show-data asks the worker what each stage would read: rows, tokens, the share that carries loss,
+whether the end of a turn is trained, lengths, duplicates, and a row with its loss mask. Data that
+a stage would refuse is an error.
+
 Example:
-  orchestrate check recipes/*.toml")]
+  orchestrate check recipes/*.toml
+  orchestrate check --show-data recipes/demo.toml")]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
+    /// Read the data too, and show what each stage would train on.
+    #[arg(long)]
+    show_data: bool,
 }
 
 pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError> {
@@ -29,6 +38,11 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
     let planned = planning::planned(context, &args.recipes.recipes, &overrides)?;
     planning::refuse_too_large(planned.plan.stages.iter())?;
     let mut out = Output::stdout();
+    if args.show_data {
+        let shown = show_data(context, &planned.plan, &mut out);
+        out.finish()?;
+        return shown;
+    }
     for recipe in &planned.recipes {
         let stages = planned.plan.variants.iter().filter(|variant| variant.recipe == recipe.name);
         let stages: usize = stages.map(|variant| variant.stages.len()).sum();

@@ -140,7 +140,9 @@ impl From<ExecError> for CliError {
             ExecError::NotFound { .. } => found
                 .hint("`cargo build --release` builds `orchestrate-worker` beside `orchestrate`")
                 .hint("or name one with `ORCHESTRATE_WORKER=/path/to/orchestrate-worker`"),
-            ExecError::Start { .. } | ExecError::Version { .. } => found.hint("see `orchestrate doctor`"),
+            ExecError::Start { .. } | ExecError::Version { .. } | ExecError::Inspection { .. } => {
+                found.hint("see `orchestrate doctor`")
+            }
             ExecError::CurrentExe(_) | ExecError::Log(_) | ExecError::Wait(_) => found,
         }
     }

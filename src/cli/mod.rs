@@ -25,6 +25,7 @@ mod runs;
 mod samples;
 mod schema;
 mod show;
+mod show_data;
 mod summary;
 
 use args::{Cli, Command};

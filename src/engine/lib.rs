@@ -20,6 +20,7 @@ pub mod memory;
 pub mod models;
 pub mod optim;
 pub mod policy;
+mod rendering;
 pub mod rollout;
 pub mod seed;
 pub mod stages;

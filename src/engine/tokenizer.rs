@@ -1,10 +1,12 @@
 //! The model's own tokenizer and chat template.
 //!
-//! Text is rendered by the template first and encoded as it stands, with no special tokens added, so there is never a
-//! second BOS. What ends a completion is a *set* of tokens: those that the generation configuration names, and the one
-//! with which the template ends an assistant's turn.
+//! Text is rendered by the template first and encoded as it stands, with no special tokens added; so there is at most the
+//! one BOS that the template wrote. Plain text has a BOS where the tokenizer itself would put one. What ends a completion
+//! is a *set* of tokens: those that the generation configuration names, and the one with which the template ends an
+//! assistant's turn.
 
 use crate::error::{StageError, StageResult};
+use crate::rendering;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, context};
@@ -12,9 +14,6 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// Steps a template may take: rendering ends, whatever the template does.
-const TEMPLATE_FUEL: u64 = 1_000_000;
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +34,17 @@ pub struct Tokenizer {
     eos_token: Option<String>,
     stop_ids: BTreeSet<i64>,
     end_of_turn: i64,
+    end_of_text: i64,
+    start_of_text: Vec<i64>,
+}
+
+/// A text as tokens that know where they stand in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The tokens.
+    pub ids: Vec<i64>,
+    /// The byte of the text with which each token ends, never falling.
+    pub ends: Vec<usize>,
 }
 
 impl Tokenizer {
@@ -59,6 +69,8 @@ impl Tokenizer {
             eos_token: token("eos_token"),
             stop_ids: BTreeSet::new(),
             end_of_turn: 0,
+            end_of_text: 0,
+            start_of_text: Vec::new(),
         };
         for name in ["generation_config.json", "config.json"] {
             tokenizer.stop_ids.extend(ids(&optional_json(&dir.join(name))?["eos_token_id"]));
@@ -66,6 +78,9 @@ impl Tokenizer {
         tokenizer.stop_ids.extend(tokenizer.eos_token.as_deref().and_then(|token| tokenizer.id(token)));
         tokenizer.end_of_turn = tokenizer.find_end_of_turn()?;
         tokenizer.stop_ids.insert(tokenizer.end_of_turn);
+        let eos = tokenizer.eos_token.as_deref().and_then(|token| tokenizer.id(token));
+        tokenizer.end_of_text = eos.unwrap_or(tokenizer.end_of_turn);
+        tokenizer.start_of_text = tokenizer.find_start_of_text()?;
         Ok(tokenizer)
     }
 
@@ -81,6 +96,33 @@ impl Tokenizer {
         Ok(encodings.iter().map(|e| e.get_ids().iter().copied().map(i64::from).collect()).collect())
     }
 
+    /// Encodes many texts as [`Self::encode_all`] does, with the place of each token.
+    pub fn encode_all_with_ends(&self, texts: Vec<String>) -> StageResult<Vec<Encoded>> {
+        let encodings = self.inner.encode_batch(texts, false).map_err(|e| self.error(&e.to_string()))?;
+        let ends = |offsets: &[(usize, usize)]| {
+            let ends = offsets.iter().scan(0, |last, &(_, end)| {
+                *last = end.max(*last); // a token that stands for nothing in the text has the place of the one before
+                Some(*last)
+            });
+            ends.collect()
+        };
+        let ids = |ids: &[u32]| ids.iter().copied().map(i64::from).collect();
+        Ok(encodings.iter().map(|e| Encoded { ids: ids(e.get_ids()), ends: ends(e.get_offsets()) }).collect())
+    }
+
+    /// Puts before the tokens of a plain text what the tokenizer itself would put there, unless the text begins with it.
+    pub fn start_text(&self, ids: &mut Vec<i64>) {
+        if !ids.starts_with(&self.start_of_text) {
+            ids.splice(0..0, self.start_of_text.iter().copied());
+        }
+    }
+
+    /// The text of `ids`, special tokens spelled out.
+    pub fn decode_verbatim(&self, ids: &[i64]) -> String {
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
+        self.inner.decode(&ids, false).unwrap_or_default()
+    }
+
     /// The text of `ids`, without special tokens.
     pub fn decode(&self, ids: &[i64]) -> String {
         let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
@@ -93,20 +135,27 @@ impl Tokenizer {
     }
 
     /// Renders a conversation by the chat template; with `add_generation_prompt`, up to where the assistant writes.
+    /// A BOS that the template writes twice at the start stands there once.
     ///
     /// # Errors
     /// No template, or one that refuses the conversation.
-    pub fn render(&self, messages: &[Message<'_>], add_generation_prompt: bool) -> StageResult<String> {
+    pub fn render<M: Serialize>(&self, messages: &[M], add_generation_prompt: bool) -> StageResult<String> {
         let environment = self.template.as_ref().ok_or_else(|| self.error("the model has no chat template"))?;
         let template = environment.get_template("chat").expect("it was added when loading");
-        template
-            .render(context! {
-                messages => minijinja::Value::from(Serde(messages)),
-                add_generation_prompt => add_generation_prompt,
-                bos_token => self.bos_token.as_deref().unwrap_or(""),
-                eos_token => self.eos_token.as_deref().unwrap_or(""),
-            })
-            .map_err(|e| self.error(&format!("the chat template does not render: {e}")))
+        let conversation = context! {
+            messages => minijinja::Value::from(Serde(messages)),
+            add_generation_prompt => add_generation_prompt,
+            bos_token => self.bos_token.as_deref().unwrap_or(""),
+            eos_token => self.eos_token.as_deref().unwrap_or(""),
+        };
+        let mut text = rendering::render(&template, conversation)
+            .map_err(|e| self.error(&format!("the chat template does not render: {e}")))?;
+        if let Some(bos) = self.bos_token.as_deref().filter(|bos| !bos.is_empty()) {
+            while text.strip_prefix(bos).is_some_and(|rest| rest.starts_with(bos)) {
+                text.drain(..bos.len());
+            }
+        }
+        Ok(text)
     }
 
     /// Tokens that end a completion.
@@ -117,6 +166,11 @@ impl Tokenizer {
     /// The token with which a trained completion ends.
     pub fn end_of_turn(&self) -> i64 {
         self.end_of_turn
+    }
+
+    /// The token with which a document ends: the tokenizer's EOS, else [`Self::end_of_turn`].
+    pub fn end_of_text(&self) -> i64 {
+        self.end_of_text
     }
 
     /// One more than the largest token id.
@@ -162,6 +216,17 @@ impl Tokenizer {
             self.stop_ids.contains(&id) || is_special
         });
         ends.map_or(fallback, Ok)
+    }
+
+    /// What the tokenizer's own post-processor puts before a text: a BOS, or nothing.
+    fn find_start_of_text(&self) -> StageResult<Vec<i64>> {
+        let ids = |special: bool| -> StageResult<Vec<i64>> {
+            let encoding = self.inner.encode_fast("text", special).map_err(|e| self.error(&e.to_string()))?;
+            Ok(encoding.get_ids().iter().copied().map(i64::from).collect())
+        };
+        let (plain, whole) = (ids(false)?, ids(true)?);
+        let start = whole.windows(plain.len().max(1)).position(|window| window == plain).unwrap_or(0);
+        Ok(whole[..start].to_vec())
     }
 
     fn error(&self, message: &str) -> StageError {
@@ -210,7 +275,7 @@ fn template(dir: &Path, settings: &Value) -> StageResult<Option<Environment<'sta
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.expect("white space settings are always valid"));
-    environment.set_fuel(Some(TEMPLATE_FUEL));
+    environment.set_fuel(Some(rendering::FUEL));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -260,7 +325,10 @@ mod tests {
         let settings = |source: &str| serde_json::json!({ "chat_template": source });
         let endless = "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
         let environment = template(dir.path(), &settings(endless)).unwrap().unwrap();
-        assert!(environment.get_template("chat").unwrap().render(context! {}).is_err());
+        assert!(rendering::render(&environment.get_template("chat").unwrap(), context! {}).is_err());
+        let long = "{% for a in range(1000) %}{{ 'x' * 100000 }}{% endfor %}";
+        let environment = template(dir.path(), &settings(long)).unwrap().unwrap();
+        assert!(rendering::render(&environment.get_template("chat").unwrap(), context! {}).is_err());
         assert!(template(dir.path(), &settings("{% for %}")).unwrap_err().message.contains("does not compile"));
         let refusing = template(dir.path(), &settings("{{ raise_exception('no system role') }}")).unwrap().unwrap();
         let error = refusing.get_template("chat").unwrap().render(context! {}).unwrap_err();

@@ -36,6 +36,14 @@ pub enum ExecError {
     /// The process could not be waited for.
     #[error("waiting for the worker failed")]
     Wait(#[source] std::io::Error),
+    /// The worker could not read the data of a stage.
+    #[error("`{} inspect-data` failed: {message}", .path.display())]
+    Inspection {
+        /// The worker binary.
+        path: PathBuf,
+        /// What it said.
+        message: String,
+    },
     /// The worker answered with an error.
     #[error("`{} --version` failed: {message}", .path.display())]
     Version {

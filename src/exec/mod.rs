@@ -16,8 +16,10 @@
 //! when the process named by `assignment.runtime.supervisor_pid` is gone, so a killed dispatcher leaves no orphans.
 
 pub mod exit;
+mod inspection;
 mod local;
 mod outcome;
 
+pub use inspection::{DataReport, ExampleRow, ExampleSpan, Inspection, inspect_data};
 pub use local::{ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
 pub use outcome::WorkerExit;

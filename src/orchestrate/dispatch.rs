@@ -353,7 +353,7 @@ impl Running {
 }
 
 /// What the worker is to do.
-fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignment {
+pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignment {
     Assignment {
         key: planned.key.clone(),
         stage: planned.name.clone(),

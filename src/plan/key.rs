@@ -23,7 +23,7 @@ use crate::recipe::spec::{StageSpec, Work};
 use serde_json::{Value, json};
 
 /// The form of `key.json`; a new form makes all keys new.
-pub const KEY_FORMAT: u32 = 1;
+pub const KEY_FORMAT: u32 = 2;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
@@ -58,8 +58,8 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec,
-        LossType, ModelSpec, Optimizer, OptimizerSpec, ParentAdapter, RewardSpec, RougeMeasure, RougeTokenizer,
-        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates,
+        LossType, ModelSpec, Optimizer, OptimizerSpec, ParentAdapter, RewardSpec, Role, RougeMeasure, RougeTokenizer,
+        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +74,7 @@ mod tests {
             eval_fraction: 0.125,
             split: Split::Train,
             max_rows: Some(100),
+            messages: Some("m".to_owned()),
             templates: Templates {
                 system: template("s"),
                 prompt: template("p"),
@@ -83,6 +84,10 @@ mod tests {
                 text: template("t"),
             },
         }
+    }
+
+    fn mixture() -> Vec<WeightedData> {
+        vec![WeightedData { weight: 0.75, data: data() }, WeightedData { weight: 0.25, data: data() }]
     }
 
     fn optimizer() -> OptimizerSpec {
@@ -133,7 +138,7 @@ mod tests {
 
     fn cpt() -> StageSpec {
         spec(Work::Cpt(CptSpec {
-            data: data(),
+            data: mixture(),
             seq_len: 64,
             length: Length::Steps(10),
             global_batch_size: 8,
@@ -145,15 +150,17 @@ mod tests {
     /// One spec of each kind, with every optional field there.
     fn specs() -> Vec<StageSpec> {
         let sft = SftSpec {
-            data: data(),
+            data: mixture(),
+            train_on: BTreeSet::from([Role::User, Role::Assistant]),
             seq_len: 64,
+            packing: true,
             length: Length::Epochs(1.5),
             global_batch_size: 8,
             micro_batch_size: 2,
             optimizer: optimizer(),
         };
         let grpo = GrpoSpec {
-            data: data(),
+            data: mixture(),
             steps: 10,
             prompts_per_step: 2,
             group_size: 4,
@@ -286,7 +293,7 @@ mod tests {
     fn keys_are_those_of_earlier_versions() {
         assert_eq!(
             stage_key(&cpt(), &[]).key.as_str(),
-            "094c5cff840a91d04ddad48b28118eb7f5fb2eb8e5f1909d676eaa2cce9aa930"
+            "cff494d69c1ab7f042589b2ef084d7882345df465c7afd43dc69cfa6a2dda6a1"
         );
     }
 

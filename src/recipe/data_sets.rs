@@ -3,10 +3,10 @@
 use super::diagnostic::{Problem, Problems, did_you_mean};
 use super::file::DataTable;
 use super::files::Files;
-use super::located::KeyPath;
-use super::spec::{DataSpec, Split, Templates};
+use super::located::{KeyPath, Step};
+use super::spec::{DataSpec, Split, Templates, WeightedData};
 use super::sweep::Cell;
-use crate::digest::Digest;
+use crate::digest::{Digest, canonical_json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -22,11 +22,19 @@ fn templates(table: &DataTable) -> [(&'static str, Option<&String>); 6] {
     ]
 }
 
-/// Reports templates that are no templates.
+/// Templates that a field with a conversation takes the place of.
+const OF_ONE_TURN: [&str; 3] = ["system", "prompt", "completion"];
+
+/// Reports templates that are no templates, or that `messages` would leave without effect.
 pub(super) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
     let environment = minijinja::Environment::new();
     for (name, template) in templates(table) {
         let Some(template) = template else { continue };
+        if table.messages.is_some() && OF_ONE_TURN.contains(&name) {
+            let message = format!("`{key}` has both `messages` and `{name}`");
+            let problem = Problem::at(cell.value_place(&key.key(name)), message, "and `messages` too");
+            problems.push(problem.help("keep one: the field `messages` names holds whole conversations"));
+        }
         let Err(error) = environment.template_from_str(template) else { continue };
         let key = key.key(name);
         let mut place = cell.value_place(&key);
@@ -56,8 +64,9 @@ pub(super) struct Need {
 /// Reports templates that `needs` asks for and the data set `name` lacks.
 pub(super) fn check_needs(cell: &Cell<'_>, name: &str, table: &DataTable, needs: &[Need], problems: &mut Problems) {
     for need in needs {
-        let is_there = templates(table).iter().any(|(key, template)| *key == need.template && template.is_some());
-        if !is_there {
+        let is_template = templates(table).iter().any(|(key, template)| *key == need.template && template.is_some());
+        let is_message = table.messages.is_some() && OF_ONE_TURN.contains(&need.template);
+        if !is_template && !is_message {
             let message = format!("{} needs the template `{}`, which `data.{name}` lacks", need.by, need.template);
             let label = format!("needs `data.{name}.{}`", need.template);
             let help = format!("add to `[data.{name}]`: {} = \"{{{{ field }}}}\"", need.template);
@@ -81,7 +90,9 @@ pub(super) fn named<'t>(
         return None;
     }
     let known: Vec<&str> = tables.keys().map(String::as_str).collect();
-    let problem = Problem::at(cell.value_place(at), format!("unknown data set `{name}`"), "no such `[data.NAME]`");
+    let is_key = at.0.last() == Some(&Step::Key(name.to_owned())); // of a table of weights
+    let place = if is_key { cell.key_place(at) } else { cell.value_place(at) };
+    let problem = Problem::at(place, format!("unknown data set `{name}`"), "no such `[data.NAME]`");
     problems.push(problem.help(did_you_mean(name, "data sets", &known)));
     None
 }
@@ -95,7 +106,7 @@ pub(super) fn held_out(
     problems: &mut Problems,
 ) -> Split {
     let split_name = match split_key.0.last() {
-        Some(super::located::Step::Key(key)) => key.as_str(),
+        Some(Step::Key(key)) => key.as_str(),
         _ => "split",
     };
     if table.eval_fraction == 0.0 && matches!(split, None | Some(Split::Eval)) {
@@ -149,6 +160,19 @@ pub(super) fn resolve(
         eval_fraction: table.eval_fraction,
         split,
         max_rows: table.max_rows,
+        messages: table.messages.clone(),
         templates,
     })
+}
+
+/// Brings data sets with their weights into the one form that a spec has of them: shares of 1, sorted by content.
+pub(super) fn mixture(sets: Vec<(f64, DataSpec)>) -> Vec<WeightedData> {
+    let total: f64 = sets.iter().map(|(weight, _)| weight).sum();
+    let mut sets: Vec<WeightedData> =
+        sets.into_iter().map(|(weight, data)| WeightedData { weight: weight / total, data }).collect();
+    let content = |set: &WeightedData| {
+        canonical_json(&serde_json::to_value(&set.data).expect("a spec has string keys and finite numbers"))
+    };
+    sets.sort_by(|a, b| content(a).cmp(&content(b)).then(a.weight.total_cmp(&b.weight)));
+    sets
 }

@@ -89,7 +89,7 @@ pub struct LoraTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataTable {
-    /// A file, a glob, or an array of them: `.txt`, `.md` or `.jsonl`, relative to the project directory.
+    /// A file, a glob, or an array of them: `.txt`, `.md`, `.jsonl` or `.parquet`, relative to the project directory.
     #[schemars(schema_with = "string_or_strings")]
     pub path: toml::Value,
     /// Share of rows, chosen by content hash, that are held out from training.
@@ -98,6 +98,9 @@ pub struct DataTable {
     /// Reads at most this many rows of either side of the split, in file order.
     #[schemars(range(min = 1))]
     pub max_rows: Option<usize>,
+    /// Field of a row that holds a conversation, a list of `{role, content}`; instead of `system`, `prompt` and
+    /// `completion`.
+    pub messages: Option<String>,
     /// Template of a system message before the prompt.
     pub system: Option<String>,
     /// Template of the user's turn.

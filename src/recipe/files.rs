@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Extensions of data files, as messages name them.
-const EXTENSIONS: &str = "`.txt`, `.md`, `.jsonl`";
+const EXTENSIONS: &str = "`.txt`, `.md`, `.jsonl`, `.parquet`";
 
 /// Looks up files for one cell of a recipe.
 pub(super) struct Files<'a> {
@@ -123,6 +123,7 @@ impl Files<'_> {
         let format = match path.extension().and_then(|extension| extension.to_str()) {
             Some("txt" | "md") => DataFormat::Text,
             Some("jsonl") => DataFormat::Jsonl,
+            Some("parquet") => DataFormat::Parquet,
             extension => {
                 let message = match extension {
                     Some(extension) => format!("cannot read data of the kind `.{extension}`: `{shown}`"),

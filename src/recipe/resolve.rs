@@ -11,8 +11,8 @@ use super::located::{KeyPath, Step};
 use super::order::{self, StageOrder};
 use super::reward_mix;
 use super::spec::{
-    AdjustLr, CptSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec, ModelSpec, Optimizer, OptimizerSpec,
-    ParentAdapter, Sampling, Schedule, SftSpec, Split, StageSpec, Work,
+    AdjustLr, CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec, ModelSpec, Optimizer,
+    OptimizerSpec, ParentAdapter, Sampling, Schedule, SftSpec, Split, StageSpec, WeightedData, Work,
 };
 use super::stage_file::{CptTable, EvalTable, GrpoTable, OptimizerName, ScheduleName, SftTable, StageTable};
 use super::sweep::Cell;
@@ -261,7 +261,30 @@ impl Resolver<'_> {
         }
     }
 
-    fn data(&mut self, key: &KeyPath, name: &str, needs: &[Need], split: Split) -> Option<super::spec::DataSpec> {
+    /// The data sets that a training stage's `data` names, with their weights.
+    fn mixture(&mut self, stage: &KeyPath, named: &Value, needs: &[Need]) -> Option<Vec<WeightedData>> {
+        let key = stage.key("data");
+        let Value::Table(weights) = named else {
+            let data = self.data(&key, named.as_str()?, needs, Split::Train)?;
+            return Some(data_sets::mixture(vec![(1.0, data)]));
+        };
+        if weights.is_empty() {
+            let help = "name data sets with their weights: { textbook = 0.7, general = 0.3 }";
+            self.problem(&key, format!("`{key}` names no data set"), "empty", help);
+        }
+        let sets: Vec<Option<(f64, DataSpec)>> = weights
+            .iter()
+            .map(|(name, weight)| {
+                #[expect(clippy::cast_precision_loss, reason = "weights are small")]
+                let weight = weight.as_float().or_else(|| weight.as_integer().map(|weight| weight as f64))?;
+                Some((weight, self.data(&key.key(name), name, needs, Split::Train)?))
+            })
+            .collect();
+        let sets: Option<Vec<(f64, DataSpec)>> = sets.into_iter().collect();
+        sets.filter(|sets| !sets.is_empty()).map(data_sets::mixture)
+    }
+
+    fn data(&mut self, key: &KeyPath, name: &str, needs: &[Need], split: Split) -> Option<DataSpec> {
         let table = data_sets::named(self.files.cell, name, key, self.data, self.files.problems)?;
         data_sets::check_needs(self.files.cell, name, table, needs, self.files.problems);
         data_sets::resolve(&mut self.files, name, table, split, &mut self.found)
@@ -355,7 +378,7 @@ impl Resolver<'_> {
         let length = self.length(key, table.steps, table.epochs, table.warmup_steps);
         let optimizer = optimizer!(self, key, table);
         Some(CptSpec {
-            data: self.data(&key.key("data"), &table.data, &[], Split::Train)?,
+            data: self.mixture(key, &table.data, &[])?,
             seq_len: table.seq_len,
             length: length?,
             global_batch_size: table.global_batch_size,
@@ -370,8 +393,10 @@ impl Resolver<'_> {
         let optimizer = optimizer!(self, key, table);
         let needs = ["prompt", "completion"].map(|template| stage_need(key, template));
         Some(SftSpec {
-            data: self.data(&key.key("data"), &table.data, &needs, Split::Train)?,
+            data: self.mixture(key, &table.data, &needs)?,
+            train_on: table.train_on.iter().copied().collect(),
             seq_len: table.seq_len,
+            packing: table.packing,
             length: length?,
             global_batch_size: table.global_batch_size,
             micro_batch_size: table.micro_batch_size,
@@ -389,7 +414,7 @@ impl Resolver<'_> {
             let message = format!("all weights in `{rewards_key}` are 0");
             self.problem(&rewards_key, message, "rewards nothing", "give one component a weight");
         }
-        let data = self.data(&key.key("data"), &table.data, &needs, Split::Train);
+        let data = self.mixture(key, &table.data, &needs);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
         Some(GrpoSpec {
             data: data?,

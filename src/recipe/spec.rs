@@ -6,7 +6,7 @@
 
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One stage, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct StageSpec {
 pub enum Work {
     /// Continued pre-training: next-token loss on packed text.
     Cpt(CptSpec),
-    /// Supervised fine-tuning: next-token loss on the completion only.
+    /// Supervised fine-tuning: next-token loss on the turns of some roles only.
     Sft(SftSpec),
     /// Group-relative policy optimization under a mix of rewards.
     Grpo(GrpoSpec),
@@ -96,6 +96,16 @@ pub enum ParentAdapter {
     Merge,
 }
 
+/// A data set among those that a training stage draws from. They are sorted by what they hold, never by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedData {
+    /// Share of the stage's rows that come from it; the shares of a stage add up to 1.
+    pub weight: f64,
+    /// What is drawn from.
+    pub data: DataSpec,
+}
+
 /// A data set as a stage sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,6 +118,8 @@ pub struct DataSpec {
     pub split: Split,
     /// Reads at most this many rows of the split, in file order.
     pub max_rows: Option<usize>,
+    /// Field of a row that holds a conversation, instead of the templates `system`, `prompt` and `completion`.
+    pub messages: Option<String>,
     /// How a row becomes text.
     pub templates: Templates,
 }
@@ -130,6 +142,22 @@ pub enum DataFormat {
     Text,
     /// `.jsonl`: one JSON object a line.
     Jsonl,
+    /// `.parquet`: columns, of which each row is read as a JSON object.
+    Parquet,
+}
+
+/// Who speaks in a turn of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// What the conversation is about and how to answer.
+    System,
+    /// Whoever asks.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool that the model called.
+    Tool,
 }
 
 /// Side of the train / eval split.
@@ -246,7 +274,7 @@ pub enum Schedule {
 #[serde(deny_unknown_fields)]
 pub struct CptSpec {
     /// The documents.
-    pub data: DataSpec,
+    pub data: Vec<WeightedData>,
     /// Documents are packed into rows of this many tokens.
     pub seq_len: usize,
     /// When to stop.
@@ -263,10 +291,14 @@ pub struct CptSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SftSpec {
-    /// Prompts and completions.
-    pub data: DataSpec,
-    /// Longest row, prompt and completion together, in tokens.
+    /// Conversations.
+    pub data: Vec<WeightedData>,
+    /// Roles whose turns carry loss.
+    pub train_on: BTreeSet<Role>,
+    /// Longest conversation, and with `packing` longest row, in tokens.
     pub seq_len: usize,
+    /// Whether short conversations share rows of `seq_len` tokens, without seeing each other.
+    pub packing: bool,
     /// When to stop.
     pub length: Length,
     /// Rows per optimizer step.
@@ -282,7 +314,7 @@ pub struct SftSpec {
 #[serde(deny_unknown_fields)]
 pub struct GrpoSpec {
     /// Prompts, references and answers.
-    pub data: DataSpec,
+    pub data: Vec<WeightedData>,
     /// Optimizer steps.
     pub steps: u64,
     /// Prompts per rollout.

@@ -4,7 +4,7 @@
 
 use super::file::ModelOverride;
 use super::reward_file::RewardTable;
-use super::spec::{AdjustLr, LossType, ScaleRewards, Split};
+use super::spec::{AdjustLr, LossType, Role, ScaleRewards, Split};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -36,6 +36,12 @@ impl<'de> Deserialize<'de> for StageTable {
         }
         .map_err(D::Error::custom)
     }
+}
+
+fn name_or_weights(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": ["string", "object"], "additionalProperties": { "type": "number", "exclusiveMinimum": 0 },
+    })
 }
 
 /// Update rules.
@@ -71,8 +77,9 @@ pub struct CptTable {
     pub kind: String,
     /// The stage whose checkpoint this one starts from.
     pub after: Option<String>,
-    /// The data set that is read.
-    pub data: String,
+    /// The data set that is read, or a table of data sets with their shares of the packed rows.
+    #[schemars(schema_with = "name_or_weights")]
+    pub data: toml::Value,
     /// The stage's own seed, instead of the recipe's.
     pub seed: Option<u64>,
     /// The stage's own model, over the recipe's.
@@ -83,7 +90,7 @@ pub struct CptTable {
     /// Optimizer steps; instead of `epochs`.
     #[schemars(range(min = 1))]
     pub steps: Option<u64>,
-    /// Passes over the data; instead of `steps`.
+    /// Passes over the data, that is the rows of all its data sets together; instead of `steps`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub epochs: Option<f64>,
     /// Rows per optimizer step; a multiple of `micro_batch_size`.
@@ -122,7 +129,7 @@ pub struct CptTable {
     pub adjust_lr: Option<AdjustLr>,
 }
 
-/// Supervised fine-tuning: next-token loss on the completion only.
+/// Supervised fine-tuning: next-token loss on the turns of some roles only.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SftTable {
@@ -131,19 +138,26 @@ pub struct SftTable {
     pub kind: String,
     /// The stage whose checkpoint this one starts from.
     pub after: Option<String>,
-    /// The data set that is read.
-    pub data: String,
+    /// The data set that is read, or a table of data sets with their shares of the rows.
+    #[schemars(schema_with = "name_or_weights")]
+    pub data: toml::Value,
     /// The stage's own seed, instead of the recipe's.
     pub seed: Option<u64>,
     /// The stage's own model, over the recipe's.
     pub model: Option<ModelOverride>,
-    /// Longest row, prompt and completion together, in tokens.
+    /// Roles whose turns carry loss, each turn with the token that ends it.
+    #[schemars(length(min = 1))]
+    pub train_on: Vec<Role>,
+    /// Longest conversation, prompt and completion together, in tokens.
     #[schemars(range(min = 1))]
     pub seq_len: usize,
+    /// Packs conversations into rows of `seq_len` tokens, in which they do not see each other; batch sizes count those
+    /// rows then.
+    pub packing: bool,
     /// Optimizer steps; instead of `epochs`.
     #[schemars(range(min = 1))]
     pub steps: Option<u64>,
-    /// Passes over the data; instead of `steps`.
+    /// Passes over the data, that is the rows of all its data sets together; instead of `steps`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub epochs: Option<f64>,
     /// Rows per optimizer step; a multiple of `micro_batch_size`.
@@ -191,8 +205,9 @@ pub struct GrpoTable {
     pub kind: String,
     /// The stage whose checkpoint this one starts from.
     pub after: Option<String>,
-    /// The data set that is read.
-    pub data: String,
+    /// The data set that is read, or a table of data sets with their shares of the prompts.
+    #[schemars(schema_with = "name_or_weights")]
+    pub data: toml::Value,
     /// The stage's own seed, instead of the recipe's.
     pub seed: Option<u64>,
     /// The stage's own model, over the recipe's.

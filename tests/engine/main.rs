@@ -2,11 +2,13 @@
 //! history on a tiny model.
 
 mod bad_input;
+mod data;
 mod end_to_end;
 mod golden;
 mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
+mod packing;
 mod project;
 mod real_models;
 mod resume;

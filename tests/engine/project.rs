@@ -222,7 +222,7 @@ pub(crate) fn json_lines(text: &str) -> Vec<Value> {
 }
 
 /// A byte-level tokenizer: 256 bytes, then the special tokens.
-fn tokenizer(special: &[&str], post_processor: &Value) -> Value {
+pub(crate) fn tokenizer(special: &[&str], post_processor: &Value) -> Value {
     // GPT-2's printable stand-in for every byte
     let printable = |b: u32| (33..=126).contains(&b) || (161..=172).contains(&b) || (174..=255).contains(&b);
     let mut next = 256;

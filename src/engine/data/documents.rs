@@ -1,6 +1,7 @@
 //! Documents for continued pre-training and perplexity.
 
 use super::rows::load_rows;
+use super::sequence::Sequence;
 use super::templates::{Template, text_field};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
@@ -9,27 +10,33 @@ use orchestrate::recipe::spec::DataSpec;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Every document of a data set as tokens, ended by the token that ends a text; empty ones are an error.
-pub fn tokenized_documents(
+/// Every document of a data set: begun as the tokenizer begins a plain text (some with a BOS, most with nothing), ended by
+/// the token that ends a text. All of it carries loss.
+///
+/// # Errors
+/// What [`load_rows`] says; an empty document.
+pub fn documents(
     spec: &DataSpec,
     inputs: &BTreeMap<Digest, PathBuf>,
     tokenizer: &Tokenizer,
-) -> StageResult<Vec<Vec<i64>>> {
+) -> StageResult<Vec<Sequence>> {
     let template = Template::optional("text", spec.templates.text.as_ref())?;
-    let rows = load_rows(spec, inputs)?;
-    let texts = rows
-        .iter()
-        .map(|row| {
-            let text = template.as_ref().map_or_else(|| text_field(row), |template| template.render(row))?;
-            if text.trim().is_empty() {
-                return Err(StageError::input(format!("{}: the document is empty", row.location)));
-            }
-            Ok(text)
-        })
-        .collect::<StageResult<Vec<String>>>()?;
-    let mut documents = tokenizer.encode_all(texts)?;
-    for document in &mut documents {
-        document.push(tokenizer.end_of_turn());
+    let mut locations = Vec::new();
+    let mut texts = Vec::new();
+    for row in load_rows(spec, inputs)? {
+        let text = template.as_ref().map_or_else(|| text_field(&row), |template| template.render(&row))?;
+        if text.trim().is_empty() {
+            return Err(StageError::input(format!("{}: the document is empty", row.location)));
+        }
+        texts.push(text);
+        locations.push(row.location);
     }
-    Ok(documents)
+    let sequence = |(location, mut ids): (String, Vec<i64>)| {
+        tokenizer.start_text(&mut ids);
+        if ids.last() != Some(&tokenizer.end_of_text()) {
+            ids.push(tokenizer.end_of_text());
+        }
+        Sequence::document(location, ids)
+    };
+    Ok(locations.into_iter().zip(tokenizer.encode_all(texts)?).map(sequence).collect())
 }

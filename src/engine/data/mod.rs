@@ -1,13 +1,32 @@
-//! From files to token sequences: rows, split by content; templates over a row's fields; prompts and completions; documents
-//! packed into rows.
+//! From files to what a stage is computed on.
+//!
+//! ```text
+//! files -> rows (rows, parquet_file)                  split by content
+//!   -> prompts, conversations, documents              templates over a row's fields, rendered once, with a mask
+//!   -> rows of a batch (sequence, pack)               packed best-fit where the recipe says so
+//!   -> preflight                                      counted, shown, and refused when absurd
+//!   -> mixture, order                                 drawn by (seed, position) alone
+//! ```
 
+mod conversations;
 mod documents;
-mod examples;
+mod mixture;
 pub mod order;
 pub mod pack;
+mod parquet_file;
+mod preflight;
+mod prompts;
 mod rows;
+mod sequence;
+mod stage_data;
 mod templates;
+mod turns;
 
-pub use documents::tokenized_documents;
-pub use examples::{Example, prompts, supervised};
+pub use conversations::conversations;
+pub use documents::documents;
+pub use mixture::Mixture;
+pub use preflight::{check, of_prompts, of_sequences};
+pub use prompts::{Example, prompts};
 pub use rows::{Row, load_rows};
+pub use sequence::{PackedRow, Sequence, one_a_row, packed_rows};
+pub use stage_data::{StageData, cpt, grpo, inspect, sft};

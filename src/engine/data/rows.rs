@@ -1,5 +1,6 @@
 //! Reading the rows of a data set, and which side of the split each is on.
 
+use super::parquet_file::read_parquet;
 use crate::error::{StageError, StageResult};
 use orchestrate::digest::{Digest, canonical_json};
 use orchestrate::recipe::spec::{DataFormat, DataSpec, Split};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub struct Row {
     /// Position among all rows of the data set, whatever side they are on.
     pub index: usize,
-    /// `FILE:LINE`.
+    /// `FILE:LINE`, or `FILE:row N` where rows are no lines.
     pub location: String,
     /// The row's fields; a paragraph of a text has the one field `text`.
     pub fields: Map<String, Value>,
@@ -29,10 +30,11 @@ pub fn load_rows(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>) -> StageRe
         let path = inputs.get(&file.digest).ok_or_else(|| {
             StageError::input(format!("the assignment names no path for data file {}", file.digest.short()))
         })?;
-        let text = fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e))?;
+        let text = || fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e));
         match file.format {
-            DataFormat::Jsonl => read_jsonl(path, &text, &mut rows)?,
-            DataFormat::Text => read_paragraphs(path, &text, &mut rows),
+            DataFormat::Jsonl => read_jsonl(path, &text()?, &mut rows)?,
+            DataFormat::Text => read_paragraphs(path, &text()?, &mut rows),
+            DataFormat::Parquet => read_parquet(path, &mut rows)?,
         }
         paths.push(format!("`{}`", path.display()));
     }
@@ -116,6 +118,7 @@ mod tests {
             eval_fraction,
             split,
             max_rows: None,
+            messages: None,
             templates: Templates::default(),
         };
         load_rows(&spec, &BTreeMap::from([(digest, path)]))

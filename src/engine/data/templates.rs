@@ -2,12 +2,10 @@
 
 use super::rows::Row;
 use crate::error::{StageError, StageResult};
+use crate::rendering;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
-
-/// Steps a template may take on one row.
-const FUEL: u64 = 1_000_000;
 
 /// One of a data set's templates.
 pub(super) struct Template {
@@ -20,7 +18,7 @@ impl Template {
     pub(super) fn new(name: &'static str, source: &str) -> StageResult<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
+        environment.set_fuel(Some(rendering::FUEL));
         environment
             .add_template_owned(name, source.to_owned())
             .map_err(|e| StageError::input(format!("the template `{name}` does not compile: {e}")))?;
@@ -35,7 +33,8 @@ impl Template {
     /// The text of `row`.
     pub(super) fn render(&self, row: &Row) -> StageResult<String> {
         let template = self.environment.get_template(self.name).expect("it was added when compiling");
-        template.render(minijinja::Value::from(Serde(&row.fields))).map_err(|error| self.explain(&error, row))
+        let fields = minijinja::Value::from(Serde(&row.fields));
+        rendering::render(&template, fields).map_err(|error| self.explain(&error, row))
     }
 
     fn explain(&self, error: &minijinja::Error, row: &Row) -> StageError {

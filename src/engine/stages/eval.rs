@@ -1,10 +1,10 @@
 //! Held-out measurements: choice accuracy, every reward component, perplexity, each with a bootstrap 95% interval.
 
 use super::scoring::{Answer, rubric, score};
-use super::supervised::{Sequence, loss_positions};
+use super::supervised::loss_positions;
 use super::training;
 use super::{Context, Outcome, cache_error};
-use crate::data;
+use crate::data::{self, Sequence};
 use crate::error::{StageError, StageResult};
 use crate::head;
 use crate::models::Packed;
@@ -13,11 +13,11 @@ use crate::rollout::{Request, sample};
 use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::event::{EventKind, Measurement};
-use orchestrate::recipe::spec::{Component, EvalSpec, RewardSpec, Scope};
+use orchestrate::recipe::spec::{Component, EvalSpec, RewardSpec, Role, Scope};
 use orchestrate::rewards::Score;
 use orchestrate::stats::{Document, Interval, mean_interval, perplexity_interval};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use tch::Kind;
 
@@ -60,20 +60,19 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     let limit = spec.sampling.max_prompt_tokens;
     let questions = data::prompts(&spec.data, &assignment.inputs, &policy.tokenizer, limit)?;
     let context_length = usize::try_from(policy.decoder.config.max_position_embeddings).unwrap_or(usize::MAX);
-    let completions: Vec<Sequence> = if spec.data.templates.completion.is_some() {
-        data::supervised(&spec.data, &assignment.inputs, &policy.tokenizer, context_length)?
-            .into_iter()
-            .map(|e| Sequence { prompt_tokens: e.prompt_ids.len(), ids: [e.prompt_ids, e.completion_ids].concat() })
-            .collect()
+    let has_completions = spec.data.templates.completion.is_some() || spec.data.messages.is_some();
+    let completions: Vec<Sequence> = if has_completions {
+        let measured = BTreeSet::from([Role::Assistant]);
+        data::conversations(&spec.data, &assignment.inputs, &policy.tokenizer, context_length, &measured)?
     } else {
         Vec::new()
     };
     let documents: Vec<Sequence> = match &spec.text {
-        Some(text) => data::tokenized_documents(text, &assignment.inputs, &policy.tokenizer)?
+        Some(text) => data::documents(text, &assignment.inputs, &policy.tokenizer)?
             .into_iter()
-            .map(|mut ids| {
-                ids.truncate(context_length);
-                Sequence { ids, prompt_tokens: 0 }
+            .map(|mut document| {
+                document.ids.truncate(context_length);
+                Sequence::document(document.location, document.ids)
             })
             .collect(),
         None => Vec::new(),

@@ -9,7 +9,6 @@ use super::scoring::{Answer, reward_metrics, rubric, score};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
-use crate::data::order::example_at;
 use crate::error::{StageError, StageResult};
 use crate::head;
 use crate::loss::{PolicyInputs, PolicyKnobs, RatioLevel, advantages, policy_loss, standard_deviation, token_weights};
@@ -36,8 +35,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     let policy = Policy::load(assignment, context.device)?;
     let mut rubric = rubric(assignment, &spec.rewards, context.device)?;
     context.phase("reading the prompts")?;
-    let limit = spec.sampling.max_prompt_tokens;
-    let examples = data::prompts(&spec.data, &assignment.inputs, &policy.tokenizer, limit)?;
+    let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
+    context.preflight(&examples.reports)?;
     let seed = assignment.spec.seed;
     let stop_ids = policy.tokenizer.stop_ids();
     let checkpointing = assignment.runtime.gradient_checkpointing;
@@ -51,9 +50,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         let rollout_started = Instant::now();
         let rollout = progress.step / spec.updates_per_rollout;
         let first = rollout * spec.prompts_per_step as u64;
-        let chosen: Vec<&data::Example> = (first..first + spec.prompts_per_step as u64)
-            .map(|position| &examples[example_at(seed, position, examples.len())])
-            .collect();
+        let chosen: Vec<&data::Example> =
+            (first..first + spec.prompts_per_step as u64).map(|position| examples.mixture.at(seed, position)).collect();
         let requests: Vec<Request<'_>> = (first..)
             .zip(&chosen)
             .map(|(position, example)| Request {

@@ -11,10 +11,12 @@ mod training;
 
 pub use supervised::accumulate;
 
+use crate::data;
 use crate::device;
 use crate::error::{StageError, StageResult};
 use orchestrate::cache::{Attempt, CacheError};
 use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started};
+use orchestrate::exec::DataReport;
 use orchestrate::recipe::spec::Work;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -58,6 +60,19 @@ impl Context<'_> {
 
     fn phase(&mut self, what: &str) -> StageResult<()> {
         self.emit(&EventKind::Phase(what.to_owned()))
+    }
+
+    /// Tells what the stage is about to read, and refuses what cannot be meant.
+    fn preflight(&mut self, reports: &[DataReport]) -> StageResult<()> {
+        for report in reports {
+            let trained = report.trained_share().map(|share| format!(", {:.1}% trained", 100.0 * share));
+            let DataReport { rows, tokens, tokens_max, duplicate_rows, .. } = report;
+            self.phase(&format!(
+                "data: {rows} rows, {tokens} tokens{}, longest {tokens_max}, {duplicate_rows} duplicates",
+                trained.unwrap_or_default(),
+            ))?;
+        }
+        data::check(reports)
     }
 
     /// Tells where the stage runs and how long it is.

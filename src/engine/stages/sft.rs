@@ -1,6 +1,6 @@
-//! Supervised fine-tuning: next-token loss on the completion only, the end of the turn included.
+//! Supervised fine-tuning: next-token loss on the turns of some roles only, the end of each turn included.
 
-use super::supervised::{Knobs, Row, Sequence, train};
+use super::supervised::{Knobs, train};
 use super::{Context, Outcome};
 use crate::data;
 use crate::error::StageResult;
@@ -12,20 +12,13 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Sft
     context.phase("loading the model")?;
     let policy = Policy::load(assignment, context.device)?;
     context.phase("reading the rows")?;
-    let examples = data::supervised(&spec.data, &assignment.inputs, &policy.tokenizer, spec.seq_len)?;
-    let rows: Vec<Row> = examples
-        .into_iter()
-        .map(|example| {
-            let prompt_tokens = example.prompt_ids.len();
-            let ids = [example.prompt_ids, example.completion_ids].concat();
-            Row { sequences: vec![Sequence { ids, prompt_tokens }] }
-        })
-        .collect();
+    let data = data::sft(spec, &assignment.inputs, &policy.tokenizer)?;
+    context.preflight(&data.reports)?;
     let knobs = Knobs {
         length: spec.length,
         global_batch_size: spec.global_batch_size,
         micro_batch_size: spec.micro_batch_size,
         optimizer: &spec.optimizer,
     };
-    train(context, assignment, &policy, &rows, &knobs)
+    train(context, assignment, &policy, &data.mixture, &knobs)
 }

@@ -2,7 +2,7 @@
 
 use super::training;
 use super::{Context, Outcome};
-use crate::data::order::example_at;
+use crate::data::{Mixture, PackedRow, Sequence};
 use crate::error::StageResult;
 use crate::head;
 use crate::models::{Decoder, Packed, PassOptions, TrainingPass};
@@ -13,32 +13,6 @@ use orchestrate::cache::Assignment;
 use orchestrate::recipe::spec::{Length, OptimizerSpec};
 use std::time::Instant;
 use tch::{Kind, Tensor};
-
-/// One row of a batch: sequences that do not see each other.
-pub(super) struct Row {
-    /// At least one.
-    pub(super) sequences: Vec<Sequence>,
-}
-
-/// Tokens, the first of which are only read.
-#[derive(Clone, Debug)]
-pub(super) struct Sequence {
-    /// Prompt and completion, or a document.
-    pub(super) ids: Vec<i64>,
-    /// Tokens at the start that carry no loss; 0 for a document.
-    pub(super) prompt_tokens: usize,
-}
-
-impl Sequence {
-    /// Tokens that carry loss: those after the prompt, and never the first, which nothing predicts.
-    pub(super) fn trained_tokens(&self) -> usize {
-        self.ids.len() - self.first_trained()
-    }
-
-    fn first_trained(&self) -> usize {
-        self.prompt_tokens.max(1).min(self.ids.len())
-    }
-}
 
 /// The knobs of the loop.
 pub(super) struct Knobs<'a> {
@@ -53,21 +27,20 @@ pub(super) fn train(
     context: &mut Context<'_>,
     assignment: &Assignment,
     policy: &Policy<'_>,
-    rows: &[Row],
+    rows: &Mixture<PackedRow>,
     knobs: &Knobs<'_>,
 ) -> StageResult<Outcome> {
     let seed = assignment.spec.seed;
     let drops = assignment.spec.model.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
-    let total_steps = total_steps(knobs.length, rows.len(), knobs.global_batch_size);
+    let total_steps = total_steps(knobs.length, rows.count(), knobs.global_batch_size);
     let mut optimizer = Optimizer::new(policy.decoder.trainable(), knobs.optimizer);
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
 
     while progress.step < total_steps {
         let started = Instant::now();
         let first = progress.step * knobs.global_batch_size as u64;
-        let batch: Vec<&Row> = (first..first + knobs.global_batch_size as u64)
-            .map(|position| &rows[example_at(seed, position, rows.len())])
-            .collect();
+        let batch: Vec<&PackedRow> =
+            (first..first + knobs.global_batch_size as u64).map(|position| rows.at(seed, position)).collect();
         let sequences = || batch.iter().flat_map(|row| &row.sequences);
         let trained_tokens: usize = sequences().map(Sequence::trained_tokens).sum();
         let tokens: usize = sequences().map(|s| s.ids.len()).sum();
@@ -129,9 +102,9 @@ pub(super) fn loss_positions(sequences: &[&Sequence], packed: &Packed) -> (Tenso
     let mut positions = Vec::new();
     let mut targets = Vec::new();
     for (sequence, start) in sequences.iter().zip(packed.starts()) {
-        for (offset, &id) in (0i64..).zip(&sequence.ids).skip(sequence.first_trained()) {
-            positions.push(start + offset - 1);
-            targets.push(id);
+        for (offset, target) in sequence.targets() {
+            positions.push(start + i64::try_from(offset).expect("lengths fit i64") - 1);
+            targets.push(target);
         }
     }
     let device = packed.input_ids.device();

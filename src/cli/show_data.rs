@@ -1,0 +1,120 @@
+//! `orchestrate check --show-data`: what each stage would read, by the worker, which has the tokenizer.
+
+use super::context::Context;
+use super::error::{CliError, Kind};
+use super::output::Output;
+use super::plan::count;
+use crate::cache::{Assignment, Cache};
+use crate::exec::{DataReport, Inspection, LocalExecutor, inspect_data};
+use crate::orchestrate::assignment;
+use crate::plan::Plan;
+use crate::recipe::spec::{StageSpec, Work};
+use crate::report::{Column, Table, masked, width};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Shows the data of every stage of `plan`; stages that read the same are shown once.
+///
+/// # Errors
+/// Data that a stage would refuse.
+pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Result<(), CliError> {
+    let cache = Cache::open(context.runs())?;
+    let mut seen: Vec<Value> = Vec::new();
+    let mut assignments: Vec<Assignment> = Vec::new();
+    for stage in &plan.stages {
+        let reads = reads(&stage.spec);
+        if !seen.contains(&reads) {
+            seen.push(reads);
+            assignments.push(assignment(stage, plan, &cache));
+        }
+    }
+    let inspections = inspect_data(&LocalExecutor::find()?, &assignments)?;
+    if context.json {
+        for inspection in &inspections {
+            out.json(&json!(inspection))?;
+        }
+    } else {
+        print(context, &inspections, out)?;
+    }
+    let failures = inspections.iter().filter_map(|inspection| Some((inspection, inspection.failure.as_ref()?)));
+    let refused: Vec<String> =
+        failures.clone().map(|(inspection, failure)| format!("`{}`: {}", inspection.stage, failure.message)).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let error = CliError::new(Kind::Recipe, format!("data would be refused by {}", refused.join("\n  ")));
+    let mut hints: Vec<String> = failures.filter_map(|(_, failure)| failure.hint.clone()).collect();
+    hints.dedup();
+    Err(hints.into_iter().fold(error, CliError::hint))
+}
+
+/// What decides which tokens a stage sees.
+fn reads(spec: &StageSpec) -> Value {
+    let work = match &spec.work {
+        Work::Cpt(cpt) => json!(["cpt", cpt.data, cpt.seq_len]),
+        Work::Sft(sft) => json!(["sft", sft.data, sft.seq_len, sft.train_on, sft.packing]),
+        Work::Grpo(grpo) => json!(["grpo", grpo.data, grpo.sampling.max_prompt_tokens]),
+        Work::Eval(eval) => json!(["eval", eval.data, eval.text, eval.sampling.max_prompt_tokens]),
+    };
+    json!([spec.model.files, work])
+}
+
+fn print(context: &Context, inspections: &[Inspection], out: &mut Output) -> Result<(), CliError> {
+    let mut table = Table::new(vec![
+        Column::left("stage"),
+        Column::left("data").shortened(),
+        Column::right("weight"),
+        Column::right("rows"),
+        Column::right("packed into"),
+        Column::right("tokens"),
+        Column::right("trained"),
+        Column::right("EOS trained"),
+        Column::right("cut"),
+        Column::right("duplicates"),
+        Column::right("p50"),
+        Column::right("p95"),
+        Column::right("longest"),
+    ]);
+    for inspection in inspections {
+        for report in &inspection.data {
+            table.push(cells(context, inspection, report));
+        }
+    }
+    if !table.is_empty() {
+        out.line(table.render(width()))?;
+    }
+    for inspection in inspections {
+        for DataReport { example, .. } in &inspection.data {
+            let place = example.location.replace(&format!("{}/", context.project().display()), "");
+            out.line(format!("\n── {}: {place}", inspection.stage))?;
+            out.line(masked(example.spans.iter().map(|span| (span.text.as_str(), span.trained))))?;
+        }
+    }
+    let stages = count(inspections.len(), "stage");
+    out.line(format!("\n{stages}; what carries loss is underlined, or in ⟦ ⟧ where there is no colour"))
+}
+
+fn cells(context: &Context, inspection: &Inspection, report: &DataReport) -> Vec<String> {
+    let percent = |share: Option<f64>| share.map(|share| format!("{:.1}%", 100.0 * share)).unwrap_or_default();
+    let positive = |count: usize| if count == 0 { String::new() } else { count.to_string() };
+    let files: Vec<String> = report.files.iter().map(|file| context.shown(Path::new(file)).to_string()).collect();
+    vec![
+        inspection.stage.clone(),
+        files.join(" "),
+        if inspection.data.len() > 1 && inspection.kind != "eval" {
+            percent(Some(report.weight))
+        } else {
+            String::new()
+        },
+        report.rows.to_string(),
+        report.packed_rows.map(|rows| rows.to_string()).unwrap_or_default(),
+        report.tokens.to_string(),
+        percent(report.trained_share()),
+        percent(report.eos_trained),
+        positive(report.cut_rows),
+        positive(report.duplicate_rows),
+        report.tokens_p50.to_string(),
+        report.tokens_p95.to_string(),
+        report.tokens_max.to_string(),
+    ]
+}

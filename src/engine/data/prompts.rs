@@ -1,0 +1,74 @@
+//! Prompts: conversations up to where the assistant writes.
+
+use super::rows::load_rows;
+use super::templates::Template;
+use super::turns::{Source, Turn, refuse_long, render};
+use crate::error::{StageError, StageResult};
+use crate::tokenizer::Tokenizer;
+use orchestrate::digest::Digest;
+use orchestrate::recipe::spec::{DataSpec, Role};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// One row as a question, with what its answer is measured by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// Position of the row in its data set.
+    pub row: usize,
+    /// `FILE:LINE` of the row.
+    pub location: String,
+    /// The user's last turn, before the chat template.
+    pub prompt: String,
+    /// Reference text for rewards.
+    pub reference: Option<String>,
+    /// Right answer.
+    pub answer: Option<String>,
+    /// The conversation up to where the assistant writes.
+    pub prompt_ids: Vec<i64>,
+}
+
+/// Every row's prompt. A conversation that ends with the assistant's turn is cut off before it.
+///
+/// # Errors
+/// A row without a needed field, an empty prompt, a prompt of more than `max_prompt_tokens`.
+pub fn prompts(
+    spec: &DataSpec,
+    inputs: &BTreeMap<Digest, PathBuf>,
+    tokenizer: &Tokenizer,
+    max_prompt_tokens: usize,
+) -> StageResult<Vec<Example>> {
+    let source = Source::new(spec, false)?;
+    let reference = Template::optional("reference", spec.templates.reference.as_ref())?;
+    let answer = Template::optional("answer", spec.templates.answer.as_ref())?;
+    let mut examples = Vec::new();
+    let mut texts = Vec::new();
+    for row in load_rows(spec, inputs)? {
+        let mut turns = source.read(&row, tokenizer)?.turns;
+        turns.pop_if(|last| last.role == Role::Assistant);
+        if turns.is_empty() {
+            let message = format!("{}: the conversation has no turn before the assistant's", row.location);
+            return Err(StageError::input(message).hinted("a prompt is what the assistant answers"));
+        }
+        texts.push(render(tokenizer, &turns, true, &row.location)?);
+        let asked = turns.iter().rfind(|turn| turn.role == Role::User).or(turns.last());
+        let rendered =
+            |template: &Option<Template>| template.as_ref().map(|template| template.render(&row)).transpose();
+        examples.push(Example {
+            row: row.index,
+            prompt: asked.map(Turn::content).unwrap_or_default().to_owned(),
+            reference: rendered(&reference)?,
+            answer: rendered(&answer)?,
+            prompt_ids: Vec::new(),
+            location: row.location,
+        });
+    }
+    for (example, mut ids) in examples.iter_mut().zip(tokenizer.encode_all(texts)?) {
+        if !tokenizer.has_chat_template() {
+            tokenizer.start_text(&mut ids);
+        }
+        example.prompt_ids = ids;
+    }
+    let lengths = examples.iter().map(|example| (example.location.as_str(), example.prompt_ids.len()));
+    refuse_long(lengths, max_prompt_tokens, "max_prompt_tokens", "prompt")?;
+    Ok(examples)
+}

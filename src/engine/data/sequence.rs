@@ -1,0 +1,112 @@
+//! What a training step is computed on: sequences, and the rows they are laid in.
+
+use super::pack::pack;
+
+/// Tokens, and which of them carry loss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// `FILE:LINE` of the row it was made of.
+    pub location: String,
+    /// A conversation, a document, or a piece of one.
+    pub ids: Vec<i64>,
+    trained: Vec<bool>,
+}
+
+impl Sequence {
+    /// A sequence whose tokens carry loss where `trained` says so; never the first, which nothing predicts.
+    ///
+    /// # Panics
+    /// When `trained` is not as long as `ids`.
+    pub fn new(location: String, ids: Vec<i64>, mut trained: Vec<bool>) -> Self {
+        assert_eq!(ids.len(), trained.len(), "every token is trained or not");
+        if let Some(first) = trained.first_mut() {
+            *first = false;
+        }
+        Self { location, ids, trained }
+    }
+
+    /// A sequence all of whose tokens carry loss.
+    pub fn document(location: String, ids: Vec<i64>) -> Self {
+        let trained = vec![true; ids.len()];
+        Self::new(location, ids, trained)
+    }
+
+    /// Whether each token carries loss.
+    pub fn trained(&self) -> &[bool] {
+        &self.trained
+    }
+
+    /// Tokens that carry loss.
+    pub fn trained_tokens(&self) -> usize {
+        self.trained.iter().filter(|&&trained| trained).count()
+    }
+
+    /// Tokens that carry loss, each with its position, which is at least 1.
+    pub fn targets(&self) -> impl Iterator<Item = (usize, i64)> {
+        self.ids
+            .iter()
+            .copied()
+            .enumerate()
+            .zip(&self.trained)
+            .filter(|(_, trained)| **trained)
+            .map(|(target, _)| target)
+    }
+}
+
+/// One row of a batch: sequences that do not see each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedRow {
+    /// At least one.
+    pub sequences: Vec<Sequence>,
+}
+
+/// One row a sequence.
+pub fn one_a_row(sequences: &[Sequence]) -> Vec<PackedRow> {
+    sequences.iter().map(|sequence| PackedRow { sequences: vec![sequence.clone()] }).collect()
+}
+
+/// Rows of at most `seq_len` tokens, packed best-fit; a longer sequence is cut into pieces.
+pub fn packed_rows(sequences: &[Sequence], seq_len: usize) -> Vec<PackedRow> {
+    let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.ids.len()).collect();
+    let piece = |span: super::pack::Span| {
+        let Sequence { location, ids, trained } = &sequences[span.document];
+        let range = span.start..span.start + span.length;
+        Sequence::new(location.clone(), ids[range.clone()].to_vec(), trained[range].to_vec())
+    };
+    pack(&lengths, seq_len)
+        .into_iter()
+        .map(|spans| PackedRow { sequences: spans.into_iter().map(piece).collect() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sequence(ids: &[i64], trained: &[bool]) -> Sequence {
+        Sequence::new("a:1".to_owned(), ids.to_vec(), trained.to_vec())
+    }
+
+    #[test]
+    fn the_first_token_never_carries_loss() {
+        let document = Sequence::document("a:1".to_owned(), vec![5, 6, 7]);
+        assert_eq!(document.targets().collect::<Vec<_>>(), [(1, 6), (2, 7)]);
+        assert_eq!(document.trained_tokens(), 2);
+    }
+
+    #[test]
+    fn packing_keeps_each_sequence_with_its_mask() {
+        let all = [sequence(&[1, 2, 3], &[false, false, true]), sequence(&[4, 5], &[false, true])];
+        let rows = packed_rows(&all, 5);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].sequences, all);
+        assert_eq!(packed_rows(&all, 4).len(), 2);
+    }
+
+    #[test]
+    fn the_first_token_of_a_cut_off_piece_carries_no_loss() {
+        let rows = packed_rows(&[Sequence::document("a:1".to_owned(), vec![1, 2, 3, 4, 5])], 3);
+        let trained: Vec<&[bool]> = rows.iter().flat_map(|row| &row.sequences).map(Sequence::trained).collect();
+        assert_eq!(trained, [&[false, true, true][..], &[false, true]]);
+    }
+}

@@ -1,0 +1,126 @@
+//! The data of each kind of stage, read and counted.
+
+use super::conversations::conversations;
+use super::documents::documents;
+use super::mixture::Mixture;
+use super::preflight::{check, of_prompts, of_sequences};
+use super::prompts::{Example, prompts};
+use super::sequence::{PackedRow, Sequence, one_a_row, packed_rows};
+use crate::error::{StageError, StageResult};
+use crate::policy;
+use crate::tokenizer::Tokenizer;
+use orchestrate::cache::Assignment;
+use orchestrate::digest::Digest;
+use orchestrate::exec::{DataReport, Inspection};
+use orchestrate::recipe::spec::{CptSpec, EvalSpec, GrpoSpec, SftSpec, WeightedData, Work};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Where each file lies.
+type Inputs = BTreeMap<Digest, PathBuf>;
+
+/// What a training stage draws from.
+#[derive(Debug)]
+pub struct StageData<T> {
+    /// Its data sets, in the order of the spec.
+    pub mixture: Mixture<T>,
+    /// What is to be said of each.
+    pub reports: Vec<DataReport>,
+}
+
+impl<T> StageData<T> {
+    fn read(
+        sets: &[WeightedData],
+        mut read: impl FnMut(&WeightedData) -> StageResult<(Vec<T>, DataReport)>,
+    ) -> StageResult<Self> {
+        let mut parts = Vec::with_capacity(sets.len());
+        let mut reports = Vec::with_capacity(sets.len());
+        for set in sets {
+            let (items, report) = read(set)?;
+            parts.push((set.weight, items));
+            reports.push(DataReport { weight: set.weight, ..report });
+        }
+        Ok(Self { mixture: Mixture::new(parts), reports })
+    }
+}
+
+/// Documents packed into rows.
+pub fn cpt(spec: &CptSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<PackedRow>> {
+    StageData::read(&spec.data, |set| {
+        let documents = documents(&set.data, inputs, tokenizer)?;
+        let rows = packed_rows(&documents, spec.seq_len);
+        let report = DataReport {
+            packed_rows: Some(rows.len()),
+            cut_rows: documents.iter().filter(|document| document.ids.len() > spec.seq_len).count(),
+            ..of_sequences(&set.data, inputs, &documents, tokenizer)
+        };
+        Ok((rows, report))
+    })
+}
+
+/// Conversations, packed into rows if the stage says so.
+pub fn sft(spec: &SftSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<PackedRow>> {
+    StageData::read(&spec.data, |set| {
+        let sequences = conversations(&set.data, inputs, tokenizer, spec.seq_len, &spec.train_on)?;
+        if let Some(silent) = sequences.iter().find(|sequence| sequence.trained_tokens() == 0) {
+            return Err(StageError::input(format!("{}: no token of the row carries loss", silent.location)).hinted(
+                "the conversation has no turn of a role that `train_on` lists: remove the row, or list another role",
+            ));
+        }
+        let rows = if spec.packing { packed_rows(&sequences, spec.seq_len) } else { one_a_row(&sequences) };
+        let report = DataReport {
+            packed_rows: spec.packing.then_some(rows.len()),
+            ..of_sequences(&set.data, inputs, &sequences, tokenizer)
+        };
+        Ok((rows, report))
+    })
+}
+
+/// Prompts.
+pub fn grpo(spec: &GrpoSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<Example>> {
+    StageData::read(&spec.data, |set| {
+        let examples = prompts(&set.data, inputs, tokenizer, spec.sampling.max_prompt_tokens)?;
+        let report = of_prompts(&set.data, inputs, &examples, tokenizer);
+        Ok((examples, report))
+    })
+}
+
+/// Questions, and documents whose perplexity is measured.
+fn eval(spec: &EvalSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<Vec<DataReport>> {
+    let questions = prompts(&spec.data, inputs, tokenizer, spec.sampling.max_prompt_tokens)?;
+    let mut reports = vec![of_prompts(&spec.data, inputs, &questions, tokenizer)];
+    if let Some(text) = &spec.text {
+        let documents: Vec<Sequence> = documents(text, inputs, tokenizer)?;
+        // measured, not trained
+        let measured = of_sequences(text, inputs, &documents, tokenizer);
+        reports.push(DataReport { trained_tokens: None, eos_trained: None, ..measured });
+    }
+    Ok(reports)
+}
+
+/// Reads the data of a stage as the stage will; what it would refuse is part of the answer.
+pub fn inspect(assignment: &Assignment) -> Inspection {
+    let read = || -> StageResult<Vec<DataReport>> {
+        let tokenizer = Tokenizer::load(policy::input(assignment, &assignment.spec.model.files)?)?;
+        let inputs = &assignment.inputs;
+        match &assignment.spec.work {
+            Work::Cpt(spec) => cpt(spec, inputs, &tokenizer).map(|data| data.reports),
+            Work::Sft(spec) => sft(spec, inputs, &tokenizer).map(|data| data.reports),
+            Work::Grpo(spec) => grpo(spec, inputs, &tokenizer).map(|data| data.reports),
+            Work::Eval(spec) => eval(spec, inputs, &tokenizer),
+        }
+    };
+    let (data, failure) = match read() {
+        Ok(reports) => {
+            let absurd = check(&reports).err();
+            (reports, absurd)
+        }
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    Inspection {
+        stage: assignment.stage.clone(),
+        kind: assignment.spec.work.kind().to_owned(),
+        data,
+        failure: failure.map(Into::into),
+    }
+}
