@@ -1,6 +1,9 @@
 //! What was typed, and nothing else: no file is read here.
 
-use super::{cache, check, completions, doctor, history, logs, metrics, plan, query, resume, run, samples, show};
+use super::{
+    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, run, samples, show, verify,
+};
+use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -70,6 +73,8 @@ pub(super) enum Command {
     Logs(logs::LogsArgs),
     /// Ask the history a question in SQL.
     Query(query::QueryArgs),
+    /// Ask a model directly: log-probabilities, embeddings, completions; merge an adapter into it.
+    Model(model::ModelArgs),
     /// Look into the cache of checkpoints.
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
@@ -103,4 +108,22 @@ pub(super) struct DispatchArgs {
     /// After a failure, start nothing more.
     #[arg(long)]
     pub(super) fail_fast: bool,
+}
+
+/// Reads `auto`, `cpu` or `cuda:N`.
+pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        _ => text
+            .strip_prefix("cuda:")
+            .and_then(|index| index.parse().ok())
+            .map(DeviceChoice::Cuda)
+            .ok_or_else(|| "known devices are `auto`, `cpu`, `cuda:0`, `cuda:1`, ...".to_owned()),
+    }
+}
+
+/// Reads a whole number from 1 on.
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "a whole number from 1 on".to_owned())
 }

@@ -14,6 +14,7 @@ mod error;
 mod history;
 mod logs;
 mod metrics;
+mod model;
 mod output;
 mod plan;
 mod planning;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
         Command::Query(args) => query::query(&context, &args),
+        Command::Model(args) => model::model(&context, args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),

@@ -18,7 +18,7 @@ pub fn choose(choice: &DeviceChoice) -> StageResult<Device> {
         DeviceChoice::Cuda(index) => Err(StageError::input(format!(
             "device `cuda:{index}` is asked for, and libtorch sees {available} CUDA devices"
         ))
-        .hinted("set `runtime.device = \"cpu\"`, or see `orchestrate doctor`")),
+        .hinted("choose `cpu`; `orchestrate doctor` says why a GPU is not seen")),
     }
 }
 

@@ -1,9 +1,11 @@
 //! `orchestrate-worker ATTEMPT_DIR`: runs one stage to its end and says how it ended by its exit code
-//! (`orchestrate::exec::exit`).
+//! (`orchestrate::exec::exit`). `orchestrate-worker model REQUEST` answers a question about a model instead
+//! (`orchestrate::exec::ModelRequest`).
 
-use orchestrate::exec::exit;
+use orchestrate::event::Failure;
+use orchestrate::exec::{ModelRequest, exit};
 use orchestrate_engine::stages::{self, Ending};
-use orchestrate_engine::{device, memory, stages::LIBTORCH_VERSION};
+use orchestrate_engine::{commands, device, memory, stages::LIBTORCH_VERSION};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,9 +15,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [flag] if flag == "--version" => version(&cuda),
+        [word, request] if word == "model" => answer(request),
         [dir] if !dir.starts_with('-') => run(Path::new(dir)),
         _ => {
-            report("usage: orchestrate-worker ATTEMPT_DIR | --version");
+            report("usage: orchestrate-worker ATTEMPT_DIR | model REQUEST | --version");
             ExitCode::from(exit::USAGE)
         }
     }
@@ -33,6 +36,24 @@ fn run(dir: &Path) -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// Answers on stdout; a failure is the last line of stderr, as JSON.
+fn answer(request: &str) -> ExitCode {
+    let request: ModelRequest = match serde_json::from_str(request) {
+        Ok(request) => request,
+        Err(error) => {
+            report(&format!("the request is not understood: {error}"));
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    match commands::run(&request) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&serde_json::to_string(&Failure::from(error)).expect("a failure serializes"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
 }
 
 /// One line of JSON, which `orchestrate doctor` reads.

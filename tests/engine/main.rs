@@ -7,6 +7,7 @@ mod golden;
 mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
+mod model_commands;
 mod project;
 mod real_models;
 mod resume;
