@@ -71,6 +71,12 @@ impl CliError {
         found
     }
 
+    /// What went wrong and why, in a line.
+    pub(super) fn sentence(&self) -> String {
+        let message = self.message.clone().into_iter();
+        message.chain(self.causes.iter().cloned()).collect::<Vec<_>>().join(": ")
+    }
+
     /// Adds what to do.
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -3,7 +3,7 @@
 //! (`orchestrate::exec::ModelRequest`).
 
 use orchestrate::event::Failure;
-use orchestrate::exec::{ModelRequest, exit};
+use orchestrate::exec::{CudaProblem, ModelRequest, exit};
 use orchestrate_engine::stages::{self, Ending};
 use orchestrate_engine::{commands, device, memory, stages::LIBTORCH_VERSION};
 use std::path::Path;
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let cuda = device::load_cuda_libraries();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [flag] if flag == "--version" => version(&cuda),
+        [flag] if flag == "--version" => version(cuda),
         [word, request] if word == "model" => answer(request),
         [dir] if !dir.starts_with('-') => run(Path::new(dir)),
         _ => {
@@ -57,13 +57,13 @@ fn answer(request: &str) -> ExitCode {
 }
 
 /// One line of JSON, which `orchestrate doctor` reads.
-fn version(cuda: &Result<(), String>) -> ExitCode {
-    let devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+fn version(cuda: Result<(), CudaProblem>) -> ExitCode {
+    let devices = device::count(cuda);
     let line = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "libtorch": LIBTORCH_VERSION,
-        "cuda_devices": devices,
-        "cuda_library": cuda.as_ref().err(),
+        "cuda_devices": devices.as_ref().unwrap_or(&0),
+        "cuda_problem": devices.as_ref().err(),
     });
     #[expect(clippy::print_stdout, reason = "this is the program's output")]
     {

@@ -22,6 +22,6 @@ mod local;
 mod outcome;
 mod request;
 
-pub use local::{ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
+pub use local::{CudaProblem, ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
 pub use outcome::WorkerExit;
 pub use request::{Answered, Input, ModelRequest, ModelTask, ask};
