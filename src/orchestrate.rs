@@ -18,6 +18,7 @@ mod failure;
 mod past_runs;
 mod reasons;
 mod recorder;
+mod rerun;
 mod run_log;
 mod selection;
 mod signals;
@@ -25,6 +26,7 @@ mod signals;
 pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
 pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;
+pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
 pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
 

@@ -24,7 +24,7 @@ Start here:
   orchestrate resume                     go on after Ctrl-C, a crash or a failure
 
 stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe,
-4 a stage failed, 5 nothing matched, 6 corrupt cache, 130 interrupted."
+4 a stage failed, 5 nothing matched, 6 corrupt cache, 7 a rerun differs, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(flatten)]
@@ -75,6 +75,8 @@ pub(super) enum Command {
     Query(query::QueryArgs),
     /// Ask a model directly: log-probabilities, embeddings, completions; merge an adapter into it.
     Model(model::ModelArgs),
+    /// Rerun a stage and compare what it makes with what is cached.
+    Verify(verify::VerifyArgs),
     /// Look into the cache of checkpoints.
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
@@ -112,15 +114,7 @@ pub(super) struct DispatchArgs {
 
 /// Reads `auto`, `cpu` or `cuda:N`.
 pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
-    match text {
-        "auto" => Ok(DeviceChoice::Auto),
-        "cpu" => Ok(DeviceChoice::Cpu),
-        _ => text
-            .strip_prefix("cuda:")
-            .and_then(|index| index.parse().ok())
-            .map(DeviceChoice::Cuda)
-            .ok_or_else(|| "known devices are `auto`, `cpu`, `cuda:0`, `cuda:1`, ...".to_owned()),
-    }
+    DeviceChoice::named(text).ok_or_else(|| "known devices are `auto`, `cpu`, `cuda:0`, `cuda:1`, ...".to_owned())
 }
 
 /// Reads a whole number from 1 on.

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     NothingMatched = 5,
     /// A checkpoint is not what its manifest says.
     CorruptCache = 6,
+    /// A stage that was run again made something else.
+    Differs = 7,
     /// Stopped by the user.
     Interrupted = 130,
 }

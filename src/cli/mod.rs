@@ -27,6 +27,7 @@ mod samples;
 mod schema;
 mod show;
 mod summary;
+mod verify;
 
 use args::{Cli, Command};
 use clap::Parser as _;
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Logs(args) => logs::logs(&context, &args),
         Command::Query(args) => query::query(&context, &args),
         Command::Model(args) => model::model(&context, args),
+        Command::Verify(args) => verify::verify(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),
