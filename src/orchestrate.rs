@@ -19,6 +19,7 @@ mod memory;
 mod past_runs;
 mod reasons;
 mod recorder;
+mod rerun;
 mod run_log;
 mod selection;
 mod signals;
@@ -28,6 +29,7 @@ pub use dispatch::assignment;
 pub use memory::{TooLarge, plan_memory, too_large};
 pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;
+pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
 pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
 

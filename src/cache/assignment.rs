@@ -53,3 +53,14 @@ pub enum DeviceChoice {
     /// This GPU.
     Cuda(usize),
 }
+
+impl DeviceChoice {
+    /// Reads `auto`, `cpu` or `cuda:N`.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "cpu" => Some(Self::Cpu),
+            _ => text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda),
+        }
+    }
+}

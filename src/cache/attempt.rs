@@ -18,6 +18,9 @@ pub(super) const ASSIGNMENT: &str = "assignment.json";
 pub(super) const KEY: &str = "key.json";
 pub(super) const EVENTS: &str = "events.jsonl";
 const LOG: &str = "worker.log";
+const RECORD: &str = "record.json";
+/// What a commit adds to a stage's output: it tells of the attempt (times, host, log), so two attempts differ in it.
+pub(super) const BOOKKEEPING: [&str; 4] = [KEY, EVENTS, LOG, RECORD];
 
 /// An attempt directory, as its worker sees it.
 #[derive(Debug)]
@@ -150,7 +153,7 @@ impl Attempt {
             "version": env!("CARGO_PKG_VERSION"),
         });
         let text = serde_json::to_vec_pretty(&record).expect("a record serializes");
-        write_file(&out.join("record.json"), &text)?;
+        write_file(&out.join(RECORD), &text)?;
         fault_point("commit-before-manifest");
         let manifest = Manifest::seal(&out)?;
         fault_point("commit-before-rename");

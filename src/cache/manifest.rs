@@ -1,5 +1,6 @@
 //! `manifest.json`: the files of a directory with their digests, written last, so that a directory that has one is whole.
 
+use super::attempt::BOOKKEEPING;
 use super::digests::digest_file;
 use super::error::CacheError;
 use super::write_file;
@@ -79,6 +80,13 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// What the stage made, without what the commit added about the attempt (events, log, times): the same stage on the
+    /// same machine gives the same again.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, &FileRecord)> {
+        let output = |name: &str| !BOOKKEEPING.contains(&name);
+        self.files.iter().map(|(name, record)| (name.as_str(), record)).filter(move |(name, _)| output(name))
     }
 
     /// Bytes of all files.

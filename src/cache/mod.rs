@@ -10,6 +10,7 @@
 //!     worker.log           the worker's stderr
 //!     resume/step-N/       resume points, each with a manifest.json written last
 //!     out/                 the checkpoint in the making
+//!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage
 //!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json
 //!   quarantine/            checkpoints that failed verification
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)

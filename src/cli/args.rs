@@ -1,6 +1,9 @@
 //! What was typed, and nothing else: no file is read here.
 
-use super::{cache, check, completions, doctor, history, logs, metrics, plan, query, resume, run, samples, show};
+use super::{
+    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, run, samples, show, verify,
+};
+use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -21,7 +24,7 @@ Start here:
   orchestrate resume                     go on after Ctrl-C, a crash or a failure
 
 stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe,
-4 a stage failed, 5 nothing matched, 6 corrupt cache, 130 interrupted."
+4 a stage failed, 5 nothing matched, 6 corrupt cache, 7 a rerun differs, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(flatten)]
@@ -70,6 +73,10 @@ pub(super) enum Command {
     Logs(logs::LogsArgs),
     /// Ask the history a question in SQL.
     Query(query::QueryArgs),
+    /// Ask a model directly: log-probabilities, embeddings, completions; merge an adapter into it.
+    Model(model::ModelArgs),
+    /// Rerun a stage and compare what it makes with what is cached.
+    Verify(verify::VerifyArgs),
     /// Look into the cache of checkpoints.
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
@@ -103,4 +110,14 @@ pub(super) struct DispatchArgs {
     /// After a failure, start nothing more.
     #[arg(long)]
     pub(super) fail_fast: bool,
+}
+
+/// Reads `auto`, `cpu` or `cuda:N`.
+pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
+    DeviceChoice::named(text).ok_or_else(|| "known devices are `auto`, `cpu`, `cuda:0`, `cuda:1`, ...".to_owned())
+}
+
+/// Reads a whole number from 1 on.
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "a whole number from 1 on".to_owned())
 }

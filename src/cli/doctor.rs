@@ -1,13 +1,15 @@
 //! `orchestrate doctor`.
 
-use super::context::Context;
+use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
 use super::output::Output;
 use crate::cache::Cache;
-use crate::exec::{LocalExecutor, worker_version};
+use crate::exec::{CudaProblem, LocalExecutor, WorkerVersion, worker_version};
 use crate::report::{Column, Table, width};
+use crate::store::{SchemaCheck, Store};
 use clap::Args;
 use serde_json::json;
+use std::process::Stdio;
 
 /// Least free space that a run should begin with.
 const LOW_DISK_GIB: f64 = 5.0;
@@ -15,8 +17,9 @@ const LOW_DISK_GIB: f64 = 5.0;
 /// Nothing to choose.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks for the worker and asks it for its version of libtorch, measures the free disk space and
-looks into the cache. Ends with 1 if something would keep a run from working.")]
+Looks for the worker and asks it for its version of libtorch and the GPUs it can use (if none, why),
+measures the free disk space, looks into the cache and checks the history. Ends with 1 if something
+would keep a run from working, or a GPU that is here from being used.")]
 pub(super) struct DoctorArgs {}
 
 /// What was found of one thing.
@@ -28,7 +31,8 @@ struct Finding {
 }
 
 pub(super) fn doctor(context: &Context, _args: &DoctorArgs) -> Result<(), CliError> {
-    let findings = [worker(), processors(), disk(context), cache(context)];
+    let mut findings = worker();
+    findings.extend([processors(), disk(context), cache(context), history(context)]);
     let mut out = Output::stdout();
     if context.json {
         for finding in &findings {
@@ -54,29 +58,67 @@ pub(super) fn doctor(context: &Context, _args: &DoctorArgs) -> Result<(), CliErr
     Err(bad.into_iter().filter_map(|finding| finding.hint.clone()).fold(error, CliError::hint))
 }
 
-fn worker() -> Finding {
+/// The worker, and the GPUs it can use.
+fn worker() -> Vec<Finding> {
     let what = "worker";
     let executor = match LocalExecutor::find() {
         Ok(executor) => executor,
         Err(error) => {
             let hint = "`cargo build --release` builds it; `ORCHESTRATE_WORKER` names one elsewhere";
-            return Finding { what, ok: false, found: error.to_string(), hint: Some(hint.into()) };
+            return vec![Finding { what, ok: false, found: error.to_string(), hint: Some(hint.into()) }];
         }
     };
     match worker_version(&executor) {
-        Ok(version) => {
-            let gpus = match version.cuda_devices {
-                0 => "no GPU".to_owned(),
-                count => format!("{count} GPU"),
-            };
-            let (own, libtorch, path) = (version.version, version.libtorch, executor.program().display());
-            Finding { what, ok: true, found: format!("{own}, libtorch {libtorch}, {gpus} ({path})"), hint: None }
+        Ok(WorkerVersion { version, libtorch, cuda_devices, cuda_problem }) => {
+            let found = format!("{version}, libtorch {libtorch} ({})", executor.program().display());
+            let worker = Finding { what, ok: true, found, hint: None };
+            vec![worker, gpu(cuda_devices, cuda_problem.as_ref(), &listed_gpus())]
         }
         Err(error) => {
             let hint = "libtorch is most likely not where the worker was linked to find it: `./justw setup`";
-            Finding { what, ok: false, found: error.to_string(), hint: Some(hint.into()) }
+            vec![Finding { what, ok: false, found: error.to_string(), hint: Some(hint.into()) }]
         }
     }
+}
+
+/// The GPUs that the driver's own tool lists, by name and memory; none where there is no such tool.
+fn listed_gpus() -> Vec<String> {
+    let query = ["--query-gpu=name,memory.total", "--format=csv,noheader"];
+    let answer = std::process::Command::new("nvidia-smi").args(query).stdin(Stdio::null()).output();
+    let Some(answer) = answer.ok().filter(|answer| answer.status.success()) else { return Vec::new() };
+    String::from_utf8_lossy(&answer.stdout).lines().map(|line| line.trim().to_owned()).collect()
+}
+
+/// What the worker sees of the GPUs that are `listed`. None at all is in order; one that cannot be used is not.
+fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Finding {
+    let (why, hint) = match problem {
+        _ if devices > 0 => {
+            let names = if listed.is_empty() { String::new() } else { format!(": {}", listed.join("; ")) };
+            return Finding { what: "gpu", ok: true, found: format!("{devices} usable{names}"), hint: None };
+        }
+        None => ("the worker sees none".to_owned(), "see `orchestrate-worker --version`"),
+        Some(CudaProblem::LibraryMissing) => (
+            "libtorch is its CPU build: libtorch_cuda.so is not on the library path".to_owned(),
+            "`./justw setup cuda` brings it; or put the `lib` folder of your own torch on LD_LIBRARY_PATH",
+        ),
+        Some(CudaProblem::LibraryUnloadable(reason)) => (
+            format!("libtorch_cuda.so cannot be loaded: {reason}"),
+            "the library it names must be beside it or on LD_LIBRARY_PATH; `./justw setup cuda` brings all of them",
+        ),
+        Some(CudaProblem::DriverMissing(reason)) => (
+            format!("the NVIDIA driver is missing: {reason}"),
+            "install the driver; in a container, start it with `--gpus all`",
+        ),
+        Some(CudaProblem::NoDevice(reason)) => (
+            format!("the driver shows no device: {reason}"),
+            "is CUDA_VISIBLE_DEVICES set to something else, or the device given to another container?",
+        ),
+    };
+    let broken = matches!(problem, Some(CudaProblem::LibraryUnloadable(_)));
+    let ok = listed.is_empty() && !broken;
+    let here = if listed.is_empty() { "none".to_owned() } else { format!("{} unusable", listed.join("; ")) };
+    let found = format!("{here}, stages run on the CPU: {why}");
+    Finding { what: "gpu", ok, found, hint: (!ok).then(|| hint.to_owned()) }
 }
 
 fn processors() -> Finding {
@@ -112,5 +154,60 @@ fn cache(context: &Context) -> Finding {
     match found {
         Ok(checkpoints) => Finding { what, ok: true, found: format!("{} checkpoints", checkpoints.len()), hint: None },
         Err(error) => Finding { what, ok: false, found: error.to_string(), hint: None },
+    }
+}
+
+/// The history: a database that cannot be used costs the history of runs, not their results.
+fn history(context: &Context) -> Finding {
+    let what = "history";
+    let path = context.runs().join("history.db");
+    if !path.exists() {
+        return Finding { what, ok: true, found: "none yet".to_owned(), hint: None };
+    }
+    let checked = block_on(async { Ok(Store::open_read_only(&path).await?.check().await?) });
+    let bad = |found: String, hint: &str| Finding { what, ok: false, found, hint: Some(hint.to_owned()) };
+    let renew = "results are safe in the cache; move `runs/history.db` away to start a new history";
+    match checked {
+        Ok(SchemaCheck::Current) => Finding { what, ok: true, found: "sound, up to date".to_owned(), hint: None },
+        Ok(SchemaCheck::Older) => {
+            let found = "sound; the next run brings its schema up to date".to_owned();
+            Finding { what, ok: true, found, hint: None }
+        }
+        Ok(SchemaCheck::Newer) => bad(
+            "written by a newer version of orchestrate".to_owned(),
+            "use that version, or move `runs/history.db` away",
+        ),
+        Ok(SchemaCheck::Damaged(reason)) => bad(format!("damaged: {reason}"), renew),
+        Err(error) => bad(error.sentence(), renew),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_is_not_in_order_and_each_reason_has_its_own_words() {
+        let listed = ["NVIDIA H200, 143771 MiB".to_owned()];
+        let cases = [
+            (CudaProblem::LibraryMissing, "CPU build", "setup cuda"),
+            (CudaProblem::LibraryUnloadable("libcudart.so.13: no".into()), "libcudart.so.13", "LD_LIBRARY_PATH"),
+            (CudaProblem::DriverMissing("libcuda.so.1: no".into()), "driver is missing", "--gpus"),
+            (CudaProblem::NoDevice("cuInit: 100".into()), "cuInit: 100", "CUDA_VISIBLE_DEVICES"),
+        ];
+        for (problem, found, hint) in cases {
+            let finding = gpu(0, Some(&problem), &listed);
+            assert!(
+                !finding.ok && finding.found.contains("H200") && finding.found.contains(found),
+                "{}",
+                finding.found
+            );
+            assert!(finding.hint.unwrap().contains(hint), "{problem:?}");
+            let without = gpu(0, Some(&problem), &[]);
+            assert!(without.found.starts_with("none") && without.found.contains(found), "{}", without.found);
+            let broken = matches!(problem, CudaProblem::LibraryUnloadable(_));
+            assert_eq!(without.ok, !broken, "a machine without a GPU is in order unless libtorch is broken");
+        }
+        assert_eq!(gpu(1, None, &listed).found, "1 usable: NVIDIA H200, 143771 MiB");
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     NothingMatched = 5,
     /// A checkpoint is not what its manifest says.
     CorruptCache = 6,
+    /// A stage that was run again made something else.
+    Differs = 7,
     /// Stopped by the user.
     Interrupted = 130,
 }
@@ -69,6 +71,12 @@ impl CliError {
             source = cause.source();
         }
         found
+    }
+
+    /// What went wrong and why, in a line.
+    pub(super) fn sentence(&self) -> String {
+        let message = self.message.clone().into_iter();
+        message.chain(self.causes.iter().cloned()).collect::<Vec<_>>().join(": ")
     }
 
     /// Adds what to do.

@@ -14,6 +14,7 @@ mod error;
 mod history;
 mod logs;
 mod metrics;
+mod model;
 mod output;
 mod plan;
 mod planning;
@@ -27,6 +28,7 @@ mod schema;
 mod show;
 mod show_data;
 mod summary;
+mod verify;
 
 use args::{Cli, Command};
 use clap::Parser as _;
@@ -65,6 +67,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
         Command::Query(args) => query::query(&context, &args),
+        Command::Model(args) => model::model(&context, args),
+        Command::Verify(args) => verify::verify(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),

@@ -80,7 +80,7 @@ fn next_steps(plan: &Plan, summary: &RunSummary) -> io::Result<()> {
     writeln!(err, "  orchestrate samples latest    completions and how they were rated")
 }
 
-fn print_failure(context: &Context, title: &str, failed: &FailedStage) -> io::Result<()> {
+pub(super) fn print_failure(context: &Context, title: &str, failed: &FailedStage) -> io::Result<()> {
     let mut err = io::stderr().lock();
     writeln!(err, "\nerror: stage `{title}` failed: {}", failed.failure.message)?;
     if let Some(hint) = &failed.failure.hint {

@@ -9,15 +9,19 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::Tensor;
 
-const ADAPTER: &str = "adapter_model.safetensors";
-const ADAPTER_CONFIG: &str = "adapter_config.json";
+pub(crate) const ADAPTER: &str = "adapter_model.safetensors";
+pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
 const MODEL: &str = "model.safetensors";
 /// What makes a directory of weights a Hugging Face model; copied beside whole weights.
-const COMPANIONS: [&str; 6] = [
+const COMPANIONS: [&str; 10] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
     "special_tokens_map.json",
     "chat_template.jinja",
 ];
@@ -27,10 +31,7 @@ const COMPANIONS: [&str; 6] = [
 pub fn save(dir: &Path, decoder: &Decoder, lora: Option<&LoraSpec>, base: &Path) -> StageResult<()> {
     let Some(lora) = lora else {
         save_tensors(&dir.join(MODEL), &decoder.trainable(), &[("format", "pt")])?;
-        for name in COMPANIONS.into_iter().filter(|name| base.join(name).exists()) {
-            fs_err::copy(base.join(name), dir.join(name))?;
-        }
-        return Ok(());
+        return copy_companions(base, dir);
     };
     save_tensors(&dir.join(ADAPTER), &decoder.trainable(), &[("format", "pt")])?;
     let config = serde_json::json!({
@@ -49,6 +50,14 @@ pub fn save(dir: &Path, decoder: &Decoder, lora: Option<&LoraSpec>, base: &Path)
     });
     let text = serde_json::to_string_pretty(&config).expect("a literal serializes");
     Ok(fs_err::write(dir.join(ADAPTER_CONFIG), text + "\n")?)
+}
+
+/// Copies what `base` has beside its weights (configuration, tokenizer, chat template) into `dir`.
+pub(crate) fn copy_companions(base: &Path, dir: &Path) -> StageResult<()> {
+    for name in COMPANIONS.into_iter().filter(|name| base.join(name).exists()) {
+        fs_err::copy(base.join(name), dir.join(name))?;
+    }
+    Ok(())
 }
 
 /// Replaces what `decoder` trains by what [`save`] wrote into `dir`.

@@ -2,6 +2,9 @@
 
 use crate::error::{StageError, StageResult};
 use orchestrate::cache::DeviceChoice;
+use orchestrate::exec::CudaProblem;
+use std::ffi::CStr;
+use std::ptr::NonNull;
 use tch::{Cuda, Device};
 
 /// The device that `choice` means on this machine.
@@ -18,7 +21,7 @@ pub fn choose(choice: &DeviceChoice) -> StageResult<Device> {
         DeviceChoice::Cuda(index) => Err(StageError::input(format!(
             "device `cuda:{index}` is asked for, and libtorch sees {available} CUDA devices"
         ))
-        .hinted("set `runtime.device = \"cpu\"`, or see `orchestrate doctor`")),
+        .hinted("choose `cpu`; `orchestrate doctor` says why a GPU is not seen")),
     }
 }
 
@@ -31,21 +34,64 @@ pub fn name(device: Device) -> String {
 }
 
 /// Loads libtorch's CUDA libraries when they are on the library path, so that one binary serves machines with and without
-/// a GPU: the binary itself is linked to the CPU libraries only. Returns why they could not be loaded.
-pub fn load_cuda_libraries() -> Result<(), String> {
-    const NAME: &std::ffi::CStr = c"libtorch_cuda.so";
-    // SAFETY: loading a shared library runs its initializers; libtorch_cuda registers its kernels there and needs
-    // nothing from us. The handle is never closed.
-    #[expect(unsafe_code, reason = "dlopen has no safe form; the library must be loaded with global symbols")]
-    let handle = unsafe { libc::dlopen(NAME.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-    if !handle.is_null() {
-        return Ok(());
+/// a GPU: the binary itself is linked to the CPU libraries only. Call it before the first use of libtorch.
+///
+/// # Errors
+/// Why they could not be loaded.
+pub fn load_cuda_libraries() -> Result<(), CudaProblem> {
+    const NAME: &CStr = c"libtorch_cuda.so";
+    // libtorch_cuda registers its kernels when it is loaded, in symbols that libtorch_cpu must see
+    open_library(NAME, libc::RTLD_NOW | libc::RTLD_GLOBAL).map(|_| ()).map_err(|reason| {
+        // the loader begins with the library it stumbled over: this one, or one that this one needs
+        let absent = reason.starts_with("libtorch_cuda.so: cannot open shared object file");
+        if absent { CudaProblem::LibraryMissing } else { CudaProblem::LibraryUnloadable(reason) }
+    })
+}
+
+/// GPUs that libtorch sees, or why there is none; `loaded` is what [`load_cuda_libraries`] returned.
+pub fn count(loaded: Result<(), CudaProblem>) -> Result<i64, CudaProblem> {
+    loaded?;
+    if Cuda::is_available() && Cuda::device_count() > 0 {
+        return Ok(Cuda::device_count());
     }
-    // SAFETY: dlerror returns a valid string or null, and no other thread uses the loader here.
-    #[expect(unsafe_code, reason = "the reason is only to be had through dlerror")]
-    let reason = unsafe {
-        let text = libc::dlerror();
-        if text.is_null() { None } else { Some(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()) }
+    let driver = open_library(c"libcuda.so.1", libc::RTLD_NOW).map_err(CudaProblem::DriverMissing)?;
+    Err(CudaProblem::NoDevice(driver_status(driver)))
+}
+
+/// What the driver says when it is asked to start.
+fn driver_status(driver: NonNull<libc::c_void>) -> String {
+    // SAFETY: `driver` is an open library and the name a C string.
+    #[expect(unsafe_code, reason = "symbols are looked up through dlsym")]
+    let symbol = unsafe { libc::dlsym(driver.as_ptr(), c"cuInit".as_ptr()) };
+    if symbol.is_null() {
+        return "libcuda.so.1 has no cuInit".to_owned();
+    }
+    // SAFETY: the CUDA driver API declares `CUresult cuInit(unsigned int flags)`; flags must be 0.
+    #[expect(unsafe_code, reason = "a symbol becomes a function only so")]
+    let code = unsafe { std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn(u32) -> i32>(symbol)(0) };
+    let meaning = match code {
+        0 => "the driver works, but shows libtorch no device",
+        100 => "no device is visible",
+        803 => "the kernel's driver and libcuda.so.1 are of different versions",
+        804 => "the driver is too old for this device's compatibility mode",
+        _ => "the driver cannot be started",
     };
-    Err(reason.unwrap_or_else(|| "libtorch_cuda.so cannot be loaded".to_owned()))
+    format!("{meaning} (cuInit: {code})")
+}
+
+/// Opens a shared library for the rest of the process, or says why it cannot be opened.
+fn open_library(name: &CStr, flags: libc::c_int) -> Result<NonNull<libc::c_void>, String> {
+    // SAFETY: loading a shared library runs its initializers; those of libtorch and the CUDA driver need nothing from
+    // us. The handle is never closed.
+    #[expect(unsafe_code, reason = "dlopen has no safe form")]
+    let handle = unsafe { libc::dlopen(name.as_ptr(), flags) };
+    NonNull::new(handle).ok_or_else(|| {
+        // SAFETY: dlerror returns a valid string or null, and no other thread uses the loader here.
+        #[expect(unsafe_code, reason = "the reason is only to be had through dlerror")]
+        let reason = unsafe {
+            let text = libc::dlerror();
+            if text.is_null() { None } else { Some(CStr::from_ptr(text).to_string_lossy().into_owned()) }
+        };
+        reason.unwrap_or_else(|| format!("{} cannot be loaded", name.to_string_lossy()))
+    })
 }

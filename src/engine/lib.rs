@@ -1,7 +1,8 @@
 //! The training engine: everything that touches libtorch.
 //!
 //! Reading order: [`models`] (what is computed), [`head`] and [`loss`] (what is optimized), [`optim`] (how), [`data`] and
-//! [`rollout`] (on what), [`checkpoint`] (what is kept), [`stages`] (the loops, one file each).
+//! [`rollout`] (on what), [`checkpoint`] (what is kept), [`stages`] (the loops, one file each), [`commands`] (questions
+//! about a model).
 //!
 //! Every random draw is seeded from the stage's seed and what it is for ([`seed`]); so a stage that resumes after step n
 //! continues exactly as if it had never stopped.
@@ -9,7 +10,9 @@
 #![expect(clippy::many_single_char_names, reason = "tensor code speaks in the letters of its papers")]
 #![expect(clippy::cast_possible_truncation, reason = "64-bit numbers become 32-bit tensors on purpose")]
 
+pub mod adapter;
 pub mod checkpoint;
+pub mod commands;
 pub mod data;
 pub mod device;
 pub mod encoder;

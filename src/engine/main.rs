@@ -1,11 +1,13 @@
 //! `orchestrate-worker ATTEMPT_DIR`: runs one stage to its end and says how it ended by its exit code
 //! (`orchestrate::exec::exit`). `orchestrate-worker inspect-data` reads assignments from stdin, one a line, and answers each
-//! with one line of JSON (`orchestrate::exec::Inspection`); it trains nothing.
+//! with one line of JSON (`orchestrate::exec::Inspection`); `orchestrate-worker model REQUEST` answers a question about a model
+//! (`orchestrate::exec::ModelRequest`). Both train nothing.
 
 use orchestrate::cache::Assignment;
-use orchestrate::exec::exit;
+use orchestrate::event::Failure;
+use orchestrate::exec::{CudaProblem, ModelRequest, exit};
 use orchestrate_engine::stages::{self, Ending};
-use orchestrate_engine::{data, device, stages::LIBTORCH_VERSION};
+use orchestrate_engine::{commands, data, device, stages::LIBTORCH_VERSION};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,11 +15,12 @@ fn main() -> ExitCode {
     let cuda = device::load_cuda_libraries();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [flag] if flag == "--version" => version(&cuda),
+        [flag] if flag == "--version" => version(cuda),
         [command] if command == "inspect-data" => inspect_data(),
+        [command, request] if command == "model" => answer(request),
         [dir] if !dir.starts_with('-') => run(Path::new(dir)),
         _ => {
-            report("usage: orchestrate-worker ATTEMPT_DIR | inspect-data | --version");
+            report("usage: orchestrate-worker ATTEMPT_DIR | inspect-data | model REQUEST | --version");
             ExitCode::from(exit::USAGE)
         }
     }
@@ -60,14 +63,32 @@ fn inspect_data() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Answers on stdout; a failure is the last line of stderr, as JSON.
+fn answer(request: &str) -> ExitCode {
+    let request: ModelRequest = match serde_json::from_str(request) {
+        Ok(request) => request,
+        Err(error) => {
+            report(&format!("the request is not understood: {error}"));
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    match commands::run(&request) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&serde_json::to_string(&Failure::from(error)).expect("a failure serializes"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
 /// One line of JSON, which `orchestrate doctor` reads.
-fn version(cuda: &Result<(), String>) -> ExitCode {
-    let devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+fn version(cuda: Result<(), CudaProblem>) -> ExitCode {
+    let devices = device::count(cuda);
     let line = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "libtorch": LIBTORCH_VERSION,
-        "cuda_devices": devices,
-        "cuda_library": cuda.as_ref().err(),
+        "cuda_devices": devices.as_ref().unwrap_or(&0),
+        "cuda_problem": devices.as_ref().err(),
     });
     #[expect(clippy::print_stdout, reason = "this is the program's output")]
     {

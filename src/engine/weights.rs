@@ -47,6 +47,12 @@ impl Weights {
         self.location.keys().map(String::as_str)
     }
 
+    /// The number format of the tensor `name`; `None` if there is no such tensor or its format is not read.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        let (path, map) = &self.files[*self.location.get(name)?];
+        kind(parse(path, map).ok()?.tensor(name).ok()?.dtype())
+    }
+
     /// Reads the tensor `name`, which must have this `shape`.
     ///
     /// # Errors
@@ -103,6 +109,37 @@ pub fn save_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str
     let bytes = safetensors::serialize(views, metadata)
         .map_err(|e| StageError::input(format!("`{}` cannot be written: {e}", path.display())))?;
     Ok(fs_err::write(path, bytes)?)
+}
+
+/// Writes weights into the directory `dir` as Hugging Face does: one file, or, over `shard_bytes`, several with an index.
+/// Each is converted to `kind` only when it is written.
+pub fn save_sharded(dir: &Path, tensors: &[(String, Tensor)], kind: Kind, shard_bytes: usize) -> StageResult<()> {
+    let bytes = |tensor: &Tensor| tensor.numel() * kind.elt_size_in_bytes();
+    let mut shards: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
+    let mut filled = 0;
+    for (name, tensor) in tensors {
+        if filled > 0 && filled + bytes(tensor) > shard_bytes {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes(tensor);
+        shards.last_mut().expect("there is a shard").push((name.clone(), tensor.shallow_clone()));
+    }
+    let count = shards.len();
+    let mut weight_map = BTreeMap::new();
+    for (number, shard) in (1..).zip(shards) {
+        let file = if count == 1 { SINGLE.to_owned() } else { format!("model-{number:05}-of-{count:05}.safetensors") };
+        let converted: Vec<(String, Tensor)> =
+            shard.into_iter().map(|(name, tensor)| (name, tensor.detach().to_kind(kind))).collect();
+        save_tensors(&dir.join(&file), &converted, &[("format", "pt")])?;
+        weight_map.extend(converted.into_iter().map(|(name, _)| (name, file.clone())));
+    }
+    if count > 1 {
+        let total: usize = tensors.iter().map(|(_, tensor)| bytes(tensor)).sum();
+        let index = serde_json::json!({"metadata": {"total_size": total}, "weight_map": weight_map});
+        fs_err::write(dir.join(INDEX), serde_json::to_string_pretty(&index).expect("an index serializes") + "\n")?;
+    }
+    Ok(())
 }
 
 /// The files an index names, each once, sorted.
@@ -178,5 +215,30 @@ fn dtype(kind: Kind) -> Option<Dtype> {
         Kind::BFloat16 => Some(Dtype::BF16),
         Kind::Int64 => Some(Dtype::I64),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_over_the_limit_are_written_in_shards_that_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let tensors: Vec<(String, Tensor)> =
+            (0..3i64).map(|i| (format!("w{i}"), Tensor::full([4, 2], i, (Kind::Float, Device::Cpu)))).collect();
+        save_sharded(dir.path(), &tensors, Kind::BFloat16, 40).unwrap(); // 16 bytes each, so two fit
+        let names: std::collections::BTreeSet<String> = fs_err::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let expected = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX];
+        assert_eq!(names, expected.map(str::to_owned).into());
+        let weights = Weights::open(dir.path()).unwrap();
+        assert_eq!(weights.kind("w0"), Some(Kind::BFloat16));
+        for (name, tensor) in &tensors {
+            let read = weights.get_shaped(name, &[4, 2], Kind::Float, Device::Cpu).unwrap();
+            assert_eq!(read, *tensor, "{name}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::WorkerExit;
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::{Child, Command};
@@ -148,9 +148,23 @@ pub struct WorkerVersion {
     pub libtorch: String,
     /// GPUs it can use.
     pub cuda_devices: i64,
-    /// Why the CUDA libraries could not be loaded, if they could not.
+    /// Why there is none, if there is none.
     #[serde(default)]
-    pub cuda_library: Option<String>,
+    pub cuda_problem: Option<CudaProblem>,
+}
+
+/// Why a worker can use no GPU, in the order in which one would look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CudaProblem {
+    /// `libtorch_cuda.so` is not on the library path: libtorch is its CPU build.
+    LibraryMissing,
+    /// It is there and cannot be loaded; what the loader says.
+    LibraryUnloadable(String),
+    /// The driver's `libcuda.so.1` cannot be loaded; what the loader says.
+    DriverMissing(String),
+    /// The driver is there and shows no device; what it says.
+    NoDevice(String),
 }
 
 /// Asks `orchestrate-worker --version`, which answers with one line of JSON.

@@ -11,11 +11,14 @@ pub use query::Answer;
 use crate::digest::Digest;
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// Why the history could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +110,19 @@ pub enum StageState {
     },
 }
 
+/// What [`Store::check`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemaCheck {
+    /// Everything is as this program needs it.
+    Current,
+    /// The next run will bring the schema up to date.
+    Older,
+    /// A newer version of this program has changed the schema.
+    Newer,
+    /// The file is damaged; what SQLite says.
+    Damaged(String),
+}
+
 /// The open history.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -128,7 +144,7 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(busy_timeout);
         let store = Self::connect(path, options).await?;
-        let migrated = sqlx::migrate!("./migrations").run(&store.pool).await;
+        let migrated = MIGRATIONS.run(&store.pool).await;
         migrated.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
         Ok(store)
     }
@@ -140,6 +156,26 @@ impl Store {
         }
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         Self::connect(path, options).await
+    }
+
+    /// Whether the file is sound, and its schema: how many of the migrations of this program it has, and how many more
+    /// that this program does not know.
+    pub async fn check(&self) -> Result<SchemaCheck, StoreError> {
+        let (verdict,): (String,) = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&self.pool).await?;
+        if verdict != "ok" {
+            return Ok(SchemaCheck::Damaged(verdict));
+        }
+        let applied: Vec<(i64,)> =
+            sqlx::query_as("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&self.pool).await?;
+        let known: BTreeSet<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        let applied: BTreeSet<i64> = applied.into_iter().map(|(version,)| version).collect();
+        Ok(if !applied.is_subset(&known) {
+            SchemaCheck::Newer
+        } else if applied == known {
+            SchemaCheck::Current
+        } else {
+            SchemaCheck::Older
+        })
     }
 
     async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {

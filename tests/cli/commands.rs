@@ -103,3 +103,18 @@ fn doctor_asks_the_worker() {
     assert!(worker["found"].as_str().unwrap().contains("libtorch none"), "{worker}");
     env.run_with(&["doctor"], "ORCHESTRATE_WORKER", "/nowhere").ends_with(1).says(&["worker"]);
 }
+
+#[test]
+fn doctor_looks_into_the_history() {
+    let env = TestEnv::new();
+    let history = |env: &TestEnv, code: i32| {
+        let found = env.run(&["doctor", "--json"]).ends_with(code).json();
+        found.iter().find(|line| line["what"] == "history").unwrap()["found"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(history(&env, 0), "none yet");
+    env.run(&["run", "small.toml"]).ends_with(0);
+    assert_eq!(history(&env, 0), "sound, up to date");
+    let _ = fs_err::remove_file(env.path("runs/history.db-wal")); // it may hold all pages
+    env.write("runs/history.db", "not a database, whatever its name says");
+    assert!(history(&env, 1).contains("not a database"), "{}", history(&env, 1));
+}

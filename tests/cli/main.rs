@@ -6,3 +6,4 @@ mod after;
 mod commands;
 mod dispatch;
 mod env;
+mod verify;

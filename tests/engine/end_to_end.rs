@@ -77,3 +77,21 @@ fn the_same_recipe_gives_the_same_bytes() {
         .collect();
     assert!(adapters[0] == adapters[1], "two runs of one recipe gave different adapters");
 }
+
+#[test]
+fn a_stage_that_is_run_again_makes_the_same_and_other_threads_are_told_apart() {
+    let project = Project::new();
+    project.succeed(&["run", "recipes/tiny.toml", "--only", "grpo"]);
+    for stage in ["cpt", "grpo"] {
+        let found = &json_lines(&project.succeed(&["verify", "latest", stage, "--json"]))[0];
+        assert_eq!(found["same"], true, "{found}");
+        let files = found["files"].as_array().unwrap();
+        assert!(files.iter().any(|file| file["file"] == "adapter_model.safetensors"), "{found}");
+    }
+    // on two threads the bytes may or may not be the same, but the rerun says on how many it was
+    let output = project.orchestrate(&["verify", "latest", "cpt", "--threads", "2", "--json"]);
+    assert!(matches!(output.status.code(), Some(0 | 7)), "{output:?}");
+    let found = &json_lines(&String::from_utf8(output.stdout).unwrap())[0];
+    assert_eq!(found["rerun_on"][0]["threads"], 2);
+    assert_eq!(found["recorded_on"][0]["threads"], 1);
+}

@@ -8,6 +8,7 @@ mod golden;
 mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
+mod model_commands;
 mod packing;
 mod project;
 mod real_models;

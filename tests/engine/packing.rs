@@ -1,11 +1,12 @@
-//! Packed rows give the loss and the gradients of their sequences one at a time.
+//! Loss and gradients do not depend on how sequences are packed, split into micro-batches, or kept for the backward pass.
 
 use crate::golden;
 use crate::project::Project;
 use orchestrate::recipe::spec::LoraSpec;
 use orchestrate_engine::data::{PackedRow, Sequence, one_a_row, packed_rows};
-use orchestrate_engine::head;
-use orchestrate_engine::models::{Decoder, Packed};
+use orchestrate_engine::models::{Decoder, PassOptions};
+use orchestrate_engine::stages::accumulate;
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -21,25 +22,14 @@ fn sequences() -> Vec<Sequence> {
         .collect()
 }
 
-/// The loss over all of `rows`, one forward pass a row, and the gradient of every weight.
-fn loss_and_gradients(decoder: &Decoder, rows: &[PackedRow]) -> (f64, BTreeMap<String, Tensor>) {
-    let count: usize = rows.iter().flat_map(|row| &row.sequences).map(Sequence::trained_tokens).sum();
-    let mut loss = 0.0;
-    for row in rows {
-        let ids: Vec<&[i64]> = row.sequences.iter().map(|sequence| sequence.ids.as_slice()).collect();
-        let packed = Packed::new(&ids, Device::Cpu);
-        let starts = packed.starts();
-        let at = |(sequence, start): (&Sequence, &i64)| -> Vec<(i64, i64)> {
-            let start = *start;
-            sequence.targets().map(move |(p, id)| (start + i64::try_from(p).unwrap() - 1, id)).collect()
-        };
-        let (positions, targets): (Vec<i64>, Vec<i64>) = row.sequences.iter().zip(&starts).flat_map(at).unzip();
-        let hidden = decoder.hidden(&packed, true).index_select(0, &Tensor::from_slice(&positions));
-        let targets = Tensor::from_slice(&targets);
-        let grad = Tensor::full(targets.size(), -1.0 / count as f64, (Kind::Float, Device::Cpu));
-        let logprobs = head::backward(decoder, &hidden, &targets, &grad, 1.0).logprobs;
-        loss -= logprobs.sum(Kind::Double).double_value(&[]) / count as f64;
-    }
+/// The loss over all of `micro_batches` and the gradient of every weight.
+fn loss_and_gradients(
+    decoder: &Decoder,
+    micro_batches: &[Vec<&Sequence>],
+    options: PassOptions,
+) -> (f64, BTreeMap<String, Tensor>) {
+    let count: usize = micro_batches.iter().flatten().map(|sequence| sequence.trained_tokens()).sum();
+    let loss = micro_batches.iter().map(|sequences| accumulate(decoder, sequences, count, options)).sum();
     let gradients = decoder.trainable().into_iter().map(|(name, tensor)| (name, tensor.grad().copy())).collect();
     for (_, tensor) in decoder.trainable() {
         let _ = tensor.grad().zero_();
@@ -47,11 +37,15 @@ fn loss_and_gradients(decoder: &Decoder, rows: &[PackedRow]) -> (f64, BTreeMap<S
     (loss, gradients)
 }
 
-fn check(name: &str, lora: bool) {
-    let mut decoder = Decoder::load(&golden::path(&format!("decoders/{name}")), Kind::Float, Device::Cpu).unwrap();
+fn rows(rows: &[PackedRow]) -> Vec<Vec<&Sequence>> {
+    rows.iter().map(|row| row.sequences.iter().collect()).collect()
+}
+
+fn decoder(name: &str, lora: bool, kind: Kind) -> Decoder {
+    let mut decoder = Decoder::load(&golden::path(&format!("decoders/{name}")), kind, Device::Cpu).unwrap();
     if lora {
         let target_modules = vec!["q_proj".to_owned(), "down_proj".to_owned()];
-        let spec = LoraSpec { rank: 4, alpha: 8.0, dropout: 0.0, rslora: false, target_modules };
+        let spec = LoraSpec { rank: 4, alpha: 8.0, dropout: 0.1, rslora: false, target_modules };
         decoder.add_lora(&spec, 3).unwrap();
         for (_, tensor) in decoder.trainable() {
             tch::no_grad(|| {
@@ -61,12 +55,18 @@ fn check(name: &str, lora: bool) {
     } else {
         decoder.unfreeze();
     }
+    decoder
+}
+
+fn check(name: &str, lora: bool) {
+    let decoder = decoder(name, lora, Kind::Float);
     let sequences = sequences();
-    let (expected, gradients) = loss_and_gradients(&decoder, &one_a_row(&sequences));
+    let options = PassOptions::default();
+    let (expected, gradients) = loss_and_gradients(&decoder, &rows(&one_a_row(&sequences)), options);
     for seq_len in [20, 33, 1000] {
-        let rows = packed_rows(&sequences, seq_len);
-        assert!(rows.len() < sequences.len() && rows.iter().any(|row| row.sequences.len() > 1));
-        let (loss, packed) = loss_and_gradients(&decoder, &rows);
+        let packed = packed_rows(&sequences, seq_len);
+        assert!(packed.len() < sequences.len() && packed.iter().any(|row| row.sequences.len() > 1));
+        let (loss, packed) = loss_and_gradients(&decoder, &rows(&packed), options);
         assert!((loss - expected).abs() < 1e-5, "{name}, {seq_len}: the loss is {loss}, alone {expected}");
         assert_eq!(packed.len(), gradients.len());
         for (weight, gradient) in &gradients {
@@ -82,6 +82,57 @@ fn packing_changes_neither_loss_nor_any_gradient() {
     check("llama", false);
     check("qwen3", false);
     check("llama", true);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_split_into_micro_batches_gives_the_same_gradients(cuts in proptest::collection::vec(any::<bool>(), 13)) {
+        let decoder = decoder("qwen2", false, Kind::Float);
+        let sequences = sequences();
+        let whole: Vec<&Sequence> = sequences.iter().collect();
+        let mut split: Vec<Vec<&Sequence>> = vec![Vec::new()];
+        for (index, sequence) in sequences.iter().enumerate() {
+            split.last_mut().unwrap().push(sequence);
+            if index + 1 < sequences.len() && cuts[index % cuts.len()] {
+                split.push(Vec::new());
+            }
+        }
+        let (loss, gradients) = loss_and_gradients(&decoder, &[whole], PassOptions::default());
+        let (split_loss, split_gradients) = loss_and_gradients(&decoder, &split, PassOptions::default());
+        prop_assert!((loss - split_loss).abs() < 1e-5);
+        for (weight, gradient) in &gradients {
+            let difference = golden::largest_difference(&split_gradients[weight], gradient);
+            prop_assert!(difference < 1e-5, "the gradient of {} differs by {}", weight, difference);
+        }
+    }
+}
+
+#[test]
+fn gradient_checkpointing_changes_no_bit() {
+    let sequences = sequences();
+    let (first, second) = sequences.split_at(5);
+    let micro_batches: Vec<Vec<&Sequence>> = vec![first.iter().collect(), second.iter().collect()];
+    for (name, lora, kind, dropout_seed) in [
+        ("llama", true, Kind::Float, Some(9)),
+        ("llama_tied", false, Kind::Float, None),
+        ("qwen3", true, Kind::BFloat16, Some(4)),
+        ("llama", false, Kind::BFloat16, None),
+    ] {
+        let decoder = decoder(name, lora, kind);
+        let run =
+            |checkpointing| loss_and_gradients(&decoder, &micro_batches, PassOptions { dropout_seed, checkpointing });
+        let ((kept, expected), (again, gradients)) = (run(false), run(true));
+        assert_eq!(kept.to_bits(), again.to_bits(), "{name}");
+        for (weight, gradient) in &expected {
+            assert!(gradient.equal(&gradients[weight]), "{name}, {kind:?}: the gradient of {weight} differs");
+        }
+        if dropout_seed.is_some() {
+            let other = PassOptions { dropout_seed: Some(77), checkpointing: true };
+            let (loss, _) = loss_and_gradients(&decoder, &micro_batches, other);
+            assert_ne!(loss.to_bits(), kept.to_bits(), "dropout is on");
+        }
+    }
 }
 
 /// Through recipe, packing and training loop: one optimizer step over the whole data set, packed and not.

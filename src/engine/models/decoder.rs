@@ -124,6 +124,10 @@ fn rope_scaling(rope: &serde_json::Value) -> Result<Option<Llama3Scaling>, Strin
     }
 }
 
+fn last_part(name: &str) -> String {
+    name.rsplit('.').next().unwrap_or(name).to_owned()
+}
+
 /// A decoder with its weights.
 #[derive(Debug)]
 pub struct Decoder {
@@ -208,24 +212,27 @@ impl Decoder {
     /// # Errors
     /// A target that no layer has, by name.
     pub fn add_lora(&mut self, spec: &LoraSpec, seed: u64) -> StageResult<()> {
-        let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
-        let known: Vec<String> = self
-            .layers
-            .first()
-            .map(|layer| layer.linears().iter().map(|l| last(&l.name)).collect())
-            .unwrap_or_default();
+        let known = self.linear_names();
         if let Some(unknown) = spec.target_modules.iter().find(|target| !known.contains(target)) {
             return Err(StageError::input(format!("`lora.target_modules` names `{unknown}`, which the model lacks"))
                 .hinted(format!("its linear layers are {}", known.join(", "))));
         }
         let device = self.device;
         for linear in self.layers.iter_mut().flat_map(Layer::linears_mut) {
-            if spec.target_modules.contains(&last(&linear.name)) {
+            if spec.target_modules.contains(&last_part(&linear.name)) {
                 let (out, input) = linear.weight.size2().expect("a linear weight is (out, in)");
                 linear.lora = Some(Lora::fresh(spec, &linear.name, input, out, seed, device));
             }
         }
         Ok(())
+    }
+
+    /// Names of the linear layers inside a layer, as `target_modules` has them, e.g. `q_proj`.
+    pub fn linear_names(&self) -> Vec<String> {
+        self.layers
+            .first()
+            .map(|layer| layer.linears().iter().map(|l| last_part(&l.name)).collect())
+            .unwrap_or_default()
     }
 
     /// Makes every weight trainable, for fine-tuning without adapters.

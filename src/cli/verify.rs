@@ -1,0 +1,249 @@
+//! `orchestrate verify RUN STAGE`.
+
+use super::context::{Context, block_on};
+use super::error::{CliError, Kind};
+use super::output::Output;
+use super::runs::{find_run, find_stages, stage_title};
+use super::{planning, summary};
+use crate::cache::{Cache, Checkpoint, DeviceChoice, EventReader, Lookup, Manifest};
+use crate::digest::Digest;
+use crate::event::{EventKind, Started};
+use crate::exec::LocalExecutor;
+use crate::orchestrate::{LoggedPlan, PastRun, Rerun, StageEnd, rerun, rerun_plan, title};
+use crate::plan::Plan;
+use crate::recipe::Device;
+use crate::report::{Column, Progress, Table, width};
+use clap::Args;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What to run again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Runs the stage again from the same parent checkpoint and inputs, in a directory of its own that never
+becomes part of the cache, and compares the digest of every file it makes. Ends with 7 when one differs;
+then the rerun stays for you to look at. The usual reason is another device, libtorch or thread count,
+so those that differ are told; --device and --threads choose them.
+
+Examples:
+  orchestrate verify latest sft
+  orchestrate verify 7Q4XZ1 grpo --variant rouge --threads 2
+
+--json prints {\"stage\",\"variants\":[..],\"key\",\"same\",\"files\":[{\"file\",\"recorded\",\"rerun\",\"same\"}],
+\"recorded_on\":[..],\"rerun_on\":[..],\"kept\"}, one a line.")]
+pub(super) struct VerifyArgs {
+    /// A run's id, the beginning or end of one, or `latest`.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// The stage; all of this name, if variants differ in it.
+    #[arg(value_name = "STAGE")]
+    stage: String,
+    /// Only the stage of this variant.
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Where to compute: `auto`, `cpu` or `cuda:N` [default: as the recipe says]
+    #[arg(long, value_parser = super::args::device)]
+    device: Option<DeviceChoice>,
+    /// CPU threads [default: as the recipe says]
+    #[arg(long, value_name = "N", value_parser = super::args::at_least_one)]
+    threads: Option<usize>,
+}
+
+/// A file of a stage's output.
+struct Row {
+    file: String,
+    recorded: Option<Digest>,
+    rerun: Option<Digest>,
+}
+
+impl Row {
+    fn same(&self) -> bool {
+        self.recorded == self.rerun
+    }
+}
+
+pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliError> {
+    let runs = PastRun::all(context.runs())?;
+    let past = find_run(&runs, &args.run)?;
+    let logged = LoggedPlan::load(&past.log_dir)?;
+    let wanted = |labels: &[String]| {
+        let named = |label: &String, name: &str| label == name || label.rsplit('/').next() == Some(name);
+        args.variant.as_ref().is_none_or(|name| labels.iter().any(|label| named(label, name)))
+    };
+    let stages: Vec<_> =
+        find_stages(&logged, Some(&args.stage))?.into_iter().filter(|stage| wanted(&stage.variants)).collect();
+    if stages.is_empty() {
+        let labels: Vec<&str> = logged.variants.iter().map(|variant| variant.label.as_str()).collect();
+        return Err(CliError::nothing(format!("no variant with the stage `{}` has this name", args.stage))
+            .hint(format!("the run's variants are {}", labels.join(", "))));
+    }
+    let plan = plan_again(context, past, args)?;
+    let cache = Cache::open(context.runs())?;
+    let executor = LocalExecutor::find()?;
+    let mut differing = Vec::new();
+    for stage in stages {
+        let name = stage_title(&logged, stage);
+        let recorded = cached(&cache, &stage.key, &name)?;
+        let again = again(context, &plan, &recorded, &cache, executor.clone())?;
+        if !compare(context, &name, &stage.variants, &recorded, again)? {
+            differing.push(name);
+        }
+    }
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::new(Kind::Differs, format!("rerun, {} made something else", differing.join(", "))))
+}
+
+/// The run's recipes as they were, planned with its changes and with the device and threads of the command line.
+fn plan_again(context: &Context, past: &PastRun, args: &VerifyArgs) -> Result<Plan, CliError> {
+    let invocation = &past.invocation;
+    let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();
+    let mut plan = planning::planned(context, &stored, &invocation.overrides())?.plan;
+    for stage in &mut plan.stages {
+        stage.runtime.threads = args.threads.or(stage.runtime.threads);
+        stage.runtime.device = match args.device {
+            None => stage.runtime.device,
+            Some(DeviceChoice::Auto) => Device::Auto,
+            Some(DeviceChoice::Cpu) => Device::Cpu,
+            Some(DeviceChoice::Cuda(index)) => Device::Cuda(index),
+        };
+    }
+    Ok(plan)
+}
+
+fn cached(cache: &Cache, key: &Digest, name: &str) -> Result<Checkpoint, CliError> {
+    match cache.lookup(key)? {
+        Lookup::Hit(checkpoint) => Ok(checkpoint),
+        Lookup::Miss => Err(CliError::nothing(format!("the result of `{name}` is not in the cache"))
+            .hint("`orchestrate resume` or `orchestrate run` makes it; there is nothing to compare with")),
+        Lookup::Quarantined { reason, dir } => Err(CliError::new(
+            Kind::CorruptCache,
+            format!("the result of `{name}` was damaged and is now in `{}`: {reason}", dir.display()),
+        )),
+    }
+}
+
+/// Runs the stage of `recorded` again, to its end.
+fn again(
+    context: &Context,
+    plan: &Plan,
+    recorded: &Checkpoint,
+    cache: &Cache,
+    executor: LocalExecutor,
+) -> Result<Rerun, CliError> {
+    let Some(stage) = plan.stages.iter().position(|stage| stage.key == recorded.key) else {
+        return Err(CliError::nothing("the run's recipes no longer lead to this result")
+            .hint("a model or data file has changed since: put back what it was, or run the recipe anew"));
+    };
+    let plan = rerun_plan(plan, stage);
+    let own = plan.stages.len() - 1;
+    let parents: Vec<Checkpoint> =
+        plan.stages[..own].iter().map(|parent| cached(cache, &parent.key, &parent.name)).collect::<Result<_, _>>()?;
+    let name = title(&plan, own);
+    let titles = (0..=own).map(|stage| title(&plan, stage)).collect();
+    let mut progress = Progress::new(context.progress_mode(), titles);
+    let mut again = block_on(async { Ok(rerun(plan, &parents, cache, executor, &mut progress).await?) })?;
+    if again.interrupted {
+        return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun is gone, the cache as it was"));
+    }
+    if let StageEnd::Failed(failed) = &again.end {
+        let _ = summary::print_failure(context, &name, failed); // with stderr gone the exit code still tells
+        again.keep();
+        return Err(CliError::new(Kind::StageFailed, format!("`{name}` failed when it was run again")));
+    }
+    Ok(again)
+}
+
+/// Prints file for file whether the rerun made the same; false if not.
+fn compare(
+    context: &Context,
+    name: &str,
+    variants: &[String],
+    recorded: &Checkpoint,
+    mut again: Rerun,
+) -> Result<bool, CliError> {
+    let Some(made) = &again.checkpoint else {
+        return Err(CliError::new(Kind::Internal, "the rerun ended well but left no checkpoint"));
+    };
+    let rows = rows(&recorded.manifest, &made.manifest);
+    let same = rows.iter().all(Row::same);
+    let (recorded_on, rerun_on) = (starts(&recorded.dir)?, starts(&made.dir)?);
+    let kept = (!same).then(|| made.dir.clone());
+    let mut out = Output::stdout();
+    if context.json {
+        let files: Vec<_> = rows
+            .iter()
+            .map(|row| json!({"file": row.file, "recorded": row.recorded, "rerun": row.rerun, "same": row.same()}))
+            .collect();
+        out.json(&json!({
+            "stage": name, "variants": variants, "key": recorded.key, "same": same, "files": files,
+            "recorded_on": recorded_on, "rerun_on": rerun_on, "kept": kept,
+        }))?;
+    } else {
+        let headings = ["file", "recorded", "rerun", "result"];
+        let mut table = Table::new(headings.into_iter().map(Column::left).collect());
+        for row in &rows {
+            let digest = |digest: &Option<Digest>| digest.as_ref().map_or("absent", Digest::short).to_owned();
+            let result = if row.same() { "same" } else { "DIFFERS" };
+            table.push(vec![row.file.clone(), digest(&row.recorded), digest(&row.rerun), result.to_owned()]);
+        }
+        out.line(format!("{name} ({})", recorded.key.short()))?;
+        out.line(table.render(width()))?;
+        if !same {
+            out.line(conditions(&recorded_on, &rerun_on))?;
+        }
+        if let Some(kept) = &kept {
+            out.line(format!("the rerun is kept in {}", context.shown(kept)))?;
+        }
+    }
+    out.finish()?;
+    if !same {
+        again.keep();
+    }
+    Ok(same)
+}
+
+fn rows(recorded: &Manifest, rerun: &Manifest) -> Vec<Row> {
+    let names: BTreeSet<&str> = recorded.outputs().chain(rerun.outputs()).map(|(name, _)| name).collect();
+    let digest = |manifest: &Manifest, name: &str| manifest.files.get(name).map(|record| record.sha256.clone());
+    names
+        .into_iter()
+        .map(|name| Row { file: name.to_owned(), recorded: digest(recorded, name), rerun: digest(rerun, name) })
+        .collect()
+}
+
+/// Where the workers of a checkpoint started: several times when it was resumed.
+fn starts(dir: &Path) -> Result<Vec<Started>, CliError> {
+    let events = EventReader::new(dir).poll()?;
+    let starts = events.into_iter().filter_map(|event| match event.kind {
+        EventKind::Started(started) => Some(started),
+        _ => None,
+    });
+    Ok(starts.collect())
+}
+
+/// In what the two were run differently, as far as results may depend on it.
+fn conditions(recorded: &[Started], rerun: &[Started]) -> String {
+    type Read = fn(&Started) -> String;
+    let facts: [(&str, Read); 3] = [
+        ("device", |started| started.device.clone()),
+        ("libtorch", |started| started.libtorch.clone()),
+        ("threads", |started| started.threads.to_string()),
+    ];
+    let values = |starts: &[Started], read: Read| {
+        let values: BTreeSet<String> = starts.iter().map(read).collect();
+        values.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let differing: Vec<String> = facts
+        .into_iter()
+        .map(|(name, read)| (name, values(recorded, read), values(rerun, read)))
+        .filter(|(_, recorded, rerun)| recorded != rerun)
+        .map(|(name, recorded, rerun)| format!("{name}: recorded {recorded}, rerun {rerun}"))
+        .collect();
+    if differing.is_empty() {
+        return "device, libtorch and threads were the same".to_owned();
+    }
+    format!("run differently, the usual reason:\n  {}", differing.join("\n  "))
+}
