@@ -6,11 +6,13 @@ use crate::optim::Optimizer;
 use crate::weights::{load_tensors, save_tensors};
 use orchestrate::recipe::spec::LoraSpec;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 pub(crate) const ADAPTER: &str = "adapter_model.safetensors";
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// Adapters that are merged into the base before the one beside this directory.
+const MERGED: &str = "merged";
 const MODEL: &str = "model.safetensors";
 /// What makes a directory of weights a Hugging Face model; copied beside whole weights.
 const COMPANIONS: [&str; 10] = [
@@ -26,9 +28,15 @@ const COMPANIONS: [&str; 10] = [
     "chat_template.jinja",
 ];
 
-/// Writes what was trained into `dir`: an adapter (PEFT) with LoRA, else a Hugging Face model whose configuration and
-/// tokenizer are copied from `base`.
-pub fn save(dir: &Path, decoder: &Decoder, lora: Option<&LoraSpec>, base: &Path) -> StageResult<()> {
+/// Writes what was trained into `dir`: an adapter (PEFT) with LoRA, and below `merged/` those it stands on, in the order in which
+/// they are merged into the base; else a Hugging Face model whose configuration and tokenizer are copied from `base`.
+pub fn save(
+    dir: &Path,
+    decoder: &Decoder,
+    lora: Option<&LoraSpec>,
+    base: &Path,
+    merged: &[PathBuf],
+) -> StageResult<()> {
     let Some(lora) = lora else {
         save_tensors(&dir.join(MODEL), &decoder.trainable(), &[("format", "pt")])?;
         return copy_companions(base, dir);
@@ -49,7 +57,34 @@ pub fn save(dir: &Path, decoder: &Decoder, lora: Option<&LoraSpec>, base: &Path)
         "modules_to_save": null,
     });
     let text = serde_json::to_string_pretty(&config).expect("a literal serializes");
-    Ok(fs_err::write(dir.join(ADAPTER_CONFIG), text + "\n")?)
+    fs_err::write(dir.join(ADAPTER_CONFIG), text + "\n")?;
+    for (index, from) in merged.iter().enumerate() {
+        let to = dir.join(MERGED).join(format!("{index:03}"));
+        fs_err::create_dir_all(&to)?;
+        for name in [ADAPTER, ADAPTER_CONFIG] {
+            fs_err::copy(from.join(name), to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the checkpoint `dir` is an adapter, not whole weights.
+pub fn has_adapter(dir: &Path) -> bool {
+    dir.join(ADAPTER).exists()
+}
+
+/// The adapters that the adapter in `dir` stands on, in the order in which they are merged into the base.
+pub fn merged_adapters(dir: &Path) -> StageResult<Vec<PathBuf>> {
+    let merged = dir.join(MERGED);
+    if !merged.exists() {
+        return Ok(Vec::new());
+    }
+    let mut adapters = Vec::new();
+    for entry in fs_err::read_dir(merged)? {
+        adapters.push(entry?.path());
+    }
+    adapters.sort();
+    Ok(adapters)
 }
 
 /// Copies what `base` has beside its weights (configuration, tokenizer, chat template) into `dir`.

@@ -1,13 +1,14 @@
 //! The model a stage works on: base weights, tokenizer, adapter, and what the parent stage made of them.
 
+use crate::adapter;
 use crate::checkpoint;
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
 use crate::tokenizer::Tokenizer;
 use orchestrate::cache::Assignment;
 use orchestrate::digest::Digest;
-use orchestrate::recipe::spec::Dtype;
-use std::path::Path;
+use orchestrate::recipe::spec::{Dtype, ParentAdapter};
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 /// A decoder, its tokenizer, and where both came from.
@@ -19,25 +20,39 @@ pub struct Policy<'a> {
     pub tokenizer: Tokenizer,
     /// The Hugging Face directory.
     pub base: &'a Path,
+    /// Adapters of earlier stages that are merged into the weights, in their order.
+    pub merged: Vec<PathBuf>,
 }
 
 impl<'a> Policy<'a> {
-    /// Loads the model an assignment starts from: the base model with a fresh adapter (or all weights trainable), then the
-    /// parent's checkpoint over it. A later stage goes on training the adapter of the one before.
+    /// Loads the model an assignment starts from: the base model, or the whole weights that the parent trained, or the base
+    /// with the parent's adapter, which goes on being trained or is merged as the recipe says.
     pub fn load(assignment: &'a Assignment, device: Device) -> StageResult<Self> {
         let model = &assignment.spec.model;
         let base = input(assignment, &model.files)?;
         let tokenizer = Tokenizer::load(base)?;
-        let mut decoder = Decoder::load(base, kind(model.dtype), device)?;
+        let parent = assignment.parent.as_deref();
+        let (parents_weights, parents_adapter) = match parent {
+            Some(parent) if checkpoint::has_adapter(parent) => (None, Some(parent)),
+            other => (other, None),
+        };
+        let mut decoder = Decoder::load(parents_weights.unwrap_or(base), kind(model.dtype), device)?;
         tokenizer.check_against(usize::try_from(decoder.config.vocab_size).unwrap_or(0))?;
+        let mut merged = parents_adapter.map_or_else(|| Ok(Vec::new()), checkpoint::merged_adapters)?;
+        let goes_on = parents_adapter.filter(|_| model.parent_adapter == ParentAdapter::Continue);
+        merged.extend(parents_adapter.filter(|_| goes_on.is_none()).map(Path::to_owned));
+        for dir in &merged {
+            adapter::attach(dir, &mut decoder)?;
+            decoder.merge_lora();
+        }
         match &model.lora {
             Some(lora) => decoder.add_lora(lora, assignment.spec.seed)?,
             None => decoder.unfreeze(),
         }
-        if let Some(parent) = &assignment.parent {
+        if let Some(parent) = goes_on {
             checkpoint::load(parent, &decoder)?;
         }
-        Ok(Self { decoder, tokenizer, base })
+        Ok(Self { decoder, tokenizer, base, merged })
     }
 }
 

@@ -90,7 +90,7 @@ fn a_saved_adapter_has_pefts_names_shapes_and_settings() {
     let mut decoder = Decoder::load(&base, Kind::Float, Device::Cpu).unwrap();
     decoder.add_lora(&peft_spec(), 0).unwrap();
     checkpoint::load(&path("lora"), &decoder).unwrap();
-    checkpoint::save(dir.path(), &decoder, Some(&peft_spec()), &base).unwrap();
+    checkpoint::save(dir.path(), &decoder, Some(&peft_spec()), &base, &[]).unwrap();
 
     let ours = load_tensors(&dir.path().join("adapter_model.safetensors")).unwrap();
     let theirs = tensors("lora/adapter_model.safetensors");

@@ -25,34 +25,31 @@ pub struct TrainingPass<'a> {
     options: PassOptions,
     rotation: Rotation,
     hidden: Tensor, // (T, C)
-    /// With checkpointing, without a graph: what went into each layer, and what came out of the last.
-    kept: Vec<Tensor>, // each (T, C)
+    /// Where the graph is cut: at the embeddings, and with checkpointing before and after each layer.
+    cuts: Vec<Tensor>, // each (T, C)
 }
 
 impl<'a> TrainingPass<'a> {
     /// Runs `decoder` over `packed`.
     pub fn new(decoder: &'a Decoder, packed: &'a Packed, options: PassOptions) -> Self {
         let rotation = decoder.rotary.at(&packed.positions);
+        let mut pass = Self { decoder, packed, options, rotation, hidden: Tensor::new(), cuts: Vec::new() };
+        let embedded = tch::no_grad(|| pass.embed()).set_requires_grad(pass.embedding_is_trained());
         let layers = 0..decoder.layers.len();
-        let mut pass = Self { decoder, packed, options, rotation, hidden: Tensor::new(), kept: Vec::new() };
+        pass.cuts.push(embedded.shallow_clone());
         let top = if options.checkpointing {
             tch::no_grad(|| {
-                let mut x = pass.embed();
-                for index in layers {
+                layers.fold(embedded, |x, index| {
                     let output = pass.layer(index, &x);
-                    pass.kept.push(x);
-                    x = output;
-                }
-                x
+                    pass.cuts.push(output.shallow_clone());
+                    output
+                })
             })
             .set_requires_grad(true)
         } else {
-            layers.fold(pass.embed(), |x, index| pass.layer(index, &x))
+            layers.fold(embedded, |x, index| pass.layer(index, &x))
         };
         pass.hidden = decoder.norm.forward(&top);
-        if options.checkpointing {
-            pass.kept.push(top);
-        }
         pass
     }
 
@@ -62,22 +59,23 @@ impl<'a> TrainingPass<'a> {
         &self.hidden
     }
 
-    /// Follows the gradients that have reached the hidden states down to the weights, where checkpointing cut the graph.
+    /// Follows the gradients that have reached the hidden states down to the weights, where the graph was cut.
     pub fn finish(mut self) {
-        let Some(top) = self.kept.pop() else { return };
-        let mut grad = top.grad(); // (T, C)
-        drop(top);
         self.hidden = Tensor::new();
-        let embedding_is_trained = self.decoder.embed_tokens.requires_grad();
-        for index in (0..self.decoder.layers.len()).rev() {
-            let input = self.kept.pop().expect("an input was kept for each layer");
-            let input = input.set_requires_grad(index > 0 || embedding_is_trained);
-            follow(&self.layer(index, &input), &grad);
-            grad = input.grad();
+        let mut output = self.cuts.pop().expect("the embeddings are always there");
+        while let Some(input) = self.cuts.pop() {
+            let index = self.cuts.len();
+            let input = input.set_requires_grad(index > 0 || self.embedding_is_trained());
+            follow(&self.layer(index, &input), &output.grad());
+            output = input;
         }
-        if embedding_is_trained {
-            follow(&self.embed(), &grad);
+        if self.embedding_is_trained() {
+            follow(&self.embed(), &output.grad());
         }
+    }
+
+    fn embedding_is_trained(&self) -> bool {
+        self.decoder.embed_tokens.requires_grad()
     }
 
     fn embed(&self) -> Tensor {

@@ -185,7 +185,9 @@ fn resume_point(context: &mut Context<'_>, measured: &Measured) -> StageResult<b
     if stop || context.supervisor.resume_point_due() {
         let text = serde_json::to_string(measured).expect("measurements serialize");
         let write = |dir: &std::path::Path| fs_err::write(dir.join("measured.json"), &text);
+        let started = Instant::now();
         context.attempt.save_resume_point(measured.step, write).map_err(cache_error)?;
+        context.supervisor.resume_point_written(started);
         context.emit(&EventKind::ResumePoint { step: measured.step })?;
     }
     Ok(stop)

@@ -12,7 +12,13 @@ pub(super) struct Supervisor {
     started_by: Option<u32>,
     resume_interval: Duration,
     last_resume_point: Instant,
+    /// How long it took to write.
+    last_write: Duration,
 }
+
+/// Resume points are at least this many times as far apart as one takes to write: under 3% of the time goes into them, however
+/// large the weights and slow the disk.
+const LEAST_INTERVAL_IN_WRITES: u32 = 40;
 
 impl Supervisor {
     /// From now on SIGTERM, SIGINT and SIGUSR1 (Slurm's warning before a time limit) ask the stage to stop.
@@ -27,6 +33,7 @@ impl Supervisor {
             started_by: runtime.supervisor_pid,
             resume_interval: Duration::from_secs_f64(runtime.resume_interval_s.max(0.0)),
             last_resume_point: Instant::now(),
+            last_write: Duration::ZERO,
         })
     }
 
@@ -37,12 +44,38 @@ impl Supervisor {
         orphaned || self.signalled.load(Ordering::Relaxed)
     }
 
-    /// Whether the interval has passed; if so, it starts again.
-    pub(super) fn resume_point_due(&mut self) -> bool {
-        let due = self.last_resume_point.elapsed() >= self.resume_interval;
-        if due {
-            self.last_resume_point = Instant::now();
-        }
-        due
+    /// Whether the interval between resume points has passed.
+    pub(super) fn resume_point_due(&self) -> bool {
+        let interval = self.resume_interval.max(self.last_write * LEAST_INTERVAL_IN_WRITES);
+        self.last_resume_point.elapsed() >= interval
+    }
+
+    /// A resume point, begun at `started`, is on disk: the interval starts again.
+    pub(super) fn resume_point_written(&mut self, started: Instant) {
+        self.last_write = started.elapsed();
+        self.last_resume_point = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_writes_push_resume_points_apart() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let mut supervisor = Supervisor {
+            signalled: Arc::default(),
+            started_by: None,
+            resume_interval: Duration::from_secs(60),
+            last_resume_point: ago(61),
+            last_write: Duration::ZERO,
+        };
+        assert!(supervisor.resume_point_due());
+        supervisor.resume_point_written(ago(10));
+        supervisor.last_resume_point = ago(300);
+        assert!(!supervisor.resume_point_due(), "300 s after a write of 10 s");
+        supervisor.last_resume_point = ago(401);
+        assert!(supervisor.resume_point_due());
     }
 }

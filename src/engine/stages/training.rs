@@ -9,6 +9,7 @@ use orchestrate::cache::Assignment;
 use orchestrate::event::{EventKind, Measurement, Step};
 use orchestrate::recipe::spec::OptimizerSpec;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// Steps whose mean is a stage's result.
 const RECENT: usize = 10;
@@ -38,8 +39,10 @@ pub(super) fn resume_point(
 ) -> StageResult<bool> {
     let stop = context.supervisor.should_stop();
     if stop || context.supervisor.resume_point_due() {
+        let started = Instant::now();
         let write = |dir: &std::path::Path| checkpoint::save_resume(dir, decoder, optimizer, progress);
         context.attempt.save_resume_point(progress.step, write).map_err(super::cache_error)?;
+        context.supervisor.resume_point_written(started);
         context.emit(&EventKind::ResumePoint { step: progress.step })?;
     }
     Ok(stop)
@@ -116,5 +119,5 @@ pub(super) fn save_output(
 ) -> StageResult<()> {
     context.phase("writing the checkpoint")?;
     let out = context.attempt.out_dir().map_err(super::cache_error)?;
-    checkpoint::save(&out, &policy.decoder, assignment.spec.model.lora.as_ref(), policy.base)
+    checkpoint::save(&out, &policy.decoder, assignment.spec.model.lora.as_ref(), policy.base, &policy.merged)
 }
