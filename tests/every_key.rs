@@ -222,8 +222,7 @@ fn a_mixture_is_its_weights_and_contents_whatever_the_names_and_units() {
     project.write("data/zoo.jsonl", "{\"a\": 1}\n");
     let with = |names: [&str; 2], mixture: &str| {
         let set = |name: &str, path: &str| format!("data.{name}={{ path = \"data/{path}\", messages = \"m\" }}");
-        let sets =
-            [set(names[0], "mcq.jsonl"), set(names[1], "zoo.jsonl"), format!("stages.sft.data={mixture}")];
+        let sets = [set(names[0], "mcq.jsonl"), set(names[1], "zoo.jsonl"), format!("stages.sft.data={mixture}")];
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
         keys(&load(&project, &sets).unwrap_or_else(|error| panic!("{}", error.render(100, false))))
     };

@@ -31,8 +31,9 @@ fn turn(role: &str, content: &str) -> Value {
 }
 
 fn two_questions() -> Value {
-    let turns = [turn("system", "Be brief."), turn("user", "One?"), turn("assistant", "Eins."), turn("user", "Two?")];
-    json!({"turns": [turns.as_slice(), &[turn("assistant", "Zwei.")]].concat()})
+    let said = ["Be brief.", "One?", "Eins.", "Two?", "Zwei."];
+    let turns = ["system", "user", "assistant", "user", "assistant"].into_iter().zip(said);
+    json!({ "turns": turns.map(|(role, content)| turn(role, content)).collect::<Vec<_>>() })
 }
 
 fn conversations(project: &Project, rows: &[Value], train_on: &[Role]) -> StageResult<Vec<Sequence>> {
@@ -140,7 +141,8 @@ fn a_template_that_rewrites_earlier_turns_is_refused_with_a_way_out() {
                     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     set_template(&project, template, &json!({}));
     let thinking = |question: &str| [turn("user", question), turn("assistant", "<think>so</think>Yes.")];
-    let two = json!({"turns": [thinking("One?"), thinking("Two?")].concat()});
+    let turns = [thinking("One?"), thinking("Two?")].concat();
+    let two = json!({ "turns": turns });
     let error = conversations(&project, &[two], &[Role::Assistant]).unwrap_err();
     assert!(error.message.contains("rows.jsonl:1: the chat template renders the first 2 of 4"), "{error}");
     assert!(error.hint.unwrap().contains("a row of its own"));
