@@ -268,7 +268,8 @@ impl Resolver<'_> {
             let data = self.data(&key, named.as_str()?, needs, Split::Train)?;
             return Some(data_sets::mixture(vec![(1.0, data)]));
         };
-        if weights.is_empty() {
+        let refused = |path: &KeyPath| path.0.starts_with(&key.0);
+        if weights.is_empty() && !self.files.cell.refused.iter().any(refused) {
             let help = "name data sets with their weights: { textbook = 0.7, general = 0.3 }";
             self.problem(&key, format!("`{key}` names no data set"), "empty", help);
         }

@@ -21,6 +21,7 @@ pub struct StageSpec {
 }
 
 /// The work of a stage, by kind.
+#[allow(clippy::large_enum_variant, reason = "there is one a stage")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {

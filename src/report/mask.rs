@@ -19,7 +19,7 @@ fn paint<'a>(spans: impl IntoIterator<Item = (&'a str, bool)>, colour: bool) -> 
         let text = harmless(&shortened(text));
         match (trained, colour) {
             (false, _) => out += &text,
-            (true, false) => out += &format!("⟦{text}⟧"),
+            (true, false) => out.extend(["⟦", &text, "⟧"]),
             // line by line, so that a pager keeps the colour
             (true, true) => {
                 let lines: Vec<String> = text.split('\n').map(|line| format!("\x1b[4;32m{line}\x1b[0m")).collect();

@@ -10,9 +10,13 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+fn lines(rows: impl IntoIterator<Item = Value>) -> String {
+    rows.into_iter().map(|row| row.to_string()).collect::<Vec<_>>().join("\n")
+}
+
 /// A data set of one file, and where it lies.
 fn data_set(project: &Project, rows: &[Value]) -> (DataSpec, BTreeMap<Digest, PathBuf>) {
-    let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let text = lines(rows.iter().cloned());
     project.write("data/rows.jsonl", &text);
     let digest = Digest::of(text.as_bytes());
     let spec = DataSpec {
@@ -49,7 +53,11 @@ fn marked(project: &Project, sequence: &Sequence) -> String {
     let mut start = 0;
     for run in sequence.trained().chunk_by(|a, b| a == b) {
         let part = tokenizer.decode_verbatim(&sequence.ids[start..start + run.len()]);
-        text += &if run[0] { format!("[{part}]") } else { part };
+        if run[0] {
+            text.extend(["[", &part, "]"]);
+        } else {
+            text.push_str(&part);
+        }
         start += run.len();
     }
     text
@@ -269,19 +277,8 @@ fn absurd_data_stops_the_check_and_the_stage() {
         "prompt = \"{{ question }}\\n{% for k, v in options|items %}{{ k }}) {{ v }}\\n{% endfor %}\"",
         "prompt = \"What?\"",
     );
-    project.write(
-        "data/mcq.jsonl",
-        &(0..40)
-            .map(|i| {
-                format!(
-                    "{}\n",
-                    json!({
-                        "question": i, "explanation": "because", "answer": "A", "options": {},
-                    })
-                )
-            })
-            .collect::<String>(),
-    );
+    let row = |i| json!({"question": i, "explanation": "because", "answer": "A", "options": {}});
+    project.write("data/mcq.jsonl", &lines((0..40).map(row)));
     let text = project.fail(&["check", "--show-data", "recipes/tiny.toml"], 3);
     for word in ["`sft`", "rows repeat others", "mcq.jsonl", "hint:"] {
         assert!(text.contains(word), "`{word}` is missing:\n{text}");
@@ -293,20 +290,11 @@ fn absurd_data_stops_the_check_and_the_stage() {
 #[test]
 fn a_chat_template_without_an_end_of_turn_is_refused() {
     let project = Project::new();
-    project.write(
-        "data/mcq.jsonl",
-        &(0..20)
-            .map(|i| {
-                format!(
-                    "{}\n",
-                    json!({
-                        "question": i, "explanation": "", "answer": "", "options": {},
-                        "turns": [turn("user", &format!("Question {i}?")), turn("assistant", "Yes.")],
-                    })
-                )
-            })
-            .collect::<String>(),
-    );
+    let row = |i| {
+        let turns = [turn("user", &format!("Question {i}?")), turn("assistant", "Yes.")];
+        json!({"question": i, "explanation": "", "answer": "", "options": {}, "turns": turns})
+    };
+    project.write("data/mcq.jsonl", &lines((0..20).map(row)));
     let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
                     {% if add_generation_prompt %}assistant: {% endif %}";
     set_template(&project, template, &json!({}));
@@ -321,9 +309,9 @@ fn a_mixture_of_conversations_and_questions_trains_packed() {
     let project = Project::new();
     let rows = (0..12).map(|i| {
         let turns = [turn("user", &format!("Question {i}?")), turn("assistant", &format!("Answer {i}."))];
-        format!("{}\n", json!({ "turns": turns }))
+        json!({ "turns": turns })
     });
-    project.write("data/chat.jsonl", &rows.collect::<String>());
+    project.write("data/chat.jsonl", &lines(rows));
     let chat = "data.chat={ path = \"data/chat.jsonl\", messages = \"turns\" }";
     let mixture = "stages.sft.data={ chat = 0.25, mcq = 0.75 }";
     let set = ["--set", chat, "--set", mixture, "--set", "stages.sft.packing=true", "--set", "stages.sft.seq_len=512"];
@@ -348,4 +336,25 @@ fn a_parquet_file_trains() {
     let shown = project.succeed(&[&["check", "--show-data", "recipes/tiny.toml"], &set[..]].concat());
     assert!(shown.contains("rows.parquet:row"), "{shown}");
     project.succeed(&[&["run", "recipes/tiny.toml", "--only", "sft"], &set[..]].concat());
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+fn masks_equal_those_of_transformers() {
+    let model = crate::golden::path("../../models/smollm2-135m-instruct");
+    if !model.exists() {
+        eprintln!("skipped: {} is missing; `./justw test` fetches it", model.display());
+        assert!(std::env::var_os("CI").is_none(), "CI must have the real models");
+        return;
+    }
+    let tokenizer = Tokenizer::load(&model).unwrap();
+    let project = Project::new();
+    for case in crate::golden::json("masks.json").as_array().unwrap() {
+        let (spec, inputs) = data_set(&project, &[json!({"turns": case["messages"]})]);
+        let train_on = BTreeSet::from([Role::Assistant]);
+        let sequence = data::conversations(&spec, &inputs, &tokenizer, 1000, &train_on).unwrap().remove(0);
+        assert_eq!(json!(sequence.ids), case["ids"]);
+        let trained: Vec<u8> = sequence.trained().iter().map(|&trained| u8::from(trained)).collect();
+        assert_eq!(json!(trained), case["trained"], "{}", case["messages"]);
+    }
 }

@@ -145,9 +145,11 @@ mod tests {
     fn a_token_over_a_boundary_belongs_to_the_later_turn_and_loss_ends_with_the_stop_token() {
         // bytes: 0..4 prompt, 4..9 answer; the second token ends at byte 5, inside the answer; 99 stops, then a line break
         let (ids, ends) = ([1, 2, 3, 99, 4], [3, 5, 7, 8, 9]);
+        let (whole, prompt, answer) = ([0..4, 4..9], std::slice::from_ref(&(0..4)), std::slice::from_ref(&(4..9)));
         let stop = BTreeSet::from([99]);
-        assert_eq!(mask(&ids, &ends, &[4..9], &stop), [false, true, true, true, false]);
-        assert_eq!(mask(&ids, &ends, &[4..9], &BTreeSet::new()), [false, true, true, true, true]);
-        assert_eq!(mask(&ids, &ends, &[0..4], &stop), [true, false, false, false, false]);
+        assert_eq!(mask(&ids, &ends, answer, &stop), [false, true, true, true, false]);
+        assert_eq!(mask(&ids, &ends, answer, &BTreeSet::new()), [false, true, true, true, true]);
+        assert_eq!(mask(&ids, &ends, prompt, &stop), [true, false, false, false, false]);
+        assert_eq!(mask(&ids, &ends, &whole, &stop), [true, true, true, true, false]);
     }
 }

@@ -37,6 +37,7 @@ pub(super) struct Conversation {
 }
 
 /// How the rows of a data set become conversations.
+#[expect(clippy::large_enum_variant, reason = "there is one a data set")]
 pub(super) enum Source<'a> {
     /// A field holds all turns.
     Messages(&'a str),
