@@ -25,6 +25,7 @@ pub mod optim;
 pub mod policy;
 pub mod rollout;
 pub mod seed;
+pub mod self_test;
 pub mod stages;
 pub mod tokenizer;
 pub mod weights;

@@ -1,13 +1,17 @@
 //! `orchestrate-worker ATTEMPT_DIR`: runs one stage to its end and says how it ended by its exit code
 //! (`orchestrate::exec::exit`). `orchestrate-worker model REQUEST` answers a question about a model instead
-//! (`orchestrate::exec::ModelRequest`).
+//! (`orchestrate::exec::ModelRequest`); `orchestrate-worker self-test` checks the engine on this machine's device.
 
+use orchestrate::cache::DeviceChoice;
 use orchestrate::event::Failure;
 use orchestrate::exec::{CudaProblem, ModelRequest, exit};
 use orchestrate_engine::stages::{self, Ending};
-use orchestrate_engine::{commands, device, memory, stages::LIBTORCH_VERSION};
+use orchestrate_engine::{commands, device, memory, self_test, stages::LIBTORCH_VERSION};
 use std::path::Path;
 use std::process::ExitCode;
+
+const USAGE: &str = "usage: orchestrate-worker ATTEMPT_DIR | model REQUEST | --version | \
+                     self-test --device auto|cpu|cuda:N --golden DIR";
 
 fn main() -> ExitCode {
     memory::keep_freed_memory();
@@ -16,9 +20,10 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         [flag] if flag == "--version" => version(cuda),
         [word, request] if word == "model" => answer(request),
+        [word, rest @ ..] if word == "self-test" => test_self(rest),
         [dir] if !dir.starts_with('-') => run(Path::new(dir)),
         _ => {
-            report("usage: orchestrate-worker ATTEMPT_DIR | model REQUEST | --version");
+            report(USAGE);
             ExitCode::from(exit::USAGE)
         }
     }
@@ -51,6 +56,27 @@ fn answer(request: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&serde_json::to_string(&Failure::from(error)).expect("a failure serializes"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+/// Ends with 0 when every check passed, with 10 when one failed.
+fn test_self(arguments: &[String]) -> ExitCode {
+    let [device_flag, device, golden_flag, golden] = arguments else {
+        report(USAGE);
+        return ExitCode::from(exit::USAGE);
+    };
+    let named = DeviceChoice::named(device).filter(|_| device_flag == "--device" && golden_flag == "--golden");
+    let Some(device) = named else {
+        report(USAGE);
+        return ExitCode::from(exit::USAGE);
+    };
+    match self_test::run(&device, Path::new(golden)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(exit::FAILED),
+        Err(error) => {
+            report(&format!("error: {error}"));
             ExitCode::from(exit::FAILED)
         }
     }
