@@ -77,6 +77,9 @@ fn test_self(arguments: &[String]) -> ExitCode {
         Ok(false) => ExitCode::from(exit::FAILED),
         Err(error) => {
             report(&format!("error: {error}"));
+            if let Some(hint) = error.hint {
+                report(&format!("hint: {hint}"));
+            }
             ExitCode::from(exit::FAILED)
         }
     }
