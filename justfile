@@ -59,6 +59,17 @@ bench: build models
     cargo build --release --package orchestrate-engine --bench engine
     python3 scripts/bench.py "$(scripts/newest_bench.sh)" .tools/peers models/smollm2-135m-instruct benches/results/cpu.json
 
+# Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
+[group('test')]
+bench-gpu *options: setup
+    @cargo build --release --package orchestrate-engine --bench gpu
+    @"$(scripts/newest_bench.sh gpu)" {{ options }}
+
+# Checks the engine on the GPU of this host, or says why there is none
+[group('test')]
+gpu-check: build
+    @scripts/gpu-check.sh target/release/orchestrate-worker
+
 # Recomputes tests/golden/ with PyTorch and transformers (6 GB of packages) and shows what changed
 [group('test')]
 golden: models

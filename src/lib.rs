@@ -19,7 +19,7 @@
 //! # Layers
 //!
 //! Imports go one way: `cli -> orchestrate -> {exec, store, cache, report} -> event -> plan -> recipe -> digest`, and
-//! `engine -> {rewards, stats, cache, event, recipe}`. `tests/layers.rs` fails on any other edge.
+//! `engine -> {rewards, stats, exec, cache, event, plan, recipe}`. `tests/layers.rs` fails on any other edge.
 
 pub mod cache;
 pub mod cli;

@@ -58,6 +58,31 @@ pub fn count(loaded: Result<(), CudaProblem>) -> Result<i64, CudaProblem> {
     Err(CudaProblem::NoDevice(driver_status(driver)))
 }
 
+/// Bytes of a GPU's memory that are in use, by any process; `None` for the CPU or where the CUDA runtime does not tell.
+pub fn memory_used(device: Device) -> Option<u64> {
+    let Device::Cuda(index) = device else { return None };
+    let (set_device, memory) = (symbol(c"cudaSetDevice")?, symbol(c"cudaMemGetInfo")?);
+    let (mut free, mut total) = (0usize, 0usize);
+    // SAFETY: the CUDA runtime API declares `cudaSetDevice(int)` and `cudaMemGetInfo(size_t *free, size_t *total)`, both
+    // returning an int that is 0 for success; the pointers are to live variables.
+    #[expect(unsafe_code, reason = "tch has no binding of the memory that is left")]
+    let status = unsafe {
+        let set_device = std::mem::transmute::<NonNull<libc::c_void>, unsafe extern "C" fn(i32) -> i32>(set_device);
+        let memory =
+            std::mem::transmute::<NonNull<libc::c_void>, unsafe extern "C" fn(*mut usize, *mut usize) -> i32>(memory);
+        set_device(i32::try_from(index).ok()?) | memory(&raw mut free, &raw mut total)
+    };
+    (status == 0).then(|| total.saturating_sub(free) as u64)
+}
+
+/// A function of a library that is loaded already.
+fn symbol(name: &CStr) -> Option<NonNull<libc::c_void>> {
+    // SAFETY: the name is a C string, and looking up a symbol changes nothing.
+    #[expect(unsafe_code, reason = "symbols are looked up through dlsym")]
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    NonNull::new(found)
+}
+
 /// What the driver says when it is asked to start.
 fn driver_status(driver: NonNull<libc::c_void>) -> String {
     // SAFETY: `driver` is an open library and the name a C string.

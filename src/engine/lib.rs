@@ -26,6 +26,7 @@ pub mod policy;
 mod rendering;
 pub mod rollout;
 pub mod seed;
+pub mod self_test;
 pub mod stages;
 pub mod tokenizer;
 pub mod weights;

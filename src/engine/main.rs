@@ -1,26 +1,30 @@
 //! `orchestrate-worker ATTEMPT_DIR`: runs one stage to its end and says how it ended by its exit code
-//! (`orchestrate::exec::exit`). `orchestrate-worker inspect-data` reads assignments from stdin, one a line, and answers each
-//! with one line of JSON (`orchestrate::exec::Inspection`); `orchestrate-worker model REQUEST` answers a question about a model
-//! (`orchestrate::exec::ModelRequest`). Both train nothing.
+//! (`orchestrate::exec::exit`). Its other commands train nothing: `inspect-data` reads assignments from stdin, one a line, and
+//! answers each with one line of JSON (`orchestrate::exec::Inspection`); `model REQUEST` answers a question about a model
+//! (`orchestrate::exec::ModelRequest`); `self-test` checks the engine on this machine's device.
 
-use orchestrate::cache::Assignment;
+use orchestrate::cache::{Assignment, DeviceChoice};
 use orchestrate::event::Failure;
 use orchestrate::exec::{CudaProblem, ModelRequest, exit};
 use orchestrate_engine::stages::{self, Ending};
-use orchestrate_engine::{commands, data, device, stages::LIBTORCH_VERSION};
+use orchestrate_engine::{commands, data, device, self_test, stages::LIBTORCH_VERSION};
 use std::path::Path;
 use std::process::ExitCode;
+
+const USAGE: &str = "usage: orchestrate-worker ATTEMPT_DIR | inspect-data | model REQUEST | --version | \
+                     self-test --device auto|cpu|cuda:N --golden DIR";
 
 fn main() -> ExitCode {
     let cuda = device::load_cuda_libraries();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [flag] if flag == "--version" => version(cuda),
-        [command] if command == "inspect-data" => inspect_data(),
-        [command, request] if command == "model" => answer(request),
+        [word] if word == "inspect-data" => inspect_data(),
+        [word, request] if word == "model" => answer(request),
+        [word, rest @ ..] if word == "self-test" => test_self(rest),
         [dir] if !dir.starts_with('-') => run(Path::new(dir)),
         _ => {
-            report("usage: orchestrate-worker ATTEMPT_DIR | inspect-data | model REQUEST | --version");
+            report(USAGE);
             ExitCode::from(exit::USAGE)
         }
     }
@@ -76,6 +80,30 @@ fn answer(request: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&serde_json::to_string(&Failure::from(error)).expect("a failure serializes"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+/// Ends with 0 when every check passed, with 10 when one failed.
+fn test_self(arguments: &[String]) -> ExitCode {
+    let [device_flag, device, golden_flag, golden] = arguments else {
+        report(USAGE);
+        return ExitCode::from(exit::USAGE);
+    };
+    let named = DeviceChoice::named(device).filter(|_| device_flag == "--device" && golden_flag == "--golden");
+    let Some(device) = named else {
+        report(USAGE);
+        return ExitCode::from(exit::USAGE);
+    };
+    match self_test::run(&device, Path::new(golden)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(exit::FAILED),
+        Err(error) => {
+            report(&format!("error: {error}"));
+            if let Some(hint) = error.hint {
+                report(&format!("hint: {hint}"));
+            }
             ExitCode::from(exit::FAILED)
         }
     }

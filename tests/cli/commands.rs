@@ -79,9 +79,10 @@ fn another_directory_is_worked_in_on_request() {
 fn help_of_every_command_has_an_explanation() {
     let env = TestEnv::new();
     let help = env.run(&["--help"]).ends_with(0).stdout;
-    for command in
-        ["run", "plan", "check", "resume", "history", "show", "metrics", "samples", "logs", "cache", "doctor"]
-    {
+    for command in [
+        "run", "plan", "check", "resume", "history", "show", "metrics", "samples", "logs", "cache", "doctor", "model",
+        "verify",
+    ] {
         assert!(help.contains(command), "`{command}` is not in:\n{help}");
         env.run(&[command, "--help"]).ends_with(0);
     }

@@ -14,3 +14,4 @@ mod project;
 mod real_models;
 mod resume;
 mod rollout;
+mod self_test;

@@ -219,9 +219,9 @@ fn a_stages_checkpoint_is_an_adapter() {
     let project = Project::new();
     project.succeed(&["run", "recipes/tiny.toml", "--only", "sft"]);
     let adapter = project.checkpoint("sft");
-    const TRAINED: &str = "<think>Number 4 pumps blood.</think><answer>A</answer>";
+    let trained = "<think>Number 4 pumps blood.</think><answer>A</answer>";
     let ask = |more: &[&str]| {
-        let args = [&["logprobs", "--model", "models/tiny", "--text", TRAINED][..], more].concat();
+        let args = [&["logprobs", "--model", "models/tiny", "--text", trained][..], more].concat();
         logprobs(&answers(&project, &args)).sum(Kind::Double).double_value(&[])
     };
     assert!(ask(&["--adapter", text(&adapter)]) > ask(&[]) + 0.1, "six steps of SFT did not help");

@@ -57,13 +57,14 @@ pub(super) fn run(
     let wanted: Vec<(usize, usize)> =
         (0..prompts.len()).flat_map(|line| (0..knobs.samples).map(move |index| (line, index))).collect();
     for batch in wanted.chunks(BATCH) {
-        let requests: Vec<Request<'_>> = batch
-            .iter()
-            .map(|&(line, index)| Request {
-                prompt_ids: &prompts[line].ids,
-                seeds: vec![seed::derive(knobs.seed, &["generate", &line.to_string(), &index.to_string()])],
-            })
-            .collect();
+        // samples of one prompt make one request, which is read once
+        let mut requests: Vec<Request<'_>> = Vec::new();
+        for samples in batch.chunk_by(|(line, _), (next, _)| line == next) {
+            let (line, _) = samples[0];
+            let seed = |index: usize| seed::derive(knobs.seed, &["generate", &line.to_string(), &index.to_string()]);
+            let seeds = samples.iter().map(|&(_, index)| seed(index)).collect();
+            requests.push(Request { prompt_ids: &prompts[line].ids, seeds });
+        }
         let sampled = sample(&decoder, &requests, knobs.sampling, tokenizer.stop_ids());
         for (&(line, index), sampled) in batch.iter().zip(&sampled) {
             let end = sampled.ids.iter().position(|id| tokenizer.stop_ids().contains(id));

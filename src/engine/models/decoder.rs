@@ -150,7 +150,29 @@ impl Decoder {
     pub fn load(dir: &Path, kind: Kind, device: Device) -> StageResult<Self> {
         let config = DecoderConfig::load(dir)?;
         let weights = Weights::open(dir)?;
-        let get = |name: &str, shape: &[i64]| weights.get_shaped(name, shape, kind, device);
+        Self::build(config, kind, device, |name, shape| weights.get_shaped(name, shape, kind, device))
+    }
+
+    /// A decoder of random weights made on `device`, for measurements: norms 1, biases 0, all else normal with standard
+    /// deviation 0.02.
+    pub fn random(config: DecoderConfig, kind: Kind, device: Device) -> Self {
+        let draw = |name: &str, shape: &[i64]| {
+            Ok(match shape {
+                [_] if name.contains("norm") => Tensor::ones(shape, (kind, device)),
+                [_] => Tensor::zeros(shape, (kind, device)),
+                _ => Tensor::randn(shape, (kind, device)) * 0.02,
+            })
+        };
+        Self::build(config, kind, device, draw).expect("drawing a weight does not fail")
+    }
+
+    /// A decoder whose weights come from `get`, by name and shape.
+    fn build(
+        config: DecoderConfig,
+        kind: Kind,
+        device: Device,
+        get: impl Fn(&str, &[i64]) -> StageResult<Tensor>,
+    ) -> StageResult<Self> {
         let c = &config;
         let linear = |name: String, out: i64, input: i64, bias: bool| -> StageResult<Linear> {
             let weight = get(&format!("{name}.weight"), &[out, input])?;

@@ -1,0 +1,199 @@
+//! CPT -> SFT -> GRPO as users run them: each stage in a process of its own, one of them killed and resumed.
+
+use super::{Report, line};
+use crate::device;
+use crate::error::{StageError, StageResult};
+use crate::weights::load_tensors;
+use orchestrate::cache::{Assignment, Cache, CacheError, DeviceChoice, EventReader, FileDigests, Runtime};
+use orchestrate::digest::Digest;
+use orchestrate::event::{Event, EventKind, Step};
+use orchestrate::plan::{Plan, PlannedStage};
+use orchestrate::recipe::{self, Inputs, Overrides};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tch::{Device, Tensor};
+
+/// The worker that is to be resumed is killed when it has left a resume point after this step.
+const KILLED_AFTER: u64 = 3;
+/// Longest that a step of a tiny model may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Memory that may still be in use after the workers have ended: other processes come and go.
+const LEFT_BYTES: u64 = 256 << 20;
+
+pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageResult<()> {
+    let memory_before = device::memory_used(device);
+    let cache = Cache::open(&project.join("runs")).map_err(failed)?;
+    let plan = plan(project, &cache)?;
+    let mut most_memory = memory_before;
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let name = format!("{} {}", stage.name, stage.variants.join(" "));
+        let mut worker = Worker::start(&plan, index, &cache, &cache, device)?;
+        most_memory = most_memory.max(worker.watch(device)?);
+        let ended = worker.child.wait()?;
+        let events = worker.events(&cache)?;
+        let (ok, found) = judge(&events);
+        report.check(&name, ended.success() && ok, &found)?;
+        if !ended.success() {
+            return Ok(()); // the stages after it have nothing to start from
+        }
+    }
+    resume(report, project, &plan, &cache, device)?;
+    match (memory_before, most_memory, device::memory_used(device)) {
+        (Some(before), Some(most), Some(after)) => {
+            let mib = |bytes: u64| bytes >> 20;
+            let found = format!("{} MiB before, at most {}, {} after", mib(before), mib(most), mib(after));
+            report.check("memory comes back", after <= before + LEFT_BYTES, &found)
+        }
+        _ => line("      memory comes back: not measured here"),
+    }
+}
+
+/// Kills the SFT stage in the middle, resumes it, and compares with the one that was never stopped.
+fn resume(report: &mut Report, project: &Path, plan: &Plan, cache: &Cache, device: Device) -> StageResult<()> {
+    let index = plan.stages.iter().position(|stage| stage.name == "sft").expect("the recipe has the stage sft");
+    let key = &plan.stages[index].key;
+    let adapter = |cache: &Cache| cache.root().join("cache").join(key.as_str()).join("adapter_model.safetensors");
+    let resumed = Cache::open(&project.join("resumed")).map_err(failed)?;
+    let mut worker = Worker::start(plan, index, cache, &resumed, device)?;
+    worker.wait_for_resume_point(KILLED_AFTER)?;
+    worker.child.kill()?;
+    worker.child.wait()?;
+    let ended = Worker::start(plan, index, cache, &resumed, device)?.child.wait()?;
+    if !ended.success() {
+        return report.check("resume after a kill", false, &format!("the resumed worker ended with {ended}"));
+    }
+    let off = difference(&adapter(cache), &adapter(&resumed))?;
+    if off == 0.0 {
+        return report.check("resume after a kill", true, "the same to the bit as never stopped");
+    }
+    // some kernels of GPUs add in any order: then two runs that were never stopped differ as much
+    let again = Cache::open(&project.join("again")).map_err(failed)?;
+    Worker::start(plan, index, cache, &again, device)?.child.wait()?;
+    let noise = difference(&adapter(cache), &adapter(&again))?;
+    let found = format!("largest difference {off:.1e}; between two runs that were never stopped {noise:.1e}");
+    report.check("resume after a kill", noise > 0.0 && off < 10.0 * noise, &found)
+}
+
+/// The largest difference between two adapters.
+fn difference(a: &Path, b: &Path) -> StageResult<f64> {
+    let (a, b) = (load_tensors(a)?, load_tensors(b)?);
+    let largest = |(name, t): (&String, &Tensor)| (t - &b[name]).abs().max().double_value(&[]);
+    // f64::max would pass over what is not a number
+    Ok(a.iter().map(largest).fold(0.0, |most, off| if off.is_nan() { f64::INFINITY } else { most.max(off) }))
+}
+
+/// Whether what a stage reported is as it should be: every value finite, a training loss that fell.
+fn judge(events: &[Event]) -> (bool, String) {
+    let steps: Vec<&Step> = events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::Step(step) => Some(step),
+            _ => None,
+        })
+        .collect();
+    let failure = events.iter().find_map(|event| match &event.kind {
+        EventKind::Failed(failure) => Some(failure.message.clone()),
+        _ => None,
+    });
+    let (Some(first), Some(last), None) = (steps.first(), steps.last(), &failure) else {
+        return (false, failure.unwrap_or_else(|| "no step; see the worker's stderr".to_owned()));
+    };
+    if let Some(reward) = last.metrics.get("reward/mean") {
+        let ratio = last.metrics.get("grpo/ratio_deviation").copied().unwrap_or(f64::NAN);
+        let found = format!("{} steps, mean reward {reward:.2}, on-policy ratio off 1 by {ratio:.1e}", steps.len());
+        return (reward.is_finite() && ratio < 0.05, found);
+    }
+    let loss = |step: &Step| step.metrics.get("train/loss").copied().unwrap_or(f64::NAN);
+    (loss(last) < loss(first), format!("{} steps, loss {:.2} -> {:.2}", steps.len(), loss(first), loss(last)))
+}
+
+fn plan(project: &Path, cache: &Cache) -> StageResult<Plan> {
+    let mut files = Files(cache.digests());
+    let recipes = recipe::load(project, &[PathBuf::from("recipe.toml")], &Overrides::default(), &mut files)
+        .map_err(|e| StageError::input(format!("the recipe of the self-test: {}", e.render(100, false))))?;
+    Ok(Plan::build(&recipes))
+}
+
+struct Files(FileDigests);
+
+impl Inputs for Files {
+    fn directory(&mut self, path: &Path) -> io::Result<Digest> {
+        self.0.model_directory(path)
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<Digest> {
+        self.0.file(path)
+    }
+}
+
+/// A stage at work in a process of its own.
+struct Worker {
+    child: Child,
+    attempt: PathBuf,
+    key: Digest,
+}
+
+impl Worker {
+    /// Starts a stage of `plan`, whose parent is in `parents`, to be committed into `cache`.
+    fn start(plan: &Plan, index: usize, parents: &Cache, cache: &Cache, device: Device) -> StageResult<Self> {
+        let stage: &PlannedStage = &plan.stages[index];
+        let parent = stage.parents.first().map(|&parent| &plan.stages[parent].key);
+        let assignment = Assignment {
+            key: stage.key.clone(),
+            stage: stage.name.clone(),
+            spec: stage.spec.clone(),
+            inputs: stage.inputs.clone(),
+            parent: parent.map(|key| parents.root().join("cache").join(key.as_str())),
+            runtime: Runtime {
+                device: DeviceChoice::named(&device::name(device)).expect("a device's name is one"),
+                threads: stage.runtime.threads,
+                resume_interval_s: stage.runtime.resume_interval_s,
+                keep_resume_points: stage.runtime.keep_resume_points,
+                supervisor_pid: Some(std::process::id()),
+            },
+        };
+        let attempt = cache.prepare(&assignment, &stage.key_json).map_err(failed)?.dir().to_owned();
+        let child = Command::new(std::env::current_exe()?).arg(&attempt).stdin(Stdio::null()).spawn()?;
+        Ok(Self { child, attempt, key: stage.key.clone() })
+    }
+
+    /// The most memory that was in use until the worker ended.
+    fn watch(&mut self, device: Device) -> StageResult<Option<u64>> {
+        let mut most = device::memory_used(device);
+        while self.child.try_wait()?.is_none() {
+            most = most.max(device::memory_used(device));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(most)
+    }
+
+    fn wait_for_resume_point(&mut self, step: u64) -> StageResult<()> {
+        let began = Instant::now();
+        let mut reader = EventReader::new(&self.attempt);
+        loop {
+            let reached = |event: &Event| matches!(event.kind, EventKind::ResumePoint { step: at } if at >= step);
+            if reader.poll().map_err(failed)?.iter().any(reached) {
+                return Ok(());
+            }
+            if self.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
+                let _ = self.child.kill(); // it may have ended by itself
+                return Err(StageError::input(format!("the stage left no resume point after step {step}")));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// What it reported, from its checkpoint or, if there is none, from its attempt.
+    fn events(&self, cache: &Cache) -> StageResult<Vec<Event>> {
+        let committed = cache.root().join("cache").join(self.key.as_str());
+        let dir = if committed.is_dir() { &committed } else { &self.attempt };
+        EventReader::new(dir).poll().map_err(failed)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the function that `map_err` is given")]
+fn failed(error: CacheError) -> StageError {
+    StageError::input(format!("the self-test's directory: {error}"))
+}
