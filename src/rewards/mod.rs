@@ -71,4 +71,9 @@ pub type LoadEncoder<'a> = dyn FnMut(&Digest) -> Result<Box<dyn TextEncoder>, En
 pub trait TextEncoder {
     /// One unit vector a text, in order.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncoderError>;
+
+    /// How many texts of the last call were cut at the encoder's length limit.
+    fn truncated(&self) -> usize {
+        0
+    }
 }

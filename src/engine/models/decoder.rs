@@ -144,9 +144,26 @@ impl Decoder {
     /// # Errors
     /// See [`DecoderConfig::load`]; and weights that are missing or of another shape.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> StageResult<Self> {
+        Self::read(dir, kind, device, true)
+    }
+
+    /// Reads a decoder without its head, for its hidden states alone.
+    ///
+    /// # Errors
+    /// See [`Decoder::load`].
+    pub(super) fn load_body(dir: &Path, kind: Kind, device: Device) -> StageResult<Self> {
+        Self::read(dir, kind, device, false)
+    }
+
+    fn read(dir: &Path, kind: Kind, device: Device, with_head: bool) -> StageResult<Self> {
         let config = DecoderConfig::load(dir)?;
         let weights = Weights::open(dir)?;
-        let get = |name: &str, shape: &[i64]| weights.get_shaped(name, shape, kind, device);
+        // a checkpoint saved without a head has the names of what stands below `model`
+        let bare = weights.names().any(|name| name == "embed_tokens.weight");
+        let get = |name: &str, shape: &[i64]| {
+            let name = if bare { name.strip_prefix("model.").unwrap_or(name) } else { name };
+            weights.get_shaped(name, shape, kind, device)
+        };
         let c = &config;
         let linear = |name: String, out: i64, input: i64, bias: bool| -> StageResult<Linear> {
             let weight = get(&format!("{name}.weight"), &[out, input])?;
@@ -188,7 +205,7 @@ impl Decoder {
             embed_tokens: get("model.embed_tokens.weight", &vocabulary)?,
             layers,
             norm: norm("model.norm".to_owned(), c.hidden_size)?,
-            lm_head: if c.tie_word_embeddings { None } else { Some(get("lm_head.weight", &vocabulary)?) },
+            lm_head: if c.tie_word_embeddings || !with_head { None } else { Some(get("lm_head.weight", &vocabulary)?) },
             rotary: Rotary::new(
                 c.head_dim,
                 c.max_position_embeddings,
