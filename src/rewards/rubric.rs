@@ -103,6 +103,7 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
+    use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
     use proptest::prelude::*;
     use std::error::Error as _;
@@ -174,6 +175,19 @@ mod tests {
         assert_eq!(scores[1].parts["correctness"].value, Some(1.0));
         assert_eq!(scores[2].parts["correctness"].value, Some(0.0));
         assert!(rubric().score(&[]).is_empty());
+    }
+
+    #[test]
+    fn texts_cut_at_a_length_limit_are_counted_by_component() {
+        let mut encoder = |_: &Digest, _: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
+            Ok(Box::new(LetterEncoder { limit: Some(3), ..Default::default() }))
+        };
+        let mut rubric = Rubric::new(&mix(), &mut encoder).unwrap();
+        let row = |completion| Sample { reference: Some("abc"), ..sample(completion) };
+        rubric.score(&[row("<think>abcd</think>"), row("<think>ab</think>")]);
+        assert_eq!(rubric.truncated().collect::<Vec<_>>(), [("meaning", 1)]);
+        rubric.score(&[row("<think>ab</think>")]);
+        assert_eq!(rubric.truncated().count(), 0);
     }
 
     #[test]

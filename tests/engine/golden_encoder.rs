@@ -190,11 +190,30 @@ fn a_prompt_as_long_as_the_limit_or_kept_out_of_pooling_is_refused() {
     }
     let error = encoder(dir.path()).with_prompt("x".repeat(64)).unwrap_err().message;
     assert!(error.contains("64 tokens at most"), "{error}");
+    fs_err::write(dir.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 1}"#).unwrap();
+    let error = Encoder::load(dir.path(), Device::Cpu, Kind::Float).unwrap_err().message;
+    assert!(error.contains("a limit of 1 tokens"), "{error}");
+    fs_err::remove_file(dir.path().join("sentence_bert_config.json")).unwrap();
     fs_err::create_dir(dir.path().join("1_Pooling")).unwrap();
     let pooling = r#"{"pooling_mode": "lasttoken", "include_prompt": false}"#;
     fs_err::write(dir.path().join("1_Pooling/config.json"), pooling).unwrap();
     let error = encoder(dir.path()).with_prompt("query: ".to_owned()).unwrap_err().message;
     assert!(error.contains("`include_prompt`"), "{error}");
+}
+
+#[test]
+fn do_lower_case_makes_case_mean_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs_err::copy(path("encoders/qwen3_embedding").join(name), dir.path().join(name)).unwrap();
+    }
+    let texts = ["The Heart PUMPS blood.", "the heart pumps blood."];
+    let as_written = encoder(dir.path()).embed(&texts).unwrap();
+    assert!(vector_difference(&as_written[0], &as_written[1]) > 1e-3);
+    fs_err::write(dir.path().join("sentence_bert_config.json"), r#"{"do_lower_case": true}"#).unwrap();
+    let lowered = encoder(dir.path()).embed(&texts).unwrap();
+    assert!(vector_difference(&lowered[0], &lowered[1]) < 1e-5);
+    assert!(vector_difference(&lowered[0], &as_written[1]) < 1e-5);
 }
 
 #[test]

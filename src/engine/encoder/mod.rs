@@ -19,6 +19,7 @@ use orchestrate::rewards::TextEncoder;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+use tokenizers::PostProcessor;
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 
 /// An encoder with its tokenizer.
@@ -131,7 +132,9 @@ impl TextEncoder for Encoder {
             }
         }
         let width = embeddings.iter().map(Vec::len).max().unwrap_or(0);
-        embeddings.iter_mut().for_each(|embedding| embedding.resize(width, 0.0));
+        for embedding in &mut embeddings {
+            embedding.resize(width, 0.0);
+        }
         Ok(embeddings)
     }
 
@@ -151,6 +154,14 @@ fn tokenizer(dir: &Path, lower_case: bool, limit: usize, vocab_size: i64) -> Sta
         tokenizer.with_normalizer(Some(Sequence::new(both))).map_err(|e| unreadable(&e))?;
     }
     tokenizer.with_padding(None);
+    let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+    if limit <= special {
+        return Err(StageError::input(format!(
+            "`{}`: a limit of {limit} tokens leaves no room for a text beside {special} special ones",
+            dir.display()
+        ))
+        .hinted("it stands in `sentence_bert_config.json`, else in `tokenizer_config.json`"));
+    }
     let truncation = tokenizers::TruncationParams { max_length: limit, ..Default::default() };
     tokenizer.with_truncation(Some(truncation)).map_err(|e| unreadable(&e))?;
     let ids = tokenizer.get_vocab(true).values().max().map_or(0, |&id| i64::from(id) + 1);

@@ -30,11 +30,14 @@ impl Settings {
         let pooling_path = dir.join(pooling_folder(dir)?).join("config.json");
         let pooling = optional_json(&pooling_path)?;
         let transformer = transformer(dir)?;
-        let max_tokens =
-            [&transformer["max_seq_length"], &optional_json(&dir.join("tokenizer_config.json"))?["model_max_length"]]
-                .into_iter()
-                .find_map(Value::as_f64)
-                .map(|limit| limit as usize); // "no limit" is 1e30, which becomes the largest number
+        let tokenizer = optional_json(&dir.join("tokenizer_config.json"))?;
+        let limit =
+            [&transformer["max_seq_length"], &tokenizer["model_max_length"]].into_iter().find_map(Value::as_f64);
+        #[expect(
+            clippy::cast_sign_loss,
+            reason = "1e30 stands for no limit and becomes the largest number, -1 becomes 0"
+        )]
+        let max_tokens = limit.map(|limit| limit as usize);
         Ok(Self {
             include_prompt: pooling["include_prompt"] != false,
             pooling: if pooling.is_null() { None } else { Some(Pooling::read(&pooling_path, &pooling)?) },
