@@ -112,8 +112,10 @@ mod tests {
             measure: RougeMeasure::F1,
             tokenizer: RougeTokenizer::Unicode,
         };
+        let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
+        let semantic = Component::Semantic { encoder, baseline: Some(0.25), prompt };
         let components = [
-            ("semantic", Component::Semantic { encoder: Digest::of(b"encoder"), baseline: Some(0.25) }),
+            ("semantic", semantic),
             ("size", rouge),
             ("name", Component::Correctness {}),
             ("format", Component::Format { tags: vec!["think".to_owned(), "answer".to_owned()] }),

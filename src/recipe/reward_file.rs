@@ -76,6 +76,10 @@ pub struct SemanticTable {
     /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; default: the raw cosine.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub baseline: Option<f64>,
+    /// Put before every text, completions and references alike, as models that were trained with instructions want it
+    /// (E5: `"query: "`; Qwen3-Embedding: `"Instruct: ...\nQuery:"`); default: the one the encoder's
+    /// `config_sentence_transformers.json` names as its default, if any. `""` is none.
+    pub prompt: Option<String>,
 }
 
 /// ROUGE overlap with the reference.

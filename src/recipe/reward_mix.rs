@@ -55,7 +55,7 @@ fn component(
     Some(match reward {
         RewardTable::Semantic(table) => {
             let encoder = files.directory("encoder", &table.encoder, &key.key("encoder"), found)?;
-            Component::Semantic { encoder, baseline: table.baseline }
+            Component::Semantic { encoder, baseline: table.baseline, prompt: table.prompt.clone() }
         }
         RewardTable::Rouge(table) => {
             Component::Rouge { variant: table.variant, measure: table.measure, tokenizer: table.tokenizer }

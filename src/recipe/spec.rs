@@ -450,6 +450,8 @@ pub enum Component {
         encoder: Digest,
         /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; absent: the raw cosine.
         baseline: Option<f64>,
+        /// Put before every text; absent: the encoder's own default.
+        prompt: Option<String>,
     },
     /// ROUGE overlap with the reference.
     Rouge {

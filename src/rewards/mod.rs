@@ -59,16 +59,26 @@ impl Verdict {
 pub trait Reward {
     /// Rates a batch; one verdict a sample, in order.
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict>;
+
+    /// How many distinct texts of the last batch were cut at a length limit, so that their ends counted for nothing.
+    fn truncated(&self) -> usize {
+        0
+    }
 }
 
 /// Why an encoder does not load or does not embed.
 pub type EncoderError = Box<dyn Error + Send + Sync>;
 
-/// Loads the encoder with the given digest.
-pub type LoadEncoder<'a> = dyn FnMut(&Digest) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
+/// Loads the encoder with the given digest, to put the given prompt before every text; without one, its own default.
+pub type LoadEncoder<'a> = dyn FnMut(&Digest, Option<&str>) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
 
 /// Turns texts into L2-normalized embeddings.
 pub trait TextEncoder {
     /// One unit vector a text, in order.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncoderError>;
+
+    /// How many texts of the last call were cut at the encoder's length limit.
+    fn truncated(&self) -> usize {
+        0
+    }
 }

@@ -48,14 +48,14 @@ pub enum RubricError {
 }
 
 impl Rubric {
-    /// The mix of `spec`; `encoder` loads the encoder with the given digest.
+    /// The mix of `spec`; `encoder` loads the encoder with the given digest and prompt.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, encoder: &mut LoadEncoder<'_>) -> Result<Self, RubricError> {
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, component }) in spec {
             let reward: Box<dyn Reward> = match component {
-                Component::Semantic { encoder: digest, baseline } => {
-                    let encoder =
-                        encoder(digest).map_err(|source| RubricError::Encoder { component: name.clone(), source })?;
+                Component::Semantic { encoder: digest, baseline, prompt } => {
+                    let encoder = encoder(digest, prompt.as_deref())
+                        .map_err(|source| RubricError::Encoder { component: name.clone(), source })?;
                     Box::new(Semantic::new(encoder, *baseline))
                 }
                 Component::Rouge { variant, measure, tokenizer } => {
@@ -68,6 +68,12 @@ impl Rubric {
             components.push(Named { name: name.clone(), weight: *weight, scope: scope.clone(), reward });
         }
         Ok(Self { components })
+    }
+
+    /// How many distinct texts of the last batch each component cut at its length limit, where any were.
+    pub fn truncated(&self) -> impl Iterator<Item = (&str, usize)> {
+        let counts = self.components.iter().map(|component| (component.name.as_str(), component.reward.truncated()));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     /// Rates `samples`; one score a sample, in order.
@@ -97,12 +103,13 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
+    use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
     use proptest::prelude::*;
     use std::error::Error as _;
 
     fn mix() -> BTreeMap<String, RewardSpec> {
-        let encoder = Digest::of(b"an encoder");
+        let (encoder, prompt) = (Digest::of(b"an encoder"), Some("query: ".to_owned()));
         let rouge = Component::Rouge {
             variant: RougeVariant::L,
             measure: RougeMeasure::F1,
@@ -110,7 +117,7 @@ mod tests {
         };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         [
-            ("meaning", 2.0, Scope::Think, Component::Semantic { encoder, baseline: None }),
+            ("meaning", 2.0, Scope::Think, Component::Semantic { encoder, baseline: None, prompt }),
             ("words", 0.5, Scope::Think, rouge),
             ("correctness", 1.0, Scope::Answer, Component::Correctness {}),
             ("format", 1.0, Scope::Completion, Component::Format { tags }),
@@ -121,8 +128,8 @@ mod tests {
     }
 
     fn rubric() -> Rubric {
-        Rubric::new(&mix(), &mut |digest| {
-            assert_eq!(*digest, Digest::of(b"an encoder"));
+        Rubric::new(&mix(), &mut |digest, prompt| {
+            assert_eq!((digest, prompt), (&Digest::of(b"an encoder"), Some("query: ")));
             Ok(Box::new(LetterEncoder::default()))
         })
         .unwrap()
@@ -171,8 +178,21 @@ mod tests {
     }
 
     #[test]
+    fn texts_cut_at_a_length_limit_are_counted_by_component() {
+        let mut encoder = |_: &Digest, _: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
+            Ok(Box::new(LetterEncoder { limit: Some(3), ..Default::default() }))
+        };
+        let mut rubric = Rubric::new(&mix(), &mut encoder).unwrap();
+        let row = |completion| Sample { reference: Some("abc"), ..sample(completion) };
+        rubric.score(&[row("<think>abcd</think>"), row("<think>ab</think>")]);
+        assert_eq!(rubric.truncated().collect::<Vec<_>>(), [("meaning", 1)]);
+        rubric.score(&[row("<think>ab</think>")]);
+        assert_eq!(rubric.truncated().count(), 0);
+    }
+
+    #[test]
     fn an_encoder_that_does_not_load_is_named() {
-        let error = Rubric::new(&mix(), &mut |_| Err("no such file".into())).err().unwrap();
+        let error = Rubric::new(&mix(), &mut |_, _| Err("no such file".into())).err().unwrap();
         assert_eq!(error.to_string(), "the encoder of reward `meaning` does not load");
         assert_eq!(error.source().unwrap().to_string(), "no such file");
     }

@@ -3,43 +3,88 @@
 use super::{EncoderError, Reward, Sample, TextEncoder, Verdict};
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
+use std::rc::Rc;
+
+/// What the embeddings of references may take: those of some hundred thousand rows.
+const CAPACITY_BYTES: usize = 256 << 20;
 
 /// The component. A completion without the text, or with an empty one, is 0; `baseline` b rescales the cosine to
 /// `clip((cos - b) / (1 - b), 0, 1)`, which changes more than an offset would: a constant cancels within a GRPO group.
 pub(super) struct Semantic {
     encoder: Box<dyn TextEncoder>,
     baseline: Option<f64>,
-    /// Embeddings of the references met so far, by text: the rows of the data set come again and again.
-    references: HashMap<String, Vec<f32>>,
+    references: References,
+    /// Texts of the last batch that were cut at the encoder's limit.
+    truncated: usize,
+}
+
+/// Embeddings of the references met so far: the rows of the data set come again and again, completions do not.
+struct References {
+    /// By text, with the number of texts (0 or 1) that were cut.
+    known: HashMap<String, (Rc<[f32]>, usize)>,
+    /// What texts and embeddings take, in bytes, and may take. Once it is full it keeps what it has: of rows that come in
+    /// turn, a cache that makes room for the newest has forgotten each one when it comes again.
+    bytes: usize,
+    capacity_bytes: usize,
+}
+
+/// The embeddings a batch is rated with, by text.
+#[derive(Default)]
+struct Embeddings<'a> {
+    references: HashMap<&'a str, Rc<[f32]>>,
+    texts: HashMap<&'a str, Vec<f32>>,
+}
+
+impl References {
+    /// The embedding of `reference`, by `encoder` the first time. It is embedded alone, so that its last bits do not
+    /// depend on what stood beside it: a stage that resumes, with nothing in here, must compute what it had computed.
+    fn get(&mut self, reference: &str, encoder: &mut dyn TextEncoder) -> Result<(Rc<[f32]>, usize), EncoderError> {
+        if let Some((embedding, truncated)) = self.known.get(reference) {
+            return Ok((Rc::clone(embedding), *truncated));
+        }
+        let [embedding] =
+            <[Vec<f32>; 1]>::try_from(encoder.embed(&[reference])?).expect("an encoder gives one embedding a text");
+        let entry = (Rc::from(embedding), encoder.truncated());
+        let bytes = reference.len() + size_of_val(&*entry.0);
+        if self.bytes + bytes <= self.capacity_bytes {
+            self.bytes += bytes;
+            self.known.insert(reference.to_owned(), entry.clone());
+        }
+        Ok(entry)
+    }
 }
 
 impl Semantic {
     pub(super) fn new(encoder: Box<dyn TextEncoder>, baseline: Option<f64>) -> Self {
-        Self { encoder, baseline, references: HashMap::new() }
+        let references = References { known: HashMap::new(), bytes: 0, capacity_bytes: CAPACITY_BYTES };
+        Self { encoder, baseline, references, truncated: 0 }
     }
 
-    /// Embeds in one batch, each text once, the new references and the texts of the comparable `pairs`; returns the
-    /// texts' embeddings.
-    fn embed<'a>(&mut self, pairs: &[Pair<'a>]) -> Result<HashMap<&'a str, Vec<f32>>, EncoderError> {
+    /// Embeds the comparable `pairs`: references one by one where they are new, texts in one batch, each once.
+    fn embed<'a>(&mut self, pairs: &[Pair<'a>]) -> Result<Embeddings<'a>, EncoderError> {
+        self.truncated = 0;
         let mut references = BTreeSet::new();
         let mut texts = BTreeSet::new();
         for pair in pairs {
             if let Pair::Comparable { reference, text } = *pair {
+                references.insert(reference);
                 texts.insert(text);
-                if !self.references.contains_key(reference) {
-                    references.insert(reference);
-                }
             }
         }
-        let batch: Vec<&str> = references.iter().chain(&texts).copied().collect();
-        if batch.is_empty() {
-            return Ok(HashMap::new());
+        let mut embeddings = Embeddings::default();
+        for reference in references {
+            let (embedding, truncated) = self.references.get(reference, &mut *self.encoder)?;
+            embeddings.references.insert(reference, embedding);
+            self.truncated += truncated;
         }
-        let mut embeddings = self.encoder.embed(&batch)?;
-        assert_eq!(embeddings.len(), batch.len(), "an encoder gives one embedding a text");
-        let of_texts = embeddings.split_off(references.len());
-        self.references.extend(references.into_iter().map(str::to_owned).zip(embeddings));
-        Ok(texts.into_iter().zip(of_texts).collect())
+        let batch: Vec<&str> = texts.into_iter().collect();
+        if !batch.is_empty() {
+            let of_texts = self.encoder.embed(&batch)?;
+            assert_eq!(of_texts.len(), batch.len(), "an encoder gives one embedding a text");
+            self.truncated += self.encoder.truncated();
+            embeddings.texts = batch.into_iter().zip(of_texts).collect();
+        }
+        Ok(embeddings)
     }
 
     fn compare(&self, reference: &[f32], text: &[f32]) -> Verdict {
@@ -83,11 +128,15 @@ impl Reward for Semantic {
             (Pair::NoReference, _) => Verdict::Missing("the row has no reference".to_owned()),
             (Pair::NoText, _) => Verdict::Value(0.0),
             (Pair::Comparable { .. }, Err(reason)) => Verdict::Missing(reason.clone()),
-            (Pair::Comparable { reference, text }, Ok(of_texts)) => {
-                self.compare(&self.references[*reference], &of_texts[text])
+            (Pair::Comparable { reference, text }, Ok(found)) => {
+                self.compare(&found.references[*reference], &found.texts[text])
             }
         };
         pairs.iter().map(verdict).collect()
+    }
+
+    fn truncated(&self) -> usize {
+        self.truncated
     }
 }
 
@@ -103,7 +152,6 @@ mod tests {
     use crate::rewards::testing::{LetterEncoder, rate_one, sample};
     use proptest::prelude::*;
     use std::cell::RefCell;
-    use std::rc::Rc;
 
     fn semantic(baseline: Option<f64>) -> Semantic {
         Semantic::new(Box::new(LetterEncoder::default()), baseline)
@@ -159,7 +207,34 @@ mod tests {
         semantic.rate(&[row, row, row], &[Some("x"), Some("y"), Some("x")]);
         semantic.rate(&[row], &[Some("z")]);
         semantic.rate(&[row], &[None]);
-        assert_eq!(*batches.borrow(), [vec!["ab", "x", "y"], vec!["z"]]);
+        assert_eq!(*batches.borrow(), [vec!["ab"], vec!["x", "y"], vec!["z"]]);
+    }
+
+    #[test]
+    fn references_are_embedded_once_up_to_a_bound_and_again_beyond_it() {
+        let batches = Rc::new(RefCell::new(Vec::new()));
+        let encoder = LetterEncoder { batches: Rc::clone(&batches), ..Default::default() };
+        let mut semantic = Semantic::new(Box::new(encoder), None);
+        semantic.references.capacity_bytes = 2 * (64 * 4 + 1); // two embeddings with their texts of one letter
+        let rows = ["a", "b", "c"].map(|reference| Sample { reference: Some(reference), ..sample("") });
+        let texts = [Some("x"); 3];
+        let first = semantic.rate(&rows, &texts);
+        assert_eq!(semantic.rate(&rows, &texts), first, "what is not kept is computed alike");
+        assert_eq!(semantic.rate(&rows, &texts), first);
+        assert_eq!(*batches.borrow(), [["a"], ["b"], ["c"], ["x"], ["c"], ["x"], ["c"], ["x"]].map(Vec::from));
+        assert!(semantic.references.bytes <= semantic.references.capacity_bytes);
+    }
+
+    #[test]
+    fn texts_cut_at_the_encoders_limit_are_counted_in_each_batch_those_known_before_too() {
+        let mut semantic = Semantic::new(Box::new(LetterEncoder { limit: Some(2), ..Default::default() }), None);
+        let row = Sample { reference: Some("abc"), ..sample("") };
+        semantic.rate(&[row, row], &[Some("abcd"), Some("x")]);
+        assert_eq!(semantic.truncated(), 2);
+        semantic.rate(&[row], &[Some("x")]);
+        assert_eq!(semantic.truncated(), 1);
+        semantic.rate(&[row], &[None]);
+        assert_eq!(semantic.truncated(), 0);
     }
 
     proptest! {

@@ -21,6 +21,9 @@ pub(super) struct LetterEncoder {
     /// Every batch it was asked for.
     pub(super) batches: Rc<RefCell<Vec<Vec<String>>>>,
     pub(super) fails: bool,
+    /// Characters it reads of a text.
+    pub(super) limit: Option<usize>,
+    pub(super) truncated: usize,
 }
 
 impl TextEncoder for LetterEncoder {
@@ -29,12 +32,18 @@ impl TextEncoder for LetterEncoder {
             return Err("out of memory".into());
         }
         self.batches.borrow_mut().push(texts.iter().map(|text| (*text).to_owned()).collect());
+        let limit = self.limit.unwrap_or(usize::MAX);
+        self.truncated = texts.iter().filter(|text| text.chars().count() > limit).count();
         let embed = |text: &&str| {
             let mut counts = vec![0.0_f32; 64];
-            text.chars().for_each(|c| counts[c as usize % 64] += 1.0);
+            text.chars().take(limit).for_each(|c| counts[c as usize % 64] += 1.0);
             let norm = counts.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
             counts.iter().map(|x| x / norm).collect()
         };
         Ok(texts.iter().map(embed).collect())
+    }
+
+    fn truncated(&self) -> usize {
+        self.truncated
     }
 }

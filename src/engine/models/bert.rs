@@ -1,72 +1,67 @@
 //! BERT (arXiv:1810.04805), the encoder behind sentence embeddings such as all-MiniLM-L6-v2.
 
-use crate::error::{StageError, StageResult};
-use crate::weights::Weights;
+use super::encoder_layers::{Checkpoint, LayerNorm, Linear, attention, check, score_mask};
+use super::text_model::{TextLimits, TextModel};
+use super::xlm_roberta;
+use crate::error::StageResult;
 use serde::Deserialize;
-use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// What a BERT `config.json` says.
 #[derive(Clone, Debug, Deserialize)]
-pub struct BertConfig {
-    /// Architecture; `bert`.
-    pub model_type: String,
+pub(super) struct BertConfig {
     /// C.
-    pub hidden_size: i64,
+    pub(super) hidden_size: i64,
     /// Width inside the feed-forward.
-    pub intermediate_size: i64,
+    pub(super) intermediate_size: i64,
     /// Layers.
-    pub num_hidden_layers: i64,
+    pub(super) num_hidden_layers: i64,
     /// H.
-    pub num_attention_heads: i64,
+    pub(super) num_attention_heads: i64,
     /// V.
-    pub vocab_size: i64,
-    /// Longest sequence.
-    pub max_position_embeddings: i64,
+    pub(super) vocab_size: i64,
+    /// Rows of the position embedding.
+    pub(super) max_position_embeddings: i64,
     /// Segment kinds.
-    pub type_vocab_size: i64,
+    pub(super) type_vocab_size: i64,
     /// Added to the variance in norms.
-    pub layer_norm_eps: f64,
-    /// Activation of the feed-forward; `gelu`, the exact one.
-    pub hidden_act: String,
+    pub(super) layer_norm_eps: f64,
+    pub(super) pad_token_id: Option<i64>,
+    /// Which row of the position embedding is a token's.
+    #[serde(skip)]
+    pub(super) positions: Positions,
+}
+
+/// How tokens are numbered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Positions {
+    /// From 0.
+    #[default]
+    FromZero,
+    /// From the one after this padding token, which itself is not counted.
+    After { pad_token_id: i64 },
+}
+
+/// Reads a BERT `config.json`.
+pub(super) fn config(json: &serde_json::Value) -> Result<BertConfig, String> {
+    let config = BertConfig::deserialize(json).map_err(|e| e.to_string())?;
+    check(json, "hidden_act", config.hidden_size, config.num_attention_heads)?;
+    if config.type_vocab_size < 1 {
+        return Err(format!("`type_vocab_size` is {}; at least one segment is needed", config.type_vocab_size));
+    }
+    Ok(config)
 }
 
 /// A BERT encoder with its weights.
 #[derive(Debug)]
-pub struct Bert {
-    /// What its `config.json` says.
-    pub config: BertConfig,
+pub(super) struct Bert {
+    config: BertConfig,
     word_embeddings: Tensor,     // (V, C)
     position_embeddings: Tensor, // (max positions, C)
     segment_embedding: Tensor,   // (C,), of the first segment
     norm: LayerNorm,
     layers: Vec<Layer>,
     kind: Kind,
-}
-
-#[derive(Debug)]
-struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
-}
-
-impl LayerNorm {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
-    }
-}
-
-#[derive(Debug)]
-struct Linear {
-    weight: Tensor, // (out, in)
-    bias: Tensor,   // (out,)
-}
-
-impl Linear {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
-    }
 }
 
 #[derive(Debug)]
@@ -83,88 +78,75 @@ struct Layer {
 }
 
 impl Bert {
-    /// Reads an encoder from the Hugging Face directory `dir`.
+    /// Reads the weights that `config` asks for.
     ///
     /// # Errors
-    /// A missing or malformed file, another architecture, weights that are missing or of another shape.
-    pub fn load(dir: &Path, kind: Kind, device: Device) -> StageResult<Self> {
-        let path = dir.join("config.json");
-        let text = fs_err::read_to_string(&path).map_err(|e| StageError::io(&path, &e))?;
-        let at = |what: String| StageError::input(format!("`{}`: {what}", path.display()));
-        let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| at(format!("not JSON: {e}")))?;
-        let model_type = json["model_type"].as_str().unwrap_or("absent");
-        if model_type != "bert" {
-            return Err(at(format!("encoder model_type `{model_type}` is not supported; supported is bert")));
-        }
-        let config: BertConfig = serde_json::from_value(json).map_err(|e| at(e.to_string()))?;
-        if config.hidden_act != "gelu" {
-            return Err(at(format!("`hidden_act` is `{}`; supported is `gelu`", config.hidden_act)));
-        }
-        let weights = Weights::open(dir)?;
-        // a checkpoint of the bare encoder has no prefix, one of a model with a head has
-        let prefix = if weights.names().any(|name| name.starts_with("bert.embeddings.")) { "bert." } else { "" };
-        let get = |name: &str, shape: &[i64]| weights.get_shaped(&format!("{prefix}{name}"), shape, kind, device);
+    /// Weights that are missing or of another shape.
+    pub(super) fn load(config: BertConfig, from: &Checkpoint) -> StageResult<Self> {
         let c = &config;
-        let linear = |name: String, out: i64, input: i64| -> StageResult<Linear> {
-            Ok(Linear {
-                weight: get(&format!("{name}.weight"), &[out, input])?,
-                bias: get(&format!("{name}.bias"), &[out])?,
-            })
-        };
-        let norm = |name: String| -> StageResult<LayerNorm> {
-            let part = |part: &str| get(&format!("{name}.{part}"), &[c.hidden_size]);
-            Ok(LayerNorm { weight: part("weight")?, bias: part("bias")?, eps: c.layer_norm_eps })
-        };
+        let (hidden, wide) = (c.hidden_size, c.intermediate_size);
+        let norm = |name: &str| from.layer_norm(name, hidden, c.layer_norm_eps);
         let layers = (0..c.num_hidden_layers)
             .map(|i| {
                 let at = |rest: &str| format!("encoder.layer.{i}.{rest}");
                 Ok(Layer {
-                    query: linear(at("attention.self.query"), c.hidden_size, c.hidden_size)?,
-                    key: linear(at("attention.self.key"), c.hidden_size, c.hidden_size)?,
-                    value: linear(at("attention.self.value"), c.hidden_size, c.hidden_size)?,
-                    attention_output: linear(at("attention.output.dense"), c.hidden_size, c.hidden_size)?,
-                    attention_norm: norm(at("attention.output.LayerNorm"))?,
-                    intermediate: linear(at("intermediate.dense"), c.intermediate_size, c.hidden_size)?,
-                    output: linear(at("output.dense"), c.hidden_size, c.intermediate_size)?,
-                    output_norm: norm(at("output.LayerNorm"))?,
+                    query: from.linear(&at("attention.self.query"), hidden, hidden)?,
+                    key: from.linear(&at("attention.self.key"), hidden, hidden)?,
+                    value: from.linear(&at("attention.self.value"), hidden, hidden)?,
+                    attention_output: from.linear(&at("attention.output.dense"), hidden, hidden)?,
+                    attention_norm: norm(&at("attention.output.LayerNorm"))?,
+                    intermediate: from.linear(&at("intermediate.dense"), wide, hidden)?,
+                    output: from.linear(&at("output.dense"), hidden, wide)?,
+                    output_norm: norm(&at("output.LayerNorm"))?,
                     num_heads: c.num_attention_heads,
                 })
             })
             .collect::<StageResult<Vec<_>>>()?;
+        let embedding = |name: &str, rows: i64| from.tensor(&format!("embeddings.{name}.weight"), &[rows, hidden]);
         Ok(Self {
-            word_embeddings: get("embeddings.word_embeddings.weight", &[c.vocab_size, c.hidden_size])?,
-            position_embeddings: get(
-                "embeddings.position_embeddings.weight",
-                &[c.max_position_embeddings, c.hidden_size],
-            )?,
-            segment_embedding: get("embeddings.token_type_embeddings.weight", &[c.type_vocab_size, c.hidden_size])?
-                .get(0),
-            norm: norm("embeddings.LayerNorm".to_owned())?,
+            word_embeddings: embedding("word_embeddings", c.vocab_size)?,
+            position_embeddings: embedding("position_embeddings", c.max_position_embeddings)?,
+            segment_embedding: embedding("token_type_embeddings", c.type_vocab_size)?.get(0),
+            norm: norm("embeddings.LayerNorm")?,
             layers,
-            kind,
+            kind: from.kind(),
             config,
         })
     }
+}
 
-    /// Hidden states of the last layer. // (B, T), (B, T) of 1 and 0 -> (B, T, C)
-    pub fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor) -> Tensor {
+impl TextModel for Bert {
+    fn limits(&self) -> TextLimits {
+        let (pad_token_id, unused) = match self.config.positions {
+            Positions::FromZero => (self.config.pad_token_id.unwrap_or(0), 0),
+            Positions::After { pad_token_id } => (pad_token_id, pad_token_id + 1),
+        };
+        let max_tokens = self.config.max_position_embeddings - unused;
+        TextLimits { vocab_size: self.config.vocab_size, max_tokens, pad_token_id, causal: false }
+    }
+
+    fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor) -> Tensor {
         let (_, tokens) = input_ids.size2().expect("input_ids is (B, T)");
         let words = Tensor::embedding(&self.word_embeddings, input_ids, -1, false, false);
-        let embedded = words + self.position_embeddings.narrow(0, 0, tokens) + &self.segment_embedding;
-        let hidden = attention_mask.eq(0).unsqueeze(1).unsqueeze(1); // (B, 1, 1, T)
-        let mask = hidden.zeros_like().to_kind(self.kind).masked_fill(&hidden, f64::NEG_INFINITY);
-        self.layers.iter().fold(self.norm.forward(&embedded), |x, layer| layer.forward(&x, &mask))
+        let positions = match self.config.positions {
+            Positions::FromZero => self.position_embeddings.narrow(0, 0, tokens), // (T, C)
+            Positions::After { pad_token_id } => {
+                let ids = xlm_roberta::position_ids(input_ids, pad_token_id);
+                Tensor::embedding(&self.position_embeddings, &ids, -1, false, false) // (B, T, C)
+            }
+        };
+        let embedded = self.norm.forward(&(words + positions + &self.segment_embedding));
+        let mask = score_mask(&attention_mask.ne(0).unsqueeze(1).unsqueeze(1), self.kind); // (B, 1, 1, T)
+        self.layers.iter().fold(embedded, |x, layer| layer.forward(&x, &mask))
     }
 }
 
 impl Layer {
     fn forward(&self, x: &Tensor, mask: &Tensor) -> Tensor {
-        let (b, t, c) = x.size3().expect("x is (B, T, C)");
-        let heads = |y: Tensor| y.view([b, t, self.num_heads, c / self.num_heads]).transpose(1, 2); // (B, H, T, D)
+        let (b, t, _) = x.size3().expect("x is (B, T, C)");
+        let heads = |y: Tensor| y.view([b, t, self.num_heads, -1]); // (B, T, H, D)
         let (q, k, v) = (self.query.forward(x), self.key.forward(x), self.value.forward(x));
-        let y =
-            Tensor::scaled_dot_product_attention(&heads(q), &heads(k), &heads(v), Some(mask), 0.0, false, None, false);
-        let y = self.attention_output.forward(&y.transpose(1, 2).reshape([b, t, c]));
+        let y = self.attention_output.forward(&attention(&heads(q), &heads(k), &heads(v), mask));
         let x = self.attention_norm.forward(&(x + y));
         let y = self.output.forward(&self.intermediate.forward(&x).gelu("none"));
         self.output_norm.forward(&(x + y))

@@ -148,9 +148,27 @@ impl Decoder {
     /// # Errors
     /// See [`DecoderConfig::load`]; and weights that are missing or of another shape.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> StageResult<Self> {
+        Self::read(dir, kind, device, true)
+    }
+
+    /// Reads a decoder without its head, for its hidden states alone.
+    ///
+    /// # Errors
+    /// See [`Decoder::load`].
+    pub(super) fn load_body(dir: &Path, kind: Kind, device: Device) -> StageResult<Self> {
+        Self::read(dir, kind, device, false)
+    }
+
+    fn read(dir: &Path, kind: Kind, device: Device, with_head: bool) -> StageResult<Self> {
         let config = DecoderConfig::load(dir)?;
         let weights = Weights::open(dir)?;
-        Self::build(config, kind, device, |name, shape| weights.get_shaped(name, shape, kind, device))
+        // a checkpoint saved without a head has the names of what stands below `model`
+        let bare = weights.names().any(|name| name == "embed_tokens.weight");
+        let get = |name: &str, shape: &[i64]| {
+            let name = if bare { name.strip_prefix("model.").unwrap_or(name) } else { name };
+            weights.get_shaped(name, shape, kind, device)
+        };
+        Self::build(config, kind, device, with_head, get)
     }
 
     /// A decoder of random weights made on `device`, for measurements: norms 1, biases 0, all else normal with standard
@@ -163,7 +181,7 @@ impl Decoder {
                 _ => Tensor::randn(shape, (kind, device)) * 0.02,
             })
         };
-        Self::build(config, kind, device, draw).expect("drawing a weight does not fail")
+        Self::build(config, kind, device, true, draw).expect("drawing a weight does not fail")
     }
 
     /// A decoder whose weights come from `get`, by name and shape.
@@ -171,6 +189,7 @@ impl Decoder {
         config: DecoderConfig,
         kind: Kind,
         device: Device,
+        with_head: bool,
         get: impl Fn(&str, &[i64]) -> StageResult<Tensor>,
     ) -> StageResult<Self> {
         let c = &config;
@@ -214,7 +233,7 @@ impl Decoder {
             embed_tokens: get("model.embed_tokens.weight", &vocabulary)?,
             layers,
             norm: norm("model.norm".to_owned(), c.hidden_size)?,
-            lm_head: if c.tie_word_embeddings { None } else { Some(get("lm_head.weight", &vocabulary)?) },
+            lm_head: if c.tie_word_embeddings || !with_head { None } else { Some(get("lm_head.weight", &vocabulary)?) },
             rotary: Rotary::new(
                 c.head_dim,
                 c.max_position_embeddings,

@@ -1,23 +1,30 @@
 //! Models, built from Hugging Face directories: names of fields and weights are theirs.
 //!
 //! One file an architecture (`llama`, `qwen2`, `qwen3`), which says what its `config.json` means; the layers they
-//! share are in `layers`, the stack of them in [`decoder`].
+//! share are in `layers`, the stack of them in [`decoder`]. Encoders are likewise one file an architecture (`bert`,
+//! `xlm_roberta`, `modernbert`, `qwen3_embedding`), behind [`TextModel`]; their layers are in `encoder_layers`.
 //!
 //! Shapes: B rows, T tokens, C hidden size, H heads, K key-value heads, D head size, V vocabulary.
 
-pub mod bert;
+mod bert;
 pub mod decoder;
+mod encoder_layers;
 mod kv_cache;
 mod layers;
 mod llama;
 pub mod lora;
+mod modernbert;
 mod packed;
 mod pass;
 mod qwen2;
 mod qwen3;
+mod qwen3_embedding;
 mod rotary;
+mod text_model;
+mod xlm_roberta;
 
 pub use decoder::{Decoder, DecoderConfig};
 pub use kv_cache::KvCache;
 pub use packed::Packed;
 pub use pass::{PassOptions, TrainingPass};
+pub use text_model::{TextLimits, TextModel, load_text_model};

@@ -63,7 +63,7 @@ fn decoder(
         if let Some(adapter) = adapter {
             adapter::attach(adapter, &mut decoder)?;
         }
-        let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&rows, device), false));
+        let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&rows, device)));
         Ok(tch::no_grad(|| decoder.logits(&hidden)).view_as(&theirs).to_kind(Kind::Float))
     };
     let off = (logits(Kind::Float)? - &theirs).abs().max().double_value(&[]);

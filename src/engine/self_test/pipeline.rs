@@ -151,6 +151,7 @@ impl Worker {
                 threads: stage.runtime.threads,
                 resume_interval_s: stage.runtime.resume_interval_s,
                 keep_resume_points: stage.runtime.keep_resume_points,
+                gradient_checkpointing: false,
                 supervisor_pid: Some(std::process::id()),
             },
         };

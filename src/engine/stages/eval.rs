@@ -1,6 +1,6 @@
 //! Held-out measurements: choice accuracy, every reward component, perplexity, each with a bootstrap 95% interval.
 
-use super::scoring::{Answer, rubric, score};
+use super::scoring::{Answer, rubric, score, truncation_metrics};
 use super::supervised::loss_positions;
 use super::training;
 use super::{Context, Outcome, cache_error};
@@ -88,6 +88,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     let mut measured = resume(context, total_steps)?;
     while let Some(batch) = usize::try_from(measured.step).ok().and_then(|step| batches.get(step)) {
         let started = Instant::now();
+        let mut metrics = BTreeMap::new();
         let tokens = match batch {
             Batch::Questions(questions) => {
                 let answers = answer(&policy, questions, spec, assignment.spec.seed);
@@ -97,6 +98,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
                     context.emit(&EventKind::Completion(Box::new(completion)))?;
                     measured.record(answer, score);
                 }
+                metrics.extend(truncation_metrics(&rubric));
                 answers.iter().map(|a| a.sampled.ids.len()).sum::<usize>()
             }
             Batch::Likelihood(sequences, documents) => {
@@ -111,7 +113,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
         };
         measured.step += 1;
         let speed = tokens as f64 / started.elapsed().as_secs_f64();
-        training::report(context, measured.step, total_steps, [("perf/tokens_per_s".to_owned(), speed)])?;
+        metrics.insert("perf/tokens_per_s".to_owned(), speed);
+        training::report(context, measured.step, total_steps, metrics)?;
         if measured.step < total_steps && resume_point(context, &measured)? {
             return Ok(Outcome::Stopped { step: measured.step });
         }

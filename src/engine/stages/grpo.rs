@@ -5,7 +5,7 @@
 //! default (DAPO, arXiv:2503.14476); the log-probabilities of sampling are the old ones, since the same engine samples and
 //! trains; and the reference is the stage's input, held beside the policy only when `kl_coef` is not 0.
 
-use super::scoring::{Answer, reward_metrics, rubric, score};
+use super::scoring::{Answer, reward_metrics, rubric, score, truncation_metrics};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
@@ -81,6 +81,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
         let mut metrics = reward_metrics(&scores);
+        metrics.extend(truncation_metrics(&rubric));
         metrics.extend(rollout_metrics(&answers, &rewards, spec.group_size));
         let reward_s = reward_started.elapsed().as_secs_f64();
 

@@ -10,9 +10,8 @@ use orchestrate::cache::Assignment;
 use orchestrate::digest::Digest;
 use orchestrate::event::Completion;
 use orchestrate::recipe::spec::RewardSpec;
-use orchestrate::rewards::{Rubric, Sample, Score, TextEncoder};
+use orchestrate::rewards::{EncoderError, Rubric, Sample, Score, TextEncoder};
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use tch::{Device, Kind};
 
 /// The reward mix of a stage, its encoders loaded in 32 bits.
@@ -21,9 +20,12 @@ pub(super) fn rubric(
     rewards: &BTreeMap<String, RewardSpec>,
     device: Device,
 ) -> StageResult<Rubric> {
-    let mut encoder = |digest: &Digest| -> Result<Box<dyn TextEncoder>, Box<dyn Error + Send + Sync>> {
-        let dir = policy::input(assignment, digest)?;
-        Ok(Box::new(Encoder::load(dir, device, Kind::Float)?))
+    let mut encoder = |digest: &Digest, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
+        let encoder = Encoder::load(policy::input(assignment, digest)?, device, Kind::Float)?;
+        Ok(Box::new(match prompt {
+            Some(prompt) => encoder.with_prompt(prompt.to_owned())?,
+            None => encoder,
+        }))
     };
     Rubric::new(rewards, &mut encoder).map_err(|e| StageError::input(format!("the reward mix cannot be built: {e}")))
 }
@@ -107,6 +109,12 @@ pub(super) fn reward_metrics(scores: &[Score]) -> BTreeMap<String, f64> {
     metrics.insert("reward/mean".to_owned(), mean);
     metrics.insert("reward/std".to_owned(), std);
     metrics
+}
+
+/// Of each component that cut texts at a length limit in the batch scored last, how many distinct ones:
+/// `reward/NAME_truncated`.
+pub(super) fn truncation_metrics(rubric: &Rubric) -> impl Iterator<Item = (String, f64)> {
+    rubric.truncated().map(|(name, count)| (format!("reward/{name}_truncated"), count as f64))
 }
 
 /// Mean, standard deviation, and count of what is missing.

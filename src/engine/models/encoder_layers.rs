@@ -1,0 +1,107 @@
+//! Layers that the encoders share. Activations are padded batches, (B, T, C).
+
+use crate::error::StageResult;
+use crate::weights::Weights;
+use serde_json::Value;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Where layers are read from.
+pub(super) struct Checkpoint {
+    weights: Weights,
+    prefix: &'static str,
+    kind: Kind,
+    device: Device,
+}
+
+impl Checkpoint {
+    /// Opens the weights in `dir`. Those of a bare encoder have plain names, those of a model with a head a `prefix`.
+    pub(super) fn open(dir: &Path, prefix: &'static str, kind: Kind, device: Device) -> StageResult<Self> {
+        let weights = Weights::open(dir)?;
+        let prefix = if weights.names().any(|name| name.starts_with(prefix)) { prefix } else { "" };
+        Ok(Self { weights, prefix, kind, device })
+    }
+
+    pub(super) fn tensor(&self, name: &str, shape: &[i64]) -> StageResult<Tensor> {
+        self.weights.get_shaped(&format!("{}{name}", self.prefix), shape, self.kind, self.device)
+    }
+
+    pub(super) fn linear(&self, name: &str, out: i64, input: i64) -> StageResult<Linear> {
+        let bias = Some(self.tensor(&format!("{name}.bias"), &[out])?);
+        Ok(Linear { bias, ..self.linear_without_bias(name, out, input)? })
+    }
+
+    pub(super) fn linear_without_bias(&self, name: &str, out: i64, input: i64) -> StageResult<Linear> {
+        Ok(Linear { weight: self.tensor(&format!("{name}.weight"), &[out, input])?, bias: None })
+    }
+
+    pub(super) fn layer_norm(&self, name: &str, size: i64, eps: f64) -> StageResult<LayerNorm> {
+        // the first BERT checkpoints have the names of their TensorFlow originals
+        let old = self.weights.names().any(|n| n.strip_prefix(self.prefix) == Some(&format!("{name}.gamma")));
+        let (weight, bias) = if old { ("gamma", "beta") } else { ("weight", "bias") };
+        let part = |part: &str| self.tensor(&format!("{name}.{part}"), &[size]);
+        Ok(LayerNorm { weight: part(weight)?, bias: Some(part(bias)?), eps })
+    }
+
+    pub(super) fn layer_norm_without_bias(&self, name: &str, size: i64, eps: f64) -> StageResult<LayerNorm> {
+        Ok(LayerNorm { weight: self.tensor(&format!("{name}.weight"), &[size])?, bias: None, eps })
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+}
+
+/// `x W^T + b`.
+#[derive(Debug)]
+pub(super) struct Linear {
+    weight: Tensor,       // (out, in)
+    bias: Option<Tensor>, // (out,)
+}
+
+impl Linear {
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+/// Layer normalization (arXiv:1607.06450).
+#[derive(Debug)]
+pub(super) struct LayerNorm {
+    weight: Tensor,       // (C,)
+    bias: Option<Tensor>, // (C,)
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), self.bias.as_ref(), self.eps, false)
+    }
+}
+
+/// Attention in both directions. // three of (B, T, H, D), mask (B, 1, 1 or T, T) -> (B, T, C)
+pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Tensor {
+    let heads = |t: &Tensor| t.transpose(1, 2); // (B, H, T, D)
+    let y = Tensor::scaled_dot_product_attention(&heads(q), &heads(k), &heads(v), Some(mask), 0.0, false, None, false);
+    y.transpose(1, 2).flatten(2, 3)
+}
+
+/// What is added to attention scores: 0 where `visible` is true, else minus infinity.
+pub(super) fn score_mask(visible: &Tensor, kind: Kind) -> Tensor {
+    visible.zeros_like().to_kind(kind).masked_fill(&visible.logical_not(), f64::NEG_INFINITY)
+}
+
+/// Refuses an activation that is not the exact GELU, and heads that do not divide the hidden size.
+pub(super) fn check(json: &Value, activation: &str, hidden_size: i64, num_heads: i64) -> Result<(), String> {
+    if json[activation] != "gelu" {
+        return Err(format!("`{activation}` is {}; supported is \"gelu\"", json[activation]));
+    }
+    if num_heads < 1 || hidden_size % num_heads != 0 {
+        return Err(format!("`hidden_size` {hidden_size} is not a multiple of `num_attention_heads` {num_heads}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! What reads a text as a whole: the models behind sentence embeddings.
+
+use super::bert::Bert;
+use super::encoder_layers::Checkpoint;
+use super::modernbert::ModernBert;
+use super::qwen3_embedding::Qwen3Embedding;
+use super::{modernbert, xlm_roberta};
+use crate::error::{StageError, StageResult};
+use serde_json::Value;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// What has to be known of a model to feed it and to pool what it gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextLimits {
+    /// V.
+    pub vocab_size: i64,
+    /// Longest sequence.
+    pub max_tokens: i64,
+    /// What stands where there is no token.
+    pub pad_token_id: i64,
+    /// Whether a token sees only those before it, so that the last one alone has seen the text.
+    pub causal: bool,
+}
+
+/// A model that turns texts into one vector a token.
+pub trait TextModel: std::fmt::Debug {
+    /// What it can be fed.
+    fn limits(&self) -> TextLimits;
+
+    /// Hidden states of the last layer; those of padding mean nothing. Each row has at least one token.
+    /// (B, T), (B, T) of 1 and 0 -> (B, T, C)
+    fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor) -> Tensor;
+}
+
+/// Reads the encoder in the Hugging Face directory `dir`; its `model_type` says which.
+///
+/// # Errors
+/// A missing or malformed file, an unsupported architecture or field, by name, weights that are missing or of another
+/// shape.
+pub fn load_text_model(dir: &Path, kind: Kind, device: Device) -> StageResult<Box<dyn TextModel>> {
+    let path = dir.join("config.json");
+    let text = fs_err::read_to_string(&path).map_err(|e| StageError::io(&path, &e))?;
+    let at = |what: String| StageError::input(format!("`{}`: {what}", path.display()));
+    let json: Value = serde_json::from_str(&text).map_err(|e| at(format!("not JSON: {e}")))?;
+    refuse(&json).map_err(at)?;
+    let open = |prefix| Checkpoint::open(dir, prefix, kind, device);
+    let model: Box<dyn TextModel> = match json["model_type"].as_str().unwrap_or("absent") {
+        "bert" => Box::new(Bert::load(super::bert::config(&json).map_err(at)?, &open("bert.")?)?),
+        "xlm-roberta" | "roberta" => Box::new(Bert::load(xlm_roberta::config(&json).map_err(at)?, &open("roberta.")?)?),
+        "modernbert" => Box::new(ModernBert::load(modernbert::config(&json).map_err(at)?, &open("model.")?)?),
+        "qwen3" => Box::new(Qwen3Embedding::load(dir, &json, kind, device)?),
+        other => {
+            return Err(at(format!("encoder model_type `{other}` is not supported"))
+                .hinted("supported are bert, xlm-roberta, roberta, modernbert, qwen3"));
+        }
+    };
+    let TextLimits { vocab_size, max_tokens, pad_token_id, .. } = model.limits();
+    if max_tokens < 1 || !(0..vocab_size).contains(&pad_token_id) {
+        return Err(at(format!(
+            "`max_position_embeddings` ({max_tokens} usable) or `pad_token_id` {pad_token_id} is out of range"
+        )));
+    }
+    Ok(model)
+}
+
+/// Refuses what changes any of these architectures and is not implemented for any.
+fn refuse(json: &Value) -> Result<(), String> {
+    let expected = [
+        ("position_embedding_type", Value::from("absolute")),
+        ("is_decoder", false.into()),
+        ("add_cross_attention", false.into()),
+        ("quantization_config", Value::Null),
+    ];
+    for (name, value) in expected {
+        if !json[name].is_null() && json[name] != value {
+            return Err(format!("`{name}` is {}, which is not supported", json[name]));
+        }
+    }
+    if !json["auto_map"]["AutoModel"].is_null() {
+        return Err("`auto_map` says that the model brings code of its own, which is not run".to_owned());
+    }
+    Ok(())
+}
