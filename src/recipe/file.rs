@@ -39,7 +39,8 @@ pub struct RecipeFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelTable {
-    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`.
+    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`, or `hf://owner/name@revision`
+    /// on the Hugging Face hub (without a revision: `main`).
     pub path: String,
     /// Number format of weights and activations.
     pub dtype: Dtype,
@@ -51,7 +52,8 @@ pub struct ModelTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelOverride {
-    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`.
+    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`, or `hf://owner/name@revision`
+    /// on the Hugging Face hub (without a revision: `main`).
     pub path: Option<String>,
     /// Number format of weights and activations.
     pub dtype: Option<Dtype>,

@@ -5,6 +5,7 @@
 //! that writes by itself, to stderr, because a live display has to.
 
 mod comparison;
+mod downloads;
 mod number;
 mod pace;
 mod paint;
@@ -16,6 +17,7 @@ mod table;
 mod terminal;
 
 pub use comparison::{Comparison, ComparisonRow};
+pub use downloads::Downloads;
 pub use number::{duration, interval, measurement, number, rate};
 pub use pace::Pace;
 pub use plan_tree::{StageStatus, plan_tree};
