@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: [(&str, &[&str]); 13] = [
     ("digest", &[]),
     ("recipe", &["digest"]),
-    ("hub", &["recipe"]),
+    ("hub", &["digest", "recipe"]),
     ("plan", &["digest", "recipe"]),
     ("event", &["digest", "recipe", "plan"]),
     ("stats", &["digest"]),

@@ -142,6 +142,7 @@ impl Client {
         match error {
             ureq::Error::HostNotFound => format!("the name `{}` cannot be resolved", self.host()),
             ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(_) => "it does not answer in time".to_owned(),
             other => other.to_string(),
         }
@@ -161,17 +162,11 @@ impl Client {
                 said: text(answer, "x-error-message"),
             },
             (StatusCode::NOT_FOUND, Some("EntryNotFound")) => HubError::NoFile { wanted, some: Vec::new() },
-            (StatusCode::NOT_FOUND, Some("RevisionNotFound")) => self.no_revision(reference),
-            (StatusCode::NOT_FOUND, None) if name.is_none() && self.has_repository(reference) => {
-                self.no_revision(reference)
-            }
+            (StatusCode::NOT_FOUND, Some("RevisionNotFound")) => no_revision(reference),
+            (StatusCode::NOT_FOUND, None) if name.is_none() && self.has_repository(reference) => no_revision(reference),
             (StatusCode::NOT_FOUND, _) => HubError::NoRepository { repo: reference.repo.clone(), host: self.host() },
             _ => HubError::Answer { url: page, what: format!("{status} for {wanted}") },
         }
-    }
-
-    fn no_revision(&self, reference: &HubReference) -> HubError {
-        HubError::NoRevision { repo: reference.repo.clone(), revision: reference.revision.clone() }
     }
 
     /// A mirror does not always say which of the two it lacks.
@@ -191,6 +186,10 @@ impl Client {
     }
 }
 
+fn no_revision(reference: &HubReference) -> HubError {
+    HubError::NoRevision { repo: reference.repo.clone(), revision: reference.revision.clone() }
+}
+
 /// The value of a header.
 pub(super) fn text(answer: &Response<Body>, name: &str) -> Option<String> {
     answer.headers().get(name)?.to_str().ok().map(str::to_owned)
@@ -205,10 +204,13 @@ fn is_busy(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
 }
 
-/// Whether asking again would not help: nobody is there.
+/// Whether asking again would not help: nobody is there. Worth another try is what got lost on the way.
 fn is_hopeless(error: &ureq::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     match error {
-        ureq::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
+        ureq::Error::Io(error) => {
+            !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof)
+        }
         ureq::Error::Timeout(timeout) => matches!(timeout, Timeout::Connect | Timeout::Resolve),
         ureq::Error::Protocol(_) | ureq::Error::ConnectionFailed => false,
         _ => true,

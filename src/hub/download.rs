@@ -5,6 +5,7 @@ use super::error::HubError;
 use super::folder::Folder;
 use super::length;
 use super::listing::{Entry, Listing};
+use crate::digest::hex;
 use crate::recipe::HubReference;
 use sha1::Sha1;
 use sha2::Sha256;
@@ -72,7 +73,7 @@ impl Download<'_> {
         let _lock = self.folder.lock(&etag, || on_step(HubStep::Waiting { file: name }))?;
         if !blob.is_file() || size.is_some_and(|size| size != length(&blob)) {
             fs_err::create_dir_all(blob.parent().unwrap_or(&blob))?;
-            let partial = blob.with_added_extension("incomplete");
+            let partial = self.folder.partial(&etag);
             (self.on_step)(HubStep::Begun {
                 repo: &self.folder.repo_id,
                 file: name,
@@ -119,7 +120,7 @@ impl Download<'_> {
             }
             let answer = self.client.patiently(&Method::GET, &url, Some(here))?;
             match answer.status() {
-                StatusCode::PARTIAL_CONTENT if goes_on_at(&text(&answer, "content-range"), here) => {}
+                StatusCode::PARTIAL_CONTENT if goes_on_at(text(&answer, "content-range").as_deref(), here) => {}
                 // The server knows no ranges, or not this one: from the beginning.
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                     file.set_len(0)?;
@@ -197,8 +198,8 @@ impl Download<'_> {
 }
 
 /// Whether `Content-Range: bytes 5-9/10` begins at `here`.
-fn goes_on_at(range: &Option<String>, here: u64) -> bool {
-    let begin = range.as_deref().and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
+fn goes_on_at(range: Option<&str>, here: u64) -> bool {
+    let begin = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
     begin == Some(here)
 }
 
@@ -215,7 +216,7 @@ fn hash<H: sha2::Digest>(prefix: &[u8], path: &Path) -> std::io::Result<String> 
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(hex(&hasher.finalize())),
             count => hasher.update(&buffer[..count]),
         }
     }

@@ -7,8 +7,8 @@ use url::Url;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// Where the hub is, where its files are kept, and as whom we ask; as huggingface_hub reads it, so that both find the
-/// same files.
+/// Where the hub is, where its files are kept, and as whom we ask; as `huggingface_hub` reads it, so that both find
+/// the same files.
 #[derive(Clone)]
 pub struct HubEnvironment {
     /// `HF_ENDPOINT`, or the public hub.

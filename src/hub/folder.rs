@@ -50,6 +50,11 @@ impl Folder {
         self.layout.blob_path(etag)
     }
 
+    /// Where a blob grows; older versions of Python's library go on with it too.
+    pub(super) fn partial(&self, etag: &str) -> PathBuf {
+        self.layout.blob_path(&format!("{etag}.incomplete"))
+    }
+
     /// The commit that the branch or tag `revision` was when it was last looked up.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         let text = fs_err::read_to_string(self.root().join("refs").join(revision)).ok()?;
@@ -79,7 +84,7 @@ impl Folder {
         write_whole(&self.root().join(LISTINGS).join(format!("{commit}.json")), &text)
     }
 
-    /// The lock of a blob, the one that huggingface_hub takes; `on_wait` is told if somebody else has it.
+    /// The lock of a blob, the one that `huggingface_hub` takes; `on_wait` is told if somebody else has it.
     pub(super) fn lock(&self, etag: &str, on_wait: impl FnOnce()) -> io::Result<fs_err::File> {
         let folder = self.cache.join(".locks").join(self.name());
         fs_err::create_dir_all(&folder)?;
@@ -113,7 +118,8 @@ impl Folder {
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     fs_err::create_dir_all(parent)?;
-    let temporary = path.with_added_extension(format!("{}.part", std::process::id()));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = parent.join(format!(".{name}.{}", std::process::id()));
     fs_err::write(&temporary, bytes)?;
     fs_err::rename(&temporary, path)
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The form of a kept listing; that of huggingface_hub's `trees/COMMIT.json`, which can be read too.
+/// The form of a kept listing; that of `huggingface_hub`'s `trees/COMMIT.json`, which can be read too.
 const FORMAT_VERSION: u32 = 1;
 
 /// The files of a repository at a commit, by name.
@@ -30,7 +30,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The name of the file's content in `blobs`, which is its ETag at the hub: SHA-256, or the git hash of a small file.
+    /// The name of the file's content in `blobs`, which is its `ETag` at the hub: SHA-256, or the git hash of a small file.
     pub(super) fn etag(&self) -> Option<&str> {
         self.lfs_sha256.as_deref().or(self.blob_id.as_deref())
     }

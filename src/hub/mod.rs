@@ -1,6 +1,6 @@
 //! Models and data sets of the Hugging Face hub, brought into the user's own Hugging Face cache.
 //!
-//! The cache has the layout that Python's huggingface_hub and transformers use
+//! The cache has the layout that Python's `huggingface_hub` and transformers use
 //! (`models--OWNER--NAME/{blobs,refs,snapshots}`), so what one side downloaded the other finds. `hf-hub` knows the routes
 //! of the hub, the names of the layout, and asks for a repository's listing. The bytes are fetched here, because its
 //! `download` makes a file visible without looking at its hash, appends to a partial file whatever the server sends,
@@ -22,7 +22,7 @@ pub use download::HubStep;
 pub use environment::HubEnvironment;
 pub use error::HubError;
 
-use crate::recipe::{HubReference, HubRepoKind, is_commit};
+use crate::recipe::{HubReference, is_commit};
 use client::{Client, Failure};
 use download::Download;
 use folder::Folder;
@@ -121,22 +121,19 @@ impl<'a> Hub<'a> {
                 Err(unreachable_error(environment, folder, reference, self.client.host(), reason))
             }
         };
-        let files = match (reference.kind, &reference.file) {
-            (HubRepoKind::Dataset, Some(pattern)) => {
-                let files = listing.matching(pattern);
-                if files.is_empty() {
-                    let some = listing.names().take(8).map(str::to_owned).collect();
-                    return Err(HubError::NoFile { wanted: format!("`{reference}`"), some });
-                }
-                fetch(&files)?;
-                files
+        let files = if let Some(pattern) = &reference.file {
+            let files = listing.matching(pattern);
+            if files.is_empty() {
+                let some = listing.names().take(8).map(str::to_owned).collect();
+                return Err(HubError::NoFile { wanted: format!("`{reference}`"), some });
             }
-            _ => {
-                model_files::check(&reference.repo, listing)?;
-                fetch(&model_files::settings(listing))?;
-                fetch(&model_files::weights(&reference.repo, listing, &directory)?)?;
-                Vec::new()
-            }
+            fetch(&files)?;
+            files
+        } else {
+            model_files::check(&reference.repo, listing)?;
+            fetch(&model_files::settings(listing))?;
+            fetch(&model_files::weights(&reference.repo, listing, &directory)?)?;
+            Vec::new()
         };
         if commit != reference.revision {
             folder.save_ref(&reference.revision, &commit)?;
@@ -188,17 +185,14 @@ fn whole(folder: &Folder, reference: &HubReference, commit: &str, evidence: Evid
         (None, Evidence::Files) => Listing::of_directory(&directory)?,
         (None, Evidence::Listing) => return None,
     };
-    let files = match (reference.kind, &reference.file) {
-        (HubRepoKind::Dataset, Some(pattern)) => {
-            let files = listing.matching(pattern);
-            (!files.is_empty() && here(&files)).then_some(files)?
-        }
-        _ => {
-            model_files::check(&reference.repo, &listing).ok()?;
-            let is_whole = here(&model_files::settings(&listing))
-                && here(&model_files::weights(&reference.repo, &listing, &directory).ok()?);
-            is_whole.then(Vec::new)?
-        }
+    let files = if let Some(pattern) = &reference.file {
+        let files = listing.matching(pattern);
+        (!files.is_empty() && here(&files)).then_some(files)?
+    } else {
+        model_files::check(&reference.repo, &listing).ok()?;
+        let is_whole = here(&model_files::settings(&listing))
+            && here(&model_files::weights(&reference.repo, &listing, &directory).ok()?);
+        is_whole.then(Vec::new)?
     };
     let files = files.iter().map(|file| directory.join(file)).collect();
     Some(Snapshot { directory: directory.clone(), commit: commit.to_owned(), files, not_asked: None })

@@ -117,7 +117,7 @@ fn split_revision(kind: HubRepoKind, text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The hub's own rule (`validate_repo_id` of huggingface_hub).
+/// The hub's own rule (`validate_repo_id` of `huggingface_hub`).
 fn is_repo_part(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=96).contains(&text.len())

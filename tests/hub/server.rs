@@ -1,9 +1,9 @@
 //! A small hub: the routes that listings and files come from, the storage that large files are redirected to, and
 //! everything that may go wrong with either.
 
+use orchestrate::digest::{Digest, hex};
 use serde_json::{Value, json};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use sha1::{Digest as _, Sha1};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -50,11 +50,11 @@ pub(crate) struct Server {
 }
 
 pub(crate) fn weights() -> Vec<u8> {
-    (0..WEIGHTS_BYTES).map(|i| (i * 31 % 251) as u8).collect()
+    (0..=250).cycle().take(WEIGHTS_BYTES).collect()
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    Digest::of(bytes).as_str().to_owned()
 }
 
 pub(crate) fn git_hash(bytes: &[u8]) -> String {
@@ -62,13 +62,9 @@ pub(crate) fn git_hash(bytes: &[u8]) -> String {
     hex(&Sha1::new_with_prefix(header).chain_update(bytes).finalize())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Large files are in the storage, which git knows by their SHA-256.
 fn is_large(name: &str) -> bool {
-    name.ends_with(".safetensors") || name.ends_with(".bin")
+    [".safetensors", ".bin"].iter().any(|extension| name.ends_with(extension))
 }
 
 impl Server {
