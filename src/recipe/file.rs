@@ -85,7 +85,8 @@ pub struct LoraTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataTable {
-    /// A file, a glob, or an array of them: `.txt`, `.md` or `.jsonl`, relative to the project directory.
+    /// A file, a glob, or an array of them: `.txt`, `.md` or `.jsonl`, relative to the project directory, or
+    /// `hf://datasets/owner/name@revision/file.jsonl` on the Hugging Face hub.
     #[schemars(schema_with = "string_or_strings")]
     pub path: toml::Value,
     /// Share of rows, chosen by content hash, that are held out from training.
