@@ -2,10 +2,12 @@
 //! line of JSON with the same fields.
 
 use orchestrate::recipe::spec::{LoraSpec, Sampling};
-use orchestrate_engine::models::{Decoder, Packed, PassOptions, TrainingPass};
+use orchestrate_engine::data::Sequence;
+use orchestrate_engine::models::{Decoder, PassOptions};
 use orchestrate_engine::optim::AdamW;
 use orchestrate_engine::rollout::{Request, sample};
-use orchestrate_engine::{head, seed};
+use orchestrate_engine::seed;
+use orchestrate_engine::stages::accumulate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
@@ -70,18 +72,11 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     for step in 0..=steps {
         let ids: Vec<Vec<i64>> = (0..batch).map(|row| random_ids(&decoder, step * batch + row, seq)).collect();
         let started = Instant::now();
-        let packed = Packed::new(&ids, decoder.device());
-        let pass = TrainingPass::new(&decoder, &packed, PassOptions { dropout_seed: None, checkpointing });
-        let seq = i64::try_from(seq).expect("fits");
-        let positions: Vec<i64> = packed.starts().iter().flat_map(|s| *s..s + seq - 1).collect();
-        let positions = Tensor::from_slice(&positions).to_device(decoder.device());
-        let targets = packed.input_ids.index_select(0, &(&positions + 1));
-        let tokens = targets.size()[0] as f64;
-        let grad = Tensor::full(targets.size(), -1.0 / tokens, (Kind::Float, decoder.device()));
-        let result = head::backward(&decoder, &pass.hidden().index_select(0, &positions), &targets, &grad, 1.0);
-        pass.finish();
+        let documents: Vec<Sequence> = ids.into_iter().map(|ids| Sequence::document(String::new(), ids)).collect();
+        let documents: Vec<&Sequence> = documents.iter().collect();
+        let trained = documents.iter().map(|document| document.trained_tokens()).sum();
+        loss = accumulate(&decoder, &documents, trained, PassOptions { dropout_seed: None, checkpointing });
         optimizer.step(1e-4);
-        loss = -result.logprobs.mean(Kind::Float).double_value(&[]);
         synchronize(decoder.device());
         if step > 0 {
             times.push(started.elapsed().as_secs_f64());

@@ -1,7 +1,7 @@
 //! Training speed and memory on a GPU, with random weights made on it: `just bench-gpu [OPTIONS]`.
 //!
 //! `--shapes 135m,1b,8b` `--modes lora,full` `--batch N` `--seq 2048` `--steps 8` `--dtype bfloat16` `--device cuda:0`
-//! `--peak-tflops X`. Each case runs in a process of its own, so one that needs more memory than there is costs a row.
+//! `--checkpointing on|off` `--peak-tflops X`. Each case runs in a process of its own, so one that needs more memory than there is costs a row.
 //!
 //! Model FLOPs a token, N being the weights of all linear layers and the head, S the sequence length: 6 N when all
 //! weights are trained; 4 N with `LoRA`, whose base gets no gradient, and 6 for each weight of the adapter; and for
@@ -9,9 +9,11 @@
 
 use orchestrate::cache::DeviceChoice;
 use orchestrate::recipe::spec::LoraSpec;
-use orchestrate_engine::models::{Decoder, DecoderConfig, Packed};
+use orchestrate_engine::data::Sequence;
+use orchestrate_engine::device;
+use orchestrate_engine::models::{Decoder, DecoderConfig, PassOptions};
 use orchestrate_engine::optim::AdamW;
-use orchestrate_engine::{device, head};
+use orchestrate_engine::stages::accumulate;
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -125,6 +127,7 @@ fn measure(shape: &str, mode: &str, device: Device, options: &Options) -> serde_
     let &(_, sizes, tied, batch) = SHAPES.iter().find(|(name, ..)| *name == shape).expect("a known shape");
     let (batch, seq) = (options.number("--batch", batch), options.number("--seq", 2048));
     let config = config(sizes, tied, seq);
+    let checkpointing = options.text("--checkpointing", "off") == "on";
     let kind = if options.text("--dtype", "bfloat16") == "float32" { Kind::Float } else { Kind::BFloat16 };
     tch::manual_seed(0);
     let mut decoder = Decoder::random(config, kind, device);
@@ -150,7 +153,7 @@ fn measure(shape: &str, mode: &str, device: Device, options: &Options) -> serde_
     let mut times: Vec<f64> = Vec::new();
     for step in 0..=options.number("--steps", 8) {
         let started = Instant::now();
-        train_step(&decoder, &mut optimizer, batch, seq);
+        train_step(&decoder, &mut optimizer, batch, seq, checkpointing);
         if let Device::Cuda(index) = device {
             Cuda::synchronize(i64::try_from(index).expect("fits"));
         }
@@ -169,22 +172,15 @@ fn measure(shape: &str, mode: &str, device: Device, options: &Options) -> serde_
     })
 }
 
-fn train_step(decoder: &Decoder, optimizer: &mut AdamW, batch: usize, seq: usize) {
-    let device = decoder.device();
+fn train_step(decoder: &Decoder, optimizer: &mut AdamW, batch: usize, seq: usize, checkpointing: bool) {
     let [rows, length] = [batch, seq].map(|n| i64::try_from(n).expect("fits"));
-    let ids = Vec::<Vec<i64>>::try_from(Tensor::randint(
-        decoder.config.vocab_size,
-        [rows, length],
-        (Kind::Int64, Device::Cpu),
-    ))
-    .expect("integers");
-    let packed = Packed::new(&ids, device);
-    let positions: Vec<i64> = packed.starts().iter().flat_map(|start| *start..start + length - 1).collect();
-    let positions = Tensor::from_slice(&positions).to_device(device);
-    let targets = packed.input_ids.index_select(0, &(&positions + 1));
-    let grad = Tensor::full(targets.size(), -1.0 / targets.numel() as f64, (Kind::Float, device));
-    let hidden = decoder.hidden(&packed, true).index_select(0, &positions);
-    head::backward(decoder, &hidden, &targets, &grad, 1.0);
+    let shape = [rows, length];
+    let ids = Tensor::randint(decoder.config.vocab_size, shape, (Kind::Int64, Device::Cpu));
+    let ids = Vec::<Vec<i64>>::try_from(ids).expect("integers");
+    let documents: Vec<Sequence> = ids.into_iter().map(|ids| Sequence::document(String::new(), ids)).collect();
+    let documents: Vec<&Sequence> = documents.iter().collect();
+    let trained = documents.iter().map(|document| document.trained_tokens()).sum();
+    accumulate(decoder, &documents, trained, PassOptions { dropout_seed: None, checkpointing });
     optimizer.step(1e-4);
 }
 

@@ -19,12 +19,7 @@ impl Digest {
 
     /// The digest of what was fed to `hasher`.
     pub fn from_sha256(hasher: Sha256) -> Self {
-        use fmt::Write as _;
-        let mut hex = String::with_capacity(64);
-        for byte in hasher.finalize() {
-            write!(hex, "{byte:02x}").expect("writing to a string succeeds");
-        }
-        Self(hex)
+        Self(hex(&hasher.finalize()))
     }
 
     /// Reads 64 lowercase hexadecimal digits.
@@ -42,6 +37,15 @@ impl Digest {
     pub fn short(&self) -> &str {
         &self.0[..12.min(self.0.len())]
     }
+}
+
+/// `bytes` as lowercase hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("writing to a string succeeds");
+        hex
+    })
 }
 
 impl fmt::Display for Digest {

@@ -8,7 +8,8 @@
 //! 4. [`event`]: the one stream a worker writes and everybody else reads.
 //! 5. [`rewards`]: the reward mix.
 //! 6. `orchestrate-engine` (`src/engine`), the only importer of libtorch: models, data, optimizers, stages.
-//! 7. [`exec`] starts workers, [`store`] remembers, [`orchestrate`] dispatches, [`report`] prints, [`cli`] decides.
+//! 7. [`hub`] brings `hf://` paths into the user's Hugging Face cache before a plan is made.
+//! 8. [`exec`] starts workers, [`store`] remembers, [`orchestrate`] dispatches, [`report`] prints, [`cli`] decides.
 //!
 //! # Two binaries
 //!
@@ -18,7 +19,8 @@
 //!
 //! # Layers
 //!
-//! Imports go one way: `cli -> orchestrate -> {exec, store, cache, report} -> event -> plan -> recipe -> digest`, and
+//! Imports go one way: `cli -> orchestrate -> {exec, store, cache, report} -> event -> plan -> recipe -> digest`,
+//! `cli -> hub -> recipe` (the network is asked nowhere else), and
 //! `engine -> {rewards, stats, exec, cache, event, plan, recipe}`. `tests/layers.rs` fails on any other edge.
 
 pub mod cache;
@@ -26,6 +28,7 @@ pub mod cli;
 pub mod digest;
 pub mod event;
 pub mod exec;
+pub mod hub;
 pub mod orchestrate;
 pub mod plan;
 pub mod recipe;

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// For each module, the modules it may use. The order is that of the layers, lowest first.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("digest", &[]),
     ("recipe", &["digest"]),
+    ("hub", &["digest", "recipe"]),
     ("plan", &["digest", "recipe"]),
     ("event", &["digest", "recipe", "plan"]),
     ("stats", &["digest"]),
@@ -20,7 +21,20 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("orchestrate", &["digest", "recipe", "plan", "event", "cache", "store", "exec", "report"]),
     (
         "cli",
-        &["digest", "recipe", "plan", "event", "cache", "store", "exec", "report", "orchestrate", "stats", "rewards"],
+        &[
+            "digest",
+            "recipe",
+            "hub",
+            "plan",
+            "event",
+            "cache",
+            "store",
+            "exec",
+            "report",
+            "orchestrate",
+            "stats",
+            "rewards",
+        ],
     ),
 ];
 
@@ -28,13 +42,17 @@ const ALLOWED: [(&str, &[&str]); 12] = [
 const PURE: [&str; 6] = ["recipe", "plan", "stats", "event", "rewards", "digest"];
 
 /// Crates that only some modules may name.
-const OWNED: [(&str, &[&str]); 6] = [
+const OWNED: [(&str, &[&str]); 10] = [
     ("sqlx", &["store"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("indicatif", &["report"]),
     ("tabled", &["report"]),
     ("parquet", &[]), // the engine alone reads data
+    ("hf_hub", &["hub"]),
+    ("ureq", &["hub"]),
+    ("url", &["hub"]),
+    ("sha1", &["hub"]),
 ];
 
 /// Every source file of the root package, with its module and its text without comments.

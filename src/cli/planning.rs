@@ -4,26 +4,66 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use crate::cache::{Cache, FileDigests, Lookup};
 use crate::digest::Digest;
+use crate::hub::{Hub, HubEnvironment, HubError, HubStep};
 use crate::orchestrate::{
     TooLarge, key_documents, limited, miss_reasons, newest_resume_step, plan_memory, stage_names, stages_named,
     too_large, unknown_stages,
 };
 use crate::plan::{Plan, PlannedStage};
-use crate::recipe::{self, Inputs, LoadedRecipe, Overrides};
-use crate::report::StageStatus;
+use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
+use crate::report::{Downloads, ProgressMode, StageStatus};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Digests of a recipe's files from the cache's memo.
-struct RememberedFiles(FileDigests);
+/// Digests of a recipe's files from the cache's memo, and what it names on the hub.
+struct ProjectFiles {
+    digests: FileDigests,
+    /// Absent until a recipe names something on the hub.
+    hub: Option<Hub<'static>>,
+    mode: ProgressMode,
+}
 
-impl Inputs for RememberedFiles {
+impl Inputs for ProjectFiles {
     fn directory(&mut self, path: &Path) -> io::Result<Digest> {
-        self.0.model_directory(path)
+        self.digests.model_directory(path)
     }
 
     fn file(&mut self, path: &Path) -> io::Result<Digest> {
-        self.0.file(path)
+        self.digests.file(path)
+    }
+
+    fn hub(&mut self, reference: &HubReference) -> Result<HubFiles, HubRefusal> {
+        let refusal = |error: HubError| HubRefusal { message: error.to_string(), help: error.hint() };
+        let hub = match &mut self.hub {
+            Some(hub) => hub,
+            None => self.hub.insert(hub(self.mode).map_err(refusal)?),
+        };
+        let snapshot = hub.snapshot(reference).map_err(refusal)?;
+        Ok(HubFiles { directory: snapshot.directory, files: snapshot.files })
+    }
+}
+
+/// The hub of this process's environment, with its downloads on stderr.
+fn hub(mode: ProgressMode) -> Result<Hub<'static>, HubError> {
+    let mut downloads = Downloads::new(mode);
+    let show = move |step: HubStep<'_>| match step {
+        HubStep::Waiting { file } => downloads.note(&format!("waiting for another process, which downloads `{file}`")),
+        HubStep::Begun { repo, file, bytes, here } => downloads.begin(format!("{repo}/{file}"), bytes, here),
+        HubStep::Received(bytes) => downloads.advance(bytes),
+        HubStep::Ended => downloads.end(),
+    };
+    Ok(Hub::new(HubEnvironment::of_process()?, show))
+}
+
+/// Says which commit a branch was, so that the user can pin it.
+fn tell_commits(hub: &Hub<'_>, mode: ProgressMode) {
+    let mut notes = Downloads::new(mode);
+    for (reference, snapshot) in hub.found().filter(|(reference, _)| !reference.is_pinned()) {
+        let pinned = reference.pinned_to(&snapshot.commit);
+        notes.note(&match &snapshot.not_asked {
+            None => format!("note: `{reference}` is now `{pinned}`; name that to stay with it"),
+            Some(reason) => format!("note: {reason}; `{reference}` is taken as it was last seen, `{pinned}`"),
+        });
     }
 }
 
@@ -33,11 +73,16 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
 }
 
-/// Loads `recipes` and plans them; digests of files that have not changed are remembered from the last time.
+/// Loads `recipes` and plans them: what they name on the hub is brought here first, as a key holds the digests of files;
+/// digests of files that have not changed are remembered from the last time.
 pub(super) fn planned(context: &Context, recipes: &[PathBuf], overrides: &Overrides) -> Result<Planned, CliError> {
-    let mut files = RememberedFiles(Cache::open(context.runs())?.digests());
+    let mode = context.progress_mode();
+    let mut files = ProjectFiles { digests: Cache::open(context.runs())?.digests(), hub: None, mode };
     let loaded = recipe::load(context.project(), recipes, overrides, &mut files);
-    files.0.save();
+    files.digests.save();
+    if let Some(hub) = &files.hub {
+        tell_commits(hub, mode);
+    }
     let recipes = loaded?;
     let mut plan = Plan::build(&recipes);
     plan_memory(&mut plan);

@@ -40,7 +40,8 @@ pub struct RecipeFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelTable {
-    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`.
+    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`, or `hf://owner/name@revision`
+    /// on the Hugging Face hub (without a revision: `main`).
     pub path: String,
     /// Number format of weights and activations.
     pub dtype: Dtype,
@@ -55,7 +56,8 @@ pub struct ModelTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelOverride {
-    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`.
+    /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`, or `hf://owner/name@revision`
+    /// on the Hugging Face hub (without a revision: `main`).
     pub path: Option<String>,
     /// Number format of weights and activations.
     pub dtype: Option<Dtype>,
@@ -89,7 +91,8 @@ pub struct LoraTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataTable {
-    /// A file, a glob, or an array of them: `.txt`, `.md`, `.jsonl` or `.parquet`, relative to the project directory.
+    /// A file, a glob, or an array of them: `.txt`, `.md`, `.jsonl` or `.parquet`, relative to the project directory, or
+    /// `hf://datasets/owner/name@revision/file.jsonl` on the Hugging Face hub.
     #[schemars(schema_with = "string_or_strings")]
     pub path: toml::Value,
     /// Share of rows, chosen by content hash, that are held out from training.

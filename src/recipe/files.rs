@@ -1,7 +1,8 @@
 //! The files a recipe names: whether they are there, and their digests.
 
 use super::diagnostic::{Problem, Problems, nearest};
-use super::inputs::Inputs;
+use super::hub_reference::{HubReference, HubRepoKind};
+use super::inputs::{HubFiles, Inputs};
 use super::layers::io_reason;
 use super::located::KeyPath;
 use super::spec::{DataFile, DataFormat};
@@ -34,10 +35,11 @@ impl Files<'_> {
         key: &KeyPath,
         found: &mut BTreeMap<Digest, PathBuf>,
     ) -> Option<Digest> {
-        if self.is_remote(named, key) {
-            return None;
-        }
-        let path = self.project.join(named);
+        let path = if HubReference::is_meant(named) {
+            self.on_hub(named, HubRepoKind::Model, key)?.directory
+        } else {
+            self.project.join(named)
+        };
         let Ok(metadata) = fs_err::metadata(&path) else {
             let message = format!("the {what} directory `{named}` does not exist");
             self.problem(key, message, "no such directory", self.where_to_look(named, "put the model there"));
@@ -76,8 +78,8 @@ impl Files<'_> {
 
     /// The data files that `named` stands for: a file, or a pattern.
     pub(super) fn data(&mut self, named: &str, key: &KeyPath) -> Vec<PathBuf> {
-        if self.is_remote(named, key) {
-            return Vec::new();
+        if HubReference::is_meant(named) {
+            return self.on_hub(named, HubRepoKind::Dataset, key).map(|found| found.files).unwrap_or_default();
         }
         let path = self.project.join(named);
         if !named.contains(['*', '?', '[']) {
@@ -146,14 +148,28 @@ impl Files<'_> {
         }
     }
 
-    fn is_remote(&mut self, named: &str, key: &KeyPath) -> bool {
-        let is_remote = named.starts_with("hf://");
-        if is_remote {
-            let message = "downloads from the Hugging Face hub are not available yet in this version".to_owned();
-            let help = "download it to a directory and name that directory here".to_owned();
-            self.problem(key, message, "on the hub", help);
+    /// What `named`, which begins with `hf://`, names on the hub.
+    fn on_hub(&mut self, named: &str, wanted: HubRepoKind, key: &KeyPath) -> Option<HubFiles> {
+        let (example, other) = match wanted {
+            HubRepoKind::Model => ("hf://owner/name` or `hf://owner/name@revision", "a data set"),
+            HubRepoKind::Dataset => ("hf://datasets/owner/name@revision/file.jsonl", "a model"),
+        };
+        let reference = match HubReference::parse(named) {
+            Ok(reference) if reference.kind == wanted => reference,
+            outcome => {
+                let reason = outcome.err().unwrap_or_else(|| format!("it names {other}"));
+                let message = format!("`{named}` cannot be read: {reason}");
+                self.problem(key, message, "not of the hub's form", format!("write `{example}`"));
+                return None;
+            }
+        };
+        match self.inputs.hub(&reference) {
+            Ok(found) => Some(found),
+            Err(refusal) => {
+                self.problem(key, refusal.message, "on the hub", refusal.help);
+                None
+            }
         }
-        is_remote
     }
 
     /// What to do about `named`, which is not there: what lies beside it with a similar name, and where it is looked for.

@@ -1,8 +1,27 @@
 //! What a recipe asks of the file system beyond its own text.
 
+use super::hub_reference::HubReference;
 use crate::digest::Digest;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// What of the hub is on disk.
+#[derive(Clone, Debug)]
+pub struct HubFiles {
+    /// The repository at one commit.
+    pub directory: PathBuf,
+    /// The files of a data set that were asked for; none for a model.
+    pub files: Vec<PathBuf>,
+}
+
+/// Why something of the hub cannot be had.
+#[derive(Clone, Debug)]
+pub struct HubRefusal {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
 
 /// Digests of the files that a recipe names, and the files that a pattern names. Paths are absolute.
 ///
@@ -13,6 +32,9 @@ pub trait Inputs {
 
     /// The digest of a file's bytes.
     fn file(&mut self, path: &Path) -> io::Result<Digest>;
+
+    /// Brings what `reference` names onto the disk, if it is not there.
+    fn hub(&mut self, reference: &HubReference) -> Result<HubFiles, HubRefusal>;
 
     /// The files that match `pattern`, sorted.
     fn glob(&mut self, pattern: &str) -> io::Result<Vec<PathBuf>> {

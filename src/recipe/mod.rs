@@ -15,14 +15,15 @@
 //! something else would override everywhere is an error too.
 //!
 //! Paths in recipes are relative to the project directory; only `extends` is relative to the file it stands in.
-//! Content digests come in through [`Inputs`]; apart from them this module reads recipe files and looks whether the
-//! files they name are there.
+//! Content digests and what is on the Hugging Face hub come in through [`Inputs`]; apart from them this module reads
+//! recipe files and looks whether the files they name are there.
 
 mod data_sets;
 mod defaults;
 mod diagnostic;
 pub mod file;
 mod files;
+mod hub_reference;
 mod inputs;
 mod layers;
 mod load;
@@ -39,7 +40,8 @@ mod sweep;
 mod validate;
 
 pub use diagnostic::{Place, Problem, RecipeError, Source};
-pub use inputs::Inputs;
+pub use hub_reference::{HUB_SCHEME, HubReference, HubRepoKind, is_commit, is_path};
+pub use inputs::{HubFiles, HubRefusal, Inputs};
 pub use layers::{Overrides, PROGRAM_VARIABLES};
 pub use load::{LoadedRecipe, ResolvedVariant, load};
 pub use resolve::ResolvedStage;

@@ -71,7 +71,7 @@ pub struct SemanticTable {
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
-    /// A Hugging Face directory of a sentence encoder.
+    /// A Hugging Face directory of a sentence encoder, or `hf://owner/name@revision`.
     pub encoder: String,
     /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; default: the raw cosine.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]

@@ -10,6 +10,9 @@ use super::located::{KeyPath, Step};
 use super::validate::{NAME_RULE, is_name};
 use toml::{Table, Value};
 
+/// A sweep of more cells is a mistake: each is a whole recipe, checked and planned.
+const MAX_CELLS: usize = 10_000;
+
 /// One variant of the recipe: its values, and where each of them stands.
 #[derive(Clone, Debug)]
 pub(super) struct Cell<'a> {
@@ -76,6 +79,14 @@ pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a
     axes.extend(matrix(base, &sweep, problems));
     for (_, changes) in axes.iter_mut().flatten() {
         changes.retain(|change| is_possible(base, change, problems));
+    }
+    let cells = axes.iter().fold(1, |cells: usize, axis| cells.saturating_mul(axis.len()));
+    if cells > MAX_CELLS {
+        let place = base.key_place(&KeyPath::dotted("sweep"));
+        let message = format!("the sweep has more than {MAX_CELLS} cells: {cells}");
+        let problem = Problem::at(place, message, "the product of all its axes");
+        problems.push(problem.help("sweep fewer values at once; recipes can share stages across files (`extends`)"));
+        return Vec::new();
     }
     check_paths(base, &axes, problems);
     let mut combined: Vec<Choice> = vec![(None, Vec::new())];

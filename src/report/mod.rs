@@ -5,6 +5,7 @@
 //! that writes by itself, to stderr, because a live display has to.
 
 mod comparison;
+mod downloads;
 mod mask;
 mod number;
 mod pace;
@@ -17,6 +18,7 @@ mod table;
 mod terminal;
 
 pub use comparison::{Comparison, ComparisonRow};
+pub use downloads::Downloads;
 pub use mask::masked;
 pub use number::{duration, interval, measurement, number, rate};
 pub use pace::Pace;

@@ -1,7 +1,7 @@
 //! A project directory with everything a recipe may name, and the digests of its real files.
 
 use orchestrate::digest::Digest;
-use orchestrate::recipe::{Inputs, LoadedRecipe, Overrides, RecipeError, load};
+use orchestrate::recipe::{HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides, RecipeError, load};
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -60,5 +60,9 @@ impl Inputs for RealFiles {
 
     fn file(&mut self, path: &Path) -> io::Result<Digest> {
         Ok(Digest::of(&fs_err::read(path)?))
+    }
+
+    fn hub(&mut self, reference: &HubReference) -> Result<HubFiles, HubRefusal> {
+        Err(HubRefusal { message: format!("`{reference}` is asked for"), help: "no hub here".to_owned() })
     }
 }

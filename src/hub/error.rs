@@ -1,0 +1,188 @@
+//! Why something of the hub could not be had, and what to do about it.
+
+use thiserror::Error;
+
+/// Why something of the hub could not be had.
+#[derive(Clone, Debug, Error)]
+pub enum HubError {
+    /// `HF_ENDPOINT` is not a URL.
+    #[error("`HF_ENDPOINT` is not the URL of a hub: `{endpoint}`")]
+    BadEndpoint {
+        /// Its value.
+        endpoint: String,
+    },
+    /// There is no place to keep files in.
+    #[error("there is no directory to keep files of the hub in: neither `HF_HUB_CACHE` nor `HOME` is set")]
+    NoCache,
+    /// The network is not to be used, and not all files are there.
+    #[error("{wanted} is not whole in `{cache}`, and `HF_HUB_OFFLINE` forbids to download it")]
+    Offline {
+        /// What was asked for.
+        wanted: String,
+        /// Where it was looked for.
+        cache: String,
+        /// The directory of its repository in there.
+        folder: String,
+    },
+    /// The hub gives no answer, and not all files are there.
+    #[error("cannot reach `{host}` to download {wanted}: {reason}")]
+    Unreachable {
+        /// What was asked for.
+        wanted: String,
+        /// Who does not answer.
+        host: String,
+        /// What the network says.
+        reason: String,
+        /// Where else it was looked for.
+        cache: String,
+        /// The directory of its repository in there.
+        folder: String,
+    },
+    /// The hub wants to know who asks (401), or does not let them (403).
+    #[error("the hub refuses {wanted} ({status}){}", .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
+    Refused {
+        /// What was asked for.
+        wanted: String,
+        /// 401 or 403.
+        status: u16,
+        /// Whether a token was sent.
+        had_token: bool,
+        /// The page of the repository.
+        page: String,
+        /// The hub's own words.
+        said: Option<String>,
+    },
+    /// There is no such repository.
+    #[error("there is no repository `{repo}` at `{host}`")]
+    NoRepository {
+        /// `owner/name`.
+        repo: String,
+        /// The hub that was asked.
+        host: String,
+    },
+    /// The repository has no such revision.
+    #[error("the repository `{repo}` has no revision `{revision}`")]
+    NoRevision {
+        /// `owner/name`.
+        repo: String,
+        /// What was asked for.
+        revision: String,
+    },
+    /// The repository has no such file.
+    #[error("{wanted} names no file of the repository")]
+    NoFile {
+        /// What was asked for.
+        wanted: String,
+        /// Some that it has.
+        some: Vec<String>,
+    },
+    /// The repository is no model that can be read.
+    #[error("the repository `{repo}` lacks {}", quoted(.missing))]
+    NotAModel {
+        /// `owner/name`.
+        repo: String,
+        /// The files it would need.
+        missing: Vec<String>,
+    },
+    /// The repository has its weights as pickles only, which run code when they are read.
+    #[error("the repository `{repo}` has its weights as pickles only ({}), which are never loaded", quoted(.found))]
+    OnlyPickles {
+        /// `owner/name`.
+        repo: String,
+        /// Some of them.
+        found: Vec<String>,
+    },
+    /// A file is not what the hub says it is.
+    #[error("`{file}` of `{repo}` arrived damaged: its {what} should be {expected}, but is {found}")]
+    Damaged {
+        /// The file's name in the repository.
+        file: String,
+        /// `owner/name`.
+        repo: String,
+        /// What was compared.
+        what: &'static str,
+        /// What the hub says.
+        expected: String,
+        /// What arrived.
+        found: String,
+    },
+    /// The hub answered something that makes no sense.
+    #[error("`{url}` answered {what}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// What came.
+        what: String,
+    },
+    /// The cache cannot be written or read.
+    #[error("cannot keep files of the hub: {0}")]
+    Cache(String),
+}
+
+impl HubError {
+    /// What to do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::BadEndpoint { .. } => "unset it, or give it the form `https://huggingface.co`".to_owned(),
+            Self::NoCache => "set `HF_HUB_CACHE` to a directory with room for models".to_owned(),
+            Self::Offline { cache, folder, .. } => {
+                format!("unset `HF_HUB_OFFLINE` where there is a network, or {}", by_hand(cache, folder))
+            }
+            Self::Unreachable { cache, folder, .. } => {
+                format!(
+                    "a mirror can be named in `HF_ENDPOINT`, a proxy in `HTTPS_PROXY`; without a network, {}",
+                    by_hand(cache, folder)
+                )
+            }
+            Self::Refused { status: 401, had_token: false, page, .. } => format!(
+                "check the name; for a private or gated repository put a token that may read it into `HF_TOKEN` (or run \
+                 `hf auth login`) and accept the terms at {page}"
+            ),
+            Self::Refused { status: 401, page, .. } => {
+                format!("check the name at {page} and the token in `HF_TOKEN`: it may be wrong or expired")
+            }
+            Self::Refused { page, .. } => {
+                format!("accept the terms at {page} with the account whose token is in `HF_TOKEN`")
+            }
+            Self::NoRepository { .. } => {
+                "check owner and name; a private repository needs a token in `HF_TOKEN`".to_owned()
+            }
+            Self::NoRevision { .. } => {
+                "a revision is a branch, a tag or a commit of 40 digits; without `@...` it is `main`".to_owned()
+            }
+            Self::NoFile { some, .. } if some.is_empty() => "`*` stands for any part of a name".to_owned(),
+            Self::NoFile { some, .. } => format!("it has {}; `*` stands for any part of a name", quoted(some)),
+            Self::NotAModel { .. } => {
+                "a model needs `config.json`, `tokenizer.json` and `model.safetensors`, or its parts with their index"
+                    .to_owned()
+            }
+            Self::OnlyPickles { repo, .. } => format!(
+                "look for a conversion among its pull requests (`hf://{repo}@refs/pr/1`), or convert it where the pickle is \
+                 trusted: `AutoModel.from_pretrained(...).save_pretrained(DIR)`, and name DIR"
+            ),
+            Self::Damaged { .. } => {
+                "what arrived was removed; try again, and if it stays so, ask who runs the mirror or the proxy"
+                    .to_owned()
+            }
+            Self::Answer { .. } => "is `HF_ENDPOINT` the address of a hub, and is there a proxy between?".to_owned(),
+            Self::Cache(_) => "`HF_HUB_CACHE` names another place for them".to_owned(),
+        }
+    }
+}
+
+fn by_hand(cache: &str, folder: &str) -> String {
+    format!(
+        "download it elsewhere (`hf download`), copy its folder `{folder}` into `{cache}` (`HF_HUB_CACHE` names another \
+         place), or name a local directory here"
+    )
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl From<std::io::Error> for HubError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Cache(error.to_string())
+    }
+}
