@@ -8,7 +8,7 @@ use orchestrate::cache::{Assignment, Cache, CacheError, DeviceChoice, EventReade
 use orchestrate::digest::Digest;
 use orchestrate::event::{Event, EventKind, Step};
 use orchestrate::plan::{Plan, PlannedStage};
-use orchestrate::recipe::{self, Inputs, Overrides};
+use orchestrate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, Overrides};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -125,6 +125,11 @@ impl Inputs for Files {
 
     fn file(&mut self, path: &Path) -> io::Result<Digest> {
         self.0.file(path)
+    }
+
+    fn hub(&mut self, _: &HubReference) -> Result<HubFiles, HubRefusal> {
+        let message = "the self-test uses no network".to_owned();
+        Err(HubRefusal { message, help: "it needs nothing but its golden files".to_owned() })
     }
 }
 
