@@ -11,7 +11,7 @@ use orchestrate_engine::stages::accumulate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Cuda, Device, Kind};
 
 fn main() {
     let _ = orchestrate_engine::device::load_cuda_libraries();

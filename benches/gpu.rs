@@ -10,10 +10,10 @@
 use orchestrate::cache::DeviceChoice;
 use orchestrate::recipe::spec::LoraSpec;
 use orchestrate_engine::data::Sequence;
-use orchestrate_engine::device;
 use orchestrate_engine::models::{Decoder, DecoderConfig, PassOptions};
 use orchestrate_engine::optim::AdamW;
 use orchestrate_engine::stages::accumulate;
+use orchestrate_engine::{device, memory};
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -32,7 +32,7 @@ const PEAK_TFLOPS: [(&str, f64); 9] = [
     ("RTX 4090", 165.0),
 ];
 
-/// Llamas by size: (hidden, intermediate, layers, heads, key-value heads, vocabulary, tied), and sequences a step.
+/// Llamas by size: hidden, intermediate, layers, heads, key-value heads, vocabulary; whether tied; sequences a step.
 const SHAPES: [(&str, [i64; 6], bool, usize); 4] = [
     ("tiny", [64, 160, 2, 4, 2, 320], true, 2),
     ("135m", [576, 1536, 30, 9, 3, 49152], true, 16),    // SmolLM2-135M
@@ -165,7 +165,9 @@ fn measure(shape: &str, mode: &str, device: Device, options: &Options) -> serde_
     let seconds = times[times.len() / 2];
     let tokens = (batch * seq) as f64;
     // the allocator keeps what it once had, so what is in use at the end is the most there was
-    let peak = device::memory_used(device).zip(before).map_or_else(peak_resident, |(after, before)| after - before);
+    let peak = device::memory_used(device)
+        .zip(before)
+        .map_or_else(|| memory::peak_resident().unwrap_or(0), |(after, before)| after.saturating_sub(before));
     serde_json::json!({
         "batch": batch, "seq": seq, "seconds": seconds, "tokens_per_s": tokens / seconds,
         "tflops": per_token * tokens / seconds / 1e12, "peak_gib": peak as f64 / (1u64 << 30) as f64,
@@ -209,13 +211,6 @@ fn gpu_name() -> String {
     let answer = Command::new("nvidia-smi").args(query).output().ok().filter(|answer| answer.status.success());
     let text = answer.map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned()).unwrap_or_default();
     text.lines().next().unwrap_or("no NVIDIA device").trim().to_owned()
-}
-
-/// Most memory this process ever had resident, in bytes.
-fn peak_resident() -> u64 {
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 #[expect(clippy::print_stdout, reason = "this is the program's output")]
