@@ -69,6 +69,12 @@ impl Context<'_> {
                 "data: {rows} rows, {tokens} tokens{}, longest {tokens_max}, {duplicate_rows} duplicates",
                 trained.unwrap_or_default(),
             ))?;
+            if let Some(share) = report.eos_trained.filter(|&share| share < 1.0) {
+                self.emit(&EventKind::Warning(format!(
+                    "{:.1}% of the rows do not train the token that ends a turn: `orchestrate check --show-data`",
+                    100.0 * (1.0 - share),
+                )))?;
+            }
         }
         data::check(reports)
     }
