@@ -24,7 +24,12 @@ a stage would refuse is an error.
 
 Example:
   orchestrate check recipes/*.toml
-  orchestrate check --show-data recipes/demo.toml")]
+  orchestrate check --show-data recipes/demo.toml
+  orchestrate check --show-data --json recipes/demo.toml | jq '.data[] | {files, rows, trained_tokens}'
+
+--json prints {\"recipe\",\"path\",\"variants\",\"stages\"}, one a line; with --show-data
+{\"stage\",\"kind\",\"data\":[{\"files\",\"weight\",\"rows\",\"packed_rows\",\"tokens\",\"trained_tokens\",\"eos_trained\",
+\"cut_rows\",\"duplicate_rows\",\"tokens_p50\",\"tokens_p95\",\"tokens_max\",\"example\"}],\"failure\"}.")]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     recipes: RecipeArgs,

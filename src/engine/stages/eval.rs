@@ -59,6 +59,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     context.phase("reading the questions")?;
     let limit = spec.sampling.max_prompt_tokens;
     let questions = data::prompts(&spec.data, &assignment.inputs, &policy.tokenizer, limit)?;
+    context.preflight(&[data::of_prompts(&spec.data, &assignment.inputs, &questions, &policy.tokenizer)])?;
     let context_length = usize::try_from(policy.decoder.config.max_position_embeddings).unwrap_or(usize::MAX);
     let has_completions = spec.data.templates.completion.is_some() || spec.data.messages.is_some();
     let completions: Vec<Sequence> = if has_completions {

@@ -66,11 +66,19 @@ impl Context<'_> {
     fn preflight(&mut self, reports: &[DataReport]) -> StageResult<()> {
         for report in reports {
             let trained = report.trained_share().map(|share| format!(", {:.1}% trained", 100.0 * share));
-            let DataReport { rows, tokens, tokens_max, duplicate_rows, .. } = report;
+            let DataReport { rows, tokens, tokens_max, duplicate_rows, files, .. } = report;
+            let first = files.first().and_then(|file| Path::new(file).file_name()).unwrap_or_default();
             self.phase(&format!(
-                "data: {rows} rows, {tokens} tokens{}, longest {tokens_max}, {duplicate_rows} duplicates",
+                "{}: {rows} rows, {tokens} tokens{}, longest {tokens_max}, {duplicate_rows} duplicates",
+                first.display(),
                 trained.unwrap_or_default(),
             ))?;
+            if let Some(share) = report.eos_trained.filter(|&share| share < 1.0) {
+                self.emit(&EventKind::Warning(format!(
+                    "{:.1}% of the rows do not train the token that ends a turn: `orchestrate check --show-data`",
+                    100.0 * (1.0 - share),
+                )))?;
+            }
         }
         data::check(reports)
     }
