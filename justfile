@@ -52,6 +52,18 @@ check: setup
     cargo clippy --release --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
+# Fuzzes the parsers, each for so many seconds, from the seeds in tests/fuzz/seeds and tests/recipes
+[group('test')]
+fuzz seconds="60" targets="recipe spans rouge correctness hub_reference":
+    @if [ ! -x .tools/bin/cargo-fuzz ]; then cargo install cargo-fuzz --locked --root .tools; fi
+    @cp --update Cargo.lock tests/fuzz/Cargo.lock
+    @for target in {{ targets }}; do \
+        seeds=tests/fuzz/seeds/$target; if [ $target = recipe ]; then seeds=tests/recipes; fi; \
+        mkdir -p tests/fuzz/corpus/$target; \
+        RUSTC_BOOTSTRAP=1 .tools/bin/cargo-fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $target \
+            tests/fuzz/corpus/$target $seeds -- -max_len=4096 -max_total_time={{ seconds }}; \
+    done
+
 # Measures the engine beside transformers and PEFT on this machine (6 GB of packages the first time)
 [group('test')]
 bench: build models

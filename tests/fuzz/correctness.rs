@@ -1,0 +1,18 @@
+//! An answer is right or wrong, or there is none; and an answer that is no single letter is right about itself.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use orchestrate::recipe::spec::{Component, RewardSpec, Scope};
+use orchestrate::rewards::{Rubric, Sample};
+
+fuzz_target!(|input: (&str, &str)| {
+    let (answer, completion) = input;
+    let spec = RewardSpec { weight: 1.0, scope: Scope::Completion, component: Component::Correctness {} };
+    let mut rubric = Rubric::new(&[("right".to_owned(), spec)].into(), &mut |_| unreachable!("no encoder")).unwrap();
+    let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer) };
+    let scores = rubric.score(&[sample(completion), sample(answer)]);
+    let value = |index: usize| scores[index].parts["right"].value;
+    assert!(matches!(value(0), None | Some(0.0 | 1.0)));
+    assert_eq!(value(0).is_none(), answer.trim().is_empty());
+    assert!(matches!(value(1), None | Some(1.0)), "{answer:?} is not right about itself");
+});
