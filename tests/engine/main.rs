@@ -10,6 +10,7 @@ mod golden_grpo;
 mod golden_optim;
 mod model_commands;
 mod packing;
+mod parent_adapter;
 mod project;
 mod real_models;
 mod resume;

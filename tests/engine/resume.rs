@@ -40,39 +40,108 @@ fn kill(pid: i32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-fn adapter(project: &Project, stage: &str) -> Vec<u8> {
-    fs_err::read(project.checkpoint(stage).join("adapter_model.safetensors")).unwrap()
+/// What the only committed stage of this kind trained: an adapter or whole weights.
+fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
+    let dirs = fs_err::read_dir(project.path("runs/cache")).ok()?.flatten().map(|entry| entry.path());
+    let of_kind = |dir: &PathBuf| {
+        let key = fs_err::read_to_string(dir.join("key.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&key).unwrap()["kind"] == kind
+    };
+    let dir = dirs.into_iter().find(of_kind)?;
+    let file = ["adapter_model.safetensors", "model.safetensors"].map(|name| dir.join(name));
+    Some(fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap())
+}
+
+/// The arguments that run `stage` with these settings.
+fn run<'a>(stage: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["run", "recipes/tiny.toml", "--only", stage];
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    args
 }
 
 /// Kills the worker, and with it fails the run, at a few steps of `stage`; then resumes.
-fn killed_and_resumed(stage: &str, steps: &[u64]) -> Vec<u8> {
-    let project = Project::new();
+fn killed_and_resumed(project: &Project, stage: &str, settings: &[&str], steps: &[u64]) -> Vec<u8> {
     for (i, &step) in steps.iter().enumerate() {
-        let args: &[&str] = if i == 0 { &["run", "recipes/tiny.toml", "--only", stage] } else { &["resume"] };
-        let mut child = project.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let args = if i == 0 { run(stage, settings) } else { vec!["resume"] };
+        let mut child = project.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         kill(wait_for_step(&project, &mut child, stage, step));
         assert!(!child.wait().unwrap().success(), "a run whose worker was killed does not succeed");
-        assert!(!project.checkpoint(stage).exists(), "a killed worker left a checkpoint");
+        assert!(result(project, stage).is_none(), "a killed worker left a checkpoint");
     }
     project.succeed(&["resume"]);
-    adapter(&project, stage)
+    result(project, stage).expect("the resumed run committed")
 }
 
-fn uninterrupted(stage: &str) -> Vec<u8> {
-    let project = Project::new();
-    project.succeed(&["run", "recipes/tiny.toml", "--only", stage]);
-    adapter(&project, stage)
+fn uninterrupted(stage: &str, settings: &[&str]) -> Vec<u8> {
+    uninterrupted_in(&Project::new(), stage, settings)
 }
+
+fn uninterrupted_in(project: &Project, stage: &str, settings: &[&str]) -> Vec<u8> {
+    project.succeed(&run(stage, settings));
+    result(project, stage).expect("the run committed")
+}
+
+/// A project whose recipe trains all weights.
+fn without_adapters() -> Project {
+    let project = Project::new();
+    project.edit_recipe("lora = { rank = 4, alpha = 8, dropout = 0.1 }\n", "");
+    project
+}
+
+/// Kills `stage` at any two steps; which, differs from run to run of the tests.
+fn check_killed_stage_resumes_bitwise(new: fn() -> Project, stage: &str, last_step: u64, settings: &[&str]) {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let random = |low: u64, high: u64| low + u64::from(nanos) % (high - low + 1);
+    let steps = [random(1, 2), random(3, last_step - 1)];
+    let resumed = killed_and_resumed(&new(), stage, settings, &steps);
+    let whole = uninterrupted_in(&new(), stage, settings);
+    assert!(resumed == whole, "{stage} with {settings:?} killed after steps {steps:?} ended with other bytes");
+}
+
+// the tiny recipe has dropout, accumulation over two micro-batches and, in CPT, packing
 
 #[test]
 fn killed_stage_resumes_bitwise() {
-    // which steps: any will do, so they differ from run to run of this test
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
-    let random = |low: u64, high: u64| low + u64::from(nanos) % (high - low + 1);
-    for (stage, steps) in [("sft", [random(1, 2), random(3, 5)]), ("grpo", [random(1, 2), random(3, 4)])] {
-        let resumed = killed_and_resumed(stage, &steps);
-        assert!(resumed == uninterrupted(stage), "{stage} killed after steps {steps:?} ended with other bytes");
-    }
+    check_killed_stage_resumes_bitwise(Project::new, "sft", 6, &[]);
+    check_killed_stage_resumes_bitwise(Project::new, "grpo", 5, &[]);
+}
+
+#[test]
+fn killed_cpt_of_all_weights_with_muon_resumes_bitwise() {
+    let settings = ["stages.cpt.steps=5", "stages.cpt.optimizer=\"muon\"", "model.dtype=\"bfloat16\""];
+    check_killed_stage_resumes_bitwise(without_adapters, "cpt", 5, &settings);
+    let once =
+        |checkpointing: &str| uninterrupted_in(&without_adapters(), "cpt", &[&settings[..], &[checkpointing]].concat());
+    let kept = once("runtime.gradient_checkpointing=\"off\"");
+    assert!(kept == once("runtime.gradient_checkpointing=\"on\""), "gradient checkpointing changed the weights");
+}
+
+#[test]
+fn killed_packed_sft_with_checkpointing_resumes_bitwise() {
+    let settings = ["stages.sft.packing=true", "stages.sft.seq_len=600", "runtime.gradient_checkpointing=\"on\""];
+    check_killed_stage_resumes_bitwise(Project::new, "sft", 6, &settings);
+    let without = ["stages.sft.packing=true", "stages.sft.seq_len=600", "runtime.gradient_checkpointing=\"off\""];
+    assert!(uninterrupted("sft", &settings) == uninterrupted("sft", &without), "checkpointing changed the adapter");
+}
+
+#[test]
+fn the_last_resume_points_are_kept_and_a_half_written_one_is_passed_over() {
+    let project = Project::new();
+    let mut child = project.command(&run("sft", &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    kill(wait_for_step(&project, &mut child, "sft", 4));
+    assert!(!child.wait().unwrap().success());
+    let work = fs_err::read_dir(project.path("runs/work")).unwrap().next().unwrap().unwrap().path();
+    let mut points: Vec<PathBuf> =
+        fs_err::read_dir(work.join("resume")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    points.sort();
+    let whole = |dir: &&PathBuf| dir.join("manifest.json").exists();
+    assert!((1..=2).contains(&points.iter().filter(whole).count()), "`keep_resume_points` is 2: {points:?}");
+    // what a kill in the middle of a write, or of the disk, leaves behind
+    let newest = points.iter().rfind(whole).unwrap();
+    let tensors = fs_err::read(newest.join("trainable.safetensors")).unwrap();
+    fs_err::write(newest.join("trainable.safetensors"), &tensors[..tensors.len() / 2]).unwrap();
+    project.succeed(&["resume"]);
+    assert!(result(&project, "sft").unwrap() == uninterrupted("sft", &[]), "the bytes differ");
 }
 
 #[test]
@@ -89,7 +158,10 @@ fn an_interrupted_run_leaves_a_resume_point_and_resumes_bitwise() {
     rustix::process::kill_process(orchestrator, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     project.succeed(&["resume"]);
-    assert!(adapter(&project, "grpo") == uninterrupted("grpo"), "interrupted and resumed, the bytes differ");
+    assert!(
+        result(&project, "grpo").unwrap() == uninterrupted("grpo", &[]),
+        "interrupted and resumed, the bytes differ"
+    );
 }
 
 #[test]
@@ -105,7 +177,7 @@ fn a_killed_orchestrator_leaves_a_run_that_resumes_bitwise() {
     kill(i32::try_from(child.id()).unwrap());
     child.wait().unwrap();
     project.succeed(&["resume"]);
-    assert!(adapter(&project, "grpo") == uninterrupted("grpo"), "the bytes differ");
+    assert!(result(&project, "grpo").unwrap() == uninterrupted("grpo", &[]), "the bytes differ");
     let history = project.succeed(&["history", "--json"]);
     assert!(!history.contains("\"running\""), "a dead run stays `running`:\n{history}");
 }
