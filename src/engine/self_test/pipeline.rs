@@ -15,8 +15,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// The worker that is to be resumed is killed when it has left a resume point after this step.
-const KILLED_AFTER: u64 = 3;
 /// Longest that a step of a tiny model may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Memory that may still be in use after the workers have ended: other processes come and go.
@@ -57,7 +55,7 @@ fn resume(report: &mut Report, project: &Path, plan: &Plan, cache: &Cache, devic
     let adapter = |cache: &Cache| cache.root().join("cache").join(key.as_str()).join("adapter_model.safetensors");
     let resumed = Cache::open(&project.join("resumed")).map_err(failed)?;
     let mut worker = Worker::start(plan, index, cache, &resumed, device)?;
-    worker.wait_for_resume_point(KILLED_AFTER)?;
+    worker.wait_for_resume_point()?;
     worker.child.kill()?;
     worker.child.wait()?;
     let ended = Worker::start(plan, index, cache, &resumed, device)?.child.wait()?;
@@ -175,17 +173,18 @@ impl Worker {
         Ok(most)
     }
 
-    fn wait_for_resume_point(&mut self, step: u64) -> StageResult<()> {
+    /// Waits for the first one: how soon others follow depends on how long it took to write.
+    fn wait_for_resume_point(&mut self) -> StageResult<()> {
         let began = Instant::now();
         let mut reader = EventReader::new(&self.attempt);
         loop {
-            let reached = |event: &Event| matches!(event.kind, EventKind::ResumePoint { step: at } if at >= step);
-            if reader.poll().map_err(failed)?.iter().any(reached) {
+            let written = |event: &Event| matches!(event.kind, EventKind::ResumePoint { .. });
+            if reader.poll().map_err(failed)?.iter().any(written) {
                 return Ok(());
             }
             if self.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
                 let _ = self.child.kill(); // it may have ended by itself
-                return Err(StageError::input(format!("the stage left no resume point after step {step}")));
+                return Err(StageError::input("the stage left no resume point".to_owned()));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
