@@ -295,7 +295,7 @@ mod tests {
     fn keys_are_those_of_earlier_versions() {
         assert_eq!(
             stage_key(&cpt(), &[]).key.as_str(),
-            "cff494d69c1ab7f042589b2ef084d7882345df465c7afd43dc69cfa6a2dda6a1"
+            "40e565115168ce62bbb43f8b3a90bd39f89766292afc44af560cc532b0cfe01a"
         );
     }
 

@@ -229,7 +229,8 @@ impl Resolver<'_> {
         let mut fits = !named.is_empty();
         for (position, (at, module)) in named.iter().enumerate() {
             if !LINEAR_LAYERS.contains(module) {
-                let help = did_you_mean(module, "layers", LINEAR_LAYERS);
+                let known: Vec<&str> = LINEAR_LAYERS.iter().copied().chain([ALL_LINEAR]).collect();
+                let help = did_you_mean(module, "layers", &known);
                 self.problem(at, format!("unknown linear layer `{module}`"), "no such layer", help);
                 fits = false;
             } else if named[..position].iter().any(|(_, other)| other == module) {

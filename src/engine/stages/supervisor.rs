@@ -16,9 +16,11 @@ pub(super) struct Supervisor {
     last_write: Duration,
 }
 
-/// Resume points are at least this many times as far apart as one takes to write: under 3% of the time goes into them, however
-/// large the weights and slow the disk.
+/// Resume points are this many times as far apart as one takes to write, even when the recipe's interval is shorter: under 3%
+/// of the time then goes into them, however large the weights and slow the disk.
 const LEAST_INTERVAL_IN_WRITES: u32 = 40;
+/// But the recipe's interval is stretched to this many times itself at most.
+const MOST_STRETCH: u32 = 10;
 
 impl Supervisor {
     /// From now on SIGTERM, SIGINT and SIGUSR1 (Slurm's warning before a time limit) ask the stage to stop.
@@ -46,7 +48,8 @@ impl Supervisor {
 
     /// Whether the interval between resume points has passed.
     pub(super) fn resume_point_due(&self) -> bool {
-        let interval = self.resume_interval.max(self.last_write * LEAST_INTERVAL_IN_WRITES);
+        let for_slow_writes = self.last_write * LEAST_INTERVAL_IN_WRITES;
+        let interval = for_slow_writes.clamp(self.resume_interval, self.resume_interval * MOST_STRETCH);
         self.last_resume_point.elapsed() >= interval
     }
 
@@ -77,5 +80,8 @@ mod tests {
         assert!(!supervisor.resume_point_due(), "300 s after a write of 10 s");
         supervisor.last_resume_point = ago(401);
         assert!(supervisor.resume_point_due());
+        supervisor.resume_point_written(ago(100));
+        supervisor.last_resume_point = ago(601);
+        assert!(supervisor.resume_point_due(), "ten times the interval is the limit");
     }
 }
