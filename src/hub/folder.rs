@@ -106,8 +106,7 @@ impl Folder {
         let parent = pointer.parent().unwrap_or(&pointer);
         fs_err::create_dir_all(parent)?;
         let up = "../".repeat(name.split('/').count() + 1);
-        let temporary = parent.join(format!(".{}.{}", etag, std::process::id()));
-        let _ = fs_err::remove_file(&temporary); // of a process that died with our id
+        let temporary = parent.join(format!(".{etag}.{}", ulid::Ulid::generate()));
         fs_err::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &temporary)?;
         fs_err::rename(&temporary, &pointer)?;
         Ok(())
@@ -119,7 +118,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     fs_err::create_dir_all(parent)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = parent.join(format!(".{name}.{}", std::process::id()));
+    let temporary = parent.join(format!(".{name}.{}", ulid::Ulid::generate()));
     fs_err::write(&temporary, bytes)?;
     fs_err::rename(&temporary, path)
 }
