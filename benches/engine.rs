@@ -1,4 +1,4 @@
-//! The engine's side of the benchmarks beside `scripts/peers/`: `engine train|generate MODEL_DIR [OPTIONS]` prints one
+//! The engine's side of the benchmarks beside `scripts/peers/`: `engine train|sft|generate MODEL_DIR [OPTIONS]` prints one
 //! line of JSON with the same fields.
 
 use orchestrate::recipe::spec::{LoraSpec, Sampling};
@@ -18,7 +18,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     let (Some(mode), Some(model)) = (arguments.next(), arguments.next()) else {
         report(
-            &serde_json::json!({"usage": "engine train|generate MODEL_DIR [--full] [--batch N] [--seq N] [--steps N] [--dtype D]"}),
+            &serde_json::json!({"usage": "engine train|sft|generate MODEL_DIR [--full] [--batch N] [--seq N] [--steps N] [--dtype D]"}),
         );
         return;
     };
@@ -35,6 +35,7 @@ fn main() {
     let decoder = Decoder::load(Path::new(&model), kind, device).expect("the model loads");
     report(&match mode.as_str() {
         "train" => train(decoder, &options),
+        "sft" => sft(decoder, &options),
         "generate" => generate(&decoder, &options),
         other => panic!("unknown mode `{other}`"),
     });
@@ -86,7 +87,43 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     serde_json::json!({
         "mode": if full { "full" } else { "lora" }, "dtype": format!("{:?}", decoder.kind()), "batch": batch, "seq": seq,
         "tokens_per_s": batch as f64 * seq as f64 / seconds, "seconds_per_step": seconds, "loss": loss, "checkpointing": checkpointing,
-        "peak_rss_mib": orchestrate_engine::memory::peak_resident().map(|bytes| bytes >> 20),
+        "peak_rss_mib": peak_rss_mib(),
+    })
+}
+
+/// Tokens a second of `LoRA` steps on the rows of a file, `{"input_ids", "labels"}` a line with -100 where no loss is.
+fn sft(mut decoder: Decoder, options: &Options) -> serde_json::Value {
+    #[derive(serde::Deserialize)]
+    struct Row {
+        input_ids: Vec<i64>,
+        labels: Vec<i64>,
+    }
+    let text = fs_err::read_to_string(options.text("--rows", "")).expect("`--rows FILE`");
+    let rows: Vec<Sequence> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Row>(line).expect("a row"))
+        .map(|row| Sequence::new(String::new(), row.input_ids, row.labels.iter().map(|&label| label != -100).collect()))
+        .collect();
+    let (batch, micro, steps) =
+        (options.number("--batch", 16), options.number("--micro", 8), options.number("--steps", 3));
+    decoder.add_lora(&lora(), 0).expect("the layers exist");
+    let mut optimizer = AdamW::new(decoder.trainable(), (0.9, 0.999), 1e-8, 0.0);
+    let (mut speeds, mut loss) = (Vec::new(), 0.0);
+    for step in 0..=steps {
+        let chosen: Vec<&Sequence> = (0..batch).map(|i| &rows[(step * batch + i) % rows.len()]).collect();
+        let trained = chosen.iter().map(|row| row.trained_tokens()).sum();
+        let started = Instant::now();
+        loss = chosen.chunks(micro).map(|rows| accumulate(&decoder, rows, trained, PassOptions::default())).sum();
+        optimizer.step(1e-4);
+        synchronize(decoder.device());
+        if step > 0 {
+            let tokens: usize = chosen.iter().map(|row| row.ids.len()).sum();
+            speeds.push(tokens as f64 / started.elapsed().as_secs_f64());
+        }
+    }
+    serde_json::json!({
+        "dtype": format!("{:?}", decoder.kind()), "batch": batch, "micro": micro, "tokens_per_s": median(speeds),
+        "loss": loss, "peak_rss_mib": peak_rss_mib(),
     })
 }
 
@@ -113,8 +150,13 @@ fn generate(decoder: &Decoder, options: &Options) -> serde_json::Value {
     let seconds = median(times);
     serde_json::json!({
         "dtype": format!("{:?}", decoder.kind()), "batch": batch, "prompt": prompt, "group": group, "new": new,
-        "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "peak_rss_mib": orchestrate_engine::memory::peak_resident().map(|bytes| bytes >> 20),
+        "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "peak_rss_mib": peak_rss_mib(),
     })
+}
+
+/// The most memory this process ever had resident.
+fn peak_rss_mib() -> Option<u64> {
+    orchestrate_engine::memory::peak_resident().map(|bytes| bytes >> 20)
 }
 
 fn lora() -> LoraSpec {

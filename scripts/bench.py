@@ -1,20 +1,31 @@
 #!/usr/bin/env python3
-"""The engine beside its peers on the same machine, in one session: bench.py ENGINE PEERS_DIR MODEL OUT.json
+"""The engine beside its peers on the same machine, in one session: bench.py ENGINE PEERS_DIR MODEL QUESTIONS.jsonl OUT.json
 
-Each case runs the peer, then ours, and prints tokens per second of both and their ratio.
+Each case runs the peer, then ours, and prints tokens per second of both, their ratio, and the peak memory of both.
 """
 import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 
+TRAIN = ["train", "--batch", "4", "--seq", "512", "--steps", "3"]
+SFT = ["sft", "--batch", "16", "--micro", "8", "--steps", "3"]
+GENERATE = ["generate", "--batch", "12", "--prompt", "64", "--new", "64"]
+F32, BF16 = ["--dtype", "float32"], ["--dtype", "bfloat16"]
 CASES = [
-    ("LoRA step, 4 x 256, float32", ["train", "--batch", "4", "--seq", "256", "--steps", "3", "--dtype", "float32"]),
-    ("LoRA step, 4 x 256, bfloat16", ["train", "--batch", "4", "--seq", "256", "--steps", "3", "--dtype", "bfloat16"]),
-    ("sampling, 12 x 64 after 64, float32", ["generate", "--batch", "12", "--prompt", "64", "--new", "64", "--dtype", "float32"]),
+    ("LoRA step, 4 x 512, float32", [*TRAIN, *F32]),
+    ("LoRA step, 4 x 512, bfloat16", [*TRAIN, *BF16]),
+    ("full step, 4 x 512, float32", [*TRAIN, *F32, "--full"]),
+    ("full step, 4 x 512, bfloat16", [*TRAIN, *BF16, "--full"]),
+    ("LoRA step, checkpointing, float32", [*TRAIN, *F32, "--checkpointing"]),
+    ("full step, checkpointing, float32", [*TRAIN, *F32, "--full", "--checkpointing"]),
+    ("SFT rows, prompts masked, float32", [*SFT, *F32]),
+    ("SFT rows, prompts masked, bfloat16", [*SFT, *BF16]),
+    ("sampling, 12 x 64 after 64, float32", [*GENERATE, *F32]),
 ]
-SCRIPTS = {"train": "train_step.py", "generate": "generate.py"}
+SCRIPTS = {"train": "train_step.py", "sft": "sft_step.py", "generate": "generate.py"}
 
 
 def last_json(command):
@@ -22,24 +33,35 @@ def last_json(command):
     return json.loads(output.strip().splitlines()[-1])
 
 
+def machine():
+    described = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
+        names = (line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name"))
+        described["processor"] = next(names, described["processor"])
+    return described
+
+
 def main():
-    engine, peers, model, out = sys.argv[1:]
+    engine, peers, model, questions, out = sys.argv[1:]
     python = os.path.join(peers, "venv/bin/python")
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers")
     results = []
-    for name, (mode, *options) in CASES:
-        theirs = last_json([python, os.path.join(here, SCRIPTS[mode]), model, *options])
-        ours = last_json([engine, mode, model, *options])
-        speed = ours.get("tokens_per_s") or ours["new_tokens_per_s"]
-        ratio = speed / theirs["tokens_per_s"]
-        print(f"{name:38} ours {speed:8.1f}/s  peer {theirs['tokens_per_s']:8.1f}/s  ratio {ratio:.2f}", flush=True)
-        results.append({"case": name, "ours": ours, "peer": theirs, "ratio": ratio})
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
-        machine["processor"] = next((l.split(":")[1].strip() for l in cpuinfo if l.startswith("model name")), machine["processor"])
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = os.path.join(scratch, "rows.jsonl")
+        subprocess.run([python, os.path.join(here, "sft_rows.py"), model, questions, rows], check=True)
+        for name, (mode, *options) in CASES:
+            if mode == "sft":
+                options = [*options, "--rows", rows]
+            theirs = last_json([python, os.path.join(here, SCRIPTS[mode]), model, *options])
+            ours = last_json([engine, mode, model, *options])
+            speed = ours.get("tokens_per_s") or ours["new_tokens_per_s"]
+            ratio = speed / theirs["tokens_per_s"]
+            memory = f"peak {ours['peak_rss_mib']} MiB, peer {theirs.get('peak_rss_mib', 0)} MiB"
+            print(f"{name:36} ours {speed:7.1f}/s  peer {theirs['tokens_per_s']:7.1f}/s  ratio {ratio:.2f}  {memory}", flush=True)
+            results.append({"case": name, "ours": ours, "peer": theirs, "ratio": ratio})
     os.makedirs(os.path.dirname(out), exist_ok=True)
     with open(out, "w", encoding="utf-8") as file:
-        json.dump({"machine": machine, "results": results}, file, indent=1)
+        json.dump({"machine": machine(), "results": results}, file, indent=1)
         file.write("\n")
 
 
