@@ -88,4 +88,5 @@ golden: models
     @if [ ! -x {{ golden_python }} ]; then python3 -m venv .tools/golden-venv; fi
     {{ golden_python }} -m pip install --quiet --requirement tests/golden/requirements.txt
     PYTHONHASHSEED=0 {{ golden_python }} tests/golden/gen_golden.py tests/golden --models models
+    {{ golden_python }} tests/golden/gen_curves.py tests/golden
     git diff --stat -- tests/golden

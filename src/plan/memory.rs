@@ -146,8 +146,8 @@ impl ModelShape {
         let held = bytes(model.dtype);
         let master = if model.dtype == Dtype::Float32 { 0 } else { 4 };
         let copies = held + states + master + if reference { held } else { 0 };
-        // the embedding's gradient exists twice for a moment
-        self.parameters() * copies + 2 * self.vocab_size * self.hidden_size * 4
+        // the gradients of embedding and head, and what they are made from, exist beside their sum for a moment
+        self.parameters() * copies + 4 * self.vocab_size * self.hidden_size * 4
     }
 }
 
@@ -188,5 +188,73 @@ pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: boo
             logits: shape.logits(HEAD_CHUNK),
             ..base
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::recipe::spec::{DataSpec, Length, ParentAdapter, Schedule, Split, Templates, WeightedData};
+
+    const SMOLLM2_135M: &str = r#"{"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": true}"#;
+
+    fn stage(full: bool, dtype: Dtype) -> StageSpec {
+        let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        let target_modules = names.map(str::to_owned).to_vec();
+        let lora = LoraSpec { rank: 32, alpha: 64.0, dropout: 0.0, rslora: false, target_modules };
+        let data = DataSpec {
+            files: Vec::new(),
+            eval_fraction: 0.0,
+            split: Split::All,
+            max_rows: None,
+            messages: None,
+            templates: Templates::default(),
+        };
+        StageSpec {
+            seed: 0,
+            model: ModelSpec {
+                files: Digest::of(b"model"),
+                dtype,
+                lora: (!full).then_some(lora),
+                parent_adapter: ParentAdapter::Continue,
+            },
+            work: Work::Cpt(CptSpec {
+                data: vec![WeightedData { weight: 1.0, data }],
+                seq_len: 512,
+                length: Length::Steps(1),
+                global_batch_size: 4,
+                micro_batch_size: 4,
+                optimizer: OptimizerSpec {
+                    optimizer: Optimizer::Adamw { betas: (0.9, 0.999), eps: 1e-8 },
+                    lr: 1e-4,
+                    weight_decay: 0.0,
+                    schedule: Schedule::Constant,
+                    warmup_steps: 0,
+                    max_grad_norm: 1.0,
+                },
+            }),
+        }
+    }
+
+    #[test]
+    fn estimates_hold_and_are_not_far_above_what_was_measured() {
+        let shape: ModelShape = serde_json::from_str(SMOLLM2_135M).expect("the shape is valid");
+        assert_eq!(shape.parameters(), 134_515_008);
+        // peak resident MiB of `just bench`, benches/results/cpu.json
+        for (full, dtype, checkpointing, measured) in [
+            (false, Dtype::Float32, false, 4040),
+            (false, Dtype::Bfloat16, false, 2530),
+            (true, Dtype::Float32, false, 5964),
+            (true, Dtype::Bfloat16, false, 4530),
+            (false, Dtype::Float32, true, 1393),
+            (true, Dtype::Float32, true, 2997),
+        ] {
+            let estimate = memory_estimate(&stage(full, dtype), &shape, checkpointing).total() >> 20;
+            let case = format!("full {full}, {dtype:?}, checkpointing {checkpointing}");
+            assert!(estimate >= measured, "{case}: {estimate} MiB, measured {measured}");
+            assert!(10 * estimate <= 14 * measured, "{case}: {estimate} MiB, measured {measured}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! history on a tiny model.
 
 mod bad_input;
+mod curves;
 mod data;
 mod end_to_end;
 mod golden;
@@ -16,3 +17,4 @@ mod real_models;
 mod resume;
 mod rollout;
 mod self_test;
+mod untrusted;

@@ -12,6 +12,11 @@ use orchestrate::recipe::spec::LoraSpec;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
+/// No model has a size above this one; a file that says so is damaged or hostile.
+const LARGEST_SIZE: i64 = 1 << 24;
+/// Numbers in the table of rotations: a million positions of heads of 256.
+const LARGEST_ROTATION: i64 = 1 << 28;
+
 /// What a decoder's `config.json` says, after its architecture's file has read it.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent field of config.json")]
@@ -73,8 +78,21 @@ impl DecoderConfig {
 
 /// The fields that Llama, Qwen2 and Qwen3 have under the same names, and refusal of what is not implemented.
 pub(super) fn common_config(json: &serde_json::Value) -> Result<DecoderConfig, String> {
-    let integer = |name: &str| json.get(name).and_then(serde_json::Value::as_i64);
-    let needed = |name: &str| integer(name).ok_or_else(|| format!("`{name}` is missing or not an integer"));
+    let size = |name: &str| match json.get(name).filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => match value.as_i64().filter(|size| (1..=LARGEST_SIZE).contains(size)) {
+            Some(size) => Ok(Some(size)),
+            None => Err(format!("`{name}` is {value}, not a whole number from 1 to {LARGEST_SIZE}")),
+        },
+    };
+    let needed = |name: &str| size(name)?.ok_or_else(|| format!("`{name}` is missing"));
+    let positive = |name: &str, value: Option<&serde_json::Value>, default: f64| match value {
+        None => Ok(default),
+        Some(value) => {
+            let number = value.as_f64().filter(|number| *number > 0.0);
+            number.ok_or_else(|| format!("`{name}` is {value}, not a positive number"))
+        }
+    };
     let flag = |name: &str| json.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
     let hidden_act = json.get("hidden_act").and_then(|v| v.as_str()).unwrap_or("silu");
     if hidden_act != "silu" {
@@ -88,24 +106,34 @@ pub(super) fn common_config(json: &serde_json::Value) -> Result<DecoderConfig, S
     }
     let hidden_size = needed("hidden_size")?;
     let num_attention_heads = needed("num_attention_heads")?;
+    let num_key_value_heads = size("num_key_value_heads")?.unwrap_or(num_attention_heads);
+    if num_attention_heads % num_key_value_heads != 0 {
+        return Err(format!(
+            "`num_key_value_heads` is {num_key_value_heads}, which does not divide the {num_attention_heads} attention heads"
+        ));
+    }
+    let head_dim = size("head_dim")?.unwrap_or(hidden_size / num_attention_heads);
+    if head_dim == 0 || head_dim % 2 != 0 {
+        return Err(format!("`head_dim` is {head_dim}, and rotary positions turn pairs of numbers"));
+    }
+    let max_position_embeddings = needed("max_position_embeddings")?;
+    if max_position_embeddings * head_dim > LARGEST_ROTATION {
+        return Err(format!("`max_position_embeddings` is {max_position_embeddings}, more than can be prepared for"));
+    }
     // transformers 5 keeps both in `rope_parameters`; before, they stood in `rope_theta` and `rope_scaling`
     let rope = ["rope_parameters", "rope_scaling"].into_iter().find_map(|n| json.get(n).filter(|v| v.is_object()));
-    let rope_theta = [json.get("rope_theta"), rope.and_then(|r| r.get("rope_theta"))]
-        .into_iter()
-        .flatten()
-        .find_map(serde_json::Value::as_f64)
-        .unwrap_or(10_000.0);
+    let rope_theta = [json.get("rope_theta"), rope.and_then(|r| r.get("rope_theta"))].into_iter().flatten().next();
     Ok(DecoderConfig {
         hidden_size,
         intermediate_size: needed("intermediate_size")?,
         num_hidden_layers: usize::try_from(needed("num_hidden_layers")?).map_err(|e| e.to_string())?,
         num_attention_heads,
-        num_key_value_heads: integer("num_key_value_heads").unwrap_or(num_attention_heads),
-        head_dim: integer("head_dim").unwrap_or(hidden_size / num_attention_heads.max(1)),
+        num_key_value_heads,
+        head_dim,
         vocab_size: needed("vocab_size")?,
-        max_position_embeddings: needed("max_position_embeddings")?,
-        rms_norm_eps: json.get("rms_norm_eps").and_then(serde_json::Value::as_f64).unwrap_or(1e-6),
-        rope_theta,
+        max_position_embeddings,
+        rms_norm_eps: positive("rms_norm_eps", json.get("rms_norm_eps"), 1e-6)?,
+        rope_theta: positive("rope_theta", rope_theta, 10_000.0)?,
         rope_scaling: rope.map(rope_scaling).transpose()?.flatten(),
         tie_word_embeddings: flag("tie_word_embeddings"),
         qkv_bias: flag("attention_bias"),

@@ -19,7 +19,7 @@ impl Linear {
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let y = x.linear(&self.weight, self.bias.as_ref());
         match &self.lora {
-            Some(lora) => y + lora.delta(x, train),
+            Some(lora) => lora.add_to(y, x, train),
             None => y,
         }
     }

@@ -30,14 +30,15 @@ impl Lora {
         }
     }
 
-    /// What the adapter adds to the layer's output. The products run in `x`'s number format, the adapter itself stays
-    /// 32-bit. // (T, in) -> (T, out)
-    pub(super) fn delta(&self, x: &Tensor, train: bool) -> Tensor {
+    /// Adds to the layer's output `y` what the adapter makes of its input `x`. The products run in `x`'s number format, the
+    /// adapter itself stays 32-bit. // (T, in), (T, out) -> (T, out)
+    pub(super) fn add_to(&self, mut y: Tensor, x: &Tensor, train: bool) -> Tensor {
         let kind = x.kind();
         let dropped = (train && self.dropout > 0.0).then(|| x.dropout(self.dropout, true));
         let x = dropped.as_ref().unwrap_or(x);
-        let down = x.linear(&self.a.to_kind(kind), None::<&Tensor>);
-        down.linear(&(&self.b * self.scale).to_kind(kind), None::<&Tensor>)
+        let down = x.linear(&self.a.to_kind(kind), None::<&Tensor>); // (T, r)
+        // in place: the sum costs no pass over the output of its own
+        y.addmm_(&down, &(&self.b * self.scale).to_kind(kind).transpose(0, 1))
     }
 
     /// The update of the weight in 32 bits, `scale * B A`. // (out, in)

@@ -4,6 +4,7 @@ use super::decoder::{DecoderConfig, common_config};
 
 /// Reads a Qwen3 `config.json`.
 pub(super) fn config(json: &serde_json::Value) -> Result<DecoderConfig, String> {
-    let head_dim = json.get("head_dim").and_then(serde_json::Value::as_i64).unwrap_or(128);
-    Ok(DecoderConfig { head_dim, qk_norm: true, mlp_bias: false, ..common_config(json)? })
+    let common = common_config(json)?;
+    let head_dim = if json.get("head_dim").is_some() { common.head_dim } else { 128 };
+    Ok(DecoderConfig { head_dim, qk_norm: true, mlp_bias: false, ..common })
 }
