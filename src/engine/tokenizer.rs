@@ -55,8 +55,7 @@ impl Tokenizer {
     /// A missing or malformed file, a template that does not compile, no token that ends a text.
     pub fn load(dir: &Path) -> StageResult<Self> {
         let path = dir.join("tokenizer.json");
-        let mut inner = tokenizers::Tokenizer::from_file(&path)
-            .map_err(|e| StageError::input(format!("`{}` cannot be read: {e}", path.display())))?;
+        let mut inner = read_tokenizer(&path)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))?;
         let settings = optional_json(&dir.join("tokenizer_config.json"))?;
@@ -231,6 +230,24 @@ impl Tokenizer {
 
     fn error(&self, message: &str) -> StageError {
         StageError::input(format!("tokenizer of `{}`: {message}", self.dir.display()))
+    }
+}
+
+/// Reads a `tokenizer.json`. The library panics on some damaged files; that is an error here.
+///
+/// # Errors
+/// A missing or malformed file.
+pub(crate) fn read_tokenizer(path: &Path) -> StageResult<tokenizers::Tokenizer> {
+    let text = fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e))?;
+    let malformed = |why: &str| {
+        StageError::input(format!("`{}` cannot be read: {why}", path.display()))
+            .hinted("was it downloaded to the end? its size and hash should match the hub's")
+    };
+    // what is not even JSON is told with its line
+    serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|e| malformed(&e.to_string()))?;
+    match std::panic::catch_unwind(|| text.parse::<tokenizers::Tokenizer>()) {
+        Ok(parsed) => parsed.map_err(|e| malformed(&e.to_string())),
+        Err(_) => Err(malformed("the file is damaged")),
     }
 }
 

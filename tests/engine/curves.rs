@@ -11,6 +11,7 @@ use tch::{Device, Kind};
 
 /// The token sequences of `gen_curves.py`.
 fn sequence(step: i64, index: i64, prompt: usize) -> Sequence {
+    let step = step % 2;
     let length = 10 + (index * 5 + step) % 13;
     let ids: Vec<i64> = (0..length).map(|t| (step * 131 + index * 31 + t * 17 + t * t * 7) % 320).collect();
     let trained = (0..ids.len()).map(|t| t >= prompt).collect();
@@ -64,6 +65,6 @@ fn twenty_steps_follow_the_committed_curves() {
             }
         }
         let first_and_last = [0, usize::try_from(steps).unwrap() - 1].map(|i| case["loss"][i].as_f64().unwrap());
-        assert!(first_and_last[1] < first_and_last[0], "{name}: the curve goes somewhere");
+        assert!(first_and_last[1] < 0.9 * first_and_last[0], "{name}: the curve goes somewhere");
     }
 }

@@ -24,7 +24,7 @@ fn open(bytes: &[u8]) -> Result<(), String> {
     let weights = Weights::open(dir.path()).map_err(|e| e.message)?;
     let names: Vec<String> = weights.names().map(str::to_owned).collect();
     for name in names {
-        weights.get_shaped(&name, &[2], Kind::Float, Device::Cpu).map_err(|e| e.message)?;
+        let _ = weights.get_shaped(&name, &[2], Kind::Float, Device::Cpu).map_err(|e| e.message)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use self::pooling::Pooling;
 use self::settings::Settings;
 use crate::error::{StageError, StageResult};
 use crate::models::{TextModel, load_text_model};
+use crate::tokenizer::read_tokenizer;
 use orchestrate::rewards::TextEncoder;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -147,7 +148,7 @@ impl TextEncoder for Encoder {
 fn tokenizer(dir: &Path, lower_case: bool, limit: usize, vocab_size: i64) -> StageResult<tokenizers::Tokenizer> {
     let path = dir.join("tokenizer.json");
     let unreadable = |e: &dyn std::fmt::Display| StageError::input(format!("`{}` cannot be read: {e}", path.display()));
-    let mut tokenizer = tokenizers::Tokenizer::from_file(&path).map_err(|e| unreadable(&e))?;
+    let mut tokenizer = read_tokenizer(&path)?;
     if lower_case && !tokenizer.get_normalizer().is_some_and(lowers_case) {
         let before = tokenizer.get_normalizer().cloned();
         let both = std::iter::once(Lowercase.into()).chain(before).collect();
