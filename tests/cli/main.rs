@@ -6,4 +6,5 @@ mod after;
 mod commands;
 mod dispatch;
 mod env;
+mod memory;
 mod verify;

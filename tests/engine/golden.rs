@@ -3,7 +3,7 @@
 use orchestrate::recipe::spec::LoraSpec;
 use orchestrate_engine::checkpoint;
 use orchestrate_engine::models::{Decoder, Packed};
-use orchestrate_engine::weights::load_tensors;
+use orchestrate_engine::weights::{load_tensors, save_sharded};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -39,6 +39,26 @@ fn decoder_logits_equal_hugging_face() {
         let golden = tensors(&format!("decoders/{name}/golden.safetensors"));
         let difference = largest_difference(&logits(&decoder, &golden["input_ids"]), &golden["logits"]);
         assert!(difference < 1e-4, "{name}: logits differ by {difference}");
+    }
+}
+
+#[test]
+fn shards_and_16_bit_weights_on_disk_are_read() {
+    let base = path("decoders/llama");
+    let golden = tensors("decoders/llama/golden.safetensors");
+    let whole: Vec<(String, Tensor)> = tensors("decoders/llama/model.safetensors").into_iter().collect();
+    for (kind, tolerance) in [(Kind::Float, 1e-4), (Kind::Half, 0.05), (Kind::BFloat16, 0.3)] {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::copy(base.join("config.json"), dir.path().join("config.json")).unwrap();
+        save_sharded(dir.path(), &whole, kind, 100_000).unwrap();
+        assert!(dir.path().join("model.safetensors.index.json").exists(), "several files");
+        let decoder = Decoder::load(dir.path(), Kind::Float, Device::Cpu).unwrap();
+        for (name, weight) in decoder.weights() {
+            let original = &whole.iter().find(|(other, _)| *other == name).unwrap().1;
+            assert!(weight.equal(&original.to_kind(kind).to_kind(Kind::Float)), "{name} in {kind:?}");
+        }
+        let difference = largest_difference(&logits(&decoder, &golden["input_ids"]), &golden["logits"]);
+        assert!(difference < tolerance, "{kind:?}: logits differ by {difference}");
     }
 }
 

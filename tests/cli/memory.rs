@@ -1,0 +1,57 @@
+//! Stages that cannot fit into memory are refused before anything runs, with the knob to turn.
+
+use crate::env::TestEnv;
+
+/// The estimated peak of stage `base` in bytes, in rows of `seq_len` tokens.
+fn needed(env: &TestEnv, seq_len: u64, checkpointing: &str) -> u64 {
+    let settings = settings(seq_len, checkpointing);
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let plan = env.run(&[&["plan", "small.toml", "--json"][..], &settings].concat()).ends_with(0).json();
+    plan.iter().find(|line| line["stage"] == "base").unwrap()["memory_bytes"].as_u64().unwrap()
+}
+
+fn settings(seq_len: u64, checkpointing: &str) -> Vec<String> {
+    let set = |text: String| ["--set".to_owned(), text];
+    [
+        set(format!("stages.base.seq_len={seq_len}")),
+        set(format!("runtime.gradient_checkpointing=\"{checkpointing}\"")),
+        set("runtime.device=\"cpu\"".to_owned()),
+    ]
+    .concat()
+}
+
+/// Rows with which the stage needs `share` of what the machine has, without checkpointing.
+fn seq_len_for(env: &TestEnv, share: f64) -> u64 {
+    let info = fs_err::read_to_string("/proc/meminfo").unwrap();
+    let kib: f64 = info.lines().next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    let per_token = (needed(env, 2_000_000, "off") - needed(env, 1_000_000, "off")) as f64 / 1e6;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lengths are positive")]
+    let seq_len = (share * kib * 1024.0 / per_token) as u64;
+    seq_len
+}
+
+#[test]
+fn longer_rows_need_more_and_checkpointing_needs_less() {
+    let env = TestEnv::new();
+    assert!(needed(&env, 4096, "off") > needed(&env, 512, "off"));
+    assert!(needed(&env, 100_000, "on") < needed(&env, 100_000, "off"));
+    let tree = env.run(&["plan", "small.toml"]).ends_with(0).stdout;
+    assert!(tree.contains("memory") && tree.contains("GiB"), "{tree}");
+}
+
+#[test]
+fn what_cannot_fit_is_refused_and_what_fits_with_checkpointing_runs_with_it() {
+    let env = TestEnv::new();
+    let tight = seq_len_for(&env, 1.2);
+    let check = |seq_len: u64, checkpointing: &str| {
+        let settings = settings(seq_len, checkpointing);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        env.run(&[&["check", "small.toml"][..], &settings].concat())
+    };
+    check(tight, "off").ends_with(3).says(&["`base` needs about", "activations", "gradient_checkpointing"]);
+    check(tight, "auto").ends_with(0);
+    let far = seq_len_for(&env, 50.0);
+    check(far, "auto").ends_with(3).says(&["`base` needs about", "micro_batch_size"]);
+    env.run(&["run", "small.toml", "--set", &format!("stages.base.seq_len={far}")]).ends_with(3).says(&["GiB"]);
+    assert!(!env.path("runs/log").exists(), "something began");
+}
