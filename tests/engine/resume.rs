@@ -65,7 +65,7 @@ fn killed_and_resumed(project: &Project, stage: &str, settings: &[&str], steps: 
     for (i, &step) in steps.iter().enumerate() {
         let args = if i == 0 { run(stage, settings) } else { vec!["resume"] };
         let mut child = project.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        kill(wait_for_step(&project, &mut child, stage, step));
+        kill(wait_for_step(project, &mut child, stage, step));
         assert!(!child.wait().unwrap().success(), "a run whose worker was killed does not succeed");
         assert!(result(project, stage).is_none(), "a killed worker left a checkpoint");
     }
