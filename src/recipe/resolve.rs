@@ -3,18 +3,19 @@
 //! What the schema cannot say is checked here: names that refer to something, keys that exclude each other, files.
 
 use super::data_sets::{self, Need};
-use super::diagnostic::{Problem, Problems, did_you_mean};
-use super::file::{DataTable, LoraTable, ModelOverride, ModelTable};
+use super::diagnostic::{Problem, Problems};
+use super::file::{DataTable, ModelTable};
 use super::files::Files;
 use super::inputs::Inputs;
 use super::located::{KeyPath, Step};
 use super::order::{self, StageOrder};
+use super::resolve_optimizer::OptimizerKeys;
 use super::reward_mix;
 use super::spec::{
-    AdjustLr, CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec, ModelSpec, Optimizer,
-    OptimizerSpec, ParentAdapter, Sampling, Schedule, SftSpec, Split, StageSpec, WeightedData, Work,
+    CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, OptimizerSpec, ParentAdapter, Sampling, SftSpec,
+    Split, StageSpec, WeightedData, Work,
 };
-use super::stage_file::{CptTable, EvalTable, GrpoTable, OptimizerName, ScheduleName, SftTable, StageTable};
+use super::stage_file::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
 use super::sweep::Cell;
 use crate::digest::Digest;
 use serde::Deserialize;
@@ -34,11 +35,6 @@ pub struct ResolvedStage {
     /// Where the content named by digest in `spec` lies (absolute paths).
     pub inputs: BTreeMap<Digest, PathBuf>,
 }
-
-/// What `target_modules` says for all of [`LINEAR_LAYERS`].
-const ALL_LINEAR: &str = "all-linear";
-/// The linear layers of the Llama architecture, which adapters can be put on.
-const LINEAR_LAYERS: &[&str] = &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// The stages of `cell`, parents first. `filled_in` is its value, defaults included, without what does not fit the
 /// schema; what was taken out has been reported.
@@ -153,25 +149,17 @@ macro_rules! sampling {
     };
 }
 
-/// The keys that say how parameters are updated.
-struct OptimizerKeys {
-    betas: (f64, f64),
-    eps: f64,
-    momentum: Option<f64>,
-    adjust_lr: Option<AdjustLr>,
-}
-
-struct Resolver<'a> {
-    files: Files<'a>,
-    model: Option<ModelTable>,
+pub(super) struct Resolver<'a> {
+    pub(super) files: Files<'a>,
+    pub(super) model: Option<ModelTable>,
     seed: Option<u64>,
     data: &'a BTreeMap<String, Option<DataTable>>,
     /// The files of the stage at hand.
-    found: BTreeMap<Digest, PathBuf>,
+    pub(super) found: BTreeMap<Digest, PathBuf>,
 }
 
 impl Resolver<'_> {
-    fn problem(&mut self, key: &KeyPath, message: String, label: &str, help: impl Into<String>) {
+    pub(super) fn problem(&mut self, key: &KeyPath, message: String, label: &str, help: impl Into<String>) {
         self.files.problems.push(Problem::at(self.files.cell.value_place(key), message, label).help(help));
     }
 
@@ -190,76 +178,6 @@ impl Resolver<'_> {
             StageTable::Eval(table) => self.eval(key, table).map(Work::Eval),
         };
         Some(StageSpec { seed: seed.or(self.seed)?, model: model?, work: work? })
-    }
-
-    fn model(&mut self, stage: &KeyPath, over: Option<&ModelOverride>) -> Option<ModelSpec> {
-        let recipe = KeyPath::dotted("model");
-        let own = stage.key("model");
-        let base = self.model.clone();
-        let (path, path_key) = match over.and_then(|over| over.path.clone()) {
-            Some(path) => (path, own.key("path")),
-            None => (base.as_ref()?.path.clone(), recipe.key("path")),
-        };
-        let (lora, lora_key) = match over.and_then(|over| over.lora.clone()) {
-            Some(lora) => (Some(lora), own.key("lora")),
-            None => (base.as_ref().and_then(|base| base.lora.clone()), recipe.key("lora")),
-        };
-        let dtype = over.and_then(|over| over.dtype).or(base.as_ref().map(|base| base.dtype))?;
-        let lora = match lora {
-            Some(lora) => Some(self.lora(&lora_key, lora)?),
-            None => None,
-        };
-        let files = self.files.directory("model", &path, &path_key, &mut self.found)?;
-        let parent_adapter =
-            over.and_then(|over| over.parent_adapter).or(base.as_ref().map(|base| base.parent_adapter))?;
-        Some(ModelSpec { files, dtype, lora, parent_adapter })
-    }
-
-    fn lora(&mut self, key: &KeyPath, table: LoraTable) -> Option<LoraSpec> {
-        let LoraTable { rank, alpha, dropout, rslora, target_modules } = table;
-        let key = key.key("target_modules");
-        let named: Vec<(KeyPath, &str)> = match &target_modules {
-            Value::String(all) if all == ALL_LINEAR => LINEAR_LAYERS.iter().map(|&name| (key.clone(), name)).collect(),
-            Value::String(name) => vec![(key, name)],
-            other => {
-                let names = other.as_array().into_iter().flatten().filter_map(Value::as_str);
-                names.enumerate().map(|(index, name)| (key.index(index), name)).collect()
-            }
-        };
-        let mut fits = !named.is_empty();
-        for (position, (at, module)) in named.iter().enumerate() {
-            if !LINEAR_LAYERS.contains(module) {
-                let known: Vec<&str> = LINEAR_LAYERS.iter().copied().chain([ALL_LINEAR]).collect();
-                let help = did_you_mean(module, "layers", &known);
-                self.problem(at, format!("unknown linear layer `{module}`"), "no such layer", help);
-                fits = false;
-            } else if named[..position].iter().any(|(_, other)| other == module) {
-                self.problem(at, format!("the layer `{module}` is listed twice"), "again", "remove one");
-                fits = false;
-            }
-        }
-        let mut target_modules: Vec<String> = named.into_iter().map(|(_, name)| name.to_owned()).collect();
-        target_modules.sort();
-        fits.then_some(LoraSpec { rank, alpha, dropout, rslora, target_modules })
-    }
-
-    /// A checkpoint fits the model it was trained from only, and an adapter goes on as it was made or not at all.
-    fn check_model(&mut self, key: &KeyPath, spec: &StageSpec, parent: Option<&ResolvedStage>) {
-        let Some(parent) = parent else { return };
-        let (ours, theirs) = (&spec.model, &parent.spec.model);
-        let starts = format!("`{key}` starts from `{}`, which", parent.name);
-        if ours.files != theirs.files {
-            let help = "a checkpoint fits the model it was trained from";
-            self.problem(&key.key("model").key("path"), format!("{starts} has another `model.path`"), "differs", help);
-        }
-        // dropout is how an adapter is trained, not what it is
-        let shape = |lora: &Option<LoraSpec>| lora.clone().map(|lora| LoraSpec { dropout: 0.0, ..lora });
-        let goes_on = ours.parent_adapter == ParentAdapter::Continue;
-        if theirs.lora.is_some() && goes_on && shape(&ours.lora) != shape(&theirs.lora) {
-            let help = "an adapter goes on as it was made; with `parent_adapter = \"merge\"` the stage merges it into the \
-                        weights first and trains its own";
-            self.problem(&key.key("model").key("lora"), format!("{starts} has another `model.lora`"), "differs", help);
-        }
     }
 
     /// The data sets that a training stage's `data` names, with their weights.
@@ -321,43 +239,6 @@ impl Resolver<'_> {
             );
             let help = "an optimizer step is a whole number of micro-batches";
             self.problem(&key.key("global_batch_size"), message, "not a multiple", help);
-        }
-    }
-
-    fn no_effect(&mut self, key: &KeyPath, without: &str) {
-        let message = format!("`{key}` has no effect without `{without}`");
-        self.problem(key, message, "no effect", format!("remove it, or set `{without}`"));
-    }
-
-    fn update_rule(&mut self, key: &KeyPath, name: OptimizerName, keys: &OptimizerKeys) -> Optimizer {
-        let OptimizerKeys { betas, eps, momentum, adjust_lr } = *keys;
-        if let OptimizerName::Muon = name {
-            let (momentum, adjust_lr) = (momentum.unwrap_or(0.95), adjust_lr.unwrap_or(AdjustLr::MatchRmsAdamw));
-            return Optimizer::Muon { momentum, adjust_lr, betas, eps };
-        }
-        for (name, given) in [("momentum", momentum.is_some()), ("adjust_lr", adjust_lr.is_some())] {
-            if given {
-                self.no_effect(&key.key(name), "optimizer = \"muon\"");
-            }
-        }
-        Optimizer::Adamw { betas, eps }
-    }
-
-    fn schedule(&mut self, key: &KeyPath, name: ScheduleName, decay_steps: Option<u64>) -> Schedule {
-        match (name, decay_steps) {
-            (ScheduleName::Wsd, Some(decay_steps)) => return Schedule::Wsd { decay_steps },
-            (ScheduleName::Wsd, None) => {
-                let message = format!("`{key}.schedule` is `wsd`, which needs `decay_steps`");
-                let help = "a tenth to a fifth of the stage's steps is usual";
-                self.problem(&key.key("schedule"), message, "how long is the decay?", help);
-            }
-            (_, Some(_)) => self.no_effect(&key.key("decay_steps"), "schedule = \"wsd\""),
-            (_, None) => {}
-        }
-        match name {
-            ScheduleName::Constant | ScheduleName::Wsd => Schedule::Constant,
-            ScheduleName::Linear => Schedule::Linear,
-            ScheduleName::Cosine => Schedule::Cosine,
         }
     }
 

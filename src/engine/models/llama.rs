@@ -1,6 +1,6 @@
 //! Llama (arXiv:2302.13971, arXiv:2407.21783) and what shares its layout, e.g. SmolLM2.
 
-use super::decoder::{DecoderConfig, common_config};
+use super::config::{DecoderConfig, common_config};
 
 /// Reads a Llama `config.json`.
 pub(super) fn config(json: &serde_json::Value) -> Result<DecoderConfig, String> {

@@ -7,6 +7,7 @@
 //! Shapes: B rows, T tokens, C hidden size, H heads, K key-value heads, D head size, V vocabulary.
 
 mod bert;
+mod config;
 pub mod decoder;
 mod encoder_layers;
 mod kv_cache;
@@ -23,7 +24,8 @@ mod rotary;
 mod text_model;
 mod xlm_roberta;
 
-pub use decoder::{Decoder, DecoderConfig};
+pub use config::DecoderConfig;
+pub use decoder::Decoder;
 pub use kv_cache::KvCache;
 pub use packed::Packed;
 pub use pass::{PassOptions, TrainingPass};

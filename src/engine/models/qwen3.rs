@@ -1,6 +1,6 @@
 //! Qwen3 (arXiv:2505.09388): queries and keys normed per head, a head size of its own.
 
-use super::decoder::{DecoderConfig, common_config};
+use super::config::{DecoderConfig, common_config};
 
 /// Reads a Qwen3 `config.json`.
 pub(super) fn config(json: &serde_json::Value) -> Result<DecoderConfig, String> {
