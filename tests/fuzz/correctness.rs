@@ -8,7 +8,7 @@ use orchestrate::rewards::{Rubric, Sample};
 fuzz_target!(|input: (&str, &str)| {
     let (answer, completion) = input;
     let spec = RewardSpec { weight: 1.0, scope: Scope::Completion, component: Component::Correctness {} };
-    let mut rubric = Rubric::new(&[("right".to_owned(), spec)].into(), &mut |_| unreachable!("no encoder")).unwrap();
+    let mut rubric = Rubric::new(&[("right".to_owned(), spec)].into(), &mut |_, _| unreachable!("no encoder")).unwrap();
     let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer) };
     let scores = rubric.score(&[sample(completion), sample(answer)]);
     let value = |index: usize| scores[index].parts["right"].value;
