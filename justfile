@@ -64,12 +64,12 @@ fuzz seconds="60" targets="recipe spans rouge correctness hub_reference":
             tests/fuzz/corpus/$target $seeds -- -max_len=4096 -max_total_time={{ seconds }}; \
     done
 
-# Measures the engine beside transformers and PEFT on this machine (6 GB of packages the first time)
+# Measures the engine beside transformers and PEFT here (6 GB of packages the first time); `bench SFT`: some cases
 [group('test')]
-bench: build models data
+bench only="": build models data
     @if [ ! -e .tools/peers/models ]; then scripts/peers/setup.sh .tools/peers; fi
     cargo build --release --package orchestrate-engine --bench engine
-    python3 scripts/bench.py "$(scripts/newest_bench.sh)" .tools/peers models/smollm2-135m-instruct data/biomedical/mcq.jsonl benches/results/cpu.json
+    python3 scripts/bench.py "$(scripts/newest_bench.sh)" .tools/peers models/smollm2-135m-instruct data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
 
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
 [group('test')]

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The engine beside its peers on the same machine, in one session: bench.py ENGINE PEERS_DIR MODEL QUESTIONS.jsonl OUT.json
+"""The engine beside its peers on the same machine, in one session: bench.py ENGINE PEERS_DIR MODEL QUESTIONS.jsonl OUT.json [ONLY]
 
-Each case runs the peer, then ours, and prints tokens per second of both, their ratio, and the peak memory of both.
+Each case runs the peer, then ours, and prints tokens per second of both, their ratio, and the peak memory of both. With ONLY, just the
+cases whose names hold that text run, and the others keep the results that OUT.json has of them.
 """
 import json
 import os
@@ -42,7 +43,12 @@ def machine():
 
 
 def main():
-    engine, peers, model, questions, out = sys.argv[1:]
+    engine, peers, model, questions, out = sys.argv[1:6]
+    only = sys.argv[6] if len(sys.argv) > 6 else ""
+    before = {}
+    if only:
+        with open(out, encoding="utf-8") as file:
+            before = {result["case"]: result for result in json.load(file)["results"]}
     python = os.path.join(peers, "venv/bin/python")
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers")
     results = []
@@ -50,6 +56,9 @@ def main():
         rows = os.path.join(scratch, "rows.jsonl")
         subprocess.run([python, os.path.join(here, "sft_rows.py"), model, questions, rows], check=True)
         for name, (mode, *options) in CASES:
+            if only not in name:
+                results += [before[name]] if name in before else []
+                continue
             if mode == "sft":
                 options = [*options, "--rows", rows]
             theirs = last_json([python, os.path.join(here, SCRIPTS[mode]), model, *options])

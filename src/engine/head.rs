@@ -33,16 +33,10 @@ pub fn logprobs(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, temperatur
 }
 
 /// Adds to the gradients what `sum(grad * logp)` causes, `hidden` carrying its graph, and returns the log-probabilities.
-/// // (N, C), (N,), (N,)
-pub fn backward(
-    decoder: &Decoder,
-    hidden: &Tensor,
-    targets: &Tensor,
-    grad: &Tensor,
-    temperature: f64,
-) -> TokenLogprobs {
+/// // (N, C), (N,), (N,) -> (N,)
+pub fn backward(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, grad: &Tensor, temperature: f64) -> Tensor {
     let head = decoder.head();
-    let mut parts = Parts::default();
+    let mut logprobs = Vec::new();
     let mut hidden_grads = Vec::new();
     let mut head_grad: Option<Tensor> = None;
     tch::no_grad(|| {
@@ -51,9 +45,10 @@ pub fn backward(
             let rows = detached.narrow(0, start, length); // (n, C)
             let targets = targets.narrow(0, start, length).unsqueeze(1); // (n, 1)
             let log_softmax = log_softmax(decoder, &rows, temperature); // (n, V)
-            parts.push(&log_softmax, &targets.squeeze_dim(1));
+            logprobs.push(log_softmax.gather(1, &targets, false).squeeze_dim(1));
             let grad = grad.narrow(0, start, length).unsqueeze(1) / temperature; // (n, 1)
-            let mut logits_grad = log_softmax.exp() * grad.neg(); // (n, V)
+            let mut logits_grad = log_softmax.exp().g_mul_(&grad.neg()); // (n, V)
+            drop(log_softmax);
             let _ = logits_grad.scatter_add_(1, &targets, &grad);
             let logits_grad = logits_grad.to_kind(head.kind());
             hidden_grads.push(logits_grad.matmul(head)); // (n, C)
@@ -71,7 +66,7 @@ pub fn backward(
         surrogate += (head * head_grad).sum(Kind::Float);
     }
     surrogate.backward();
-    parts.finish()
+    Tensor::cat(&logprobs, 0)
 }
 
 fn chunks(hidden: &Tensor) -> impl Iterator<Item = (i64, i64)> {
@@ -97,7 +92,7 @@ struct Parts {
 impl Parts {
     fn push(&mut self, log_softmax: &Tensor, targets: &Tensor) {
         self.logprobs.push(log_softmax.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1));
-        self.entropy.push((log_softmax.exp() * log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg());
+        self.entropy.push(log_softmax.exp().g_mul_(log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg());
     }
 
     fn finish(self) -> TokenLogprobs {

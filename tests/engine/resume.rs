@@ -128,6 +128,12 @@ fn killed_packed_sft_with_checkpointing_resumes_bitwise() {
 }
 
 #[test]
+fn checkpointing_changes_no_bit_of_grpo() {
+    let with = |how: &str| uninterrupted("grpo", &[&format!("runtime.gradient_checkpointing=\"{how}\"")]);
+    assert!(with("on") == with("off"));
+}
+
+#[test]
 fn the_last_resume_points_are_kept_and_a_half_written_one_is_passed_over() {
     let project = Project::new();
     let settings = ["stages.sft.steps=12"];

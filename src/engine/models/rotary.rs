@@ -21,6 +21,7 @@ pub struct Llama3Scaling {
 #[derive(Debug)]
 pub(super) struct Rotary {
     cos: Tensor, // (max positions, D)
+    /// The first half negated, as `rotate_half` negates what it is multiplied with.
     sin: Tensor, // (max positions, D)
 }
 
@@ -43,7 +44,9 @@ impl Rotary {
         let positions = Tensor::arange(max_positions, (Kind::Float, Device::Cpu));
         let angles = positions.outer(&inverse); // (max positions, D/2)
         let angles = Tensor::cat(&[&angles, &angles], -1); // (max positions, D)
-        Self { cos: angles.cos().to_kind(kind).to_device(device), sin: angles.sin().to_kind(kind).to_device(device) }
+        let signs = Tensor::cat(&[&inverse.full_like(-1.0), &inverse.ones_like()], 0); // (D,)
+        let placed = |t: Tensor| t.to_kind(kind).to_device(device);
+        Self { cos: placed(angles.cos()), sin: placed(angles.sin() * signs) }
     }
 
     /// Rotation of each of `positions`, to be broadcast over heads. // two of (T, 1, D)
@@ -65,8 +68,7 @@ impl Rotation {
     /// Rotates `x`, the halves of a head taken as pairs (Hugging Face's `rotate_half`). // (T, H, D)
     pub(super) fn apply(&self, x: &Tensor) -> Tensor {
         let half = x.size()[2] / 2;
-        let rotated = Tensor::cat(&[&x.narrow(2, half, half).neg(), &x.narrow(2, 0, half)], 2);
-        x * &self.cos + rotated * &self.sin
+        x * &self.cos + x.roll([half], [2]) * &self.sin
     }
 }
 

@@ -213,7 +213,7 @@ fn accumulate(
     };
     let result = policy_loss(&inputs, knobs);
     result.loss.backward();
-    head::backward(decoder, &hidden, &targets, &leaf.grad(), temperature);
+    let _ = head::backward(decoder, &hidden, &targets, &leaf.grad(), temperature);
     pass.finish();
 
     let total = |t: &Tensor| t.sum(Kind::Double).double_value(&[]);

@@ -91,10 +91,10 @@ pub fn accumulate(decoder: &Decoder, sequences: &[&Sequence], trained_tokens: us
     let pass = TrainingPass::new(decoder, &packed, options);
     let hidden = pass.hidden().index_select(0, &positions); // (N, C)
     let grad = Tensor::full(targets.size(), -1.0 / trained_tokens as f64, (Kind::Float, targets.device()));
-    let result = head::backward(decoder, &hidden, &targets, &grad, 1.0);
+    let logprobs = head::backward(decoder, &hidden, &targets, &grad, 1.0);
     drop(hidden);
     pass.finish();
-    -result.logprobs.sum(Kind::Double).double_value(&[]) / trained_tokens as f64
+    -logprobs.sum(Kind::Double).double_value(&[]) / trained_tokens as f64
 }
 
 /// Where in the packed row something is predicted that carries loss, and what. // two of (N,)
