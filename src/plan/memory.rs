@@ -244,11 +244,11 @@ mod tests {
         assert_eq!(shape.parameters(), 134_515_008);
         // peak resident MiB of `just bench`, benches/results/cpu.json
         for (full, dtype, checkpointing, measured) in [
-            (false, Dtype::Float32, false, 4040),
-            (false, Dtype::Bfloat16, false, 2530),
+            (false, Dtype::Float32, false, 4103),
+            (false, Dtype::Bfloat16, false, 2470),
             (true, Dtype::Float32, false, 5964),
-            (true, Dtype::Bfloat16, false, 4530),
-            (false, Dtype::Float32, true, 1393),
+            (true, Dtype::Bfloat16, false, 4581),
+            (false, Dtype::Float32, true, 1387),
             (true, Dtype::Float32, true, 2997),
         ] {
             let estimate = memory_estimate(&stage(full, dtype), &shape, checkpointing).total() >> 20;
