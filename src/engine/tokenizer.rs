@@ -251,8 +251,8 @@ pub(crate) fn read_tokenizer(path: &Path) -> StageResult<tokenizers::Tokenizer> 
     }
 }
 
-/// A JSON file that may be missing.
-fn optional_json(path: &Path) -> StageResult<Value> {
+/// A JSON file that may be missing; null then.
+pub(crate) fn optional_json(path: &Path) -> StageResult<Value> {
     match fs_err::read_to_string(path) {
         Ok(text) => {
             serde_json::from_str(&text).map_err(|e| StageError::input(format!("`{}` is not JSON: {e}", path.display())))

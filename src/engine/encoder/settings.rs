@@ -2,6 +2,7 @@
 
 use super::pooling::Pooling;
 use crate::error::{StageError, StageResult};
+use crate::tokenizer::optional_json;
 use serde_json::Value;
 use std::path::Path;
 
@@ -110,17 +111,6 @@ fn default_prompt(path: &Path) -> StageResult<String> {
     json["prompts"][name].as_str().map(str::to_owned).ok_or_else(|| {
         StageError::input(format!("`{}`: `default_prompt_name` is `{name}`, which `prompts` lacks", path.display()))
     })
-}
-
-/// A JSON file that may be missing.
-fn optional_json(path: &Path) -> StageResult<Value> {
-    match fs_err::read_to_string(path) {
-        Ok(text) => {
-            serde_json::from_str(&text).map_err(|e| StageError::input(format!("`{}` is not JSON: {e}", path.display())))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
-        Err(error) => Err(StageError::io(path, &error)),
-    }
 }
 
 #[cfg(test)]
