@@ -1,7 +1,9 @@
 //! Whether the stages of a plan fit into the machine's memory, and which of them need gradient checkpointing to.
 
+use crate::digest::Digest;
 use crate::plan::{MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
 use crate::recipe::{Device, GradientCheckpointing};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,13 +19,17 @@ pub struct TooLarge {
 /// Fills in the need of every stage of `plan`. Where a recipe leaves gradient checkpointing open, it is decided here: off
 /// when the stage fits without.
 pub fn plan_memory(plan: &mut Plan) {
-    let mut known: Vec<(Device, Option<u64>)> = Vec::new();
+    let mut devices: Vec<(Device, Option<u64>)> = Vec::new();
+    let mut shapes: BTreeMap<Digest, Option<ModelShape>> = BTreeMap::new();
     for stage in &mut plan.stages {
         let device = stage.runtime.device;
-        let available =
-            known.iter().find(|(other, _)| *other == device).map_or_else(|| device_memory(device), |(_, bytes)| *bytes);
-        known.push((device, available));
-        let shape = model_shape(stage);
+        let known = devices.iter().find(|(other, _)| *other == device).map(|(_, bytes)| *bytes);
+        let available = known.unwrap_or_else(|| {
+            let bytes = device_memory(device);
+            devices.push((device, bytes));
+            bytes
+        });
+        let shape = shapes.entry(stage.spec.model.files.clone()).or_insert_with(|| model_shape(stage));
         let with = |checkpointing: bool| StageMemory {
             estimate: shape.as_ref().map(|shape| memory_estimate(&stage.spec, shape, checkpointing)),
             available,
