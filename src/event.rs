@@ -96,14 +96,42 @@ pub struct Completion {
     pub answer: Option<String>,
     /// Tokens sampled, the stop token included.
     pub tokens: usize,
-    /// Whether the length limit cut it.
-    pub truncated: bool,
+    /// Why sampling ended.
+    pub stop_reason: StopReason,
     /// Weighted sum of the parts; absent when a part is missing.
     pub reward: Option<f64>,
     /// Advantage within the group, in GRPO.
     pub advantage: Option<f64>,
     /// Every component, by name.
     pub parts: BTreeMap<String, Part>,
+}
+
+/// Why sampling of a completion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// A token that ends a turn was drawn.
+    StopToken,
+    /// The text came to hold one of the recipe's stop strings.
+    StopString,
+    /// The length limit cut it.
+    Length,
+}
+
+impl StopReason {
+    /// Whether the length limit cut the completion.
+    pub fn truncated(self) -> bool {
+        self == Self::Length
+    }
+
+    /// The word that events and tables have for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::StopToken => "stop_token",
+            Self::StopString => "stop_string",
+            Self::Length => "length",
+        }
+    }
 }
 
 /// One reward component's verdict on one completion.

@@ -48,7 +48,7 @@ Input lines are {\"text\"}. Prints {\"text\",\"embedding\"} a line, always JSON;
     #[command(after_help = "\
 Input lines are {\"prompt\"} (a user's turn of the chat template, or with --raw text to go on from) or
 {\"messages\":[{\"role\",\"content\"},..]}. The same seed gives the same completions.
---json prints {\"prompt\" or \"messages\",\"index\",\"completion\",\"tokens\",\"truncated\"}, one a line.
+--json prints {\"prompt\" or \"messages\",\"index\",\"completion\",\"tokens\",\"stop_reason\"}, one a line.
 
   orchestrate model generate --model models/smollm2-135m-instruct --text 'What does the heart do?'
   orchestrate model generate --model models/llama --input prompts.jsonl -n 4 --temperature 0.7 --json")]
@@ -213,7 +213,7 @@ fn generate(context: &Context, args: GenerateArgs) -> Result<(), CliError> {
             out.line(format!("# {} (sample {})", prompt.replace('\n', " "), line["index"]))?;
         }
         out.line(line["completion"].as_str().unwrap_or_default())?;
-        if line["truncated"] == true {
+        if line["stop_reason"] == "length" {
             out.line(format!("[cut after {} tokens]", line["tokens"]))?;
         }
         if several { out.line("") } else { Ok(()) }

@@ -69,8 +69,8 @@ pub(super) fn samples(context: &Context, args: &SamplesArgs) -> Result<(), CliEr
 }
 
 fn print(out: &mut Output, title: &str, completion: &Completion) -> Result<(), CliError> {
-    let Completion { step, row, index, tokens, truncated, .. } = completion;
-    let cut = if *truncated { ", cut at the limit" } else { "" };
+    let Completion { step, row, index, tokens, stop_reason, .. } = completion;
+    let cut = if stop_reason.truncated() { ", cut at the limit" } else { "" };
     out.line(format!("── {title}  step {step}, row {row}, completion {index}, {tokens} tokens{cut}"))?;
     field(out, "prompt", Some(&completion.prompt))?;
     field(out, "completion", Some(&completion.completion))?;

@@ -5,6 +5,7 @@
 
 use crate::models::{Decoder, Packed};
 use crate::seed;
+use orchestrate::event::StopReason;
 use orchestrate::recipe::spec::Sampling;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -27,8 +28,8 @@ pub struct Sampled {
     pub ids: Vec<i64>,
     /// Log-probability of each token at the sampling temperature, over the whole vocabulary.
     pub logprobs: Vec<f32>,
-    /// Whether the length limit ended it.
-    pub truncated: bool,
+    /// Why it ended.
+    pub stop_reason: StopReason,
 }
 
 /// A completion in the making.
@@ -66,7 +67,8 @@ pub fn sample(
             .enumerate()
             .map(|(slot, &seed)| Row { slot, rng: seed::generator(seed) })
             .collect();
-        let mut results = vec![Sampled { ids: Vec::new(), logprobs: Vec::new(), truncated: true }; rows.len()];
+        let mut results =
+            vec![Sampled { ids: Vec::new(), logprobs: Vec::new(), stop_reason: StopReason::Length }; rows.len()];
         cache.select_rows(&origin);
         let index: Vec<i64> = origin.iter().map(|&i| i64::try_from(i).expect("rows fit i64")).collect();
         let mut logits = decoder
@@ -81,7 +83,7 @@ pub fn sample(
                 result.ids.push(ids[i]);
                 result.logprobs.push(logprobs[i]);
                 if stop_ids.contains(&ids[i]) {
-                    result.truncated = false;
+                    result.stop_reason = StopReason::StopToken;
                 } else {
                     unfinished.push(i);
                 }

@@ -42,7 +42,7 @@ pub enum ModelTask {
         /// The texts.
         input: Input,
     },
-    /// `{"prompt"}` or `{"messages"}` -> the same with `{"index","completion","tokens","truncated"}`.
+    /// `{"prompt"}` or `{"messages"}` -> the same with `{"index","completion","tokens","stop_reason"}`.
     Generate {
         /// The prompts.
         input: Input,

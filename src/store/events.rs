@@ -82,7 +82,7 @@ async fn record_completion(
     .bind(&completion.reference)
     .bind(&completion.answer)
     .bind(integer(completion.tokens as u64))
-    .bind(completion.truncated)
+    .bind(completion.stop_reason.truncated())
     .bind(completion.reward)
     .bind(completion.advantage)
     .execute(&mut **transaction)

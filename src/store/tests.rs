@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{Completion, Event, EventKind, Part, Started, Step};
+use crate::event::{Completion, Event, EventKind, Part, Started, Step, StopReason};
 use std::collections::BTreeMap;
 
 fn event(kind: EventKind) -> Event {
@@ -29,7 +29,7 @@ fn step(step: u64, loss: f64) -> [Event; 2] {
         reference: None,
         answer: None,
         tokens: 2,
-        truncated: false,
+        stop_reason: StopReason::StopToken,
         reward: Some(0.5),
         advantage: Some(loss),
         parts,

@@ -150,7 +150,7 @@ fn generation_depends_on_the_seed_alone_and_greedy_takes_the_likeliest_token() {
     assert_eq!((&first[0]["prompt"], &first[1]["index"]), (&json!("heart"), &json!(1)));
     assert_eq!(first[2]["messages"][0]["content"], "liver");
     for line in &first {
-        assert_eq!(line["truncated"] == json!(true), line["tokens"] == json!(12), "{line}");
+        assert_eq!(line["stop_reason"] == json!("length"), line["tokens"] == json!(12), "{line}");
     }
 
     // greedy: appended to the prompt, no other token of the vocabulary is likelier than the one that was taken

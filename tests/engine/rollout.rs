@@ -38,9 +38,9 @@ fn a_completion_does_not_depend_on_its_neighbours() {
         .collect();
     for (i, (x, y)) in together.iter().zip(&alone).enumerate() {
         assert_eq!(x.ids, y.ids, "completion {i}");
-        assert_eq!(x.truncated, y.truncated);
+        assert_eq!(x.stop_reason, y.stop_reason);
     }
-    assert!(together.iter().any(|s| !s.truncated) && together.iter().any(|s| s.ids.len() > 3));
+    assert!(together.iter().any(|s| !s.stop_reason.truncated()) && together.iter().any(|s| s.ids.len() > 3));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn the_kept_logprobs_are_those_of_a_full_pass() {
     let prompt: &[i64] = &[3, 4, 5, 6, 7];
     let sampling = Sampling { temperature: 0.7, ..SAMPLING };
     for sampled in run(&decoder, &[(prompt, &[1, 2, 3])], &sampling, &[]) {
-        assert!(sampled.truncated && sampled.ids.len() == 20);
+        assert!(sampled.stop_reason.truncated() && sampled.ids.len() == 20);
         let whole = [prompt, &sampled.ids].concat();
         let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[whole], Device::Cpu))).narrow(0, 4, 20);
         let full = head::logprobs(&decoder, &hidden, &Tensor::from_slice(&sampled.ids), 0.7).logprobs;

@@ -72,7 +72,8 @@ pub(super) fn run(
             let (name, given) = &prompts[line].given;
             let mut answer = Map::from_iter([((*name).to_owned(), given.clone())]);
             let more = json!({
-                "index": index, "completion": completion, "tokens": sampled.ids.len(), "truncated": sampled.truncated,
+                "index": index, "completion": completion, "tokens": sampled.ids.len(),
+                "stop_reason": sampled.stop_reason,
             });
             answer.extend(more.as_object().expect("a literal object").clone());
             answers.line(&Value::Object(answer))?;

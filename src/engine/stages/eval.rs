@@ -210,7 +210,7 @@ impl Measured {
             None => *self.missing.entry("total".to_owned()).or_default() += 1,
         }
         self.tokens.push(answer.sampled.ids.len() as f64);
-        self.truncated.push(f64::from(u8::from(answer.sampled.truncated)));
+        self.truncated.push(f64::from(u8::from(answer.sampled.stop_reason.truncated())));
     }
 
     fn results(&self, resamples: u32, seed: u64) -> BTreeMap<String, Measurement> {

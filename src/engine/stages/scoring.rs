@@ -73,7 +73,7 @@ impl<'a> Answer<'a> {
             reference: self.example.reference.clone(),
             answer: self.example.answer.clone(),
             tokens: self.sampled.ids.len(),
-            truncated: self.sampled.truncated,
+            stop_reason: self.sampled.stop_reason,
             reward: score.total,
             advantage,
             parts: score.parts.clone(),

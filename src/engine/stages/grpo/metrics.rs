@@ -16,7 +16,7 @@ pub(super) fn rollout_metrics(
         .filter(|group| standard_deviation(&group.iter().copied().flatten().collect::<Vec<f64>>()) < 1e-8)
         .count();
     let tokens: usize = answers.iter().map(|a| a.sampled.ids.len()).sum();
-    let truncated = answers.iter().filter(|a| a.sampled.truncated).count();
+    let truncated = answers.iter().filter(|a| a.sampled.stop_reason.truncated()).count();
     BTreeMap::from([
         ("grpo/zero_std_groups".to_owned(), flat_groups as f64),
         ("completion/tokens_mean".to_owned(), tokens as f64 / count),

@@ -86,7 +86,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
             .iter()
             .zip(&advantages)
             .map(|(a, advantage)| {
-                let takes_part = advantage.is_some() && !(spec.loss.mask_truncated && a.sampled.truncated);
+                let takes_part =
+                    advantage.is_some() && !(spec.loss.mask_truncated && a.sampled.stop_reason.truncated());
                 takes_part.then_some(a.sampled.ids.len())
             })
             .collect();
