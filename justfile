@@ -69,7 +69,7 @@ fuzz seconds="60" targets="recipe spans rouge correctness hub_reference":
 bench only="": build models data
     @if [ ! -e .tools/peers/models ]; then scripts/peers/setup.sh .tools/peers; fi
     cargo build --release --package orchestrate-engine --bench engine
-    python3 scripts/bench.py "$(scripts/newest_bench.sh)" .tools/peers models/smollm2-135m-instruct data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
+    python3 scripts/bench.py "$(scripts/newest_bench.sh)" target/release/orchestrate .tools/peers models/smollm2-135m-instruct data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
 
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
 [group('test')]

@@ -153,11 +153,42 @@ fn generate(decoder: &Decoder, options: &Options) -> serde_json::Value {
         }
     }
     let seconds = median(times);
+    let bandwidth = read_bandwidth();
+    let share = bytes_read(decoder, batch, group, prompt, new) / bandwidth / seconds_of.decode;
     serde_json::json!({
+        "read_gb_per_s": bandwidth / 1e9, "decode_share_of_bandwidth": share,
         "dtype": format!("{:?}", decoder.kind()), "batch": batch, "prompt": prompt, "group": group, "new": new,
         "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "prefill_s": seconds_of.prefill, "decode_s": seconds_of.decode,
         "peak_rss_mib": peak_rss_mib(),
     })
+}
+
+/// Bytes that decoding must read at the least: every weight once a step, and the keys and values of each row's own tokens and
+/// of each group's prompt.
+fn bytes_read(decoder: &Decoder, batch: usize, group: usize, prompt: usize, new: usize) -> f64 {
+    let weights: usize = decoder.weights().iter().map(|(_, w)| w.numel() * w.kind().elt_size_in_bytes()).sum();
+    let c = &decoder.config;
+    let token = (2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 4) as f64;
+    let steps = (new - 1) as f64;
+    let tokens_seen = (batch / group * prompt) as f64 + batch as f64 * (new as f64) / 2.0;
+    steps * (weights as f64 + token * tokens_seen)
+}
+
+/// Bytes a second that all cores together read from memory.
+fn read_bandwidth() -> f64 {
+    let numbers = vec![1u64; 1 << 26]; // 512 MiB
+    let part = numbers.len() / usize::try_from(tch::get_num_threads()).expect("a count");
+    let mut best = 0.0f64;
+    for _ in 0..5 {
+        let started = Instant::now();
+        let sum: u64 = std::thread::scope(|scope| {
+            let sums: Vec<_> = numbers.chunks(part).map(|part| scope.spawn(|| part.iter().sum::<u64>())).collect();
+            sums.into_iter().map(|sum| sum.join().expect("adding does not fail")).sum()
+        });
+        assert_eq!(sum, 1 << 26);
+        best = best.max((numbers.len() * 8) as f64 / started.elapsed().as_secs_f64());
+    }
+    best
 }
 
 fn sampling(new: usize) -> Sampling {
