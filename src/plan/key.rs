@@ -23,7 +23,7 @@ use crate::recipe::spec::{StageSpec, Work};
 use serde_json::{Value, json};
 
 /// The form of `key.json`; a new form makes all keys new.
-pub const KEY_FORMAT: u32 = 2;
+pub const KEY_FORMAT: u32 = 3;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
@@ -58,8 +58,8 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec,
-        LossType, ModelSpec, Optimizer, OptimizerSpec, ParentAdapter, RewardSpec, Role, RougeMeasure, RougeTokenizer,
-        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData,
+        LossType, ModelSpec, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer,
+        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -169,10 +169,14 @@ mod tests {
             micro_batch_size: 2,
             updates_per_rollout: 1,
             sampling: sampling(),
+            overlong: Some(OverlongSpec { buffer_tokens: 10, penalty: 0.5 }),
+            reward_aggregation: RewardAggregation::SumThenNormalize,
+            zero_std: ZeroStd::Resample { max_prompts: 4 },
             loss: GrpoLossSpec {
                 loss_type: LossType::Dapo,
                 scale_rewards: ScaleRewards::Group,
                 kl_coef: 0.0,
+                entropy_coef: 0.01,
                 clip_low: 0.2,
                 clip_high: 0.25,
                 mask_truncated: false,
