@@ -46,7 +46,8 @@ impl Resolver<'_> {
             (ZeroStdName::Resample, Some(max_prompts)) => return Some(ZeroStd::Resample { max_prompts }),
             (ZeroStdName::Resample, None) => {
                 let message = format!("`{key}.zero_std` is `resample`, which needs `max_resampled_prompts`");
-                let help = "how many further prompts a step may draw; as many as `prompts_per_step` double its work at worst";
+                let help =
+                    "how many further prompts a step may draw; as many as `prompts_per_step` double its work at worst";
                 self.problem(&key.key("zero_std"), message, "how many at most?", help);
                 return None;
             }

@@ -14,12 +14,13 @@ mod tests {
 
     #[test]
     fn falls_linearly_within_the_buffer() {
-        let penalties = [0, 6, 7, 8, 10, 12].map(|tokens| overlong_penalty(tokens, 10, 4));
+        let penalties: Vec<f64> = [0, 6, 7, 8, 10, 12].iter().map(|&tokens| overlong_penalty(tokens, 10, 4)).collect();
         assert_eq!(penalties, [0.0, 0.0, -0.25, -0.5, -1.0, -1.0]);
     }
 
     #[test]
     fn a_buffer_as_long_as_the_limit_begins_at_once() {
-        assert_eq!([0, 1, 4].map(|tokens| overlong_penalty(tokens, 4, 4)), [0.0, -0.25, -1.0]);
+        let penalties: Vec<f64> = [0, 1, 4].iter().map(|&tokens| overlong_penalty(tokens, 4, 4)).collect();
+        assert_eq!(penalties, [0.0, -0.25, -1.0]);
     }
 }

@@ -25,7 +25,6 @@ use orchestrate::event::EventKind;
 use orchestrate::recipe::spec::GrpoSpec;
 use std::time::Instant;
 
-#[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom")]
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let policy = Policy::load(assignment, context.device)?;
@@ -85,9 +84,10 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
                 check_on_policy(context, &sums, policy.decoder.kind(), step)?;
             }
             // without a loss there is nothing to follow; momentum alone must not move the weights
-            let done = match rated.is_empty() {
-                true => None,
-                false => Some(training::update(&mut optimizer, &spec.optimizer, step, total_steps, sums.loss)?),
+            let done = if rated.is_empty() {
+                None
+            } else {
+                Some(training::update(&mut optimizer, &spec.optimizer, step, total_steps, sums.loss)?)
             };
             let update_s = update_started.elapsed().as_secs_f64();
             metrics.extend(sums.metrics(reference.is_some()));
