@@ -39,7 +39,7 @@ micro_batch_size = 24
 updates_per_rollout = 2
 max_prompt_tokens = 64
 max_new_tokens = 10
-lr = 5e-4
+lr = 3e-4
 
 [stages.grpo.rewards.format]
 tags = ["a"]
@@ -52,11 +52,11 @@ device = "cpu"
 threads = 1
 "#;
 
-/// Eleven plain answers and one with the tag.
+/// Eleven plain answers and one with the tag, all to the same question.
 fn habits() -> String {
     let mut lines = String::new();
     for i in 0..12 {
-        let answer = if i == 0 { "<a>b</a>" } else { "no" };
+        let answer = if i == 0 { "<a>b</a>".to_owned() } else { format!("no {i}") };
         writeln!(lines, "{}", json!({ "question": "Which?", "answer": answer })).unwrap();
     }
     lines

@@ -40,15 +40,20 @@ fn kill(pid: i32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// What the committed stage of this kind trained, in the recipe's own variant: an adapter or whole weights.
-fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
+/// The committed stage of this kind, in the recipe's own variant.
+fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
     let dirs = fs_err::read_dir(project.path("runs/cache")).ok()?.flatten().map(|entry| entry.path());
     let of_kind = |dir: &PathBuf| {
         let key = fs_err::read_to_string(dir.join("key.json")).unwrap();
         let key: serde_json::Value = serde_json::from_str(&key).unwrap();
         key["kind"] == kind && key["spec"]["work"][kind]["rewards"]["rouge"].is_null()
     };
-    let dir = dirs.into_iter().find(of_kind)?;
+    dirs.into_iter().find(of_kind)
+}
+
+/// What it trained: an adapter or whole weights.
+fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
+    let dir = committed(project, kind)?;
     let file = ["adapter_model.safetensors", "model.safetensors"].map(|name| dir.join(name));
     Some(fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap())
 }
@@ -118,14 +123,14 @@ fn with_equal_rewards() -> Project {
     let (head, rest) = RECIPE.split_once("[stages.grpo.rewards.semantic]").unwrap();
     let eval = rest.find("[stages.eval]").unwrap();
     let (rest, _) = rest[eval..].split_once("[sweep]").unwrap();
-    let reward = "[stages.grpo.rewards.cot]\nscope = \"completion\"\nmin_words = 5\n";
+    let reward = "[stages.grpo.rewards.cot]\nscope = \"completion\"\nmin_words = 2\n";
     project.write("recipes/tiny.toml", &format!("{head}{reward}{rest}"));
     project
 }
 
 /// The values of a metric in the steps of the committed GRPO stage.
 fn metric(project: &Project, name: &str) -> Vec<f64> {
-    let events = fs_err::read_to_string(project.checkpoint("grpo").join("events.jsonl")).unwrap();
+    let events = fs_err::read_to_string(committed(project, "grpo").unwrap().join("events.jsonl")).unwrap();
     let steps = json_lines(&events).into_iter().filter_map(|event| event["kind"]["step"]["metrics"][name].as_f64());
     steps.collect()
 }
