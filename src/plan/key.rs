@@ -103,7 +103,17 @@ mod tests {
     }
 
     fn sampling() -> Sampling {
-        Sampling { max_prompt_tokens: 100, max_new_tokens: 50, temperature: 1.0, top_p: 0.9, top_k: 40 }
+        Sampling {
+            max_prompt_tokens: 100,
+            max_new_tokens: 50,
+            min_new_tokens: 5,
+            temperature: 1.0,
+            top_p: 0.9,
+            top_k: 40,
+            min_p: 0.1,
+            repetition_penalty: 1.1,
+            stop_strings: vec!["</answer>".to_owned()],
+        }
     }
 
     /// Every component; `size` and `name` are named as what careless key functions leave out.
@@ -168,6 +178,7 @@ mod tests {
             prompts_per_step: 2,
             group_size: 4,
             micro_batch_size: 2,
+            rollout_batch_size: 12,
             updates_per_rollout: 1,
             sampling: sampling(),
             overlong: Some(OverlongSpec { buffer_tokens: 10, penalty: 0.5 }),

@@ -10,7 +10,7 @@ mod rollout;
 mod update;
 
 use self::metrics::rollout_metrics;
-use self::rollout::{Rollout, Timing};
+use self::rollout::{Rollout, Source, Timing};
 use self::update::{Rated, Reference, Sums, accumulate, check_on_policy};
 use super::scoring::{reward_metrics, rubric};
 use super::training;
@@ -32,7 +32,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     context.phase("reading the prompts")?;
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
-    let seed = assignment.spec.seed;
+    let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
     let checkpointing = assignment.runtime.gradient_checkpointing;
     let reference = (spec.loss.kl_coef != 0.0).then(|| Reference::of(&policy.decoder));
     let total_steps = spec.steps;
@@ -41,7 +41,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
 
     while progress.step < total_steps {
         // 1. rollout: `group_size` completions for each of the step's prompts, rated
-        let rollout = Rollout::draw(&policy, &mut rubric, &examples.mixture, seed, spec, progress.prompts);
+        let rollout = Rollout::draw(&source, &mut rubric, progress.prompts);
         progress.prompts += rollout.prompts();
         let Timing { rollout_s, reward_s } = rollout.timing;
         let mut metrics = rollout.metrics();

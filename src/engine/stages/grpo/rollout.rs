@@ -8,13 +8,29 @@ use super::super::scoring::{Answer, score, truncation_metrics};
 use crate::data::{Example, Mixture};
 use crate::loss::{Column, advantages, gdpo_advantages, has_spread, overlong_penalty};
 use crate::policy::Policy;
-use crate::rollout::{Request, sample};
+use crate::rollout::{Request, Stop, sample};
 use crate::seed;
 use orchestrate::event::Part;
 use orchestrate::recipe::spec::{GrpoSpec, OverlongSpec, RewardAggregation, ZeroStd};
 use orchestrate::rewards::{Rubric, Score};
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+/// What rollouts are drawn from.
+pub(super) struct Source<'a> {
+    policy: &'a Policy<'a>,
+    examples: &'a Mixture<Example>,
+    stop: Stop<'a>,
+    /// The stage's.
+    seed: u64,
+    spec: &'a GrpoSpec,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(policy: &'a Policy<'a>, examples: &'a Mixture<Example>, seed: u64, spec: &'a GrpoSpec) -> Self {
+        Self { policy, examples, stop: Stop::new(&policy.tokenizer, &spec.sampling), seed, spec }
+    }
+}
 
 /// Seconds that the parts of a rollout took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,14 +65,8 @@ pub(super) struct Rollout<'a> {
 
 impl<'a> Rollout<'a> {
     /// Samples and rates completions for the prompts from `first` on, counted in the data's order.
-    pub(super) fn draw(
-        policy: &Policy<'_>,
-        rubric: &mut Rubric,
-        examples: &'a Mixture<Example>,
-        seed: u64,
-        spec: &GrpoSpec,
-        first: u64,
-    ) -> Self {
+    pub(super) fn draw(source: &Source<'a>, rubric: &mut Rubric, first: u64) -> Self {
+        let spec = source.spec;
         let mut rollout = Self::default();
         let mut budget = match spec.zero_std {
             ZeroStd::Keep | ZeroStd::Drop => 0,
@@ -65,7 +75,7 @@ impl<'a> Rollout<'a> {
         let mut wanted = spec.prompts_per_step;
         loop {
             let from = first + rollout.prompts();
-            for group in rollout.groups(policy, rubric, examples, seed, spec, from..from + wanted as u64) {
+            for group in rollout.groups(source, rubric, from..from + wanted as u64) {
                 if group.has_spread || spec.zero_std == ZeroStd::Keep {
                     rollout.kept.push(group);
                 } else {
@@ -82,15 +92,8 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    fn groups(
-        &mut self,
-        policy: &Policy<'_>,
-        rubric: &mut Rubric,
-        examples: &'a Mixture<Example>,
-        seed: u64,
-        spec: &GrpoSpec,
-        positions: std::ops::Range<u64>,
-    ) -> Vec<Group<'a>> {
+    fn groups(&mut self, source: &Source<'a>, rubric: &mut Rubric, positions: std::ops::Range<u64>) -> Vec<Group<'a>> {
+        let &Source { policy, examples, ref stop, seed, spec } = source;
         let started = Instant::now();
         let chosen: Vec<&Example> = positions.clone().map(|position| examples.at(seed, position)).collect();
         let requests: Vec<Request<'_>> = positions
@@ -103,7 +106,7 @@ impl<'a> Rollout<'a> {
             })
             .collect();
         let stop_ids = policy.tokenizer.stop_ids();
-        let sampled = sample(&policy.decoder, &requests, &spec.sampling, stop_ids);
+        let sampled = sample(&policy.decoder, &requests, &spec.sampling, stop);
         let mut answers: Vec<Answer<'a>> = sampled
             .into_iter()
             .enumerate()
