@@ -89,4 +89,5 @@ golden: models
     {{ golden_python }} -m pip install --quiet --requirement tests/golden/requirements.txt
     PYTHONHASHSEED=0 {{ golden_python }} tests/golden/gen_golden.py tests/golden --models models
     {{ golden_python }} tests/golden/gen_curves.py tests/golden
+    {{ golden_python }} tests/golden/gen_grpo.py tests/golden
     git diff --stat -- tests/golden

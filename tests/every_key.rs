@@ -57,6 +57,8 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("ModelOverride", "lora") => "stages.cpt.model.lora.rank=9",
         ("ModelTable", "lora") => "model.lora.rank=9",
         ("RougeTable", "variant") => "stages.grpo.rewards.rouge.variant=\"2\"",
+        ("GrpoTable", "zero_std") => "stages.grpo_plain.zero_std=drop",
+        ("GrpoTable", "reward_aggregation") => "stages.grpo_plain.reward_aggregation=normalize_then_sum",
         ("GrpoTable", "rewards") => "stages.grpo.rewards.another={ kind = \"cot\" }",
         ("EvalTable", "rewards") => "stages.eval.rewards.cot={}",
         ("EvalTable", "text") => "stages.eval.text=other",
@@ -73,9 +75,8 @@ fn other_value(key: &str) -> &'static str {
         "dtype" => "bfloat16",
         "rank" | "seed" | "threads" | "keep_resume_points" | "jobs" => "5",
         "alpha" | "resume_interval_s" | "weight" => "31.5",
-        "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef" | "clip_low" | "clip_high" => {
-            "0.55"
-        }
+        "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef" | "entropy_coef"
+        | "clip_low" | "clip_high" | "overlong_penalty" => "0.55",
         "rslora" | "packing" => "true",
         "train_on" => "[\"assistant\"]",
         "mask_truncated" | "include_base" => "false",
@@ -91,7 +92,7 @@ fn other_value(key: &str) -> &'static str {
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
-        "group_size" | "min_words" | "decay_steps" => "6",
+        "group_size" | "min_words" | "decay_steps" | "max_resampled_prompts" | "overlong_buffer_tokens" => "6",
         "temperature" | "min_p" => "0.7",
         "repetition_penalty" => "1.3",
         "min_new_tokens" => "1",

@@ -140,6 +140,8 @@ pub struct Progress {
     pub step: u64,
     /// Tokens trained on so far.
     pub tokens: u64,
+    /// Prompts drawn so far, in GRPO, where a step may draw more than its share: the next one's position in the data order.
+    pub prompts: u64,
     /// The main value (loss, or mean reward) of the last steps.
     pub recent: Vec<f64>,
 }

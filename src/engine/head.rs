@@ -3,7 +3,8 @@
 //!
 //! The backward pass is written out: with `logp = log_softmax(h W^T / temperature)[target]`, a gradient g on `logp` is
 //! `g (onehot(target) - softmax) / temperature` on the logits. It is handed to autograd as the inner product with
-//! the hidden states (and with W when W is trained), whose gradients are then exactly those of the chunked head.
+//! the hidden states (and with W when W is trained), whose gradients are then exactly those of the chunked head. A gradient
+//! e on the entropy `H = -sum(p log p)` of the same distribution is `-e p (log p + H) / temperature` on the logits.
 
 use crate::models::Decoder;
 use tch::{Kind, Tensor};
@@ -20,6 +21,15 @@ pub struct TokenLogprobs {
     pub entropy: Tensor,
 }
 
+/// Gradients of a loss with respect to what the head says of each position.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenGrads<'a> {
+    /// With respect to the log-probabilities. // (N,)
+    pub logprobs: &'a Tensor,
+    /// With respect to the entropies. // (N,)
+    pub entropy: Option<&'a Tensor>,
+}
+
 /// Log-probabilities of `targets` at `temperature`, without gradients. // (N, C), (N,) -> (N,)
 pub fn logprobs(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, temperature: f64) -> TokenLogprobs {
     tch::no_grad(|| {
@@ -32,9 +42,15 @@ pub fn logprobs(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, temperatur
     })
 }
 
-/// Adds to the gradients what `sum(grad * logp)` causes, `hidden` carrying its graph, and returns the log-probabilities.
+/// Adds to the gradients what `grads` cause, `hidden` carrying its graph, and returns the log-probabilities.
 /// // (N, C), (N,), (N,) -> (N,)
-pub fn backward(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, grad: &Tensor, temperature: f64) -> Tensor {
+pub fn backward(
+    decoder: &Decoder,
+    hidden: &Tensor,
+    targets: &Tensor,
+    grads: TokenGrads<'_>,
+    temperature: f64,
+) -> Tensor {
     let head = decoder.head();
     let mut logprobs = Vec::new();
     let mut hidden_grads = Vec::new();
@@ -46,8 +62,17 @@ pub fn backward(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, grad: &Ten
             let targets = targets.narrow(0, start, length).unsqueeze(1); // (n, 1)
             let log_softmax = log_softmax(decoder, &rows, temperature); // (n, V)
             logprobs.push(log_softmax.gather(1, &targets, false).squeeze_dim(1));
-            let grad = grad.narrow(0, start, length).unsqueeze(1) / temperature; // (n, 1)
-            let mut logits_grad = log_softmax.exp().g_mul_(&grad.neg()); // (n, V)
+            let of_chunk = |grad: &Tensor| grad.narrow(0, start, length).unsqueeze(1) / temperature; // (n, 1)
+            let grad = of_chunk(grads.logprobs);
+            let mut probabilities = log_softmax.exp(); // (n, V)
+            let mut logits_grad = match grads.entropy {
+                None => probabilities.g_mul_(&grad.neg()),
+                Some(entropy_grad) => {
+                    let entropy = entropy(&probabilities, &log_softmax).unsqueeze(1); // (n, 1)
+                    let factor = (&log_softmax + entropy).g_mul_(&of_chunk(entropy_grad)).g_add_(&grad); // (n, V)
+                    probabilities.g_mul_(&factor.neg())
+                }
+            }; // (n, V)
             drop(log_softmax);
             let _ = logits_grad.scatter_add_(1, &targets, &grad);
             let logits_grad = logits_grad.to_kind(head.kind());
@@ -81,6 +106,11 @@ fn log_softmax(decoder: &Decoder, rows: &Tensor, temperature: f64) -> Tensor {
         let _ = logits.g_div_scalar_(temperature);
     }
     logits.log_softmax(-1, Kind::Float)
+}
+
+/// Of each row, in nats. // (n, V), (n, V) -> (n,)
+fn entropy(probabilities: &Tensor, log_softmax: &Tensor) -> Tensor {
+    (probabilities * log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg()
 }
 
 #[derive(Default)]

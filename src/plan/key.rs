@@ -58,8 +58,9 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec,
-        LossType, ModelSpec, Optimizer, OptimizerSpec, ParentAdapter, RewardSpec, Role, RougeMeasure, RougeTokenizer,
-        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData,
+        LossType, ModelSpec, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec,
+        Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split,
+        Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -180,10 +181,14 @@ mod tests {
             rollout_batch_size: 12,
             updates_per_rollout: 1,
             sampling: sampling(),
+            overlong: Some(OverlongSpec { buffer_tokens: 10, penalty: 0.5 }),
+            reward_aggregation: RewardAggregation::SumThenNormalize,
+            zero_std: ZeroStd::Resample { max_prompts: 4 },
             loss: GrpoLossSpec {
                 loss_type: LossType::Dapo,
                 scale_rewards: ScaleRewards::Group,
                 kl_coef: 0.0,
+                entropy_coef: 0.01,
                 clip_low: 0.2,
                 clip_high: 0.25,
                 mask_truncated: false,

@@ -30,6 +30,7 @@ mod load;
 mod located;
 mod order;
 mod resolve;
+mod resolve_grpo;
 mod resolve_model;
 mod resolve_optimizer;
 pub mod reward_file;

@@ -314,6 +314,9 @@ impl Resolver<'_> {
             let message = format!("all weights in `{rewards_key}` are 0");
             self.problem(&rewards_key, message, "rewards nothing", "give one component a weight");
         }
+        self.check_aggregation(key, table);
+        let overlong = self.overlong(key, table);
+        let zero_std = self.zero_std(key, table);
         let data = self.mixture(key, &table.data, &needs);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
         Some(GrpoSpec {
@@ -325,10 +328,14 @@ impl Resolver<'_> {
             updates_per_rollout: table.updates_per_rollout,
             rollout_batch_size: table.rollout_batch_size,
             sampling: sampling!(self, key, table),
+            overlong,
+            reward_aggregation: table.reward_aggregation,
+            zero_std: zero_std?,
             loss: GrpoLossSpec {
                 loss_type: table.loss_type,
                 scale_rewards: table.scale_rewards,
                 kl_coef: table.kl_coef,
+                entropy_coef: table.entropy_coef,
                 clip_low: table.clip_low,
                 clip_high: table.clip_high,
                 mask_truncated: table.mask_truncated,

@@ -330,6 +330,12 @@ pub struct GrpoSpec {
     pub rollout_batch_size: usize,
     /// How completions are drawn.
     pub sampling: Sampling,
+    /// What a completion loses that comes close to `max_new_tokens`; absent: nothing.
+    pub overlong: Option<OverlongSpec>,
+    /// How the components of the reward mix become advantages.
+    pub reward_aggregation: RewardAggregation,
+    /// What becomes of groups whose rewards are all equal.
+    pub zero_std: ZeroStd,
     /// The objective.
     pub loss: GrpoLossSpec,
     /// Update rule.
@@ -362,6 +368,47 @@ pub struct Sampling {
     pub stop_strings: Vec<String>,
 }
 
+/// Soft overlong punishment (DAPO, arXiv:2503.14476, eq. 13).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverlongSpec {
+    /// It grows over this many tokens before the length limit.
+    pub buffer_tokens: usize,
+    /// What is taken from the reward at the limit.
+    pub penalty: f64,
+}
+
+impl OverlongSpec {
+    /// Its name among the parts of a reward.
+    pub const PART: &str = "overlong";
+}
+
+/// How the components of the reward mix become advantages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardAggregation {
+    /// Their weighted sum is normalized (arXiv:2402.03300).
+    SumThenNormalize,
+    /// Each is normalized within its group before the weighted sum is normalized over the rollout (GDPO, arXiv:2601.05242).
+    NormalizeThenSum,
+}
+
+/// What becomes of groups whose rewards are all equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroStd {
+    /// They take part, with advantages of 0.
+    Keep,
+    /// They take part neither in the loss nor in what it is divided by.
+    Drop,
+    /// They are replaced by groups of the next prompts (dynamic sampling: DAPO, arXiv:2503.14476, section 3.2); what is left
+    /// without spread is dropped.
+    Resample {
+        /// At most this many further prompts are drawn in a step.
+        max_prompts: usize,
+    },
+}
+
 /// The GRPO objective; formulas in `engine::loss`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -372,15 +419,17 @@ pub struct GrpoLossSpec {
     pub scale_rewards: ScaleRewards,
     /// Weight of the k3 estimate of the divergence from the stage's input.
     pub kl_coef: f64,
+    /// Weight of the entropy bonus.
+    pub entropy_coef: f64,
     /// The ratio is clipped below at `1 - clip_low`.
     pub clip_low: f64,
-    /// The ratio is clipped above at `1 + clip_high`.
+    /// The ratio is clipped above, or with `cispo` capped, at `1 + clip_high`.
     pub clip_high: f64,
     /// Leaves completions that hit the length limit out of the loss.
     pub mask_truncated: bool,
 }
 
-/// How per-token losses become one number.
+/// What is made of the ratio of a token, and how per-token losses become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossType {
@@ -390,6 +439,11 @@ pub enum LossType {
     Dapo,
     /// Sum divided by sequences times `max_new_tokens` (arXiv:2503.20783).
     DrGrpo,
+    /// One ratio for a whole completion, then the mean over sequences (arXiv:2507.18071).
+    Gspo,
+    /// The ratio is a constant weight capped at `1 + clip_high`; sum over all tokens of the step, divided by their count
+    /// (arXiv:2506.13585).
+    Cispo,
 }
 
 /// What the centred rewards of a group are divided by.

@@ -4,7 +4,7 @@
 
 use super::file::ModelOverride;
 use super::reward_file::RewardTable;
-use super::spec::{AdjustLr, LossType, Role, ScaleRewards, Split};
+use super::spec::{AdjustLr, LossType, RewardAggregation, Role, ScaleRewards, Split};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -66,6 +66,18 @@ pub enum ScheduleName {
     Cosine,
     /// Stays at `lr`, then falls linearly to 0 over the last `decay_steps` (arXiv:2404.06395).
     Wsd,
+}
+
+/// What becomes of groups whose rewards are all equal.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroStdName {
+    /// They take part, with advantages of 0.
+    Keep,
+    /// They take part neither in the loss nor in what it is divided by.
+    Drop,
+    /// They are replaced by groups of the next prompts, up to `max_resampled_prompts` of them (arXiv:2503.14476).
+    Resample,
 }
 
 /// Continued pre-training: next-token loss on packed text.
@@ -254,17 +266,35 @@ pub struct GrpoTable {
     /// A completion ends with the first of these texts that it comes to hold; the text stays part of it.
     #[schemars(inner(length(min = 1)))]
     pub stop_strings: Vec<String>,
-    /// How per-token losses become one number.
+    /// Takes up to `overlong_penalty` from the reward of a completion that ends within this many tokens of
+    /// `max_new_tokens`; default: nothing is taken.
+    #[schemars(range(min = 1))]
+    pub overlong_buffer_tokens: Option<usize>,
+    /// What a completion of `max_new_tokens` loses under `overlong_buffer_tokens`; default: 1.0.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub overlong_penalty: Option<f64>,
+    /// Whether the weighted sum of the components is normalized, or each component within its group before they are added.
+    pub reward_aggregation: RewardAggregation,
+    /// What becomes of groups whose rewards are all equal.
+    pub zero_std: ZeroStdName,
+    /// At most this many further prompts are drawn in a step under `zero_std = "resample"`.
+    #[schemars(range(min = 1))]
+    pub max_resampled_prompts: Option<usize>,
+    /// What is made of a token's ratio, and how per-token losses become one number.
     pub loss_type: LossType,
     /// What the centred rewards of a group are divided by.
     pub scale_rewards: ScaleRewards,
     /// Weight of the estimated divergence from the stage's input.
     #[schemars(range(min = 0))]
     pub kl_coef: f64,
-    /// The ratio is clipped below at `1 - clip_low`.
+    /// Weight of the mean entropy of the tokens, which is taken from the loss.
+    #[schemars(range(min = 0))]
+    pub entropy_coef: f64,
+    /// The ratio is clipped below at `1 - clip_low`; no part of `cispo`.
     #[schemars(range(min = 0, max = 1))]
     pub clip_low: f64,
-    /// The ratio is clipped above at `1 + clip_high`.
+    /// The ratio is clipped above, or with `cispo` capped, at `1 + clip_high`; `gspo` wants about 4e-4, as its ratio is a
+    /// mean.
     #[schemars(range(min = 0))]
     pub clip_high: f64,
     /// Leaves completions that hit the length limit out of the loss.

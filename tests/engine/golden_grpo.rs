@@ -1,8 +1,11 @@
-//! The GRPO objective against the published formulas (`grpo.json`), its gradient, and what missing rewards do.
+//! The GRPO objective against the published formulas (`grpo.json`, and `grpo_variants.json`, which equals TRL's), its gradient,
+//! and what missing rewards do.
 
 use crate::golden::json;
 use orchestrate::recipe::spec::{LossType, ScaleRewards};
-use orchestrate_engine::loss::{PolicyInputs, PolicyKnobs, RatioLevel, advantages, policy_loss, token_weights};
+use orchestrate_engine::loss::{
+    Column, PolicyInputs, PolicyKnobs, Surrogate, advantages, gdpo_advantages, has_spread, policy_loss, token_weights,
+};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -57,6 +60,7 @@ fn every_variant_of_the_loss_equals_the_formula() {
             logprobs: &flat(&golden["logprobs"], &lengths),
             sampling_logprobs: &flat(&golden["sampling_logprobs"], &lengths),
             ref_logprobs: (kl_coef != 0.0).then_some(&reference),
+            entropy: None,
             advantages: &per_token(&numbers(&golden["advantages"][case["scale_rewards"].as_str().unwrap()]), &lengths),
             weights: &per_token(&weights, &lengths),
             lengths: &token_counts,
@@ -65,7 +69,8 @@ fn every_variant_of_the_loss_equals_the_formula() {
             clip_low: case["clip_low"].as_f64().unwrap(),
             clip_high: case["clip_high"].as_f64().unwrap(),
             kl_coef,
-            ratio: if case["ratio"] == "sequence" { RatioLevel::Sequence } else { RatioLevel::Token },
+            entropy_coef: 0.0,
+            surrogate: if case["ratio"] == "sequence" { Surrogate::SequenceRatio } else { Surrogate::TokenRatio },
         };
         let ours = policy_loss(&inputs, knobs).loss.double_value(&[]);
         let theirs = case["loss"].as_f64().unwrap();
@@ -74,22 +79,83 @@ fn every_variant_of_the_loss_equals_the_formula() {
 }
 
 #[test]
+fn every_loss_type_equals_its_paper() {
+    let golden = json("grpo_variants.json");
+    let lengths: Vec<usize> = serde_json::from_value(golden["lengths"].clone()).unwrap();
+    let token_counts: Vec<i64> = serde_json::from_value(golden["lengths"].clone()).unwrap();
+    let present: Vec<Option<usize>> = lengths.iter().copied().map(Some).collect();
+    let max_new_tokens = usize::try_from(golden["max_new_tokens"].as_u64().unwrap()).unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 40);
+    for case in cases {
+        let loss_type: LossType = serde_json::from_value(case["loss_type"].clone()).unwrap();
+        let [kl_coef, entropy_coef, clip_low, clip_high] =
+            ["kl_coef", "entropy_coef", "clip_low", "clip_high"].map(|name| case[name].as_f64().unwrap());
+        let (reference, entropy) = (flat(&golden["ref_logprobs"], &lengths), flat(&golden["entropy"], &lengths));
+        let inputs = PolicyInputs {
+            logprobs: &flat(&golden["logprobs"], &lengths),
+            sampling_logprobs: &flat(&golden["sampling_logprobs"], &lengths),
+            ref_logprobs: (kl_coef != 0.0).then_some(&reference),
+            entropy: (entropy_coef != 0.0).then_some(&entropy),
+            advantages: &per_token(&numbers(&golden["advantages"]), &lengths),
+            weights: &per_token(&token_weights(&present, loss_type, max_new_tokens), &lengths),
+            lengths: &token_counts,
+        };
+        let knobs = PolicyKnobs { surrogate: loss_type.into(), clip_low, clip_high, kl_coef, entropy_coef };
+        let ours = policy_loss(&inputs, knobs).loss.double_value(&[]);
+        let theirs = case["loss"].as_f64().unwrap();
+        assert!((ours - theirs).abs() < 1e-6, "{case}: {ours}");
+    }
+}
+
+#[test]
+fn gdpo_normalizes_each_component_before_it_adds() {
+    let golden = &json("grpo_variants.json")["gdpo"];
+    let columns: Vec<Column> = golden["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| Column {
+            weight: column["weight"].as_f64().unwrap(),
+            values: serde_json::from_value(column["values"].clone()).unwrap(),
+        })
+        .collect();
+    let ours = gdpo_advantages(&columns, usize::try_from(golden["group_size"].as_u64().unwrap()).unwrap());
+    let theirs: Vec<Option<f64>> = serde_json::from_value(golden["advantages"].clone()).unwrap();
+    assert_eq!(theirs.iter().filter(|advantage| advantage.is_none()).count(), 1, "one completion lacks a component");
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours.is_some(), theirs.is_some());
+        assert!((ours.unwrap_or(0.0) - theirs.unwrap_or(0.0)).abs() < 1e-6, "{ours:?} != {theirs:?}");
+    }
+}
+
+#[test]
+fn a_group_of_equal_rewards_has_no_spread() {
+    assert!(!has_spread(&[Some(0.1 + 0.2), Some(0.3), None]), "equal but for rounding");
+    assert!(!has_spread(&[Some(1.0), None]), "one reward alone");
+    assert!(has_spread(&[Some(0.0), Some(0.0), Some(1e-3)]));
+}
+
+#[test]
 fn the_gradient_equals_finite_differences() {
     let logprobs = Tensor::from_slice(&[-1.0f64, -0.5, -2.0, -0.7]);
     let sampling = Tensor::from_slice(&[-1.1f64, -0.9, -1.6, -0.7]);
     let reference = Tensor::from_slice(&[-1.3f64, -0.6, -1.9, -0.2]);
     let (advantages, weights) = (Tensor::from_slice(&[0.7f64, 0.7, -1.2, -1.2]), Tensor::from_slice(&[0.25f64; 4]));
-    for ratio in [RatioLevel::Token, RatioLevel::Sequence] {
+    for surrogate in [Surrogate::TokenRatio, Surrogate::SequenceRatio] {
         let loss = |logprobs: &Tensor| {
             let inputs = PolicyInputs {
                 logprobs,
                 sampling_logprobs: &sampling,
                 ref_logprobs: Some(&reference),
+                entropy: None,
                 advantages: &advantages,
                 weights: &weights,
                 lengths: &[2, 2],
             };
-            policy_loss(&inputs, PolicyKnobs { clip_low: 0.2, clip_high: 0.2, kl_coef: 0.1, ratio }).loss
+            let knobs = PolicyKnobs { surrogate, clip_low: 0.2, clip_high: 0.2, kl_coef: 0.1, entropy_coef: 0.0 };
+            policy_loss(&inputs, knobs).loss
         };
         let leaf = logprobs.copy().set_requires_grad(true);
         loss(&leaf).backward();
@@ -100,7 +166,7 @@ fn the_gradient_equals_finite_differences() {
             let difference = (loss(&(&logprobs + &step)) - loss(&(&logprobs - &step))).to_kind(Kind::Double);
             let numeric = difference.double_value(&[]) / 2e-4;
             let exact = leaf.grad().double_value(&[i64::try_from(i).unwrap()]);
-            assert!((numeric - exact).abs() < 1e-3, "{ratio:?}, token {i}: {numeric} != {exact}");
+            assert!((numeric - exact).abs() < 1e-3, "{surrogate:?}, token {i}: {numeric} != {exact}");
         }
     }
 }

@@ -9,6 +9,8 @@ mod golden;
 mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
+mod grpo_gradients;
+mod learning;
 mod model_commands;
 mod packing;
 mod parent_adapter;

@@ -1,6 +1,6 @@
 //! A stage that was killed and resumed ends with the bytes of one that was never stopped.
 
-use crate::project::Project;
+use crate::project::{Project, RECIPE, json_lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -40,15 +40,20 @@ fn kill(pid: i32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// What the committed stage of this kind trained, in the recipe's own variant: an adapter or whole weights.
-fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
+/// The committed stage of this kind, in the recipe's own variant.
+fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
     let dirs = fs_err::read_dir(project.path("runs/cache")).ok()?.flatten().map(|entry| entry.path());
     let of_kind = |dir: &PathBuf| {
         let key = fs_err::read_to_string(dir.join("key.json")).unwrap();
         let key: serde_json::Value = serde_json::from_str(&key).unwrap();
         key["kind"] == kind && key["spec"]["work"][kind]["rewards"]["rouge"].is_null()
     };
-    let dir = dirs.into_iter().find(of_kind)?;
+    dirs.into_iter().find(of_kind)
+}
+
+/// What it trained: an adapter or whole weights.
+fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
+    let dir = committed(project, kind)?;
     let file = ["adapter_model.safetensors", "model.safetensors"].map(|name| dir.join(name));
     Some(fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap())
 }
@@ -90,15 +95,18 @@ fn without_adapters() -> Project {
 }
 
 /// Kills `stage` at any two steps well before its last; which, differs from run to run of the tests.
-fn check_killed_stage_resumes_bitwise(new: fn() -> Project, stage: &str, settings: &[&str]) {
+/// Returns the project that was not interrupted.
+fn check_killed_stage_resumes_bitwise(new: fn() -> Project, stage: &str, settings: &[&str]) -> Project {
     let length = format!("stages.{stage}.steps=10");
     let settings = [settings, &[&length]].concat();
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
     let random = |low: u64, high: u64| low + u64::from(nanos) % (high - low + 1);
     let steps = [random(1, 2), random(3, 5)];
     let resumed = killed_and_resumed(&new(), stage, &settings, &steps);
-    let whole = uninterrupted_in(&new(), stage, &settings);
+    let project = new();
+    let whole = uninterrupted_in(&project, stage, &settings);
     assert!(resumed == whole, "{stage} with {settings:?} killed after steps {steps:?} ended with other bytes");
+    project
 }
 
 // the tiny recipe has dropout, accumulation over two micro-batches and, in CPT, packing
@@ -107,6 +115,67 @@ fn check_killed_stage_resumes_bitwise(new: fn() -> Project, stage: &str, setting
 fn killed_stage_resumes_bitwise() {
     check_killed_stage_resumes_bitwise(Project::new, "sft", &[]);
     check_killed_stage_resumes_bitwise(Project::new, "grpo", &[]);
+}
+
+/// A project whose GRPO has one binary reward, so that some groups have no spread.
+fn with_equal_rewards() -> Project {
+    let project = Project::new();
+    let (head, rest) = RECIPE.split_once("[stages.grpo.rewards.semantic]").unwrap();
+    let eval = rest.find("[stages.eval]").unwrap();
+    let (rest, _) = rest[eval..].split_once("[sweep]").unwrap();
+    let reward = "[stages.grpo.rewards.cot]\nscope = \"completion\"\nmin_words = 2\n";
+    project.write("recipes/tiny.toml", &format!("{head}{reward}{rest}"));
+    project
+}
+
+/// The values of a metric in the steps of the committed GRPO stage.
+fn metric(project: &Project, name: &str) -> Vec<f64> {
+    let events = fs_err::read_to_string(committed(project, "grpo").unwrap().join("events.jsonl")).unwrap();
+    let steps = json_lines(&events).into_iter().filter_map(|event| event["kind"]["step"]["metrics"][name].as_f64());
+    steps.collect()
+}
+
+#[test]
+fn killed_grpo_that_replaces_groups_without_spread_resumes_bitwise() {
+    let settings = ["stages.grpo.zero_std=\"resample\"", "stages.grpo.max_resampled_prompts=3"];
+    let project = check_killed_stage_resumes_bitwise(with_equal_rewards, "grpo", &settings);
+    let [resampled, flat, dropped] = ["resampled", "zero_std", "dropped"].map(|what| {
+        let counts = metric(&project, &format!("grpo/{what}_groups"));
+        assert_eq!(counts.len(), 10, "{what} is counted in every step");
+        counts
+    });
+    assert!(resampled.iter().any(|&count| count > 0.0), "nothing was resampled: {resampled:?}");
+    assert!(resampled.iter().any(|&count| count < 3.0), "no step found groups with spread: {resampled:?}");
+    for ((resampled, flat), dropped) in resampled.iter().zip(&flat).zip(&dropped) {
+        assert!((flat - resampled - dropped).abs() < 1e-9, "{flat} = {resampled} replaced and {dropped} dropped");
+    }
+}
+
+#[test]
+fn killed_grpo_with_length_penalty_entropy_bonus_and_masked_truncations_resumes_bitwise() {
+    let settings = [
+        "stages.grpo.mask_truncated=true",
+        "stages.grpo.overlong_buffer_tokens=16",
+        "stages.grpo.overlong_penalty=0.5",
+        "stages.grpo.entropy_coef=0.01",
+        "stages.grpo.reward_aggregation=\"normalize_then_sum\"",
+        "stages.grpo.zero_std=\"drop\"",
+    ];
+    let project = check_killed_stage_resumes_bitwise(with_stops, "grpo", &settings);
+    let truncated = metric(&project, "completion/truncated_frac");
+    assert!(truncated.iter().any(|&share| share > 0.0 && share < 1.0), "some are cut, some are not: {truncated:?}");
+    assert!(metric(&project, "reward/overlong").iter().any(|&mean| mean < 0.0), "the penalty was never felt");
+    assert!(metric(&project, "optim/grad_norm").iter().any(|&norm| norm > 0.0), "nothing was learned from");
+}
+
+/// A project whose model ends most completions early: every byte of a quarter of the alphabet is a stop token.
+fn with_stops() -> Project {
+    let project = Project::new();
+    let path = project.path("models/tiny/config.json");
+    let mut config: serde_json::Value = serde_json::from_str(&fs_err::read_to_string(&path).unwrap()).unwrap();
+    config["eos_token_id"] = std::iter::once(257).chain((0..256).step_by(16)).collect();
+    fs_err::write(path, config.to_string()).unwrap();
+    project
 }
 
 #[test]

@@ -6,26 +6,25 @@
 //! trains; and the reference is the stage's input, held beside the policy only when `kl_coef` is not 0.
 
 mod metrics;
+mod rollout;
 mod update;
 
 use self::metrics::rollout_metrics;
+use self::rollout::{Rollout, Source, Timing};
 use self::update::{Rated, Reference, Sums, accumulate, check_on_policy};
-use super::scoring::{Answer, reward_metrics, rubric, score, truncation_metrics};
+use super::scoring::{reward_metrics, rubric};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
 use crate::error::StageResult;
-use crate::loss::{advantages, token_weights};
+use crate::loss::token_weights;
 use crate::optim::Optimizer;
 use crate::policy::Policy;
-use crate::rollout::{Request, Stop, sample};
-use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::event::EventKind;
 use orchestrate::recipe::spec::GrpoSpec;
 use std::time::Instant;
 
-#[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom")]
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let policy = Policy::load(assignment, context.device)?;
@@ -33,9 +32,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     context.phase("reading the prompts")?;
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
-    let seed = assignment.spec.seed;
-    let stop_ids = policy.tokenizer.stop_ids();
-    let stop = Stop::new(&policy.tokenizer, &spec.sampling);
+    let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
     let checkpointing = assignment.runtime.gradient_checkpointing;
     let reference = (spec.loss.kl_coef != 0.0).then(|| Reference::of(&policy.decoder));
     let total_steps = spec.steps;
@@ -43,44 +40,19 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
 
     while progress.step < total_steps {
-        // 1. rollout: `group_size` completions for each of the step's prompts
-        let rollout_started = Instant::now();
-        let rollout = progress.step / spec.updates_per_rollout;
-        let first = rollout * spec.prompts_per_step as u64;
-        let chosen: Vec<&data::Example> =
-            (first..first + spec.prompts_per_step as u64).map(|position| examples.mixture.at(seed, position)).collect();
-        let requests: Vec<Request<'_>> = (first..)
-            .zip(&chosen)
-            .map(|(position, example)| Request {
-                prompt_ids: &example.prompt_ids,
-                seeds: (0..spec.group_size)
-                    .map(|i| seed::derive(seed, &["rollout", &position.to_string(), &i.to_string()]))
-                    .collect(),
-            })
-            .collect();
-        let sampled = sample(&policy.decoder, &requests, &spec.sampling, &stop);
-        let answers: Vec<Answer<'_>> = sampled
-            .into_iter()
-            .enumerate()
-            .map(|(i, sampled)| {
-                let (group, index) = (i / spec.group_size, i % spec.group_size);
-                Answer::new(chosen[group], index, sampled, &policy.tokenizer, stop_ids)
-            })
-            .collect();
-        let rollout_s = rollout_started.elapsed().as_secs_f64();
+        // 1. rollout: `group_size` completions for each of the step's prompts, rated
+        let rollout = Rollout::draw(&source, &mut rubric, progress.prompts);
+        progress.prompts += rollout.prompts();
+        let Timing { rollout_s, reward_s } = rollout.timing;
+        let mut metrics = rollout.metrics();
 
-        // 2. rewards and advantages
-        let reward_started = Instant::now();
-        let scores = score(&mut rubric, &answers);
-        let rewards: Vec<Option<f64>> = scores.iter().map(|score| score.total).collect();
-        let advantages = advantages(&rewards, spec.group_size, spec.loss.scale_rewards);
+        // 2. advantages; groups that were discarded are recorded, but have none
+        let (answers, scores, advantages) = rollout.advantages(spec);
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
-        let mut metrics = reward_metrics(&scores);
-        metrics.extend(truncation_metrics(&rubric));
-        metrics.extend(rollout_metrics(&answers, &rewards, spec.group_size));
-        let reward_s = reward_started.elapsed().as_secs_f64();
+        metrics.extend(reward_metrics(&scores));
+        metrics.extend(rollout_metrics(&answers));
 
         // 3. updates; a completion without an advantage, or cut short under `mask_truncated`, takes no part
         let lengths: Vec<Option<usize>> = answers
@@ -111,13 +83,18 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
             if update == 0 {
                 check_on_policy(context, &sums, policy.decoder.kind(), step)?;
             }
-            let done = training::update(&mut optimizer, &spec.optimizer, step, total_steps, sums.loss)?;
+            // without a loss there is nothing to follow; momentum alone must not move the weights
+            let done = if rated.is_empty() {
+                None
+            } else {
+                Some(training::update(&mut optimizer, &spec.optimizer, step, total_steps, sums.loss)?)
+            };
             let update_s = update_started.elapsed().as_secs_f64();
             metrics.extend(sums.metrics(reference.is_some()));
             let generated: usize = answers.iter().map(|a| a.sampled.ids.len()).sum();
             let more = [
-                ("optim/lr", done.lr),
-                ("optim/grad_norm", done.grad_norm),
+                ("optim/lr", done.as_ref().map_or(0.0, |done| done.lr)),
+                ("optim/grad_norm", done.as_ref().map_or(0.0, |done| done.grad_norm)),
                 ("time/rollout_s", rollout_s),
                 ("time/reward_s", reward_s),
                 ("time/update_s", update_s),

@@ -3,8 +3,8 @@
 use super::super::Context;
 use super::super::scoring::Answer;
 use crate::error::{StageError, StageResult};
-use crate::head;
-use crate::loss::{PolicyInputs, PolicyKnobs, RatioLevel, policy_loss};
+use crate::head::{self, TokenGrads};
+use crate::loss::{PolicyInputs, PolicyKnobs, policy_loss};
 use crate::models::{Decoder, Packed, PassOptions, TrainingPass};
 use orchestrate::event::{EventKind, FailureClass};
 use orchestrate::recipe::spec::GrpoSpec;
@@ -71,23 +71,21 @@ pub(super) fn accumulate(
     let hidden = select(pass.hidden());
     let now = head::logprobs(decoder, &hidden.detach(), &targets, temperature);
     let leaf = now.logprobs.detach().set_requires_grad(true);
-    let knobs = PolicyKnobs {
-        clip_low: spec.loss.clip_low,
-        clip_high: spec.loss.clip_high,
-        kl_coef: spec.loss.kl_coef,
-        ratio: RatioLevel::Token,
-    };
+    let entropy = (spec.loss.entropy_coef != 0.0).then(|| now.entropy.detach().set_requires_grad(true));
     let inputs = PolicyInputs {
         logprobs: &leaf,
         sampling_logprobs: &sampling_logprobs,
         ref_logprobs: ref_logprobs.as_ref(),
+        entropy: entropy.as_ref(),
         advantages: &per_token(&|r| r.advantage),
         weights: &per_token(&|r| r.weight),
         lengths: &lengths,
     };
-    let result = policy_loss(&inputs, knobs);
+    let result = policy_loss(&inputs, PolicyKnobs::from(&spec.loss));
     result.loss.backward();
-    let _ = head::backward(decoder, &hidden, &targets, &leaf.grad(), temperature);
+    let entropy_grad = entropy.map(|entropy| entropy.grad());
+    let grads = TokenGrads { logprobs: &leaf.grad(), entropy: entropy_grad.as_ref() };
+    let _ = head::backward(decoder, &hidden, &targets, grads, temperature);
     pass.finish();
 
     let total = |t: &Tensor| t.sum(Kind::Double).double_value(&[]);

@@ -1,0 +1,139 @@
+//! The policy loss of some completions, from log-probabilities and advantages.
+
+use orchestrate::recipe::spec::{GrpoLossSpec, LossType};
+use tch::{Kind, Tensor};
+
+/// What stands for the probability of a token (or completion) in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surrogate {
+    /// `-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)`, each token with its own ratio (PPO; GRPO,
+    /// arXiv:2402.03300, eq. 3).
+    TokenRatio,
+    /// The same with one ratio for a completion, the exponential of the mean log-ratio of its tokens (GSPO, arXiv:2507.18071,
+    /// eq. 5 to 7).
+    SequenceRatio,
+    /// `-stop_grad(min(ratio, 1 + clip_high)) A logp`: every token keeps a gradient, whose weight has a cap and no lower
+    /// bound (CISPO; MiniMax-M1, arXiv:2506.13585, eq. 4 and 5).
+    CappedWeight,
+}
+
+impl From<LossType> for Surrogate {
+    fn from(loss_type: LossType) -> Self {
+        match loss_type {
+            LossType::Grpo | LossType::Dapo | LossType::DrGrpo => Self::TokenRatio,
+            LossType::Gspo => Self::SequenceRatio,
+            LossType::Cispo => Self::CappedWeight,
+        }
+    }
+}
+
+/// What the loss of some completions is computed from.
+#[derive(Debug)]
+pub struct PolicyInputs<'a> {
+    /// Under the policy that is trained; carries the gradient. // (N,)
+    pub logprobs: &'a Tensor,
+    /// Under the policy that sampled. // (N,)
+    pub sampling_logprobs: &'a Tensor,
+    /// Under the stage's input, when `kl_coef` is not 0. // (N,)
+    pub ref_logprobs: Option<&'a Tensor>,
+    /// Of the distribution that each token was drawn from, in nats, under the policy that is trained; carries a gradient.
+    /// Needed when `entropy_coef` is not 0. // (N,)
+    pub entropy: Option<&'a Tensor>,
+    /// Of each token's completion. // (N,)
+    pub advantages: &'a Tensor,
+    /// Of each token, see [`token_weights`](super::token_weights). // (N,)
+    pub weights: &'a Tensor,
+    /// Tokens of each completion.
+    pub lengths: &'a [i64],
+}
+
+/// The knobs of [`policy_loss`].
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyKnobs {
+    /// What is made of the ratio.
+    pub surrogate: Surrogate,
+    /// The ratio is clipped below at `1 - clip_low`; no part of [`Surrogate::CappedWeight`].
+    pub clip_low: f64,
+    /// The ratio is clipped above, or capped, at `1 + clip_high`.
+    pub clip_high: f64,
+    /// Weight of the divergence from the reference.
+    pub kl_coef: f64,
+    /// Weight of the entropy bonus.
+    pub entropy_coef: f64,
+}
+
+impl From<&GrpoLossSpec> for PolicyKnobs {
+    fn from(spec: &GrpoLossSpec) -> Self {
+        Self {
+            surrogate: spec.loss_type.into(),
+            clip_low: spec.clip_low,
+            clip_high: spec.clip_high,
+            kl_coef: spec.kl_coef,
+            entropy_coef: spec.entropy_coef,
+        }
+    }
+}
+
+/// The loss and what is worth logging about it.
+#[derive(Debug)]
+pub struct PolicyLoss {
+    /// Weighted sum over the tokens. // ()
+    pub loss: Tensor,
+    /// `exp(logprobs - sampling_logprobs)`, without gradient. // (N,)
+    pub ratio: Tensor,
+    /// Whether the ratio was clipped or capped, 0 or 1. // (N,)
+    pub clipped: Tensor,
+    /// k3 estimate of the divergence from the reference, without gradient. // (N,)
+    pub kl: Option<Tensor>,
+}
+
+/// The weighted sum over tokens of `surrogate + kl_coef k3 - entropy_coef entropy`, with
+/// `k3 = exp(ref - logp) - (ref - logp) - 1` (GRPO, arXiv:2402.03300, eq. 4).
+pub fn policy_loss(inputs: &PolicyInputs<'_>, knobs: PolicyKnobs) -> PolicyLoss {
+    let log_ratio = inputs.logprobs - inputs.sampling_logprobs; // (N,)
+    let cap = 1.0 + knobs.clip_high;
+    let (mut per_token, clipped) = match knobs.surrogate {
+        Surrogate::TokenRatio => clipped_surrogate(&log_ratio.exp(), inputs.advantages, knobs),
+        Surrogate::SequenceRatio => {
+            clipped_surrogate(&sequence_means(&log_ratio, inputs.lengths).exp(), inputs.advantages, knobs)
+        }
+        Surrogate::CappedWeight => {
+            let ratio = log_ratio.detach().exp();
+            ((ratio.clamp_max(cap) * inputs.advantages * inputs.logprobs).neg(), ratio.gt(cap))
+        }
+    }; // each (N,)
+    let kl = inputs.ref_logprobs.map(|reference| {
+        let difference = reference - inputs.logprobs;
+        difference.exp() - &difference - 1.0
+    });
+    if let Some(kl) = &kl {
+        per_token += kl * knobs.kl_coef;
+    }
+    if let Some(entropy) = inputs.entropy.filter(|_| knobs.entropy_coef != 0.0) {
+        per_token -= entropy * knobs.entropy_coef;
+    }
+    PolicyLoss {
+        loss: (per_token * inputs.weights).sum(inputs.logprobs.kind()),
+        ratio: log_ratio.exp().detach(),
+        clipped: clipped.to_kind(Kind::Float),
+        kl: kl.map(|kl| kl.detach()),
+    }
+}
+
+/// `-min(ratio A, clip(ratio) A)`, and whether the clipped one was taken. // (N,), (N,) -> each (N,)
+fn clipped_surrogate(ratio: &Tensor, advantages: &Tensor, knobs: PolicyKnobs) -> (Tensor, Tensor) {
+    let unclipped = ratio * advantages;
+    let clipped = ratio.clamp(1.0 - knobs.clip_low, 1.0 + knobs.clip_high) * advantages;
+    (unclipped.minimum(&clipped).neg(), clipped.lt_tensor(&unclipped))
+}
+
+/// Each completion's mean, repeated for each of its tokens. // (N,) -> (N,)
+fn sequence_means(values: &Tensor, lengths: &[i64]) -> Tensor {
+    let parts: Vec<Tensor> = values
+        .split_with_sizes(lengths, 0)
+        .iter()
+        .zip(lengths)
+        .map(|(part, &length)| part.mean(values.kind()).expand([length], false))
+        .collect();
+    Tensor::cat(&parts, 0)
+}
