@@ -8,6 +8,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Take};
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 
+/// The file beside a stage's result that holds all its completions; its columns are in `src/engine/completions.rs`.
+pub const COMPLETIONS: &str = "completions.parquet";
+
 /// What a stage's events say in the end: what a resumed worker did again is taken back (see [`crate::event`]).
 #[derive(Debug)]
 pub struct EventLog {

@@ -36,7 +36,7 @@ pub use assignment::{Assignment, DeviceChoice, Runtime};
 pub use attempt::{Attempt, EventReader};
 pub use digests::FileDigests;
 pub use error::CacheError;
-pub use event_log::EventLog;
+pub use event_log::{COMPLETIONS, EventLog};
 pub use lease::{Lease, LeaseOwner, boot_id};
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Cache, Checkpoint, Lookup};

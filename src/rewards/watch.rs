@@ -16,23 +16,23 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Steps that are looked at together.
-pub const WINDOW: usize = 40;
+const WINDOW: usize = 40;
 /// With fewer steps nothing is said.
-pub const FEWEST: usize = 20;
+const FEWEST: usize = 20;
 /// Steps between two warnings of one sign.
-pub const AGAIN: u64 = 200;
+const AGAIN: u64 = 200;
 /// Correlation of reward and tokens within groups.
-pub const STRONG: f64 = 0.6;
+const STRONG: f64 = 0.6;
 /// Growth of the mean length from one half of the window to the other.
-pub const LONGER: f64 = 1.1;
+const LONGER: f64 = 1.1;
 /// Share of the spread within groups.
-pub const DOMINANT: f64 = 0.9;
+const DOMINANT: f64 = 0.9;
 /// Share of completions.
-pub const REPEATED: f64 = 0.5;
+const REPEATED: f64 = 0.5;
 /// Standard errors by which the trained reward rises.
-pub const RISE: f64 = 2.0;
+const RISE: f64 = 2.0;
 /// Standard errors by which a held-out component falls; more, since it is looked for at every step.
-pub const FALL: f64 = 3.0;
+const FALL: f64 = 3.0;
 
 /// A rated completion, as far as it is watched.
 #[derive(Clone, Copy, Debug)]

@@ -40,7 +40,8 @@ fn kill(pid: i32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// What the committed stage of this kind trained, in the recipe's own variant: an adapter or whole weights.
+/// What the committed stage of this kind made, in the recipe's own variant: an adapter or whole weights, then, if it
+/// sampled, its completions.
 fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     let dirs = fs_err::read_dir(project.path("runs/cache")).ok()?.flatten().map(|entry| entry.path());
     let of_kind = |dir: &PathBuf| {
@@ -50,7 +51,11 @@ fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     };
     let dir = dirs.into_iter().find(of_kind)?;
     let file = ["adapter_model.safetensors", "model.safetensors"].map(|name| dir.join(name));
-    Some(fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap())
+    let mut bytes = fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap();
+    if kind == "grpo" {
+        bytes.extend(fs_err::read(dir.join("completions.parquet")).unwrap());
+    }
+    Some(bytes)
 }
 
 /// The arguments that run `stage` with these settings.

@@ -8,9 +8,9 @@
 mod metrics;
 mod update;
 
-use self::metrics::rollout_metrics;
+use self::metrics::{Counted, rollout_metrics};
 use self::update::{Rated, Reference, Sums, accumulate, check_on_policy};
-use super::scoring::{Answer, reward_metrics, rubric, score, truncation_metrics};
+use super::scoring::{Answer, rubric, save_completions, score, truncation_metrics};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
@@ -23,6 +23,7 @@ use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::event::EventKind;
 use orchestrate::recipe::spec::GrpoSpec;
+use orchestrate::rewards::{Watched, reward_metrics};
 use std::time::Instant;
 
 #[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom")]
@@ -76,9 +77,18 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
-        let mut metrics = reward_metrics(&scores);
+        let mut metrics = reward_metrics(&scores, spec.group_size);
         metrics.extend(truncation_metrics(&rubric));
-        metrics.extend(rollout_metrics(&answers, &rewards, spec.group_size));
+        let counted: Vec<Counted<'_>> = answers.iter().map(Counted::from).collect();
+        metrics.extend(rollout_metrics(&counted, &rewards, spec.group_size));
+        let watched: Vec<Watched<'_>> = answers
+            .iter()
+            .zip(&scores)
+            .map(|(a, score)| Watched { completion: &a.text, tokens: a.sampled.ids.len(), score })
+            .collect();
+        for warning in progress.watch.observe(progress.step + 1, &watched, spec.group_size) {
+            context.emit(&EventKind::Warning(warning))?;
+        }
         let reward_s = reward_started.elapsed().as_secs_f64();
 
         // 3. updates; a completion without an advantage, or cut short under `mask_truncated`, takes no part
@@ -136,5 +146,6 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         }
     }
     training::save_output(context, assignment, &policy)?;
+    save_completions(context, &spec.rewards)?;
     Ok(Outcome::Finished(progress.result("reward/mean")))
 }
