@@ -9,7 +9,7 @@ use super::runs::{find_run, find_stages, stage_title};
 use crate::cache::EventLog;
 use crate::event::{Completion, Part};
 use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun};
-use crate::report::{harmless, number, side_by_side, width};
+use crate::report::{harmless, indented, number, side_by_side, terminal_width, width};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -244,9 +244,7 @@ fn measured(part: &Part) -> String {
     }
 }
 
-/// A name and a text whose further lines are indented below its first.
 fn field(out: &mut Output, name: &str, text: Option<&String>) -> Result<(), CliError> {
     let Some(text) = text else { return Ok(()) };
-    let text = harmless(text.trim_end()).replace('\n', "\n            ");
-    out.line(format!("{name:>10}  {text}"))
+    out.line(indented(name, &harmless(text.trim_end()), terminal_width()))
 }

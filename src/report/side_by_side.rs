@@ -1,9 +1,11 @@
-//! Two texts beside each other.
+//! Long texts: beside each other, or below a name.
 
 use textwrap::core::display_width;
 
 /// Between the columns.
 const RULE: &str = " │ ";
+/// Columns that a name takes.
+const INDENT: usize = 10;
 /// Narrower columns could not be read.
 const NARROWEST: usize = 16;
 
@@ -27,6 +29,14 @@ pub fn side_by_side(left: (&str, &str), right: (&str, &str), width: usize) -> St
     rows.collect::<Vec<_>>().join("\n")
 }
 
+/// `text` after `name`, further lines below its first; wrapped at words where there is a `width`.
+pub fn indented(name: &str, text: &str, width: Option<usize>) -> String {
+    let room = width.map(|width| width.saturating_sub(INDENT + 2).max(NARROWEST));
+    let lines = room.map(|room| textwrap::wrap(text, room).join("\n"));
+    let text = lines.as_deref().unwrap_or(text).replace('\n', &format!("\n{:INDENT$}  ", ""));
+    format!("{name:>INDENT$}  {text}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +53,12 @@ mod tests {
         body.</think>            │
         <answer>B</answer>       │
         ");
+    }
+
+    #[test]
+    fn a_text_stands_below_its_name_and_is_wrapped_for_a_terminal_only() {
+        assert_eq!(indented("answer", "one two\nthree", None), "    answer  one two\n            three");
+        assert_eq!(indented("answer", "one two three four", Some(30)), "    answer  one two three\n            four");
     }
 
     #[test]
