@@ -3,9 +3,9 @@
 
 use orchestrate::recipe::spec::{LoraSpec, Sampling};
 use orchestrate_engine::data::Sequence;
-use orchestrate_engine::models::{Decoder, PassOptions};
+use orchestrate_engine::models::{Decoder, Decoding, PassOptions};
 use orchestrate_engine::optim::AdamW;
-use orchestrate_engine::rollout::{Request, sample};
+use orchestrate_engine::rollout::{Request, Seconds, Stop, sample_groups};
 use orchestrate_engine::seed;
 use orchestrate_engine::stages::accumulate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,16 +133,21 @@ fn generate(decoder: &Decoder, options: &Options) -> serde_json::Value {
         (options.number("--batch", 12), options.number("--prompt", 64), options.number("--new", 64));
     let group = options.number("--group", 1);
     let prompts: Vec<Vec<i64>> = (0..batch / group).map(|row| random_ids(decoder, row, prompt)).collect();
-    let sampling = Sampling { max_prompt_tokens: prompt, max_new_tokens: new, temperature: 1.0, top_p: 1.0, top_k: 0 };
+    let sampling = sampling(new);
     let mut times = Vec::new();
+    let mut seconds_of = Seconds::default();
     for round in 0..=options.number("--steps", 3) {
         let requests: Vec<Request<'_>> = prompts
             .iter()
             .map(|p| Request { prompt_ids: p, seeds: (0..group as u64).map(|i| i + 1000 * round as u64).collect() })
             .collect();
         let started = Instant::now();
-        let sampled = sample(decoder, &requests, &sampling, &BTreeSet::new());
-        assert!(sampled.iter().all(|s| s.ids.len() == new));
+        let decoding = if options.flags.contains("--tensors") { Decoding::with_tensors } else { Decoding::new };
+        let took =
+            sample_groups(decoding, decoder, &requests, &sampling, &Stop::ids(&BTreeSet::new()), 0, |_, group| {
+                assert!(group.iter().all(|s| s.ids.len() == new));
+            });
+        seconds_of = took;
         if round > 0 {
             times.push(started.elapsed().as_secs_f64());
         }
@@ -150,8 +155,23 @@ fn generate(decoder: &Decoder, options: &Options) -> serde_json::Value {
     let seconds = median(times);
     serde_json::json!({
         "dtype": format!("{:?}", decoder.kind()), "batch": batch, "prompt": prompt, "group": group, "new": new,
-        "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "peak_rss_mib": peak_rss_mib(),
+        "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "prefill_s": seconds_of.prefill, "decode_s": seconds_of.decode,
+        "peak_rss_mib": peak_rss_mib(),
     })
+}
+
+fn sampling(new: usize) -> Sampling {
+    Sampling {
+        max_prompt_tokens: usize::MAX,
+        max_new_tokens: new,
+        min_new_tokens: 0,
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        stop_strings: Vec::new(),
+    }
 }
 
 /// The most memory this process ever had resident.

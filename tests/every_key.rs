@@ -80,13 +80,22 @@ fn other_value(key: &str) -> &'static str {
         "train_on" => "[\"assistant\"]",
         "mask_truncated" | "include_base" => "false",
         "target_modules" => "[\"o_proj\"]",
-        "max_rows" | "top_k" | "bootstrap_resamples" | "max_prompt_tokens" | "max_new_tokens" | "seq_len" => "77",
+        "max_rows"
+        | "top_k"
+        | "rollout_batch_size"
+        | "bootstrap_resamples"
+        | "max_prompt_tokens"
+        | "max_new_tokens"
+        | "seq_len" => "77",
         "system" | "prompt" | "completion" | "reference" | "answer" | "text" => "{{ something }}",
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
         "group_size" | "min_words" | "decay_steps" => "6",
-        "temperature" => "0.7",
+        "temperature" | "min_p" => "0.7",
+        "repetition_penalty" => "1.3",
+        "min_new_tokens" => "1",
+        "stop_strings" => "[\"!\"]",
         "loss_type" => "dr_grpo",
         "scale_rewards" => "none",
         "lr" | "eps" => "3e-5",

@@ -129,6 +129,18 @@ struct GenerateArgs {
     /// Draws from this many most likely tokens; 0: from all.
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
+    /// Draws from tokens at least this many times as likely as the most likely one.
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
+    min_p: f64,
+    /// Divides positive logits of tokens that occurred, and multiplies negative ones.
+    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = penalty)]
+    repetition_penalty: f64,
+    /// A completion does not end before it has this many tokens.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_new_tokens: usize,
+    /// A completion ends with the first of these texts that it comes to hold; may be given often.
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    stop: Vec<String>,
     /// Of all draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -199,6 +211,10 @@ fn generate(context: &Context, args: GenerateArgs) -> Result<(), CliError> {
         temperature: args.temperature,
         top_p: args.top_p,
         top_k: args.top_k,
+        min_p: args.min_p,
+        repetition_penalty: args.repetition_penalty,
+        min_new_tokens: args.min_new_tokens,
+        stop_strings: args.stop,
     };
     let (seed, samples, raw) = (args.seed, args.samples, args.raw);
     let task = ModelTask::Generate { input: args.input.into(), sampling, seed, samples, raw };
@@ -270,4 +286,12 @@ fn temperature(text: &str) -> Result<f64, String> {
 
 fn probability(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|&p: &f64| p > 0.0 && p <= 1.0).ok_or_else(|| "a number over 0 and up to 1".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|p: &f64| (0.0..=1.0).contains(p)).ok_or_else(|| "a number from 0 to 1".to_owned())
+}
+
+fn penalty(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|&p: &f64| p > 0.0 && p.is_finite()).ok_or_else(|| "a number over 0".to_owned())
 }

@@ -23,7 +23,7 @@ use crate::recipe::spec::{StageSpec, Work};
 use serde_json::{Value, json};
 
 /// The form of `key.json`; a new form makes all keys new.
-pub const KEY_FORMAT: u32 = 2;
+pub const KEY_FORMAT: u32 = 3;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
@@ -102,7 +102,17 @@ mod tests {
     }
 
     fn sampling() -> Sampling {
-        Sampling { max_prompt_tokens: 100, max_new_tokens: 50, temperature: 1.0, top_p: 0.9, top_k: 40 }
+        Sampling {
+            max_prompt_tokens: 100,
+            max_new_tokens: 50,
+            min_new_tokens: 5,
+            temperature: 1.0,
+            top_p: 0.9,
+            top_k: 40,
+            min_p: 0.1,
+            repetition_penalty: 1.1,
+            stop_strings: vec!["</answer>".to_owned()],
+        }
     }
 
     /// Every component; `size` and `name` are named as what careless key functions leave out.
@@ -167,6 +177,7 @@ mod tests {
             prompts_per_step: 2,
             group_size: 4,
             micro_batch_size: 2,
+            rollout_batch_size: 12,
             updates_per_rollout: 1,
             sampling: sampling(),
             loss: GrpoLossSpec {

@@ -138,13 +138,17 @@ macro_rules! optimizer {
 
 /// The sampling keys of a table.
 macro_rules! sampling {
-    ($table:expr) => {
+    ($resolver:expr, $key:expr, $table:expr) => {
         Sampling {
             max_prompt_tokens: $table.max_prompt_tokens,
             max_new_tokens: $table.max_new_tokens,
+            min_new_tokens: $resolver.min_new_tokens($key, $table.min_new_tokens, $table.max_new_tokens),
             temperature: $table.temperature,
             top_p: $table.top_p,
             top_k: $table.top_k,
+            min_p: $table.min_p,
+            repetition_penalty: $table.repetition_penalty,
+            stop_strings: $table.stop_strings.clone(),
         }
     };
 }
@@ -232,6 +236,19 @@ impl Resolver<'_> {
         }
     }
 
+    fn min_new_tokens(&mut self, key: &KeyPath, min: usize, max: usize) -> usize {
+        if min > max {
+            let message = format!("`{key}.min_new_tokens` is {min}, more than `max_new_tokens`, {max}");
+            self.problem(
+                &key.key("min_new_tokens"),
+                message,
+                "never reached",
+                "completions are cut at `max_new_tokens`",
+            );
+        }
+        min
+    }
+
     fn check_batches(&mut self, key: &KeyPath, global_batch_size: usize, micro_batch_size: usize) {
         if !global_batch_size.is_multiple_of(micro_batch_size) {
             let message = format!(
@@ -306,7 +323,8 @@ impl Resolver<'_> {
             group_size: table.group_size,
             micro_batch_size: table.micro_batch_size,
             updates_per_rollout: table.updates_per_rollout,
-            sampling: sampling!(table),
+            rollout_batch_size: table.rollout_batch_size,
+            sampling: sampling!(self, key, table),
             loss: GrpoLossSpec {
                 loss_type: table.loss_type,
                 scale_rewards: table.scale_rewards,
@@ -342,7 +360,7 @@ impl Resolver<'_> {
         Some(EvalSpec {
             data: data?,
             text: text.map_or(Some(None), |text| text.map(Some))?,
-            sampling: sampling!(table),
+            sampling: sampling!(self, key, table),
             batch_size: table.batch_size,
             rewards: rewards?,
             bootstrap_resamples: table.bootstrap_resamples,

@@ -326,6 +326,8 @@ pub struct GrpoSpec {
     pub micro_batch_size: usize,
     /// Optimizer steps taken on one rollout, mu.
     pub updates_per_rollout: u64,
+    /// Completions decoded at a time; 0: all of a rollout.
+    pub rollout_batch_size: usize,
     /// How completions are drawn.
     pub sampling: Sampling,
     /// The objective.
@@ -344,12 +346,20 @@ pub struct Sampling {
     pub max_prompt_tokens: usize,
     /// Completions are cut here.
     pub max_new_tokens: usize,
+    /// A completion does not end before it has this many tokens.
+    pub min_new_tokens: usize,
     /// Divides the logits; 0 takes the most likely token.
     pub temperature: f64,
     /// Draws from the smallest set of tokens with this much probability; 1: from all.
     pub top_p: f64,
     /// Draws from this many most likely tokens; 0: from all.
     pub top_k: usize,
+    /// Draws from tokens at least this many times as likely as the most likely one; 0: from all (arXiv:2407.01082).
+    pub min_p: f64,
+    /// Divides positive logits of tokens that occurred, and multiplies negative ones; 1: none (arXiv:1909.05858).
+    pub repetition_penalty: f64,
+    /// A completion ends with the first of these it comes to hold.
+    pub stop_strings: Vec<String>,
 }
 
 /// The GRPO objective; formulas in `engine::loss`.

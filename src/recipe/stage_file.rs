@@ -227,12 +227,16 @@ pub struct GrpoTable {
     /// Optimizer steps taken on one rollout.
     #[schemars(range(min = 1))]
     pub updates_per_rollout: u64,
+    /// Completions decoded at a time, as memory allows; when one ends the next begins. 0: all of a rollout.
+    pub rollout_batch_size: usize,
     /// Longest prompt in tokens; a longer one is an error.
     #[schemars(range(min = 1))]
     pub max_prompt_tokens: usize,
     /// Completions are cut here.
     #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
+    /// A completion does not end before it has this many tokens.
+    pub min_new_tokens: usize,
     /// Divides the logits; greater than 0, as a group of equal completions teaches nothing.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
@@ -241,6 +245,15 @@ pub struct GrpoTable {
     pub top_p: f64,
     /// Draws from this many most likely tokens; 0: from all.
     pub top_k: usize,
+    /// Draws from tokens at least this many times as likely as the most likely one; 0: from all.
+    #[schemars(range(min = 0, max = 1))]
+    pub min_p: f64,
+    /// Divides positive logits of tokens that occurred in prompt or completion, and multiplies negative ones; 1: none.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub repetition_penalty: f64,
+    /// A completion ends with the first of these texts that it comes to hold; the text stays part of it.
+    #[schemars(inner(length(min = 1)))]
+    pub stop_strings: Vec<String>,
     /// How per-token losses become one number.
     pub loss_type: LossType,
     /// What the centred rewards of a group are divided by.
@@ -316,6 +329,8 @@ pub struct EvalTable {
     /// Completions are cut here.
     #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
+    /// A completion does not end before it has this many tokens.
+    pub min_new_tokens: usize,
     /// Divides the logits; 0 takes the most likely token.
     #[schemars(range(min = 0))]
     pub temperature: f64,
@@ -324,6 +339,15 @@ pub struct EvalTable {
     pub top_p: f64,
     /// Draws from this many most likely tokens; 0: from all.
     pub top_k: usize,
+    /// Draws from tokens at least this many times as likely as the most likely one; 0: from all.
+    #[schemars(range(min = 0, max = 1))]
+    pub min_p: f64,
+    /// Divides positive logits of tokens that occurred in prompt or completion, and multiplies negative ones; 1: none.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub repetition_penalty: f64,
+    /// A completion ends with the first of these texts that it comes to hold; the text stays part of it.
+    #[schemars(inner(length(min = 1)))]
+    pub stop_strings: Vec<String>,
     /// Completions decoded at a time.
     #[schemars(range(min = 1))]
     pub batch_size: usize,

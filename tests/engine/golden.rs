@@ -77,7 +77,7 @@ fn sequences_in_a_packed_row_do_not_see_each_other() {
     }
 }
 
-fn peft_spec() -> LoraSpec {
+pub(crate) fn peft_spec() -> LoraSpec {
     let config = json("lora/adapter_config.json");
     let mut target_modules: Vec<String> = serde_json::from_value(config["target_modules"].clone()).unwrap();
     target_modules.sort();

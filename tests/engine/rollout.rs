@@ -1,15 +1,27 @@
 //! Sampling: draws, stops, limits, and independence of the batch.
 
 use crate::golden;
+use crate::project::Project;
+use orchestrate::event::StopReason;
 use orchestrate::recipe::spec::Sampling;
 use orchestrate_engine::head;
-use orchestrate_engine::models::{Decoder, Packed};
-use orchestrate_engine::rollout::{Request, Sampled, sample};
+use orchestrate_engine::models::{Decoder, Decoding, Packed};
+use orchestrate_engine::rollout::{Request, Sampled, Stop, sample, sample_groups};
+use orchestrate_engine::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
-const SAMPLING: Sampling =
-    Sampling { max_prompt_tokens: 100, max_new_tokens: 20, temperature: 1.0, top_p: 1.0, top_k: 0 };
+const SAMPLING: Sampling = Sampling {
+    max_prompt_tokens: 100,
+    max_new_tokens: 20,
+    min_new_tokens: 0,
+    temperature: 1.0,
+    top_p: 1.0,
+    top_k: 0,
+    min_p: 0.0,
+    repetition_penalty: 1.0,
+    stop_strings: Vec::new(),
+};
 
 fn decoder() -> Decoder {
     Decoder::load(&golden::path("decoders/llama"), Kind::Float, Device::Cpu).unwrap()
@@ -18,7 +30,7 @@ fn decoder() -> Decoder {
 fn run(decoder: &Decoder, requests: &[(&[i64], &[u64])], sampling: &Sampling, stop: &[i64]) -> Vec<Sampled> {
     let requests: Vec<Request<'_>> =
         requests.iter().map(|(prompt_ids, seeds)| Request { prompt_ids, seeds: seeds.to_vec() }).collect();
-    sample(decoder, &requests, sampling, &stop.iter().copied().collect::<BTreeSet<i64>>())
+    sample(decoder, &requests, sampling, &Stop::ids(&stop.iter().copied().collect()))
 }
 
 #[test]
@@ -36,9 +48,16 @@ fn a_completion_does_not_depend_on_its_neighbours() {
         .chain(seeds_b.iter().map(|&s| (b, s)))
         .flat_map(|(prompt, seed)| run(&decoder, &[(prompt, &[seed])], &SAMPLING, &stop))
         .collect();
-    for (i, (x, y)) in together.iter().zip(&alone).enumerate() {
-        assert_eq!(x.ids, y.ids, "completion {i}");
-        assert_eq!(x.stop_reason, y.stop_reason);
+    assert_eq!(together, alone, "tokens or log-probabilities depend on the batch");
+    // as many at a time as there is room for: whoever ends makes room for the next
+    for batch_size in [1, 5, 7] {
+        let requests = [(a, &seeds_a), (b, &seeds_b)].map(|(ids, s)| Request { prompt_ids: ids, seeds: s.clone() });
+        let stop_ids: BTreeSet<i64> = stop.iter().copied().collect();
+        let mut groups = vec![Vec::new(); 2];
+        sample_groups(Decoding::new, &decoder, &requests, &SAMPLING, &Stop::ids(&stop_ids), batch_size, |i, group| {
+            groups[i] = group;
+        });
+        assert_eq!(groups.concat(), together, "batches of {batch_size} differ");
     }
     assert!(together.iter().any(|s| !s.stop_reason.truncated()) && together.iter().any(|s| s.ids.len() > 3));
 }
@@ -92,4 +111,115 @@ fn draws_follow_the_distribution_and_top_p_cuts_its_tail() {
     let needed = sorted.cumsum(-1, Kind::Double).lt(0.5).sum(Kind::Int64).int64_value(&[]) + 1;
     let allowed: BTreeSet<i64> = (0..needed).map(|i| order.int64_value(&[i])).collect();
     assert!(kept.is_subset(&allowed), "top_p = 0.5 drew outside the nucleus");
+}
+
+#[test]
+fn tensor_operations_sample_what_the_cpu_kernels_do() {
+    for architecture in ["llama", "qwen2", "qwen3"] {
+        let mut decoder =
+            Decoder::load(&golden::path(&format!("decoders/{architecture}")), Kind::Float, Device::Cpu).unwrap();
+        decoder.add_lora(&crate::golden::peft_spec(), 3).unwrap();
+        // an adapter that does something
+        for (_, tensor) in decoder.trainable() {
+            tch::no_grad(|| tensor.shallow_clone().copy_(&(Tensor::randn_like(&tensor) * 0.2)));
+        }
+        let requests: Vec<Request<'_>> = [&[3i64, 4, 5, 6, 7][..], &[9, 8], &[1; 17]]
+            .into_iter()
+            .map(|prompt_ids| Request { prompt_ids, seeds: (0..4).collect() })
+            .collect();
+        // some end early, so that slots are freed, taken again and compacted
+        let stop_ids: BTreeSet<i64> = (0..30).collect();
+        let run = |tensors: bool| {
+            let decoding = if tensors { Decoding::with_tensors } else { Decoding::new };
+            let mut groups = vec![Vec::new(); 3];
+            sample_groups(decoding, &decoder, &requests, &SAMPLING, &Stop::ids(&stop_ids), 5, |i, group| {
+                groups[i] = group
+            });
+            groups.concat()
+        };
+        let (here, there) = (run(false), run(true));
+        for (i, (x, y)) in here.iter().zip(&there).enumerate() {
+            assert_eq!((&x.ids, x.stop_reason), (&y.ids, y.stop_reason), "{architecture}, completion {i}");
+            for (x, y) in x.logprobs.iter().zip(&y.logprobs) {
+                assert!((x - y).abs() < 1e-4, "{architecture}, completion {i}: {x} {y}");
+            }
+        }
+        assert!(here.iter().any(|s| s.stop_reason == StopReason::StopToken && s.ids.len() > 2));
+    }
+}
+
+#[test]
+fn bfloat16_weights_decode_as_a_full_pass_reads_them() {
+    let decoder = Decoder::load(&golden::path("decoders/llama"), Kind::BFloat16, Device::Cpu).unwrap();
+    let prompt: &[i64] = &[3, 4, 5, 6, 7];
+    let sampled = &run(&decoder, &[(prompt, &[1])], &SAMPLING, &[])[0];
+    let whole = [prompt, &sampled.ids].concat();
+    let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[whole], Device::Cpu))).narrow(0, 4, 20);
+    let full = head::logprobs(&decoder, &hidden, &Tensor::from_slice(&sampled.ids), 1.0).logprobs;
+    let difference = golden::largest_difference(&full, &Tensor::from_slice(&sampled.logprobs));
+    assert!(difference < 0.05, "{difference}");
+}
+
+#[test]
+fn min_p_draws_only_what_is_likely_enough() {
+    let decoder = decoder();
+    let prompt: &[i64] = &[3, 4, 5];
+    let seeds: Vec<u64> = (0..500).collect();
+    let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[prompt], Device::Cpu))).narrow(0, 2, 1);
+    let probabilities = decoder.logits(&hidden).softmax(-1, Kind::Double).squeeze();
+    let threshold = 0.3 * probabilities.max().double_value(&[]);
+    let once = Sampling { max_new_tokens: 1, min_p: 0.3, ..SAMPLING };
+    let drawn: BTreeSet<i64> = run(&decoder, &[(prompt, &seeds)], &once, &[]).iter().map(|s| s.ids[0]).collect();
+    assert!(drawn.iter().all(|&id| probabilities.double_value(&[id]) >= threshold - 1e-9));
+    let allowed = probabilities.ge(threshold).sum(Kind::Int64).int64_value(&[]);
+    assert!(drawn.len() > 1 && i64::try_from(drawn.len()).unwrap() <= allowed);
+}
+
+#[test]
+fn a_repetition_penalty_changes_what_is_chosen_and_not_the_logprobs_kept() {
+    let decoder = decoder();
+    let prompt: &[i64] = &[3, 4, 5];
+    let greedy = Sampling { temperature: 0.0, max_new_tokens: 30, ..SAMPLING };
+    let plain = &run(&decoder, &[(prompt, &[1])], &greedy, &[])[0];
+    let penalized = &run(&decoder, &[(prompt, &[1])], &Sampling { repetition_penalty: 1e6, ..greedy }, &[])[0];
+    let distinct = |s: &Sampled| s.ids.iter().collect::<BTreeSet<_>>().len();
+    assert!(distinct(penalized) > distinct(plain) || distinct(plain) == 30);
+    assert!(penalized.ids.iter().all(|id| !prompt.contains(id)), "the prompt's tokens are penalized too");
+    let whole = [prompt, &penalized.ids].concat();
+    let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[whole], Device::Cpu))).narrow(0, 2, 30);
+    let full = head::logprobs(&decoder, &hidden, &Tensor::from_slice(&penalized.ids), 1.0).logprobs;
+    assert!(golden::largest_difference(&full, &Tensor::from_slice(&penalized.logprobs)) < 1e-4);
+}
+
+#[test]
+fn a_completion_does_not_end_before_its_minimum() {
+    let decoder = decoder();
+    let prompt: &[i64] = &[3, 4, 5];
+    let stop: Vec<i64> = (0..200).collect();
+    let seeds: Vec<u64> = (0..20).collect();
+    let short = run(&decoder, &[(prompt, &seeds)], &SAMPLING, &stop);
+    assert!(short.iter().any(|s| s.ids.len() < 6));
+    let long = run(&decoder, &[(prompt, &seeds)], &Sampling { min_new_tokens: 6, ..SAMPLING }, &stop);
+    assert!(long.iter().all(|s| s.ids.len() >= 6 && s.ids[..5].iter().all(|id| !stop.contains(id))));
+    assert!(long.iter().any(|s| s.stop_reason == StopReason::StopToken));
+}
+
+#[test]
+fn a_stop_string_ends_a_completion_as_soon_as_it_is_there() {
+    let project = Project::new();
+    let tokenizer = Tokenizer::load(&project.path("models/tiny")).unwrap();
+    let decoder = Decoder::load(&project.path("models/tiny"), Kind::Float, Device::Cpu).unwrap();
+    let prompt: &[i64] = &[3, 4, 5];
+    let request = |seed| Request { prompt_ids: prompt, seeds: vec![seed] };
+    let long = Sampling { max_new_tokens: 60, min_new_tokens: 60, ..SAMPLING };
+    let whole = &sample(&decoder, &[request(5)], &long, &Stop::new(&tokenizer, &long))[0];
+    // two bytes that stand somewhere in the completion, of different tokens
+    let text = tokenizer.decode(&whole.ids);
+    let wanted: String = text.chars().filter(char::is_ascii_graphic).skip(3).take(1).collect();
+    let end = (1..=60).find(|&n| tokenizer.decode(&whole.ids[..n]).contains(&wanted)).expect("it stands there");
+    let stopping = Sampling { stop_strings: vec!["no such text".to_owned(), wanted.clone()], ..long };
+    let stopped = &sample(&decoder, &[request(5)], &stopping, &Stop::new(&tokenizer, &stopping))[0];
+    assert_eq!(stopped.ids, whole.ids[..end], "it ends right after {wanted:?}");
+    assert_eq!(stopped.stop_reason, StopReason::StopString);
+    assert_eq!(whole.stop_reason, StopReason::Length);
 }

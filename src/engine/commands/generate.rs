@@ -5,7 +5,7 @@ use super::{Answers, decoder};
 use crate::error::StageResult;
 use crate::models::DecoderConfig;
 use crate::policy::kind;
-use crate::rollout::{Request, sample};
+use crate::rollout::{Request, Stop, sample};
 use crate::seed;
 use crate::tokenizer::{Message, Tokenizer};
 use orchestrate::exec::{Input, ModelRequest};
@@ -54,6 +54,7 @@ pub(super) fn run(
         lines.iter().map(|line| prompt(line, &tokenizer, &config, knobs)).collect::<StageResult<_>>()?;
     let decoder = decoder(request, kind(request.dtype), device)?;
     // every draw is seeded by the prompt's line and the sample, so neighbours do not matter
+    let stop = Stop::new(&tokenizer, knobs.sampling);
     let wanted: Vec<(usize, usize)> =
         (0..prompts.len()).flat_map(|line| (0..knobs.samples).map(move |index| (line, index))).collect();
     for batch in wanted.chunks(BATCH) {
@@ -65,7 +66,7 @@ pub(super) fn run(
             let seeds = samples.iter().map(|&(_, index)| seed(index)).collect();
             requests.push(Request { prompt_ids: &prompts[line].ids, seeds });
         }
-        let sampled = sample(&decoder, &requests, knobs.sampling, tokenizer.stop_ids());
+        let sampled = sample(&decoder, &requests, knobs.sampling, &stop);
         for (&(line, index), sampled) in batch.iter().zip(&sampled) {
             let end = sampled.ids.iter().position(|id| tokenizer.stop_ids().contains(id));
             let completion = tokenizer.decode(&sampled.ids[..end.unwrap_or(sampled.ids.len())]);

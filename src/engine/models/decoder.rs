@@ -1,7 +1,7 @@
 //! A decoder-only language model: embedding, layers, final norm, head.
 
 use super::config::DecoderConfig;
-use super::kv_cache::{CacheShape, KvCache};
+use super::kv_cache::{LayerCache, PromptCache, SlotCache, by_prompt};
 use super::layers::{Attention, Layer, Linear, Mlp, RmsNorm};
 use super::lora::Lora;
 use super::packed::Packed;
@@ -230,28 +230,30 @@ impl Decoder {
         self.forward(packed, None)
     }
 
-    /// Like [`Decoder::hidden`], and fills `cache` with the prompts that `packed` holds.
-    pub fn prefill(&self, packed: &Packed, cache: &mut KvCache) -> Tensor {
-        self.forward(packed, Some(cache))
+    /// Like [`Decoder::hidden`], with the keys and values of the prompts that `packed` holds.
+    pub(super) fn prefill(&self, packed: &Packed) -> (Tensor, Vec<PromptCache>) {
+        let mut layers: Vec<LayerCache> = self.layers.iter().map(|_| LayerCache::default()).collect();
+        let hidden = self.forward(packed, Some(&mut layers));
+        (hidden, by_prompt(layers, packed.lengths.len()))
     }
 
-    fn forward(&self, packed: &Packed, mut cache: Option<&mut KvCache>) -> Tensor {
+    fn forward(&self, packed: &Packed, mut cache: Option<&mut [LayerCache]>) -> Tensor {
         let rotation = self.rotary.at(&packed.positions);
         let mut x = Tensor::embedding(&self.embed_tokens, &packed.input_ids, -1, false, false); // (T, C)
         for (i, layer) in self.layers.iter().enumerate() {
-            let layer_cache = cache.as_mut().map(|cache| &mut cache.layers[i]);
+            let layer_cache = cache.as_mut().map(|cache| &mut cache[i]);
             x = layer.forward(&x, &rotation, &packed.lengths, layer_cache, false);
         }
         self.norm.forward(&x)
     }
 
-    /// Hidden states of one new token a row, which are added to `cache`. // (B,) -> (B, C)
-    pub fn decode(&self, input_ids: &Tensor, cache: &mut KvCache) -> Tensor {
-        let rotation = self.rotary.at(&cache.next_positions());
-        let mask = cache.next_mask();
-        let mut x = Tensor::embedding(&self.embed_tokens, input_ids, -1, false, false); // (B, C)
+    /// Hidden states of one new token a slot, which are added to `cache`. // (S,) -> (S, C)
+    pub(super) fn decode(&self, input_ids: &Tensor, cache: &mut SlotCache) -> Tensor {
+        let next = cache.next_token(self.kind);
+        let rotation = self.rotary.at(&next.positions);
+        let mut x = Tensor::embedding(&self.embed_tokens, input_ids, -1, false, false); // (S, C)
         for (layer, layer_cache) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.decode(&x, &rotation, layer_cache, mask.as_ref());
+            x = layer.decode(&x, &rotation, layer_cache, &next);
         }
         cache.advance();
         self.norm.forward(&x)
@@ -260,18 +262,6 @@ impl Decoder {
     /// Logits of hidden states. // (N, C) -> (N, V)
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         hidden.linear(self.head(), None::<&Tensor>)
-    }
-
-    /// An empty cache for prompts of these `lengths`.
-    pub fn new_cache(&self, lengths: &[i64], max_new_tokens: i64) -> KvCache {
-        let shape = CacheShape {
-            layers: self.layers.len(),
-            num_key_value_heads: self.config.num_key_value_heads,
-            head_dim: self.config.head_dim,
-            kind: self.kind,
-            device: self.device,
-        };
-        KvCache::new(shape, lengths, max_new_tokens)
     }
 
     /// Where the weights live.

@@ -1,124 +1,163 @@
-//! Keys and values of the tokens so far, preallocated.
-//!
-//! Rows are right-aligned at the end of the prompts: a prompt of n tokens fills columns `prompt_width - n ..
-//! prompt_width`, so that every row's next token goes into the same column and the append is one copy. What lies left
-//! of a row's prompt is masked.
+//! Keys and values of prompts that were read, and of rows that are being decoded.
 
 use tch::{Device, Kind, Tensor};
 
-/// The cache of all layers for B rows.
+/// Keys and values of one prompt, shared by the rows that go on from it.
 #[derive(Debug)]
-pub struct KvCache {
-    pub(super) layers: Vec<LayerCache>,
-    /// Empty columns at the left of each row.
-    padding: Vec<i64>,
-    /// Tokens in each row, the next one's position.
-    lengths: Vec<i64>,
-    device: Device,
-    kind: Kind,
+pub(super) struct PromptCache {
+    pub(super) layers: Vec<(Tensor, Tensor)>, // each (K, n, D)
 }
 
-/// The cache of one layer.
-#[derive(Debug)]
+impl PromptCache {
+    /// Tokens of the prompt.
+    pub(super) fn length(&self) -> usize {
+        self.layers.first().map_or(0, |(keys, _)| usize::try_from(keys.size()[1]).expect("lengths are positive"))
+    }
+}
+
+/// Collects one layer's keys and values of the prompts of a packed row, while it is computed.
+#[derive(Debug, Default)]
 pub(super) struct LayerCache {
-    keys: Tensor,   // (B, K, capacity, D)
-    values: Tensor, // (B, K, capacity, D)
-    used: i64,
+    prompts: Vec<(Tensor, Tensor)>, // each (K, n, D)
 }
 
 impl LayerCache {
-    /// Writes the prompts' keys and values, each (T, K, D) packed, right-aligned.
+    /// Takes keys and values, each (T, K, D) packed.
     pub(super) fn prefill(&mut self, k: &Tensor, v: &Tensor, lengths: &[i64]) {
-        let width = lengths.iter().copied().max().expect("a prefill has at least one prompt");
         let mut start = 0;
-        for (row, &length) in (0i64..).zip(lengths) {
-            for (whole, new) in [(&self.keys, k), (&self.values, v)] {
-                let new = new.narrow(0, start, length).transpose(0, 1); // (K, length, D)
-                whole.select(0, row).narrow(1, width - length, length).copy_(&new);
-            }
+        for &length in lengths {
+            let part = |t: &Tensor| t.narrow(0, start, length).transpose(0, 1).contiguous();
+            self.prompts.push((part(k), part(v)));
             start += length;
         }
-        self.used = width;
     }
+}
 
-    /// Adds one token a row, each (B, K, D), and returns all keys and values so far, each (B, K, S, D).
-    pub(super) fn append(&mut self, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
-        for (whole, new) in [(&self.keys, k), (&self.values, v)] {
-            whole.select(2, self.used).copy_(new);
+/// The prompts' caches, in their order, from those of the layers.
+pub(super) fn by_prompt(layers: Vec<LayerCache>, prompts: usize) -> Vec<PromptCache> {
+    let mut caches: Vec<PromptCache> = (0..prompts).map(|_| PromptCache { layers: Vec::new() }).collect();
+    for layer in layers {
+        for (cache, tensors) in caches.iter_mut().zip(layer.prompts) {
+            cache.layers.push(tensors);
         }
-        self.used += 1;
-        (self.keys.narrow(2, 0, self.used), self.values.narrow(2, 0, self.used))
     }
-
-    fn select_rows(&mut self, rows: &Tensor) {
-        self.keys = self.keys.index_select(0, rows);
-        self.values = self.values.index_select(0, rows);
-    }
+    caches
 }
 
-/// The size of a cache.
-#[derive(Clone, Copy, Debug)]
-pub struct CacheShape {
-    /// Layers of the decoder.
-    pub layers: usize,
-    /// Key-value heads.
-    pub num_key_value_heads: i64,
-    /// Size of a head.
-    pub head_dim: i64,
-    /// Number format of keys and values.
-    pub kind: Kind,
-    /// Where they live.
-    pub device: Device,
+/// Keys and values of rows in one tensor a layer, a slot for each row: what tensor operations decode with.
+#[derive(Debug)]
+pub(super) struct SlotCache {
+    pub(super) layers: Vec<SlotLayer>,
+    /// Tokens in each slot, the next one's position; a free slot has none.
+    lengths: Vec<i64>,
+    device: Device,
 }
 
-impl KvCache {
-    /// A cache for prompts of these `lengths`, with room for `max_new_tokens` more in each row.
-    pub fn new(shape: CacheShape, lengths: &[i64], max_new_tokens: i64) -> Self {
-        let width = lengths.iter().copied().max().expect("a cache has at least one row");
-        let rows = i64::try_from(lengths.len()).expect("row counts fit i64");
-        let size = [rows, shape.num_key_value_heads, width + max_new_tokens, shape.head_dim];
-        let zeros = || Tensor::zeros(size, (shape.kind, shape.device));
+/// One layer's slots.
+#[derive(Debug)]
+pub(super) struct SlotLayer {
+    keys: Tensor,   // (S, K, capacity, D)
+    values: Tensor, // (S, K, capacity, D)
+}
+
+/// Where the next token of every slot goes, and what it sees.
+pub(super) struct NextToken {
+    slots: Tensor,                // (S,)
+    pub(super) positions: Tensor, // (S,)
+    /// Columns that hold tokens in the longest slot, the next one included.
+    columns: i64,
+    pub(super) mask: Tensor, // (S, 1, 1, columns)
+}
+
+impl SlotCache {
+    /// No slots, each of which will have room for `capacity` tokens.
+    pub(super) fn new(layers: usize, heads: i64, head_dim: i64, capacity: i64, kind: Kind, device: Device) -> Self {
+        let empty = || Tensor::zeros([0, heads, capacity, head_dim], (kind, device));
         Self {
-            layers: (0..shape.layers).map(|_| LayerCache { keys: zeros(), values: zeros(), used: 0 }).collect(),
-            padding: lengths.iter().map(|length| width - length).collect(),
-            lengths: lengths.to_vec(),
-            device: shape.device,
-            kind: shape.kind,
+            layers: (0..layers).map(|_| SlotLayer { keys: empty(), values: empty() }).collect(),
+            lengths: Vec::new(),
+            device,
         }
     }
 
-    /// Keeps only `rows`, in that order; a row may be named several times.
-    pub fn select_rows(&mut self, rows: &[usize]) {
-        let index: Vec<i64> = rows.iter().map(|&row| i64::try_from(row).expect("rows fit i64")).collect();
+    /// Copies `prompt` into a slot of its own, and tells which.
+    pub(super) fn enter(&mut self, prompt: &PromptCache) -> usize {
+        let free = self.lengths.iter().position(|&length| length == 0);
+        let slot = free.unwrap_or(self.lengths.len());
+        if free.is_none() {
+            self.grow();
+        }
+        let index = i64::try_from(slot).expect("rows fit i64");
+        for (layer, (keys, values)) in self.layers.iter().zip(&prompt.layers) {
+            for (whole, new) in [(&layer.keys, keys), (&layer.values, values)] {
+                whole.select(0, index).narrow(1, 0, new.size()[1]).copy_(new);
+            }
+        }
+        self.lengths[slot] = i64::try_from(prompt.length()).expect("lengths fit i64");
+        slot
+    }
+
+    /// Doubles the slots.
+    fn grow(&mut self) {
+        let more = self.lengths.len().max(1);
+        for whole in self.layers.iter_mut().flat_map(|layer| [&mut layer.keys, &mut layer.values]) {
+            let mut size = whole.size();
+            size[0] = i64::try_from(more).expect("rows fit i64");
+            *whole = Tensor::cat(&[&*whole, &Tensor::zeros(&size, (whole.kind(), self.device))], 0);
+        }
+        self.lengths.resize(self.lengths.len() + more, 0);
+    }
+
+    /// Frees a slot.
+    pub(super) fn leave(&mut self, slot: usize) {
+        self.lengths[slot] = 0;
+    }
+
+    /// Moves these slots to the front and drops all others.
+    pub(super) fn compact(&mut self, slots: &[usize]) {
+        let index: Vec<i64> = slots.iter().map(|&slot| i64::try_from(slot).expect("rows fit i64")).collect();
         let index = Tensor::from_slice(&index).to_device(self.device);
         for layer in &mut self.layers {
-            layer.select_rows(&index);
+            layer.keys = layer.keys.index_select(0, &index);
+            layer.values = layer.values.index_select(0, &index);
         }
-        self.padding = rows.iter().map(|&row| self.padding[row]).collect();
-        self.lengths = rows.iter().map(|&row| self.lengths[row]).collect();
+        self.lengths = slots.iter().map(|&slot| self.lengths[slot]).collect();
     }
 
-    /// Position of each row's next token. // (B,)
-    pub(super) fn next_positions(&self) -> Tensor {
-        Tensor::from_slice(&self.lengths).to_device(self.device)
+    /// How many slots there are, free ones included.
+    pub(super) fn slots(&self) -> usize {
+        self.lengths.len()
     }
 
-    /// What to add to the scores of the columns once the next token is in; absent when no row has padding.
-    /// // (B, 1, 1, S)
-    pub(super) fn next_mask(&self) -> Option<Tensor> {
-        if self.padding.iter().all(|&columns| columns == 0) {
-            return None;
+    /// Where the next token of every slot goes; a free slot's goes to its beginning, to be overwritten.
+    pub(super) fn next_token(&self, kind: Kind) -> NextToken {
+        let positions = Tensor::from_slice(&self.lengths).to_device(self.device); // (S,)
+        let columns = self.lengths.iter().max().map_or(1, |longest| longest + 1);
+        let options = (Kind::Int64, self.device);
+        let hidden = Tensor::arange(columns, options).unsqueeze(0).gt_tensor(&positions.unsqueeze(1)); // (S, columns)
+        let mask = Tensor::zeros(hidden.size(), (kind, self.device)).masked_fill(&hidden, f64::NEG_INFINITY);
+        NextToken {
+            slots: Tensor::arange(i64::try_from(self.lengths.len()).expect("rows fit i64"), options),
+            positions,
+            columns,
+            mask: mask.unsqueeze(1).unsqueeze(1),
         }
-        let columns = self.layers.first().map_or(0, |layer| layer.used) + 1;
-        let padding = Tensor::from_slice(&self.padding).to_device(self.device).unsqueeze(1); // (B, 1)
-        let hidden = Tensor::arange(columns, (Kind::Int64, self.device)).unsqueeze(0).lt_tensor(&padding); // (B, S)
-        let mask = Tensor::zeros(hidden.size(), (self.kind, self.device)).masked_fill(&hidden, f64::NEG_INFINITY);
-        Some(mask.unsqueeze(1).unsqueeze(1))
     }
 
+    /// Counts the token that was added to each slot in use.
     pub(super) fn advance(&mut self) {
-        for length in &mut self.lengths {
+        for length in self.lengths.iter_mut().filter(|length| **length > 0) {
             *length += 1;
         }
+    }
+}
+
+impl SlotLayer {
+    /// Adds one token a slot, each (S, K, D), and returns all keys and values so far, each (S, K, columns, D).
+    pub(super) fn append(&mut self, k: &Tensor, v: &Tensor, next: &NextToken) -> (Tensor, Tensor) {
+        for (whole, new) in [(&mut self.keys, k), (&mut self.values, v)] {
+            let _ = whole.index_put_(&[Some(&next.slots), None, Some(&next.positions)], new, false);
+        }
+        (self.keys.narrow(2, 0, next.columns), self.values.narrow(2, 0, next.columns))
     }
 }

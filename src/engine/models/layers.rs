@@ -1,6 +1,6 @@
 //! Layers that the decoders share. Activations are packed rows, (T, C).
 
-use super::kv_cache::LayerCache;
+use super::kv_cache::{LayerCache, NextToken, SlotLayer};
 use super::lora::Lora;
 use super::rotary::Rotation;
 use tch::Tensor;
@@ -91,20 +91,15 @@ impl Attention {
         self.o_proj.forward(&y, train)
     }
 
-    /// One new token a row against the cache. // (B, C) -> (B, C)
-    pub(super) fn decode(
-        &self,
-        x: &Tensor,
-        rotation: &Rotation,
-        cache: &mut LayerCache,
-        mask: Option<&Tensor>,
-    ) -> Tensor {
+    /// One new token a slot against the cache. // (S, C) -> (S, C)
+    pub(super) fn decode(&self, x: &Tensor, rotation: &Rotation, cache: &mut SlotLayer, next: &NextToken) -> Tensor {
         let (q, k, v) = self.project(x, rotation, false);
-        let (keys, values) = cache.append(&k, &v); // (B, K, S, D)
+        let (keys, values) = cache.append(&k, &v, next); // (S, K, columns, D)
         let rows = q.size()[0];
         // the heads that share a key-value head stand where query positions would, so keys are never copied
         let q = q.view([rows, self.num_key_value_heads, self.num_heads / self.num_key_value_heads, self.head_dim]);
-        let y = Tensor::scaled_dot_product_attention(&q, &keys, &values, mask, 0.0, false, None, false); // (B, K, H/K, D)
+        let mask = Some(&next.mask);
+        let y = Tensor::scaled_dot_product_attention(&q, &keys, &values, mask, 0.0, false, None, false); // (S, K, H/K, D)
         self.o_proj.forward(&y.reshape([rows, self.num_heads * self.head_dim]), false)
     }
 
@@ -174,14 +169,8 @@ impl Layer {
         &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x), train)
     }
 
-    pub(super) fn decode(
-        &self,
-        x: &Tensor,
-        rotation: &Rotation,
-        cache: &mut LayerCache,
-        mask: Option<&Tensor>,
-    ) -> Tensor {
-        let x = x + self.self_attn.decode(&self.input_layernorm.forward(x), rotation, cache, mask);
+    pub(super) fn decode(&self, x: &Tensor, rotation: &Rotation, cache: &mut SlotLayer, next: &NextToken) -> Tensor {
+        let x = x + self.self_attn.decode(&self.input_layernorm.forward(x), rotation, cache, next);
         &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x), false)
     }
 

@@ -41,6 +41,11 @@ impl Lora {
         y.addmm_(&down, &(&self.b * self.scale).to_kind(kind).transpose(0, 1))
     }
 
+    /// The factor of the update.
+    pub(super) fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// The update of the weight in 32 bits, `scale * B A`. // (out, in)
     pub fn weight_update(&self) -> Tensor {
         tch::no_grad(|| self.b.matmul(&self.a) * self.scale)

@@ -8,7 +8,9 @@
 
 mod bert;
 mod config;
+mod cpu;
 pub mod decoder;
+mod decoding;
 mod encoder_layers;
 mod kv_cache;
 mod layers;
@@ -26,7 +28,7 @@ mod xlm_roberta;
 
 pub use config::DecoderConfig;
 pub use decoder::Decoder;
-pub use kv_cache::KvCache;
+pub use decoding::{Decoding, Prompt};
 pub use packed::Packed;
 pub use pass::{PassOptions, TrainingPass};
 pub use text_model::{TextLimits, TextModel, load_text_model};

@@ -20,9 +20,9 @@ pub struct Llama3Scaling {
 /// Cosines and sines of every position up to the model's limit.
 #[derive(Debug)]
 pub(super) struct Rotary {
-    cos: Tensor, // (max positions, D)
+    pub(super) cos: Tensor, // (max positions, D)
     /// The first half negated, as `rotate_half` negates what it is multiplied with.
-    sin: Tensor, // (max positions, D)
+    pub(super) sin: Tensor, // (max positions, D)
 }
 
 impl Rotary {

@@ -9,7 +9,7 @@ use crate::error::{StageError, StageResult};
 use crate::head;
 use crate::models::Packed;
 use crate::policy::Policy;
-use crate::rollout::{Request, sample};
+use crate::rollout::{Request, Stop, sample};
 use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::event::{EventKind, Measurement};
@@ -144,7 +144,8 @@ fn answer<'a>(policy: &Policy<'_>, questions: &'a [data::Example], spec: &EvalSp
         .map(|q| Request { prompt_ids: &q.prompt_ids, seeds: vec![seed::derive(seed, &["eval", &q.row.to_string()])] })
         .collect();
     let stop_ids = policy.tokenizer.stop_ids();
-    let sampled = sample(&policy.decoder, &requests, &spec.sampling, stop_ids);
+    let stop = Stop::new(&policy.tokenizer, &spec.sampling);
+    let sampled = sample(&policy.decoder, &requests, &spec.sampling, &stop);
     questions.iter().zip(sampled).map(|(q, s)| Answer::new(q, 0, s, &policy.tokenizer, stop_ids)).collect()
 }
 

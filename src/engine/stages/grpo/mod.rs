@@ -18,7 +18,7 @@ use crate::error::StageResult;
 use crate::loss::{advantages, token_weights};
 use crate::optim::Optimizer;
 use crate::policy::Policy;
-use crate::rollout::{Request, sample};
+use crate::rollout::{Request, Stop, sample};
 use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::event::EventKind;
@@ -36,6 +36,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     context.preflight(&examples.reports)?;
     let seed = assignment.spec.seed;
     let stop_ids = policy.tokenizer.stop_ids();
+    let stop = Stop::new(&policy.tokenizer, &spec.sampling);
     let checkpointing = assignment.runtime.gradient_checkpointing;
     let reference = (spec.loss.kl_coef != 0.0).then(|| Reference::of(&policy.decoder));
     let total_steps = spec.steps;
@@ -58,7 +59,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
                     .collect(),
             })
             .collect();
-        let sampled = sample(&policy.decoder, &requests, &spec.sampling, stop_ids);
+        let sampled = sample(&policy.decoder, &requests, &spec.sampling, &stop);
         let answers: Vec<Answer<'_>> = sampled
             .into_iter()
             .enumerate()
