@@ -215,9 +215,9 @@ fn whole_lines(file: &mut fs_err::File, length: u64) -> std::io::Result<u64> {
     let mut end = length;
     while end > 0 {
         let start = end.saturating_sub(BLOCK);
-        let mut bytes = Vec::new();
+        let mut bytes = vec![0; usize::try_from(end - start).expect("a block fits memory")];
         file.seek(SeekFrom::Start(start))?;
-        file.by_ref().take(end - start).read_to_end(&mut bytes)?;
+        file.read_exact(&mut bytes)?;
         if let Some(at) = bytes.iter().rposition(|&b| b == b'\n') {
             return Ok(start + at as u64 + 1);
         }

@@ -1,4 +1,4 @@
-//! A stage's completions as Parquet, for pandas, DuckDB and the like: one row a completion, flat columns.
+//! A stage's completions as Parquet, for data frames and SQL engines: one row a completion, flat columns.
 //!
 //! | column | type |
 //! | --- | --- |
@@ -12,7 +12,7 @@
 //!
 //! The bytes depend on the completions alone.
 
-use crate::error::StageResult;
+use crate::error::{StageError, StageResult};
 use orchestrate::cache::CacheError;
 use orchestrate::event::{Completion, FailureClass, Part};
 use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as Physical, ZstdLevel};
@@ -41,7 +41,7 @@ pub fn write_completions(
     completions: impl Iterator<Item = std::result::Result<Completion, CacheError>>,
 ) -> StageResult<()> {
     let columns = columns(components);
-    let failed = |error: ParquetError| crate::error::StageError {
+    let failed = |error: ParquetError| StageError {
         class: FailureClass::Io,
         message: format!("`{}`: {error}", path.display()),
         hint: None,
@@ -53,7 +53,7 @@ pub fn write_completions(
     let mut group = Vec::new();
     let mut bytes = 0;
     for completion in completions {
-        let completion = completion.map_err(|error| crate::error::StageError {
+        let completion = completion.map_err(|error| StageError {
             class: FailureClass::Io,
             message: error.to_string(),
             hint: error.hint(),
@@ -80,12 +80,15 @@ struct Column {
     values: Values,
 }
 
+type TextOf = Box<dyn Fn(&Completion) -> Option<&str>>;
+type NumberOf = Box<dyn Fn(&Completion) -> Option<f64>>;
+
 /// What a column takes out of a completion.
 enum Values {
     Integer(fn(&Completion) -> u64),
     Text(fn(&Completion) -> &str),
-    OptionalText(Box<dyn Fn(&Completion) -> Option<&str>>),
-    OptionalNumber(Box<dyn Fn(&Completion) -> Option<f64>>),
+    OptionalText(TextOf),
+    OptionalNumber(NumberOf),
 }
 
 fn columns(components: &[String]) -> Vec<Column> {

@@ -69,6 +69,6 @@ mod tests {
             assert!(drawn.lines().all(|line| display_width(line) <= width), "{width}:\n{drawn}");
             assert_eq!(drawn.matches('x').count(), 70, "{drawn}");
         }
-        assert!(side_by_side(("a", "b"), ("c", "d"), 3).contains("b"), "a terminal that is too narrow");
+        assert!(side_by_side(("a", "b"), ("c", "d"), 3).contains('b'), "a terminal that is too narrow");
     }
 }

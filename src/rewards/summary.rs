@@ -81,8 +81,7 @@ pub fn spread_shares(scores: &[Score], group_size: usize) -> BTreeMap<String, f6
             *sums.entry((*name).to_owned()).or_default() += spread(values) / whole;
         }
     }
-    sums.values_mut().for_each(|sum| *sum /= f64::from(groups));
-    sums
+    sums.into_iter().map(|(name, sum)| (name, sum / f64::from(groups))).collect()
 }
 
 #[cfg(test)]

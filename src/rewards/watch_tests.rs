@@ -152,7 +152,9 @@ fn a_held_out_component_that_falls_while_the_reward_rises_is_told() {
 fn a_sign_is_told_again_only_after_many_steps() {
     let repeat = |step: u64| {
         let mut rows = healthy(step);
-        rows.iter_mut().for_each(|row| "x".clone_into(&mut row.text));
+        for row in &mut rows {
+            "x".clone_into(&mut row.text);
+        }
         rows
     };
     let steps: Vec<u64> = watch(500, repeat).into_iter().map(|(step, _)| step).collect();
@@ -178,7 +180,9 @@ fn what_is_remembered_is_small_and_survives_a_resume_point() {
 fn steps_without_any_total_are_no_sign_of_anything() {
     let missing = |step: u64| {
         let mut rows = healthy(step);
-        rows.iter_mut().for_each(|row| row.score.total = None);
+        for row in &mut rows {
+            row.score.total = None;
+        }
         rows
     };
     assert_eq!(watch(60, missing), []);

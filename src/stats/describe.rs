@@ -50,7 +50,7 @@ mod tests {
         assert_near(welch_t(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]), 3.0 / (2.0f64 / 3.0).sqrt(), 1e-12);
         assert_near(welch_t(&[4.0, 5.0, 6.0], &[1.0, 2.0, 3.0]), -3.0 / (2.0f64 / 3.0).sqrt(), 1e-12);
         assert_near(welch_t(&[2.0, 2.0], &[2.0, 2.0]), 0.0, 0.0);
-        assert_eq!(welch_t(&[2.0, 2.0], &[1.0, 1.0]), f64::NEG_INFINITY);
+        assert!(welch_t(&[2.0, 2.0], &[1.0, 1.0]) < f64::MIN, "no value varies, so the difference is certain");
         assert_near(welch_t(&[2.0], &[1.0, 1.0]), 0.0, 0.0);
     }
 }

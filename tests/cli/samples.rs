@@ -31,7 +31,7 @@ fn sampled() -> TestEnv {
 fn group(step: u64, remark: &str) -> Vec<Value> {
     let completion = |index: u64| {
         let cut = index == 2;
-        let rouge = (!cut).then(|| 0.5 * index as f64);
+        let rouge = (!cut).then_some(0.5 * index as f64);
         let text = format!("The femur, {step}.{index}: the longest and strongest bone of the human body{remark}");
         json!({"completion": {
             "step": step, "row": 10 * step, "index": index, "prompt": "Longest bone?", "completion": text,

@@ -66,7 +66,7 @@ fn every_completion_of_a_stage_is_in_its_parquet_file() {
 
     let metrics = json_lines(&project.succeed(&["metrics", "latest", "grpo", "--json"]));
     let names: std::collections::BTreeSet<&str> = metrics.iter().map(|line| line["name"].as_str().unwrap()).collect();
-    for name in ["reward/cot", "reward/cot_std", "reward/semantic_share", "completion/tokens_max"] {
+    for name in ["reward/cot", "reward/cot_std", "reward/semantic_share", "completion/tokens_max", "time/decode_s"] {
         assert!(names.contains(name), "no {name} in {names:?}");
     }
     assert!(!names.contains("reward/cot_share"), "a held-out component has a share");

@@ -133,7 +133,7 @@ fn tensor_operations_sample_what_the_cpu_kernels_do() {
             let decoding = if tensors { Decoding::with_tensors } else { Decoding::new };
             let mut groups = vec![Vec::new(); 3];
             sample_groups(decoding, &decoder, &requests, &SAMPLING, &Stop::ids(&stop_ids), 5, |i, group| {
-                groups[i] = group
+                groups[i] = group;
             });
             groups.concat()
         };

@@ -16,9 +16,10 @@ use super::{Context, Outcome};
 use crate::data;
 use crate::error::StageResult;
 use crate::loss::{advantages, token_weights};
+use crate::models::Decoding;
 use crate::optim::Optimizer;
 use crate::policy::Policy;
-use crate::rollout::{Request, Stop, sample};
+use crate::rollout::{Request, Stop, sample_groups};
 use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::event::EventKind;
@@ -59,9 +60,14 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
                     .collect(),
             })
             .collect();
-        let sampled = sample(&policy.decoder, &requests, &spec.sampling, &stop);
-        let answers: Vec<Answer<'_>> = sampled
+        let mut groups = vec![Vec::new(); requests.len()];
+        let sampling_s =
+            sample_groups(Decoding::new, &policy.decoder, &requests, &spec.sampling, &stop, 0, |request, group| {
+                groups[request] = group;
+            });
+        let answers: Vec<Answer<'_>> = groups
             .into_iter()
+            .flatten()
             .enumerate()
             .map(|(i, sampled)| {
                 let (group, index) = (i / spec.group_size, i % spec.group_size);
@@ -129,6 +135,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
                 ("optim/lr", done.lr),
                 ("optim/grad_norm", done.grad_norm),
                 ("time/rollout_s", rollout_s),
+                ("time/prefill_s", sampling_s.prefill),
+                ("time/decode_s", sampling_s.decode),
                 ("time/reward_s", reward_s),
                 ("time/update_s", update_s),
                 ("perf/rollout_tokens_per_s", generated as f64 / rollout_s),
