@@ -42,12 +42,13 @@ const ALLOWED: [(&str, &[&str]); 13] = [
 const PURE: [&str; 6] = ["recipe", "plan", "stats", "event", "rewards", "digest"];
 
 /// Crates that only some modules may name.
-const OWNED: [(&str, &[&str]); 10] = [
+const OWNED: [(&str, &[&str]); 11] = [
     ("sqlx", &["store"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("indicatif", &["report"]),
     ("tabled", &["report"]),
+    ("textwrap", &["report"]),
     ("parquet", &[]), // the engine alone reads data
     ("hf_hub", &["hub"]),
     ("ureq", &["hub"]),

@@ -201,13 +201,29 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), CacheError> {
 /// Opens the events for appending, after cutting off an unfinished last line.
 fn open_events(path: &Path) -> Result<fs_err::File, CacheError> {
     let mut file = fs_err::OpenOptions::new().create(true).read(true).append(true).open(path)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-    if whole < bytes.len() {
-        file.set_len(whole as u64)?;
+    let length = file.metadata()?.len();
+    let whole = whole_lines(&mut file, length)?;
+    if whole < length {
+        file.set_len(whole)?;
     }
     Ok(file)
+}
+
+/// How many of the `length` bytes of `file` are whole lines; read from the end, since the file may be long.
+fn whole_lines(file: &mut fs_err::File, length: u64) -> std::io::Result<u64> {
+    const BLOCK: u64 = 64 << 10;
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        let mut bytes = vec![0; usize::try_from(end - start).expect("a block fits memory")];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut bytes)?;
+        if let Some(at) = bytes.iter().rposition(|&b| b == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 /// Follows the events of an attempt or a checkpoint.
@@ -240,5 +256,29 @@ impl EventReader {
             events.push(serde_json::from_slice(line).map_err(malformed)?);
         }
         Ok(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_worker_left_of_a_line_is_cut_off_however_long_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(EVENTS);
+        let long = "x".repeat(200_000);
+        for (written, kept) in [
+            (String::new(), 0),
+            ("half".to_owned(), 0),
+            ("one\ntwo\n".to_owned(), 8),
+            (format!("one\n{long}"), 4),
+            (format!("{long}\nhalf"), 200_001),
+            (long.clone(), 0),
+        ] {
+            fs_err::write(&path, &written).unwrap();
+            open_events(&path).unwrap();
+            assert_eq!(fs_err::read_to_string(&path).unwrap(), written[..kept]);
+        }
     }
 }

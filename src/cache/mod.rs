@@ -11,7 +11,8 @@
 //!     resume/step-N/       resume points, each with a manifest.json written last
 //!     out/                 the checkpoint in the making
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage
-//!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json
+//!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json; that of a
+//!                          stage that samples has all its completions in completions.parquet
 //!   quarantine/            checkpoints that failed verification
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
 //!   history.db             SQLite index (`store`)
@@ -25,6 +26,7 @@ mod assignment;
 mod attempt;
 mod digests;
 mod error;
+mod event_log;
 mod fault;
 mod lease;
 mod manifest;
@@ -34,6 +36,7 @@ pub use assignment::{Assignment, DeviceChoice, Runtime};
 pub use attempt::{Attempt, EventReader};
 pub use digests::FileDigests;
 pub use error::CacheError;
+pub use event_log::{COMPLETIONS, EventLog};
 pub use lease::{Lease, LeaseOwner, boot_id};
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Cache, Checkpoint, Lookup};

@@ -43,7 +43,7 @@ pub(super) fn metrics(context: &Context, args: &MetricsArgs) -> Result<(), CliEr
     let mut out = Output::stdout();
     let mut found = false;
     for stage in find_stages(&plan, args.stage.as_deref())? {
-        let mut metrics = records::stage_record(context, &stage.key)?.metrics;
+        let mut metrics = records::stage_metrics(context, &stage.key)?;
         metrics.retain(|name, _| args.name.is_empty() || args.name.iter().any(|wanted| matches(wanted, name)));
         if metrics.is_empty() {
             continue;

@@ -8,6 +8,7 @@ mod args;
 mod cache;
 mod check;
 mod completions;
+mod condition;
 mod context;
 mod doctor;
 mod error;

@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 Tables: runs, stages, metrics, results, completions, rewards (see migrations/).
 
   orchestrate query \"SELECT name, status, seconds FROM stages ORDER BY seconds DESC LIMIT 5\"
-  orchestrate query \"SELECT step, value FROM metrics WHERE name = 'reward/mean'\" --json")]
+  orchestrate query \"SELECT step, value FROM metrics WHERE name = 'reward/mean'\" --json
+  orchestrate query \"SELECT stop_reason, COUNT(*), AVG(reward) FROM completions GROUP BY stop_reason\"")]
 pub(super) struct QueryArgs {
     /// A SELECT statement.
     sql: String,

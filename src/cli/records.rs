@@ -2,13 +2,14 @@
 
 use super::context::Context;
 use super::error::CliError;
-use crate::cache::{Cache, EventReader};
+use crate::cache::{COMPLETIONS, Cache, EventLog};
 use crate::digest::Digest;
-use crate::event::{Completion, EventKind, Measurement};
+use crate::event::Measurement;
 use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, RunEvent, RunEventKind, events_dir, results};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// A stage of a run.
 #[derive(Clone, Debug)]
@@ -127,44 +128,27 @@ fn take_in(row: &mut StageRow, event: &RunEvent) {
 /// One metric of a stage over its steps.
 pub(super) type Series = Vec<(u64, f64)>;
 
-/// Everything a stage's worker measured and sampled, without what a resumed worker did again.
-#[derive(Debug, Default)]
-pub(super) struct StageRecord {
-    pub(super) metrics: BTreeMap<String, Series>,
-    pub(super) completions: Vec<Completion>,
+/// The events of the stage with this key.
+pub(super) fn event_log(context: &Context, key: &Digest) -> Result<EventLog, CliError> {
+    Ok(EventLog::open(&events_dir(&Cache::open(context.runs())?, key))?)
 }
 
-/// Reads the events of the stage with this key.
-pub(super) fn stage_record(context: &Context, key: &Digest) -> Result<StageRecord, CliError> {
-    let mut record = StageRecord::default();
-    let cache = Cache::open(context.runs())?;
-    for event in EventReader::new(&events_dir(&cache, key)).poll()? {
-        match event.kind {
-            EventKind::Started(started) => record.take_back_after(started.resumed_from_step.unwrap_or(0)),
-            EventKind::Step(step) => {
-                for (name, value) in step.metrics {
-                    record.metrics.entry(name).or_default().push((step.step, value));
-                }
-            }
-            EventKind::Completion(completion) => record.completions.push(*completion),
-            EventKind::Finished(_)
-            | EventKind::Phase(_)
-            | EventKind::ResumePoint { .. }
-            | EventKind::Warning(_)
-            | EventKind::Stopped { .. }
-            | EventKind::Failed(_) => {}
+/// The metrics of the stage with this key.
+pub(super) fn stage_metrics(context: &Context, key: &Digest) -> Result<BTreeMap<String, Series>, CliError> {
+    let mut metrics: BTreeMap<String, Series> = BTreeMap::new();
+    for step in event_log(context, key)?.steps()? {
+        let step = step?;
+        for (name, value) in step.metrics {
+            metrics.entry(name).or_default().push((step.step, value));
         }
     }
-    Ok(record)
+    Ok(metrics)
 }
 
-impl StageRecord {
-    fn take_back_after(&mut self, step: u64) {
-        for series in self.metrics.values_mut() {
-            series.retain(|(at, _)| *at <= step);
-        }
-        self.completions.retain(|completion| completion.step <= step);
-    }
+/// The file with all completions of the stage with this key, once it is committed.
+pub(super) fn completions_file(context: &Context, key: &Digest) -> Result<Option<PathBuf>, CliError> {
+    let path = events_dir(&Cache::open(context.runs())?, key).join(COMPLETIONS);
+    Ok(path.is_file().then_some(path))
 }
 
 /// What the stage with this key measured; nothing if its events are gone.

@@ -47,11 +47,17 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     out.finish()?;
     history::print(context, &rows)?;
     let comparison = comparison(past, &rows)?;
-    if comparison.rows.is_empty() {
-        return Ok(());
-    }
     let mut out = Output::stdout();
-    out.line(format!("\n{}", comparison.render(width())))?;
+    if !comparison.rows.is_empty() {
+        out.line(format!("\n{}", comparison.render(width())))?;
+    }
+    let mut gap = "\n";
+    for row in &rows {
+        if let Some(file) = records::completions_file(context, &row.key)? {
+            out.line(format!("{gap}completions of {}  {}", row.stage, context.shown(&file)))?;
+            gap = "";
+        }
+    }
     out.finish()
 }
 

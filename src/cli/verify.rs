@@ -5,9 +5,9 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::runs::{find_run, find_stages, stage_title};
 use super::{planning, summary};
-use crate::cache::{Cache, Checkpoint, DeviceChoice, EventReader, Lookup, Manifest};
+use crate::cache::{Cache, Checkpoint, DeviceChoice, EventLog, Lookup, Manifest};
 use crate::digest::Digest;
-use crate::event::{EventKind, Started};
+use crate::event::Started;
 use crate::exec::LocalExecutor;
 use crate::orchestrate::{LoggedPlan, PastRun, Rerun, StageEnd, rerun, rerun_plan, title};
 use crate::plan::Plan;
@@ -216,12 +216,7 @@ fn rows(recorded: &Manifest, rerun: &Manifest) -> Vec<Row> {
 
 /// Where the workers of a checkpoint started: several times when it was resumed.
 fn starts(dir: &Path) -> Result<Vec<Started>, CliError> {
-    let events = EventReader::new(dir).poll()?;
-    let starts = events.into_iter().filter_map(|event| match event.kind {
-        EventKind::Started(started) => Some(started),
-        _ => None,
-    });
-    Ok(starts.collect())
+    Ok(EventLog::open(dir)?.starts().to_vec())
 }
 
 /// In what the two were run differently, as far as results may depend on it.

@@ -5,6 +5,7 @@ use crate::models::Decoder;
 use crate::optim::Optimizer;
 use crate::weights::{load_tensors, save_tensors};
 use orchestrate::recipe::spec::LoraSpec;
+use orchestrate::rewards::RewardWatch;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -144,6 +145,9 @@ pub struct Progress {
     pub prompts: u64,
     /// The main value (loss, or mean reward) of the last steps.
     pub recent: Vec<f64>,
+    /// The last steps' rewards, which warnings are read from; GRPO's.
+    #[serde(default)]
+    pub watch: RewardWatch,
 }
 
 /// Writes a resume point of a training stage into `dir`.

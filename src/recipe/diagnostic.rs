@@ -207,7 +207,7 @@ impl Problems {
 }
 
 /// `did you mean ...? known WHAT: ...`, for a word that is not among `known`.
-pub(super) fn did_you_mean(word: &str, what: &str, known_words: &[&str]) -> String {
+pub(crate) fn did_you_mean(word: &str, what: &str, known_words: &[&str]) -> String {
     let mut listed: Vec<&str> = known_words.to_vec();
     listed.sort_unstable();
     let list = listed.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");

@@ -42,6 +42,7 @@ pub mod stage_file;
 mod sweep;
 mod validate;
 
+pub(crate) use diagnostic::did_you_mean;
 pub use diagnostic::{Place, Problem, RecipeError, Source};
 pub use hub_reference::{HUB_SCHEME, HubReference, HubRepoKind, is_commit, is_path};
 pub use inputs::{HubFiles, HubRefusal, Inputs};

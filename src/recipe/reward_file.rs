@@ -67,7 +67,7 @@ pub struct SemanticTable {
     /// What is computed; default: the component's name.
     #[schemars(extend("const" = "semantic"))]
     pub kind: String,
-    /// Factor in the total.
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
@@ -89,7 +89,7 @@ pub struct RougeTable {
     /// What is computed; default: the component's name.
     #[schemars(extend("const" = "rouge"))]
     pub kind: String,
-    /// Factor in the total.
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
@@ -108,7 +108,7 @@ pub struct CorrectnessTable {
     /// What is computed; default: the component's name.
     #[schemars(extend("const" = "correctness"))]
     pub kind: String,
-    /// Factor in the total.
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
@@ -121,7 +121,7 @@ pub struct FormatTable {
     /// What is computed; default: the component's name.
     #[schemars(extend("const" = "format"))]
     pub kind: String,
-    /// Factor in the total.
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
@@ -137,7 +137,7 @@ pub struct CotTable {
     /// What is computed; default: the component's name.
     #[schemars(extend("const" = "cot"))]
     pub kind: String,
-    /// Factor in the total.
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,

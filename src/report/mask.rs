@@ -40,8 +40,8 @@ fn shortened(text: &str) -> String {
     format!("{head} [… {} characters …] {tail}", count - SHOWN)
 }
 
-/// A data set must not steer the terminal.
-fn harmless(text: &str) -> String {
+/// `text` with its control characters spelled out: a data set or a model must not steer the terminal.
+pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' && c != '\t' { out.extend(c.escape_default()) } else { out.push(c) }

@@ -7,12 +7,16 @@ const DEFAULT_WIDTH: usize = 100;
 
 /// Columns of the terminal on stdout; else `$COLUMNS`; else 100.
 pub fn width() -> usize {
+    let columns = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|&n| n > 0);
+    terminal_width().or_else(columns).unwrap_or(DEFAULT_WIDTH)
+}
+
+/// Columns of the terminal on stdout, if there is one.
+pub fn terminal_width() -> Option<usize> {
     let stdout = std::io::stdout();
-    if stdout.is_terminal()
-        && let Ok(size) = rustix::termios::tcgetwinsize(stdout)
-        && size.ws_col > 0
-    {
-        return usize::from(size.ws_col);
+    if !stdout.is_terminal() {
+        return None;
     }
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|&n| n > 0).unwrap_or(DEFAULT_WIDTH)
+    let size = rustix::termios::tcgetwinsize(stdout).ok()?;
+    (size.ws_col > 0).then(|| usize::from(size.ws_col))
 }

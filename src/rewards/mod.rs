@@ -5,6 +5,7 @@
 //! it did not write) is a measured value, the component's floor of 0.
 //!
 //! [`Rubric`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
+//! [`reward_metrics`] puts a step's scores into numbers, [`RewardWatch`] warns when they look gamed.
 
 mod correctness;
 mod cot;
@@ -14,13 +15,17 @@ mod rouge;
 mod rubric;
 mod semantic;
 mod spans;
+mod summary;
 #[cfg(test)]
 mod testing;
+mod watch;
 mod words;
 
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score};
 pub use spans::span;
+pub use summary::{flat_groups, reward_metrics, spread_shares};
+pub use watch::{RewardWatch, Watched, repeats};
 
 use crate::digest::Digest;
 use std::error::Error;

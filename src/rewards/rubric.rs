@@ -28,7 +28,8 @@ struct Named {
 /// What the mix says of one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
-    /// Sum of weight times value; absent when a part is missing.
+    /// Sum of weight times value; absent when a part with a weight is missing. A part of weight 0 is held out: it is
+    /// measured and takes no part in the total.
     pub total: Option<f64>,
     /// Every component, by name.
     pub parts: BTreeMap<String, Part>,
@@ -90,7 +91,9 @@ impl Rubric {
                     Verdict::Value(value) => (Some(value), None),
                     Verdict::Missing(reason) => (None, Some(reason)),
                 };
-                score.total = score.total.zip(value).map(|(total, value)| total + *weight * value);
+                if *weight != 0.0 {
+                    score.total = score.total.zip(value).map(|(total, value)| total + *weight * value);
+                }
                 score.parts.insert(name.clone(), Part { value, weight: *weight, missing });
             }
         }
@@ -159,6 +162,20 @@ mod tests {
         assert_eq!(score.parts["meaning"].value, None);
         assert_eq!(score.parts["correctness"].value, Some(1.0));
         assert_eq!(score.parts.len(), 5);
+    }
+
+    #[test]
+    fn a_held_out_part_is_measured_but_neither_counted_nor_needed() {
+        let mut mix = mix();
+        mix.get_mut("meaning").unwrap().weight = 0.0;
+        mix.get_mut("words").unwrap().weight = 0.0;
+        let mut rubric = Rubric::new(&mix, &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let row = Sample { answer: Some("B"), ..sample(COMPLETION) };
+        let with_reference = Sample { reference: Some("the heart pumps blood"), ..row };
+        let [without, with] = <[Score; 2]>::try_from(rubric.score(&[row, with_reference])).unwrap();
+        assert_eq!((without.total, with.total), (Some(1.0), Some(1.0)), "correctness + format - cot");
+        assert_eq!(without.parts["words"].value, None);
+        assert_eq!(with.parts["words"], Part { value: Some(1.0), weight: 0.0, missing: None });
     }
 
     #[test]

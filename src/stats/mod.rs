@@ -3,11 +3,12 @@
 //! [`mean_interval`] and [`perplexity_interval`] stand behind every measurement of an evaluation;
 //! [`paired_comparison`] and [`grid_comparison`] compare two variants on the same questions, [`holm`] corrects when there
 //! are several comparisons; [`bradley_terry`] rates the players of an arena; [`cohen_kappa`] and [`fleiss_kappa`] say how
-//! far judges agree.
+//! far judges agree; [`mean`] and its neighbours describe a list of numbers.
 
 mod agreement;
 mod bootstrap;
 mod bradley_terry;
+mod describe;
 mod paired;
 #[cfg(test)]
 mod testing;
@@ -18,4 +19,5 @@ pub use bootstrap::{Document, Interval, mean_interval, perplexity_interval};
 pub use bradley_terry::{
     EloBootstrap, EloError, EloScale, Game, Outcome, bootstrap_bradley_terry, bradley_terry, sequential_elo,
 };
+pub use describe::{mean, standard_deviation, variance, welch_t};
 pub use paired::{Comparison, GridComparison, grid_comparison, holm, paired_comparison};

@@ -70,7 +70,7 @@ async fn record_completion(
     completion: &Completion,
 ) -> Result<(), StoreError> {
     let inserted = sqlx::query(
-        "INSERT INTO completions (key, step, row, idx, prompt, completion, reference, answer, tokens, truncated, reward, \
+        "INSERT INTO completions (key, step, row, idx, prompt, completion, reference, answer, tokens, stop_reason, reward, \
          advantage) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(key)
@@ -82,7 +82,7 @@ async fn record_completion(
     .bind(&completion.reference)
     .bind(&completion.answer)
     .bind(integer(completion.tokens as u64))
-    .bind(completion.stop_reason.truncated())
+    .bind(completion.stop_reason.word())
     .bind(completion.reward)
     .bind(completion.advantage)
     .execute(&mut **transaction)

@@ -18,9 +18,9 @@ fn started(resumed_from_step: Option<u64>) -> Event {
     }))
 }
 
-fn step(step: u64, loss: f64) -> [Event; 2] {
+fn completion(step: u64, loss: f64) -> Completion {
     let parts = BTreeMap::from([("rouge".to_owned(), Part { value: Some(0.5), weight: 1.0, missing: None })]);
-    let completion = Completion {
+    Completion {
         step,
         row: 0,
         index: 0,
@@ -33,7 +33,11 @@ fn step(step: u64, loss: f64) -> [Event; 2] {
         reward: Some(0.5),
         advantage: Some(loss),
         parts,
-    };
+    }
+}
+
+fn step(step: u64, loss: f64) -> [Event; 2] {
+    let completion = completion(step, loss);
     let metrics = BTreeMap::from([("train/loss".to_owned(), loss)]);
     [event(EventKind::Completion(Box::new(completion))), event(EventKind::Step(Step { step, total_steps: 3, metrics }))]
 }
@@ -103,4 +107,35 @@ async fn a_locked_database_is_an_error_with_a_hint() {
     let error = store.begin_run("run", "host", &[]).await.unwrap_err();
     assert!(error.to_string().contains("locked"), "{error}");
     assert!(error.hint().contains("another process"), "{}", error.hint());
+}
+
+#[tokio::test]
+async fn a_history_from_before_stop_reasons_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history.db");
+    let store = Store::open(&path).await.unwrap();
+    // as 0001 left it
+    for statement in [
+        "ALTER TABLE completions DROP COLUMN truncated",
+        "ALTER TABLE completions DROP COLUMN stop_reason",
+        "ALTER TABLE completions ADD COLUMN truncated INTEGER NOT NULL DEFAULT 0",
+        "DELETE FROM _sqlx_migrations WHERE version = 2",
+        "INSERT INTO completions (id, key, step, row, idx, prompt, completion, tokens, truncated) \
+         VALUES (1, 'k', 1, 0, 0, 'p', 'c', 2, 0), (2, 'k', 1, 0, 1, 'p', 'c', 9, 1)",
+        "INSERT INTO rewards (completion, component, value, weight) VALUES (2, 'rouge', 0.5, 1.0)",
+    ] {
+        store.query(statement).await.unwrap();
+    }
+    assert_eq!(store.check().await.unwrap(), SchemaCheck::Older);
+    store.pool.close().await;
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.check().await.unwrap(), SchemaCheck::Current);
+    let reasons = column(&store, "SELECT stop_reason FROM completions ORDER BY id").await;
+    assert_eq!(reasons, ["stop_token", "length"]);
+    assert_eq!(column(&store, "SELECT truncated FROM completions ORDER BY id").await, [0, 1]);
+    assert_eq!(column(&store, "SELECT value FROM rewards").await, [0.5]);
+    let cut = Completion { stop_reason: StopReason::StopString, ..completion(2, 1.0) };
+    store.record_events(&Digest::of(b"key"), &[event(EventKind::Completion(Box::new(cut)))]).await.unwrap();
+    let sql = "SELECT stop_reason FROM completions WHERE step = 2 AND NOT truncated";
+    assert_eq!(column(&store, sql).await, ["stop_string"]);
 }

@@ -7,4 +7,5 @@ mod commands;
 mod dispatch;
 mod env;
 mod memory;
+mod samples;
 mod verify;

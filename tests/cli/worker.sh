@@ -15,6 +15,7 @@ event "{\"started\":{\"host\":\"test\",\"pid\":$$,\"device\":\"cpu\",\"libtorch\
 for step in 1 2 3; do
     event "{\"step\":{\"step\":$step,\"total_steps\":3,\"metrics\":{\"train/loss\":$((4 - step)).5}}}"
 done
+if [ -f "$project/events/$stage" ]; then cat "$project/events/$stage" >> "$attempt/events.jsonl"; fi
 echo $$ > "$project/started-$stage"
 
 behaviour=$(cat "$project/behaviour/$stage" 2>/dev/null || echo commit)

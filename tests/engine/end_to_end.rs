@@ -1,6 +1,8 @@
 //! Recipes from start to history through the real binaries, on the tiny project.
 
-use crate::project::{Project, json_lines};
+use crate::project::{Project, RECIPE, json_lines};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use serde_json::{Value, json};
 
 #[test]
 fn a_recipe_runs_from_start_to_history_and_shares_what_its_variants_have_in_common() {
@@ -33,6 +35,48 @@ fn a_recipe_runs_from_start_to_history_and_shares_what_its_variants_have_in_comm
     assert!(metrics.contains("reward/mean"), "{metrics}");
     let samples = project.succeed(&["samples", "latest", "grpo"]);
     assert!(samples.contains("Which organ"), "{samples}");
+}
+
+#[test]
+fn every_completion_of_a_stage_is_in_its_parquet_file() {
+    let project = Project::new();
+    let held_out = RECIPE.replace("[stages.grpo.rewards.cot]\n", "[stages.grpo.rewards.cot]\nweight = 0\n");
+    project.write("recipes/tiny.toml", held_out.split("[sweep]").next().unwrap());
+    project.succeed(&["run", "recipes/tiny.toml", "--only", "grpo"]);
+    let file = project.succeed(&["samples", "latest", "grpo", "--parquet"]);
+    assert!(project.succeed(&["show", "latest"]).contains(file.trim()), "`show` does not tell of {file}");
+    let file = std::fs::File::open(project.path(file.trim())).unwrap();
+    let rows = SerializedFileReader::new(file).unwrap();
+    let rows: Vec<Value> = rows.get_row_iter(None).unwrap().map(|row| row.unwrap().to_json_value()).collect();
+    let samples =
+        json_lines(&project.succeed(&["samples", "latest", "grpo", "--step", "..", "--limit", "0", "--json"]));
+    assert_eq!(rows.len(), 5 * 2 * 3, "steps, prompts, completions");
+    for (row, sample) in rows.iter().zip(&samples) {
+        for name in ["step", "row", "index", "prompt", "completion", "reference", "tokens", "reward", "advantage"] {
+            assert_eq!(row[name], sample[name], "{name}");
+        }
+        assert_eq!((&row["reward/cot"], &row["weight/cot"]), (&sample["parts"]["cot"]["value"], &json!(0.0)));
+        let parts = ["semantic", "correctness", "format"].map(|name| row[format!("reward/{name}")].as_f64().unwrap());
+        assert!(
+            (parts.iter().sum::<f64>() - row["reward"].as_f64().unwrap()).abs() < 1e-9,
+            "a held-out part counts: {row}"
+        );
+    }
+    assert_eq!(rows.len(), samples.len());
+
+    let metrics = json_lines(&project.succeed(&["metrics", "latest", "grpo", "--json"]));
+    let names: std::collections::BTreeSet<&str> = metrics.iter().map(|line| line["name"].as_str().unwrap()).collect();
+    for name in ["reward/cot", "reward/cot_std", "reward/semantic_share", "completion/tokens_max", "time/decode_s"] {
+        assert!(names.contains(name), "no {name} in {names:?}");
+    }
+    assert!(!names.contains("reward/cot_share"), "a held-out component has a share");
+    let shares = ["semantic", "correctness", "format"].map(|name| {
+        let name = format!("reward/{name}_share");
+        metrics.iter().find(|line| line["name"] == name.as_str() && line["step"] == 1).unwrap()["value"]
+            .as_f64()
+            .unwrap()
+    });
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
 }
 
 #[test]

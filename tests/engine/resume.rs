@@ -51,11 +51,15 @@ fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
     dirs.into_iter().find(of_kind)
 }
 
-/// What it trained: an adapter or whole weights.
+/// What it made: an adapter or whole weights, then, if it sampled, its completions.
 fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     let dir = committed(project, kind)?;
     let file = ["adapter_model.safetensors", "model.safetensors"].map(|name| dir.join(name));
-    Some(fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap())
+    let mut bytes = fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap();
+    if kind == "grpo" {
+        bytes.extend(fs_err::read(dir.join("completions.parquet")).unwrap());
+    }
+    Some(bytes)
 }
 
 /// The arguments that run `stage` with these settings.

@@ -1,6 +1,6 @@
 //! Held-out measurements: choice accuracy, every reward component, perplexity, each with a bootstrap 95% interval.
 
-use super::scoring::{Answer, rubric, score, truncation_metrics};
+use super::scoring::{Answer, rubric, save_completions, score, truncation_metrics};
 use super::supervised::loss_positions;
 use super::training;
 use super::{Context, Outcome, cache_error};
@@ -124,6 +124,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
     let text = serde_json::to_string_pretty(&results).expect("measurements serialize");
     fs_err::write(path, text + "\n")?;
+    save_completions(context, &rewards)?;
     Ok(Outcome::Finished(results))
 }
 

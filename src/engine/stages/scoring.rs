@@ -1,12 +1,14 @@
 //! Rating sampled completions with a reward mix.
 
+use super::{Context, cache_error};
+use crate::completions::write_completions;
 use crate::data::Example;
 use crate::encoder::Encoder;
 use crate::error::{StageError, StageResult};
 use crate::policy;
 use crate::rollout::Sampled;
 use crate::tokenizer::Tokenizer;
-use orchestrate::cache::Assignment;
+use orchestrate::cache::{Assignment, COMPLETIONS, EventLog};
 use orchestrate::digest::Digest;
 use orchestrate::event::Completion;
 use orchestrate::recipe::spec::RewardSpec;
@@ -87,39 +89,20 @@ pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> Vec<Score> {
     rubric.score(&samples)
 }
 
-/// Mean and standard deviation of the total and of every component over `scores`, under `reward/...`; what is missing is
-/// left out and counted.
-pub(super) fn reward_metrics(scores: &[Score]) -> BTreeMap<String, f64> {
-    let mut columns: BTreeMap<&str, Vec<Option<f64>>> = BTreeMap::new();
-    for score in scores {
-        for (name, part) in &score.parts {
-            columns.entry(name).or_default().push(part.value);
-        }
+/// Writes every completion that the stage's events tell of beside its result, if there is one; `rewards` is the mix they
+/// were rated with.
+pub(super) fn save_completions(context: &mut Context<'_>, rewards: &BTreeMap<String, RewardSpec>) -> StageResult<()> {
+    let log = EventLog::open(context.attempt.dir()).map_err(cache_error)?;
+    if log.completion_steps().is_empty() {
+        return Ok(());
     }
-    let mut metrics = BTreeMap::new();
-    for (name, column) in columns {
-        let (mean, _, missing) = summary(&column);
-        metrics.insert(format!("reward/{name}"), mean);
-        if missing > 0 {
-            metrics.insert(format!("reward/{name}_missing"), missing as f64);
-        }
-    }
-    let totals: Vec<Option<f64>> = scores.iter().map(|score| score.total).collect();
-    let (mean, std, _) = summary(&totals);
-    metrics.insert("reward/mean".to_owned(), mean);
-    metrics.insert("reward/std".to_owned(), std);
-    metrics
+    let components: Vec<String> = rewards.keys().cloned().collect();
+    let path = context.attempt.out_dir().map_err(cache_error)?.join(COMPLETIONS);
+    write_completions(&path, &components, log.completions(..).map_err(cache_error)?)
 }
 
 /// Of each component that cut texts at a length limit in the batch scored last, how many distinct ones:
 /// `reward/NAME_truncated`.
 pub(super) fn truncation_metrics(rubric: &Rubric) -> impl Iterator<Item = (String, f64)> {
     rubric.truncated().map(|(name, count)| (format!("reward/{name}_truncated"), count as f64))
-}
-
-/// Mean, standard deviation, and count of what is missing.
-fn summary(column: &[Option<f64>]) -> (f64, f64, usize) {
-    let present: Vec<f64> = column.iter().copied().flatten().collect();
-    let mean = present.iter().sum::<f64>() / present.len() as f64;
-    (mean, crate::loss::standard_deviation(&present), column.len() - present.len())
 }

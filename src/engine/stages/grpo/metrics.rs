@@ -1,15 +1,76 @@
-//! What a rollout is like: lengths and truncation.
+//! What a rollout is like: lengths, truncation, repetition.
 
 use super::super::scoring::Answer;
+use orchestrate::event::StopReason;
+use orchestrate::rewards::repeats;
 use std::collections::BTreeMap;
 
-/// Means over the completions of a rollout.
-pub(super) fn rollout_metrics(answers: &[Answer<'_>]) -> BTreeMap<String, f64> {
-    let count = answers.len() as f64;
-    let tokens: usize = answers.iter().map(|a| a.sampled.ids.len()).sum();
-    let truncated = answers.iter().filter(|a| a.sampled.stop_reason.truncated()).count();
-    BTreeMap::from([
-        ("completion/tokens_mean".to_owned(), tokens as f64 / count),
+/// A sampled completion, as far as it is counted.
+pub(super) struct Counted<'a> {
+    text: &'a str,
+    tokens: usize,
+    stop_reason: StopReason,
+}
+
+impl<'a> From<&'a Answer<'_>> for Counted<'a> {
+    fn from(answer: &'a Answer<'_>) -> Self {
+        let sampled = &answer.sampled;
+        Self { text: &answer.text, tokens: sampled.ids.len(), stop_reason: sampled.stop_reason }
+    }
+}
+
+/// Means and counts over the completions of a rollout, groups of `group_size` one after the other.
+///
+/// | metric | of the rollout's completions |
+/// | --- | --- |
+/// | `completion/tokens_mean`, `_min`, `_max` | lengths, the stop token included |
+/// | `completion/tokens_mean_stopped` | mean length of those that ended by themselves, if any |
+/// | `completion/truncated_frac` | share that the length limit cut |
+/// | `completion/repeated_frac` | share whose very text stands in its group already |
+pub(super) fn rollout_metrics(completions: &[Counted<'_>], group_size: usize) -> BTreeMap<String, f64> {
+    let count = completions.len() as f64;
+    let lengths = || completions.iter().map(|completion| completion.tokens);
+    let stopped: Vec<f64> =
+        completions.iter().filter(|c| !c.stop_reason.truncated()).map(|c| c.tokens as f64).collect();
+    let truncated = completions.len() - stopped.len();
+    let repeated = repeats(completions.iter().map(|completion| completion.text), group_size);
+    let mut metrics = BTreeMap::from([
+        ("completion/tokens_mean".to_owned(), lengths().sum::<usize>() as f64 / count),
+        ("completion/tokens_min".to_owned(), lengths().min().unwrap_or(0) as f64),
+        ("completion/tokens_max".to_owned(), lengths().max().unwrap_or(0) as f64),
         ("completion/truncated_frac".to_owned(), truncated as f64 / count),
-    ])
+        ("completion/repeated_frac".to_owned(), repeated as f64 / count),
+    ]);
+    if let Some(mean) = orchestrate::stats::mean(&stopped) {
+        metrics.insert("completion/tokens_mean_stopped".to_owned(), mean);
+    }
+    metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_told_with_and_without_what_was_cut() {
+        let counted = |text, tokens, stop_reason| Counted { text, tokens, stop_reason };
+        let completions = [
+            counted("a", 3, StopReason::StopToken),
+            counted("b", 8, StopReason::Length),
+            counted("c", 5, StopReason::StopString),
+            counted("c", 8, StopReason::Length),
+        ];
+        let found = rollout_metrics(&completions, 2);
+        let expected = [
+            ("completion/repeated_frac", 0.25),
+            ("completion/tokens_max", 8.0),
+            ("completion/tokens_mean", 6.0),
+            ("completion/tokens_mean_stopped", 4.0),
+            ("completion/tokens_min", 3.0),
+            ("completion/truncated_frac", 0.5),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value)).into());
+        let cut = rollout_metrics(&completions[1..2], 1);
+        assert!(!cut.contains_key("completion/tokens_mean_stopped"));
+    }
 }

@@ -9,10 +9,10 @@ mod metrics;
 mod rollout;
 mod update;
 
-use self::metrics::rollout_metrics;
+use self::metrics::{Counted, rollout_metrics};
 use self::rollout::{Rollout, Source, Timing};
 use self::update::{Rated, Reference, Sums, accumulate, check_on_policy};
-use super::scoring::{reward_metrics, rubric};
+use super::scoring::{rubric, save_completions};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
@@ -23,6 +23,7 @@ use crate::policy::Policy;
 use orchestrate::cache::Assignment;
 use orchestrate::event::EventKind;
 use orchestrate::recipe::spec::GrpoSpec;
+use orchestrate::rewards::{Watched, reward_metrics};
 use std::time::Instant;
 
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
@@ -43,7 +44,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         // 1. rollout: `group_size` completions for each of the step's prompts, rated
         let rollout = Rollout::draw(&source, &mut rubric, progress.prompts);
         progress.prompts += rollout.prompts();
-        let Timing { rollout_s, reward_s } = rollout.timing;
+        let Timing { prefill_s, decode_s, rollout_s, reward_s } = rollout.timing;
         let mut metrics = rollout.metrics();
 
         // 2. advantages; groups that were discarded are recorded, but have none
@@ -51,8 +52,17 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
-        metrics.extend(reward_metrics(&scores));
-        metrics.extend(rollout_metrics(&answers));
+        metrics.extend(reward_metrics(&scores, spec.group_size));
+        let counted: Vec<Counted<'_>> = answers.iter().map(Counted::from).collect();
+        metrics.extend(rollout_metrics(&counted, spec.group_size));
+        let watched: Vec<Watched<'_>> = answers
+            .iter()
+            .zip(&scores)
+            .map(|(a, score)| Watched { completion: &a.text, tokens: a.sampled.ids.len(), score })
+            .collect();
+        for warning in progress.watch.observe(progress.step + 1, &watched, spec.group_size) {
+            context.emit(&EventKind::Warning(warning))?;
+        }
 
         // 3. updates; a completion without an advantage, or cut short under `mask_truncated`, takes no part
         let lengths: Vec<Option<usize>> = answers
@@ -96,6 +106,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
                 ("optim/lr", done.as_ref().map_or(0.0, |done| done.lr)),
                 ("optim/grad_norm", done.as_ref().map_or(0.0, |done| done.grad_norm)),
                 ("time/rollout_s", rollout_s),
+                ("time/prefill_s", prefill_s),
+                ("time/decode_s", decode_s),
                 ("time/reward_s", reward_s),
                 ("time/update_s", update_s),
                 ("perf/rollout_tokens_per_s", generated as f64 / rollout_s),
@@ -114,5 +126,6 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         }
     }
     training::save_output(context, assignment, &policy)?;
+    save_completions(context, &spec.rewards)?;
     Ok(Outcome::Finished(progress.result("reward/mean")))
 }

@@ -35,7 +35,11 @@ impl<'a> Source<'a> {
 /// Seconds that the parts of a rollout took.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Timing {
+    pub(super) prefill_s: f64,
+    pub(super) decode_s: f64,
+    /// Reading prompts, decoding, and turning tokens into text.
     pub(super) rollout_s: f64,
+    /// Rating.
     pub(super) reward_s: f64,
 }
 

@@ -1,0 +1,273 @@
+//! A stage's completions as Parquet, for data frames and SQL engines: one row a completion, flat columns.
+//!
+//! | column | type |
+//! | --- | --- |
+//! | `step`, `row`, `index`, `tokens` | integer |
+//! | `prompt`, `completion`, `stop_reason` | text |
+//! | `reference`, `answer` | text or null |
+//! | `reward`, `advantage` | number or null |
+//! | `reward/NAME` | the component's value without its weight; null when it is missing |
+//! | `weight/NAME` | its weight; 0: held out |
+//! | `missing/NAME` | why the value is missing; null when it is not |
+//!
+//! The bytes depend on the completions alone.
+
+use crate::error::{StageError, StageResult};
+use orchestrate::cache::CacheError;
+use orchestrate::event::{Completion, FailureClass, Part};
+use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as Physical, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
+use parquet::schema::types::{Type, TypePtr};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Completions of a row group, at most; what is held in memory.
+const GROUP_ROWS: usize = 8192;
+/// Bytes of text of a row group, roughly at most.
+const GROUP_BYTES: usize = 32 << 20;
+/// zstd's own default.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Writes `completions`, whose reward mix has these `components`, into the file `path`.
+///
+/// # Errors
+/// A completion that cannot be read, a file that cannot be written.
+pub fn write_completions(
+    path: &Path,
+    components: &[String],
+    completions: impl Iterator<Item = std::result::Result<Completion, CacheError>>,
+) -> StageResult<()> {
+    let columns = columns(components);
+    let failed = |error: ParquetError| StageError {
+        class: FailureClass::Io,
+        message: format!("`{}`: {error}", path.display()),
+        hint: None,
+    };
+    let compression = Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).expect("a level that zstd has"));
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let file = fs_err::File::create(path)?.into_parts().0;
+    let mut writer = SerializedFileWriter::new(file, schema(&columns), Arc::new(properties)).map_err(failed)?;
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    for completion in completions {
+        let completion = completion.map_err(|error| StageError {
+            class: FailureClass::Io,
+            message: error.to_string(),
+            hint: error.hint(),
+        })?;
+        bytes += completion.prompt.len()
+            + completion.completion.len()
+            + completion.reference.as_ref().map_or(0, String::len);
+        group.push(completion);
+        if group.len() == GROUP_ROWS || bytes >= GROUP_BYTES {
+            write_group(&mut writer, &columns, &group).map_err(failed)?;
+            group.clear();
+            bytes = 0;
+        }
+    }
+    if !group.is_empty() {
+        write_group(&mut writer, &columns, &group).map_err(failed)?;
+    }
+    writer.close().map_err(failed)?;
+    Ok(())
+}
+
+struct Column {
+    name: String,
+    values: Values,
+}
+
+type TextOf = Box<dyn Fn(&Completion) -> Option<&str>>;
+type NumberOf = Box<dyn Fn(&Completion) -> Option<f64>>;
+
+/// What a column takes out of a completion.
+enum Values {
+    Integer(fn(&Completion) -> u64),
+    Text(fn(&Completion) -> &str),
+    OptionalText(TextOf),
+    OptionalNumber(NumberOf),
+}
+
+fn columns(components: &[String]) -> Vec<Column> {
+    let mut columns = vec![
+        Column::new("step", Values::Integer(|c| c.step)),
+        Column::new("row", Values::Integer(|c| c.row as u64)),
+        Column::new("index", Values::Integer(|c| c.index as u64)),
+        Column::new("prompt", Values::Text(|c| &c.prompt)),
+        Column::new("completion", Values::Text(|c| &c.completion)),
+        Column::new("reference", Values::OptionalText(Box::new(|c| c.reference.as_deref()))),
+        Column::new("answer", Values::OptionalText(Box::new(|c| c.answer.as_deref()))),
+        Column::new("tokens", Values::Integer(|c| c.tokens as u64)),
+        Column::new("stop_reason", Values::Text(|c| c.stop_reason.word())),
+        Column::new("reward", Values::OptionalNumber(Box::new(|c| c.reward))),
+        Column::new("advantage", Values::OptionalNumber(Box::new(|c| c.advantage))),
+    ];
+    for name in components {
+        // names hold no `/`, so these are no other column's
+        let number = |what: fn(&Part) -> Option<f64>| {
+            let name = name.clone();
+            Values::OptionalNumber(Box::new(move |c| c.parts.get(&name).and_then(what)))
+        };
+        let missing = {
+            let name = name.clone();
+            Values::OptionalText(Box::new(move |c| c.parts.get(&name)?.missing.as_deref()))
+        };
+        columns.push(Column::new(&format!("reward/{name}"), number(|part| part.value)));
+        columns.push(Column::new(&format!("weight/{name}"), number(|part| Some(part.weight))));
+        columns.push(Column::new(&format!("missing/{name}"), missing));
+    }
+    columns
+}
+
+fn schema(columns: &[Column]) -> TypePtr {
+    let fields = columns.iter().map(|column| Arc::new(column.field())).collect();
+    let schema = Type::group_type_builder("completions").with_fields(fields).build();
+    Arc::new(schema.expect("flat columns make a schema"))
+}
+
+fn write_group(
+    writer: &mut SerializedFileWriter<std::fs::File>,
+    columns: &[Column],
+    group: &[Completion],
+) -> Result<()> {
+    let mut rows = writer.next_row_group()?;
+    for column in columns {
+        let mut open = rows.next_column()?.expect("the schema has a field a column");
+        column.write(&mut open, group)?;
+        open.close()?;
+    }
+    rows.close()?;
+    Ok(())
+}
+
+impl Column {
+    fn new(name: &str, values: Values) -> Self {
+        Self { name: name.to_owned(), values }
+    }
+
+    fn field(&self) -> Type {
+        let (physical, repetition) = match self.values {
+            Values::Integer(_) => (Physical::INT64, Repetition::REQUIRED),
+            Values::Text(_) => (Physical::BYTE_ARRAY, Repetition::REQUIRED),
+            Values::OptionalText(_) => (Physical::BYTE_ARRAY, Repetition::OPTIONAL),
+            Values::OptionalNumber(_) => (Physical::DOUBLE, Repetition::OPTIONAL),
+        };
+        let mut field = Type::primitive_type_builder(&self.name, physical).with_repetition(repetition);
+        if physical == Physical::BYTE_ARRAY {
+            field = field.with_logical_type(Some(LogicalType::String)).with_converted_type(ConvertedType::UTF8);
+        }
+        field.build().expect("a column's type is one that Parquet has")
+    }
+
+    fn write(&self, writer: &mut SerializedColumnWriter<'_>, group: &[Completion]) -> Result<()> {
+        let written = match &self.values {
+            Values::Integer(value) => {
+                let values: Vec<i64> =
+                    group.iter().map(|completion| i64::try_from(value(completion)).unwrap_or(i64::MAX)).collect();
+                writer.typed::<Int64Type>().write_batch(&values, None, None)
+            }
+            Values::Text(value) => {
+                let values: Vec<ByteArray> = group.iter().map(|completion| value(completion).into()).collect();
+                writer.typed::<ByteArrayType>().write_batch(&values, None, None)
+            }
+            Values::OptionalText(value) => {
+                let values: Vec<Option<&str>> = group.iter().map(value).collect();
+                let present: Vec<ByteArray> = values.iter().copied().flatten().map(ByteArray::from).collect();
+                writer.typed::<ByteArrayType>().write_batch(&present, Some(&levels(&values)), None)
+            }
+            Values::OptionalNumber(value) => {
+                let values: Vec<Option<f64>> = group.iter().map(value).collect();
+                let present: Vec<f64> = values.iter().copied().flatten().collect();
+                writer.typed::<DoubleType>().write_batch(&present, Some(&levels(&values)), None)
+            }
+        };
+        written.map(|_| ())
+    }
+}
+
+/// Parquet's definition levels: 1 where there is a value, 0 for null.
+fn levels<T>(values: &[Option<T>]) -> Vec<i16> {
+    values.iter().map(|value| i16::from(value.is_some())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orchestrate::event::StopReason;
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+
+    fn completion(step: u64, rouge: Option<f64>) -> Completion {
+        let missing = rouge.is_none().then(|| "the row has no reference".to_owned());
+        Completion {
+            step,
+            row: 4,
+            index: 1,
+            prompt: "Which organ?".to_owned(),
+            completion: format!("der Körper {step}"),
+            reference: rouge.map(|_| "the heart".to_owned()),
+            answer: None,
+            tokens: 7,
+            stop_reason: StopReason::Length,
+            reward: rouge,
+            advantage: rouge.map(|value| value - 0.5),
+            parts: BTreeMap::from([("rouge".to_owned(), Part { value: rouge, weight: 2.0, missing })]),
+        }
+    }
+
+    fn written(completions: &[Completion]) -> (tempfile::TempDir, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("completions.parquet");
+        write_completions(&path, &["rouge".to_owned()], completions.iter().cloned().map(Ok)).unwrap();
+        let bytes = fs_err::read(&path).unwrap();
+        (dir, bytes)
+    }
+
+    fn reader(dir: &tempfile::TempDir) -> SerializedFileReader<std::fs::File> {
+        SerializedFileReader::new(std::fs::File::open(dir.path().join("completions.parquet")).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_completion_is_a_row_of_flat_columns() {
+        let (dir, _) = written(&[completion(1, Some(0.25)), completion(2, None)]);
+        let rows: Vec<Value> =
+            reader(&dir).get_row_iter(None).unwrap().map(|row| row.unwrap().to_json_value()).collect();
+        let expected = [
+            json!({
+                "step": 1, "row": 4, "index": 1, "prompt": "Which organ?", "completion": "der Körper 1",
+                "reference": "the heart", "answer": null, "tokens": 7, "stop_reason": "length", "reward": 0.25,
+                "advantage": -0.25, "reward/rouge": 0.25, "weight/rouge": 2.0, "missing/rouge": null,
+            }),
+            json!({
+                "step": 2, "row": 4, "index": 1, "prompt": "Which organ?", "completion": "der Körper 2",
+                "reference": null, "answer": null, "tokens": 7, "stop_reason": "length", "reward": null,
+                "advantage": null, "reward/rouge": null, "weight/rouge": 2.0, "missing/rouge": "the row has no reference",
+            }),
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn the_same_completions_make_the_same_bytes_in_bounded_row_groups() {
+        let completions: Vec<Completion> = (1..=20_000).map(|step| completion(step, Some(step as f64 / 3.0))).collect();
+        let (dir, bytes) = written(&completions);
+        assert_eq!(bytes, written(&completions).1);
+        let metadata = reader(&dir).metadata().clone();
+        let rows: Vec<i64> =
+            metadata.row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).collect();
+        assert_eq!(rows, [8192, 8192, 3616]);
+        let last = reader(&dir).get_row_iter(None).unwrap().last().unwrap().unwrap().to_json_value();
+        assert_eq!((&last["step"], &last["reward"]), (&json!(20_000), &json!(20_000.0 / 3.0)));
+    }
+
+    #[test]
+    fn long_texts_close_a_row_group_early() {
+        let long = Completion { prompt: "x".repeat(GROUP_BYTES / 2), ..completion(1, None) };
+        let (dir, _) = written(&[long.clone(), long.clone(), long]);
+        assert_eq!(reader(&dir).metadata().num_row_groups(), 2);
+    }
+}

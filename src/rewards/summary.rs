@@ -1,0 +1,180 @@
+//! What the rewards of a step are like: the total, every component, and who decides.
+
+use super::Score;
+use crate::stats::{mean, standard_deviation};
+use std::collections::BTreeMap;
+
+/// Values that spread less than this within a group teach nothing.
+const FLAT: f64 = 1e-8;
+
+/// The numbers of a step, by metric name. `scores` holds groups of `group_size` one after the other. What is missing is left
+/// out of every mean and deviation and is counted.
+///
+/// | metric | of the step's completions |
+/// | --- | --- |
+/// | `reward/mean`, `reward/std` | the total |
+/// | `reward/missing` | how many have no total, if any |
+/// | `reward/NAME`, `reward/NAME_std` | the component's values, without its weight |
+/// | `reward/NAME_missing` | how many it has no value for, if any |
+/// | `reward/NAME_zero_std_groups` | groups in which its values are all the same |
+/// | `reward/NAME_share` | its share of the spread within groups, see [`spread_shares`] |
+pub fn reward_metrics(scores: &[Score], group_size: usize) -> BTreeMap<String, f64> {
+    let mut metrics = BTreeMap::new();
+    let names = scores.first().map(|score| score.parts.keys()).into_iter().flatten();
+    for name in names {
+        let values: Vec<Option<f64>> = scores.iter().map(|score| score.parts.get(name)?.value).collect();
+        metrics.extend(described(&values, &format!("reward/{name}"), &format!("reward/{name}_")));
+        metrics.insert(format!("reward/{name}_zero_std_groups"), flat_groups(&values, group_size) as f64);
+    }
+    for (name, share) in spread_shares(scores, group_size) {
+        metrics.insert(format!("reward/{name}_share"), share);
+    }
+    let totals: Vec<Option<f64>> = scores.iter().map(|score| score.total).collect();
+    metrics.extend(described(&totals, "reward/mean", "reward/"));
+    metrics
+}
+
+/// Mean, deviation and count of missing values, named `mean_name`, `PREFIXstd` and `PREFIXmissing`.
+fn described(values: &[Option<f64>], mean_name: &str, prefix: &str) -> Vec<(String, f64)> {
+    let present: Vec<f64> = values.iter().copied().flatten().collect();
+    let mut metrics = Vec::new();
+    if let Some(mean) = mean(&present) {
+        metrics.push((mean_name.to_owned(), mean));
+        metrics.push((format!("{prefix}std"), standard_deviation(&present)));
+    }
+    if present.len() < values.len() {
+        metrics.push((format!("{prefix}missing"), (values.len() - present.len()) as f64));
+    }
+    metrics
+}
+
+/// Groups of `group_size` whose present values are all the same: their advantages are 0.
+pub fn flat_groups(values: &[Option<f64>], group_size: usize) -> usize {
+    let flat =
+        |group: &&[Option<f64>]| standard_deviation(&group.iter().copied().flatten().collect::<Vec<f64>>()) < FLAT;
+    values.chunks(group_size).filter(flat).count()
+}
+
+/// Each component's share of what tells the completions of a group apart: `|w| std / sum of |w| std`, the standard
+/// deviations within the group, averaged over the groups in which anything differs. A component with a share near 1 decides alone, whatever
+/// the weights say: binary correctness (std 0.5) drowns a cosine (std 0.03).
+///
+/// Completions without a total take no part, nor do held-out components (weight 0); empty where no group differs.
+pub fn spread_shares(scores: &[Score], group_size: usize) -> BTreeMap<String, f64> {
+    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    let mut groups = 0;
+    for group in scores.chunks(group_size) {
+        let rated: Vec<&Score> = group.iter().filter(|score| score.total.is_some()).collect();
+        let mut spreads: BTreeMap<&str, (f64, Vec<f64>)> = BTreeMap::new();
+        for (name, part) in rated.iter().flat_map(|score| &score.parts) {
+            if let Some(value) = part.value.filter(|_| part.weight != 0.0) {
+                spreads.entry(name).or_insert((part.weight, Vec::new())).1.push(value);
+            }
+        }
+        let spread = |(weight, values): &(f64, Vec<f64>)| weight.abs() * standard_deviation(values);
+        let whole: f64 = spreads.values().map(spread).sum();
+        if whole < FLAT {
+            continue;
+        }
+        groups += 1;
+        for (name, values) in &spreads {
+            *sums.entry((*name).to_owned()).or_default() += spread(values) / whole;
+        }
+    }
+    sums.into_iter().map(|(name, sum)| (name, sum / f64::from(groups))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Part;
+
+    fn score(total: Option<f64>, parts: &[(&str, Option<f64>, f64)]) -> Score {
+        let part = |&(name, value, weight): &(&str, Option<f64>, f64)| {
+            let missing = value.is_none().then(|| "no reference".to_owned());
+            (name.to_owned(), Part { value, weight, missing })
+        };
+        Score { total, parts: parts.iter().map(part).collect() }
+    }
+
+    /// Two groups of two: in the first both components differ, in the second only `format` does.
+    fn scores() -> Vec<Score> {
+        let row = |format: f64, cosine: f64| {
+            let parts = [("cosine", Some(cosine), 2.0), ("format", Some(format), 1.0), ("rouge", Some(cosine), 0.0)];
+            score(Some(format + 2.0 * cosine), &parts)
+        };
+        vec![row(0.0, 0.25), row(1.0, 0.5), row(0.0, 0.5), row(1.0, 0.5)]
+    }
+
+    #[track_caller]
+    fn assert_near(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+    }
+
+    #[test]
+    fn a_share_is_the_weighted_spread_within_groups() {
+        let shares = spread_shares(&scores(), 2);
+        // first group: 2 x 0.25 / sqrt 2 against 1 / sqrt 2; second group: 0 against 1 / sqrt 2
+        assert_near(shares["cosine"], f64::midpoint(1.0 / 3.0, 0.0));
+        assert_near(shares["format"], f64::midpoint(2.0 / 3.0, 1.0));
+        assert!(!shares.contains_key("rouge"), "a held-out component has no share");
+        assert_near(shares.values().sum(), 1.0);
+    }
+
+    #[test]
+    fn a_negative_weight_counts_by_its_size() {
+        let row = |a: f64, b: f64| score(Some(a - b), &[("a", Some(a), 1.0), ("b", Some(b), -1.0)]);
+        let shares = spread_shares(&[row(0.0, 3.0), row(1.0, 0.0)], 2);
+        assert_near(shares["a"], 0.25);
+        assert_near(shares["b"], 0.75);
+    }
+
+    #[test]
+    fn groups_without_a_difference_have_no_shares() {
+        let row = || score(Some(1.0), &[("format", Some(1.0), 1.0)]);
+        assert!(spread_shares(&[row(), row()], 2).is_empty());
+        assert!(spread_shares(&[], 2).is_empty());
+    }
+
+    #[test]
+    fn what_has_no_total_takes_no_part_in_shares_but_in_its_components() {
+        let mut scores = scores();
+        scores.push(score(None, &[("cosine", None, 2.0), ("format", Some(1.0), 1.0), ("rouge", None, 0.0)]));
+        scores.push(score(None, &[("cosine", None, 2.0), ("format", Some(0.0), 1.0), ("rouge", None, 0.0)]));
+        assert_eq!(spread_shares(&scores, 2), spread_shares(&scores[..4], 2));
+        let metrics = reward_metrics(&scores, 2);
+        assert_near(metrics["reward/missing"], 2.0);
+        assert_near(metrics["reward/cosine_missing"], 2.0);
+        assert_near(metrics["reward/format"], 0.5);
+        assert!(!metrics.contains_key("reward/format_missing"));
+    }
+
+    #[test]
+    fn metrics_describe_the_total_and_every_component() {
+        let metrics = reward_metrics(&scores(), 2);
+        let expected = [
+            ("reward/cosine", 0.4375),
+            ("reward/cosine_share", 1.0 / 6.0),
+            ("reward/cosine_std", 0.125), // 0.25 and three times 0.5: squares sum to 0.046875, over 3
+            ("reward/cosine_zero_std_groups", 1.0),
+            ("reward/format", 0.5),
+            ("reward/format_share", 5.0 / 6.0),
+            ("reward/format_std", (1.0f64 / 3.0).sqrt()),
+            ("reward/format_zero_std_groups", 0.0),
+            ("reward/mean", 1.375), // totals 0.5, 2, 1, 2
+            ("reward/rouge", 0.4375),
+            ("reward/rouge_std", 0.125),
+            ("reward/rouge_zero_std_groups", 1.0),
+            ("reward/std", (1.6875f64 / 3.0).sqrt()),
+        ];
+        assert_eq!(metrics.keys().collect::<Vec<_>>(), expected.map(|(name, _)| name).iter().collect::<Vec<_>>());
+        for (name, value) in expected {
+            assert_near(metrics[name], value);
+        }
+    }
+
+    #[test]
+    fn a_group_of_one_value_is_flat() {
+        assert_eq!(flat_groups(&[Some(1.0), None, Some(1.0), Some(2.0), Some(3.0), Some(3.0)], 2), 2);
+    }
+}
