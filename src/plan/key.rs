@@ -23,7 +23,7 @@ use crate::recipe::spec::{StageSpec, Work};
 use serde_json::{Value, json};
 
 /// The form of `key.json`; a new form makes all keys new.
-pub const KEY_FORMAT: u32 = 2;
+pub const KEY_FORMAT: u32 = 3;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
@@ -57,9 +57,10 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec,
-        LossType, ModelSpec, Optimizer, OptimizerSpec, ParentAdapter, RewardSpec, Role, RougeMeasure, RougeTokenizer,
-        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData,
+        Aggregate, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec,
+        JudgeSpec, Length, LoraSpec, LossType, ModelSpec, OnError, Optimizer, OptimizerSpec, ParentAdapter, RewardSpec,
+        Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split,
+        Templates, WeightedData,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -120,9 +121,24 @@ mod tests {
             ("name", Component::Correctness {}),
             ("format", Component::Format { tags: vec!["think".to_owned(), "answer".to_owned()] }),
             ("cot", Component::Cot { min_words: 5 }),
+            ("judge", Component::Judge(judge())),
         ];
         let spec = |component| RewardSpec { weight: 1.5, scope: Scope::Tag("work".to_owned()), component };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
+    }
+
+    fn judge() -> JudgeSpec {
+        JudgeSpec {
+            judges: vec!["one".to_owned(), "two".to_owned()],
+            aggregate: Aggregate::Median,
+            prompt: "{{ completion }}".to_owned(),
+            min_score: 1,
+            max_score: 5,
+            temperature: 0.5,
+            seed: 7,
+            max_tokens: 64,
+            on_error: OnError::Missing,
+        }
     }
 
     fn spec(work: Work) -> StageSpec {
@@ -179,6 +195,7 @@ mod tests {
             },
             optimizer: optimizer(),
             rewards: rewards(),
+            max_missing_fraction: 0.5,
         };
         let eval = EvalSpec {
             data: data(),

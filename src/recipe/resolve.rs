@@ -317,6 +317,7 @@ impl Resolver<'_> {
             },
             optimizer,
             rewards: rewards?,
+            max_missing_fraction: table.max_missing_fraction,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Rating sampled completions with a reward mix.
 
+use super::Context;
 use crate::data::Example;
 use crate::encoder::Encoder;
 use crate::error::{StageError, StageResult};
@@ -8,18 +9,20 @@ use crate::rollout::Sampled;
 use crate::tokenizer::Tokenizer;
 use orchestrate::cache::Assignment;
 use orchestrate::digest::Digest;
-use orchestrate::event::Completion;
-use orchestrate::recipe::spec::RewardSpec;
-use orchestrate::rewards::{EncoderError, Rubric, Sample, Score, TextEncoder};
+use orchestrate::event::{Completion, EventKind, FailureClass};
+use orchestrate::recipe::spec::{Component, RewardSpec};
+use orchestrate::rewards::{EncoderError, JudgeAccess, RewardError, Rubric, Sample, Score, Surroundings, TextEncoder};
 use std::collections::{BTreeMap, BTreeSet};
-use tch::{Device, Kind};
+use std::error::Error;
+use tch::Kind;
 
 /// The reward mix of a stage, its encoders loaded in 32 bits.
 pub(super) fn rubric(
+    context: &Context<'_>,
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
-    device: Device,
 ) -> StageResult<Rubric> {
+    let device = context.device;
     let mut encoder = |digest: &Digest, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
         let encoder = Encoder::load(policy::input(assignment, digest)?, device, Kind::Float)?;
         Ok(Box::new(match prompt {
@@ -27,7 +30,20 @@ pub(super) fn rubric(
             None => encoder,
         }))
     };
-    Rubric::new(rewards, &mut encoder).map_err(|e| StageError::input(format!("the reward mix cannot be built: {e}")))
+    let judges = JudgeAccess {
+        servers: &assignment.runtime.judges,
+        cache: &context.attempt.judge_cache_dir(),
+        ledgers: context.attempt.dir(),
+        variable: &|name| std::env::var(name).ok(),
+    };
+    Rubric::new(rewards, Surroundings { encoder: &mut encoder, judges })
+        .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
+}
+
+/// The message of `error` and of everything behind it.
+fn with_sources(error: &dyn Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| (*error).source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A sampled completion with its text and the example it answers.
@@ -82,9 +98,42 @@ impl<'a> Answer<'a> {
 }
 
 /// One score an answer, in order.
-pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> Vec<Score> {
+pub(super) fn score(context: &mut Context<'_>, rubric: &mut Rubric, answers: &[Answer<'_>]) -> StageResult<Vec<Score>> {
     let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
-    rubric.score(&samples)
+    let scores = rubric.score(&samples);
+    for warning in rubric.warnings() {
+        context.emit(&EventKind::Warning(warning))?;
+    }
+    // only judges fail as a whole
+    scores.map_err(|RewardError { message, hint }| StageError { class: FailureClass::JudgeUnavailable, message, hint })
+}
+
+/// Fails when more than `limit` of the `scores` lack their total: what is left would teach something else.
+pub(super) fn check_missing(
+    scores: &[Score],
+    rewards: &BTreeMap<String, RewardSpec>,
+    limit: f64,
+    step: u64,
+) -> StageResult<()> {
+    let missing = scores.iter().filter(|score| score.total.is_none()).count();
+    if missing as f64 <= limit * scores.len() as f64 {
+        return Ok(());
+    }
+    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (name, part) in scores.iter().flat_map(|score| &score.parts) {
+        if let Some(reason) = &part.missing {
+            *reasons.entry((name, reason)).or_default() += 1;
+        }
+    }
+    let most = reasons.iter().max_by_key(|(_, count)| **count);
+    let ((name, reason), _) = most.expect("a score without a total lacks a part");
+    let is_judge = matches!(rewards.get(*name).map(|reward| &reward.component), Some(Component::Judge(_)));
+    let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
+    let count = scores.len();
+    let message =
+        format!("step {step}: {missing} of {count} completions have no reward, mostly because of `{name}`: {reason}");
+    let hint = "`max_missing_fraction` is the share that may be missing; after the cause is gone: `orchestrate resume`";
+    Err(StageError { class, message, hint: Some(hint.to_owned()) })
 }
 
 /// Mean and standard deviation of the total and of every component over `scores`, under `reward/...`; what is missing is
@@ -109,6 +158,11 @@ pub(super) fn reward_metrics(scores: &[Score]) -> BTreeMap<String, f64> {
     metrics.insert("reward/mean".to_owned(), mean);
     metrics.insert("reward/std".to_owned(), std);
     metrics
+}
+
+/// What rating the batch scored last took, as components tell it: `reward/NAME_calls`, ...
+pub(super) fn component_metrics(rubric: &Rubric) -> impl Iterator<Item = (String, f64)> {
+    rubric.metrics().map(|(name, value)| (format!("reward/{name}"), value))
 }
 
 /// Of each component that cut texts at a length limit in the batch scored last, how many distinct ones:

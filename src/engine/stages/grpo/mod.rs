@@ -10,7 +10,7 @@ mod update;
 
 use self::metrics::rollout_metrics;
 use self::update::{Rated, Reference, Sums, accumulate, check_on_policy};
-use super::scoring::{Answer, reward_metrics, rubric, score, truncation_metrics};
+use super::scoring::{Answer, check_missing, component_metrics, reward_metrics, rubric, score, truncation_metrics};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
@@ -29,7 +29,7 @@ use std::time::Instant;
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let policy = Policy::load(assignment, context.device)?;
-    let mut rubric = rubric(assignment, &spec.rewards, context.device)?;
+    let mut rubric = rubric(context, assignment, &spec.rewards)?;
     context.phase("reading the prompts")?;
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
@@ -70,14 +70,16 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
 
         // 2. rewards and advantages
         let reward_started = Instant::now();
-        let scores = score(&mut rubric, &answers);
+        let scores = score(context, &mut rubric, &answers)?;
         let rewards: Vec<Option<f64>> = scores.iter().map(|score| score.total).collect();
         let advantages = advantages(&rewards, spec.group_size, spec.loss.scale_rewards);
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
+        check_missing(&scores, &spec.rewards, spec.max_missing_fraction, progress.step + 1)?;
         let mut metrics = reward_metrics(&scores);
         metrics.extend(truncation_metrics(&rubric));
+        metrics.extend(component_metrics(&rubric));
         metrics.extend(rollout_metrics(&answers, &rewards, spec.group_size));
         let reward_s = reward_started.elapsed().as_secs_f64();
 
