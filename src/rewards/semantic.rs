@@ -218,7 +218,7 @@ mod tests {
         semantic.references.capacity_bytes = 2 * (64 * 4 + 1); // two embeddings with their texts of one letter
         let rows = ["a", "b", "c"].map(|reference| Sample { reference: Some(reference), ..sample("") });
         let texts = [Some("x"); 3];
-        let first = semantic.rate(&rows, &texts);
+        let first = semantic.rate(&rows, &texts).unwrap();
         assert_eq!(semantic.rate(&rows, &texts).unwrap(), first, "what is not kept is computed alike");
         assert_eq!(semantic.rate(&rows, &texts).unwrap(), first);
         assert_eq!(*batches.lock().unwrap(), [["a"], ["b"], ["c"], ["x"], ["c"], ["x"], ["c"], ["x"]].map(Vec::from));

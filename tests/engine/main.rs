@@ -9,6 +9,7 @@ mod golden;
 mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
+mod judge;
 mod model_commands;
 mod packing;
 mod parent_adapter;

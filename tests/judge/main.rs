@@ -108,7 +108,10 @@ fn a_judge_is_asked_as_openai_is_and_its_score_is_the_value() {
     assert_eq!(Stage::new(&server.endpoint()).one(), Ok(0.75));
     let asked = server.asked();
     let [asked] = asked.as_slice() else { panic!("{asked:?}") };
-    assert_eq!((asked.path.as_str(), asked.authorization.as_deref()), ("/v1/chat/completions", Some(&*format!("Bearer {KEY}"))));
+    assert_eq!(
+        (asked.path.as_str(), asked.authorization.as_deref()),
+        ("/v1/chat/completions", Some(&*format!("Bearer {KEY}")))
+    );
     assert_eq!(asked.body["model"], "tiny");
     assert_eq!(asked.body["messages"][0]["content"], "Rate: so");
     assert_eq!((&asked.body["temperature"], &asked.body["seed"]), (&0.0.into(), &3.into()));
@@ -129,7 +132,8 @@ fn a_busy_judge_is_asked_again_when_it_says() {
 #[test]
 fn a_date_to_come_back_at_is_understood_and_one_far_away_is_no_use() {
     let later = |seconds| (chrono::Utc::now() + chrono::TimeDelta::seconds(seconds)).to_rfc2822();
-    let dated = |date: String| Act::Status(503, Box::leak(format!("Retry-After: {date}\r\n").into_boxed_str()), String::new());
+    let dated =
+        |date: String| Act::Status(503, Box::leak(format!("Retry-After: {date}\r\n").into_boxed_str()), String::new());
     let server = Server::start([dated(later(2)), verdict(5)]);
     assert_eq!(Stage::new(&server.endpoint()).one(), Ok(1.0));
     let asked = server.asked();
@@ -158,7 +162,10 @@ fn without_an_answer_in_the_end_the_value_is_missing_with_the_reason() {
     let cases: [(Act, &str); 5] = [
         (Act::Status(500, "", "oops".to_owned()), "it answers 500 Internal Server Error: `oops`, 3 times in a row"),
         (Act::Half, "the connection broke in the middle of its answer, 3 times in a row"),
-        (Act::Body("<html>login</html>".to_owned()), "it sends what is no chat completion: `<html>login</html>`, 3 times in a row"),
+        (
+            Act::Body("<html>login</html>".to_owned()),
+            "it sends what is no chat completion: `<html>login</html>`, 3 times in a row",
+        ),
         (Act::Body(r#"{"choices": []}"#.to_owned()), "it sends a chat completion without a choice, 3 times in a row"),
         (Act::Hang(Duration::from_secs(2)), "it does not answer within 0.3 s, 3 times in a row"),
     ];

@@ -96,7 +96,11 @@ impl Server {
 fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
-    reader.read_line(&mut first)?;
+    if reader.read_line(&mut first).is_err() {
+        // what others say to a client that begins with a handshake
+        let mut stream = stream;
+        return write!(stream, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    }
     let (mut length, mut authorization) = (0, None);
     loop {
         let mut line = String::new();
