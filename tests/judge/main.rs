@@ -371,6 +371,13 @@ fn several_judges_are_aggregated_and_none_may_be_lacking() {
         assert_eq!(stage.one(), Ok(value));
     }
     assert_eq!(two.asked().last().unwrap().body["model"], "other");
+    let two = Server::start([verdict(1)]);
+    stage.servers.insert("other".to_owned(), served(&two.endpoint()));
+    stage.spec.prompt = "Mark: {{ completion }}".to_owned();
+    stage.spec.aggregate = Aggregate::Min;
+    let mut rubric = stage.rubric().unwrap();
+    assert_eq!(values(&score(&mut rubric, &["so"]).unwrap()), [Ok(0.0)]);
+    assert_eq!(metrics(&rubric)["clear_spread"], (score_of("Mark: so") - 1) as f64 / 4.0);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use self::cache::Cache;
 use self::client::{Asked, Client, Failure};
 use self::exchange::ApiKey;
 use self::prompt::{Prompt, request};
-use self::verdict::{Answer, aggregated};
+use self::verdict::{Answer, aggregated, spread};
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::digest::Digest;
 use crate::recipe::JudgeServer;
@@ -256,23 +256,13 @@ impl Judge {
         results
     }
 
-    /// The value of a sample whose requests have `keys`. Without one of the judges it is missing: an aggregate of fewer
-    /// would be another reward.
-    fn verdict(&self, keys: &[Digest], answers: &Answers) -> Verdict {
-        let mut values = Vec::with_capacity(keys.len());
-        for (key, client) in keys.iter().zip(&self.judges) {
-            let value = match &answers[key] {
-                Ok(answer) => {
-                    answer.value(&self.spec).map_err(|reason| format!("the judge `{}`: {reason}", client.model()))
-                }
-                Err(reason) => Err(reason.clone()),
-            };
-            match value {
-                Ok(value) => values.push(value),
-                Err(reason) => return Verdict::Missing(reason),
-            }
-        }
-        Verdict::Value(aggregated(&values, self.spec.aggregate))
+    /// Each judge's value of a sample whose requests have `keys`; or why one of them is lacking.
+    fn values(&self, keys: &[Digest], answers: &Answers) -> Result<Vec<f64>, String> {
+        let value = |(key, client): (&Digest, &Arc<Client>)| {
+            let answer = answers[key].as_ref().map_err(String::clone)?;
+            answer.value(&self.spec).map_err(|reason| format!("the judge `{}`: {reason}", client.model()))
+        };
+        keys.iter().zip(&self.judges).map(value).collect()
     }
 }
 
@@ -282,11 +272,22 @@ impl Reward for Judge {
         let cases: Vec<Case> =
             samples.iter().zip(texts).map(|(sample, text)| self.case(sample, *text, &mut questions)).collect();
         let answers = self.answers(questions)?;
+        let mut spreads = Vec::new();
         let verdicts = cases.into_iter().map(|case| match case {
             Case::Settled(verdict) => verdict,
-            Case::Asked(keys) => self.verdict(&keys, &answers),
+            Case::Asked(keys) => match self.values(&keys, &answers) {
+                Ok(values) => {
+                    spreads.push(spread(&values));
+                    Verdict::Value(aggregated(&values, self.spec.aggregate))
+                }
+                // an aggregate of fewer judges would be another reward
+                Err(reason) => Verdict::Missing(reason),
+            },
         });
         let verdicts: Vec<Verdict> = verdicts.collect();
+        if self.judges.len() > 1 && !spreads.is_empty() {
+            self.metrics.push(("spread", spreads.iter().sum::<f64>() / spreads.len() as f64));
+        }
         let missing = verdicts.iter().find_map(|verdict| match verdict {
             Verdict::Missing(reason) if self.spec.on_error == OnError::Fail => Some(reason.clone()),
             _ => None,

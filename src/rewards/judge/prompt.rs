@@ -2,7 +2,9 @@
 
 use crate::recipe::spec::JudgeSpec;
 use crate::rewards::Sample;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 const NAME: &str = "prompt";
@@ -13,6 +15,19 @@ const FUEL: u64 = 1_000_000;
 pub(super) struct Prompt {
     environment: Environment<'static>,
     scale: (i64, i64),
+}
+
+/// What a template may name.
+#[derive(Serialize)]
+struct Variables<'a> {
+    prompt: &'a str,
+    completion: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<&'a str>,
+    min_score: i64,
+    max_score: i64,
 }
 
 impl Prompt {
@@ -30,11 +45,11 @@ impl Prompt {
     pub(super) fn render(&self, sample: &Sample<'_>, text: &str) -> Result<String, String> {
         let template = self.environment.get_template(NAME).expect("it was added when compiling");
         let (min_score, max_score) = self.scale;
-        let fixed = context! { prompt => sample.prompt, completion => text, min_score, max_score };
-        let optional = [("reference", sample.reference), ("answer", sample.answer)];
-        let present: minijinja::Value = optional.iter().filter_map(|(name, text)| Some((*name, (*text)?))).collect();
-        template.render(context! { ..fixed, ..present }).map_err(|error| {
+        let Sample { prompt, reference, answer, .. } = *sample;
+        let variables = Variables { prompt, completion: text, reference, answer, min_score, max_score };
+        template.render(minijinja::Value::from(Serde(&variables))).map_err(|error| {
             let asked = template.undeclared_variables(false);
+            let optional = [("reference", reference), ("answer", answer)];
             let absent = optional.iter().find(|(name, text)| text.is_none() && asked.contains(*name));
             match absent {
                 Some((name, _)) if error.kind() == ErrorKind::UndefinedError => format!("the row has no {name}"),
@@ -85,6 +100,21 @@ mod tests {
         assert_eq!(render("{{ reference }}", &sample).unwrap_err(), "the row has no reference");
         let endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
         assert!(render(endless, &sample).unwrap_err().contains("does not render"));
+    }
+
+    #[test]
+    fn the_built_in_rubric_tells_what_there_is() {
+        let schema = crate::recipe::schema();
+        let rubric = schema["$defs"]["JudgeTable"]["properties"]["prompt"]["default"].as_str().unwrap();
+        let bare = render(rubric, &Sample { prompt: "Which organ?", ..sample("") }).unwrap();
+        assert!(bare.contains("<task>\nWhich organ?\n</task>\n\n<answer_to_rate>\nthe part\n"), "{bare}");
+        assert!(bare.ends_with("{\"score\": an integer from 1 to 5}"), "{bare}");
+        let full = Sample { reference: Some("It pumps."), answer: Some("A"), ..sample("") };
+        let full = render(rubric, &full).unwrap();
+        assert!(
+            full.contains("</task>\n\n<reference>\nIt pumps.\n</reference>\n\n<solution>\nA\n</solution>\n\n<answer"),
+            "{full}"
+        );
     }
 
     #[test]

@@ -61,6 +61,12 @@ pub(super) fn aggregated(values: &[f64], aggregate: Aggregate) -> f64 {
     }
 }
 
+/// How far apart the highest and the lowest value are.
+pub(super) fn spread(values: &[f64]) -> f64 {
+    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    highest - values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
 /// The beginning of `text` on one line, in quotes.
 pub(super) fn shortened(text: &str) -> String {
     let mut line = String::new();
@@ -134,6 +140,7 @@ mod tests {
         assert_eq!(all, [0.625, 0.625, 0.25]);
         assert_eq!(aggregated(&[1.0, 0.0, 0.25], Aggregate::Median), 0.25);
         assert_eq!(aggregated(&[0.5], Aggregate::Median), 0.5);
+        assert_eq!((spread(&values), spread(&[0.5])), (0.75, 0.0));
     }
 
     proptest! {
