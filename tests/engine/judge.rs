@@ -62,13 +62,13 @@ fn judged_by(endpoint: &str) -> Project {
     let server = format!(
         "\n[runtime.judges.smollm2]\nendpoint = \"{endpoint}\"\napi_key_env = \"JUDGE_TEST_KEY\"\nretries = 1\nmax_calls = 200\n"
     );
-    assert!(RECIPE.contains(rewards));
-    project.write("recipes/tiny.toml", &(RECIPE.replace(rewards, &format!("{judge}{rewards}")) + &server));
+    let (recipe, _) = RECIPE.split_once("[sweep]").unwrap();
+    assert!(recipe.contains(rewards));
+    project.write("recipes/tiny.toml", &(recipe.replace(rewards, &format!("{judge}{rewards}")) + &server));
     project
 }
 
-const SETTINGS: [&str; 5] = [
-    "sweep.variants=[]",
+const SETTINGS: [&str; 4] = [
     "stages.grpo.steps=4",
     "stages.grpo.prompts_per_step=1",
     "stages.grpo.group_size=2",
