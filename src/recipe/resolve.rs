@@ -342,6 +342,7 @@ impl Resolver<'_> {
             },
             optimizer,
             rewards: rewards?,
+            max_missing_fraction: table.max_missing_fraction,
         })
     }
 

@@ -330,6 +330,9 @@ pub struct GrpoTable {
     /// The reward mix, by component name.
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
     pub rewards: BTreeMap<String, RewardTable>,
+    /// The stage fails when a greater share of a rollout's completions has no reward, as a part of it is missing.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_missing_fraction: f64,
 }
 
 /// Held-out measurements; trains nothing.

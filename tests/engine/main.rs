@@ -10,6 +10,7 @@ mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
 mod grpo_gradients;
+mod judge;
 mod learning;
 mod model_commands;
 mod packing;

@@ -70,7 +70,7 @@ fn run<'a>(stage: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Kills the worker, and with it fails the run, at a few steps of `stage`; then resumes.
-fn killed_and_resumed(project: &Project, stage: &str, settings: &[&str], steps: &[u64]) -> Vec<u8> {
+pub(crate) fn killed_and_resumed(project: &Project, stage: &str, settings: &[&str], steps: &[u64]) -> Vec<u8> {
     for (i, &step) in steps.iter().enumerate() {
         let args = if i == 0 { run(stage, settings) } else { vec!["resume"] };
         let mut child = project.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -86,7 +86,7 @@ fn uninterrupted(stage: &str, settings: &[&str]) -> Vec<u8> {
     uninterrupted_in(&Project::new(), stage, settings)
 }
 
-fn uninterrupted_in(project: &Project, stage: &str, settings: &[&str]) -> Vec<u8> {
+pub(crate) fn uninterrupted_in(project: &Project, stage: &str, settings: &[&str]) -> Vec<u8> {
     project.succeed(&run(stage, settings));
     result(project, stage).expect("the run committed")
 }

@@ -12,7 +12,7 @@ mod update;
 use self::metrics::{Counted, rollout_metrics};
 use self::rollout::{Rollout, Source, Timing};
 use self::update::{Rated, Reference, Sums, accumulate, check_on_policy};
-use super::scoring::{rubric, save_completions};
+use super::scoring::{check_missing, rubric, save_completions};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
@@ -22,14 +22,14 @@ use crate::optim::Optimizer;
 use crate::policy::Policy;
 use orchestrate::cache::Assignment;
 use orchestrate::event::EventKind;
-use orchestrate::recipe::spec::GrpoSpec;
+use orchestrate::recipe::spec::{GrpoSpec, OverlongSpec};
 use orchestrate::rewards::{Watched, reward_metrics};
 use std::time::Instant;
 
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let policy = Policy::load(assignment, context.device)?;
-    let mut rubric = rubric(assignment, &spec.rewards, context.device)?;
+    let mut rubric = rubric(context, assignment, &spec.rewards)?;
     context.phase("reading the prompts")?;
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
@@ -42,9 +42,9 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
 
     while progress.step < total_steps {
         // 1. rollout: `group_size` completions for each of the step's prompts, rated
-        let rollout = Rollout::draw(&source, &mut rubric, progress.prompts);
+        let mut rollout = Rollout::draw(context, &source, &mut rubric, progress.prompts)?;
         progress.prompts += rollout.prompts();
-        let Timing { prefill_s, decode_s, rollout_s, reward_s } = rollout.timing;
+        let Timing { prefill, decode, sampling, rating, rollout: rollout_s } = rollout.timing;
         let mut metrics = rollout.metrics();
 
         // 2. advantages; groups that were discarded are recorded, but have none
@@ -52,6 +52,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
+        check_missing(&scores, &spec.rewards, spec.max_missing_fraction, progress.step + 1)?;
         metrics.extend(reward_metrics(&scores, spec.group_size));
         let counted: Vec<Counted<'_>> = answers.iter().map(Counted::from).collect();
         metrics.extend(rollout_metrics(&counted, spec.group_size));
@@ -106,12 +107,12 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
                 ("optim/lr", done.as_ref().map_or(0.0, |done| done.lr)),
                 ("optim/grad_norm", done.as_ref().map_or(0.0, |done| done.grad_norm)),
                 ("time/rollout_s", rollout_s),
-                ("time/prefill_s", prefill_s),
-                ("time/decode_s", decode_s),
-                ("time/reward_s", reward_s),
+                ("time/prefill_s", prefill),
+                ("time/decode_s", decode),
+                ("time/reward_s", rating),
                 ("time/update_s", update_s),
-                ("perf/rollout_tokens_per_s", generated as f64 / rollout_s),
-                ("perf/tokens_per_s", tokens as f64 / (rollout_s + reward_s + update_s)),
+                ("perf/rollout_tokens_per_s", generated as f64 / sampling),
+                ("perf/tokens_per_s", tokens as f64 / (rollout_s + update_s)),
             ];
             metrics.extend(more.map(|(name, value)| (name.to_owned(), value)));
             progress.step = step;
@@ -126,6 +127,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         }
     }
     training::save_output(context, assignment, &policy)?;
-    save_completions(context, &spec.rewards)?;
+    let overlong = spec.overlong.as_ref().map(|_| OverlongSpec::PART.to_owned());
+    let components: Vec<String> = spec.rewards.keys().cloned().chain(overlong).collect();
+    save_completions(context, &components)?;
     Ok(Outcome::Finished(progress.result("reward/mean")))
 }
