@@ -85,15 +85,17 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The last event of each kind that the committed `grpo` stage has for each step: values of the judge, and metrics.
+/// The events of the committed stage that was judged.
 fn events(project: &Project) -> Vec<Value> {
     let committed = files(&project.path("runs/cache")).into_iter().filter(|path| path.ends_with("events.jsonl"));
     let text = committed.map(|path| fs_err::read_to_string(path).unwrap()).find(|text| text.contains("reward/judge"));
     text.expect("the stage was judged").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn sum(events: &[Value], metric: &str) -> f64 {
-    events.iter().filter_map(|event| event["kind"]["step"]["metrics"][metric].as_f64()).sum()
+/// The sum of a metric that counts, over all steps.
+fn count(events: &[Value], metric: &str) -> usize {
+    let values = events.iter().filter_map(|event| event["kind"]["step"]["metrics"][metric].as_f64());
+    format!("{}", values.sum::<f64>()).parse().expect("a count is a whole number")
 }
 
 #[test]
@@ -105,15 +107,15 @@ fn a_judged_stage_that_was_killed_resumes_bitwise_and_a_rerun_asks_nobody() {
     let judged = of_resumed.iter().map(|event| &event["kind"]["completion"]["parts"]["judge"]);
     let judged: Vec<&Value> = judged.filter(|part| part.is_object()).collect();
     assert!(judged.iter().any(|part| part["value"].is_number()), "no completion has a score: {judged:?}");
-    assert!(sum(&of_resumed, "reward/judge_tokens") > 0.0);
+    assert!(count(&of_resumed, "reward/judge_tokens") > 0);
 
     // asked anew, the same judge says the same
     let whole = judged_by(&server.endpoint);
     let uninterrupted = uninterrupted_in(&whole, "grpo", &SETTINGS);
     assert!(resumed == uninterrupted, "killed and resumed, the stage ended with other bytes");
     let kept = files(&whole.path("runs/judge-cache"));
-    let calls = sum(&events(&whole), "reward/judge_calls");
-    assert_eq!(calls, kept.len() as f64, "each answer that was asked for is kept");
+    let calls = count(&events(&whole), "reward/judge_calls");
+    assert_eq!(calls, kept.len(), "each answer that was asked for is kept");
 
     // with the answers at hand, nobody needs to be there
     drop(server);
@@ -124,8 +126,10 @@ fn a_judged_stage_that_was_killed_resumes_bitwise_and_a_rerun_asks_nobody() {
     }
     assert!(uninterrupted_in(&later, "grpo", &SETTINGS) == uninterrupted, "kept answers lead to other bytes");
     let of_later = events(&later);
-    assert_eq!(sum(&of_later, "reward/judge_calls"), 0.0);
-    assert_eq!(sum(&of_later, "reward/judge_cache_hits"), kept.len() as f64);
+    assert_eq!(count(&of_later, "reward/judge_calls"), 0);
+    assert_eq!(count(&of_later, "reward/judge_cache_hits"), kept.len());
+    let verified = later.succeed(&["verify", "latest", "grpo"]);
+    assert!(verified.contains("same") && !verified.contains("DIFFERS"), "{verified}");
     for path in files(&project.path("runs")) {
         let bytes = fs_err::read(&path).unwrap();
         assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{} holds the key", path.display());

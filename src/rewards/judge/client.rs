@@ -204,7 +204,7 @@ impl Client {
 fn pause(calls: u64, key: &Digest) -> Duration {
     let doublings = u32::try_from(calls - 1).unwrap_or(u32::MAX).min(16);
     let whole = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
-    let spread = key.as_str().bytes().nth(usize::try_from(calls).unwrap_or(0) % 64).unwrap_or(0);
+    let spread = key.as_str().as_bytes()[usize::try_from(calls).unwrap_or(0) % 64];
     whole.mul_f64(0.75 + f64::from(spread % 16) / 30.0)
 }
 
