@@ -85,6 +85,7 @@ fn other_value(key: &str) -> &'static str {
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
+        "mini_batches" => "1",
         "group_size" | "min_words" | "decay_steps" => "6",
         "temperature" => "0.7",
         "loss_type" => "dr_grpo",

@@ -23,7 +23,7 @@ use crate::recipe::spec::{StageSpec, Work};
 use serde_json::{Value, json};
 
 /// The form of `key.json`; a new form makes all keys new.
-pub const KEY_FORMAT: u32 = 2;
+pub const KEY_FORMAT: u32 = 3;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
@@ -168,6 +168,7 @@ mod tests {
             group_size: 4,
             micro_batch_size: 2,
             updates_per_rollout: 1,
+            mini_batches: 1,
             sampling: sampling(),
             loss: GrpoLossSpec {
                 loss_type: LossType::Dapo,

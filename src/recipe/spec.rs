@@ -326,6 +326,8 @@ pub struct GrpoSpec {
     pub micro_batch_size: usize,
     /// Optimizer steps taken on one rollout, mu.
     pub updates_per_rollout: u64,
+    /// Parts that a rollout's groups are dealt into; update u uses part u modulo their number.
+    pub mini_batches: usize,
     /// How completions are drawn.
     pub sampling: Sampling,
     /// The objective.

@@ -227,6 +227,9 @@ pub struct GrpoTable {
     /// Optimizer steps taken on one rollout.
     #[schemars(range(min = 1))]
     pub updates_per_rollout: u64,
+    /// Parts that a rollout's prompts are dealt into, of which each optimizer step uses one.
+    #[schemars(range(min = 1))]
+    pub mini_batches: usize,
     /// Longest prompt in tokens; a longer one is an error.
     #[schemars(range(min = 1))]
     pub max_prompt_tokens: usize,

@@ -3,19 +3,20 @@
 //!
 //! As in the paper (arXiv:2402.03300) but for three things: the loss is normalized by the tokens of the whole step by
 //! default (DAPO, arXiv:2503.14476); the log-probabilities of sampling are the old ones, since the same engine samples and
-//! trains; and the reference is the stage's input, held beside the policy only when `kl_coef` is not 0.
+//! trains; and the reference is the stage's input, asked only when `kl_coef` is not 0.
 
 mod metrics;
 mod update;
 
 use self::metrics::rollout_metrics;
-use self::update::{Rated, Reference, Sums, accumulate, check_on_policy};
+use self::update::check_on_policy;
+pub use self::update::{Rated, Reference, Sums, UpdateOptions, accumulate};
 use super::scoring::{Answer, reward_metrics, rubric, score, truncation_metrics};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
 use crate::error::StageResult;
-use crate::loss::{advantages, token_weights};
+use crate::loss::advantages;
 use crate::optim::Optimizer;
 use crate::policy::Policy;
 use crate::rollout::{Request, sample};
@@ -28,14 +29,14 @@ use std::time::Instant;
 #[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom")]
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
-    let policy = Policy::load(assignment, context.device)?;
+    let mut policy = Policy::load(assignment, context.device)?;
     let mut rubric = rubric(assignment, &spec.rewards, context.device)?;
     context.phase("reading the prompts")?;
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
     let seed = assignment.spec.seed;
     let stop_ids = policy.tokenizer.stop_ids();
-    let checkpointing = assignment.runtime.gradient_checkpointing;
+    let options = UpdateOptions::new(spec, assignment.runtime.gradient_checkpointing);
     let reference = (spec.loss.kl_coef != 0.0).then(|| Reference::of(&policy.decoder));
     let total_steps = spec.steps;
     let mut optimizer = Optimizer::new(policy.decoder.trainable(), &spec.optimizer);
@@ -81,31 +82,19 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         metrics.extend(rollout_metrics(&answers, &rewards, spec.group_size));
         let reward_s = reward_started.elapsed().as_secs_f64();
 
-        // 3. updates; a completion without an advantage, or cut short under `mask_truncated`, takes no part
-        let lengths: Vec<Option<usize>> = answers
-            .iter()
-            .zip(&advantages)
-            .map(|(a, advantage)| {
-                let takes_part =
-                    advantage.is_some() && !(spec.loss.mask_truncated && a.sampled.stop_reason.truncated());
-                takes_part.then_some(a.sampled.ids.len())
-            })
-            .collect();
-        let weights = token_weights(&lengths, spec.loss.loss_type, spec.sampling.max_new_tokens);
-        let rated: Vec<Rated<'_, '_>> = answers
-            .iter()
-            .zip(&advantages)
-            .zip(&weights)
-            .filter(|(_, weight)| **weight > 0.0)
-            .map(|((answer, advantage), &weight)| Rated { answer, advantage: advantage.unwrap_or(0.0), weight })
+        // 3. updates, each on one mini-batch of whole groups
+        let mini_batches: Vec<Vec<Rated<'_>>> = (answers.chunks(answers.len() / spec.mini_batches))
+            .zip(advantages.chunks(answers.len() / spec.mini_batches))
+            .map(|(answers, advantages)| Rated::of(answers, advantages, spec))
             .collect();
         let tokens: usize = answers.iter().map(|a| a.example.prompt_ids.len() + a.sampled.ids.len()).sum();
-        for update in 0..spec.updates_per_rollout.min(total_steps - progress.step) {
+        let updates = usize::try_from(spec.updates_per_rollout.min(total_steps - progress.step)).unwrap_or(usize::MAX);
+        for update in 0..updates {
             let update_started = Instant::now();
             let step = progress.step + 1;
             let mut sums = Sums::default();
-            for micro_batch in rated.chunks(spec.micro_batch_size) {
-                accumulate(&policy.decoder, reference.as_ref(), micro_batch, spec, checkpointing, &mut sums);
+            for micro_batch in mini_batches[update % spec.mini_batches].chunks(spec.micro_batch_size) {
+                accumulate(&mut policy.decoder, reference.as_ref(), micro_batch, options, &mut sums);
             }
             if update == 0 {
                 check_on_policy(context, &sums, policy.decoder.kind(), step)?;
@@ -131,6 +120,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         if let Some(&mean) = metrics.get("reward/mean").filter(|mean| mean.is_finite()) {
             progress.remember(mean);
         }
+        // only here: a resumed stage samples its next rollout anew, and must not be in the middle of one
         if progress.step < total_steps && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
             return Ok(Outcome::Stopped { step: progress.step });
         }
