@@ -98,6 +98,7 @@ fn other_value(key: &str) -> &'static str {
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
+        "mini_batches" => "1",
         "group_size" | "min_words" | "decay_steps" | "max_resampled_prompts" | "overlong_buffer_tokens" => "6",
         "temperature" | "min_p" => "0.7",
         "repetition_penalty" => "1.3",

@@ -195,6 +195,7 @@ mod tests {
             micro_batch_size: 2,
             rollout_batch_size: 12,
             updates_per_rollout: 1,
+            mini_batches: 1,
             sampling: sampling(),
             overlong: Some(OverlongSpec { buffer_tokens: 10, penalty: 0.5 }),
             reward_aggregation: RewardAggregation::SumThenNormalize,

@@ -125,6 +125,12 @@ impl ModelShape {
         tokens * kept
     }
 
+    /// Keys and values of a shared prompt, which stand before those of each completion: `tokens` counts them all.
+    fn prefixes(&self, model: &ModelSpec, tokens: usize, checkpointing: bool) -> u64 {
+        let layers = if checkpointing { 1 } else { self.num_hidden_layers };
+        tokens as u64 * 2 * layers * self.key_value_size() * bytes(model.dtype)
+    }
+
     fn kv_cache(&self, model: &ModelSpec, rows: usize, length: usize) -> u64 {
         let token = 2 * self.num_hidden_layers * self.key_value_size() * bytes(model.dtype);
         rows as u64 * length as u64 * token
@@ -177,10 +183,17 @@ pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: boo
         Work::Grpo(spec) => {
             let GrpoSpec { sampling, prompts_per_step, group_size, micro_batch_size, optimizer, loss, .. } = spec;
             let length = sampling.max_prompt_tokens + sampling.max_new_tokens;
+            // neighbouring completions share their prompt; the first and the last group may be cut
+            let prompts = (micro_batch_size - 1).div_ceil(*group_size) + 1;
+            let tokens = prompts * sampling.max_prompt_tokens + micro_batch_size * sampling.max_new_tokens;
+            let passes = supervised(tokens, optimizer);
+            let prefixes = shape.prefixes(model, micro_batch_size * sampling.max_prompt_tokens, checkpointing);
             MemoryEstimate {
                 training: shape.training(model, optimizer, loss.kl_coef != 0.0),
+                activations: passes.activations + prefixes,
                 kv_cache: shape.kv_cache(model, prompts_per_step * group_size, length),
-                ..supervised(length * micro_batch_size, optimizer)
+                logits: shape.logits((micro_batch_size * sampling.max_new_tokens) as u64),
+                ..passes
             }
         }
         Work::Eval(EvalSpec { sampling, batch_size, .. }) => MemoryEstimate {

@@ -328,6 +328,8 @@ pub struct GrpoSpec {
     pub updates_per_rollout: u64,
     /// Completions decoded at a time; 0: all of a rollout.
     pub rollout_batch_size: usize,
+    /// Parts that a rollout's groups are dealt into; update u uses part u modulo their number.
+    pub mini_batches: usize,
     /// How completions are drawn.
     pub sampling: Sampling,
     /// What a completion loses that comes close to `max_new_tokens`; absent: nothing.

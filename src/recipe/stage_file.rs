@@ -241,6 +241,9 @@ pub struct GrpoTable {
     pub updates_per_rollout: u64,
     /// Completions decoded at a time, as memory allows; when one ends the next begins. 0: all of a rollout.
     pub rollout_batch_size: usize,
+    /// Parts that a rollout's prompts are dealt into, of which each optimizer step uses one.
+    #[schemars(range(min = 1))]
+    pub mini_batches: usize,
     /// Longest prompt in tokens; a longer one is an error.
     #[schemars(range(min = 1))]
     pub max_prompt_tokens: usize,

@@ -20,4 +20,5 @@ mod real_models;
 mod resume;
 mod rollout;
 mod self_test;
+mod shared_prefix;
 mod untrusted;

@@ -21,17 +21,17 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 /// What rollouts are drawn from.
-pub(super) struct Source<'a> {
-    policy: &'a Policy<'a>,
+pub(super) struct Source<'p, 'a> {
+    policy: &'p Policy<'a>,
     examples: &'a Mixture<Example>,
-    stop: Stop<'a>,
+    stop: Stop<'p>,
     /// The stage's.
     seed: u64,
-    spec: &'a GrpoSpec,
+    spec: &'p GrpoSpec,
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn new(policy: &'a Policy<'a>, examples: &'a Mixture<Example>, seed: u64, spec: &'a GrpoSpec) -> Self {
+impl<'p, 'a> Source<'p, 'a> {
+    pub(super) fn new(policy: &'p Policy<'a>, examples: &'a Mixture<Example>, seed: u64, spec: &'p GrpoSpec) -> Self {
         Self { policy, examples, stop: Stop::new(&policy.tokenizer, &spec.sampling), seed, spec }
     }
 }
@@ -79,7 +79,7 @@ impl<'a> Rollout<'a> {
     /// What no component can say as a missing value.
     pub(super) fn draw(
         context: &mut Context<'_>,
-        source: &Source<'a>,
+        source: &Source<'_, 'a>,
         rubric: &mut Rubric,
         first: u64,
     ) -> StageResult<Self> {
@@ -114,7 +114,7 @@ impl<'a> Rollout<'a> {
     fn groups(
         &mut self,
         context: &mut Context<'_>,
-        source: &Source<'a>,
+        source: &Source<'_, 'a>,
         rubric: &mut Rubric,
         positions: std::ops::Range<u64>,
     ) -> StageResult<Vec<Group<'a>>> {
@@ -165,6 +165,11 @@ impl<'a> Rollout<'a> {
     /// Prompts drawn.
     pub(super) fn prompts(&self) -> u64 {
         (self.kept.len() + self.discarded.len()) as u64
+    }
+
+    /// Completions of the groups that take part, which [`Rollout::advantages`] puts first.
+    pub(super) fn taking_part(&self) -> usize {
+        self.kept.iter().map(|group| group.answers.len()).sum()
     }
 
     /// Counts of groups: without spread, those that were replaced included; drawn beyond the step's share; and places of
