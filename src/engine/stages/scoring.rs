@@ -123,7 +123,7 @@ pub(super) fn check_missing(
     }
     let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (name, part) in scores.iter().flat_map(|score| &score.parts) {
-        if let Some(reason) = &part.missing {
+        if let Some(reason) = part.missing.as_ref().filter(|_| part.weight != 0.0) {
             *reasons.entry((name, reason)).or_default() += 1;
         }
     }
@@ -138,15 +138,15 @@ pub(super) fn check_missing(
     Err(StageError { class, message, hint: Some(hint.to_owned()) })
 }
 
-/// Writes every completion that the stage's events tell of beside its result, if there is one; `components` are the names of
-/// their parts.
-pub(super) fn save_completions(context: &mut Context<'_>, components: &[String]) -> StageResult<()> {
+/// Writes every completion that the stage's events tell of beside its result, if there is one. All of a stage's have the
+/// same reward components.
+pub(super) fn save_completions(context: &mut Context<'_>) -> StageResult<()> {
     let log = EventLog::open(context.attempt.dir()).map_err(cache_error)?;
-    if log.completion_steps().is_empty() {
-        return Ok(());
-    }
+    let first = log.completions(..).map_err(cache_error)?.next().transpose().map_err(cache_error)?;
+    let Some(first) = first else { return Ok(()) };
+    let components: Vec<String> = first.parts.into_keys().collect();
     let path = context.attempt.out_dir().map_err(cache_error)?.join(COMPLETIONS);
-    write_completions(&path, components, log.completions(..).map_err(cache_error)?)
+    write_completions(&path, &components, log.completions(..).map_err(cache_error)?)
 }
 
 /// What rating took, over batches: `reward/NAME_truncated`, the distinct texts that a component cut at its length limit, where

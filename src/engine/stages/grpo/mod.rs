@@ -22,7 +22,7 @@ use crate::optim::Optimizer;
 use crate::policy::Policy;
 use orchestrate::cache::Assignment;
 use orchestrate::event::EventKind;
-use orchestrate::recipe::spec::{GrpoSpec, OverlongSpec};
+use orchestrate::recipe::spec::GrpoSpec;
 use orchestrate::rewards::{Watched, reward_metrics};
 use std::time::Instant;
 
@@ -120,8 +120,6 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         }
     }
     training::save_output(context, assignment, &policy)?;
-    let overlong = spec.overlong.as_ref().map(|_| OverlongSpec::PART.to_owned());
-    let components: Vec<String> = spec.rewards.keys().cloned().chain(overlong).collect();
-    save_completions(context, &components)?;
+    save_completions(context)?;
     Ok(Outcome::Finished(progress.result("reward/mean")))
 }
