@@ -296,7 +296,7 @@ mod tests {
     fn keys_are_those_of_earlier_versions() {
         assert_eq!(
             stage_key(&cpt(), &[]).key.as_str(),
-            "40e565115168ce62bbb43f8b3a90bd39f89766292afc44af560cc532b0cfe01a"
+            "417e124eb3e9886d9dfd7e2918c4ea4a3c0cf47cac9b347b34da080fe73c08fb"
         );
     }
 
