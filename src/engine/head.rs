@@ -112,17 +112,14 @@ fn follow(
 fn logits_grad(mut log_softmax: Tensor, targets: &Tensor, grads: &TokenGrads, temperature: f64) -> Tensor {
     let on_targets = grads.logprobs.unsqueeze(1) / temperature; // (n, 1)
     let mut grad = log_softmax.exp(); // p
-    let _ = match &grads.entropy {
-        Some(on_entropy) => {
-            let on_entropy = on_entropy.unsqueeze(1) / temperature; // (n, 1)
-            let of_each = entropy(&log_softmax).unsqueeze(1); // H
-            let mut factor = log_softmax.g_add_(&of_each).g_mul_(&on_entropy).g_add_(&on_targets);
-            grad.g_mul_(&factor.neg_())
-        }
-        None => {
-            drop(log_softmax);
-            grad.g_mul_(&on_targets.neg())
-        }
+    let _ = if let Some(on_entropy) = &grads.entropy {
+        let on_entropy = on_entropy.unsqueeze(1) / temperature; // (n, 1)
+        let of_each = entropy(&log_softmax).unsqueeze(1); // H
+        let mut factor = log_softmax.g_add_(&of_each).g_mul_(&on_entropy).g_add_(&on_targets);
+        grad.g_mul_(&factor.neg_())
+    } else {
+        drop(log_softmax);
+        grad.g_mul_(&on_targets.neg())
     };
     grad.scatter_add_(1, targets, &on_targets)
 }

@@ -239,8 +239,8 @@ fn an_update_equals_autograd_on_the_objective() {
         let reference = tch::no_grad(all);
         disturb(&decoder, 8);
         let per_token = |value: fn(&Rated<'_>) -> f64| {
-            let values = rated.iter().flat_map(|r| std::iter::repeat_n(value(r) as f32, r.ids.len()));
-            Tensor::from_slice(&values.collect::<Vec<f32>>())
+            let values = rated.iter().flat_map(|r| std::iter::repeat_n(value(r), r.ids.len()));
+            Tensor::from_slice(&values.collect::<Vec<f64>>()).to_kind(Kind::Float)
         };
         let lengths: Vec<i64> = rated.iter().map(|r| i64::try_from(r.ids.len()).unwrap()).collect();
         let inputs = PolicyInputs {

@@ -26,7 +26,6 @@ use orchestrate::event::EventKind;
 use orchestrate::recipe::spec::GrpoSpec;
 use std::time::Instant;
 
-#[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom")]
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let mut policy = Policy::load(assignment, context.device)?;
