@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_text_stands_below_its_name_and_is_wrapped_for_a_terminal_only() {
         assert_eq!(indented("answer", "one two\nthree", None), "    answer  one two\n            three");
-        assert_eq!(indented("answer", "one two three four", Some(30)), "    answer  one two three\n            four");
+        assert_eq!(indented("answer", "one two three four", Some(29)), "    answer  one two three\n            four");
     }
 
     #[test]

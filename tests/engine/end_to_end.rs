@@ -80,6 +80,23 @@ fn every_completion_of_a_stage_is_in_its_parquet_file() {
 }
 
 #[test]
+fn a_stage_warns_of_repeated_completions_and_a_length_penalty_is_a_column() {
+    let project = Project::new();
+    project.write("recipes/tiny.toml", RECIPE.split("[sweep]").next().unwrap());
+    let greedy = ["stages.grpo.top_p=1e-6", "stages.grpo.steps=21", "stages.grpo.overlong_buffer_tokens=8"];
+    let settings = greedy.iter().flat_map(|setting| ["--set", setting]);
+    let args: Vec<&str> = ["run", "recipes/tiny.toml", "--only", "grpo"].into_iter().chain(settings).collect();
+    let output = project.orchestrate(&args);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("67% of the completions repeat another one of their group").count(), 1, "{said}");
+    let file = project.succeed(&["samples", "latest", "grpo", "--parquet"]);
+    let rows = SerializedFileReader::new(std::fs::File::open(project.path(file.trim())).unwrap()).unwrap();
+    let mut rows = rows.get_row_iter(None).unwrap().map(|row| row.unwrap().to_json_value());
+    assert!(rows.all(|row| row["reward/overlong"].is_number()));
+}
+
+#[test]
 fn a_second_run_finds_everything_cached_and_starts_no_worker() {
     let project = Project::new();
     project.succeed(&["run", "recipes/tiny.toml", "--only", "sft"]);

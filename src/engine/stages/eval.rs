@@ -124,7 +124,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
     let text = serde_json::to_string_pretty(&results).expect("measurements serialize");
     fs_err::write(path, text + "\n")?;
-    save_completions(context, &rewards)?;
+    save_completions(context)?;
     Ok(Outcome::Finished(results))
 }
 

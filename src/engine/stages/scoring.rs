@@ -89,14 +89,13 @@ pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> Vec<Score> {
     rubric.score(&samples)
 }
 
-/// Writes every completion that the stage's events tell of beside its result, if there is one; `rewards` is the mix they
-/// were rated with.
-pub(super) fn save_completions(context: &mut Context<'_>, rewards: &BTreeMap<String, RewardSpec>) -> StageResult<()> {
+/// Writes every completion that the stage's events tell of beside its result, if there is one. All of a stage's have the
+/// same reward components.
+pub(super) fn save_completions(context: &mut Context<'_>) -> StageResult<()> {
     let log = EventLog::open(context.attempt.dir()).map_err(cache_error)?;
-    if log.completion_steps().is_empty() {
-        return Ok(());
-    }
-    let components: Vec<String> = rewards.keys().cloned().collect();
+    let first = log.completions(..).map_err(cache_error)?.next().transpose().map_err(cache_error)?;
+    let Some(first) = first else { return Ok(()) };
+    let components: Vec<String> = first.parts.into_keys().collect();
     let path = context.attempt.out_dir().map_err(cache_error)?.join(COMPLETIONS);
     write_completions(&path, &components, log.completions(..).map_err(cache_error)?)
 }

@@ -126,6 +126,6 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         }
     }
     training::save_output(context, assignment, &policy)?;
-    save_completions(context, &spec.rewards)?;
+    save_completions(context)?;
     Ok(Outcome::Finished(progress.result("reward/mean")))
 }

@@ -208,11 +208,34 @@ fn totals(scores: &[Score]) -> Vec<Option<f64>> {
     scores.iter().map(|score| score.total).collect()
 }
 
+/// The components that have a weight; a held-out one is neither normalized nor needed.
 fn columns(scores: &[Score]) -> Vec<Column> {
     let Some(first) = scores.first() else { return Vec::new() };
     let column = |(name, part): (&String, &Part)| Column {
         weight: part.weight,
         values: scores.iter().map(|score| score.parts[name].value).collect(),
     };
-    first.parts.iter().map(column).collect()
+    first.parts.iter().filter(|(_, part)| part.weight != 0.0).map(column).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_held_out_part_changes_no_advantage() {
+        let part = |value: Option<f64>, weight| Part { value, weight, missing: None };
+        let rated = |held_out: Option<f64>| {
+            let scores: Vec<Score> = [0.0, 1.0, 3.0]
+                .into_iter()
+                .map(|value| {
+                    let parts = [("format", part(Some(value), 1.0)), ("rouge", part(held_out, 0.0))];
+                    Score { total: Some(value), parts: parts.map(|(name, part)| (name.to_owned(), part)).into() }
+                })
+                .collect();
+            gdpo_advantages(&columns(&scores), 3)
+        };
+        assert_eq!(rated(None), rated(Some(0.5)));
+        assert!(rated(None).iter().all(Option::is_some), "{:?}", rated(None));
+    }
 }
