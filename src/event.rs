@@ -175,6 +175,8 @@ pub enum FailureClass {
     Input,
     /// The loss or a gradient is not finite.
     NonFinite,
+    /// A judge does not answer, refuses, or has used up its budget.
+    JudgeUnavailable,
     /// Memory ran out.
     OutOfMemory,
     /// A disk, directory or file failed.

@@ -56,6 +56,7 @@ fn assignment() -> Assignment {
             resume_interval_s: 0.0,
             keep_resume_points: 2,
             gradient_checkpointing: false,
+            judges: BTreeMap::new(),
             supervisor_pid: None,
         },
     }

@@ -22,6 +22,8 @@ const PLACES: &[(&str, &str)] = &[
     ("CorrectnessTable", "stages.grpo.rewards.right"),
     ("FormatTable", "stages.grpo.rewards.format"),
     ("CotTable", "stages.grpo.rewards.cot"),
+    ("JudgeTable", "stages.grpo.rewards.judge"),
+    ("JudgeServer", "runtime.judges.one"),
     ("RuntimeTable", "runtime"),
     ("SweepTable", "sweep"),
 ];
@@ -46,6 +48,10 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("RougeTable", "kind") => "stages.grpo.rewards.rouge.kind=cot",
         ("CorrectnessTable", "kind") => "stages.grpo.rewards.right.kind=cot",
         ("FormatTable", "kind") => "stages.grpo.rewards.format.kind=cot",
+        ("JudgeTable", "kind") => "stages.grpo.rewards.judge.kind=cot",
+        ("JudgeTable", "judges") => "stages.grpo.rewards.judge.judges=[\"one\"]",
+        ("JudgeTable", "prompt") => "stages.grpo.rewards.judge.prompt={{ completion }}",
+        ("RuntimeTable", "judges") => "runtime.judges.three.endpoint=http://127.0.0.1:1/v1",
         ("CotTable", "kind") => "stages.grpo.rewards.cot.kind=correctness",
         // `cpt` stands alone, so its model may differ; the others have it from their parents.
         ("SftTable" | "GrpoTable" | "EvalTable", "model") => "stages.sft_epochs.model.dtype=bfloat16",
@@ -95,7 +101,7 @@ fn other_value(key: &str) -> &'static str {
         "group_size" | "min_words" | "decay_steps" | "max_resampled_prompts" | "overlong_buffer_tokens" => "6",
         "temperature" | "min_p" => "0.7",
         "repetition_penalty" => "1.3",
-        "min_new_tokens" => "1",
+        "min_new_tokens" | "mini_batches" => "1",
         "stop_strings" => "[\"!\"]",
         "loss_type" => "dr_grpo",
         "scale_rewards" => "none",
@@ -104,7 +110,7 @@ fn other_value(key: &str) -> &'static str {
         "adjust_lr" => "match_rms_adamw",
         "parent_adapter" => "merge",
         "gradient_checkpointing" => "on",
-        "warmup_steps" => "3",
+        "warmup_steps" | "min_score" | "concurrency" | "retries" => "3",
         "max_grad_norm" => "0.5",
         "betas" => "[0.7, 0.8]",
         "split" | "text_split" => "all",
@@ -113,6 +119,12 @@ fn other_value(key: &str) -> &'static str {
         "tokenizer" => "unicode",
         "tags" => "[\"think\"]",
         "device" => "cuda:1",
+        "aggregate" => "min",
+        "max_score" | "max_tokens" | "requests_per_minute" | "timeout_s" | "max_calls" | "max_total_tokens" => "99",
+        "on_error" => "missing",
+        "max_missing_fraction" => "0.75",
+        "endpoint" => "http://127.0.0.1:1/v1",
+        "api_key_env" => "OTHER_KEY",
         "base_name" => "unchanged",
         _ => panic!("the schema has a new key, `{key}`: say here what else it can be"),
     }
@@ -163,7 +175,7 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
             let labels =
                 |recipe: &LoadedRecipe| recipe.variants.iter().map(|cell| cell.name.clone()).collect::<Vec<_>>();
             match *table {
-                "RuntimeTable" => {
+                "RuntimeTable" | "JudgeServer" => {
                     assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
                     assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
                 }

@@ -1,6 +1,7 @@
 //! `assignment.json`: what the dispatcher asks of a worker.
 
 use crate::digest::Digest;
+use crate::recipe::JudgeServer;
 use crate::recipe::spec::StageSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +39,9 @@ pub struct Runtime {
     pub keep_resume_points: usize,
     /// Computes each layer's inside again in the backward pass, instead of keeping it.
     pub gradient_checkpointing: bool,
+    /// Where judges are served, by the name of their model.
+    #[serde(default)]
+    pub judges: BTreeMap<String, JudgeServer>,
     /// The worker stops, leaving a resume point, when this process is gone.
     pub supervisor_pid: Option<u32>,
 }

@@ -12,6 +12,8 @@ use chrono::Utc;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+/// The answers of judges, in the directory of the cache.
+pub const JUDGE_CACHE: &str = "judge-cache";
 const OUT: &str = "out";
 const RESUME: &str = "resume";
 pub(super) const ASSIGNMENT: &str = "assignment.json";
@@ -169,9 +171,17 @@ impl Attempt {
         Ok(Checkpoint { key: self.assignment.key.clone(), dir: committed, manifest })
     }
 
+    /// Where the answers of judges are kept, for all stages.
+    pub fn judge_cache_dir(&self) -> PathBuf {
+        self.runs().join(JUDGE_CACHE)
+    }
+
     fn committed_dir(&self) -> PathBuf {
-        let runs = self.dir.parent().and_then(Path::parent).expect("an attempt lies in runs/work");
-        runs.join(CACHE).join(self.assignment.key.as_str())
+        self.runs().join(CACHE).join(self.assignment.key.as_str())
+    }
+
+    fn runs(&self) -> &Path {
+        self.dir.parent().and_then(Path::parent).expect("an attempt lies in runs/work")
     }
 }
 

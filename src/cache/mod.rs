@@ -8,11 +8,13 @@
 //!     lease.lock, .json    the lock of who works here, and who that is: host, boot id, process id
 //!     events.jsonl         what happened (`event`), appended by the worker
 //!     worker.log           the worker's stderr
+//!     judge-spent-*.json   what the stage spent on a judge that has a budget
 //!     resume/step-N/       resume points, each with a manifest.json written last
 //!     out/                 the checkpoint in the making
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage
 //!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json; that of a
 //!                          stage that samples has all its completions in completions.parquet
+//!   judge-cache/           answers of judges, by the content of their requests (`rewards::judge`)
 //!   quarantine/            checkpoints that failed verification
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
 //!   history.db             SQLite index (`store`)
@@ -33,7 +35,7 @@ mod manifest;
 mod objects;
 
 pub use assignment::{Assignment, DeviceChoice, Runtime};
-pub use attempt::{Attempt, EventReader};
+pub use attempt::{Attempt, EventReader, JUDGE_CACHE};
 pub use digests::FileDigests;
 pub use error::CacheError;
 pub use event_log::{COMPLETIONS, EventLog};

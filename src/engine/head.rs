@@ -1,12 +1,12 @@
 //! Token log-probabilities from hidden states, without the whole (N, V) logits: the head runs in chunks of positions,
 //! forward and backward.
 //!
-//! The backward pass is written out: with `logp = log_softmax(h W^T / temperature)[target]`, a gradient g on `logp` is
-//! `g (onehot(target) - softmax) / temperature` on the logits. It is handed to autograd as the inner product with
-//! the hidden states (and with W when W is trained), whose gradients are then exactly those of the chunked head. A gradient
-//! e on the entropy `H = -sum(p log p)` of the same distribution is `-e p (log p + H) / temperature` on the logits.
+//! The backward pass is written out: the gradient of the loss on log-probabilities and entropies becomes one on the logits
+//! (`logits_grad`). It is handed to autograd as the inner product with the hidden states (and with W when W is trained),
+//! whose gradients are then exactly those of the chunked head.
 
 use crate::models::Decoder;
+use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// Positions whose logits exist at a time.
@@ -21,61 +21,74 @@ pub struct TokenLogprobs {
     pub entropy: Tensor,
 }
 
-/// Gradients of a loss with respect to what the head says of each position.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenGrads<'a> {
-    /// With respect to the log-probabilities. // (N,)
-    pub logprobs: &'a Tensor,
-    /// With respect to the entropies. // (N,)
-    pub entropy: Option<&'a Tensor>,
-}
-
 /// Log-probabilities of `targets` at `temperature`, without gradients. // (N, C), (N,) -> (N,)
 pub fn logprobs(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, temperature: f64) -> TokenLogprobs {
     tch::no_grad(|| {
         let mut parts = Parts::default();
-        for (start, length) in chunks(hidden) {
-            let log_softmax = log_softmax(decoder, &hidden.narrow(0, start, length), temperature);
-            parts.push(&log_softmax, &targets.narrow(0, start, length));
+        for tokens in chunks(hidden) {
+            let log_softmax = log_softmax(decoder, &narrow(hidden, &tokens), temperature);
+            parts.push(&log_softmax, &narrow(targets, &tokens));
         }
         parts.finish()
     })
 }
 
-/// Adds to the gradients what `grads` cause, `hidden` carrying its graph, and returns the log-probabilities.
+/// The gradient of a loss on what the head says of some tokens.
+#[derive(Debug)]
+pub struct TokenGrads {
+    /// On the log-probabilities. // (N,)
+    pub logprobs: Tensor,
+    /// On the entropies, when the loss has them. // (N,)
+    pub entropy: Option<Tensor>,
+}
+
+/// Adds to the gradients what `sum(grad * logp)` causes, `hidden` carrying its graph, and returns the log-probabilities.
 /// // (N, C), (N,), (N,) -> (N,)
-pub fn backward(
+pub fn backward(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, grad: &Tensor, temperature: f64) -> Tensor {
+    follow(decoder, hidden, targets, temperature, |tokens, _, _| TokenGrads {
+        logprobs: narrow(grad, &tokens),
+        entropy: None,
+    })
+}
+
+/// Like [`backward`], of a loss that is known only once the log-probabilities are: `loss` is given the tokens of a chunk, as a
+/// range of the N, and what the head says of them, and returns its gradient. So the head runs forward once.
+pub fn backward_with(
     decoder: &Decoder,
     hidden: &Tensor,
     targets: &Tensor,
-    grads: TokenGrads<'_>,
     temperature: f64,
+    mut loss: impl FnMut(Range<i64>, &TokenLogprobs) -> TokenGrads,
+) {
+    let _ = follow(decoder, hidden, targets, temperature, |tokens, log_softmax, logprobs| {
+        let entropy = tch::no_grad(|| entropy(log_softmax));
+        loss(tokens, &TokenLogprobs { logprobs: logprobs.shallow_clone(), entropy })
+    });
+}
+
+/// Runs the head forward and backward, chunk by chunk. `grads` is given a chunk's tokens, their distributions (n, V) and
+/// log-probabilities (n,).
+fn follow(
+    decoder: &Decoder,
+    hidden: &Tensor,
+    targets: &Tensor,
+    temperature: f64,
+    mut grads: impl FnMut(Range<i64>, &Tensor, &Tensor) -> TokenGrads,
 ) -> Tensor {
     let head = decoder.head();
     let mut logprobs = Vec::new();
     let mut hidden_grads = Vec::new();
     let mut head_grad: Option<Tensor> = None;
-    tch::no_grad(|| {
-        let detached = hidden.detach();
-        for (start, length) in chunks(hidden) {
-            let rows = detached.narrow(0, start, length); // (n, C)
-            let targets = targets.narrow(0, start, length).unsqueeze(1); // (n, 1)
-            let log_softmax = log_softmax(decoder, &rows, temperature); // (n, V)
-            logprobs.push(log_softmax.gather(1, &targets, false).squeeze_dim(1));
-            let of_chunk = |grad: &Tensor| grad.narrow(0, start, length).unsqueeze(1) / temperature; // (n, 1)
-            let grad = of_chunk(grads.logprobs);
-            let mut probabilities = log_softmax.exp(); // (n, V)
-            let mut logits_grad = match grads.entropy {
-                None => probabilities.g_mul_(&grad.neg()),
-                Some(entropy_grad) => {
-                    let entropy = entropy(&probabilities, &log_softmax).unsqueeze(1); // (n, 1)
-                    let factor = (&log_softmax + entropy).g_mul_(&of_chunk(entropy_grad)).g_add_(&grad); // (n, V)
-                    probabilities.g_mul_(&factor.neg())
-                }
-            }; // (n, V)
-            drop(log_softmax);
-            let _ = logits_grad.scatter_add_(1, &targets, &grad);
-            let logits_grad = logits_grad.to_kind(head.kind());
+    let detached = hidden.detach();
+    for tokens in chunks(hidden) {
+        let rows = narrow(&detached, &tokens); // (n, C)
+        let targets = narrow(targets, &tokens).unsqueeze(1); // (n, 1)
+        let log_softmax = tch::no_grad(|| log_softmax(decoder, &rows, temperature)); // (n, V)
+        let of_targets = tch::no_grad(|| log_softmax.gather(1, &targets, false).squeeze_dim(1)); // (n,)
+        let grads = grads(tokens, &log_softmax, &of_targets);
+        logprobs.push(of_targets);
+        tch::no_grad(|| {
+            let logits_grad = logits_grad(log_softmax, &targets, &grads, temperature).to_kind(head.kind());
             hidden_grads.push(logits_grad.matmul(head)); // (n, C)
             if head.requires_grad() {
                 let update = logits_grad.transpose(0, 1).matmul(&rows); // (V, C)
@@ -84,8 +97,8 @@ pub fn backward(
                     None => update,
                 });
             }
-        }
-    });
+        });
+    }
     let mut surrogate = (hidden * Tensor::cat(&hidden_grads, 0)).sum(Kind::Float);
     if let Some(head_grad) = head_grad {
         surrogate += (head * head_grad).sum(Kind::Float);
@@ -94,9 +107,37 @@ pub fn backward(
     Tensor::cat(&logprobs, 0)
 }
 
-fn chunks(hidden: &Tensor) -> impl Iterator<Item = (i64, i64)> {
+/// With p the softmax of the logits z / temperature: a gradient g on `log p[target]` is `g (onehot(target) - p) /
+/// temperature` on z, and a gradient h on the entropy H is `-h p (log p + H) / temperature`. // (n, V), (n, 1) -> (n, V)
+fn logits_grad(mut log_softmax: Tensor, targets: &Tensor, grads: &TokenGrads, temperature: f64) -> Tensor {
+    let on_targets = grads.logprobs.unsqueeze(1) / temperature; // (n, 1)
+    let mut grad = log_softmax.exp(); // p
+    let _ = if let Some(on_entropy) = &grads.entropy {
+        let on_entropy = on_entropy.unsqueeze(1) / temperature; // (n, 1)
+        let of_each = entropy(&log_softmax).unsqueeze(1); // H
+        let mut factor = log_softmax.g_add_(&of_each).g_mul_(&on_entropy).g_add_(&on_targets);
+        grad.g_mul_(&factor.neg_())
+    } else {
+        drop(log_softmax);
+        grad.g_mul_(&on_targets.neg())
+    };
+    grad.scatter_add_(1, targets, &on_targets)
+}
+
+fn chunks(hidden: &Tensor) -> impl Iterator<Item = Range<i64>> {
     let total = hidden.size()[0];
-    (0..total).step_by(usize::try_from(CHUNK).expect("the chunk is positive")).map(move |s| (s, CHUNK.min(total - s)))
+    let starts = (0..total).step_by(usize::try_from(CHUNK).expect("the chunk is positive"));
+    starts.map(move |start| start..total.min(start + CHUNK))
+}
+
+/// Some tokens of all. // (N, ...) -> (n, ...)
+fn narrow(all: &Tensor, tokens: &Range<i64>) -> Tensor {
+    all.narrow(0, tokens.start, tokens.end - tokens.start)
+}
+
+/// Entropy of each distribution, in nats. // (n, V) -> (n,)
+fn entropy(log_softmax: &Tensor) -> Tensor {
+    log_softmax.exp().g_mul_(log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg()
 }
 
 /// In 32 bits, whatever the weights are held in. // (n, C) -> (n, V)
@@ -108,11 +149,6 @@ fn log_softmax(decoder: &Decoder, rows: &Tensor, temperature: f64) -> Tensor {
     logits.log_softmax(-1, Kind::Float)
 }
 
-/// Of each row, in nats. // (n, V), (n, V) -> (n,)
-fn entropy(probabilities: &Tensor, log_softmax: &Tensor) -> Tensor {
-    (probabilities * log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg()
-}
-
 #[derive(Default)]
 struct Parts {
     logprobs: Vec<Tensor>,
@@ -122,7 +158,7 @@ struct Parts {
 impl Parts {
     fn push(&mut self, log_softmax: &Tensor, targets: &Tensor) {
         self.logprobs.push(log_softmax.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1));
-        self.entropy.push(log_softmax.exp().g_mul_(log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg());
+        self.entropy.push(entropy(log_softmax));
     }
 
     fn finish(self) -> TokenLogprobs {

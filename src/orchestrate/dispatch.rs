@@ -370,6 +370,7 @@ pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignm
             resume_interval_s: planned.runtime.resume_interval_s,
             keep_resume_points: planned.runtime.keep_resume_points,
             gradient_checkpointing: planned.runtime.gradient_checkpointing == GradientCheckpointing::On,
+            judges: planned.runtime.judges.clone(),
             supervisor_pid: Some(std::process::id()),
         },
     }

@@ -5,7 +5,7 @@
 //! real one is only read.
 
 use super::{Invocation, RunError, RunRequest, StageEnd, run};
-use crate::cache::{Cache, Checkpoint, Lookup};
+use crate::cache::{Cache, Checkpoint, JUDGE_CACHE, Lookup};
 use crate::exec::LocalExecutor;
 use crate::plan::{Plan, PlannedStage};
 use crate::report::Progress;
@@ -74,6 +74,11 @@ pub async fn rerun(
     for parent in parents {
         let link = scratch.root().join("cache").join(parent.key.as_str());
         fs_err::os::unix::fs::symlink(&parent.dir, link).map_err(io)?;
+    }
+    // what judges answered then is what they answer now: asking again would cost, and judge them instead of the stage
+    let answers = cache.root().join(JUDGE_CACHE);
+    if answers.exists() {
+        fs_err::os::unix::fs::symlink(&answers, scratch.root().join(JUDGE_CACHE)).map_err(io)?;
     }
     let request = RunRequest {
         plan,

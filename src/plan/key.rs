@@ -11,7 +11,7 @@
 //! | libtorch, device, host, git revision, times | recorded in events and history |
 //! | names of recipes, variants, stages and data sets | recorded in history |
 //! | paths and modification times of files | ignored |
-//! | `[runtime]`: device, threads, jobs, intervals of resume points | ignored |
+//! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges are served | ignored |
 //! | executor, retries, logging | ignored |
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
@@ -57,10 +57,10 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LoraSpec,
-        LossType, ModelSpec, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec,
-        Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split,
-        Templates, WeightedData, ZeroStd,
+        Aggregate, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec,
+        JudgeSpec, Length, LoraSpec, LossType, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
+        ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling,
+        ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -131,9 +131,24 @@ mod tests {
             ("name", Component::Correctness {}),
             ("format", Component::Format { tags: vec!["think".to_owned(), "answer".to_owned()] }),
             ("cot", Component::Cot { min_words: 5 }),
+            ("judge", Component::Judge(judge())),
         ];
         let spec = |component| RewardSpec { weight: 1.5, scope: Scope::Tag("work".to_owned()), component };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
+    }
+
+    fn judge() -> JudgeSpec {
+        JudgeSpec {
+            judges: vec!["one".to_owned(), "two".to_owned()],
+            aggregate: Aggregate::Median,
+            prompt: "{{ completion }}".to_owned(),
+            min_score: 1,
+            max_score: 5,
+            temperature: 0.5,
+            seed: 7,
+            max_tokens: 64,
+            on_error: OnError::Missing,
+        }
     }
 
     fn spec(work: Work) -> StageSpec {
@@ -180,6 +195,7 @@ mod tests {
             micro_batch_size: 2,
             rollout_batch_size: 12,
             updates_per_rollout: 1,
+            mini_batches: 1,
             sampling: sampling(),
             overlong: Some(OverlongSpec { buffer_tokens: 10, penalty: 0.5 }),
             reward_aggregation: RewardAggregation::SumThenNormalize,
@@ -195,6 +211,7 @@ mod tests {
             },
             optimizer: optimizer(),
             rewards: rewards(),
+            max_missing_fraction: 0.5,
         };
         let eval = EvalSpec {
             data: data(),

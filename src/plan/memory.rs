@@ -125,6 +125,12 @@ impl ModelShape {
         tokens * kept
     }
 
+    /// Keys and values of a shared prompt, which stand before those of each completion: `tokens` counts them all.
+    fn prefixes(&self, model: &ModelSpec, tokens: usize, checkpointing: bool) -> u64 {
+        let layers = if checkpointing { 1 } else { self.num_hidden_layers };
+        tokens as u64 * 2 * layers * self.key_value_size() * bytes(model.dtype)
+    }
+
     fn kv_cache(&self, model: &ModelSpec, rows: usize, length: usize) -> u64 {
         let token = 2 * self.num_hidden_layers * self.key_value_size() * bytes(model.dtype);
         rows as u64 * length as u64 * token
@@ -158,6 +164,12 @@ fn bytes(dtype: Dtype) -> u64 {
     }
 }
 
+/// Most prompts in a micro-batch of neighbouring completions, which share them; the first and the last group may be cut.
+/// Completions that are left out of the loss make groups smaller, which is not foreseen here.
+fn prompts_of(micro_batch_size: usize, group_size: usize) -> usize {
+    micro_batch_size.saturating_sub(1).div_ceil(group_size) + 1
+}
+
 /// The peak of `stage` on a model of this `shape`.
 pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: bool) -> MemoryEstimate {
     let model = &stage.model;
@@ -177,10 +189,16 @@ pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: boo
         Work::Grpo(spec) => {
             let GrpoSpec { sampling, prompts_per_step, group_size, micro_batch_size, optimizer, loss, .. } = spec;
             let length = sampling.max_prompt_tokens + sampling.max_new_tokens;
+            let prompts = prompts_of(*micro_batch_size, *group_size);
+            let tokens = prompts * sampling.max_prompt_tokens + micro_batch_size * sampling.max_new_tokens;
+            let passes = supervised(tokens, optimizer);
+            let prefixes = shape.prefixes(model, micro_batch_size * sampling.max_prompt_tokens, checkpointing);
             MemoryEstimate {
                 training: shape.training(model, optimizer, loss.kl_coef != 0.0),
+                activations: passes.activations + prefixes,
                 kv_cache: shape.kv_cache(model, prompts_per_step * group_size, length),
-                ..supervised(length * micro_batch_size, optimizer)
+                logits: shape.logits((micro_batch_size * sampling.max_new_tokens) as u64),
+                ..passes
             }
         }
         Work::Eval(EvalSpec { sampling, batch_size, .. }) => MemoryEstimate {
@@ -255,6 +273,14 @@ mod tests {
             let case = format!("full {full}, {dtype:?}, checkpointing {checkpointing}");
             assert!(estimate >= measured, "{case}: {estimate} MiB, measured {measured}");
             assert!(10 * estimate <= 14 * measured, "{case}: {estimate} MiB, measured {measured}");
+        }
+    }
+
+    #[test]
+    fn a_micro_batch_has_no_more_prompts_than_groups_it_touches() {
+        for (micro_batch_size, group_size) in (1..20).flat_map(|m| (2..9).map(move |g| (m, g))) {
+            let touched = (0..group_size).map(|first| (first + micro_batch_size - 1) / group_size + 1).max();
+            assert_eq!(Some(prompts_of(micro_batch_size, group_size)), touched, "{micro_batch_size} of {group_size}");
         }
     }
 }

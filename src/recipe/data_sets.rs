@@ -27,7 +27,6 @@ const OF_ONE_TURN: [&str; 3] = ["system", "prompt", "completion"];
 
 /// Reports templates that are no templates, or that `messages` would leave without effect.
 pub(super) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
-    let environment = minijinja::Environment::new();
     for (name, template) in templates(table) {
         let Some(template) = template else { continue };
         if table.messages.is_some() && OF_ONE_TURN.contains(&name) {
@@ -35,20 +34,48 @@ pub(super) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: &DataTable,
             let problem = Problem::at(cell.value_place(&key.key(name)), message, "and `messages` too");
             problems.push(problem.help("keep one: the field `messages` names holds whole conversations"));
         }
-        let Err(error) = environment.template_from_str(template) else { continue };
-        let key = key.key(name);
-        let mut place = cell.value_place(&key);
-        // Without escapes the template stands in the recipe as it is, and the caret can point into it.
-        let literal = &place.source.inner()[place.span.clone()];
-        if let (Some(start), Some(range)) = (literal.find(template.as_str()), error.range()) {
-            let start = place.span.start + start;
-            let end = start + template.len();
-            place.span = (start + range.start).min(end)..(start + range.end).min(end);
-        }
-        let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-        let problem = Problem::at(place, format!("`{key}` is not a template: {detail}"), "here");
-        problems.push(problem.help("templates are Jinja: `{{ field }}`, `{% for x in items %}...{% endfor %}`"));
+        check_syntax(cell, &key.key(name), template, problems);
     }
+}
+
+/// Reports at `key` that `template` is none, or names what is not among `variables`.
+pub(super) fn check_template(
+    cell: &Cell<'_>,
+    key: &KeyPath,
+    template: &str,
+    variables: &[&str],
+    problems: &mut Problems,
+) {
+    if !check_syntax(cell, key, template, problems) {
+        return;
+    }
+    let environment = minijinja::Environment::new();
+    let template = environment.template_from_str(template).expect("it was checked");
+    let mut unknown: Vec<String> =
+        template.undeclared_variables(false).into_iter().filter(|name| !variables.contains(&name.as_str())).collect();
+    unknown.sort();
+    for name in unknown {
+        let problem = Problem::at(cell.value_place(key), format!("`{key}` names `{name}`, which it cannot"), "in here");
+        problems.push(problem.help(did_you_mean(&name, "variables", variables)));
+    }
+}
+
+/// Reports at `key` that `template` is none; false then.
+fn check_syntax(cell: &Cell<'_>, key: &KeyPath, template: &str, problems: &mut Problems) -> bool {
+    let environment = minijinja::Environment::new();
+    let Err(error) = environment.template_from_str(template) else { return true };
+    let mut place = cell.value_place(key);
+    // Without escapes the template stands in the recipe as it is, and the caret can point into it.
+    let literal = &place.source.inner()[place.span.clone()];
+    if let (Some(start), Some(range)) = (literal.find(template), error.range()) {
+        let start = place.span.start + start;
+        let end = start + template.len();
+        place.span = (start + range.start).min(end)..(start + range.end).min(end);
+    }
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let problem = Problem::at(place, format!("`{key}` is not a template: {detail}"), "here");
+    problems.push(problem.help("templates are Jinja: `{{ field }}`, `{% for x in items %}...{% endfor %}`"));
+    false
 }
 
 /// What a stage needs of its data set, and for what.

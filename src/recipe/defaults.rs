@@ -16,7 +16,7 @@ pub(super) fn built_in() -> &'static Table {
 pub(super) fn filled_in(recipe: &Table) -> Table {
     let mut lowest = Table::new();
     lowest.insert("seed".to_owned(), BUILT_IN["seed"].clone());
-    lowest.insert("runtime".to_owned(), BUILT_IN["runtime"].clone());
+    lowest.insert("runtime".to_owned(), of_runtime(recipe.get("runtime")));
     lowest.insert("model".to_owned(), with_adapters(BUILT_IN["model"].clone(), recipe.get("model")));
     if let Some(data) = table(recipe.get("data")) {
         let each = data.keys().map(|name| (name.clone(), BUILT_IN["data"].clone()));
@@ -27,6 +27,14 @@ pub(super) fn filled_in(recipe: &Table) -> Table {
         lowest.insert("stages".to_owned(), Value::Table(each.collect()));
     }
     merge([&lowest, recipe])
+}
+
+fn of_runtime(runtime: Option<&Value>) -> Value {
+    let mut lowest = table(Some(&BUILT_IN["runtime"])).cloned().expect("`[runtime]` is a table");
+    let judges = table(runtime.and_then(|runtime| runtime.get("judges")));
+    let each = judges.into_iter().flat_map(Table::keys).map(|name| (name.clone(), BUILT_IN["judges"].clone()));
+    lowest.insert("judges".to_owned(), Value::Table(each.collect()));
+    Value::Table(lowest)
 }
 
 fn of_stage(stage: &Value) -> Value {

@@ -3,6 +3,7 @@
 //! A field that is neither an `Option` nor in `defaults.toml` is a key the user must write. These types know nothing of
 //! files or of other tables; `resolve` turns them into [`super::spec`].
 
+use super::judge_server::JudgeServer;
 use super::runtime::GradientCheckpointing;
 use super::spec::{Dtype, ParentAdapter};
 use super::stage_file::StageTable;
@@ -174,4 +175,7 @@ pub struct RuntimeTable {
     /// Stages that run at the same time; default: 1, or what `-j` says.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
+    /// Where the judges that rewards name are served, by the name of their model.
+    #[serde(default)]
+    pub judges: BTreeMap<String, JudgeServer>,
 }

@@ -259,6 +259,24 @@ impl Resolver<'_> {
         }
     }
 
+    fn check_mini_batches(&mut self, key: &KeyPath, table: &GrpoTable) {
+        let mini_batches = table.mini_batches;
+        let counts = [
+            (
+                "updates_per_rollout",
+                table.updates_per_rollout,
+                "every prompt then takes part in as many updates as any other",
+            ),
+            ("prompts_per_step", table.prompts_per_step as u64, "every update then has as many prompts as any other"),
+        ];
+        for (name, count, help) in counts {
+            if !count.is_multiple_of(mini_batches as u64) {
+                let message = format!("`{name}` ({count}) is not a multiple of `mini_batches` ({mini_batches})");
+                self.problem(&key.key("mini_batches"), message, "not a divisor", help);
+            }
+        }
+    }
+
     fn check_betas(&mut self, key: &KeyPath, betas: [f64; 2]) {
         for (index, beta) in betas.into_iter().enumerate() {
             if !(0.0..1.0).contains(&beta) {
@@ -306,6 +324,7 @@ impl Resolver<'_> {
 
     fn grpo(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<GrpoSpec> {
         self.check_warmup(key, table.warmup_steps, table.steps);
+        self.check_mini_batches(key, table);
         let optimizer = optimizer!(self, key, table);
         let rewards_key = key.key("rewards");
         let mut needs = vec![stage_need(key, "prompt")];
@@ -327,6 +346,7 @@ impl Resolver<'_> {
             micro_batch_size: table.micro_batch_size,
             updates_per_rollout: table.updates_per_rollout,
             rollout_batch_size: table.rollout_batch_size,
+            mini_batches: table.mini_batches,
             sampling: sampling!(self, key, table),
             overlong,
             reward_aggregation: table.reward_aggregation,
@@ -342,6 +362,7 @@ impl Resolver<'_> {
             },
             optimizer,
             rewards: rewards?,
+            max_missing_fraction: table.max_missing_fraction,
         })
     }
 

@@ -1,6 +1,6 @@
 //! `[stages.NAME.rewards.NAME]`: one table type for each reward component.
 
-use super::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
+use super::spec::{Aggregate, OnError, RougeMeasure, RougeTokenizer, RougeVariant};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -19,6 +19,8 @@ pub enum RewardTable {
     Format(FormatTable),
     /// Whether there is reasoning.
     Cot(CotTable),
+    /// What language models say of it by a rubric.
+    Judge(Box<JudgeTable>),
 }
 
 impl<'de> Deserialize<'de> for RewardTable {
@@ -30,6 +32,7 @@ impl<'de> Deserialize<'de> for RewardTable {
             Some("correctness") => CorrectnessTable::deserialize(value).map(Self::Correctness),
             Some("format") => FormatTable::deserialize(value).map(Self::Format),
             Some("cot") => CotTable::deserialize(value).map(Self::Cot),
+            Some("judge") => JudgeTable::deserialize(value).map(|table| Self::Judge(Box::new(table))),
             _ => return Err(D::Error::custom("`kind` must name a reward component")),
         }
         .map_err(D::Error::custom)
@@ -45,6 +48,7 @@ impl RewardTable {
             Self::Correctness(table) => table.weight,
             Self::Format(table) => table.weight,
             Self::Cot(table) => table.weight,
+            Self::Judge(table) => table.weight,
         }
     }
 
@@ -56,6 +60,7 @@ impl RewardTable {
             Self::Correctness(table) => &table.scope,
             Self::Format(table) => &table.scope,
             Self::Cot(table) => &table.scope,
+            Self::Judge(table) => &table.scope,
         }
     }
 }
@@ -144,4 +149,39 @@ pub struct CotTable {
     /// Fewest words that count as reasoning.
     #[schemars(range(min = 1))]
     pub min_words: usize,
+}
+
+/// What language models say of it by a rubric, from 0 to 1. Their answers are kept in `runs/judge-cache`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "judge"))]
+    pub kind: String,
+    /// Factor in the total.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// Names of the models that are asked, each for itself; `[runtime.judges.NAME]` says where each is served.
+    #[schemars(length(min = 1))]
+    pub judges: Vec<String>,
+    /// How several judges' values become one: `mean`, `median` or `min`.
+    pub aggregate: Aggregate,
+    /// Template of what a judge is told, over `prompt`, `completion` (the part that `scope` names), `reference`, `answer`,
+    /// `min_score` and `max_score`. The request demands `{"score": integer}` as the answer.
+    pub prompt: String,
+    /// The lowest score of the rubric's scale, value 0.
+    pub min_score: i64,
+    /// The highest score of the rubric's scale, value 1.
+    pub max_score: i64,
+    /// Divides the judge's logits; 0: its most likely answer.
+    #[schemars(range(min = 0))]
+    pub temperature: f64,
+    /// The seed that the judge draws with.
+    pub seed: u32,
+    /// A judge's answer is cut here, and missing then.
+    #[schemars(range(min = 1))]
+    pub max_tokens: u32,
+    /// What becomes of a completion without a score: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
 }

@@ -1,11 +1,12 @@
 //! `[stages.NAME.rewards.NAME]` resolved: scopes and tags read, encoders digested.
 
 use super::data_sets::Need;
+use super::data_sets::check_template;
 use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
-use super::reward_file::RewardTable;
-use super::spec::{Component, RewardSpec, Scope};
+use super::reward_file::{JudgeTable, RewardTable};
+use super::spec::{Component, JudgeSpec, RewardSpec, Scope};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> V
         let template = match reward {
             RewardTable::Semantic(_) | RewardTable::Rouge(_) => "reference",
             RewardTable::Correctness(_) => "answer",
-            RewardTable::Format(_) | RewardTable::Cot(_) => return None,
+            // a judge's template may do without either
+            RewardTable::Format(_) | RewardTable::Cot(_) | RewardTable::Judge(_) => return None,
         };
         Some(Need { template, by: format!("the reward `{name}`"), at: key.key(name) })
     };
@@ -79,6 +81,47 @@ fn component(
             Component::Format { tags: table.tags.clone() }
         }
         RewardTable::Cot(table) => Component::Cot { min_words: table.min_words },
+        RewardTable::Judge(table) => Component::Judge(judge(files, key, table)?),
+    })
+}
+
+/// What a judge's template may name.
+const JUDGE_VARIABLES: &[&str] = &["prompt", "completion", "reference", "answer", "min_score", "max_score"];
+
+fn judge(files: &mut Files<'_>, key: &KeyPath, table: &JudgeTable) -> Option<JudgeSpec> {
+    let before = files.problems.len();
+    let served = files.cell.value.get("runtime").and_then(|runtime| runtime.get("judges")).and_then(|t| t.as_table());
+    let known: Vec<&str> = served.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    for (index, name) in table.judges.iter().enumerate() {
+        let place = files.cell.value_place(&key.key("judges").index(index));
+        if table.judges[..index].contains(name) {
+            let problem = Problem::at(place, format!("the judge `{name}` is listed twice"), "again");
+            files.problems.push(problem.help("asked the same, a judge answers the same: once is enough"));
+        } else if !known.contains(&name.as_str()) {
+            let problem = Problem::at(place, format!("nothing says where the judge `{name}` is served"), "not known");
+            let help = format!("; add `[runtime.judges.{name:?}]` with its `endpoint`");
+            files.problems.push(problem.help(did_you_mean(name, "judges", &known) + &help));
+        }
+    }
+    if table.min_score >= table.max_score {
+        let place = files.cell.value_place(&key.key("max_score"));
+        let message =
+            format!("`max_score` ({}) is not greater than `min_score` ({})", table.max_score, table.min_score);
+        files
+            .problems
+            .push(Problem::at(place, message, "no scale").help("a rubric from 1 to 5 has the scores 1, 2, 3, 4 and 5"));
+    }
+    check_template(files.cell, &key.key("prompt"), &table.prompt, JUDGE_VARIABLES, files.problems);
+    (files.problems.len() == before).then(|| JudgeSpec {
+        judges: table.judges.clone(),
+        aggregate: table.aggregate,
+        prompt: table.prompt.clone(),
+        min_score: table.min_score,
+        max_score: table.max_score,
+        temperature: table.temperature,
+        seed: table.seed,
+        max_tokens: table.max_tokens,
+        on_error: table.on_error,
     })
 }
 

@@ -2,8 +2,10 @@
 
 use super::diagnostic::{Problem, Problems};
 use super::file::RuntimeTable;
+use super::judge_server::{self, JudgeServer};
 use super::located::KeyPath;
 use super::sweep::Cell;
+use std::collections::BTreeMap;
 
 /// How the stages of a recipe are run.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,8 @@ pub struct RuntimeSettings {
     pub gradient_checkpointing: GradientCheckpointing,
     /// Stages that run at the same time; absent: the recipe does not say.
     pub jobs: Option<usize>,
+    /// Where judges are served, by the name of their model.
+    pub judges: BTreeMap<String, JudgeServer>,
 }
 
 /// The recipe's `device`.
@@ -57,14 +61,22 @@ impl Device {
 
 impl RuntimeSettings {
     pub(super) fn resolve(cell: &Cell<'_>, table: RuntimeTable, problems: &mut Problems) -> Option<Self> {
-        let RuntimeTable { device, threads, resume_interval_s, keep_resume_points, gradient_checkpointing, jobs } =
-            table;
+        let RuntimeTable {
+            device,
+            threads,
+            resume_interval_s,
+            keep_resume_points,
+            gradient_checkpointing,
+            jobs,
+            judges,
+        } = table;
+        judge_server::check(cell, &judges, problems);
         let Some(device) = Device::named(&device) else {
             let place = cell.value_place(&KeyPath::dotted("runtime.device"));
             let problem = Problem::at(place, format!("unknown device `{device}`"), "no such device");
             problems.push(problem.help("known devices: `auto`, `cpu`, `cuda:0`, `cuda:1`, ..."));
             return None;
         };
-        Some(Self { device, threads, resume_interval_s, keep_resume_points, gradient_checkpointing, jobs })
+        Some(Self { device, threads, resume_interval_s, keep_resume_points, gradient_checkpointing, jobs, judges })
     }
 }

@@ -20,6 +20,8 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("CorrectnessTable", &["rewards", "correctness"]),
     ("FormatTable", &["rewards", "format"]),
     ("CotTable", &["rewards", "cot"]),
+    ("JudgeTable", &["rewards", "judge"]),
+    ("JudgeServer", &["judges"]),
     ("SweepTable", &["sweep"]),
     ("RuntimeTable", &["runtime"]),
 ];

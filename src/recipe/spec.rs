@@ -328,6 +328,8 @@ pub struct GrpoSpec {
     pub updates_per_rollout: u64,
     /// Completions decoded at a time; 0: all of a rollout.
     pub rollout_batch_size: usize,
+    /// Parts that a rollout's groups are dealt into; update u uses part u modulo their number.
+    pub mini_batches: usize,
     /// How completions are drawn.
     pub sampling: Sampling,
     /// What a completion loses that comes close to `max_new_tokens`; absent: nothing.
@@ -342,6 +344,8 @@ pub struct GrpoSpec {
     pub optimizer: OptimizerSpec,
     /// The reward mix, by component name.
     pub rewards: BTreeMap<String, RewardSpec>,
+    /// The stage fails when a greater share of a rollout's completions has no reward.
+    pub max_missing_fraction: f64,
 }
 
 /// How completions are drawn.
@@ -538,6 +542,55 @@ pub enum Component {
         /// Fewest words that count as reasoning.
         min_words: usize,
     },
+    /// What language models say of it by a rubric.
+    Judge(JudgeSpec),
+}
+
+/// Language models that score a text. Where they are served is no part of it: [`crate::recipe::JudgeServer`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeSpec {
+    /// Names of the models that are asked, each for itself.
+    pub judges: Vec<String>,
+    /// How their values become one.
+    pub aggregate: Aggregate,
+    /// minijinja template of what they are told, over `prompt`, `completion` (the scope's part of it), `reference`,
+    /// `answer`, `min_score` and `max_score`.
+    pub prompt: String,
+    /// The lowest score, value 0.
+    pub min_score: i64,
+    /// The highest score, value 1.
+    pub max_score: i64,
+    /// Divides the judge's logits; 0: its most likely answer.
+    pub temperature: f64,
+    /// The seed that the judge draws with.
+    pub seed: u32,
+    /// An answer is cut here, and missing then.
+    pub max_tokens: u32,
+    /// What becomes of a completion without a score.
+    pub on_error: OnError,
+}
+
+/// How several judges' values become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    /// Their mean.
+    Mean,
+    /// The middle one, or the mean of the two in the middle.
+    Median,
+    /// The lowest.
+    Min,
+}
+
+/// What becomes of a completion for which a component has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It has no reward and takes no part in its group.
+    Missing,
+    /// The stage fails.
+    Fail,
 }
 
 impl Component {
@@ -549,6 +602,7 @@ impl Component {
             Self::Correctness {} => "correctness",
             Self::Format { .. } => "format",
             Self::Cot { .. } => "cot",
+            Self::Judge(_) => "judge",
         }
     }
 }

@@ -241,6 +241,9 @@ pub struct GrpoTable {
     pub updates_per_rollout: u64,
     /// Completions decoded at a time, as memory allows; when one ends the next begins. 0: all of a rollout.
     pub rollout_batch_size: usize,
+    /// Parts that a rollout's prompts are dealt into, of which each optimizer step uses one.
+    #[schemars(range(min = 1))]
+    pub mini_batches: usize,
     /// Longest prompt in tokens; a longer one is an error.
     #[schemars(range(min = 1))]
     pub max_prompt_tokens: usize,
@@ -330,6 +333,9 @@ pub struct GrpoTable {
     /// The reward mix, by component name.
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
     pub rewards: BTreeMap<String, RewardTable>,
+    /// The stage fails when a greater share of a rollout's completions has no reward, as a part of it is missing.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_missing_fraction: f64,
 }
 
 /// Held-out measurements; trains nothing.

@@ -1,6 +1,6 @@
 //! `correctness`: 1 when the answer is right, else 0.
 
-use super::{Reward, Sample, Verdict};
+use super::{Reward, RewardError, Sample, Verdict};
 
 /// The component.
 ///
@@ -9,8 +9,8 @@ use super::{Reward, Sample, Verdict};
 pub(super) struct Correctness;
 
 impl Reward for Correctness {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict> {
-        samples.iter().zip(texts).map(|(sample, text)| rate_one(sample.answer, *text)).collect()
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+        Ok(samples.iter().zip(texts).map(|(sample, text)| rate_one(sample.answer, *text)).collect())
     }
 }
 

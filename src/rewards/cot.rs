@@ -1,6 +1,6 @@
 //! `cot`: 1 when the completion reasons before it answers, else 0.
 
-use super::{Reward, Sample, Verdict, span};
+use super::{Reward, RewardError, Sample, Verdict, span};
 use crate::recipe::spec::Scope;
 
 /// The component: the scope holds at least `min_words` words, and they stand before `<answer>` (unless the scope is the
@@ -11,9 +11,9 @@ pub(super) struct Cot {
 }
 
 impl Reward for Cot {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         let reasons = |(sample, text): (&Sample<'_>, _)| Option::is_some(text) && self.reasons(sample.completion);
-        samples.iter().zip(texts).map(|pair| Verdict::binary(reasons(pair))).collect()
+        Ok(samples.iter().zip(texts).map(|pair| Verdict::binary(reasons(pair))).collect())
     }
 }
 

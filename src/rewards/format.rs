@@ -1,6 +1,6 @@
 //! `format`: 1 when the tags are as asked for, else 0.
 
-use super::{Reward, Sample, Verdict};
+use super::{Reward, RewardError, Sample, Verdict};
 
 /// The component: each tag once, in order, closed, with nothing but white space before, between and after.
 pub(super) struct Format {
@@ -8,9 +8,9 @@ pub(super) struct Format {
 }
 
 impl Reward for Format {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         let holds = |text: Option<&str>| text.is_some_and(|text| self.holds(text));
-        samples.iter().zip(texts).map(|(_, text)| Verdict::binary(holds(*text))).collect()
+        Ok(samples.iter().zip(texts).map(|(_, text)| Verdict::binary(holds(*text))).collect())
     }
 }
 

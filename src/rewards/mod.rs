@@ -10,6 +10,7 @@
 mod correctness;
 mod cot;
 mod format;
+mod judge;
 mod lcs;
 mod rouge;
 mod rubric;
@@ -21,8 +22,9 @@ mod testing;
 mod watch;
 mod words;
 
+pub use judge::{JudgeAccess, JudgeError};
 pub use rouge::{Overlap, rouge};
-pub use rubric::{Rubric, RubricError, Score};
+pub use rubric::{Rubric, RubricError, Score, Surroundings};
 pub use spans::span;
 pub use summary::{flat_groups, reward_metrics, spread_shares};
 pub use watch::{RewardWatch, Watched, repeats};
@@ -61,14 +63,37 @@ impl Verdict {
 
 /// A reward component. `texts[i]` is the part of `samples[i]`'s completion that the component's scope names; absent when
 /// the completion has no such part.
-pub trait Reward {
+pub trait Reward: Send {
     /// Rates a batch; one verdict a sample, in order.
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict>;
+    ///
+    /// # Errors
+    /// What no sample's verdict can say: the stage cannot go on.
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError>;
 
     /// How many distinct texts of the last batch were cut at a length limit, so that their ends counted for nothing.
     fn truncated(&self) -> usize {
         0
     }
+
+    /// What rating the last batch took, by name.
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
+
+    /// What a person should look at, each told once.
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Why a component ends the stage instead of leaving values out.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct RewardError {
+    /// One sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 /// Why an encoder does not load or does not embed.
@@ -78,7 +103,7 @@ pub type EncoderError = Box<dyn Error + Send + Sync>;
 pub type LoadEncoder<'a> = dyn FnMut(&Digest, Option<&str>) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
 
 /// Turns texts into L2-normalized embeddings.
-pub trait TextEncoder {
+pub trait TextEncoder: Send {
     /// One unit vector a text, in order.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncoderError>;
 

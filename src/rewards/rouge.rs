@@ -3,7 +3,7 @@
 
 use super::lcs::longest_common_subsequence;
 use super::words::{Interned, intern};
-use super::{Reward, Sample, Verdict};
+use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
 
 /// How much of two texts is the same; 0 throughout when either is empty.
@@ -100,8 +100,8 @@ impl Rouge {
 }
 
 impl Reward for Rouge {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict> {
-        samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.reference, *text)).collect()
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+        Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.reference, *text)).collect())
     }
 }
 

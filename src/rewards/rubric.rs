@@ -3,9 +3,10 @@
 use super::correctness::Correctness;
 use super::cot::Cot;
 use super::format::Format;
+use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
 use super::rouge::Rouge;
 use super::semantic::Semantic;
-use super::{EncoderError, LoadEncoder, Reward, Sample, Verdict, span};
+use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
 use crate::event::Part;
 use crate::recipe::spec::{Component, RewardSpec, Scope};
 use std::borrow::Cow;
@@ -46,11 +47,29 @@ pub enum RubricError {
         /// Why.
         source: EncoderError,
     },
+    /// A judge cannot be asked.
+    #[error("the reward `{component}` cannot be computed")]
+    Judge {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: JudgeError,
+    },
+}
+
+/// What the components of a mix need of the world around them.
+pub struct Surroundings<'a> {
+    /// Loads the encoder with the given digest and prompt.
+    pub encoder: &'a mut LoadEncoder<'a>,
+    /// How judges are reached.
+    pub judges: JudgeAccess<'a>,
 }
 
 impl Rubric {
-    /// The mix of `spec`; `encoder` loads the encoder with the given digest and prompt.
-    pub fn new(spec: &BTreeMap<String, RewardSpec>, encoder: &mut LoadEncoder<'_>) -> Result<Self, RubricError> {
+    /// The mix of `spec`.
+    pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
+        let Surroundings { encoder, judges } = surroundings;
+        let mut bench = Bench::new(judges);
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, component }) in spec {
             let reward: Box<dyn Reward> = match component {
@@ -65,6 +84,10 @@ impl Rubric {
                 Component::Correctness {} => Box::new(Correctness),
                 Component::Format { tags } => Box::new(Format { tags: tags.clone() }),
                 Component::Cot { min_words } => Box::new(Cot { scope: scope.clone(), min_words: *min_words }),
+                Component::Judge(spec) => Box::new(
+                    Judge::new(spec, &mut bench)
+                        .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
+                ),
             };
             components.push(Named { name: name.clone(), weight: *weight, scope: scope.clone(), reward });
         }
@@ -77,14 +100,35 @@ impl Rubric {
         counts.filter(|(_, count)| *count > 0)
     }
 
+    /// What rating the last batch took, as `COMPONENT_WHAT`.
+    pub fn metrics(&self) -> impl Iterator<Item = (String, f64)> {
+        self.components.iter().flat_map(|Named { name, reward, .. }| {
+            reward.metrics().into_iter().map(move |(what, value)| (format!("{name}_{what}"), value))
+        })
+    }
+
+    /// What a person should look at, each told once.
+    pub fn warnings(&mut self) -> Vec<String> {
+        let warnings = |Named { name, reward, .. }: &mut Named| {
+            let named: Vec<String> = reward.warnings().iter().map(|text| format!("reward `{name}`: {text}")).collect();
+            named
+        };
+        self.components.iter_mut().flat_map(warnings).collect()
+    }
+
     /// Rates `samples`; one score a sample, in order.
-    pub fn score(&mut self, samples: &[Sample<'_>]) -> Vec<Score> {
+    ///
+    /// # Errors
+    /// What a component cannot say as a missing value, such as a judge that refuses every request.
+    pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Score>, RewardError> {
         let mut scores = vec![Score { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
         for Named { name, weight, scope, reward } in &mut self.components {
             let spans: Vec<Option<Cow<'_, str>>> =
                 samples.iter().map(|sample| span(sample.completion, scope)).collect();
             let texts: Vec<Option<&str>> = spans.iter().map(Option::as_deref).collect();
-            let verdicts = reward.rate(samples, &texts);
+            let verdicts = reward
+                .rate(samples, &texts)
+                .map_err(|error| RewardError { message: format!("reward `{name}`: {error}"), ..error })?;
             assert_eq!(verdicts.len(), samples.len(), "reward `{name}` gives one verdict a sample");
             for (score, verdict) in scores.iter_mut().zip(verdicts) {
                 let (value, missing) = match verdict {
@@ -97,7 +141,7 @@ impl Rubric {
                 score.parts.insert(name.clone(), Part { value, weight: *weight, missing });
             }
         }
-        scores
+        Ok(scores)
     }
 }
 
@@ -110,6 +154,7 @@ mod tests {
     use crate::rewards::testing::{LetterEncoder, sample};
     use proptest::prelude::*;
     use std::error::Error as _;
+    use std::path::Path;
 
     fn mix() -> BTreeMap<String, RewardSpec> {
         let (encoder, prompt) = (Digest::of(b"an encoder"), Some("query: ".to_owned()));
@@ -131,11 +176,22 @@ mod tests {
     }
 
     fn rubric() -> Rubric {
-        Rubric::new(&mix(), &mut |digest, prompt| {
+        new(&mut |digest, prompt| {
             assert_eq!((digest, prompt), (&Digest::of(b"an encoder"), Some("query: ")));
             Ok(Box::new(LetterEncoder::default()))
         })
         .unwrap()
+    }
+
+    fn new(encoder: &mut LoadEncoder<'_>) -> Result<Rubric, RubricError> {
+        new_of(&mix(), encoder)
+    }
+
+    fn new_of(mix: &BTreeMap<String, RewardSpec>, encoder: &mut LoadEncoder<'_>) -> Result<Rubric, RubricError> {
+        let servers = BTreeMap::new();
+        let nowhere = Path::new("/nonexistent");
+        let judges = JudgeAccess { servers: &servers, cache: nowhere, ledgers: nowhere, variable: &|_| None };
+        Rubric::new(mix, Surroundings { encoder: &mut |digest, prompt| encoder(digest, prompt), judges })
     }
 
     const COMPLETION: &str = "<think>the heart pumps blood</think><answer>B</answer>";
@@ -143,7 +199,7 @@ mod tests {
     #[test]
     fn the_total_is_the_weighted_sum_of_all_parts() {
         let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(COMPLETION) };
-        let [score] = <[Score; 1]>::try_from(rubric().score(&[sample])).unwrap();
+        let [score] = <[Score; 1]>::try_from(rubric().score(&[sample]).unwrap()).unwrap();
         let values: Vec<(&str, f64)> = score.parts.iter().map(|(name, part)| (&**name, part.value.unwrap())).collect();
         let [("correctness", 1.0), ("cot", 1.0), ("format", 1.0), ("meaning", meaning), ("words", 1.0)] = values[..]
         else {
@@ -156,7 +212,7 @@ mod tests {
     #[test]
     fn a_missing_part_leaves_no_total_but_every_other_part() {
         let samples = [Sample { answer: Some("B"), ..sample(COMPLETION) }];
-        let [score] = <[Score; 1]>::try_from(rubric().score(&samples)).unwrap();
+        let [score] = <[Score; 1]>::try_from(rubric().score(&samples).unwrap()).unwrap();
         assert_eq!(score.total, None);
         assert_eq!(score.parts["meaning"].missing.as_deref(), Some("the row has no reference"));
         assert_eq!(score.parts["meaning"].value, None);
@@ -169,10 +225,10 @@ mod tests {
         let mut mix = mix();
         mix.get_mut("meaning").unwrap().weight = 0.0;
         mix.get_mut("words").unwrap().weight = 0.0;
-        let mut rubric = Rubric::new(&mix, &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let mut rubric = new_of(&mix, &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
         let row = Sample { answer: Some("B"), ..sample(COMPLETION) };
         let with_reference = Sample { reference: Some("the heart pumps blood"), ..row };
-        let [without, with] = <[Score; 2]>::try_from(rubric.score(&[row, with_reference])).unwrap();
+        let [without, with] = <[Score; 2]>::try_from(rubric.score(&[row, with_reference]).unwrap()).unwrap();
         assert_eq!((without.total, with.total), (Some(1.0), Some(1.0)), "correctness + format - cot");
         assert_eq!(without.parts["words"].value, None);
         assert_eq!(with.parts["words"], Part { value: Some(1.0), weight: 0.0, missing: None });
@@ -181,17 +237,17 @@ mod tests {
     #[test]
     fn an_empty_completion_is_measured_not_missing() {
         let samples = [Sample { reference: Some("blood"), answer: Some("B"), ..sample("") }];
-        assert_eq!(rubric().score(&samples)[0].total, Some(0.0));
+        assert_eq!(rubric().score(&samples).unwrap()[0].total, Some(0.0));
     }
 
     #[test]
     fn scores_come_in_the_order_of_the_samples() {
         let row = Sample { reference: Some("the heart pumps blood"), answer: Some("B"), ..sample(COMPLETION) };
-        let scores = rubric().score(&[sample(""), row, Sample { answer: Some("C"), ..row }]);
+        let scores = rubric().score(&[sample(""), row, Sample { answer: Some("C"), ..row }]).unwrap();
         assert_eq!(scores[0].total, None);
         assert_eq!(scores[1].parts["correctness"].value, Some(1.0));
         assert_eq!(scores[2].parts["correctness"].value, Some(0.0));
-        assert!(rubric().score(&[]).is_empty());
+        assert!(rubric().score(&[]).unwrap().is_empty());
     }
 
     #[test]
@@ -199,17 +255,17 @@ mod tests {
         let mut encoder = |_: &Digest, _: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
             Ok(Box::new(LetterEncoder { limit: Some(3), ..Default::default() }))
         };
-        let mut rubric = Rubric::new(&mix(), &mut encoder).unwrap();
+        let mut rubric = new(&mut encoder).unwrap();
         let row = |completion| Sample { reference: Some("abc"), ..sample(completion) };
-        rubric.score(&[row("<think>abcd</think>"), row("<think>ab</think>")]);
+        rubric.score(&[row("<think>abcd</think>"), row("<think>ab</think>")]).unwrap();
         assert_eq!(rubric.truncated().collect::<Vec<_>>(), [("meaning", 1)]);
-        rubric.score(&[row("<think>ab</think>")]);
+        rubric.score(&[row("<think>ab</think>")]).unwrap();
         assert_eq!(rubric.truncated().count(), 0);
     }
 
     #[test]
     fn an_encoder_that_does_not_load_is_named() {
-        let error = Rubric::new(&mix(), &mut |_, _| Err("no such file".into())).err().unwrap();
+        let error = new(&mut |_, _| Err("no such file".into())).err().unwrap();
         assert_eq!(error.to_string(), "the encoder of reward `meaning` does not load");
         assert_eq!(error.source().unwrap().to_string(), "no such file");
     }
@@ -222,7 +278,7 @@ mod tests {
             answer in any::<String>(),
         ) {
             let rated = Sample { reference: Some(&reference), answer: Some(&answer), ..sample(&completion) };
-            for score in rubric().score(&[rated]) {
+            for score in rubric().score(&[rated]).unwrap() {
                 for part in score.parts.values() {
                     prop_assert!(part.value.is_some() != part.missing.is_some());
                     prop_assert!(part.value.is_none_or(|value| (-1.0..=1.0).contains(&value)));

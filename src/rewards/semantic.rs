@@ -1,9 +1,9 @@
 //! `semantic`: cosine similarity of embeddings with the reference (arXiv:2509.13081).
 
-use super::{EncoderError, Reward, Sample, TextEncoder, Verdict};
+use super::{EncoderError, Reward, RewardError, Sample, TextEncoder, Verdict};
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What the embeddings of references may take: those of some hundred thousand rows.
 const CAPACITY_BYTES: usize = 256 << 20;
@@ -21,7 +21,7 @@ pub(super) struct Semantic {
 /// Embeddings of the references met so far: the rows of the data set come again and again, completions do not.
 struct References {
     /// By text, with the number of texts (0 or 1) that were cut.
-    known: HashMap<String, (Rc<[f32]>, usize)>,
+    known: HashMap<String, (Arc<[f32]>, usize)>,
     /// What texts and embeddings take, in bytes, and may take. Once it is full it keeps what it has: of rows that come in
     /// turn, a cache that makes room for the newest has forgotten each one when it comes again.
     bytes: usize,
@@ -31,20 +31,20 @@ struct References {
 /// The embeddings a batch is rated with, by text.
 #[derive(Default)]
 struct Embeddings<'a> {
-    references: HashMap<&'a str, Rc<[f32]>>,
+    references: HashMap<&'a str, Arc<[f32]>>,
     texts: HashMap<&'a str, Vec<f32>>,
 }
 
 impl References {
     /// The embedding of `reference`, by `encoder` the first time. It is embedded alone, so that its last bits do not
     /// depend on what stood beside it: a stage that resumes, with nothing in here, must compute what it had computed.
-    fn get(&mut self, reference: &str, encoder: &mut dyn TextEncoder) -> Result<(Rc<[f32]>, usize), EncoderError> {
+    fn get(&mut self, reference: &str, encoder: &mut dyn TextEncoder) -> Result<(Arc<[f32]>, usize), EncoderError> {
         if let Some((embedding, truncated)) = self.known.get(reference) {
-            return Ok((Rc::clone(embedding), *truncated));
+            return Ok((Arc::clone(embedding), *truncated));
         }
         let [embedding] =
             <[Vec<f32>; 1]>::try_from(encoder.embed(&[reference])?).expect("an encoder gives one embedding a text");
-        let entry = (Rc::from(embedding), encoder.truncated());
+        let entry = (Arc::from(embedding), encoder.truncated());
         let bytes = reference.len() + size_of_val(&*entry.0);
         if self.bytes + bytes <= self.capacity_bytes {
             self.bytes += bytes;
@@ -120,7 +120,7 @@ impl<'a> Pair<'a> {
 }
 
 impl Reward for Semantic {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Vec<Verdict> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         let pairs: Vec<Pair<'_>> =
             samples.iter().zip(texts).map(|(sample, text)| Pair::new(sample.reference, *text)).collect();
         let embeddings = self.embed(&pairs).map_err(|error| format!("the encoder failed: {}", with_sources(&*error)));
@@ -132,7 +132,7 @@ impl Reward for Semantic {
                 self.compare(&found.references[*reference], &found.texts[text])
             }
         };
-        pairs.iter().map(verdict).collect()
+        Ok(pairs.iter().map(verdict).collect())
     }
 
     fn truncated(&self) -> usize {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::rewards::testing::{LetterEncoder, rate_one, sample};
     use proptest::prelude::*;
-    use std::cell::RefCell;
+    use std::sync::Mutex;
 
     fn semantic(baseline: Option<f64>) -> Semantic {
         Semantic::new(Box::new(LetterEncoder::default()), baseline)
@@ -194,34 +194,34 @@ mod tests {
     fn a_failing_encoder_makes_only_what_needed_it_missing() {
         let mut failing = Semantic::new(Box::new(LetterEncoder { fails: true, ..Default::default() }), None);
         let row = Sample { reference: Some("ab"), ..sample("") };
-        let verdicts = failing.rate(&[row, row], &[Some("a"), None]);
+        let verdicts = failing.rate(&[row, row], &[Some("a"), None]).unwrap();
         assert_eq!(verdicts, [Verdict::Missing("the encoder failed: out of memory".to_owned()), Verdict::Value(0.0)]);
     }
 
     #[test]
     fn a_batch_embeds_each_text_once_and_a_reference_only_the_first_time() {
-        let batches = Rc::new(RefCell::new(Vec::new()));
-        let encoder = LetterEncoder { batches: Rc::clone(&batches), ..Default::default() };
+        let batches = Arc::new(Mutex::new(Vec::new()));
+        let encoder = LetterEncoder { batches: Arc::clone(&batches), ..Default::default() };
         let mut semantic = Semantic::new(Box::new(encoder), None);
         let row = Sample { reference: Some("ab"), ..sample("") };
-        semantic.rate(&[row, row, row], &[Some("x"), Some("y"), Some("x")]);
-        semantic.rate(&[row], &[Some("z")]);
-        semantic.rate(&[row], &[None]);
-        assert_eq!(*batches.borrow(), [vec!["ab"], vec!["x", "y"], vec!["z"]]);
+        semantic.rate(&[row, row, row], &[Some("x"), Some("y"), Some("x")]).unwrap();
+        semantic.rate(&[row], &[Some("z")]).unwrap();
+        semantic.rate(&[row], &[None]).unwrap();
+        assert_eq!(*batches.lock().unwrap(), [vec!["ab"], vec!["x", "y"], vec!["z"]]);
     }
 
     #[test]
     fn references_are_embedded_once_up_to_a_bound_and_again_beyond_it() {
-        let batches = Rc::new(RefCell::new(Vec::new()));
-        let encoder = LetterEncoder { batches: Rc::clone(&batches), ..Default::default() };
+        let batches = Arc::new(Mutex::new(Vec::new()));
+        let encoder = LetterEncoder { batches: Arc::clone(&batches), ..Default::default() };
         let mut semantic = Semantic::new(Box::new(encoder), None);
         semantic.references.capacity_bytes = 2 * (64 * 4 + 1); // two embeddings with their texts of one letter
         let rows = ["a", "b", "c"].map(|reference| Sample { reference: Some(reference), ..sample("") });
         let texts = [Some("x"); 3];
-        let first = semantic.rate(&rows, &texts);
-        assert_eq!(semantic.rate(&rows, &texts), first, "what is not kept is computed alike");
-        assert_eq!(semantic.rate(&rows, &texts), first);
-        assert_eq!(*batches.borrow(), [["a"], ["b"], ["c"], ["x"], ["c"], ["x"], ["c"], ["x"]].map(Vec::from));
+        let first = semantic.rate(&rows, &texts).unwrap();
+        assert_eq!(semantic.rate(&rows, &texts).unwrap(), first, "what is not kept is computed alike");
+        assert_eq!(semantic.rate(&rows, &texts).unwrap(), first);
+        assert_eq!(*batches.lock().unwrap(), [["a"], ["b"], ["c"], ["x"], ["c"], ["x"], ["c"], ["x"]].map(Vec::from));
         assert!(semantic.references.bytes <= semantic.references.capacity_bytes);
     }
 
@@ -229,11 +229,11 @@ mod tests {
     fn texts_cut_at_the_encoders_limit_are_counted_in_each_batch_those_known_before_too() {
         let mut semantic = Semantic::new(Box::new(LetterEncoder { limit: Some(2), ..Default::default() }), None);
         let row = Sample { reference: Some("abc"), ..sample("") };
-        semantic.rate(&[row, row], &[Some("abcd"), Some("x")]);
+        semantic.rate(&[row, row], &[Some("abcd"), Some("x")]).unwrap();
         assert_eq!(semantic.truncated(), 2);
-        semantic.rate(&[row], &[Some("x")]);
+        semantic.rate(&[row], &[Some("x")]).unwrap();
         assert_eq!(semantic.truncated(), 1);
-        semantic.rate(&[row], &[None]);
+        semantic.rate(&[row], &[None]).unwrap();
         assert_eq!(semantic.truncated(), 0);
     }
 

@@ -1,8 +1,7 @@
 //! What the tests of the components share.
 
 use super::{EncoderError, Reward, Sample, TextEncoder, Verdict};
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 /// A sample with nothing but a completion.
 pub(super) fn sample(completion: &str) -> Sample<'_> {
@@ -11,7 +10,8 @@ pub(super) fn sample(completion: &str) -> Sample<'_> {
 
 /// The verdict on one sample.
 pub(super) fn rate_one(reward: &mut dyn Reward, sample: Sample<'_>, text: Option<&str>) -> Verdict {
-    let [verdict] = <[Verdict; 1]>::try_from(reward.rate(&[sample], &[text])).expect("one verdict a sample");
+    let verdicts = reward.rate(&[sample], &[text]).expect("the component can rate");
+    let [verdict] = <[Verdict; 1]>::try_from(verdicts).expect("one verdict a sample");
     verdict
 }
 
@@ -19,7 +19,7 @@ pub(super) fn rate_one(reward: &mut dyn Reward, sample: Sample<'_>, text: Option
 #[derive(Default)]
 pub(super) struct LetterEncoder {
     /// Every batch it was asked for.
-    pub(super) batches: Rc<RefCell<Vec<Vec<String>>>>,
+    pub(super) batches: Arc<Mutex<Vec<Vec<String>>>>,
     pub(super) fails: bool,
     /// Characters it reads of a text.
     pub(super) limit: Option<usize>,
@@ -31,7 +31,7 @@ impl TextEncoder for LetterEncoder {
         if self.fails {
             return Err("out of memory".into());
         }
-        self.batches.borrow_mut().push(texts.iter().map(|text| (*text).to_owned()).collect());
+        self.batches.lock().unwrap().push(texts.iter().map(|text| (*text).to_owned()).collect());
         let limit = self.limit.unwrap_or(usize::MAX);
         self.truncated = texts.iter().filter(|text| text.chars().count() > limit).count();
         let embed = |text: &&str| {

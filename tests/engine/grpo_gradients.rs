@@ -92,8 +92,10 @@ fn accumulate(decoder: &Decoder, batch: &Batch, loss_type: LossType) -> Tensor {
     let sampling = logprobs.detach() - &batch.log_ratio;
     loss(batch, &logprobs, &sampling, &entropy, loss_type).backward();
     let (logprobs_grad, entropy_grad) = (logprobs.grad().to_kind(Kind::Float), entropy.grad().to_kind(Kind::Float));
-    let grads = TokenGrads { logprobs: &logprobs_grad, entropy: Some(&entropy_grad) };
-    let _ = head::backward(decoder, &hidden, &batch.targets, grads, TEMPERATURE);
+    head::backward_with(decoder, &hidden, &batch.targets, TEMPERATURE, |range, _| {
+        let at = |t: &Tensor| t.narrow(0, range.start, range.end - range.start);
+        TokenGrads { logprobs: at(&logprobs_grad), entropy: Some(at(&entropy_grad)) }
+    });
     pass.finish();
     sampling
 }

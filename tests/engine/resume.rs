@@ -5,18 +5,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// Waits until the only attempt under `runs/work` has reported `step`, and returns its worker's process id.
+/// Waits until the only attempt under `runs/work` has a resume point after `step`, and returns its worker's process id.
 fn wait_for_step(project: &Project, child: &mut Child, kind: &str, step: u64) -> i32 {
+    wait_for_event(project, child, kind, &format!("\"resume_point\":{{\"step\":{step}}}"))
+}
+
+/// Waits until the only attempt under `runs/work` has reported what holds `wanted`, and returns its worker's process id.
+fn wait_for_event(project: &Project, child: &mut Child, kind: &str, wanted: &str) -> i32 {
     let deadline = Instant::now() + Duration::from_secs(120);
-    let wanted = format!("\"resume_point\":{{\"step\":{step}}}");
     loop {
         if let Some((events, lease)) = attempt(&project.path("runs/work"), kind)
-            && events.contains(&wanted)
+            && events.contains(wanted)
         {
             return lease;
         }
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before step {step} of {kind}");
-        assert!(Instant::now() < deadline, "step {step} of {kind} never came");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before {wanted} of {kind}");
+        assert!(Instant::now() < deadline, "{wanted} of {kind} never came");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -70,7 +74,7 @@ fn run<'a>(stage: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Kills the worker, and with it fails the run, at a few steps of `stage`; then resumes.
-fn killed_and_resumed(project: &Project, stage: &str, settings: &[&str], steps: &[u64]) -> Vec<u8> {
+pub(crate) fn killed_and_resumed(project: &Project, stage: &str, settings: &[&str], steps: &[u64]) -> Vec<u8> {
     for (i, &step) in steps.iter().enumerate() {
         let args = if i == 0 { run(stage, settings) } else { vec!["resume"] };
         let mut child = project.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -86,7 +90,7 @@ fn uninterrupted(stage: &str, settings: &[&str]) -> Vec<u8> {
     uninterrupted_in(&Project::new(), stage, settings)
 }
 
-fn uninterrupted_in(project: &Project, stage: &str, settings: &[&str]) -> Vec<u8> {
+pub(crate) fn uninterrupted_in(project: &Project, stage: &str, settings: &[&str]) -> Vec<u8> {
     project.succeed(&run(stage, settings));
     result(project, stage).expect("the run committed")
 }
@@ -180,6 +184,34 @@ fn with_stops() -> Project {
     config["eos_token_id"] = std::iter::once(257).chain((0..256).step_by(16)).collect();
     fs_err::write(path, config.to_string()).unwrap();
     project
+}
+
+/// Four updates a rollout, two of its mini-batches: killed between them, the stage goes on from the rollout's beginning.
+#[test]
+fn killed_within_the_updates_of_a_rollout_grpo_resumes_bitwise() {
+    let settings = ["stages.grpo.updates_per_rollout=4", "stages.grpo.mini_batches=2", "stages.grpo.steps=18"];
+    // the adapter begun by SFT goes on, then a fresh one: the two kinds of reference
+    for more in [&[][..], &["model.parent_adapter=\"merge\""]] {
+        let settings = [&settings[..], more].concat();
+        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+        let steps = [5, 9].map(|first| first + u64::from(nanos) % 4);
+        let project = Project::new();
+        for (args, step) in [run("grpo", &settings), vec!["resume"]].into_iter().zip(steps) {
+            let mut child = project.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            kill(wait_for_event(&project, &mut child, "grpo", &format!("\"step\":{{\"step\":{step},")));
+            assert!(!child.wait().unwrap().success(), "a run whose worker was killed does not succeed");
+        }
+        let (events, _) = attempt(&project.path("runs/work"), "grpo").unwrap();
+        let points = events.lines().filter(|line| line.contains("\"resume_point\""));
+        for point in points {
+            let point: serde_json::Value = serde_json::from_str(point).unwrap();
+            let step = point["kind"]["resume_point"]["step"].as_u64().unwrap();
+            assert!(step.is_multiple_of(4), "a resume point after step {step} is within a rollout");
+        }
+        project.succeed(&["resume"]);
+        let resumed = result(&project, "grpo").expect("the resumed run committed");
+        assert!(resumed == uninterrupted("grpo", &settings), "{more:?}, killed after steps {steps:?}: other bytes");
+    }
 }
 
 #[test]

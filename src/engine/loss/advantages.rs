@@ -41,7 +41,7 @@ pub struct Column {
 
 /// Advantage of every completion when each component is normalized within its group before they are added, so that
 /// none drowns another that varies less; the weighted sum is then normalized over the whole rollout
-/// (GDPO, arXiv:2601.05242, eq. 4 to 6).
+/// (GDPO, arXiv:2601.05242).
 ///
 /// A completion that lacks any component takes no part in any mean or deviation and has no advantage; nor has a group
 /// with fewer than two complete ones.

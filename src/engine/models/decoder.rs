@@ -2,10 +2,11 @@
 
 use super::config::DecoderConfig;
 use super::kv_cache::{LayerCache, PromptCache, SlotCache, by_prompt};
-use super::layers::{Attention, Layer, Linear, Mlp, RmsNorm};
+use super::layers::{Attention, Layer, Layout, Linear, Mlp, RmsNorm};
 use super::lora::Lora;
 use super::packed::Packed;
 use super::rotary::Rotary;
+use super::shared_prefix;
 use crate::error::{StageError, StageResult};
 use crate::weights::Weights;
 use orchestrate::recipe::spec::LoraSpec;
@@ -187,6 +188,27 @@ impl Decoder {
         if adapters.is_empty() { self.weights() } else { adapters }
     }
 
+    /// What `compute` makes of the model without its adapters.
+    pub fn without_adapters<T>(&mut self, compute: impl FnOnce(&Self) -> T) -> T {
+        let adapters: Vec<Option<Lora>> = self.linears_mut().map(|linear| linear.lora.take()).collect();
+        let result = compute(self);
+        for (linear, adapter) in self.linears_mut().zip(adapters) {
+            linear.lora = adapter;
+        }
+        result
+    }
+
+    /// Whether there are adapters and none of them changes anything, as when they are fresh.
+    pub fn adapters_are_neutral(&self) -> bool {
+        let mut adapters =
+            self.layers.iter().flat_map(Layer::linears).filter_map(|linear| linear.lora.as_ref()).peekable();
+        adapters.peek().is_some() && adapters.all(Lora::is_neutral)
+    }
+
+    fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.layers.iter_mut().flat_map(Layer::linears_mut)
+    }
+
     /// Adds each adapter to its weight, in 32 bits, and removes it.
     pub fn merge_lora(&mut self) {
         tch::no_grad(|| {
@@ -238,13 +260,23 @@ impl Decoder {
     }
 
     fn forward(&self, packed: &Packed, mut cache: Option<&mut [LayerCache]>) -> Tensor {
-        let rotation = self.rotary.at(&packed.positions);
+        let layout = self.layout(packed);
         let mut x = Tensor::embedding(&self.embed_tokens, &packed.input_ids, -1, false, false); // (T, C)
         for (i, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().map(|cache| &mut cache[i]);
-            x = layer.forward(&x, &rotation, &packed.lengths, layer_cache, false);
+            x = layer.forward(&x, &layout, layer_cache, false);
         }
         self.norm.forward(&x)
+    }
+
+    /// What the layers need to know of a packed row.
+    pub(super) fn layout<'a>(&self, packed: &'a Packed) -> Layout<'a> {
+        let heads_per_key = self.config.num_attention_heads / self.config.num_key_value_heads;
+        Layout {
+            rotation: self.rotary.at(&packed.positions),
+            lengths: &packed.lengths,
+            groups: shared_prefix::groups(packed, heads_per_key, self.kind, self.device),
+        }
     }
 
     /// Hidden states of one new token a slot, which are added to `cache`. // (S,) -> (S, C)

@@ -3,7 +3,17 @@
 use super::kv_cache::{LayerCache, NextToken, SlotLayer};
 use super::lora::Lora;
 use super::rotary::Rotation;
+use super::shared_prefix::{self, SharedPrefix};
 use tch::Tensor;
+
+/// What every layer needs to know of a packed row, worked out once for all of them.
+pub(super) struct Layout<'a> {
+    pub(super) rotation: Rotation,
+    /// Tokens in each sequence.
+    pub(super) lengths: &'a [i64],
+    /// The row's prompts with their completions; empty where every sequence stands alone.
+    pub(super) groups: Vec<SharedPrefix>,
+}
 
 /// `x W^T + b`, with an adapter where the recipe asks for one.
 #[derive(Debug)]
@@ -54,36 +64,32 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    /// Causal attention inside each sequence of a packed row. Fills `cache` with the keys and values when asked.
+    /// Causal attention inside each sequence of a packed row, and from completions to their prompts. Fills `cache` with the
+    /// keys and values when asked.
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        rotation: &Rotation,
-        lengths: &[i64],
+        layout: &Layout<'_>,
         cache: Option<&mut LayerCache>,
         train: bool,
     ) -> Tensor {
-        let (q, k, v) = self.project(x, rotation, train);
+        let (q, k, v) = self.project(x, &layout.rotation, train);
         if let Some(cache) = cache {
-            cache.prefill(&k, &v, lengths);
+            cache.prefill(&k, &v, layout.lengths);
         }
         // (T, H, D): each sequence becomes a (1, H, length, D) problem of its own, or all of them one batch if they match
         let repeat = self.num_heads / self.num_key_value_heads;
-        let y = match lengths {
+        let y = match layout.lengths {
+            _ if !layout.groups.is_empty() => shared_prefix::attention(&q, &k, &v, &layout.groups),
             [first, rest @ ..] if rest.iter().all(|l| l == first) => {
-                let rows = i64::try_from(lengths.len()).expect("row counts fit i64");
+                let rows = i64::try_from(layout.lengths.len()).expect("row counts fit i64");
                 causal(&q, &k, &v, rows, *first, repeat)
             }
-            _ => {
-                let mut start = 0;
-                let parts: Vec<Tensor> = lengths
-                    .iter()
-                    .map(|&length| {
-                        let at = |t: &Tensor| t.narrow(0, start, length);
-                        let part = causal(&at(&q), &at(&k), &at(&v), 1, length, repeat);
-                        start += length;
-                        part
-                    })
+            lengths => {
+                // split at once: the gradient of a part by itself would be as large as the whole row
+                let split = |t: &Tensor| t.split_with_sizes(lengths, 0);
+                let parts: Vec<Tensor> = (split(&q).iter().zip(split(&k)).zip(split(&v)).zip(lengths))
+                    .map(|(((q, k), v), &length)| causal(q, &k, &v, 1, length, repeat))
                     .collect();
                 Tensor::cat(&parts, 0)
             }
@@ -116,7 +122,7 @@ impl Attention {
 }
 
 /// Causal attention over `rows` sequences of `length` tokens each. // (rows * length, H, D) -> (rows * length, H * D)
-fn causal(q: &Tensor, k: &Tensor, v: &Tensor, rows: i64, length: i64, repeat: i64) -> Tensor {
+pub(super) fn causal(q: &Tensor, k: &Tensor, v: &Tensor, rows: i64, length: i64, repeat: i64) -> Tensor {
     let split = |t: &Tensor| {
         let (_, heads, dim) = t.size3().expect("t is (T, H, D)");
         t.view([rows, length, heads, dim]).transpose(1, 2) // (rows, H, length, D)
@@ -160,12 +166,11 @@ impl Layer {
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        rotation: &Rotation,
-        lengths: &[i64],
+        layout: &Layout<'_>,
         cache: Option<&mut LayerCache>,
         train: bool,
     ) -> Tensor {
-        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotation, lengths, cache, train);
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), layout, cache, train);
         &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x), train)
     }
 

@@ -46,6 +46,11 @@ impl Lora {
         self.scale
     }
 
+    /// Whether it changes nothing: its up-projection is zero.
+    pub(super) fn is_neutral(&self) -> bool {
+        self.b.count_nonzero(None).int64_value(&[]) == 0
+    }
+
     /// The update of the weight in 32 bits, `scale * B A`. // (out, in)
     pub fn weight_update(&self) -> Tensor {
         tch::no_grad(|| self.b.matmul(&self.a) * self.scale)

@@ -23,12 +23,13 @@ mod qwen2;
 mod qwen3;
 mod qwen3_embedding;
 mod rotary;
+mod shared_prefix;
 mod text_model;
 mod xlm_roberta;
 
 pub use config::DecoderConfig;
 pub use decoder::Decoder;
 pub use decoding::{Decoding, Prompt};
-pub use packed::Packed;
+pub use packed::{Group, Packed};
 pub use pass::{PassOptions, TrainingPass};
 pub use text_model::{TextLimits, TextModel, load_text_model};

@@ -2,37 +2,56 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Sequences laid end to end. Attention never crosses from one to the next, and positions start at 0 in each, so the
-/// result for a sequence does not depend on its neighbours.
+/// Sequences laid end to end, so that the result for one does not depend on its neighbours: attention never crosses from one
+/// to the next, except from a completion to the prompt it shares with others.
 #[derive(Debug)]
 pub struct Packed {
     /// All tokens. // (T,)
     pub input_ids: Tensor,
-    /// Position of each token in its own sequence. // (T,)
+    /// Position of each token in its own sequence, a completion's counted on from its prompt's. // (T,)
     pub positions: Tensor,
     /// Tokens in each sequence; they add up to T.
     pub lengths: Vec<i64>,
+    /// In a row of [`Packed::grouped`], how many completions follow each prompt; empty where every sequence stands alone.
+    pub completions: Vec<usize>,
+}
+
+/// A prompt and completions that share it, none of them empty.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    /// Tokens of the prompt.
+    pub prompt: &'a [i64],
+    /// Tokens of each completion.
+    pub completions: Vec<&'a [i64]>,
 }
 
 impl Packed {
     /// Packs `sequences`, none of them empty, onto `device`.
+    ///
+    /// # Panics
+    /// When a sequence is empty.
     pub fn new<S: AsRef<[i64]>>(sequences: &[S], device: Device) -> Self {
-        let mut ids = Vec::new();
-        let mut positions = Vec::new();
-        let mut lengths = Vec::with_capacity(sequences.len());
+        let mut row = Row::default();
         for sequence in sequences {
-            let sequence = sequence.as_ref();
-            assert!(!sequence.is_empty(), "a packed sequence has at least one token");
-            let length = i64::try_from(sequence.len()).expect("lengths fit i64");
-            ids.extend_from_slice(sequence);
-            positions.extend(0..length);
-            lengths.push(length);
+            row.push(sequence.as_ref(), 0);
         }
-        Self {
-            input_ids: Tensor::from_slice(&ids).to_kind(Kind::Int64).to_device(device),
-            positions: Tensor::from_slice(&positions).to_kind(Kind::Int64).to_device(device),
-            lengths,
+        row.packed(Vec::new(), device)
+    }
+
+    /// Packs each prompt once and its completions behind it, onto `device`. A completion attends to the whole prompt and to
+    /// itself, never to another, as if the prompt stood before it alone (a shared prefix, arXiv:2402.05099, section 3).
+    ///
+    /// # Panics
+    /// When a prompt or a completion is empty.
+    pub fn grouped(groups: &[Group<'_>], device: Device) -> Self {
+        let mut row = Row::default();
+        for group in groups {
+            let prompt = row.push(group.prompt, 0);
+            for completion in &group.completions {
+                row.push(completion, prompt);
+            }
         }
+        row.packed(groups.iter().map(|group| group.completions.len()).collect(), device)
     }
 
     /// Index of the first token of each sequence.
@@ -47,8 +66,51 @@ impl Packed {
             .collect()
     }
 
+    /// Index of the token that predicts each token of the completions: for a completion's first the last of its prompt, for
+    /// another the one before it. // (N,)
+    pub fn predictors(&self) -> Tensor {
+        let mut sequences = self.starts().into_iter().zip(&self.lengths);
+        let mut predictors = Vec::new();
+        for &count in &self.completions {
+            let (prompt, prompt_length) = sequences.next().expect("a prompt stands before its completions");
+            for (start, length) in sequences.by_ref().take(count) {
+                predictors.push(prompt + prompt_length - 1);
+                predictors.extend(start..start + length - 1);
+            }
+        }
+        Tensor::from_slice(&predictors).to_device(self.input_ids.device())
+    }
+
     /// Tokens in all.
     pub fn total(&self) -> i64 {
         self.lengths.iter().sum()
+    }
+}
+
+#[derive(Default)]
+struct Row {
+    ids: Vec<i64>,
+    positions: Vec<i64>,
+    lengths: Vec<i64>,
+}
+
+impl Row {
+    /// Adds a sequence whose first token has position `first`, and tells its length.
+    fn push(&mut self, sequence: &[i64], first: i64) -> i64 {
+        assert!(!sequence.is_empty(), "a packed sequence has at least one token");
+        let length = i64::try_from(sequence.len()).expect("lengths fit i64");
+        self.ids.extend_from_slice(sequence);
+        self.positions.extend(first..first + length);
+        self.lengths.push(length);
+        length
+    }
+
+    fn packed(self, completions: Vec<usize>, device: Device) -> Packed {
+        Packed {
+            input_ids: Tensor::from_slice(&self.ids).to_kind(Kind::Int64).to_device(device),
+            positions: Tensor::from_slice(&self.positions).to_kind(Kind::Int64).to_device(device),
+            lengths: self.lengths,
+            completions,
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! ways give the same bits: the same kernels run on the same numbers, and a layer's dropout has a seed of its own.
 
 use super::decoder::Decoder;
+use super::layers::Layout;
 use super::packed::Packed;
-use super::rotary::Rotation;
 use crate::seed;
 use tch::{Kind, Tensor};
 
@@ -23,7 +23,7 @@ pub struct TrainingPass<'a> {
     decoder: &'a Decoder,
     packed: &'a Packed,
     options: PassOptions,
-    rotation: Rotation,
+    layout: Layout<'a>,
     hidden: Tensor, // (T, C)
     /// Where the graph is cut: at the embeddings, and with checkpointing before and after each layer.
     cuts: Vec<Tensor>, // each (T, C)
@@ -32,8 +32,8 @@ pub struct TrainingPass<'a> {
 impl<'a> TrainingPass<'a> {
     /// Runs `decoder` over `packed`.
     pub fn new(decoder: &'a Decoder, packed: &'a Packed, options: PassOptions) -> Self {
-        let rotation = decoder.rotary.at(&packed.positions);
-        let mut pass = Self { decoder, packed, options, rotation, hidden: Tensor::new(), cuts: Vec::new() };
+        let layout = decoder.layout(packed);
+        let mut pass = Self { decoder, packed, options, layout, hidden: Tensor::new(), cuts: Vec::new() };
         let embedded = tch::no_grad(|| pass.embed()).set_requires_grad(pass.embedding_is_trained());
         let layers = 0..decoder.layers.len();
         pass.cuts.push(embedded.shallow_clone());
@@ -87,7 +87,7 @@ impl<'a> TrainingPass<'a> {
             seed::seed_libtorch(seed::derive(dropout_seed, &["layer", &index.to_string()]));
         }
         let dropout = self.options.dropout_seed.is_some();
-        self.decoder.layers[index].forward(x, &self.rotation, &self.packed.lengths, None, dropout)
+        self.decoder.layers[index].forward(x, &self.layout, None, dropout)
     }
 }
 

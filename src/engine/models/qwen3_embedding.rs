@@ -54,6 +54,7 @@ impl TextModel for Qwen3Embedding {
             input_ids: input_ids.masked_select(&visible),
             positions,
             lengths: Vec::<i64>::try_from(lengths).expect("counts are integers"),
+            completions: Vec::new(),
         };
         let hidden = self.decoder.hidden(&packed); // (N, C)
         let padded = hidden.new_zeros([b * t, hidden.size()[1]], (hidden.kind(), hidden.device()));

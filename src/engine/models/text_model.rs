@@ -24,7 +24,7 @@ pub struct TextLimits {
 }
 
 /// A model that turns texts into one vector a token.
-pub trait TextModel: std::fmt::Debug {
+pub trait TextModel: std::fmt::Debug + Send {
     /// What it can be fed.
     fn limits(&self) -> TextLimits;
 

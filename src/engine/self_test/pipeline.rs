@@ -155,6 +155,7 @@ impl Worker {
                 resume_interval_s: stage.runtime.resume_interval_s,
                 keep_resume_points: stage.runtime.keep_resume_points,
                 gradient_checkpointing: false,
+                judges: stage.runtime.judges.clone(),
                 supervisor_pid: Some(std::process::id()),
             },
         };

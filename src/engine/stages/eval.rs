@@ -1,6 +1,6 @@
 //! Held-out measurements: choice accuracy, every reward component, perplexity, each with a bootstrap 95% interval.
 
-use super::scoring::{Answer, rubric, save_completions, score, truncation_metrics};
+use super::scoring::{Answer, RatingMetrics, rubric, save_completions, score};
 use super::supervised::loss_positions;
 use super::training;
 use super::{Context, Outcome, cache_error};
@@ -55,7 +55,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     context.phase("loading the model")?;
     let policy = Policy::load(assignment, context.device)?;
     let rewards = with_correctness(spec);
-    let mut rubric = rubric(assignment, &rewards, context.device)?;
+    let mut rubric = rubric(context, assignment, &rewards)?;
     context.phase("reading the questions")?;
     let limit = spec.sampling.max_prompt_tokens;
     let questions = data::prompts(&spec.data, &assignment.inputs, &policy.tokenizer, limit)?;
@@ -93,13 +93,19 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
         let tokens = match batch {
             Batch::Questions(questions) => {
                 let answers = answer(&policy, questions, spec, assignment.spec.seed);
-                let scores = score(&mut rubric, &answers);
+                let (scores, warnings) = score(&mut rubric, &answers);
+                for warning in warnings {
+                    context.emit(&EventKind::Warning(warning))?;
+                }
+                let scores = scores?;
                 for (answer, score) in answers.iter().zip(&scores) {
                     let completion = answer.completion(measured.step + 1, score, None);
                     context.emit(&EventKind::Completion(Box::new(completion)))?;
                     measured.record(answer, score);
                 }
-                metrics.extend(truncation_metrics(&rubric));
+                let mut rating = RatingMetrics::default();
+                rating.add(&rubric);
+                metrics.extend(rating.finish());
                 answers.iter().map(|a| a.sampled.ids.len()).sum::<usize>()
             }
             Batch::Likelihood(sequences, documents) => {

@@ -9,6 +9,7 @@ mod supervised;
 mod supervisor;
 mod training;
 
+pub use grpo::{Rated, Reference, Sums, UpdateOptions, accumulate as accumulate_rated};
 pub use supervised::accumulate;
 
 use crate::data;

@@ -10,18 +10,20 @@ use crate::rollout::Sampled;
 use crate::tokenizer::Tokenizer;
 use orchestrate::cache::{Assignment, COMPLETIONS, EventLog};
 use orchestrate::digest::Digest;
-use orchestrate::event::Completion;
-use orchestrate::recipe::spec::RewardSpec;
-use orchestrate::rewards::{EncoderError, Rubric, Sample, Score, TextEncoder};
+use orchestrate::event::{Completion, FailureClass};
+use orchestrate::recipe::spec::{Component, RewardSpec};
+use orchestrate::rewards::{EncoderError, JudgeAccess, RewardError, Rubric, Sample, Score, Surroundings, TextEncoder};
 use std::collections::{BTreeMap, BTreeSet};
-use tch::{Device, Kind};
+use std::error::Error;
+use tch::Kind;
 
 /// The reward mix of a stage, its encoders loaded in 32 bits.
 pub(super) fn rubric(
+    context: &Context<'_>,
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
-    device: Device,
 ) -> StageResult<Rubric> {
+    let device = context.device;
     let mut encoder = |digest: &Digest, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
         let encoder = Encoder::load(policy::input(assignment, digest)?, device, Kind::Float)?;
         Ok(Box::new(match prompt {
@@ -29,7 +31,20 @@ pub(super) fn rubric(
             None => encoder,
         }))
     };
-    Rubric::new(rewards, &mut encoder).map_err(|e| StageError::input(format!("the reward mix cannot be built: {e}")))
+    let judges = JudgeAccess {
+        servers: &assignment.runtime.judges,
+        cache: &context.attempt.judge_cache_dir(),
+        ledgers: context.attempt.dir(),
+        variable: &|name| std::env::var(name).ok(),
+    };
+    Rubric::new(rewards, Surroundings { encoder: &mut encoder, judges })
+        .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
+}
+
+/// The message of `error` and of everything behind it.
+fn with_sources(error: &dyn Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| (*error).source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A sampled completion with its text and the example it answers.
@@ -83,10 +98,44 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// One score an answer, in order.
-pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> Vec<Score> {
+/// One score an answer, in order, or why there is none; and what a person should be told.
+pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult<Vec<Score>>, Vec<String>) {
     let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
-    rubric.score(&samples)
+    // only judges fail as a whole
+    let scores = rubric.score(&samples).map_err(|RewardError { message, hint }| StageError {
+        class: FailureClass::JudgeUnavailable,
+        message,
+        hint,
+    });
+    (scores, rubric.warnings())
+}
+
+/// Fails when more than `limit` of the `scores` lack their total: what is left would teach something else.
+pub(super) fn check_missing(
+    scores: &[Score],
+    rewards: &BTreeMap<String, RewardSpec>,
+    limit: f64,
+    step: u64,
+) -> StageResult<()> {
+    let missing = scores.iter().filter(|score| score.total.is_none()).count();
+    if missing as f64 <= limit * scores.len() as f64 {
+        return Ok(());
+    }
+    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (name, part) in scores.iter().flat_map(|score| &score.parts) {
+        if let Some(reason) = part.missing.as_ref().filter(|_| part.weight != 0.0) {
+            *reasons.entry((name, reason)).or_default() += 1;
+        }
+    }
+    let most = reasons.iter().max_by_key(|(_, count)| **count);
+    let ((name, reason), _) = most.expect("a score without a total lacks a part");
+    let is_judge = matches!(rewards.get(*name).map(|reward| &reward.component), Some(Component::Judge(_)));
+    let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
+    let count = scores.len();
+    let message =
+        format!("step {step}: {missing} of {count} completions have no reward, mostly because of `{name}`: {reason}");
+    let hint = "`max_missing_fraction` is the share that may be missing; after the cause is gone: `orchestrate resume`";
+    Err(StageError { class, message, hint: Some(hint.to_owned()) })
 }
 
 /// Writes every completion that the stage's events tell of beside its result, if there is one. All of a stage's have the
@@ -100,8 +149,33 @@ pub(super) fn save_completions(context: &mut Context<'_>) -> StageResult<()> {
     write_completions(&path, &components, log.completions(..).map_err(cache_error)?)
 }
 
-/// Of each component that cut texts at a length limit in the batch scored last, how many distinct ones:
-/// `reward/NAME_truncated`.
-pub(super) fn truncation_metrics(rubric: &Rubric) -> impl Iterator<Item = (String, f64)> {
-    rubric.truncated().map(|(name, count)| (format!("reward/{name}_truncated"), count as f64))
+/// What rating took, over batches: `reward/NAME_truncated`, the distinct texts that a component cut at its length limit, where
+/// any were, and what components tell of themselves (`reward/NAME_calls`, ...). Counts are summed; of means, such as
+/// `reward/NAME_latency_s`, the mean is taken.
+#[derive(Default)]
+pub(super) struct RatingMetrics {
+    counts: BTreeMap<String, f64>,
+    means: BTreeMap<String, (f64, f64)>,
+}
+
+impl RatingMetrics {
+    /// Takes in the batch that `rubric` scored last.
+    pub(super) fn add(&mut self, rubric: &Rubric) {
+        let truncated = rubric.truncated().map(|(name, count)| (format!("{name}_truncated"), count as f64));
+        for (name, value) in truncated.chain(rubric.metrics()) {
+            if name.ends_with("_latency_s") || name.ends_with("_spread") {
+                let (sum, batches) = self.means.entry(name).or_default();
+                *sum += value;
+                *batches += 1.0;
+            } else {
+                *self.counts.entry(name).or_default() += value;
+            }
+        }
+    }
+
+    /// All of it by the metric's name.
+    pub(super) fn finish(self) -> BTreeMap<String, f64> {
+        let means = self.means.into_iter().map(|(name, (sum, batches))| (name, sum / batches));
+        self.counts.into_iter().chain(means).map(|(name, value)| (format!("reward/{name}"), value)).collect()
+    }
 }

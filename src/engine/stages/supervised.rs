@@ -4,7 +4,7 @@ use super::training;
 use super::{Context, Outcome};
 use crate::data::{Mixture, PackedRow, Sequence};
 use crate::error::StageResult;
-use crate::head::{self, TokenGrads};
+use crate::head;
 use crate::models::{Decoder, Packed, PassOptions, TrainingPass};
 use crate::optim::Optimizer;
 use crate::policy::Policy;
@@ -91,7 +91,7 @@ pub fn accumulate(decoder: &Decoder, sequences: &[&Sequence], trained_tokens: us
     let pass = TrainingPass::new(decoder, &packed, options);
     let hidden = pass.hidden().index_select(0, &positions); // (N, C)
     let grad = Tensor::full(targets.size(), -1.0 / trained_tokens as f64, (Kind::Float, targets.device()));
-    let logprobs = head::backward(decoder, &hidden, &targets, TokenGrads { logprobs: &grad, entropy: None }, 1.0);
+    let logprobs = head::backward(decoder, &hidden, &targets, &grad, 1.0);
     drop(hidden);
     pass.finish();
     -logprobs.sum(Kind::Double).double_value(&[]) / trained_tokens as f64

@@ -3,7 +3,7 @@
 //!
 //! As in the paper (arXiv:2402.03300) but for three things: the loss is normalized by the tokens of the whole step by
 //! default (DAPO, arXiv:2503.14476); the log-probabilities of sampling are the old ones, since the same engine samples and
-//! trains; and the reference is the stage's input, held beside the policy only when `kl_coef` is not 0.
+//! trains; and the reference is the stage's input, asked only when `kl_coef` is not 0.
 
 mod metrics;
 mod rollout;
@@ -11,13 +11,13 @@ mod update;
 
 use self::metrics::{Counted, rollout_metrics};
 use self::rollout::{Rollout, Source, Timing};
-use self::update::{Rated, Reference, Sums, accumulate, check_on_policy};
-use super::scoring::{rubric, save_completions};
+use self::update::check_on_policy;
+pub use self::update::{Rated, Reference, Sums, UpdateOptions, accumulate};
+use super::scoring::{check_missing, rubric, save_completions};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
 use crate::error::StageResult;
-use crate::loss::token_weights;
 use crate::optim::Optimizer;
 use crate::policy::Policy;
 use orchestrate::cache::Assignment;
@@ -28,13 +28,12 @@ use std::time::Instant;
 
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
-    let policy = Policy::load(assignment, context.device)?;
-    let mut rubric = rubric(assignment, &spec.rewards, context.device)?;
+    let mut policy = Policy::load(assignment, context.device)?;
+    let mut rubric = rubric(context, assignment, &spec.rewards)?;
     context.phase("reading the prompts")?;
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
-    let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
-    let checkpointing = assignment.runtime.gradient_checkpointing;
+    let options = UpdateOptions::new(spec, assignment.runtime.gradient_checkpointing);
     let reference = (spec.loss.kl_coef != 0.0).then(|| Reference::of(&policy.decoder));
     let total_steps = spec.steps;
     let mut optimizer = Optimizer::new(policy.decoder.trainable(), &spec.optimizer);
@@ -42,16 +41,19 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
 
     while progress.step < total_steps {
         // 1. rollout: `group_size` completions for each of the step's prompts, rated
-        let rollout = Rollout::draw(&source, &mut rubric, progress.prompts);
+        let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
+        let mut rollout = Rollout::draw(context, &source, &mut rubric, progress.prompts)?;
         progress.prompts += rollout.prompts();
-        let Timing { prefill_s, decode_s, rollout_s, reward_s } = rollout.timing;
+        let Timing { prefill, decode, sampling, rating, rollout: rollout_s } = rollout.timing;
         let mut metrics = rollout.metrics();
 
         // 2. advantages; groups that were discarded are recorded, but have none
+        let taking_part = rollout.taking_part();
         let (answers, scores, advantages) = rollout.advantages(spec);
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
+        check_missing(&scores, &spec.rewards, spec.max_missing_fraction, progress.step + 1)?;
         metrics.extend(reward_metrics(&scores, spec.group_size));
         let counted: Vec<Counted<'_>> = answers.iter().map(Counted::from).collect();
         metrics.extend(rollout_metrics(&counted, spec.group_size));
@@ -64,31 +66,22 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
             context.emit(&EventKind::Warning(warning))?;
         }
 
-        // 3. updates; a completion without an advantage, or cut short under `mask_truncated`, takes no part
-        let lengths: Vec<Option<usize>> = answers
-            .iter()
-            .zip(&advantages)
-            .map(|(a, advantage)| {
-                let takes_part =
-                    advantage.is_some() && !(spec.loss.mask_truncated && a.sampled.stop_reason.truncated());
-                takes_part.then_some(a.sampled.ids.len())
-            })
+        // 3. updates, each on one mini-batch of whole groups
+        let part = spec.group_size * (taking_part / spec.group_size).div_ceil(spec.mini_batches).max(1);
+        let mut mini_batches: Vec<Vec<Rated<'_>>> = (answers[..taking_part].chunks(part))
+            .zip(advantages[..taking_part].chunks(part))
+            .map(|(answers, advantages)| Rated::of(answers, advantages, spec))
             .collect();
-        let weights = token_weights(&lengths, spec.loss.loss_type, spec.sampling.max_new_tokens);
-        let rated: Vec<Rated<'_, '_>> = answers
-            .iter()
-            .zip(&advantages)
-            .zip(&weights)
-            .filter(|(_, weight)| **weight > 0.0)
-            .map(|((answer, advantage), &weight)| Rated { answer, advantage: advantage.unwrap_or(0.0), weight })
-            .collect();
+        mini_batches.resize_with(spec.mini_batches, Vec::new); // fewer groups may take part than were asked for
         let tokens: usize = answers.iter().map(|a| a.example.prompt_ids.len() + a.sampled.ids.len()).sum();
-        for update in 0..spec.updates_per_rollout.min(total_steps - progress.step) {
+        let updates = usize::try_from(spec.updates_per_rollout.min(total_steps - progress.step)).unwrap_or(usize::MAX);
+        for update in 0..updates {
             let update_started = Instant::now();
             let step = progress.step + 1;
             let mut sums = Sums::default();
+            let rated = &mini_batches[update % spec.mini_batches];
             for micro_batch in rated.chunks(spec.micro_batch_size) {
-                accumulate(&policy.decoder, reference.as_ref(), micro_batch, spec, checkpointing, &mut sums);
+                accumulate(&mut policy.decoder, reference.as_ref(), micro_batch, options, &mut sums);
             }
             if update == 0 {
                 check_on_policy(context, &sums, policy.decoder.kind(), step)?;
@@ -106,12 +99,12 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
                 ("optim/lr", done.as_ref().map_or(0.0, |done| done.lr)),
                 ("optim/grad_norm", done.as_ref().map_or(0.0, |done| done.grad_norm)),
                 ("time/rollout_s", rollout_s),
-                ("time/prefill_s", prefill_s),
-                ("time/decode_s", decode_s),
-                ("time/reward_s", reward_s),
+                ("time/prefill_s", prefill),
+                ("time/decode_s", decode),
+                ("time/reward_s", rating),
                 ("time/update_s", update_s),
-                ("perf/rollout_tokens_per_s", generated as f64 / rollout_s),
-                ("perf/tokens_per_s", tokens as f64 / (rollout_s + reward_s + update_s)),
+                ("perf/rollout_tokens_per_s", generated as f64 / sampling),
+                ("perf/tokens_per_s", tokens as f64 / (rollout_s + update_s)),
             ];
             metrics.extend(more.map(|(name, value)| (name.to_owned(), value)));
             progress.step = step;
@@ -121,6 +114,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         if let Some(&mean) = metrics.get("reward/mean").filter(|mean| mean.is_finite()) {
             progress.remember(mean);
         }
+        // only here: a resumed stage samples its next rollout anew, and must not be in the middle of one
         if progress.step < total_steps && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
             return Ok(Outcome::Stopped { step: progress.step });
         }

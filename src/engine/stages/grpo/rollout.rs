@@ -4,43 +4,48 @@
 //! A completion's seed comes from its prompt's position in the data order and its own index in the group, so a rollout depends
 //! on the policy and on where in that order it begins, and on nothing else.
 
-use super::super::scoring::{Answer, score, truncation_metrics};
+use super::super::Context;
+use super::super::scoring::{Answer, RatingMetrics, score};
 use crate::data::{Example, Mixture};
+use crate::error::StageResult;
 use crate::loss::{Column, advantages, gdpo_advantages, has_spread, overlong_penalty};
+use crate::models::Decoding;
 use crate::policy::Policy;
-use crate::rollout::{Request, Stop, sample};
+use crate::rollout::{Request, Sampled, Stop, sample_groups};
 use crate::seed;
-use orchestrate::event::Part;
+use orchestrate::event::{EventKind, Part};
 use orchestrate::recipe::spec::{GrpoSpec, OverlongSpec, RewardAggregation, ZeroStd};
 use orchestrate::rewards::{Rubric, Score};
 use std::collections::BTreeMap;
+use std::sync::mpsc;
 use std::time::Instant;
 
 /// What rollouts are drawn from.
-pub(super) struct Source<'a> {
-    policy: &'a Policy<'a>,
+pub(super) struct Source<'p, 'a> {
+    policy: &'p Policy<'a>,
     examples: &'a Mixture<Example>,
-    stop: Stop<'a>,
+    stop: Stop<'p>,
     /// The stage's.
     seed: u64,
-    spec: &'a GrpoSpec,
+    spec: &'p GrpoSpec,
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn new(policy: &'a Policy<'a>, examples: &'a Mixture<Example>, seed: u64, spec: &'a GrpoSpec) -> Self {
+impl<'p, 'a> Source<'p, 'a> {
+    pub(super) fn new(policy: &'p Policy<'a>, examples: &'a Mixture<Example>, seed: u64, spec: &'p GrpoSpec) -> Self {
         Self { policy, examples, stop: Stop::new(&policy.tokenizer, &spec.sampling), seed, spec }
     }
 }
 
-/// Seconds that the parts of a rollout took.
+/// Seconds that the parts of a rollout took. A group is rated while others are decoded, so they may add up to more than passed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Timing {
-    pub(super) prefill_s: f64,
-    pub(super) decode_s: f64,
+    pub(super) prefill: f64,
+    pub(super) decode: f64,
     /// Reading prompts, decoding, and turning tokens into text.
-    pub(super) rollout_s: f64,
-    /// Rating.
-    pub(super) reward_s: f64,
+    pub(super) sampling: f64,
+    pub(super) rating: f64,
+    /// From the beginning until every group was rated.
+    pub(super) rollout: f64,
 }
 
 /// The completions of one prompt.
@@ -62,14 +67,22 @@ pub(super) struct Rollout<'a> {
     resampled: usize,
     /// Places of the step that no group with spread was found for.
     dropped: usize,
-    /// Texts that reward components cut, by the metric's name.
-    truncated: BTreeMap<String, f64>,
+    /// What rating took.
+    rating: RatingMetrics,
     pub(super) timing: Timing,
 }
 
 impl<'a> Rollout<'a> {
     /// Samples and rates completions for the prompts from `first` on, counted in the data's order.
-    pub(super) fn draw(source: &Source<'a>, rubric: &mut Rubric, first: u64) -> Self {
+    ///
+    /// # Errors
+    /// What no component can say as a missing value.
+    pub(super) fn draw(
+        context: &mut Context<'_>,
+        source: &Source<'_, 'a>,
+        rubric: &mut Rubric,
+        first: u64,
+    ) -> StageResult<Self> {
         let spec = source.spec;
         let mut rollout = Self::default();
         let mut budget = match spec.zero_std {
@@ -79,7 +92,7 @@ impl<'a> Rollout<'a> {
         let mut wanted = spec.prompts_per_step;
         loop {
             let from = first + rollout.prompts();
-            for group in rollout.groups(source, rubric, from..from + wanted as u64) {
+            for group in rollout.groups(context, source, rubric, from..from + wanted as u64)? {
                 if group.has_spread || spec.zero_std == ZeroStd::Keep {
                     rollout.kept.push(group);
                 } else {
@@ -89,17 +102,25 @@ impl<'a> Rollout<'a> {
             rollout.dropped = spec.prompts_per_step - rollout.kept.len();
             wanted = rollout.dropped.min(budget);
             if wanted == 0 {
-                return rollout;
+                return Ok(rollout);
             }
             budget -= wanted;
             rollout.resampled += wanted;
         }
     }
 
-    fn groups(&mut self, source: &Source<'a>, rubric: &mut Rubric, positions: std::ops::Range<u64>) -> Vec<Group<'a>> {
+    /// The groups at these positions. A group is rated as soon as its last completion has ended, on a thread of its own, while
+    /// the others are still decoded: each group is a batch by itself, so its scores depend on no timing.
+    fn groups(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &Source<'_, 'a>,
+        rubric: &mut Rubric,
+        positions: std::ops::Range<u64>,
+    ) -> StageResult<Vec<Group<'a>>> {
         let &Source { policy, examples, ref stop, seed, spec } = source;
         let started = Instant::now();
-        let chosen: Vec<&Example> = positions.clone().map(|position| examples.at(seed, position)).collect();
+        let chosen: Vec<&'a Example> = positions.clone().map(|position| examples.at(seed, position)).collect();
         let requests: Vec<Request<'_>> = positions
             .zip(&chosen)
             .map(|(position, example)| Request {
@@ -109,41 +130,36 @@ impl<'a> Rollout<'a> {
                     .collect(),
             })
             .collect();
-        let stop_ids = policy.tokenizer.stop_ids();
-        let sampled = sample(&policy.decoder, &requests, &spec.sampling, stop);
-        let mut answers: Vec<Answer<'a>> = sampled
-            .into_iter()
-            .enumerate()
-            .map(|(i, sampled)| {
-                let (group, index) = (i / spec.group_size, i % spec.group_size);
-                Answer::new(chosen[group], index, sampled, &policy.tokenizer, stop_ids)
-            })
-            .collect();
-        self.timing.rollout_s += started.elapsed().as_secs_f64();
-
-        let started = Instant::now();
-        let mut scores = score(rubric, &answers);
-        for (name, count) in truncation_metrics(rubric) {
-            *self.truncated.entry(name).or_default() += count;
+        let (ended, to_rate) = mpsc::channel();
+        let answers = |request: usize, group: Vec<Sampled>| -> Vec<Answer<'a>> {
+            let (tokenizer, stop_ids) = (&policy.tokenizer, policy.tokenizer.stop_ids());
+            let answer = |(index, sampled)| Answer::new(chosen[request], index, sampled, tokenizer, stop_ids);
+            group.into_iter().enumerate().map(answer).collect()
+        };
+        let (seconds, rated) = std::thread::scope(|scope| {
+            let rating = &mut self.rating;
+            let rater = scope.spawn(move || rate_all(rubric, rating, spec, to_rate));
+            let batch_size = spec.rollout_batch_size;
+            let hand_over = |request, group| {
+                // the rater ends early only when it failed, which its result tells
+                let _ = ended.send((request, answers(request, group)));
+            };
+            let (decoder, sampling) = (&policy.decoder, &spec.sampling);
+            let seconds = sample_groups(Decoding::new, decoder, &requests, sampling, stop, batch_size, hand_over);
+            drop(ended);
+            self.timing.sampling += started.elapsed().as_secs_f64();
+            (seconds, rater.join().expect("rating does not panic"))
+        });
+        self.timing.prefill += seconds.prefill;
+        self.timing.decode += seconds.decode;
+        self.timing.rating += rated.seconds;
+        self.timing.rollout += started.elapsed().as_secs_f64();
+        for warning in rated.warnings {
+            context.emit(&EventKind::Warning(warning))?;
         }
-        if let Some(overlong) = &spec.overlong {
-            for (answer, score) in answers.iter().zip(&mut scores) {
-                let tokens = answer.sampled.ids.len();
-                let value = overlong_penalty(tokens, spec.sampling.max_new_tokens, overlong.buffer_tokens);
-                add_part(score, OverlongSpec::PART, overlong.penalty, value);
-            }
-        }
-        let mut groups = Vec::with_capacity(chosen.len());
-        while !answers.is_empty() {
-            let group = scores.drain(..spec.group_size).collect::<Vec<Score>>();
-            groups.push(Group {
-                answers: answers.drain(..spec.group_size).collect(),
-                has_spread: group_has_spread(&group, spec.reward_aggregation),
-                scores: group,
-            });
-        }
-        self.timing.reward_s += started.elapsed().as_secs_f64();
-        groups
+        let mut groups = rated.groups?;
+        groups.sort_by_key(|(request, _)| *request);
+        Ok(groups.into_iter().map(|(_, group)| group).collect())
     }
 
     /// Prompts drawn.
@@ -151,16 +167,21 @@ impl<'a> Rollout<'a> {
         (self.kept.len() + self.discarded.len()) as u64
     }
 
+    /// Completions of the groups that take part, which [`Rollout::advantages`] puts first.
+    pub(super) fn taking_part(&self) -> usize {
+        self.kept.iter().map(|group| group.answers.len()).sum()
+    }
+
     /// Counts of groups: without spread, those that were replaced included; drawn beyond the step's share; and places of
     /// the step that stayed empty.
-    pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
+    pub(super) fn metrics(&mut self) -> BTreeMap<String, f64> {
         let flat = self.kept.iter().chain(&self.discarded).filter(|group| !group.has_spread).count();
         let counts = [
             ("grpo/zero_std_groups", flat),
             ("grpo/resampled_groups", self.resampled),
             ("grpo/dropped_groups", self.dropped),
         ];
-        let mut metrics = self.truncated.clone();
+        let mut metrics = std::mem::take(&mut self.rating).finish();
         metrics.extend(counts.map(|(name, count)| (name.to_owned(), count as f64)));
         metrics
     }
@@ -185,6 +206,54 @@ impl<'a> Rollout<'a> {
         }
         advantages.resize(answers.len(), None);
         (answers, scores, advantages)
+    }
+}
+
+/// What came of rating.
+struct Rating<'a> {
+    /// With their requests' positions, in the order they were rated.
+    groups: StageResult<Vec<(usize, Group<'a>)>>,
+    warnings: Vec<String>,
+    seconds: f64,
+}
+
+/// Rates groups in the order they come, until no more come or one cannot be rated.
+fn rate_all<'a>(
+    rubric: &mut Rubric,
+    metrics: &mut RatingMetrics,
+    spec: &GrpoSpec,
+    to_rate: mpsc::Receiver<(usize, Vec<Answer<'a>>)>,
+) -> Rating<'a> {
+    let mut rating = Rating { groups: Ok(Vec::new()), warnings: Vec::new(), seconds: 0.0 };
+    for (request, answers) in to_rate {
+        let started = Instant::now();
+        let (scores, warnings) = score(rubric, &answers);
+        metrics.add(rubric);
+        rating.warnings.extend(warnings);
+        rating.seconds += started.elapsed().as_secs_f64();
+        match (scores, &mut rating.groups) {
+            (Ok(scores), Ok(groups)) => groups.push((request, Group::new(answers, scores, spec))),
+            (Err(error), groups) => {
+                *groups = Err(error);
+                return rating;
+            }
+            (Ok(_), Err(_)) => unreachable!("rating ends with the first error"),
+        }
+    }
+    rating
+}
+
+impl<'a> Group<'a> {
+    /// Rated answers, with the penalty of those that are too long among their parts.
+    fn new(answers: Vec<Answer<'a>>, mut scores: Vec<Score>, spec: &GrpoSpec) -> Self {
+        if let Some(overlong) = &spec.overlong {
+            for (answer, score) in answers.iter().zip(&mut scores) {
+                let tokens = answer.sampled.ids.len();
+                let value = overlong_penalty(tokens, spec.sampling.max_new_tokens, overlong.buffer_tokens);
+                add_part(score, OverlongSpec::PART, overlong.penalty, value);
+            }
+        }
+        Self { has_spread: group_has_spread(&scores, spec.reward_aggregation), answers, scores }
     }
 }
 

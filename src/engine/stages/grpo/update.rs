@@ -3,13 +3,14 @@
 use super::super::Context;
 use super::super::scoring::Answer;
 use crate::error::{StageError, StageResult};
-use crate::head::{self, TokenGrads};
-use crate::loss::{PolicyInputs, PolicyKnobs, policy_loss};
-use crate::models::{Decoder, Packed, PassOptions, TrainingPass};
+use crate::head::{self, TokenGrads, TokenLogprobs};
+use crate::loss::{PolicyInputs, PolicyKnobs, PolicyLoss, Surrogate, policy_loss, token_weights};
+use crate::models::{Decoder, Group, Packed, PassOptions, TrainingPass};
 use orchestrate::event::{EventKind, FailureClass};
 use orchestrate::recipe::spec::GrpoSpec;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
 
 /// How far from 1 the mean ratio of an on-policy step may be in 32 bits: sampling and training must agree.
 const RATIO_TOLERANCE: f64 = 1e-4;
@@ -17,105 +18,214 @@ const RATIO_TOLERANCE: f64 = 1e-4;
 const RATIO_TOLERANCE_16_BIT: f64 = 5e-2;
 
 /// A completion that takes part in the loss.
-pub(super) struct Rated<'a, 'b> {
-    pub(super) answer: &'a Answer<'b>,
-    pub(super) advantage: f64,
+#[derive(Clone, Copy, Debug)]
+pub struct Rated<'a> {
+    /// Tokens of its prompt.
+    pub prompt_ids: &'a [i64],
+    /// Its own tokens.
+    pub ids: &'a [i64],
+    /// Log-probability of each when it was sampled.
+    pub sampling_logprobs: &'a [f32],
+    /// How much better it is than its group's mean.
+    pub advantage: f64,
     /// Of each of its tokens in the step's loss.
-    pub(super) weight: f64,
+    pub weight: f64,
 }
 
-/// Adds the gradients of one micro-batch.
-pub(super) fn accumulate(
-    decoder: &Decoder,
+impl<'a> Rated<'a> {
+    /// What one of a rollout's updates is made of: of `answers`, groups one after the other, those with an advantage, and
+    /// under `mask_truncated` not cut short.
+    pub(super) fn of(answers: &'a [Answer<'_>], advantages: &[Option<f64>], spec: &GrpoSpec) -> Vec<Self> {
+        let lengths: Vec<Option<usize>> = answers
+            .iter()
+            .zip(advantages)
+            .map(|(a, advantage)| {
+                let takes_part =
+                    advantage.is_some() && !(spec.loss.mask_truncated && a.sampled.stop_reason.truncated());
+                takes_part.then_some(a.sampled.ids.len())
+            })
+            .collect();
+        let weights = token_weights(&lengths, spec.loss.loss_type, spec.sampling.max_new_tokens);
+        answers
+            .iter()
+            .zip(advantages)
+            .zip(weights)
+            .filter(|(_, weight)| *weight > 0.0)
+            .map(|((answer, advantage), weight)| Self {
+                prompt_ids: &answer.example.prompt_ids,
+                ids: &answer.sampled.ids,
+                sampling_logprobs: &answer.sampled.logprobs,
+                advantage: advantage.unwrap_or(0.0),
+                weight,
+            })
+            .collect()
+    }
+}
+
+/// What an update depends on beside model and completions.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateOptions {
+    /// The objective.
+    pub knobs: PolicyKnobs,
+    /// Divides the logits, as it did in sampling.
+    pub temperature: f64,
+    /// Keeps the input of each layer only.
+    pub checkpointing: bool,
+}
+
+impl UpdateOptions {
+    pub(super) fn new(spec: &GrpoSpec, checkpointing: bool) -> Self {
+        let temperature = if spec.sampling.temperature == 0.0 { 1.0 } else { spec.sampling.temperature };
+        Self { knobs: PolicyKnobs::from(&spec.loss), temperature, checkpointing }
+    }
+}
+
+/// Adds the gradients of one micro-batch. Neighbours with the same prompt share it: it is computed once for them.
+pub fn accumulate(
+    decoder: &mut Decoder,
     reference: Option<&Reference>,
-    micro_batch: &[Rated<'_, '_>],
-    spec: &GrpoSpec,
-    checkpointing: bool,
+    micro_batch: &[Rated<'_>],
+    options: UpdateOptions,
     sums: &mut Sums,
 ) {
+    let UpdateOptions { knobs, temperature, checkpointing } = options;
     let device = decoder.device();
-    let rows: Vec<Vec<i64>> = micro_batch
-        .iter()
-        .map(|r| [r.answer.example.prompt_ids.as_slice(), r.answer.sampled.ids.as_slice()].concat())
+    let groups: Vec<Group<'_>> = micro_batch
+        .chunk_by(|a, b| a.prompt_ids == b.prompt_ids)
+        .map(|group| Group { prompt: group[0].prompt_ids, completions: group.iter().map(|r| r.ids).collect() })
         .collect();
-    let packed = Packed::new(&rows, device);
-    let mut positions = Vec::new();
-    let mut lengths = Vec::new();
-    for (rated, start) in micro_batch.iter().zip(packed.starts()) {
-        let prompt = i64::try_from(rated.answer.example.prompt_ids.len()).expect("lengths fit i64");
-        let length = i64::try_from(rated.answer.sampled.ids.len()).expect("lengths fit i64");
-        positions.extend(start + prompt - 1..start + prompt + length - 1);
-        lengths.push(length);
-    }
-    let positions = Tensor::from_slice(&positions).to_device(device); // (N,)
-    let targets: Vec<i64> = micro_batch.iter().flat_map(|r| r.answer.sampled.ids.iter().copied()).collect();
-    let targets = Tensor::from_slice(&targets).to_device(device); // (N,)
-    let sampling: Vec<f32> = micro_batch.iter().flat_map(|r| r.answer.sampled.logprobs.iter().copied()).collect();
-    let sampling_logprobs = Tensor::from_slice(&sampling).to_device(device); // (N,)
-    let per_token = |value: &dyn Fn(&Rated<'_, '_>) -> f64| {
-        let values: Vec<f32> =
-            micro_batch.iter().flat_map(|r| std::iter::repeat_n(value(r) as f32, r.answer.sampled.ids.len())).collect();
-        Tensor::from_slice(&values).to_device(device) // (N,)
-    };
-    let temperature = if spec.sampling.temperature == 0.0 { 1.0 } else { spec.sampling.temperature };
-    let select = |hidden: &Tensor| hidden.index_select(0, &positions); // (N, C)
-
+    let packed = Packed::grouped(&groups, device);
+    let predictors = packed.predictors(); // (N,)
+    let tokens = Tokens::new(micro_batch, device);
     let ref_logprobs = reference.map(|reference| {
-        reference.swapped_in(decoder, || {
-            let hidden = tch::no_grad(|| select(&decoder.hidden(&packed)));
-            head::logprobs(decoder, &hidden, &targets, temperature).logprobs
+        reference.run(decoder, |decoder| {
+            let hidden = tch::no_grad(|| decoder.hidden(&packed).index_select(0, &predictors)); // (N, C)
+            head::logprobs(decoder, &hidden, &tokens.targets, temperature).logprobs
         })
     });
     // no dropout: the policy is the one that sampled
     let pass = TrainingPass::new(decoder, &packed, PassOptions { dropout_seed: None, checkpointing });
-    let hidden = select(pass.hidden());
-    let now = head::logprobs(decoder, &hidden.detach(), &targets, temperature);
-    let leaf = now.logprobs.detach().set_requires_grad(true);
-    let entropy = (spec.loss.entropy_coef != 0.0).then(|| now.entropy.detach().set_requires_grad(true));
-    let inputs = PolicyInputs {
-        logprobs: &leaf,
-        sampling_logprobs: &sampling_logprobs,
-        ref_logprobs: ref_logprobs.as_ref(),
-        entropy: entropy.as_ref(),
-        advantages: &per_token(&|r| r.advantage),
-        weights: &per_token(&|r| r.weight),
-        lengths: &lengths,
+    let hidden = pass.hidden().index_select(0, &predictors); // (N, C)
+    let loss_of = |range: Range<i64>, lengths: &[i64], now: &TokenLogprobs, sums: &mut Sums| {
+        let at = |all: &Tensor| all.narrow(0, range.start, range.end - range.start);
+        let leaf = now.logprobs.detach().set_requires_grad(true);
+        let entropy = (knobs.entropy_coef != 0.0).then(|| now.entropy.detach().set_requires_grad(true));
+        let ref_logprobs = ref_logprobs.as_ref().map(at);
+        let inputs = PolicyInputs {
+            logprobs: &leaf,
+            sampling_logprobs: &at(&tokens.sampling_logprobs),
+            ref_logprobs: ref_logprobs.as_ref(),
+            entropy: entropy.as_ref(),
+            advantages: &at(&tokens.advantages),
+            weights: &at(&tokens.weights),
+            lengths,
+        };
+        let result = policy_loss(&inputs, knobs);
+        result.loss.backward();
+        sums.add(&result, now, inputs.advantages);
+        TokenGrads { logprobs: leaf.grad(), entropy: entropy.map(|entropy| entropy.grad()) }
     };
-    let result = policy_loss(&inputs, PolicyKnobs::from(&spec.loss));
-    result.loss.backward();
-    let entropy_grad = entropy.map(|entropy| entropy.grad());
-    let grads = TokenGrads { logprobs: &leaf.grad(), entropy: entropy_grad.as_ref() };
-    let _ = head::backward(decoder, &hidden, &targets, grads, temperature);
+    // a ratio for a whole completion needs all of its log-probabilities before the first gradient
+    let ahead = (knobs.surrogate == Surrogate::SequenceRatio).then(|| {
+        let now = head::logprobs(decoder, &hidden.detach(), &tokens.targets, temperature);
+        loss_of(0..tokens.targets.size()[0], &tokens.lengths, &now, sums)
+    });
+    head::backward_with(decoder, &hidden, &tokens.targets, temperature, |range, now| match &ahead {
+        Some(grads) => {
+            let at = |all: &Tensor| all.narrow(0, range.start, range.end - range.start);
+            TokenGrads { logprobs: at(&grads.logprobs), entropy: grads.entropy.as_ref().map(at) }
+        }
+        None => loss_of(range, &[], now, sums),
+    });
+    drop(hidden);
     pass.finish();
+}
 
-    let total = |t: &Tensor| t.sum(Kind::Double).double_value(&[]);
-    sums.loss += result.loss.double_value(&[]);
-    sums.tokens += targets.size()[0] as f64;
-    sums.ratio_deviation += total(&(&result.ratio - 1.0).abs());
-    sums.clipped += total(&result.clipped);
-    sums.entropy += total(&now.entropy);
-    sums.kl += result.kl.as_ref().map_or(0.0, total);
+/// The completions of a micro-batch, end to end.
+struct Tokens {
+    targets: Tensor,           // (N,)
+    sampling_logprobs: Tensor, // (N,)
+    advantages: Tensor,        // (N,)
+    weights: Tensor,           // (N,)
+    lengths: Vec<i64>,
+}
+
+impl Tokens {
+    fn new(micro_batch: &[Rated<'_>], device: Device) -> Self {
+        let targets: Vec<i64> = micro_batch.iter().flat_map(|r| r.ids.iter().copied()).collect();
+        let sampling: Vec<f32> = micro_batch.iter().flat_map(|r| r.sampling_logprobs.iter().copied()).collect();
+        let per_token = |value: fn(&Rated<'_>) -> f64| {
+            let repeated = |r| std::iter::repeat_n(value(r) as f32, r.ids.len());
+            Tensor::from_slice(&micro_batch.iter().flat_map(repeated).collect::<Vec<f32>>()).to_device(device)
+        };
+        Self {
+            targets: Tensor::from_slice(&targets).to_device(device),
+            sampling_logprobs: Tensor::from_slice(&sampling).to_device(device),
+            advantages: per_token(|r| r.advantage),
+            weights: per_token(|r| r.weight),
+            lengths: micro_batch.iter().map(|r| i64::try_from(r.ids.len()).expect("lengths fit i64")).collect(),
+        }
+    }
 }
 
 /// Sums over the tokens of an optimizer step.
-#[derive(Default)]
-pub(super) struct Sums {
-    pub(super) loss: f64,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
+    /// The weighted sum of the losses, which is the step's loss.
+    pub loss: f64,
     tokens: f64,
+    ratio: f64,
     ratio_deviation: f64,
-    clipped: f64,
+    clipped_low: f64,
+    clipped_high: f64,
     entropy: f64,
     kl: f64,
 }
 
 impl Sums {
+    fn add(&mut self, result: &PolicyLoss, now: &TokenLogprobs, advantages: &Tensor) {
+        let total = |t: &Tensor| t.sum(Kind::Double);
+        let nothing = result.loss.zeros_like().to_kind(Kind::Double);
+        // read at once: each read waits for the device
+        let sums = Tensor::stack(
+            &[
+                result.loss.to_kind(Kind::Double),
+                total(&result.ratio),
+                total(&(&result.ratio - 1.0).abs()),
+                // a good completion's ratio is clipped above, a bad one's below
+                total(&(&result.clipped * advantages.lt(0.0))),
+                total(&(&result.clipped * advantages.gt(0.0))),
+                total(&now.entropy),
+                result.kl.as_ref().map_or(nothing, total),
+            ],
+            0,
+        );
+        let sums = Vec::<f64>::try_from(sums.detach().to_device(Device::Cpu)).expect("the sums are 64-bit numbers");
+        self.tokens += result.ratio.size()[0] as f64;
+        let fields = [
+            &mut self.loss,
+            &mut self.ratio,
+            &mut self.ratio_deviation,
+            &mut self.clipped_low,
+            &mut self.clipped_high,
+            &mut self.entropy,
+            &mut self.kl,
+        ];
+        for (field, sum) in fields.into_iter().zip(sums) {
+            *field += sum;
+        }
+    }
+
     /// Their means over the tokens.
     pub(super) fn metrics(&self, with_kl: bool) -> BTreeMap<String, f64> {
         let mean = |sum: f64| sum / self.tokens;
         let mut metrics = BTreeMap::from([
             ("train/loss".to_owned(), self.loss),
+            ("grpo/ratio_mean".to_owned(), mean(self.ratio)),
             ("grpo/ratio_deviation".to_owned(), mean(self.ratio_deviation)),
-            ("grpo/clip_frac".to_owned(), mean(self.clipped)),
+            ("grpo/clip_frac".to_owned(), mean(self.clipped_low + self.clipped_high)),
+            ("grpo/clip_low_frac".to_owned(), mean(self.clipped_low)),
+            ("grpo/clip_high_frac".to_owned(), mean(self.clipped_high)),
             ("grpo/entropy".to_owned(), mean(self.entropy)),
         ]);
         if with_kl {
@@ -146,18 +256,27 @@ pub(super) fn check_on_policy(context: &mut Context<'_>, sums: &Sums, kind: Kind
     Ok(())
 }
 
-/// The stage's input, kept to measure the divergence from.
-pub(super) struct Reference {
-    values: Vec<Tensor>,
+/// The stage's input, to measure the divergence from.
+#[derive(Debug)]
+pub enum Reference {
+    /// The weights below the adapters, which changed nothing when the stage began.
+    Base,
+    /// A copy of what is trained, as it was when the stage began.
+    Copy(Vec<Tensor>),
 }
 
 impl Reference {
-    pub(super) fn of(decoder: &Decoder) -> Self {
-        Self { values: decoder.trainable().iter().map(|(_, t)| t.detach().copy()).collect() }
+    /// The model as it is now: to be called before a resume point is taken up.
+    pub fn of(decoder: &Decoder) -> Self {
+        if decoder.adapters_are_neutral() {
+            return Self::Base;
+        }
+        Self::Copy(decoder.trainable().iter().map(|(_, t)| t.detach().copy()).collect())
     }
 
-    /// Runs `compute` with the reference's weights in the policy's place.
-    fn swapped_in<T>(&self, decoder: &Decoder, compute: impl FnOnce() -> T) -> T {
+    /// What `compute` makes of the reference.
+    fn run<T>(&self, decoder: &mut Decoder, compute: impl FnOnce(&Decoder) -> T) -> T {
+        let Self::Copy(values) = self else { return decoder.without_adapters(compute) };
         let trainable = decoder.trainable();
         let current: Vec<Tensor> = trainable.iter().map(|(_, t)| t.data()).collect();
         let set = |values: &[Tensor]| {
@@ -165,8 +284,8 @@ impl Reference {
                 tensor.shallow_clone().set_data(value);
             }
         };
-        set(&self.values);
-        let result = compute();
+        set(values);
+        let result = compute(decoder);
         set(&current);
         result
     }

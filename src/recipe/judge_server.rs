@@ -1,0 +1,77 @@
+//! `[runtime.judges.NAME]`: where the judge with this model's name is served. Nothing of it may change an answer.
+
+use super::diagnostic::{Problem, Problems};
+use super::located::KeyPath;
+use super::sweep::Cell;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use url::Url;
+
+/// Where a judge is served, and how it lets itself be asked; never changes an answer, so it is no part of a cache key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeServer {
+    /// Base address of a server of OpenAI's chat completions, e.g. `http://127.0.0.1:8099/v1`.
+    pub endpoint: String,
+    /// Name of the environment variable with the key; default: no key. The key itself belongs into no file.
+    pub api_key_env: Option<String>,
+    /// Requests at the same time.
+    #[schemars(range(min = 1, max = 256))]
+    pub concurrency: usize,
+    /// Requests a minute at most; default: no limit.
+    #[schemars(range(min = 0.01))]
+    pub requests_per_minute: Option<f64>,
+    /// A request that takes longer has failed.
+    #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
+    pub timeout_s: f64,
+    /// How often a request that failed is sent again, with growing pauses, or those that the server asks for.
+    #[schemars(range(max = 100))]
+    pub retries: u32,
+    /// Requests that one stage may send before it fails; default: no limit.
+    pub max_calls: Option<u64>,
+    /// Tokens, of questions and answers, that one stage may use before it fails; default: no limit. Requests that are
+    /// under way when it is reached are not counted in advance.
+    pub max_total_tokens: Option<u64>,
+}
+
+/// Reports what cannot be an endpoint or the name of a variable.
+pub(super) fn check(cell: &Cell<'_>, judges: &BTreeMap<String, JudgeServer>, problems: &mut Problems) {
+    for (name, server) in judges {
+        let key = KeyPath::dotted("runtime.judges").key(name);
+        if let Err((reason, help)) = check_endpoint(&server.endpoint) {
+            let place = cell.value_place(&key.key("endpoint"));
+            let problem =
+                Problem::at(place, format!("`{}` cannot be an endpoint: {reason}", key.key("endpoint")), "here");
+            problems.push(problem.help(help));
+        }
+        if server.api_key_env.as_ref().is_some_and(|name| !is_variable(name)) {
+            // shown at the table, and without its value: it might be the key itself
+            let message = format!("`{}` is not the name of an environment variable", key.key("api_key_env"));
+            let problem = Problem::at(cell.key_place(&key), message, "its `api_key_env`");
+            problems
+                .push(problem.help("export the key, as in `JUDGE_KEY=...`, and write `api_key_env = \"JUDGE_KEY\"`"));
+        }
+    }
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), (String, &'static str)> {
+    const FORM: &str = "give the server's base address, e.g. \"http://127.0.0.1:8099/v1\"";
+    let url = Url::parse(endpoint).map_err(|error| (error.to_string(), FORM))?;
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err((format!("it begins with `{}:`", url.scheme()), FORM));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        let help = "a key belongs into an environment variable, whose name `api_key_env` is";
+        return Err(("it holds more than a host and a path".to_owned(), help));
+    }
+    if url.path().trim_end_matches('/').ends_with("/chat/completions") {
+        return Err(("`/chat/completions` is added to it".to_owned(), FORM));
+    }
+    Ok(())
+}
+
+fn is_variable(name: &str) -> bool {
+    let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
