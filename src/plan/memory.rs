@@ -131,9 +131,9 @@ impl ModelShape {
         tokens as u64 * 2 * layers * self.key_value_size() * bytes(model.dtype)
     }
 
-    fn kv_cache(&self, model: &ModelSpec, rows: usize, length: usize) -> u64 {
-        let token = 2 * self.num_hidden_layers * self.key_value_size() * bytes(model.dtype);
-        rows as u64 * length as u64 * token
+    /// Keys and values of so many tokens, in 32 bits: the CPU keeps no others, a GPU needs half for bfloat16.
+    fn kv_cache(&self, tokens: usize) -> u64 {
+        tokens as u64 * 2 * self.num_hidden_layers * self.key_value_size() * 4
     }
 
     fn logits(&self, positions: u64) -> u64 {
@@ -187,8 +187,19 @@ pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: boo
             supervised(seq_len * micro_batch_size, optimizer)
         }
         Work::Grpo(spec) => {
-            let GrpoSpec { sampling, prompts_per_step, group_size, micro_batch_size, optimizer, loss, .. } = spec;
-            let length = sampling.max_prompt_tokens + sampling.max_new_tokens;
+            let GrpoSpec {
+                sampling,
+                prompts_per_step,
+                group_size,
+                micro_batch_size,
+                rollout_batch_size,
+                optimizer,
+                loss,
+                ..
+            } = spec;
+            let completions = prompts_per_step * group_size;
+            let rows = if *rollout_batch_size == 0 { completions } else { completions.min(*rollout_batch_size) };
+            let prompts_read = prompts_of(rows, *group_size).min(*prompts_per_step);
             let prompts = prompts_of(*micro_batch_size, *group_size);
             let tokens = prompts * sampling.max_prompt_tokens + micro_batch_size * sampling.max_new_tokens;
             let passes = supervised(tokens, optimizer);
@@ -196,13 +207,13 @@ pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: boo
             MemoryEstimate {
                 training: shape.training(model, optimizer, loss.kl_coef != 0.0),
                 activations: passes.activations + prefixes,
-                kv_cache: shape.kv_cache(model, prompts_per_step * group_size, length),
+                kv_cache: shape.kv_cache(rows * sampling.max_new_tokens + prompts_read * sampling.max_prompt_tokens),
                 logits: shape.logits((micro_batch_size * sampling.max_new_tokens) as u64),
                 ..passes
             }
         }
         Work::Eval(EvalSpec { sampling, batch_size, .. }) => MemoryEstimate {
-            kv_cache: shape.kv_cache(model, *batch_size, sampling.max_prompt_tokens + sampling.max_new_tokens),
+            kv_cache: shape.kv_cache(batch_size * (sampling.max_prompt_tokens + sampling.max_new_tokens)),
             logits: shape.logits(HEAD_CHUNK),
             ..base
         },

@@ -1,21 +1,65 @@
 //! The packaged SmolLM2-135M-Instruct against transformers' token log-probabilities.
 
 use crate::golden;
+use orchestrate::event::StopReason;
+use orchestrate::recipe::spec::Sampling;
 use orchestrate_engine::head;
 use orchestrate_engine::models::{Decoder, Packed};
+use orchestrate_engine::rollout::{Request, Sampled, Stop, sample};
 use orchestrate_engine::tokenizer::Tokenizer;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-#[test]
+/// The model's directory, where it is.
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn token_logprobs_of_smollm2_equal_transformers() {
+fn smollm2() -> Option<PathBuf> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/smollm2-135m-instruct");
-    if !dir.exists() {
-        eprintln!("skipped: {} is missing; `./justw test` fetches it", dir.display());
-        assert!(std::env::var_os("CI").is_none(), "CI must have the real models");
-        return;
+    if dir.exists() {
+        return Some(dir);
     }
+    eprintln!("skipped: {} is missing; `./justw test` fetches it", dir.display());
+    assert!(std::env::var_os("CI").is_none(), "CI must have the real models");
+    None
+}
+
+#[test]
+fn completions_of_smollm2_are_the_same_alone_and_together() {
+    let Some(dir) = smollm2() else { return };
+    let decoder = Decoder::load(&dir, Kind::Float, Device::Cpu).unwrap();
+    let tokenizer = Tokenizer::load(&dir).unwrap();
+    let prompts = ["The heart pumps", "Which vessel carries oxygenated blood away from the left ventricle, and why?"];
+    let prompts = prompts.map(|prompt| tokenizer.encode(prompt).unwrap());
+    let sampling = Sampling {
+        max_prompt_tokens: 100,
+        max_new_tokens: 24,
+        min_new_tokens: 0,
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        stop_strings: vec![".".to_owned()],
+    };
+    let stop = Stop::new(&tokenizer, &sampling);
+    let requests: Vec<Request<'_>> =
+        prompts.iter().map(|prompt_ids| Request { prompt_ids, seeds: (0..6).collect() }).collect();
+    let together = sample(&decoder, &requests, &sampling, &stop, 0);
+    let alone: Vec<Sampled> = requests
+        .iter()
+        .flat_map(|r| r.seeds.iter().map(|&seed| Request { prompt_ids: r.prompt_ids, seeds: vec![seed] }))
+        .flat_map(|request| sample(&decoder, &[request], &sampling, &stop, 0))
+        .collect();
+    assert_eq!(together, alone, "tokens or log-probabilities depend on the batch");
+    assert_eq!(sample(&decoder, &requests, &sampling, &stop, 5), alone, "or on how many are decoded at a time");
+    for sampled in &together {
+        let text = tokenizer.decode(&sampled.ids);
+        assert_eq!(text.contains('.'), sampled.stop_reason == StopReason::StopString, "{text}");
+    }
+}
+
+#[test]
+fn token_logprobs_of_smollm2_equal_transformers() {
+    let Some(dir) = smollm2() else { return };
     let decoder = Decoder::load(&dir, Kind::Float, Device::Cpu).unwrap();
     let tokenizer = Tokenizer::load(&dir).unwrap();
     let golden = golden::json("real_models.json");

@@ -232,6 +232,21 @@ fn killed_packed_sft_with_checkpointing_resumes_bitwise() {
     assert!(uninterrupted("sft", &settings) == uninterrupted("sft", &without), "checkpointing changed the adapter");
 }
 
+/// How many completions are decoded at a time decides when groups end and are rated, and nothing else.
+#[test]
+fn no_bit_of_grpo_depends_on_which_group_ends_first() {
+    let with = |rows: &str| {
+        let project = with_stops();
+        let result = uninterrupted_in(&project, "grpo", &[&format!("stages.grpo.rollout_batch_size={rows}")]);
+        (result, metric(&project, "completion/tokens_mean"))
+    };
+    let (all_at_once, lengths) = with("0");
+    assert!(lengths.iter().any(|mean| mean.fract() > 0.0), "completions differ in length: {lengths:?}");
+    for rows in ["1", "3"] {
+        assert!(with(rows).0 == all_at_once, "{rows} at a time gave other bytes");
+    }
+}
+
 #[test]
 fn checkpointing_changes_no_bit_of_grpo() {
     let with = |how: &str| uninterrupted("grpo", &[&format!("runtime.gradient_checkpointing=\"{how}\"")]);

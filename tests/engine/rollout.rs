@@ -30,7 +30,7 @@ fn decoder() -> Decoder {
 fn run(decoder: &Decoder, requests: &[(&[i64], &[u64])], sampling: &Sampling, stop: &[i64]) -> Vec<Sampled> {
     let requests: Vec<Request<'_>> =
         requests.iter().map(|(prompt_ids, seeds)| Request { prompt_ids, seeds: seeds.to_vec() }).collect();
-    sample(decoder, &requests, sampling, &Stop::ids(&stop.iter().copied().collect()))
+    sample(decoder, &requests, sampling, &Stop::ids(&stop.iter().copied().collect()), 0)
 }
 
 #[test]
@@ -212,13 +212,13 @@ fn a_stop_string_ends_a_completion_as_soon_as_it_is_there() {
     let prompt: &[i64] = &[3, 4, 5];
     let request = |seed| Request { prompt_ids: prompt, seeds: vec![seed] };
     let long = Sampling { max_new_tokens: 60, min_new_tokens: 60, ..SAMPLING };
-    let whole = &sample(&decoder, &[request(5)], &long, &Stop::new(&tokenizer, &long))[0];
+    let whole = &sample(&decoder, &[request(5)], &long, &Stop::new(&tokenizer, &long), 0)[0];
     // two bytes that stand somewhere in the completion, of different tokens
     let text = tokenizer.decode(&whole.ids);
     let wanted: String = text.chars().filter(char::is_ascii_graphic).skip(3).take(1).collect();
     let end = (1..=60).find(|&n| tokenizer.decode(&whole.ids[..n]).contains(&wanted)).expect("it stands there");
     let stopping = Sampling { stop_strings: vec!["no such text".to_owned(), wanted.clone()], ..long };
-    let stopped = &sample(&decoder, &[request(5)], &stopping, &Stop::new(&tokenizer, &stopping))[0];
+    let stopped = &sample(&decoder, &[request(5)], &stopping, &Stop::new(&tokenizer, &stopping), 0)[0];
     assert_eq!(stopped.ids, whole.ids[..end], "it ends right after {wanted:?}");
     assert_eq!(stopped.stop_reason, StopReason::StopString);
     assert_eq!(whole.stop_reason, StopReason::Length);

@@ -14,8 +14,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-/// Completions sampled at a time.
-const BATCH: usize = 32;
+/// Completions decoded at a time.
+const ROWS: usize = 32;
+/// Completions printed at a time.
+const BATCH: usize = 4 * ROWS;
 
 /// How completions are sampled.
 pub(super) struct Knobs<'a> {
@@ -66,7 +68,7 @@ pub(super) fn run(
             let seeds = samples.iter().map(|&(_, index)| seed(index)).collect();
             requests.push(Request { prompt_ids: &prompts[line].ids, seeds });
         }
-        let sampled = sample(&decoder, &requests, knobs.sampling, &stop);
+        let sampled = sample(&decoder, &requests, knobs.sampling, &stop, ROWS);
         for (&(line, index), sampled) in batch.iter().zip(&sampled) {
             let end = sampled.ids.iter().position(|id| tokenizer.stop_ids().contains(id));
             let completion = tokenizer.decode(&sampled.ids[..end.unwrap_or(sampled.ids.len())]);

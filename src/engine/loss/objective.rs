@@ -81,8 +81,10 @@ pub struct PolicyLoss {
     pub loss: Tensor,
     /// `exp(logprobs - sampling_logprobs)`, without gradient. // (N,)
     pub ratio: Tensor,
-    /// Whether the ratio was clipped or capped, 0 or 1. // (N,)
-    pub clipped: Tensor,
+    /// Whether the ratio was clipped below, where the completion is bad and already less likely. // (N,)
+    pub clipped_low: Tensor,
+    /// Whether the ratio was clipped above, where the completion is good and already more likely; or capped. // (N,)
+    pub clipped_high: Tensor,
     /// k3 estimate of the divergence from the reference, without gradient. // (N,)
     pub kl: Option<Tensor>,
 }
@@ -92,14 +94,15 @@ pub struct PolicyLoss {
 pub fn policy_loss(inputs: &PolicyInputs<'_>, knobs: PolicyKnobs) -> PolicyLoss {
     let log_ratio = inputs.logprobs - inputs.sampling_logprobs; // (N,)
     let cap = 1.0 + knobs.clip_high;
-    let (mut per_token, clipped) = match knobs.surrogate {
+    let (mut per_token, clipped_low, clipped_high) = match knobs.surrogate {
         Surrogate::TokenRatio => clipped_surrogate(&log_ratio.exp(), inputs.advantages, knobs),
         Surrogate::SequenceRatio => {
             clipped_surrogate(&sequence_means(&log_ratio, inputs.lengths).exp(), inputs.advantages, knobs)
         }
         Surrogate::CappedWeight => {
             let ratio = log_ratio.detach().exp();
-            ((ratio.clamp_max(cap) * inputs.advantages * inputs.logprobs).neg(), ratio.gt(cap))
+            let per_token = (ratio.clamp_max(cap) * inputs.advantages * inputs.logprobs).neg();
+            (per_token, ratio.zeros_like().to_kind(Kind::Bool), ratio.gt(cap))
         }
     }; // each (N,)
     let kl = inputs.ref_logprobs.map(|reference| {
@@ -115,16 +118,19 @@ pub fn policy_loss(inputs: &PolicyInputs<'_>, knobs: PolicyKnobs) -> PolicyLoss 
     PolicyLoss {
         loss: (per_token * inputs.weights).sum(inputs.logprobs.kind()),
         ratio: log_ratio.exp().detach(),
-        clipped: clipped.to_kind(Kind::Float),
+        clipped_low,
+        clipped_high,
         kl: kl.map(|kl| kl.detach()),
     }
 }
 
-/// `-min(ratio A, clip(ratio) A)`, and whether the clipped one was taken. // (N,), (N,) -> each (N,)
-fn clipped_surrogate(ratio: &Tensor, advantages: &Tensor, knobs: PolicyKnobs) -> (Tensor, Tensor) {
+/// `-min(ratio A, clip(ratio) A)`, and whether it was clipped below or above. // (N,), (N,) -> each (N,)
+fn clipped_surrogate(ratio: &Tensor, advantages: &Tensor, knobs: PolicyKnobs) -> (Tensor, Tensor, Tensor) {
     let unclipped = ratio * advantages;
     let clipped = ratio.clamp(1.0 - knobs.clip_low, 1.0 + knobs.clip_high) * advantages;
-    (unclipped.minimum(&clipped).neg(), clipped.lt_tensor(&unclipped))
+    let taken = clipped.lt_tensor(&unclipped);
+    let (low, high) = (taken.logical_and(&advantages.lt(0.0)), taken.logical_and(&advantages.gt(0.0)));
+    (unclipped.minimum(&clipped).neg(), low, high)
 }
 
 /// Each completion's mean, repeated for each of its tokens. // (N,) -> (N,)

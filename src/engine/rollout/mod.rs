@@ -56,10 +56,18 @@ struct Row {
     sampled: Sampled,
 }
 
-/// Samples every completion of `requests`, the results in the order of requests and their seeds.
-pub fn sample(decoder: &Decoder, requests: &[Request<'_>], sampling: &Sampling, stop: &Stop<'_>) -> Vec<Sampled> {
+/// Samples every completion of `requests`, at most `batch_size` at a time (0: all); the results in the order of requests and
+/// their seeds.
+pub fn sample(
+    decoder: &Decoder,
+    requests: &[Request<'_>],
+    sampling: &Sampling,
+    stop: &Stop<'_>,
+    batch_size: usize,
+) -> Vec<Sampled> {
     let mut groups: Vec<Vec<Sampled>> = requests.iter().map(|_| Vec::new()).collect();
-    sample_groups(Decoding::new, decoder, requests, sampling, stop, 0, |request, group| groups[request] = group);
+    let ended = |request: usize, group| groups[request] = group;
+    sample_groups(Decoding::new, decoder, requests, sampling, stop, batch_size, ended);
     groups.into_iter().flatten().collect()
 }
 

@@ -24,6 +24,10 @@ use tch::Kind;
 /// The component that accuracy is the mean of, added when the recipe does not measure it.
 const CORRECTNESS: &str = "correctness";
 
+/// Questions of a batch for each row that is decoded at a time: who has a short answer makes room for the next, so that few
+/// rows wait for the longest.
+const QUESTIONS_PER_ROW: usize = 4;
+
 /// What was measured so far; a resume point holds just this.
 #[derive(Default, Serialize, Deserialize)]
 struct Measured {
@@ -79,7 +83,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
         None => Vec::new(),
     };
     let batches: Vec<Batch<'_>> = questions
-        .chunks(spec.batch_size)
+        .chunks(QUESTIONS_PER_ROW * spec.batch_size)
         .map(Batch::Questions)
         .chain(completions.chunks(spec.batch_size).map(|s| Batch::Likelihood(s, false)))
         .chain(documents.chunks(spec.batch_size).map(|s| Batch::Likelihood(s, true)))
@@ -151,7 +155,7 @@ fn answer<'a>(policy: &Policy<'_>, questions: &'a [data::Example], spec: &EvalSp
         .collect();
     let stop_ids = policy.tokenizer.stop_ids();
     let stop = Stop::new(&policy.tokenizer, &spec.sampling);
-    let sampled = sample(&policy.decoder, &requests, &spec.sampling, &stop);
+    let sampled = sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size);
     questions.iter().zip(sampled).map(|(q, s)| Answer::new(q, 0, s, &policy.tokenizer, stop_ids)).collect()
 }
 

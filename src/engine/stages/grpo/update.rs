@@ -122,7 +122,7 @@ pub fn accumulate(
         };
         let result = policy_loss(&inputs, knobs);
         result.loss.backward();
-        sums.add(&result, now, inputs.advantages);
+        sums.add(&result, now);
         TokenGrads { logprobs: leaf.grad(), entropy: entropy.map(|entropy| entropy.grad()) }
     };
     // a ratio for a whole completion needs all of its log-probabilities before the first gradient
@@ -183,7 +183,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, result: &PolicyLoss, now: &TokenLogprobs, advantages: &Tensor) {
+    fn add(&mut self, result: &PolicyLoss, now: &TokenLogprobs) {
         let total = |t: &Tensor| t.sum(Kind::Double);
         let nothing = result.loss.zeros_like().to_kind(Kind::Double);
         // read at once: each read waits for the device
@@ -192,9 +192,8 @@ impl Sums {
                 result.loss.to_kind(Kind::Double),
                 total(&result.ratio),
                 total(&(&result.ratio - 1.0).abs()),
-                // a good completion's ratio is clipped above, a bad one's below
-                total(&(&result.clipped * advantages.lt(0.0))),
-                total(&(&result.clipped * advantages.gt(0.0))),
+                total(&result.clipped_low),
+                total(&result.clipped_high),
                 total(&now.entropy),
                 result.kl.as_ref().map_or(nothing, total),
             ],
