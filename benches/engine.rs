@@ -36,7 +36,7 @@ fn main() {
     report(&match mode.as_str() {
         "train" => train(decoder, &options),
         "sft" => sft(decoder, &options),
-        "generate" => generate(&decoder, &options),
+        "generate" => generate(decoder, &options),
         other => panic!("unknown mode `{other}`"),
     });
 }
@@ -128,12 +128,16 @@ fn sft(mut decoder: Decoder, options: &Options) -> serde_json::Value {
 }
 
 /// New tokens a second, sampling at temperature 1.
-fn generate(decoder: &Decoder, options: &Options) -> serde_json::Value {
+fn generate(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     let (batch, prompt, new) =
         (options.number("--batch", 12), options.number("--prompt", 64), options.number("--new", 64));
     let group = options.number("--group", 1);
+    if options.flags.contains("--lora") {
+        decoder.add_lora(&lora(), 0).expect("the layers exist");
+    }
+    let decoder = &decoder;
     let prompts: Vec<Vec<i64>> = (0..batch / group).map(|row| random_ids(decoder, row, prompt)).collect();
-    let sampling = sampling(new);
+    let sampling = Sampling::plain(new);
     let mut times = Vec::new();
     let mut seconds_of = Seconds::default();
     for round in 0..=options.number("--steps", 3) {
@@ -189,20 +193,6 @@ fn read_bandwidth() -> f64 {
         best = best.max((numbers.len() * 8) as f64 / started.elapsed().as_secs_f64());
     }
     best
-}
-
-fn sampling(new: usize) -> Sampling {
-    Sampling {
-        max_prompt_tokens: usize::MAX,
-        max_new_tokens: new,
-        min_new_tokens: 0,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        stop_strings: Vec::new(),
-    }
 }
 
 /// The most memory this process ever had resident.

@@ -23,17 +23,7 @@ fn assignment() -> Assignment {
         messages: None,
         templates: Templates::default(),
     };
-    let sampling = Sampling {
-        max_prompt_tokens: 1,
-        max_new_tokens: 1,
-        min_new_tokens: 0,
-        temperature: 0.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        stop_strings: Vec::new(),
-    };
+    let sampling = Sampling::plain(1);
     let work = EvalSpec { data, text: None, sampling, batch_size: 1, rewards: BTreeMap::new(), bootstrap_resamples: 1 };
     Assignment {
         key: Digest::of(b"the key"),

@@ -372,6 +372,23 @@ pub struct Sampling {
     pub stop_strings: Vec<String>,
 }
 
+impl Sampling {
+    /// Draws of up to `max_new_tokens` from the model's own distribution, after prompts of any length.
+    pub const fn plain(max_new_tokens: usize) -> Self {
+        Self {
+            max_prompt_tokens: usize::MAX,
+            max_new_tokens,
+            min_new_tokens: 0,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            stop_strings: Vec::new(),
+        }
+    }
+}
+
 /// Soft overlong punishment (DAPO, arXiv:2503.14476, eq. 13).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

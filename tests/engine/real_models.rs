@@ -29,17 +29,7 @@ fn completions_of_smollm2_are_the_same_alone_and_together() {
     let tokenizer = Tokenizer::load(&dir).unwrap();
     let prompts = ["The heart pumps", "Which vessel carries oxygenated blood away from the left ventricle, and why?"];
     let prompts = prompts.map(|prompt| tokenizer.encode(prompt).unwrap());
-    let sampling = Sampling {
-        max_prompt_tokens: 100,
-        max_new_tokens: 24,
-        min_new_tokens: 0,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        stop_strings: vec![".".to_owned()],
-    };
+    let sampling = Sampling { stop_strings: vec![".".to_owned()], ..Sampling::plain(24) };
     let stop = Stop::new(&tokenizer, &sampling);
     let requests: Vec<Request<'_>> =
         prompts.iter().map(|prompt_ids| Request { prompt_ids, seeds: (0..6).collect() }).collect();

@@ -11,17 +11,7 @@ use orchestrate_engine::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
-const SAMPLING: Sampling = Sampling {
-    max_prompt_tokens: 100,
-    max_new_tokens: 20,
-    min_new_tokens: 0,
-    temperature: 1.0,
-    top_p: 1.0,
-    top_k: 0,
-    min_p: 0.0,
-    repetition_penalty: 1.0,
-    stop_strings: Vec::new(),
-};
+const SAMPLING: Sampling = Sampling::plain(20);
 
 fn decoder() -> Decoder {
     Decoder::load(&golden::path("decoders/llama"), Kind::Float, Device::Cpu).unwrap()

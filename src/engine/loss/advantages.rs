@@ -1,6 +1,7 @@
 //! How much better than the rest of its group a completion is.
 
 use orchestrate::recipe::spec::ScaleRewards;
+use orchestrate::stats::{mean, standard_deviation};
 
 /// Keeps a group of equal rewards from dividing by zero.
 const STD_EPS: f64 = 1e-4;
@@ -18,7 +19,7 @@ pub fn advantages(rewards: &[Option<f64>], group_size: usize, scale: ScaleReward
         .chunks(group_size)
         .flat_map(|group| {
             let values = present(group);
-            let mean = mean(&values);
+            let mean = mean(&values).unwrap_or(0.0);
             let divisor = match scale {
                 ScaleRewards::Group => standard_deviation(&values) + STD_EPS,
                 ScaleRewards::Batch => batch_std + STD_EPS,
@@ -55,7 +56,7 @@ pub fn gdpo_advantages(columns: &[Column], group_size: usize) -> Vec<Option<f64>
         }
     }
     let values = present(&sums);
-    let (mean, divisor) = (mean(&values), standard_deviation(&values) + STD_EPS);
+    let (mean, divisor) = (mean(&values).unwrap_or(0.0), standard_deviation(&values) + STD_EPS);
     sums.into_iter().map(|sum| sum.map(|sum| (sum - mean) / divisor)).collect()
 }
 
@@ -70,20 +71,6 @@ pub fn has_spread(rewards: &[Option<f64>]) -> bool {
     standard_deviation(&present(rewards)) >= EQUAL
 }
 
-/// Unbiased standard deviation; 0 for fewer than two values.
-pub fn standard_deviation(values: &[f64]) -> f64 {
-    if values.len() < 2 {
-        return 0.0;
-    }
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (squares / (values.len() - 1) as f64).sqrt()
-}
-
 fn present(values: &[Option<f64>]) -> Vec<f64> {
     values.iter().copied().flatten().collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }

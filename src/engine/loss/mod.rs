@@ -16,7 +16,7 @@ mod objective;
 mod overlong;
 mod weights;
 
-pub use advantages::{Column, advantages, gdpo_advantages, has_spread, standard_deviation};
+pub use advantages::{Column, advantages, gdpo_advantages, has_spread};
 pub use objective::{PolicyInputs, PolicyKnobs, PolicyLoss, Surrogate, policy_loss};
 pub use overlong::overlong_penalty;
 pub use weights::token_weights;
