@@ -619,6 +619,9 @@ pub enum RougeVariant {
     /// Longest common subsequence.
     #[serde(rename = "L")]
     L,
+    /// Longest common subsequences of lines: summary-level ROUGE-L of texts with a sentence a line.
+    #[serde(rename = "Lsum")]
+    Lsum,
 }
 
 /// Which number of a ROUGE comparison.
