@@ -12,6 +12,7 @@ mod cot;
 mod format;
 mod judge;
 mod lcs;
+mod numbers;
 mod rouge;
 mod rubric;
 mod semantic;
@@ -94,6 +95,8 @@ pub struct RewardError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// It is a judge that failed: another attempt may succeed.
+    pub is_judge: bool,
 }
 
 /// Why an encoder does not load or does not embed.

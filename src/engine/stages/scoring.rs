@@ -101,11 +101,9 @@ impl<'a> Answer<'a> {
 /// One score an answer, in order, or why there is none; and what a person should be told.
 pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult<Vec<Score>>, Vec<String>) {
     let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
-    // only judges fail as a whole
-    let scores = rubric.score(&samples).map_err(|RewardError { message, hint }| StageError {
-        class: FailureClass::JudgeUnavailable,
-        message,
-        hint,
+    let scores = rubric.score(&samples).map_err(|RewardError { message, hint, is_judge }| {
+        let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
+        StageError { class, message, hint }
     });
     (scores, rubric.warnings())
 }
