@@ -23,6 +23,7 @@ const PLACES: &[(&str, &str)] = &[
     ("FormatTable", "stages.grpo.rewards.format"),
     ("CotTable", "stages.grpo.rewards.cot"),
     ("JudgeTable", "stages.grpo.rewards.judge"),
+    ("CommandTable", "stages.grpo.rewards.command"),
     ("JudgeServer", "runtime.judges.one"),
     ("RuntimeTable", "runtime"),
     ("SweepTable", "sweep"),
@@ -49,6 +50,11 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("CorrectnessTable", "kind") => "stages.grpo.rewards.right.kind=cot",
         ("FormatTable", "kind") => "stages.grpo.rewards.format.kind=cot",
         ("JudgeTable", "kind") => "stages.grpo.rewards.judge.kind=cot",
+        ("CommandTable", "kind") => "stages.grpo.rewards.command.kind=cot",
+        ("CommandTable", "command") => {
+            "stages.grpo.rewards.command.command=[\"python3\", \"-O\", \"rewards/units.py\"]"
+        }
+        ("CommandTable", "files") => "stages.grpo.rewards.command.files=[\"rewards/*.py\"]",
         ("JudgeTable", "judges") => "stages.grpo.rewards.judge.judges=[\"one\"]",
         ("JudgeTable", "prompt") => "stages.grpo.rewards.judge.prompt={{ completion }}",
         ("RuntimeTable", "judges") => "runtime.judges.three.endpoint=http://127.0.0.1:1/v1",
@@ -122,6 +128,7 @@ fn other_value(key: &str) -> &'static str {
         "aggregate" => "min",
         "max_score" | "max_tokens" | "requests_per_minute" | "timeout_s" | "max_calls" | "max_total_tokens" => "99",
         "on_error" => "missing",
+        "env" => "[\"OTHER\"]",
         "max_missing_fraction" => "0.75",
         "endpoint" => "http://127.0.0.1:1/v1",
         "api_key_env" => "OTHER_KEY",
@@ -232,6 +239,25 @@ fn a_models_own_path_changes_the_key() {
         let after = load(&project, &[set]).unwrap_or_else(|error| panic!("{}", error.render(100, false)));
         assert_ne!(keys(&before), keys(&after), "{set}");
     }
+}
+
+#[test]
+fn a_commands_files_are_their_content_wherever_they_lie() {
+    let project = full_project();
+    let before = keys(&load(&project, &[]).expect("the full recipe is valid"));
+    let script = fs_err::read_to_string(project.path().join("rewards/units.py")).unwrap();
+    project.write("elsewhere/other.py", &script);
+    let table = "stages.grpo.rewards.command";
+    let moved = [
+        format!("{table}.command=[\"python3\", \"elsewhere/other.py\"]"),
+        format!("{table}.files=[\"elsewhere/other.py\", \"data/more.txt\"]"),
+    ];
+    let moved: Vec<&str> = moved.iter().map(String::as_str).collect();
+    assert_eq!(before, keys(&load(&project, &moved).expect("the moved script is found")));
+    let swapped = format!("{table}.files=[\"data/more.txt\", \"rewards/units.py\"]");
+    assert_ne!(before, keys(&load(&project, &[&swapped]).expect("files may stand in any order")));
+    project.write("rewards/units.py", "print()\n");
+    assert_ne!(before, keys(&load(&project, &[]).expect("scripts are not read here")));
 }
 
 #[test]

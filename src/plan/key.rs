@@ -57,10 +57,10 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Aggregate, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec,
-        JudgeSpec, Length, LoraSpec, LossType, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
-        ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling,
-        ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
+        GrpoLossSpec, GrpoSpec, JudgeSpec, Length, LoraSpec, LossType, ModelSpec, OnError, Optimizer, OptimizerSpec,
+        OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant,
+        Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +132,7 @@ mod tests {
             ("format", Component::Format { tags: vec!["think".to_owned(), "answer".to_owned()] }),
             ("cot", Component::Cot { min_words: 5 }),
             ("judge", Component::Judge(judge())),
+            ("command", Component::Command(command())),
         ];
         let spec = |component| RewardSpec { weight: 1.5, scope: Scope::Tag("work".to_owned()), component };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
@@ -147,6 +148,16 @@ mod tests {
             temperature: 0.5,
             seed: 7,
             max_tokens: 64,
+            on_error: OnError::Missing,
+        }
+    }
+
+    fn command() -> CommandSpec {
+        CommandSpec {
+            command: vec![Argument::Text("python3".to_owned()), Argument::File(Digest::of(b"script"))],
+            files: vec![Digest::of(b"script"), Digest::of(b"table")],
+            env: vec!["TABLE".to_owned()],
+            timeout_s: 30.0,
             on_error: OnError::Missing,
         }
     }

@@ -71,7 +71,8 @@ fn check_endpoint(endpoint: &str) -> Result<(), (String, &'static str)> {
     Ok(())
 }
 
-fn is_variable(name: &str) -> bool {
+/// Whether `name` may name a variable of the environment.
+pub(super) fn is_variable(name: &str) -> bool {
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

@@ -36,6 +36,7 @@ mod resolve_model;
 mod resolve_optimizer;
 pub mod reward_file;
 mod reward_mix;
+mod reward_program;
 mod runtime;
 mod schema;
 pub mod spec;

@@ -21,6 +21,8 @@ pub enum RewardTable {
     Cot(CotTable),
     /// What language models say of it by a rubric.
     Judge(Box<JudgeTable>),
+    /// What a program of yours says of it.
+    Command(CommandTable),
 }
 
 impl<'de> Deserialize<'de> for RewardTable {
@@ -33,6 +35,7 @@ impl<'de> Deserialize<'de> for RewardTable {
             Some("format") => FormatTable::deserialize(value).map(Self::Format),
             Some("cot") => CotTable::deserialize(value).map(Self::Cot),
             Some("judge") => JudgeTable::deserialize(value).map(|table| Self::Judge(Box::new(table))),
+            Some("command") => CommandTable::deserialize(value).map(Self::Command),
             _ => return Err(D::Error::custom("`kind` must name a reward component")),
         }
         .map_err(D::Error::custom)
@@ -49,6 +52,7 @@ impl RewardTable {
             Self::Format(table) => table.weight,
             Self::Cot(table) => table.weight,
             Self::Judge(table) => table.weight,
+            Self::Command(table) => table.weight,
         }
     }
 
@@ -61,6 +65,7 @@ impl RewardTable {
             Self::Format(table) => &table.scope,
             Self::Cot(table) => &table.scope,
             Self::Judge(table) => &table.scope,
+            Self::Command(table) => &table.scope,
         }
     }
 }
@@ -183,5 +188,35 @@ pub struct JudgeTable {
     #[schemars(range(min = 1))]
     pub max_tokens: u32,
     /// What becomes of a completion without a score: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+}
+
+/// What a program of yours says of it. It reads a JSON line for each completion, `{"prompt", "completion", "text" (the part
+/// that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in order and flushed:
+/// `{"value": number}` or `{"missing": "why"}`. It runs as long as the stage; equal lines must have equal answers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "command"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// The program and its arguments, e.g. `["python3", "rewards/units.py"]`; no shell reads them. An argument that is one of
+    /// `files` becomes that file's absolute path.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// What the program is made of and reads: scripts, data; patterns are allowed. Their content, not their place, is part of
+    /// the stage's cache key.
+    pub files: Vec<String>,
+    /// Names of the variables of the environment that it is given, beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
+    /// locale's.
+    pub env: Vec<String>,
+    /// Seconds that a batch may take, the program's start included; what is not answered then is missing.
+    #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
+    pub timeout_s: f64,
+    /// What becomes of a completion without a value: `missing` leaves it out of its group, `fail` fails the stage.
     pub on_error: OnError,
 }

@@ -21,6 +21,7 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("FormatTable", &["rewards", "format"]),
     ("CotTable", &["rewards", "cot"]),
     ("JudgeTable", &["rewards", "judge"]),
+    ("CommandTable", &["rewards", "command"]),
     ("JudgeServer", &["judges"]),
     ("SweepTable", &["sweep"]),
     ("RuntimeTable", &["runtime"]),

@@ -544,6 +544,8 @@ pub enum Component {
     },
     /// What language models say of it by a rubric.
     Judge(JudgeSpec),
+    /// What a program of the user's says of it.
+    Command(CommandSpec),
 }
 
 /// Language models that score a text. Where they are served is no part of it: [`crate::recipe::JudgeServer`].
@@ -569,6 +571,32 @@ pub struct JudgeSpec {
     pub max_tokens: u32,
     /// What becomes of a completion without a score.
     pub on_error: OnError,
+}
+
+/// A program that rates texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandSpec {
+    /// The program and its arguments.
+    pub command: Vec<Argument>,
+    /// Digests of the files that it is made of and reads.
+    pub files: Vec<Digest>,
+    /// Names of the variables of the environment that it is given.
+    pub env: Vec<String>,
+    /// Seconds for a batch; what is not answered then is missing.
+    pub timeout_s: f64,
+    /// What becomes of a completion without a value.
+    pub on_error: OnError,
+}
+
+/// A word of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Argument {
+    /// As it is.
+    Text(String),
+    /// The path of the file with this digest.
+    File(Digest),
 }
 
 /// How several judges' values become one.
@@ -603,6 +631,7 @@ impl Component {
             Self::Format { .. } => "format",
             Self::Cot { .. } => "cot",
             Self::Judge(_) => "judge",
+            Self::Command(_) => "command",
         }
     }
 }

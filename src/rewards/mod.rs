@@ -7,11 +7,13 @@
 //! [`Rubric`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
 //! [`reward_metrics`] puts a step's scores into numbers, [`RewardWatch`] warns when they look gamed.
 
+mod command;
 mod correctness;
 mod cot;
 mod format;
 mod judge;
 mod lcs;
+mod questions;
 mod rouge;
 mod rubric;
 mod semantic;
@@ -22,6 +24,7 @@ mod testing;
 mod watch;
 mod words;
 
+pub use command::CommandError;
 pub use judge::{JudgeAccess, JudgeError};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};

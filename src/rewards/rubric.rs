@@ -1,5 +1,6 @@
 //! The weighted sum of the components.
 
+use super::command::{Command, CommandError};
 use super::correctness::Correctness;
 use super::cot::Cot;
 use super::format::Format;
@@ -7,10 +8,12 @@ use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
 use super::rouge::Rouge;
 use super::semantic::Semantic;
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
+use crate::digest::Digest;
 use crate::event::Part;
 use crate::recipe::spec::{Component, RewardSpec, Scope};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// A reward mix, ready to rate.
@@ -55,6 +58,14 @@ pub enum RubricError {
         /// Why.
         source: JudgeError,
     },
+    /// A program cannot be set up.
+    #[error("the reward `{component}` cannot be computed")]
+    Command {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: CommandError,
+    },
 }
 
 /// What the components of a mix need of the world around them.
@@ -63,12 +74,14 @@ pub struct Surroundings<'a> {
     pub encoder: &'a mut LoadEncoder<'a>,
     /// How judges are reached.
     pub judges: JudgeAccess<'a>,
+    /// Where the file with the given digest lies.
+    pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
 }
 
 impl Rubric {
     /// The mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
-        let Surroundings { encoder, judges } = surroundings;
+        let Surroundings { encoder, judges, file } = surroundings;
         let mut bench = Bench::new(judges);
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, component }) in spec {
@@ -87,6 +100,10 @@ impl Rubric {
                 Component::Judge(spec) => Box::new(
                     Judge::new(spec, &mut bench)
                         .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
+                ),
+                Component::Command(spec) => Box::new(
+                    Command::new(spec, file, judges.variable)
+                        .map_err(|source| RubricError::Command { component: name.clone(), source })?,
                 ),
             };
             components.push(Named { name: name.clone(), weight: *weight, scope: scope.clone(), reward });
@@ -148,7 +165,6 @@ impl Rubric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
     use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
     use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
@@ -191,7 +207,10 @@ mod tests {
         let servers = BTreeMap::new();
         let nowhere = Path::new("/nonexistent");
         let judges = JudgeAccess { servers: &servers, cache: nowhere, ledgers: nowhere, variable: &|_| None };
-        Rubric::new(mix, Surroundings { encoder: &mut |digest, prompt| encoder(digest, prompt), judges })
+        Rubric::new(
+            mix,
+            Surroundings { encoder: &mut |digest, prompt| encoder(digest, prompt), judges, file: &|_| None },
+        )
     }
 
     const COMPLETION: &str = "<think>the heart pumps blood</think><answer>B</answer>";

@@ -66,7 +66,7 @@ impl Stage {
             variable: &|name| (name == "JUDGE_KEY").then(|| KEY.to_owned()),
         };
         let encoder = &mut |_: &_, _: Option<&str>| Err("no encoder here".into());
-        Rubric::new(&BTreeMap::from([("clear".to_owned(), reward)]), Surroundings { encoder, judges })
+        Rubric::new(&BTreeMap::from([("clear".to_owned(), reward)]), Surroundings { encoder, judges, file: &|_| None })
     }
 
     fn scores(&self, completions: &[&str]) -> Result<Vec<Score>, RewardError> {

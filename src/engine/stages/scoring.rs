@@ -37,7 +37,8 @@ pub(super) fn rubric(
         ledgers: context.attempt.dir(),
         variable: &|name| std::env::var(name).ok(),
     };
-    Rubric::new(rewards, Surroundings { encoder: &mut encoder, judges })
+    let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
+    Rubric::new(rewards, Surroundings { encoder: &mut encoder, judges, file: &file })
         .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
 }
 

@@ -17,11 +17,13 @@ use self::cache::Cache;
 use self::client::{Asked, Client, Failure};
 use self::exchange::ApiKey;
 use self::prompt::{Prompt, request};
+pub(super) use self::verdict::shortened;
 use self::verdict::{Answer, aggregated, spread};
+use super::questions::settled;
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::digest::Digest;
 use crate::recipe::JudgeServer;
-use crate::recipe::spec::{JudgeSpec, OnError};
+use crate::recipe::spec::JudgeSpec;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -288,17 +290,7 @@ impl Reward for Judge {
         if self.judges.len() > 1 && !spreads.is_empty() {
             self.metrics.push(("spread", spreads.iter().sum::<f64>() / spreads.len() as f64));
         }
-        let missing = verdicts.iter().find_map(|verdict| match verdict {
-            Verdict::Missing(reason) if self.spec.on_error == OnError::Fail => Some(reason.clone()),
-            _ => None,
-        });
-        match missing {
-            Some(message) => {
-                let hint = "`on_error = \"missing\"` leaves such completions out of their group instead".to_owned();
-                Err(RewardError { message, hint: Some(hint) })
-            }
-            None => Ok(verdicts),
-        }
+        settled(verdicts, self.spec.on_error)
     }
 
     fn metrics(&self) -> Vec<(&'static str, f64)> {
@@ -313,7 +305,7 @@ impl Reward for Judge {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::recipe::spec::Aggregate;
+    use crate::recipe::spec::{Aggregate, OnError};
 
     pub(super) fn spec() -> JudgeSpec {
         JudgeSpec {
