@@ -24,6 +24,8 @@ const PLACES: &[(&str, &str)] = &[
     ("CotTable", "stages.grpo.rewards.cot"),
     ("JudgeTable", "stages.grpo.rewards.judge"),
     ("CommandTable", "stages.grpo.rewards.command"),
+    ("HttpTable", "stages.grpo.rewards.http"),
+    ("HttpEndpoint", "runtime.endpoints.units"),
     ("JudgeServer", "runtime.judges.one"),
     ("RuntimeTable", "runtime"),
     ("SweepTable", "sweep"),
@@ -55,6 +57,9 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
             "stages.grpo.rewards.command.command=[\"python3\", \"-O\", \"rewards/units.py\"]"
         }
         ("CommandTable", "files") => "stages.grpo.rewards.command.files=[\"rewards/*.py\"]",
+        ("HttpTable", "kind") => "stages.grpo.rewards.http.kind=cot",
+        ("HttpTable", "endpoint") => "stages.grpo.rewards.http.endpoint=spelling",
+        ("RuntimeTable", "endpoints") => "runtime.endpoints.third.url=http://127.0.0.1:1/",
         ("JudgeTable", "judges") => "stages.grpo.rewards.judge.judges=[\"one\"]",
         ("JudgeTable", "prompt") => "stages.grpo.rewards.judge.prompt={{ completion }}",
         ("RuntimeTable", "judges") => "runtime.judges.three.endpoint=http://127.0.0.1:1/v1",
@@ -89,7 +94,7 @@ fn other_value(key: &str) -> &'static str {
         "alpha" | "resume_interval_s" | "weight" => "31.5",
         "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef" | "entropy_coef"
         | "clip_low" | "clip_high" | "overlong_penalty" => "0.55",
-        "rslora" | "packing" => "true",
+        "rslora" | "packing" | "cache" => "true",
         "train_on" => "[\"assistant\"]",
         "mask_truncated" | "include_base" => "false",
         "target_modules" => "[\"o_proj\"]",
@@ -128,6 +133,8 @@ fn other_value(key: &str) -> &'static str {
         "aggregate" => "min",
         "max_score" | "max_tokens" | "requests_per_minute" | "timeout_s" | "max_calls" | "max_total_tokens" => "99",
         "on_error" => "missing",
+        "url" => "http://127.0.0.1:1/",
+        "version" => "\"3\"",
         "env" => "[\"OTHER\"]",
         "max_missing_fraction" => "0.75",
         "endpoint" => "http://127.0.0.1:1/v1",
@@ -182,7 +189,7 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
             let labels =
                 |recipe: &LoadedRecipe| recipe.variants.iter().map(|cell| cell.name.clone()).collect::<Vec<_>>();
             match *table {
-                "RuntimeTable" | "JudgeServer" => {
+                "RuntimeTable" | "JudgeServer" | "HttpEndpoint" => {
                     assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
                     assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
                 }

@@ -11,7 +11,7 @@
 //! | libtorch, device, host, git revision, times | recorded in events and history |
 //! | names of recipes, variants, stages and data sets | recorded in history |
 //! | paths and modification times of files | ignored |
-//! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges are served | ignored |
+//! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges and services are served | ignored |
 //! | executor, retries, logging | ignored |
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
@@ -58,9 +58,9 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        GrpoLossSpec, GrpoSpec, JudgeSpec, Length, LoraSpec, LossType, ModelSpec, OnError, Optimizer, OptimizerSpec,
-        OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant,
-        Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Length, LoraSpec, LossType, ModelSpec, OnError, Optimizer,
+        OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer,
+        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -125,6 +125,8 @@ mod tests {
         };
         let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
         let semantic = Component::Semantic { encoder, baseline: Some(0.25), prompt };
+        let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
+        let http = HttpSpec { endpoint, version, cache: true, on_error: OnError::Missing };
         let components = [
             ("semantic", semantic),
             ("size", rouge),
@@ -133,6 +135,7 @@ mod tests {
             ("cot", Component::Cot { min_words: 5 }),
             ("judge", Component::Judge(judge())),
             ("command", Component::Command(command())),
+            ("http", Component::Http(http)),
         ];
         let spec = |component| RewardSpec { weight: 1.5, scope: Scope::Tag("work".to_owned()), component };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()

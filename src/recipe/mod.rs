@@ -23,6 +23,7 @@ mod defaults;
 mod diagnostic;
 pub mod file;
 mod files;
+mod http_endpoint;
 mod hub_reference;
 mod inputs;
 mod judge_server;
@@ -46,6 +47,7 @@ mod validate;
 
 pub(crate) use diagnostic::did_you_mean;
 pub use diagnostic::{Place, Problem, RecipeError, Source};
+pub use http_endpoint::HttpEndpoint;
 pub use hub_reference::{HUB_SCHEME, HubReference, HubRepoKind, is_commit, is_path};
 pub use inputs::{HubFiles, HubRefusal, Inputs};
 pub use judge_server::JudgeServer;

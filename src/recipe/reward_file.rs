@@ -23,6 +23,8 @@ pub enum RewardTable {
     Judge(Box<JudgeTable>),
     /// What a program of yours says of it.
     Command(CommandTable),
+    /// What a service of yours says of it.
+    Http(HttpTable),
 }
 
 impl<'de> Deserialize<'de> for RewardTable {
@@ -36,6 +38,7 @@ impl<'de> Deserialize<'de> for RewardTable {
             Some("cot") => CotTable::deserialize(value).map(Self::Cot),
             Some("judge") => JudgeTable::deserialize(value).map(|table| Self::Judge(Box::new(table))),
             Some("command") => CommandTable::deserialize(value).map(Self::Command),
+            Some("http") => HttpTable::deserialize(value).map(Self::Http),
             _ => return Err(D::Error::custom("`kind` must name a reward component")),
         }
         .map_err(D::Error::custom)
@@ -53,6 +56,7 @@ impl RewardTable {
             Self::Cot(table) => table.weight,
             Self::Judge(table) => table.weight,
             Self::Command(table) => table.weight,
+            Self::Http(table) => table.weight,
         }
     }
 
@@ -66,6 +70,7 @@ impl RewardTable {
             Self::Cot(table) => &table.scope,
             Self::Judge(table) => &table.scope,
             Self::Command(table) => &table.scope,
+            Self::Http(table) => &table.scope,
         }
     }
 }
@@ -217,6 +222,30 @@ pub struct CommandTable {
     /// Seconds that a batch may take, the program's start included; what is not answered then is missing.
     #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
     pub timeout_s: f64,
+    /// What becomes of a completion without a value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+}
+
+/// What a service of yours says of it. It is posted a JSON array of completions, each as `command` gets it, and answers with an
+/// array of `{"value": number}` or `{"missing": "why"}`, as long and in the same order.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "http"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// Name of the service; `[runtime.endpoints.NAME]` says where it is served.
+    pub endpoint: String,
+    /// Which version of the service is asked: another one has other answers, so stages run again and kept answers do not
+    /// count. Default: none.
+    pub version: Option<String>,
+    /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
+    /// resume or a rerun is the same to the bit only with it.
+    pub cache: bool,
     /// What becomes of a completion without a value: `missing` leaves it out of its group, `fail` fails the stage.
     pub on_error: OnError,
 }

@@ -22,7 +22,11 @@ pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> V
             RewardTable::Semantic(_) | RewardTable::Rouge(_) => "reference",
             RewardTable::Correctness(_) => "answer",
             // a judge's template may do without either
-            RewardTable::Format(_) | RewardTable::Cot(_) | RewardTable::Judge(_) | RewardTable::Command(_) => {
+            RewardTable::Format(_)
+            | RewardTable::Cot(_)
+            | RewardTable::Judge(_)
+            | RewardTable::Command(_)
+            | RewardTable::Http(_) => {
                 return None;
             }
         };
@@ -86,6 +90,7 @@ fn component(
         RewardTable::Cot(table) => Component::Cot { min_words: table.min_words },
         RewardTable::Judge(table) => Component::Judge(judge(files, key, table)?),
         RewardTable::Command(table) => Component::Command(reward_program::command(files, key, table, found)?),
+        RewardTable::Http(table) => Component::Http(reward_program::http(files, key, table)?),
     })
 }
 

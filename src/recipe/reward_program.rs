@@ -1,12 +1,12 @@
-//! `[stages.NAME.rewards.NAME]` of the kind `command`: its files digested, none of them forgotten.
+//! `[stages.NAME.rewards.NAME]` of the kinds `command`, its files digested, none of them forgotten, and `http`.
 
-use super::diagnostic::Problem;
+use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::judge_server::is_variable;
 use super::layers::io_reason;
 use super::located::KeyPath;
-use super::reward_file::CommandTable;
-use super::spec::{Argument, CommandSpec};
+use super::reward_file::{CommandTable, HttpTable};
+use super::spec::{Argument, CommandSpec, HttpSpec};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -71,6 +71,22 @@ pub(super) fn command(
         timeout_s: table.timeout_s,
         on_error: table.on_error,
     })
+}
+
+/// The service of `table`; absent if nothing says where it is served.
+pub(super) fn http(files: &mut Files<'_>, key: &KeyPath, table: &HttpTable) -> Option<HttpSpec> {
+    let served =
+        files.cell.value.get("runtime").and_then(|runtime| runtime.get("endpoints")).and_then(|t| t.as_table());
+    let known: Vec<&str> = served.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let HttpTable { endpoint: name, version, cache, on_error, .. } = table;
+    if !known.contains(&name.as_str()) {
+        let message = format!("nothing says where the endpoint `{name}` is served");
+        let help =
+            did_you_mean(name, "endpoints", &known) + &format!("; add `[runtime.endpoints.{name:?}]` with its `url`");
+        problem(files, &key.key("endpoint"), message, "not known", &help);
+        return None;
+    }
+    Some(HttpSpec { endpoint: name.clone(), version: version.clone(), cache: *cache, on_error: *on_error })
 }
 
 /// The files that `named` stands for: a file, or a pattern.

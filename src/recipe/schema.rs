@@ -22,6 +22,8 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("CotTable", &["rewards", "cot"]),
     ("JudgeTable", &["rewards", "judge"]),
     ("CommandTable", &["rewards", "command"]),
+    ("HttpTable", &["rewards", "http"]),
+    ("HttpEndpoint", &["endpoints"]),
     ("JudgeServer", &["judges"]),
     ("SweepTable", &["sweep"]),
     ("RuntimeTable", &["runtime"]),

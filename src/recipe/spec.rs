@@ -546,6 +546,8 @@ pub enum Component {
     Judge(JudgeSpec),
     /// What a program of the user's says of it.
     Command(CommandSpec),
+    /// What a service of the user's says of it.
+    Http(HttpSpec),
 }
 
 /// Language models that score a text. Where they are served is no part of it: [`crate::recipe::JudgeServer`].
@@ -599,6 +601,20 @@ pub enum Argument {
     File(Digest),
 }
 
+/// A service that rates texts. Where it is served is no part of it: [`crate::recipe::HttpEndpoint`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSpec {
+    /// The service's name in the recipe.
+    pub endpoint: String,
+    /// Which version of it is asked.
+    pub version: Option<String>,
+    /// Whether equal questions have equal answers, which are kept then.
+    pub cache: bool,
+    /// What becomes of a completion without a value.
+    pub on_error: OnError,
+}
+
 /// How several judges' values become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -632,6 +648,7 @@ impl Component {
             Self::Cot { .. } => "cot",
             Self::Judge(_) => "judge",
             Self::Command(_) => "command",
+            Self::Http(_) => "http",
         }
     }
 }

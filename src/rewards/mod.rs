@@ -10,13 +10,16 @@
 mod command;
 mod correctness;
 mod cot;
+mod exchange;
 mod format;
+mod http;
 mod judge;
 mod lcs;
 mod questions;
 mod rouge;
 mod rubric;
 mod semantic;
+mod server;
 mod spans;
 mod summary;
 #[cfg(test)]
@@ -25,6 +28,7 @@ mod watch;
 mod words;
 
 pub use command::CommandError;
+pub use http::HttpError;
 pub use judge::{JudgeAccess, JudgeError};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};

@@ -4,12 +4,14 @@ use super::command::{Command, CommandError};
 use super::correctness::Correctness;
 use super::cot::Cot;
 use super::format::Format;
+use super::http::{Http, HttpError};
 use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
 use super::rouge::Rouge;
 use super::semantic::Semantic;
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
 use crate::digest::Digest;
 use crate::event::Part;
+use crate::recipe::HttpEndpoint;
 use crate::recipe::spec::{Component, RewardSpec, Scope};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -66,6 +68,14 @@ pub enum RubricError {
         /// Why.
         source: CommandError,
     },
+    /// A service cannot be asked.
+    #[error("the reward `{component}` cannot be computed")]
+    Http {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: HttpError,
+    },
 }
 
 /// What the components of a mix need of the world around them.
@@ -76,12 +86,14 @@ pub struct Surroundings<'a> {
     pub judges: JudgeAccess<'a>,
     /// Where the file with the given digest lies.
     pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
+    /// Where services are served, by the name that the recipe gives them.
+    pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
 }
 
 impl Rubric {
     /// The mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
-        let Surroundings { encoder, judges, file } = surroundings;
+        let Surroundings { encoder, judges, file, endpoints } = surroundings;
         let mut bench = Bench::new(judges);
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, component }) in spec {
@@ -104,6 +116,10 @@ impl Rubric {
                 Component::Command(spec) => Box::new(
                     Command::new(spec, file, judges.variable)
                         .map_err(|source| RubricError::Command { component: name.clone(), source })?,
+                ),
+                Component::Http(spec) => Box::new(
+                    Http::new(spec, endpoints, &judges)
+                        .map_err(|source| RubricError::Http { component: name.clone(), source })?,
                 ),
             };
             components.push(Named { name: name.clone(), weight: *weight, scope: scope.clone(), reward });
@@ -209,7 +225,12 @@ mod tests {
         let judges = JudgeAccess { servers: &servers, cache: nowhere, ledgers: nowhere, variable: &|_| None };
         Rubric::new(
             mix,
-            Surroundings { encoder: &mut |digest, prompt| encoder(digest, prompt), judges, file: &|_| None },
+            Surroundings {
+                encoder: &mut |digest, prompt| encoder(digest, prompt),
+                judges,
+                file: &|_| None,
+                endpoints: &BTreeMap::new(),
+            },
         )
     }
 

@@ -38,8 +38,11 @@ pub(super) fn rubric(
         variable: &|name| std::env::var(name).ok(),
     };
     let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
-    Rubric::new(rewards, Surroundings { encoder: &mut encoder, judges, file: &file })
-        .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
+    Rubric::new(
+        rewards,
+        Surroundings { encoder: &mut encoder, judges, file: &file, endpoints: &assignment.runtime.endpoints },
+    )
+    .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
 }
 
 /// The message of `error` and of everything behind it.
@@ -102,7 +105,7 @@ impl<'a> Answer<'a> {
 /// One score an answer, in order, or why there is none; and what a person should be told.
 pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult<Vec<Score>>, Vec<String>) {
     let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
-    // only judges fail as a whole
+    // only judges, and programs like them, fail as a whole
     let scores = rubric.score(&samples).map_err(|RewardError { message, hint }| StageError {
         class: FailureClass::JudgeUnavailable,
         message,
@@ -130,7 +133,8 @@ pub(super) fn check_missing(
     }
     let most = reasons.iter().max_by_key(|(_, count)| **count);
     let ((name, reason), _) = most.expect("a score without a total lacks a part");
-    let is_judge = matches!(rewards.get(*name).map(|reward| &reward.component), Some(Component::Judge(_)));
+    let component = rewards.get(*name).map(|reward| &reward.component);
+    let is_judge = matches!(component, Some(Component::Judge(_) | Component::Http(_)));
     let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
     let count = scores.len();
     let message =
