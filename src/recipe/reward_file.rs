@@ -21,6 +21,10 @@ pub enum RewardTable {
     Cot(CotTable),
     /// What language models say of it by a rubric.
     Judge(Box<JudgeTable>),
+    /// What a program of yours says of it.
+    Command(CommandTable),
+    /// What a service of yours says of it.
+    Http(HttpTable),
 }
 
 impl<'de> Deserialize<'de> for RewardTable {
@@ -33,6 +37,8 @@ impl<'de> Deserialize<'de> for RewardTable {
             Some("format") => FormatTable::deserialize(value).map(Self::Format),
             Some("cot") => CotTable::deserialize(value).map(Self::Cot),
             Some("judge") => JudgeTable::deserialize(value).map(|table| Self::Judge(Box::new(table))),
+            Some("command") => CommandTable::deserialize(value).map(Self::Command),
+            Some("http") => HttpTable::deserialize(value).map(Self::Http),
             _ => return Err(D::Error::custom("`kind` must name a reward component")),
         }
         .map_err(D::Error::custom)
@@ -70,7 +76,7 @@ impl RewardTable {
                 }
             };
         }
-        of!(Semantic, Rouge, Correctness, Format, Cot, Judge)
+        of!(Semantic, Rouge, Correctness, Format, Cot, Judge, Command, Http)
     }
 
     /// Factor in the total.
@@ -255,4 +261,66 @@ pub struct JudgeTable {
     /// A judge's answer is cut here, and missing then.
     #[schemars(range(min = 1))]
     pub max_tokens: u32,
+}
+
+/// What a program of yours says of it. It reads a JSON line for each completion, `{"prompt", "completion", "text" (the part
+/// that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in order and flushed:
+/// `{"value": number}` or `{"missing": "why"}`. It runs as long as the stage; equal lines must have equal answers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "command"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// The program and its arguments, e.g. `["python3", "rewards/units.py"]`; no shell reads them. An argument that is one of
+    /// `files` becomes that file's absolute path.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// What the program is made of and reads: scripts, data; patterns are allowed. Their content, not their place, is part of
+    /// the stage's cache key.
+    pub files: Vec<String>,
+    /// Names of the variables of the environment that it is given, beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
+    /// locale's.
+    pub env: Vec<String>,
+    /// Seconds that a batch may take, the program's start included; what is not answered then is missing.
+    #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
+    pub timeout_s: f64,
+}
+
+/// What a service of yours says of it. It is posted a JSON array of completions, each as `command` gets it, and answers with an
+/// array of `{"value": number}` or `{"missing": "why"}`, as long and in the same order.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "http"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// Name of the service; `[runtime.endpoints.NAME]` says where it is served.
+    pub endpoint: String,
+    /// Which version of the service is asked: another one has other answers, so stages run again and kept answers do not
+    /// count. Default: none.
+    pub version: Option<String>,
+    /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
+    /// resume or a rerun is the same to the bit only with it.
+    pub cache: bool,
 }

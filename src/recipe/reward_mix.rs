@@ -6,6 +6,7 @@ use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
 use super::reward_file::{CommonKeys, CorrectnessTable, JudgeTable, MatchName, RewardTable};
+use super::reward_program;
 use super::spec::{Component, JudgeSpec, Match, RewardSpec, Scope};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
@@ -21,7 +22,13 @@ pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> V
             RewardTable::Semantic(_) | RewardTable::Rouge(_) => "reference",
             RewardTable::Correctness(_) => "answer",
             // a judge's template may do without either
-            RewardTable::Format(_) | RewardTable::Cot(_) | RewardTable::Judge(_) => return None,
+            RewardTable::Format(_)
+            | RewardTable::Cot(_)
+            | RewardTable::Judge(_)
+            | RewardTable::Command(_)
+            | RewardTable::Http(_) => {
+                return None;
+            }
         };
         Some(Need { template, by: format!("the reward `{name}`"), at: key.key(name) })
     };
@@ -146,6 +153,8 @@ fn component(
         }
         RewardTable::Cot(table) => Component::Cot { min_words: table.min_words },
         RewardTable::Judge(table) => Component::Judge(judge(files, key, table)?),
+        RewardTable::Command(table) => Component::Command(reward_program::command(files, key, table, found)?),
+        RewardTable::Http(table) => Component::Http(reward_program::http(files, key, table)?),
     })
 }
 

@@ -581,6 +581,10 @@ pub enum Component {
     },
     /// What language models say of it by a rubric.
     Judge(JudgeSpec),
+    /// What a program of the user's says of it.
+    Command(CommandSpec),
+    /// What a service of the user's says of it.
+    Http(HttpSpec),
 }
 
 /// Language models that score a text. Where they are served is no part of it: [`crate::recipe::JudgeServer`].
@@ -623,6 +627,42 @@ pub enum Match {
     Set,
 }
 
+/// A program that rates texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandSpec {
+    /// The program and its arguments.
+    pub command: Vec<Argument>,
+    /// Digests of the files that it is made of and reads.
+    pub files: Vec<Digest>,
+    /// Names of the variables of the environment that it is given.
+    pub env: Vec<String>,
+    /// Seconds for a batch; what is not answered then is missing.
+    pub timeout_s: f64,
+}
+
+/// A word of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Argument {
+    /// As it is.
+    Text(String),
+    /// The path of the file with this digest.
+    File(Digest),
+}
+
+/// A service that rates texts. Where it is served is no part of it: [`crate::recipe::HttpEndpoint`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSpec {
+    /// The service's name in the recipe.
+    pub endpoint: String,
+    /// Which version of it is asked.
+    pub version: Option<String>,
+    /// Whether equal questions have equal answers, which are kept then.
+    pub cache: bool,
+}
+
 /// How several judges' values become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -655,6 +695,8 @@ impl Component {
             Self::Format { .. } => "format",
             Self::Cot { .. } => "cot",
             Self::Judge(_) => "judge",
+            Self::Command(_) => "command",
+            Self::Http(_) => "http",
         }
     }
 }

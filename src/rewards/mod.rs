@@ -7,15 +7,20 @@
 //! [`Rubric`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
 //! [`reward_metrics`] puts a step's scores into numbers, [`RewardWatch`] warns when they look gamed.
 
+mod command;
 mod correctness;
 mod cot;
+mod exchange;
 mod format;
+mod http;
 mod judge;
 mod lcs;
 mod numbers;
+mod questions;
 mod rouge;
 mod rubric;
 mod semantic;
+mod server;
 mod spans;
 mod summary;
 #[cfg(test)]
@@ -23,6 +28,8 @@ mod testing;
 mod watch;
 mod words;
 
+pub use command::CommandError;
+pub use http::HttpError;
 pub use judge::{JudgeAccess, JudgeError};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};

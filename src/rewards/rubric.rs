@@ -1,17 +1,22 @@
 //! The weighted sum of the components.
 
+use super::command::{Command, CommandError};
 use super::correctness::Correctness;
 use super::cot::Cot;
 use super::format::Format;
+use super::http::{Http, HttpError};
 use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
 use super::rouge::Rouge;
 use super::semantic::Semantic;
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
+use crate::digest::Digest;
 use crate::event::Part;
+use crate::recipe::HttpEndpoint;
 use crate::recipe::spec::{Component, OnError, RewardSpec, Scope};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::PathBuf;
 
 /// A reward mix, ready to rate.
 pub struct Rubric {
@@ -92,6 +97,22 @@ pub enum RubricError {
         /// Why.
         source: JudgeError,
     },
+    /// A program cannot be set up.
+    #[error("the reward `{component}` cannot be computed")]
+    Command {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: CommandError,
+    },
+    /// A service cannot be asked.
+    #[error("the reward `{component}` cannot be computed")]
+    Http {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: HttpError,
+    },
 }
 
 /// What the components of a mix need of the world around them.
@@ -100,12 +121,16 @@ pub struct Surroundings<'a> {
     pub encoder: &'a mut LoadEncoder<'a>,
     /// How judges are reached.
     pub judges: JudgeAccess<'a>,
+    /// Where the file with the given digest lies.
+    pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
+    /// Where services are served, by the name that the recipe gives them.
+    pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
 }
 
 impl Rubric {
     /// The mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
-        let Surroundings { encoder, judges } = surroundings;
+        let Surroundings { encoder, judges, file, endpoints } = surroundings;
         let mut bench = Bench::new(judges);
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
@@ -127,6 +152,14 @@ impl Rubric {
                 Component::Judge(spec) => Box::new(
                     Judge::new(spec, &mut bench)
                         .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
+                ),
+                Component::Command(spec) => Box::new(
+                    Command::new(spec, file, judges.variable)
+                        .map_err(|source| RubricError::Command { component: name.clone(), source })?,
+                ),
+                Component::Http(spec) => Box::new(
+                    Http::new(spec, endpoints, &judges)
+                        .map_err(|source| RubricError::Http { component: name.clone(), source })?,
                 ),
             };
             components.push(Named {
@@ -195,7 +228,6 @@ impl Rubric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
     use crate::recipe::spec::{Match, RougeMeasure, RougeTokenizer, RougeVariant};
     use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
@@ -237,7 +269,15 @@ mod tests {
         let servers = BTreeMap::new();
         let nowhere = Path::new("/nonexistent");
         let judges = JudgeAccess { servers: &servers, cache: nowhere, ledgers: nowhere, variable: &|_| None };
-        Rubric::new(mix, Surroundings { encoder: &mut |digest, prompt| encoder(digest, prompt), judges })
+        Rubric::new(
+            mix,
+            Surroundings {
+                encoder: &mut |digest, prompt| encoder(digest, prompt),
+                judges,
+                file: &|_| None,
+                endpoints: &BTreeMap::new(),
+            },
+        )
     }
 
     const COMPLETION: &str = "<think>the heart pumps blood</think><answer>B</answer>";
