@@ -1,5 +1,6 @@
 //! `correctness`: 1 when the answer is right, else 0.
 
+use super::explain::excerpt;
 use super::{Reward, RewardError, Sample, Verdict};
 
 /// The component.
@@ -11,6 +12,16 @@ pub(super) struct Correctness;
 impl Reward for Correctness {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         Ok(samples.iter().zip(texts).map(|(sample, text)| rate_one(sample.answer, *text)).collect())
+    }
+
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let (answer, text) = (sample.answer?.trim(), text?);
+        let is_letter = answer.chars().count() == 1 && answer.chars().all(char::is_alphabetic);
+        Some(match choice_letter(text) {
+            _ if !is_letter => format!("compared whole with the row's answer {}", excerpt(answer)),
+            Some(letter) => format!("the letter is `{letter}`, the row's answer `{answer}`"),
+            None => format!("no letter stands alone, the row's answer is `{answer}`"),
+        })
     }
 }
 

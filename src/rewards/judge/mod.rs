@@ -17,7 +17,7 @@ use self::cache::Cache;
 use self::client::{Asked, Client, Failure};
 use self::exchange::ApiKey;
 use self::prompt::{Prompt, request};
-use self::verdict::{Answer, aggregated, spread};
+use self::verdict::{Answer, aggregated, shortened, spread};
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::digest::Digest;
 use crate::recipe::JudgeServer;
@@ -299,6 +299,17 @@ impl Reward for Judge {
             }
             None => Ok(verdicts),
         }
+    }
+
+    /// What each judge wrote; nobody is asked.
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let Case::Asked(keys) = self.case(sample, text, &mut BTreeMap::new()) else { return None };
+        let wrote = |(key, client): (&Digest, &Arc<Client>)| {
+            let answer = self.cache.get(key).ok().flatten();
+            let text = answer.map(|answer| shortened(&answer.refusal.or(answer.content).unwrap_or_default()));
+            format!("`{}` wrote {}", client.model(), text.as_deref().unwrap_or("nothing that was kept"))
+        };
+        Some(keys.iter().zip(&self.judges).map(wrote).collect::<Vec<_>>().join(", "))
     }
 
     fn metrics(&self) -> Vec<(&'static str, f64)> {
