@@ -1,7 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, run, samples, show, verify,
+    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, run, samples, score, show,
+    verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -75,6 +76,8 @@ pub(super) enum Command {
     Query(query::QueryArgs),
     /// Ask a model directly: log-probabilities, embeddings, completions; merge an adapter into it.
     Model(model::ModelArgs),
+    /// Rate texts with a stage's rewards, before or after training on them.
+    Score(score::ScoreArgs),
     /// Rerun a stage and compare what it makes with what is cached.
     Verify(verify::VerifyArgs),
     /// Look into the cache of checkpoints.

@@ -26,6 +26,7 @@ mod run;
 mod runs;
 mod samples;
 mod schema;
+mod score;
 mod show;
 mod show_data;
 mod summary;
@@ -69,6 +70,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Logs(args) => logs::logs(&context, &args),
         Command::Query(args) => query::query(&context, &args),
         Command::Model(args) => model::model(&context, args),
+        Command::Score(args) => score::score(&context, args),
         Command::Verify(args) => verify::verify(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),

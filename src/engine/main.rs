@@ -1,17 +1,19 @@
 //! `orchestrate-worker ATTEMPT_DIR`: runs one stage to its end and says how it ended by its exit code
 //! (`orchestrate::exec::exit`). Its other commands train nothing: `inspect-data` reads assignments from stdin, one a line, and
 //! answers each with one line of JSON (`orchestrate::exec::Inspection`); `model REQUEST` answers a question about a model
-//! (`orchestrate::exec::ModelRequest`); `self-test` checks the engine on this machine's device.
+//! (`orchestrate::exec::ModelRequest`); `score REQUEST` rates texts (`orchestrate::exec::ScoreRequest`); `self-test` checks the engine on this machine's device.
 
 use orchestrate::cache::{Assignment, DeviceChoice};
 use orchestrate::event::Failure;
-use orchestrate::exec::{CudaProblem, ModelRequest, exit};
+use orchestrate::exec::{CudaProblem, ModelRequest, ScoreRequest, exit};
+use orchestrate_engine::error::StageResult;
 use orchestrate_engine::stages::{self, Ending};
 use orchestrate_engine::{commands, data, device, self_test, stages::LIBTORCH_VERSION};
+use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: orchestrate-worker ATTEMPT_DIR | inspect-data | model REQUEST | --version | \
+const USAGE: &str = "usage: orchestrate-worker ATTEMPT_DIR | inspect-data | model REQUEST | score REQUEST | --version | \
                      self-test --device auto|cpu|cuda:N --golden DIR";
 
 fn main() -> ExitCode {
@@ -20,7 +22,8 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         [flag] if flag == "--version" => version(cuda),
         [word] if word == "inspect-data" => inspect_data(),
-        [word, request] if word == "model" => answer(request),
+        [word, request] if word == "model" => answer::<ModelRequest>(request, commands::run),
+        [word, request] if word == "score" => answer::<ScoreRequest>(request, commands::score),
         [word, rest @ ..] if word == "self-test" => test_self(rest),
         [dir] if !dir.starts_with('-') => run(Path::new(dir)),
         _ => {
@@ -68,15 +71,15 @@ fn inspect_data() -> ExitCode {
 }
 
 /// Answers on stdout; a failure is the last line of stderr, as JSON.
-fn answer(request: &str) -> ExitCode {
-    let request: ModelRequest = match serde_json::from_str(request) {
+fn answer<T: DeserializeOwned>(request: &str, run: fn(&T) -> StageResult<()>) -> ExitCode {
+    let request: T = match serde_json::from_str(request) {
         Ok(request) => request,
         Err(error) => {
             report(&format!("the request is not understood: {error}"));
             return ExitCode::from(exit::USAGE);
         }
     };
-    match commands::run(&request) {
+    match run(&request) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&serde_json::to_string(&Failure::from(error)).expect("a failure serializes"));

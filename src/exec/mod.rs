@@ -15,15 +15,18 @@
 //! Asking a worker to stop is SIGTERM to its process group; [`WorkerGroup::kill`] is SIGKILL. A worker also stops by itself
 //! when the process named by `assignment.runtime.supervisor_pid` is gone, so a killed dispatcher leaves no orphans.
 //!
-//! `orchestrate-worker model REQUEST` answers a question about a model instead ([`ModelRequest`]), with the codes 0, 2 and 10.
+//! `orchestrate-worker model REQUEST` answers a question about a model instead ([`ModelRequest`]), with the codes 0, 2 and
+//! 10; `orchestrate-worker score REQUEST` rates texts ([`ScoreRequest`]) in the same manner.
 
 pub mod exit;
 mod inspection;
 mod local;
 mod outcome;
 mod request;
+mod score_request;
 
 pub use inspection::{DataReport, ExampleRow, ExampleSpan, Inspection, inspect_data};
 pub use local::{CudaProblem, ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
 pub use outcome::WorkerExit;
 pub use request::{Answered, Input, ModelRequest, ModelTask, ask};
+pub use score_request::{ScoreRequest, ScoreTask, ask_score};

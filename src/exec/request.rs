@@ -95,13 +95,23 @@ pub enum Answered {
 pub fn ask<E>(
     executor: &LocalExecutor,
     request: &ModelRequest,
+    each: impl FnMut(&str) -> Result<(), E>,
+) -> Result<Result<Answered, E>, ExecError> {
+    let text = serde_json::to_string(request).expect("a request serializes");
+    ask_worker(executor, ["model", &text], reads_stdin(&request.task), each)
+}
+
+/// Starts a worker with these arguments and hands on what it answers.
+pub(super) fn ask_worker<E>(
+    executor: &LocalExecutor,
+    arguments: [&str; 2],
+    reads_stdin: bool,
     mut each: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Result<Answered, E>, ExecError> {
     let path = executor.program().to_owned();
     let mut child = Command::new(&path)
-        .arg("model")
-        .arg(serde_json::to_string(request).expect("a request serializes"))
-        .stdin(if reads_stdin(&request.task) { Stdio::inherit() } else { Stdio::null() })
+        .args(arguments)
+        .stdin(if reads_stdin { Stdio::inherit() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -5,6 +5,7 @@
 //! that writes by itself, to stderr, because a live display has to.
 
 mod comparison;
+mod counter;
 mod downloads;
 mod mask;
 mod number;
@@ -19,6 +20,7 @@ mod table;
 mod terminal;
 
 pub use comparison::{Comparison, ComparisonRow};
+pub use counter::Counter;
 pub use downloads::Downloads;
 pub use mask::{harmless, masked};
 pub use number::{duration, interval, measurement, number, rate};

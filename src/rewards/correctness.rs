@@ -13,6 +13,7 @@
 //! Upper and lower case are the same throughout, and but for `choice` so is any white space. What the policy did not write,
 //! or not so that it can be read, is 0; a row without an answer, or with one that is no number or lists nothing, is missing.
 
+use super::explain::excerpt;
 use super::numbers::last_number;
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::Match;
@@ -75,6 +76,25 @@ impl Correctness {
 impl Reward for Correctness {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.answer, *text)).collect())
+    }
+
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let (answer, text) = (sample.answer?.trim(), text?);
+        let Some(given) = self.given(text) else { return Some("the pattern does not match".to_owned()) };
+        let is_letter = answer.chars().count() == 1 && answer.chars().all(char::is_alphabetic);
+        let found = match self.matching {
+            Match::Choice if is_letter => match choice_letter(given) {
+                Some(letter) => format!("the letter is `{letter}`"),
+                None => "no letter stands alone".to_owned(),
+            },
+            Match::Numeric { .. } => match last_number(given) {
+                Some(number) => format!("the last number is {number}"),
+                None => "there is no number".to_owned(),
+            },
+            Match::Set => format!("the items are {}", items(given).into_iter().collect::<Vec<_>>().join(" | ")),
+            Match::Choice | Match::Exact => format!("the text is {}", excerpt(given)),
+        };
+        Some(format!("{found}, the row's answer {}", excerpt(answer)))
     }
 }
 

@@ -15,16 +15,30 @@ impl Reward for Cot {
         let reasons = |(sample, text): (&Sample<'_>, _)| Option::is_some(text) && self.reasons(sample.completion);
         Ok(samples.iter().zip(texts).map(|pair| Verdict::binary(reasons(pair))).collect())
     }
+
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        text?;
+        let words = self.words(sample.completion);
+        Some(match words {
+            Some(words) => format!("{words} words of reasoning, {} are wanted", self.min_words),
+            None => "it does not stand before <answer>".to_owned(),
+        })
+    }
 }
 
 impl Cot {
     fn reasons(&self, completion: &str) -> bool {
+        self.words(completion).is_some_and(|words| words >= self.min_words)
+    }
+
+    /// Words of the scope before the answer; absent when the scope is not there.
+    fn words(&self, completion: &str) -> Option<usize> {
         let before_answer = match self.scope {
             Scope::Answer => completion,
             _ => completion.split_once("<answer>").map_or(completion, |(before, _)| before),
         };
         let words = |text: &str| text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count();
-        span(before_answer, &self.scope).is_some_and(|text| words(&text) >= self.min_words)
+        span(before_answer, &self.scope).map(|text| words(&text))
     }
 }
 

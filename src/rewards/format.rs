@@ -1,5 +1,6 @@
 //! `format`: 1 when the tags are as asked for, else 0.
 
+use super::explain::tag_fault;
 use super::{Reward, RewardError, Sample, Verdict};
 
 /// The component: each tag once, in order, closed, with nothing but white space before, between and after.
@@ -11,6 +12,10 @@ impl Reward for Format {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         let holds = |text: Option<&str>| text.is_some_and(|text| self.holds(text));
         Ok(samples.iter().zip(texts).map(|(_, text)| Verdict::binary(holds(*text))).collect())
+    }
+
+    fn explain(&mut self, _sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        Some(tag_fault(text?, &self.tags).unwrap_or_else(|| "each tag is there once, in order".to_owned()))
     }
 }
 
@@ -74,6 +79,12 @@ mod tests {
         #[test]
         fn is_0_or_1_for_any_text(text in "(<think>|</think>|<answer>|</answer>|\\PC| )*") {
             prop_assert!([Verdict::Value(0.0), Verdict::Value(1.0)].contains(&rate(&text)));
+        }
+
+        #[test]
+        fn what_is_wrong_has_a_fault_and_nothing_else(text in "(<think>|</think>|<answer>|</answer>|x| ){0,8}") {
+            let fault = tag_fault(&text, &["think".to_owned(), "answer".to_owned()]);
+            prop_assert_eq!(rate(&text), Verdict::binary(fault.is_none()), "{:?}", fault);
         }
     }
 }

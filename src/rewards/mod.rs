@@ -5,12 +5,15 @@
 //! it did not write) is a measured value, the component's floor of 0.
 //!
 //! [`Rubric`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
-//! [`reward_metrics`] puts a step's scores into numbers, [`RewardWatch`] warns when they look gamed.
+//! [`reward_metrics`] puts a step's scores into numbers, [`RewardWatch`] warns when they look gamed. [`calibrate`] says how
+//! well a mix tells good texts from bad ones, before anything is trained on it.
 
+mod calibration;
 mod command;
 mod correctness;
 mod cot;
 mod exchange;
+mod explain;
 mod format;
 mod http;
 mod judge;
@@ -28,6 +31,7 @@ mod testing;
 mod watch;
 mod words;
 
+pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibrate};
 pub use command::CommandError;
 pub use http::HttpError;
 pub use judge::{JudgeAccess, JudgeError};
@@ -77,6 +81,11 @@ pub trait Reward: Send {
     /// # Errors
     /// What no sample's verdict can say: the stage cannot go on.
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError>;
+
+    /// Why `sample` has the verdict it has, for a person to read; `text` is as for [`Reward::rate`].
+    fn explain(&mut self, _sample: &Sample<'_>, _text: Option<&str>) -> Option<String> {
+        None
+    }
 
     /// How many distinct texts of the last batch were cut at a length limit, so that their ends counted for nothing.
     fn truncated(&self) -> usize {

@@ -1,6 +1,7 @@
 //! `rouge`: overlap of words with the reference (C.-Y. Lin, "ROUGE: a package for automatic evaluation of summaries",
 //! 2004), with the numbers of Google's rouge-score.
 
+use super::explain::{common_ngrams, common_subsequence};
 use super::lcs::{longest_common_subsequence, union_of_subsequences};
 use super::words::Vocabulary;
 use super::{Reward, RewardError, Sample, Verdict};
@@ -137,6 +138,18 @@ impl Rouge {
 impl Reward for Rouge {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.reference, *text)).collect())
+    }
+
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let (reference, text) = (sample.reference?, text?);
+        let ngrams = |n| common_ngrams(text, reference, n, self.tokenizer);
+        Some(if self.variant == RougeVariant::One {
+            ngrams(1)
+        } else if self.variant == RougeVariant::Two {
+            ngrams(2)
+        } else {
+            common_subsequence(text, reference, self.tokenizer)
+        })
     }
 }
 

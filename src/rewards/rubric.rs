@@ -3,6 +3,7 @@
 use super::command::{Command, CommandError};
 use super::correctness::Correctness;
 use super::cot::Cot;
+use super::explain::looked_at;
 use super::format::Format;
 use super::http::{Http, HttpError};
 use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
@@ -223,6 +224,22 @@ impl Rubric {
         }
         Ok(scores)
     }
+
+    /// Why each of `samples` is rated as it is, by component: what the component looked at and what it found.
+    pub fn explain(&mut self, samples: &[Sample<'_>]) -> Vec<BTreeMap<String, String>> {
+        let mut explanations = vec![BTreeMap::new(); samples.len()];
+        for Named { name, scope, reward, .. } in &mut self.components {
+            for (sample, explained) in samples.iter().zip(&mut explanations) {
+                let text = span(sample.completion, scope);
+                let mut explanation = looked_at(scope, text.as_deref());
+                if let Some(found) = reward.explain(sample, text.as_deref()) {
+                    explanation = format!("{explanation}; {found}");
+                }
+                explained.insert(name.clone(), explanation);
+            }
+        }
+        explanations
+    }
 }
 
 #[cfg(test)]
@@ -293,6 +310,29 @@ mod tests {
         };
         assert!(score.parts.values().all(|part| part.missing.is_none()));
         assert!((score.total.unwrap() - (1.0 - 1.0 + 1.0 + 2.0 * meaning + 0.5)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_explanation_says_what_each_component_found() {
+        let completion = "<think>the heart sends blood</think><answer>it is B</answer> so";
+        let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(completion) };
+        let explained = rubric().explain(&[sample, Sample { reference: None, ..sample }]);
+        let expected = [
+            ("correctness", "<answer> holds `it is B`; the letter is `B`, the row's answer `b`"),
+            ("cot", "<think> holds `the heart sends blood`; 4 words of reasoning, 3 are wanted"),
+            ("format", "looks at the whole completion; text after </answer>: `so`"),
+            (
+                "words",
+                "<think> holds `the heart sends blood`; 3 words match in order: `the heart blood`; the reference has 4 \
+                       words, the text 4",
+            ),
+        ];
+        for (name, text) in expected {
+            assert_eq!(explained[0][name], text);
+        }
+        let meaning = &explained[0]["meaning"];
+        assert!(meaning.starts_with("<think> holds `the heart sends blood`; the cosine is 0."), "{meaning}");
+        assert_eq!(explained[1]["meaning"], "<think> holds `the heart sends blood`");
     }
 
     #[test]

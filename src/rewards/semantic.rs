@@ -88,12 +88,9 @@ impl Semantic {
     }
 
     fn compare(&self, reference: &[f32], text: &[f32]) -> Verdict {
-        assert_eq!(reference.len(), text.len(), "an encoder gives embeddings of one length");
-        let dot: f64 = reference.iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        if !dot.is_finite() {
+        let Some(cosine) = cosine(reference, text) else {
             return Verdict::Missing("the encoder's embedding is not finite".to_owned());
-        }
-        let cosine = dot.clamp(-1.0, 1.0);
+        };
         Verdict::Value(match self.baseline {
             Some(baseline) => ((cosine - baseline) / (1.0 - baseline)).clamp(0.0, 1.0),
             None => cosine,
@@ -135,9 +132,25 @@ impl Reward for Semantic {
         Ok(pairs.iter().map(verdict).collect())
     }
 
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let Pair::Comparable { reference, text } = Pair::new(sample.reference, text) else { return None };
+        let (reference, _) = self.references.get(reference, &mut *self.encoder).ok()?;
+        let [text] = <[Vec<f32>; 1]>::try_from(self.encoder.embed(&[text]).ok()?).ok()?;
+        let cosine = cosine(&reference, &text)?;
+        let baseline = self.baseline.map(|baseline| format!(", the baseline {baseline}")).unwrap_or_default();
+        Some(format!("the cosine is {cosine:.4}{baseline}"))
+    }
+
     fn truncated(&self) -> usize {
         self.truncated
     }
+}
+
+/// The cosine of two unit vectors; absent when it is not finite.
+fn cosine(a: &[f32], b: &[f32]) -> Option<f64> {
+    assert_eq!(a.len(), b.len(), "an encoder gives embeddings of one length");
+    let dot: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    dot.is_finite().then(|| dot.clamp(-1.0, 1.0))
 }
 
 /// The message of `error` and of everything behind it.

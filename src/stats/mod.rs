@@ -3,9 +3,11 @@
 //! [`mean_interval`] and [`perplexity_interval`] stand behind every measurement of an evaluation;
 //! [`paired_comparison`] and [`grid_comparison`] compare two variants on the same questions, [`holm`] corrects when there
 //! are several comparisons; [`bradley_terry`] rates the players of an arena; [`cohen_kappa`] and [`fleiss_kappa`] say how
-//! far judges agree; [`mean`] and its neighbours describe a list of numbers.
+//! far judges agree; [`auc`] says how well a number separates two kinds; [`mean`] and its neighbours describe a list of
+//! numbers.
 
 mod agreement;
+mod auc;
 mod bootstrap;
 mod bradley_terry;
 mod describe;
@@ -15,6 +17,7 @@ mod testing;
 mod wins;
 
 pub use agreement::{cohen_kappa, fleiss_kappa};
+pub use auc::auc;
 pub use bootstrap::{Document, Interval, mean_interval, perplexity_interval};
 pub use bradley_terry::{
     EloBootstrap, EloError, EloScale, Game, Outcome, bootstrap_bradley_terry, bradley_terry, sequential_elo,

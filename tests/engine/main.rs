@@ -19,6 +19,7 @@ mod project;
 mod real_models;
 mod resume;
 mod rollout;
+mod score;
 mod self_test;
 mod shared_prefix;
 mod untrusted;

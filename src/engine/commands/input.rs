@@ -1,10 +1,10 @@
-//! The lines of a request. All are read and checked before the model is loaded, so a malformed line costs no time.
+//! The lines of a request. Where memory allows, all are read and checked before the model is loaded, so a malformed line
+//! costs no time.
 
 use crate::error::{StageError, StageResult};
 use orchestrate::exec::Input;
 use serde_json::{Map, Value};
-use std::io::Read as _;
-use std::path::Path;
+use std::io::{BufRead, BufReader};
 
 /// One line of a request.
 pub(super) struct Line {
@@ -18,37 +18,54 @@ pub(super) struct Line {
 /// # Errors
 /// A file that cannot be read, a line that is not a JSON object, no line at all.
 pub(super) fn read(input: &Input, text_field: &str) -> StageResult<Vec<Line>> {
-    let (name, text) = match input {
+    let lines: Vec<Line> = stream(input, text_field)?.collect::<StageResult<_>>()?;
+    if lines.is_empty() { Err(no_lines(input)) } else { Ok(lines) }
+}
+
+/// The lines as they come; what is not is an error in its place.
+///
+/// # Errors
+/// A file that cannot be opened.
+pub(super) fn stream(input: &Input, text_field: &str) -> StageResult<Box<dyn Iterator<Item = StageResult<Line>>>> {
+    let name = name(input);
+    let reader: Box<dyn BufRead> = match input {
         Input::Text(text) => {
             let fields = Map::from_iter([(text_field.to_owned(), Value::from(text.as_str()))]);
-            return Ok(vec![Line { location: "--text".to_owned(), fields }]);
+            return Ok(Box::new(std::iter::once(Ok(Line { location: name, fields }))));
         }
         Input::File(path) => {
-            let text = fs_err::read(path).map_err(|e| StageError::input(e.to_string()))?; // it names the file
-            (path.display().to_string(), text)
+            let file = fs_err::File::open(path).map_err(|e| StageError::input(e.to_string()))?; // it names the file
+            Box::new(BufReader::new(file))
         }
-        Input::Stdin => {
-            let mut text = Vec::new();
-            std::io::stdin().read_to_end(&mut text).map_err(|e| StageError::io(Path::new("stdin"), &e))?;
-            ("stdin".to_owned(), text)
-        }
+        Input::Stdin => Box::new(BufReader::new(std::io::stdin())),
     };
-    let mut lines = Vec::new();
-    for (number, line) in (1..).zip(text.split(|&b| b == b'\n')) {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
+    let parsed = move |(number, line): (u64, std::io::Result<Vec<u8>>)| {
         let location = format!("{name}:{number}");
-        match serde_json::from_slice(line) {
-            Ok(Value::Object(fields)) => lines.push(Line { location, fields }),
-            Ok(_) => return Err(StageError::input(format!("{location}: the line is JSON, but not an object"))),
-            Err(e) => return Err(StageError::input(format!("{location}: the line is not JSON: {e}"))),
-        }
+        let line = match line {
+            Ok(line) if line.trim_ascii().is_empty() => return None,
+            Ok(line) => line,
+            Err(e) => return Some(Err(StageError::input(format!("{location}: {e}")))),
+        };
+        Some(match serde_json::from_slice(&line) {
+            Ok(Value::Object(fields)) => Ok(Line { location, fields }),
+            Ok(_) => Err(StageError::input(format!("{location}: the line is JSON, but not an object"))),
+            Err(e) => Err(StageError::input(format!("{location}: the line is not JSON: {e}"))),
+        })
+    };
+    Ok(Box::new((1..).zip(reader.split(b'\n')).filter_map(parsed)))
+}
+
+/// The error of an input without a line.
+pub(super) fn no_lines(input: &Input) -> StageError {
+    StageError::input(format!("{} has no lines", name(input))).hinted("one JSON object a line is read")
+}
+
+fn name(input: &Input) -> String {
+    match input {
+        Input::Text(_) => "--text".to_owned(),
+        Input::File(path) => path.display().to_string(),
+        Input::Stdin => "stdin".to_owned(),
     }
-    if lines.is_empty() {
-        return Err(StageError::input(format!("{name} has no lines")).hinted("one JSON object a line is read"));
-    }
-    Ok(lines)
 }
 
 impl Line {

@@ -1,12 +1,16 @@
-//! Questions about a model, one file each: `orchestrate model logprobs|embed|generate|merge`.
+//! Questions about a model, one file each: `orchestrate model logprobs|embed|generate|merge`; and about a stage's reward mix:
+//! `orchestrate score`.
 //!
-//! A request comes as `orchestrate::exec::ModelRequest`; answers go to stdout, one JSON object a line.
+//! A request comes as `orchestrate::exec::ModelRequest` or `ScoreRequest`; answers go to stdout, one JSON object a line.
 
 mod embed;
 mod generate;
 mod input;
 mod logprobs;
 mod merge;
+mod score;
+
+pub use score::run as score;
 
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;

@@ -8,6 +8,7 @@
 //!   -> mixture, order                                 drawn by (seed, position) alone
 //! ```
 
+mod answered;
 mod conversations;
 mod documents;
 mod mixture;
@@ -22,6 +23,7 @@ mod stage_data;
 mod templates;
 mod turns;
 
+pub use answered::{Answered, answered};
 pub use conversations::conversations;
 pub use documents::documents;
 pub use mixture::Mixture;

@@ -139,7 +139,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
 }
 
 /// The recipe's components, and `correctness` wherever the data set has answers.
-fn with_correctness(spec: &EvalSpec) -> BTreeMap<String, RewardSpec> {
+/// The components that the stage measures: those of the recipe, and whether the answer is right where the data tells.
+pub(crate) fn with_correctness(spec: &EvalSpec) -> BTreeMap<String, RewardSpec> {
     let mut rewards = spec.rewards.clone();
     if spec.data.templates.answer.is_some() && !rewards.contains_key(CORRECTNESS) {
         let correctness = Component::Correctness { matching: Match::Choice, pattern: None };

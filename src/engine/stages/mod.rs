@@ -9,7 +9,9 @@ mod supervised;
 mod supervisor;
 mod training;
 
+pub(crate) use eval::with_correctness;
 pub use grpo::{Rated, Reference, Sums, UpdateOptions, accumulate as accumulate_rated};
+pub(crate) use scoring::{load_rubric, unrated};
 pub use supervised::accumulate;
 
 use crate::data;

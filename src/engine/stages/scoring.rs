@@ -15,7 +15,8 @@ use orchestrate::recipe::spec::{Component, RewardSpec};
 use orchestrate::rewards::{EncoderError, JudgeAccess, RewardError, Rubric, Sample, Score, Surroundings, TextEncoder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use tch::Kind;
+use std::path::Path;
+use tch::{Device, Kind};
 
 /// The reward mix of a stage, its encoders loaded in 32 bits.
 pub(super) fn rubric(
@@ -23,7 +24,21 @@ pub(super) fn rubric(
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
 ) -> StageResult<Rubric> {
-    let device = context.device;
+    let attempt = &*context.attempt;
+    load_rubric(assignment, rewards, context.device, &attempt.judge_cache_dir(), attempt.dir())
+}
+
+/// A reward mix outside of a stage too: judges' answers are kept in `judge_cache`, what they cost in `ledgers`.
+///
+/// # Errors
+/// An encoder or a judge that cannot be used.
+pub(crate) fn load_rubric(
+    assignment: &Assignment,
+    rewards: &BTreeMap<String, RewardSpec>,
+    device: Device,
+    judge_cache: &Path,
+    ledgers: &Path,
+) -> StageResult<Rubric> {
     let mut encoder = |digest: &Digest, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
         let encoder = Encoder::load(policy::input(assignment, digest)?, device, Kind::Float)?;
         Ok(Box::new(match prompt {
@@ -33,8 +48,8 @@ pub(super) fn rubric(
     };
     let judges = JudgeAccess {
         servers: &assignment.runtime.judges,
-        cache: &context.attempt.judge_cache_dir(),
-        ledgers: context.attempt.dir(),
+        cache: judge_cache,
+        ledgers,
         variable: &|name| std::env::var(name).ok(),
     };
     let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
@@ -105,11 +120,13 @@ impl<'a> Answer<'a> {
 /// One score an answer, in order, or why there is none; and what a person should be told.
 pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult<Vec<Score>>, Vec<String>) {
     let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
-    let scores = rubric.score(&samples).map_err(|RewardError { message, hint, is_judge }| {
-        let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
-        StageError { class, message, hint }
-    });
-    (scores, rubric.warnings())
+    (rubric.score(&samples).map_err(unrated), rubric.warnings())
+}
+
+/// Why nothing was rated.
+pub(crate) fn unrated(RewardError { message, hint, is_judge }: RewardError) -> StageError {
+    let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
+    StageError { class, message, hint }
 }
 
 /// Fails when more than `limit` of the `scores` lack their total: what is left would teach something else.

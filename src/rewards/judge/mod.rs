@@ -292,6 +292,17 @@ impl Reward for Judge {
         Ok(verdicts)
     }
 
+    /// What each judge wrote; nobody is asked.
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let Case::Asked(keys) = self.case(sample, text, &mut BTreeMap::new()) else { return None };
+        let wrote = |(key, client): (&Digest, &Arc<Client>)| {
+            let answer: Option<Answer> = self.cache.get(key).ok().flatten();
+            let text = answer.map(|answer| shortened(&answer.refusal.or(answer.content).unwrap_or_default()));
+            format!("`{}` wrote {}", client.model(), text.as_deref().unwrap_or("nothing that was kept"))
+        };
+        Some(keys.iter().zip(&self.judges).map(wrote).collect::<Vec<_>>().join(", "))
+    }
+
     fn metrics(&self) -> Vec<(&'static str, f64)> {
         self.metrics.clone()
     }

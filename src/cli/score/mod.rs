@@ -1,0 +1,170 @@
+//! `orchestrate score RECIPE STAGE`: the reward lab, which the worker computes.
+
+mod calibration;
+mod texts;
+
+use super::context::Context;
+use super::error::{CliError, Kind};
+use super::planning;
+use crate::cache::{Assignment, Cache, DeviceChoice, JUDGE_CACHE};
+use crate::event::FailureClass;
+use crate::exec::{Answered, Input, LocalExecutor, ScoreRequest, ScoreTask, ask_score};
+use crate::orchestrate::assignment;
+use crate::plan::Plan;
+use crate::recipe::Overrides;
+use crate::recipe::spec::{StageSpec, Work};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// What is rated, and by which mix.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Rates texts exactly as a stage of the kind `grpo` or `eval` would, without training. Input lines are
+{\"prompt\",\"completion\"} and, where there is one, \"reference\" and \"answer\"; other fields are left alone, so
+what `samples --json` prints can be rated again. Judges are asked as in a run and their answers kept with
+those of runs; each command has the judges' whole budget. GRPO's length penalty is none of the components.
+Lines are rated 64 at a time; which lines share a batch may change the last bits of what an encoder says.
+
+--calibrate rates the stage's own rows instead: each with its own completion, with another row's and with an
+empty one. It prints how well every component tells them apart (AUC: 1 fully, 0.5 not at all) and its share
+of the spread within a row, and warns of what cannot teach or drowns the rest.
+
+Examples:
+  orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain
+  orchestrate samples latest grpo --limit 0 --json | orchestrate score recipes/demo.toml eval --input -
+  orchestrate score recipes/demo.toml grpo --variant semantic --calibrate
+  orchestrate score recipes/demo.toml grpo --variant rouge --calibrate --set stages.grpo.rewards.rouge.weight=2
+
+--json prints {\"total\",\"parts\":{NAME:{\"value\",\"weight\",\"status\":\"ok\"|\"missing\",\"reason\",\"explanation\"}}}, one a
+line; with --calibrate {\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"true\":{\"mean\",\"std\",\"count\"},\"shuffled\",
+\"empty\",\"auc_shuffled\",\"auc_empty\",\"share\",\"missing\"}},\"warnings\":[..]}.")]
+pub(super) struct ScoreArgs {
+    /// A recipe file.
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// One of its stages, of the kind `grpo` or `eval`.
+    #[arg(value_name = "STAGE")]
+    stage: String,
+    /// The variant of the sweep, where they differ in the stage's rewards.
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Change a key of the recipe, e.g. `--set stages.grpo.rewards.rouge.weight=2`; may be given often.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// A file of JSON lines; `-` is stdin.
+    #[arg(long, value_name = "F.jsonl", required_unless_present = "calibrate")]
+    input: Option<PathBuf>,
+    /// Say why each value is what it is.
+    #[arg(long, conflicts_with = "calibrate")]
+    explain: bool,
+    /// Rate the stage's own rows: their completions, other rows', and empty ones.
+    #[arg(long, conflicts_with = "input")]
+    calibrate: bool,
+    /// Rows to calibrate with, at most; 0: all.
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "calibrate")]
+    limit: usize,
+    /// Where to compute: `auto`, `cpu` or `cuda:N` [default: as the recipe says]
+    #[arg(long, value_parser = super::args::device)]
+    device: Option<DeviceChoice>,
+}
+
+pub(super) fn score(context: &Context, args: ScoreArgs) -> Result<(), CliError> {
+    let overrides = Overrides::with_process_environment(args.set.clone());
+    let plan = planning::planned(context, std::slice::from_ref(&args.recipe), &overrides)?.plan;
+    let index = chosen(&plan, &args)?;
+    let mut assignment: Assignment = assignment(&plan.stages[index], &plan, &Cache::open(context.runs())?);
+    if let Some(device) = args.device {
+        assignment.runtime.device = device;
+    }
+    let task = match args.input {
+        Some(path) => {
+            let input = if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) };
+            ScoreTask::Texts { input, explain: args.explain, repeat: !context.json }
+        }
+        None => ScoreTask::Calibrate { limit: (args.limit > 0).then_some(args.limit) },
+    };
+    let request = ScoreRequest { assignment, judge_cache: context.runs().join(JUDGE_CACHE), task };
+    match &request.task {
+        ScoreTask::Texts { explain: false, .. } if !context.json => texts::print_table(context, &request),
+        ScoreTask::Texts { explain, .. } => texts::print_each(context, &request, *explain),
+        ScoreTask::Calibrate { .. } => calibration::print(context, &request),
+    }
+}
+
+/// The planned stage that is meant.
+fn chosen(plan: &Plan, args: &ScoreArgs) -> Result<usize, CliError> {
+    let mut found: Vec<(&str, usize)> = Vec::new();
+    for variant in &plan.variants {
+        if let Some((_, index)) = variant.stages.iter().find(|(name, _)| *name == args.stage) {
+            found.push((&variant.name, *index));
+        }
+    }
+    let quoted = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if found.is_empty() {
+        let mut names: Vec<&str> = Vec::new();
+        for (name, index) in plan.variants.iter().flat_map(|variant| &variant.stages) {
+            if rated(&plan.stages[*index].spec).is_some() && !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        let error = CliError::nothing(format!("no stage is called `{}`", args.stage));
+        return Err(error.hint(format!("stages with rewards are {}", quoted(&names))));
+    }
+    let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+    if let Some(wanted) = &args.variant {
+        found.retain(|(name, _)| name == wanted);
+    }
+    let Some(&(_, first)) = found.first() else {
+        let wanted = args.variant.as_deref().unwrap_or_default();
+        return Err(CliError::nothing(format!("no variant with the stage `{}` is called `{wanted}`", args.stage))
+            .hint(format!("the variants are {}", quoted(&names))));
+    };
+    let Some(mix) = rated(&plan.stages[first].spec) else {
+        let kind = plan.stages[first].spec.work.kind();
+        return Err(CliError::new(
+            Kind::Usage,
+            format!("`{}` is a stage of the kind `{kind}`, without rewards", args.stage),
+        )
+        .hint("stages of the kinds `grpo` and `eval` rate texts"));
+    };
+    if found.iter().any(|(_, index)| rated(&plan.stages[*index].spec).as_ref() != Some(&mix)) {
+        return Err(CliError::new(Kind::Usage, format!("the rewards of `{}` differ between variants", args.stage))
+            .hint(format!("name one with `--variant`: {}", quoted(&names))));
+    }
+    Ok(first)
+}
+
+/// What decides how a stage rates its data; absent when it rates nothing.
+fn rated(spec: &StageSpec) -> Option<Value> {
+    match &spec.work {
+        Work::Grpo(grpo) => Some(json!([grpo.rewards, grpo.data, spec.seed])),
+        Work::Eval(eval) => Some(json!([eval.rewards, eval.data, spec.seed])),
+        Work::Cpt(_) | Work::Sft(_) => None,
+    }
+}
+
+/// Asks the worker, and hands every line of its answer to `each` as it comes.
+fn answers(request: &ScoreRequest, each: impl FnMut(&str) -> Result<(), CliError>) -> Result<(), CliError> {
+    match ask_score(&LocalExecutor::find()?, request, each)?? {
+        Answered::Whole => Ok(()),
+        Answered::Failed(failure) => {
+            let kind = match failure.class {
+                FailureClass::Input => Kind::Usage,
+                FailureClass::JudgeUnavailable => Kind::StageFailed,
+                _ => Kind::Internal,
+            };
+            let error = CliError::new(kind, failure.message);
+            Err(failure.hint.into_iter().fold(error, CliError::hint))
+        }
+        Answered::Crashed(exit) => Err(CliError::new(Kind::Internal, exit.describe())),
+    }
+}
+
+/// A line of the worker's answer.
+fn parsed(line: &str) -> Result<Value, CliError> {
+    serde_json::from_str(line).map_err(|error| {
+        CliError::new(Kind::Internal, format!("the worker's answer is not understood: {error}"))
+            .hint("are `orchestrate` and `orchestrate-worker` of the same version? see `orchestrate doctor`")
+    })
+}

@@ -1,0 +1,90 @@
+//! Rating a stage's own data: true completions, another row's, and empty ones.
+
+use super::super::Answers;
+use super::{Mix, rewards};
+use crate::data::{Answered, answered};
+use crate::error::{StageError, StageResult};
+use crate::policy;
+use crate::seed;
+use crate::stages::unrated;
+use crate::tokenizer::Tokenizer;
+use orchestrate::exec::ScoreRequest;
+use orchestrate::recipe::spec::{DataSpec, Work};
+use orchestrate::rewards::{PER_ROW, Sample, Score, calibrate};
+use rand::RngExt as _;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+/// Rows rated before progress is told.
+const BATCH: usize = 16;
+
+pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut Answers) -> StageResult<()> {
+    let assignment = &request.assignment;
+    let rewards = rewards(assignment)?;
+    let tokenizer = Tokenizer::load(policy::input(assignment, &assignment.spec.model.files)?)?;
+    let sets: Vec<&DataSpec> = match &assignment.spec.work {
+        Work::Grpo(spec) => spec.data.iter().map(|set| &set.data).collect(),
+        Work::Eval(spec) => vec![&spec.data],
+        Work::Cpt(_) | Work::Sft(_) => Vec::new(),
+    };
+    let mut rows = Vec::new();
+    for set in sets {
+        rows.extend(answered(set, &assignment.inputs, &tokenizer)?);
+    }
+    let mut rng = seed::generator(seed::derive(assignment.spec.seed, &["calibrate"]));
+    rows.shuffle(&mut rng);
+    rows.truncate(limit.unwrap_or(usize::MAX));
+    if rows.len() < 2 {
+        let message = format!("there are {} rows to calibrate with", rows.len());
+        return Err(StageError::input(message).hinted("it takes 2: each is rated with another's completion too"));
+    }
+    let others = derangement(rows.len(), &mut rng);
+    let mut mix = Mix::load(request, &rewards)?;
+    let mut scores: Vec<Score> = Vec::with_capacity(PER_ROW * rows.len());
+    for (batch, others_of) in rows.chunks(BATCH).zip(others.chunks(BATCH)) {
+        let triples = batch.iter().zip(others_of);
+        let samples: Vec<Sample<'_>> = triples.flat_map(|(row, &other)| triple(row, &rows[other])).collect();
+        scores.extend(mix.rubric.score(&samples).map_err(unrated)?);
+        mix.warn();
+        answers.line(&json!({"progress": {"done": scores.len() / PER_ROW, "total": rows.len()}}))?;
+        answers.flush()?;
+    }
+    answers.line(&calibrate(&scores, &rewards))?;
+    answers.flush()
+}
+
+/// A row with its own completion, with that of `other`, and with none.
+fn triple<'a>(row: &'a Answered, other: &'a Answered) -> [Sample<'a>; PER_ROW] {
+    [&*row.completion, &*other.completion, ""].map(|completion| Sample {
+        prompt: &row.prompt,
+        completion,
+        reference: row.reference.as_deref(),
+        answer: row.answer.as_deref(),
+    })
+}
+
+/// A permutation of 0..`count` in which nothing stays in its place: one cycle through all (S. Sattolo, 1986).
+fn derangement(count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    for i in (1..count).rev() {
+        order.swap(i, rng.random_range(0..i));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_derangement_every_row_gets_anothers_and_every_other_once() {
+        for count in 2..40 {
+            let order = derangement(count, &mut seed::generator(count as u64));
+            assert!(order.iter().enumerate().all(|(i, other)| i != *other), "{order:?}");
+            let mut sorted = order;
+            sorted.sort_unstable();
+            assert!(sorted.into_iter().eq(0..count));
+        }
+    }
+}

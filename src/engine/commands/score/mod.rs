@@ -1,0 +1,66 @@
+//! `orchestrate score`: a stage's reward mix, on texts that nobody trains on.
+
+mod calibrate;
+mod texts;
+
+use super::Answers;
+use crate::device;
+use crate::error::{StageError, StageResult};
+use crate::stages::{load_rubric, with_correctness};
+use orchestrate::cache::Assignment;
+use orchestrate::exec::{ScoreRequest, ScoreTask};
+use orchestrate::recipe::spec::{RewardSpec, Work};
+use orchestrate::rewards::Rubric;
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter};
+
+/// Answers `request` on stdout.
+///
+/// # Errors
+/// A line, an encoder or a judge that cannot be used.
+pub fn run(request: &ScoreRequest) -> StageResult<()> {
+    let mut answers = Answers(BufWriter::new(io::stdout()));
+    if let Some(threads) = request.assignment.runtime.threads {
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+    }
+    match &request.task {
+        ScoreTask::Texts { input, explain, repeat } => texts::run(request, input, *explain, *repeat, &mut answers),
+        ScoreTask::Calibrate { limit } => calibrate::run(request, *limit, &mut answers),
+    }
+}
+
+/// The mix that the stage rates with.
+fn rewards(assignment: &Assignment) -> StageResult<BTreeMap<String, RewardSpec>> {
+    match &assignment.spec.work {
+        Work::Grpo(spec) => Ok(spec.rewards.clone()),
+        Work::Eval(spec) => Ok(with_correctness(spec)),
+        other => Err(StageError::input(format!("a stage of the kind `{}` has no rewards", other.kind()))),
+    }
+}
+
+/// A mix with what it needs around it. Each question to the mix has a budget of its own for judges.
+struct Mix {
+    rubric: Rubric,
+    /// Where judges' expenses are written; gone with this.
+    _ledgers: tempfile::TempDir,
+}
+
+impl Mix {
+    fn load(request: &ScoreRequest, rewards: &BTreeMap<String, RewardSpec>) -> StageResult<Self> {
+        let assignment = &request.assignment;
+        let device = device::choose(&assignment.runtime.device)?;
+        let ledgers = tempfile::tempdir()?;
+        let rubric = load_rubric(assignment, rewards, device, &request.judge_cache, ledgers.path())?;
+        Ok(Self { rubric, _ledgers: ledgers })
+    }
+
+    /// Tells on stderr what a person should look at.
+    fn warn(&mut self) {
+        for warning in self.rubric.warnings() {
+            #[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]
+            {
+                eprintln!("warning: {warning}");
+            }
+        }
+    }
+}

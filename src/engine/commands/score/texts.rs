@@ -1,0 +1,138 @@
+//! Rating the lines of a file, a batch at a time.
+
+use super::super::Answers;
+use super::super::input::{self, Line};
+use super::{Mix, rewards};
+use crate::error::StageResult;
+use crate::stages::unrated;
+use orchestrate::exec::{Input, ScoreRequest};
+use orchestrate::rewards::{Sample, Score};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Texts rated before their answers are written: enough to keep judges and an encoder busy, little enough to hold.
+const BATCH: usize = 64;
+
+/// One line's texts.
+struct Text {
+    location: String,
+    prompt: String,
+    completion: String,
+    reference: Option<String>,
+    answer: Option<String>,
+}
+
+impl Text {
+    fn new(line: &Line) -> StageResult<Self> {
+        let needed = |name: &str| {
+            let missing = || line.error(&format!("the line has no `{name}`"));
+            line.text(name)?.map(str::to_owned).ok_or_else(|| {
+                missing().hinted(
+                    "a line is {\"prompt\",\"completion\"} and, where there is one, \"reference\" and \"answer\"",
+                )
+            })
+        };
+        let optional = |name: &str| line.text(name).map(|text| text.map(str::to_owned));
+        Ok(Self {
+            location: line.location.clone(),
+            prompt: needed("prompt")?,
+            completion: needed("completion")?,
+            reference: optional("reference")?,
+            answer: optional("answer")?,
+        })
+    }
+
+    fn sample(&self) -> Sample<'_> {
+        Sample {
+            prompt: &self.prompt,
+            completion: &self.completion,
+            reference: self.reference.as_deref(),
+            answer: self.answer.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion: Option<&'a str>,
+    total: Option<f64>,
+    parts: BTreeMap<&'a str, RatedPart<'a>>,
+}
+
+#[derive(Serialize)]
+struct RatedPart<'a> {
+    value: Option<f64>,
+    weight: f64,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<&'a str>,
+}
+
+pub(super) fn run(
+    request: &ScoreRequest,
+    input: &Input,
+    explain: bool,
+    repeat: bool,
+    answers: &mut Answers,
+) -> StageResult<()> {
+    if matches!(input, Input::File(_)) {
+        // what is wrong with a file is found before anything is loaded; stdin can be read only once
+        for line in input::stream(input, "completion")? {
+            Text::new(&line?)?;
+        }
+    }
+    let mut mix = Mix::load(request, &rewards(&request.assignment)?)?;
+    let mut lines = input::stream(input, "completion")?.peekable();
+    if lines.peek().is_none() {
+        return Err(input::no_lines(input));
+    }
+    while lines.peek().is_some() {
+        // the lines before a bad one are rated still
+        let (batch, failure) = take(&mut lines);
+        let samples: Vec<Sample<'_>> = batch.iter().map(Text::sample).collect();
+        let scores = mix.rubric.score(&samples).map_err(unrated)?;
+        mix.warn();
+        let explanations = if explain { mix.rubric.explain(&samples) } else { Vec::new() };
+        for (i, (text, score)) in batch.iter().zip(&scores).enumerate() {
+            answers.line(&Answer {
+                location: repeat.then_some(&*text.location),
+                completion: repeat.then_some(&*text.completion),
+                ..answer(score, explanations.get(i))
+            })?;
+        }
+        answers.flush()?;
+        failure?;
+    }
+    Ok(())
+}
+
+/// The next texts, up to a line that is none.
+fn take(lines: &mut impl Iterator<Item = StageResult<Line>>) -> (Vec<Text>, StageResult<()>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    for line in lines.take(BATCH) {
+        match line.and_then(|line| Text::new(&line)) {
+            Ok(text) => batch.push(text),
+            Err(error) => return (batch, Err(error)),
+        }
+    }
+    (batch, Ok(()))
+}
+
+fn answer<'a>(score: &'a Score, explanations: Option<&'a BTreeMap<String, String>>) -> Answer<'a> {
+    let parts = score.parts.iter().map(|(name, part)| {
+        let rated = RatedPart {
+            value: part.value,
+            weight: part.weight,
+            status: if part.value.is_some() { "ok" } else { "missing" },
+            reason: part.missing.as_deref(),
+            explanation: explanations.and_then(|explanations| explanations.get(name)).map(String::as_str),
+        };
+        (name.as_str(), rated)
+    });
+    Answer { location: None, completion: None, total: score.total, parts: parts.collect() }
+}

@@ -1,0 +1,64 @@
+//! Rows as text: a question and the answer that the data set gives to it.
+
+use super::rows::load_rows;
+use super::templates::Template;
+use super::turns::{Source, Turn};
+use crate::error::{StageError, StageResult};
+use crate::tokenizer::Tokenizer;
+use orchestrate::digest::Digest;
+use orchestrate::recipe::spec::{DataSpec, Role};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// One row with its own completion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// `FILE:LINE` of the row.
+    pub location: String,
+    /// The user's last turn, before the chat template.
+    pub prompt: String,
+    /// What the assistant is to say.
+    pub completion: String,
+    /// Reference text for rewards.
+    pub reference: Option<String>,
+    /// Right answer.
+    pub answer: Option<String>,
+}
+
+/// Every row with the completion that it gives: the template's, or the last turn of its messages.
+///
+/// # Errors
+/// A data set without completions, a row without a needed field.
+pub fn answered(
+    spec: &DataSpec,
+    inputs: &BTreeMap<Digest, PathBuf>,
+    tokenizer: &Tokenizer,
+) -> StageResult<Vec<Answered>> {
+    let source = Source::new(spec, true).map_err(|error| match error.hint {
+        None => error.hinted("a row's own completion is what it is compared with"),
+        Some(_) => error,
+    })?;
+    let reference = Template::optional("reference", spec.templates.reference.as_ref())?;
+    let answer = Template::optional("answer", spec.templates.answer.as_ref())?;
+    let read = |row| {
+        let conversation = source.read(&row, tokenizer)?;
+        let mut turns = conversation.turns;
+        let completion = conversation.completion.or_else(|| {
+            let last = turns.pop_if(|last| last.role == Role::Assistant)?;
+            Some(last.content().to_owned())
+        });
+        let asked = turns.iter().rfind(|turn| turn.role == Role::User).or(turns.last());
+        let rendered =
+            |template: &Option<Template>| template.as_ref().map(|template| template.render(&row)).transpose();
+        Ok(Answered {
+            completion: completion.ok_or_else(|| {
+                StageError::input(format!("{}: the conversation does not end with the assistant's turn", row.location))
+            })?,
+            prompt: asked.map(Turn::content).unwrap_or_default().to_owned(),
+            reference: rendered(&reference)?,
+            answer: rendered(&answer)?,
+            location: row.location,
+        })
+    };
+    load_rows(spec, inputs)?.into_iter().map(read).collect()
+}
