@@ -14,6 +14,7 @@
 //! or not so that it can be read, is 0; a row without an answer, or with one that is no number or lists nothing, is missing.
 
 use super::numbers::last_number;
+use super::words::normalized;
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::Match;
 use regex::Regex;
@@ -81,11 +82,6 @@ impl Reward for Correctness {
 /// As much of an answer as a message shows.
 fn beginning(answer: &str) -> String {
     answer.chars().take(40).collect()
-}
-
-/// Lowercase, with one space for any white space.
-fn normalized(text: &str) -> String {
-    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The items that `text` lists.
