@@ -51,6 +51,8 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("RougeTable", "kind") => "stages.grpo.rewards.rouge.kind=cot",
         ("CorrectnessTable", "kind") => "stages.grpo.rewards.right.kind=cot",
         ("CorrectnessTable", "match") => "stages.eval.rewards.correctness.match=set",
+        ("FormatTable", "pattern") => "stages.grpo_plain.rewards.pattern.pattern='[A-E]'",
+        ("FormatTable", "json_schema") => "stages.grpo_plain.rewards.json.json_schema.required=[\"letter\"]",
         ("FormatTable", "kind") => "stages.grpo.rewards.format.kind=cot",
         ("JudgeTable", "kind") => "stages.grpo.rewards.judge.kind=cot",
         ("CommandTable", "kind") => "stages.grpo.rewards.command.kind=cot",
@@ -110,7 +112,13 @@ fn other_value(key: &str) -> &'static str {
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
-        "group_size" | "min_words" | "decay_steps" | "max_resampled_prompts" | "overlong_buffer_tokens" => "6",
+        "group_size"
+        | "min_words"
+        | "max_words"
+        | "window_sentences"
+        | "decay_steps"
+        | "max_resampled_prompts"
+        | "overlong_buffer_tokens" => "6",
         "temperature" | "min_p" => "0.7",
         "repetition_penalty" => "1.3",
         "min_new_tokens" | "mini_batches" => "1",
@@ -119,6 +127,9 @@ fn other_value(key: &str) -> &'static str {
         "scale_rewards" => "none",
         "lr" | "eps" => "3e-5",
         "momentum" | "tolerance" => "0.8",
+        "references" => "mean",
+        "grading" => "binary",
+        "leak" => "inside",
         "clip" => "[-1.0, 1.0]",
         "scale" => "1.5",
         "pattern" => "'=(.*)'",

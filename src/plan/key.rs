@@ -58,9 +58,10 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Length, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer,
-        OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer,
-        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Leak, Length, LoraSpec, LossType, Match,
+        ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role,
+        RougeMeasure, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SeveralReferences,
+        SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +125,9 @@ mod tests {
             tokenizer: RougeTokenizer::Unicode,
         };
         let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
-        let semantic = Component::Semantic { encoder, baseline: Some(0.25), prompt };
+        let (references, window_sentences) = (Some(SeveralReferences::Max), Some(2));
+        let semantic = Component::Semantic { encoder, baseline: Some(0.25), prompt, references, window_sentences };
+        let tags = vec!["think".to_owned(), "answer".to_owned()];
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true };
         let components = [
@@ -137,8 +140,10 @@ mod tests {
                     pattern: Some("=(.*)".to_owned()),
                 },
             ),
-            ("format", Component::Format { tags: vec!["think".to_owned(), "answer".to_owned()] }),
-            ("cot", Component::Cot { min_words: 5 }),
+            ("format", Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded })),
+            ("pattern", Component::Format(FormatSpec::Pattern("a+".to_owned()))),
+            ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
+            ("cot", Component::Cot { min_words: 5, max_words: Some(50), leak: Leak::Before }),
             ("judge", Component::Judge(judge())),
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),

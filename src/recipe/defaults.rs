@@ -59,6 +59,9 @@ fn of_reward(name: &str, reward: &Value) -> Value {
     let kind = reward.get("kind").and_then(Value::as_str).unwrap_or(name);
     let mut lowest = section("rewards", kind);
     lowest.insert("kind".to_owned(), Value::String(kind.to_owned()));
+    if kind == "format" && ["pattern", "json_schema"].iter().any(|key| reward.get(key).is_some()) {
+        lowest.remove("tags");
+    }
     Value::Table(lowest)
 }
 

@@ -1,6 +1,6 @@
 //! `[stages.NAME.rewards.NAME]`: one table type for each reward component.
 
-use super::spec::{Aggregate, OnError, RougeMeasure, RougeTokenizer, RougeVariant};
+use super::spec::{Aggregate, Grading, Leak, OnError, RougeMeasure, RougeTokenizer, RougeVariant, SeveralReferences};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -15,7 +15,7 @@ pub enum RewardTable {
     Rouge(RougeTable),
     /// Whether the answer is the right one.
     Correctness(CorrectnessTable),
-    /// Whether the tags are in order.
+    /// Whether the text has the form that was asked for.
     Format(FormatTable),
     /// Whether there is reasoning.
     Cot(CotTable),
@@ -111,6 +111,12 @@ pub struct SemanticTable {
     /// (E5: `"query: "`; Qwen3-Embedding: `"Instruct: ...\nQuery:"`); default: the one the encoder's
     /// `config_sentence_transformers.json` names as its default, if any. `""` is none.
     pub prompt: Option<String>,
+    /// The row's reference may be a JSON list of texts: the `max` or the `mean` of their values counts. Default: it is one
+    /// text, whatever it looks like.
+    pub references: Option<SeveralReferences>,
+    /// Compares every run of this many sentences and takes the nearest; default: the text as a whole.
+    #[schemars(range(min = 1))]
+    pub window_sentences: Option<usize>,
 }
 
 /// ROUGE overlap with the reference.
@@ -180,7 +186,7 @@ pub struct CorrectnessTable {
     pub pattern: Option<String>,
 }
 
-/// 1 when the tags stand once each, in order, closed, with nothing but white space between, else 0.
+/// Whether the text has the form that one of `tags`, `pattern` and `json_schema` says.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormatTable {
@@ -197,12 +203,22 @@ pub struct FormatTable {
     pub scale: f64,
     /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
     pub on_error: OnError,
-    /// Names of the tags, in order.
+    /// Names of the tags that stand once each, in this order, closed, with nothing but white space around them.
     #[schemars(length(min = 1))]
-    pub tags: Vec<String>,
+    pub tags: Option<Vec<String>>,
+    /// `binary`: 1 when all tags are right, else 0; `graded`: the share of the tags that are. Default: `binary`.
+    pub grading: Option<Grading>,
+    /// Regular expression that the whole text is to match, instead of `tags`.
+    pub pattern: Option<String>,
+    /// JSON schema that the text is to fulfil, instead of `tags`: a table, or the path of a file.
+    #[schemars(
+        with = "Option<serde_json::Value>",
+        extend("type" = ["string", "object"], "additionalProperties" = true)
+    )]
+    pub json_schema: Option<toml::Value>,
 }
 
-/// 1 when the scope holds at least `min_words` words, else 0.
+/// 1 when the scope holds from `min_words` to `max_words` words before the answer, else 0.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CotTable {
@@ -222,6 +238,12 @@ pub struct CotTable {
     /// Fewest words that count as reasoning.
     #[schemars(range(min = 1))]
     pub min_words: usize,
+    /// Most words that do; default: any number.
+    #[schemars(range(min = 1))]
+    pub max_words: Option<usize>,
+    /// Where the row's answer must not be stated: nowhere in particular (`ignore`), `before` the reasoning has its
+    /// `min_words`, or anywhere before it is closed (`inside`).
+    pub leak: Leak,
 }
 
 /// What language models say of it by a rubric, from 0 to 1. Their answers are kept in `runs/judge-cache`.

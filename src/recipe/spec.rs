@@ -550,6 +550,10 @@ pub enum Component {
         baseline: Option<f64>,
         /// Put before every text; absent: the encoder's own default.
         prompt: Option<String>,
+        /// How a JSON list of references becomes one value; absent: the reference is one text.
+        references: Option<SeveralReferences>,
+        /// The best of all runs of this many sentences is compared; absent: the whole text.
+        window_sentences: Option<usize>,
     },
     /// ROUGE overlap with the reference.
     Rouge {
@@ -569,15 +573,16 @@ pub enum Component {
         /// Absent: the whole scope.
         pattern: Option<String>,
     },
-    /// 1 when the tags stand once each, in order, closed, with nothing but white space between, else 0.
-    Format {
-        /// Names of the tags, in order.
-        tags: Vec<String>,
-    },
-    /// 1 when the scope holds at least `min_words` words, else 0.
+    /// Whether the scope has a form.
+    Format(FormatSpec),
+    /// 1 when the scope is reasoning before the answer, else 0.
     Cot {
         /// Fewest words that count as reasoning.
         min_words: usize,
+        /// Most words that do; absent: any number.
+        max_words: Option<usize>,
+        /// Where the row's answer must not be stated.
+        leak: Leak,
     },
     /// What language models say of it by a rubric.
     Judge(JudgeSpec),
@@ -608,6 +613,55 @@ pub struct JudgeSpec {
     pub seed: u32,
     /// An answer is cut here, and missing then.
     pub max_tokens: u32,
+}
+
+/// How the values of several references become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SeveralReferences {
+    /// The greatest: it is enough to say what one of them says.
+    Max,
+    /// Their mean.
+    Mean,
+}
+
+/// The form that a text is to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FormatSpec {
+    /// Tags once each, in order, closed, with nothing but white space between.
+    Tags {
+        /// Their names, in order.
+        tags: Vec<String>,
+        /// What it is worth when some are right.
+        grading: Grading,
+    },
+    /// A regular expression that the whole text matches.
+    Pattern(String),
+    /// A JSON schema that the text, as JSON, fulfils.
+    JsonSchema(serde_json::Value),
+}
+
+/// What a form is worth that is right in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Grading {
+    /// Nothing.
+    Binary,
+    /// The share of the tags that are right.
+    Graded,
+}
+
+/// Where reasoning must not state the row's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Leak {
+    /// It may anywhere.
+    Ignore,
+    /// Before the reasoning has its fewest words.
+    Before,
+    /// Before the reasoning is closed.
+    Inside,
 }
 
 /// What makes an answer equal to the row's.
@@ -692,7 +746,7 @@ impl Component {
             Self::Semantic { .. } => "semantic",
             Self::Rouge { .. } => "rouge",
             Self::Correctness { .. } => "correctness",
-            Self::Format { .. } => "format",
+            Self::Format(_) => "format",
             Self::Cot { .. } => "cot",
             Self::Judge(_) => "judge",
             Self::Command(_) => "command",

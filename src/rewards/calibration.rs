@@ -4,7 +4,7 @@
 //! gives all three the same value can teach nothing that the data knows.
 
 use super::{Score, spread_shares};
-use crate::recipe::spec::{Component, RewardSpec};
+use crate::recipe::spec::{Component, FormatSpec, Grading, RewardSpec};
 use crate::stats::{auc, mean, standard_deviation};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -167,8 +167,14 @@ mod tests {
     use crate::recipe::spec::Scope;
 
     fn mix(weights: [f64; 2]) -> BTreeMap<String, RewardSpec> {
-        let semantic = Component::Semantic { encoder: Digest::of(b"e"), baseline: None, prompt: None };
-        let format = Component::Format { tags: vec!["think".to_owned()] };
+        let semantic = Component::Semantic {
+            encoder: Digest::of(b"e"),
+            baseline: None,
+            prompt: None,
+            references: None,
+            window_sentences: None,
+        };
+        let format = Component::Format(FormatSpec::Tags { tags: vec!["think".to_owned()], grading: Grading::Binary });
         [("format", weights[0], format), ("semantic", weights[1], semantic)]
             .map(|(name, weight, component)| (name.to_owned(), RewardSpec::plain(weight, Scope::Think, component)))
             .into()

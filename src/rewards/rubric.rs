@@ -8,7 +8,7 @@ use super::format::Format;
 use super::http::{Http, HttpError};
 use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
 use super::rouge::Rouge;
-use super::semantic::Semantic;
+use super::semantic::{Semantic, SemanticSettings};
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
 use crate::digest::Digest;
 use crate::event::Part;
@@ -136,10 +136,11 @@ impl Rubric {
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
             let reward: Box<dyn Reward> = match component {
-                Component::Semantic { encoder: digest, baseline, prompt } => {
+                Component::Semantic { encoder: digest, baseline, prompt, references, window_sentences } => {
                     let encoder = encoder(digest, prompt.as_deref())
                         .map_err(|source| RubricError::Encoder { component: name.clone(), source })?;
-                    Box::new(Semantic::new(encoder, *baseline))
+                    let (baseline, references, window_sentences) = (*baseline, *references, *window_sentences);
+                    Box::new(Semantic::new(encoder, SemanticSettings { baseline, references, window_sentences }))
                 }
                 Component::Rouge { variant, measure, tokenizer } => {
                     Box::new(Rouge { variant: *variant, measure: *measure, tokenizer: *tokenizer })
@@ -148,8 +149,13 @@ impl Rubric {
                     Correctness::new(*matching, pattern.as_deref())
                         .map_err(|source| RubricError::Setting { component: name.clone(), source: source.into() })?,
                 ),
-                Component::Format { tags } => Box::new(Format { tags: tags.clone() }),
-                Component::Cot { min_words } => Box::new(Cot { scope: scope.clone(), min_words: *min_words }),
+                Component::Format(form) => Box::new(
+                    Format::new(form).map_err(|source| RubricError::Setting { component: name.clone(), source })?,
+                ),
+                Component::Cot { min_words, max_words, leak } => {
+                    let (min_words, max_words, leak) = (*min_words, *max_words, *leak);
+                    Box::new(Cot { scope: scope.clone(), min_words, max_words, leak })
+                }
                 Component::Judge(spec) => Box::new(
                     Judge::new(spec, &mut bench)
                         .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
@@ -245,7 +251,7 @@ impl Rubric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::spec::{Match, RougeMeasure, RougeTokenizer, RougeVariant};
+    use crate::recipe::spec::{FormatSpec, Grading, Leak, Match, RougeMeasure, RougeTokenizer, RougeVariant};
     use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
     use proptest::prelude::*;
@@ -258,13 +264,16 @@ mod tests {
             measure: RougeMeasure::F1,
             tokenizer: RougeTokenizer::Unicode,
         };
+        let (references, window_sentences) = (None, None);
+        let semantic = Component::Semantic { encoder, baseline: None, prompt, references, window_sentences };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
+        let format = Component::Format(FormatSpec::Tags { tags, grading: Grading::Binary });
         [
-            ("meaning", 2.0, Scope::Think, Component::Semantic { encoder, baseline: None, prompt }),
+            ("meaning", 2.0, Scope::Think, semantic),
             ("words", 0.5, Scope::Think, rouge),
             ("correctness", 1.0, Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
-            ("format", 1.0, Scope::Completion, Component::Format { tags }),
-            ("cot", -1.0, Scope::Think, Component::Cot { min_words: 3 }),
+            ("format", 1.0, Scope::Completion, format),
+            ("cot", -1.0, Scope::Think, Component::Cot { min_words: 3, max_words: None, leak: Leak::Ignore }),
         ]
         .map(|(name, weight, scope, component)| (name.to_owned(), RewardSpec::plain(weight, scope, component)))
         .into()
