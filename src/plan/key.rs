@@ -58,9 +58,10 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Length, LoraSpec, LossType, ModelSpec, OnError, Optimizer,
-        OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer,
-        RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Length, LengthSpec, LoraSpec, LossType, ModelSpec, OnError,
+        Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure,
+        RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData,
+        ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +128,7 @@ mod tests {
         let semantic = Component::Semantic { encoder, baseline: Some(0.25), prompt };
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true, on_error: OnError::Missing };
+        let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
         let components = [
             ("semantic", semantic),
             ("size", rouge),
@@ -136,6 +138,7 @@ mod tests {
             ("judge", Component::Judge(judge())),
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),
+            ("length", Component::Length(length)),
         ];
         let spec = |component| RewardSpec { weight: 1.5, scope: Scope::Tag("work".to_owned()), component };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()

@@ -25,6 +25,8 @@ pub enum RewardTable {
     Command(CommandTable),
     /// What a service of yours says of it.
     Http(HttpTable),
+    /// Whether it is as long as it should be.
+    Length(LengthTable),
 }
 
 impl<'de> Deserialize<'de> for RewardTable {
@@ -39,6 +41,7 @@ impl<'de> Deserialize<'de> for RewardTable {
             Some("judge") => JudgeTable::deserialize(value).map(|table| Self::Judge(Box::new(table))),
             Some("command") => CommandTable::deserialize(value).map(Self::Command),
             Some("http") => HttpTable::deserialize(value).map(Self::Http),
+            Some("length") => LengthTable::deserialize(value).map(Self::Length),
             _ => return Err(D::Error::custom("`kind` must name a reward component")),
         }
         .map_err(D::Error::custom)
@@ -57,6 +60,7 @@ impl RewardTable {
             Self::Judge(table) => table.weight,
             Self::Command(table) => table.weight,
             Self::Http(table) => table.weight,
+            Self::Length(table) => table.weight,
         }
     }
 
@@ -71,6 +75,7 @@ impl RewardTable {
             Self::Judge(table) => &table.scope,
             Self::Command(table) => &table.scope,
             Self::Http(table) => &table.scope,
+            Self::Length(table) => &table.scope,
         }
     }
 }
@@ -248,4 +253,26 @@ pub struct HttpTable {
     pub cache: bool,
     /// What becomes of a completion without a value: `missing` leaves it out of its group, `fail` fails the stage.
     pub on_error: OnError,
+}
+
+/// 1 for a text within a range of words, falling in a straight line to 0 outside, and 0 where the text is not there. What a
+/// completion loses near `max_new_tokens`, in tokens, is the stage's `overlong_buffer_tokens`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LengthTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "length"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// Fewest words of value 1; default: no limit, if there is `max_words`.
+    #[schemars(range(min = 1))]
+    pub min_words: Option<usize>,
+    /// Most words of value 1; default: no limit, if there is `min_words`.
+    #[schemars(range(min = 1))]
+    pub max_words: Option<usize>,
+    /// This many words outside the range, the value is 0; with 0 or 1, every text outside is 0.
+    pub tolerance_words: usize,
 }

@@ -23,6 +23,7 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("JudgeTable", &["rewards", "judge"]),
     ("CommandTable", &["rewards", "command"]),
     ("HttpTable", &["rewards", "http"]),
+    ("LengthTable", &["rewards", "length"]),
     ("HttpEndpoint", &["endpoints"]),
     ("JudgeServer", &["judges"]),
     ("SweepTable", &["sweep"]),

@@ -548,6 +548,8 @@ pub enum Component {
     Command(CommandSpec),
     /// What a service of the user's says of it.
     Http(HttpSpec),
+    /// 1 within a range of words, falling to 0 outside.
+    Length(LengthSpec),
 }
 
 /// Language models that score a text. Where they are served is no part of it: [`crate::recipe::JudgeServer`].
@@ -615,6 +617,18 @@ pub struct HttpSpec {
     pub on_error: OnError,
 }
 
+/// A range of lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LengthSpec {
+    /// Fewest words of value 1; absent: no limit.
+    pub min_words: Option<usize>,
+    /// Most words of value 1; absent: no limit.
+    pub max_words: Option<usize>,
+    /// This many words outside, the value is 0.
+    pub tolerance_words: usize,
+}
+
 /// How several judges' values become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -649,6 +663,7 @@ impl Component {
             Self::Judge(_) => "judge",
             Self::Command(_) => "command",
             Self::Http(_) => "http",
+            Self::Length(_) => "length",
         }
     }
 }

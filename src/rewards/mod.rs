@@ -15,6 +15,7 @@ mod format;
 mod http;
 mod judge;
 mod lcs;
+mod length;
 mod questions;
 mod rouge;
 mod rubric;

@@ -6,6 +6,7 @@ use super::cot::Cot;
 use super::format::Format;
 use super::http::{Http, HttpError};
 use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
+use super::length::Length;
 use super::rouge::Rouge;
 use super::semantic::Semantic;
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
@@ -117,6 +118,7 @@ impl Rubric {
                     Command::new(spec, file, judges.variable)
                         .map_err(|source| RubricError::Command { component: name.clone(), source })?,
                 ),
+                Component::Length(spec) => Box::new(Length { spec: *spec }),
                 Component::Http(spec) => Box::new(
                     Http::new(spec, endpoints, &judges)
                         .map_err(|source| RubricError::Http { component: name.clone(), source })?,
