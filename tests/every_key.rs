@@ -25,6 +25,7 @@ const PLACES: &[(&str, &str)] = &[
     ("JudgeTable", "stages.grpo.rewards.judge"),
     ("CommandTable", "stages.grpo.rewards.command"),
     ("LengthTable", "stages.grpo.rewards.length"),
+    ("RepetitionTable", "stages.grpo.rewards.repetition"),
     ("HttpTable", "stages.grpo.rewards.http"),
     ("HttpEndpoint", "runtime.endpoints.units"),
     ("JudgeServer", "runtime.judges.one"),
@@ -59,6 +60,7 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         }
         ("CommandTable", "files") => "stages.grpo.rewards.command.files=[\"rewards/*.py\"]",
         ("LengthTable", "kind") => "stages.grpo.rewards.length.kind=correctness",
+        ("RepetitionTable", "kind") => "stages.grpo.rewards.repetition.kind=correctness",
         ("HttpTable", "kind") => "stages.grpo.rewards.http.kind=cot",
         ("HttpTable", "endpoint") => "stages.grpo.rewards.http.endpoint=spelling",
         ("RuntimeTable", "endpoints") => "runtime.endpoints.third.url=http://127.0.0.1:1/",
@@ -111,7 +113,8 @@ fn other_value(key: &str) -> &'static str {
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
-        "max_words"
+        "ngram"
+        | "max_words"
         | "tolerance_words"
         | "group_size"
         | "min_words"

@@ -139,6 +139,7 @@ mod tests {
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),
             ("length", Component::Length(length)),
+            ("repetition", Component::Repetition { ngram: 3 }),
         ];
         let spec = |component| RewardSpec { weight: 1.5, scope: Scope::Tag("work".to_owned()), component };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()

@@ -27,6 +27,8 @@ pub enum RewardTable {
     Http(HttpTable),
     /// Whether it is as long as it should be.
     Length(LengthTable),
+    /// How little it repeats itself.
+    Repetition(RepetitionTable),
 }
 
 impl<'de> Deserialize<'de> for RewardTable {
@@ -42,6 +44,7 @@ impl<'de> Deserialize<'de> for RewardTable {
             Some("command") => CommandTable::deserialize(value).map(Self::Command),
             Some("http") => HttpTable::deserialize(value).map(Self::Http),
             Some("length") => LengthTable::deserialize(value).map(Self::Length),
+            Some("repetition") => RepetitionTable::deserialize(value).map(Self::Repetition),
             _ => return Err(D::Error::custom("`kind` must name a reward component")),
         }
         .map_err(D::Error::custom)
@@ -61,6 +64,7 @@ impl RewardTable {
             Self::Command(table) => table.weight,
             Self::Http(table) => table.weight,
             Self::Length(table) => table.weight,
+            Self::Repetition(table) => table.weight,
         }
     }
 
@@ -76,6 +80,7 @@ impl RewardTable {
             Self::Command(table) => &table.scope,
             Self::Http(table) => &table.scope,
             Self::Length(table) => &table.scope,
+            Self::Repetition(table) => &table.scope,
         }
     }
 }
@@ -275,4 +280,20 @@ pub struct LengthTable {
     pub max_words: Option<usize>,
     /// This many words outside the range, the value is 0; with 0 or 1, every text outside is 0.
     pub tolerance_words: usize,
+}
+
+/// 1 less the share of n-grams, in words, that stood there before; 0 for a text without a word.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepetitionTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "repetition"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// Words in an n-gram.
+    #[schemars(range(min = 1, max = 1000))]
+    pub ngram: usize,
 }

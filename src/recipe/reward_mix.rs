@@ -27,7 +27,8 @@ pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> V
             | RewardTable::Judge(_)
             | RewardTable::Command(_)
             | RewardTable::Http(_)
-            | RewardTable::Length(_) => {
+            | RewardTable::Length(_)
+            | RewardTable::Repetition(_) => {
                 return None;
             }
         };
@@ -93,6 +94,7 @@ fn component(
         RewardTable::Command(table) => Component::Command(reward_program::command(files, key, table, found)?),
         RewardTable::Http(table) => Component::Http(reward_program::http(files, key, table)?),
         RewardTable::Length(table) => Component::Length(length(files, key, table)?),
+        RewardTable::Repetition(table) => Component::Repetition { ngram: table.ngram },
     })
 }
 

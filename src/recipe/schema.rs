@@ -24,6 +24,7 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("CommandTable", &["rewards", "command"]),
     ("HttpTable", &["rewards", "http"]),
     ("LengthTable", &["rewards", "length"]),
+    ("RepetitionTable", &["rewards", "repetition"]),
     ("HttpEndpoint", &["endpoints"]),
     ("JudgeServer", &["judges"]),
     ("SweepTable", &["sweep"]),

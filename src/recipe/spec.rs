@@ -550,6 +550,11 @@ pub enum Component {
     Http(HttpSpec),
     /// 1 within a range of words, falling to 0 outside.
     Length(LengthSpec),
+    /// Distinct n-grams over all, in words.
+    Repetition {
+        /// Words in an n-gram.
+        ngram: usize,
+    },
 }
 
 /// Language models that score a text. Where they are served is no part of it: [`crate::recipe::JudgeServer`].
@@ -664,6 +669,7 @@ impl Component {
             Self::Command(_) => "command",
             Self::Http(_) => "http",
             Self::Length(_) => "length",
+            Self::Repetition { .. } => "repetition",
         }
     }
 }

@@ -17,6 +17,7 @@ mod judge;
 mod lcs;
 mod length;
 mod questions;
+mod repetition;
 mod rouge;
 mod rubric;
 mod semantic;

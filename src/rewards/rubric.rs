@@ -7,6 +7,7 @@ use super::format::Format;
 use super::http::{Http, HttpError};
 use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
 use super::length::Length;
+use super::repetition::Repetition;
 use super::rouge::Rouge;
 use super::semantic::Semantic;
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
@@ -119,6 +120,7 @@ impl Rubric {
                         .map_err(|source| RubricError::Command { component: name.clone(), source })?,
                 ),
                 Component::Length(spec) => Box::new(Length { spec: *spec }),
+                Component::Repetition { ngram } => Box::new(Repetition { ngram: *ngram }),
                 Component::Http(spec) => Box::new(
                     Http::new(spec, endpoints, &judges)
                         .map_err(|source| RubricError::Http { component: name.clone(), source })?,
