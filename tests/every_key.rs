@@ -24,6 +24,8 @@ const PLACES: &[(&str, &str)] = &[
     ("CotTable", "stages.grpo.rewards.cot"),
     ("JudgeTable", "stages.grpo.rewards.judge"),
     ("CommandTable", "stages.grpo.rewards.command"),
+    ("LengthTable", "stages.grpo.rewards.length"),
+    ("RepetitionTable", "stages.grpo.rewards.repetition"),
     ("HttpTable", "stages.grpo.rewards.http"),
     ("HttpEndpoint", "runtime.endpoints.units"),
     ("JudgeServer", "runtime.judges.one"),
@@ -60,6 +62,8 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
             "stages.grpo.rewards.command.command=[\"python3\", \"-O\", \"rewards/units.py\"]"
         }
         ("CommandTable", "files") => "stages.grpo.rewards.command.files=[\"rewards/*.py\"]",
+        ("LengthTable", "kind") => "stages.grpo.rewards.length.kind=correctness",
+        ("RepetitionTable", "kind") => "stages.grpo.rewards.repetition.kind=correctness",
         ("HttpTable", "kind") => "stages.grpo.rewards.http.kind=cot",
         ("HttpTable", "endpoint") => "stages.grpo.rewards.http.endpoint=spelling",
         ("RuntimeTable", "endpoints") => "runtime.endpoints.third.url=http://127.0.0.1:1/",
@@ -112,7 +116,9 @@ fn other_value(key: &str) -> &'static str {
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
-        "group_size"
+        "ngram"
+        | "tolerance_words"
+        | "group_size"
         | "min_words"
         | "max_words"
         | "window_sentences"

@@ -58,10 +58,10 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Leak, Length, LoraSpec, LossType, Match,
-        ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role,
-        RougeMeasure, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope, SeveralReferences,
-        SftSpec, Split, Templates, WeightedData, ZeroStd,
+        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType,
+        Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation,
+        RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope,
+        SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -130,6 +130,7 @@ mod tests {
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true };
+        let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
         let components = [
             ("semantic", semantic),
             ("size", rouge),
@@ -147,6 +148,8 @@ mod tests {
             ("judge", Component::Judge(judge())),
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),
+            ("length", Component::Length(length)),
+            ("repetition", Component::Repetition { ngram: 3 }),
         ];
         let spec = |component| {
             let (scope, clip, on_error) = (Scope::Tag("work".to_owned()), Some((0.0, 0.5)), OnError::Missing);

@@ -25,6 +25,10 @@ pub enum RewardTable {
     Command(CommandTable),
     /// What a service of yours says of it.
     Http(HttpTable),
+    /// Whether it is as long as it should be.
+    Length(LengthTable),
+    /// How little it repeats itself.
+    Repetition(RepetitionTable),
 }
 
 impl<'de> Deserialize<'de> for RewardTable {
@@ -39,6 +43,8 @@ impl<'de> Deserialize<'de> for RewardTable {
             Some("judge") => JudgeTable::deserialize(value).map(|table| Self::Judge(Box::new(table))),
             Some("command") => CommandTable::deserialize(value).map(Self::Command),
             Some("http") => HttpTable::deserialize(value).map(Self::Http),
+            Some("length") => LengthTable::deserialize(value).map(Self::Length),
+            Some("repetition") => RepetitionTable::deserialize(value).map(Self::Repetition),
             _ => return Err(D::Error::custom("`kind` must name a reward component")),
         }
         .map_err(D::Error::custom)
@@ -76,7 +82,7 @@ impl RewardTable {
                 }
             };
         }
-        of!(Semantic, Rouge, Correctness, Format, Cot, Judge, Command, Http)
+        of!(Semantic, Rouge, Correctness, Format, Cot, Judge, Command, Http, Length, Repetition)
     }
 
     /// Factor in the total.
@@ -345,4 +351,54 @@ pub struct HttpTable {
     /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
     /// resume or a rerun is the same to the bit only with it.
     pub cache: bool,
+}
+
+/// 1 for a text within a range of words, falling in a straight line to 0 outside, and 0 where the text is not there. What a
+/// completion loses near `max_new_tokens`, in tokens, is the stage's `overlong_buffer_tokens`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LengthTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "length"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// Fewest words of value 1; default: no limit, if there is `max_words`.
+    #[schemars(range(min = 1))]
+    pub min_words: Option<usize>,
+    /// Most words of value 1; default: no limit, if there is `min_words`.
+    #[schemars(range(min = 1))]
+    pub max_words: Option<usize>,
+    /// This many words outside the range, the value is 0; with 0 or 1, every text outside is 0.
+    pub tolerance_words: usize,
+}
+
+/// 1 less the share of n-grams, in words, that stood there before; 0 for a text without a word.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepetitionTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "repetition"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// Words in an n-gram.
+    #[schemars(range(min = 1, max = 1000))]
+    pub ngram: usize,
 }

@@ -5,9 +5,9 @@ use super::data_sets::check_template;
 use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
-use super::reward_file::{CommonKeys, CorrectnessTable, FormatTable, JudgeTable, MatchName, RewardTable};
+use super::reward_file::{CommonKeys, CorrectnessTable, FormatTable, JudgeTable, LengthTable, MatchName, RewardTable};
 use super::reward_program;
-use super::spec::{Component, FormatSpec, Grading, JudgeSpec, Leak, Match, RewardSpec, Scope};
+use super::spec::{Component, FormatSpec, Grading, JudgeSpec, Leak, LengthSpec, Match, RewardSpec, Scope};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +27,9 @@ pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> V
             | RewardTable::Cot(_)
             | RewardTable::Judge(_)
             | RewardTable::Command(_)
-            | RewardTable::Http(_) => {
+            | RewardTable::Http(_)
+            | RewardTable::Length(_)
+            | RewardTable::Repetition(_) => {
                 return None;
             }
         };
@@ -222,7 +224,23 @@ fn component(
         RewardTable::Judge(table) => Component::Judge(judge(files, key, table)?),
         RewardTable::Command(table) => Component::Command(reward_program::command(files, key, table, found)?),
         RewardTable::Http(table) => Component::Http(reward_program::http(files, key, table)?),
+        RewardTable::Length(table) => Component::Length(length(files, key, table)?),
+        RewardTable::Repetition(table) => Component::Repetition { ngram: table.ngram },
     })
+}
+
+fn length(files: &mut Files<'_>, key: &KeyPath, table: &LengthTable) -> Option<LengthSpec> {
+    let LengthTable { min_words, max_words, tolerance_words, .. } = *table;
+    let (at, message, label) = match (min_words, max_words) {
+        (Some(min), Some(max)) if min > max => {
+            let message = format!("`max_words` ({max}) is less than `min_words` ({min})");
+            (files.cell.value_place(&key.key("max_words")), message, "no range")
+        }
+        (None, None) => (files.cell.key_place(key), format!("`{key}` has no range"), "every length is 1"),
+        _ => return Some(LengthSpec { min_words, max_words, tolerance_words }),
+    };
+    files.problems.push(Problem::at(at, message, label).help("give `min_words`, `max_words` or both"));
+    None
 }
 
 /// What a judge's template may name.

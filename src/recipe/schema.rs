@@ -23,6 +23,8 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("JudgeTable", &["rewards", "judge"]),
     ("CommandTable", &["rewards", "command"]),
     ("HttpTable", &["rewards", "http"]),
+    ("LengthTable", &["rewards", "length"]),
+    ("RepetitionTable", &["rewards", "repetition"]),
     ("HttpEndpoint", &["endpoints"]),
     ("JudgeServer", &["judges"]),
     ("SweepTable", &["sweep"]),

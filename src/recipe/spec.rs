@@ -590,6 +590,13 @@ pub enum Component {
     Command(CommandSpec),
     /// What a service of the user's says of it.
     Http(HttpSpec),
+    /// 1 within a range of words, falling to 0 outside.
+    Length(LengthSpec),
+    /// Distinct n-grams over all, in words.
+    Repetition {
+        /// Words in an n-gram.
+        ngram: usize,
+    },
 }
 
 /// Language models that score a text. Where they are served is no part of it: [`crate::recipe::JudgeServer`].
@@ -717,6 +724,18 @@ pub struct HttpSpec {
     pub cache: bool,
 }
 
+/// A range of lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LengthSpec {
+    /// Fewest words of value 1; absent: no limit.
+    pub min_words: Option<usize>,
+    /// Most words of value 1; absent: no limit.
+    pub max_words: Option<usize>,
+    /// This many words outside, the value is 0.
+    pub tolerance_words: usize,
+}
+
 /// How several judges' values become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -751,6 +770,8 @@ impl Component {
             Self::Judge(_) => "judge",
             Self::Command(_) => "command",
             Self::Http(_) => "http",
+            Self::Length(_) => "length",
+            Self::Repetition { .. } => "repetition",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! gives all three the same value can teach nothing that the data knows.
 
 use super::{Score, spread_shares};
-use crate::recipe::spec::{Component, FormatSpec, Grading, RewardSpec};
+use crate::recipe::spec::{Component, RewardSpec};
 use crate::stats::{auc, mean, standard_deviation};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::event::Part;
-    use crate::recipe::spec::Scope;
+    use crate::recipe::spec::{FormatSpec, Grading, Scope};
 
     fn mix(weights: [f64; 2]) -> BTreeMap<String, RewardSpec> {
         let semantic = Component::Semantic {

@@ -7,6 +7,8 @@ use super::explain::looked_at;
 use super::format::Format;
 use super::http::{Http, HttpError};
 use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
+use super::length::Length;
+use super::repetition::Repetition;
 use super::rouge::Rouge;
 use super::semantic::{Semantic, SemanticSettings};
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
@@ -164,6 +166,8 @@ impl Rubric {
                     Command::new(spec, file, judges.variable)
                         .map_err(|source| RubricError::Command { component: name.clone(), source })?,
                 ),
+                Component::Length(spec) => Box::new(Length { spec: *spec }),
+                Component::Repetition { ngram } => Box::new(Repetition { ngram: *ngram }),
                 Component::Http(spec) => Box::new(
                     Http::new(spec, endpoints, &judges)
                         .map_err(|source| RubricError::Http { component: name.clone(), source })?,

@@ -91,6 +91,18 @@ impl Command {
         Ok(Ok(self.process.as_mut().expect("it was started")))
     }
 
+    /// Asks the program, which is gone if it fails.
+    fn ask(&mut self, questions: &[u8], count: usize, time: Duration) -> Result<Answers, RewardError> {
+        let answers = match self.process()? {
+            Ok(process) => process.ask(questions.to_vec(), count, time),
+            Err(reason) => Answers { lines: Vec::new(), failure: Some(reason), had_ended: false },
+        };
+        if answers.failure.is_some() {
+            self.process = None;
+        }
+        Ok(answers)
+    }
+
     fn command(&self) -> std::process::Command {
         let mut arguments = self.spec.command.iter().map(|argument| match argument {
             Argument::Text(text) => PathBuf::from(text),
@@ -144,13 +156,11 @@ impl Reward for Command {
         }
         let (began, starts) = (Instant::now(), self.starts);
         let time = Duration::from_secs_f64(self.spec.timeout_s);
-        let Answers { lines, failure } = match self.process()? {
-            Ok(process) => process.ask(lines, samples.len(), time),
-            Err(reason) => Answers { lines: Vec::new(), failure: Some(reason) },
-        };
-        if failure.is_some() {
-            self.process = None;
+        let mut answers = self.ask(&lines, samples.len(), time)?;
+        if answers.had_ended && self.starts == starts {
+            answers = self.ask(&lines, samples.len(), time)?;
         }
+        let Answers { lines, failure, .. } = answers;
         let restarts = self.starts.saturating_sub(starts.max(1));
         self.metrics = vec![("restarts", restarts as f64), ("latency_s", began.elapsed().as_secs_f64())];
         let mut verdicts: Vec<Verdict> =

@@ -40,6 +40,8 @@ pub(super) struct Answers {
     pub(super) lines: Vec<String>,
     /// Why there are no more, or why the program cannot be asked again.
     pub(super) failure: Option<String>,
+    /// It ended before it answered anything: perhaps it had been about to since the last batch.
+    pub(super) had_ended: bool,
 }
 
 /// What it says on its standard error.
@@ -81,7 +83,7 @@ impl Process {
     /// Writes `questions`, of which there are `count`, a line each, and reads as many lines, for at most `time`.
     pub(super) fn ask(&mut self, questions: Vec<u8>, count: usize, time: Duration) -> Answers {
         let deadline = Instant::now() + time;
-        let mut answers = Answers { lines: Vec::with_capacity(count), failure: None };
+        let mut answers = Answers { lines: Vec::with_capacity(count), failure: None, had_ended: false };
         let Some(mut stdin) = self.stdin.take() else {
             return Answers { failure: Some("it cannot be asked again".to_owned()), ..answers };
         };
@@ -109,6 +111,7 @@ impl Process {
                     time.as_secs_f64(),
                 )),
                 Err(RecvTimeoutError::Disconnected) => {
+                    answers.had_ended = number == 1;
                     Some(format!("it {} after {} of {count} answers{}", self.end(), number - 1, self.errors.last()))
                 }
             };
