@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Aggregate, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec,
-        JudgeSpec, Length, LoraSpec, LossType, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
+        JudgeSpec, Length, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
         ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling,
         ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
@@ -128,12 +128,21 @@ mod tests {
         let components = [
             ("semantic", semantic),
             ("size", rouge),
-            ("name", Component::Correctness {}),
+            (
+                "name",
+                Component::Correctness {
+                    matching: Match::Numeric { tolerance: 0.5 },
+                    pattern: Some("=(.*)".to_owned()),
+                },
+            ),
             ("format", Component::Format { tags: vec!["think".to_owned(), "answer".to_owned()] }),
             ("cot", Component::Cot { min_words: 5 }),
             ("judge", Component::Judge(judge())),
         ];
-        let spec = |component| RewardSpec { weight: 1.5, scope: Scope::Tag("work".to_owned()), component };
+        let spec = |component| {
+            let (scope, clip, on_error) = (Scope::Tag("work".to_owned()), Some((0.0, 0.5)), OnError::Missing);
+            RewardSpec { weight: 1.5, scope, clip, scale: 2.0, on_error, component }
+        };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
     }
 
@@ -147,7 +156,6 @@ mod tests {
             temperature: 0.5,
             seed: 7,
             max_tokens: 64,
-            on_error: OnError::Missing,
         }
     }
 

@@ -13,7 +13,7 @@ pub enum RewardTable {
     Semantic(SemanticTable),
     /// ROUGE overlap with the reference.
     Rouge(RougeTable),
-    /// Whether the choice letter is the right one.
+    /// Whether the answer is the right one.
     Correctness(CorrectnessTable),
     /// Whether the tags are in order.
     Format(FormatTable),
@@ -39,29 +39,43 @@ impl<'de> Deserialize<'de> for RewardTable {
     }
 }
 
-impl RewardTable {
+/// What every component's table says.
+#[derive(Clone, Copy, Debug)]
+pub struct CommonKeys<'a> {
     /// Factor in the total.
-    pub fn weight(&self) -> f64 {
-        match self {
-            Self::Semantic(table) => table.weight,
-            Self::Rouge(table) => table.weight,
-            Self::Correctness(table) => table.weight,
-            Self::Format(table) => table.weight,
-            Self::Cot(table) => table.weight,
-            Self::Judge(table) => table.weight,
+    pub weight: f64,
+    /// The part of the completion that is looked at, as written.
+    pub scope: &'a str,
+    /// Bounds of the value.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the clipped value.
+    pub scale: f64,
+    /// What becomes of a completion without a value.
+    pub on_error: OnError,
+}
+
+impl RewardTable {
+    /// What every component's table says.
+    pub fn common(&self) -> CommonKeys<'_> {
+        macro_rules! of {
+            ($($kind:ident),+) => {
+                match self {
+                    $(Self::$kind(table) => CommonKeys {
+                        weight: table.weight,
+                        scope: &table.scope,
+                        clip: table.clip,
+                        scale: table.scale,
+                        on_error: table.on_error,
+                    },)+
+                }
+            };
         }
+        of!(Semantic, Rouge, Correctness, Format, Cot, Judge)
     }
 
-    /// The part of the completion that is looked at, as written.
-    pub fn scope(&self) -> &str {
-        match self {
-            Self::Semantic(table) => &table.scope,
-            Self::Rouge(table) => &table.scope,
-            Self::Correctness(table) => &table.scope,
-            Self::Format(table) => &table.scope,
-            Self::Cot(table) => &table.scope,
-            Self::Judge(table) => &table.scope,
-        }
+    /// Factor in the total.
+    pub fn weight(&self) -> f64 {
+        self.common().weight
     }
 }
 
@@ -76,6 +90,12 @@ pub struct SemanticTable {
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
     /// A Hugging Face directory of a sentence encoder, or `hf://owner/name@revision`.
     pub encoder: String,
     /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; default: the raw cosine.
@@ -98,6 +118,12 @@ pub struct RougeTable {
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
     /// N-grams or longest common subsequence.
     pub variant: RougeVariant,
     /// Which of precision, recall and F1.
@@ -106,7 +132,21 @@ pub struct RougeTable {
     pub tokenizer: RougeTokenizer,
 }
 
-/// 1 when the choice letter equals the row's answer, else 0.
+/// What makes an answer equal to the row's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchName {
+    /// The first letter that stands alone, where the row's answer is one letter; else the whole text.
+    Choice,
+    /// The whole text; upper and lower case, and any white space, are the same.
+    Exact,
+    /// The last number of the text, within `tolerance`.
+    Numeric,
+    /// The same items, in any order.
+    Set,
+}
+
+/// 1 when the answer equals the row's, else 0.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorrectnessTable {
@@ -117,6 +157,21 @@ pub struct CorrectnessTable {
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// What makes an answer equal to the row's: `choice`, `exact`, `numeric` or `set`.
+    #[serde(rename = "match")]
+    pub matching: MatchName,
+    /// How far a number may be from the row's, either way, with `match = "numeric"`; default: 0.
+    #[schemars(range(min = 0))]
+    pub tolerance: Option<f64>,
+    /// Regular expression with one group: the answer is what the group holds at the last place in the scope where it
+    /// matches, and a completion without such a place is wrong. Default: the whole scope.
+    pub pattern: Option<String>,
 }
 
 /// 1 when the tags stand once each, in order, closed, with nothing but white space between, else 0.
@@ -130,6 +185,12 @@ pub struct FormatTable {
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
     /// Names of the tags, in order.
     #[schemars(length(min = 1))]
     pub tags: Vec<String>,
@@ -146,6 +207,12 @@ pub struct CotTable {
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
     /// Fewest words that count as reasoning.
     #[schemars(range(min = 1))]
     pub min_words: usize,
@@ -158,10 +225,16 @@ pub struct JudgeTable {
     /// What is computed; default: the component's name.
     #[schemars(extend("const" = "judge"))]
     pub kind: String,
-    /// Factor in the total.
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
     pub weight: f64,
     /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
     /// Names of the models that are asked, each for itself; `[runtime.judges.NAME]` says where each is served.
     #[schemars(length(min = 1))]
     pub judges: Vec<String>,
@@ -182,6 +255,4 @@ pub struct JudgeTable {
     /// A judge's answer is cut here, and missing then.
     #[schemars(range(min = 1))]
     pub max_tokens: u32,
-    /// What becomes of a completion without a score: `missing` leaves it out of its group, `fail` fails the stage.
-    pub on_error: OnError,
 }

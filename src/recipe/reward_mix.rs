@@ -5,8 +5,8 @@ use super::data_sets::check_template;
 use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
-use super::reward_file::{JudgeTable, RewardTable};
-use super::spec::{Component, JudgeSpec, RewardSpec, Scope};
+use super::reward_file::{CommonKeys, CorrectnessTable, JudgeTable, MatchName, RewardTable};
+use super::spec::{Component, JudgeSpec, Match, RewardSpec, Scope};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,13 +39,77 @@ pub(super) fn resolve(
         .iter()
         .filter_map(|(name, reward)| {
             let key = key.key(name);
-            let scope = scope(files, &key.key("scope"), reward.scope());
+            let CommonKeys { weight, scope: written, clip, scale, on_error } = reward.common();
+            let scope = scope(files, &key.key("scope"), written);
+            let fits = clip_and_scale_fit(files, &key, clip, scale);
             let component = component(files, &key, reward, found);
-            let spec = RewardSpec { weight: reward.weight(), scope: scope?, component: component? };
-            Some((name.clone(), spec))
+            let clip = clip.map(|[low, high]| (low, high));
+            let spec = RewardSpec { weight, scope: scope?, clip, scale, on_error, component: component? };
+            fits.then_some((name.clone(), spec))
         })
         .collect();
     (resolved.len() == rewards.len()).then_some(resolved)
+}
+
+/// Reports bounds without room between them, and a factor that makes every value 0.
+fn clip_and_scale_fit(files: &mut Files<'_>, key: &KeyPath, clip: Option<[f64; 2]>, scale: f64) -> bool {
+    let before = files.problems.len();
+    if let Some([low, high]) = clip.filter(|[low, high]| low >= high) {
+        let key = key.key("clip");
+        let message = format!("`{key}` is from {low} to {high}: no value is left but one");
+        files
+            .problems
+            .push(Problem::at(files.cell.value_place(&key), message, "no range").help("the lower bound comes first"));
+    }
+    if scale == 0.0 {
+        let key = key.key("scale");
+        let problem = Problem::at(files.cell.value_place(&key), format!("`{key}` makes every value 0"), "nothing left");
+        files.problems.push(problem.help("`weight = 0` measures a component without rewarding it"));
+    }
+    files.problems.len() == before
+}
+
+/// `pattern` as a regular expression; reports what is none.
+fn regex(files: &mut Files<'_>, key: &KeyPath, pattern: &str) -> Option<regex::Regex> {
+    match regex::Regex::new(pattern) {
+        Ok(regex) => Some(regex),
+        Err(error) => {
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            let message = format!("`{key}` is no regular expression: {reason}");
+            let problem = Problem::at(files.cell.value_place(key), message, "here");
+            files.problems.push(
+                problem.help("the syntax is that of https://docs.rs/regex; write it in '...', where `\\` is itself"),
+            );
+            None
+        }
+    }
+}
+
+fn correctness(files: &mut Files<'_>, key: &KeyPath, table: &CorrectnessTable) -> Option<Component> {
+    let before = files.problems.len();
+    if table.tolerance.is_some() && table.matching != MatchName::Numeric {
+        let key = key.key("tolerance");
+        let message = format!("`{key}` has no effect without `match = \"numeric\"`");
+        let problem = Problem::at(files.cell.value_place(&key), message, "no effect");
+        files.problems.push(problem.help("letters, texts and sets are the same or not"));
+    }
+    if let Some(pattern) = &table.pattern {
+        let key = key.key("pattern");
+        let groups = regex(files, &key, pattern).map(|regex| regex.captures_len() - 1);
+        if let Some(groups) = groups.filter(|groups| *groups != 1) {
+            let message = format!("`{key}` has {groups} groups, not one");
+            let problem = Problem::at(files.cell.value_place(&key), message, "which one is the answer?");
+            files.problems.push(problem.help("put the answer's part in parentheses, and other groups in `(?:...)`"));
+        }
+    }
+    let matching = match table.matching {
+        MatchName::Choice => Match::Choice,
+        MatchName::Exact => Match::Exact,
+        MatchName::Numeric => Match::Numeric { tolerance: table.tolerance.unwrap_or(0.0) },
+        MatchName::Set => Match::Set,
+    };
+    (files.problems.len() == before).then(|| Component::Correctness { matching, pattern: table.pattern.clone() })
 }
 
 fn component(
@@ -62,7 +126,7 @@ fn component(
         RewardTable::Rouge(table) => {
             Component::Rouge { variant: table.variant, measure: table.measure, tokenizer: table.tokenizer }
         }
-        RewardTable::Correctness(_) => Component::Correctness {},
+        RewardTable::Correctness(table) => correctness(files, key, table)?,
         RewardTable::Format(table) => {
             let key = key.key("tags");
             let mut fits = true;
@@ -121,7 +185,6 @@ fn judge(files: &mut Files<'_>, key: &KeyPath, table: &JudgeTable) -> Option<Jud
         temperature: table.temperature,
         seed: table.seed,
         max_tokens: table.max_tokens,
-        on_error: table.on_error,
     })
 }
 

@@ -505,8 +505,21 @@ pub struct RewardSpec {
     pub weight: f64,
     /// The part of the completion that is looked at.
     pub scope: Scope,
+    /// Bounds that a value is brought into; absent: none.
+    pub clip: Option<(f64, f64)>,
+    /// Factor of the clipped value; what it makes is the component's value, in totals, statistics and records.
+    pub scale: f64,
+    /// What becomes of a completion without a value.
+    pub on_error: OnError,
     /// What is computed.
     pub component: Component,
+}
+
+impl RewardSpec {
+    /// The component as it is: neither clipped nor scaled, and missing where it cannot be computed.
+    pub fn plain(weight: f64, scope: Scope, component: Component) -> Self {
+        Self { weight, scope, clip: None, scale: 1.0, on_error: OnError::Missing, component }
+    }
 }
 
 /// Part of a completion.
@@ -547,8 +560,15 @@ pub enum Component {
         /// How text is cut into words.
         tokenizer: RougeTokenizer,
     },
-    /// 1 when the choice letter equals the row's answer, else 0.
-    Correctness {},
+    /// 1 when the answer equals the row's, else 0.
+    Correctness {
+        /// What makes two answers equal.
+        #[serde(rename = "match")]
+        matching: Match,
+        /// Regular expression of one group: the answer is what the group holds at the last place where it matches.
+        /// Absent: the whole scope.
+        pattern: Option<String>,
+    },
     /// 1 when the tags stand once each, in order, closed, with nothing but white space between, else 0.
     Format {
         /// Names of the tags, in order.
@@ -584,8 +604,23 @@ pub struct JudgeSpec {
     pub seed: u32,
     /// An answer is cut here, and missing then.
     pub max_tokens: u32,
-    /// What becomes of a completion without a score.
-    pub on_error: OnError,
+}
+
+/// What makes an answer equal to the row's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Match {
+    /// The first letter that stands alone, where the row's answer is one letter; else the whole text.
+    Choice,
+    /// The whole text; upper and lower case, and any white space, are the same.
+    Exact,
+    /// The last number of the text.
+    Numeric {
+        /// How far it may be from the row's, either way.
+        tolerance: f64,
+    },
+    /// The same items, in any order.
+    Set,
 }
 
 /// How several judges' values become one.
@@ -616,7 +651,7 @@ impl Component {
         match self {
             Self::Semantic { .. } => "semantic",
             Self::Rouge { .. } => "rouge",
-            Self::Correctness {} => "correctness",
+            Self::Correctness { .. } => "correctness",
             Self::Format { .. } => "format",
             Self::Cot { .. } => "cot",
             Self::Judge(_) => "judge",
@@ -636,6 +671,9 @@ pub enum RougeVariant {
     /// Longest common subsequence.
     #[serde(rename = "L")]
     L,
+    /// Longest common subsequences of lines: summary-level ROUGE-L of texts with a sentence a line.
+    #[serde(rename = "Lsum")]
+    Lsum,
 }
 
 /// Which number of a ROUGE comparison.

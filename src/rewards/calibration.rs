@@ -170,7 +170,7 @@ mod tests {
         let semantic = Component::Semantic { encoder: Digest::of(b"e"), baseline: None, prompt: None };
         let format = Component::Format { tags: vec!["think".to_owned()] };
         [("format", weights[0], format), ("semantic", weights[1], semantic)]
-            .map(|(name, weight, component)| (name.to_owned(), RewardSpec { weight, scope: Scope::Think, component }))
+            .map(|(name, weight, component)| (name.to_owned(), RewardSpec::plain(weight, Scope::Think, component)))
             .into()
     }
 

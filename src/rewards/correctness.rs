@@ -1,45 +1,138 @@
 //! `correctness`: 1 when the answer is right, else 0.
+//!
+//! The answer is the scope's text or, with `pattern`, what its group holds at the last place where it matches. `match` says
+//! when it is the row's:
+//!
+//! | `match` | right when |
+//! |---|---|
+//! | `choice` | the row's answer is a single letter and the first letter that stands alone in the text is the same, so that `B`, `(b)` and `B) the heart` are one answer; any other answer is compared as the whole text |
+//! | `exact` | the texts are the same |
+//! | `numeric` | the last numbers of both are at most `tolerance` apart, beside what is lost after nine digits |
+//! | `set` | both list the same items: a JSON list, or items between commas, semicolons or line breaks; list marks and repeats do not count |
+//!
+//! Upper and lower case are the same throughout, and but for `choice` so is any white space. What the policy did not write,
+//! or not so that it can be read, is 0; a row without an answer, or with one that is no number or lists nothing, is missing.
 
 use super::explain::excerpt;
+use super::numbers::last_number;
 use super::{Reward, RewardError, Sample, Verdict};
+use crate::recipe::spec::Match;
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+/// Two numbers are the same if they differ by less than this share: `1/3` and `0.333333333333`.
+const SAME_NUMBER: f64 = 1e-9;
+
+/// What may stand before an item of a list.
+static LIST_MARK: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^(?:[-*\u{2022}]|\(?(?:\d+|[a-z])[.)])\s+").expect("the pattern is a constant"));
 
 /// The component.
-///
-/// When the row's answer is a single letter, the first letter that stands alone in the text is compared with it, so that
-/// `B`, `(b)` and `B) the heart` are the same answer; else the whole text is. Upper and lower case are the same.
-pub(super) struct Correctness;
+pub(super) struct Correctness {
+    matching: Match,
+    pattern: Option<Regex>,
+}
+
+impl Correctness {
+    pub(super) fn new(matching: Match, pattern: Option<&str>) -> Result<Self, regex::Error> {
+        Ok(Self { matching, pattern: pattern.map(Regex::new).transpose()? })
+    }
+
+    fn rate_one(&self, answer: Option<&str>, text: Option<&str>) -> Verdict {
+        let Some(answer) = answer.map(str::trim).filter(|answer| !answer.is_empty()) else {
+            return Verdict::Missing("the row has no answer".to_owned());
+        };
+        let given = text.and_then(|text| self.given(text));
+        let right = |is_right: &dyn Fn(&str) -> bool| Verdict::binary(given.is_some_and(is_right));
+        match self.matching {
+            Match::Choice => right(&|given| is_choice(given, answer)),
+            Match::Exact => right(&|given| normalized(given) == normalized(answer)),
+            Match::Numeric { tolerance } => match last_number(answer) {
+                Some(wanted) => right(&|given| {
+                    let slack = tolerance + SAME_NUMBER * wanted.abs();
+                    last_number(given).is_some_and(|number| (number - wanted).abs() <= slack)
+                }),
+                None => Verdict::Missing(format!("the row's answer is no number: `{}`", beginning(answer))),
+            },
+            Match::Set => match items(answer) {
+                wanted if wanted.is_empty() => {
+                    Verdict::Missing(format!("the row's answer lists nothing: `{}`", beginning(answer)))
+                }
+                wanted => right(&|given| items(given) == wanted),
+            },
+        }
+    }
+
+    /// The answer in `text`.
+    fn given<'t>(&self, text: &'t str) -> Option<&'t str> {
+        match &self.pattern {
+            Some(pattern) => pattern.captures_iter(text).last()?.get(1).map(|group| group.as_str()),
+            None => Some(text),
+        }
+    }
+}
 
 impl Reward for Correctness {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
-        Ok(samples.iter().zip(texts).map(|(sample, text)| rate_one(sample.answer, *text)).collect())
+        Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.answer, *text)).collect())
     }
 
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let (answer, text) = (sample.answer?.trim(), text?);
-        let is_letter = answer.chars().count() == 1 && answer.chars().all(char::is_alphabetic);
-        Some(match choice_letter(text) {
-            _ if !is_letter => format!("compared whole with the row's answer {}", excerpt(answer)),
-            Some(letter) => format!("the letter is `{letter}`, the row's answer `{answer}`"),
-            None => format!("no letter stands alone, the row's answer is `{answer}`"),
+        let Some(given) = self.given(text) else { return Some("`pattern` matches nowhere".to_owned()) };
+        let wanted = format!("the row's answer is {}", excerpt(answer));
+        Some(match self.matching {
+            Match::Choice if answer.chars().count() == 1 => match choice_letter(given) {
+                Some(letter) => format!("the letter is `{letter}`, {wanted}"),
+                None => format!("no letter stands alone, {wanted}"),
+            },
+            Match::Choice | Match::Exact => format!("{} is compared, {wanted}", excerpt(given)),
+            Match::Numeric { .. } => match last_number(given) {
+                Some(number) => format!("the number is {number}, {wanted}"),
+                None => format!("there is no number, {wanted}"),
+            },
+            Match::Set => {
+                let items = items(given).into_iter().collect::<Vec<_>>().join(", ");
+                format!("the items are {}, {wanted}", excerpt(&items))
+            }
         })
     }
 }
 
-fn rate_one(answer: Option<&str>, text: Option<&str>) -> Verdict {
-    let Some(answer) = answer.map(str::trim).filter(|answer| !answer.is_empty()) else {
-        return Verdict::Missing("the row has no answer".to_owned());
+/// As much of an answer as a message shows.
+fn beginning(answer: &str) -> String {
+    answer.chars().take(40).collect()
+}
+
+/// Lowercase, with one space for any white space.
+fn normalized(text: &str) -> String {
+    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The items that `text` lists.
+fn items(text: &str) -> BTreeSet<String> {
+    let item = |text: &str| {
+        let item = normalized(text);
+        LIST_MARK.replace(&item, "").trim_end_matches('.').trim_end().to_owned()
     };
-    let Some(text) = text else {
-        return Verdict::Value(0.0);
+    let listed: Vec<String> = match serde_json::from_str::<Vec<serde_json::Value>>(text.trim()) {
+        Ok(values) => {
+            values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect()
+        }
+        Err(_) => text.split([',', ';', '\n']).map(str::to_owned).collect(),
     };
+    listed.iter().map(|text| item(text)).filter(|item| !item.is_empty()).collect()
+}
+
+fn is_choice(text: &str, answer: &str) -> bool {
     let mut letters = answer.chars();
-    let right = match (letters.next(), letters.next()) {
+    match (letters.next(), letters.next()) {
         (Some(letter), None) if letter.is_alphabetic() => {
             choice_letter(text).is_some_and(|choice| choice.to_lowercase().eq(letter.to_lowercase()))
         }
         _ => text.trim().to_lowercase() == answer.to_lowercase(),
-    };
-    Verdict::binary(right)
+    }
 }
 
 /// The first letter that stands alone: no part of a word, a contraction (`I'm`) or a compound (`B-cell`).
@@ -59,7 +152,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn rate(answer: &str, text: &str) -> Verdict {
-        rate_one(&mut Correctness, Sample { answer: Some(answer), ..sample(text) }, Some(text))
+        rate_by(Match::Choice, None, answer, text)
+    }
+
+    fn rate_by(matching: Match, pattern: Option<&str>, answer: &str, text: &str) -> Verdict {
+        let mut correctness = Correctness::new(matching, pattern).unwrap();
+        rate_one(&mut correctness, Sample { answer: Some(answer), ..sample(text) }, Some(text))
+    }
+
+    fn choice() -> Correctness {
+        Correctness::new(Match::Choice, None).unwrap()
     }
 
     #[test]
@@ -84,13 +186,73 @@ mod tests {
 
     #[test]
     fn a_row_without_an_answer_is_missing_and_a_completion_without_one_is_wrong() {
-        assert!(matches!(rate_one(&mut Correctness, sample("B"), Some("B")), Verdict::Missing(_)));
+        assert!(matches!(rate_one(&mut choice(), sample("B"), Some("B")), Verdict::Missing(_)));
         assert!(matches!(rate(" ", "B"), Verdict::Missing(_)));
         let row = Sample { answer: Some("B"), ..sample("") };
-        assert_eq!(rate_one(&mut Correctness, row, None), Verdict::Value(0.0));
+        assert_eq!(rate_one(&mut choice(), row, None), Verdict::Value(0.0));
+    }
+
+    #[test]
+    fn exact_answers_differ_in_case_and_white_space_at_most() {
+        let rate = |answer, text| rate_by(Match::Exact, None, answer, text);
+        assert_eq!(rate("Left  ventricle", " left\nVentricle "), Verdict::Value(1.0));
+        assert_eq!(rate("B", "B) the heart"), Verdict::Value(0.0));
+        assert_eq!(rate("left ventricle", "left ventricle."), Verdict::Value(0.0));
+    }
+
+    #[test]
+    fn numbers_are_compared_by_value_within_the_tolerance() {
+        let rate = |tolerance, answer, text| rate_by(Match::Numeric { tolerance }, None, answer, text);
+        assert_eq!(rate(0.0, "#### 1,200", "2 x 600 = 1200 mL"), Verdict::Value(1.0));
+        assert_eq!(rate(0.0, "1/3", "0.33333333333"), Verdict::Value(1.0));
+        assert_eq!(rate(0.0, "0.3", "30 %"), Verdict::Value(1.0));
+        assert_eq!(rate(0.0, "1200", "1201"), Verdict::Value(0.0));
+        assert_eq!(rate(1.0, "1200", "1201"), Verdict::Value(1.0));
+        assert_eq!(rate(1.0, "1200", "1198.9"), Verdict::Value(0.0));
+        assert_eq!(rate(1.0, "1200", "I do not know"), Verdict::Value(0.0));
+        let reason = "the row's answer is no number: `many`".to_owned();
+        assert_eq!(rate(1.0, "many", "1200"), Verdict::Missing(reason));
+    }
+
+    #[test]
+    fn sets_are_compared_without_order_marks_and_repeats() {
+        let rate = |answer, text| rate_by(Match::Set, None, answer, text);
+        for right in [
+            "Aorta, vena cava",
+            "vena  cava; aorta; Aorta",
+            "- vena cava\n- aorta.",
+            "[\"aorta\", \"Vena cava\"]",
+            "1. aorta\n2. vena cava",
+        ] {
+            assert_eq!(rate("aorta, vena cava", right), Verdict::Value(1.0), "{right:?}");
+        }
+        for wrong in ["aorta", "aorta, vena cava, atrium", "", "aorta vena cava"] {
+            assert_eq!(rate("aorta, vena cava", wrong), Verdict::Value(0.0), "{wrong:?}");
+        }
+        assert_eq!(rate("[1, 2]", "2, 1"), Verdict::Value(1.0));
+        assert!(matches!(rate(" ,", "aorta"), Verdict::Missing(_)));
+    }
+
+    #[test]
+    fn a_pattern_says_where_the_answer_stands_and_the_last_place_counts() {
+        let rate = |text| rate_by(Match::Exact, Some(r"(?i)answer is (\w+)"), "b", text);
+        assert_eq!(rate("The answer is B."), Verdict::Value(1.0));
+        assert_eq!(rate("The answer is A; no, the answer is B"), Verdict::Value(1.0));
+        assert_eq!(rate("The answer is B; no, the answer is A"), Verdict::Value(0.0));
+        assert_eq!(rate("B"), Verdict::Value(0.0));
     }
 
     proptest! {
+        #[test]
+        fn every_way_gives_0_or_1_and_an_answer_is_right_about_itself(text in any::<String>(), answer in any::<String>()) {
+            for matching in [Match::Choice, Match::Exact, Match::Numeric { tolerance: 0.5 }, Match::Set] {
+                let verdict = rate_by(matching, None, &answer, &text);
+                prop_assert!(matches!(verdict, Verdict::Missing(_)) || [Verdict::Value(0.0), Verdict::Value(1.0)].contains(&verdict));
+                let itself = rate_by(matching, None, &answer, &answer);
+                prop_assert!(matches!(itself, Verdict::Missing(_)) || itself == Verdict::Value(1.0), "{matching:?}: {itself:?}");
+            }
+        }
+
         #[test]
         fn is_0_or_1_for_any_text(text in any::<String>(), answer in "\\PC{1,3}") {
             let verdict = rate(&answer, &text);

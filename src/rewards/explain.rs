@@ -135,7 +135,7 @@ pub(super) fn common_ngrams(candidate: &str, reference: &str, n: usize, tokenize
 #[cfg(test)]
 mod tests {
     use super::super::lcs::longest_common_subsequence;
-    use super::super::words::intern;
+    use super::super::words::Vocabulary;
     use super::*;
     use proptest::prelude::*;
 
@@ -195,8 +195,10 @@ mod tests {
     proptest! {
         #[test]
         fn as_many_words_match_as_the_component_counts(a in "[abc ]{0,60}", b in "[abcd ]{0,60}") {
-            let interned = intern(&a, &b, RougeTokenizer::Unicode);
-            let expected = longest_common_subsequence(&interned.reference, &interned.candidate, interned.vocabulary);
+            let mut vocabulary = Vocabulary::default();
+            let reference = vocabulary.learn(&b, RougeTokenizer::Unicode);
+            let candidate = vocabulary.number(&a, RougeTokenizer::Unicode);
+            let expected = longest_common_subsequence(&reference, &candidate, vocabulary.len());
             let (a, b) = (words(&a, RougeTokenizer::Unicode), words(&b, RougeTokenizer::Unicode));
             prop_assert_eq!(matched(&a, &b).len(), expected);
         }

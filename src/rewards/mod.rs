@@ -15,6 +15,7 @@ mod explain;
 mod format;
 mod judge;
 mod lcs;
+mod numbers;
 mod rouge;
 mod rubric;
 mod semantic;
@@ -103,6 +104,8 @@ pub struct RewardError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// It is a judge that failed: another attempt may succeed.
+    pub is_judge: bool,
 }
 
 /// Why an encoder does not load or does not embed.

@@ -2,8 +2,8 @@
 //! 2004), with the numbers of Google's rouge-score.
 
 use super::explain::{common_ngrams, common_subsequence};
-use super::lcs::longest_common_subsequence;
-use super::words::{Interned, intern};
+use super::lcs::{longest_common_subsequence, union_of_subsequences};
+use super::words::Vocabulary;
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
 
@@ -32,20 +32,56 @@ impl Overlap {
 
 /// Compares `candidate` with `reference`; upper and lower case are the same.
 pub fn rouge(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: RougeTokenizer) -> Overlap {
-    overlap(&intern(candidate, reference, tokenizer), variant)
+    measured(candidate, reference, variant, tokenizer).unwrap_or_default()
 }
 
-fn overlap(Interned { reference, candidate, vocabulary }: &Interned, variant: RougeVariant) -> Overlap {
-    let units = |tokens: &[u32]| match variant {
-        RougeVariant::One | RougeVariant::L => tokens.len(),
-        RougeVariant::Two => tokens.len().saturating_sub(1),
+/// The overlap; none if the reference has no words.
+fn measured(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: RougeTokenizer) -> Option<Overlap> {
+    let (candidate, reference) = (candidate.to_lowercase(), reference.to_lowercase());
+    let mut vocabulary = Vocabulary::default();
+    if variant == RougeVariant::Lsum {
+        // an empty line is a line without words
+        let reference: Vec<Vec<u32>> = reference.split('\n').map(|line| vocabulary.learn(line, tokenizer)).collect();
+        let candidate: Vec<Vec<u32>> = candidate.split('\n').map(|line| vocabulary.number(line, tokenizer)).collect();
+        let count = |lines: &[Vec<u32>]| lines.iter().map(Vec::len).sum();
+        let matches = summary_level(&reference, &candidate, vocabulary.len());
+        return (vocabulary.len() > 0).then(|| Overlap::new(matches, count(&candidate), count(&reference)));
+    }
+    let reference = vocabulary.learn(&reference, tokenizer);
+    let candidate = vocabulary.number(&candidate, tokenizer);
+    if reference.is_empty() {
+        return None;
+    }
+    let (matches, fewer_units) = match variant {
+        RougeVariant::One => (common(unigrams(&reference), unigrams(&candidate)), 0),
+        RougeVariant::Two => (common(bigrams(&reference), bigrams(&candidate)), 1),
+        RougeVariant::L | RougeVariant::Lsum => {
+            (longest_common_subsequence(&reference, &candidate, vocabulary.len()), 0)
+        }
     };
-    let matches = match variant {
-        RougeVariant::One => common(unigrams(reference), unigrams(candidate)),
-        RougeVariant::Two => common(bigrams(reference), bigrams(candidate)),
-        RougeVariant::L => longest_common_subsequence(reference, candidate, *vocabulary),
-    };
-    Overlap::new(matches, units(candidate), units(reference))
+    let units = |tokens: &[u32]| tokens.len().saturating_sub(fewer_units);
+    Some(Overlap::new(matches, units(&candidate), units(&reference)))
+}
+
+/// Words that each line of the reference has in common subsequences with the lines of the candidate, no word more often
+/// than the candidate has it (Lin 2004, section 3.2, as ROUGE 1.5.5 and rouge-score count).
+fn summary_level(reference: &[Vec<u32>], candidate: &[Vec<u32>], vocabulary: usize) -> usize {
+    let mut left = vec![0_usize; vocabulary];
+    for &token in candidate.iter().flatten() {
+        if let Some(count) = left.get_mut(token as usize) {
+            *count += 1;
+        }
+    }
+    let mut matches = 0;
+    for line in reference {
+        let union = union_of_subsequences(line, candidate, vocabulary);
+        for (&token, _) in line.iter().zip(union).filter(|(_, marked)| *marked) {
+            let count = &mut left[token as usize];
+            matches += usize::from(*count > 0);
+            *count = count.saturating_sub(1);
+        }
+    }
+    matches
 }
 
 fn unigrams(tokens: &[u32]) -> Vec<u64> {
@@ -87,11 +123,10 @@ impl Rouge {
         let Some(reference) = reference else {
             return Verdict::Missing("the row has no reference".to_owned());
         };
-        let words = intern(text.unwrap_or_default(), reference, self.tokenizer);
-        if words.reference.is_empty() {
+        let overlap = measured(text.unwrap_or_default(), reference, self.variant, self.tokenizer);
+        let Some(Overlap { precision, recall, f1 }) = overlap else {
             return Verdict::Missing("the reference has no words".to_owned());
-        }
-        let Overlap { precision, recall, f1 } = overlap(&words, self.variant);
+        };
         Verdict::Value(match self.measure {
             RougeMeasure::Precision => precision,
             RougeMeasure::Recall => recall,
@@ -108,12 +143,12 @@ impl Reward for Rouge {
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let (reference, text) = (sample.reference?, text?);
         let ngrams = |n| common_ngrams(text, reference, n, self.tokenizer);
-        Some(if self.variant == RougeVariant::One {
-            ngrams(1)
-        } else if self.variant == RougeVariant::Two {
-            ngrams(2)
-        } else {
-            common_subsequence(text, reference, self.tokenizer)
+        let subsequence = || common_subsequence(text, reference, self.tokenizer);
+        Some(match self.variant {
+            RougeVariant::One => ngrams(1),
+            RougeVariant::Two => ngrams(2),
+            RougeVariant::L => subsequence(),
+            RougeVariant::Lsum => format!("each line is matched for itself; in the whole, {}", subsequence()),
         })
     }
 }
@@ -150,6 +185,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lsum_equals_rouge_score_on_texts_of_several_lines() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rouge_lsum.json");
+        let pairs: Vec<Value> = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+        assert!(pairs.len() > 60);
+        for pair in &pairs {
+            let (candidate, reference) = (pair["candidate"].as_str().unwrap(), pair["reference"].as_str().unwrap());
+            for (name, tokenizer) in [("ascii", RougeTokenizer::RougeScore), ("unicode", RougeTokenizer::Unicode)] {
+                let Overlap { precision, recall, f1 } = rouge(candidate, reference, RougeVariant::Lsum, tokenizer);
+                for (i, value) in [precision, recall, f1].into_iter().enumerate() {
+                    let expected = pair["scores"][name][i].as_f64().unwrap();
+                    assert!(
+                        (value - expected).abs() < 1e-9,
+                        "{name} [{i}] of {candidate:?} against {reference:?}: {value}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+
     fn rouge_l() -> Rouge {
         Rouge { variant: RougeVariant::L, measure: RougeMeasure::Recall, tokenizer: RougeTokenizer::Unicode }
     }
@@ -165,7 +220,8 @@ mod tests {
     }
 
     fn any_variant() -> impl Strategy<Value = (RougeVariant, RougeTokenizer)> {
-        let variant = prop::sample::select(vec![RougeVariant::One, RougeVariant::Two, RougeVariant::L]);
+        let variants = [RougeVariant::One, RougeVariant::Two, RougeVariant::L, RougeVariant::Lsum];
+        let variant = prop::sample::select(variants.to_vec());
         let tokenizer = prop::sample::select(vec![RougeTokenizer::Unicode, RougeTokenizer::RougeScore]);
         (variant, tokenizer)
     }
@@ -183,8 +239,15 @@ mod tests {
         fn exchanging_the_texts_exchanges_precision_and_recall(
             a in "[abc ]{0,200}", b in "[abc ]{0,200}", (variant, tokenizer) in any_variant()
         ) {
+            // of one line each: the union of subsequences is over the candidate's lines alone
             let (one, other) = (rouge(&a, &b, variant, tokenizer), rouge(&b, &a, variant, tokenizer));
             prop_assert_eq!((one.precision, one.recall), (other.recall, other.precision));
+        }
+
+        #[test]
+        fn l_and_lsum_are_the_same_for_texts_of_one_line(a in "[abc ]{0,200}", b in "[abcd ]{0,200}", (_, tokenizer) in any_variant()) {
+            let of = |variant| rouge(&a, &b, variant, tokenizer);
+            prop_assert_eq!(of(RougeVariant::L), of(RougeVariant::Lsum));
         }
     }
 }

@@ -9,10 +9,10 @@ use super::rouge::Rouge;
 use super::semantic::Semantic;
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
 use crate::event::Part;
-use crate::recipe::spec::{Component, RewardSpec, Scope};
+use crate::recipe::spec::{Component, OnError, RewardSpec, Scope};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use thiserror::Error;
+use std::error::Error;
 
 /// A reward mix, ready to rate.
 pub struct Rubric {
@@ -24,7 +24,36 @@ struct Named {
     name: String,
     weight: f64,
     scope: Scope,
+    clip: Option<(f64, f64)>,
+    scale: f64,
+    on_error: OnError,
+    is_judge: bool,
     reward: Box<dyn Reward>,
+}
+
+impl Named {
+    /// The value that counts, of what the component measured.
+    fn value(&self, measured: f64) -> f64 {
+        self.scale * self.clip.map_or(measured, |(low, high)| measured.clamp(low, high))
+    }
+
+    /// Rates `samples`; one value a sample, in order, or why it has none.
+    fn rate(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Result<f64, String>>, RewardError> {
+        let spans: Vec<Option<Cow<'_, str>>> =
+            samples.iter().map(|sample| span(sample.completion, &self.scope)).collect();
+        let texts: Vec<Option<&str>> = spans.iter().map(Option::as_deref).collect();
+        let verdicts = self.reward.rate(samples, &texts)?;
+        assert_eq!(verdicts.len(), samples.len(), "reward `{}` gives one verdict a sample", self.name);
+        let rated = verdicts.into_iter().map(|verdict| match verdict {
+            Verdict::Value(measured) => Ok(Ok(self.value(measured))),
+            Verdict::Missing(reason) if self.on_error == OnError::Missing => Ok(Err(reason)),
+            Verdict::Missing(message) => {
+                let hint = "`on_error = \"missing\"` leaves such completions out of their group instead".to_owned();
+                Err(RewardError { message, hint: Some(hint), is_judge: self.is_judge })
+            }
+        });
+        rated.collect()
+    }
 }
 
 /// What the mix says of one sample.
@@ -38,7 +67,7 @@ pub struct Score {
 }
 
 /// Why a reward mix cannot be set up.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum RubricError {
     /// The encoder did not load.
     #[error("the encoder of reward `{component}` does not load")]
@@ -47,6 +76,14 @@ pub enum RubricError {
         component: String,
         /// Why.
         source: EncoderError,
+    },
+    /// A component's setting is none.
+    #[error("a setting of the reward `{component}` cannot be used")]
+    Setting {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// A judge cannot be asked.
     #[error("the reward `{component}` cannot be computed")]
@@ -72,7 +109,7 @@ impl Rubric {
         let Surroundings { encoder, judges } = surroundings;
         let mut bench = Bench::new(judges);
         let mut components = Vec::with_capacity(spec.len());
-        for (name, RewardSpec { weight, scope, component }) in spec {
+        for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
             let reward: Box<dyn Reward> = match component {
                 Component::Semantic { encoder: digest, baseline, prompt } => {
                     let encoder = encoder(digest, prompt.as_deref())
@@ -82,7 +119,10 @@ impl Rubric {
                 Component::Rouge { variant, measure, tokenizer } => {
                     Box::new(Rouge { variant: *variant, measure: *measure, tokenizer: *tokenizer })
                 }
-                Component::Correctness {} => Box::new(Correctness),
+                Component::Correctness { matching, pattern } => Box::new(
+                    Correctness::new(*matching, pattern.as_deref())
+                        .map_err(|source| RubricError::Setting { component: name.clone(), source: source.into() })?,
+                ),
                 Component::Format { tags } => Box::new(Format { tags: tags.clone() }),
                 Component::Cot { min_words } => Box::new(Cot { scope: scope.clone(), min_words: *min_words }),
                 Component::Judge(spec) => Box::new(
@@ -90,7 +130,16 @@ impl Rubric {
                         .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
                 ),
             };
-            components.push(Named { name: name.clone(), weight: *weight, scope: scope.clone(), reward });
+            components.push(Named {
+                name: name.clone(),
+                weight: *weight,
+                scope: scope.clone(),
+                clip: *clip,
+                scale: *scale,
+                on_error: *on_error,
+                is_judge: matches!(component, Component::Judge(_)),
+                reward,
+            });
         }
         Ok(Self { components })
     }
@@ -123,23 +172,21 @@ impl Rubric {
     /// What a component cannot say as a missing value, such as a judge that refuses every request.
     pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Score>, RewardError> {
         let mut scores = vec![Score { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
-        for Named { name, weight, scope, reward } in &mut self.components {
-            let spans: Vec<Option<Cow<'_, str>>> =
-                samples.iter().map(|sample| span(sample.completion, scope)).collect();
-            let texts: Vec<Option<&str>> = spans.iter().map(Option::as_deref).collect();
-            let verdicts = reward
-                .rate(samples, &texts)
-                .map_err(|error| RewardError { message: format!("reward `{name}`: {error}"), ..error })?;
-            assert_eq!(verdicts.len(), samples.len(), "reward `{name}` gives one verdict a sample");
-            for (score, verdict) in scores.iter_mut().zip(verdicts) {
-                let (value, missing) = match verdict {
-                    Verdict::Value(value) => (Some(value), None),
-                    Verdict::Missing(reason) => (None, Some(reason)),
+        for component in &mut self.components {
+            let rated = component.rate(samples).map_err(|error| {
+                let message = format!("reward `{}`: {error}", component.name);
+                RewardError { message, ..error }
+            })?;
+            let weight = component.weight;
+            for (score, rated) in scores.iter_mut().zip(rated) {
+                let (value, missing) = match rated {
+                    Ok(value) => (Some(value), None),
+                    Err(reason) => (None, Some(reason)),
                 };
-                if *weight != 0.0 {
-                    score.total = score.total.zip(value).map(|(total, value)| total + *weight * value);
+                if weight != 0.0 {
+                    score.total = score.total.zip(value).map(|(total, value)| total + weight * value);
                 }
-                score.parts.insert(name.clone(), Part { value, weight: *weight, missing });
+                score.parts.insert(component.name.clone(), Part { value, weight, missing });
             }
         }
         Ok(scores)
@@ -166,11 +213,10 @@ impl Rubric {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
+    use crate::recipe::spec::{Match, RougeMeasure, RougeTokenizer, RougeVariant};
     use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
     use proptest::prelude::*;
-    use std::error::Error as _;
     use std::path::Path;
 
     fn mix() -> BTreeMap<String, RewardSpec> {
@@ -184,11 +230,11 @@ mod tests {
         [
             ("meaning", 2.0, Scope::Think, Component::Semantic { encoder, baseline: None, prompt }),
             ("words", 0.5, Scope::Think, rouge),
-            ("correctness", 1.0, Scope::Answer, Component::Correctness {}),
+            ("correctness", 1.0, Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
             ("format", 1.0, Scope::Completion, Component::Format { tags }),
             ("cot", -1.0, Scope::Think, Component::Cot { min_words: 3 }),
         ]
-        .map(|(name, weight, scope, component)| (name.to_owned(), RewardSpec { weight, scope, component }))
+        .map(|(name, weight, scope, component)| (name.to_owned(), RewardSpec::plain(weight, scope, component)))
         .into()
     }
 
@@ -232,7 +278,7 @@ mod tests {
         let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(completion) };
         let explained = rubric().explain(&[sample, Sample { reference: None, ..sample }]);
         let expected = [
-            ("correctness", "<answer> holds `it is B`; the letter is `B`, the row's answer `b`"),
+            ("correctness", "<answer> holds `it is B`; the letter is `B`, the row's answer is `b`"),
             ("cot", "<think> holds `the heart sends blood`; 4 words of reasoning, 3 are wanted"),
             ("format", "looks at the whole completion; text after </answer>: `so`"),
             (
@@ -272,6 +318,30 @@ mod tests {
         assert_eq!((without.total, with.total), (Some(1.0), Some(1.0)), "correctness + format - cot");
         assert_eq!(without.parts["words"].value, None);
         assert_eq!(with.parts["words"], Part { value: Some(1.0), weight: 0.0, missing: None });
+    }
+
+    #[test]
+    fn a_value_is_clipped_then_scaled_and_that_is_what_everybody_sees() {
+        let mut mix = mix();
+        let meaning = mix.get_mut("meaning").unwrap();
+        (meaning.clip, meaning.scale) = (Some((0.0, 0.25)), -4.0);
+        let mut rubric = new_of(&mix, &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let row = Sample { reference: Some("the heart pumps blood"), answer: Some("B"), ..sample(COMPLETION) };
+        let [score] = <[Score; 1]>::try_from(rubric.score(&[row]).unwrap()).unwrap();
+        assert_eq!(score.parts["meaning"], Part { value: Some(-1.0), weight: 2.0, missing: None });
+        assert!((score.total.unwrap() - (1.0 - 1.0 + 1.0 - 2.0 + 0.5)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_missing_value_fails_the_batch_where_that_is_asked_for() {
+        let mut mix = mix();
+        mix.get_mut("meaning").unwrap().on_error = OnError::Fail;
+        let mut rubric = new_of(&mix, &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let row = Sample { reference: Some("blood"), answer: Some("B"), ..sample(COMPLETION) };
+        assert!(rubric.score(&[row]).is_ok());
+        let error = rubric.score(&[row, Sample { reference: None, ..row }]).unwrap_err();
+        assert_eq!(error.message, "reward `meaning`: the row has no reference");
+        assert!(!error.is_judge && error.hint.is_some());
     }
 
     #[test]

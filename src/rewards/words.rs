@@ -28,34 +28,40 @@ fn split(text: &str, is_word: impl Fn(char) -> bool) -> Vec<&str> {
     words
 }
 
-/// A candidate's and its reference's words as numbers.
-pub(super) struct Interned {
-    /// Numbers from 0 to below `vocabulary`, equal where the words are.
-    pub(super) reference: Vec<u32>,
-    /// The same numbers; `u32::MAX` for a word that the reference has not.
-    pub(super) candidate: Vec<u32>,
-    /// Different words in the reference.
-    pub(super) vocabulary: usize,
+/// Numbers for the words of a reference, and with them for those of a candidate.
+#[derive(Default)]
+pub(super) struct Vocabulary<'a> {
+    numbers: HashMap<&'a str, u32>,
 }
 
-/// Numbers the words of both texts.
-pub(super) fn intern(candidate: &str, reference: &str, tokenizer: RougeTokenizer) -> Interned {
-    let (candidate, reference) = (candidate.to_lowercase(), reference.to_lowercase());
-    let reference_words = words(&reference, tokenizer);
-    let mut numbers: HashMap<&str, u32> = HashMap::with_capacity(reference_words.len());
-    let mut next = 0;
-    let reference = reference_words
-        .into_iter()
-        .map(|word| {
-            *numbers.entry(word).or_insert_with(|| {
+impl<'a> Vocabulary<'a> {
+    /// The words of a reference as numbers from 0 to below [`Vocabulary::len`], equal where the words are; new words are
+    /// taken in.
+    pub(super) fn learn(&mut self, lowercase: &'a str, tokenizer: RougeTokenizer) -> Vec<u32> {
+        let words = words(lowercase, tokenizer);
+        self.numbers.reserve(words.len());
+        let mut next = u32::try_from(self.numbers.len()).expect("a text has fewer words");
+        let number = |word| {
+            *self.numbers.entry(word).or_insert_with(|| {
                 next += 1;
                 next - 1
             })
-        })
-        .collect();
-    let candidate =
-        words(&candidate, tokenizer).into_iter().map(|word| numbers.get(word).copied().unwrap_or(u32::MAX)).collect();
-    Interned { reference, candidate, vocabulary: numbers.len() }
+        };
+        words.into_iter().map(number).collect()
+    }
+
+    /// The same numbers for the words of a candidate; `u32::MAX` for a word that the reference has not.
+    pub(super) fn number(&self, lowercase: &str, tokenizer: RougeTokenizer) -> Vec<u32> {
+        words(lowercase, tokenizer)
+            .into_iter()
+            .map(|word| self.numbers.get(word).copied().unwrap_or(u32::MAX))
+            .collect()
+    }
+
+    /// Different words in the reference.
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
 }
 
 #[cfg(test)]

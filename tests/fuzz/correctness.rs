@@ -2,12 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orchestrate::recipe::spec::{Component, RewardSpec, Scope};
+use orchestrate::recipe::spec::{Component, Match, RewardSpec, Scope};
 use orchestrate::rewards::{Rubric, Sample};
 
 fuzz_target!(|input: (&str, &str)| {
     let (answer, completion) = input;
-    let spec = RewardSpec { weight: 1.0, scope: Scope::Completion, component: Component::Correctness {} };
+    let component = Component::Correctness { matching: Match::Choice, pattern: None };
+    let spec = RewardSpec::plain(1.0, Scope::Completion, component);
     let mut rubric = Rubric::new(&[("right".to_owned(), spec)].into(), &mut |_, _| unreachable!("no encoder")).unwrap();
     let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer) };
     let scores = rubric.score(&[sample(completion), sample(answer)]);

@@ -18,6 +18,7 @@ const KEY: &str = "sk-do-not-tell-4711";
 struct Stage {
     dir: TempDir,
     spec: JudgeSpec,
+    on_error: OnError,
     servers: BTreeMap<String, JudgeServer>,
 }
 
@@ -46,10 +47,9 @@ impl Stage {
             temperature: 0.0,
             seed: 3,
             max_tokens: 20,
-            on_error: OnError::Missing,
         };
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, spec, servers: BTreeMap::from([("tiny".to_owned(), served(endpoint))]) }
+        Self { dir, spec, on_error: OnError::Missing, servers: BTreeMap::from([("tiny".to_owned(), served(endpoint))]) }
     }
 
     fn server(&mut self) -> &mut JudgeServer {
@@ -58,7 +58,8 @@ impl Stage {
 
     fn rubric(&self) -> Result<Rubric, RubricError> {
         let component = Component::Judge(self.spec.clone());
-        let reward = RewardSpec { weight: 2.0, scope: Scope::Completion, component };
+        let on_error = self.on_error;
+        let reward = RewardSpec { on_error, ..RewardSpec::plain(2.0, Scope::Completion, component) };
         let judges = JudgeAccess {
             servers: &self.servers,
             cache: &self.dir.path().join("judge-cache"),
@@ -118,6 +119,19 @@ fn a_judge_is_asked_as_openai_is_and_its_score_is_the_value() {
     assert_eq!(asked.body["max_tokens"], 20);
     let schema = &asked.body["response_format"]["json_schema"]["schema"];
     assert_eq!(schema["properties"]["score"]["maximum"], 5);
+}
+
+#[test]
+fn an_explanation_quotes_the_judge_and_asks_nobody() {
+    let server = Server::start([verdict(4)]);
+    let mut rubric = Stage::new(&server.endpoint()).rubric().unwrap();
+    let sample = Sample { prompt: "Q", completion: "so", reference: None, answer: None };
+    let before = rubric.explain(&[sample]);
+    assert!(before[0]["clear"].ends_with("`tiny` wrote nothing that was kept"), "{before:?}");
+    score(&mut rubric, &["so"]).unwrap();
+    let after = rubric.explain(&[sample]);
+    assert!(after[0]["clear"].contains("`tiny` wrote `{\"score\""), "{after:?}");
+    assert_eq!(server.asked().len(), 1);
 }
 
 #[test]
@@ -250,7 +264,7 @@ fn an_answer_that_is_no_verdict_is_missing_and_kept() {
     assert_eq!(server.asked().len(), 1);
     stage.spec.seed = 4;
     assert_eq!(stage.one(), Err("the judge `tiny`: its answer was cut at `max_tokens`: `{\"sco`".to_owned()));
-    stage.spec.on_error = OnError::Fail;
+    stage.on_error = OnError::Fail;
     let error = stage.scores(&["so"]).unwrap_err();
     assert!(error.message.starts_with("reward `clear`: the judge `tiny`: its answer was cut"), "{error}");
 }

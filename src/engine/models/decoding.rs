@@ -101,6 +101,14 @@ impl<'a> Decoding<'a> {
         }
     }
 
+    /// Runs `work` on the threads that decode, where these are our own.
+    pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match self {
+            Self::Cpu(decoding) => decoding.install(work),
+            Self::Tensors(_) => work(),
+        }
+    }
+
     /// Logits, in 32 bits, after one more token in each row. // (B,) -> (B, V)
     pub fn decode(&mut self, input_ids: &[i64]) -> Tensor {
         match self {

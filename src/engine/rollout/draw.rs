@@ -1,8 +1,10 @@
 //! Drawing the next token of each row.
 
 use super::{Request, Row, Stop};
+use crate::models::Decoding;
 use orchestrate::recipe::spec::Sampling;
 use rand::RngExt as _;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
@@ -11,16 +13,22 @@ pub(super) fn draw(
     logits: &Tensor,
     sampling: &Sampling,
     stop: &Stop<'_>,
+    decoding: &Decoding<'_>,
     rows: &mut [Row],
     requests: &[Request<'_>],
 ) -> (Vec<i64>, Vec<f32>) {
     let greedy = sampling.temperature == 0.0;
+    let penalized = penalized(logits, sampling, stop, rows, requests);
+    let from_all = sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p == 0.0;
+    if logits.device() == Device::Cpu && from_all && !greedy && penalized.is_none() {
+        return draw_from_all(logits, sampling.temperature, decoding, rows);
+    }
     let at_temperature = |logits: &Tensor| {
         let scaled = if greedy { logits.shallow_clone() } else { logits / sampling.temperature };
         scaled.log_softmax(-1, Kind::Float) // (B, V)
     };
     let policy = at_temperature(logits);
-    let chosen_from = match penalized(logits, sampling, stop, rows, requests) {
+    let chosen_from = match penalized {
         Some(logits) => at_temperature(&logits),
         None => policy.shallow_clone(),
     };
@@ -32,6 +40,29 @@ pub(super) fn draw(
     };
     let logprobs = policy.gather(1, &ids.unsqueeze(1), false).squeeze_dim(1);
     (to_vec(&ids), to_vec(&logprobs))
+}
+
+/// The usual case on the CPU: nothing is cut, and the threads that decode draw as well, since libtorch's would stay awake beside
+/// them. // (B, V) -> B of each
+fn draw_from_all(logits: &Tensor, temperature: f64, decoding: &Decoding<'_>, rows: &mut [Row]) -> (Vec<i64>, Vec<f32>) {
+    let vocabulary = usize::try_from(logits.size()[1]).expect("sizes are positive");
+    let uniform: Vec<f64> = rows.iter_mut().map(|row| row.rng.random::<f64>()).collect();
+    let logits: Vec<f32> = to_vec(&logits.reshape([-1]));
+    let temperature = temperature as f32;
+    decoding.install(|| {
+        logits
+            .par_chunks_exact(vocabulary)
+            .zip(uniform)
+            .map_init(Vec::new, |weights, (logits, uniform)| {
+                let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                weights.clear();
+                weights.extend(logits.iter().map(|logit| ((logit - largest) / temperature).exp()));
+                let (id, total) = pick_here(weights, uniform);
+                let chosen = logits[usize::try_from(id).expect("ids are positive")];
+                (id, (chosen - largest) / temperature - total.ln() as f32)
+            })
+            .unzip()
+    })
 }
 
 /// The logits with the repetition penalty (arXiv:1909.05858) and without the stop tokens that come too early; absent when
@@ -97,7 +128,7 @@ fn restrict(probabilities: &Tensor, sampling: &Sampling) -> Tensor {
 fn pick(weights: &Tensor, uniform: &[f64]) -> Tensor {
     if weights.device() == Device::Cpu {
         let ids: Vec<i64> =
-            (0..).zip(uniform).map(|(row, &uniform)| pick_here(&to_vec(&weights.get(row)), uniform)).collect();
+            (0..).zip(uniform).map(|(row, &uniform)| pick_here(&to_vec(&weights.get(row)), uniform).0).collect();
         return Tensor::from_slice(&ids);
     }
     let cumulative = weights.cumsum(-1, Kind::Double); // (B, V)
@@ -107,21 +138,30 @@ fn pick(weights: &Tensor, uniform: &[f64]) -> Tensor {
     cumulative.le_tensor(&threshold).sum_dim_intlist(-1, false, Kind::Int64).clamp_max(last)
 }
 
-fn pick_here(weights: &[f32], uniform: f64) -> i64 {
-    let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+/// The same of one row, with the row's total. Sums are taken by parts, both times in the same order, so that the running sum
+/// ends at just the total.
+fn pick_here(weights: &[f32], uniform: f64) -> (i64, f64) {
+    const PART: usize = 16;
+    let sum = |part: &[f32]| f64::from(part.iter().sum::<f32>());
+    let total: f64 = weights.chunks(PART).map(sum).sum();
     let threshold = uniform * total;
-    let mut sum = 0.0;
-    let mut chosen = 0;
-    for (id, &weight) in (0..).zip(weights) {
-        if weight > 0.0 {
-            sum += f64::from(weight);
-            chosen = id; // rounding never picks what was excluded
-            if sum > threshold {
-                break;
-            }
+    let mut before = 0.0;
+    for (index, part) in weights.chunks(PART).enumerate() {
+        let here = sum(part);
+        if before + here > threshold {
+            let mut running = 0.0f32;
+            let exceeds = |weight: &f32| {
+                running += weight;
+                before + f64::from(running) > threshold
+            };
+            let position = part.iter().position(exceeds).expect("the whole part exceeds it");
+            return (i64::try_from(index * PART + position).expect("ids fit i64"), total);
         }
+        before += here;
     }
-    chosen
+    // `uniform` was 1 but for rounding
+    let last = weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0);
+    (i64::try_from(last).expect("ids fit i64"), total)
 }
 
 fn to_vec<T: tch::kind::Element + Copy>(tensor: &Tensor) -> Vec<T>
@@ -130,4 +170,34 @@ where
     <Vec<T> as TryFrom<Tensor>>::Error: std::fmt::Debug,
 {
     Vec::<T>::try_from(tensor.to_device(Device::Cpu)).expect("a vector of the tensor's own type")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_pick_is_where_the_running_sum_passes_the_share(
+            weights in proptest::collection::vec(prop_oneof![Just(0.0f32), 1e-6f32..1.0], 1..70), uniform in 0.0f64..1.0,
+        ) {
+            prop_assume!(weights.iter().any(|&weight| weight > 0.0));
+            let (id, total) = pick_here(&weights, uniform);
+            let id = usize::try_from(id).unwrap();
+            prop_assert!(weights[id] > 0.0, "what has no weight is never picked");
+            let exact = |end: usize| weights[..end].iter().map(|&weight| f64::from(weight)).sum::<f64>();
+            prop_assert!((total - exact(weights.len())).abs() < 1e-5);
+            let share = uniform * total;
+            prop_assert!(exact(id) <= share + 1e-5 && exact(id + 1) >= share - 1e-5);
+        }
+    }
+
+    #[test]
+    fn the_largest_share_picks_the_last_weight() {
+        let weights = [0.5, 0.25, 0.0];
+        assert_eq!(pick_here(&weights, 1.0 - f64::EPSILON / 2.0).0, 1);
+        assert_eq!(pick_here(&weights, 0.0).0, 0);
+        assert_eq!(pick_here(&[0.0, 1.0], 0.0).0, 1);
+    }
 }

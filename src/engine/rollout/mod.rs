@@ -116,7 +116,7 @@ pub fn sample_groups<'a>(
             }
             let started = Instant::now();
             let logits = Tensor::stack(&prompts.iter().map(Prompt::logits).collect::<Vec<_>>(), 0); // (B, V)
-            let on = advance(&mut new, &logits, requests, sampling, stop);
+            let on = advance(&mut new, &logits, &decoding, requests, sampling, stop);
             decoding.enter(&on.iter().map(|&i| &prompts[i]).collect::<Vec<_>>());
             retire(&mut new, &on, &mut groups, &mut ended);
             rows.append(&mut new);
@@ -130,7 +130,7 @@ pub fn sample_groups<'a>(
         let started = Instant::now();
         let last: Vec<i64> = rows.iter().map(Row::last).collect();
         let logits = decoding.decode(&last); // (B, V)
-        let on = advance(&mut rows, &logits, requests, sampling, stop);
+        let on = advance(&mut rows, &logits, &decoding, requests, sampling, stop);
         if on.len() < rows.len() {
             decoding.keep(&on);
             retire(&mut rows, &on, &mut groups, &mut ended);
@@ -143,11 +143,12 @@ pub fn sample_groups<'a>(
 fn advance(
     rows: &mut [Row],
     logits: &Tensor,
+    decoding: &Decoding<'_>,
     requests: &[Request<'_>],
     sampling: &Sampling,
     stop: &Stop<'_>,
 ) -> Vec<usize> {
-    let (ids, logprobs) = draw(logits, sampling, stop, rows, requests);
+    let (ids, logprobs) = draw(logits, sampling, stop, decoding, rows, requests);
     let mut on = Vec::with_capacity(rows.len());
     for (i, row) in rows.iter_mut().enumerate() {
         row.sampled.ids.push(ids[i]);

@@ -13,7 +13,7 @@ use crate::rollout::{Request, Stop, sample};
 use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::event::{EventKind, Measurement};
-use orchestrate::recipe::spec::{Component, EvalSpec, RewardSpec, Role, Scope};
+use orchestrate::recipe::spec::{Component, EvalSpec, Match, RewardSpec, Role, Scope};
 use orchestrate::rewards::Score;
 use orchestrate::stats::{Document, Interval, mean_interval, perplexity_interval};
 use serde::{Deserialize, Serialize};
@@ -143,7 +143,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
 pub(crate) fn with_correctness(spec: &EvalSpec) -> BTreeMap<String, RewardSpec> {
     let mut rewards = spec.rewards.clone();
     if spec.data.templates.answer.is_some() && !rewards.contains_key(CORRECTNESS) {
-        let correctness = RewardSpec { weight: 0.0, scope: Scope::Answer, component: Component::Correctness {} };
+        let correctness = Component::Correctness { matching: Match::Choice, pattern: None };
+        let correctness = RewardSpec::plain(0.0, Scope::Answer, correctness);
         rewards.insert(CORRECTNESS.to_owned(), correctness);
     }
     rewards

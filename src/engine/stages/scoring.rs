@@ -119,9 +119,10 @@ pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult
     (rubric.score(&samples).map_err(unrated), rubric.warnings())
 }
 
-/// Only judges fail as a whole.
-pub(crate) fn unrated(RewardError { message, hint }: RewardError) -> StageError {
-    StageError { class: FailureClass::JudgeUnavailable, message, hint }
+/// Why a component ended the stage.
+pub(crate) fn unrated(RewardError { message, hint, is_judge }: RewardError) -> StageError {
+    let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
+    StageError { class, message, hint }
 }
 
 /// Fails when more than `limit` of the `scores` lack their total: what is left would teach something else.

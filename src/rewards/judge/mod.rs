@@ -21,7 +21,7 @@ use self::verdict::{Answer, aggregated, shortened, spread};
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::digest::Digest;
 use crate::recipe::JudgeServer;
-use crate::recipe::spec::{JudgeSpec, OnError};
+use crate::recipe::spec::JudgeSpec;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -183,7 +183,7 @@ impl Judge {
                 }
                 Err(Failure::Question(reason)) => Err(reason),
                 Err(Failure::Judge(message, hint)) => {
-                    end.get_or_insert(RewardError { message, hint: Some(hint) });
+                    end.get_or_insert(RewardError { message, hint: Some(hint), is_judge: true });
                     continue;
                 }
             };
@@ -288,17 +288,7 @@ impl Reward for Judge {
         if self.judges.len() > 1 && !spreads.is_empty() {
             self.metrics.push(("spread", spreads.iter().sum::<f64>() / spreads.len() as f64));
         }
-        let missing = verdicts.iter().find_map(|verdict| match verdict {
-            Verdict::Missing(reason) if self.spec.on_error == OnError::Fail => Some(reason.clone()),
-            _ => None,
-        });
-        match missing {
-            Some(message) => {
-                let hint = "`on_error = \"missing\"` leaves such completions out of their group instead".to_owned();
-                Err(RewardError { message, hint: Some(hint) })
-            }
-            None => Ok(verdicts),
-        }
+        Ok(verdicts)
     }
 
     /// What each judge wrote; nobody is asked.
@@ -336,7 +326,6 @@ pub(super) mod tests {
             temperature: 0.0,
             seed: 0,
             max_tokens: 64,
-            on_error: OnError::Missing,
         }
     }
 }

@@ -130,6 +130,10 @@ impl<'a> CpuDecoding<'a> {
         }
     }
 
+    pub(super) fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.pool.install(work)
+    }
+
     /// Logits after one more token in each row. // (B,) -> (B, V)
     pub(super) fn decode(&mut self, input_ids: &[i64]) -> Tensor {
         let count = self.rows.len();
