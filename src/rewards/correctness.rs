@@ -81,21 +81,23 @@ impl Reward for Correctness {
 
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let (answer, text) = (sample.answer?.trim(), text?);
-        let Some(given) = self.given(text) else { return Some("the pattern does not match".to_owned()) };
-        let is_letter = answer.chars().count() == 1 && answer.chars().all(char::is_alphabetic);
-        let found = match self.matching {
-            Match::Choice if is_letter => match choice_letter(given) {
-                Some(letter) => format!("the letter is `{letter}`"),
-                None => "no letter stands alone".to_owned(),
+        let Some(given) = self.given(text) else { return Some("`pattern` matches nowhere".to_owned()) };
+        let wanted = format!("the row's answer is {}", excerpt(answer));
+        Some(match self.matching {
+            Match::Choice if answer.chars().count() == 1 => match choice_letter(given) {
+                Some(letter) => format!("the letter is `{letter}`, {wanted}"),
+                None => format!("no letter stands alone, {wanted}"),
             },
+            Match::Choice | Match::Exact => format!("{} is compared, {wanted}", excerpt(given)),
             Match::Numeric { .. } => match last_number(given) {
-                Some(number) => format!("the last number is {number}"),
-                None => "there is no number".to_owned(),
+                Some(number) => format!("the number is {number}, {wanted}"),
+                None => format!("there is no number, {wanted}"),
             },
-            Match::Set => format!("the items are {}", items(given).into_iter().collect::<Vec<_>>().join(" | ")),
-            Match::Choice | Match::Exact => format!("the text is {}", excerpt(given)),
-        };
-        Some(format!("{found}, the row's answer {}", excerpt(answer)))
+            Match::Set => {
+                let items = items(given).into_iter().collect::<Vec<_>>().join(", ");
+                format!("the items are {}, {wanted}", excerpt(&items))
+            }
+        })
     }
 }
 

@@ -143,12 +143,12 @@ impl Reward for Rouge {
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let (reference, text) = (sample.reference?, text?);
         let ngrams = |n| common_ngrams(text, reference, n, self.tokenizer);
-        Some(if self.variant == RougeVariant::One {
-            ngrams(1)
-        } else if self.variant == RougeVariant::Two {
-            ngrams(2)
-        } else {
-            common_subsequence(text, reference, self.tokenizer)
+        let subsequence = || common_subsequence(text, reference, self.tokenizer);
+        Some(match self.variant {
+            RougeVariant::One => ngrams(1),
+            RougeVariant::Two => ngrams(2),
+            RougeVariant::L => subsequence(),
+            RougeVariant::Lsum => format!("each line is matched for itself; in the whole, {}", subsequence()),
         })
     }
 }

@@ -331,7 +331,7 @@ mod tests {
         let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(completion) };
         let explained = rubric().explain(&[sample, Sample { reference: None, ..sample }]);
         let expected = [
-            ("correctness", "<answer> holds `it is B`; the letter is `B`, the row's answer `b`"),
+            ("correctness", "<answer> holds `it is B`; the letter is `B`, the row's answer is `b`"),
             ("cot", "<think> holds `the heart sends blood`; 4 words of reasoning, 3 are wanted"),
             ("format", "looks at the whole completion; text after </answer>: `so`"),
             (

@@ -87,10 +87,14 @@ fn explanations_say_what_was_found() {
     let found = json_lines(&scored(&project, "eval", &["--input", "texts.jsonl", "--explain", "--json"]));
     let explanation = |row: usize, name: &str| found[row]["parts"][name]["explanation"].as_str().unwrap().to_owned();
     assert!(found[0]["total"].is_number());
-    assert_eq!(explanation(0, "correctness"), "<answer> holds `(b) heart`; the letter is `b`, the row's answer `B`");
+    assert_eq!(explanation(0, "correctness"), "<answer> holds `(b) heart`; the letter is `b`, the row's answer is `B`");
     assert!(explanation(0, "rouge").contains("2 words match in order: `"), "{}", explanation(0, "rouge"));
     assert!(explanation(0, "semantic").contains("the cosine is"), "{}", explanation(0, "semantic"));
-    assert!(explanation(1, "format").contains("<answer> is missing"), "{}", explanation(1, "format"));
+    assert!(
+        explanation(1, "format").contains("text at the beginning, before <think>: `so`"),
+        "{}",
+        explanation(1, "format")
+    );
     assert_eq!(found[1]["total"], Value::Null);
     assert_eq!(found[1]["parts"]["rouge"]["status"], "missing");
     assert_eq!(found[1]["parts"]["rouge"]["reason"], "the row has no reference");

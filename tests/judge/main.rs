@@ -126,6 +126,19 @@ fn a_judge_is_asked_as_openai_is_and_its_score_is_the_value() {
 }
 
 #[test]
+fn an_explanation_quotes_the_judge_and_asks_nobody() {
+    let server = Server::start([verdict(4)]);
+    let mut rubric = Stage::new(&server.endpoint()).rubric().unwrap();
+    let sample = Sample { prompt: "Q", completion: "so", reference: None, answer: None };
+    let before = rubric.explain(&[sample]);
+    assert!(before[0]["clear"].ends_with("`tiny` wrote nothing that was kept"), "{before:?}");
+    score(&mut rubric, &["so"]).unwrap();
+    let after = rubric.explain(&[sample]);
+    assert!(after[0]["clear"].contains("`tiny` wrote `{\"score\""), "{after:?}");
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[test]
 fn a_busy_judge_is_asked_again_when_it_says() {
     let busy = Act::Status(429, "Retry-After: 1\r\n", r#"{"error": {"message": "slow down"}}"#.to_owned());
     let server = Server::start([busy, verdict(5)]);

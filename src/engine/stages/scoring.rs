@@ -123,7 +123,7 @@ pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult
     (rubric.score(&samples).map_err(unrated), rubric.warnings())
 }
 
-/// Why nothing was rated.
+/// Why a component ended the stage.
 pub(crate) fn unrated(RewardError { message, hint, is_judge }: RewardError) -> StageError {
     let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
     StageError { class, message, hint }
