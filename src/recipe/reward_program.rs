@@ -57,11 +57,10 @@ pub(super) fn command(
     }
     for (index, name) in table.env.iter().enumerate() {
         if !is_variable(name) {
-            // without its value: it might be a secret
-            let key = key.key("env");
-            let message = format!("`{}` is not the name of an environment variable", key.index(index));
+            // shown at the table, and without its value: it might be a secret
+            let message = format!("`{}` is not the name of an environment variable", key.key("env").index(index));
             let help = "name the variable alone; its value stays in the environment";
-            files.problems.push(Problem::at(files.cell.key_place(&key), message, "in here").help(help));
+            files.problems.push(Problem::at(files.cell.key_place(key), message, "its `env`").help(help));
         }
     }
     (files.problems.len() == before).then(|| CommandSpec {

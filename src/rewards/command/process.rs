@@ -228,3 +228,17 @@ fn read_lines(output: impl Read, sender: &SyncSender<io::Result<String>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_killed_when_nobody_is_left_to_stop_it() {
+        let mut process = Process::start(Command::new("sleep").arg("300")).unwrap();
+        assert!(process.has_ended().is_none());
+        // what the end of this program, even by SIGKILL, does to the pipe
+        drop(process.guard.stdin.take());
+        assert_eq!(process.within(Duration::from_secs(10)).as_deref(), Some("was killed by signal 9"));
+    }
+}
