@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long its last words are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Kills the group when this program is gone, however it went: only then does its standard input end.
-const GUARD: &str = "read _; kill -KILL -- \"-$1\"";
+const GUARD: &str = "read _; kill -s KILL -- \"-$1\"";
 
 /// A running program, in a process group of its own.
 pub(super) struct Process {
