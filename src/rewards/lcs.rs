@@ -134,7 +134,7 @@ mod tests {
             a in prop::collection::vec(0_u32..6, 0..150),
             b in prop::collection::vec(0_u32..8, 0..150),
         ) {
-            let marked = union_of_subsequences(&a, &[b.clone()], 6);
+            let marked = union_of_subsequences(&a, std::slice::from_ref(&b), 6);
             let subsequence: Vec<u32> = a.iter().zip(marked).filter_map(|(&token, marked)| marked.then_some(token)).collect();
             prop_assert_eq!(subsequence.len(), by_table(&a, &b));
             prop_assert_eq!(by_table(&subsequence, &b), subsequence.len());

@@ -83,7 +83,8 @@ fn print(out: &mut Output, text: &Value, explain: bool) -> Result<(), CliError> 
             None => format!("{} x {weight}", value(&part["value"])),
         };
         if let Some(explanation) = part["explanation"].as_str().filter(|_| explain) {
-            said += &format!("\n{explanation}");
+            said.push('\n');
+            said.push_str(explanation);
         }
         out.line(indented(&name, &harmless(&said), terminal_width()))?;
     }
