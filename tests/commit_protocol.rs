@@ -47,6 +47,7 @@ fn assignment() -> Assignment {
             keep_resume_points: 2,
             gradient_checkpointing: false,
             judges: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             supervisor_pid: None,
         },
     }

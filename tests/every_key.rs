@@ -23,6 +23,11 @@ const PLACES: &[(&str, &str)] = &[
     ("FormatTable", "stages.grpo.rewards.format"),
     ("CotTable", "stages.grpo.rewards.cot"),
     ("JudgeTable", "stages.grpo.rewards.judge"),
+    ("CommandTable", "stages.grpo.rewards.command"),
+    ("LengthTable", "stages.grpo.rewards.length"),
+    ("RepetitionTable", "stages.grpo.rewards.repetition"),
+    ("HttpTable", "stages.grpo.rewards.http"),
+    ("HttpEndpoint", "runtime.endpoints.units"),
     ("JudgeServer", "runtime.judges.one"),
     ("RuntimeTable", "runtime"),
     ("SweepTable", "sweep"),
@@ -48,8 +53,20 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("RougeTable", "kind") => "stages.grpo.rewards.rouge.kind=cot",
         ("CorrectnessTable", "kind") => "stages.grpo.rewards.right.kind=cot",
         ("CorrectnessTable", "match") => "stages.eval.rewards.correctness.match=set",
+        ("FormatTable", "pattern") => "stages.grpo_plain.rewards.pattern.pattern='[A-E]'",
+        ("FormatTable", "json_schema") => "stages.grpo_plain.rewards.json.json_schema.required=[\"letter\"]",
         ("FormatTable", "kind") => "stages.grpo.rewards.format.kind=cot",
         ("JudgeTable", "kind") => "stages.grpo.rewards.judge.kind=cot",
+        ("CommandTable", "kind") => "stages.grpo.rewards.command.kind=cot",
+        ("CommandTable", "command") => {
+            "stages.grpo.rewards.command.command=[\"python3\", \"-O\", \"rewards/units.py\"]"
+        }
+        ("CommandTable", "files") => "stages.grpo.rewards.command.files=[\"rewards/*.py\"]",
+        ("LengthTable", "kind") => "stages.grpo.rewards.length.kind=correctness",
+        ("RepetitionTable", "kind") => "stages.grpo.rewards.repetition.kind=correctness",
+        ("HttpTable", "kind") => "stages.grpo.rewards.http.kind=cot",
+        ("HttpTable", "endpoint") => "stages.grpo.rewards.http.endpoint=spelling",
+        ("RuntimeTable", "endpoints") => "runtime.endpoints.third.url=http://127.0.0.1:1/",
         ("JudgeTable", "judges") => "stages.grpo.rewards.judge.judges=[\"one\"]",
         ("JudgeTable", "prompt") => "stages.grpo.rewards.judge.prompt={{ completion }}",
         ("RuntimeTable", "judges") => "runtime.judges.three.endpoint=http://127.0.0.1:1/v1",
@@ -84,7 +101,7 @@ fn other_value(key: &str) -> &'static str {
         "alpha" | "resume_interval_s" | "weight" => "31.5",
         "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef" | "entropy_coef"
         | "clip_low" | "clip_high" | "overlong_penalty" => "0.55",
-        "rslora" | "packing" => "true",
+        "rslora" | "packing" | "cache" => "true",
         "train_on" => "[\"assistant\"]",
         "mask_truncated" | "include_base" => "false",
         "target_modules" => "[\"o_proj\"]",
@@ -99,7 +116,15 @@ fn other_value(key: &str) -> &'static str {
         "data" => "other",
         "steps" => "11",
         "global_batch_size" | "micro_batch_size" | "prompts_per_step" | "updates_per_rollout" | "batch_size" => "16",
-        "group_size" | "min_words" | "decay_steps" | "max_resampled_prompts" | "overlong_buffer_tokens" => "6",
+        "ngram"
+        | "tolerance_words"
+        | "group_size"
+        | "min_words"
+        | "max_words"
+        | "window_sentences"
+        | "decay_steps"
+        | "max_resampled_prompts"
+        | "overlong_buffer_tokens" => "6",
         "temperature" | "min_p" => "0.7",
         "repetition_penalty" => "1.3",
         "min_new_tokens" | "mini_batches" => "1",
@@ -108,6 +133,9 @@ fn other_value(key: &str) -> &'static str {
         "scale_rewards" => "none",
         "lr" | "eps" => "3e-5",
         "momentum" | "tolerance" => "0.8",
+        "references" => "mean",
+        "grading" => "binary",
+        "leak" => "inside",
         "clip" => "[-1.0, 1.0]",
         "scale" => "1.5",
         "pattern" => "'=(.*)'",
@@ -126,6 +154,9 @@ fn other_value(key: &str) -> &'static str {
         "aggregate" => "min",
         "max_score" | "max_tokens" | "requests_per_minute" | "timeout_s" | "max_calls" | "max_total_tokens" => "99",
         "on_error" => "missing",
+        "url" => "http://127.0.0.1:1/",
+        "version" => "\"3\"",
+        "env" => "[\"OTHER\"]",
         "max_missing_fraction" => "0.75",
         "endpoint" => "http://127.0.0.1:1/v1",
         "api_key_env" => "OTHER_KEY",
@@ -179,7 +210,7 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
             let labels =
                 |recipe: &LoadedRecipe| recipe.variants.iter().map(|cell| cell.name.clone()).collect::<Vec<_>>();
             match *table {
-                "RuntimeTable" | "JudgeServer" => {
+                "RuntimeTable" | "JudgeServer" | "HttpEndpoint" => {
                     assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
                     assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
                 }
@@ -236,6 +267,25 @@ fn a_models_own_path_changes_the_key() {
         let after = load(&project, &[set]).unwrap_or_else(|error| panic!("{}", error.render(100, false)));
         assert_ne!(keys(&before), keys(&after), "{set}");
     }
+}
+
+#[test]
+fn a_commands_files_are_their_content_wherever_they_lie() {
+    let project = full_project();
+    let before = keys(&load(&project, &[]).expect("the full recipe is valid"));
+    let script = fs_err::read_to_string(project.path().join("rewards/units.py")).unwrap();
+    project.write("elsewhere/other.py", &script);
+    let table = "stages.grpo.rewards.command";
+    let moved = [
+        format!("{table}.command=[\"python3\", \"elsewhere/other.py\"]"),
+        format!("{table}.files=[\"elsewhere/other.py\", \"data/more.txt\"]"),
+    ];
+    let moved: Vec<&str> = moved.iter().map(String::as_str).collect();
+    assert_eq!(before, keys(&load(&project, &moved).expect("the moved script is found")));
+    let swapped = format!("{table}.files=[\"data/more.txt\", \"rewards/units.py\"]");
+    assert_ne!(before, keys(&load(&project, &[&swapped]).expect("files may stand in any order")));
+    project.write("rewards/units.py", "print()\n");
+    assert_ne!(before, keys(&load(&project, &[]).expect("scripts are not read here")));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `assignment.json`: what the dispatcher asks of a worker.
 
 use crate::digest::Digest;
-use crate::recipe::JudgeServer;
 use crate::recipe::spec::StageSpec;
+use crate::recipe::{HttpEndpoint, JudgeServer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +42,9 @@ pub struct Runtime {
     /// Where judges are served, by the name of their model.
     #[serde(default)]
     pub judges: BTreeMap<String, JudgeServer>,
+    /// Where services are served, by the name that the recipe gives them.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, HttpEndpoint>,
     /// The worker stops, leaving a resume point, when this process is gone.
     pub supervisor_pid: Option<u32>,
 }

@@ -14,7 +14,7 @@
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage
 //!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json; that of a
 //!                          stage that samples has all its completions in completions.parquet
-//!   judge-cache/           answers of judges, by the content of their requests (`rewards::judge`)
+//!   judge-cache/           answers of judges and services, by the content of their requests (`rewards::judge`)
 //!   quarantine/            checkpoints that failed verification
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
 //!   history.db             SQLite index (`store`)

@@ -371,6 +371,7 @@ pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignm
             keep_resume_points: planned.runtime.keep_resume_points,
             gradient_checkpointing: planned.runtime.gradient_checkpointing == GradientCheckpointing::On,
             judges: planned.runtime.judges.clone(),
+            endpoints: planned.runtime.endpoints.clone(),
             supervisor_pid: Some(std::process::id()),
         },
     }

@@ -11,7 +11,7 @@
 //! | libtorch, device, host, git revision, times | recorded in events and history |
 //! | names of recipes, variants, stages and data sets | recorded in history |
 //! | paths and modification times of files | ignored |
-//! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges are served | ignored |
+//! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges and services are served | ignored |
 //! | executor, retries, logging | ignored |
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
@@ -57,10 +57,11 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Aggregate, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, GrpoLossSpec, GrpoSpec,
-        JudgeSpec, Length, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
-        ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling,
-        ScaleRewards, Schedule, Scope, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
+        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType,
+        Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation,
+        RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope,
+        SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +125,12 @@ mod tests {
             tokenizer: RougeTokenizer::Unicode,
         };
         let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
-        let semantic = Component::Semantic { encoder, baseline: Some(0.25), prompt };
+        let (references, window_sentences) = (Some(SeveralReferences::Max), Some(2));
+        let semantic = Component::Semantic { encoder, baseline: Some(0.25), prompt, references, window_sentences };
+        let tags = vec!["think".to_owned(), "answer".to_owned()];
+        let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
+        let http = HttpSpec { endpoint, version, cache: true };
+        let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
         let components = [
             ("semantic", semantic),
             ("size", rouge),
@@ -135,9 +141,15 @@ mod tests {
                     pattern: Some("=(.*)".to_owned()),
                 },
             ),
-            ("format", Component::Format { tags: vec!["think".to_owned(), "answer".to_owned()] }),
-            ("cot", Component::Cot { min_words: 5 }),
+            ("format", Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded })),
+            ("pattern", Component::Format(FormatSpec::Pattern("a+".to_owned()))),
+            ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
+            ("cot", Component::Cot { min_words: 5, max_words: Some(50), leak: Leak::Before }),
             ("judge", Component::Judge(judge())),
+            ("command", Component::Command(command())),
+            ("http", Component::Http(http)),
+            ("length", Component::Length(length)),
+            ("repetition", Component::Repetition { ngram: 3 }),
         ];
         let spec = |component| {
             let (scope, clip, on_error) = (Scope::Tag("work".to_owned()), Some((0.0, 0.5)), OnError::Missing);
@@ -156,6 +168,15 @@ mod tests {
             temperature: 0.5,
             seed: 7,
             max_tokens: 64,
+        }
+    }
+
+    fn command() -> CommandSpec {
+        CommandSpec {
+            command: vec![Argument::Text("python3".to_owned()), Argument::File(Digest::of(b"script"))],
+            files: vec![Digest::of(b"script"), Digest::of(b"table")],
+            env: vec!["TABLE".to_owned()],
+            timeout_s: 30.0,
         }
     }
 

@@ -31,9 +31,11 @@ pub(super) fn filled_in(recipe: &Table) -> Table {
 
 fn of_runtime(runtime: Option<&Value>) -> Value {
     let mut lowest = table(Some(&BUILT_IN["runtime"])).cloned().expect("`[runtime]` is a table");
-    let judges = table(runtime.and_then(|runtime| runtime.get("judges")));
-    let each = judges.into_iter().flat_map(Table::keys).map(|name| (name.clone(), BUILT_IN["judges"].clone()));
-    lowest.insert("judges".to_owned(), Value::Table(each.collect()));
+    for group in ["judges", "endpoints"] {
+        let named = table(runtime.and_then(|runtime| runtime.get(group)));
+        let each = named.into_iter().flat_map(Table::keys).map(|name| (name.clone(), BUILT_IN[group].clone()));
+        lowest.insert(group.to_owned(), Value::Table(each.collect()));
+    }
     Value::Table(lowest)
 }
 
@@ -57,6 +59,9 @@ fn of_reward(name: &str, reward: &Value) -> Value {
     let kind = reward.get("kind").and_then(Value::as_str).unwrap_or(name);
     let mut lowest = section("rewards", kind);
     lowest.insert("kind".to_owned(), Value::String(kind.to_owned()));
+    if kind == "format" && ["pattern", "json_schema"].iter().any(|key| reward.get(key).is_some()) {
+        lowest.remove("tags");
+    }
     Value::Table(lowest)
 }
 

@@ -3,6 +3,7 @@
 //! A field that is neither an `Option` nor in `defaults.toml` is a key the user must write. These types know nothing of
 //! files or of other tables; `resolve` turns them into [`super::spec`].
 
+use super::http_endpoint::HttpEndpoint;
 use super::judge_server::JudgeServer;
 use super::runtime::GradientCheckpointing;
 use super::spec::{Dtype, ParentAdapter};
@@ -178,4 +179,7 @@ pub struct RuntimeTable {
     /// Where the judges that rewards name are served, by the name of their model.
     #[serde(default)]
     pub judges: BTreeMap<String, JudgeServer>,
+    /// Where the services that `http` rewards name are served, by that name.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, HttpEndpoint>,
 }

@@ -76,6 +76,26 @@ impl Files<'_> {
         }
     }
 
+    /// The JSON in the file `named`; `what` says what it is.
+    pub(super) fn json(&mut self, what: &str, named: &str, key: &KeyPath) -> Option<serde_json::Value> {
+        let text = match fs_err::read_to_string(self.project.join(named)) {
+            Ok(text) => text,
+            Err(error) => {
+                let message = format!("cannot read the {what} `{named}`: {}", io_reason(&error));
+                self.problem(key, message, "no such file", self.where_to_look(named, "put the file there"));
+                return None;
+            }
+        };
+        match serde_json::from_str(&text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let message = format!("the {what} `{named}` is not JSON: {error}");
+                self.problem(key, message, "not JSON", "check the file with a JSON tool".to_owned());
+                None
+            }
+        }
+    }
+
     /// The data files that `named` stands for: a file, or a pattern.
     pub(super) fn data(&mut self, named: &str, key: &KeyPath) -> Vec<PathBuf> {
         if HubReference::is_meant(named) {

@@ -57,21 +57,28 @@ pub(super) fn check(cell: &Cell<'_>, judges: &BTreeMap<String, JudgeServer>, pro
 
 fn check_endpoint(endpoint: &str) -> Result<(), (String, &'static str)> {
     const FORM: &str = "give the server's base address, e.g. \"http://127.0.0.1:8099/v1\"";
-    let url = Url::parse(endpoint).map_err(|error| (error.to_string(), FORM))?;
-    if !["http", "https"].contains(&url.scheme()) {
-        return Err((format!("it begins with `{}:`", url.scheme()), FORM));
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        let help = "a key belongs into an environment variable, whose name `api_key_env` is";
-        return Err(("it holds more than a host and a path".to_owned(), help));
-    }
+    let url = check_url(endpoint, FORM)?;
     if url.path().trim_end_matches('/').ends_with("/chat/completions") {
         return Err(("`/chat/completions` is added to it".to_owned(), FORM));
     }
     Ok(())
 }
 
-fn is_variable(name: &str) -> bool {
+/// `text` as the URL of a server; or what is wrong with it, and what to do, which is `form` if it is none at all.
+pub(super) fn check_url(text: &str, form: &'static str) -> Result<Url, (String, &'static str)> {
+    let url = Url::parse(text).map_err(|error| (error.to_string(), form))?;
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err((format!("it begins with `{}:`", url.scheme()), form));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        let help = "a key belongs into an environment variable, whose name `api_key_env` is";
+        return Err(("it holds more than a host and a path".to_owned(), help));
+    }
+    Ok(url)
+}
+
+/// Whether `name` may name a variable of the environment.
+pub(super) fn is_variable(name: &str) -> bool {
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

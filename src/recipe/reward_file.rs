@@ -1,6 +1,6 @@
 //! `[stages.NAME.rewards.NAME]`: one table type for each reward component.
 
-use super::spec::{Aggregate, OnError, RougeMeasure, RougeTokenizer, RougeVariant};
+use super::spec::{Aggregate, Grading, Leak, OnError, RougeMeasure, RougeTokenizer, RougeVariant, SeveralReferences};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -15,12 +15,20 @@ pub enum RewardTable {
     Rouge(RougeTable),
     /// Whether the answer is the right one.
     Correctness(CorrectnessTable),
-    /// Whether the tags are in order.
+    /// Whether the text has the form that was asked for.
     Format(FormatTable),
     /// Whether there is reasoning.
     Cot(CotTable),
     /// What language models say of it by a rubric.
     Judge(Box<JudgeTable>),
+    /// What a program of yours says of it.
+    Command(CommandTable),
+    /// What a service of yours says of it.
+    Http(HttpTable),
+    /// Whether it is as long as it should be.
+    Length(LengthTable),
+    /// How little it repeats itself.
+    Repetition(RepetitionTable),
 }
 
 impl<'de> Deserialize<'de> for RewardTable {
@@ -33,6 +41,10 @@ impl<'de> Deserialize<'de> for RewardTable {
             Some("format") => FormatTable::deserialize(value).map(Self::Format),
             Some("cot") => CotTable::deserialize(value).map(Self::Cot),
             Some("judge") => JudgeTable::deserialize(value).map(|table| Self::Judge(Box::new(table))),
+            Some("command") => CommandTable::deserialize(value).map(Self::Command),
+            Some("http") => HttpTable::deserialize(value).map(Self::Http),
+            Some("length") => LengthTable::deserialize(value).map(Self::Length),
+            Some("repetition") => RepetitionTable::deserialize(value).map(Self::Repetition),
             _ => return Err(D::Error::custom("`kind` must name a reward component")),
         }
         .map_err(D::Error::custom)
@@ -70,7 +82,7 @@ impl RewardTable {
                 }
             };
         }
-        of!(Semantic, Rouge, Correctness, Format, Cot, Judge)
+        of!(Semantic, Rouge, Correctness, Format, Cot, Judge, Command, Http, Length, Repetition)
     }
 
     /// Factor in the total.
@@ -105,6 +117,12 @@ pub struct SemanticTable {
     /// (E5: `"query: "`; Qwen3-Embedding: `"Instruct: ...\nQuery:"`); default: the one the encoder's
     /// `config_sentence_transformers.json` names as its default, if any. `""` is none.
     pub prompt: Option<String>,
+    /// The row's reference may be a JSON list of texts: the `max` or the `mean` of their values counts. Default: it is one
+    /// text, whatever it looks like.
+    pub references: Option<SeveralReferences>,
+    /// Compares every run of this many sentences and takes the nearest; default: the text as a whole.
+    #[schemars(range(min = 1))]
+    pub window_sentences: Option<usize>,
 }
 
 /// ROUGE overlap with the reference.
@@ -174,7 +192,7 @@ pub struct CorrectnessTable {
     pub pattern: Option<String>,
 }
 
-/// 1 when the tags stand once each, in order, closed, with nothing but white space between, else 0.
+/// Whether the text has the form that one of `tags`, `pattern` and `json_schema` says.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormatTable {
@@ -191,12 +209,22 @@ pub struct FormatTable {
     pub scale: f64,
     /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
     pub on_error: OnError,
-    /// Names of the tags, in order.
+    /// Names of the tags that stand once each, in this order, closed, with nothing but white space around them.
     #[schemars(length(min = 1))]
-    pub tags: Vec<String>,
+    pub tags: Option<Vec<String>>,
+    /// `binary`: 1 when all tags are right, else 0; `graded`: the share of the tags that are. Default: `binary`.
+    pub grading: Option<Grading>,
+    /// Regular expression that the whole text is to match, instead of `tags`.
+    pub pattern: Option<String>,
+    /// JSON schema that the text is to fulfil, instead of `tags`: a table, or the path of a file.
+    #[schemars(
+        with = "Option<serde_json::Value>",
+        extend("type" = ["string", "object"], "additionalProperties" = true)
+    )]
+    pub json_schema: Option<toml::Value>,
 }
 
-/// 1 when the scope holds at least `min_words` words, else 0.
+/// 1 when the scope holds from `min_words` to `max_words` words before the answer, else 0.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CotTable {
@@ -216,6 +244,12 @@ pub struct CotTable {
     /// Fewest words that count as reasoning.
     #[schemars(range(min = 1))]
     pub min_words: usize,
+    /// Most words that do; default: any number.
+    #[schemars(range(min = 1))]
+    pub max_words: Option<usize>,
+    /// Where the row's answer must not be stated: nowhere in particular (`ignore`), `before` the reasoning has its
+    /// `min_words`, or anywhere before it is closed (`inside`).
+    pub leak: Leak,
 }
 
 /// What language models say of it by a rubric, from 0 to 1. Their answers are kept in `runs/judge-cache`.
@@ -255,4 +289,116 @@ pub struct JudgeTable {
     /// A judge's answer is cut here, and missing then.
     #[schemars(range(min = 1))]
     pub max_tokens: u32,
+}
+
+/// What a program of yours says of it. It reads a JSON line for each completion, `{"prompt", "completion", "text" (the part
+/// that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in order and flushed:
+/// `{"value": number}` or `{"missing": "why"}`. It runs as long as the stage; equal lines must have equal answers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "command"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// The program and its arguments, e.g. `["python3", "rewards/units.py"]`; no shell reads them. An argument that is one of
+    /// `files` becomes that file's absolute path.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// What the program is made of and reads: scripts, data; patterns are allowed. Their content, not their place, is part of
+    /// the stage's cache key.
+    pub files: Vec<String>,
+    /// Names of the variables of the environment that it is given, beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
+    /// locale's.
+    pub env: Vec<String>,
+    /// Seconds that a batch may take, the program's start included; what is not answered then is missing.
+    #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
+    pub timeout_s: f64,
+}
+
+/// What a service of yours says of it. It is posted a JSON array of completions, each as `command` gets it, and answers with an
+/// array of `{"value": number}` or `{"missing": "why"}`, as long and in the same order.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "http"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// Name of the service; `[runtime.endpoints.NAME]` says where it is served.
+    pub endpoint: String,
+    /// Which version of the service is asked: another one has other answers, so stages run again and kept answers do not
+    /// count. Default: none.
+    pub version: Option<String>,
+    /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
+    /// resume or a rerun is the same to the bit only with it.
+    pub cache: bool,
+}
+
+/// 1 for a text within a range of words, falling in a straight line to 0 outside, and 0 where the text is not there. What a
+/// completion loses near `max_new_tokens`, in tokens, is the stage's `overlong_buffer_tokens`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LengthTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "length"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// Fewest words of value 1; default: no limit, if there is `max_words`.
+    #[schemars(range(min = 1))]
+    pub min_words: Option<usize>,
+    /// Most words of value 1; default: no limit, if there is `min_words`.
+    #[schemars(range(min = 1))]
+    pub max_words: Option<usize>,
+    /// This many words outside the range, the value is 0; with 0 or 1, every text outside is 0.
+    pub tolerance_words: usize,
+}
+
+/// 1 less the share of n-grams, in words, that stood there before; 0 for a text without a word.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepetitionTable {
+    /// What is computed; default: the component's name.
+    #[schemars(extend("const" = "repetition"))]
+    pub kind: String,
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+    /// Words in an n-gram.
+    #[schemars(range(min = 1, max = 1000))]
+    pub ngram: usize,
 }

@@ -5,8 +5,9 @@ use super::data_sets::check_template;
 use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
-use super::reward_file::{CommonKeys, CorrectnessTable, JudgeTable, MatchName, RewardTable};
-use super::spec::{Component, JudgeSpec, Match, RewardSpec, Scope};
+use super::reward_file::{CommonKeys, CorrectnessTable, FormatTable, JudgeTable, LengthTable, MatchName, RewardTable};
+use super::reward_program;
+use super::spec::{Component, FormatSpec, Grading, JudgeSpec, Leak, LengthSpec, Match, RewardSpec, Scope};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,8 +21,17 @@ pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> V
         let template = match reward {
             RewardTable::Semantic(_) | RewardTable::Rouge(_) => "reference",
             RewardTable::Correctness(_) => "answer",
+            RewardTable::Cot(table) if table.leak != Leak::Ignore => "answer",
             // a judge's template may do without either
-            RewardTable::Format(_) | RewardTable::Cot(_) | RewardTable::Judge(_) => return None,
+            RewardTable::Format(_)
+            | RewardTable::Cot(_)
+            | RewardTable::Judge(_)
+            | RewardTable::Command(_)
+            | RewardTable::Http(_)
+            | RewardTable::Length(_)
+            | RewardTable::Repetition(_) => {
+                return None;
+            }
         };
         Some(Need { template, by: format!("the reward `{name}`"), at: key.key(name) })
     };
@@ -112,6 +122,74 @@ fn correctness(files: &mut Files<'_>, key: &KeyPath, table: &CorrectnessTable) -
     (files.problems.len() == before).then(|| Component::Correctness { matching, pattern: table.pattern.clone() })
 }
 
+fn format(files: &mut Files<'_>, key: &KeyPath, table: &FormatTable) -> Option<FormatSpec> {
+    let before = files.problems.len();
+    let forms = [
+        ("tags", table.tags.is_some()),
+        ("pattern", table.pattern.is_some()),
+        ("json_schema", table.json_schema.is_some()),
+    ];
+    let said: Vec<&str> = forms.iter().filter(|(_, is_said)| *is_said).map(|(name, _)| *name).collect();
+    if let [first, second, ..] = said[..] {
+        let place = files.cell.value_place(&key.key(second));
+        let message = format!("`{key}` has both `{first}` and `{second}`");
+        let problem = Problem::at(place, message, "a second form");
+        files.problems.push(
+            problem.help("one of `tags`, `pattern` and `json_schema` says what is right; use two components for two"),
+        );
+        return None;
+    }
+    if table.grading.is_some() && table.tags.is_none() {
+        let key = key.key("grading");
+        let problem =
+            Problem::at(files.cell.value_place(&key), format!("`{key}` has no effect without `tags`"), "no effect");
+        files.problems.push(problem.help("a pattern matches and a schema is fulfilled, or not"));
+    }
+    let spec = match (&table.tags, &table.pattern, &table.json_schema) {
+        (Some(tags), _, _) => tags_fit(files, &key.key("tags"), tags)
+            .then(|| FormatSpec::Tags { tags: tags.clone(), grading: table.grading.unwrap_or(Grading::Binary) }),
+        (_, Some(pattern), _) => {
+            regex(files, &key.key("pattern"), pattern).map(|_| FormatSpec::Pattern(pattern.clone()))
+        }
+        (_, _, Some(schema)) => json_schema(files, &key.key("json_schema"), schema).map(FormatSpec::JsonSchema),
+        (None, None, None) => None, // the defaults have tags: what was said instead did not fit
+    };
+    spec.filter(|_| files.problems.len() == before)
+}
+
+/// The JSON schema in a file or in the recipe itself.
+fn json_schema(files: &mut Files<'_>, key: &KeyPath, written: &toml::Value) -> Option<serde_json::Value> {
+    let schema = match written {
+        toml::Value::String(path) => files.json("JSON schema", path, key)?,
+        table => serde_json::to_value(table).expect("a recipe's numbers are finite"),
+    };
+    if let Err(error) = jsonschema::validator_for(&schema) {
+        let message = format!("`{key}` is no JSON schema: {error}");
+        let problem = Problem::at(files.cell.value_place(key), message, "not a schema");
+        files.problems.push(
+            problem.help(
+                "a schema is like { type = \"object\", required = [\"answer\"] }; it cannot refer to other files",
+            ),
+        );
+        return None;
+    }
+    Some(schema)
+}
+
+fn tags_fit(files: &mut Files<'_>, key: &KeyPath, tags: &[String]) -> bool {
+    let mut fits = true;
+    for (index, tag) in tags.iter().enumerate() {
+        fits &= is_tag(files, &key.index(index), tag);
+        if tags[..index].contains(tag) {
+            let place = files.cell.value_place(&key.index(index));
+            let problem = Problem::at(place, format!("the tag `{tag}` is listed twice"), "again");
+            files.problems.push(problem.help("each tag stands once in a completion"));
+            fits = false;
+        }
+    }
+    fits
+}
+
 fn component(
     files: &mut Files<'_>,
     key: &KeyPath,
@@ -121,32 +199,48 @@ fn component(
     Some(match reward {
         RewardTable::Semantic(table) => {
             let encoder = files.directory("encoder", &table.encoder, &key.key("encoder"), found)?;
-            Component::Semantic { encoder, baseline: table.baseline, prompt: table.prompt.clone() }
+            Component::Semantic {
+                encoder,
+                baseline: table.baseline,
+                prompt: table.prompt.clone(),
+                references: table.references,
+                window_sentences: table.window_sentences,
+            }
         }
         RewardTable::Rouge(table) => {
             Component::Rouge { variant: table.variant, measure: table.measure, tokenizer: table.tokenizer }
         }
         RewardTable::Correctness(table) => correctness(files, key, table)?,
-        RewardTable::Format(table) => {
-            let key = key.key("tags");
-            let mut fits = true;
-            for (index, tag) in table.tags.iter().enumerate() {
-                fits &= is_tag(files, &key.index(index), tag);
-                if table.tags[..index].contains(tag) {
-                    let place = files.cell.value_place(&key.index(index));
-                    let problem = Problem::at(place, format!("the tag `{tag}` is listed twice"), "again");
-                    files.problems.push(problem.help("each tag stands once in a completion"));
-                    fits = false;
-                }
-            }
-            if !fits {
+        RewardTable::Format(table) => Component::Format(format(files, key, table)?),
+        RewardTable::Cot(table) => {
+            if let Some(most) = table.max_words.filter(|most| *most < table.min_words) {
+                let message = format!("`max_words` ({most}) is less than `min_words` ({})", table.min_words);
+                let place = files.cell.value_place(&key.key("max_words"));
+                files.problems.push(Problem::at(place, message, "no length fits").help("raise it, or leave it out"));
                 return None;
             }
-            Component::Format { tags: table.tags.clone() }
+            Component::Cot { min_words: table.min_words, max_words: table.max_words, leak: table.leak }
         }
-        RewardTable::Cot(table) => Component::Cot { min_words: table.min_words },
         RewardTable::Judge(table) => Component::Judge(judge(files, key, table)?),
+        RewardTable::Command(table) => Component::Command(reward_program::command(files, key, table, found)?),
+        RewardTable::Http(table) => Component::Http(reward_program::http(files, key, table)?),
+        RewardTable::Length(table) => Component::Length(length(files, key, table)?),
+        RewardTable::Repetition(table) => Component::Repetition { ngram: table.ngram },
     })
+}
+
+fn length(files: &mut Files<'_>, key: &KeyPath, table: &LengthTable) -> Option<LengthSpec> {
+    let LengthTable { min_words, max_words, tolerance_words, .. } = *table;
+    let (at, message, label) = match (min_words, max_words) {
+        (Some(min), Some(max)) if min > max => {
+            let message = format!("`max_words` ({max}) is less than `min_words` ({min})");
+            (files.cell.value_place(&key.key("max_words")), message, "no range")
+        }
+        (None, None) => (files.cell.key_place(key), format!("`{key}` has no range"), "every length is 1"),
+        _ => return Some(LengthSpec { min_words, max_words, tolerance_words }),
+    };
+    files.problems.push(Problem::at(at, message, label).help("give `min_words`, `max_words` or both"));
+    None
 }
 
 /// What a judge's template may name.

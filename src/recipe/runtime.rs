@@ -2,6 +2,7 @@
 
 use super::diagnostic::{Problem, Problems};
 use super::file::RuntimeTable;
+use super::http_endpoint::{self, HttpEndpoint};
 use super::judge_server::{self, JudgeServer};
 use super::located::KeyPath;
 use super::sweep::Cell;
@@ -24,6 +25,8 @@ pub struct RuntimeSettings {
     pub jobs: Option<usize>,
     /// Where judges are served, by the name of their model.
     pub judges: BTreeMap<String, JudgeServer>,
+    /// Where services are served, by the name that the recipe gives them.
+    pub endpoints: BTreeMap<String, HttpEndpoint>,
 }
 
 /// The recipe's `device`.
@@ -69,14 +72,25 @@ impl RuntimeSettings {
             gradient_checkpointing,
             jobs,
             judges,
+            endpoints,
         } = table;
         judge_server::check(cell, &judges, problems);
+        http_endpoint::check(cell, &endpoints, problems);
         let Some(device) = Device::named(&device) else {
             let place = cell.value_place(&KeyPath::dotted("runtime.device"));
             let problem = Problem::at(place, format!("unknown device `{device}`"), "no such device");
             problems.push(problem.help("known devices: `auto`, `cpu`, `cuda:0`, `cuda:1`, ..."));
             return None;
         };
-        Some(Self { device, threads, resume_interval_s, keep_resume_points, gradient_checkpointing, jobs, judges })
+        Some(Self {
+            device,
+            threads,
+            resume_interval_s,
+            keep_resume_points,
+            gradient_checkpointing,
+            jobs,
+            judges,
+            endpoints,
+        })
     }
 }

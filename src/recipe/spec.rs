@@ -550,6 +550,10 @@ pub enum Component {
         baseline: Option<f64>,
         /// Put before every text; absent: the encoder's own default.
         prompt: Option<String>,
+        /// How a JSON list of references becomes one value; absent: the reference is one text.
+        references: Option<SeveralReferences>,
+        /// The best of all runs of this many sentences is compared; absent: the whole text.
+        window_sentences: Option<usize>,
     },
     /// ROUGE overlap with the reference.
     Rouge {
@@ -569,18 +573,30 @@ pub enum Component {
         /// Absent: the whole scope.
         pattern: Option<String>,
     },
-    /// 1 when the tags stand once each, in order, closed, with nothing but white space between, else 0.
-    Format {
-        /// Names of the tags, in order.
-        tags: Vec<String>,
-    },
-    /// 1 when the scope holds at least `min_words` words, else 0.
+    /// Whether the scope has a form.
+    Format(FormatSpec),
+    /// 1 when the scope is reasoning before the answer, else 0.
     Cot {
         /// Fewest words that count as reasoning.
         min_words: usize,
+        /// Most words that do; absent: any number.
+        max_words: Option<usize>,
+        /// Where the row's answer must not be stated.
+        leak: Leak,
     },
     /// What language models say of it by a rubric.
     Judge(JudgeSpec),
+    /// What a program of the user's says of it.
+    Command(CommandSpec),
+    /// What a service of the user's says of it.
+    Http(HttpSpec),
+    /// 1 within a range of words, falling to 0 outside.
+    Length(LengthSpec),
+    /// Distinct n-grams over all, in words.
+    Repetition {
+        /// Words in an n-gram.
+        ngram: usize,
+    },
 }
 
 /// Language models that score a text. Where they are served is no part of it: [`crate::recipe::JudgeServer`].
@@ -606,6 +622,55 @@ pub struct JudgeSpec {
     pub max_tokens: u32,
 }
 
+/// How the values of several references become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SeveralReferences {
+    /// The greatest: it is enough to say what one of them says.
+    Max,
+    /// Their mean.
+    Mean,
+}
+
+/// The form that a text is to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FormatSpec {
+    /// Tags once each, in order, closed, with nothing but white space between.
+    Tags {
+        /// Their names, in order.
+        tags: Vec<String>,
+        /// What it is worth when some are right.
+        grading: Grading,
+    },
+    /// A regular expression that the whole text matches.
+    Pattern(String),
+    /// A JSON schema that the text, as JSON, fulfils.
+    JsonSchema(serde_json::Value),
+}
+
+/// What a form is worth that is right in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Grading {
+    /// Nothing.
+    Binary,
+    /// The share of the tags that are right.
+    Graded,
+}
+
+/// Where reasoning must not state the row's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Leak {
+    /// It may anywhere.
+    Ignore,
+    /// Before the reasoning has its fewest words.
+    Before,
+    /// Before the reasoning is closed.
+    Inside,
+}
+
 /// What makes an answer equal to the row's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -621,6 +686,54 @@ pub enum Match {
     },
     /// The same items, in any order.
     Set,
+}
+
+/// A program that rates texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandSpec {
+    /// The program and its arguments.
+    pub command: Vec<Argument>,
+    /// Digests of the files that it is made of and reads.
+    pub files: Vec<Digest>,
+    /// Names of the variables of the environment that it is given.
+    pub env: Vec<String>,
+    /// Seconds for a batch; what is not answered then is missing.
+    pub timeout_s: f64,
+}
+
+/// A word of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Argument {
+    /// As it is.
+    Text(String),
+    /// The path of the file with this digest.
+    File(Digest),
+}
+
+/// A service that rates texts. Where it is served is no part of it: [`crate::recipe::HttpEndpoint`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSpec {
+    /// The service's name in the recipe.
+    pub endpoint: String,
+    /// Which version of it is asked.
+    pub version: Option<String>,
+    /// Whether equal questions have equal answers, which are kept then.
+    pub cache: bool,
+}
+
+/// A range of lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LengthSpec {
+    /// Fewest words of value 1; absent: no limit.
+    pub min_words: Option<usize>,
+    /// Most words of value 1; absent: no limit.
+    pub max_words: Option<usize>,
+    /// This many words outside, the value is 0.
+    pub tolerance_words: usize,
 }
 
 /// How several judges' values become one.
@@ -652,9 +765,13 @@ impl Component {
             Self::Semantic { .. } => "semantic",
             Self::Rouge { .. } => "rouge",
             Self::Correctness { .. } => "correctness",
-            Self::Format { .. } => "format",
+            Self::Format(_) => "format",
             Self::Cot { .. } => "cot",
             Self::Judge(_) => "judge",
+            Self::Command(_) => "command",
+            Self::Http(_) => "http",
+            Self::Length(_) => "length",
+            Self::Repetition { .. } => "repetition",
         }
     }
 }

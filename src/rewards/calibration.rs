@@ -164,11 +164,17 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::event::Part;
-    use crate::recipe::spec::Scope;
+    use crate::recipe::spec::{FormatSpec, Grading, Scope};
 
     fn mix(weights: [f64; 2]) -> BTreeMap<String, RewardSpec> {
-        let semantic = Component::Semantic { encoder: Digest::of(b"e"), baseline: None, prompt: None };
-        let format = Component::Format { tags: vec!["think".to_owned()] };
+        let semantic = Component::Semantic {
+            encoder: Digest::of(b"e"),
+            baseline: None,
+            prompt: None,
+            references: None,
+            window_sentences: None,
+        };
+        let format = Component::Format(FormatSpec::Tags { tags: vec!["think".to_owned()], grading: Grading::Binary });
         [("format", weights[0], format), ("semantic", weights[1], semantic)]
             .map(|(name, weight, component)| (name.to_owned(), RewardSpec::plain(weight, Scope::Think, component)))
             .into()

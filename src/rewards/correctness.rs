@@ -15,6 +15,7 @@
 
 use super::explain::excerpt;
 use super::numbers::last_number;
+use super::words::normalized;
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::Match;
 use regex::Regex;
@@ -103,11 +104,6 @@ impl Reward for Correctness {
 /// As much of an answer as a message shows.
 fn beginning(answer: &str) -> String {
     answer.chars().take(40).collect()
-}
-
-/// Lowercase, with one space for any white space.
-fn normalized(text: &str) -> String {
-    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The items that `text` lists.

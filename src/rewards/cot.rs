@@ -1,45 +1,127 @@
 //! `cot`: 1 when the completion reasons before it answers, else 0.
+//!
+//! It does when the scope holds at least `min_words` and at most `max_words` words (white space between them, a letter or a
+//! digit in each), closed before `<answer>` opens (unless the scope is the answer itself): an answer given first, or inside
+//! the reasoning, is not reasoned. With `leak`, the row's answer must not be stated too early either:
+//!
+//! | `leak` | 0 when the row's answer is stated |
+//! |---|---|
+//! | `ignore` | (anywhere it likes) |
+//! | `before` | before the reasoning has its `min_words` words: ahead of the scope, or in its first words |
+//! | `inside` | anywhere before the reasoning is closed |
+//!
+//! A single letter is stated where it stands alone at most three words, no `not` among them, after "answer" in one sentence
+//! (`the answer is B`, `Answer: (b)`), or alone on a line; any other answer where its words stand together, in upper or lower
+//! case.
+//! What the policy did not write is 0; with a `leak` that matters, a row without an answer is missing.
 
+use super::words::normalized;
 use super::{Reward, RewardError, Sample, Verdict, span};
-use crate::recipe::spec::Scope;
+use crate::recipe::spec::{Leak, Scope};
+use regex::Regex;
+use std::sync::LazyLock;
 
-/// The component: the scope holds at least `min_words` words, and they stand before `<answer>` (unless the scope is the
-/// answer itself): an answer given first, or inside the reasoning, is not reasoned.
+/// The component.
 pub(super) struct Cot {
     pub(super) scope: Scope,
     pub(super) min_words: usize,
+    pub(super) max_words: Option<usize>,
+    pub(super) leak: Leak,
 }
 
 impl Reward for Cot {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
-        let reasons = |(sample, text): (&Sample<'_>, _)| Option::is_some(text) && self.reasons(sample.completion);
-        Ok(samples.iter().zip(texts).map(|pair| Verdict::binary(reasons(pair))).collect())
+        Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample, text.is_some())).collect())
     }
 
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         text?;
-        let words = self.words(sample.completion);
-        Some(match words {
-            Some(words) => format!("{words} words of reasoning, {} are wanted", self.min_words),
-            None => "it does not stand before <answer>".to_owned(),
-        })
+        let Some(reasoning) = span(self.before_answer(sample.completion), &self.scope) else {
+            return Some("it does not stand before <answer>".to_owned());
+        };
+        let wanted = match self.max_words {
+            Some(most) => format!("{} to {most}", self.min_words),
+            None => format!("at least {}", self.min_words),
+        };
+        Some(format!("{} words of reasoning, {wanted} are wanted", word_ends(&reasoning).count()))
     }
 }
 
 impl Cot {
-    fn reasons(&self, completion: &str) -> bool {
-        self.words(completion).is_some_and(|words| words >= self.min_words)
+    fn rate_one(&self, sample: &Sample<'_>, is_there: bool) -> Verdict {
+        let answer = match (self.leak, sample.answer.map(str::trim).filter(|answer| !answer.is_empty())) {
+            (Leak::Ignore, _) => None,
+            (_, None) => return Verdict::Missing("the row has no answer".to_owned()),
+            (_, Some(answer)) => Some(answer),
+        };
+        Verdict::binary(is_there && self.reasons(sample.completion, answer))
     }
 
-    /// Words of the scope before the answer; absent when the scope is not there.
-    fn words(&self, completion: &str) -> Option<usize> {
-        let before_answer = match self.scope {
+    /// The completion up to the answer, unless that is where reasoning is looked for.
+    fn before_answer<'c>(&self, completion: &'c str) -> &'c str {
+        match self.scope {
             Scope::Answer => completion,
             _ => completion.split_once("<answer>").map_or(completion, |(before, _)| before),
-        };
-        let words = |text: &str| text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count();
-        span(before_answer, &self.scope).map(|text| words(&text))
+        }
     }
+
+    fn reasons(&self, completion: &str, answer: Option<&str>) -> bool {
+        let before_answer = self.before_answer(completion);
+        let Some(reasoning) = span(before_answer, &self.scope) else { return false };
+        let ends: Vec<usize> = word_ends(&reasoning).collect();
+        let fits = ends.len() >= self.min_words && self.max_words.is_none_or(|most| ends.len() <= most);
+        let early = match self.leak {
+            Leak::Inside => reasoning.len(),
+            Leak::Before | Leak::Ignore => {
+                self.min_words.checked_sub(1).and_then(|last| ends.get(last)).copied().unwrap_or(0)
+            }
+        };
+        // An explanation may be made of several pieces, and begins with the completion then.
+        let ahead = before_answer.find(&*reasoning).map_or("", |start| &before_answer[..start]);
+        let leaks = |answer| states(ahead, ahead.len(), answer) || states(&reasoning, early, answer);
+        fits && !answer.is_some_and(leaks)
+    }
+}
+
+/// Where the words of `text` end, in bytes.
+fn word_ends(text: &str) -> impl Iterator<Item = usize> {
+    static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\S+").expect("the pattern is a constant"));
+    WORD.find_iter(text).filter(|word| word.as_str().contains(char::is_alphanumeric)).map(|word| word.end())
+}
+
+/// Whether `text` states `answer` within its first `limit` bytes.
+fn states(text: &str, limit: usize, answer: &str) -> bool {
+    let mut letters = answer.chars();
+    match (letters.next(), letters.next()) {
+        (Some(letter), None) if letter.is_alphabetic() => states_letter(text, limit, letter),
+        _ => states_words(&normalized(&text[..limit]), &normalized(answer)),
+    }
+}
+
+/// In its own case the letter may stand before a word, in the other only before a mark or an end: `the answer is a vein`
+/// states no A.
+fn states_letter(text: &str, limit: usize, letter: char) -> bool {
+    let (own, either) = (letter, format!("[{}{}]", letter.to_lowercase(), letter.to_uppercase()));
+    let pattern = format!(
+        r"(?im)\banswer\b[^\w.!?\n]*(?<between>(?:[\w']+[^\w.!?\n]+){{0,3}}?)(?-i:({own})(?:[^\w'-]|$)|({either})(?:\s*[^\w\s'-]|\s*$))|^[^\w\n]*({own})[^\w\n]*$"
+    );
+    let statement = Regex::new(&pattern).expect("a letter is a pattern");
+    let is_denied = |between: &str| between.split_whitespace().any(|word| word.eq_ignore_ascii_case("not"));
+    statement.captures_iter(text).any(|found| {
+        let between = found.name("between").map_or("", |words| words.as_str());
+        let letter = found.iter().skip(2).flatten().next();
+        !is_denied(between) && letter.is_some_and(|letter| letter.end() <= limit)
+    })
+}
+
+/// Whether the words of `answer` stand together in `text`, both normalized.
+fn states_words(text: &str, answer: &str) -> bool {
+    let in_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let (begins, ends) = (in_word(answer.chars().next()), in_word(answer.chars().next_back()));
+    text.match_indices(answer).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + answer.len()..].chars().next());
+        !(begins && in_word(before) || ends && in_word(after))
+    })
 }
 
 #[cfg(test)]
@@ -48,10 +130,14 @@ mod tests {
     use crate::rewards::testing::{rate_one, sample};
     use proptest::prelude::*;
 
-    fn rate(scope: Scope, completion: &str) -> Verdict {
+    fn rate_by(scope: Scope, leak: Leak, answer: Option<&str>, completion: &str) -> Verdict {
         let text = span(completion, &scope);
-        let mut cot = Cot { scope, min_words: 3 };
-        rate_one(&mut cot, sample(completion), text.as_deref())
+        let mut cot = Cot { scope, min_words: 3, max_words: Some(12), leak };
+        rate_one(&mut cot, Sample { answer, ..sample(completion) }, text.as_deref())
+    }
+
+    fn rate(scope: Scope, completion: &str) -> Verdict {
+        rate_by(scope, Leak::Ignore, None, completion)
     }
 
     #[test]
@@ -81,7 +167,78 @@ mod tests {
         assert_eq!(rate(Scope::Answer, "<answer>one two three</answer>"), Verdict::Value(1.0));
     }
 
+    #[test]
+    fn more_words_than_the_most_are_none() {
+        let of = |count: usize| format!("<think>{}</think><answer>B</answer>", vec!["so"; count].join(" "));
+        assert_eq!(rate(Scope::Think, &of(12)), Verdict::Value(1.0));
+        assert_eq!(rate(Scope::Think, &of(13)), Verdict::Value(0.0));
+    }
+
+    #[test]
+    fn a_letter_stated_before_there_is_reasoning_is_leaked() {
+        let rate = |leak, thought: &str| rate_by(Scope::Think, leak, Some("B"), thought);
+        for leaked in [
+            "The answer is B. <think>one two three</think>",
+            "B\n<think>one two three</think>",
+            "<think>Answer: (b), because one two three</think>",
+            "<think>Answer **B** as one two three</think>",
+        ] {
+            assert_eq!(rate(Leak::Before, leaked), Verdict::Value(0.0), "{leaked:?}");
+            assert_eq!(rate(Leak::Inside, leaked), Verdict::Value(0.0), "{leaked:?}");
+            assert_eq!(rate(Leak::Ignore, leaked), Verdict::Value(1.0), "{leaked:?}");
+        }
+        for free in [
+            "The answer follows. <think>one two three</think>",
+            "The answer is not B. <think>one two three</think>",
+            "The answer is b vitamins. <think>one two three</think>",
+            "The answer is C. <think>one two three</think>",
+            "B is one option. <think>T-cells and B-cells are cells</think>",
+            "<think>one two three</think> The answer is B. <answer>B</answer>",
+            "<think>the answer: b vitamins</think>",
+        ] {
+            assert_eq!(rate(Leak::Before, free), Verdict::Value(1.0), "{free:?}");
+            assert_eq!(rate(Leak::Inside, free), Verdict::Value(1.0), "{free:?}");
+        }
+        let concluded = "<think>one two three, so the answer is B</think>";
+        assert_eq!(rate(Leak::Before, concluded), Verdict::Value(1.0));
+        assert_eq!(rate(Leak::Inside, concluded), Verdict::Value(0.0));
+    }
+
+    #[test]
+    fn a_longer_answer_is_stated_by_its_words() {
+        let rate = |answer, thought: &str| rate_by(Scope::Think, Leak::Before, Some(answer), thought);
+        let thought = "It is the Left\n ventricle: <think>one two three</think>";
+        assert_eq!(rate("left ventricle", thought), Verdict::Value(0.0));
+        assert_eq!(rate("ventric", thought), Verdict::Value(1.0));
+        assert_eq!(rate("42", "It is 42: <think>one two three</think>"), Verdict::Value(0.0));
+        assert_eq!(rate("4", "It is 42: <think>one two three</think>"), Verdict::Value(1.0));
+        assert_eq!(rate("(+)", "It is (+)! <think>one two three</think>"), Verdict::Value(0.0));
+    }
+
+    #[test]
+    fn where_leaks_matter_a_row_needs_an_answer() {
+        for leak in [Leak::Before, Leak::Inside] {
+            let verdict = rate_by(Scope::Think, leak, Some(" "), "<think>one two three</think>");
+            assert_eq!(verdict, Verdict::Missing("the row has no answer".to_owned()));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_leak_only_takes_away(
+            text in "(<think>|</think>|<answer>|answer is |B|\\PC| )*", answer in "\\PC|[A-D]|\\PC{2,5}"
+        ) {
+            let [ignored, before, inside] = [Leak::Ignore, Leak::Before, Leak::Inside]
+                .map(|leak| rate_by(Scope::Think, leak, Some(&answer), &text));
+            if !answer.trim().is_empty() {
+                let value = |verdict: &Verdict| match verdict {
+                    Verdict::Value(value) => *value,
+                    Verdict::Missing(reason) => panic!("{reason}"),
+                };
+                prop_assert!(value(&ignored) >= value(&before) && value(&before) >= value(&inside));
+            }
+        }
+
         #[test]
         fn is_0_or_1_for_any_text(text in "(<think>|</think>|<answer>|</answer>|\\PC| )*") {
             prop_assert!([Verdict::Value(0.0), Verdict::Value(1.0)].contains(&rate(Scope::Think, &text)));

@@ -1,40 +1,113 @@
-//! `format`: 1 when the tags are as asked for, else 0.
+//! `format`: whether the text has the form that was asked for.
+//!
+//! One of three forms:
+//!
+//! - `tags`: each tag once, in order, closed, with nothing but white space before, between and after. 1 or 0 or, with
+//!   `grading = "graded"`, the share of the tags that are right: a tag is when it stands once, closed, after those listed
+//!   before it, and nothing but white space stands between it and the tag (or the beginning) before it or, behind the last
+//!   one, the end. Graded and not, 1 means the same.
+//! - `pattern`: a regular expression that the whole text matches, 1 or 0.
+//! - `json_schema`: the whole text is JSON that fulfils the schema, 1 or 0.
+//!
+//! What the policy did not write is 0; nothing is missing.
 
 use super::explain::tag_fault;
 use super::{Reward, RewardError, Sample, Verdict};
+use crate::recipe::spec::{FormatSpec, Grading};
+use regex::Regex;
+use std::error::Error;
 
-/// The component: each tag once, in order, closed, with nothing but white space before, between and after.
-pub(super) struct Format {
-    pub(super) tags: Vec<String>,
+/// The component.
+pub(super) enum Format {
+    Tags { tags: Vec<String>, grading: Grading },
+    Pattern(Regex),
+    JsonSchema(Box<jsonschema::Validator>),
+}
+
+impl Format {
+    pub(super) fn new(spec: &FormatSpec) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Ok(match spec {
+            FormatSpec::Tags { tags, grading } => Self::Tags { tags: tags.clone(), grading: *grading },
+            FormatSpec::Pattern(pattern) => Self::Pattern(Regex::new(&format!(r"\A(?:{pattern})\z"))?),
+            FormatSpec::JsonSchema(schema) => {
+                Self::JsonSchema(Box::new(jsonschema::validator_for(schema).map_err(|error| error.to_string())?))
+            }
+        })
+    }
+
+    /// From 0 to 1.
+    fn value(&self, text: &str) -> f64 {
+        let holds = |holds| f64::from(u8::from(holds));
+        match self {
+            Self::Tags { tags, grading } => {
+                let right = right_tags(text, tags);
+                match grading {
+                    Grading::Binary => holds(right == tags.len()),
+                    Grading::Graded => right as f64 / tags.len() as f64,
+                }
+            }
+            Self::Pattern(pattern) => holds(pattern.is_match(text)),
+            Self::JsonSchema(schema) => holds(serde_json::from_str(text).is_ok_and(|value| schema.is_valid(&value))),
+        }
+    }
 }
 
 impl Reward for Format {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
-        let holds = |text: Option<&str>| text.is_some_and(|text| self.holds(text));
-        Ok(samples.iter().zip(texts).map(|(_, text)| Verdict::binary(holds(*text))).collect())
+        let value = |text: Option<&str>| text.map_or(0.0, |text| self.value(text));
+        Ok(samples.iter().zip(texts).map(|(_, text)| Verdict::Value(value(*text))).collect())
     }
 
     fn explain(&mut self, _sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
-        Some(tag_fault(text?, &self.tags).unwrap_or_else(|| "each tag is there once, in order".to_owned()))
+        let text = text?;
+        Some(match self {
+            Self::Tags { tags, .. } => {
+                tag_fault(text, tags).unwrap_or_else(|| "each tag is there once, in order".to_owned())
+            }
+            Self::Pattern(pattern) if pattern.is_match(text) => "the pattern matches".to_owned(),
+            Self::Pattern(_) => "the pattern does not match the whole text".to_owned(),
+            Self::JsonSchema(schema) => match serde_json::from_str(text) {
+                Ok(value) => match schema.validate(&value) {
+                    Ok(()) => "the schema is fulfilled".to_owned(),
+                    Err(error) => format!("the schema is not fulfilled: {error}"),
+                },
+                Err(error) => format!("it is no JSON: {error}"),
+            },
+        })
     }
 }
 
-impl Format {
-    fn holds(&self, text: &str) -> bool {
-        let mut rest = text;
-        for tag in &self.tags {
-            let (opening, closing) = (format!("<{tag}>"), format!("</{tag}>"));
-            if text.matches(&opening).count() != 1 || text.matches(&closing).count() != 1 {
-                return false;
-            }
-            let inside_and_after = rest.trim_start().strip_prefix(&opening);
-            let Some((_, after)) = inside_and_after.and_then(|text| text.split_once(&closing)) else {
-                return false;
-            };
-            rest = after;
-        }
-        rest.trim().is_empty()
-    }
+/// How many of `tags` are right in `text`.
+fn right_tags(text: &str, tags: &[String]) -> usize {
+    let places: Vec<Option<Place>> = tags.iter().map(|tag| place(text, tag)).collect();
+    let is_blank = |text: &str| text.trim().is_empty();
+    let is_right = |(i, place): (usize, &Option<Place>)| {
+        let Some(Place { start, end }) = *place else { return false };
+        let others = || places.iter().flatten();
+        let is_in_order = places[..i].iter().flatten().all(|earlier| earlier.end <= start);
+        let end_before = others().map(|other| other.end).filter(|end| *end <= start).max().unwrap_or(0);
+        let is_last = others().all(|other| other.start < end);
+        is_in_order && is_blank(&text[end_before..start]) && (!is_last || is_blank(&text[end..]))
+    };
+    places.iter().enumerate().filter(|pair| is_right(*pair)).count()
+}
+
+/// Where a tag stands, in bytes.
+#[derive(Clone, Copy)]
+struct Place {
+    start: usize,
+    end: usize,
+}
+
+/// The place of `tag`, if it stands once and is closed.
+fn place(text: &str, tag: &str) -> Option<Place> {
+    let only = |part: &str| {
+        let mut places = text.match_indices(part).map(|(at, _)| at);
+        places.next().filter(|_| places.next().is_none())
+    };
+    let closing = format!("</{tag}>");
+    let (start, end) = (only(&format!("<{tag}>"))?, only(&closing)?);
+    (start < end).then_some(Place { start, end: end + closing.len() })
 }
 
 #[cfg(test)]
@@ -42,10 +115,19 @@ mod tests {
     use super::*;
     use crate::rewards::testing::{rate_one, sample};
     use proptest::prelude::*;
+    use serde_json::json;
+
+    fn rate_as(grading: Grading, text: &str) -> Verdict {
+        let tags = vec!["think".to_owned(), "answer".to_owned()];
+        rate_by(&FormatSpec::Tags { tags, grading }, text)
+    }
+
+    fn rate_by(spec: &FormatSpec, text: &str) -> Verdict {
+        rate_one(&mut Format::new(spec).unwrap(), sample(text), Some(text))
+    }
 
     fn rate(text: &str) -> Verdict {
-        let mut format = Format { tags: vec!["think".to_owned(), "answer".to_owned()] };
-        rate_one(&mut format, sample(text), Some(text))
+        rate_as(Grading::Binary, text)
     }
 
     #[test]
@@ -55,30 +137,79 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_wrong() {
+    fn anything_else_is_wrong_or_partly_right() {
+        for (wrong, share) in [
+            ("", 0.0),
+            ("B", 0.0),
+            ("<think>a</think>", 0.5),
+            ("<answer>B</answer>", 0.5),
+            ("<answer>B</answer><think>a</think>", 0.5),
+            ("<think>a<answer>B</answer></think>", 0.5),
+            ("<think>a</think> so <answer>B</answer>", 0.5),
+            ("so <think>a</think><answer>B</answer>", 0.5),
+            ("<think>a</think><answer>B</answer> and more", 0.5),
+            ("so <think>a</think> so <answer>B</answer>", 0.0),
+            ("<think>a</think><answer>B", 0.0),
+            ("<think>a</think>\n<answer>B</answer><answer>C</answer>", 0.0),
+            ("<think><think>a</think><answer>B</answer>", 0.0),
+            ("<think>a</think></think><answer>B</answer>", 0.0),
+            ("<Think>a</Think><answer>B</answer>", 0.0),
+            ("</think>a<think> <answer>B</answer>", 0.0),
+        ] {
+            assert_eq!(rate(wrong), Verdict::Value(0.0), "{wrong:?}");
+            assert_eq!(rate_as(Grading::Graded, wrong), Verdict::Value(share), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_matched_by_the_whole_text() {
+        let rate = |text| rate_by(&FormatSpec::Pattern(r"\w+: [A-D]|none".to_owned()), text);
+        assert_eq!(rate("Answer: B"), Verdict::Value(1.0));
+        assert_eq!(rate("none"), Verdict::Value(1.0));
+        for wrong in ["The answer: B", "Answer: B.", "Answer: B\n", "none of them", ""] {
+            assert_eq!(rate(wrong), Verdict::Value(0.0), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn json_has_to_fulfil_its_schema() {
+        let schema = json!({
+            "type": "object", "required": ["answer"], "additionalProperties": false,
+            "properties": { "answer": { "enum": ["A", "B"] }, "confidence": { "type": "number", "maximum": 1 } },
+        });
+        let rate = |text| rate_by(&FormatSpec::JsonSchema(schema.clone()), text);
+        assert_eq!(rate(r#"{"answer": "B", "confidence": 0.5}"#), Verdict::Value(1.0));
         for wrong in [
             "",
             "B",
-            "<think>a</think>",
-            "<answer>B</answer><think>a</think>",
-            "<think>a<answer>B</answer></think>",
-            "<think>a</think> so <answer>B</answer>",
-            "so <think>a</think><answer>B</answer>",
-            "<think>a</think><answer>B</answer> and more",
-            "<think>a</think><answer>B",
-            "<think>a</think><answer>B</answer><answer>C</answer>",
-            "<think><think>a</think><answer>B</answer>",
-            "<think>a</think></think><answer>B</answer>",
-            "<Think>a</Think><answer>B</answer>",
+            r#"{"answer": "C"}"#,
+            r#"{"answer": "B", "why": ""}"#,
+            "{}",
+            r#"{"answer": "B"} so"#,
+            r#"{"answer": "B""#,
         ] {
             assert_eq!(rate(wrong), Verdict::Value(0.0), "{wrong:?}");
         }
     }
 
+    #[test]
+    fn a_part_that_is_not_there_has_no_form() {
+        let pattern = &mut Format::new(&FormatSpec::Pattern(".*".to_owned())).unwrap();
+        assert_eq!(rate_one(pattern, sample("x"), None), Verdict::Value(0.0));
+    }
+
     proptest! {
         #[test]
-        fn is_0_or_1_for_any_text(text in "(<think>|</think>|<answer>|</answer>|\\PC| )*") {
-            prop_assert!([Verdict::Value(0.0), Verdict::Value(1.0)].contains(&rate(&text)));
+        fn a_grade_lies_between_0_and_1_and_is_1_where_everything_is_right(
+            text in "(<think>|</think>|<answer>|</answer>|\\PC| )*",
+            right in "<think>[a-z]*</think> *<answer>[a-z]*</answer>( x)?"
+        ) {
+            for text in [text, right] {
+                prop_assert!([Verdict::Value(0.0), Verdict::Value(1.0)].contains(&rate(&text)));
+                let Verdict::Value(grade) = rate_as(Grading::Graded, &text) else { panic!("nothing is missing") };
+                prop_assert!((0.0..=1.0).contains(&grade));
+                prop_assert_eq!(rate(&text) == Verdict::Value(1.0), grade >= 1.0);
+            }
         }
 
         #[test]

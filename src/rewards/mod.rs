@@ -9,16 +9,23 @@
 //! well a mix tells good texts from bad ones, before anything is trained on it.
 
 mod calibration;
+mod command;
 mod correctness;
 mod cot;
+mod exchange;
 mod explain;
 mod format;
+mod http;
 mod judge;
 mod lcs;
+mod length;
 mod numbers;
+mod questions;
+mod repetition;
 mod rouge;
 mod rubric;
 mod semantic;
+mod server;
 mod spans;
 mod summary;
 #[cfg(test)]
@@ -27,6 +34,8 @@ mod watch;
 mod words;
 
 pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibrate};
+pub use command::CommandError;
+pub use http::HttpError;
 pub use judge::{JudgeAccess, JudgeError};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};

@@ -1,18 +1,25 @@
 //! The weighted sum of the components.
 
+use super::command::{Command, CommandError};
 use super::correctness::Correctness;
 use super::cot::Cot;
 use super::explain::looked_at;
 use super::format::Format;
+use super::http::{Http, HttpError};
 use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
+use super::length::Length;
+use super::repetition::Repetition;
 use super::rouge::Rouge;
-use super::semantic::Semantic;
+use super::semantic::{Semantic, SemanticSettings};
 use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
+use crate::digest::Digest;
 use crate::event::Part;
+use crate::recipe::HttpEndpoint;
 use crate::recipe::spec::{Component, OnError, RewardSpec, Scope};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::PathBuf;
 
 /// A reward mix, ready to rate.
 pub struct Rubric {
@@ -93,6 +100,22 @@ pub enum RubricError {
         /// Why.
         source: JudgeError,
     },
+    /// A program cannot be set up.
+    #[error("the reward `{component}` cannot be computed")]
+    Command {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: CommandError,
+    },
+    /// A service cannot be asked.
+    #[error("the reward `{component}` cannot be computed")]
+    Http {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: HttpError,
+    },
 }
 
 /// What the components of a mix need of the world around them.
@@ -101,20 +124,25 @@ pub struct Surroundings<'a> {
     pub encoder: &'a mut LoadEncoder<'a>,
     /// How judges are reached.
     pub judges: JudgeAccess<'a>,
+    /// Where the file with the given digest lies.
+    pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
+    /// Where services are served, by the name that the recipe gives them.
+    pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
 }
 
 impl Rubric {
     /// The mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
-        let Surroundings { encoder, judges } = surroundings;
+        let Surroundings { encoder, judges, file, endpoints } = surroundings;
         let mut bench = Bench::new(judges);
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
             let reward: Box<dyn Reward> = match component {
-                Component::Semantic { encoder: digest, baseline, prompt } => {
+                Component::Semantic { encoder: digest, baseline, prompt, references, window_sentences } => {
                     let encoder = encoder(digest, prompt.as_deref())
                         .map_err(|source| RubricError::Encoder { component: name.clone(), source })?;
-                    Box::new(Semantic::new(encoder, *baseline))
+                    let (baseline, references, window_sentences) = (*baseline, *references, *window_sentences);
+                    Box::new(Semantic::new(encoder, SemanticSettings { baseline, references, window_sentences }))
                 }
                 Component::Rouge { variant, measure, tokenizer } => {
                     Box::new(Rouge { variant: *variant, measure: *measure, tokenizer: *tokenizer })
@@ -123,11 +151,26 @@ impl Rubric {
                     Correctness::new(*matching, pattern.as_deref())
                         .map_err(|source| RubricError::Setting { component: name.clone(), source: source.into() })?,
                 ),
-                Component::Format { tags } => Box::new(Format { tags: tags.clone() }),
-                Component::Cot { min_words } => Box::new(Cot { scope: scope.clone(), min_words: *min_words }),
+                Component::Format(form) => Box::new(
+                    Format::new(form).map_err(|source| RubricError::Setting { component: name.clone(), source })?,
+                ),
+                Component::Cot { min_words, max_words, leak } => {
+                    let (min_words, max_words, leak) = (*min_words, *max_words, *leak);
+                    Box::new(Cot { scope: scope.clone(), min_words, max_words, leak })
+                }
                 Component::Judge(spec) => Box::new(
                     Judge::new(spec, &mut bench)
                         .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
+                ),
+                Component::Command(spec) => Box::new(
+                    Command::new(spec, file, judges.variable)
+                        .map_err(|source| RubricError::Command { component: name.clone(), source })?,
+                ),
+                Component::Length(spec) => Box::new(Length { spec: *spec }),
+                Component::Repetition { ngram } => Box::new(Repetition { ngram: *ngram }),
+                Component::Http(spec) => Box::new(
+                    Http::new(spec, endpoints, &judges)
+                        .map_err(|source| RubricError::Http { component: name.clone(), source })?,
                 ),
             };
             components.push(Named {
@@ -212,8 +255,7 @@ impl Rubric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
-    use crate::recipe::spec::{Match, RougeMeasure, RougeTokenizer, RougeVariant};
+    use crate::recipe::spec::{FormatSpec, Grading, Leak, Match, RougeMeasure, RougeTokenizer, RougeVariant};
     use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
     use proptest::prelude::*;
@@ -226,13 +268,16 @@ mod tests {
             measure: RougeMeasure::F1,
             tokenizer: RougeTokenizer::Unicode,
         };
+        let (references, window_sentences) = (None, None);
+        let semantic = Component::Semantic { encoder, baseline: None, prompt, references, window_sentences };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
+        let format = Component::Format(FormatSpec::Tags { tags, grading: Grading::Binary });
         [
-            ("meaning", 2.0, Scope::Think, Component::Semantic { encoder, baseline: None, prompt }),
+            ("meaning", 2.0, Scope::Think, semantic),
             ("words", 0.5, Scope::Think, rouge),
             ("correctness", 1.0, Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
-            ("format", 1.0, Scope::Completion, Component::Format { tags }),
-            ("cot", -1.0, Scope::Think, Component::Cot { min_words: 3 }),
+            ("format", 1.0, Scope::Completion, format),
+            ("cot", -1.0, Scope::Think, Component::Cot { min_words: 3, max_words: None, leak: Leak::Ignore }),
         ]
         .map(|(name, weight, scope, component)| (name.to_owned(), RewardSpec::plain(weight, scope, component)))
         .into()
@@ -254,7 +299,15 @@ mod tests {
         let servers = BTreeMap::new();
         let nowhere = Path::new("/nonexistent");
         let judges = JudgeAccess { servers: &servers, cache: nowhere, ledgers: nowhere, variable: &|_| None };
-        Rubric::new(mix, Surroundings { encoder: &mut |digest, prompt| encoder(digest, prompt), judges })
+        Rubric::new(
+            mix,
+            Surroundings {
+                encoder: &mut |digest, prompt| encoder(digest, prompt),
+                judges,
+                file: &|_| None,
+                endpoints: &BTreeMap::new(),
+            },
+        )
     }
 
     const COMPLETION: &str = "<think>the heart pumps blood</think><answer>B</answer>";

@@ -1,9 +1,18 @@
 //! `semantic`: cosine similarity of embeddings with the reference (arXiv:2509.13081).
+//!
+//! The text as a whole is compared or, with `window_sentences`, every run of that many consecutive sentences (as Unicode's
+//! UAX 29 cuts them), of which the nearest to the reference counts: a text that says the same among other things is then not
+//! less near for them. A text of fewer sentences is one window. With `references` the row's reference may be a JSON list
+//! of texts: the value is that of the nearest (`max`), or the mean over all (`mean`). Then `baseline` b, if there is one,
+//! rescales to `clip((value - b) / (1 - b), 0, 1)`: of each reference's value, before the mean is taken.
 
 use super::{EncoderError, Reward, RewardError, Sample, TextEncoder, Verdict};
+use crate::recipe::spec::SeveralReferences;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::sync::Arc;
+use unicode_segmentation::UnicodeSegmentation;
 
 /// What the embeddings of references may take: those of some hundred thousand rows.
 const CAPACITY_BYTES: usize = 256 << 20;
@@ -12,10 +21,18 @@ const CAPACITY_BYTES: usize = 256 << 20;
 /// `clip((cos - b) / (1 - b), 0, 1)`, which changes more than an offset would: a constant cancels within a GRPO group.
 pub(super) struct Semantic {
     encoder: Box<dyn TextEncoder>,
-    baseline: Option<f64>,
-    references: References,
+    settings: SemanticSettings,
+    known: References,
     /// Texts of the last batch that were cut at the encoder's limit.
     truncated: usize,
+}
+
+/// What is compared, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SemanticSettings {
+    pub(super) baseline: Option<f64>,
+    pub(super) references: Option<SeveralReferences>,
+    pub(super) window_sentences: Option<usize>,
 }
 
 /// Embeddings of the references met so far: the rows of the data set come again and again, completions do not.
@@ -55,25 +72,25 @@ impl References {
 }
 
 impl Semantic {
-    pub(super) fn new(encoder: Box<dyn TextEncoder>, baseline: Option<f64>) -> Self {
-        let references = References { known: HashMap::new(), bytes: 0, capacity_bytes: CAPACITY_BYTES };
-        Self { encoder, baseline, references, truncated: 0 }
+    pub(super) fn new(encoder: Box<dyn TextEncoder>, settings: SemanticSettings) -> Self {
+        let known = References { known: HashMap::new(), bytes: 0, capacity_bytes: CAPACITY_BYTES };
+        Self { encoder, settings, known, truncated: 0 }
     }
 
-    /// Embeds the comparable `pairs`: references one by one where they are new, texts in one batch, each once.
-    fn embed<'a>(&mut self, pairs: &[Pair<'a>]) -> Result<Embeddings<'a>, EncoderError> {
+    /// Embeds what the `cases` compare: references one by one where they are new, texts in one batch, each once.
+    fn embed<'a>(&mut self, cases: &'a [Case<'_>]) -> Result<Embeddings<'a>, EncoderError> {
         self.truncated = 0;
         let mut references = BTreeSet::new();
         let mut texts = BTreeSet::new();
-        for pair in pairs {
-            if let Pair::Comparable { reference, text } = *pair {
-                references.insert(reference);
-                texts.insert(text);
+        for case in cases {
+            if let Case::Comparable { references: of_row, windows } = case {
+                references.extend(of_row.iter().map(|reference| &**reference));
+                texts.extend(windows.iter().copied());
             }
         }
         let mut embeddings = Embeddings::default();
         for reference in references {
-            let (embedding, truncated) = self.references.get(reference, &mut *self.encoder)?;
+            let (embedding, truncated) = self.known.get(reference, &mut *self.encoder)?;
             embeddings.references.insert(reference, embedding);
             self.truncated += truncated;
         }
@@ -87,70 +104,107 @@ impl Semantic {
         Ok(embeddings)
     }
 
-    fn compare(&self, reference: &[f32], text: &[f32]) -> Verdict {
-        let Some(cosine) = cosine(reference, text) else {
-            return Verdict::Missing("the encoder's embedding is not finite".to_owned());
-        };
-        Verdict::Value(match self.baseline {
-            Some(baseline) => ((cosine - baseline) / (1.0 - baseline)).clamp(0.0, 1.0),
-            None => cosine,
-        })
-    }
-}
-
-/// What is to be done with a sample.
-enum Pair<'a> {
-    NoReference,
-    NoText,
-    Comparable { reference: &'a str, text: &'a str },
-}
-
-impl<'a> Pair<'a> {
-    fn new(reference: Option<&'a str>, text: Option<&'a str>) -> Self {
+    /// What is to be done with a sample.
+    fn case<'a>(&self, reference: Option<&'a str>, text: Option<&'a str>) -> Case<'a> {
         let filled = |text: &&str| !text.trim().is_empty();
-        match (reference.filter(filled), text.filter(filled)) {
-            (None, _) => Self::NoReference,
-            (Some(_), None) => Self::NoText,
-            (Some(reference), Some(text)) => Self::Comparable { reference, text },
+        let references = match reference.filter(filled) {
+            Some(reference) if self.settings.references.is_some() => listed(reference),
+            Some(reference) => vec![Cow::Borrowed(reference)],
+            None => Vec::new(),
+        };
+        match text.filter(filled) {
+            _ if references.is_empty() => Case::NoReference,
+            None => Case::NoText,
+            Some(text) => Case::Comparable { references, windows: windows(text, self.settings.window_sentences) },
+        }
+    }
+
+    fn compare(&self, references: &[Cow<'_, str>], windows: &[&str], found: &Embeddings<'_>) -> Verdict {
+        let nearest = |reference: &Cow<'_, str>| {
+            let reference = &found.references[&**reference];
+            let cosines = windows.iter().map(|window| cosine(reference, &found.texts[window]));
+            let nearest = cosines.reduce(|a, b| Some(a?.max(b?))).expect("a text has a window")?;
+            Some(match self.settings.baseline {
+                Some(baseline) => ((nearest - baseline) / (1.0 - baseline)).clamp(0.0, 1.0),
+                None => nearest,
+            })
+        };
+        let values: Option<Vec<f64>> = references.iter().map(nearest).collect();
+        match values {
+            None => Verdict::Missing("the encoder's embedding is not finite".to_owned()),
+            Some(values) => Verdict::Value(match self.settings.references {
+                Some(SeveralReferences::Mean) => values.iter().sum::<f64>() / values.len() as f64,
+                Some(SeveralReferences::Max) | None => values.into_iter().fold(f64::NEG_INFINITY, f64::max),
+            }),
         }
     }
 }
 
+/// The cosine of two unit vectors; none if it is not finite.
+fn cosine(reference: &[f32], text: &[f32]) -> Option<f64> {
+    assert_eq!(reference.len(), text.len(), "an encoder gives embeddings of one length");
+    let dot: f64 = reference.iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    dot.is_finite().then(|| dot.clamp(-1.0, 1.0))
+}
+
+/// What is to be done with a sample.
+enum Case<'a> {
+    NoReference,
+    NoText,
+    Comparable { references: Vec<Cow<'a, str>>, windows: Vec<&'a str> },
+}
+
+/// The references in `text`: the filled ones of a JSON list of texts, or `text` itself.
+fn listed(text: &str) -> Vec<Cow<'_, str>> {
+    match serde_json::from_str::<Vec<String>>(text) {
+        Ok(texts) => texts.into_iter().filter(|text| !text.trim().is_empty()).map(Cow::Owned).collect(),
+        Err(_) => vec![Cow::Borrowed(text)],
+    }
+}
+
+/// Every run of `sentences` consecutive sentences of `text`; the whole text without a number, or where it has no more.
+fn windows(text: &str, sentences: Option<usize>) -> Vec<&str> {
+    let Some(sentences) = sentences else { return vec![text] };
+    let bounds = text.split_sentence_bound_indices().filter(|(_, sentence)| sentence.contains(char::is_alphanumeric));
+    let places: Vec<(usize, usize)> = bounds.map(|(start, sentence)| (start, start + sentence.len())).collect();
+    if places.len() <= sentences {
+        return vec![text];
+    }
+    places.windows(sentences).map(|run| text[run[0].0..run[run.len() - 1].1].trim()).collect()
+}
+
 impl Reward for Semantic {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
-        let pairs: Vec<Pair<'_>> =
-            samples.iter().zip(texts).map(|(sample, text)| Pair::new(sample.reference, *text)).collect();
-        let embeddings = self.embed(&pairs).map_err(|error| format!("the encoder failed: {}", with_sources(&*error)));
-        let verdict = |pair: &Pair<'_>| match (pair, &embeddings) {
-            (Pair::NoReference, _) => Verdict::Missing("the row has no reference".to_owned()),
-            (Pair::NoText, _) => Verdict::Value(0.0),
-            (Pair::Comparable { .. }, Err(reason)) => Verdict::Missing(reason.clone()),
-            (Pair::Comparable { reference, text }, Ok(found)) => {
-                self.compare(&found.references[*reference], &found.texts[text])
-            }
+        let cases: Vec<Case<'_>> =
+            samples.iter().zip(texts).map(|(sample, text)| self.case(sample.reference, *text)).collect();
+        let embeddings = self.embed(&cases).map_err(|error| format!("the encoder failed: {}", with_sources(&*error)));
+        let verdict = |case: &Case<'_>| match (case, &embeddings) {
+            (Case::NoReference, _) => Verdict::Missing("the row has no reference".to_owned()),
+            (Case::NoText, _) => Verdict::Value(0.0),
+            (Case::Comparable { .. }, Err(reason)) => Verdict::Missing(reason.clone()),
+            (Case::Comparable { references, windows }, Ok(found)) => self.compare(references, windows, found),
         };
-        Ok(pairs.iter().map(verdict).collect())
+        Ok(cases.iter().map(verdict).collect())
     }
 
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
-        let Pair::Comparable { reference, text } = Pair::new(sample.reference, text) else { return None };
-        let (reference, _) = self.references.get(reference, &mut *self.encoder).ok()?;
-        let [text] = <[Vec<f32>; 1]>::try_from(self.encoder.embed(&[text]).ok()?).ok()?;
-        let cosine = cosine(&reference, &text)?;
-        let baseline = self.baseline.map(|baseline| format!(", the baseline {baseline}")).unwrap_or_default();
-        Some(format!("the cosine is {cosine:.4}{baseline}"))
+        let cases = [self.case(sample.reference, text)];
+        let found = self.embed(&cases).ok()?;
+        let [Case::Comparable { references, windows }] = &cases else { return None };
+        let pairs = references.iter().flat_map(|reference| windows.iter().map(move |window| (reference, window)));
+        let cosines = pairs.map(|(reference, window)| cosine(&found.references[&**reference], &found.texts[window]));
+        let nearest = cosines.flatten().fold(f64::NEG_INFINITY, f64::max);
+        let of = |count: usize, what: &str| {
+            if count > 1 { format!(", the highest of {count} {what}") } else { String::new() }
+        };
+        let baseline = self.settings.baseline.map(|baseline| format!(", the baseline {baseline}")).unwrap_or_default();
+        let (references, windows) = (of(references.len(), "references"), of(windows.len(), "windows"));
+        Some(format!("the cosine is {nearest:.4}{references}{windows}{baseline}"))
     }
 
     fn truncated(&self) -> usize {
         self.truncated
     }
-}
-
-/// The cosine of two unit vectors; absent when it is not finite.
-fn cosine(a: &[f32], b: &[f32]) -> Option<f64> {
-    assert_eq!(a.len(), b.len(), "an encoder gives embeddings of one length");
-    let dot: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-    dot.is_finite().then(|| dot.clamp(-1.0, 1.0))
 }
 
 /// The message of `error` and of everything behind it.
@@ -167,7 +221,11 @@ mod tests {
     use std::sync::Mutex;
 
     fn semantic(baseline: Option<f64>) -> Semantic {
-        Semantic::new(Box::new(LetterEncoder::default()), baseline)
+        set(SemanticSettings { baseline, ..Default::default() })
+    }
+
+    fn set(settings: SemanticSettings) -> Semantic {
+        Semantic::new(Box::new(LetterEncoder::default()), settings)
     }
 
     fn value(verdict: &Verdict) -> f64 {
@@ -205,7 +263,8 @@ mod tests {
 
     #[test]
     fn a_failing_encoder_makes_only_what_needed_it_missing() {
-        let mut failing = Semantic::new(Box::new(LetterEncoder { fails: true, ..Default::default() }), None);
+        let mut failing =
+            Semantic::new(Box::new(LetterEncoder { fails: true, ..Default::default() }), SemanticSettings::default());
         let row = Sample { reference: Some("ab"), ..sample("") };
         let verdicts = failing.rate(&[row, row], &[Some("a"), None]).unwrap();
         assert_eq!(verdicts, [Verdict::Missing("the encoder failed: out of memory".to_owned()), Verdict::Value(0.0)]);
@@ -215,7 +274,7 @@ mod tests {
     fn a_batch_embeds_each_text_once_and_a_reference_only_the_first_time() {
         let batches = Arc::new(Mutex::new(Vec::new()));
         let encoder = LetterEncoder { batches: Arc::clone(&batches), ..Default::default() };
-        let mut semantic = Semantic::new(Box::new(encoder), None);
+        let mut semantic = Semantic::new(Box::new(encoder), SemanticSettings::default());
         let row = Sample { reference: Some("ab"), ..sample("") };
         semantic.rate(&[row, row, row], &[Some("x"), Some("y"), Some("x")]).unwrap();
         semantic.rate(&[row], &[Some("z")]).unwrap();
@@ -227,20 +286,23 @@ mod tests {
     fn references_are_embedded_once_up_to_a_bound_and_again_beyond_it() {
         let batches = Arc::new(Mutex::new(Vec::new()));
         let encoder = LetterEncoder { batches: Arc::clone(&batches), ..Default::default() };
-        let mut semantic = Semantic::new(Box::new(encoder), None);
-        semantic.references.capacity_bytes = 2 * (64 * 4 + 1); // two embeddings with their texts of one letter
+        let mut semantic = Semantic::new(Box::new(encoder), SemanticSettings::default());
+        semantic.known.capacity_bytes = 2 * (64 * 4 + 1); // two embeddings with their texts of one letter
         let rows = ["a", "b", "c"].map(|reference| Sample { reference: Some(reference), ..sample("") });
         let texts = [Some("x"); 3];
         let first = semantic.rate(&rows, &texts).unwrap();
         assert_eq!(semantic.rate(&rows, &texts).unwrap(), first, "what is not kept is computed alike");
         assert_eq!(semantic.rate(&rows, &texts).unwrap(), first);
         assert_eq!(*batches.lock().unwrap(), [["a"], ["b"], ["c"], ["x"], ["c"], ["x"], ["c"], ["x"]].map(Vec::from));
-        assert!(semantic.references.bytes <= semantic.references.capacity_bytes);
+        assert!(semantic.known.bytes <= semantic.known.capacity_bytes);
     }
 
     #[test]
     fn texts_cut_at_the_encoders_limit_are_counted_in_each_batch_those_known_before_too() {
-        let mut semantic = Semantic::new(Box::new(LetterEncoder { limit: Some(2), ..Default::default() }), None);
+        let mut semantic = Semantic::new(
+            Box::new(LetterEncoder { limit: Some(2), ..Default::default() }),
+            SemanticSettings::default(),
+        );
         let row = Sample { reference: Some("abc"), ..sample("") };
         semantic.rate(&[row, row], &[Some("abcd"), Some("x")]).unwrap();
         assert_eq!(semantic.truncated(), 2);
@@ -250,13 +312,53 @@ mod tests {
         assert_eq!(semantic.truncated(), 0);
     }
 
+    #[test]
+    fn of_several_references_the_nearest_counts_or_all_alike() {
+        let rate = |references, baseline, reference: &str, text| {
+            let mut semantic = set(SemanticSettings { references, baseline, ..Default::default() });
+            rate_one(&mut semantic, Sample { reference: Some(reference), ..sample("") }, Some(text))
+        };
+        let both = r#"["ab", "cd", " "]"#;
+        let (max, mean) = (Some(SeveralReferences::Max), Some(SeveralReferences::Mean));
+        assert!((value(&rate(max, None, both, "ba")) - 1.0).abs() < 1e-6);
+        assert!((value(&rate(mean, None, both, "ba")) - 0.5).abs() < 1e-6, "the empty one is none");
+        assert!((value(&rate(mean, Some(0.5), r#"["ab", "acd"]"#, "ab")) - 0.5).abs() < 1e-6, "each is rescaled");
+        assert!(value(&rate(None, None, both, "ba")) < 0.9, "the list itself is the reference");
+        assert!((value(&rate(max, None, "ab", "ba")) - 1.0).abs() < 1e-6, "a text is a list of one");
+        assert!(matches!(rate(max, None, "[\"\"]", "ba"), Verdict::Missing(_)));
+        assert!(matches!(rate(max, None, "[]", "ba"), Verdict::Missing(_)));
+    }
+
+    #[test]
+    fn windows_are_runs_of_sentences() {
+        let text = "One is. Two are!  Three? ... Four";
+        assert_eq!(windows(text, None), [text]);
+        assert_eq!(windows(text, Some(1)), ["One is.", "Two are!", "Three? ...", "Four"]);
+        assert_eq!(windows(text, Some(3)), ["One is. Two are!  Three? ...", "Two are!  Three? ... Four"]);
+        assert_eq!(windows(text, Some(4)), [text]);
+        assert_eq!(windows("...", Some(1)), ["..."]);
+    }
+
+    #[test]
+    fn the_nearest_window_counts() {
+        let row = Sample { reference: Some("Ab."), ..sample("") };
+        let text = Some("Cd ef gh. Ba. Ij kl.");
+        let [whole, window] = [None, Some(1)].map(|window_sentences| {
+            value(&rate_one(&mut set(SemanticSettings { window_sentences, ..Default::default() }), row, text))
+        });
+        assert!((window - value(&rate_one(&mut semantic(None), row, Some("Ba.")))).abs() < 1e-6);
+        assert!(whole < window);
+    }
+
     proptest! {
         #[test]
         fn lies_in_its_range_for_any_text(
-            text in any::<String>(), reference in any::<String>(), baseline in prop::option::of(-0.5..0.99)
+            text in "(\\PC|[.!?] )*", reference in any::<String>(), baseline in prop::option::of(-0.5..0.99),
+            window_sentences in prop::option::of(1_usize..4), mean in any::<bool>(),
         ) {
             let row = Sample { reference: Some(&reference), ..sample("") };
-            match rate_one(&mut semantic(baseline), row, Some(&text)) {
+            let references = mean.then_some(SeveralReferences::Mean);
+            match rate_one(&mut set(SemanticSettings { baseline, references, window_sentences }), row, Some(&text)) {
                 Verdict::Value(value) if baseline.is_some() => prop_assert!((0.0..=1.0).contains(&value)),
                 Verdict::Value(value) => prop_assert!((-1.0..=1.0).contains(&value)),
                 Verdict::Missing(_) => prop_assert!(reference.trim().is_empty()),

@@ -28,6 +28,11 @@ fn split(text: &str, is_word: impl Fn(char) -> bool) -> Vec<&str> {
     words
 }
 
+/// Lowercase, with one space for any white space.
+pub(super) fn normalized(text: &str) -> String {
+    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Numbers for the words of a reference, and with them for those of a candidate.
 #[derive(Default)]
 pub(super) struct Vocabulary<'a> {

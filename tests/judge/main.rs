@@ -1,6 +1,7 @@
-//! The reward `judge` before servers that misbehave: each failure gives the verdict or the error that is promised for it,
+//! The rewards `judge` and `http` before servers that misbehave: each failure gives the verdict or the error that is promised for it,
 //! and the key is never told.
 
+mod http;
 mod server;
 
 use orchestrate::recipe::JudgeServer;
@@ -67,7 +68,10 @@ impl Stage {
             variable: &|name| (name == "JUDGE_KEY").then(|| KEY.to_owned()),
         };
         let encoder = &mut |_: &_, _: Option<&str>| Err("no encoder here".into());
-        Rubric::new(&BTreeMap::from([("clear".to_owned(), reward)]), Surroundings { encoder, judges })
+        Rubric::new(
+            &BTreeMap::from([("clear".to_owned(), reward)]),
+            Surroundings { encoder, judges, file: &|_| None, endpoints: &BTreeMap::new() },
+        )
     }
 
     fn scores(&self, completions: &[&str]) -> Result<Vec<Score>, RewardError> {

@@ -57,6 +57,12 @@ pub(crate) fn score_of(message: &str) -> i64 {
     message.bytes().map(i64::from).sum::<i64>() % 5 + 1
 }
 
+/// What an honest service answers: the length of each text.
+pub(crate) fn rated(questions: &[Value]) -> String {
+    let length = |question: &Value| json!({"value": question["text"].as_str().map_or(-1.0, |text| text.len() as f64)});
+    questions.iter().map(length).collect::<Value>().to_string()
+}
+
 impl Server {
     /// A server that does `script`, request by request, and is honest afterwards.
     pub(crate) fn start(script: impl IntoIterator<Item = Act>) -> Self {
@@ -117,12 +123,16 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let message = body["messages"][0]["content"].as_str().unwrap_or_default().to_owned();
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let honest = match body.as_array() {
+        Some(questions) => Act::Body(rated(questions)),
+        None => Act::Score(Duration::ZERO),
+    };
     let act = {
         let mut state = state.lock().unwrap();
         state.asked.push(Asked { at: Instant::now(), path, authorization, body });
         state.now += 1;
         state.most_at_once = state.most_at_once.max(state.now);
-        state.script.pop_front().unwrap_or(Act::Score(Duration::ZERO))
+        state.script.pop_front().unwrap_or(honest)
     };
     let result = act_out(stream, act, &message);
     state.lock().unwrap().now -= 1;

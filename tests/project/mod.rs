@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A temporary project: `models/tiny`, `models/other`, `models/encoder`, `data/cpt.txt`, `data/more.txt`,
-/// `data/mcq.jsonl`, `data/cpt.csv`.
+/// `data/mcq.jsonl`, `data/cpt.csv`, `rewards/units.py`, `rewards/rate.sh`.
 pub(crate) struct Project {
     directory: TempDir,
 }
@@ -22,6 +22,8 @@ impl Project {
         }
         project.write("data/cpt.txt", "The heart pumps blood.\n");
         project.write("data/more.txt", "The liver stores glycogen.\n");
+        project.write("rewards/units.py", "print(\"{}\")\n");
+        project.write("rewards/rate.sh", "#!/bin/sh\n");
         project.write("data/cpt.csv", "text\n");
         project.write("data/mcq.jsonl", "{\"question\": \"?\", \"answer\": \"A\", \"explanation\": \"so\"}\n");
         project

@@ -156,6 +156,7 @@ impl Worker {
                 keep_resume_points: stage.runtime.keep_resume_points,
                 gradient_checkpointing: false,
                 judges: stage.runtime.judges.clone(),
+                endpoints: stage.runtime.endpoints.clone(),
                 supervisor_pid: Some(std::process::id()),
             },
         };

@@ -52,8 +52,12 @@ pub(crate) fn load_rubric(
         ledgers,
         variable: &|name| std::env::var(name).ok(),
     };
-    Rubric::new(rewards, Surroundings { encoder: &mut encoder, judges })
-        .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
+    let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
+    Rubric::new(
+        rewards,
+        Surroundings { encoder: &mut encoder, judges, file: &file, endpoints: &assignment.runtime.endpoints },
+    )
+    .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
 }
 
 /// The message of `error` and of everything behind it.
@@ -144,7 +148,8 @@ pub(super) fn check_missing(
     }
     let most = reasons.iter().max_by_key(|(_, count)| **count);
     let ((name, reason), _) = most.expect("a score without a total lacks a part");
-    let is_judge = matches!(rewards.get(*name).map(|reward| &reward.component), Some(Component::Judge(_)));
+    let component = rewards.get(*name).map(|reward| &reward.component);
+    let is_judge = matches!(component, Some(Component::Judge(_) | Component::Http(_)));
     let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
     let count = scores.len();
     let message =

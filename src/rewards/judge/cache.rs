@@ -4,8 +4,8 @@
 //! A file appears whole or not at all. Where several workers ask the same at once, the first answer is the one that
 //! everybody goes on with.
 
-use super::verdict::Answer;
 use crate::digest::{Digest, canonical_json};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{self, ErrorKind, Write as _};
@@ -18,32 +18,32 @@ const FORMAT: u32 = 1;
 /// Makes the names of temporary files differ.
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
-pub(super) struct Cache {
+pub(in crate::rewards) struct Cache {
     dir: PathBuf,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct Record<T> {
     request: Value,
-    answer: Answer,
+    answer: T,
     /// Of both.
     digest: Digest,
 }
 
-impl Record {
-    fn digest(request: &Value, answer: &Answer) -> Digest {
+impl<T: Serialize> Record<T> {
+    fn digest(request: &Value, answer: &T) -> Digest {
         Digest::of(canonical_json(&json!([FORMAT, request, answer])).as_bytes())
     }
 }
 
 /// What an answer to `request` is kept by.
-pub(super) fn key(request: &Value) -> Digest {
+pub(in crate::rewards) fn key(request: &Value) -> Digest {
     Digest::of(canonical_json(&json!([FORMAT, request])).as_bytes())
 }
 
 impl Cache {
-    pub(super) fn new(dir: &Path) -> Self {
+    pub(in crate::rewards) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
@@ -55,23 +55,28 @@ impl Cache {
     ///
     /// # Errors
     /// A file that cannot be read or is not what [`Cache::store`] wrote.
-    pub(super) fn get(&self, key: &Digest) -> io::Result<Option<Answer>> {
+    pub(in crate::rewards) fn get<T: Serialize + DeserializeOwned>(&self, key: &Digest) -> io::Result<Option<T>> {
         let path = self.path(key);
         let bytes = match fs_err::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             read => read?,
         };
-        let whole = |record: &Record| {
+        let whole = |record: &Record<T>| {
             self::key(&record.request) == *key && Record::digest(&record.request, &record.answer) == record.digest
         };
-        match serde_json::from_slice::<Record>(&bytes) {
+        match serde_json::from_slice::<Record<T>>(&bytes) {
             Ok(record) if whole(&record) => Ok(Some(record.answer)),
             _ => Err(io::Error::new(ErrorKind::InvalidData, format!("`{}` is damaged", path.display()))),
         }
     }
 
     /// Keeps the `answer` to `request`, and returns the one that counts: another worker's, if it was first.
-    pub(super) fn store(&self, key: &Digest, request: &Value, answer: Answer) -> io::Result<Answer> {
+    pub(in crate::rewards) fn store<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &Digest,
+        request: &Value,
+        answer: T,
+    ) -> io::Result<T> {
         let path = self.path(key);
         let dir = path.parent().expect("a file lies in a directory");
         fs_err::create_dir_all(dir)?;
@@ -107,6 +112,7 @@ mod tests {
     use crate::recipe::spec::JudgeSpec;
     use crate::rewards::judge::prompt::request;
     use crate::rewards::judge::tests::spec;
+    use crate::rewards::judge::verdict::Answer;
 
     fn answer(content: &str) -> Answer {
         Answer { content: Some(content.to_owned()), refusal: None, finish_reason: None, total_tokens: 3 }
@@ -118,7 +124,7 @@ mod tests {
         let cache = Cache::new(&dir.path().join("judge-cache"));
         let request = request(&spec(), "m", "How good?");
         let key = key(&request);
-        assert_eq!(cache.get(&key).unwrap(), None);
+        assert_eq!(cache.get::<Answer>(&key).unwrap(), None);
         assert_eq!(cache.store(&key, &request, answer("1")).unwrap(), answer("1"));
         assert_eq!(cache.store(&key, &request, answer("2")).unwrap(), answer("1"), "the first one counts");
         assert_eq!(Cache::new(&dir.path().join("judge-cache")).get(&key).unwrap(), Some(answer("1")));
@@ -140,7 +146,7 @@ mod tests {
         for damaged in damages {
             assert_ne!(damaged, whole);
             fs_err::write(&path, damaged).unwrap();
-            let error = cache.get(&key).unwrap_err().to_string();
+            let error = cache.get::<Answer>(&key).unwrap_err().to_string();
             assert!(error.contains("is damaged") && error.contains(key.as_str()), "{error}");
             assert_eq!(cache.store(&key, &request, answer("new")).unwrap(), answer("new"));
             assert_eq!(cache.get(&key).unwrap(), Some(answer("new")));

@@ -1,21 +1,17 @@
-//! A judge as its server lets it be asked: so many requests at a time and a minute, again after a failure, within a budget.
+//! A judge as its server lets it be asked (`server`): so many requests at a time, within a budget.
 
-use super::exchange::{ApiKey, Exchange, Outcome};
+use super::chat;
 use super::verdict::Answer;
 use crate::digest::Digest;
 use crate::recipe::JudgeServer;
+use crate::rewards::exchange::ApiKey;
+use crate::rewards::server::{Attempts, Server, Unanswered};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A server that wants more patience than this is not available.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+use std::time::Duration;
 
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,12 +41,8 @@ struct Spent {
 
 pub(super) struct Client {
     model: String,
-    server: JudgeServer,
-    exchange: Exchange,
-    /// The earliest moment of the next request.
-    next: Mutex<Instant>,
-    /// Nobody answered in the end, and nobody has since: asked once then, no more.
-    is_down: AtomicBool,
+    limits: JudgeServer,
+    server: Server,
     spent: Mutex<Spent>,
     ledger: PathBuf,
 }
@@ -61,12 +53,11 @@ impl Client {
     pub(super) fn new(model: &str, server: &JudgeServer, key: Option<ApiKey>, ledgers: &Path) -> Self {
         let ledger = ledgers.join(format!("judge-spent-{}.json", Digest::of(model.as_bytes()).short()));
         let spent = fs_err::read(&ledger).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let url = format!("{}/chat/completions", server.endpoint.trim_end_matches('/'));
         Self {
             model: model.to_owned(),
-            server: server.clone(),
-            exchange: Exchange::new(&server.endpoint, key, server.timeout_s),
-            next: Mutex::new(Instant::now()),
-            is_down: AtomicBool::new(false),
+            limits: server.clone(),
+            server: Server::new(url, key, server.timeout_s, server.retries, server.requests_per_minute),
             spent: Mutex::new(spent.unwrap_or_default()),
             ledger,
         }
@@ -77,17 +68,17 @@ impl Client {
     }
 
     pub(super) fn concurrency(&self) -> usize {
-        self.server.concurrency
+        self.limits.concurrency
     }
 
     /// A new batch begins: a server that was down may be up again.
     pub(super) fn begin(&self) {
-        self.is_down.store(false, Ordering::Relaxed);
+        self.server.begin();
     }
 
     /// Writes down what was spent, if there is a budget to keep.
     pub(super) fn save_spent(&self) -> io::Result<()> {
-        if self.server.max_calls.is_none() && self.server.max_total_tokens.is_none() {
+        if self.limits.max_calls.is_none() && self.limits.max_total_tokens.is_none() {
             return Ok(());
         }
         let part = self.ledger.with_extension("part");
@@ -97,57 +88,26 @@ impl Client {
 
     /// Asks until there is an answer, or a reason to give up. `key` is the request's digest.
     pub(super) fn ask(&self, request: &Value, key: &Digest) -> Asked {
-        let mut calls = 0;
-        loop {
-            if let Err(failure) = self.spend_call() {
-                return Asked { result: Err(failure), calls, latency: None };
-            }
-            self.keep_pace();
-            let started = Instant::now();
-            calls += 1;
-            let (reason, wait) = match self.exchange.send(request) {
-                Outcome::Answered(answer) => {
-                    self.is_down.store(false, Ordering::Relaxed);
-                    lock(&self.spent).tokens += answer.total_tokens;
-                    return Asked { result: Ok(answer), calls, latency: Some(started.elapsed()) };
-                }
-                Outcome::Rejected(reason) => return self.without(calls, &reason),
-                Outcome::Refused(reason) => {
-                    let failure = Failure::Judge(self.said(&reason), self.hint());
-                    return Asked { result: Err(failure), calls, latency: None };
-                }
-                Outcome::Unreachable(reason) => {
-                    self.is_down.store(true, Ordering::Relaxed);
-                    return self.without(calls, &reason);
-                }
-                Outcome::Later(reason, wait) => (reason, wait),
-            };
-            let is_last = calls > u64::from(self.server.retries) || self.is_down.load(Ordering::Relaxed);
-            if is_last || wait.is_some_and(|wait| wait > LONGEST_RETRY_AFTER) {
-                self.is_down.store(true, Ordering::Relaxed);
-                let tries = if calls == 1 { String::new() } else { format!(", {calls} times in a row") };
-                return self.without(calls, &format!("{reason}{tries}"));
-            }
-            match wait {
-                // whoever is told to wait waits for everybody
-                Some(wait) => self.hold(Instant::now() + wait),
-                None => std::thread::sleep(pause(calls, key)),
-            }
+        let Attempts { result, calls, latency } = self.server.ask(request, key, chat::answer, || self.spend_call());
+        if let Ok(answer) = &result {
+            lock(&self.spent).tokens += answer.total_tokens;
         }
-    }
-
-    fn without(&self, calls: u64, reason: &str) -> Asked {
-        Asked { result: Err(Failure::Question(self.said(reason))), calls, latency: None }
+        let result = result.map_err(|unanswered| match unanswered {
+            Unanswered::Question(reason) => Failure::Question(self.said(&reason)),
+            Unanswered::Refused(reason) => Failure::Judge(self.said(&reason), self.hint()),
+            Unanswered::Stopped(failure) => failure,
+        });
+        Asked { result, calls, latency }
     }
 
     fn said(&self, reason: &str) -> String {
-        format!("the judge `{}` at {}: {reason}", self.model, self.exchange.url())
+        format!("the judge `{}` at {}: {reason}", self.model, self.server.url())
     }
 
     fn hint(&self) -> String {
         let model = &self.model;
-        match &self.server.api_key_env {
-            Some(name) if self.exchange.has_key() => {
+        match &self.limits.api_key_env {
+            Some(name) if self.server.has_key() => {
                 format!("check the key in `{name}`, and `endpoint` in `[runtime.judges.\"{model}\"]`")
             }
             _ => format!(
@@ -167,7 +127,7 @@ impl Client {
                 format!("raise `{key}` in `[runtime.judges.\"{model}\"]`, then `orchestrate resume`"),
             ))
         };
-        match (self.server.max_calls, self.server.max_total_tokens) {
+        match (self.limits.max_calls, self.limits.max_total_tokens) {
             (Some(limit), _) if spent.calls >= limit => over("calls", limit, "max_calls"),
             (_, Some(limit)) if spent.tokens >= limit => over("tokens", limit, "max_total_tokens"),
             _ => {
@@ -176,55 +136,8 @@ impl Client {
             }
         }
     }
-
-    /// Waits for this request's turn.
-    fn keep_pace(&self) {
-        let between =
-            self.server.requests_per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(60.0 / rate));
-        loop {
-            let now = Instant::now();
-            let mut next = lock(&self.next);
-            if *next <= now {
-                *next = now + between;
-                return;
-            }
-            let wait = *next - now;
-            drop(next);
-            std::thread::sleep(wait);
-        }
-    }
-
-    fn hold(&self, until: Instant) {
-        let mut next = lock(&self.next);
-        *next = (*next).max(until);
-    }
-}
-
-/// How long to wait after the `calls`th failure in a row: twice as long each time, and not all at the same moment.
-fn pause(calls: u64, key: &Digest) -> Duration {
-    let doublings = u32::try_from(calls - 1).unwrap_or(u32::MAX).min(16);
-    let whole = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
-    let spread = key.as_str().as_bytes()[usize::try_from(calls).unwrap_or(0) % 64];
-    whole.mul_f64(0.75 + f64::from(spread % 16) / 30.0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_up_to_a_limit_and_differ_between_questions() {
-        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
-        for calls in 1..5 {
-            let doubled = FIRST_PAUSE * 2_u32.pow(u32::try_from(calls).unwrap() - 1);
-            assert!(pause(calls, &a) >= doubled.mul_f64(0.75) && pause(calls, &a) <= doubled.mul_f64(1.25));
-        }
-        assert!((1..9).any(|calls| pause(calls, &a) != pause(calls, &b)));
-        assert!(pause(1_000_000, &a) <= LONGEST_PAUSE.mul_f64(1.25));
-        assert_eq!(pause(3, &a), pause(3, &a));
-    }
 }

@@ -1,23 +1,24 @@
 //! `judge`: what language models say of a text, by a rubric.
 //!
 //! Any server of OpenAI's chat completions may judge. Each sample becomes one request for each judge (`prompt`); those
-//! that were asked before are answered from disk (`cache`), the others are sent, several at a time (`client`, which asks
-//! again after a failure, and `exchange`, which is one request). An answer is a score or nothing (`verdict`).
+//! that were asked before are answered from disk (`cache`), the others are sent, several at a time (`client`, over a `server`, which is
+//! asked again after a failure). An answer is a score or nothing (`verdict`).
 //!
 //! Values depend on the answers alone, never on their order or timing: equal requests are sent once, and results are put
 //! together in the order of the samples.
 
 mod cache;
+mod chat;
 mod client;
-mod exchange;
 mod prompt;
 mod verdict;
 
-use self::cache::Cache;
+pub(super) use self::cache::{Cache, key as cache_key};
 use self::client::{Asked, Client, Failure};
-use self::exchange::ApiKey;
 use self::prompt::{Prompt, request};
-use self::verdict::{Answer, aggregated, shortened, spread};
+pub(super) use self::verdict::shortened;
+use self::verdict::{Answer, aggregated, spread};
+use super::exchange::ApiKey;
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::digest::Digest;
 use crate::recipe::JudgeServer;
@@ -295,7 +296,7 @@ impl Reward for Judge {
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let Case::Asked(keys) = self.case(sample, text, &mut BTreeMap::new()) else { return None };
         let wrote = |(key, client): (&Digest, &Arc<Client>)| {
-            let answer = self.cache.get(key).ok().flatten();
+            let answer: Option<Answer> = self.cache.get(key).ok().flatten();
             let text = answer.map(|answer| shortened(&answer.refusal.or(answer.content).unwrap_or_default()));
             format!("`{}` wrote {}", client.model(), text.as_deref().unwrap_or("nothing that was kept"))
         };

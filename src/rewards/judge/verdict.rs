@@ -68,7 +68,7 @@ pub(super) fn spread(values: &[f64]) -> f64 {
 }
 
 /// The beginning of `text` on one line, in quotes.
-pub(super) fn shortened(text: &str) -> String {
+pub(in crate::rewards) fn shortened(text: &str) -> String {
     let mut line = String::new();
     for word in text.split_whitespace() {
         if !line.is_empty() {

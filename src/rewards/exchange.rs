@@ -1,8 +1,7 @@
-//! One request to a judge, and what its outcome means: an answer, a reason to ask again, or a reason not to.
+//! One request to a server, and what its outcome means: an answer, a reason to ask again, or a reason not to.
 
-use super::verdict::{Answer, shortened};
+use super::judge::shortened;
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use serde_json::Value;
 use std::fmt;
 use std::io::ErrorKind;
@@ -11,10 +10,10 @@ use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// An answer is `max_tokens` long and some fields.
+/// No answer is as long as that.
 const MAX_ANSWER_BYTES: u64 = 8 << 20;
 
-/// A secret. It is sent to the judge and shown nowhere.
+/// A secret. It is sent to its server and shown nowhere.
 pub(super) struct ApiKey(String);
 
 impl ApiKey {
@@ -35,11 +34,11 @@ impl fmt::Debug for ApiKey {
 }
 
 /// How a request ended.
-pub(super) enum Outcome {
-    Answered(Answer),
+pub(super) enum Outcome<T> {
+    Answered(T),
     /// Asking again may help, after this long if the server says so.
     Later(String, Option<Duration>),
-    /// Asking again will not help: what is there is no judge.
+    /// Asking again will not help: what is there is no such server.
     Unreachable(String),
     /// This request is not answered, another may be.
     Rejected(String),
@@ -55,33 +54,9 @@ pub(super) struct Exchange {
     timeout_s: f64,
 }
 
-#[derive(Deserialize)]
-struct ChatCompletion {
-    choices: Vec<Choice>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    message: Message,
-    finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    content: Option<String>,
-    refusal: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Usage {
-    #[serde(default)]
-    total_tokens: u64,
-}
-
 impl Exchange {
-    /// Requests to the server whose base address is `endpoint`.
-    pub(super) fn new(endpoint: &str, key: Option<ApiKey>, timeout_s: f64) -> Self {
+    /// Requests that are posted to `url`.
+    pub(super) fn new(url: String, key: Option<ApiKey>, timeout_s: f64) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0) // the key goes to the recipe's endpoint and nowhere else
@@ -89,7 +64,6 @@ impl Exchange {
             .timeout_global(Some(Duration::from_secs_f64(timeout_s)))
             .user_agent(concat!("orchestrate/", env!("CARGO_PKG_VERSION")))
             .build();
-        let url = format!("{}/chat/completions", endpoint.trim_end_matches('/'));
         Self { agent: agent.into(), url, key, timeout_s }
     }
 
@@ -101,8 +75,8 @@ impl Exchange {
         self.key.is_some()
     }
 
-    /// Sends `request` once.
-    pub(super) fn send(&self, request: &Value) -> Outcome {
+    /// Sends `request` once. What `parse` does not understand may be understood another time.
+    pub(super) fn send<T>(&self, request: &Value, parse: impl Fn(&str) -> Result<T, String>) -> Outcome<T> {
         let mut post = self.agent.post(&self.url);
         if let Some(ApiKey(key)) = &self.key {
             post = post.header(header::AUTHORIZATION, format!("Bearer {key}"));
@@ -119,10 +93,7 @@ impl Exchange {
             Err(_) => String::new(),
         };
         if status.is_success() {
-            return match serde_json::from_str::<ChatCompletion>(&body) {
-                Ok(completion) => answer(completion),
-                Err(_) => Outcome::Later(format!("it sends what is no chat completion: {}", shortened(&body)), None),
-            };
+            return parse(&body).map_or_else(|reason| Outcome::Later(reason, None), Outcome::Answered);
         }
         let reason = format!("it answers {status}: {}", shortened(&said(&body)));
         match status {
@@ -142,7 +113,7 @@ impl Exchange {
         self.key.as_ref().map_or_else(|| text.to_owned(), |key| key.hidden_in(text))
     }
 
-    fn failed(&self, error: &ureq::Error) -> Outcome {
+    fn failed<T>(&self, error: &ureq::Error) -> Outcome<T> {
         let reason = match error {
             ureq::Error::HostNotFound => "its name cannot be resolved".to_owned(),
             ureq::Error::Timeout(_) => format!("it does not answer within {} s", self.timeout_s),
@@ -163,16 +134,6 @@ impl Exchange {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Outcome::Unreachable(reason),
             _ => Outcome::Later(reason, None),
         }
-    }
-}
-
-fn answer(completion: ChatCompletion) -> Outcome {
-    let total_tokens = completion.usage.unwrap_or_default().total_tokens;
-    match completion.choices.into_iter().next() {
-        Some(Choice { message: Message { content, refusal }, finish_reason }) => {
-            Outcome::Answered(Answer { content, refusal, finish_reason, total_tokens })
-        }
-        None => Outcome::Later("it sends a chat completion without a choice".to_owned(), None),
     }
 }
 

@@ -1,0 +1,179 @@
+//! `command`: what the user's own program says of a completion.
+//!
+//! The program is started when the first batch is rated, is asked by JSON lines on its standard input and answers each with a
+//! JSON line on its standard output (`questions`); it is kept for the whole stage. What it does not answer, in time and
+//! in order, is missing with the reason; it is then killed with its children, and started again for the next batch
+//! (`process`).
+//!
+//! A resumed stage has the same bits as one that was never interrupted if the program gives equal questions equal answers.
+
+mod process;
+
+use self::process::{Answers, Process};
+use super::questions::{Question, verdict_of_text};
+use super::{Reward, RewardError, Sample, Verdict};
+use crate::digest::Digest;
+use crate::recipe::spec::{Argument, CommandSpec};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// The variables of this program's environment that every command has beside those it names.
+const ENVIRONMENT: &[&str] = &["PATH", "HOME", "USER", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"];
+
+/// Why a command cannot be set up.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The environment lacks a variable that it names.
+    #[error("the environment variable `{variable}`, which its `env` names, is not set")]
+    NoVariable {
+        /// Name of the variable.
+        variable: String,
+    },
+    /// Nobody says where one of its files lies.
+    #[error("nothing says where its file with the digest {} lies", digest.short())]
+    NoFile {
+        /// Digest of the file.
+        digest: Digest,
+    },
+}
+
+/// The component.
+pub(super) struct Command {
+    spec: CommandSpec,
+    files: BTreeMap<Digest, PathBuf>,
+    /// What the spec's `env` names, with its values.
+    environment: Vec<(String, String)>,
+    process: Option<Process>,
+    starts: u64,
+    metrics: Vec<(&'static str, f64)>,
+}
+
+impl Command {
+    /// The command of `spec`: `place` says where its files lie, `variable` the values of variables.
+    pub(super) fn new(
+        spec: &CommandSpec,
+        place: &dyn Fn(&Digest) -> Option<PathBuf>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, CommandError> {
+        let file = |digest: &Digest| {
+            let path = place(digest).ok_or_else(|| CommandError::NoFile { digest: digest.clone() })?;
+            Ok((digest.clone(), path))
+        };
+        let set = |name: &String| {
+            let value = variable(name).ok_or_else(|| CommandError::NoVariable { variable: name.clone() })?;
+            Ok((name.clone(), value))
+        };
+        Ok(Self {
+            spec: spec.clone(),
+            files: spec.files.iter().map(file).collect::<Result<_, _>>()?,
+            environment: spec.env.iter().map(set).collect::<Result<_, _>>()?,
+            process: None,
+            starts: 0,
+            metrics: Vec::new(),
+        })
+    }
+
+    /// The program, started if it is not running; or why it cannot be started now.
+    fn process(&mut self) -> Result<Result<&mut Process, String>, RewardError> {
+        if !self.process.as_ref().is_some_and(Process::is_ready) {
+            self.process = None;
+            self.check_files()?;
+            self.starts += 1;
+            match Process::start(&mut self.command()) {
+                Ok(process) => self.process = Some(process),
+                Err(error) => return Ok(Err(format!("it cannot be started: {error}"))),
+            }
+        }
+        Ok(Ok(self.process.as_mut().expect("it was started")))
+    }
+
+    /// Asks the program, which is gone if it fails.
+    fn ask(&mut self, questions: &[u8], count: usize, time: Duration) -> Result<Answers, RewardError> {
+        let answers = match self.process()? {
+            Ok(process) => process.ask(questions.to_vec(), count, time),
+            Err(reason) => Answers { lines: Vec::new(), failure: Some(reason), had_ended: false },
+        };
+        if answers.failure.is_some() {
+            self.process = None;
+        }
+        Ok(answers)
+    }
+
+    fn command(&self) -> std::process::Command {
+        let mut arguments = self.spec.command.iter().map(|argument| match argument {
+            Argument::Text(text) => PathBuf::from(text),
+            Argument::File(digest) => self.files[digest].clone(),
+        });
+        let mut command = std::process::Command::new(arguments.next().expect("a command has a first word"));
+        let inherited = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.args(arguments).env_clear().envs(inherited).envs(self.environment.iter().cloned());
+        // Python keeps what is written to a pipe until there is much of it: both sides would wait
+        command.env("PYTHONUNBUFFERED", "1");
+        command
+    }
+
+    /// The key names these contents: others would be cached under a wrong name.
+    fn check_files(&self) -> Result<(), RewardError> {
+        for (digest, path) in &self.files {
+            let shown = path.display();
+            let (message, hint) = match digest_of(path) {
+                Ok(now) if now == *digest => continue,
+                Ok(_) => (format!("`{shown}` has changed since the stage was planned"), "`orchestrate run` plans anew"),
+                Err(error) => (format!("its file cannot be read: {error}"), "put it back, then `orchestrate resume`"),
+            };
+            return Err(RewardError { message, hint: Some(hint.to_owned()), is_judge: false });
+        }
+        Ok(())
+    }
+}
+
+/// The digest of the file's bytes.
+fn digest_of(path: &Path) -> io::Result<Digest> {
+    let mut file = fs_err::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_sha256(hasher)),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+impl Reward for Command {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+        if samples.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut lines = Vec::new();
+        for (sample, text) in samples.iter().zip(texts) {
+            serde_json::to_writer(&mut lines, &Question::new(sample, *text)).expect("a question serializes");
+            lines.push(b'\n');
+        }
+        let (began, starts) = (Instant::now(), self.starts);
+        let time = Duration::from_secs_f64(self.spec.timeout_s);
+        let mut answers = self.ask(&lines, samples.len(), time)?;
+        if answers.had_ended && self.starts == starts {
+            answers = self.ask(&lines, samples.len(), time)?;
+        }
+        let Answers { lines, failure, .. } = answers;
+        let restarts = self.starts.saturating_sub(starts.max(1));
+        self.metrics = vec![("restarts", restarts as f64), ("latency_s", began.elapsed().as_secs_f64())];
+        let mut verdicts: Vec<Verdict> =
+            lines.iter().map(|line| verdict_of_text(line).unwrap_or_else(Verdict::Missing)).collect();
+        let reason = failure.unwrap_or_default();
+        verdicts.resize(samples.len(), Verdict::Missing(reason));
+        Ok(verdicts)
+    }
+
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
+        self.metrics.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! A program that answers line by line: it is started, asked in batches and killed with its children.
+
+use crate::rewards::judge::shortened;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A line that is longer is no answer.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+/// Lines that wait to be read; a program that writes more waits itself.
+const LINES: usize = 64;
+/// How long after the last answer a line more is noticed at once.
+const QUIET: Duration = Duration::from_millis(20);
+/// How long a program that is no longer needed may take to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long its last words are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Kills the group when this program is gone, however it went: only then does its standard input end.
+const GUARD: &str = "read _; kill -KILL -- \"-$1\"";
+
+/// A running program, in a process group of its own.
+pub(super) struct Process {
+    child: Child,
+    group: Pid,
+    guard: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<io::Result<String>>,
+    errors: Errors,
+    is_healthy: bool,
+}
+
+/// What one batch of questions came to.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// In the order of the questions, from the first on.
+    pub(super) lines: Vec<String>,
+    /// Why there are no more, or why the program cannot be asked again.
+    pub(super) failure: Option<String>,
+    /// It ended before it answered anything: perhaps it had been about to since the last batch.
+    pub(super) had_ended: bool,
+}
+
+/// What it says on its standard error.
+struct Errors {
+    last: Arc<Mutex<String>>,
+    end: Receiver<()>,
+}
+
+impl Process {
+    /// Starts `command`; what it writes to its standard error goes to this program's.
+    pub(super) fn start(command: &mut Command) -> io::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
+        let group = Pid::from_child(&child);
+        let guard = Command::new("/bin/sh")
+            .args(["-c", GUARD, "sh", &group.as_raw_nonzero().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+        let guard = guard.inspect_err(|_| {
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = child.wait();
+        })?;
+        let (sender, lines) = sync_channel(LINES);
+        let output = child.stdout.take().expect("it is piped");
+        std::thread::spawn(move || read_lines(output, &sender));
+        let errors = Errors::follow(child.stderr.take().expect("it is piped"));
+        let stdin = child.stdin.take();
+        Ok(Self { child, group, guard, stdin, lines, errors, is_healthy: true })
+    }
+
+    /// Whether it is still there, with all that it said read: then it can be asked.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_healthy && self.has_ended().is_none() && self.lines.try_recv().is_err()
+    }
+
+    /// Writes `questions`, of which there are `count`, a line each, and reads as many lines, for at most `time`.
+    pub(super) fn ask(&mut self, questions: Vec<u8>, count: usize, time: Duration) -> Answers {
+        let deadline = Instant::now() + time;
+        let mut answers = Answers { lines: Vec::with_capacity(count), failure: None, had_ended: false };
+        let Some(mut stdin) = self.stdin.take() else {
+            return Answers { failure: Some("it cannot be asked again".to_owned()), ..answers };
+        };
+        let (sender, written) = channel();
+        // apart, as the program may want to be read before it reads on; nobody waits for a thread that is stuck
+        std::thread::spawn(move || {
+            let result = stdin.write_all(&questions).and_then(|()| stdin.flush());
+            let _ = sender.send(result.map(|()| stdin));
+        });
+        while answers.lines.len() < count && answers.failure.is_none() {
+            let number = answers.lines.len() + 1;
+            answers.failure = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                // a line that is no object answers nothing, and nobody knows which one the next would answer
+                Ok(Ok(line)) if !line.trim_start().starts_with('{') => {
+                    Some(format!("its line {number} of {count} is no JSON object: {}", shortened(&line)))
+                }
+                Ok(Ok(line)) => {
+                    answers.lines.push(line);
+                    None
+                }
+                Ok(Err(error)) => Some(format!("its line {number} of {count} cannot be read: {error}")),
+                Err(RecvTimeoutError::Timeout) => Some(format!(
+                    "it has given {} of {count} answers within {} s (`timeout_s`; it must flush each line)",
+                    number - 1,
+                    time.as_secs_f64(),
+                )),
+                Err(RecvTimeoutError::Disconnected) => {
+                    answers.had_ended = number == 1;
+                    Some(format!("it {} after {} of {count} answers{}", self.end(), number - 1, self.errors.last()))
+                }
+            };
+        }
+        if answers.failure.is_none() {
+            match self.lines.recv_timeout(QUIET) {
+                // which of them belong to which question?
+                Ok(_) => {
+                    answers.lines.clear();
+                    answers.failure = Some(format!("it writes more than {count} lines for {count} questions"));
+                }
+                // it has said all that it was asked, so the answers stand
+                Err(RecvTimeoutError::Disconnected) => self.is_healthy = false,
+                Err(RecvTimeoutError::Timeout) => match written.recv_timeout(QUIET) {
+                    Ok(Ok(stdin)) => self.stdin = Some(stdin),
+                    _ => self.is_healthy = false,
+                },
+            }
+        }
+        self.is_healthy &= answers.failure.is_none();
+        answers
+    }
+
+    /// Whether it has ended; it is not reaped, so that its number stays its own.
+    fn has_ended(&self) -> Option<String> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(self.group), options).ok().flatten()?;
+        Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("ended with exit code {code}"),
+            (None, Some(signal)) => format!("was killed by signal {signal}"),
+            (None, None) => "ended".to_owned(),
+        })
+    }
+
+    /// How it ended, now that its output did.
+    fn end(&self) -> String {
+        self.within(LAST_WORDS).unwrap_or_else(|| "closed its output".to_owned())
+    }
+
+    /// How it ended, if it does within `time`.
+    fn within(&self, time: Duration) -> Option<String> {
+        let deadline = Instant::now() + time;
+        loop {
+            let end = self.has_ended();
+            if end.is_some() || Instant::now() >= deadline {
+                return end;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        if self.is_healthy {
+            self.within(GRACE);
+        }
+        // the guard first: once the group is gone, its number may become another's
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        // there is nobody to signal when all of it ended
+        let _ = kill_process_group(self.group, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+impl Errors {
+    fn follow(errors: impl Read + Send + 'static) -> Self {
+        let last = Arc::new(Mutex::new(String::new()));
+        let (sender, end) = channel();
+        let shared = Arc::clone(&last);
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(errors);
+            let mut line = Vec::new();
+            while reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                // a full disk is no reason to let the program wait
+                let _ = io::stderr().write_all(&line);
+                let text = String::from_utf8_lossy(&line);
+                if !text.trim().is_empty() {
+                    *shared.lock().unwrap_or_else(PoisonError::into_inner) = shortened(&text);
+                }
+                line.clear();
+            }
+            drop(sender);
+        });
+        Self { last, end }
+    }
+
+    /// `: ` and its last line, if it wrote any before it ended.
+    fn last(&self) -> String {
+        let _ = self.end.recv_timeout(LAST_WORDS);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_empty() { String::new() } else { format!(": {last}") }
+    }
+}
+
+/// Sends every line of `output`, until it ends, cannot be read, or nobody listens.
+fn read_lines(output: impl Read, sender: &SyncSender<io::Result<String>>) {
+    let mut reader = BufReader::new(output);
+    loop {
+        let mut line = Vec::new();
+        let read = match reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
+            Ok(0) => return,
+            Ok(_) if line.len() as u64 == MAX_LINE_BYTES && line.last() != Some(&b'\n') => {
+                Err(io::Error::other(format!("it is longer than {MAX_LINE_BYTES} bytes")))
+            }
+            Ok(_) => Ok(String::from_utf8_lossy(&line).into_owned()),
+            Err(error) => Err(error),
+        };
+        let is_last = read.is_err();
+        if sender.send(read).is_err() || is_last {
+            return;
+        }
+    }
+}

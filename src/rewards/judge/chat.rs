@@ -1,0 +1,41 @@
+//! What a server of OpenAI's chat completions sends.
+
+use super::verdict::{Answer, shortened};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct ChatCompletion {
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Message,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+    refusal: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Usage {
+    #[serde(default)]
+    total_tokens: u64,
+}
+
+/// The answer in a response's `body`.
+pub(super) fn answer(body: &str) -> Result<Answer, String> {
+    let completion: ChatCompletion =
+        serde_json::from_str(body).map_err(|_| format!("it sends what is no chat completion: {}", shortened(body)))?;
+    let total_tokens = completion.usage.unwrap_or_default().total_tokens;
+    match completion.choices.into_iter().next() {
+        Some(Choice { message: Message { content, refusal }, finish_reason }) => {
+            Ok(Answer { content, refusal, finish_reason, total_tokens })
+        }
+        None => Err("it sends a chat completion without a choice".to_owned()),
+    }
+}

@@ -1,0 +1,95 @@
+//! `length`: 1 for a text within a range of words, falling to 0 outside.
+//!
+//! What a completion loses near `max_new_tokens` is another matter, counted in tokens: a stage's `overlong_buffer_tokens`.
+
+use super::{Reward, RewardError, Sample, Verdict};
+use crate::recipe::spec::LengthSpec;
+
+/// The component. A completion without the text is 0, whatever the range.
+pub(super) struct Length {
+    pub(super) spec: LengthSpec,
+}
+
+impl Reward for Length {
+    fn rate(&mut self, _: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+        Ok(texts.iter().map(|text| Verdict::Value(text.map_or(0.0, |text| self.value(count(text))))).collect())
+    }
+}
+
+impl Length {
+    fn value(&self, words: usize) -> f64 {
+        let LengthSpec { min_words, max_words, tolerance_words } = self.spec;
+        let too_few = min_words.map_or(0, |min| min.saturating_sub(words));
+        let too_many = max_words.map_or(0, |max| words.saturating_sub(max));
+        match too_few.max(too_many) {
+            0 => 1.0,
+            outside if outside < tolerance_words => 1.0 - outside as f64 / tolerance_words as f64,
+            _ => 0.0,
+        }
+    }
+}
+
+/// What stands between white space and holds a letter or a digit, as `cot` counts.
+fn count(text: &str) -> usize {
+    text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rewards::testing::{rate_one, sample};
+    use proptest::prelude::*;
+
+    fn rate(range: (Option<usize>, Option<usize>), tolerance_words: usize, text: Option<&str>) -> f64 {
+        let (min_words, max_words) = range;
+        let mut length = Length { spec: LengthSpec { min_words, max_words, tolerance_words } };
+        match rate_one(&mut length, sample(""), text) {
+            Verdict::Value(value) => value,
+            Verdict::Missing(reason) => panic!("{reason}"),
+        }
+    }
+
+    fn of(words: usize) -> String {
+        vec!["word,"; words].join(" ")
+    }
+
+    #[test]
+    fn the_value_falls_to_0_on_both_sides_of_the_range() {
+        let at = |words| Some(rate((Some(10), Some(20)), 4, Some(&of(words))));
+        assert_eq!([10, 15, 20].map(at), [Some(1.0); 3]);
+        assert_eq!([9, 8, 7, 6, 5, 0].map(at), [0.75, 0.5, 0.25, 0.0, 0.0, 0.0].map(Some));
+        assert_eq!([21, 22, 23, 24, 25, 90].map(at), [0.75, 0.5, 0.25, 0.0, 0.0, 0.0].map(Some));
+    }
+
+    #[test]
+    fn without_tolerance_the_edges_are_hard_and_a_side_may_be_open() {
+        let at = |words| Some(rate((None, Some(2)), 0, Some(&of(words))));
+        assert_eq!([0, 2, 3].map(at), [1.0, 1.0, 0.0].map(Some));
+        let at = |words| Some(rate((Some(2), None), 2, Some(&of(words))));
+        assert_eq!([0, 1, 2, 500].map(at), [0.0, 0.5, 1.0, 1.0].map(Some));
+    }
+
+    #[test]
+    fn punctuation_is_no_word_and_a_tag_that_is_not_there_is_0() {
+        assert_eq!(rate((Some(3), None), 0, Some("one - two !\n... three")).to_string(), "1");
+        assert_eq!(rate((None, Some(3)), 0, None).to_string(), "0");
+    }
+
+    proptest! {
+        #[test]
+        fn is_from_0_to_1_and_no_higher_further_away(
+            text in "\\PC*",
+            (min, max, tolerance) in (0..20_usize, 20..40_usize, 0..30_usize),
+            words in 0..80_usize,
+        ) {
+            let range = (Some(min), Some(max));
+            prop_assert!((0.0..=1.0).contains(&rate(range, tolerance, Some(&text))));
+            let at = |words| rate(range, tolerance, Some(&of(words)));
+            if words >= max {
+                prop_assert!(at(words + 1) <= at(words));
+            } else if words < min {
+                prop_assert!(at(words) <= at(words + 1));
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a program outside this one is asked about a completion, and what it answers: a JSON object each.
+
+use super::judge::shortened;
+use super::{Sample, Verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A completion as the program is told of it.
+#[derive(Serialize)]
+pub(super) struct Question<'a> {
+    prompt: &'a str,
+    completion: &'a str,
+    /// The scope's part of the completion; `null` where it has none.
+    text: Option<&'a str>,
+    reference: Option<&'a str>,
+    answer: Option<&'a str>,
+}
+
+impl<'a> Question<'a> {
+    pub(super) fn new(sample: &Sample<'a>, text: Option<&'a str>) -> Self {
+        let Sample { prompt, completion, reference, answer } = *sample;
+        Self { prompt, completion, text, reference, answer }
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    value: Option<f64>,
+    missing: Option<String>,
+}
+
+/// What an answer means: `{"value": number}` or `{"missing": "why"}`, other fields aside. What is neither is an error.
+pub(super) fn verdict(answer: &Value) -> Result<Verdict, String> {
+    match Answer::deserialize(answer) {
+        Ok(Answer { value: Some(value), missing: None }) if value.is_finite() => Ok(Verdict::Value(value)),
+        Ok(Answer { value: None, missing: Some(reason) }) => Ok(Verdict::Missing(reason)),
+        _ => Err(no_answer(&answer.to_string())),
+    }
+}
+
+/// [`verdict`] of an answer's text.
+pub(super) fn verdict_of_text(answer: &str) -> Result<Verdict, String> {
+    serde_json::from_str(answer).map_err(|_| no_answer(answer)).and_then(|answer| verdict(&answer))
+}
+
+fn no_answer(text: &str) -> String {
+    format!("its answer is no {{\"value\": number}} or {{\"missing\": \"why\"}}: {}", shortened(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rewards::testing::sample;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_question_has_all_fields_and_null_for_what_is_not_there() {
+        let rated = Sample { prompt: "Q\n", reference: Some("r"), ..sample("<answer>B</answer>") };
+        let question = serde_json::to_string(&Question::new(&rated, Some("B"))).unwrap();
+        let written = r#"{"prompt":"Q\n","completion":"<answer>B</answer>","text":"B","reference":"r","answer":null}"#;
+        assert_eq!(question, written);
+        assert!(serde_json::to_string(&Question::new(&rated, None)).unwrap().contains(r#""text":null"#));
+    }
+
+    #[test]
+    fn a_number_is_a_value_and_a_reason_is_missing() {
+        assert_eq!(verdict_of_text(r#"{"value": -2.5, "note": "bad"}"#), Ok(Verdict::Value(-2.5)));
+        assert_eq!(verdict_of_text(r#" {"missing": "no key"} "#), Ok(Verdict::Missing("no key".to_owned())));
+    }
+
+    #[test]
+    fn anything_else_is_no_answer() {
+        let others = [
+            "",
+            "1",
+            "[]",
+            "{}",
+            r#"{"value": NaN}"#,
+            r#"{"value": Infinity}"#,
+            r#"{"value": 1e999}"#,
+            r#"{"value": "1"}"#,
+            r#"{"value": true}"#,
+            r#"{"value": null}"#,
+            r#"{"value": 1, "missing": "but"}"#,
+            r#"{"missing": 1}"#,
+            r#"{"value": 1"#,
+            r#"{"score": 1}"#,
+        ];
+        for other in others {
+            let reason = verdict_of_text(other).unwrap_err();
+            assert!(reason.starts_with("its answer is no {\"value\": number}"), "{other}: {reason}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_gives_a_value_that_is_not_finite(text in r#"(\{"value": ?|-|[0-9]{1,4}|e[0-9]{1,3}|\.|NaN|\}|\PC)*"#) {
+            if let Ok(Verdict::Value(value)) = verdict_of_text(&text) {
+                prop_assert!(value.is_finite());
+            }
+        }
+
+        #[test]
+        fn every_finite_number_comes_through(value in any::<f64>().prop_filter("finite", |value| value.is_finite())) {
+            let text = serde_json::json!({"value": value}).to_string();
+            let Ok(Verdict::Value(read)) = verdict_of_text(&text) else { panic!("{text}") };
+            prop_assert!((read - value).abs() <= value.abs() * 1e-15);
+        }
+    }
+}

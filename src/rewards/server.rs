@@ -1,0 +1,169 @@
+//! A server that is asked again after a failure: when it says, or after growing pauses.
+
+use super::exchange::{ApiKey, Exchange, Outcome};
+use crate::digest::Digest;
+use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A server that wants more patience than this is not available.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Unanswered<E> {
+    /// This one has none, another may.
+    Question(String),
+    /// None will have one.
+    Refused(String),
+    /// Nobody was asked.
+    Stopped(E),
+}
+
+/// What one question took.
+pub(super) struct Attempts<T, E> {
+    pub(super) result: Result<T, Unanswered<E>>,
+    /// Requests that were sent.
+    pub(super) calls: u64,
+    /// How long the one took that was answered.
+    pub(super) latency: Option<Duration>,
+}
+
+pub(super) struct Server {
+    exchange: Exchange,
+    retries: u32,
+    /// From one request to the next.
+    between: Duration,
+    /// The earliest moment of the next request.
+    next: Mutex<Instant>,
+    /// Nobody answered in the end, and nobody has since: asked once then, no more.
+    is_down: AtomicBool,
+}
+
+impl Server {
+    pub(super) fn new(
+        url: String,
+        key: Option<ApiKey>,
+        timeout_s: f64,
+        retries: u32,
+        requests_per_minute: Option<f64>,
+    ) -> Self {
+        Self {
+            exchange: Exchange::new(url, key, timeout_s),
+            retries,
+            between: requests_per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(60.0 / rate)),
+            next: Mutex::new(Instant::now()),
+            is_down: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn url(&self) -> &str {
+        self.exchange.url()
+    }
+
+    pub(super) fn has_key(&self) -> bool {
+        self.exchange.has_key()
+    }
+
+    /// A new batch begins: a server that was down may be up again.
+    pub(super) fn begin(&self) {
+        self.is_down.store(false, Ordering::Relaxed);
+    }
+
+    /// Asks until there is an answer that `parse` understands, or a reason to give up; `before` each request, somebody may
+    /// stop it. `key` is the request's digest.
+    pub(super) fn ask<T, E>(
+        &self,
+        request: &Value,
+        key: &Digest,
+        parse: impl Fn(&str) -> Result<T, String>,
+        before: impl Fn() -> Result<(), E>,
+    ) -> Attempts<T, E> {
+        let mut calls = 0;
+        let without = |calls, unanswered| Attempts { result: Err(unanswered), calls, latency: None };
+        loop {
+            if let Err(stopped) = before() {
+                return without(calls, Unanswered::Stopped(stopped));
+            }
+            self.keep_pace();
+            let started = Instant::now();
+            calls += 1;
+            let (reason, wait) = match self.exchange.send(request, &parse) {
+                Outcome::Answered(answer) => {
+                    self.is_down.store(false, Ordering::Relaxed);
+                    return Attempts { result: Ok(answer), calls, latency: Some(started.elapsed()) };
+                }
+                Outcome::Rejected(reason) => return without(calls, Unanswered::Question(reason)),
+                Outcome::Refused(reason) => return without(calls, Unanswered::Refused(reason)),
+                Outcome::Unreachable(reason) => {
+                    self.is_down.store(true, Ordering::Relaxed);
+                    return without(calls, Unanswered::Question(reason));
+                }
+                Outcome::Later(reason, wait) => (reason, wait),
+            };
+            let is_last = calls > u64::from(self.retries) || self.is_down.load(Ordering::Relaxed);
+            if is_last || wait.is_some_and(|wait| wait > LONGEST_RETRY_AFTER) {
+                self.is_down.store(true, Ordering::Relaxed);
+                let tries = if calls == 1 { String::new() } else { format!(", {calls} times in a row") };
+                return without(calls, Unanswered::Question(format!("{reason}{tries}")));
+            }
+            match wait {
+                // whoever is told to wait waits for everybody
+                Some(wait) => self.hold(Instant::now() + wait),
+                None => std::thread::sleep(pause(calls, key)),
+            }
+        }
+    }
+
+    /// Waits for this request's turn.
+    fn keep_pace(&self) {
+        loop {
+            let now = Instant::now();
+            let mut next = lock(&self.next);
+            if *next <= now {
+                *next = now + self.between;
+                return;
+            }
+            let wait = *next - now;
+            drop(next);
+            std::thread::sleep(wait);
+        }
+    }
+
+    fn hold(&self, until: Instant) {
+        let mut next = lock(&self.next);
+        *next = (*next).max(until);
+    }
+}
+
+/// How long to wait after the `calls`th failure in a row: twice as long each time, and not all at the same moment.
+fn pause(calls: u64, key: &Digest) -> Duration {
+    let doublings = u32::try_from(calls - 1).unwrap_or(u32::MAX).min(16);
+    let whole = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
+    let spread = key.as_str().as_bytes()[usize::try_from(calls).unwrap_or(0) % 64];
+    whole.mul_f64(0.75 + f64::from(spread % 16) / 30.0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_limit_and_differ_between_questions() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        for calls in 1..5 {
+            let doubled = FIRST_PAUSE * 2_u32.pow(u32::try_from(calls).unwrap() - 1);
+            assert!(pause(calls, &a) >= doubled.mul_f64(0.75) && pause(calls, &a) <= doubled.mul_f64(1.25));
+        }
+        assert!((1..9).any(|calls| pause(calls, &a) != pause(calls, &b)));
+        assert!(pause(1_000_000, &a) <= LONGEST_PAUSE.mul_f64(1.25));
+        assert_eq!(pause(3, &a), pause(3, &a));
+    }
+}
