@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn of_several_references_the_nearest_counts_or_all_alike() {
         let rate = |references, baseline, reference: &str, text| {
-            let mut semantic = set(SemanticSettings { references, baseline, ..Default::default() });
+            let mut semantic = set(SemanticSettings { baseline, references, ..Default::default() });
             rate_one(&mut semantic, Sample { reference: Some(reference), ..sample("") }, Some(text))
         };
         let both = r#"["ab", "cd", " "]"#;
