@@ -332,7 +332,7 @@ mod tests {
         let explained = rubric().explain(&[sample, Sample { reference: None, ..sample }]);
         let expected = [
             ("correctness", "<answer> holds `it is B`; the letter is `B`, the row's answer is `b`"),
-            ("cot", "<think> holds `the heart sends blood`; 4 words of reasoning, 3 are wanted"),
+            ("cot", "<think> holds `the heart sends blood`; 4 words of reasoning, at least 3 are wanted"),
             ("format", "looks at the whole completion; text after </answer>: `so`"),
             (
                 "words",
