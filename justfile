@@ -70,7 +70,7 @@ fuzz seconds="60" targets="recipe spans rouge correctness hub_reference":
             tests/fuzz/corpus/$target $seeds -- -max_len=4096 -max_total_time={{ seconds }}; \
     done
 
-# Measures the engine beside transformers and PEFT here (6 GB of packages the first time); `bench SFT`: some cases
+# Measures the engine beside transformers, PEFT and TRL here (6 GB of packages the first time); `bench SFT`: some cases
 [group('test')]
 bench only="": build models data
     @if [ ! -e .tools/peers/models ]; then scripts/peers/setup.sh .tools/peers; fi

@@ -3,15 +3,25 @@
 
 use libfuzzer_sys::fuzz_target;
 use orchestrate::recipe::spec::{Component, Match, RewardSpec, Scope};
-use orchestrate::rewards::{Rubric, Sample};
+use orchestrate::rewards::{JudgeAccess, Rubric, Sample, Surroundings};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 fuzz_target!(|input: (&str, &str)| {
     let (answer, completion) = input;
     let component = Component::Correctness { matching: Match::Choice, pattern: None };
     let spec = RewardSpec::plain(1.0, Scope::Completion, component);
-    let mut rubric = Rubric::new(&[("right".to_owned(), spec)].into(), &mut |_, _| unreachable!("no encoder")).unwrap();
+    let nowhere = Path::new("/nonexistent");
+    let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None };
+    let surroundings = Surroundings {
+        encoder: &mut |_, _| unreachable!("no encoder"),
+        judges,
+        file: &|_| None,
+        endpoints: &BTreeMap::new(),
+    };
+    let mut rubric = Rubric::new(&[("right".to_owned(), spec)].into(), surroundings).unwrap();
     let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer) };
-    let scores = rubric.score(&[sample(completion), sample(answer)]);
+    let scores = rubric.score(&[sample(completion), sample(answer)]).unwrap();
     let value = |index: usize| scores[index].parts["right"].value;
     assert!(matches!(value(0), None | Some(0.0 | 1.0)));
     assert_eq!(value(0).is_none(), answer.trim().is_empty());
