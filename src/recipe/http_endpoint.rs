@@ -1,7 +1,7 @@
 //! `[runtime.endpoints.NAME]`: where a service that rates completions is served. Nothing of it may change an answer.
 
 use super::diagnostic::{Problem, Problems};
-use super::judge_server::{check_url, is_variable};
+use super::judge_server::{check_api_key_env, check_url};
 use super::located::KeyPath;
 use super::sweep::Cell;
 use schemars::JsonSchema;
@@ -43,11 +43,6 @@ pub(super) fn check(cell: &Cell<'_>, endpoints: &BTreeMap<String, HttpEndpoint>,
             let message = format!("`{}` cannot be a URL: {reason}", key.key("url"));
             problems.push(Problem::at(cell.value_place(&key.key("url")), message, "here").help(help));
         }
-        if endpoint.api_key_env.as_ref().is_some_and(|name| !is_variable(name)) {
-            // shown at the table, and without its value: it might be the key itself
-            let message = format!("`{}` is not the name of an environment variable", key.key("api_key_env"));
-            let help = "export the key, as in `RATE_KEY=...`, and write `api_key_env = \"RATE_KEY\"`";
-            problems.push(Problem::at(cell.key_place(&key), message, "its `api_key_env`").help(help));
-        }
+        check_api_key_env(cell, &key, endpoint.api_key_env.as_deref(), "RATE_KEY", problems);
     }
 }

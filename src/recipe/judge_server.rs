@@ -45,13 +45,23 @@ pub(super) fn check(cell: &Cell<'_>, judges: &BTreeMap<String, JudgeServer>, pro
                 Problem::at(place, format!("`{}` cannot be an endpoint: {reason}", key.key("endpoint")), "here");
             problems.push(problem.help(help));
         }
-        if server.api_key_env.as_ref().is_some_and(|name| !is_variable(name)) {
-            // shown at the table, and without its value: it might be the key itself
-            let message = format!("`{}` is not the name of an environment variable", key.key("api_key_env"));
-            let problem = Problem::at(cell.key_place(&key), message, "its `api_key_env`");
-            problems
-                .push(problem.help("export the key, as in `JUDGE_KEY=...`, and write `api_key_env = \"JUDGE_KEY\"`"));
-        }
+        check_api_key_env(cell, &key, server.api_key_env.as_deref(), "JUDGE_KEY", problems);
+    }
+}
+
+/// Reports an `api_key_env` of the server's table at `key` that cannot name a variable; `example` is a name that could.
+pub(super) fn check_api_key_env(
+    cell: &Cell<'_>,
+    key: &KeyPath,
+    variable: Option<&str>,
+    example: &str,
+    problems: &mut Problems,
+) {
+    if variable.is_some_and(|name| !is_variable(name)) {
+        // shown at the table, and without its value: it might be the key itself
+        let message = format!("`{}` is not the name of an environment variable", key.key("api_key_env"));
+        let help = format!("export the key, as in `{example}=...`, and write `api_key_env = \"{example}\"`");
+        problems.push(Problem::at(cell.key_place(key), message, "its `api_key_env`").help(help));
     }
 }
 
