@@ -122,6 +122,28 @@ fn later_layers_win_key_by_key() {
 }
 
 #[test]
+fn several_bases_lie_over_each_other_in_order_and_a_common_one_lies_once_below() {
+    let project = project("extends = [\"grid.toml\", \"small.toml\"]\n[stages.cpt]\neps = 4.0\n");
+    project.write(
+        "grid.toml",
+        "extends = \"common.toml\"\n[stages.cpt]\nkind = \"cpt\"\ndata = \"text\"\nlr = 1.0\neps = 1.0\n",
+    );
+    project.write("small.toml", "extends = \"common.toml\"\nname = \"small\"\n[stages.cpt]\nlr = 2.0\nsteps = 3\n");
+    project.write(
+        "common.toml",
+        "[model]\npath = \"models/tiny\"\n[data.text]\npath = \"data/cpt.txt\"\n[stages.cpt]\nlr = 0.5\nseq_len = 11\nweight_decay = 0.5\n",
+    );
+    let recipe = load_with(&project, &Overrides::default());
+    assert_eq!(recipe.name, "recipe");
+    let spec = cpt(&recipe.variants[0]);
+    assert_eq!((spec.seq_len, spec.length), (11, Length::Steps(3)));
+    assert_eq!((spec.optimizer.lr, spec.optimizer.weight_decay), (2.0, 0.5), "the later base, the common one");
+    assert!(format!("{:?}", spec.optimizer.optimizer).contains("eps: 4.0"), "the recipe itself");
+    let files: Vec<_> = recipe.files.iter().map(|(path, _)| path.display().to_string()).collect();
+    assert_eq!(files, ["recipe.toml", "grid.toml", "common.toml", "small.toml"]);
+}
+
+#[test]
 fn a_problem_in_a_base_is_shown_in_the_base() {
     let project = project(&format!("extends = \"base.toml\"\n{CPT}"));
     project.write("base.toml", "[model]\npath = \"models/tiny\"\n\n[stages.cpt]\nlr = -1.0\n");

@@ -21,8 +21,10 @@ pub struct RecipeFile {
     /// The seed every random draw is derived from.
     #[schemars(range(min = 0))]
     pub seed: u64,
-    /// Another recipe, relative to this file, which this one is deep-merged over.
-    pub extends: Option<String>,
+    /// Another recipe, relative to this file, which this one is deep-merged over; or several, each over the one before.
+    #[serde(default)]
+    #[schemars(schema_with = "string_or_strings")]
+    pub extends: Option<toml::Value>,
     /// The model every stage starts from.
     pub model: ModelTable,
     /// Data sets by name.

@@ -68,7 +68,7 @@ impl Layers {
     pub(super) fn read(project: &Path, path: &Path, overrides: &Overrides, problems: &mut Problems) -> Option<Self> {
         let mut layers = Vec::new();
         let mut files = Vec::new();
-        read_file(project, path, None, &mut files, &mut layers, problems)?;
+        read_file(project, path, None, &mut Vec::new(), &mut files, &mut layers, problems)?;
         let recipe = Arc::clone(&layers.last()?.document.source);
         let before = problems.len();
         for (name, value) in &overrides.env {
@@ -154,11 +154,13 @@ pub(super) fn merge<'a>(tables: impl IntoIterator<Item = &'a toml::Table>) -> to
     figment.extract().expect("tables of TOML values merge into a table of TOML values")
 }
 
-/// Adds the file at `path`, after what it extends.
+/// Adds the file at `path`, after what it extends; a file that several others extend is there once, at its first place.
+/// `chain` holds the files that led here.
 fn read_file(
     project: &Path,
     path: &Path,
     named_at: Option<Place>,
+    chain: &mut Vec<PathBuf>,
     files: &mut Vec<(PathBuf, String)>,
     layers: &mut Vec<Layer>,
     problems: &mut Problems,
@@ -179,19 +181,36 @@ fn read_file(
     files.push((path.to_owned(), text.clone()));
     let mut document = Document::parse(&name, &text, problems)?;
     if let Some(base) = document.value.remove("extends") {
-        let at = document.value_place(&KeyPath::dotted("extends")).expect("the key was just found there");
-        let toml::Value::String(base) = base else {
-            problems.push(Problem::at(at, "`extends` must be a string", "not a string"));
-            return None;
+        let extends = KeyPath::dotted("extends");
+        let at = |path: &KeyPath| document.value_place(path).expect("the key was just found there");
+        let bases: Vec<(Place, String)> = match base {
+            toml::Value::String(base) => vec![(at(&extends), base)],
+            toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => {
+                let place = |index| at(&extends.index(index));
+                let strings = list.iter().filter_map(toml::Value::as_str).map(str::to_owned);
+                strings.enumerate().map(|(index, base)| (place(index), base)).collect()
+            }
+            _ => {
+                let problem =
+                    Problem::at(at(&extends), "`extends` must be a string or an array of strings", "is neither");
+                problems.push(problem);
+                return None;
+            }
         };
-        let base = normalized(&path.parent().unwrap_or(Path::new("")).join(base));
-        if files.iter().any(|(file, _)| normalized(file) == base) {
-            let chain: Vec<String> = files.iter().map(|(file, _)| format!("`{}`", file.display())).collect();
-            let message = format!("`{}` extends itself: {} and back again", base.display(), chain.join(" -> "));
-            problems.push(Problem::at(at, message, "closes the circle").help("remove one `extends` of the circle"));
-            return None;
+        chain.push(normalized(path));
+        for (at, base) in bases {
+            let base = normalized(&path.parent().unwrap_or(Path::new("")).join(base));
+            if let Some(start) = chain.iter().position(|file| *file == base) {
+                let circle: Vec<String> = chain[start..].iter().map(|file| format!("`{}`", file.display())).collect();
+                let message = format!("`{}` extends itself: {} and back again", base.display(), circle.join(" -> "));
+                problems.push(Problem::at(at, message, "closes the circle").help("remove one `extends` of the circle"));
+                return None;
+            }
+            if !files.iter().any(|(file, _)| normalized(file) == base) {
+                read_file(project, &base, Some(at), chain, files, layers, problems)?;
+            }
         }
-        read_file(project, &base, Some(at), files, layers, problems)?;
+        chain.pop();
         // A recipe is not its base: two recipes on one base would bear one name.
         for layer in layers.iter_mut() {
             layer.document.value.remove("name");
