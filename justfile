@@ -41,6 +41,12 @@ data:
 demo: build models data
     @target/release/orchestrate run recipes/demo.toml
 
+# Runs the paper's grid at the size of a laptop: 9 arms with 3 seeds, the local judge among the rewards
+[group('run')]
+paper-mini: build models data
+    @python3 scripts/judge_server.py serve --alias judge --port 8099 & judge=$!; trap 'kill $judge' EXIT; \
+        target/release/orchestrate run recipes/paper-mini/grid.toml
+
 # Runs every test, the real models among them
 [group('test')]
 test: build models

@@ -32,6 +32,7 @@ fn assignment() -> Assignment {
             seed: 0,
             model: ModelSpec {
                 files: digest,
+                chat_template: None,
                 dtype: Dtype::Float32,
                 lora: None,
                 parent_adapter: ParentAdapter::Continue,

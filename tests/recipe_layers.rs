@@ -162,6 +162,32 @@ fn set_values_are_toml_or_else_strings() {
 }
 
 #[test]
+fn a_variant_can_do_without_a_reward_or_a_stage() {
+    let sweep = "[[sweep.variants]]\nname = \"rouge\"\nunset = [\"stages.grpo.rewards.format\"]\n\
+                 [[sweep.variants]]\nname = \"base\"\nset = { seed = 4 }\nunset = [\"stages.cpt\", \"stages.grpo\", \"stages.eval.after\"]\n";
+    let eval = "[stages.eval]\nkind = \"eval\"\nafter = \"grpo\"\ndata = \"mcq\"\nrewards = { rouge = {} }\n";
+    let recipe = load(
+        &format!("{MODEL}{CPT}{GRPO}[stages.grpo.rewards.format]\n{eval}{sweep}")
+            .replace("[data.mcq]", "[data.mcq]\neval_fraction = 0.5"),
+    );
+    let rewards = |variant: &ResolvedVariant| match &variant
+        .stages
+        .iter()
+        .find(|stage| stage.name == "grpo")
+        .unwrap()
+        .spec
+        .work
+    {
+        Work::Grpo(spec) => spec.rewards.keys().cloned().collect::<Vec<_>>(),
+        other => panic!("not grpo but {}", other.kind()),
+    };
+    assert_eq!(names(&recipe), ["recipe", "rouge", "base"]);
+    assert_eq!(rewards(&recipe.variants[0]).len(), rewards(&recipe.variants[1]).len() + 1);
+    let stages: Vec<_> = recipe.variants[2].stages.iter().map(|stage| (stage.name.as_str(), stage.spec.seed)).collect();
+    assert_eq!(stages, [("eval", 4)]);
+}
+
+#[test]
 fn a_recipe_without_a_sweep_is_its_only_variant() {
     assert_eq!(names(&load(&format!("name = \"one\"\n{MODEL}{CPT}"))), ["one"]);
 }

@@ -4,7 +4,7 @@ use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
 use crate::optim::Optimizer;
 use crate::weights::{load_tensors, save_tensors};
-use orchestrate::recipe::spec::LoraSpec;
+use orchestrate::recipe::spec::ModelSpec;
 use orchestrate::rewards::RewardWatch;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -26,22 +26,24 @@ const COMPANIONS: [&str; 10] = [
     "merges.txt",
     "added_tokens.json",
     "special_tokens_map.json",
-    "chat_template.jinja",
+    CHAT_TEMPLATE,
 ];
 
+/// The chat template's file in a Hugging Face directory.
+pub(crate) const CHAT_TEMPLATE: &str = "chat_template.jinja";
+
 /// Writes what was trained into `dir`: an adapter (PEFT) with LoRA, and below `merged/` those it stands on, in the order in which
-/// they are merged into the base; else a Hugging Face model whose configuration and tokenizer are copied from `base`.
-pub fn save(
-    dir: &Path,
-    decoder: &Decoder,
-    lora: Option<&LoraSpec>,
-    base: &Path,
-    merged: &[PathBuf],
-) -> StageResult<()> {
-    let Some(lora) = lora else {
+/// they are merged into the base; else a Hugging Face model whose configuration and tokenizer are copied from `base`. A chat
+/// template of the recipe's lies beside either, as `chat_template.jinja`.
+pub fn save(dir: &Path, decoder: &Decoder, model: &ModelSpec, base: &Path, merged: &[PathBuf]) -> StageResult<()> {
+    if model.lora.is_none() {
         save_tensors(&dir.join(MODEL), &decoder.trainable(), &[("format", "pt")])?;
-        return copy_companions(base, dir);
-    };
+        copy_companions(base, dir)?;
+    }
+    if let Some(template) = &model.chat_template {
+        fs_err::write(dir.join(CHAT_TEMPLATE), template)?;
+    }
+    let Some(lora) = &model.lora else { return Ok(()) };
     save_tensors(&dir.join(ADAPTER), &decoder.trainable(), &[("format", "pt")])?;
     let config = serde_json::json!({
         "peft_type": "LORA",

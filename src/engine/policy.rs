@@ -30,7 +30,7 @@ impl<'a> Policy<'a> {
     pub fn load(assignment: &'a Assignment, device: Device) -> StageResult<Self> {
         let model = &assignment.spec.model;
         let base = input(assignment, &model.files)?;
-        let tokenizer = Tokenizer::load(base)?;
+        let tokenizer = tokenizer(assignment)?;
         let parent = assignment.parent.as_deref();
         let (parents_weights, parents_adapter) = match parent {
             Some(parent) if checkpoint::has_adapter(parent) => (None, Some(parent)),
@@ -54,6 +54,12 @@ impl<'a> Policy<'a> {
         }
         Ok(Self { decoder, tokenizer, base, merged })
     }
+}
+
+/// The tokenizer of an assignment's model, with the recipe's chat template if it has one.
+pub fn tokenizer(assignment: &Assignment) -> StageResult<Tokenizer> {
+    let model = &assignment.spec.model;
+    Tokenizer::load_with(input(assignment, &model.files)?, model.chat_template.as_deref())
 }
 
 /// Where the content named `digest` lies.

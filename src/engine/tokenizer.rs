@@ -5,6 +5,7 @@
 //! is a *set* of tokens: those that the generation configuration names, and the one with which the template ends an
 //! assistant's turn.
 
+use crate::checkpoint::CHAT_TEMPLATE;
 use crate::error::{StageError, StageResult};
 use crate::rendering;
 use minijinja::syntax::SyntaxConfig;
@@ -54,6 +55,14 @@ impl Tokenizer {
     /// # Errors
     /// A missing or malformed file, a template that does not compile, no token that ends a text.
     pub fn load(dir: &Path) -> StageResult<Self> {
+        Self::load_with(dir, None)
+    }
+
+    /// As [`Self::load`], with `chat_template` instead of the directory's own.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(dir: &Path, chat_template: Option<&str>) -> StageResult<Self> {
         let path = dir.join("tokenizer.json");
         let mut inner = read_tokenizer(&path)?;
         inner.with_padding(None);
@@ -63,7 +72,7 @@ impl Tokenizer {
         let mut tokenizer = Self {
             inner,
             dir: dir.to_owned(),
-            template: template(dir, &settings)?,
+            template: template(dir, &settings, chat_template)?,
             bos_token: token("bos_token"),
             eos_token: token("eos_token"),
             stop_ids: BTreeSet::new(),
@@ -275,9 +284,11 @@ fn ids(value: &Value) -> Vec<i64> {
 }
 
 /// The chat template in Hugging Face's dialect of Jinja.
-fn template(dir: &Path, settings: &Value) -> StageResult<Option<Environment<'static>>> {
-    let file = dir.join("chat_template.jinja");
-    let (path, source) = if file.exists() {
+fn template(dir: &Path, settings: &Value, given: Option<&str>) -> StageResult<Option<Environment<'static>>> {
+    let file = dir.join(CHAT_TEMPLATE);
+    let (path, source) = if let Some(source) = given {
+        (PathBuf::from("model.chat_template"), source.to_owned())
+    } else if file.exists() {
         let source = fs_err::read_to_string(&file).map_err(|e| StageError::io(&file, &e))?;
         (file, source)
     } else {
@@ -341,13 +352,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let settings = |source: &str| serde_json::json!({ "chat_template": source });
         let endless = "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
-        let environment = template(dir.path(), &settings(endless)).unwrap().unwrap();
+        let environment = template(dir.path(), &settings(endless), None).unwrap().unwrap();
         assert!(rendering::render(&environment.get_template("chat").unwrap(), context! {}).is_err());
         let long = "{% for a in range(1000) %}{{ 'x' * 100000 }}{% endfor %}";
-        let environment = template(dir.path(), &settings(long)).unwrap().unwrap();
+        let environment = template(dir.path(), &settings(long), None).unwrap().unwrap();
         assert!(rendering::render(&environment.get_template("chat").unwrap(), context! {}).is_err());
-        assert!(template(dir.path(), &settings("{% for %}")).unwrap_err().message.contains("does not compile"));
-        let refusing = template(dir.path(), &settings("{{ raise_exception('no system role') }}")).unwrap().unwrap();
+        assert!(template(dir.path(), &settings("{% for %}"), None).unwrap_err().message.contains("does not compile"));
+        let refusing =
+            template(dir.path(), &settings("{{ raise_exception('no system role') }}"), None).unwrap().unwrap();
         let error = refusing.get_template("chat").unwrap().render(context! {}).unwrap_err();
         assert!(error.to_string().contains("no system role"));
     }

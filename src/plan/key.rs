@@ -23,7 +23,7 @@ use crate::recipe::spec::{StageSpec, Work};
 use serde_json::{Value, json};
 
 /// The form of `key.json`; a new form makes all keys new.
-pub const KEY_FORMAT: u32 = 3;
+pub const KEY_FORMAT: u32 = 4;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
@@ -189,7 +189,13 @@ mod tests {
             target_modules: vec!["q_proj".to_owned(), "v_proj".to_owned()],
         };
         let parent_adapter = ParentAdapter::Continue;
-        let model = ModelSpec { files: Digest::of(b"model"), dtype: Dtype::Float32, lora: Some(lora), parent_adapter };
+        let model = ModelSpec {
+            files: Digest::of(b"model"),
+            chat_template: None,
+            dtype: Dtype::Float32,
+            lora: Some(lora),
+            parent_adapter,
+        };
         StageSpec { seed: 17, model, work }
     }
 
@@ -357,7 +363,7 @@ mod tests {
     fn keys_are_those_of_earlier_versions() {
         assert_eq!(
             stage_key(&cpt(), &[]).key.as_str(),
-            "417e124eb3e9886d9dfd7e2918c4ea4a3c0cf47cac9b347b34da080fe73c08fb"
+            "8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1"
         );
     }
 

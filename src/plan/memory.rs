@@ -245,6 +245,7 @@ mod tests {
             seed: 0,
             model: ModelSpec {
                 files: Digest::of(b"model"),
+                chat_template: None,
                 dtype,
                 lora: (!full).then_some(lora),
                 parent_adapter: ParentAdapter::Continue,

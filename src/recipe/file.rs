@@ -47,6 +47,8 @@ pub struct ModelTable {
     /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`, or `hf://owner/name@revision`
     /// on the Hugging Face hub (without a revision: `main`).
     pub path: String,
+    /// A file with the chat template to use instead of the model's own, in Hugging Face's dialect of Jinja.
+    pub chat_template: Option<String>,
     /// Number format of weights and activations.
     pub dtype: Dtype,
     /// Low-rank adapters; without this table all weights are trained.
@@ -63,6 +65,8 @@ pub struct ModelOverride {
     /// A Hugging Face directory with `config.json`, `tokenizer.json` and `*.safetensors`, or `hf://owner/name@revision`
     /// on the Hugging Face hub (without a revision: `main`).
     pub path: Option<String>,
+    /// A file with the chat template to use instead of the model's own.
+    pub chat_template: Option<String>,
     /// Number format of weights and activations.
     pub dtype: Option<Dtype>,
     /// Low-rank adapters; replaces the whole of `model.lora`.
@@ -153,8 +157,12 @@ pub struct VariantTable {
     /// Names the variant.
     pub name: String,
     /// Dotted keys and their values; a table replaces the whole table at that key.
+    #[serde(default)]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub set: BTreeMap<String, toml::Value>,
+    /// Dotted keys or tables of the recipe that the variant goes without: a reward, a stage.
+    #[serde(default)]
+    pub unset: Vec<String>,
 }
 
 /// How stages are run; never changes a result, so it is no part of a cache key.

@@ -76,16 +76,21 @@ impl Files<'_> {
         }
     }
 
-    /// The JSON in the file `named`; `what` says what it is.
-    pub(super) fn json(&mut self, what: &str, named: &str, key: &KeyPath) -> Option<serde_json::Value> {
-        let text = match fs_err::read_to_string(self.project.join(named)) {
-            Ok(text) => text,
+    /// The text in the file `named`; `what` says what it is.
+    pub(super) fn text(&mut self, what: &str, named: &str, key: &KeyPath) -> Option<String> {
+        match fs_err::read_to_string(self.project.join(named)) {
+            Ok(text) => Some(text),
             Err(error) => {
                 let message = format!("cannot read the {what} `{named}`: {}", io_reason(&error));
                 self.problem(key, message, "no such file", self.where_to_look(named, "put the file there"));
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// The JSON in the file `named`; `what` says what it is.
+    pub(super) fn json(&mut self, what: &str, named: &str, key: &KeyPath) -> Option<serde_json::Value> {
+        let text = self.text(what, named, key)?;
         match serde_json::from_str(&text) {
             Ok(value) => Some(value),
             Err(error) => {

@@ -31,9 +31,17 @@ impl Resolver<'_> {
             None => None,
         };
         let files = self.files.directory("model", &path, &path_key, &mut self.found)?;
+        let (chat_template, template_key) = match over.and_then(|over| over.chat_template.clone()) {
+            Some(file) => (Some(file), own.key("chat_template")),
+            None => (base.as_ref().and_then(|base| base.chat_template.clone()), recipe.key("chat_template")),
+        };
+        let chat_template = match chat_template {
+            Some(file) => Some(self.files.text("chat template", &file, &template_key)?),
+            None => None,
+        };
         let parent_adapter =
             over.and_then(|over| over.parent_adapter).or(base.as_ref().map(|base| base.parent_adapter))?;
-        Some(ModelSpec { files, dtype, lora, parent_adapter })
+        Some(ModelSpec { files, chat_template, dtype, lora, parent_adapter })
     }
 
     pub(super) fn lora(&mut self, key: &KeyPath, table: LoraTable) -> Option<LoraSpec> {

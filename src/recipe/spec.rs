@@ -53,6 +53,8 @@ impl Work {
 pub struct ModelSpec {
     /// Digest of the Hugging Face directory (configuration, weights, tokenizer).
     pub files: Digest,
+    /// The chat template (Jinja) that takes the place of the directory's own.
+    pub chat_template: Option<String>,
     /// What the frozen (or, without `LoRA`, trained) weights are held in.
     pub dtype: Dtype,
     /// Low-rank adapters; absent: all weights are trained.

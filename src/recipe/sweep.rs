@@ -58,12 +58,12 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// A change that a cell makes: the path, where its value stands, the value.
+/// A change that a cell makes: the path, where it is told to, the new value or, to take the key out, none.
 #[derive(Clone, Debug)]
 struct Change {
     target: KeyPath,
     origin: KeyPath,
-    value: Value,
+    value: Option<Value>,
 }
 
 /// A choice along one axis of the sweep: the part of the name, and the changes.
@@ -99,7 +99,10 @@ pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a
             let mut cell = Cell { value: recipe.clone(), ..base.clone() };
             cell.name = name.unwrap_or_else(|| base.name.clone());
             for change in changes {
-                replace(&mut cell.value, &change.target.0, change.value);
+                match change.value {
+                    Some(value) => replace(&mut cell.value, &change.target.0, value),
+                    None => remove(&mut cell.value, &change.target.0),
+                }
                 cell.swept.push((change.target, change.origin));
             }
             cell
@@ -141,8 +144,14 @@ fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choi
         let path = at.index(index);
         // What is missing was reported with the shape.
         let Some(name) = variant.get("name").and_then(Value::as_str) else { continue };
-        let Some(set) = variant.get("set").and_then(Value::as_table) else { continue };
+        let set = variant.get("set").and_then(Value::as_table);
+        let unset = variant.get("unset").and_then(Value::as_array);
         let place = base.value_place(&path.key("name"));
+        if set.is_none_or(Table::is_empty) && unset.is_none_or(Vec::is_empty) {
+            let problem =
+                Problem::at(place.clone(), format!("the variant `{name}` changes nothing"), "no `set`, no `unset`");
+            problems.push(problem.help("the recipe as written is a variant already (see `sweep.base_name`)"));
+        }
         if !is_name(name) {
             problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
         } else if choices.iter().any(|(known, _)| known.as_deref() == Some(name)) {
@@ -152,9 +161,15 @@ fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choi
         let change = |(key, value): (&String, &Value)| Change {
             target: KeyPath::dotted(key),
             origin: path.key("set").key(key),
-            value: value.clone(),
+            value: Some(value.clone()),
         };
-        choices.push((Some(name.to_owned()), set.iter().map(change).collect()));
+        let removal = |(index, key): (usize, &str)| Change {
+            target: KeyPath::dotted(key),
+            origin: path.key("unset").index(index),
+            value: None,
+        };
+        let removed = unset.into_iter().flatten().filter_map(Value::as_str).enumerate().map(removal);
+        choices.push((Some(name.to_owned()), set.into_iter().flatten().map(change).chain(removed).collect()));
     }
     choices
 }
@@ -175,7 +190,7 @@ fn matrix(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Vec<Ch
                 let problem = Problem::at(place, format!("`{key}` takes the same value twice"), "again");
                 problems.push(problem.help("each value makes one cell"));
             }
-            axis.push((Some(name), vec![Change { target: KeyPath::dotted(key), origin, value: value.clone() }]));
+            axis.push((Some(name), vec![Change { target: KeyPath::dotted(key), origin, value: Some(value.clone()) }]));
         }
         axes.push(axis);
     }
@@ -232,7 +247,13 @@ fn is_possible(base: &Cell<'_>, change: &Change, problems: &mut Problems) -> boo
         problems.push(problem.help("a sweep varies `seed`, `model`, `data` and `stages`"));
         return false;
     }
-    if change.target.0.len() == 1 && change.value.is_table() {
+    if change.value.is_none() && lookup(&base.value, &change.target.0).is_none() {
+        let message = format!("`{}` cannot be unset: the recipe does not set it", change.target);
+        let problem = Problem::at(base.value_place(&change.origin), message, "not in the recipe");
+        problems.push(problem.help("name a key or a table of the recipe, or of what it extends, dotted"));
+        return false;
+    }
+    if change.target.0.len() == 1 && change.value.as_ref().is_some_and(Value::is_table) {
         let problem = Problem::at(place, format!("this replaces all of `{first}`"), "a whole table");
         problems.push(problem.help(format!("quote the dotted key, for example `\"{first}.NAME.KEY\" = VALUE`")));
         return false;
@@ -245,6 +266,23 @@ fn strip_index(path: &KeyPath) -> KeyPath {
     match path.0.split_last() {
         Some((Step::Index(_), steps)) => KeyPath(steps.to_vec()),
         _ => path.clone(),
+    }
+}
+
+/// What stands at `path`.
+fn lookup<'a>(table: &'a Table, path: &[Step]) -> Option<&'a Value> {
+    let (Step::Key(key), rest) = path.split_first()? else { return None };
+    let value = table.get(key)?;
+    if rest.is_empty() { Some(value) } else { lookup(value.as_table()?, rest) }
+}
+
+/// Takes what stands at `path` out.
+fn remove(table: &mut Table, path: &[Step]) {
+    let Some((Step::Key(key), rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        table.remove(key);
+    } else if let Some(Value::Table(inner)) = table.get_mut(key) {
+        remove(inner, rest);
     }
 }
 

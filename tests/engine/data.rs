@@ -73,6 +73,29 @@ const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.cont
                       {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 #[test]
+fn the_recipes_chat_template_takes_the_place_of_the_models_own_and_goes_with_what_was_trained() {
+    let project = Project::new();
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}\
+                    {% if add_generation_prompt %}assistant: {% endif %}";
+    project.write("plain.jinja", template);
+    let with = "model.chat_template=plain.jinja";
+    let shown = project.succeed(&["check", "--show-data", "recipes/tiny.toml", "--set", with]);
+    assert!(shown.contains("assistant: ") && !shown.contains("im_start"), "{shown}");
+    project.succeed(&["run", "recipes/tiny.toml", "--only", "sft", "--set", with]);
+    let plan = json_lines(&project.succeed(&["plan", "--json", "recipes/tiny.toml", "--set", with]));
+    let sft = plan.iter().find(|line| line["stage"] == "sft").unwrap();
+    let checkpoint = project.path("runs/cache").join(sft["key"].as_str().unwrap());
+    assert_eq!(fs_err::read_to_string(checkpoint.join("chat_template.jinja")).unwrap(), template);
+    let merge = ["--model", "models/tiny", "--adapter", checkpoint.to_str().unwrap(), "--output", "merged"];
+    project.succeed(&[&["model", "merge"], &merge[..]].concat());
+    assert_eq!(fs_err::read_to_string(project.path("merged/chat_template.jinja")).unwrap(), template);
+    let broken = project.path("plain.jinja");
+    fs_err::write(broken, "{% for %}").unwrap();
+    let message = project.fail(&["check", "--show-data", "recipes/tiny.toml", "--set", with], 3);
+    assert!(message.contains("`model.chat_template` does not compile"), "{message}");
+}
+
+#[test]
 fn every_turn_of_the_assistant_carries_loss_with_its_end_and_nothing_else_does() {
     let project = Project::new();
     let sequences = conversations(&project, &[two_questions()], &[Role::Assistant]).unwrap();

@@ -2,6 +2,7 @@
 
 mod cli;
 mod download;
+mod paper;
 mod refusals;
 mod server;
 

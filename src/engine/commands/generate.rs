@@ -1,7 +1,7 @@
 //! Sampled completions of given prompts.
 
 use super::input::{self, Line};
-use super::{Answers, decoder};
+use super::{Answers, adapters_template, decoder};
 use crate::error::StageResult;
 use crate::models::DecoderConfig;
 use crate::policy::kind;
@@ -49,7 +49,8 @@ pub(super) fn run(
     answers: &mut Answers,
 ) -> StageResult<()> {
     let lines = input::read(input, "prompt")?;
-    let tokenizer = Tokenizer::load(&request.model)?;
+    let template = adapters_template(request).map(fs_err::read_to_string).transpose()?;
+    let tokenizer = Tokenizer::load_with(&request.model, template.as_deref())?;
     let config = DecoderConfig::load(&request.model)?;
     tokenizer.check_against(usize::try_from(config.vocab_size).unwrap_or(0))?;
     let prompts: Vec<Prompt> =

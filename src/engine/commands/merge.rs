@@ -1,7 +1,7 @@
 //! The adapter added to the weights, as a Hugging Face directory of its own.
 
-use super::{Answers, decoder};
-use crate::checkpoint;
+use super::{Answers, adapters_template, decoder};
+use crate::checkpoint::{self, CHAT_TEMPLATE};
 use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::models::{Decoder, Packed};
@@ -47,6 +47,9 @@ pub(super) fn run(
     let part = Part::beside(output)?;
     save_sharded(&part.0, &decoder.weights(), kind, SHARD_BYTES)?;
     checkpoint::copy_companions(&request.model, &part.0)?;
+    if let Some(template) = adapters_template(request) {
+        fs_err::copy(template, part.0.join(CHAT_TEMPLATE))?;
+    }
     declare_dtype(&part.0.join("config.json"), kind)?;
     check_written(&part.0, &decoder, kind)?;
     fs_err::rename(&part.0, output)?;

@@ -12,12 +12,14 @@ mod score;
 
 pub use score::run as score;
 
+use crate::checkpoint::CHAT_TEMPLATE;
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
 use crate::{adapter, device, policy};
 use orchestrate::exec::{ModelRequest, ModelTask};
 use serde::Serialize;
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 use tch::{Device, Kind};
 
 /// Answers `request` on stdout.
@@ -51,6 +53,11 @@ fn decoder(request: &ModelRequest, kind: Kind, device: Device) -> StageResult<De
         adapter::attach(dir, &mut decoder)?;
     }
     Ok(decoder)
+}
+
+/// The chat template that the adapter was trained with, if it is not the model's own.
+fn adapters_template(request: &ModelRequest) -> Option<PathBuf> {
+    request.adapter.as_ref().map(|dir| dir.join(CHAT_TEMPLATE)).filter(|path| path.exists())
 }
 
 /// Stdout.

@@ -101,7 +101,7 @@ fn eval(spec: &EvalSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<
 /// Reads the data of a stage as the stage will; what it would refuse is part of the answer.
 pub fn inspect(assignment: &Assignment) -> Inspection {
     let read = || -> StageResult<Vec<DataReport>> {
-        let tokenizer = Tokenizer::load(policy::input(assignment, &assignment.spec.model.files)?)?;
+        let tokenizer = policy::tokenizer(assignment)?;
         let inputs = &assignment.inputs;
         match &assignment.spec.work {
             Work::Cpt(spec) => cpt(spec, inputs, &tokenizer).map(|data| data.reports),

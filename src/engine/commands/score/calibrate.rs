@@ -7,7 +7,6 @@ use crate::error::{StageError, StageResult};
 use crate::policy;
 use crate::seed;
 use crate::stages::unrated;
-use crate::tokenizer::Tokenizer;
 use orchestrate::exec::ScoreRequest;
 use orchestrate::recipe::spec::{DataSpec, Work};
 use orchestrate::rewards::{PER_ROW, Sample, Score, calibrate};
@@ -22,7 +21,7 @@ const BATCH: usize = 16;
 pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut Answers) -> StageResult<()> {
     let assignment = &request.assignment;
     let rewards = rewards(assignment)?;
-    let tokenizer = Tokenizer::load(policy::input(assignment, &assignment.spec.model.files)?)?;
+    let tokenizer = policy::tokenizer(assignment)?;
     let sets: Vec<&DataSpec> = match &assignment.spec.work {
         Work::Grpo(spec) => spec.data.iter().map(|set| &set.data).collect(),
         Work::Eval(spec) => vec![&spec.data],
