@@ -96,5 +96,5 @@ golden: models
     PYTHONHASHSEED=0 {{ golden_python }} tests/golden/gen_golden.py tests/golden --models models
     {{ golden_python }} tests/golden/gen_curves.py tests/golden
     {{ golden_python }} tests/golden/gen_grpo.py tests/golden
-    {{ golden_python }} tests/golden/gen_rouge.py tests/golden
+    {{ golden_python }} tests/golden/gen_rouge.py tests/golden data/biomedical/mcq.jsonl LICENSE
     git diff --stat -- tests/golden

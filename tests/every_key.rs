@@ -80,6 +80,8 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("EvalTable", "after") => "stages.eval.after=cpt",
         ("ModelOverride", "lora") => "stages.cpt.model.lora.rank=9",
         ("ModelTable", "lora") => "model.lora.rank=9",
+        ("RougeTable", "stemming") => "stages.grpo.rewards.rouge.stemming=false",
+        ("RougeTable", "tokenizer") => "stages.eval.rewards.rouge={ tokenizer = \"rouge-score\" }",
         ("RougeTable", "variant") => "stages.grpo.rewards.rouge.variant=\"2\"",
         ("GrpoTable", "zero_std") => "stages.grpo_plain.zero_std=drop",
         ("GrpoTable", "reward_aggregation") => "stages.grpo_plain.reward_aggregation=normalize_then_sum",

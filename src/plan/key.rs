@@ -123,6 +123,7 @@ mod tests {
             variant: RougeVariant::L,
             measure: RougeMeasure::F1,
             tokenizer: RougeTokenizer::Unicode,
+            stemming: false,
         };
         let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
         let (references, window_sentences) = (Some(SeveralReferences::Max), Some(2));

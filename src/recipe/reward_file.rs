@@ -148,6 +148,9 @@ pub struct RougeTable {
     pub measure: RougeMeasure,
     /// How text is cut into words.
     pub tokenizer: RougeTokenizer,
+    /// Compares English words by their stems (`pumps` and `pumping` are the same), as rouge-score's `use_stemmer`; takes
+    /// `tokenizer = "rouge-score"`.
+    pub stemming: bool,
 }
 
 /// What makes an answer equal to the row's.

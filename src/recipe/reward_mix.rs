@@ -5,9 +5,9 @@ use super::data_sets::check_template;
 use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
-use super::reward_file::{CommonKeys, CorrectnessTable, FormatTable, JudgeTable, LengthTable, MatchName, RewardTable};
+use super::reward_file::{CommonKeys, CorrectnessTable, FormatTable, JudgeTable, LengthTable, MatchName, RewardTable, RougeTable};
 use super::reward_program;
-use super::spec::{Component, FormatSpec, Grading, JudgeSpec, Leak, LengthSpec, Match, RewardSpec, Scope};
+use super::spec::{Component, FormatSpec, Grading, JudgeSpec, Leak, LengthSpec, Match, RewardSpec, RougeTokenizer, Scope};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -207,9 +207,7 @@ fn component(
                 window_sentences: table.window_sentences,
             }
         }
-        RewardTable::Rouge(table) => {
-            Component::Rouge { variant: table.variant, measure: table.measure, tokenizer: table.tokenizer }
-        }
+        RewardTable::Rouge(table) => rouge(files, key, table)?,
         RewardTable::Correctness(table) => correctness(files, key, table)?,
         RewardTable::Format(table) => Component::Format(format(files, key, table)?),
         RewardTable::Cot(table) => {
@@ -227,6 +225,18 @@ fn component(
         RewardTable::Length(table) => Component::Length(length(files, key, table)?),
         RewardTable::Repetition(table) => Component::Repetition { ngram: table.ngram },
     })
+}
+
+fn rouge(files: &mut Files<'_>, key: &KeyPath, table: &RougeTable) -> Option<Component> {
+    let RougeTable { variant, measure, tokenizer, stemming, .. } = *table;
+    if stemming && tokenizer != RougeTokenizer::RougeScore {
+        let key = key.key("stemming");
+        let message = format!("`{key}` has no rules for the words of `tokenizer = \"unicode\"`");
+        let problem = Problem::at(files.cell.value_place(&key), message, "English words alone have stems here");
+        files.problems.push(problem.help("write `tokenizer = \"rouge-score\"` beside it, or leave it out"));
+        return None;
+    }
+    Some(Component::Rouge { variant, measure, tokenizer, stemming })
 }
 
 fn length(files: &mut Files<'_>, key: &KeyPath, table: &LengthTable) -> Option<LengthSpec> {

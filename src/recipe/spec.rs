@@ -563,6 +563,8 @@ pub enum Component {
         measure: RougeMeasure,
         /// How text is cut into words.
         tokenizer: RougeTokenizer,
+        /// Whether words are compared by their stems, as rouge-score stems.
+        stemming: bool,
     },
     /// 1 when the answer equals the row's, else 0.
     Correctness {

@@ -27,6 +27,7 @@ mod rubric;
 mod semantic;
 mod server;
 mod spans;
+mod stem;
 mod summary;
 #[cfg(test)]
 mod testing;
@@ -40,6 +41,7 @@ pub use judge::{JudgeAccess, JudgeError};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};
 pub use spans::span;
+pub use stem::stem;
 pub use summary::{flat_groups, reward_metrics, spread_shares};
 pub use watch::{RewardWatch, Watched, repeats};
 

@@ -144,8 +144,9 @@ impl Rubric {
                     let (baseline, references, window_sentences) = (*baseline, *references, *window_sentences);
                     Box::new(Semantic::new(encoder, SemanticSettings { baseline, references, window_sentences }))
                 }
-                Component::Rouge { variant, measure, tokenizer } => {
-                    Box::new(Rouge { variant: *variant, measure: *measure, tokenizer: *tokenizer })
+                Component::Rouge { variant, measure, tokenizer, stemming } => {
+                    let (variant, measure, tokenizer, stemming) = (*variant, *measure, *tokenizer, *stemming);
+                    Box::new(Rouge { variant, measure, tokenizer, stemming })
                 }
                 Component::Correctness { matching, pattern } => Box::new(
                     Correctness::new(*matching, pattern.as_deref())
@@ -267,6 +268,7 @@ mod tests {
             variant: RougeVariant::L,
             measure: RougeMeasure::F1,
             tokenizer: RougeTokenizer::Unicode,
+            stemming: false,
         };
         let (references, window_sentences) = (None, None);
         let semantic = Component::Semantic { encoder, baseline: None, prompt, references, window_sentences };
