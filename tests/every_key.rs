@@ -123,6 +123,7 @@ fn other_value(key: &str) -> &'static str {
         | "group_size"
         | "min_words"
         | "max_words"
+        | "min_tokens"
         | "window_sentences"
         | "decay_steps"
         | "max_resampled_prompts"

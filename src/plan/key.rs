@@ -23,7 +23,7 @@ use crate::recipe::spec::{StageSpec, Work};
 use serde_json::{Value, json};
 
 /// The form of `key.json`; a new form makes all keys new.
-pub const KEY_FORMAT: u32 = 3;
+pub const KEY_FORMAT: u32 = 4;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
@@ -132,6 +132,9 @@ mod tests {
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true };
         let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
+        let leak = Leak::Before;
+        let (min_words, max_words, min_tokens, max_tokens) = (5, Some(50), Some(8), Some(90));
+        let cot = Component::Cot { min_words, max_words, min_tokens, max_tokens, leak };
         let components = [
             ("semantic", semantic),
             ("size", rouge),
@@ -145,7 +148,7 @@ mod tests {
             ("format", Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded })),
             ("pattern", Component::Format(FormatSpec::Pattern("a+".to_owned()))),
             ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
-            ("cot", Component::Cot { min_words: 5, max_words: Some(50), leak: Leak::Before }),
+            ("cot", cot),
             ("judge", Component::Judge(judge())),
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),
@@ -358,7 +361,7 @@ mod tests {
     fn keys_are_those_of_earlier_versions() {
         assert_eq!(
             stage_key(&cpt(), &[]).key.as_str(),
-            "417e124eb3e9886d9dfd7e2918c4ea4a3c0cf47cac9b347b34da080fe73c08fb"
+            "f939419c185fcb59c4843c19e70f571e64ba522bfcbfdc177240bd90cad4bbff"
         );
     }
 

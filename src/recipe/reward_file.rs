@@ -227,7 +227,8 @@ pub struct FormatTable {
     pub json_schema: Option<toml::Value>,
 }
 
-/// 1 when the scope holds from `min_words` to `max_words` words before the answer, else 0.
+/// 1 when the scope holds from `min_words` to `max_words` words, and `min_tokens` to `max_tokens` tokens, before the answer,
+/// else 0.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CotTable {
@@ -250,6 +251,12 @@ pub struct CotTable {
     /// Most words that do; default: any number.
     #[schemars(range(min = 1))]
     pub max_words: Option<usize>,
+    /// Fewest tokens that do, as the policy's tokenizer cuts the reasoning; default: any number.
+    #[schemars(range(min = 1))]
+    pub min_tokens: Option<usize>,
+    /// Most tokens that do; default: any number.
+    #[schemars(range(min = 1))]
+    pub max_tokens: Option<usize>,
     /// Where the row's answer must not be stated: nowhere in particular (`ignore`), `before` the reasoning has its
     /// `min_words`, or anywhere before it is closed (`inside`).
     pub leak: Leak,

@@ -583,6 +583,10 @@ pub enum Component {
         min_words: usize,
         /// Most words that do; absent: any number.
         max_words: Option<usize>,
+        /// Fewest tokens that do, as the policy's tokenizer cuts; absent: any number.
+        min_tokens: Option<usize>,
+        /// Most tokens that do; absent: any number.
+        max_tokens: Option<usize>,
         /// Where the row's answer must not be stated.
         leak: Leak,
     },

@@ -1,5 +1,4 @@
-//! `rouge`: overlap of words with the reference (C.-Y. Lin, "ROUGE: a package for automatic evaluation of summaries",
-//! 2004), with the numbers of Google's rouge-score.
+#![doc = include_str!("docs/rouge.md")]
 
 use super::explain::{common_ngrams, common_subsequence};
 use super::lcs::{longest_common_subsequence, union_of_subsequences};

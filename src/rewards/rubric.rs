@@ -2,7 +2,7 @@
 
 use super::command::{Command, CommandError};
 use super::correctness::Correctness;
-use super::cot::Cot;
+use super::cot::{Cot, TokenLimits};
 use super::explain::looked_at;
 use super::format::Format;
 use super::http::{Http, HttpError};
@@ -11,7 +11,7 @@ use super::length::Length;
 use super::repetition::Repetition;
 use super::rouge::Rouge;
 use super::semantic::{Semantic, SemanticSettings};
-use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
+use super::{CountTokens, EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
 use crate::digest::Digest;
 use crate::event::Part;
 use crate::recipe::HttpEndpoint;
@@ -84,6 +84,14 @@ pub enum RubricError {
         /// Why.
         source: EncoderError,
     },
+    /// The policy's tokenizer did not load.
+    #[error("the policy's tokenizer, which the reward `{component}` counts with, does not load")]
+    Tokenizer {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: EncoderError,
+    },
     /// A component's setting is none.
     #[error("a setting of the reward `{component}` cannot be used")]
     Setting {
@@ -122,6 +130,8 @@ pub enum RubricError {
 pub struct Surroundings<'a> {
     /// Loads the encoder with the given digest and prompt.
     pub encoder: &'a mut LoadEncoder<'a>,
+    /// Loads what counts the policy's tokens.
+    pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
     /// How judges are reached.
     pub judges: JudgeAccess<'a>,
     /// Where the file with the given digest lies.
@@ -133,7 +143,7 @@ pub struct Surroundings<'a> {
 impl Rubric {
     /// The mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
-        let Surroundings { encoder, judges, file, endpoints } = surroundings;
+        let Surroundings { encoder, count_tokens, judges, file, endpoints } = surroundings;
         let mut bench = Bench::new(judges);
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
@@ -155,9 +165,13 @@ impl Rubric {
                 Component::Format(form) => Box::new(
                     Format::new(form).map_err(|source| RubricError::Setting { component: name.clone(), source })?,
                 ),
-                Component::Cot { min_words, max_words, leak } => {
+                Component::Cot { min_words, max_words, min_tokens, max_tokens, leak } => {
+                    let (min, max) = (*min_tokens, *max_tokens);
+                    let count = (min.is_some() || max.is_some()).then(count_tokens).transpose();
+                    let count = count.map_err(|source| RubricError::Tokenizer { component: name.clone(), source })?;
+                    let tokens = count.map(|count| TokenLimits { min, max, count });
                     let (min_words, max_words, leak) = (*min_words, *max_words, *leak);
-                    Box::new(Cot { scope: scope.clone(), min_words, max_words, leak })
+                    Box::new(Cot { scope: scope.clone(), min_words, max_words, tokens, leak })
                 }
                 Component::Judge(spec) => Box::new(
                     Judge::new(spec, &mut bench)
@@ -272,6 +286,8 @@ mod tests {
         };
         let (references, window_sentences) = (None, None);
         let semantic = Component::Semantic { encoder, baseline: None, prompt, references, window_sentences };
+        let (min_tokens, max_tokens, leak) = (None, None, Leak::Ignore);
+        let cot = Component::Cot { min_words: 3, max_words: None, min_tokens, max_tokens, leak };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         let format = Component::Format(FormatSpec::Tags { tags, grading: Grading::Binary });
         [
@@ -279,7 +295,7 @@ mod tests {
             ("words", 0.5, Scope::Think, rouge),
             ("correctness", 1.0, Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
             ("format", 1.0, Scope::Completion, format),
-            ("cot", -1.0, Scope::Think, Component::Cot { min_words: 3, max_words: None, leak: Leak::Ignore }),
+            ("cot", -1.0, Scope::Think, cot),
         ]
         .map(|(name, weight, scope, component)| (name.to_owned(), RewardSpec::plain(weight, scope, component)))
         .into()
@@ -305,6 +321,7 @@ mod tests {
             mix,
             Surroundings {
                 encoder: &mut |digest, prompt| encoder(digest, prompt),
+                count_tokens: &|| Err("no tokenizer".into()),
                 judges,
                 file: &|_| None,
                 endpoints: &BTreeMap::new(),

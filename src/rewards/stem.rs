@@ -51,15 +51,8 @@ const STEP_2: Rules = &[
     ("fulli", "ful"),
 ];
 
-const STEP_3: Rules = &[
-    ("icate", "ic"),
-    ("ative", ""),
-    ("alize", "al"),
-    ("iciti", "ic"),
-    ("ical", "ic"),
-    ("ful", ""),
-    ("ness", ""),
-];
+const STEP_3: Rules =
+    &[("icate", "ic"), ("ative", ""), ("alize", "al"), ("iciti", "ic"), ("ical", "ic"), ("ful", ""), ("ness", "")];
 
 const STEP_4: Rules = &[
     ("al", ""),
