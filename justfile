@@ -60,7 +60,7 @@ check: setup
 
 # Fuzzes the parsers, each for so many seconds, from the seeds in tests/fuzz/seeds and tests/recipes
 [group('test')]
-fuzz seconds="60" targets="recipe spans rouge correctness hub_reference":
+fuzz seconds="60" targets="recipe spans rouge stem correctness hub_reference":
     @if [ ! -x .tools/bin/cargo-fuzz ]; then cargo install cargo-fuzz --locked --root .tools; fi
     @cp --update Cargo.lock tests/fuzz/Cargo.lock
     @for target in {{ targets }}; do \

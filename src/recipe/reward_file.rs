@@ -301,9 +301,10 @@ pub struct JudgeTable {
     pub max_tokens: u32,
 }
 
-/// What a program of yours says of it. It reads a JSON line for each completion, `{"prompt", "completion", "text" (the part
-/// that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in order and flushed:
-/// `{"value": number}` or `{"missing": "why"}`. It runs as long as the stage; equal lines must have equal answers.
+/// What a program of yours says of it. It reads a JSON line for each completion, `{"id", "prompt", "completion", "text" (the
+/// part that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in order and
+/// flushed: `{"id" (the same), "value": number}` or `{"id", "missing": "why"}`. It runs as long as the stage; questions that
+/// are equal but for their `id` must have equal answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandTable {
@@ -335,8 +336,8 @@ pub struct CommandTable {
     pub timeout_s: f64,
 }
 
-/// What a service of yours says of it. It is posted a JSON array of completions, each as `command` gets it, and answers with an
-/// array of `{"value": number}` or `{"missing": "why"}`, as long and in the same order.
+/// What a service of yours says of it. It is posted a JSON array of completions, each as `command` gets it but for the
+/// `id`, and answers with an array of `{"value": number}` or `{"missing": "why"}`, as long and in the same order.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpTable {

@@ -284,6 +284,21 @@ mod tests {
         }
 
         #[test]
+        fn limits_in_tokens_only_take_away(text in "(<think>|</think>|<answer>|[a-z]{1,9} )*", min in 0..20_usize, more in 0..40_usize) {
+            let value = |mut cot: Cot| match rate_in_tokens(&mut cot, &text) {
+                Verdict::Value(value) => value,
+                Verdict::Missing(reason) => panic!("{reason}"),
+            };
+            let [without, within, below, above] =
+                [(None, None), (Some(min), Some(min + more)), (None, min.checked_sub(1)), (Some(min + more + 1), None)]
+                    .map(|(least, most)| value(in_tokens(least, most)));
+            prop_assert!(within <= without);
+            if min > 0 {
+                prop_assert!((below + within + above - without).abs() < 1e-12, "every length is in one of the ranges");
+            }
+        }
+
+        #[test]
         fn is_0_or_1_for_any_text(text in "(<think>|</think>|<answer>|</answer>|\\PC| )*") {
             prop_assert!([Verdict::Value(0.0), Verdict::Value(1.0)].contains(&rate(Scope::Think, &text)));
         }

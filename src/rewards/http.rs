@@ -259,3 +259,39 @@ impl Reward for Http {
         std::mem::take(&mut self.warnings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_body_is_as_many_answers_as_questions_or_a_short_reason(
+            body in r#"(\[|\]|\{|"value": ?|"missing": ?|"so"|-|[0-9]{1,3}|e999|NaN|null|, ?|\}|\PC)*"#, count in 0..4_usize
+        ) {
+            match answers(&body, count) {
+                Ok(answers) => {
+                    prop_assert_eq!(answers.len(), count);
+                    for answer in answers {
+                        match verdict(&answer) {
+                            Ok(Verdict::Value(value)) => prop_assert!(value.is_finite()),
+                            Ok(Verdict::Missing(_)) => {}
+                            Err(reason) => prop_assert!(reason.chars().count() < 300),
+                        }
+                    }
+                }
+                Err(reason) => prop_assert!(reason.chars().count() < 300),
+            }
+        }
+
+        #[test]
+        fn answers_keep_their_number_and_order(values in prop::collection::vec(-1e9..1e9, 0..9), others in 1..3_usize) {
+            let body = values.iter().map(|value| json!({"value": value})).collect::<Value>().to_string();
+            let read = answers(&body, values.len()).unwrap();
+            let read: Vec<Verdict> = read.iter().map(|answer| verdict(answer).unwrap()).collect();
+            prop_assert_eq!(read, values.iter().copied().map(Verdict::Value).collect::<Vec<_>>());
+            prop_assert!(answers(&body, values.len() + others).is_err());
+        }
+    }
+}

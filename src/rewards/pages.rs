@@ -47,7 +47,7 @@ impl Page {
     /// The keys of its table, its own first.
     pub fn keys(&self) -> Vec<Key> {
         let mut keys = keys(self.own);
-        for common in keys_of_all() {
+        for common in keys(COMMON) {
             if !keys.iter().any(|key| key.name == common.name) {
                 keys.push(common);
             }
@@ -56,15 +56,11 @@ impl Page {
     }
 }
 
-fn keys_of_all() -> Vec<Key> {
-    keys(COMMON)
-}
-
 /// The rows of the table of keys in `page`.
 fn keys(page: &'static str) -> Vec<Key> {
     let rows = page.lines().skip_while(|line| *line != HEADING).skip(2).take_while(|line| line.starts_with('|'));
     let key = |row: &'static str| {
-        let mut cells = row.trim_matches('|').splitn(3, '|').map(|cell| cell.trim());
+        let mut cells = row.trim_matches('|').splitn(3, '|').map(str::trim);
         let mut cell = || cells.next().unwrap_or_default();
         Key { name: bare(cell()), default: bare(cell()), meaning: cell() }
     };

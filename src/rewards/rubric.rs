@@ -270,7 +270,9 @@ impl Rubric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::spec::{FormatSpec, Grading, Leak, Match, RougeMeasure, RougeTokenizer, RougeVariant};
+    use crate::recipe::spec::{
+        FormatSpec, Grading, Leak, LengthSpec, Match, RougeMeasure, RougeTokenizer, RougeVariant,
+    };
     use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
     use proptest::prelude::*;
@@ -452,7 +454,46 @@ mod tests {
         assert_eq!(error.source().unwrap().to_string(), "no such file");
     }
 
+    /// A rubric of the components that see no more than their scope, all with the same one.
+    fn local(scope: &Scope) -> Rubric {
+        let (variant, measure, tokenizer) = (RougeVariant::L, RougeMeasure::F1, RougeTokenizer::RougeScore);
+        let length = LengthSpec { min_words: Some(3), max_words: Some(6), tolerance_words: 4 };
+        let components = [
+            ("meaning", mix()["meaning"].component.clone()),
+            ("words", Component::Rouge { variant, measure, tokenizer, stemming: true }),
+            ("right", Component::Correctness { matching: Match::Choice, pattern: None }),
+            ("pattern", Component::Format(FormatSpec::Pattern("[a-z ]+".to_owned()))),
+            ("length", Component::Length(length)),
+            ("repetition", Component::Repetition { ngram: 2 }),
+        ]
+        .map(|(name, component)| (name.to_owned(), RewardSpec::plain(1.0, scope.clone(), component)));
+        new_of(&components.into(), &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap()
+    }
+
     proptest! {
+        #[test]
+        fn what_stands_outside_its_scope_is_nothing_to_a_component(inside in "[A-Ca-c ]{0,20}", around in "[A-Ca-c ]{0,20}") {
+            let score = |scope: &Scope, completion: &str| {
+                let row = Sample { reference: Some("a bb ab cab"), answer: Some("B"), ..sample(completion) };
+                let mut rubric = local(scope);
+                let explained = rubric.explain(&[row]).remove(0);
+                assert_eq!(explained.len(), 6, "each says why");
+                rubric.score(&[row]).unwrap().remove(0)
+            };
+            let alone = score(&Scope::Completion, &inside);
+            for scope in [Scope::Think, Scope::Answer, Scope::Explanation, Scope::Tag("work".to_owned())] {
+                let tag = match &scope {
+                    Scope::Think => "think",
+                    Scope::Answer => "answer",
+                    Scope::Explanation => "explanation",
+                    Scope::Tag(name) => name,
+                    Scope::Completion => unreachable!("it is not among them"),
+                };
+                let completion = format!("{around}<{tag}>{inside}</{tag}>{around}");
+                prop_assert_eq!(&score(&scope, &completion), &alone, "{}", completion);
+            }
+        }
+
         #[test]
         fn rates_any_text_within_range(
             completion in "(<think>|</think>|<answer>|</answer>|<explanation>|\\PC| )*",
@@ -460,6 +501,7 @@ mod tests {
             answer in any::<String>(),
         ) {
             let rated = Sample { reference: Some(&reference), answer: Some(&answer), ..sample(&completion) };
+            prop_assert_eq!(rubric().explain(&[rated]).remove(0).len(), mix().len());
             for score in rubric().score(&[rated]).unwrap() {
                 for part in score.parts.values() {
                     prop_assert!(part.value.is_some() != part.missing.is_some());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::rewards::testing::sample;
+use proptest::prelude::*;
 use rustix::process::{Pid, test_kill_process};
 use tempfile::TempDir;
 
@@ -322,4 +323,37 @@ fn a_script_that_changed_since_it_was_hashed_is_not_run() {
     fs_err::write(scripted.dir.path().join("rate.py"), format!("{SAY}{ECHO}\n")).unwrap();
     let error = scripted.command().rate(&[sample("a")], &[Some("a")]).unwrap_err();
     assert!(error.message.ends_with("rate.py` has changed since the stage was planned"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// One program for a dozen batches each time, so that what is left of a batch would show in the next.
+    #[test]
+    fn any_text_comes_through_and_answers_keep_their_order(batches in prop::collection::vec(prop::collection::vec(any::<String>(), 1..9), 1..13)) {
+        let scripted = Scripted::new(ECHO);
+        let mut command = scripted.command();
+        for texts in &batches {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let lengths: Vec<f64> = texts.iter().map(|text| text.chars().count() as f64).collect();
+            prop_assert_eq!(rate(&mut command, &texts), values(&lengths));
+            prop_assert_eq!(restarts(&command), Some(0.0));
+        }
+    }
+
+    #[test]
+    fn whatever_it_writes_every_question_has_a_finite_value_or_a_reason(
+        lines in prop::collection::vec(r#"(\{|"id": ?0|"id": ?1|, ?|"value": ?|"missing": ?|-|[0-9]{1,3}|e999|NaN|null|"|\}|x)*"#, 0..4)
+    ) {
+        // it answers nothing else, and goes
+        let script = format!("print({:?})", lines.join("\n"));
+        let verdicts = rate(&mut Scripted::new(&script).command(), &["a", "b"]);
+        prop_assert_eq!(verdicts.len(), 2);
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Value(value) => prop_assert!(value.is_finite()),
+                Verdict::Missing(reason) => prop_assert!(!reason.is_empty() || lines.iter().any(|line| line.contains("missing"))),
+            }
+        }
+    }
 }
