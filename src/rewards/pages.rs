@@ -46,13 +46,13 @@ impl Page {
 
     /// The keys of its table, its own first.
     pub fn keys(&self) -> Vec<Key> {
-        let mut keys = keys(self.own);
+        let mut all = keys(self.own);
         for common in keys(COMMON) {
-            if !keys.iter().any(|key| key.name == common.name) {
-                keys.push(common);
+            if !all.iter().any(|key| key.name == common.name) {
+                all.push(common);
             }
         }
-        keys
+        all
     }
 }
 
