@@ -158,7 +158,7 @@ fn texts_are_rated_and_explained_without_training() {
 
         let calibrated = &scored(&project, &["--calibrate", "--limit", "4"])[0];
         let bytes = &calibrated["components"]["bytes"];
-        assert_eq!((&bytes["missing"], &bytes["truth"]["count"]), (&json!(0), &json!(4)), "{calibrated}");
+        assert_eq!((&bytes["missing"], &bytes["true"]["count"]), (&json!(0), &json!(4)), "{calibrated}");
     }
 }
 
