@@ -326,7 +326,7 @@ fn a_script_that_changed_since_it_was_hashed_is_not_run() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     /// One program for a dozen batches each time, so that what is left of a batch would show in the next.
     #[test]
