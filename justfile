@@ -66,7 +66,7 @@ check: setup
 
 # Fuzzes the parsers, each for so many seconds, from the seeds in tests/fuzz/seeds and tests/recipes
 [group('test')]
-fuzz seconds="60" targets="recipe spans rouge correctness hub_reference":
+fuzz seconds="60" targets="recipe spans rouge stem correctness hub_reference":
     @if [ ! -x .tools/bin/cargo-fuzz ]; then cargo install cargo-fuzz --locked --root .tools; fi
     @cp --update Cargo.lock tests/fuzz/Cargo.lock
     @for target in {{ targets }}; do \
@@ -102,5 +102,5 @@ golden: models
     PYTHONHASHSEED=0 {{ golden_python }} tests/golden/gen_golden.py tests/golden --models models
     {{ golden_python }} tests/golden/gen_curves.py tests/golden
     {{ golden_python }} tests/golden/gen_grpo.py tests/golden
-    {{ golden_python }} tests/golden/gen_rouge.py tests/golden
+    {{ golden_python }} tests/golden/gen_rouge.py tests/golden data/biomedical/mcq.jsonl LICENSE
     git diff --stat -- tests/golden

@@ -81,6 +81,8 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("ModelOverride", "chat_template") => "stages.cpt.model.chat_template=rewards/rate.sh",
         ("ModelOverride", "lora") => "stages.cpt.model.lora.rank=9",
         ("ModelTable", "lora") => "model.lora.rank=9",
+        ("RougeTable", "stemming") => "stages.grpo.rewards.rouge.stemming=false",
+        ("RougeTable", "tokenizer") => "stages.eval.rewards.rouge={ tokenizer = \"rouge-score\" }",
         ("RougeTable", "variant") => "stages.grpo.rewards.rouge.variant=\"2\"",
         ("GrpoTable", "zero_std") => "stages.grpo_plain.zero_std=drop",
         ("GrpoTable", "reward_aggregation") => "stages.grpo_plain.reward_aggregation=normalize_then_sum",
@@ -123,6 +125,7 @@ fn other_value(key: &str) -> &'static str {
         | "group_size"
         | "min_words"
         | "max_words"
+        | "min_tokens"
         | "window_sentences"
         | "decay_steps"
         | "max_resampled_prompts"

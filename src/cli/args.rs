@@ -1,8 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, run, samples, score, show,
-    verify,
+    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, rewards, run, samples,
+    score, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -78,6 +78,8 @@ pub(super) enum Command {
     Model(model::ModelArgs),
     /// Rate texts with a stage's rewards, before or after training on them.
     Score(score::ScoreArgs),
+    /// Explain the reward components: what each measures, and its keys.
+    Rewards(rewards::RewardsArgs),
     /// Rerun a stage and compare what it makes with what is cached.
     Verify(verify::VerifyArgs),
     /// Look into the cache of checkpoints.

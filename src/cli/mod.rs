@@ -22,6 +22,7 @@ mod planning;
 mod query;
 mod records;
 mod resume;
+mod rewards;
 mod run;
 mod runs;
 mod samples;
@@ -71,6 +72,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Query(args) => query::query(&context, &args),
         Command::Model(args) => model::model(&context, args),
         Command::Score(args) => score::score(&context, args),
+        Command::Rewards(args) => rewards::rewards(&context, &args),
         Command::Verify(args) => verify::verify(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),

@@ -148,6 +148,9 @@ pub struct RougeTable {
     pub measure: RougeMeasure,
     /// How text is cut into words.
     pub tokenizer: RougeTokenizer,
+    /// Compares English words by their stems (`pumps` and `pumping` are the same), as rouge-score's `use_stemmer`; takes
+    /// `tokenizer = "rouge-score"`.
+    pub stemming: bool,
 }
 
 /// What makes an answer equal to the row's.
@@ -224,7 +227,8 @@ pub struct FormatTable {
     pub json_schema: Option<toml::Value>,
 }
 
-/// 1 when the scope holds from `min_words` to `max_words` words before the answer, else 0.
+/// 1 when the scope holds from `min_words` to `max_words` words, and `min_tokens` to `max_tokens` tokens, before the answer,
+/// else 0.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CotTable {
@@ -247,6 +251,12 @@ pub struct CotTable {
     /// Most words that do; default: any number.
     #[schemars(range(min = 1))]
     pub max_words: Option<usize>,
+    /// Fewest tokens that do, as the policy's tokenizer cuts the reasoning; default: any number.
+    #[schemars(range(min = 1))]
+    pub min_tokens: Option<usize>,
+    /// Most tokens that do; default: any number.
+    #[schemars(range(min = 1))]
+    pub max_tokens: Option<usize>,
     /// Where the row's answer must not be stated: nowhere in particular (`ignore`), `before` the reasoning has its
     /// `min_words`, or anywhere before it is closed (`inside`).
     pub leak: Leak,
@@ -291,9 +301,10 @@ pub struct JudgeTable {
     pub max_tokens: u32,
 }
 
-/// What a program of yours says of it. It reads a JSON line for each completion, `{"prompt", "completion", "text" (the part
-/// that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in order and flushed:
-/// `{"value": number}` or `{"missing": "why"}`. It runs as long as the stage; equal lines must have equal answers.
+/// What a program of yours says of it. It reads a JSON line for each completion, `{"id", "prompt", "completion", "text" (the
+/// part that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in order and
+/// flushed: `{"id" (the same), "value": number}` or `{"id", "missing": "why"}`. It runs as long as the stage; questions that
+/// are equal but for their `id` must have equal answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandTable {
@@ -325,8 +336,8 @@ pub struct CommandTable {
     pub timeout_s: f64,
 }
 
-/// What a service of yours says of it. It is posted a JSON array of completions, each as `command` gets it, and answers with an
-/// array of `{"value": number}` or `{"missing": "why"}`, as long and in the same order.
+/// What a service of yours says of it. It is posted a JSON array of completions, each as `command` gets it but for the
+/// `id`, and answers with an array of `{"value": number}` or `{"missing": "why"}`, as long and in the same order.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpTable {

@@ -5,9 +5,13 @@ use super::data_sets::check_template;
 use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
-use super::reward_file::{CommonKeys, CorrectnessTable, FormatTable, JudgeTable, LengthTable, MatchName, RewardTable};
+use super::reward_file::{
+    CommonKeys, CorrectnessTable, CotTable, FormatTable, JudgeTable, LengthTable, MatchName, RewardTable, RougeTable,
+};
 use super::reward_program;
-use super::spec::{Component, FormatSpec, Grading, JudgeSpec, Leak, LengthSpec, Match, RewardSpec, Scope};
+use super::spec::{
+    Component, FormatSpec, Grading, JudgeSpec, Leak, LengthSpec, Match, RewardSpec, RougeTokenizer, Scope,
+};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -207,26 +211,42 @@ fn component(
                 window_sentences: table.window_sentences,
             }
         }
-        RewardTable::Rouge(table) => {
-            Component::Rouge { variant: table.variant, measure: table.measure, tokenizer: table.tokenizer }
-        }
+        RewardTable::Rouge(table) => rouge(files, key, table)?,
         RewardTable::Correctness(table) => correctness(files, key, table)?,
         RewardTable::Format(table) => Component::Format(format(files, key, table)?),
-        RewardTable::Cot(table) => {
-            if let Some(most) = table.max_words.filter(|most| *most < table.min_words) {
-                let message = format!("`max_words` ({most}) is less than `min_words` ({})", table.min_words);
-                let place = files.cell.value_place(&key.key("max_words"));
-                files.problems.push(Problem::at(place, message, "no length fits").help("raise it, or leave it out"));
-                return None;
-            }
-            Component::Cot { min_words: table.min_words, max_words: table.max_words, leak: table.leak }
-        }
+        RewardTable::Cot(table) => cot(files, key, table)?,
         RewardTable::Judge(table) => Component::Judge(judge(files, key, table)?),
         RewardTable::Command(table) => Component::Command(reward_program::command(files, key, table, found)?),
         RewardTable::Http(table) => Component::Http(reward_program::http(files, key, table)?),
         RewardTable::Length(table) => Component::Length(length(files, key, table)?),
         RewardTable::Repetition(table) => Component::Repetition { ngram: table.ngram },
     })
+}
+
+fn cot(files: &mut Files<'_>, key: &KeyPath, table: &CotTable) -> Option<Component> {
+    let CotTable { min_words, max_words, min_tokens, max_tokens, leak, .. } = *table;
+    let before = files.problems.len();
+    for (unit, fewest, most) in [("words", Some(min_words), max_words), ("tokens", min_tokens, max_tokens)] {
+        if let Some((fewest, most)) = fewest.zip(most).filter(|(fewest, most)| most < fewest) {
+            let message = format!("`max_{unit}` ({most}) is less than `min_{unit}` ({fewest})");
+            let place = files.cell.value_place(&key.key(&format!("max_{unit}")));
+            files.problems.push(Problem::at(place, message, "no length fits").help("raise it, or leave it out"));
+        }
+    }
+    let fits = files.problems.len() == before;
+    fits.then_some(Component::Cot { min_words, max_words, min_tokens, max_tokens, leak })
+}
+
+fn rouge(files: &mut Files<'_>, key: &KeyPath, table: &RougeTable) -> Option<Component> {
+    let RougeTable { variant, measure, tokenizer, stemming, .. } = *table;
+    if stemming && tokenizer != RougeTokenizer::RougeScore {
+        let key = key.key("stemming");
+        let message = format!("`{key}` has no rules for the words of `tokenizer = \"unicode\"`");
+        let problem = Problem::at(files.cell.value_place(&key), message, "English words alone have stems here");
+        files.problems.push(problem.help("write `tokenizer = \"rouge-score\"` beside it, or leave it out"));
+        return None;
+    }
+    Some(Component::Rouge { variant, measure, tokenizer, stemming })
 }
 
 fn length(files: &mut Files<'_>, key: &KeyPath, table: &LengthTable) -> Option<LengthSpec> {

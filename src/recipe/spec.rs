@@ -565,6 +565,8 @@ pub enum Component {
         measure: RougeMeasure,
         /// How text is cut into words.
         tokenizer: RougeTokenizer,
+        /// Whether words are compared by their stems, as rouge-score stems.
+        stemming: bool,
     },
     /// 1 when the answer equals the row's, else 0.
     Correctness {
@@ -583,6 +585,10 @@ pub enum Component {
         min_words: usize,
         /// Most words that do; absent: any number.
         max_words: Option<usize>,
+        /// Fewest tokens that do, as the policy's tokenizer cuts; absent: any number.
+        min_tokens: Option<usize>,
+        /// Most tokens that do; absent: any number.
+        max_tokens: Option<usize>,
         /// Where the row's answer must not be stated.
         leak: Leak,
     },

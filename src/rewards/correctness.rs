@@ -1,17 +1,4 @@
-//! `correctness`: 1 when the answer is right, else 0.
-//!
-//! The answer is the scope's text or, with `pattern`, what its group holds at the last place where it matches. `match` says
-//! when it is the row's:
-//!
-//! | `match` | right when |
-//! |---|---|
-//! | `choice` | the row's answer is a single letter and the first letter that stands alone in the text is the same, so that `B`, `(b)` and `B) the heart` are one answer; any other answer is compared as the whole text |
-//! | `exact` | the texts are the same |
-//! | `numeric` | the last numbers of both are at most `tolerance` apart, beside what is lost after nine digits |
-//! | `set` | both list the same items: a JSON list, or items between commas, semicolons or line breaks; list marks and repeats do not count |
-//!
-//! Upper and lower case are the same throughout, and but for `choice` so is any white space. What the policy did not write,
-//! or not so that it can be read, is 0; a row without an answer, or with one that is no number or lists nothing, is missing.
+#![doc = include_str!("docs/correctness.md")]
 
 use super::explain::excerpt;
 use super::numbers::last_number;

@@ -1,24 +1,11 @@
-//! `cot`: 1 when the completion reasons before it answers, else 0.
-//!
-//! It does when the scope holds at least `min_words` and at most `max_words` words (white space between them, a letter or a
-//! digit in each), closed before `<answer>` opens (unless the scope is the answer itself): an answer given first, or inside
-//! the reasoning, is not reasoned. With `leak`, the row's answer must not be stated too early either:
-//!
-//! | `leak` | 0 when the row's answer is stated |
-//! |---|---|
-//! | `ignore` | (anywhere it likes) |
-//! | `before` | before the reasoning has its `min_words` words: ahead of the scope, or in its first words |
-//! | `inside` | anywhere before the reasoning is closed |
-//!
-//! A single letter is stated where it stands alone at most three words, no `not` among them, after "answer" in one sentence
-//! (`the answer is B`, `Answer: (b)`), or alone on a line; any other answer where its words stand together, in upper or lower
-//! case.
-//! What the policy did not write is 0; with a `leak` that matters, a row without an answer is missing.
+#![doc = include_str!("docs/cot.md")]
 
+use super::explain::wanted;
 use super::words::normalized;
-use super::{Reward, RewardError, Sample, Verdict, span};
+use super::{CountTokens, EncoderError, Reward, RewardError, Sample, Verdict, span};
 use crate::recipe::spec::{Leak, Scope};
 use regex::Regex;
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 /// The component.
@@ -26,7 +13,23 @@ pub(super) struct Cot {
     pub(super) scope: Scope,
     pub(super) min_words: usize,
     pub(super) max_words: Option<usize>,
+    /// Limits in tokens, with what counts them; absent: none.
+    pub(super) tokens: Option<TokenLimits>,
     pub(super) leak: Leak,
+}
+
+/// How many tokens reasoning has, both ends included.
+pub(super) struct TokenLimits {
+    pub(super) min: Option<usize>,
+    pub(super) max: Option<usize>,
+    pub(super) count: CountTokens,
+}
+
+impl TokenLimits {
+    fn fit(&self, reasoning: &str) -> Result<bool, EncoderError> {
+        let count = (self.count)(reasoning)?;
+        Ok(self.min.is_none_or(|least| count >= least) && self.max.is_none_or(|most| count <= most))
+    }
 }
 
 impl Reward for Cot {
@@ -39,11 +42,13 @@ impl Reward for Cot {
         let Some(reasoning) = span(self.before_answer(sample.completion), &self.scope) else {
             return Some("it does not stand before <answer>".to_owned());
         };
-        let wanted = match self.max_words {
-            Some(most) => format!("{} to {most}", self.min_words),
-            None => format!("at least {}", self.min_words),
-        };
-        Some(format!("{} words of reasoning, {wanted} are wanted", word_ends(&reasoning).count()))
+        let words = wanted(Some(self.min_words), self.max_words);
+        let mut told = format!("{} words of reasoning, {words} are wanted", word_ends(&reasoning).count());
+        if let Some(TokenLimits { min, max, count }) = &self.tokens {
+            let count = count(&reasoning).map_or_else(|error| error.to_string(), |count| count.to_string());
+            write!(told, "; {count} tokens, {} are wanted", wanted(*min, *max)).expect("a string takes everything");
+        }
+        Some(told)
     }
 }
 
@@ -54,7 +59,11 @@ impl Cot {
             (_, None) => return Verdict::Missing("the row has no answer".to_owned()),
             (_, Some(answer)) => Some(answer),
         };
-        Verdict::binary(is_there && self.reasons(sample.completion, answer))
+        match is_there.then(|| self.reasons(sample.completion, answer)) {
+            None => Verdict::binary(false),
+            Some(Ok(reasons)) => Verdict::binary(reasons),
+            Some(Err(error)) => Verdict::Missing(format!("its tokens cannot be counted: {error}")),
+        }
     }
 
     /// The completion up to the answer, unless that is where reasoning is looked for.
@@ -65,9 +74,9 @@ impl Cot {
         }
     }
 
-    fn reasons(&self, completion: &str, answer: Option<&str>) -> bool {
+    fn reasons(&self, completion: &str, answer: Option<&str>) -> Result<bool, EncoderError> {
         let before_answer = self.before_answer(completion);
-        let Some(reasoning) = span(before_answer, &self.scope) else { return false };
+        let Some(reasoning) = span(before_answer, &self.scope) else { return Ok(false) };
         let ends: Vec<usize> = word_ends(&reasoning).collect();
         let fits = ends.len() >= self.min_words && self.max_words.is_none_or(|most| ends.len() <= most);
         let early = match self.leak {
@@ -79,7 +88,10 @@ impl Cot {
         // An explanation may be made of several pieces, and begins with the completion then.
         let ahead = before_answer.find(&*reasoning).map_or("", |start| &before_answer[..start]);
         let leaks = |answer| states(ahead, ahead.len(), answer) || states(&reasoning, early, answer);
-        fits && !answer.is_some_and(leaks)
+        if !fits || answer.is_some_and(leaks) {
+            return Ok(false);
+        }
+        self.tokens.as_ref().map_or(Ok(true), |limits| limits.fit(&reasoning))
     }
 }
 
@@ -132,7 +144,7 @@ mod tests {
 
     fn rate_by(scope: Scope, leak: Leak, answer: Option<&str>, completion: &str) -> Verdict {
         let text = span(completion, &scope);
-        let mut cot = Cot { scope, min_words: 3, max_words: Some(12), leak };
+        let mut cot = Cot { scope, min_words: 3, max_words: Some(12), tokens: None, leak };
         rate_one(&mut cot, Sample { answer, ..sample(completion) }, text.as_deref())
     }
 
@@ -172,6 +184,38 @@ mod tests {
         let of = |count: usize| format!("<think>{}</think><answer>B</answer>", vec!["so"; count].join(" "));
         assert_eq!(rate(Scope::Think, &of(12)), Verdict::Value(1.0));
         assert_eq!(rate(Scope::Think, &of(13)), Verdict::Value(0.0));
+    }
+
+    /// A tokenizer that makes a token of every three bytes, and cannot read `~`.
+    fn in_tokens(min: Option<usize>, max: Option<usize>) -> Cot {
+        let count =
+            |text: &str| if text.contains('~') { Err("no such byte".into()) } else { Ok(text.len().div_ceil(3)) };
+        let tokens = Some(TokenLimits { min, max, count: Box::new(count) });
+        Cot { scope: Scope::Think, min_words: 1, max_words: None, tokens, leak: Leak::Ignore }
+    }
+
+    fn rate_in_tokens(cot: &mut Cot, completion: &str) -> Verdict {
+        rate_one(cot, sample(completion), span(completion, &Scope::Think).as_deref())
+    }
+
+    #[test]
+    fn tokens_of_the_reasoning_alone_are_counted_and_both_ends_count() {
+        let of = |letters: usize| format!("so <think> {} </think><answer>B</answer>", "a".repeat(letters));
+        let mut cot = in_tokens(Some(3), Some(5));
+        let value = |cot: &mut Cot, letters| rate_in_tokens(cot, &of(letters));
+        assert_eq!([6, 7, 15, 16].map(|letters| value(&mut cot, letters)), [0.0, 1.0, 1.0, 0.0].map(Verdict::Value));
+        assert_eq!(value(&mut in_tokens(None, Some(2)), 7), Verdict::Value(0.0));
+        assert_eq!(value(&mut in_tokens(Some(3), None), 700), Verdict::Value(1.0));
+        let why = cot.explain(&sample(&of(7)), Some("aaaaaaa")).unwrap();
+        assert_eq!(why, "1 words of reasoning, at least 1 are wanted; 3 tokens, 3 to 5 are wanted");
+    }
+
+    #[test]
+    fn tokens_that_cannot_be_counted_are_missing_unless_there_is_no_reasoning() {
+        let mut cot = in_tokens(Some(3), None);
+        let reason = "its tokens cannot be counted: no such byte".to_owned();
+        assert_eq!(rate_in_tokens(&mut cot, "<think>a ~ b</think>"), Verdict::Missing(reason));
+        assert_eq!(rate_in_tokens(&mut cot, "~"), Verdict::Value(0.0));
     }
 
     #[test]
@@ -236,6 +280,21 @@ mod tests {
                     Verdict::Missing(reason) => panic!("{reason}"),
                 };
                 prop_assert!(value(&ignored) >= value(&before) && value(&before) >= value(&inside));
+            }
+        }
+
+        #[test]
+        fn limits_in_tokens_only_take_away(text in "(<think>|</think>|<answer>|[a-z]{1,9} )*", min in 0..20_usize, more in 0..40_usize) {
+            let value = |mut cot: Cot| match rate_in_tokens(&mut cot, &text) {
+                Verdict::Value(value) => value,
+                Verdict::Missing(reason) => panic!("{reason}"),
+            };
+            let [without, within, below, above] =
+                [(None, None), (Some(min), Some(min + more)), (None, min.checked_sub(1)), (Some(min + more + 1), None)]
+                    .map(|(least, most)| value(in_tokens(least, most)));
+            prop_assert!(within <= without);
+            if min > 0 {
+                prop_assert!((below + within + above - without).abs() < 1e-12, "every length is in one of the ranges");
             }
         }
 

@@ -18,6 +18,16 @@ pub(super) fn excerpt(text: &str) -> String {
     format!("`{line}`")
 }
 
+/// A range of numbers in words.
+pub(super) fn wanted(fewest: Option<usize>, most: Option<usize>) -> String {
+    match (fewest, most) {
+        (Some(fewest), Some(most)) => format!("{fewest} to {most}"),
+        (Some(fewest), None) => format!("at least {fewest}"),
+        (None, Some(most)) => format!("at most {most}"),
+        (None, None) => "any number".to_owned(),
+    }
+}
+
 /// What a component with this `scope` looked at, given what was cut out of the completion.
 pub(super) fn looked_at(scope: &Scope, text: Option<&str>) -> String {
     let tag = match scope {

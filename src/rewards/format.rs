@@ -1,15 +1,4 @@
-//! `format`: whether the text has the form that was asked for.
-//!
-//! One of three forms:
-//!
-//! - `tags`: each tag once, in order, closed, with nothing but white space before, between and after. 1 or 0 or, with
-//!   `grading = "graded"`, the share of the tags that are right: a tag is when it stands once, closed, after those listed
-//!   before it, and nothing but white space stands between it and the tag (or the beginning) before it or, behind the last
-//!   one, the end. Graded and not, 1 means the same.
-//! - `pattern`: a regular expression that the whole text matches, 1 or 0.
-//! - `json_schema`: the whole text is JSON that fulfils the schema, 1 or 0.
-//!
-//! What the policy did not write is 0; nothing is missing.
+#![doc = include_str!("docs/format.md")]
 
 use super::explain::tag_fault;
 use super::{Reward, RewardError, Sample, Verdict};

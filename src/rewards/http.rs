@@ -1,11 +1,7 @@
-//! `http`: what the user's own service says of completions.
-//!
-//! A batch is sent as POST requests of some completions each (`questions`), a JSON array in, a JSON array of as many answers
-//! out; busy or broken services are asked again (`server`). Answers are kept on disk by the question, the endpoint's name and
-//! its version, unless the recipe says that equal questions have different answers: then a resumed stage is not the same to
-//! the bit.
+#![doc = include_str!("docs/http.md")]
 
 use super::exchange::ApiKey;
+use super::explain::excerpt;
 use super::judge::{Cache, JudgeAccess, cache_key};
 use super::questions::{Question, verdict};
 use super::server::{Attempts, Server, Unanswered};
@@ -45,6 +41,8 @@ pub(super) struct Http {
     batch_size: usize,
     concurrency: usize,
     cache: Cache,
+    /// The last batch's questions with what was answered, and whether that was kept from before.
+    said: HashMap<String, (String, bool)>,
     metrics: Vec<(&'static str, f64)>,
     warnings: Vec<String>,
 }
@@ -85,6 +83,7 @@ impl Http {
             batch_size: *batch_size,
             concurrency: *concurrency,
             cache: Cache::new(access.cache),
+            said: HashMap::new(),
             metrics: Vec::new(),
             warnings: Vec::new(),
         })
@@ -100,12 +99,17 @@ impl Http {
     }
 
     /// The kept answer, if there is one.
-    fn kept(&mut self, key: &Digest) -> Option<Verdict> {
+    fn kept(&mut self, Asked { key, identity }: &Asked) -> Option<Verdict> {
         if !self.spec.cache {
             return None;
         }
         match self.cache.get::<Value>(key) {
-            Ok(answer) => answer.and_then(|answer| verdict(&answer).ok()),
+            Ok(answer) => {
+                let answer = answer?;
+                let verdict = verdict(&answer).ok()?;
+                self.said.insert(identity["question"].to_string(), (answer.to_string(), true));
+                Some(verdict)
+            }
             Err(error) => {
                 self.warnings.push(format!("it is asked again, as a kept answer cannot be read: {error}"));
                 None
@@ -179,6 +183,7 @@ impl Http {
 
     /// What the answer means; one that means something is kept, and one that was kept before counts.
     fn settle(&mut self, key: &Digest, identity: &Value, answer: Value) -> Verdict {
+        self.said.insert(identity["question"].to_string(), (answer.to_string(), false));
         let now = match verdict(&answer) {
             Ok(verdict) => verdict,
             Err(reason) => return Verdict::Missing(self.said(&reason)),
@@ -218,13 +223,14 @@ impl Reward for Http {
         let asked: Vec<Asked> =
             pairs.map(|(index, (sample, text))| self.asked(index, &Question::new(sample, *text))).collect();
         let keys: Vec<Digest> = asked.iter().map(|asked| asked.key.clone()).collect();
+        self.said.clear();
         let mut verdicts = HashMap::new();
         let mut new: Vec<Asked> = Vec::new();
         for asked in asked {
             if verdicts.contains_key(&asked.key) || new.iter().any(|other| other.key == asked.key) {
                 continue;
             }
-            match self.kept(&asked.key) {
+            match self.kept(&asked) {
                 Some(verdict) => drop(verdicts.insert(asked.key, verdict)),
                 None => new.push(asked),
             }
@@ -235,11 +241,57 @@ impl Reward for Http {
         Ok(keys.iter().map(|key| verdicts[key].clone()).collect())
     }
 
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let question = Question::new(sample, text);
+        let sent = question.shown();
+        Some(match self.said.get(&json!(question).to_string()) {
+            Some((answer, true)) => format!("to {sent} it once answered {}, which is kept", excerpt(answer)),
+            Some((answer, false)) => format!("it is sent {sent} and answers {}", excerpt(answer)),
+            None => format!("it is sent {sent} and gives no answer"),
+        })
+    }
+
     fn metrics(&self) -> Vec<(&'static str, f64)> {
         self.metrics.clone()
     }
 
     fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_body_is_as_many_answers_as_questions_or_a_short_reason(
+            body in r#"(\[|\]|\{|"value": ?|"missing": ?|"so"|-|[0-9]{1,3}|e999|NaN|null|, ?|\}|\PC)*"#, count in 0..4_usize
+        ) {
+            match answers(&body, count) {
+                Ok(answers) => {
+                    prop_assert_eq!(answers.len(), count);
+                    for answer in answers {
+                        match verdict(&answer) {
+                            Ok(Verdict::Value(value)) => prop_assert!(value.is_finite()),
+                            Ok(Verdict::Missing(_)) => {}
+                            Err(reason) => prop_assert!(reason.chars().count() < 300),
+                        }
+                    }
+                }
+                Err(reason) => prop_assert!(reason.chars().count() < 300),
+            }
+        }
+
+        #[test]
+        fn answers_keep_their_number_and_order(values in prop::collection::vec(-1e9..1e9, 0..9), others in 1..3_usize) {
+            let body = values.iter().map(|value| json!({"value": value})).collect::<Value>().to_string();
+            let read = answers(&body, values.len()).unwrap();
+            let read: Vec<Verdict> = read.iter().map(|answer| verdict(answer).unwrap()).collect();
+            prop_assert_eq!(read, values.iter().copied().map(Verdict::Value).collect::<Vec<_>>());
+            prop_assert!(answers(&body, values.len() + others).is_err());
+        }
     }
 }

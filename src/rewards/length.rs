@@ -1,9 +1,9 @@
-//! `length`: 1 for a text within a range of words, falling to 0 outside.
-//!
-//! What a completion loses near `max_new_tokens` is another matter, counted in tokens: a stage's `overlong_buffer_tokens`.
+#![doc = include_str!("docs/length.md")]
 
+use super::explain::wanted;
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::LengthSpec;
+use std::fmt::Write as _;
 
 /// The component. A completion without the text is 0, whatever the range.
 pub(super) struct Length {
@@ -13,6 +13,16 @@ pub(super) struct Length {
 impl Reward for Length {
     fn rate(&mut self, _: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         Ok(texts.iter().map(|text| Verdict::Value(text.map_or(0.0, |text| self.value(count(text))))).collect())
+    }
+
+    fn explain(&mut self, _: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let LengthSpec { min_words, max_words, tolerance_words } = self.spec;
+        let words = count(text?);
+        let mut told = format!("{words} words, {} are wanted", wanted(min_words, max_words));
+        if tolerance_words > 1 && self.value(words) < 1.0 {
+            write!(told, "; {tolerance_words} words outside, the value is 0").expect("a string takes everything");
+        }
+        Some(told)
     }
 }
 
@@ -73,6 +83,16 @@ mod tests {
     fn punctuation_is_no_word_and_a_tag_that_is_not_there_is_0() {
         assert_eq!(rate((Some(3), None), 0, Some("one - two !\n... three")).to_string(), "1");
         assert_eq!(rate((None, Some(3)), 0, None).to_string(), "0");
+    }
+
+    #[test]
+    fn an_explanation_counts_and_names_the_range() {
+        let mut length = Length { spec: LengthSpec { min_words: Some(3), max_words: Some(5), tolerance_words: 4 } };
+        let mut explain = |text: Option<&str>| length.explain(&sample(""), text);
+        assert_eq!(explain(Some("one two three")).as_deref(), Some("3 words, 3 to 5 are wanted"));
+        let outside = "2 words, 3 to 5 are wanted; 4 words outside, the value is 0";
+        assert_eq!(explain(Some("one - two")).as_deref(), Some(outside));
+        assert_eq!(explain(None), None);
     }
 
     proptest! {

@@ -20,6 +20,7 @@ mod judge;
 mod lcs;
 mod length;
 mod numbers;
+mod pages;
 mod questions;
 mod repetition;
 mod rouge;
@@ -27,6 +28,7 @@ mod rubric;
 mod semantic;
 mod server;
 mod spans;
+mod stem;
 mod summary;
 #[cfg(test)]
 mod testing;
@@ -37,9 +39,11 @@ pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibr
 pub use command::CommandError;
 pub use http::HttpError;
 pub use judge::{JudgeAccess, JudgeError};
+pub use pages::{Key, PAGES, Page};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};
 pub use spans::span;
+pub use stem::stem;
 pub use summary::{flat_groups, reward_metrics, spread_shares};
 pub use watch::{RewardWatch, Watched, repeats};
 
@@ -122,6 +126,9 @@ pub type EncoderError = Box<dyn Error + Send + Sync>;
 
 /// Loads the encoder with the given digest, to put the given prompt before every text; without one, its own default.
 pub type LoadEncoder<'a> = dyn FnMut(&Digest, Option<&str>) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
+
+/// Counts the tokens of a text as the policy's tokenizer cuts it, without special tokens.
+pub type CountTokens = Box<dyn Fn(&str) -> Result<usize, EncoderError> + Send>;
 
 /// Turns texts into L2-normalized embeddings.
 pub trait TextEncoder: Send {

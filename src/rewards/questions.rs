@@ -5,6 +5,9 @@ use super::{Sample, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Characters of each text that a person is shown.
+const SHOWN: usize = 40;
+
 /// A completion as the program is told of it.
 #[derive(Serialize)]
 pub(super) struct Question<'a> {
@@ -20,6 +23,22 @@ impl<'a> Question<'a> {
     pub(super) fn new(sample: &Sample<'a>, text: Option<&'a str>) -> Self {
         let Sample { prompt, completion, reference, answer } = *sample;
         Self { prompt, completion, text, reference, answer }
+    }
+}
+
+impl Question<'_> {
+    /// The question as it is sent, but for the rest of long texts: for a person to read.
+    pub(super) fn shown(&self) -> String {
+        let mut shown = serde_json::to_value(self).expect("a question serializes");
+        for (_, text) in shown.as_object_mut().into_iter().flatten() {
+            if let Value::String(text) = text
+                && let Some((end, _)) = text.char_indices().nth(SHOWN)
+            {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        format!("`{shown}`")
     }
 }
 
@@ -60,6 +79,16 @@ mod tests {
         let written = r#"{"prompt":"Q\n","completion":"<answer>B</answer>","text":"B","reference":"r","answer":null}"#;
         assert_eq!(question, written);
         assert!(serde_json::to_string(&Question::new(&rated, None)).unwrap().contains(r#""text":null"#));
+    }
+
+    #[test]
+    fn a_person_is_shown_the_beginnings_of_texts() {
+        let long = "ä".repeat(50);
+        let rated = Sample { answer: Some("B"), ..sample(&long) };
+        let cut = "ä".repeat(40) + "…";
+        let shown =
+            format!("`{{\"prompt\":\"\",\"completion\":\"{cut}\",\"text\":null,\"reference\":null,\"answer\":\"B\"}}`");
+        assert_eq!(Question::new(&rated, None).shown(), shown);
     }
 
     #[test]

@@ -1,12 +1,10 @@
-//! `repetition`: 1 less the share of n-grams that stand there again.
-//!
-//! Distinct n-grams over all, as distinct-n (Li et al., arXiv:1510.03055, section 4) and, turned into a penalty, the
-//! repetition penalty of arXiv:2502.03373.
+#![doc = include_str!("docs/repetition.md")]
 
+use super::explain::excerpt;
 use super::words::words;
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::RougeTokenizer;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The component: words are those of `rouge`, whatever their case, so that punctuation hides no repetition. A text without a
 /// word is 0, one of fewer than `ngram` words is 1.
@@ -17,6 +15,23 @@ pub(super) struct Repetition {
 impl Reward for Repetition {
     fn rate(&mut self, _: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
         Ok(texts.iter().map(|text| Verdict::Value(text.map_or(0.0, |text| self.value(text)))).collect())
+    }
+
+    fn explain(&mut self, _: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let lowercase = text?.to_lowercase();
+        let words = words(&lowercase, RougeTokenizer::Unicode);
+        let mut counts: HashMap<&[&str], usize> = HashMap::new();
+        for run in words.windows(self.ngram) {
+            *counts.entry(run).or_default() += 1;
+        }
+        let (all, distinct) = (words.len().saturating_sub(self.ngram - 1), counts.len());
+        let told = format!("{distinct} of {all} runs of {} words are distinct", self.ngram);
+        // of those that stand there as often, the first in the alphabet
+        let most = counts.into_iter().max_by(|(a, of_a), (b, of_b)| of_a.cmp(of_b).then(b.cmp(a)));
+        Some(match most.filter(|(_, count)| *count > 1) {
+            Some((run, count)) => format!("{told}; {} stands there {count} times", excerpt(&run.join(" "))),
+            None => told,
+        })
     }
 }
 
@@ -69,6 +84,16 @@ mod tests {
         for nothing in [None, Some(""), Some("... !")] {
             close(rate(3, nothing), 0.0);
         }
+    }
+
+    #[test]
+    fn an_explanation_names_what_stands_there_most() {
+        let explain = |text| Repetition { ngram: 2 }.explain(&sample(""), text);
+        let told = "2 of 4 runs of 2 words are distinct; `no yes` stands there 2 times";
+        assert_eq!(explain(Some("Yes no, yes no yes")).as_deref(), Some(told));
+        assert_eq!(explain(Some("yes no")).as_deref(), Some("1 of 1 runs of 2 words are distinct"));
+        assert_eq!(explain(Some("yes")).as_deref(), Some("0 of 0 runs of 2 words are distinct"));
+        assert_eq!(explain(None), None);
     }
 
     proptest! {

@@ -1,9 +1,8 @@
-//! `rouge`: overlap of words with the reference (C.-Y. Lin, "ROUGE: a package for automatic evaluation of summaries",
-//! 2004), with the numbers of Google's rouge-score.
+#![doc = include_str!("docs/rouge.md")]
 
 use super::explain::{common_ngrams, common_subsequence};
 use super::lcs::{longest_common_subsequence, union_of_subsequences};
-use super::words::Vocabulary;
+use super::words::{Vocabulary, folded};
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::{RougeMeasure, RougeTokenizer, RougeVariant};
 
@@ -32,12 +31,11 @@ impl Overlap {
 
 /// Compares `candidate` with `reference`; upper and lower case are the same.
 pub fn rouge(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: RougeTokenizer) -> Overlap {
-    measured(candidate, reference, variant, tokenizer).unwrap_or_default()
+    measured(&folded(candidate, false), &folded(reference, false), variant, tokenizer).unwrap_or_default()
 }
 
-/// The overlap; none if the reference has no words.
+/// The overlap of two texts that are [`folded`]; none if the reference has no words.
 fn measured(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: RougeTokenizer) -> Option<Overlap> {
-    let (candidate, reference) = (candidate.to_lowercase(), reference.to_lowercase());
     let mut vocabulary = Vocabulary::default();
     if variant == RougeVariant::Lsum {
         // an empty line is a line without words
@@ -47,8 +45,8 @@ fn measured(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: 
         let matches = summary_level(&reference, &candidate, vocabulary.len());
         return (vocabulary.len() > 0).then(|| Overlap::new(matches, count(&candidate), count(&reference)));
     }
-    let reference = vocabulary.learn(&reference, tokenizer);
-    let candidate = vocabulary.number(&candidate, tokenizer);
+    let reference = vocabulary.learn(reference, tokenizer);
+    let candidate = vocabulary.number(candidate, tokenizer);
     if reference.is_empty() {
         return None;
     }
@@ -116,6 +114,7 @@ pub(super) struct Rouge {
     pub(super) variant: RougeVariant,
     pub(super) measure: RougeMeasure,
     pub(super) tokenizer: RougeTokenizer,
+    pub(super) stemming: bool,
 }
 
 impl Rouge {
@@ -123,7 +122,8 @@ impl Rouge {
         let Some(reference) = reference else {
             return Verdict::Missing("the row has no reference".to_owned());
         };
-        let overlap = measured(text.unwrap_or_default(), reference, self.variant, self.tokenizer);
+        let (text, reference) = (folded(text.unwrap_or_default(), self.stemming), folded(reference, self.stemming));
+        let overlap = measured(&text, &reference, self.variant, self.tokenizer);
         let Some(Overlap { precision, recall, f1 }) = overlap else {
             return Verdict::Missing("the reference has no words".to_owned());
         };
@@ -141,9 +141,9 @@ impl Reward for Rouge {
     }
 
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
-        let (reference, text) = (sample.reference?, text?);
-        let ngrams = |n| common_ngrams(text, reference, n, self.tokenizer);
-        let subsequence = || common_subsequence(text, reference, self.tokenizer);
+        let (reference, text) = (folded(sample.reference?, self.stemming), folded(text?, self.stemming));
+        let ngrams = |n| common_ngrams(&text, &reference, n, self.tokenizer);
+        let subsequence = || common_subsequence(&text, &reference, self.tokenizer);
         Some(match self.variant {
             RougeVariant::One => ngrams(1),
             RougeVariant::Two => ngrams(2),
@@ -205,8 +205,50 @@ mod tests {
         }
     }
 
+    #[test]
+    fn stemming_equals_rouge_score_with_its_stemmer() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rouge_stemmed.json");
+        let pairs: Vec<Value> = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+        assert!(pairs.len() > 80);
+        let variants = [
+            ("rouge1", RougeVariant::One),
+            ("rouge2", RougeVariant::Two),
+            ("rougeL", RougeVariant::L),
+            ("rougeLsum", RougeVariant::Lsum),
+        ];
+        for pair in &pairs {
+            let (candidate, reference) = (pair["candidate"].as_str().unwrap(), pair["reference"].as_str().unwrap());
+            for (name, variant) in variants {
+                let measures = [RougeMeasure::Precision, RougeMeasure::Recall, RougeMeasure::F1];
+                for (i, measure) in measures.into_iter().enumerate() {
+                    let mut rouge = Rouge { variant, measure, tokenizer: RougeTokenizer::RougeScore, stemming: true };
+                    let verdict =
+                        rate_one(&mut rouge, Sample { reference: Some(reference), ..sample("") }, Some(candidate));
+                    let expected = pair["scores"][name][i].as_f64().unwrap();
+                    match verdict {
+                        Verdict::Value(value) => assert!(
+                            (value - expected).abs() < 1e-9,
+                            "{name} [{i}] of {candidate:?} against {reference:?}: {value}, not {expected}"
+                        ),
+                        Verdict::Missing(_) => assert!(reference.trim().is_empty(), "{reference:?}"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_explanation_shows_the_stems_that_match() {
+        let (variant, measure) = (RougeVariant::L, RougeMeasure::F1);
+        let mut rouge = Rouge { variant, measure, tokenizer: RougeTokenizer::RougeScore, stemming: true };
+        let row = Sample { reference: Some("the heart pumps"), ..sample("") };
+        let why = rouge.explain(&row, Some("Hearts are pumping")).unwrap();
+        assert_eq!(why, "2 words match in order: `heart pump`; the reference has 3 words, the text 3");
+    }
+
     fn rouge_l() -> Rouge {
-        Rouge { variant: RougeVariant::L, measure: RougeMeasure::Recall, tokenizer: RougeTokenizer::Unicode }
+        let (variant, measure) = (RougeVariant::L, RougeMeasure::Recall);
+        Rouge { variant, measure, tokenizer: RougeTokenizer::Unicode, stemming: false }
     }
 
     #[test]
@@ -242,6 +284,15 @@ mod tests {
             // of one line each: the union of subsequences is over the candidate's lines alone
             let (one, other) = (rouge(&a, &b, variant, tokenizer), rouge(&b, &a, variant, tokenizer));
             prop_assert_eq!((one.precision, one.recall), (other.recall, other.precision));
+        }
+
+        #[test]
+        fn stems_match_wherever_words_do(a in "(pump|pumps|pumping|heart|hearts| |,)*", b in "(pump|pumped|heart|hearted| |,)*") {
+            let of = |stemming| {
+                let tokenizer = RougeTokenizer::RougeScore;
+                measured(&folded(&a, stemming), &folded(&b, stemming), RougeVariant::L, tokenizer).unwrap_or_default().f1
+            };
+            prop_assert!(of(true) >= of(false));
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use super::command::{Command, CommandError};
 use super::correctness::Correctness;
-use super::cot::Cot;
+use super::cot::{Cot, TokenLimits};
 use super::explain::looked_at;
 use super::format::Format;
 use super::http::{Http, HttpError};
@@ -11,7 +11,7 @@ use super::length::Length;
 use super::repetition::Repetition;
 use super::rouge::Rouge;
 use super::semantic::{Semantic, SemanticSettings};
-use super::{EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
+use super::{CountTokens, EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
 use crate::digest::Digest;
 use crate::event::Part;
 use crate::recipe::HttpEndpoint;
@@ -84,6 +84,14 @@ pub enum RubricError {
         /// Why.
         source: EncoderError,
     },
+    /// The policy's tokenizer did not load.
+    #[error("the policy's tokenizer, which the reward `{component}` counts with, does not load")]
+    Tokenizer {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: EncoderError,
+    },
     /// A component's setting is none.
     #[error("a setting of the reward `{component}` cannot be used")]
     Setting {
@@ -122,6 +130,8 @@ pub enum RubricError {
 pub struct Surroundings<'a> {
     /// Loads the encoder with the given digest and prompt.
     pub encoder: &'a mut LoadEncoder<'a>,
+    /// Loads what counts the policy's tokens.
+    pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
     /// How judges are reached.
     pub judges: JudgeAccess<'a>,
     /// Where the file with the given digest lies.
@@ -133,7 +143,7 @@ pub struct Surroundings<'a> {
 impl Rubric {
     /// The mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
-        let Surroundings { encoder, judges, file, endpoints } = surroundings;
+        let Surroundings { encoder, count_tokens, judges, file, endpoints } = surroundings;
         let mut bench = Bench::new(judges);
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
@@ -144,8 +154,9 @@ impl Rubric {
                     let (baseline, references, window_sentences) = (*baseline, *references, *window_sentences);
                     Box::new(Semantic::new(encoder, SemanticSettings { baseline, references, window_sentences }))
                 }
-                Component::Rouge { variant, measure, tokenizer } => {
-                    Box::new(Rouge { variant: *variant, measure: *measure, tokenizer: *tokenizer })
+                Component::Rouge { variant, measure, tokenizer, stemming } => {
+                    let (variant, measure, tokenizer, stemming) = (*variant, *measure, *tokenizer, *stemming);
+                    Box::new(Rouge { variant, measure, tokenizer, stemming })
                 }
                 Component::Correctness { matching, pattern } => Box::new(
                     Correctness::new(*matching, pattern.as_deref())
@@ -154,9 +165,13 @@ impl Rubric {
                 Component::Format(form) => Box::new(
                     Format::new(form).map_err(|source| RubricError::Setting { component: name.clone(), source })?,
                 ),
-                Component::Cot { min_words, max_words, leak } => {
+                Component::Cot { min_words, max_words, min_tokens, max_tokens, leak } => {
+                    let (min, max) = (*min_tokens, *max_tokens);
+                    let count = (min.is_some() || max.is_some()).then(count_tokens).transpose();
+                    let count = count.map_err(|source| RubricError::Tokenizer { component: name.clone(), source })?;
+                    let tokens = count.map(|count| TokenLimits { min, max, count });
                     let (min_words, max_words, leak) = (*min_words, *max_words, *leak);
-                    Box::new(Cot { scope: scope.clone(), min_words, max_words, leak })
+                    Box::new(Cot { scope: scope.clone(), min_words, max_words, tokens, leak })
                 }
                 Component::Judge(spec) => Box::new(
                     Judge::new(spec, &mut bench)
@@ -255,7 +270,9 @@ impl Rubric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::spec::{FormatSpec, Grading, Leak, Match, RougeMeasure, RougeTokenizer, RougeVariant};
+    use crate::recipe::spec::{
+        FormatSpec, Grading, Leak, LengthSpec, Match, RougeMeasure, RougeTokenizer, RougeVariant,
+    };
     use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
     use proptest::prelude::*;
@@ -267,9 +284,12 @@ mod tests {
             variant: RougeVariant::L,
             measure: RougeMeasure::F1,
             tokenizer: RougeTokenizer::Unicode,
+            stemming: false,
         };
         let (references, window_sentences) = (None, None);
         let semantic = Component::Semantic { encoder, baseline: None, prompt, references, window_sentences };
+        let (min_tokens, max_tokens, leak) = (None, None, Leak::Ignore);
+        let cot = Component::Cot { min_words: 3, max_words: None, min_tokens, max_tokens, leak };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         let format = Component::Format(FormatSpec::Tags { tags, grading: Grading::Binary });
         [
@@ -277,7 +297,7 @@ mod tests {
             ("words", 0.5, Scope::Think, rouge),
             ("correctness", 1.0, Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
             ("format", 1.0, Scope::Completion, format),
-            ("cot", -1.0, Scope::Think, Component::Cot { min_words: 3, max_words: None, leak: Leak::Ignore }),
+            ("cot", -1.0, Scope::Think, cot),
         ]
         .map(|(name, weight, scope, component)| (name.to_owned(), RewardSpec::plain(weight, scope, component)))
         .into()
@@ -303,6 +323,7 @@ mod tests {
             mix,
             Surroundings {
                 encoder: &mut |digest, prompt| encoder(digest, prompt),
+                count_tokens: &|| Err("no tokenizer".into()),
                 judges,
                 file: &|_| None,
                 endpoints: &BTreeMap::new(),
@@ -433,7 +454,46 @@ mod tests {
         assert_eq!(error.source().unwrap().to_string(), "no such file");
     }
 
+    /// A rubric of the components that see no more than their scope, all with the same one.
+    fn local(scope: &Scope) -> Rubric {
+        let (variant, measure, tokenizer) = (RougeVariant::L, RougeMeasure::F1, RougeTokenizer::RougeScore);
+        let length = LengthSpec { min_words: Some(3), max_words: Some(6), tolerance_words: 4 };
+        let components = [
+            ("meaning", mix()["meaning"].component.clone()),
+            ("words", Component::Rouge { variant, measure, tokenizer, stemming: true }),
+            ("right", Component::Correctness { matching: Match::Choice, pattern: None }),
+            ("pattern", Component::Format(FormatSpec::Pattern("[a-z ]+".to_owned()))),
+            ("length", Component::Length(length)),
+            ("repetition", Component::Repetition { ngram: 2 }),
+        ]
+        .map(|(name, component)| (name.to_owned(), RewardSpec::plain(1.0, scope.clone(), component)));
+        new_of(&components.into(), &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap()
+    }
+
     proptest! {
+        #[test]
+        fn what_stands_outside_its_scope_is_nothing_to_a_component(inside in "[A-Ca-c ]{0,20}", around in "[A-Ca-c ]{0,20}") {
+            let score = |scope: &Scope, completion: &str| {
+                let row = Sample { reference: Some("a bb ab cab"), answer: Some("B"), ..sample(completion) };
+                let mut rubric = local(scope);
+                let explained = rubric.explain(&[row]).remove(0);
+                assert_eq!(explained.len(), 6, "each says why");
+                rubric.score(&[row]).unwrap().remove(0)
+            };
+            let alone = score(&Scope::Completion, &inside);
+            for scope in [Scope::Think, Scope::Answer, Scope::Explanation, Scope::Tag("work".to_owned())] {
+                let tag = match &scope {
+                    Scope::Think => "think",
+                    Scope::Answer => "answer",
+                    Scope::Explanation => "explanation",
+                    Scope::Tag(name) => name,
+                    Scope::Completion => unreachable!("it is not among them"),
+                };
+                let completion = format!("{around}<{tag}>{inside}</{tag}>{around}");
+                prop_assert_eq!(&score(&scope, &completion), &alone, "{}", completion);
+            }
+        }
+
         #[test]
         fn rates_any_text_within_range(
             completion in "(<think>|</think>|<answer>|</answer>|<explanation>|\\PC| )*",
@@ -441,6 +501,7 @@ mod tests {
             answer in any::<String>(),
         ) {
             let rated = Sample { reference: Some(&reference), answer: Some(&answer), ..sample(&completion) };
+            prop_assert_eq!(rubric().explain(&[rated]).remove(0).len(), mix().len());
             for score in rubric().score(&[rated]).unwrap() {
                 for part in score.parts.values() {
                     prop_assert!(part.value.is_some() != part.missing.is_some());

@@ -1,10 +1,4 @@
-//! `semantic`: cosine similarity of embeddings with the reference (arXiv:2509.13081).
-//!
-//! The text as a whole is compared or, with `window_sentences`, every run of that many consecutive sentences (as Unicode's
-//! UAX 29 cuts them), of which the nearest to the reference counts: a text that says the same among other things is then not
-//! less near for them. A text of fewer sentences is one window. With `references` the row's reference may be a JSON list
-//! of texts: the value is that of the nearest (`max`), or the mean over all (`mean`). Then `baseline` b, if there is one,
-//! rescales to `clip((value - b) / (1 - b), 0, 1)`: of each reference's value, before the mean is taken.
+#![doc = include_str!("docs/semantic.md")]
 
 use super::{EncoderError, Reward, RewardError, Sample, TextEncoder, Verdict};
 use crate::recipe::spec::SeveralReferences;

@@ -1,5 +1,6 @@
 //! How text is cut into words.
 
+use super::stem::stemmed;
 use crate::recipe::spec::RougeTokenizer;
 use regex::Regex;
 use std::collections::HashMap;
@@ -26,6 +27,12 @@ fn split(text: &str, is_word: impl Fn(char) -> bool) -> Vec<&str> {
     let mut words = Vec::with_capacity(text.len() / 4);
     words.extend(text.split(|c| !is_word(c)).filter(|word| !word.is_empty()));
     words
+}
+
+/// `text` as its words are compared: in lower case and, if asked for, as stems.
+pub(super) fn folded(text: &str, stemming: bool) -> String {
+    let lowercase = text.to_lowercase();
+    if stemming { stemmed(&lowercase) } else { lowercase }
 }
 
 /// Lowercase, with one space for any white space.

@@ -81,7 +81,7 @@ fn help_of_every_command_has_an_explanation() {
     let help = env.run(&["--help"]).ends_with(0).stdout;
     for command in [
         "run", "plan", "check", "resume", "history", "show", "metrics", "samples", "logs", "cache", "doctor", "model",
-        "verify",
+        "verify", "rewards",
     ] {
         assert!(help.contains(command), "`{command}` is not in:\n{help}");
         env.run(&[command, "--help"]).ends_with(0);
@@ -94,6 +94,25 @@ fn the_schema_is_json_and_completions_are_a_script() {
     let schema = env.run(&["schema"]).ends_with(0).stdout;
     assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap()["properties"]["stages"].is_object());
     assert!(env.run(&["completions", "bash"]).ends_with(0).stdout.contains("_orchestrate"));
+}
+
+#[test]
+fn rewards_are_listed_and_explained() {
+    let env = TestEnv::new();
+    let list = env.run(&["rewards"]).ends_with(0).stdout;
+    for (name, summary) in [("rouge", "Overlap of words with the row's reference"), ("http", "What a service of yours")]
+    {
+        assert!(list.lines().any(|line| line.starts_with(name) && line.contains(summary)), "{list}");
+    }
+    let page = env.run(&["rewards", "cot"]).ends_with(0).stdout;
+    for words in ["# cot", "| `max_tokens` | none |", "# Keys of every component", "| `on_error` |", "Missing: "] {
+        assert!(page.contains(words), "`{words}` is not in:\n{page}");
+    }
+    let all = env.run(&["rewards", "--json"]).ends_with(0).json();
+    assert_eq!(all.len(), 10);
+    let ngram = &all[9]["keys"].as_array().unwrap().iter().find(|key| key["key"] == "ngram").unwrap()["default"];
+    assert_eq!((&all[9]["reward"], ngram), (&"repetition".into(), &"3".into()));
+    env.run(&["rewards", "rogue"]).ends_with(2).says(&["rogue", "rouge"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod parent_adapter;
 mod project;
 mod real_models;
 mod resume;
+mod reward_programs;
 mod rollout;
 mod score;
 mod self_test;

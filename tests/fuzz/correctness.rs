@@ -15,6 +15,7 @@ fuzz_target!(|input: (&str, &str)| {
     let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None };
     let surroundings = Surroundings {
         encoder: &mut |_, _| unreachable!("no encoder"),
+        count_tokens: &|| unreachable!("no tokenizer"),
         judges,
         file: &|_| None,
         endpoints: &BTreeMap::new(),

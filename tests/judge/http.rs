@@ -51,7 +51,8 @@ impl Stage {
         };
         let encoder = &mut |_: &_, _: Option<&str>| Err("no encoder here".into());
         let endpoints = &BTreeMap::from([(named.to_owned(), self.endpoint.clone())]);
-        let surroundings = Surroundings { encoder, judges, file: &|_| None, endpoints };
+        let count_tokens = &|| Err("no tokenizer here".into());
+        let surroundings = Surroundings { encoder, count_tokens, judges, file: &|_| None, endpoints };
         Rubric::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
     }
 

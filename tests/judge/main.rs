@@ -70,7 +70,13 @@ impl Stage {
         let encoder = &mut |_: &_, _: Option<&str>| Err("no encoder here".into());
         Rubric::new(
             &BTreeMap::from([("clear".to_owned(), reward)]),
-            Surroundings { encoder, judges, file: &|_| None, endpoints: &BTreeMap::new() },
+            Surroundings {
+                encoder,
+                count_tokens: &|| Err("no tokenizer here".into()),
+                judges,
+                file: &|_| None,
+                endpoints: &BTreeMap::new(),
+            },
         )
     }
 

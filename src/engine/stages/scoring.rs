@@ -12,7 +12,9 @@ use orchestrate::cache::{Assignment, COMPLETIONS, EventLog};
 use orchestrate::digest::Digest;
 use orchestrate::event::{Completion, FailureClass};
 use orchestrate::recipe::spec::{Component, RewardSpec};
-use orchestrate::rewards::{EncoderError, JudgeAccess, RewardError, Rubric, Sample, Score, Surroundings, TextEncoder};
+use orchestrate::rewards::{
+    CountTokens, EncoderError, JudgeAccess, RewardError, Rubric, Sample, Score, Surroundings, TextEncoder,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
@@ -46,6 +48,10 @@ pub(crate) fn load_rubric(
             None => encoder,
         }))
     };
+    let count_tokens = || -> Result<CountTokens, EncoderError> {
+        let tokenizer = Tokenizer::load(policy::input(assignment, &assignment.spec.model.files)?)?;
+        Ok(Box::new(move |text| Ok(tokenizer.encode(text)?.len())))
+    };
     let judges = JudgeAccess {
         servers: &assignment.runtime.judges,
         cache: judge_cache,
@@ -55,7 +61,13 @@ pub(crate) fn load_rubric(
     let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
     Rubric::new(
         rewards,
-        Surroundings { encoder: &mut encoder, judges, file: &file, endpoints: &assignment.runtime.endpoints },
+        Surroundings {
+            encoder: &mut encoder,
+            count_tokens: &count_tokens,
+            judges,
+            file: &file,
+            endpoints: &assignment.runtime.endpoints,
+        },
     )
     .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
 }

@@ -1,22 +1,17 @@
-//! `command`: what the user's own program says of a completion.
-//!
-//! The program is started when the first batch is rated, is asked by JSON lines on its standard input and answers each with a
-//! JSON line on its standard output (`questions`); it is kept for the whole stage. What it does not answer, in time and
-//! in order, is missing with the reason; it is then killed with its children, and started again for the next batch
-//! (`process`).
-//!
-//! A resumed stage has the same bits as one that was never interrupted if the program gives equal questions equal answers.
+#![doc = include_str!("../docs/command.md")]
 
 mod process;
 
 use self::process::{Answers, Process};
+use super::explain::excerpt;
 use super::questions::{Question, verdict_of_text};
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::digest::Digest;
 use crate::recipe::spec::{Argument, CommandSpec};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -49,6 +44,10 @@ pub(super) struct Command {
     environment: Vec<(String, String)>,
     process: Option<Process>,
     starts: u64,
+    /// Questions asked so far: the next one's `id`.
+    asked: u64,
+    /// The last batch's questions with what was answered.
+    said: HashMap<String, Option<String>>,
     metrics: Vec<(&'static str, f64)>,
 }
 
@@ -73,6 +72,8 @@ impl Command {
             environment: spec.env.iter().map(set).collect::<Result<_, _>>()?,
             process: None,
             starts: 0,
+            asked: 0,
+            said: HashMap::new(),
             metrics: Vec::new(),
         })
     }
@@ -92,9 +93,9 @@ impl Command {
     }
 
     /// Asks the program, which is gone if it fails.
-    fn ask(&mut self, questions: &[u8], count: usize, time: Duration) -> Result<Answers, RewardError> {
+    fn ask(&mut self, questions: &[u8], ids: &Range<u64>, time: Duration) -> Result<Answers, RewardError> {
         let answers = match self.process()? {
-            Ok(process) => process.ask(questions.to_vec(), count, time),
+            Ok(process) => process.ask(questions.to_vec(), ids, time),
             Err(reason) => Answers { lines: Vec::new(), failure: Some(reason), had_ended: false },
         };
         if answers.failure.is_some() {
@@ -131,6 +132,11 @@ impl Command {
     }
 }
 
+/// The JSON object that the program is sent, without its `id`.
+fn question(sample: &Sample<'_>, text: Option<&str>) -> String {
+    serde_json::to_string(&Question::new(sample, text)).expect("a question serializes")
+}
+
 /// The digest of the file's bytes.
 fn digest_of(path: &Path) -> io::Result<Digest> {
     let mut file = fs_err::File::open(path)?;
@@ -149,25 +155,36 @@ impl Reward for Command {
         if samples.is_empty() {
             return Ok(Vec::new());
         }
-        let mut lines = Vec::new();
-        for (sample, text) in samples.iter().zip(texts) {
-            serde_json::to_writer(&mut lines, &Question::new(sample, *text)).expect("a question serializes");
-            lines.push(b'\n');
-        }
+        let questions: Vec<String> = samples.iter().zip(texts).map(|(sample, text)| question(sample, *text)).collect();
+        let first = self.asked;
+        self.asked += samples.len() as u64;
+        let ids = first..self.asked;
+        let numbered = |(id, question): (u64, &String)| format!("{{\"id\":{id},{}\n", &question[1..]);
+        let lines: String = ids.clone().zip(&questions).map(numbered).collect();
         let (began, starts) = (Instant::now(), self.starts);
         let time = Duration::from_secs_f64(self.spec.timeout_s);
-        let mut answers = self.ask(&lines, samples.len(), time)?;
+        let mut answers = self.ask(lines.as_bytes(), &ids, time)?;
         if answers.had_ended && self.starts == starts {
-            answers = self.ask(&lines, samples.len(), time)?;
+            answers = self.ask(lines.as_bytes(), &ids, time)?;
         }
         let Answers { lines, failure, .. } = answers;
         let restarts = self.starts.saturating_sub(starts.max(1));
         self.metrics = vec![("restarts", restarts as f64), ("latency_s", began.elapsed().as_secs_f64())];
         let mut verdicts: Vec<Verdict> =
             lines.iter().map(|line| verdict_of_text(line).unwrap_or_else(Verdict::Missing)).collect();
+        let said = lines.into_iter().map(|line| Some(line.trim_end().to_owned())).chain(std::iter::repeat(None));
+        self.said = questions.into_iter().zip(said).collect();
         let reason = failure.unwrap_or_default();
         verdicts.resize(samples.len(), Verdict::Missing(reason));
         Ok(verdicts)
+    }
+
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let sent = Question::new(sample, text).shown();
+        Some(match self.said.get(&question(sample, text))? {
+            Some(answer) => format!("it is sent {sent}, besides the `id`, and answers {}", excerpt(answer)),
+            None => format!("it is sent {sent}, besides the `id`, and gives no answer"),
+        })
     }
 
     fn metrics(&self) -> Vec<(&'static str, f64)> {

@@ -2,7 +2,9 @@
 
 use crate::rewards::judge::shortened;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use serde_json::Value;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
@@ -80,8 +82,9 @@ impl Process {
         self.is_healthy && self.has_ended().is_none() && self.lines.try_recv().is_err()
     }
 
-    /// Writes `questions`, of which there are `count`, a line each, and reads as many lines, for at most `time`.
-    pub(super) fn ask(&mut self, questions: Vec<u8>, count: usize, time: Duration) -> Answers {
+    /// Writes `questions`, a line each, with these `ids`, and reads as many lines, for at most `time`.
+    pub(super) fn ask(&mut self, questions: Vec<u8>, ids: &Range<u64>, time: Duration) -> Answers {
+        let count = usize::try_from(ids.end - ids.start).expect("a batch is in memory");
         let deadline = Instant::now() + time;
         let mut answers = Answers { lines: Vec::with_capacity(count), failure: None, had_ended: false };
         let Some(mut stdin) = self.stdin.take() else {
@@ -93,17 +96,20 @@ impl Process {
             let result = stdin.write_all(&questions).and_then(|()| stdin.flush());
             let _ = sender.send(result.map(|()| stdin));
         });
-        while answers.lines.len() < count && answers.failure.is_none() {
+        for id in ids.clone() {
             let number = answers.lines.len() + 1;
             answers.failure = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 // a line that is no object answers nothing, and nobody knows which one the next would answer
                 Ok(Ok(line)) if !line.trim_start().starts_with('{') => {
                     Some(format!("its line {number} of {count} is no JSON object: {}", shortened(&line)))
                 }
-                Ok(Ok(line)) => {
-                    answers.lines.push(line);
-                    None
-                }
+                Ok(Ok(line)) => match other_id(&line, id) {
+                    Some(found) => Some(format!("its line {number} of {count} {found}")),
+                    None => {
+                        answers.lines.push(line);
+                        None
+                    }
+                },
                 Ok(Err(error)) => Some(format!("its line {number} of {count} cannot be read: {error}")),
                 Err(RecvTimeoutError::Timeout) => Some(format!(
                     "it has given {} of {count} answers within {} s (`timeout_s`; it must flush each line)",
@@ -115,6 +121,9 @@ impl Process {
                     Some(format!("it {} after {} of {count} answers{}", self.end(), number - 1, self.errors.last()))
                 }
             };
+            if answers.failure.is_some() {
+                break;
+            }
         }
         if answers.failure.is_none() {
             match self.lines.recv_timeout(QUIET) {
@@ -206,6 +215,17 @@ impl Errors {
         let _ = self.end.recv_timeout(LAST_WORDS);
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_empty() { String::new() } else { format!(": {last}") }
+    }
+}
+
+/// How `line` answers another question than `id`, if it does: a line too many or too few would else shift all that follow. Of a
+/// line that is no JSON nobody knows; the next one tells.
+fn other_id(line: &str, id: u64) -> Option<String> {
+    let answer: Value = serde_json::from_str(line).ok()?;
+    match answer.get("id") {
+        Some(found) if found.as_u64() == Some(id) => None,
+        Some(found) => Some(format!("has the `id` {found}, not that of its question, {id}: {}", shortened(line))),
+        None => Some(format!("does not repeat the `id` of its question, {id}: {}", shortened(line))),
     }
 }
 

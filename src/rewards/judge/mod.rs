@@ -6,6 +6,7 @@
 //!
 //! Values depend on the answers alone, never on their order or timing: equal requests are sent once, and results are put
 //! together in the order of the samples.
+#![doc = include_str!("../docs/judge.md")]
 
 mod cache;
 mod chat;
