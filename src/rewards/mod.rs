@@ -36,7 +36,7 @@ mod words;
 pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibrate};
 pub use command::CommandError;
 pub use http::HttpError;
-pub use judge::{JudgeAccess, JudgeError};
+pub use judge::{Expenses, JudgeAccess, JudgeError, Judgement, Pair, PairJudges, PairVerdict, Preference};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};
 pub use spans::span;
@@ -113,7 +113,7 @@ pub struct RewardError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// It is a judge that failed: another attempt may succeed.
+    /// It is a judge or a service that failed: another attempt may succeed.
     pub is_judge: bool,
 }
 

@@ -11,7 +11,7 @@ use crate::tokenizer::Tokenizer;
 use orchestrate::cache::{Assignment, COMPLETIONS, EventLog};
 use orchestrate::digest::Digest;
 use orchestrate::event::{Completion, FailureClass};
-use orchestrate::recipe::spec::{Component, RewardSpec};
+use orchestrate::recipe::spec::RewardSpec;
 use orchestrate::rewards::{EncoderError, JudgeAccess, RewardError, Rubric, Sample, Score, Surroundings, TextEncoder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -148,8 +148,7 @@ pub(super) fn check_missing(
     }
     let most = reasons.iter().max_by_key(|(_, count)| **count);
     let ((name, reason), _) = most.expect("a score without a total lacks a part");
-    let component = rewards.get(*name).map(|reward| &reward.component);
-    let is_judge = matches!(component, Some(Component::Judge(_) | Component::Http(_)));
+    let is_judge = rewards.get(*name).is_some_and(|reward| reward.component.asks_a_server());
     let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
     let count = scores.len();
     let message =
