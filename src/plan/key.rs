@@ -58,10 +58,10 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType,
-        Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation,
-        RewardSpec, Role, RougeMeasure, RubricScale, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope,
-        SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length,
+        LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
+        ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale,
+        Sampling, ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -146,10 +146,16 @@ mod tests {
             ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
             ("cot", Component::Cot { min_words: 5, max_words: Some(50), leak: Leak::Before }),
             ("judge", Component::Judge(judge(JudgeMode::Rubric(rubric())))),
-            ("with_reference", Component::Judge(judge(JudgeMode::PairWithReference { prompt: "{{ first }}".to_owned() }))),
+            (
+                "with_reference",
+                Component::Judge(judge(JudgeMode::PairWithReference { prompt: "{{ first }}".to_owned() })),
+            ),
             (
                 "within_group",
-                Component::Judge(judge(JudgeMode::PairWithinGroup { prompt: "{{ first }}".to_owned(), opponents: Some(3) })),
+                Component::Judge(judge(JudgeMode::PairWithinGroup {
+                    prompt: "{{ first }}".to_owned(),
+                    opponents: Some(3),
+                })),
             ),
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),

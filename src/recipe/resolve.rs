@@ -10,13 +10,13 @@ use super::inputs::Inputs;
 use super::located::{KeyPath, Step};
 use super::order::{self, StageOrder};
 use super::resolve_optimizer::OptimizerKeys;
-use super::{reward_judge, reward_mix};
 use super::spec::{
     CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, OptimizerSpec, ParentAdapter, Sampling, SftSpec,
     Split, StageSpec, WeightedData, Work,
 };
 use super::stage_file::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
 use super::sweep::Cell;
+use super::{reward_judge, reward_mix};
 use crate::digest::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;

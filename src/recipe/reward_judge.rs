@@ -67,7 +67,9 @@ fn no_stray_keys(files: &mut Files<'_>, key: &KeyPath, table: &JudgeTable) {
             let problem = Problem::at(files.cell.value_place(&key), message, "no effect");
             files.problems.push(problem.help(match name {
                 "prompt" => "pairs are asked about with `pair_prompt`",
-                "pair_prompt" => "a rubric is asked about with `prompt`; pairs have `mode = \"pair_with_reference\"` too",
+                "pair_prompt" => {
+                    "a rubric is asked about with `prompt`; pairs have `mode = \"pair_with_reference\"` too"
+                }
                 "opponents" => "only the completions of a group can be compared with several",
                 _ => "of a pair, judges say which one is better",
             }));

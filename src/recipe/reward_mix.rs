@@ -4,9 +4,11 @@ use super::data_sets::Need;
 use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
-use super::reward_file::{CommonKeys, CorrectnessTable, FormatTable, JudgeModeName, LengthTable, MatchName, RewardTable};
-use super::{reward_judge, reward_program};
+use super::reward_file::{
+    CommonKeys, CorrectnessTable, FormatTable, JudgeModeName, LengthTable, MatchName, RewardTable,
+};
 use super::spec::{Component, FormatSpec, Grading, Leak, LengthSpec, Match, RewardSpec, Scope};
+use super::{reward_judge, reward_program};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

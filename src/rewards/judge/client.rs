@@ -60,6 +60,19 @@ pub struct Expenses {
     pub cost_usd: Option<f64>,
 }
 
+impl Expenses {
+    /// What came after `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            calls: self.calls - before.calls,
+            cache_hits: self.cache_hits - before.cache_hits,
+            prompt_tokens: self.prompt_tokens - before.prompt_tokens,
+            completion_tokens: self.completion_tokens - before.completion_tokens,
+            cost_usd: self.cost_usd.zip(before.cost_usd).map(|(all, before)| all - before),
+        }
+    }
+}
+
 /// What was spent, and how much of it is written down.
 #[derive(Default)]
 struct Ledger {

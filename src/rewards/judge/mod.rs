@@ -11,6 +11,7 @@
 mod cache;
 mod chat;
 mod client;
+mod instruments;
 mod pairs;
 mod panel;
 mod prompt;
@@ -23,6 +24,7 @@ mod versus;
 pub(super) use self::cache::{Cache, key as cache_key};
 pub(super) use self::client::Client;
 pub use self::client::Expenses;
+pub use self::instruments::{Agreement, JudgeLab, JudgeMeasured, JudgeReport, PositionBias, RepeatSpread};
 pub use self::pairs::{Judgement, Pair, PairJudges, PairVerdict};
 use self::panel::Panel;
 use self::scores::Scorers;

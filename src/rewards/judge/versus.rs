@@ -45,11 +45,7 @@ impl Versus {
     }
 
     /// The share of wins of each text, by every judge.
-    pub(super) fn measure(
-        &mut self,
-        samples: &[Sample<'_>],
-        texts: &[Option<&str>],
-    ) -> Result<Vec<Case>, RewardError> {
+    pub(super) fn measure(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Case>, RewardError> {
         let Pairs { pairs, of_text } = self.pairs(samples, texts);
         let verdicts = self.judges.compare(&pairs)?;
         self.told.clear();
