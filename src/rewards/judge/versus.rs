@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn everybody_meets_as_many_as_wanted_and_nobody_twice() {
         assert_eq!(neighbours(4, Some(2)), [vec![1, 3], vec![2, 0], vec![3, 1], vec![0, 2]]);
-        assert_eq!(neighbours(1, None), [vec![]]);
+        assert_eq!(neighbours(1, None), [Vec::<usize>::new()]);
         for count in 1..9 {
             for opponents in [None, Some(1), Some(2), Some(3), Some(20)] {
                 let wanted = opponents.unwrap_or(usize::MAX).min(count - 1);
