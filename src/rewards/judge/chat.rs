@@ -22,6 +22,7 @@ struct Message {
 }
 
 #[derive(Default, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the protocol's names")]
 struct Usage {
     #[serde(default)]
     total_tokens: u64,

@@ -285,7 +285,9 @@ impl Said {
         } else {
             let counts = |item: &Vec<usize>| {
                 let mut counts = vec![0; 3];
-                item.iter().for_each(|category| counts[*category] += 1);
+                for category in item {
+                    counts[*category] += 1;
+                }
                 counts
             };
             ("fleiss_kappa", fleiss_kappa(&items.iter().map(counts).collect::<Vec<_>>()))

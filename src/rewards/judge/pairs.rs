@@ -8,6 +8,7 @@ use super::prompt::{Prompt, preference_schema};
 use super::scores::again;
 use super::verdict::{Answer, Preference};
 use super::{Bench, Expenses, JudgeAccess, JudgeError, is_blank};
+use crate::digest::Digest;
 use crate::recipe::spec::JudgeSampling;
 use crate::rewards::RewardError;
 use serde_json::Value;
@@ -161,8 +162,8 @@ impl PairJudges {
             .collect();
         let answers = self.panel.answers(questions)?;
         let judges = self.panel.judges().len();
-        let judgements = |keys: Result<_, String>| match keys {
-            Ok(keys) => self.panel.read(&Vec::from(keys), &answers, judgement),
+        let judgements = |keys: Result<Vec<Digest>, String>| match keys {
+            Ok(keys) => self.panel.read(&keys, &answers, judgement),
             Err(reason) => vec![Err(reason); judges],
         };
         let verdicts = asked.into_iter().map(|asked| match asked {

@@ -207,9 +207,9 @@ mod tests {
     #[test]
     fn a_recipe_knows_how_many_requests_its_pairs_are() {
         let texts: Vec<String> = (0..9).map(|i| format!("text {i}")).collect();
-        for count in 1..9_u64 {
+        for count in 1..9 {
             for opponents in [None, Some(1), Some(2), Some(3), Some(4), Some(20)] {
-                let samples: Vec<Sample<'_>> = texts.iter().take(count as usize).map(|text| sample(text)).collect();
+                let samples: Vec<Sample<'_>> = texts.iter().take(count).map(|text| sample(text)).collect();
                 let texts: Vec<Option<&str>> = samples.iter().map(|sample| Some(sample.completion)).collect();
                 let spec = JudgeSpec {
                     judges: Vec::new(),
@@ -218,7 +218,7 @@ mod tests {
                     sampling: SAMPLING,
                 };
                 let pairs = within_groups(&samples, &texts, opponents).pairs.len() as u64;
-                assert_eq!(spec.requests(count), 2 * pairs, "{count} {opponents:?}");
+                assert_eq!(spec.requests(count as u64), 2 * pairs, "{count} {opponents:?}");
             }
         }
     }

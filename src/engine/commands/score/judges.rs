@@ -28,24 +28,21 @@ pub(super) fn run(
             .hinted("a component of the kind `judge` asks the models that `judges` names"));
     }
     let (texts, rows);
-    let samples: Vec<Sample<'_>> = match input {
-        Some(input) => {
-            let lines = input::stream(input, "completion")?;
-            texts = lines.map(|line| Text::new(&line?)).collect::<StageResult<Vec<Text>>>()?;
-            if texts.is_empty() {
-                return Err(input::no_lines(input));
-            }
-            texts.iter().map(Text::sample).collect()
+    let samples: Vec<Sample<'_>> = if let Some(input) = input {
+        let lines = input::stream(input, "completion")?;
+        texts = lines.map(|line| Text::new(&line?)).collect::<StageResult<Vec<Text>>>()?;
+        if texts.is_empty() {
+            return Err(input::no_lines(input));
         }
-        None => {
-            rows = Rows::draw(&request.assignment, limit)?;
-            let pairs = rows.rows.iter().zip(&rows.others);
-            pairs
-                .flat_map(|(row, &other)| {
-                    [&row.completion, &rows.rows[other].completion].map(|completion| sample(row, completion))
-                })
-                .collect()
-        }
+        texts.iter().map(Text::sample).collect()
+    } else {
+        rows = Rows::draw(&request.assignment, limit)?;
+        let pairs = rows.rows.iter().zip(&rows.others);
+        pairs
+            .flat_map(|(row, &other)| {
+                [&row.completion, &rows.rows[other].completion].map(|completion| sample(row, completion))
+            })
+            .collect()
     };
     let mut told = Ok(());
     let mut progress = |done: usize, total: usize| {
