@@ -90,7 +90,7 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("EvalTable", "rewards") => "stages.eval.rewards.cot={}",
         ("EvalTable", "text") => "stages.eval.text=other",
         ("SweepTable", "matrix") => "sweep.matrix.seed=[1, 3]",
-        ("SweepTable", "variants") => "sweep.variants=[{ name = \"small\", set = { \"stages.grpo.group_size\" = 3 } }]",
+        ("SweepTable", "variants") => "sweep.variants=[{ name = \"small\", set = { \"stages.grpo.group_size\" = 2 } }]",
         _ => return None,
     })
 }
