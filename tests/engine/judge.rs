@@ -142,8 +142,23 @@ fn a_judged_stage_that_was_killed_resumes_bitwise_and_a_rerun_asks_nobody() {
     }
 }
 
-const PAIRS: &str = "mode = \"pair_within_group\"\n\
-    pair_prompt = \"Which is better? First: {{ first[:30] }} Second: {{ second[:30] }} Be brief.\"";
+const PAIRS: &str = r#"mode = "pair_within_group"
+pair_prompt = '''
+Say which of two answers is better.
+
+<task>
+Which organ pumps blood?
+</task>
+
+<first_answer>
+{{ first[:20] }}
+</first_answer>
+
+<second_answer>
+{{ second[:20] }}
+</second_answer>
+
+Reply with JSON alone: {"reason": one short sentence, "verdict": "first", "second" or "tie"}'''"#;
 
 #[test]
 fn a_judge_of_pairs_rewards_a_stage_and_is_measured() {
@@ -151,7 +166,8 @@ fn a_judge_of_pairs_rewards_a_stage_and_is_measured() {
     let project = judged(&server.endpoint, PAIRS);
     let plan = project.succeed(&["plan", "recipes/tiny.toml", "--set", "stages.grpo.steps=3"]);
     assert!(plan.contains("`grpo` asks the judge `smollm2` up to 36 times"), "{plan}"); // 3 steps, 2 groups, 3 pairs, 2 orders
-    uninterrupted_in(&project, "grpo", &SETTINGS);
+    // so small a model does not always come to an end
+    uninterrupted_in(&project, "grpo", &[&SETTINGS[..], &["stages.grpo.max_missing_fraction=1"]].concat());
     let events = events(&project);
     let parts: Vec<&Value> = events.iter().map(|event| &event["kind"]["completion"]["parts"]["judge"]).collect();
     let values: Vec<f64> = parts.iter().filter_map(|part| part["value"].as_f64()).collect();
