@@ -68,6 +68,9 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("HttpTable", "endpoint") => "stages.grpo.rewards.http.endpoint=spelling",
         ("RuntimeTable", "endpoints") => "runtime.endpoints.third.url=http://127.0.0.1:1/",
         ("JudgeTable", "judges") => "stages.grpo.rewards.judge.judges=[\"one\"]",
+        ("JudgeTable", "mode") => "stages.grpo.rewards.beats_reference.mode=pair_within_group",
+        ("JudgeTable", "pair_prompt") => "stages.grpo.rewards.preference.pair_prompt={{ first }} {{ second }}",
+        ("JudgeTable", "opponents") => "stages.grpo.rewards.preference.opponents=2",
         ("JudgeTable", "prompt") => "stages.grpo.rewards.judge.prompt={{ completion }}",
         ("RuntimeTable", "judges") => "runtime.judges.three.endpoint=http://127.0.0.1:1/v1",
         ("CotTable", "kind") => "stages.grpo.rewards.cot.kind=correctness",
@@ -91,7 +94,7 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("EvalTable", "text") => "stages.eval.text=other",
         ("ModelTable", "chat_template") => "model.chat_template=rewards/rate.sh",
         ("SweepTable", "matrix") => "sweep.matrix.seed=[1, 3]",
-        ("SweepTable", "variants") => "sweep.variants=[{ name = \"small\", set = { \"stages.grpo.group_size\" = 3 } }]",
+        ("SweepTable", "variants") => "sweep.variants=[{ name = \"small\", set = { \"stages.grpo.group_size\" = 2 } }]",
         _ => return None,
     })
 }
@@ -165,6 +168,7 @@ fn other_value(key: &str) -> &'static str {
         "max_missing_fraction" => "0.75",
         "endpoint" => "http://127.0.0.1:1/v1",
         "api_key_env" => "OTHER_KEY",
+        "price_per_million_input_tokens_usd" | "price_per_million_output_tokens_usd" => "2.5",
         "base_name" => "unchanged",
         _ => panic!("the schema has a new key, `{key}`: say here what else it can be"),
     }

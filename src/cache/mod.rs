@@ -8,7 +8,7 @@
 //!     lease.lock, .json    the lock of who works here, and who that is: host, boot id, process id
 //!     events.jsonl         what happened (`event`), appended by the worker
 //!     worker.log           the worker's stderr
-//!     judge-spent-*.json   what the stage spent on a judge that has a budget
+//!     judge-spent-*.json   what the stage asked a judge so far, and what it cost
 //!     resume/step-N/       resume points, each with a manifest.json written last
 //!     out/                 the checkpoint in the making
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage

@@ -6,7 +6,7 @@ use super::error::CliError;
 use super::output::Output;
 use super::planning;
 use crate::cache::Cache;
-use crate::plan::Plan;
+use crate::plan::{Plan, judge_calls};
 use crate::recipe::Overrides;
 use crate::report::{StageStatus, plan_tree, width};
 use clap::Args;
@@ -23,7 +23,8 @@ Examples:
   orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"miss\") | .stage'
 
 --json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..],
-\"memory_bytes\"}, one a line; memory is the estimated peak.")]
+\"memory_bytes\",\"judge_calls\":{JUDGE:N}}, one a line; memory is the estimated peak, and judges are asked N times at most,
+retries and kept answers aside.")]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
@@ -49,6 +50,7 @@ pub(super) fn show(context: &Context, plan: &Plan, statuses: &[StageStatus]) -> 
                 "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants, "key": stage.key,
                 "status": if status.hit { "hit" } else { "miss" }, "reasons": status.reasons,
                 "memory_bytes": stage.memory.estimate.map(|estimate| estimate.total()),
+                "judge_calls": judge_calls(&stage.spec),
             }))?;
         }
         return out.finish();
@@ -57,7 +59,22 @@ pub(super) fn show(context: &Context, plan: &Plan, statuses: &[StageStatus]) -> 
     let hits = statuses.iter().filter(|status| status.hit).count();
     let (stages, variants) = (count(plan.stages.len(), "stage"), count(plan.variants.len(), "variant"));
     out.line(format!("\n{stages} of {variants}: {hits} cached, {} to run", plan.stages.len() - hits))?;
+    for (stage, status) in plan.stages.iter().zip(statuses) {
+        for (judge, calls) in judge_calls(&stage.spec).into_iter().filter(|_| !status.hit) {
+            let limit = stage.runtime.judges.get(&judge).and_then(|server| server.max_calls);
+            let budget = match limit {
+                Some(limit) if limit < calls => format!(", more than its `max_calls` of {limit}"),
+                _ => String::new(),
+            };
+            let name = &stage.name;
+            out.line(format!("`{name}` asks the judge `{judge}` up to {}{budget}", count_u64(calls, "time")))?;
+        }
+    }
     out.finish()
+}
+
+fn count_u64(n: u64, noun: &str) -> String {
+    count(usize::try_from(n).unwrap_or(usize::MAX), noun)
 }
 
 /// `1 stage`, `3 stages`.

@@ -39,6 +39,15 @@ pub enum ScoreTask {
         /// Rows at most; absent: all.
         limit: Option<usize>,
     },
+    /// `{"progress":{"done","total"}}`, often, then `{"components":{NAME:JudgeReport}}`.
+    Judges {
+        /// The lines that are judged; absent: rows of the stage's data, each with its own completion and another row's.
+        input: Option<Input>,
+        /// Rows at most; absent: all.
+        limit: Option<usize>,
+        /// How often each judge is asked.
+        repeats: u32,
+    },
 }
 
 /// Asks a worker and hands every line of its answer to `each`, as [`super::ask`] does.
@@ -50,7 +59,10 @@ pub fn ask_score<E>(
     request: &ScoreRequest,
     each: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Result<Answered, E>, ExecError> {
-    let reads_stdin = matches!(&request.task, ScoreTask::Texts { input: Input::Stdin, .. });
+    let reads_stdin = matches!(
+        &request.task,
+        ScoreTask::Texts { input: Input::Stdin, .. } | ScoreTask::Judges { input: Some(Input::Stdin), .. }
+    );
     let request = serde_json::to_string(request).expect("a request serializes");
     ask_worker(executor, ["score", &request], reads_stdin, each)
 }

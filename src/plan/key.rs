@@ -58,10 +58,10 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType,
-        Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec, ParentAdapter, RewardAggregation,
-        RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, Sampling, ScaleRewards, Schedule, Scope,
-        SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length,
+        LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
+        ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale,
+        Sampling, ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -145,7 +145,18 @@ mod tests {
             ("pattern", Component::Format(FormatSpec::Pattern("a+".to_owned()))),
             ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
             ("cot", Component::Cot { min_words: 5, max_words: Some(50), leak: Leak::Before }),
-            ("judge", Component::Judge(judge())),
+            ("judge", Component::Judge(judge(JudgeMode::Rubric(rubric())))),
+            (
+                "with_reference",
+                Component::Judge(judge(JudgeMode::PairWithReference { prompt: "{{ first }}".to_owned() })),
+            ),
+            (
+                "within_group",
+                Component::Judge(judge(JudgeMode::PairWithinGroup {
+                    prompt: "{{ first }}".to_owned(),
+                    opponents: Some(3),
+                })),
+            ),
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),
             ("length", Component::Length(length)),
@@ -158,17 +169,14 @@ mod tests {
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
     }
 
-    fn judge() -> JudgeSpec {
-        JudgeSpec {
-            judges: vec!["one".to_owned(), "two".to_owned()],
-            aggregate: Aggregate::Median,
-            prompt: "{{ completion }}".to_owned(),
-            min_score: 1,
-            max_score: 5,
-            temperature: 0.5,
-            seed: 7,
-            max_tokens: 64,
-        }
+    fn judge(mode: JudgeMode) -> JudgeSpec {
+        let judges = vec!["one".to_owned(), "two".to_owned()];
+        let sampling = JudgeSampling { temperature: 0.5, seed: 7, max_tokens: 64 };
+        JudgeSpec { judges, aggregate: Aggregate::Median, mode, sampling }
+    }
+
+    fn rubric() -> RubricScale {
+        RubricScale { prompt: "{{ completion }}".to_owned(), min_score: 1, max_score: 5 }
     }
 
     fn command() -> CommandSpec {

@@ -1,11 +1,13 @@
 //! The deduplicated graph of all variants' stages, their cache keys, the memory they need, and the order they run in.
 
 mod graph;
+mod judge_calls;
 mod key;
 mod memory;
 mod scheduler;
 
 pub use graph::{Plan, PlannedStage, PlannedVariant};
+pub use judge_calls::judge_calls;
 pub use key::{KEY_FORMAT, StageKey, stage_key, stage_version};
 pub use memory::{MemoryEstimate, ModelShape, StageMemory, memory_estimate};
 pub use scheduler::{Outcome, Scheduler};

@@ -62,6 +62,13 @@ fn of_reward(name: &str, reward: &Value) -> Value {
     if kind == "format" && ["pattern", "json_schema"].iter().any(|key| reward.get(key).is_some()) {
         lowest.remove("tags");
     }
+    if kind == "judge" {
+        let is_rubric = matches!(reward.get("mode").and_then(Value::as_str), None | Some("rubric"));
+        let of_the_other: &[&str] = if is_rubric { &["pair_prompt"] } else { &["prompt", "min_score", "max_score"] };
+        for key in of_the_other {
+            lowest.remove(*key);
+        }
+    }
     Value::Table(lowest)
 }
 

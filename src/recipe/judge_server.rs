@@ -33,6 +33,24 @@ pub struct JudgeServer {
     /// Tokens, of questions and answers, that one stage may use before it fails; default: no limit. Requests that are
     /// under way when it is reached are not counted in advance.
     pub max_total_tokens: Option<u64>,
+    /// US dollars for a million tokens of questions; default: 0 if the other price is given, else no cost is told.
+    #[schemars(range(min = 0))]
+    pub price_per_million_input_tokens_usd: Option<f64>,
+    /// US dollars for a million tokens of answers; default: 0 if the other price is given, else no cost is told.
+    #[schemars(range(min = 0))]
+    pub price_per_million_output_tokens_usd: Option<f64>,
+}
+
+impl JudgeServer {
+    /// What so many tokens of questions and answers cost, in US dollars; absent when no price is known.
+    pub fn cost_usd(&self, prompt_tokens: u64, completion_tokens: u64) -> Option<f64> {
+        let prices = (self.price_per_million_input_tokens_usd, self.price_per_million_output_tokens_usd);
+        let (input, output) = match prices {
+            (None, None) => return None,
+            (input, output) => (input.unwrap_or(0.0), output.unwrap_or(0.0)),
+        };
+        Some((input * prompt_tokens as f64 + output * completion_tokens as f64) / 1e6)
+    }
 }
 
 /// Reports what cannot be an endpoint or the name of a variable.

@@ -36,6 +36,7 @@ mod resolve_grpo;
 mod resolve_model;
 mod resolve_optimizer;
 pub mod reward_file;
+mod reward_judge;
 mod reward_mix;
 mod reward_program;
 mod runtime;

@@ -10,13 +10,13 @@ use super::inputs::Inputs;
 use super::located::{KeyPath, Step};
 use super::order::{self, StageOrder};
 use super::resolve_optimizer::OptimizerKeys;
-use super::reward_mix;
 use super::spec::{
     CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, OptimizerSpec, ParentAdapter, Sampling, SftSpec,
     Split, StageSpec, WeightedData, Work,
 };
 use super::stage_file::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
 use super::sweep::Cell;
+use super::{reward_judge, reward_mix};
 use crate::digest::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -336,6 +336,7 @@ impl Resolver<'_> {
         self.check_aggregation(key, table);
         let overlong = self.overlong(key, table);
         let zero_std = self.zero_std(key, table);
+        reward_judge::check_opponents(&mut self.files, &rewards_key, &table.rewards, table.group_size);
         let data = self.mixture(key, &table.data, &needs);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
         Some(GrpoSpec {
@@ -380,6 +381,7 @@ impl Resolver<'_> {
             let message = format!("`{key}.text_split` has no effect without `text`");
             self.problem(&key.key("text_split"), message, "no effect", "remove it, or name a data set in `text`");
         }
+        reward_judge::check_opponents(&mut self.files, &rewards_key, &table.rewards, 1);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
         if table.rewards.is_empty() && table.text.is_none() {
             let help = "add `[stages.NAME.rewards.NAME]` tables, or name a data set in `text` for its perplexity";

@@ -262,6 +262,18 @@ pub struct CotTable {
     pub leak: Leak,
 }
 
+/// What a judge is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeModeName {
+    /// How good a completion is.
+    Rubric,
+    /// Whether it is better than the row's reference.
+    PairWithReference,
+    /// Whether it is better than the others of its group.
+    PairWithinGroup,
+}
+
 /// What language models say of it by a rubric, from 0 to 1. Their answers are kept in `runs/judge-cache`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -284,13 +296,24 @@ pub struct JudgeTable {
     pub judges: Vec<String>,
     /// How several judges' values become one: `mean`, `median` or `min`.
     pub aggregate: Aggregate,
+    /// What judges are asked: how good a completion is (`rubric`), or which of two is better, it or the row's reference
+    /// (`pair_with_reference`), it or each of the others of its group (`pair_within_group`). Pairs are asked about in both
+    /// orders; the value is the share of wins, ties counted half.
+    pub mode: JudgeModeName,
     /// Template of what a judge is told, over `prompt`, `completion` (the part that `scope` names), `reference`, `answer`,
-    /// `min_score` and `max_score`. The request demands `{"score": integer}` as the answer.
-    pub prompt: String,
+    /// `min_score` and `max_score`, for `mode = "rubric"`. The request demands `{"score": integer}` as the answer.
+    pub prompt: Option<String>,
     /// The lowest score of the rubric's scale, value 0.
-    pub min_score: i64,
+    pub min_score: Option<i64>,
     /// The highest score of the rubric's scale, value 1.
-    pub max_score: i64,
+    pub max_score: Option<i64>,
+    /// Template of what a judge is told of a pair, over `prompt`, `first`, `second` (the parts that `scope` names, or the
+    /// reference), `answer` and, within a group, `reference`. The request demands `{"reason": text, "verdict": "first",
+    /// "second" or "tie"}` as the answer.
+    pub pair_prompt: Option<String>,
+    /// With how many others of its group a completion is compared: those next to it, after and before; default: all.
+    #[schemars(range(min = 1))]
+    pub opponents: Option<usize>,
     /// Divides the judge's logits; 0: its most likely answer.
     #[schemars(range(min = 0))]
     pub temperature: f64,

@@ -1,17 +1,14 @@
 //! `[stages.NAME.rewards.NAME]` resolved: scopes and tags read, encoders digested.
 
 use super::data_sets::Need;
-use super::data_sets::check_template;
 use super::diagnostic::{Problem, did_you_mean};
 use super::files::Files;
 use super::located::KeyPath;
 use super::reward_file::{
-    CommonKeys, CorrectnessTable, CotTable, FormatTable, JudgeTable, LengthTable, MatchName, RewardTable, RougeTable,
+    CommonKeys, CorrectnessTable, CotTable, FormatTable, JudgeModeName, LengthTable, MatchName, RewardTable, RougeTable,
 };
-use super::reward_program;
-use super::spec::{
-    Component, FormatSpec, Grading, JudgeSpec, Leak, LengthSpec, Match, RewardSpec, RougeTokenizer, Scope,
-};
+use super::spec::{Component, FormatSpec, Grading, Leak, LengthSpec, Match, RewardSpec, RougeTokenizer, Scope};
+use super::{reward_judge, reward_program};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,6 +23,7 @@ pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> V
             RewardTable::Semantic(_) | RewardTable::Rouge(_) => "reference",
             RewardTable::Correctness(_) => "answer",
             RewardTable::Cot(table) if table.leak != Leak::Ignore => "answer",
+            RewardTable::Judge(table) if table.mode == JudgeModeName::PairWithReference => "reference",
             // a judge's template may do without either
             RewardTable::Format(_)
             | RewardTable::Cot(_)
@@ -215,7 +213,7 @@ fn component(
         RewardTable::Correctness(table) => correctness(files, key, table)?,
         RewardTable::Format(table) => Component::Format(format(files, key, table)?),
         RewardTable::Cot(table) => cot(files, key, table)?,
-        RewardTable::Judge(table) => Component::Judge(judge(files, key, table)?),
+        RewardTable::Judge(table) => Component::Judge(reward_judge::judge(files, key, table)?),
         RewardTable::Command(table) => Component::Command(reward_program::command(files, key, table, found)?),
         RewardTable::Http(table) => Component::Http(reward_program::http(files, key, table)?),
         RewardTable::Length(table) => Component::Length(length(files, key, table)?),
@@ -261,45 +259,6 @@ fn length(files: &mut Files<'_>, key: &KeyPath, table: &LengthTable) -> Option<L
     };
     files.problems.push(Problem::at(at, message, label).help("give `min_words`, `max_words` or both"));
     None
-}
-
-/// What a judge's template may name.
-const JUDGE_VARIABLES: &[&str] = &["prompt", "completion", "reference", "answer", "min_score", "max_score"];
-
-fn judge(files: &mut Files<'_>, key: &KeyPath, table: &JudgeTable) -> Option<JudgeSpec> {
-    let before = files.problems.len();
-    let served = files.cell.value.get("runtime").and_then(|runtime| runtime.get("judges")).and_then(|t| t.as_table());
-    let known: Vec<&str> = served.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-    for (index, name) in table.judges.iter().enumerate() {
-        let place = files.cell.value_place(&key.key("judges").index(index));
-        if table.judges[..index].contains(name) {
-            let problem = Problem::at(place, format!("the judge `{name}` is listed twice"), "again");
-            files.problems.push(problem.help("asked the same, a judge answers the same: once is enough"));
-        } else if !known.contains(&name.as_str()) {
-            let problem = Problem::at(place, format!("nothing says where the judge `{name}` is served"), "not known");
-            let help = format!("; add `[runtime.judges.{name:?}]` with its `endpoint`");
-            files.problems.push(problem.help(did_you_mean(name, "judges", &known) + &help));
-        }
-    }
-    if table.min_score >= table.max_score {
-        let place = files.cell.value_place(&key.key("max_score"));
-        let message =
-            format!("`max_score` ({}) is not greater than `min_score` ({})", table.max_score, table.min_score);
-        files
-            .problems
-            .push(Problem::at(place, message, "no scale").help("a rubric from 1 to 5 has the scores 1, 2, 3, 4 and 5"));
-    }
-    check_template(files.cell, &key.key("prompt"), &table.prompt, JUDGE_VARIABLES, files.problems);
-    (files.problems.len() == before).then(|| JudgeSpec {
-        judges: table.judges.clone(),
-        aggregate: table.aggregate,
-        prompt: table.prompt.clone(),
-        min_score: table.min_score,
-        max_score: table.max_score,
-        temperature: table.temperature,
-        seed: table.seed,
-        max_tokens: table.max_tokens,
-    })
 }
 
 fn scope(files: &mut Files<'_>, key: &KeyPath, written: &str) -> Option<Scope> {

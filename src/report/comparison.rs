@@ -52,7 +52,8 @@ impl Comparison {
             None if name.starts_with(REWARD_PREFIX) => FIRST.len(),
             None => FIRST.len() + 1,
         };
-        let mut names: Vec<&str> = all.into_iter().collect();
+        // what judges cost is no result of the variant
+        let mut names: Vec<&str> = all.into_iter().filter(|name| !name.starts_with("judge/")).collect();
         names.sort_by_key(|name| (rank(name), *name));
         names
     }

@@ -6,7 +6,8 @@
 //!
 //! [`Rubric`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
 //! [`reward_metrics`] puts a step's scores into numbers, [`RewardWatch`] warns when they look gamed. [`calibrate`] says how
-//! well a mix tells good texts from bad ones, before anything is trained on it.
+//! well a mix tells good texts from bad ones, before anything is trained on it; [`JudgeLab`] measures its judges. [`PairJudges`]
+//! compares any two texts.
 
 mod calibration;
 mod command;
@@ -38,7 +39,10 @@ mod words;
 pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibrate};
 pub use command::CommandError;
 pub use http::HttpError;
-pub use judge::{JudgeAccess, JudgeError};
+pub use judge::{
+    Agreement, Expenses, JudgeAccess, JudgeError, JudgeLab, JudgeMeasured, JudgeReport, Judgement, Pair, PairJudges,
+    PairVerdict, PositionBias, Preference, RepeatSpread,
+};
 pub use pages::{Key, PAGES, Page};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};
@@ -117,7 +121,7 @@ pub struct RewardError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// It is a judge that failed: another attempt may succeed.
+    /// It is a judge or a service that failed: another attempt may succeed.
     pub is_judge: bool,
 }
 

@@ -6,7 +6,7 @@ use super::cot::{Cot, TokenLimits};
 use super::explain::looked_at;
 use super::format::Format;
 use super::http::{Http, HttpError};
-use super::judge::{Bench, Judge, JudgeAccess, JudgeError};
+use super::judge::{Bench, Client, Expenses, Judge, JudgeAccess, JudgeError};
 use super::length::Length;
 use super::repetition::Repetition;
 use super::rouge::Rouge;
@@ -20,11 +20,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A reward mix, ready to rate.
 pub struct Rubric {
     /// In alphabetical order.
     components: Vec<Named>,
+    judges: Vec<Arc<Client>>,
 }
 
 struct Named {
@@ -195,11 +197,16 @@ impl Rubric {
                 clip: *clip,
                 scale: *scale,
                 on_error: *on_error,
-                is_judge: matches!(component, Component::Judge(_)),
+                is_judge: component.asks_a_server(),
                 reward,
             });
         }
-        Ok(Self { components })
+        Ok(Self { components, judges: bench.clients() })
+    }
+
+    /// What each judge was asked so far, over all attempts at the stage, by the name of its model.
+    pub fn expenses(&self) -> BTreeMap<String, Expenses> {
+        self.judges.iter().map(|judge| (judge.model().to_owned(), judge.expenses())).collect()
     }
 
     /// How many distinct texts of the last batch each component cut at its length limit, where any were.

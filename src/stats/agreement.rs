@@ -53,6 +53,28 @@ pub fn fleiss_kappa(counts: &[Vec<u32>]) -> Option<f64> {
     beyond_chance(observed, by_chance)
 }
 
+/// Krippendorff's alpha of any number of raters on an interval scale (K. Krippendorff, Content Analysis, 2004, ch. 11): 1 less
+/// the squared differences within items over those between any two ratings. `ratings[i]` are the values of item i, however many
+/// there are; an item with fewer than two takes no part. None when nothing can be compared, or all values are the same.
+pub fn krippendorff_alpha(ratings: &[Vec<f64>]) -> Option<f64> {
+    let paired: Vec<&Vec<f64>> = ratings.iter().filter(|item| item.len() >= 2).collect();
+    let all: Vec<f64> = paired.iter().flat_map(|item| item.iter().copied()).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let count = all.len() as f64;
+    let within: f64 =
+        paired.iter().map(|item| squared_differences(item) / (item.len() as f64 - 1.0)).sum::<f64>() / count;
+    let between = squared_differences(&all) / (count * (count - 1.0));
+    (between > 1e-12).then(|| 1.0 - within / between)
+}
+
+/// The sum of the squared differences of all ordered pairs of `values`.
+fn squared_differences(values: &[f64]) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    2.0 * values.len() as f64 * values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
+}
+
 fn beyond_chance(observed: f64, by_chance: f64) -> Option<f64> {
     let room = 1.0 - by_chance;
     (room > 1e-12).then(|| (observed - by_chance) / room)
@@ -73,7 +95,18 @@ mod tests {
     }
 
     #[test]
+    fn alphas_equal_the_krippendorff_package() {
+        for case in golden("judges.json")["krippendorff"].as_array().unwrap() {
+            let ratings: Vec<Vec<f64>> = serde_json::from_value(case["ratings"].clone()).unwrap();
+            assert_near(krippendorff_alpha(&ratings).unwrap(), case["alpha"].as_f64().unwrap(), 1e-12);
+        }
+        assert_eq!(krippendorff_alpha(&[vec![0.5], vec![]]), None);
+        assert_eq!(krippendorff_alpha(&[vec![0.5, 0.5], vec![0.5, 0.5]]), None);
+    }
+
+    #[test]
     fn full_agreement_is_1() {
+        assert_eq!(krippendorff_alpha(&[vec![0.0, 0.0], vec![1.0, 1.0]]), Some(1.0));
         assert_eq!(cohen_kappa(&[0, 1, 2, 1], &[0, 1, 2, 1]), Some(1.0));
         assert_eq!(fleiss_kappa(&[vec![3, 0], vec![0, 3]]), Some(1.0));
     }

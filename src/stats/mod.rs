@@ -2,8 +2,8 @@
 //!
 //! [`mean_interval`] and [`perplexity_interval`] stand behind every measurement of an evaluation;
 //! [`paired_comparison`] and [`grid_comparison`] compare two variants on the same questions, [`holm`] corrects when there
-//! are several comparisons; [`bradley_terry`] rates the players of an arena; [`cohen_kappa`] and [`fleiss_kappa`] say how
-//! far judges agree; [`auc`] says how well a number separates two kinds; [`mean`] and its neighbours describe a list of
+//! are several comparisons; [`bradley_terry`] rates the players of an arena; [`cohen_kappa`], [`fleiss_kappa`] and
+//! [`krippendorff_alpha`] say how far judges agree; [`share_interval`] is that of a share; [`auc`] says how well a number separates two kinds; [`mean`] and its neighbours describe a list of
 //! numbers.
 
 mod agreement;
@@ -12,11 +12,12 @@ mod bootstrap;
 mod bradley_terry;
 mod describe;
 mod paired;
+mod proportion;
 #[cfg(test)]
 mod testing;
 mod wins;
 
-pub use agreement::{cohen_kappa, fleiss_kappa};
+pub use agreement::{cohen_kappa, fleiss_kappa, krippendorff_alpha};
 pub use auc::auc;
 pub use bootstrap::{Document, Interval, mean_interval, perplexity_interval};
 pub use bradley_terry::{
@@ -24,3 +25,4 @@ pub use bradley_terry::{
 };
 pub use describe::{mean, standard_deviation, variance, welch_t};
 pub use paired::{Comparison, GridComparison, grid_comparison, holm, paired_comparison};
+pub use proportion::share_interval;

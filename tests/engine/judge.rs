@@ -53,14 +53,20 @@ impl Drop for JudgeServer {
     }
 }
 
-/// A project whose policy is rewarded by the judge at `endpoint`.
+/// A project whose policy is rewarded by the judge at `endpoint`, with a rubric.
 fn judged_by(endpoint: &str) -> Project {
+    let prompt = "prompt = \"Rate from {{ min_score }} to {{ max_score }}: {{ completion[:40] }}\"";
+    judged(endpoint, prompt)
+}
+
+/// The same in the mode of `keys`.
+fn judged(endpoint: &str, keys: &str) -> Project {
     let project = Project::new();
     let rewards = "[stages.grpo.rewards.correctness]\n";
-    let judge = "[stages.grpo.rewards.judge]\njudges = [\"smollm2\"]\nmax_tokens = 64\n\
-                 prompt = \"Rate from {{ min_score }} to {{ max_score }}: {{ completion[:40] }}\"\n";
+    let judge = format!("[stages.grpo.rewards.judge]\njudges = [\"smollm2\"]\nmax_tokens = 64\n{keys}\n");
     let server = format!(
-        "\n[runtime.judges.smollm2]\nendpoint = \"{endpoint}\"\napi_key_env = \"JUDGE_TEST_KEY\"\nretries = 1\nmax_calls = 200\n"
+        "\n[runtime.judges.smollm2]\nendpoint = \"{endpoint}\"\napi_key_env = \"JUDGE_TEST_KEY\"\nretries = 1\nmax_calls = 200\n\
+         price_per_million_input_tokens_usd = 1000\n"
     );
     let (recipe, _) = RECIPE.split_once("[sweep]").unwrap();
     assert!(recipe.contains(rewards));
@@ -134,6 +140,105 @@ fn a_judged_stage_that_was_killed_resumes_bitwise_and_a_rerun_asks_nobody() {
         let bytes = fs_err::read(&path).unwrap();
         assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{} holds the key", path.display());
     }
+}
+
+const PAIRS: &str = r#"mode = "pair_within_group"
+pair_prompt = '''
+Say which of two answers is better.
+
+<task>
+Which organ pumps blood?
+</task>
+
+<first_answer>
+{{ first[:20] }}
+</first_answer>
+
+<second_answer>
+{{ second[:20] }}
+</second_answer>
+
+Reply with JSON alone: {"reason": one short sentence, "verdict": "first", "second" or "tie"}'''"#;
+
+#[test]
+fn a_judge_of_pairs_rewards_a_stage_and_is_measured() {
+    let Some(server) = JudgeServer::start() else { return };
+    let project = judged(&server.endpoint, PAIRS);
+    let plan = project.succeed(&["plan", "recipes/tiny.toml", "--set", "stages.grpo.steps=3"]);
+    assert!(plan.contains("`grpo` asks the judge `smollm2` up to 36 times"), "{plan}"); // 3 steps, 2 groups, 3 pairs, 2 orders
+    // so small a model does not always come to an end
+    uninterrupted_in(&project, "grpo", &[&SETTINGS[..], &["stages.grpo.max_missing_fraction=1"]].concat());
+    let events = events(&project);
+    let parts: Vec<&Value> = events.iter().map(|event| &event["kind"]["completion"]["parts"]["judge"]).collect();
+    let values: Vec<f64> = parts.iter().filter_map(|part| part["value"].as_f64()).collect();
+    assert!(values.iter().all(|value| [0.0, 0.25, 0.5, 0.75, 1.0].contains(value)), "{values:?}");
+    assert!(!values.is_empty(), "no pair has a verdict: {parts:?}");
+    let (calls, tokens) = (count(&events, "reward/judge_calls"), count(&events, "reward/judge_prompt_tokens"));
+    assert!(calls > 0 && tokens > 0);
+    // what the steps tell is what the stage tells
+    let finished = events.iter().find_map(|event| event["kind"].get("finished")).expect("the stage ends");
+    let total = |what: &str| finished[format!("judge/smollm2/{what}")]["value"].as_f64().unwrap();
+    assert_eq!((total("calls"), total("prompt_tokens")), (calls as f64, tokens as f64));
+    assert!((total("cost_usd") - tokens as f64 / 1000.0).abs() < 1e-9);
+
+    let texts = ["It pumps blood.", "The liver.", "It pumps blood."].map(|completion| {
+        serde_json::json!({"prompt": "Which organ?", "completion": completion, "reference": "The heart."}).to_string()
+    });
+    project.write("texts.jsonl", &texts.join("\n"));
+    let args = ["score", "recipes/tiny.toml", "grpo", "--judges", "--input", "texts.jsonl", "--repeats", "2"];
+    let json = project.succeed(&[&args[..], &["--json"]].concat());
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let report = &report["components"]["judge"];
+    assert_eq!(
+        (&report["mode"], &report["items"], &report["repeats"]),
+        (&"pair_within_group".into(), &2.into(), &2.into())
+    );
+    let measured = &report["judges"]["smollm2"];
+    // the two pairs are one question in each order, as two of the texts are equal
+    assert_eq!(measured["calls"], 4, "{json}");
+    let missing: u64 = measured["missing"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    if missing == 0 {
+        assert_eq!(measured["position"]["pairs"], 2, "{json}");
+        assert_eq!(measured["repeat"]["items"], 2, "{json}");
+    }
+    let table = project.succeed(&args);
+    assert!(table.contains("── judge (pair_within_group): 2 pairs, judged 2 times"), "{table}");
+    assert!(table.contains("position") && table.contains("smollm2") && table.contains('$'), "{table}");
+    let again: Value = serde_json::from_str(&project.succeed(&[&args[..], &["--json"]].concat())).unwrap();
+    assert_eq!(again["components"]["judge"]["judges"]["smollm2"]["calls"], 0, "what was asked is kept");
+}
+
+#[test]
+fn without_judges_there_is_nothing_to_measure() {
+    let project = Project::new();
+    let args = ["score", "recipes/tiny.toml", "grpo", "--variant", "semantic", "--judges"];
+    assert!(project.fail(&args, 2).contains("no reward of `grpo` is a judge"));
+}
+
+#[test]
+fn a_service_that_is_down_fails_a_stage_as_a_judge_does() {
+    let project = judged_by("http://127.0.0.1:9/v1");
+    let recipe = fs_err::read_to_string(project.path("recipes/tiny.toml")).unwrap();
+    let http = "[stages.grpo.rewards.spelling]\nkind = \"http\"\nendpoint = \"spelling\"\non_error = \"fail\"\n";
+    let recipe =
+        recipe.replace("[stages.grpo.rewards.correctness]\n", &format!("{http}[stages.grpo.rewards.correctness]\n"));
+    let served = "[runtime.endpoints.spelling]\nurl = \"http://127.0.0.1:9/\"\nretries = 0\n";
+    project.write("recipes/tiny.toml", &(recipe + served));
+    for on_error in ["fail", "missing"] {
+        let on_error = format!("stages.grpo.rewards.spelling.on_error={on_error}");
+        let weight = "stages.grpo.rewards.judge.weight=0"; // held out, so not what the stage fails of
+        let mut args = vec!["run", "recipes/tiny.toml", "--only", "grpo", "--set", "runtime.judges.smollm2.retries=0"];
+        args.extend(["--set", on_error.as_str(), "--set", weight]);
+        args.extend(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
+        let stderr = project.fail(&args, 4);
+        assert!(stderr.contains("spelling") && stderr.contains("connection refused"), "{stderr}");
+    }
+    let logs: Vec<PathBuf> =
+        files(&project.path("runs/work")).into_iter().filter(|path| path.ends_with("events.jsonl")).collect();
+    let failed: Vec<String> = logs.iter().map(|log| fs_err::read_to_string(log).unwrap()).collect();
+    let failed: Vec<&String> = failed.iter().filter(|text| text.contains("\"failed\"")).collect();
+    assert_eq!(failed.len(), 2);
+    assert!(failed.iter().all(|text| text.contains("\"class\":\"judge_unavailable\"")), "{failed:?}");
 }
 
 #[test]

@@ -2,10 +2,13 @@
 //! and the key is never told.
 
 mod http;
+mod pairs;
 mod server;
 
 use orchestrate::recipe::JudgeServer;
-use orchestrate::recipe::spec::{Aggregate, Component, JudgeSpec, OnError, RewardSpec, Scope};
+use orchestrate::recipe::spec::{
+    Aggregate, Component, JudgeMode, JudgeSampling, JudgeSpec, OnError, RewardSpec, RubricScale, Scope,
+};
 use orchestrate::rewards::{JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, Surroundings};
 use server::{Act, Server, score_of, verdict};
 use std::collections::BTreeMap;
@@ -33,7 +36,13 @@ fn served(endpoint: &str) -> JudgeServer {
         retries: 2,
         max_calls: None,
         max_total_tokens: None,
+        price_per_million_input_tokens_usd: None,
+        price_per_million_output_tokens_usd: None,
     }
+}
+
+fn rubric(prompt: &str) -> JudgeMode {
+    JudgeMode::Rubric(RubricScale { prompt: prompt.to_owned(), min_score: 1, max_score: 5 })
 }
 
 impl Stage {
@@ -42,12 +51,8 @@ impl Stage {
         let spec = JudgeSpec {
             judges: vec!["tiny".to_owned()],
             aggregate: Aggregate::Mean,
-            prompt: "Rate: {{ completion }}".to_owned(),
-            min_score: 1,
-            max_score: 5,
-            temperature: 0.0,
-            seed: 3,
-            max_tokens: 20,
+            mode: rubric("Rate: {{ completion }}"),
+            sampling: JudgeSampling { temperature: 0.0, seed: 3, max_tokens: 20 },
         };
         let dir = tempfile::tempdir().unwrap();
         Self { dir, spec, on_error: OnError::Missing, servers: BTreeMap::from([("tiny".to_owned(), served(endpoint))]) }
@@ -272,7 +277,7 @@ fn an_answer_that_is_no_verdict_is_missing_and_kept() {
     assert_eq!(stage.one(), Err(reason.to_owned()));
     assert_eq!(stage.one(), Err(reason.to_owned()), "asked the same, it would say the same");
     assert_eq!(server.asked().len(), 1);
-    stage.spec.seed = 4;
+    stage.spec.sampling.seed = 4;
     assert_eq!(stage.one(), Err("the judge `tiny`: its answer was cut at `max_tokens`: `{\"sco`".to_owned()));
     stage.on_error = OnError::Fail;
     let error = stage.scores(&["so"]).unwrap_err();
@@ -388,7 +393,7 @@ fn several_judges_are_aggregated_and_none_may_be_lacking() {
     stage.servers.insert("other".to_owned(), JudgeServer { concurrency: 1, ..served(&two.endpoint()) });
     let reason = stage.one().unwrap_err();
     assert_eq!(reason, "the judge `other`: its answer is no {\"score\": integer}: `?`");
-    stage.spec.prompt = "Grade: {{ completion }}".to_owned();
+    stage.spec.mode = rubric("Grade: {{ completion }}");
     let value = (score_of("Grade: so") - 1) as f64 / 4.0;
     for aggregate in [Aggregate::Mean, Aggregate::Median, Aggregate::Min] {
         stage.spec.aggregate = aggregate;
@@ -397,7 +402,7 @@ fn several_judges_are_aggregated_and_none_may_be_lacking() {
     assert_eq!(two.asked().last().unwrap().body["model"], "other");
     let two = Server::start([verdict(1)]);
     stage.servers.insert("other".to_owned(), served(&two.endpoint()));
-    stage.spec.prompt = "Mark: {{ completion }}".to_owned();
+    stage.spec.mode = rubric("Mark: {{ completion }}");
     stage.spec.aggregate = Aggregate::Min;
     let mut rubric = stage.rubric().unwrap();
     assert_eq!(values(&score(&mut rubric, &["so"]).unwrap()), [Ok(0.0)]);

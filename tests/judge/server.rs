@@ -57,6 +57,20 @@ pub(crate) fn score_of(message: &str) -> i64 {
     message.bytes().map(i64::from).sum::<i64>() % 5 + 1
 }
 
+pub(crate) fn preferred(verdict: &str) -> Act {
+    Act::Say(json!({"reason": "so it is", "verdict": verdict}).to_string(), "stop")
+}
+
+/// What an honest server prefers of `FIRST|SECOND`: the longer one.
+pub(crate) fn preference_of(message: &str) -> &'static str {
+    let (first, second) = message.split_once('|').expect("a pair");
+    match first.len().cmp(&second.len()) {
+        std::cmp::Ordering::Greater => "first",
+        std::cmp::Ordering::Less => "second",
+        std::cmp::Ordering::Equal => "tie",
+    }
+}
+
 /// What an honest service answers: the length of each text.
 pub(crate) fn rated(questions: &[Value]) -> String {
     let length = |question: &Value| json!({"value": question["text"].as_str().map_or(-1.0, |text| text.len() as f64)});
@@ -122,9 +136,11 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     reader.read_exact(&mut body)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let message = body["messages"][0]["content"].as_str().unwrap_or_default().to_owned();
+    let asks_for_preference = body["response_format"]["json_schema"]["schema"]["properties"]["verdict"].is_object();
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let honest = match body.as_array() {
         Some(questions) => Act::Body(rated(questions)),
+        None if asks_for_preference => preferred(preference_of(&message)),
         None => Act::Score(Duration::ZERO),
     };
     let act = {

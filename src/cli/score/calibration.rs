@@ -3,28 +3,14 @@
 use super::super::context::Context;
 use super::super::error::CliError;
 use super::super::output::Output;
-use super::{answers, parsed};
+use super::result;
 use crate::exec::ScoreRequest;
-use crate::report::{Column, Counter, Table, number, width};
+use crate::report::{Column, Table, number, width};
 use serde_json::Value;
 use std::io::Write as _;
 
 pub(super) fn print(context: &Context, request: &ScoreRequest) -> Result<(), CliError> {
-    let counter = Counter::new(context.progress_mode(), "rows");
-    let mut found = None;
-    answers(request, |line| {
-        let answer = parsed(line)?;
-        match answer.get("progress") {
-            Some(progress) => {
-                let count = |key: &str| progress[key].as_u64().and_then(|count| usize::try_from(count).ok());
-                counter.at(count("done").unwrap_or_default(), count("total"));
-            }
-            None => found = Some((line.to_owned(), answer)),
-        }
-        Ok(())
-    })?;
-    drop(counter);
-    let Some((line, calibration)) = found else { return Ok(()) };
+    let Some((line, calibration)) = result(context, request, "rows")? else { return Ok(()) };
     let mut out = Output::stdout();
     if context.json {
         out.line(line)?;

@@ -1,6 +1,7 @@
 //! `orchestrate score RECIPE STAGE`: the reward lab, which the worker computes.
 
 mod calibration;
+mod judges;
 mod texts;
 
 use super::context::Context;
@@ -13,6 +14,7 @@ use crate::orchestrate::assignment;
 use crate::plan::Plan;
 use crate::recipe::Overrides;
 use crate::recipe::spec::{StageSpec, Work};
+use crate::report::Counter;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -30,15 +32,25 @@ Lines are rated 64 at a time; which lines share a batch may change the last bits
 empty one. It prints how well every component tells them apart (AUC: 1 fully, 0.5 not at all) and its share
 of the spread within a row, and warns of what cannot teach or drowns the rest.
 
+--judges measures the judges themselves, on the lines of --input or, without it, on the stage's rows, each with
+its own completion and another row's: the spread of repeated answers (--repeats, each with a seed of its own),
+how often a pair's verdict follows the position instead of the text, agreement of several judges beyond
+chance, what is missing and why, calls, tokens and, with prices in [runtime.judges.MODEL], money. Lines one
+after the other with the same prompt, reference and answer are a group.
+
 Examples:
   orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain
   orchestrate samples latest grpo --limit 0 --json | orchestrate score recipes/demo.toml eval --input -
   orchestrate score recipes/demo.toml grpo --variant semantic --calibrate
+  orchestrate score recipes/judged.toml grpo --judges --limit 20 --repeats 3
   orchestrate score recipes/demo.toml grpo --variant rouge --calibrate --set stages.grpo.rewards.rouge.weight=2
 
 --json prints {\"total\",\"parts\":{NAME:{\"value\",\"weight\",\"status\":\"ok\"|\"missing\",\"reason\",\"explanation\"}}}, one a
 line; with --calibrate {\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"true\":{\"mean\",\"std\",\"count\"},\"shuffled\",
-\"empty\",\"auc_shuffled\",\"auc_empty\",\"share\",\"missing\"}},\"warnings\":[..]}.")]
+\"empty\",\"auc_shuffled\",\"auc_empty\",\"share\",\"missing\"}},\"warnings\":[..]}; with --judges {\"components\":{NAME:{\"mode\",
+\"items\",\"repeats\",\"judges\":{MODEL:{\"mean\",\"std\",\"repeat\":{\"items\",\"std\",\"changed\"},\"position\":{\"pairs\",\"share\",
+\"low\",\"high\",\"first\"},\"missing\":{REASON:N},\"calls\",\"cache_hits\",\"prompt_tokens\",\"completion_tokens\",
+\"cost_usd\"}},\"agreement\":{\"measure\",\"value\",\"items\"}}}}.")]
 pub(super) struct ScoreArgs {
     /// A recipe file.
     #[arg(value_name = "RECIPE")]
@@ -53,17 +65,23 @@ pub(super) struct ScoreArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A file of JSON lines; `-` is stdin.
-    #[arg(long, value_name = "F.jsonl", required_unless_present = "calibrate")]
+    #[arg(long, value_name = "F.jsonl", required_unless_present_any = ["calibrate", "judges"])]
     input: Option<PathBuf>,
     /// Say why each value is what it is.
-    #[arg(long, conflicts_with = "calibrate")]
+    #[arg(long, conflicts_with_all = ["calibrate", "judges"])]
     explain: bool,
     /// Rate the stage's own rows: their completions, other rows', and empty ones.
     #[arg(long, conflicts_with = "input")]
     calibrate: bool,
-    /// Rows to calibrate with, at most; 0: all.
-    #[arg(long, value_name = "N", default_value_t = 200, requires = "calibrate")]
-    limit: usize,
+    /// Measure the stage's judges: do they say the same again, follow the position, agree, and at what cost?
+    #[arg(long, conflicts_with = "calibrate")]
+    judges: bool,
+    /// How often each judge is asked the same.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "judges", value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
+    /// Rows to calibrate with or to have judged, at most; 0: all [default: 200, for judges 20]
+    #[arg(long, value_name = "N", conflicts_with = "input")]
+    limit: Option<usize>,
     /// Where to compute: `auto`, `cpu` or `cuda:N` [default: as the recipe says]
     #[arg(long, value_parser = super::args::device)]
     device: Option<DeviceChoice>,
@@ -77,18 +95,19 @@ pub(super) fn score(context: &Context, args: ScoreArgs) -> Result<(), CliError> 
     if let Some(device) = args.device {
         assignment.runtime.device = device;
     }
-    let task = match args.input {
-        Some(path) => {
-            let input = if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) };
-            ScoreTask::Texts { input, explain: args.explain, repeat: !context.json }
-        }
-        None => ScoreTask::Calibrate { limit: (args.limit > 0).then_some(args.limit) },
+    let input = args.input.map(|path| if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) });
+    let limit = |default: usize| Some(args.limit.unwrap_or(default)).filter(|limit| *limit > 0);
+    let task = match input {
+        input if args.judges => ScoreTask::Judges { input, limit: limit(20), repeats: args.repeats },
+        Some(input) => ScoreTask::Texts { input, explain: args.explain, repeat: !context.json },
+        None => ScoreTask::Calibrate { limit: limit(200) },
     };
     let request = ScoreRequest { assignment, judge_cache: context.runs().join(JUDGE_CACHE), task };
     match &request.task {
         ScoreTask::Texts { explain: false, .. } if !context.json => texts::print_table(context, &request),
         ScoreTask::Texts { explain, .. } => texts::print_each(context, &request, *explain),
         ScoreTask::Calibrate { .. } => calibration::print(context, &request),
+        ScoreTask::Judges { .. } => judges::print(context, &request),
     }
 }
 
@@ -159,6 +178,28 @@ fn answers(request: &ScoreRequest, each: impl FnMut(&str) -> Result<(), CliError
         }
         Answered::Crashed(exit) => Err(CliError::new(Kind::Internal, exit.describe())),
     }
+}
+
+/// The one line of the worker's answer that is none of progress, as it is and parsed; progress is shown as so many `things`.
+fn result(
+    context: &Context,
+    request: &ScoreRequest,
+    things: &'static str,
+) -> Result<Option<(String, Value)>, CliError> {
+    let counter = Counter::new(context.progress_mode(), things);
+    let mut found = None;
+    answers(request, |line| {
+        let answer = parsed(line)?;
+        match answer.get("progress") {
+            Some(progress) => {
+                let count = |key: &str| progress[key].as_u64().and_then(|count| usize::try_from(count).ok());
+                counter.at(count("done").unwrap_or_default(), count("total"));
+            }
+            None => found = Some((line.to_owned(), answer)),
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// A line of the worker's answer.

@@ -1,6 +1,6 @@
 //! Held-out measurements: choice accuracy, every reward component, perplexity, each with a bootstrap 95% interval.
 
-use super::scoring::{Answer, RatingMetrics, rubric, save_completions, score};
+use super::scoring::{Answer, RatingMetrics, judge_expenses, rubric, save_completions, score};
 use super::supervised::loss_positions;
 use super::training;
 use super::{Context, Outcome, cache_error};
@@ -130,11 +130,12 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
             return Ok(Outcome::Stopped { step: measured.step });
         }
     }
-    let results = measured.results(spec.bootstrap_resamples, seed::derive(assignment.spec.seed, &["bootstrap"]));
+    let mut results = measured.results(spec.bootstrap_resamples, seed::derive(assignment.spec.seed, &["bootstrap"]));
     let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
     let text = serde_json::to_string_pretty(&results).expect("measurements serialize");
     fs_err::write(path, text + "\n")?;
     save_completions(context)?;
+    results.extend(judge_expenses(&rubric));
     Ok(Outcome::Finished(results))
 }
 

@@ -11,7 +11,7 @@ mod training;
 
 pub(crate) use eval::with_correctness;
 pub use grpo::{Rated, Reference, Sums, UpdateOptions, accumulate as accumulate_rated};
-pub(crate) use scoring::{load_rubric, unrated};
+pub(crate) use scoring::{judge_access, load_rubric, unbuilt, unrated};
 pub use supervised::accumulate;
 
 use crate::data;

@@ -10,10 +10,11 @@ use crate::rollout::Sampled;
 use crate::tokenizer::Tokenizer;
 use orchestrate::cache::{Assignment, COMPLETIONS, EventLog};
 use orchestrate::digest::Digest;
-use orchestrate::event::{Completion, FailureClass};
-use orchestrate::recipe::spec::{Component, RewardSpec};
+use orchestrate::event::{Completion, FailureClass, Measurement};
+use orchestrate::recipe::spec::RewardSpec;
 use orchestrate::rewards::{
-    CountTokens, EncoderError, JudgeAccess, RewardError, Rubric, Sample, Score, Surroundings, TextEncoder,
+    CountTokens, EncoderError, Expenses, JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, Surroundings,
+    TextEncoder,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -49,15 +50,10 @@ pub(crate) fn load_rubric(
         }))
     };
     let count_tokens = || -> Result<CountTokens, EncoderError> {
-        let tokenizer = Tokenizer::load(policy::input(assignment, &assignment.spec.model.files)?)?;
+        let tokenizer = policy::tokenizer(assignment)?;
         Ok(Box::new(move |text| Ok(tokenizer.encode(text)?.len())))
     };
-    let judges = JudgeAccess {
-        servers: &assignment.runtime.judges,
-        cache: judge_cache,
-        ledgers,
-        variable: &|name| std::env::var(name).ok(),
-    };
+    let judges = judge_access(assignment, judge_cache, ledgers);
     let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
     Rubric::new(
         rewards,
@@ -69,7 +65,18 @@ pub(crate) fn load_rubric(
             endpoints: &assignment.runtime.endpoints,
         },
     )
-    .map_err(|e| StageError::input(format!("the reward mix cannot be built: {}", with_sources(&e))))
+    .map_err(|error| unbuilt(&error))
+}
+
+/// How the judges of `assignment` are reached: answers are kept in `cache`, what they cost in `ledgers`.
+pub(crate) fn judge_access<'a>(assignment: &'a Assignment, cache: &'a Path, ledgers: &'a Path) -> JudgeAccess<'a> {
+    let variable = &|name: &str| std::env::var(name).ok();
+    JudgeAccess { servers: &assignment.runtime.judges, cache, ledgers, variable }
+}
+
+/// Why a mix cannot be set up.
+pub(crate) fn unbuilt(error: &RubricError) -> StageError {
+    StageError::input(format!("the reward mix cannot be built: {}", with_sources(error)))
 }
 
 /// The message of `error` and of everything behind it.
@@ -160,8 +167,7 @@ pub(super) fn check_missing(
     }
     let most = reasons.iter().max_by_key(|(_, count)| **count);
     let ((name, reason), _) = most.expect("a score without a total lacks a part");
-    let component = rewards.get(*name).map(|reward| &reward.component);
-    let is_judge = matches!(component, Some(Component::Judge(_) | Component::Http(_)));
+    let is_judge = rewards.get(*name).is_some_and(|reward| reward.component.asks_a_server());
     let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
     let count = scores.len();
     let message =
@@ -179,6 +185,28 @@ pub(super) fn save_completions(context: &mut Context<'_>) -> StageResult<()> {
     let components: Vec<String> = first.parts.into_keys().collect();
     let path = context.attempt.out_dir().map_err(cache_error)?.join(COMPLETIONS);
     write_completions(&path, &components, log.completions(..).map_err(cache_error)?)
+}
+
+/// What judges were asked and what that cost, over all attempts at the stage: `judge/MODEL/calls`, `cache_hits`,
+/// `prompt_tokens`, `completion_tokens` and, where the recipe tells a price, `cost_usd`. It is told, and no part of the result:
+/// an answer that is kept costs nothing.
+pub(super) fn judge_expenses(rubric: &Rubric) -> BTreeMap<String, Measurement> {
+    let mut measurements = BTreeMap::new();
+    for (model, expenses) in rubric.expenses() {
+        let Expenses { calls, cache_hits, prompt_tokens, completion_tokens, cost_usd } = expenses;
+        let counts = [
+            ("calls", calls),
+            ("cache_hits", cache_hits),
+            ("prompt_tokens", prompt_tokens),
+            ("completion_tokens", completion_tokens),
+        ];
+        let counts = counts.map(|(what, count)| (what, count as f64));
+        for (what, value) in counts.into_iter().chain(cost_usd.map(|cost| ("cost_usd", cost))) {
+            let measurement = Measurement { value, interval: None, count: None };
+            measurements.insert(format!("judge/{model}/{what}"), measurement);
+        }
+    }
+    measurements
 }
 
 /// What rating took, over batches: `reward/NAME_truncated`, the distinct texts that a component cut at its length limit, where

@@ -109,20 +109,31 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::spec::JudgeSpec;
-    use crate::rewards::judge::prompt::request;
-    use crate::rewards::judge::tests::spec;
+    use crate::recipe::spec::{JudgeSampling, RubricScale};
+    use crate::rewards::judge::prompt::{preference_schema, score_schema};
+    use crate::rewards::judge::testing::{SAMPLING, scale};
     use crate::rewards::judge::verdict::Answer;
 
     fn answer(content: &str) -> Answer {
-        Answer { content: Some(content.to_owned()), refusal: None, finish_reason: None, total_tokens: 3 }
+        Answer {
+            content: Some(content.to_owned()),
+            refusal: None,
+            finish_reason: None,
+            total_tokens: 3,
+            prompt_tokens: 2,
+            completion_tokens: 1,
+        }
+    }
+
+    fn request(sampling: JudgeSampling, model: &str, message: &str) -> Value {
+        crate::rewards::judge::prompt::request(sampling, model, message, &score_schema(&scale()))
     }
 
     #[test]
     fn the_first_answer_is_kept_and_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(&dir.path().join("judge-cache"));
-        let request = request(&spec(), "m", "How good?");
+        let request = request(SAMPLING, "m", "How good?");
         let key = key(&request);
         assert_eq!(cache.get::<Answer>(&key).unwrap(), None);
         assert_eq!(cache.store(&key, &request, answer("1")).unwrap(), answer("1"));
@@ -136,7 +147,7 @@ mod tests {
     fn a_damaged_file_is_an_error_and_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(dir.path());
-        let request = request(&spec(), "m", "How good?");
+        let request = request(SAMPLING, "m", "How good?");
         let key = key(&request);
         cache.store(&key, &request, answer("{\"score\": 1}")).unwrap();
         let path = cache.path(&key);
@@ -155,15 +166,17 @@ mod tests {
 
     #[test]
     fn whatever_changes_a_request_changes_its_key() {
-        let base = spec();
+        let longer = score_schema(&RubricScale { max_score: 9, ..scale() });
+        let of_schema = |schema| crate::rewards::judge::prompt::request(SAMPLING, "m", "How good?", schema);
         let keys = [
-            request(&base, "m", "How good?"),
-            request(&base, "n", "How good?"),
-            request(&base, "m", "How bad?"),
-            request(&JudgeSpec { temperature: 0.5, ..base.clone() }, "m", "How good?"),
-            request(&JudgeSpec { seed: 1, ..base.clone() }, "m", "How good?"),
-            request(&JudgeSpec { max_tokens: 9, ..base.clone() }, "m", "How good?"),
-            request(&JudgeSpec { max_score: 9, ..base.clone() }, "m", "How good?"),
+            request(SAMPLING, "m", "How good?"),
+            request(SAMPLING, "n", "How good?"),
+            request(SAMPLING, "m", "How bad?"),
+            request(JudgeSampling { temperature: 0.5, ..SAMPLING }, "m", "How good?"),
+            request(JudgeSampling { seed: 1, ..SAMPLING }, "m", "How good?"),
+            request(JudgeSampling { max_tokens: 9, ..SAMPLING }, "m", "How good?"),
+            of_schema(&longer),
+            of_schema(&preference_schema()),
         ]
         .map(|request| key(&request));
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();

@@ -22,19 +22,24 @@ struct Message {
 }
 
 #[derive(Default, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the protocol's names")]
 struct Usage {
     #[serde(default)]
     total_tokens: u64,
+    #[serde(default)]
+    prompt_tokens: u64,
+    #[serde(default)]
+    completion_tokens: u64,
 }
 
 /// The answer in a response's `body`.
 pub(super) fn answer(body: &str) -> Result<Answer, String> {
     let completion: ChatCompletion =
         serde_json::from_str(body).map_err(|_| format!("it sends what is no chat completion: {}", shortened(body)))?;
-    let total_tokens = completion.usage.unwrap_or_default().total_tokens;
+    let Usage { total_tokens, prompt_tokens, completion_tokens } = completion.usage.unwrap_or_default();
     match completion.choices.into_iter().next() {
         Some(Choice { message: Message { content, refusal }, finish_reason }) => {
-            Ok(Answer { content, refusal, finish_reason, total_tokens })
+            Ok(Answer { content, refusal, finish_reason, total_tokens, prompt_tokens, completion_tokens })
         }
         None => Err("it sends a chat completion without a choice".to_owned()),
     }

@@ -1,6 +1,7 @@
 //! What a judge is asked: the recipe's template over a sample, and the request it goes out in.
 
-use crate::recipe::spec::JudgeSpec;
+use super::Pair;
+use crate::recipe::spec::{JudgeSampling, RubricScale};
 use crate::rewards::Sample;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
@@ -14,12 +15,11 @@ const FUEL: u64 = 1_000_000;
 /// The recipe's template, compiled.
 pub(super) struct Prompt {
     environment: Environment<'static>,
-    scale: (i64, i64),
 }
 
-/// What a template may name.
+/// What a rubric's template may name.
 #[derive(Serialize)]
-struct Variables<'a> {
+struct OfARubric<'a> {
     prompt: &'a str,
     completion: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,24 +30,51 @@ struct Variables<'a> {
     max_score: i64,
 }
 
+/// What a pair's template may name.
+#[derive(Serialize)]
+struct OfAPair<'a> {
+    prompt: &'a str,
+    first: &'a str,
+    second: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<&'a str>,
+}
+
 impl Prompt {
-    /// Compiles the template of `spec`.
-    pub(super) fn new(spec: &JudgeSpec) -> Result<Self, minijinja::Error> {
+    /// Compiles `template`.
+    pub(super) fn new(template: &str) -> Result<Self, minijinja::Error> {
         let mut environment = Environment::new();
         // `{% if reference %}` may ask for what a row lacks, `{{ reference }}` may not
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.set_fuel(Some(FUEL));
-        environment.add_template_owned(NAME, spec.prompt.clone())?;
-        Ok(Self { environment, scale: (spec.min_score, spec.max_score) })
+        environment.add_template_owned(NAME, template.to_owned())?;
+        Ok(Self { environment })
     }
 
     /// The message about `text`, the part of `sample`'s completion that is judged; or why there is none.
-    pub(super) fn render(&self, sample: &Sample<'_>, text: &str) -> Result<String, String> {
-        let template = self.environment.get_template(NAME).expect("it was added when compiling");
-        let (min_score, max_score) = self.scale;
+    pub(super) fn of_text(&self, sample: &Sample<'_>, text: &str, scale: &RubricScale) -> Result<String, String> {
+        let RubricScale { min_score, max_score, .. } = *scale;
         let Sample { prompt, reference, answer, .. } = *sample;
-        let variables = Variables { prompt, completion: text, reference, answer, min_score, max_score };
-        template.render(minijinja::Value::from(Serde(&variables))).map_err(|error| {
+        let variables = OfARubric { prompt, completion: text, reference, answer, min_score, max_score };
+        self.render(&variables, reference, answer)
+    }
+
+    /// The message about `pair`, its one text first; or why there is none.
+    pub(super) fn of_pair(&self, pair: &Pair<'_>) -> Result<String, String> {
+        let Pair { prompt, one, other, reference, answer } = *pair;
+        self.render(&OfAPair { prompt, first: one, second: other, reference, answer }, reference, answer)
+    }
+
+    fn render(
+        &self,
+        variables: &impl Serialize,
+        reference: Option<&str>,
+        answer: Option<&str>,
+    ) -> Result<String, String> {
+        let template = self.environment.get_template(NAME).expect("it was added when compiling");
+        template.render(minijinja::Value::from(Serde(variables))).map_err(|error| {
             let asked = template.undeclared_variables(false);
             let optional = [("reference", reference), ("answer", answer)];
             let absent = optional.iter().find(|(name, text)| text.is_none() && asked.contains(*name));
@@ -59,19 +86,33 @@ impl Prompt {
     }
 }
 
+/// The schema of a score.
+pub(super) fn score_schema(scale: &RubricScale) -> Value {
+    let score = json!({"type": "integer", "minimum": scale.min_score, "maximum": scale.max_score});
+    json!({
+        "type": "object", "properties": {"score": score}, "required": ["score"], "additionalProperties": false,
+    })
+}
+
+/// The schema of a preference.
+pub(super) fn preference_schema() -> Value {
+    let properties = json!({
+        "reason": {"type": "string"}, "verdict": {"type": "string", "enum": ["first", "second", "tie"]},
+    });
+    json!({
+        "type": "object", "properties": properties, "required": ["reason", "verdict"], "additionalProperties": false,
+    })
+}
+
 /// What is sent to ask `model`, in the form of OpenAI's chat completions. Equal requests have equal answers: this is what
 /// answers are kept by, so it names neither where the model is served nor the key.
-pub(super) fn request(spec: &JudgeSpec, model: &str, message: &str) -> Value {
-    let score = json!({"type": "integer", "minimum": spec.min_score, "maximum": spec.max_score});
-    let schema = json!({
-        "type": "object", "properties": {"score": score}, "required": ["score"], "additionalProperties": false,
-    });
+pub(super) fn request(sampling: JudgeSampling, model: &str, message: &str, schema: &Value) -> Value {
     json!({
         "model": model,
         "messages": [{"role": "user", "content": message}],
-        "temperature": spec.temperature,
-        "seed": spec.seed,
-        "max_tokens": spec.max_tokens,
+        "temperature": sampling.temperature,
+        "seed": sampling.seed,
+        "max_tokens": sampling.max_tokens,
         "response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "strict": true, "schema": schema}},
     })
 }
@@ -79,11 +120,11 @@ pub(super) fn request(spec: &JudgeSpec, model: &str, message: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rewards::judge::tests::spec;
+    use crate::rewards::judge::testing::scale;
     use crate::rewards::testing::sample;
 
     fn render(template: &str, sample: &Sample<'_>) -> Result<String, String> {
-        Prompt::new(&JudgeSpec { prompt: template.to_owned(), ..spec() }).unwrap().render(sample, "the part")
+        Prompt::new(template).unwrap().of_text(sample, "the part", &scale())
     }
 
     #[test]
@@ -119,8 +160,8 @@ mod tests {
 
     #[test]
     fn a_completion_is_text_not_template() {
-        let prompt = Prompt::new(&spec()).unwrap();
-        let message = prompt.render(&sample(""), "{{ reference }} {% if %}").unwrap();
+        let prompt = Prompt::new("Rate: {{ completion }}").unwrap();
+        let message = prompt.of_text(&sample(""), "{{ reference }} {% if %}", &scale()).unwrap();
         assert!(message.contains("{{ reference }} {% if %}"), "{message}");
     }
 }

@@ -1,6 +1,6 @@
 //! What a judge's answer means. An answer that is no verdict is missing, never a low score.
 
-use crate::recipe::spec::{Aggregate, JudgeSpec};
+use crate::recipe::spec::{Aggregate, RubricScale};
 use serde::{Deserialize, Serialize};
 
 /// Characters of a text that messages show.
@@ -18,35 +18,81 @@ pub(super) struct Answer {
     pub(super) finish_reason: Option<String>,
     /// Tokens of the question and the answer, as far as the server counts them.
     pub(super) total_tokens: u64,
+    /// Tokens of the question.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) prompt_tokens: u64,
+    /// Tokens of the answer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) completion_tokens: u64,
 }
 
-/// The form that the request demands.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// The form that a request for a score demands.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scored {
     score: i64,
 }
 
+/// Which of two texts a judge prefers, by the order in which it read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preference {
+    /// The one it read first.
+    First,
+    /// The one it read second.
+    Second,
+    /// Neither.
+    Tie,
+}
+
+/// The form that a request for a preference demands.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Preferred {
+    #[serde(default)]
+    pub(super) reason: String,
+    pub(super) verdict: Preference,
+}
+
 impl Answer {
-    /// The score on the scale of `spec`, from 0 to 1; or why there is none.
-    pub(super) fn value(&self, spec: &JudgeSpec) -> Result<f64, String> {
+    /// The score on its scale, from 0 to 1; or why there is none.
+    pub(super) fn value(&self, scale: &RubricScale) -> Result<f64, String> {
+        let content = self.whole()?;
+        let Ok(Scored { score }) = serde_json::from_str(content) else {
+            return Err(format!("its answer is no {{\"score\": integer}}: {}", shortened(content)));
+        };
+        let (min, max) = (scale.min_score, scale.max_score);
+        if !(min..=max).contains(&score) {
+            return Err(format!("its score {score} is not between {min} and {max}"));
+        }
+        Ok((score - min) as f64 / (max - min) as f64)
+    }
+
+    /// What it prefers; or why it does not say.
+    pub(super) fn preferred(&self) -> Result<Preferred, String> {
+        let content = self.whole()?;
+        serde_json::from_str(content).map_err(|_| {
+            let form = "{\"reason\": text, \"verdict\": \"first\", \"second\" or \"tie\"}";
+            format!("its answer is no {form}: {}", shortened(content))
+        })
+    }
+
+    /// All that it wrote, if it wrote to the end.
+    fn whole(&self) -> Result<&str, String> {
         let content = self.content.as_deref().unwrap_or_default();
         if let Some(refusal) = &self.refusal {
             return Err(format!("it declines: {}", shortened(refusal)));
         }
         match self.finish_reason.as_deref() {
-            Some("length") => return Err(format!("its answer was cut at `max_tokens`: {}", shortened(content))),
-            Some("content_filter") => return Err("its answer was withheld by a content filter".to_owned()),
-            _ => {}
+            Some("length") => Err(format!("its answer was cut at `max_tokens`: {}", shortened(content))),
+            Some("content_filter") => Err("its answer was withheld by a content filter".to_owned()),
+            _ => Ok(content),
         }
-        let Ok(Scored { score }) = serde_json::from_str(content) else {
-            return Err(format!("its answer is no {{\"score\": integer}}: {}", shortened(content)));
-        };
-        let (min, max) = (spec.min_score, spec.max_score);
-        if !(min..=max).contains(&score) {
-            return Err(format!("its score {score} is not between {min} and {max}"));
-        }
-        Ok((score - min) as f64 / (max - min) as f64)
     }
 }
 
@@ -89,7 +135,7 @@ pub(in crate::rewards) fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rewards::judge::tests::spec;
+    use crate::rewards::judge::testing::scale;
     use proptest::prelude::*;
 
     fn answer(content: &str) -> Answer {
@@ -98,13 +144,15 @@ mod tests {
             refusal: None,
             finish_reason: Some("stop".to_owned()),
             total_tokens: 10,
+            prompt_tokens: 7,
+            completion_tokens: 3,
         }
     }
 
     #[test]
     fn a_score_is_read_on_its_scale() {
         for (content, value) in [("{\"score\": 1}", 0.0), ("{\n \"score\": 4\n}", 0.75), ("{\"score\":5}", 1.0)] {
-            assert_eq!(answer(content).value(&spec()), Ok(value), "{content}");
+            assert_eq!(answer(content).value(&scale()), Ok(value), "{content}");
         }
     }
 
@@ -121,16 +169,16 @@ mod tests {
             ("{\"score\": 0}", "its score 0 is not between 1 and 5"),
             ("{\"score\": 6}", "its score 6 is not between 1 and 5"),
         ] {
-            assert_eq!(answer(content).value(&spec()), Err(reason.to_owned()), "{content}");
+            assert_eq!(answer(content).value(&scale()), Err(reason.to_owned()), "{content}");
         }
     }
 
     #[test]
     fn an_answer_that_was_cut_is_missing_even_when_it_can_be_read() {
         let cut = Answer { finish_reason: Some("length".to_owned()), ..answer("{\"score\": 4}") };
-        assert_eq!(cut.value(&spec()).unwrap_err(), "its answer was cut at `max_tokens`: `{\"score\": 4}`");
+        assert_eq!(cut.value(&scale()).unwrap_err(), "its answer was cut at `max_tokens`: `{\"score\": 4}`");
         let declined = Answer { content: None, refusal: Some("I can't.".to_owned()), ..answer("") };
-        assert_eq!(declined.value(&spec()).unwrap_err(), "it declines: `I can't.`");
+        assert_eq!(declined.value(&scale()).unwrap_err(), "it declines: `I can't.`");
     }
 
     #[test]
@@ -149,7 +197,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_value_in_range_or_a_short_reason(content in any::<String>()) {
-            match answer(&content).value(&spec()) {
+            match answer(&content).value(&scale()) {
                 Ok(value) => prop_assert!((0.0..=1.0).contains(&value)),
                 Err(reason) => prop_assert!(reason.chars().count() < 250),
             }

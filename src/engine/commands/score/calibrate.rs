@@ -7,6 +7,7 @@ use crate::error::{StageError, StageResult};
 use crate::policy;
 use crate::seed;
 use crate::stages::unrated;
+use orchestrate::cache::Assignment;
 use orchestrate::exec::ScoreRequest;
 use orchestrate::recipe::spec::{DataSpec, Work};
 use orchestrate::rewards::{PER_ROW, Sample, Score, calibrate};
@@ -19,26 +20,8 @@ use serde_json::json;
 const BATCH: usize = 16;
 
 pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut Answers) -> StageResult<()> {
-    let assignment = &request.assignment;
-    let rewards = rewards(assignment)?;
-    let tokenizer = policy::tokenizer(assignment)?;
-    let sets: Vec<&DataSpec> = match &assignment.spec.work {
-        Work::Grpo(spec) => spec.data.iter().map(|set| &set.data).collect(),
-        Work::Eval(spec) => vec![&spec.data],
-        Work::Cpt(_) | Work::Sft(_) => Vec::new(),
-    };
-    let mut rows = Vec::new();
-    for set in sets {
-        rows.extend(answered(set, &assignment.inputs, &tokenizer)?);
-    }
-    let mut rng = seed::generator(seed::derive(assignment.spec.seed, &["calibrate"]));
-    rows.shuffle(&mut rng);
-    rows.truncate(limit.unwrap_or(usize::MAX));
-    if rows.len() < 2 {
-        let message = format!("there are {} rows to calibrate with", rows.len());
-        return Err(StageError::input(message).hinted("it takes 2: each is rated with another's completion too"));
-    }
-    let others = derangement(rows.len(), &mut rng);
+    let rewards = rewards(&request.assignment)?;
+    let Rows { rows, others } = Rows::draw(&request.assignment, limit)?;
     let mut mix = Mix::load(request, &rewards)?;
     let mut scores: Vec<Score> = Vec::with_capacity(PER_ROW * rows.len());
     for (batch, others_of) in rows.chunks(BATCH).zip(others.chunks(BATCH)) {
@@ -53,14 +36,48 @@ pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut An
     answers.flush()
 }
 
+/// Rows of a stage's data, in a drawn order, and which other row's completion each is rated with too.
+pub(super) struct Rows {
+    pub(super) rows: Vec<Answered>,
+    pub(super) others: Vec<usize>,
+}
+
+impl Rows {
+    /// At most `limit` rows.
+    ///
+    /// # Errors
+    /// Data without completions, and fewer than two rows.
+    pub(super) fn draw(assignment: &Assignment, limit: Option<usize>) -> StageResult<Self> {
+        let tokenizer = policy::tokenizer(assignment)?;
+        let sets: Vec<&DataSpec> = match &assignment.spec.work {
+            Work::Grpo(spec) => spec.data.iter().map(|set| &set.data).collect(),
+            Work::Eval(spec) => vec![&spec.data],
+            Work::Cpt(_) | Work::Sft(_) => Vec::new(),
+        };
+        let mut rows = Vec::new();
+        for set in sets {
+            rows.extend(answered(set, &assignment.inputs, &tokenizer)?);
+        }
+        let mut rng = seed::generator(seed::derive(assignment.spec.seed, &["calibrate"]));
+        rows.shuffle(&mut rng);
+        rows.truncate(limit.unwrap_or(usize::MAX));
+        if rows.len() < 2 {
+            let message = format!("there are {} rows to calibrate with", rows.len());
+            return Err(StageError::input(message).hinted("it takes 2: each is rated with another's completion too"));
+        }
+        let others = derangement(rows.len(), &mut rng);
+        Ok(Self { rows, others })
+    }
+}
+
 /// A row with its own completion, with that of `other`, and with none.
 fn triple<'a>(row: &'a Answered, other: &'a Answered) -> [Sample<'a>; PER_ROW] {
-    [&*row.completion, &*other.completion, ""].map(|completion| Sample {
-        prompt: &row.prompt,
-        completion,
-        reference: row.reference.as_deref(),
-        answer: row.answer.as_deref(),
-    })
+    [&*row.completion, &*other.completion, ""].map(|completion| sample(row, completion))
+}
+
+/// `row` with this completion.
+pub(super) fn sample<'a>(row: &'a Answered, completion: &'a str) -> Sample<'a> {
+    Sample { prompt: &row.prompt, completion, reference: row.reference.as_deref(), answer: row.answer.as_deref() }
 }
 
 /// A permutation of 0..`count` in which nothing stays in its place: one cycle through all (S. Sattolo, 1986).

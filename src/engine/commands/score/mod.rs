@@ -1,6 +1,7 @@
 //! `orchestrate score`: a stage's reward mix, on texts that nobody trains on.
 
 mod calibrate;
+mod judges;
 mod texts;
 
 use super::Answers;
@@ -26,6 +27,9 @@ pub fn run(request: &ScoreRequest) -> StageResult<()> {
     match &request.task {
         ScoreTask::Texts { input, explain, repeat } => texts::run(request, input, *explain, *repeat, &mut answers),
         ScoreTask::Calibrate { limit } => calibrate::run(request, *limit, &mut answers),
+        ScoreTask::Judges { input, limit, repeats } => {
+            judges::run(request, input.as_ref(), *limit, *repeats, &mut answers)
+        }
     }
 }
 
@@ -56,11 +60,16 @@ impl Mix {
 
     /// Tells on stderr what a person should look at.
     fn warn(&mut self) {
-        for warning in self.rubric.warnings() {
-            #[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]
-            {
-                eprintln!("warning: {warning}");
-            }
+        tell(self.rubric.warnings());
+    }
+}
+
+/// Tells on stderr what a person should look at.
+fn tell(warnings: Vec<String>) {
+    for warning in warnings {
+        #[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]
+        {
+            eprintln!("warning: {warning}");
         }
     }
 }

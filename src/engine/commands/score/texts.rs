@@ -9,12 +9,13 @@ use orchestrate::exec::{Input, ScoreRequest};
 use orchestrate::rewards::{Sample, Score};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 /// Texts rated before their answers are written: enough to keep judges and an encoder busy, little enough to hold.
 const BATCH: usize = 64;
 
 /// One line's texts.
-struct Text {
+pub(super) struct Text {
     location: String,
     prompt: String,
     completion: String,
@@ -23,7 +24,7 @@ struct Text {
 }
 
 impl Text {
-    fn new(line: &Line) -> StageResult<Self> {
+    pub(super) fn new(line: &Line) -> StageResult<Self> {
         let needed = |name: &str| {
             let missing = || line.error(&format!("the line has no `{name}`"));
             line.text(name)?.map(str::to_owned).ok_or_else(|| {
@@ -42,7 +43,12 @@ impl Text {
         })
     }
 
-    fn sample(&self) -> Sample<'_> {
+    fn answers_as(&self, other: &Self) -> bool {
+        (&self.prompt, &self.reference, &self.answer) == (&other.prompt, &other.reference, &other.answer)
+    }
+
+    /// What is rated.
+    pub(super) fn sample(&self) -> Sample<'_> {
         Sample {
             prompt: &self.prompt,
             completion: &self.completion,
@@ -87,7 +93,8 @@ pub(super) fn run(
         }
     }
     let mut mix = Mix::load(request, &rewards(&request.assignment)?)?;
-    let mut lines = input::stream(input, "completion")?.peekable();
+    let lines = input::stream(input, "completion")?;
+    let mut lines = lines.map(|line| line.and_then(|line| Text::new(&line))).peekable();
     if lines.peek().is_none() {
         return Err(input::no_lines(input));
     }
@@ -111,11 +118,14 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The next texts, up to a line that is none.
-fn take(lines: &mut impl Iterator<Item = StageResult<Line>>) -> (Vec<Text>, StageResult<()>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    for line in lines.take(BATCH) {
-        match line.and_then(|line| Text::new(&line)) {
+/// The next texts, up to a line that is none. Those that answer the same stay together: judges may compare them.
+fn take(lines: &mut Peekable<impl Iterator<Item = StageResult<Text>>>) -> (Vec<Text>, StageResult<()>) {
+    let mut batch: Vec<Text> = Vec::with_capacity(BATCH);
+    while let Some(line) = lines.next_if(|line| {
+        let is_same = |text: &Text| batch.last().is_some_and(|last| last.answers_as(text));
+        batch.len() < BATCH || line.as_ref().is_ok_and(is_same)
+    }) {
+        match line {
             Ok(text) => batch.push(text),
             Err(error) => return (batch, Err(error)),
         }

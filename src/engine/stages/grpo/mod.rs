@@ -13,7 +13,7 @@ use self::metrics::{Counted, rollout_metrics};
 use self::rollout::{Rollout, Source, Timing};
 use self::update::check_on_policy;
 pub use self::update::{Rated, Reference, Sums, UpdateOptions, accumulate};
-use super::scoring::{check_missing, rubric, save_completions};
+use super::scoring::{check_missing, judge_expenses, rubric, save_completions};
 use super::training;
 use super::{Context, Outcome};
 use crate::data;
@@ -121,5 +121,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     }
     training::save_output(context, assignment, &policy)?;
     save_completions(context)?;
-    Ok(Outcome::Finished(progress.result("reward/mean")))
+    let mut results = progress.result("reward/mean");
+    results.extend(judge_expenses(&rubric));
+    Ok(Outcome::Finished(results))
 }
