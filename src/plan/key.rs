@@ -123,6 +123,7 @@ mod tests {
             variant: RougeVariant::L,
             measure: RougeMeasure::F1,
             tokenizer: RougeTokenizer::Unicode,
+            stemming: false,
         };
         let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
         let (references, window_sentences) = (Some(SeveralReferences::Max), Some(2));
@@ -131,6 +132,9 @@ mod tests {
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true };
         let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
+        let leak = Leak::Before;
+        let (min_words, max_words, min_tokens, max_tokens) = (5, Some(50), Some(8), Some(90));
+        let cot = Component::Cot { min_words, max_words, min_tokens, max_tokens, leak };
         let components = [
             ("semantic", semantic),
             ("size", rouge),
@@ -144,7 +148,7 @@ mod tests {
             ("format", Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded })),
             ("pattern", Component::Format(FormatSpec::Pattern("a+".to_owned()))),
             ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
-            ("cot", Component::Cot { min_words: 5, max_words: Some(50), leak: Leak::Before }),
+            ("cot", cot),
             ("judge", Component::Judge(judge(JudgeMode::Rubric(rubric())))),
             (
                 "with_reference",

@@ -103,13 +103,13 @@ impl Process {
                 Ok(Ok(line)) if !line.trim_start().starts_with('{') => {
                     Some(format!("its line {number} of {count} is no JSON object: {}", shortened(&line)))
                 }
-                Ok(Ok(line)) => match other_id(&line, id) {
-                    Some(found) => Some(format!("its line {number} of {count} {found}")),
-                    None => {
+                Ok(Ok(line)) => {
+                    let other = other_id(&line, id).map(|found| format!("its line {number} of {count} {found}"));
+                    if other.is_none() {
                         answers.lines.push(line);
-                        None
                     }
-                },
+                    other
+                }
                 Ok(Err(error)) => Some(format!("its line {number} of {count} cannot be read: {error}")),
                 Err(RecvTimeoutError::Timeout) => Some(format!(
                     "it has given {} of {count} answers within {} s (`timeout_s`; it must flush each line)",
