@@ -358,7 +358,7 @@ mod tests {
     fn keys_are_those_of_earlier_versions() {
         assert_eq!(
             stage_key(&cpt(), &[]).key.as_str(),
-            "417e124eb3e9886d9dfd7e2918c4ea4a3c0cf47cac9b347b34da080fe73c08fb"
+            "f939419c185fcb59c4843c19e70f571e64ba522bfcbfdc177240bd90cad4bbff"
         );
     }
 
