@@ -76,12 +76,13 @@ fuzz seconds="60" targets="recipe spans rouge stem correctness hub_reference":
             tests/fuzz/corpus/$target $seeds -- -max_len=4096 -max_total_time={{ seconds }}; \
     done
 
-# Measures the engine beside transformers, PEFT and TRL here (6 GB of packages the first time); `bench SFT`: some cases
+# Measures the engine beside transformers, PEFT, TRL, sentence-transformers and rouge-score here (6 GB of packages the first time); `bench SFT`: some cases
 [group('test')]
 bench only="": build models data
     @if [ ! -e .tools/peers/models ]; then scripts/peers/setup.sh .tools/peers; fi
-    cargo build --release --package orchestrate-engine --bench engine
-    python3 scripts/bench.py "$(scripts/newest_bench.sh)" target/release/orchestrate .tools/peers models/smollm2-135m-instruct data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
+    cargo build --release --package orchestrate-engine --bench engine --bench rewards
+    python3 scripts/bench.py "$(scripts/newest_bench.sh)" "$(scripts/newest_bench.sh rewards)" target/release/orchestrate .tools/peers \
+        models/smollm2-135m-instruct models/all-minilm-l6-v2 data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
 
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
 [group('test')]

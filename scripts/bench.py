@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """The engine beside its peers on the same machine, in one session:
-bench.py ENGINE ORCHESTRATE PEERS_DIR MODEL QUESTIONS.jsonl OUT.json [ONLY]
+bench.py ENGINE REWARDS ORCHESTRATE PEERS_DIR MODEL ENCODER QUESTIONS.jsonl OUT.json [ONLY]
 
-Each case runs the peer, then ours, and prints tokens per second of both, their ratio, and the peak memory of both. With ONLY, just the
-cases whose names hold that text run, and the others keep the results that OUT.json has of them.
+Each case runs the peer, then ours, and prints tokens (texts, pairs) per second of both, their ratio, and the peak memory of both;
+rating has no peer, and is compared with the GRPO step. With ONLY, just the cases whose names hold that text run, and the others
+keep the results that OUT.json has of them.
 """
 import datetime
 import glob
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -33,7 +35,12 @@ CASES = [
     ("sampling, 12 prompts of 128 + 64, bfloat16", [*GENERATE, *BF16]),
     ("sampling, 2 prompts of 128 x 6 + 64, float32", [*GENERATE, *F32, "--group", "6"]),
     ("sampling, 2 prompts of 128 x 6 + 64, bfloat16", [*GENERATE, *BF16, "--group", "6"]),
-    ("GRPO step, 2 prompts x 6 + 64, float32", GRPO),
+    (GRPO_STEP := "GRPO step, 2 prompts x 6 + 64, float32", GRPO),
+    ("ROUGE-L of 100 words, one core", ["rouge"]),
+    ("embedding 512 texts, float32", ["embed", *F32]),
+    ("embedding 512 texts, bfloat16", ["embed", *BF16]),
+    ("rating 12 completions, encoder in float32", ["rate", *F32]),
+    ("rating 12 completions, encoder in bfloat16", ["rate", *BF16]),
 ]
 SCRIPTS = {"train": "train_step.py", "sft": "sft_step.py", "generate": "generate.py", "grpo": "grpo_step.py"}
 
@@ -96,6 +103,26 @@ def grpo(orchestrate, model, options, scratch):
     return {**value, "seconds_per_step": round(seconds, 3), "last_step": times}
 
 
+def rouge(rewards, python, here, scratch):
+    """Pairs of 100 words drawn from 300, rated by both; the means must be the same."""
+    path = os.path.join(scratch, "pairs.jsonl")
+    draws, words = random.Random(0), [f"w{i}" for i in range(300)]
+    with open(path, "w", encoding="utf-8") as file:
+        for _ in range(1000):
+            file.write(json.dumps([" ".join(draws.choices(words, k=100)) for _ in range(2)]) + "\n")
+    theirs = last_json([python, os.path.join(here, "rouge.py"), path])
+    ours = last_json([rewards, "rouge", "--pairs", path])
+    assert abs(ours["mean"] - theirs["mean"]) < 1e-9, (ours, theirs)
+    return ours, theirs, "pairs_per_s"
+
+
+def embed(rewards, python, here, encoder, questions, options):
+    """Texts a second on both sides, median of five times."""
+    theirs = last_json([python, os.path.join(here, "encode.py"), encoder, questions, *options])
+    ours = last_json([rewards, "embed", "--model", encoder, "--questions", questions, *options])
+    return ours, theirs, "texts_per_s"
+
+
 def machine():
     described = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
@@ -105,8 +132,8 @@ def machine():
 
 
 def main():
-    engine, orchestrate, peers, model, questions, out = sys.argv[1:7]
-    only = sys.argv[7] if len(sys.argv) > 7 else ""
+    engine, rewards, orchestrate, peers, model, encoder, questions, out = sys.argv[1:9]
+    only = sys.argv[9] if len(sys.argv) > 9 else ""
     before = {}
     if only:
         with open(out, encoding="utf-8") as file:
@@ -120,6 +147,20 @@ def main():
         for name, (mode, *options) in CASES:
             if only not in name:
                 results += [before[name]] if name in before else []
+                continue
+            if mode in ("rouge", "embed"):
+                rated = [rewards, python, here]
+                ours, theirs, unit = rouge(*rated, scratch) if mode == "rouge" else embed(*rated, encoder, questions, options)
+                ratio = ours[unit] / theirs[unit]
+                print(f"{name:46} ours {ours[unit]:7.1f}/s  peer {theirs[unit]:7.1f}/s  ratio {ratio:.2f}", flush=True)
+                results.append({"case": name, "ours": ours, "peer": theirs, "ratio": ratio})
+                continue
+            if mode == "rate":
+                ours = last_json([rewards, "rate", "--model", encoder, "--questions", questions, *options])
+                step = next((r["ours"] for r in [*results, *before.values()] if r["case"] == GRPO_STEP), None)
+                share = ours["ms"] / 1e3 / step["seconds_per_step"] if step else None
+                print(f"{name:46} ours {ours['ms']:.1f} ms" + (f"  {share:.2%} of a GRPO step" if step else ""), flush=True)
+                results.append({"case": name, "ours": ours, "share_of_grpo_step": share})
                 continue
             if mode == "sft":
                 options = [*options, "--rows", rows]

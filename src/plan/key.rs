@@ -127,7 +127,8 @@ mod tests {
         };
         let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
         let (references, window_sentences) = (Some(SeveralReferences::Max), Some(2));
-        let semantic = Component::Semantic { encoder, baseline: Some(0.25), prompt, references, window_sentences };
+        let (dtype, baseline) = (Dtype::Float32, Some(0.25));
+        let semantic = Component::Semantic { encoder, dtype, baseline, prompt, references, window_sentences };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true };

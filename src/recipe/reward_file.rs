@@ -1,6 +1,8 @@
 //! `[stages.NAME.rewards.NAME]`: one table type for each reward component.
 
-use super::spec::{Aggregate, Grading, Leak, OnError, RougeMeasure, RougeTokenizer, RougeVariant, SeveralReferences};
+use super::spec::{
+    Aggregate, Dtype, Grading, Leak, OnError, RougeMeasure, RougeTokenizer, RougeVariant, SeveralReferences,
+};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -110,6 +112,9 @@ pub struct SemanticTable {
     pub on_error: OnError,
     /// A Hugging Face directory of a sentence encoder, or `hf://owner/name@revision`.
     pub encoder: String,
+    /// What the encoder computes in: `bfloat16` is faster where the processor multiplies it, and moves cosines by about
+    /// 0.0005. Embeddings are pooled and brought to length 1 in 32 bits in any case.
+    pub dtype: Dtype,
     /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; default: the raw cosine.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub baseline: Option<f64>,

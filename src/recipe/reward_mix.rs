@@ -203,6 +203,7 @@ fn component(
             let encoder = files.directory("encoder", &table.encoder, &key.key("encoder"), found)?;
             Component::Semantic {
                 encoder,
+                dtype: table.dtype,
                 baseline: table.baseline,
                 prompt: table.prompt.clone(),
                 references: table.references,

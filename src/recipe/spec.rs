@@ -548,6 +548,8 @@ pub enum Component {
     Semantic {
         /// Digest of the encoder's directory.
         encoder: Digest,
+        /// What the encoder computes in.
+        dtype: Dtype,
         /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; absent: the raw cosine.
         baseline: Option<f64>,
         /// Put before every text; absent: the encoder's own default.

@@ -164,11 +164,12 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::event::Part;
-    use crate::recipe::spec::{FormatSpec, Grading, Scope};
+    use crate::recipe::spec::{Dtype, FormatSpec, Grading, Scope};
 
     fn mix(weights: [f64; 2]) -> BTreeMap<String, RewardSpec> {
         let semantic = Component::Semantic {
             encoder: Digest::of(b"e"),
+            dtype: Dtype::Float32,
             baseline: None,
             prompt: None,
             references: None,

@@ -52,6 +52,7 @@ pub use summary::{flat_groups, reward_metrics, spread_shares};
 pub use watch::{RewardWatch, Watched, repeats};
 
 use crate::digest::Digest;
+use crate::recipe::spec::Dtype;
 use std::error::Error;
 
 /// A completion to be rated, with what it is rated against.
@@ -128,8 +129,9 @@ pub struct RewardError {
 /// Why an encoder does not load or does not embed.
 pub type EncoderError = Box<dyn Error + Send + Sync>;
 
-/// Loads the encoder with the given digest, to put the given prompt before every text; without one, its own default.
-pub type LoadEncoder<'a> = dyn FnMut(&Digest, Option<&str>) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
+/// Loads the encoder with the given digest, to compute in the given kind of numbers and put the given prompt before every
+/// text; without one, its own default.
+pub type LoadEncoder<'a> = dyn FnMut(&Digest, Dtype, Option<&str>) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
 
 /// Counts the tokens of a text as the policy's tokenizer cuts it, without special tokens.
 pub type CountTokens = Box<dyn Fn(&str) -> Result<usize, EncoderError> + Send>;

@@ -130,7 +130,7 @@ pub enum RubricError {
 
 /// What the components of a mix need of the world around them.
 pub struct Surroundings<'a> {
-    /// Loads the encoder with the given digest and prompt.
+    /// Loads the encoder with the given digest, dtype and prompt.
     pub encoder: &'a mut LoadEncoder<'a>,
     /// Loads what counts the policy's tokens.
     pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
@@ -150,8 +150,8 @@ impl Rubric {
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
             let reward: Box<dyn Reward> = match component {
-                Component::Semantic { encoder: digest, baseline, prompt, references, window_sentences } => {
-                    let encoder = encoder(digest, prompt.as_deref())
+                Component::Semantic { encoder: digest, dtype, baseline, prompt, references, window_sentences } => {
+                    let encoder = encoder(digest, *dtype, prompt.as_deref())
                         .map_err(|source| RubricError::Encoder { component: name.clone(), source })?;
                     let (baseline, references, window_sentences) = (*baseline, *references, *window_sentences);
                     Box::new(Semantic::new(encoder, SemanticSettings { baseline, references, window_sentences }))
@@ -278,7 +278,7 @@ impl Rubric {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        FormatSpec, Grading, Leak, LengthSpec, Match, RougeMeasure, RougeTokenizer, RougeVariant,
+        Dtype, FormatSpec, Grading, Leak, LengthSpec, Match, RougeMeasure, RougeTokenizer, RougeVariant,
     };
     use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
@@ -294,7 +294,8 @@ mod tests {
             stemming: false,
         };
         let (references, window_sentences) = (None, None);
-        let semantic = Component::Semantic { encoder, baseline: None, prompt, references, window_sentences };
+        let (dtype, baseline) = (Dtype::Bfloat16, None);
+        let semantic = Component::Semantic { encoder, dtype, baseline, prompt, references, window_sentences };
         let (min_tokens, max_tokens, leak) = (None, None, Leak::Ignore);
         let cot = Component::Cot { min_words: 3, max_words: None, min_tokens, max_tokens, leak };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
@@ -311,8 +312,8 @@ mod tests {
     }
 
     fn rubric() -> Rubric {
-        new(&mut |digest, prompt| {
-            assert_eq!((digest, prompt), (&Digest::of(b"an encoder"), Some("query: ")));
+        new(&mut |digest, dtype, prompt| {
+            assert_eq!((digest, dtype, prompt), (&Digest::of(b"an encoder"), Dtype::Bfloat16, Some("query: ")));
             Ok(Box::new(LetterEncoder::default()))
         })
         .unwrap()
@@ -329,7 +330,7 @@ mod tests {
         Rubric::new(
             mix,
             Surroundings {
-                encoder: &mut |digest, prompt| encoder(digest, prompt),
+                encoder: &mut |digest, dtype, prompt| encoder(digest, dtype, prompt),
                 count_tokens: &|| Err("no tokenizer".into()),
                 judges,
                 file: &|_| None,
@@ -392,7 +393,7 @@ mod tests {
         let mut mix = mix();
         mix.get_mut("meaning").unwrap().weight = 0.0;
         mix.get_mut("words").unwrap().weight = 0.0;
-        let mut rubric = new_of(&mix, &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
         let row = Sample { answer: Some("B"), ..sample(COMPLETION) };
         let with_reference = Sample { reference: Some("the heart pumps blood"), ..row };
         let [without, with] = <[Score; 2]>::try_from(rubric.score(&[row, with_reference]).unwrap()).unwrap();
@@ -406,7 +407,7 @@ mod tests {
         let mut mix = mix();
         let meaning = mix.get_mut("meaning").unwrap();
         (meaning.clip, meaning.scale) = (Some((0.0, 0.25)), -4.0);
-        let mut rubric = new_of(&mix, &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
         let row = Sample { reference: Some("the heart pumps blood"), answer: Some("B"), ..sample(COMPLETION) };
         let [score] = <[Score; 1]>::try_from(rubric.score(&[row]).unwrap()).unwrap();
         assert_eq!(score.parts["meaning"], Part { value: Some(-1.0), weight: 2.0, missing: None });
@@ -417,7 +418,7 @@ mod tests {
     fn a_missing_value_fails_the_batch_where_that_is_asked_for() {
         let mut mix = mix();
         mix.get_mut("meaning").unwrap().on_error = OnError::Fail;
-        let mut rubric = new_of(&mix, &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
         let row = Sample { reference: Some("blood"), answer: Some("B"), ..sample(COMPLETION) };
         assert!(rubric.score(&[row]).is_ok());
         let error = rubric.score(&[row, Sample { reference: None, ..row }]).unwrap_err();
@@ -443,7 +444,7 @@ mod tests {
 
     #[test]
     fn texts_cut_at_a_length_limit_are_counted_by_component() {
-        let mut encoder = |_: &Digest, _: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
+        let mut encoder = |_: &Digest, _: Dtype, _: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
             Ok(Box::new(LetterEncoder { limit: Some(3), ..Default::default() }))
         };
         let mut rubric = new(&mut encoder).unwrap();
@@ -456,7 +457,7 @@ mod tests {
 
     #[test]
     fn an_encoder_that_does_not_load_is_named() {
-        let error = new(&mut |_, _| Err("no such file".into())).err().unwrap();
+        let error = new(&mut |_, _, _| Err("no such file".into())).err().unwrap();
         assert_eq!(error.to_string(), "the encoder of reward `meaning` does not load");
         assert_eq!(error.source().unwrap().to_string(), "no such file");
     }

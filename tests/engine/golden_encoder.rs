@@ -5,7 +5,7 @@ use orchestrate::rewards::TextEncoder;
 use orchestrate_engine::encoder::Encoder;
 use orchestrate_engine::models::{TextModel, load_text_model};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 const ENCODERS: [&str; 4] = ["bert", "xlm_roberta", "modernbert", "qwen3_embedding"];
@@ -230,15 +230,21 @@ fn a_text_of_no_tokens_is_at_right_angles_to_every_other() {
     assert!((vectors[1].iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
 }
 
-#[test]
+/// The directory of the real encoder, if it is there.
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn minilm_embeddings_equal_sentence_transformers_whatever_the_batch() {
+fn minilm() -> Option<PathBuf> {
     let dir = path("../../models/all-minilm-l6-v2");
     if !dir.exists() {
         eprintln!("skipped: {} is missing; `./justw models` fetches it", dir.display());
         assert!(std::env::var_os("CI").is_none(), "CI must have the real models");
-        return;
+        return None;
     }
+    Some(dir)
+}
+
+#[test]
+fn minilm_embeddings_equal_sentence_transformers_whatever_the_batch() {
+    let Some(dir) = minilm() else { return };
     let mut encoder = encoder(&dir);
     let golden = json("real_models.json");
     let cases = golden["encoder"].as_array().unwrap();
@@ -256,4 +262,58 @@ fn minilm_embeddings_equal_sentence_transformers_whatever_the_batch() {
         let alone = &encoder.embed(&[text]).unwrap()[0];
         assert!(vector_difference(alone, whole) < 1e-5, "{text}");
     }
+}
+
+/// Sentences about anatomy, some alike and some not, of 3 to some 60 words.
+fn sentences() -> Vec<String> {
+    let organs = ["heart", "liver", "left kidney", "spleen", "olfactory bulb", "aortic valve", "retina", "thalamus"];
+    let says = [
+        "pumps blood.",
+        "is a muscular organ with four chambers that pumps blood through the arteries of the body.",
+        "filters what the blood carries, and makes proteins that it needs to clot.",
+        "has an inherited disease in which a protein is missing; children are affected in their first year.",
+    ];
+    let alone = organs.iter().flat_map(|organ| says.iter().map(move |says| format!("The {organ} {says}")));
+    let long = organs.iter().map(|organ| format!("The {organ} {}", says.repeat(2).join(" It also ")));
+    alone.chain(long).collect()
+}
+
+#[test]
+fn cosines_of_minilm_in_16_bits_are_those_of_32_bits_within_two_thousandths() {
+    let Some(dir) = minilm() else { return };
+    let sentences = sentences();
+    let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
+    let embed = |kind| Encoder::load(&dir, Device::Cpu, kind).unwrap().embed(&texts).unwrap();
+    let (exact, rounded) = (embed(Kind::Float), embed(Kind::BFloat16));
+    let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+    let (mut largest, mut squares) = (0.0_f64, 0.0);
+    for (i, (a, b)) in exact.iter().zip(&rounded).enumerate() {
+        assert!((cosine(b, b) - 1.0).abs() < 1e-5, "the length of {:?} is 1 in 32 bits", texts[i]);
+        assert!(cosine(a, b) > 1.0 - 1e-4, "{:?} itself: {}", texts[i], cosine(a, b));
+        for j in 0..i {
+            let off = (cosine(b, &rounded[j]) - cosine(a, &exact[j])).abs();
+            assert!(off < 2e-3, "{:?} and {:?}: off by {off}", texts[i], texts[j]);
+            largest = largest.max(off);
+            squares += off * off;
+        }
+    }
+    let pairs = texts.len() * (texts.len() - 1) / 2;
+    let deviation = (squares / pairs as f64).sqrt();
+    assert!(deviation < 1e-3, "{deviation} over {pairs} pairs, at most {largest}");
+    assert!(largest > 1e-5, "16 bits were asked for, and nothing was rounded");
+}
+
+#[test]
+fn the_same_texts_have_the_same_bits_in_16_bits_too() {
+    let dir = path("encoders/bert");
+    let ids = tensors("encoders/bert/golden.safetensors");
+    let (ids, mask) = (&ids["input_ids"], &ids["attention_mask"]);
+    let hidden = |kind| {
+        let model = load_text_model(&dir, kind, Device::Cpu).unwrap();
+        tch::no_grad(|| model.forward(ids, mask))
+    };
+    let (first, second) = (hidden(Kind::BFloat16), hidden(Kind::BFloat16));
+    assert_eq!(first, second);
+    let off = largest_difference(&visible(&first, mask), &visible(&hidden(Kind::Float), mask));
+    assert!(off > 0.0 && off < 0.1, "{off}");
 }

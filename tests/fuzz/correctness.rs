@@ -14,7 +14,7 @@ fuzz_target!(|input: (&str, &str)| {
     let nowhere = Path::new("/nonexistent");
     let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None };
     let surroundings = Surroundings {
-        encoder: &mut |_, _| unreachable!("no encoder"),
+        encoder: &mut |_, _, _| unreachable!("no encoder"),
         count_tokens: &|| unreachable!("no tokenizer"),
         judges,
         file: &|_| None,

@@ -49,7 +49,7 @@ impl Stage {
             ledgers: self.dir.path(),
             variable: &|name| key.filter(|_| name == "RATE_KEY").map(str::to_owned),
         };
-        let encoder = &mut |_: &_, _: Option<&str>| Err("no encoder here".into());
+        let encoder = &mut |_: &_, _, _: Option<&str>| Err("no encoder here".into());
         let endpoints = &BTreeMap::from([(named.to_owned(), self.endpoint.clone())]);
         let count_tokens = &|| Err("no tokenizer here".into());
         let surroundings = Surroundings { encoder, count_tokens, judges, file: &|_| None, endpoints };

@@ -1,4 +1,4 @@
-//! Layers that the encoders share. Activations are padded batches, (B, T, C).
+//! Layers that the encoders share. Activations are padded batches, (B, T, C), or their tokens alone, (N, C).
 
 use crate::error::StageResult;
 use crate::weights::Weights;
@@ -26,6 +26,11 @@ impl Checkpoint {
         self.weights.get_shaped(&format!("{}{name}", self.prefix), shape, self.kind, self.device)
     }
 
+    /// A tensor that is kept in 32 bits whatever the model is held in.
+    pub(super) fn tensor_in_32_bits(&self, name: &str, shape: &[i64]) -> StageResult<Tensor> {
+        self.weights.get_shaped(&format!("{}{name}", self.prefix), shape, Kind::Float, self.device)
+    }
+
     pub(super) fn linear(&self, name: &str, out: i64, input: i64) -> StageResult<Linear> {
         let bias = Some(self.tensor(&format!("{name}.bias"), &[out])?);
         Ok(Linear { bias, ..self.linear_without_bias(name, out, input)? })
@@ -35,11 +40,12 @@ impl Checkpoint {
         Ok(Linear { weight: self.tensor(&format!("{name}.weight"), &[out, input])?, bias: None })
     }
 
+    /// A norm over activations of 32 bits.
     pub(super) fn layer_norm(&self, name: &str, size: i64, eps: f64) -> StageResult<LayerNorm> {
         // the first BERT checkpoints have the names of their TensorFlow originals
         let old = self.weights.names().any(|n| n.strip_prefix(self.prefix) == Some(&format!("{name}.gamma")));
         let (weight, bias) = if old { ("gamma", "beta") } else { ("weight", "bias") };
-        let part = |part: &str| self.tensor(&format!("{name}.{part}"), &[size]);
+        let part = |part: &str| self.tensor_in_32_bits(&format!("{name}.{part}"), &[size]);
         Ok(LayerNorm { weight: part(weight)?, bias: Some(part(bias)?), eps })
     }
 
@@ -64,8 +70,58 @@ pub(super) struct Linear {
 }
 
 impl Linear {
+    /// Several layers of one input as one, their outputs side by side.
+    pub(super) fn side_by_side<const N: usize>(layers: [Self; N]) -> Self {
+        let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
+        let biases: Option<Vec<&Tensor>> = layers.iter().map(|layer| layer.bias.as_ref()).collect();
+        Self { weight: Tensor::cat(&weights, 0), bias: biases.map(|biases| Tensor::cat(&biases, 0)) }
+    }
+
+    /// The input is brought to the weights' kind.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        x.to_kind(self.weight.kind()).linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+/// Which places of a padded batch hold tokens. Layers that know no neighbours run on these alone, N of them.
+pub(super) struct Tokens {
+    /// B and T.
+    batch: [i64; 2],
+    /// Index of each token among the B * T places; absent where every place holds one.
+    places: Option<Tensor>, // (N,)
+    /// Added to attention scores; absent likewise.
+    mask: Option<Tensor>, // (B, 1, 1, T)
+}
+
+impl Tokens {
+    /// From a mask of 1 and 0, for scores of `kind`. // (B, T)
+    pub(super) fn new(attention_mask: &Tensor, kind: Kind) -> Self {
+        let (b, t) = attention_mask.size2().expect("attention_mask is (B, T)");
+        let visible = attention_mask.ne(0);
+        let places = visible.view([-1]).nonzero().squeeze_dim(1);
+        if places.size()[0] == b * t {
+            return Self { batch: [b, t], places: None, mask: None };
+        }
+        let mask = score_mask(&visible.unsqueeze(1).unsqueeze(1), kind);
+        Self { batch: [b, t], places: Some(places), mask: Some(mask) }
+    }
+
+    /// The tokens of a padded batch. // (B, T, ...) -> (N, ...)
+    pub(super) fn pack(&self, padded: &Tensor) -> Tensor {
+        let flat = padded.flatten(0, 1);
+        self.places.as_ref().map_or_else(|| flat.shallow_clone(), |places| flat.index_select(0, places))
+    }
+
+    /// The padded batch, 0 where no token is. // (N, C) -> (B, T, C)
+    pub(super) fn pad(&self, packed: &Tensor) -> Tensor {
+        let [b, t] = self.batch;
+        let Some(places) = &self.places else { return packed.view([b, t, -1]) };
+        let mut padded = packed.new_zeros([b * t, packed.size()[1]], (packed.kind(), packed.device()));
+        padded.index_copy_(0, places, packed).view([b, t, -1])
+    }
+
+    pub(super) fn mask(&self) -> Option<&Tensor> {
+        self.mask.as_ref()
     }
 }
 
@@ -84,9 +140,9 @@ impl LayerNorm {
 }
 
 /// Attention in both directions. // three of (B, T, H, D), mask (B, 1, 1 or T, T) -> (B, T, C)
-pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Tensor {
+pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
     let heads = |t: &Tensor| t.transpose(1, 2); // (B, H, T, D)
-    let y = Tensor::scaled_dot_product_attention(&heads(q), &heads(k), &heads(v), Some(mask), 0.0, false, None, false);
+    let y = Tensor::scaled_dot_product_attention(&heads(q), &heads(k), &heads(v), mask, 0.0, false, None, false);
     y.transpose(1, 2).flatten(2, 3)
 }
 

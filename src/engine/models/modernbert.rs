@@ -205,7 +205,7 @@ impl Layer {
         let batch = |y: Tensor| y.view([b, t, self.num_heads, head_dim]); // (B, T, H, D)
         let (q, k) = (view.rotation.apply(&heads(0)), view.rotation.apply(&heads(1)));
         let v = qkv.view([b, t, 3, self.num_heads, head_dim]).select(2, 2);
-        let x = x + self.attn_wo.forward(&attention(&batch(q), &batch(k), &v, &view.mask));
+        let x = x + self.attn_wo.forward(&attention(&batch(q), &batch(k), &v, Some(&view.mask)));
         let wide = self.mlp_wi.forward(&self.mlp_norm.forward(&x)).chunk(2, -1);
         &x + self.mlp_wo.forward(&(wide[0].gelu("none") * &wide[1])) // GeGLU, arXiv:2002.05202
     }

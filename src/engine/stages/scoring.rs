@@ -11,7 +11,7 @@ use crate::tokenizer::Tokenizer;
 use orchestrate::cache::{Assignment, COMPLETIONS, EventLog};
 use orchestrate::digest::Digest;
 use orchestrate::event::{Completion, FailureClass, Measurement};
-use orchestrate::recipe::spec::RewardSpec;
+use orchestrate::recipe::spec::{Dtype, RewardSpec};
 use orchestrate::rewards::{
     CountTokens, EncoderError, Expenses, JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, Surroundings,
     TextEncoder,
@@ -19,9 +19,9 @@ use orchestrate::rewards::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
-use tch::{Device, Kind};
+use tch::Device;
 
-/// The reward mix of a stage, its encoders loaded in 32 bits.
+/// The reward mix of a stage, its encoders loaded.
 pub(super) fn rubric(
     context: &Context<'_>,
     assignment: &Assignment,
@@ -42,13 +42,14 @@ pub(crate) fn load_rubric(
     judge_cache: &Path,
     ledgers: &Path,
 ) -> StageResult<Rubric> {
-    let mut encoder = |digest: &Digest, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
-        let encoder = Encoder::load(policy::input(assignment, digest)?, device, Kind::Float)?;
-        Ok(Box::new(match prompt {
-            Some(prompt) => encoder.with_prompt(prompt.to_owned())?,
-            None => encoder,
-        }))
-    };
+    let mut encoder =
+        |digest: &Digest, dtype: Dtype, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
+            let encoder = Encoder::load(policy::input(assignment, digest)?, device, policy::kind(dtype))?;
+            Ok(Box::new(match prompt {
+                Some(prompt) => encoder.with_prompt(prompt.to_owned())?,
+                None => encoder,
+            }))
+        };
     let count_tokens = || -> Result<CountTokens, EncoderError> {
         let tokenizer = policy::tokenizer(assignment)?;
         Ok(Box::new(move |text| Ok(tokenizer.encode(text)?.len())))
