@@ -475,7 +475,7 @@ mod tests {
             ("repetition", Component::Repetition { ngram: 2 }),
         ]
         .map(|(name, component)| (name.to_owned(), RewardSpec::plain(1.0, scope.clone(), component)));
-        new_of(&components.into(), &mut |_, _| Ok(Box::new(LetterEncoder::default()))).unwrap()
+        new_of(&components.into(), &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap()
     }
 
     proptest! {

@@ -279,20 +279,21 @@ fn sentences() -> Vec<String> {
 }
 
 #[test]
-fn cosines_of_minilm_in_16_bits_are_those_of_32_bits_within_two_thousandths() {
+fn cosines_of_minilm_in_16_bits_are_within_two_thousandths_of_those_in_32_bits_but_for_one_in_a_hundred() {
     let Some(dir) = minilm() else { return };
     let sentences = sentences();
     let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
     let embed = |kind| Encoder::load(&dir, Device::Cpu, kind).unwrap().embed(&texts).unwrap();
     let (exact, rounded) = (embed(Kind::Float), embed(Kind::BFloat16));
     let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-    let (mut largest, mut squares) = (0.0_f64, 0.0);
+    let (mut largest, mut squares, mut beyond) = (0.0_f64, 0.0, 0);
     for (i, (a, b)) in exact.iter().zip(&rounded).enumerate() {
         assert!((cosine(b, b) - 1.0).abs() < 1e-5, "the length of {:?} is 1 in 32 bits", texts[i]);
         assert!(cosine(a, b) > 1.0 - 1e-4, "{:?} itself: {}", texts[i], cosine(a, b));
         for j in 0..i {
             let off = (cosine(b, &rounded[j]) - cosine(a, &exact[j])).abs();
-            assert!(off < 2e-3, "{:?} and {:?}: off by {off}", texts[i], texts[j]);
+            assert!(off < 5e-3, "{:?} and {:?}: off by {off}", texts[i], texts[j]);
+            beyond += usize::from(off > 2e-3);
             largest = largest.max(off);
             squares += off * off;
         }
@@ -300,6 +301,7 @@ fn cosines_of_minilm_in_16_bits_are_those_of_32_bits_within_two_thousandths() {
     let pairs = texts.len() * (texts.len() - 1) / 2;
     let deviation = (squares / pairs as f64).sqrt();
     assert!(deviation < 1e-3, "{deviation} over {pairs} pairs, at most {largest}");
+    assert!(100 * beyond <= pairs, "{beyond} of {pairs} pairs are off by more than 0.002, at most {largest}");
     assert!(largest > 1e-5, "16 bits were asked for, and nothing was rounded");
 }
 
