@@ -135,7 +135,10 @@ fn rate(options: &Options) -> Value {
 }
 
 fn rubric(options: &Options) -> Rubric {
-    let rouge = |variant| Component::Rouge { variant, measure: RougeMeasure::F1, tokenizer: RougeTokenizer::Unicode };
+    let (measure, tokenizer) = (RougeMeasure::F1, RougeTokenizer::Unicode);
+    let rouge = |variant| Component::Rouge { variant, measure, tokenizer, stemming: false };
+    let (max_words, min_tokens, max_tokens, leak) = (None, None, None, Leak::Ignore);
+    let cot = Component::Cot { min_words: 20, max_words, min_tokens, max_tokens, leak };
     let semantic = Component::Semantic {
         encoder: Digest::of(b"the encoder"),
         dtype: options.dtype().0,
@@ -154,7 +157,7 @@ fn rubric(options: &Options) -> Rubric {
         ("rougeLsum", Scope::Explanation, rouge(RougeVariant::Lsum)),
         ("correctness", Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
         ("format", Scope::Completion, Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded })),
-        ("cot", Scope::Think, Component::Cot { min_words: 20, max_words: None, leak: Leak::Ignore }),
+        ("cot", Scope::Think, cot),
         ("length", Scope::Completion, Component::Length(length)),
         ("repetition", Scope::Completion, Component::Repetition { ngram: 3 }),
     ];
@@ -167,7 +170,13 @@ fn rubric(options: &Options) -> Rubric {
     };
     let nowhere = Path::new("/nonexistent");
     let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None };
-    let around = Surroundings { encoder: &mut encoder, judges, file: &|_| None, endpoints: &BTreeMap::new() };
+    let around = Surroundings {
+        encoder: &mut encoder,
+        count_tokens: &|| Err("no tokenizer here".into()),
+        judges,
+        file: &|_| None,
+        endpoints: &BTreeMap::new(),
+    };
     Rubric::new(&spec, around).expect("the mix is sound")
 }
 

@@ -1,6 +1,7 @@
 //! Where the golden values lie, and decoders against Hugging Face's logits (`tests/golden/gen_golden.py`).
 
-use orchestrate::recipe::spec::LoraSpec;
+use orchestrate::digest::Digest;
+use orchestrate::recipe::spec::{Dtype, LoraSpec, ModelSpec, ParentAdapter};
 use orchestrate_engine::checkpoint;
 use orchestrate_engine::models::{Decoder, Packed};
 use orchestrate_engine::weights::{load_tensors, save_sharded};
@@ -110,7 +111,14 @@ fn a_saved_adapter_has_pefts_names_shapes_and_settings() {
     let mut decoder = Decoder::load(&base, Kind::Float, Device::Cpu).unwrap();
     decoder.add_lora(&peft_spec(), 0).unwrap();
     checkpoint::load(&path("lora"), &decoder).unwrap();
-    checkpoint::save(dir.path(), &decoder, Some(&peft_spec()), &base, &[]).unwrap();
+    let model = ModelSpec {
+        files: Digest::of(b"the base"),
+        chat_template: None,
+        dtype: Dtype::Float32,
+        lora: Some(peft_spec()),
+        parent_adapter: ParentAdapter::Continue,
+    };
+    checkpoint::save(dir.path(), &decoder, &model, &base, &[]).unwrap();
 
     let ours = load_tensors(&dir.path().join("adapter_model.safetensors")).unwrap();
     let theirs = tensors("lora/adapter_model.safetensors");
