@@ -92,7 +92,7 @@ impl Bert {
                 let at = |rest: &str| format!("encoder.layer.{i}.{rest}");
                 let of_attention = |part: &str| from.linear(&at(&format!("attention.self.{part}")), hidden, hidden);
                 Ok(Layer {
-                    query_key_value: Linear::side_by_side([
+                    query_key_value: Linear::side_by_side(&[
                         of_attention("query")?,
                         of_attention("key")?,
                         of_attention("value")?,

@@ -71,7 +71,7 @@ pub(super) struct Linear {
 
 impl Linear {
     /// Several layers of one input as one, their outputs side by side.
-    pub(super) fn side_by_side<const N: usize>(layers: [Self; N]) -> Self {
+    pub(super) fn side_by_side<const N: usize>(layers: &[Self; N]) -> Self {
         let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
         let biases: Option<Vec<&Tensor>> = layers.iter().map(|layer| layer.bias.as_ref()).collect();
         Self { weight: Tensor::cat(&weights, 0), bias: biases.map(|biases| Tensor::cat(&biases, 0)) }
