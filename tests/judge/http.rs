@@ -49,7 +49,7 @@ impl Stage {
             ledgers: self.dir.path(),
             variable: &|name| key.filter(|_| name == "RATE_KEY").map(str::to_owned),
         };
-        let encoder = &mut |_: &_, _: Option<&str>| Err("no encoder here".into());
+        let encoder = &mut |_: &_, _: orchestrate::recipe::spec::Dtype, _: Option<&str>| Err("no encoder here".into());
         let endpoints = &BTreeMap::from([(named.to_owned(), self.endpoint.clone())]);
         let surroundings = Surroundings { encoder, judges, file: &|_| None, endpoints };
         Rubric::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)

@@ -67,7 +67,7 @@ impl Stage {
             ledgers: self.dir.path(),
             variable: &|name| (name == "JUDGE_KEY").then(|| KEY.to_owned()),
         };
-        let encoder = &mut |_: &_, _: Option<&str>| Err("no encoder here".into());
+        let encoder = &mut |_: &_, _: orchestrate::recipe::spec::Dtype, _: Option<&str>| Err("no encoder here".into());
         Rubric::new(
             &BTreeMap::from([("clear".to_owned(), reward)]),
             Surroundings { encoder, judges, file: &|_| None, endpoints: &BTreeMap::new() },
