@@ -65,7 +65,8 @@ impl Options {
 
 #[derive(Deserialize)]
 struct Question {
-    question: String,
+    #[serde(rename = "question")]
+    prompt: String,
     answer: String,
     explanation: String,
     explanation_full: String,
@@ -118,7 +119,7 @@ fn rate(options: &Options) -> Value {
         let samples: Vec<Sample<'_>> = completions
             .iter()
             .map(|(asked, completion)| Sample {
-                prompt: &asked.question,
+                prompt: &asked.prompt,
                 completion,
                 reference: Some(&asked.explanation),
                 answer: Some(&asked.answer),
