@@ -24,7 +24,15 @@ fn assignment() -> Assignment {
         templates: Templates::default(),
     };
     let sampling = Sampling::plain(1);
-    let work = EvalSpec { data, text: None, sampling, batch_size: 1, rewards: BTreeMap::new(), bootstrap_resamples: 1 };
+    let work = EvalSpec {
+        data,
+        text: None,
+        sampling,
+        batch_size: 1,
+        rewards: BTreeMap::new(),
+        bootstrap_resamples: 1,
+        max_missing_fraction: 0.5,
+    };
     Assignment {
         key: Digest::of(b"the key"),
         stage: "eval".to_owned(),

@@ -268,6 +268,7 @@ mod tests {
             batch_size: 4,
             rewards: rewards(),
             bootstrap_resamples: 100,
+            max_missing_fraction: 0.5,
         };
         vec![cpt(), spec(Work::Sft(sft)), spec(Work::Grpo(grpo)), spec(Work::Eval(eval))]
     }

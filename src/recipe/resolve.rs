@@ -394,6 +394,7 @@ impl Resolver<'_> {
             batch_size: table.batch_size,
             rewards: rewards?,
             bootstrap_resamples: table.bootstrap_resamples,
+            max_missing_fraction: table.max_missing_fraction,
         })
     }
 

@@ -497,6 +497,8 @@ pub struct EvalSpec {
     pub rewards: BTreeMap<String, RewardSpec>,
     /// Bootstrap resamples behind each 95% interval.
     pub bootstrap_resamples: u32,
+    /// The stage fails when a component has no value for a greater share of a batch's completions.
+    pub max_missing_fraction: f64,
 }
 
 /// One component of a reward mix.

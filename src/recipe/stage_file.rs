@@ -394,4 +394,7 @@ pub struct EvalTable {
     /// Bootstrap resamples behind each 95% interval.
     #[schemars(range(min = 1))]
     pub bootstrap_resamples: u32,
+    /// The stage fails when a component has no value for a greater share of a batch's completions.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_missing_fraction: f64,
 }

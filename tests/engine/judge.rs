@@ -254,3 +254,22 @@ fn without_its_judge_a_stage_fails_and_says_so() {
     let text = fs_err::read_to_string(log).unwrap();
     assert!(text.contains("\"class\":\"judge_unavailable\""), "{text}");
 }
+
+#[test]
+fn an_evaluation_without_its_judge_is_no_result() {
+    let project = judged_by("http://127.0.0.1:9/v1");
+    let recipe = fs_err::read_to_string(project.path("recipes/tiny.toml")).unwrap();
+    let judge = "[stages.eval.rewards.judge]\njudges = [\"smollm2\"]\n";
+    project.write(
+        "recipes/tiny.toml",
+        &recipe.replace("[stages.eval.rewards.rouge]\n", &format!("{judge}[stages.eval.rewards.rouge]\n")),
+    );
+    let mut args = vec!["run", "recipes/tiny.toml", "--only", "eval", "--set", "runtime.judges.smollm2.retries=0"];
+    let grpo = "stages.grpo.rewards={ correctness = {} }";
+    args.extend(["--set", grpo, "--set", "stages.eval.after=sft"]);
+    let stderr = project.fail(&args, 4);
+    let flat = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("4 of 4 completions have no `judge`") && flat.contains("max_missing_fraction"), "{stderr}");
+    args.extend(["--set", "stages.eval.max_missing_fraction=1"]);
+    project.succeed(&args); // what can be measured is
+}

@@ -1,6 +1,6 @@
 //! Held-out measurements: choice accuracy, every reward component, perplexity, each with a bootstrap 95% interval.
 
-use super::scoring::{Answer, RatingMetrics, judge_expenses, rubric, save_completions, score};
+use super::scoring::{Answer, RatingMetrics, check_measured, judge_expenses, rubric, save_completions, score};
 use super::supervised::loss_positions;
 use super::training;
 use super::{Context, Outcome, cache_error};
@@ -102,6 +102,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
                     context.emit(&EventKind::Warning(warning))?;
                 }
                 let scores = scores?;
+                check_measured(&scores, &rewards, spec.max_missing_fraction, measured.step + 1)?;
                 for (answer, score) in answers.iter().zip(&scores) {
                     let completion = answer.completion(measured.step + 1, score, None);
                     context.emit(&EventKind::Completion(Box::new(completion)))?;

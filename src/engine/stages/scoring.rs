@@ -160,21 +160,50 @@ pub(super) fn check_missing(
     if missing as f64 <= limit * scores.len() as f64 {
         return Ok(());
     }
-    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for (name, part) in scores.iter().flat_map(|score| &score.parts) {
-        if let Some(reason) = part.missing.as_ref().filter(|_| part.weight != 0.0) {
-            *reasons.entry((name, reason)).or_default() += 1;
-        }
-    }
-    let most = reasons.iter().max_by_key(|(_, count)| **count);
-    let ((name, reason), _) = most.expect("a score without a total lacks a part");
-    let is_judge = rewards.get(*name).is_some_and(|reward| reward.component.asks_a_server());
-    let class = if is_judge { FailureClass::JudgeUnavailable } else { FailureClass::Input };
+    let (name, reason) = commonest(scores, |_, weight| weight != 0.0).expect("a score without a total lacks a part");
     let count = scores.len();
     let message =
         format!("step {step}: {missing} of {count} completions have no reward, mostly because of `{name}`: {reason}");
+    Err(too_much_missing(message, &rewards[name]))
+}
+
+/// Fails when a component has no value for more than `limit` of the `scores`: its mean would stand for what is left.
+pub(super) fn check_measured(
+    scores: &[Score],
+    rewards: &BTreeMap<String, RewardSpec>,
+    limit: f64,
+    step: u64,
+) -> StageResult<()> {
+    for (name, reward) in rewards {
+        let lacks = |score: &&Score| score.parts.get(name).is_some_and(|part| part.missing.is_some());
+        let (missing, count) = (scores.iter().filter(lacks).count(), scores.len());
+        if missing as f64 <= limit * count as f64 {
+            continue;
+        }
+        let (_, reason) = commonest(scores, |part, _| part == name).expect("a value that is missing has a reason");
+        let message = format!("step {step}: {missing} of {count} completions have no `{name}`: {reason}");
+        return Err(too_much_missing(message, reward));
+    }
+    Ok(())
+}
+
+/// The component and the reason that most values of those `counted` (by name and weight) are missing for.
+fn commonest(scores: &[Score], counted: impl Fn(&str, f64) -> bool) -> Option<(&str, &str)> {
+    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (name, part) in scores.iter().flat_map(|score| &score.parts) {
+        if let Some(reason) = part.missing.as_ref().filter(|_| counted(name, part.weight)) {
+            *reasons.entry((name, reason)).or_default() += 1;
+        }
+    }
+    reasons.into_iter().max_by_key(|(_, count)| *count).map(|(most, _)| most)
+}
+
+/// The failure of a stage whose `reward` is mostly to blame.
+fn too_much_missing(message: String, reward: &RewardSpec) -> StageError {
+    let asks = reward.component.asks_a_server();
+    let class = if asks { FailureClass::JudgeUnavailable } else { FailureClass::Input };
     let hint = "`max_missing_fraction` is the share that may be missing; after the cause is gone: `orchestrate resume`";
-    Err(StageError { class, message, hint: Some(hint.to_owned()) })
+    StageError { class, message, hint: Some(hint.to_owned()) }
 }
 
 /// Writes every completion that the stage's events tell of beside its result, if there is one. All of a stage's have the
