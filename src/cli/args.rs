@@ -101,6 +101,9 @@ pub(super) struct RecipeArgs {
     /// Change a key of every recipe, e.g. `--set stages.grpo.steps=20`; may be given often.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
+    /// Only the variants whose names have these parts, e.g. `rouge`, `seed=1` or `rouge,seed=*`; may be given often.
+    #[arg(long = "variant", value_name = "PATTERN")]
+    pub(super) variants: Vec<String>,
 }
 
 /// How a plan is run.

@@ -24,7 +24,8 @@ Examples:
   orchestrate run recipes/demo.toml
   orchestrate run recipes/*.toml -j 2
   orchestrate run recipes/demo.toml --dry-run
-  orchestrate run recipes/demo.toml --set stages.grpo.steps=20 --only grpo")]
+  orchestrate run recipes/demo.toml --set stages.grpo.steps=20 --only grpo
+  orchestrate run recipes/grid.toml --variant rouge --variant 'semantic,seed=1'")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
@@ -47,11 +48,13 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
         recipes: args.recipes.recipes.clone(),
         set: args.recipes.set.clone(),
         env: overrides.env.iter().filter(|(name, _)| name.starts_with("ORCHESTRATE_")).map(owned).collect(),
+        variants: args.recipes.variants.clone(),
         only: args.only.clone(),
         jobs: args.dispatch.jobs,
         resumes: None,
     };
-    let Planned { recipes, plan } = planning::planned(context, &args.recipes.recipes, &overrides)?;
+    let Planned { recipes, plan } =
+        planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let plan = planning::only(plan, &args.only)?;
     if args.dry_run {
         let cache = Cache::open(context.runs())?;

@@ -1,6 +1,6 @@
 //! Exit codes and messages of commands that need no worker.
 
-use crate::env::TestEnv;
+use crate::env::{RECIPE, TestEnv};
 
 #[test]
 fn a_plan_names_every_stage_once_and_runs_nothing() {
@@ -23,6 +23,39 @@ fn the_tree_puts_children_below_their_parents_within_the_terminal() {
     assert!(tree.contains("└─ tuned"), "{tree}");
     assert!(tree.contains("3 stages of 1 variant: 0 cached, 3 to run"), "{tree}");
     assert!(tree.lines().all(|line| line.chars().count() <= 100), "{tree}");
+}
+
+#[test]
+fn variants_are_chosen_by_the_parts_of_their_names() {
+    let env = TestEnv::new();
+    let sweep = "[sweep]\nmatrix = { \"stages.tuned.lr\" = [1e-4, 2e-4], \"stages.tuned.seed\" = [1, 2] }\n";
+    env.write("small.toml", &format!("{RECIPE}{sweep}"));
+    let variants = |args: &[&str]| -> Vec<String> {
+        let args = [&["plan", "small.toml", "--json", "--only", "tuned"], args].concat();
+        let planned = env.run(&args).ends_with(0).json();
+        let tuned = planned.iter().filter(|stage| stage["stage"] == "tuned");
+        tuned.map(|stage| stage["variant"][0].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(variants(&[]).len(), 4);
+    assert_eq!(variants(&["--variant", "lr=*2"]), ["small/lr=0.0002,seed=1", "small/lr=0.0002,seed=2"]);
+    assert_eq!(variants(&["--variant", "small/seed=2,lr=1e-4"]), ["small/lr=0.0001,seed=2"]);
+    assert_eq!(variants(&["--variant", "seed=1", "--variant", "lr=1e-4"]).len(), 3);
+    env.run(&["plan", "small.toml", "--variant", "seed=3"]).ends_with(5).says(&["seed=3", "lr=0.0001,seed=1"]);
+    env.run(&["plan", "small.toml", "--variant", "seed=1,"]).ends_with(2).says(&["empty", "rouge,seed=*"]);
+    env.run(&["run", "small.toml", "--variant", "lr=1e-4,seed=1", "-q"]).ends_with(0);
+    assert_eq!(env.run(&["show", "latest", "--json"]).json().len(), 3, "base, one tuned, other");
+}
+
+#[test]
+fn a_resumed_run_keeps_to_its_variants() {
+    let env = TestEnv::new();
+    let sweep = "[sweep]\nmatrix = { \"stages.tuned.seed\" = [1, 2] }\n";
+    env.write("small.toml", &format!("{RECIPE}{sweep}"));
+    env.behave("tuned", "fail");
+    env.run(&["run", "small.toml", "--variant", "seed=2", "-q"]).ends_with(4);
+    env.behave("tuned", "commit");
+    let resumed = env.run(&["resume", "--json"]).ends_with(0);
+    assert_eq!(env.run(&["show", "latest", "--json"]).json().len(), 3, "{resumed:?}");
 }
 
 #[test]
