@@ -1,8 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, rewards, run, samples,
-    score, show, verify,
+    cache, check, completions, doctor, explain, history, logs, metrics, model, plan, query, resume, rewards, run,
+    samples, score, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -58,6 +58,8 @@ pub(super) enum Command {
     Run(run::RunArgs),
     /// Show the stages of recipes, and which are cached.
     Plan(plan::PlanArgs),
+    /// Tell what a stage differs in from the nearest result in the cache.
+    Explain(explain::ExplainArgs),
     /// Check recipes and the files they name; run nothing.
     Check(check::CheckArgs),
     /// Go on with an interrupted or failed run.

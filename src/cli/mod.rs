@@ -12,6 +12,7 @@ mod condition;
 mod context;
 mod doctor;
 mod error;
+mod explain;
 mod history;
 mod logs;
 mod metrics;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Run(args) => run::run(&context, &args),
         Command::Plan(args) => plan::plan(&context, &args),
+        Command::Explain(args) => explain::explain(&context, &args),
         Command::Check(args) => check::check(&context, &args),
         Command::Resume(args) => resume::resume(&context, &args),
         Command::History(args) => history::history(&context, &args),

@@ -39,7 +39,7 @@ pub(super) fn plan(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
     let planned = planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let plan = planning::only(planned.plan, &args.only)?;
     let cache = Cache::open(context.runs())?;
-    show(context, &plan, &planning::statuses(&plan, &cache)?)
+    show(context, &plan, &planning::statuses(context, &plan, &cache)?)
 }
 
 /// Prints `plan`, for this command and for `run --dry-run`.

@@ -6,8 +6,8 @@ use crate::cache::{Cache, FileDigests, Lookup};
 use crate::digest::Digest;
 use crate::hub::{Hub, HubEnvironment, HubError, HubStep};
 use crate::orchestrate::{
-    TooLarge, key_documents, limited, miss_reasons, newest_resume_step, plan_memory, stage_names, stages_named,
-    too_large, unknown_stages,
+    CachedResults, TooLarge, limited, newest_resume_step, plan_memory, stage_names, stages_named, too_large,
+    unknown_stages,
 };
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{
@@ -160,10 +160,10 @@ pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage
 }
 
 /// What the cache says of each stage.
-pub(super) fn statuses(plan: &Plan, cache: &Cache) -> Result<Vec<StageStatus>, CliError> {
+pub(super) fn statuses(context: &Context, plan: &Plan, cache: &Cache) -> Result<Vec<StageStatus>, CliError> {
     let mut statuses = Vec::with_capacity(plan.stages.len());
     let mut cached = None;
-    for stage in &plan.stages {
+    for (index, stage) in plan.stages.iter().enumerate() {
         match cache.lookup(&stage.key)? {
             Lookup::Hit(_) => {
                 statuses.push(StageStatus { hit: true, reasons: Vec::new() });
@@ -176,12 +176,15 @@ pub(super) fn statuses(plan: &Plan, cache: &Cache) -> Result<Vec<StageStatus>, C
             }
             Lookup::Miss => {}
         }
-        if cached.is_none() {
-            cached = Some(key_documents(cache)?);
-        }
         let reasons = match newest_resume_step(cache, &stage.key) {
             Some(step) => vec![format!("interrupted, goes on after step {step}")],
-            None => miss_reasons(&stage.key_json, cached.as_deref().unwrap_or_default()),
+            None => {
+                let cached = match &mut cached {
+                    Some(cached) => cached,
+                    none => none.insert(CachedResults::load(cache, context.project())?),
+                };
+                cached.reasons(plan, index)
+            }
         };
         statuses.push(StageStatus { hit: false, reasons });
     }
