@@ -21,17 +21,18 @@ mod memory;
 mod past_runs;
 mod recorder;
 mod rerun;
+mod run_diff;
 mod run_log;
 mod selection;
 mod signals;
 
 pub use checkpoints::{events_dir, newest_resume_step, results};
-pub use differences::{Difference, differences, shown};
 pub use dispatch::assignment;
 pub use explain::{CachedResults, Explanation, ParentChange, remember_inputs};
 pub use memory::{TooLarge, plan_memory, too_large};
 pub use past_runs::{PastRun, resumable};
 pub use rerun::{Rerun, rerun, rerun_plan};
+pub use run_diff::{StageChange, StagePair, environment, stage_change, stage_pairs};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
 pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
 

@@ -1,7 +1,7 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, check, completions, doctor, explain, history, logs, metrics, model, plan, query, resume, rewards, run,
+    cache, check, completions, diff, doctor, explain, history, logs, metrics, model, plan, query, resume, rewards, run,
     samples, score, show, verify,
 };
 use crate::cache::DeviceChoice;
@@ -68,6 +68,8 @@ pub(super) enum Command {
     History(history::HistoryArgs),
     /// Show one run: its stages, failures and results.
     Show(show::ShowArgs),
+    /// Compare two runs: recipes, what they ran on, results.
+    Diff(diff::DiffArgs),
     /// Show a run's metrics over its steps.
     Metrics(metrics::MetricsArgs),
     /// Show completions that were sampled and how they were rated.

@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod condition;
 mod context;
+mod diff;
 mod doctor;
 mod error;
 mod explain;
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Resume(args) => resume::resume(&context, &args),
         Command::History(args) => history::history(&context, &args),
         Command::Show(args) => show::show(&context, &args),
+        Command::Diff(args) => diff::diff(&context, &args),
         Command::Metrics(args) => metrics::metrics(&context, &args),
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),

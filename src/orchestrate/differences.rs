@@ -4,17 +4,17 @@ use serde_json::Value;
 
 /// A setting that differs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Difference {
+pub(super) struct Difference {
     /// The recipe's key: `lr`, `model.lora.rank`, `rewards.cot.weight`.
-    pub key: String,
+    pub(super) key: String,
     /// What it was; null: it was not there.
-    pub old: Value,
+    pub(super) old: Value,
     /// What it is; null: it is not there.
-    pub new: Value,
+    pub(super) new: Value,
 }
 
 /// The settings in which `old` and `new` differ; what a stage starts from is none of them.
-pub fn differences(old: &Value, new: &Value) -> Vec<Difference> {
+pub(super) fn differences(old: &Value, new: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut path = Vec::new();
     visit(&mut path, &without_parents(old), &without_parents(new), &mut |path, old, new| {
@@ -126,7 +126,7 @@ fn recipe_key(path: &[String]) -> String {
 }
 
 /// A value in a few words; null is `none`.
-pub fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     const LONGEST: usize = 40;
     let text = match value {
         Value::Null => "none".to_owned(),

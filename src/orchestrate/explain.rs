@@ -71,6 +71,17 @@ impl<'a> CachedResults<'a> {
         self.compared(plan, stage, key)
     }
 
+    /// In what the stage `after` differs from `before`, in words, what they start from aside; absent if nothing is known
+    /// of one of them. They are results, or attempts that were begun.
+    pub fn changes_between(&self, before: &Digest, after: &Digest) -> Option<Vec<String>> {
+        let document = |key: &Digest| match self.documents.get(key) {
+            Some(document) => Some(document.clone()),
+            None => serde_json::from_slice(&fs_err::read(self.cache.attempt_dir(key).join("key.json")).ok()?).ok(),
+        };
+        let changes = differences(&document(before)?, &document(after)?);
+        Some(changes.iter().map(|change| self.words(change, &BTreeMap::new())).collect())
+    }
+
     /// The result of the same kind that differs least: in the fewest settings, then in what it starts from.
     fn nearest(&self, key_json: &Value) -> Option<(&Digest, &Value)> {
         self.documents
@@ -149,7 +160,7 @@ pub fn remember_inputs(cache: &Cache, project: &Path, plan: &Plan, stages: impl 
 }
 
 /// `lr 1e-5 -> 2e-5`, `rewards.cot added`.
-pub fn setting_words(Difference { key, old, new }: &Difference) -> String {
+fn setting_words(Difference { key, old, new }: &Difference) -> String {
     match (old, new) {
         (Value::Object(_), Value::Null) => format!("{key} taken out"),
         (Value::Null, Value::Object(_)) => format!("{key} added"),

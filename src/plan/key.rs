@@ -57,13 +57,14 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
+        AdjustLr, Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
         FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length,
         LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
         ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale,
         Sampling, ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
+    use regex::Regex;
     use std::collections::{BTreeMap, BTreeSet};
 
     fn data() -> DataSpec {
@@ -101,6 +102,12 @@ mod tests {
             warmup_steps: 3,
             max_grad_norm: 1.0,
         }
+    }
+
+    fn muon() -> OptimizerSpec {
+        let adjust_lr = AdjustLr::MatchRmsAdamw;
+        let optimizer = Optimizer::Muon { momentum: 0.95, adjust_lr, betas: (0.9, 0.999), eps: 1e-8 };
+        OptimizerSpec { optimizer, schedule: Schedule::Wsd { decay_steps: 2 }, ..self::optimizer() }
     }
 
     fn sampling() -> Sampling {
@@ -233,7 +240,7 @@ mod tests {
             length: Length::Epochs(1.5),
             global_batch_size: 8,
             micro_batch_size: 2,
-            optimizer: optimizer(),
+            optimizer: muon(),
         };
         let grpo = GrpoSpec {
             data: mixture(),
@@ -269,7 +276,9 @@ mod tests {
             rewards: rewards(),
             bootstrap_resamples: 100,
         };
-        vec![cpt(), spec(Work::Sft(sft)), spec(Work::Grpo(grpo)), spec(Work::Eval(eval))]
+        let mut sft = spec(Work::Sft(sft));
+        sft.model.chat_template = Some("{{ messages }}".to_owned());
+        vec![cpt(), sft, spec(Work::Grpo(grpo)), spec(Work::Eval(eval))]
     }
 
     fn key_of(json: &Value) -> Digest {
@@ -374,10 +383,39 @@ mod tests {
     /// If that is meant, say so in the changelog, raise `KEY_FORMAT`, and put the new key here.
     #[test]
     fn keys_are_those_of_earlier_versions() {
-        assert_eq!(
-            stage_key(&cpt(), &[]).key.as_str(),
-            "8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1"
+        let parent = [Digest::of(b"parent")];
+        let found: Vec<String> = specs()
+            .iter()
+            .map(|spec| format!("{} {}", spec.work.kind(), stage_key(spec, &parent).key))
+            .chain([format!("cpt, first {}", stage_key(&cpt(), &[]).key)])
+            .collect();
+        let golden = [
+            "",
+            "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",
+        ];
+        assert_eq!(found, golden);
+    }
+
+    /// So that no field goes untested: a new one has to come into `specs`, with every alternative that holds something.
+    #[test]
+    fn the_specs_of_these_tests_have_every_field_there_is() {
+        let documents: Vec<String> = specs().iter().map(|spec| stage_key(spec, &[]).json.to_string()).collect();
+        let source = include_str!("../recipe/spec.rs");
+        let fields = Regex::new(r"(?m)^ {4,8}(?:pub )?([a-z_]+): ").expect("the pattern is right");
+        let alternatives = Regex::new(r"(?m)^ {4}([A-Z][A-Za-z]+)(?:\(| \{)").expect("the pattern is right");
+        let snake_case = Regex::new("([a-z])([A-Z])").expect("the pattern is right");
+        let names = fields.captures_iter(source).map(|found| found[1].to_owned());
+        let names = names.chain(
+            alternatives.captures_iter(source).map(|found| snake_case.replace_all(&found[1], "${1}_$2").to_lowercase()),
         );
+        let mut checked = 0;
+        for name in names {
+            let written = if name == "matching" { "match" } else { &name };
+            let is_there = documents.iter().any(|document| document.contains(&format!("\"{written}\":")));
+            assert!(is_there, "no spec of these tests has `{name}`");
+            checked += 1;
+        }
+        assert!(checked > 120, "only {checked} fields were found");
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 
 mod after;
 mod commands;
+mod diff;
 mod dispatch;
 mod env;
 mod explain;
