@@ -1,8 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, check, completions, diff, doctor, explain, history, logs, metrics, model, plan, query, resume, rewards, run,
-    samples, score, show, verify,
+    cache, check, completions, diff, doctor, explain, history, init, logs, man, metrics, model, plan, query, resume,
+    rewards, run, samples, score, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -19,6 +19,7 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "\
 Start here:
+  orchestrate init                       write a recipe with comments, and data for it
   orchestrate plan recipes/demo.toml     what would run, and what is cached already
   orchestrate run recipes/demo.toml      run it
   orchestrate history                    what ran before
@@ -62,6 +63,8 @@ pub(super) enum Command {
     Explain(explain::ExplainArgs),
     /// Check recipes and the files they name; run nothing.
     Check(check::CheckArgs),
+    /// Write a commented recipe to begin with.
+    Init(init::InitArgs),
     /// Go on with an interrupted or failed run.
     Resume(resume::ResumeArgs),
     /// List the stages of past runs.
@@ -90,6 +93,8 @@ pub(super) enum Command {
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
     Schema,
+    /// Print the manual, or write a page for each command.
+    Man(man::ManArgs),
     /// Print shell completions.
     Completions(completions::CompletionsArgs),
     /// Check that this machine can run stages.

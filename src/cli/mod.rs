@@ -15,7 +15,9 @@ mod doctor;
 mod error;
 mod explain;
 mod history;
+mod init;
 mod logs;
+mod man;
 mod metrics;
 mod model;
 mod output;
@@ -66,6 +68,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Plan(args) => plan::plan(&context, &args),
         Command::Explain(args) => explain::explain(&context, &args),
         Command::Check(args) => check::check(&context, &args),
+        Command::Init(args) => init::init(&context, &args),
         Command::Resume(args) => resume::resume(&context, &args),
         Command::History(args) => history::history(&context, &args),
         Command::Show(args) => show::show(&context, &args),
@@ -80,6 +83,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Verify(args) => verify::verify(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
+        Command::Man(args) => man::man(&context, &args),
         Command::Completions(args) => completions::completions(&args),
         Command::Doctor(args) => doctor::doctor(&context, &args),
     }

@@ -8,10 +8,15 @@
 //! | the parent stage | hashed, as its key |
 //! | the kind of stage and the version of its code ([`stage_version`]) | hashed |
 //! | the form of this document ([`KEY_FORMAT`]) | hashed |
-//! | libtorch, device, host, git revision, times | recorded in events and history |
-//! | names of recipes, variants, stages and data sets | recorded in history |
-//! | paths and modification times of files | ignored |
-//! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges and services are served | ignored |
+//! | names of judges and services, of the variables that a reward's program is given | hashed, in the spec |
+//! | device, threads, libtorch, host, process, times of each attempt | recorded, in `events.jsonl` beside the result |
+//! | version of `orchestrate`, `--set`, `ORCHESTRATE_*`, `--variant`, `--only` | recorded, in `runs/log/<run>/` |
+//! | names of recipes, variants and stages, the recipes' texts | recorded, in `runs/log/<run>/` |
+//! | paths of files, digests of their rows | recorded, in `runs/inputs/`, to explain a miss |
+//! | names of data sets, the order of keys, comments, how a number is written | ignored |
+//! | modification times of files; files of a model that nothing reads, such as a README | ignored |
+//! | `[runtime]`: device, threads, jobs, resume points, checkpointing, where judges and services are served | ignored |
+//! | values of those variables, what a reward's command finds on `PATH` | ignored: list a program's files in `files` |
 //! | executor, retries, logging | ignored |
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
@@ -57,9 +62,9 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        AdjustLr, Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length,
-        LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
+        AdjustLr, Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype,
+        EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak,
+        Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
         ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale,
         Sampling, ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
@@ -390,7 +395,10 @@ mod tests {
             .chain([format!("cpt, first {}", stage_key(&cpt(), &[]).key)])
             .collect();
         let golden = [
-            "",
+            "cpt 413ed5c04d23e7993ea1a359f6315d11be947f0fdd0ba2a118f5d1956a82b924",
+            "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
+            "grpo 073c11ca16d06fc9fc7011a2d1275d159246562166d9df86fafc43c4e75a3ab5",
+            "eval 859cc031546ced7514b4c4922a361dd0bab532d9c02e79e45fe544fa4d9244bf",
             "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",
         ];
         assert_eq!(found, golden);

@@ -113,8 +113,8 @@ fn help_of_every_command_has_an_explanation() {
     let env = TestEnv::new();
     let help = env.run(&["--help"]).ends_with(0).stdout;
     for command in [
-        "run", "plan", "check", "resume", "history", "show", "metrics", "samples", "logs", "cache", "doctor", "model",
-        "verify", "rewards",
+        "run", "plan", "explain", "check", "init", "diff", "man", "resume", "history", "show", "metrics", "samples",
+        "logs", "cache", "doctor", "model", "verify", "rewards",
     ] {
         assert!(help.contains(command), "`{command}` is not in:\n{help}");
         env.run(&[command, "--help"]).ends_with(0);
@@ -127,6 +127,48 @@ fn the_schema_is_json_and_completions_are_a_script() {
     let schema = env.run(&["schema"]).ends_with(0).stdout;
     assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap()["properties"]["stages"].is_object());
     assert!(env.run(&["completions", "bash"]).ends_with(0).stdout.contains("_orchestrate"));
+}
+
+#[test]
+fn every_command_has_a_manual_page_with_its_examples() {
+    let env = TestEnv::new();
+    env.run(&["man", "-o", "man/man1"]).ends_with(0);
+    let page = fs_err::read_to_string(env.path("man/man1/orchestrate-run.1")).unwrap();
+    assert!(page.contains("\\-\\-dry\\-run") && page.contains("orchestrate run recipes/demo.toml"), "{page}");
+    assert!(env.path("man/man1/orchestrate-cache-ls.1").is_file(), "commands of commands have pages too");
+    assert!(env.run(&["man"]).ends_with(0).stdout.contains(".TH orchestrate 1"));
+}
+
+#[test]
+fn a_new_recipe_is_right_and_nothing_is_overwritten() {
+    let env = TestEnv::new();
+    let init = ["init", "recipes/first.toml", "--model", "models/tiny"];
+    let written = env.run(&init).ends_with(0).stdout;
+    assert!(written.contains("wrote recipes/first.toml") && written.contains("orchestrate run recipes/first.toml"));
+    let checked = env.run(&["check", "recipes/first.toml"]).ends_with(0);
+    assert_eq!(checked.stdout, "recipes/first.toml: ok, 1 variant, 3 stages\n");
+    let recipe = fs_err::read_to_string(env.path("recipes/first.toml")).unwrap();
+    assert!(recipe.starts_with("#:schema ../orchestrate.schema.json\n"), "{recipe}");
+    // What is commented out is right too.
+    let uncommented = recipe.lines().map(|line| match line.strip_prefix("# ") {
+        Some(rest)
+            if rest.starts_with(['[', 'b', 'm', 'n', 'u']) && (rest.starts_with('[') || rest.contains(" = ")) =>
+        {
+            rest
+        }
+        _ => line,
+    });
+    let uncommented: String =
+        uncommented.filter(|line| !line.contains("semantic]")).map(|line| format!("{line}\n")).collect();
+    env.write("recipes/more.toml", &uncommented);
+    assert_eq!(
+        env.run(&["check", "recipes/more.toml"]).ends_with(0).stdout,
+        "recipes/more.toml: ok, 6 variants, 18 stages\n"
+    );
+
+    env.run(&init).ends_with(2).says(&["recipes/first.toml", "data/questions.jsonl", "nothing was written"]);
+    assert_eq!(fs_err::read_to_string(env.path("recipes/first.toml")).unwrap(), recipe);
+    env.run(&["init", "recipe.json"]).ends_with(2).says(&[".toml"]);
 }
 
 #[test]

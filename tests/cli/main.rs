@@ -7,6 +7,7 @@ mod commands;
 mod diff;
 mod dispatch;
 mod env;
+mod exit_codes;
 mod explain;
 mod memory;
 mod samples;
