@@ -13,23 +13,26 @@
 //! database that cannot be written costs the history of a run, not its results.
 
 mod checkpoints;
+mod differences;
 mod dispatch;
+mod explain;
 mod failure;
 mod memory;
 mod past_runs;
-mod reasons;
 mod recorder;
 mod rerun;
+mod run_diff;
 mod run_log;
 mod selection;
 mod signals;
 
-pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
+pub use checkpoints::{events_dir, newest_resume_step, results};
 pub use dispatch::assignment;
+pub use explain::{CachedResults, Explanation, ParentChange, remember_inputs};
 pub use memory::{TooLarge, plan_memory, too_large};
 pub use past_runs::{PastRun, resumable};
-pub use reasons::miss_reasons;
 pub use rerun::{Rerun, rerun, rerun_plan};
+pub use run_diff::{StageChange, StagePair, environment, stage_change, stage_pairs};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
 pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
 

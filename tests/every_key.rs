@@ -94,6 +94,11 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("EvalTable", "text") => "stages.eval.text=other",
         ("ModelTable", "chat_template") => "model.chat_template=rewards/rate.sh",
         ("SweepTable", "matrix") => "sweep.matrix.seed=[1, 3]",
+        ("SweepTable", "zip") => {
+            "sweep.zip={ \"stages.sft_epochs.lr\" = [1e-5, 2e-5], \"stages.sft_epochs.seq_len\" = [64, 128] }"
+        }
+        ("SweepTable", "include") => "sweep.include=[\"small\"]",
+        ("SweepTable", "exclude") => "sweep.exclude=[\"small\"]",
         ("SweepTable", "variants") => "sweep.variants=[{ name = \"small\", set = { \"stages.grpo.group_size\" = 2 } }]",
         _ => return None,
     })
@@ -334,5 +339,5 @@ fn renaming_the_recipe_changes_labels_only() {
     let after = load(&project, &["name=another"]).expect("a recipe may have another name");
     assert_eq!((before.name.as_str(), after.name.as_str()), ("full", "another"));
     assert_eq!(keys(&before), keys(&after));
-    assert_eq!(Plan::build(&[after]).variants[0].label, "another/plain,seed=1");
+    assert_eq!(Plan::build(&[after]).variants[0].label, "another/plain,lr=1e-5,seq_len=64,seed=1");
 }

@@ -42,10 +42,11 @@ const ALLOWED: [(&str, &[&str]); 13] = [
 const PURE: [&str; 6] = ["recipe", "plan", "stats", "event", "rewards", "digest"];
 
 /// Crates that only some modules may name.
-const OWNED: [(&str, &[&str]); 12] = [
+const OWNED: [(&str, &[&str]); 13] = [
     ("sqlx", &["store"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("indicatif", &["report"]),
     ("tabled", &["report"]),
     ("textwrap", &["report"]),

@@ -313,6 +313,31 @@ fn an_override_that_a_variant_replaces_still_reaches_the_recipe_as_written() {
 }
 
 #[test]
+fn zipped_lists_go_together_and_multiply_with_the_rest() {
+    let sweep = "[sweep]\nzip = { \"stages.cpt.lr\" = [1e-5, 0.5], \"stages.cpt.steps\" = [7, 8] }\nmatrix = { seed = [1, 2] }\n";
+    let recipe = load(&format!("{MODEL}{CPT}{sweep}"));
+    assert_eq!(
+        names(&recipe),
+        ["lr=1e-5,steps=7,seed=1", "lr=1e-5,steps=7,seed=2", "lr=0.5,steps=8,seed=1", "lr=0.5,steps=8,seed=2"]
+    );
+    let spec = cpt(&recipe.variants[2]);
+    assert_eq!((spec.optimizer.lr, spec.length), (0.5, Length::Steps(8)));
+}
+
+#[test]
+fn patterns_choose_cells_by_the_parts_of_their_names() {
+    let variants = "[[sweep.variants]]\nname = \"long\"\nset = { \"stages.cpt.steps\" = 9 }\n";
+    let with = |lines: &str| {
+        let sweep = format!("[sweep]\nbase_name = \"short\"\nmatrix = {{ seed = [1, 2, 10] }}\n{lines}\n");
+        names(&load(&format!("{MODEL}{CPT}{sweep}{variants}"))).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(with("include = [\"long\"]"), ["long,seed=1", "long,seed=2", "long,seed=10"]);
+    assert_eq!(with("include = [\"seed=1\"]"), ["short,seed=1", "long,seed=1"], "10 is not 1");
+    assert_eq!(with("exclude = [\"long,seed=1*\", \"short\"]"), ["long,seed=2"]);
+    assert_eq!(with("include = [\"sh*\", \"seed=2\"]\nexclude = [\"short,seed=2\"]").len(), 3);
+}
+
+#[test]
 fn a_whole_recipe_with_a_sweep_shares_what_its_cells_have_in_common() {
     let project = Project::new();
     project.write("recipe.toml", include_str!("recipes/ablation.toml"));

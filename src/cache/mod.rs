@@ -16,6 +16,7 @@
 //!                          stage that samples has all its completions in completions.parquet
 //!   judge-cache/           answers of judges and services, by the content of their requests (`rewards::judge`)
 //!   quarantine/            checkpoints that failed verification
+//!   inputs/<digest>.json   what files were called and digests of their rows, to tell what changed ([`InputRecord`])
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
 //!   history.db             SQLite index (`store`)
 //!   log/<run>/             one run: run.jsonl (its events), recipes as they were
@@ -30,6 +31,7 @@ mod digests;
 mod error;
 mod event_log;
 mod fault;
+mod inputs;
 mod lease;
 mod manifest;
 mod objects;
@@ -39,6 +41,7 @@ pub use attempt::{Attempt, EventReader, JUDGE_CACHE};
 pub use digests::FileDigests;
 pub use error::CacheError;
 pub use event_log::{COMPLETIONS, EventLog};
+pub use inputs::InputRecord;
 pub use lease::{Lease, LeaseOwner, boot_id};
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Cache, Checkpoint, Lookup};

@@ -1,8 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, rewards, run, samples,
-    score, show, verify,
+    cache, check, completions, diff, doctor, explain, history, init, logs, man, metrics, model, plan, query, resume,
+    rewards, run, samples, score, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -19,6 +19,7 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "\
 Start here:
+  orchestrate init                       write a recipe with comments, and data for it
   orchestrate plan recipes/demo.toml     what would run, and what is cached already
   orchestrate run recipes/demo.toml      run it
   orchestrate history                    what ran before
@@ -58,14 +59,20 @@ pub(super) enum Command {
     Run(run::RunArgs),
     /// Show the stages of recipes, and which are cached.
     Plan(plan::PlanArgs),
+    /// Tell what a stage differs in from the nearest result in the cache.
+    Explain(explain::ExplainArgs),
     /// Check recipes and the files they name; run nothing.
     Check(check::CheckArgs),
+    /// Write a commented recipe to begin with.
+    Init(init::InitArgs),
     /// Go on with an interrupted or failed run.
     Resume(resume::ResumeArgs),
     /// List the stages of past runs.
     History(history::HistoryArgs),
     /// Show one run: its stages, failures and results.
     Show(show::ShowArgs),
+    /// Compare two runs: recipes, what they ran on, results.
+    Diff(diff::DiffArgs),
     /// Show a run's metrics over its steps.
     Metrics(metrics::MetricsArgs),
     /// Show completions that were sampled and how they were rated.
@@ -86,6 +93,8 @@ pub(super) enum Command {
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
     Schema,
+    /// Print the manual, or write a page for each command.
+    Man(man::ManArgs),
     /// Print shell completions.
     Completions(completions::CompletionsArgs),
     /// Check that this machine can run stages.
@@ -101,6 +110,9 @@ pub(super) struct RecipeArgs {
     /// Change a key of every recipe, e.g. `--set stages.grpo.steps=20`; may be given often.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
+    /// Only the variants whose names have these parts, e.g. `rouge`, `seed=1` or `rouge,seed=*`; may be given often.
+    #[arg(long = "variant", value_name = "PATTERN")]
+    pub(super) variants: Vec<String>,
 }
 
 /// How a plan is run.

@@ -10,10 +10,14 @@ mod check;
 mod completions;
 mod condition;
 mod context;
+mod diff;
 mod doctor;
 mod error;
+mod explain;
 mod history;
+mod init;
 mod logs;
+mod man;
 mod metrics;
 mod model;
 mod output;
@@ -62,10 +66,13 @@ fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Run(args) => run::run(&context, &args),
         Command::Plan(args) => plan::plan(&context, &args),
+        Command::Explain(args) => explain::explain(&context, &args),
         Command::Check(args) => check::check(&context, &args),
+        Command::Init(args) => init::init(&context, &args),
         Command::Resume(args) => resume::resume(&context, &args),
         Command::History(args) => history::history(&context, &args),
         Command::Show(args) => show::show(&context, &args),
+        Command::Diff(args) => diff::diff(&context, &args),
         Command::Metrics(args) => metrics::metrics(&context, &args),
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
@@ -76,6 +83,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Verify(args) => verify::verify(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),
+        Command::Man(args) => man::man(&context, &args),
         Command::Completions(args) => completions::completions(&args),
         Command::Doctor(args) => doctor::doctor(&context, &args),
     }

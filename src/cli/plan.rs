@@ -20,6 +20,7 @@ Every stage is shown once, below the stage it starts from, however many variants
 Examples:
   orchestrate plan recipes/demo.toml
   orchestrate plan recipes/*.toml --set stages.grpo.steps=20
+  orchestrate plan recipes/demo.toml --variant rouge,seed=1
   orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"miss\") | .stage'
 
 --json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..],
@@ -35,10 +36,10 @@ pub(super) struct PlanArgs {
 
 pub(super) fn plan(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
     let overrides = Overrides::with_process_environment(args.recipes.set.clone());
-    let planned = planning::planned(context, &args.recipes.recipes, &overrides)?;
+    let planned = planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let plan = planning::only(planned.plan, &args.only)?;
     let cache = Cache::open(context.runs())?;
-    show(context, &plan, &planning::statuses(&plan, &cache)?)
+    show(context, &plan, &planning::statuses(context, &plan, &cache)?)
 }
 
 /// Prints `plan`, for this command and for `run --dry-run`.

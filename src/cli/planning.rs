@@ -6,14 +6,20 @@ use crate::cache::{Cache, FileDigests, Lookup};
 use crate::digest::Digest;
 use crate::hub::{Hub, HubEnvironment, HubError, HubStep};
 use crate::orchestrate::{
-    TooLarge, key_documents, limited, miss_reasons, newest_resume_step, plan_memory, stage_names, stages_named,
-    too_large, unknown_stages,
+    CachedResults, TooLarge, limited, newest_resume_step, plan_memory, stage_names, stages_named, too_large,
+    unknown_stages,
 };
 use crate::plan::{Plan, PlannedStage};
-use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
+use crate::recipe::{
+    self, CellPattern, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides, did_you_mean,
+};
 use crate::report::{Downloads, ProgressMode, StageStatus};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// Variants that a message names.
+const MOST_VARIANTS: usize = 20;
 
 /// Digests of a recipe's files from the cache's memo, and what it names on the hub.
 struct ProjectFiles {
@@ -75,7 +81,14 @@ pub(super) struct Planned {
 
 /// Loads `recipes` and plans them: what they name on the hub is brought here first, as a key holds the digests of files;
 /// digests of files that have not changed are remembered from the last time.
-pub(super) fn planned(context: &Context, recipes: &[PathBuf], overrides: &Overrides) -> Result<Planned, CliError> {
+///
+/// Of the variants, only those stay that one of the patterns `variants` matches, if there are any.
+pub(super) fn planned(
+    context: &Context,
+    recipes: &[PathBuf],
+    overrides: &Overrides,
+    variants: &[String],
+) -> Result<Planned, CliError> {
     let mode = context.progress_mode();
     let mut files = ProjectFiles { digests: Cache::open(context.runs())?.digests(), hub: None, mode };
     let loaded = recipe::load(context.project(), recipes, overrides, &mut files);
@@ -83,10 +96,45 @@ pub(super) fn planned(context: &Context, recipes: &[PathBuf], overrides: &Overri
     if let Some(hub) = &files.hub {
         tell_commits(hub, mode);
     }
-    let recipes = loaded?;
+    let mut recipes = loaded?;
+    keep_variants(&mut recipes, variants)?;
     let mut plan = Plan::build(&recipes);
     plan_memory(&mut plan);
     Ok(Planned { recipes, plan })
+}
+
+/// Keeps the variants that one of `patterns` matches; all of them if there are none.
+fn keep_variants(recipes: &mut [LoadedRecipe], patterns: &[String]) -> Result<(), CliError> {
+    if patterns.is_empty() {
+        return Ok(());
+    }
+    let mut kept: Vec<BTreeSet<String>> = vec![BTreeSet::new(); recipes.len()];
+    for text in patterns {
+        let mut found = false;
+        for (recipe, kept) in recipes.iter().zip(&mut kept) {
+            // A label, as tables show it, names the recipe too.
+            let cell = text.strip_prefix(&recipe.name).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text);
+            let pattern = CellPattern::new(cell).map_err(|reason| {
+                CliError::new(Kind::Usage, format!("`--variant {text}` is no pattern: {reason}"))
+                    .hint("for example `--variant rouge`, `--variant seed=1` or `--variant 'rouge,seed=*'`")
+            })?;
+            for variant in recipe.variants.iter().filter(|variant| pattern.matches(&variant.name)) {
+                found = true;
+                kept.insert(variant.name.clone());
+            }
+        }
+        if !found {
+            let names = recipes.iter().flat_map(|recipe| &recipe.variants).map(|variant| variant.name.as_str());
+            let known: Vec<&str> = names.take(MOST_VARIANTS).collect();
+            return Err(CliError::nothing(format!("no variant matches `{text}`"))
+                .hint(did_you_mean(text, "variants", &known))
+                .hint("a pattern names parts of a variant's name, separated by commas; `*` is any text"));
+        }
+    }
+    for (recipe, kept) in recipes.iter_mut().zip(&kept) {
+        recipe.variants.retain(|variant| kept.contains(&variant.name));
+    }
+    Ok(())
 }
 
 /// The part of `plan` that leads to the stages named `only`; all of it if there are none.
@@ -112,10 +160,10 @@ pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage
 }
 
 /// What the cache says of each stage.
-pub(super) fn statuses(plan: &Plan, cache: &Cache) -> Result<Vec<StageStatus>, CliError> {
+pub(super) fn statuses(context: &Context, plan: &Plan, cache: &Cache) -> Result<Vec<StageStatus>, CliError> {
     let mut statuses = Vec::with_capacity(plan.stages.len());
     let mut cached = None;
-    for stage in &plan.stages {
+    for (index, stage) in plan.stages.iter().enumerate() {
         match cache.lookup(&stage.key)? {
             Lookup::Hit(_) => {
                 statuses.push(StageStatus { hit: true, reasons: Vec::new() });
@@ -128,12 +176,15 @@ pub(super) fn statuses(plan: &Plan, cache: &Cache) -> Result<Vec<StageStatus>, C
             }
             Lookup::Miss => {}
         }
-        if cached.is_none() {
-            cached = Some(key_documents(cache)?);
-        }
         let reasons = match newest_resume_step(cache, &stage.key) {
             Some(step) => vec![format!("interrupted, goes on after step {step}")],
-            None => miss_reasons(&stage.key_json, cached.as_deref().unwrap_or_default()),
+            None => {
+                let cached = match &mut cached {
+                    Some(cached) => cached,
+                    none => none.insert(CachedResults::load(cache, context.project())?),
+                };
+                cached.reasons(plan, index)
+            }
         };
         statuses.push(StageStatus { hit: false, reasons });
     }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Which run to go on with, and how.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Plans the recipes again as they were when the run began, with the same --set and --only, and runs
+Plans the recipes again as they were when the run began, with the same --set, --variant and --only, and runs
 what is missing under a new run id. What was committed is cached; a stage that was under way goes on
 after its newest resume point.
 
@@ -46,7 +46,7 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
     }
     let invocation = &past.invocation;
     let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();
-    let planned = planning::planned(context, &stored, &invocation.overrides())?;
+    let planned = planning::planned(context, &stored, &invocation.overrides(), &invocation.variants)?;
     let plan = planning::only(planned.plan, &invocation.only)?;
     let jobs = args.dispatch.jobs.or(invocation.jobs);
     let recipe_jobs = planned.recipes.iter().filter_map(|recipe| recipe.runtime.jobs).max();

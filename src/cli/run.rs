@@ -24,7 +24,8 @@ Examples:
   orchestrate run recipes/demo.toml
   orchestrate run recipes/*.toml -j 2
   orchestrate run recipes/demo.toml --dry-run
-  orchestrate run recipes/demo.toml --set stages.grpo.steps=20 --only grpo")]
+  orchestrate run recipes/demo.toml --set stages.grpo.steps=20 --only grpo
+  orchestrate run recipes/grid.toml --variant rouge --variant 'semantic,seed=1'")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
@@ -47,15 +48,17 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
         recipes: args.recipes.recipes.clone(),
         set: args.recipes.set.clone(),
         env: overrides.env.iter().filter(|(name, _)| name.starts_with("ORCHESTRATE_")).map(owned).collect(),
+        variants: args.recipes.variants.clone(),
         only: args.only.clone(),
         jobs: args.dispatch.jobs,
         resumes: None,
     };
-    let Planned { recipes, plan } = planning::planned(context, &args.recipes.recipes, &overrides)?;
+    let Planned { recipes, plan } =
+        planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let plan = planning::only(plan, &args.only)?;
     if args.dry_run {
         let cache = Cache::open(context.runs())?;
-        return super::plan::show(context, &plan, &planning::statuses(&plan, &cache)?);
+        return super::plan::show(context, &plan, &planning::statuses(context, &plan, &cache)?);
     }
     let forced = match (args.force, args.only.is_empty()) {
         (false, _) => [].into(),
@@ -85,12 +88,13 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     let mut missing = Vec::new();
     for (index, stage) in plan.stages.iter().enumerate() {
         if request.forced.contains(&index) || !matches!(cache.lookup(&stage.key)?, Lookup::Hit(_)) {
-            missing.push(stage);
+            missing.push(index);
         }
     }
-    planning::refuse_too_large(missing.iter().copied())?;
+    planning::refuse_too_large(missing.iter().map(|&index| &plan.stages[index]))?;
     // Without a worker nothing should begin.
     let executor = (!missing.is_empty()).then(LocalExecutor::find).transpose()?;
+    orchestrate::remember_inputs(&cache, context.project(), plan, missing.iter().copied());
     let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();
     let mut progress = Progress::new(context.progress_mode(), titles);
     let runs: PathBuf = context.runs().to_owned();

@@ -35,7 +35,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     for recipe in &invocation.recipes {
         out.line(format!("recipe   {}", context.shown(&past.log_dir.join("recipes").join(recipe))))?;
     }
-    for (what, values) in [("set", &invocation.set), ("only", &invocation.only)] {
+    for (what, values) in [("set", &invocation.set), ("variant", &invocation.variants), ("only", &invocation.only)] {
         for value in values {
             out.line(format!("{what:<8} {value}"))?;
         }

@@ -100,7 +100,7 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliErro
 fn plan_again(context: &Context, past: &PastRun, args: &VerifyArgs) -> Result<Plan, CliError> {
     let invocation = &past.invocation;
     let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();
-    let mut plan = planning::planned(context, &stored, &invocation.overrides())?.plan;
+    let mut plan = planning::planned(context, &stored, &invocation.overrides(), &invocation.variants)?.plan;
     for stage in &mut plan.stages {
         stage.runtime.threads = args.threads.or(stage.runtime.threads);
         stage.runtime.device = match args.device {

@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The `key.json` of every checkpoint.
-pub fn key_documents(cache: &Cache) -> Result<Vec<serde_json::Value>, CacheError> {
-    let mut documents = Vec::new();
-    for key in cache.keys()? {
-        let path = checkpoint_dir(cache, &key).join("key.json");
-        // A checkpoint that is being taken away or that is damaged explains nothing.
-        documents.extend(fs_err::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()));
-    }
-    Ok(documents)
+pub(super) fn key_documents(cache: &Cache) -> Result<BTreeMap<Digest, serde_json::Value>, CacheError> {
+    let document = |key: Digest| {
+        let bytes = fs_err::read(checkpoint_dir(cache, &key).join("key.json")).ok()?;
+        Some((key, serde_json::from_slice(&bytes).ok()?))
+    };
+    // A checkpoint that is being taken away or that is damaged explains nothing.
+    Ok(cache.keys()?.into_iter().filter_map(document).collect())
 }
 
 /// The newest resume point that an attempt at `key` left, by its name; the worker checks whether it is whole.

@@ -29,6 +29,9 @@ pub struct Invocation {
     pub set: Vec<String>,
     /// The environment's overrides.
     pub env: BTreeMap<String, String>,
+    /// Patterns of the variants it was limited to.
+    #[serde(default)]
+    pub variants: Vec<String>,
     /// Names of the stages it was limited to, with what they need.
     pub only: Vec<String>,
     /// Stages that run at the same time, if the command line said.

@@ -8,10 +8,15 @@
 //! | the parent stage | hashed, as its key |
 //! | the kind of stage and the version of its code ([`stage_version`]) | hashed |
 //! | the form of this document ([`KEY_FORMAT`]) | hashed |
-//! | libtorch, device, host, git revision, times | recorded in events and history |
-//! | names of recipes, variants, stages and data sets | recorded in history |
-//! | paths and modification times of files | ignored |
-//! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges and services are served | ignored |
+//! | names of judges and services, of the variables that a reward's program is given | hashed, in the spec |
+//! | device, threads, libtorch, host, process, times of each attempt | recorded, in `events.jsonl` beside the result |
+//! | version of `orchestrate`, `--set`, `ORCHESTRATE_*`, `--variant`, `--only` | recorded, in `runs/log/<run>/` |
+//! | names of recipes, variants and stages, the recipes' texts | recorded, in `runs/log/<run>/` |
+//! | paths of files, digests of their rows | recorded, in `runs/inputs/`, to explain a miss |
+//! | names of data sets, the order of keys, comments, how a number is written | ignored |
+//! | modification times of files; files of a model that nothing reads, such as a README | ignored |
+//! | `[runtime]`: device, threads, jobs, resume points, checkpointing, where judges and services are served | ignored |
+//! | values of those variables, what a reward's command finds on `PATH` | ignored: list a program's files in `files` |
 //! | executor, retries, logging | ignored |
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
@@ -57,13 +62,14 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length,
-        LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
+        AdjustLr, Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype,
+        EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak,
+        Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
         ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale,
         Sampling, ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
+    use regex::Regex;
     use std::collections::{BTreeMap, BTreeSet};
 
     fn data() -> DataSpec {
@@ -101,6 +107,12 @@ mod tests {
             warmup_steps: 3,
             max_grad_norm: 1.0,
         }
+    }
+
+    fn muon() -> OptimizerSpec {
+        let adjust_lr = AdjustLr::MatchRmsAdamw;
+        let optimizer = Optimizer::Muon { momentum: 0.95, adjust_lr, betas: (0.9, 0.999), eps: 1e-8 };
+        OptimizerSpec { optimizer, schedule: Schedule::Wsd { decay_steps: 2 }, ..self::optimizer() }
     }
 
     fn sampling() -> Sampling {
@@ -233,7 +245,7 @@ mod tests {
             length: Length::Epochs(1.5),
             global_batch_size: 8,
             micro_batch_size: 2,
-            optimizer: optimizer(),
+            optimizer: muon(),
         };
         let grpo = GrpoSpec {
             data: mixture(),
@@ -270,7 +282,9 @@ mod tests {
             bootstrap_resamples: 100,
             max_missing_fraction: 0.5,
         };
-        vec![cpt(), spec(Work::Sft(sft)), spec(Work::Grpo(grpo)), spec(Work::Eval(eval))]
+        let mut sft = spec(Work::Sft(sft));
+        sft.model.chat_template = Some("{{ messages }}".to_owned());
+        vec![cpt(), sft, spec(Work::Grpo(grpo)), spec(Work::Eval(eval))]
     }
 
     fn key_of(json: &Value) -> Digest {
@@ -375,10 +389,42 @@ mod tests {
     /// If that is meant, say so in the changelog, raise `KEY_FORMAT`, and put the new key here.
     #[test]
     fn keys_are_those_of_earlier_versions() {
-        assert_eq!(
-            stage_key(&cpt(), &[]).key.as_str(),
-            "8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1"
+        let parent = [Digest::of(b"parent")];
+        let found: Vec<String> = specs()
+            .iter()
+            .map(|spec| format!("{} {}", spec.work.kind(), stage_key(spec, &parent).key))
+            .chain([format!("cpt, first {}", stage_key(&cpt(), &[]).key)])
+            .collect();
+        let golden = [
+            "cpt 413ed5c04d23e7993ea1a359f6315d11be947f0fdd0ba2a118f5d1956a82b924",
+            "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
+            "grpo 073c11ca16d06fc9fc7011a2d1275d159246562166d9df86fafc43c4e75a3ab5",
+            "eval 859cc031546ced7514b4c4922a361dd0bab532d9c02e79e45fe544fa4d9244bf",
+            "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",
+        ];
+        assert_eq!(found, golden);
+    }
+
+    /// So that no field goes untested: a new one has to come into `specs`, with every alternative that holds something.
+    #[test]
+    fn the_specs_of_these_tests_have_every_field_there_is() {
+        let documents: Vec<String> = specs().iter().map(|spec| stage_key(spec, &[]).json.to_string()).collect();
+        let source = include_str!("../recipe/spec.rs");
+        let fields = Regex::new(r"(?m)^ {4,8}(?:pub )?([a-z_]+): ").expect("the pattern is right");
+        let alternatives = Regex::new(r"(?m)^ {4}([A-Z][A-Za-z]+)(?:\(| \{)").expect("the pattern is right");
+        let snake_case = Regex::new("([a-z])([A-Z])").expect("the pattern is right");
+        let names = fields.captures_iter(source).map(|found| found[1].to_owned());
+        let names = names.chain(
+            alternatives.captures_iter(source).map(|found| snake_case.replace_all(&found[1], "${1}_$2").to_lowercase()),
         );
+        let mut checked = 0;
+        for name in names {
+            let written = if name == "matching" { "match" } else { &name };
+            let is_there = documents.iter().any(|document| document.contains(&format!("\"{written}\":")));
+            assert!(is_there, "no spec of these tests has `{name}`");
+            checked += 1;
+        }
+        assert!(checked > 120, "only {checked} fields were found");
     }
 
     proptest! {

@@ -34,7 +34,7 @@ pub struct RecipeFile {
     /// Stages by name.
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
     pub stages: BTreeMap<String, StageTable>,
-    /// Variants of the recipe: cells = `matrix` x `variants`.
+    /// Variants of the recipe: cells = `variants` x `zip` x `matrix`.
     pub sweep: Option<SweepTable>,
     /// How stages are run; never changes a result, so it is no part of a cache key.
     pub runtime: RuntimeTable,
@@ -130,7 +130,7 @@ fn string_or_strings(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": ["string", "array"], "items": { "type": "string" }, "minItems": 1 })
 }
 
-/// Variants of the recipe: cells = `matrix` x `variants`.
+/// Variants of the recipe: cells = `variants` x `zip` x `matrix`, as far as `include` and `exclude` leave them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepTable {
@@ -141,6 +141,23 @@ pub struct SweepTable {
         extend("additionalProperties" = { "type": "array", "minItems": 1 })
     )]
     pub matrix: BTreeMap<String, Vec<toml::Value>>,
+    /// Dotted keys whose values go together, the first with the first, e.g.
+    /// `{ "stages.sft.lr" = [1e-4, 3e-4], "stages.sft.steps" = [200, 100] }`; as long as each other.
+    #[serde(default)]
+    #[schemars(
+        with = "BTreeMap<String, Vec<serde_json::Value>>",
+        extend("additionalProperties" = { "type": "array", "minItems": 1 })
+    )]
+    pub zip: BTreeMap<String, Vec<toml::Value>>,
+    /// Keeps only the cells that match one of these patterns: parts of a cell's name, separated by commas, all of which
+    /// it must have, e.g. `rouge`, `seed=1` or `rouge,seed=*`.
+    #[serde(default)]
+    #[schemars(extend("minItems" = 1))]
+    pub include: Vec<String>,
+    /// Leaves out the cells that match one of these patterns.
+    #[serde(default)]
+    #[schemars(extend("minItems" = 1))]
+    pub exclude: Vec<String>,
     /// Named changes of the recipe.
     #[serde(default)]
     pub variants: Vec<VariantTable>,

@@ -4,7 +4,7 @@
 //! files, environment, --set                                 located, layers   texts that remember where a value stands
 //!   -> one merged table                                     layers            figment
 //!   -> checked against the schema                           schema, validate  unknown keys, types, ranges
-//!   -> cells = matrix x variants                            sweep             each checked again, with its changes
+//!   -> cells = variants x zip x matrix                      sweep             each checked again, with its changes
 //!   -> cells over the built-in defaults                     defaults
 //!   -> the tables of file, stage_file, reward_file
 //!   -> spec::StageSpec, one a stage                         resolve           references, files, digests
@@ -18,6 +18,7 @@
 //! Content digests and what is on the Hugging Face hub come in through [`Inputs`]; apart from them this module reads
 //! recipe files and looks whether the files they name are there.
 
+mod cell_pattern;
 mod data_sets;
 mod defaults;
 mod diagnostic;
@@ -44,8 +45,10 @@ mod schema;
 pub mod spec;
 pub mod stage_file;
 mod sweep;
+mod sweep_axes;
 mod validate;
 
+pub(crate) use cell_pattern::CellPattern;
 pub(crate) use diagnostic::did_you_mean;
 pub use diagnostic::{Place, Problem, RecipeError, Source};
 pub use http_endpoint::HttpEndpoint;

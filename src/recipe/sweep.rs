@@ -1,13 +1,15 @@
-//! The cells of a recipe's sweep: `matrix` x `variants`, each a whole recipe.
+//! The cells of a recipe's sweep: `variants` x `zip` x `matrix`, less what `include` and `exclude` leave out, each a whole
+//! recipe.
 //!
-//! A cell's name is the variant's name and the matrix's values: `rouge`, `seed=1`, `rouge,seed=1`. With variants, the
+//! A cell's name is the variant's name and the swept values: `rouge`, `seed=1`, `rouge,seed=1`. With variants, the
 //! recipe as written is one of them, named `base_name` or else after the recipe, unless `include_base = false`. Without
 //! a sweep the only cell is named after the recipe.
 
-use super::diagnostic::{Place, Problem, Problems};
+use super::cell_pattern::CellPattern;
+use super::diagnostic::{Place, Problem, Problems, did_you_mean};
 use super::layers::Layers;
 use super::located::{KeyPath, Step};
-use super::validate::{NAME_RULE, is_name};
+use super::sweep_axes::{Change, Choice, both, matrix, variants, zip};
 use toml::{Table, Value};
 
 /// A sweep of more cells is a mistake: each is a whole recipe, checked and planned.
@@ -58,17 +60,6 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// A change that a cell makes: the path, where it is told to, the new value or, to take the key out, none.
-#[derive(Clone, Debug)]
-struct Change {
-    target: KeyPath,
-    origin: KeyPath,
-    value: Option<Value>,
-}
-
-/// A choice along one axis of the sweep: the part of the name, and the changes.
-type Choice = (Option<String>, Vec<Change>);
-
 /// All cells of `base`, which holds the recipe with its `sweep`.
 pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a>> {
     let mut recipe = base.value.clone();
@@ -76,6 +67,7 @@ pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a
         return vec![Cell { value: recipe, ..base.clone() }];
     };
     let mut axes = vec![variants(base, &sweep, problems)];
+    axes.extend(zip(base, &sweep, problems));
     axes.extend(matrix(base, &sweep, problems));
     for (_, changes) in axes.iter_mut().flatten() {
         changes.retain(|change| is_possible(base, change, problems));
@@ -93,11 +85,12 @@ pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a
     for axis in &axes {
         combined = combined.iter().flat_map(|left| axis.iter().map(|right| both(left, right))).collect();
     }
-    combined
-        .into_iter()
+    let named = combined.into_iter().map(|(name, changes)| (name.unwrap_or_else(|| base.name.clone()), changes));
+    let kept = included(base, &sweep, named.collect(), problems);
+    check_overrides(base, &kept, problems);
+    kept.into_iter()
         .map(|(name, changes)| {
-            let mut cell = Cell { value: recipe.clone(), ..base.clone() };
-            cell.name = name.unwrap_or_else(|| base.name.clone());
+            let mut cell = Cell { name, value: recipe.clone(), ..base.clone() };
             for change in changes {
                 match change.value {
                     Some(value) => replace(&mut cell.value, &change.target.0, value),
@@ -110,104 +103,7 @@ pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a
         .collect()
 }
 
-fn both(left: &Choice, right: &Choice) -> Choice {
-    let name = match (&left.0, &right.0) {
-        (Some(left), Some(right)) => Some(format!("{left},{right}")),
-        (left, right) => left.clone().or_else(|| right.clone()),
-    };
-    (name, left.1.iter().chain(&right.1).cloned().collect())
-}
-
-fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choice> {
-    let at = KeyPath::dotted("sweep.variants");
-    let listed = sweep.get("variants").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
-    let include_base = sweep.get("include_base").and_then(Value::as_bool);
-    let base_name = sweep.get("base_name").and_then(Value::as_str);
-    let mut choices: Vec<Choice> = Vec::new();
-    if listed.is_empty() {
-        for key in ["include_base", "base_name"].into_iter().filter(|key| sweep.contains_key(*key)) {
-            let place = base.key_place(&KeyPath::dotted("sweep").key(key));
-            let problem = Problem::at(place, format!("`sweep.{key}` has no effect without variants"), "no effect");
-            problems.push(problem.help("remove it, or add a `[[sweep.variants]]`"));
-        }
-        return vec![(None, Vec::new())];
-    }
-    if include_base != Some(false) {
-        let name = base_name.unwrap_or(&base.name);
-        if !is_name(name) {
-            let place = base.value_place(&KeyPath::dotted("sweep.base_name"));
-            problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
-        }
-        choices.push((Some(name.to_owned()), Vec::new()));
-    }
-    for (index, variant) in listed.iter().enumerate() {
-        let path = at.index(index);
-        // What is missing was reported with the shape.
-        let Some(name) = variant.get("name").and_then(Value::as_str) else { continue };
-        let set = variant.get("set").and_then(Value::as_table);
-        let unset = variant.get("unset").and_then(Value::as_array);
-        let place = base.value_place(&path.key("name"));
-        if set.is_none_or(Table::is_empty) && unset.is_none_or(Vec::is_empty) {
-            let problem =
-                Problem::at(place.clone(), format!("the variant `{name}` changes nothing"), "no `set`, no `unset`");
-            problems.push(problem.help("the recipe as written is a variant already (see `sweep.base_name`)"));
-        }
-        if !is_name(name) {
-            problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
-        } else if choices.iter().any(|(known, _)| known.as_deref() == Some(name)) {
-            let problem = Problem::at(place, format!("two variants are named `{name}`"), "the second");
-            problems.push(problem.help("rename one; the recipe as written is a variant too (see `sweep.base_name`)"));
-        }
-        let change = |(key, value): (&String, &Value)| Change {
-            target: KeyPath::dotted(key),
-            origin: path.key("set").key(key),
-            value: Some(value.clone()),
-        };
-        let removal = |(index, key): (usize, &str)| Change {
-            target: KeyPath::dotted(key),
-            origin: path.key("unset").index(index),
-            value: None,
-        };
-        let removed = unset.into_iter().flatten().filter_map(Value::as_str).enumerate().map(removal);
-        choices.push((Some(name.to_owned()), set.into_iter().flatten().map(change).chain(removed).collect()));
-    }
-    choices
-}
-
-fn matrix(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Vec<Choice>> {
-    let Some(matrix) = sweep.get("matrix").and_then(Value::as_table) else { return Vec::new() };
-    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
-    let mut axes = Vec::new();
-    for (key, values) in matrix {
-        let is_ambiguous = matrix.keys().filter(|other| last(other) == last(key)).count() > 1;
-        let short = if is_ambiguous { key.clone() } else { last(key) };
-        let mut axis: Vec<Choice> = Vec::new();
-        for (index, value) in values.as_array().into_iter().flatten().enumerate() {
-            let origin = KeyPath::dotted("sweep.matrix").key(key).index(index);
-            let name = format!("{short}={}", value_name(value, index));
-            if axis.iter().any(|(known, _)| known.as_ref() == Some(&name)) {
-                let place = base.value_place(&origin);
-                let problem = Problem::at(place, format!("`{key}` takes the same value twice"), "again");
-                problems.push(problem.help("each value makes one cell"));
-            }
-            axis.push((Some(name), vec![Change { target: KeyPath::dotted(key), origin, value: Some(value.clone()) }]));
-        }
-        axes.push(axis);
-    }
-    axes
-}
-
-/// A value in a cell's name.
-fn value_name(value: &Value, index: usize) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Float(float) => format!("{float:?}"),
-        Value::Array(_) | Value::Table(_) => format!("#{}", index + 1),
-        scalar => scalar.to_string(),
-    }
-}
-
-/// Reports changes of one key by two axes, and overrides that no cell keeps.
+/// Reports changes of one key by two axes, or twice by one.
 fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
     let mut together: Vec<(&Change, &Change)> = Vec::new();
     for (index, axis) in axes.iter().enumerate() {
@@ -227,9 +123,62 @@ fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
             problems.push(problem.help("let one of them do it, so that none is overridden silently"));
         }
     }
+}
+
+/// The cells that `include` and `exclude` leave.
+fn included(
+    base: &Cell<'_>,
+    sweep: &Table,
+    mut cells: Vec<(String, Vec<Change>)>,
+    problems: &mut Problems,
+) -> Vec<(String, Vec<Change>)> {
+    for (key, keep) in [("include", true), ("exclude", false)] {
+        let Some(listed) = sweep.get(key).and_then(Value::as_array) else { continue };
+        let at = KeyPath::dotted("sweep").key(key);
+        let mut patterns = Vec::new();
+        // What is no string was reported with the shape.
+        for (index, text) in listed.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_str()?))) {
+            let place = base.value_place(&at.index(index));
+            match CellPattern::new(text) {
+                Ok(pattern) if cells.iter().any(|(name, _)| pattern.matches(name)) => patterns.push(pattern),
+                Ok(_) => problems.push(
+                    Problem::at(place, format!("`{text}` matches no cell of the sweep"), "matches nothing")
+                        .help(did_you_mean(text, "parts of cells", &parts(&cells))),
+                ),
+                Err(reason) => {
+                    let problem = Problem::at(place, format!("`{text}` is no pattern of cells: {reason}"), "here");
+                    problems.push(problem.help("for example `rouge`, `seed=1` or `rouge,seed=*`"));
+                }
+            }
+        }
+        if patterns.len() < listed.len() {
+            continue; // one was refused
+        }
+        cells.retain(|(name, _)| patterns.iter().any(|pattern| pattern.matches(name)) == keep);
+        if cells.is_empty() {
+            let problem = Problem::at(base.key_place(&at), format!("`sweep.{key}` leaves no cell"), "nothing is left");
+            problems.push(problem.help("leave at least one cell, or the recipe does nothing"));
+        }
+    }
+    cells
+}
+
+/// What the names of `cells` are made of.
+fn parts(cells: &[(String, Vec<Change>)]) -> Vec<&str> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in cells.iter().flat_map(|(name, _)| name.split(',')) {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    parts
+}
+
+/// Reports overrides that no cell keeps.
+fn check_overrides(base: &Cell<'_>, cells: &[(String, Vec<Change>)], problems: &mut Problems) {
     for (path, place) in base.layers.overridden() {
-        let replaced = |(_, changes): &Choice| changes.iter().any(|change| path.0.starts_with(&change.target.0));
-        if axes.iter().any(|axis| axis.iter().all(replaced)) {
+        let replaced = |changes: &[Change]| changes.iter().any(|change| path.0.starts_with(&change.target.0));
+        if !cells.is_empty() && cells.iter().all(|(_, changes)| replaced(changes)) {
             let message = format!("setting `{path}` has no effect: the sweep sets it in every cell");
             let help = format!("leave it out, or set `sweep.matrix.\"{path}\"` in the recipe");
             problems.push(Problem::at(place, message, "overridden by the sweep").help(help));

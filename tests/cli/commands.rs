@@ -1,6 +1,6 @@
 //! Exit codes and messages of commands that need no worker.
 
-use crate::env::TestEnv;
+use crate::env::{RECIPE, TestEnv};
 
 #[test]
 fn a_plan_names_every_stage_once_and_runs_nothing() {
@@ -23,6 +23,39 @@ fn the_tree_puts_children_below_their_parents_within_the_terminal() {
     assert!(tree.contains("└─ tuned"), "{tree}");
     assert!(tree.contains("3 stages of 1 variant: 0 cached, 3 to run"), "{tree}");
     assert!(tree.lines().all(|line| line.chars().count() <= 100), "{tree}");
+}
+
+#[test]
+fn variants_are_chosen_by_the_parts_of_their_names() {
+    let env = TestEnv::new();
+    let sweep = "[sweep]\nmatrix = { \"stages.tuned.lr\" = [1e-4, 2e-4], \"stages.tuned.seed\" = [1, 2] }\n";
+    env.write("small.toml", &format!("{RECIPE}{sweep}"));
+    let variants = |args: &[&str]| -> Vec<String> {
+        let args = [&["plan", "small.toml", "--json", "--only", "tuned"], args].concat();
+        let planned = env.run(&args).ends_with(0).json();
+        let tuned = planned.iter().filter(|stage| stage["stage"] == "tuned");
+        tuned.map(|stage| stage["variant"][0].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(variants(&[]).len(), 4);
+    assert_eq!(variants(&["--variant", "lr=*2"]), ["small/lr=0.0002,seed=1", "small/lr=0.0002,seed=2"]);
+    assert_eq!(variants(&["--variant", "small/seed=2,lr=1e-4"]), ["small/lr=0.0001,seed=2"]);
+    assert_eq!(variants(&["--variant", "seed=1", "--variant", "lr=1e-4"]).len(), 3);
+    env.run(&["plan", "small.toml", "--variant", "seed=3"]).ends_with(5).says(&["seed=3", "lr=0.0001,seed=1"]);
+    env.run(&["plan", "small.toml", "--variant", "seed=1,"]).ends_with(2).says(&["empty", "rouge,seed=*"]);
+    env.run(&["run", "small.toml", "--variant", "lr=1e-4,seed=1", "-q"]).ends_with(0);
+    assert_eq!(env.run(&["show", "latest", "--json"]).json().len(), 3, "base, one tuned, other");
+}
+
+#[test]
+fn a_resumed_run_keeps_to_its_variants() {
+    let env = TestEnv::new();
+    let sweep = "[sweep]\nmatrix = { \"stages.tuned.seed\" = [1, 2] }\n";
+    env.write("small.toml", &format!("{RECIPE}{sweep}"));
+    env.behave("tuned", "fail");
+    env.run(&["run", "small.toml", "--variant", "seed=2", "-q"]).ends_with(4);
+    env.behave("tuned", "commit");
+    let resumed = env.run(&["resume", "--json"]).ends_with(0);
+    assert_eq!(env.run(&["show", "latest", "--json"]).json().len(), 3, "{resumed:?}");
 }
 
 #[test]
@@ -80,8 +113,8 @@ fn help_of_every_command_has_an_explanation() {
     let env = TestEnv::new();
     let help = env.run(&["--help"]).ends_with(0).stdout;
     for command in [
-        "run", "plan", "check", "resume", "history", "show", "metrics", "samples", "logs", "cache", "doctor", "model",
-        "verify", "rewards",
+        "run", "plan", "explain", "check", "init", "diff", "man", "resume", "history", "show", "metrics", "samples",
+        "logs", "cache", "doctor", "model", "verify", "rewards",
     ] {
         assert!(help.contains(command), "`{command}` is not in:\n{help}");
         env.run(&[command, "--help"]).ends_with(0);
@@ -94,6 +127,48 @@ fn the_schema_is_json_and_completions_are_a_script() {
     let schema = env.run(&["schema"]).ends_with(0).stdout;
     assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap()["properties"]["stages"].is_object());
     assert!(env.run(&["completions", "bash"]).ends_with(0).stdout.contains("_orchestrate"));
+}
+
+#[test]
+fn every_command_has_a_manual_page_with_its_examples() {
+    let env = TestEnv::new();
+    env.run(&["man", "-o", "man/man1"]).ends_with(0);
+    let page = fs_err::read_to_string(env.path("man/man1/orchestrate-run.1")).unwrap();
+    assert!(page.contains("\\-\\-dry\\-run") && page.contains("orchestrate run recipes/demo.toml"), "{page}");
+    assert!(env.path("man/man1/orchestrate-cache-ls.1").is_file(), "commands of commands have pages too");
+    assert!(env.run(&["man"]).ends_with(0).stdout.contains(".TH orchestrate 1"));
+}
+
+#[test]
+fn a_new_recipe_is_right_and_nothing_is_overwritten() {
+    let env = TestEnv::new();
+    let init = ["init", "recipes/first.toml", "--model", "models/tiny"];
+    let written = env.run(&init).ends_with(0).stdout;
+    assert!(written.contains("wrote recipes/first.toml") && written.contains("orchestrate run recipes/first.toml"));
+    let checked = env.run(&["check", "recipes/first.toml"]).ends_with(0);
+    assert_eq!(checked.stdout, "recipes/first.toml: ok, 1 variant, 3 stages\n");
+    let recipe = fs_err::read_to_string(env.path("recipes/first.toml")).unwrap();
+    assert!(recipe.starts_with("#:schema ../orchestrate.schema.json\n"), "{recipe}");
+    // What is commented out is right too.
+    let uncommented = recipe.lines().map(|line| match line.strip_prefix("# ") {
+        Some(rest)
+            if rest.starts_with(['[', 'b', 'm', 'n', 'u']) && (rest.starts_with('[') || rest.contains(" = ")) =>
+        {
+            rest
+        }
+        _ => line,
+    });
+    let uncommented: String =
+        uncommented.filter(|line| !line.contains("semantic]")).map(|line| format!("{line}\n")).collect();
+    env.write("recipes/more.toml", &uncommented);
+    assert_eq!(
+        env.run(&["check", "recipes/more.toml"]).ends_with(0).stdout,
+        "recipes/more.toml: ok, 6 variants, 18 stages\n"
+    );
+
+    env.run(&init).ends_with(2).says(&["recipes/first.toml", "data/questions.jsonl", "nothing was written"]);
+    assert_eq!(fs_err::read_to_string(env.path("recipes/first.toml")).unwrap(), recipe);
+    env.run(&["init", "recipe.json"]).ends_with(2).says(&[".toml"]);
 }
 
 #[test]

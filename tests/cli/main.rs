@@ -4,8 +4,11 @@
 
 mod after;
 mod commands;
+mod diff;
 mod dispatch;
 mod env;
+mod exit_codes;
+mod explain;
 mod memory;
 mod samples;
 mod verify;

@@ -89,7 +89,7 @@ pub(super) struct ScoreArgs {
 
 pub(super) fn score(context: &Context, args: ScoreArgs) -> Result<(), CliError> {
     let overrides = Overrides::with_process_environment(args.set.clone());
-    let plan = planning::planned(context, std::slice::from_ref(&args.recipe), &overrides)?.plan;
+    let plan = planning::planned(context, std::slice::from_ref(&args.recipe), &overrides, &[])?.plan;
     let index = chosen(&plan, &args)?;
     let mut assignment: Assignment = assignment(&plan.stages[index], &plan, &Cache::open(context.runs())?);
     if let Some(device) = args.device {

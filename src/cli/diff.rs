@@ -1,0 +1,191 @@
+//! `orchestrate diff A B`.
+
+use super::context::Context;
+use super::error::CliError;
+use super::output::Output;
+use super::runs::find_run;
+use crate::cache::Cache;
+use crate::event::Measurement;
+use crate::orchestrate::{
+    CachedResults, LoggedPlan, PastRun, StageChange, StagePair, environment, results, stage_change, stage_pairs,
+};
+use crate::report::{Column, Table, measurement, number, width};
+use clap::Args;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Which runs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Tells what was changed from A to B in the recipes, stage by stage as they were resolved (defaults, --set
+and variants written out), what they ran on, and what came out. Stages with one key are one result, so
+they are not shown. Intervals that lie apart are marked; questions that both runs were asked can be
+compared more sharply, pair by pair, within one run (`orchestrate show`).
+
+Examples:
+  orchestrate diff 01KAB3 latest
+  orchestrate diff 01KAB3 7Q4XZ1 --json | jq 'select(.what == \"result\" and .apart)'
+
+--json prints {\"what\":\"stage\",\"stage\",\"variant\":[..],\"change\":\"lost\"|\"new\"|\"changed\"|\"unknown\",\"changes\":[..]},
+{\"what\":\"environment\",\"name\",\"a\":[..],\"b\":[..]} and {\"what\":\"result\",\"stage\",\"variant\":[..],\"metric\",\"a\",\"b\",\"difference\",
+\"apart\"}, one a line; a and b of a result are {\"value\",\"interval\",\"count\"}.")]
+pub(super) struct DiffArgs {
+    /// A run's id, the beginning or end of one, or `latest`.
+    #[arg(value_name = "A")]
+    before: String,
+    /// The run it is compared with.
+    #[arg(value_name = "B", default_value = "latest")]
+    after: String,
+}
+
+/// A metric of one stage in both runs.
+struct Outcome<'a> {
+    pair: &'a StagePair,
+    metric: String,
+    before: Measurement,
+    after: Measurement,
+}
+
+impl Outcome<'_> {
+    fn difference(&self) -> f64 {
+        self.after.value - self.before.value
+    }
+
+    /// Whether the intervals have nothing in common; absent without intervals.
+    fn apart(&self) -> Option<bool> {
+        let ((low, high), (other_low, other_high)) = self.before.interval.zip(self.after.interval)?;
+        Some(high < other_low || other_high < low)
+    }
+}
+
+pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
+    let runs = PastRun::all(context.runs())?;
+    let (before, after) = (find_run(&runs, &args.before)?, find_run(&runs, &args.after)?);
+    let cache = Cache::open(context.runs())?;
+    let cached = CachedResults::load(&cache, context.project())?;
+    let pairs = stage_pairs(&LoggedPlan::load(&before.log_dir)?, &LoggedPlan::load(&after.log_dir)?);
+    let changes: Vec<StageChange> = pairs.iter().map(|pair| stage_change(pair, &cached)).collect();
+    let (was, is) = (environment(before, &cache)?, environment(after, &cache)?);
+    let names: BTreeSet<&str> =
+        was.keys().chain(is.keys()).copied().filter(|name| was.get(name) != is.get(name)).collect();
+    let list = |of: &std::collections::BTreeMap<&'static str, BTreeSet<String>>, name: &str| -> Vec<String> {
+        of.get(name).into_iter().flatten().cloned().collect()
+    };
+    let outcomes = outcomes(&pairs, &cache)?;
+    let mut out = Output::stdout();
+    if context.json {
+        for (pair, change) in pairs.iter().zip(&changes) {
+            let (word, words) = words(change);
+            out.json(&json!({
+                "what": "stage", "stage": pair.stage, "variant": pair.variants, "change": word, "changes": words,
+            }))?;
+        }
+        for name in names {
+            out.json(&json!({ "what": "environment", "name": name, "a": list(&was, name), "b": list(&is, name) }))?;
+        }
+        for outcome in &outcomes {
+            out.json(&json!({
+                "what": "result", "stage": outcome.pair.stage, "variant": outcome.pair.variants,
+                "metric": outcome.metric, "a": outcome.before, "b": outcome.after,
+                "difference": outcome.difference(), "apart": outcome.apart(),
+            }))?;
+        }
+        return out.finish();
+    }
+    for (side, run) in [("A", before), ("B", after)] {
+        out.line(format!("{side}  {}  {}", run.run, run.status))?;
+    }
+    if pairs.is_empty() {
+        out.line("\nBoth runs are of the same stages: their keys are equal.")?;
+    } else {
+        out.line(format!("\n{}", stage_table(&pairs, &changes).render(width())))?;
+    }
+    let mut table =
+        Table::new(vec![Column::left("environment"), Column::left("A").shortened(), Column::left("B").shortened()]);
+    for name in names {
+        table.push(vec![name.to_owned(), list(&was, name).join(" "), list(&is, name).join(" ")]);
+    }
+    if !table.is_empty() {
+        out.line(format!("\n{}", table.render(width())))?;
+    }
+    if !outcomes.is_empty() {
+        out.line(format!("\n{}", outcome_table(&outcomes).render(width())))?;
+    }
+    out.finish()
+}
+
+/// What both runs measured in stages that differ.
+fn outcomes<'a>(pairs: &'a [StagePair], cache: &Cache) -> Result<Vec<Outcome<'a>>, CliError> {
+    let mut found = Vec::new();
+    for pair in pairs {
+        let (Some(before), Some(after)) = &pair.keys else { continue };
+        let measured = |key| match cache.lookup(key)? {
+            crate::cache::Lookup::Hit(_) => results(cache, key),
+            _ => Ok([].into()),
+        };
+        let (before, after) = (measured(before)?, measured(after)?);
+        for (metric, before) in before {
+            if let Some(after) = after.get(&metric) {
+                found.push(Outcome { pair, metric, before, after: after.clone() });
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn words(change: &StageChange) -> (&'static str, &[String]) {
+    match change {
+        StageChange::Lost => ("lost", &[]),
+        StageChange::New => ("new", &[]),
+        StageChange::Unknown => ("unknown", &[]),
+        StageChange::Changed(changes) => ("changed", changes),
+    }
+}
+
+fn stage_table(pairs: &[StagePair], changes: &[StageChange]) -> Table {
+    let mut table =
+        Table::new(vec![Column::left("stage"), Column::left("from A to B"), Column::left("variants").shortened()]);
+    for (pair, change) in pairs.iter().zip(changes) {
+        let lines = match change {
+            StageChange::Lost => vec!["only in A".to_owned()],
+            StageChange::New => vec!["only in B".to_owned()],
+            StageChange::Unknown => vec!["differs; what it was is gone, or it was never reached".to_owned()],
+            StageChange::Changed(changes) if changes.is_empty() => vec!["starts from another result".to_owned()],
+            StageChange::Changed(changes) => changes.clone(),
+        };
+        let mut name = (pair.stage.clone(), pair.variants.join(" "));
+        for line in lines {
+            table.push(vec![std::mem::take(&mut name.0), line, std::mem::take(&mut name.1)]);
+        }
+    }
+    table
+}
+
+fn outcome_table(outcomes: &[Outcome<'_>]) -> Table {
+    let mut table = Table::new(vec![
+        Column::left("stage"),
+        Column::left("metric"),
+        Column::left("A"),
+        Column::left("B"),
+        Column::right("difference"),
+        Column::left("apart"),
+        Column::left("variants").shortened(),
+    ]);
+    for outcome in outcomes {
+        let apart = match outcome.apart() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "",
+        };
+        table.push(vec![
+            outcome.pair.stage.clone(),
+            outcome.metric.clone(),
+            measurement(&outcome.before),
+            measurement(&outcome.after),
+            format!("{}{}", if outcome.difference() > 0.0 { "+" } else { "" }, number(outcome.difference())),
+            apart.to_owned(),
+            outcome.pair.variants.join(" "),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,107 @@
+//! `orchestrate explain STAGE RECIPE...`.
+
+use super::args::RecipeArgs;
+use super::context::Context;
+use super::error::CliError;
+use super::output::Output;
+use super::planning;
+use crate::cache::Cache;
+use crate::digest::Digest;
+use crate::orchestrate::{CachedResults, Explanation, ParentChange, stages_named, title};
+use crate::recipe::Overrides;
+use clap::Args;
+use serde_json::{Value, json};
+
+/// What to explain.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Compares what the stage's key is made of with the nearest result in the cache, key by key: settings
+with both values, data files with the rows that came and went, and what it starts from the same way.
+
+Examples:
+  orchestrate explain grpo recipes/demo.toml
+  orchestrate explain sft recipes/grid.toml --variant 'rouge,seed=1'
+  orchestrate explain grpo recipes/demo.toml --set stages.grpo.lr=2e-5     what would change
+
+--json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..],\"compared\"}, one a
+line, where compared is {\"nearest\",\"changes\":[..],\"parents\":[{\"stage\",\"compared\"}]}, or null without a result of
+its kind.")]
+pub(super) struct ExplainArgs {
+    /// The stage; all of this name, if variants differ in it.
+    #[arg(value_name = "STAGE")]
+    stage: String,
+    #[command(flatten)]
+    recipes: RecipeArgs,
+}
+
+pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), CliError> {
+    let overrides = Overrides::with_process_environment(args.recipes.set.clone());
+    let planned = planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
+    let wanted = std::slice::from_ref(&args.stage);
+    let plan = planning::only(planned.plan, wanted)?;
+    let cache = Cache::open(context.runs())?;
+    let statuses = planning::statuses(context, &plan, &cache)?;
+    let cached = CachedResults::load(&cache, context.project())?;
+    let mut out = Output::stdout();
+    for stage in stages_named(&plan, wanted) {
+        let (planned, status) = (&plan.stages[stage], &statuses[stage]);
+        let compared = if status.hit { None } else { cached.explain(&plan, stage) };
+        if context.json {
+            out.json(&json!({
+                "stage": planned.name, "kind": planned.spec.work.kind(), "variant": planned.variants,
+                "key": planned.key, "status": if status.hit { "hit" } else { "miss" }, "reasons": status.reasons,
+                "compared": compared.as_ref().map(to_json),
+            }))?;
+            continue;
+        }
+        let name = title(&plan, stage);
+        if status.hit {
+            out.line(format!("{name}: cached as {}", shown(context, &planned.key)))?;
+            continue;
+        }
+        out.line(format!("{name}: will run: {}", status.reasons.join("; ")))?;
+        match &compared {
+            Some(compared) => {
+                out.line(format!("  nearest result: {}", shown(context, &compared.nearest)))?;
+                write(&mut out, compared, "  ")?;
+            }
+            None => out.line(format!("  no {} stage is in the cache to compare it with", planned.spec.work.kind()))?,
+        }
+    }
+    out.finish()
+}
+
+/// One line a change, those of what the stage starts from below.
+fn write(out: &mut Output, compared: &Explanation, indent: &str) -> Result<(), CliError> {
+    for change in &compared.changes {
+        out.line(format!("{indent}{change}"))?;
+    }
+    for ParentChange { stage: parent, because } in &compared.parents {
+        match (parent, because) {
+            (Some(parent), Some(because)) => {
+                out.line(format!("{indent}because `{parent}` changed:"))?;
+                write(out, because, &format!("{indent}  "))?;
+            }
+            (Some(parent), None) => {
+                out.line(format!("{indent}because it starts from another result, or another `{parent}` that is gone"))?;
+            }
+            (None, _) => out.line(format!("{indent}because it starts from the model itself now"))?,
+        }
+    }
+    if compared.changes.is_empty() && compared.parents.is_empty() {
+        out.line(format!("{indent}nothing differs: its result is gone"))?;
+    }
+    Ok(())
+}
+
+fn shown<'k>(context: &Context, key: &'k Digest) -> &'k str {
+    if context.verbose { key.as_str() } else { key.short() }
+}
+
+fn to_json(compared: &Explanation) -> Value {
+    let parents = compared
+        .parents
+        .iter()
+        .map(|parent| json!({ "stage": parent.stage, "compared": parent.because.as_ref().map(to_json) }));
+    json!({ "nearest": compared.nearest, "changes": compared.changes, "parents": parents.collect::<Vec<_>>() })
+}
