@@ -30,18 +30,28 @@ mod digests;
 mod error;
 mod event_log;
 mod fault;
+mod inventory;
 mod lease;
 mod manifest;
 mod objects;
+mod pins;
+mod removal;
+mod retention;
+mod verification;
 
 pub use assignment::{Assignment, DeviceChoice, Runtime};
 pub use attempt::{Attempt, EventReader, JUDGE_CACHE};
 pub use digests::FileDigests;
 pub use error::CacheError;
 pub use event_log::{COMPLETIONS, EventLog};
+pub use fault::{DISPATCHER_FAULTS, FAULT_VARIABLE, REPLACE_FAULT, WORKER_FAULTS, fault_point};
+pub use inventory::{Leftover, LeftoverKind, StoredCheckpoint};
 pub use lease::{Lease, LeaseOwner, boot_id};
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Cache, Checkpoint, Lookup};
+pub use pins::Pin;
+pub use removal::CollectionLock;
+pub use retention::{Choice, Need, Needs, Policy, Removal, choose};
 
 use std::io::Write as _;
 use std::path::Path;

@@ -8,7 +8,7 @@ use super::failure::{failure_of, log_tail};
 use super::recorder::Recorder;
 use super::signals::StopSignals;
 use super::{FailedStage, Report, RunError, StageEnd};
-use crate::cache::{Assignment, Cache, DeviceChoice, EventReader, Lookup, Runtime};
+use crate::cache::{Assignment, Cache, DeviceChoice, EventReader, Lookup, Runtime, fault_point};
 use crate::digest::Digest;
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement};
 use crate::exec::{ExecError, LocalExecutor, WorkerExit, WorkerGroup};
@@ -38,6 +38,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) fail_fast: bool,
     /// Stages that run even though they are cached.
     pub(super) forced: BTreeSet<usize>,
+    /// Goes on with what an earlier run began, forced stages too.
+    pub(super) resumes: bool,
 }
 
 /// A stage whose worker is running.
@@ -167,7 +169,7 @@ impl<'a> Loop<'a> {
             return Ok(());
         }
         if self.dispatch.forced.contains(&stage) {
-            self.dispatch.cache.discard(&planned.key)?;
+            self.dispatch.cache.begin_again(&planned.key, self.dispatch.resumes)?;
         }
         let assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
         let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json)?;
@@ -178,6 +180,7 @@ impl<'a> Loop<'a> {
             None => self.dispatch.executor.insert(LocalExecutor::find()?),
         };
         let worker = executor.start(attempt.dir())?;
+        fault_point("worker-started");
         self.dispatch.progress.started(stage, now);
         self.dispatch.recorder.started(stage).await;
         let running = Running {
@@ -207,8 +210,11 @@ impl<'a> Loop<'a> {
     async fn follow_one(&mut self, stage: usize) -> Result<(), RunError> {
         let Some(running) = self.running.get_mut(&stage) else { return Ok(()) };
         let mut events = running.reader.poll()?;
-        let committed = checkpoint_dir(self.dispatch.cache, &self.dispatch.plan.stages[stage].key);
-        if events.is_empty() && committed.is_dir() {
+        let key = &self.dispatch.plan.stages[stage].key;
+        let committed = checkpoint_dir(self.dispatch.cache, key);
+        // the result of before a forced stage stays until the attempt's directory goes
+        let is_new = || !self.dispatch.forced.contains(&stage) || !self.dispatch.cache.attempt_dir(key).is_dir();
+        if events.is_empty() && committed.is_dir() && is_new() {
             // Committing moves the events; what was read before the move is passed over.
             running.reader = EventReader::new(&committed);
             events = running.reader.poll()?.into_iter().skip(running.seen).collect();
@@ -260,7 +266,9 @@ impl<'a> Loop<'a> {
         }
         self.dispatch.progress.finished(stage, seconds);
         let results = if running.results.is_empty() { results(self.dispatch.cache, key)? } else { running.results };
+        fault_point("stage-before-record");
         self.dispatch.recorder.done(stage, seconds, results).await;
+        fault_point("stage-recorded");
         self.ends.insert(stage, StageEnd::Done { seconds });
         self.scheduler.finish(stage);
         Ok(())
@@ -308,7 +316,7 @@ impl<'a> Loop<'a> {
             .collect();
         for stage in due {
             let key = &self.dispatch.plan.stages[stage].key;
-            if self.is_cached(key)? {
+            if !self.dispatch.forced.contains(&stage) && self.is_cached(key)? {
                 self.waiting.remove(&stage);
                 self.dispatch.progress.hit(stage);
                 self.dispatch.recorder.hit(stage).await;

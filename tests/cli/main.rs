@@ -3,6 +3,7 @@
 //! tested in `tests/engine`.
 
 mod after;
+mod cache;
 mod commands;
 mod dispatch;
 mod env;
