@@ -10,6 +10,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::write_file;
 use crate::digest::Digest;
 use std::io::ErrorKind;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 pub(super) const CACHE: &str = "cache";
@@ -108,15 +109,12 @@ impl Cache {
 
     /// Reads all of a checkpoint and compares it with its manifest; a damaged one is moved to the quarantine.
     pub fn verify(&self, key: &Digest) -> Result<Lookup, CacheError> {
-        let Lookup::Hit(checkpoint) = self.lookup(key)? else { return self.lookup(key) };
-        match checkpoint.manifest.check_digests(&checkpoint.dir) {
-            Ok(()) => Ok(Lookup::Hit(checkpoint)),
-            Err(reason) => Ok(Lookup::Quarantined { dir: self.quarantine(key)?, reason }),
-        }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(self.verify_all(&[key], cores, &|_| {})?.remove(0))
     }
 
     /// Whether a checkpoint of `key` is there, whole or not.
-    pub(super) fn contains(&self, key: &Digest) -> bool {
+    pub fn contains(&self, key: &Digest) -> bool {
         self.checkpoint_dir(key).exists()
     }
 

@@ -70,13 +70,21 @@ pub(super) struct Loop<'a> {
     waiting: BTreeMap<usize, Waiting>,
     workers: JoinSet<Ended>,
     ends: BTreeMap<usize, StageEnd>,
+    /// Stages whose results, if they are cached, a stage of this run starts from.
+    read_here: BTreeSet<usize>,
     /// Requests to stop so far: at the first, workers are asked to stop; at the second, killed.
     stop_requests: u32,
 }
 
 impl<'a> Loop<'a> {
     pub(super) fn new(dispatch: Dispatch<'a>, scheduler: Scheduler) -> Self {
+        let stages = dispatch.plan.stages.iter().enumerate();
+        let runs = |(index, stage): &(usize, &PlannedStage)| {
+            dispatch.forced.contains(index) || !dispatch.cache.contains(&stage.key)
+        };
+        let read_here = stages.filter(runs).flat_map(|(_, stage)| stage.parents.iter().copied()).collect();
         Self {
+            read_here,
             dispatch,
             scheduler,
             running: BTreeMap::new(),
@@ -128,7 +136,7 @@ impl<'a> Loop<'a> {
         while self.may_start() {
             let Some(stage) = self.scheduler.start_next() else { return Ok(()) };
             let key = &self.dispatch.plan.stages[stage].key;
-            if !self.dispatch.forced.contains(&stage) && self.is_cached(key)? {
+            if !self.dispatch.forced.contains(&stage) && self.may_be_used(stage, key)? {
                 self.dispatch.progress.hit(stage);
                 self.dispatch.recorder.hit(stage).await;
                 self.ends.insert(stage, StageEnd::Hit);
@@ -140,17 +148,30 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
+    /// Whether the stage's result can be used. One that a stage of this run starts from is read whole before: a flipped bit
+    /// must not reach another result.
+    fn may_be_used(&self, stage: usize, key: &Digest) -> Result<bool, RunError> {
+        if !self.read_here.contains(&stage) {
+            return self.is_cached(key);
+        }
+        Ok(self.is_hit(self.dispatch.cache.verify(key)?))
+    }
+
     /// Whether the result of `key` can be used; one that is damaged is told and moved away.
     fn is_cached(&self, key: &Digest) -> Result<bool, RunError> {
-        match self.dispatch.cache.lookup(key)? {
-            Lookup::Hit(_) => Ok(true),
-            Lookup::Miss => Ok(false),
+        Ok(self.is_hit(self.dispatch.cache.lookup(key)?))
+    }
+
+    fn is_hit(&self, found: Lookup) -> bool {
+        match found {
+            Lookup::Hit(_) => true,
+            Lookup::Miss => false,
             Lookup::Quarantined { reason, dir } => {
                 let dir = dir.display();
                 self.dispatch
                     .progress
                     .warn(&format!("a damaged result was moved to {dir} and is made again: {reason}"));
-                Ok(false)
+                false
             }
         }
     }

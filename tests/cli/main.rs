@@ -7,6 +7,7 @@ mod cache;
 mod commands;
 mod dispatch;
 mod env;
+mod faults;
 mod memory;
 mod samples;
 mod verify;
