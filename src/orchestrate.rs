@@ -25,6 +25,7 @@ mod run_diff;
 mod run_log;
 mod selection;
 mod signals;
+mod uses;
 
 pub use checkpoints::{events_dir, newest_resume_step, results};
 pub use dispatch::assignment;
@@ -35,8 +36,9 @@ pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_diff::{StageChange, StagePair, environment, stage_change, stage_pairs};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
 pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
+pub use uses::{KeyUse, key_uses};
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, fault_point};
 use crate::event::Failure;
 use crate::exec::{ExecError, LocalExecutor};
 use crate::plan::{Plan, Scheduler};
@@ -154,7 +156,12 @@ pub async fn run(
     let mut signals =
         StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
     let plan = &request.plan;
+    fault_point("run-before-plan");
+    // from here on `cache gc` knows what this run needs
+    let lock = cache.lock_for_planning()?;
     let mut recorder = Recorder::begin(request, runs).await?;
+    drop(lock);
+    fault_point("run-planned");
     let scheduler = Scheduler::new(
         plan.stages.iter().map(|stage| stage.parents.clone()).collect(),
         &plan.stages.iter().map(|stage| cost(&stage.spec.work)).collect::<Vec<_>>(),
@@ -168,6 +175,7 @@ pub async fn run(
         jobs: request.jobs.max(1),
         fail_fast: request.fail_fast,
         forced: request.forced.clone(),
+        resumes: request.invocation.resumes.is_some(),
     };
     let report = Loop::new(dispatch, scheduler).run(&mut signals).await;
     let report = match report {

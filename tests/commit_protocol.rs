@@ -191,7 +191,7 @@ fn a_lease_excludes_a_second_worker_and_falls_free_when_its_owner_ends() {
     let CacheError::Leased { owner } = &error else { panic!("{error}") };
     assert_eq!(owner.pid, std::process::id());
     assert_eq!(cache.holder(&assignment().key).unwrap().pid, std::process::id());
-    assert!(matches!(cache.discard(&assignment().key), Err(CacheError::Leased { .. })));
+    assert!(matches!(cache.begin_again(&assignment().key, false), Err(CacheError::Leased { .. })));
     drop(lease);
     assert_eq!(cache.holder(&assignment().key), None);
     // a worker that dies holding it

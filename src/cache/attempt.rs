@@ -2,10 +2,10 @@
 
 use super::assignment::Assignment;
 use super::error::CacheError;
-use super::fault::fault_point;
+use super::fault::{REPLACE_FAULT, fault_point, is_asked_for};
 use super::lease::{Lease, LeaseOwner};
 use super::manifest::Manifest;
-use super::objects::{CACHE, Checkpoint};
+use super::objects::{CACHE, Checkpoint, REPLACE, REPLACED};
 use super::{sync_dir, write_file};
 use crate::event::{Event, EventKind};
 use chrono::Utc;
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 /// The answers of judges, in the directory of the cache.
 pub const JUDGE_CACHE: &str = "judge-cache";
-const OUT: &str = "out";
+pub(super) const OUT: &str = "out";
 const RESUME: &str = "resume";
 pub(super) const ASSIGNMENT: &str = "assignment.json";
 pub(super) const KEY: &str = "key.json";
 pub(super) const EVENTS: &str = "events.jsonl";
 const LOG: &str = "worker.log";
-const RECORD: &str = "record.json";
+pub(super) const RECORD: &str = "record.json";
 /// What a commit adds to a stage's output: it tells of the attempt (times, host, log), so two attempts differ in it.
 pub(super) const BOOKKEEPING: [&str; 4] = [KEY, EVENTS, LOG, RECORD];
 
@@ -60,9 +60,15 @@ impl Attempt {
         Lease::acquire(&self.dir)
     }
 
-    /// Whether the stage's checkpoint is committed already, by whoever had the lease before.
+    /// Whether the stage's checkpoint is committed already, by whoever had the lease before; one that this attempt is to
+    /// replace does not count.
     pub fn is_committed(&self) -> bool {
-        Manifest::read(&self.committed_dir()).is_ok_and(|manifest| manifest.is_some())
+        !self.replaces() && Manifest::read(&self.committed_dir()).is_ok_and(|manifest| manifest.is_some())
+    }
+
+    /// Whether this attempt's result takes the place of one that is in the cache (`run --force`).
+    fn replaces(&self) -> bool {
+        self.dir.join(REPLACE).exists()
     }
 
     /// Appends an event. The first append cuts off what a killed worker left of a line.
@@ -138,10 +144,11 @@ impl Attempt {
     }
 
     /// Makes `out/` the stage's checkpoint: adds the key, the events and the record of the attempt, flushes and seals it,
-    /// and renames it into the cache. If the checkpoint is there already, that one stays.
+    /// and renames it into the cache. If the checkpoint is there already, that one stays, unless this attempt is to replace it.
     pub fn commit(&mut self, lease: &Lease) -> Result<Checkpoint, CacheError> {
         let _: &Lease = lease; // who commits holds the lease
         let out = self.out_dir()?;
+        fault_point("commit-before-record");
         for name in [KEY, EVENTS, LOG] {
             if self.dir.join(name).exists() {
                 fs_err::copy(self.dir.join(name), out.join(name))?;
@@ -161,14 +168,30 @@ impl Attempt {
         fault_point("commit-before-rename");
         let committed = self.committed_dir();
         if !self.is_committed() {
-            fs_err::rename(&out, &committed)?;
+            if self.replaces() && committed.exists() {
+                replace(&out, &committed, &self.dir.join(REPLACED))?;
+            } else {
+                fs_err::rename(&out, &committed)?;
+            }
+            fault_point("commit-before-sync");
             sync_dir(committed.parent().expect("a checkpoint lies in the cache"))?;
         }
         fault_point("commit-after-rename");
         self.events = None;
-        remove_dir(&self.dir)?;
+        self.clear_away();
         fault_point("commit-after-cleanup");
         Ok(Checkpoint { key: self.assignment.key.clone(), dir: committed, manifest })
+    }
+
+    /// Removes the attempt, whose result is in the cache: what stays of it costs space, until `cache gc`, and nothing else. It is
+    /// moved away first, so that nobody begins to work in a directory that is being taken apart.
+    fn clear_away(&self) {
+        let name = format!(".{}-{}", self.assignment.key.as_str(), std::process::id());
+        let aside = self.dir.with_file_name(name);
+        if fs_err::rename(&self.dir, &aside).is_ok() {
+            fault_point("commit-in-cleanup");
+            let _ = remove_dir(&aside);
+        }
     }
 
     /// Where the answers of judges are kept, for all stages.
@@ -183,6 +206,28 @@ impl Attempt {
     fn runs(&self) -> &Path {
         self.dir.parent().and_then(Path::parent).expect("an attempt lies in runs/work")
     }
+}
+
+/// Puts `out` in the place of `committed`: at once where the file system can exchange two names; where it cannot (NFS), the old
+/// result is set aside in between, from where [`super::Cache::lookup`] puts it back if this process dies there.
+fn replace(out: &Path, committed: &Path, aside: &Path) -> Result<(), CacheError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    if !is_asked_for(REPLACE_FAULT) {
+        match renameat_with(CWD, out, CWD, committed, RenameFlags::EXCHANGE) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(std::io::Error::from(error).into()),
+        }
+    }
+    remove_dir(aside)?;
+    fs_err::rename(committed, aside)?;
+    fault_point(REPLACE_FAULT);
+    if let Err(error) = fs_err::rename(out, committed) {
+        fs_err::rename(aside, committed)?;
+        return Err(error.into());
+    }
+    Ok(())
 }
 
 fn step_name(step: u64) -> String {

@@ -117,13 +117,21 @@ fn identity(metadata: &std::fs::Metadata) -> String {
 
 /// SHA-256 of a file's bytes.
 pub(super) fn digest_file(path: &Path) -> io::Result<Digest> {
+    digest_file_counting(path, &|_| {})
+}
+
+/// SHA-256 of a file's bytes; `read` is told how many more of them were read.
+pub(super) fn digest_file_counting(path: &Path, read: &dyn Fn(u64)) -> io::Result<Digest> {
     let mut file = fs_err::File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(Digest::from_sha256(hasher)),
-            count => hasher.update(&buffer[..count]),
+            count => {
+                hasher.update(&buffer[..count]);
+                read(count as u64);
+            }
         }
     }
 }

@@ -1,18 +1,27 @@
 //! The cache: committed checkpoints by key, and the attempts on the way there.
 
 use super::assignment::Assignment;
-use super::attempt::{ASSIGNMENT, Attempt, KEY, remove_dir};
+use super::attempt::{ASSIGNMENT, Attempt, KEY, OUT, remove_dir};
 use super::digests::FileDigests;
 use super::error::CacheError;
+use super::fault::fault_point;
 use super::lease::{Lease, LeaseOwner};
 use super::manifest::{MANIFEST, Manifest};
 use super::write_file;
 use crate::digest::Digest;
+use std::io::ErrorKind;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 pub(super) const CACHE: &str = "cache";
-const WORK: &str = "work";
-const QUARANTINE: &str = "quarantine";
+pub(super) const WORK: &str = "work";
+pub(super) const QUARANTINE: &str = "quarantine";
+/// What `cache gc` is about to remove.
+pub(super) const TRASH: &str = "trash";
+/// In an attempt directory: its result takes the place of the one in the cache.
+pub(super) const REPLACE: &str = "replace";
+/// In an attempt directory: the result whose place is being taken, where that needs two renames.
+pub(super) const REPLACED: &str = "replaced";
 
 /// The directory `runs/`.
 #[derive(Clone, Debug)]
@@ -68,9 +77,11 @@ impl Cache {
 
     /// Looks for a checkpoint; one whose files are missing or of another size is moved to the quarantine, never served.
     pub fn lookup(&self, key: &Digest) -> Result<Lookup, CacheError> {
-        let dir = self.root.join(CACHE).join(key.as_str());
+        let dir = self.checkpoint_dir(key);
         let found = match Manifest::read(&dir) {
-            Ok(None) if !dir.exists() => return Ok(Lookup::Miss),
+            Ok(None) if !dir.exists() => {
+                return if self.put_back(key)? { self.lookup(key) } else { Ok(Lookup::Miss) };
+            }
             Ok(None) => Err(format!("`{MANIFEST}` is missing")),
             Ok(Some(manifest)) => manifest.check_sizes(&dir).map(|()| manifest),
             Err(CacheError::Malformed { source, .. }) => Err(format!("`{MANIFEST}` is malformed: {source}")),
@@ -82,13 +93,29 @@ impl Cache {
         }
     }
 
+    /// Puts a result back that was set aside for another one whose process then died.
+    fn put_back(&self, key: &Digest) -> Result<bool, CacheError> {
+        let attempt = self.attempt_dir(key);
+        let replaced = attempt.join(REPLACED);
+        if !replaced.exists() || Lease::is_held(&attempt) {
+            return Ok(false);
+        }
+        match fs_err::rename(replaced, self.checkpoint_dir(key)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false), // another process was faster
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Reads all of a checkpoint and compares it with its manifest; a damaged one is moved to the quarantine.
     pub fn verify(&self, key: &Digest) -> Result<Lookup, CacheError> {
-        let Lookup::Hit(checkpoint) = self.lookup(key)? else { return self.lookup(key) };
-        match checkpoint.manifest.check_digests(&checkpoint.dir) {
-            Ok(()) => Ok(Lookup::Hit(checkpoint)),
-            Err(reason) => Ok(Lookup::Quarantined { dir: self.quarantine(key)?, reason }),
-        }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(self.verify_all(&[key], cores, &|_| {})?.remove(0))
+    }
+
+    /// Whether a checkpoint of `key` is there, whole or not.
+    pub fn contains(&self, key: &Digest) -> bool {
+        self.checkpoint_dir(key).exists()
     }
 
     /// Keys of all committed checkpoints, sorted.
@@ -103,6 +130,11 @@ impl Cache {
         Ok(keys)
     }
 
+    /// Where the checkpoint of `key` is once it is committed.
+    pub fn checkpoint_dir(&self, key: &Digest) -> PathBuf {
+        self.root.join(CACHE).join(key.as_str())
+    }
+
     /// Where attempts at `key` happen.
     pub fn attempt_dir(&self, key: &Digest) -> PathBuf {
         self.root.join(WORK).join(key.as_str())
@@ -110,12 +142,29 @@ impl Cache {
 
     /// Prepares an attempt: makes its directory or goes on in the one that an interrupted attempt left.
     pub fn prepare(&self, assignment: &Assignment, key_json: &serde_json::Value) -> Result<Attempt, CacheError> {
+        // a process that has just committed the same key moves the directory away
+        for _ in 0..3 {
+            match self.prepare_once(assignment, key_json) {
+                Err(CacheError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
+                prepared => return prepared,
+            }
+        }
+        self.prepare_once(assignment, key_json)
+    }
+
+    fn prepare_once(&self, assignment: &Assignment, key_json: &serde_json::Value) -> Result<Attempt, CacheError> {
         let dir = self.attempt_dir(&assignment.key);
         fs_err::create_dir_all(&dir)?;
+        if !Lease::is_held(&dir) && dir.join(OUT).join(MANIFEST).exists() {
+            remove_dir(&dir.join(OUT))?; // a checkpoint that was never committed, or one that was replaced
+        }
         let pretty = |value: serde_json::Value| serde_json::to_vec_pretty(&value).expect("values serialize");
+        fault_point("prepare-before-key");
         write_file(&dir.join(KEY), &pretty(key_json.clone()))?;
+        fault_point("prepare-before-assignment");
         let assignment = serde_json::to_value(assignment).expect("an assignment serializes");
         write_file(&dir.join(ASSIGNMENT), &pretty(assignment))?;
+        fault_point("prepare-done");
         Attempt::open(&dir)
     }
 
@@ -124,24 +173,35 @@ impl Cache {
         Lease::holder(&self.attempt_dir(key))
     }
 
-    /// Forgets everything about `key`: its checkpoint and its attempt.
+    /// Makes the attempt at `key` one whose result takes the place of the one in the cache, which stays until then. Unless the
+    /// attempt `goes_on`, it starts over.
     ///
     /// # Errors
     /// [`CacheError::Leased`] when somebody works on it.
-    pub fn discard(&self, key: &Digest) -> Result<(), CacheError> {
+    pub fn begin_again(&self, key: &Digest, goes_on: bool) -> Result<(), CacheError> {
         if let Some(owner) = self.holder(key) {
             return Err(CacheError::Leased { owner });
         }
-        remove_dir(&self.attempt_dir(key))?;
-        remove_dir(&self.root.join(CACHE).join(key.as_str()))
+        self.put_back(key)?;
+        let dir = self.attempt_dir(key);
+        if !goes_on {
+            remove_dir(&dir)?;
+        }
+        fs_err::create_dir_all(&dir)?;
+        Ok(write_file(&dir.join(REPLACE), b"")?)
     }
 
-    fn quarantine(&self, key: &Digest) -> Result<PathBuf, CacheError> {
+    /// Whether an attempt at `key` has begun that takes the place of the result in the cache.
+    pub fn is_being_replaced(&self, key: &Digest) -> bool {
+        self.attempt_dir(key).join(REPLACE).exists()
+    }
+
+    pub(super) fn quarantine(&self, key: &Digest) -> Result<PathBuf, CacheError> {
         let quarantine = self.root.join(QUARANTINE);
         fs_err::create_dir_all(&quarantine)?;
         let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%S%.6f");
         let dir = quarantine.join(format!("{}-{stamp}", key.as_str()));
-        fs_err::rename(self.root.join(CACHE).join(key.as_str()), &dir)?;
+        fs_err::rename(self.checkpoint_dir(key), &dir)?;
         Ok(dir)
     }
 }

@@ -48,15 +48,24 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
     let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();
     let planned = planning::planned(context, &stored, &invocation.overrides(), &invocation.variants)?;
     let plan = planning::only(planned.plan, &invocation.only)?;
+    let still_forced = past.still_forced()?;
+    let is_forced = |stage: &usize| still_forced.contains(&plan.stages[*stage].key);
+    let forced = (0..plan.stages.len()).filter(is_forced).collect();
     let jobs = args.dispatch.jobs.or(invocation.jobs);
     let recipe_jobs = planned.recipes.iter().filter_map(|recipe| recipe.runtime.jobs).max();
     let request = RunRequest {
         plan,
-        invocation: Invocation { recipes: stored, jobs, resumes: Some(past.run.clone()), ..invocation.clone() },
+        invocation: Invocation {
+            recipes: stored,
+            jobs,
+            resumes: Some(past.run.clone()),
+            forced: still_forced,
+            ..invocation.clone()
+        },
         files: planned.recipes.into_iter().flat_map(|recipe| recipe.files).collect(),
         jobs: jobs.map(usize::from).or(recipe_jobs).unwrap_or(1),
         fail_fast: args.dispatch.fail_fast,
-        forced: [].into(),
+        forced,
     };
     execute(context, &request)
 }

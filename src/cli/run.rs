@@ -37,14 +37,15 @@ pub(super) struct RunArgs {
     /// Only this stage and what it needs; may be given often.
     #[arg(long, value_name = "STAGE")]
     only: Vec<String>,
-    /// Run stages again although they are cached: those named by `--only`, else all.
+    /// Run stages again although they are cached: those named by `--only`, else all. A result stays until the new one takes
+    /// its place.
     #[arg(long)]
     force: bool,
 }
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
     let overrides = Overrides::with_process_environment(args.recipes.set.clone());
-    let invocation = Invocation {
+    let mut invocation = Invocation {
         recipes: args.recipes.recipes.clone(),
         set: args.recipes.set.clone(),
         env: overrides.env.iter().filter(|(name, _)| name.starts_with("ORCHESTRATE_")).map(owned).collect(),
@@ -52,6 +53,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
         only: args.only.clone(),
         jobs: args.dispatch.jobs,
         resumes: None,
+        forced: Vec::new(),
     };
     let Planned { recipes, plan } =
         planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
@@ -65,6 +67,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
         (true, true) => (0..plan.stages.len()).collect(),
         (true, false) => stages_named(&plan, &args.only),
     };
+    invocation.forced = forced.iter().map(|&stage| plan.stages[stage].key.clone()).collect();
     let jobs = args.dispatch.jobs.map(usize::from);
     let request = RunRequest {
         jobs: jobs.or(recipes.iter().filter_map(|recipe| recipe.runtime.jobs).max()).unwrap_or(1),

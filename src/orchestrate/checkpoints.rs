@@ -22,10 +22,10 @@ pub fn newest_resume_step(cache: &Cache, key: &Digest) -> Option<u64> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()).max()
 }
 
-/// Where the events of `key` are: with its checkpoint, else with the attempt at it.
+/// Where the events of `key` are: with its checkpoint, else, or when that is being made again, with the attempt at it.
 pub fn events_dir(cache: &Cache, key: &Digest) -> PathBuf {
     let committed = checkpoint_dir(cache, key);
-    if committed.is_dir() { committed } else { cache.attempt_dir(key) }
+    if committed.is_dir() && !cache.is_being_replaced(key) { committed } else { cache.attempt_dir(key) }
 }
 
 /// What the stage with this key measured: its last `finished` event.

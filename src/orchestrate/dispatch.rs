@@ -8,7 +8,7 @@ use super::failure::{failure_of, log_tail};
 use super::recorder::Recorder;
 use super::signals::StopSignals;
 use super::{FailedStage, Report, RunError, StageEnd};
-use crate::cache::{Assignment, Cache, DeviceChoice, EventReader, Lookup, Runtime};
+use crate::cache::{Assignment, Cache, DeviceChoice, EventReader, Lookup, Runtime, fault_point};
 use crate::digest::Digest;
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement};
 use crate::exec::{ExecError, LocalExecutor, WorkerExit, WorkerGroup};
@@ -38,6 +38,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) fail_fast: bool,
     /// Stages that run even though they are cached.
     pub(super) forced: BTreeSet<usize>,
+    /// Goes on with what an earlier run began, forced stages too.
+    pub(super) resumes: bool,
 }
 
 /// A stage whose worker is running.
@@ -68,13 +70,21 @@ pub(super) struct Loop<'a> {
     waiting: BTreeMap<usize, Waiting>,
     workers: JoinSet<Ended>,
     ends: BTreeMap<usize, StageEnd>,
+    /// Stages whose results, if they are cached, a stage of this run starts from.
+    read_here: BTreeSet<usize>,
     /// Requests to stop so far: at the first, workers are asked to stop; at the second, killed.
     stop_requests: u32,
 }
 
 impl<'a> Loop<'a> {
     pub(super) fn new(dispatch: Dispatch<'a>, scheduler: Scheduler) -> Self {
+        let stages = dispatch.plan.stages.iter().enumerate();
+        let runs = |(index, stage): &(usize, &PlannedStage)| {
+            dispatch.forced.contains(index) || !dispatch.cache.contains(&stage.key)
+        };
+        let read_here = stages.filter(runs).flat_map(|(_, stage)| stage.parents.iter().copied()).collect();
         Self {
+            read_here,
             dispatch,
             scheduler,
             running: BTreeMap::new(),
@@ -126,7 +136,7 @@ impl<'a> Loop<'a> {
         while self.may_start() {
             let Some(stage) = self.scheduler.start_next() else { return Ok(()) };
             let key = &self.dispatch.plan.stages[stage].key;
-            if !self.dispatch.forced.contains(&stage) && self.is_cached(key)? {
+            if !self.dispatch.forced.contains(&stage) && self.may_be_used(stage, key)? {
                 self.dispatch.progress.hit(stage);
                 self.dispatch.recorder.hit(stage).await;
                 self.ends.insert(stage, StageEnd::Hit);
@@ -138,17 +148,30 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
+    /// Whether the stage's result can be used. One that a stage of this run starts from is read whole before: a flipped bit
+    /// must not reach another result.
+    fn may_be_used(&self, stage: usize, key: &Digest) -> Result<bool, RunError> {
+        if !self.read_here.contains(&stage) {
+            return self.is_cached(key);
+        }
+        Ok(self.is_hit(self.dispatch.cache.verify(key)?))
+    }
+
     /// Whether the result of `key` can be used; one that is damaged is told and moved away.
     fn is_cached(&self, key: &Digest) -> Result<bool, RunError> {
-        match self.dispatch.cache.lookup(key)? {
-            Lookup::Hit(_) => Ok(true),
-            Lookup::Miss => Ok(false),
+        Ok(self.is_hit(self.dispatch.cache.lookup(key)?))
+    }
+
+    fn is_hit(&self, found: Lookup) -> bool {
+        match found {
+            Lookup::Hit(_) => true,
+            Lookup::Miss => false,
             Lookup::Quarantined { reason, dir } => {
                 let dir = dir.display();
                 self.dispatch
                     .progress
                     .warn(&format!("a damaged result was moved to {dir} and is made again: {reason}"));
-                Ok(false)
+                false
             }
         }
     }
@@ -167,7 +190,7 @@ impl<'a> Loop<'a> {
             return Ok(());
         }
         if self.dispatch.forced.contains(&stage) {
-            self.dispatch.cache.discard(&planned.key)?;
+            self.dispatch.cache.begin_again(&planned.key, self.dispatch.resumes)?;
         }
         let assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
         let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json)?;
@@ -178,6 +201,7 @@ impl<'a> Loop<'a> {
             None => self.dispatch.executor.insert(LocalExecutor::find()?),
         };
         let worker = executor.start(attempt.dir())?;
+        fault_point("worker-started");
         self.dispatch.progress.started(stage, now);
         self.dispatch.recorder.started(stage).await;
         let running = Running {
@@ -207,8 +231,11 @@ impl<'a> Loop<'a> {
     async fn follow_one(&mut self, stage: usize) -> Result<(), RunError> {
         let Some(running) = self.running.get_mut(&stage) else { return Ok(()) };
         let mut events = running.reader.poll()?;
-        let committed = checkpoint_dir(self.dispatch.cache, &self.dispatch.plan.stages[stage].key);
-        if events.is_empty() && committed.is_dir() {
+        let key = &self.dispatch.plan.stages[stage].key;
+        let committed = checkpoint_dir(self.dispatch.cache, key);
+        // the result of before a forced stage stays until the attempt's directory goes
+        let is_new = || !self.dispatch.forced.contains(&stage) || !self.dispatch.cache.attempt_dir(key).is_dir();
+        if events.is_empty() && committed.is_dir() && is_new() {
             // Committing moves the events; what was read before the move is passed over.
             running.reader = EventReader::new(&committed);
             events = running.reader.poll()?.into_iter().skip(running.seen).collect();
@@ -260,7 +287,9 @@ impl<'a> Loop<'a> {
         }
         self.dispatch.progress.finished(stage, seconds);
         let results = if running.results.is_empty() { results(self.dispatch.cache, key)? } else { running.results };
+        fault_point("stage-before-record");
         self.dispatch.recorder.done(stage, seconds, results).await;
+        fault_point("stage-recorded");
         self.ends.insert(stage, StageEnd::Done { seconds });
         self.scheduler.finish(stage);
         Ok(())
@@ -308,7 +337,7 @@ impl<'a> Loop<'a> {
             .collect();
         for stage in due {
             let key = &self.dispatch.plan.stages[stage].key;
-            if self.is_cached(key)? {
+            if !self.dispatch.forced.contains(&stage) && self.is_cached(key)? {
                 self.waiting.remove(&stage);
                 self.dispatch.progress.hit(stage);
                 self.dispatch.recorder.hit(stage).await;

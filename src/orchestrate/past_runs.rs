@@ -1,6 +1,8 @@
 //! Runs of the past, as their logs tell them.
 
 use super::run_log::{Invocation, RunEvent, RunEventKind};
+use crate::digest::Digest;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,20 @@ impl PastRun {
         }
         names.sort_unstable_by(|a, b| b.cmp(a)); // ids begin with the time
         Ok(names.into_iter().filter_map(|run| Self::read(run, &directory)).collect())
+    }
+
+    /// Keys of the stages that it was to run although they were cached, and did not.
+    pub fn still_forced(&self) -> io::Result<Vec<Digest>> {
+        let text = fs_err::read_to_string(self.log_dir.join("run.jsonl"))?;
+        let done: BTreeSet<Digest> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<RunEvent>(line).ok())
+            .filter_map(|event| match event.kind {
+                RunEventKind::StageDone { key, .. } => Some(key),
+                _ => None,
+            })
+            .collect();
+        Ok(self.invocation.forced.iter().filter(|key| !done.contains(key)).cloned().collect())
     }
 
     fn read(run: String, directory: &Path) -> Option<Self> {

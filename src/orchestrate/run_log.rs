@@ -38,6 +38,9 @@ pub struct Invocation {
     pub jobs: Option<u16>,
     /// The run that this one goes on with.
     pub resumes: Option<String>,
+    /// Keys of stages that it was to run although they are cached (`--force`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<Digest>,
 }
 
 impl Invocation {

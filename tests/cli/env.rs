@@ -102,6 +102,11 @@ impl TestEnv {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Starts the binary with one more environment variable.
+    pub(crate) fn start_with(&self, args: &[&str], name: &str, value: &str) -> Child {
+        self.command(args).env(name, value).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Waits until the file is there.
     pub(crate) fn wait_for(&self, relative: &str) {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);

@@ -3,12 +3,14 @@
 //! tested in `tests/engine`.
 
 mod after;
+mod cache;
 mod commands;
 mod diff;
 mod dispatch;
 mod env;
 mod exit_codes;
 mod explain;
+mod faults;
 mod memory;
 mod samples;
 mod verify;

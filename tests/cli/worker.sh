@@ -52,5 +52,6 @@ for file in events.jsonl key.json result.txt; do
 done
 echo "{\"format\":1,\"files\":{$entries}}" > manifest.json
 cd /
+rm -rf "${cache:?}/$key"
 mv "$attempt/out" "$cache/$key"
 rm -r "$attempt"

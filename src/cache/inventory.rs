@@ -1,0 +1,224 @@
+//! What lies in `runs/`: checkpoints with what is known of each, and what killed or failed processes left behind.
+
+use super::attempt::{ASSIGNMENT, JUDGE_CACHE, KEY, RECORD};
+use super::error::CacheError;
+use super::lease::Lease;
+use super::manifest::Manifest;
+use super::objects::{CACHE, Cache, QUARANTINE, REPLACE, TRASH, WORK};
+use super::pins::{PINS, Pin};
+use crate::digest::Digest;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// A checkpoint of the cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredCheckpoint {
+    /// Its key.
+    pub key: Digest,
+    /// The stage's name in the recipe that made it; empty when it does not say.
+    pub stage: String,
+    /// The stage's kind; empty when it does not say.
+    pub kind: String,
+    /// When it was committed.
+    pub committed_at: DateTime<Utc>,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Its manifest is missing or malformed.
+    pub damaged: bool,
+    /// The checkpoints it was made from.
+    pub parents: Vec<Digest>,
+    /// Its pin.
+    pub pin: Option<Pin>,
+    /// Somebody works on the key.
+    pub held: bool,
+}
+
+/// What a leftover is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftoverKind {
+    /// An attempt directory that nobody works in.
+    Attempt,
+    /// An attempt whose checkpoint is in the cache all the same.
+    FinishedAttempt,
+    /// The directory in which `verify` ran a stage again.
+    Rerun,
+    /// A damaged checkpoint that was moved away.
+    Quarantined,
+    /// A temporary file whose process was killed.
+    Temporary,
+    /// What an interrupted removal left.
+    Trash,
+}
+
+/// Something in `runs/` that is no checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leftover {
+    /// What it is.
+    pub kind: LeftoverKind,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The key of an attempt.
+    pub key: Option<Digest>,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When anything in it was last written.
+    pub touched_at: DateTime<Utc>,
+    /// The checkpoints that it needs.
+    pub parents: Vec<Digest>,
+    /// Somebody works in it.
+    pub held: bool,
+}
+
+impl Cache {
+    /// All checkpoints, by key.
+    pub fn checkpoints(&self) -> Result<Vec<StoredCheckpoint>, CacheError> {
+        let mut pins = self.pins()?;
+        let mut found = Vec::new();
+        for key in self.keys()? {
+            let dir = self.root().join(CACHE).join(key.as_str());
+            let manifest = Manifest::read(&dir).ok().flatten();
+            let record = json(&dir.join(RECORD));
+            let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+            let committed_at = record["committed_at"].as_str().and_then(|at| at.parse().ok());
+            let tree = match (&manifest, committed_at) {
+                (Some(manifest), Some(touched_at)) => Tree { bytes: manifest.bytes(), touched_at },
+                _ => match Tree::of(&dir)? {
+                    Some(tree) => tree,
+                    None => continue, // taken away meanwhile
+                },
+            };
+            found.push(StoredCheckpoint {
+                stage: text("stage"),
+                kind: text("kind"),
+                committed_at: tree.touched_at,
+                bytes: tree.bytes,
+                damaged: manifest.is_none(),
+                parents: parents(&json(&dir.join(KEY))),
+                pin: pins.remove(&key),
+                held: self.holder(&key).is_some(),
+                key,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Everything in `runs/` that a process left behind: attempts, reruns, the quarantine, temporary files, trash.
+    pub fn leftovers(&self) -> Result<Vec<Leftover>, CacheError> {
+        let mut found = Vec::new();
+        for (path, name) in children(&self.root().join(WORK))? {
+            let key = Digest::parse(&name);
+            let kind = match &key {
+                Some(key) if self.contains(key) && !path.join(REPLACE).exists() => LeftoverKind::FinishedAttempt,
+                Some(_) => LeftoverKind::Attempt,
+                None if name.starts_with("verify-") => LeftoverKind::Rerun,
+                None if name.starts_with('.') => LeftoverKind::Trash,
+                None => continue,
+            };
+            found.extend(Leftover::at(path, kind, key)?);
+        }
+        for (directory, kind) in [(QUARANTINE, LeftoverKind::Quarantined), (TRASH, LeftoverKind::Trash)] {
+            for (path, _) in children(&self.root().join(directory))? {
+                found.extend(Leftover::at(path, kind, None)?);
+            }
+        }
+        let mut directories = vec![self.root().to_owned(), self.root().join(PINS)];
+        directories.extend(children(&self.root().join(JUDGE_CACHE))?.into_iter().map(|(path, _)| path));
+        for directory in directories.iter().filter(|path| path.is_dir()) {
+            for (path, _) in children(directory)? {
+                if path.extension().is_some_and(|extension| extension == "part") && path.is_file() {
+                    found.extend(Leftover::at(path, LeftoverKind::Temporary, None)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Leftover {
+    /// What is at `path`; nothing when it has gone meanwhile.
+    fn at(path: PathBuf, kind: LeftoverKind, key: Option<Digest>) -> Result<Option<Self>, CacheError> {
+        let Some(Tree { bytes, touched_at }) = Tree::of(&path)? else { return Ok(None) };
+        let (parents, held) = match kind {
+            LeftoverKind::Attempt | LeftoverKind::FinishedAttempt => {
+                let starting = !path.join(ASSIGNMENT).exists(); // its dispatcher is about to write it
+                (parents(&json(&path.join(KEY))), Lease::is_held(&path) || (starting && is_new(touched_at)))
+            }
+            LeftoverKind::Rerun => {
+                let attempts = children(&path.join(WORK))?;
+                let linked = children(&path.join(CACHE))?.into_iter().filter_map(|(_, name)| Digest::parse(&name));
+                (linked.collect(), attempts.iter().any(|(attempt, _)| Lease::is_held(attempt)))
+            }
+            LeftoverKind::Quarantined | LeftoverKind::Temporary | LeftoverKind::Trash => (Vec::new(), false),
+        };
+        Ok(Some(Self { kind, path, key, bytes, touched_at, parents, held }))
+    }
+}
+
+fn is_new(touched_at: DateTime<Utc>) -> bool {
+    Utc::now() - touched_at < chrono::TimeDelta::minutes(1)
+}
+
+/// The JSON of a file; null where there is none.
+fn json(path: &Path) -> Value {
+    fs_err::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn parents(key_json: &Value) -> Vec<Digest> {
+    let parents = key_json["parents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    parents.iter().filter_map(|parent| Digest::parse(parent.as_str()?)).collect()
+}
+
+/// Paths and names in a directory; none when it is not there.
+fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, CacheError> {
+    let entries = match fs_err::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((entry.path(), name));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What a file or all files below a directory are together.
+struct Tree {
+    bytes: u64,
+    touched_at: DateTime<Utc>,
+}
+
+impl Tree {
+    /// What is at `path`, links not followed; nothing when it is not there.
+    fn of(path: &Path) -> Result<Option<Self>, CacheError> {
+        let mut tree = Self { bytes: 0, touched_at: SystemTime::UNIX_EPOCH.into() };
+        match tree.add(path) {
+            Ok(()) => Ok(Some(tree)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn add(&mut self, path: &Path) -> io::Result<()> {
+        let metadata = fs_err::symlink_metadata(path)?;
+        self.touched_at = self.touched_at.max(metadata.modified()?.into());
+        if !metadata.is_dir() {
+            self.bytes += metadata.len();
+            return Ok(());
+        }
+        for entry in fs_err::read_dir(path)? {
+            match self.add(&entry?.path()) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {} // its process goes on
+                added => added?,
+            }
+        }
+        Ok(())
+    }
+}

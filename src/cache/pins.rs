@@ -1,0 +1,69 @@
+//! Pins: checkpoints that `cache gc` never takes, whatever it is asked. A file `runs/pins/<key>.json` each, so that two
+//! processes that pin at the same time do not undo each other.
+
+use super::error::CacheError;
+use super::objects::Cache;
+use super::write_file;
+use crate::digest::Digest;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+pub(super) const PINS: &str = "pins";
+
+/// Why and since when a checkpoint stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// What the user said of it.
+    pub note: Option<String>,
+    /// When it was pinned.
+    pub at: DateTime<Utc>,
+}
+
+impl Cache {
+    /// Pins `key`; a pin that is there already gets the new note.
+    pub fn pin(&self, key: &Digest, note: Option<String>) -> Result<(), CacheError> {
+        let path = self.pin_path(key);
+        fs_err::create_dir_all(path.parent().expect("a pin lies in a directory"))?;
+        let text = serde_json::to_vec_pretty(&Pin { note, at: Utc::now() }).expect("a pin serializes");
+        Ok(write_file(&path, &text)?)
+    }
+
+    /// Takes the pin of `key` away; false when there was none.
+    pub fn unpin(&self, key: &Digest) -> Result<bool, CacheError> {
+        match fs_err::remove_file(self.pin_path(key)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// All pins.
+    ///
+    /// # Errors
+    /// One that cannot be read: to take it for none could cost a result.
+    pub fn pins(&self) -> Result<BTreeMap<Digest, Pin>, CacheError> {
+        let entries = match fs_err::read_dir(self.root().join(PINS)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut pins = BTreeMap::new();
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+            let Some(key) = name.and_then(Digest::parse) else { continue };
+            let bytes = fs_err::read(&path)?;
+            let pin = serde_json::from_slice(&bytes).map_err(|source| CacheError::Malformed { path, source })?;
+            pins.insert(key, pin);
+        }
+        Ok(pins)
+    }
+
+    fn pin_path(&self, key: &Digest) -> PathBuf {
+        self.root().join(PINS).join(format!("{}.json", key.as_str()))
+    }
+}

@@ -1,0 +1,67 @@
+//! Takes away what was chosen, so that no run that begins meanwhile misses it.
+//!
+//! A run writes down which keys it plans to use while it shares `gc.lock`; the collector has the lock for itself from
+//! reading those plans until everything that goes is renamed into `runs/trash/`. So a run either is seen as live, or finds
+//! the thing gone when it looks and makes it again. The trash is emptied after the lock is free, since that may take long.
+
+use super::attempt::remove_dir;
+use super::error::CacheError;
+use super::lease::Lease;
+use super::objects::{CACHE, Cache, TRASH};
+use super::retention::{Removal, place};
+use rustix::fs::{FlockOperation, flock};
+use std::io::ErrorKind;
+
+const LOCK: &str = "gc.lock";
+
+/// Keeps runs from beginning, or the collector from choosing, until it is dropped.
+#[derive(Debug)]
+pub struct CollectionLock {
+    _file: fs_err::File,
+}
+
+impl Cache {
+    /// For a run that is about to write down which keys it plans to use: waits until no collector is choosing.
+    pub fn lock_for_planning(&self) -> Result<CollectionLock, CacheError> {
+        self.collection_lock(FlockOperation::LockShared)
+    }
+
+    /// For the collector: waits until no run is writing its plan.
+    pub fn lock_for_removal(&self) -> Result<CollectionLock, CacheError> {
+        self.collection_lock(FlockOperation::LockExclusive)
+    }
+
+    fn collection_lock(&self, operation: FlockOperation) -> Result<CollectionLock, CacheError> {
+        let file = fs_err::OpenOptions::new().create(true).append(true).open(self.root().join(LOCK))?;
+        flock(&file, operation).map_err(std::io::Error::from)?;
+        Ok(CollectionLock { _file: file })
+    }
+
+    /// Renames it into the trash; false when it is gone already or somebody has begun to work on it.
+    pub fn throw_away(&self, _lock: &CollectionLock, removal: &Removal) -> Result<bool, CacheError> {
+        let place = place(removal, &self.root().join(CACHE));
+        let attempt = match removal {
+            Removal::Checkpoint { checkpoint, .. } => Some(self.attempt_dir(&checkpoint.key)),
+            Removal::Leftover { leftover, .. } => leftover.key.as_ref().map(|key| self.attempt_dir(key)),
+        };
+        if attempt.is_some_and(|dir| Lease::is_held(&dir)) {
+            return Ok(false);
+        }
+        let trash = self.root().join(TRASH);
+        if place.starts_with(&trash) {
+            return Ok(true);
+        }
+        fs_err::create_dir_all(&trash)?;
+        let name = place.file_name().expect("what goes has a name").to_string_lossy();
+        match fs_err::rename(&place, trash.join(format!("{name}-{}", ulid::Ulid::generate()))) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Frees what was thrown away, now and in interrupted removals of before.
+    pub fn empty_trash(&self) -> Result<(), CacheError> {
+        remove_dir(&self.root().join(TRASH))
+    }
+}

@@ -1,0 +1,284 @@
+//! Which checkpoints and leftovers may go: a pure choice, made of what lies there ([`super::inventory`]), what is needed
+//! ([`Needs`]) and what the user asks ([`Policy`]).
+//!
+//! What stays whatever is asked: a checkpoint that is pinned, that a live run plans to use, that somebody works on, and
+//! everything that something which stays was made from. A time in the future (a clock that was set back) counts as now:
+//! nothing goes for an age that is not sure.
+
+use super::inventory::{Leftover, LeftoverKind, StoredCheckpoint};
+use crate::digest::Digest;
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+
+/// What the user asks. Without an age, a size or `unreferenced`, no checkpoint goes.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Checkpoints that no run used for so long go; with `unreferenced`, only those that are both.
+    pub unused_for: Option<TimeDelta>,
+    /// Checkpoints that nothing refers to go.
+    pub unreferenced: bool,
+    /// Then the least recently used go until what is left has so many bytes at most.
+    pub max_bytes: Option<u64>,
+    /// Attempts, reruns and what is in quarantine go when nothing was written there for so long.
+    pub leftovers_untouched_for: TimeDelta,
+}
+
+/// What runs and recipes need and know.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// Keys that a live run plans to use or to make.
+    pub live: BTreeSet<Digest>,
+    /// Keys that something refers to.
+    pub referenced: BTreeSet<Digest>,
+    /// When a run last used a key.
+    pub last_used: BTreeMap<Digest, DateTime<Utc>>,
+}
+
+/// Something that may go, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Removal {
+    /// A checkpoint.
+    Checkpoint {
+        /// Which.
+        checkpoint: StoredCheckpoint,
+        /// Why it may go.
+        reason: String,
+    },
+    /// Something else.
+    Leftover {
+        /// What.
+        leftover: Leftover,
+        /// Why it may go.
+        reason: String,
+    },
+}
+
+impl Removal {
+    /// Bytes of it.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Checkpoint { checkpoint, .. } => checkpoint.bytes,
+            Self::Leftover { leftover, .. } => leftover.bytes,
+        }
+    }
+
+    /// Why it may go.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Checkpoint { reason, .. } | Self::Leftover { reason, .. } => reason,
+        }
+    }
+}
+
+/// What a checkpoint is needed for, so that it stays although the policy would take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// It is pinned.
+    Pinned,
+    /// A live run plans to use it.
+    LiveRun,
+    /// Somebody works on its key.
+    Held,
+    /// Something that stays was made from it.
+    Parent,
+}
+
+/// The choice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// What goes.
+    pub removals: Vec<Removal>,
+    /// What the policy would take but for this need.
+    pub needed: Vec<(Digest, Need)>,
+    /// Bytes of the checkpoints that stay.
+    pub kept_bytes: u64,
+}
+
+/// Chooses what goes.
+pub fn choose(
+    checkpoints: &[StoredCheckpoint],
+    leftovers: &[Leftover],
+    needs: &Needs,
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Choice {
+    let mut choice = Choice::default();
+    let mut stay: Vec<&Leftover> = Vec::new();
+    for leftover in leftovers {
+        match leftover_reason(leftover, needs, policy, now) {
+            Some(reason) => choice.removals.push(Removal::Leftover { leftover: leftover.clone(), reason }),
+            None => stay.push(leftover),
+        }
+    }
+    let mut shelf = Shelf::new(checkpoints, needs);
+    for parent in stay.iter().flat_map(|leftover| &leftover.parents) {
+        shelf.need(parent);
+    }
+    // children first: a parent may go once nothing that stays was made from it
+    let by_policy = |checkpoint: &StoredCheckpoint| policy_reason(checkpoint, needs, policy, now);
+    shelf.take_while_possible(by_policy, |_| true);
+    for (&key, checkpoint) in &shelf.kept {
+        if by_policy(checkpoint).is_some() {
+            choice.needed.push((key.clone(), shelf.need_of(checkpoint)));
+        }
+    }
+    if let Some(max_bytes) = policy.max_bytes {
+        let reason = |_: &StoredCheckpoint| Some("least recently used, above the size that may stay".to_owned());
+        shelf.take_while_possible(reason, |kept_bytes| kept_bytes > max_bytes);
+    }
+    choice.kept_bytes = shelf.kept_bytes;
+    choice.needed.sort();
+    choice.removals.extend(
+        shelf
+            .taken
+            .into_iter()
+            .map(|(checkpoint, reason)| Removal::Checkpoint { checkpoint: checkpoint.clone(), reason }),
+    );
+    choice
+}
+
+/// The checkpoints that have not been taken yet.
+struct Shelf<'a> {
+    needs: &'a Needs,
+    kept: BTreeMap<&'a Digest, &'a StoredCheckpoint>,
+    kept_bytes: u64,
+    /// How many things that stay were made from a key.
+    made_from: HashMap<&'a Digest, usize>,
+    taken: Vec<(&'a StoredCheckpoint, String)>,
+}
+
+impl<'a> Shelf<'a> {
+    fn new(checkpoints: &'a [StoredCheckpoint], needs: &'a Needs) -> Self {
+        let mut shelf = Self {
+            needs,
+            kept: checkpoints.iter().map(|checkpoint| (&checkpoint.key, checkpoint)).collect(),
+            kept_bytes: checkpoints.iter().map(|checkpoint| checkpoint.bytes).sum(),
+            made_from: HashMap::new(),
+            taken: Vec::new(),
+        };
+        for parent in checkpoints.iter().flat_map(|checkpoint| &checkpoint.parents) {
+            shelf.need(parent);
+        }
+        shelf
+    }
+
+    fn need(&mut self, key: &'a Digest) {
+        *self.made_from.entry(key).or_default() += 1;
+    }
+
+    /// What `checkpoint` is needed for, the plainest first.
+    fn need_of(&self, checkpoint: &StoredCheckpoint) -> Need {
+        self.own_need(checkpoint).unwrap_or(Need::Parent)
+    }
+
+    fn own_need(&self, checkpoint: &StoredCheckpoint) -> Option<Need> {
+        if checkpoint.pin.is_some() {
+            Some(Need::Pinned)
+        } else if self.needs.live.contains(&checkpoint.key) {
+            Some(Need::LiveRun)
+        } else {
+            checkpoint.held.then_some(Need::Held)
+        }
+    }
+
+    /// Takes those that have a `reason`, the least recently used first and children before parents, as long as `more` says
+    /// of the bytes that are left.
+    fn take_while_possible(
+        &mut self,
+        reason: impl Fn(&StoredCheckpoint) -> Option<String>,
+        more: impl Fn(u64) -> bool,
+    ) {
+        let may_go = |shelf: &Self, checkpoint: &StoredCheckpoint| {
+            shelf.own_need(checkpoint).is_none() && shelf.made_from.get(&checkpoint.key).is_none_or(|&count| count == 0)
+        };
+        let used = |checkpoint: &StoredCheckpoint| last_used(checkpoint, self.needs);
+        let mut queue: BTreeSet<(DateTime<Utc>, &Digest)> = self
+            .kept
+            .values()
+            .filter(|checkpoint| may_go(self, checkpoint))
+            .map(|checkpoint| (used(checkpoint), &checkpoint.key))
+            .collect();
+        while more(self.kept_bytes) {
+            let Some((_, key)) = queue.pop_first() else { return };
+            let checkpoint = self.kept[key];
+            let Some(reason) = reason(checkpoint) else { continue };
+            self.kept.remove(key);
+            self.kept_bytes -= checkpoint.bytes;
+            self.taken.push((checkpoint, reason));
+            for parent in &checkpoint.parents {
+                *self.made_from.get_mut(parent).expect("it was counted") -= 1;
+                if let Some(&parent) = self.kept.get(parent)
+                    && may_go(self, parent)
+                {
+                    queue.insert((last_used(parent, self.needs), &parent.key));
+                }
+            }
+        }
+    }
+}
+
+/// When a run last used it, or when it was made.
+fn last_used(checkpoint: &StoredCheckpoint, needs: &Needs) -> DateTime<Utc> {
+    needs.last_used.get(&checkpoint.key).map_or(checkpoint.committed_at, |&used| used.max(checkpoint.committed_at))
+}
+
+fn policy_reason(checkpoint: &StoredCheckpoint, needs: &Needs, policy: &Policy, now: DateTime<Utc>) -> Option<String> {
+    let unused_for = now - last_used(checkpoint, needs);
+    if policy.unused_for.is_some_and(|limit| unused_for < limit) {
+        return None;
+    }
+    let unreferenced = policy.unreferenced && !needs.referenced.contains(&checkpoint.key);
+    match (policy.unused_for, policy.unreferenced) {
+        (Some(_), false) => Some(format!("not used for {}", age(unused_for))),
+        (None, true) if unreferenced => Some("nothing refers to it".to_owned()),
+        (Some(_), true) if unreferenced => Some(format!("nothing refers to it, not used for {}", age(unused_for))),
+        _ => None,
+    }
+}
+
+fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: DateTime<Utc>) -> Option<String> {
+    /// A temporary file is renamed within seconds, and whoever commits clears up at once.
+    const SURELY_DEAD: TimeDelta = TimeDelta::hours(1);
+    if leftover.held || leftover.key.as_ref().is_some_and(|key| needs.live.contains(key)) {
+        return None;
+    }
+    let untouched_for = now - leftover.touched_at;
+    let limit = match leftover.kind {
+        LeftoverKind::Trash => TimeDelta::MIN,
+        LeftoverKind::Temporary | LeftoverKind::FinishedAttempt => SURELY_DEAD,
+        LeftoverKind::Attempt | LeftoverKind::Rerun | LeftoverKind::Quarantined => policy.leftovers_untouched_for,
+    };
+    if untouched_for < limit {
+        return None;
+    }
+    Some(match leftover.kind {
+        LeftoverKind::Trash => "left by an interrupted removal".to_owned(),
+        LeftoverKind::Temporary => "a temporary file of a killed process".to_owned(),
+        LeftoverKind::FinishedAttempt => "its result is in the cache".to_owned(),
+        LeftoverKind::Attempt => format!("nobody has worked on it for {}", age(untouched_for)),
+        LeftoverKind::Rerun => format!("a rerun of `verify`, kept for {}", age(untouched_for)),
+        LeftoverKind::Quarantined => format!("damaged, in quarantine for {}", age(untouched_for)),
+    })
+}
+
+/// `45 minutes`, `7 hours`, `30 days`; what lies in the future is no time at all.
+fn age(span: TimeDelta) -> String {
+    let (count, unit) = match (span.num_days(), span.num_hours(), span.num_minutes()) {
+        (2.., _, _) => (span.num_days(), "days"),
+        (_, 2.., _) => (span.num_hours(), "hours"),
+        (_, _, minutes) => (minutes.max(0), "minutes"),
+    };
+    format!("{count} {unit}")
+}
+
+/// Where the thing is that a removal takes away, and what it is called in the trash.
+pub(super) fn place(removal: &Removal, cache: &std::path::Path) -> PathBuf {
+    match removal {
+        Removal::Checkpoint { checkpoint, .. } => cache.join(checkpoint.key.as_str()),
+        Removal::Leftover { leftover, .. } => leftover.path.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

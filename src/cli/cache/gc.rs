@@ -1,0 +1,184 @@
+//! `orchestrate cache gc`.
+
+use super::amount::{parse_age, parse_size, size};
+use super::shown_key;
+use crate::cache::{Cache, Choice, LeftoverKind, Need, Needs, Policy, Removal, choose};
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::cli::plan::count;
+use crate::cli::planning;
+use crate::orchestrate::key_uses;
+use crate::recipe::Overrides;
+use crate::report::{Column, Table, width};
+use chrono::{TimeDelta, Utc};
+use clap::Args;
+use serde_json::json;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// What may go.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows what would go and why; `--delete` removes it. Without --older-than, --max-size and --unreferenced
+no checkpoint goes, only what killed and failed processes left: attempts, reruns of `verify` and the
+quarantine (see --leftovers), temporary files.
+
+These never go: what is pinned, what a live run uses, what somebody works on, and whatever something
+that stays was made from. --older-than and --unreferenced together take what is both; --max-size then
+takes the least recently used of what is left.
+
+With --json, for each: {\"what\", \"key\", \"stage\", \"path\", \"bytes\", \"reason\", \"removed\"}.
+
+Examples:
+  orchestrate cache gc                                     leftovers
+  orchestrate cache gc --older-than 30d                    and what no run has used for 30 days
+  orchestrate cache gc --max-size 200GB --delete           the least recently used, until the rest fits
+  orchestrate cache gc --unreferenced                      what no run of the history names
+  orchestrate cache gc --unreferenced recipes/*.toml       what these recipes do not need now")]
+pub(super) struct GcArgs {
+    /// Recipes whose stages are referred to [default: the stages of all runs of the history]
+    #[arg(value_name = "RECIPE", requires = "unreferenced")]
+    recipes: Vec<PathBuf>,
+    /// Changes a key of the recipes; may be given often
+    #[arg(long, value_name = "KEY=VALUE", requires = "recipes")]
+    set: Vec<String>,
+    /// Take checkpoints that no run used for AGE: 12h, 30d, 2w
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    older_than: Option<TimeDelta>,
+    /// Take the least recently used until all checkpoints together have SIZE: 500MB, 200GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// Take checkpoints that nothing refers to
+    #[arg(long)]
+    unreferenced: bool,
+    /// Take attempts, reruns and quarantined checkpoints in which nothing was written for AGE
+    #[arg(long, value_name = "AGE", value_parser = parse_age, default_value = "7d")]
+    leftovers: TimeDelta,
+    /// Remove what is shown
+    #[arg(long, visible_alias = "yes")]
+    delete: bool,
+}
+
+pub(super) fn gc(context: &Context, cache: &Cache, args: &GcArgs) -> Result<(), CliError> {
+    // recipes may take long to plan: before the lock
+    let planned = match args.recipes.as_slice() {
+        [] => None,
+        recipes => {
+            let overrides = Overrides::with_process_environment(args.set.clone());
+            Some(planning::planned(context, recipes, &overrides)?.plan)
+        }
+    };
+    let lock = if args.delete { Some(cache.lock_for_removal()?) } else { None };
+    let uses = key_uses(context.runs())?;
+    let needs = Needs {
+        live: uses.iter().filter(|(_, uses)| uses.live).map(|(key, _)| key.clone()).collect(),
+        last_used: uses.iter().filter_map(|(key, uses)| Some((key.clone(), uses.last_used?))).collect(),
+        referenced: match planned {
+            Some(plan) => plan.stages.into_iter().map(|stage| stage.key).collect(),
+            None => uses.into_keys().collect(),
+        },
+    };
+    let policy = Policy {
+        unused_for: args.older_than,
+        unreferenced: args.unreferenced,
+        max_bytes: args.max_size,
+        leftovers_untouched_for: args.leftovers,
+    };
+    let mut choice = choose(&cache.checkpoints()?, &cache.leftovers()?, &needs, &policy, Utc::now());
+    if let Some(lock) = lock {
+        let mut removed = Vec::new();
+        for removal in choice.removals {
+            if cache.throw_away(&lock, &removal)? {
+                removed.push(removal);
+            }
+        }
+        choice.removals = removed;
+        drop(lock);
+        cache.empty_trash()?;
+    }
+    print(context, &choice, args)
+}
+
+fn what(removal: &Removal) -> &'static str {
+    match removal {
+        Removal::Checkpoint { .. } => "checkpoint",
+        Removal::Leftover { leftover, .. } => match leftover.kind {
+            LeftoverKind::Attempt | LeftoverKind::FinishedAttempt => "attempt",
+            LeftoverKind::Rerun => "rerun",
+            LeftoverKind::Quarantined => "quarantined",
+            LeftoverKind::Temporary => "temporary file",
+            LeftoverKind::Trash => "trash",
+        },
+    }
+}
+
+fn print(context: &Context, choice: &Choice, args: &GcArgs) -> Result<(), CliError> {
+    let mut out = Output::stdout();
+    let mut table = Table::new(vec![
+        Column::left("what"),
+        Column::left("which").shortened(),
+        Column::left("stage").shortened().dropped(1),
+        Column::right("size"),
+        Column::left("why").shortened(),
+    ]);
+    for removal in &choice.removals {
+        let (key, path, stage) = match removal {
+            Removal::Checkpoint { checkpoint, .. } => (Some(&checkpoint.key), None, checkpoint.stage.as_str()),
+            Removal::Leftover { leftover, .. } => (leftover.key.as_ref(), Some(&leftover.path), ""),
+        };
+        let (what, bytes, reason) = (what(removal), removal.bytes(), removal.reason());
+        if context.json {
+            let path = path.map(|path| context.shown(path).to_string());
+            out.json(&json!({
+                "what": what, "key": key, "stage": stage, "path": path, "bytes": bytes, "reason": reason,
+                "removed": args.delete,
+            }))?;
+            continue;
+        }
+        let name = path.and_then(|path| path.file_name()).unwrap_or_default().to_string_lossy().into_owned();
+        let which = key.map_or(name, |key| shown_key(context, key));
+        table.push(vec![what.to_owned(), which, stage.to_owned(), size(bytes), reason.to_owned()]);
+    }
+    if !table.is_empty() {
+        out.line(table.render(width()))?;
+    }
+    out.finish()?;
+    if context.json || context.quiet {
+        return Ok(());
+    }
+    let mut err = std::io::stderr().lock();
+    let freed: u64 = choice.removals.iter().map(Removal::bytes).sum();
+    let number = choice.removals.len();
+    let told = match (number, args.delete) {
+        (0, _) => writeln!(err, "nothing to remove; the checkpoints have {}", size(choice.kept_bytes)),
+        (_, true) => writeln!(err, "removed {}, {}", count(number, "thing"), size(freed)),
+        (_, false) => writeln!(err, "{} would go, {}; `--delete` removes them", count(number, "thing"), size(freed)),
+    };
+    let _ = told.and_then(|()| tell_needed(&mut err, choice, args)); // with stderr gone nobody is left to tell
+    Ok(())
+}
+
+/// Says what stays although the user asked for it to go.
+fn tell_needed(err: &mut impl std::io::Write, choice: &Choice, args: &GcArgs) -> std::io::Result<()> {
+    let words = [
+        (Need::Pinned, "pinned"),
+        (Need::LiveRun, "used by a live run"),
+        (Need::Held, "being worked on"),
+        (Need::Parent, "needed by what stays"),
+    ];
+    for (need, word) in words {
+        let keys: Vec<&str> = choice.needed.iter().filter(|(_, n)| *n == need).map(|(key, _)| key.short()).collect();
+        if !keys.is_empty() {
+            let more = if keys.len() > 5 { ", ..." } else { "" };
+            let shown = keys[..keys.len().min(5)].join(", ");
+            writeln!(err, "kept, as {word}: {} ({shown}{more})", count(keys.len(), "checkpoint"))?;
+        }
+    }
+    match args.max_size {
+        Some(limit) if choice.kept_bytes > limit => {
+            writeln!(err, "what must stay has {}, more than {}", size(choice.kept_bytes), size(limit))
+        }
+        _ => Ok(()),
+    }
+}

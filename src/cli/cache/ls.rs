@@ -1,0 +1,175 @@
+//! `orchestrate cache ls`.
+
+use super::amount::{ago, parse_age, parse_size, size};
+use super::shown_key;
+use crate::cache::{Cache, StoredCheckpoint};
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::digest::Digest;
+use crate::orchestrate::{KeyUse, key_uses};
+use crate::report::{Column, Table, width};
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Which checkpoints to list, and in which order.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --json: {\"key\", \"stage\", \"kind\", \"committed_at\", \"bytes\", \"damaged\", \"pinned\", \"note\", \"last_used\",
+\"runs\": [..], \"variants\": [..], \"live\", \"parents\": [..]}.
+
+Examples:
+  orchestrate cache ls
+  orchestrate cache ls --kind grpo --sort size
+  orchestrate cache ls --larger 1GB --older-than 30d
+  orchestrate cache ls --used-by latest             a run, or the beginning of its id
+  orchestrate cache ls --used-by grid/rouge         a variant
+  orchestrate cache ls --unused                     those that no run names
+  orchestrate cache ls --json | jq .bytes")]
+pub(super) struct LsArgs {
+    /// By what to sort; the most of it stands last
+    #[arg(long, value_enum, default_value_t = Sort::Committed)]
+    sort: Sort,
+    /// Turn the order round
+    #[arg(long)]
+    reverse: bool,
+    /// Only stages of this kind; may be given often
+    #[arg(long, value_name = "KIND")]
+    kind: Vec<String>,
+    /// Only those of more than SIZE: 500MB, 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    larger: Option<u64>,
+    /// Only those that no run used for AGE: 12h, 30d, 2w
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    older_than: Option<TimeDelta>,
+    /// Only those that are pinned
+    #[arg(long)]
+    pinned: bool,
+    /// Only those that a run (`latest`, or the beginning of its id) or a variant uses
+    #[arg(long, value_name = "RUN|VARIANT", conflicts_with = "unused")]
+    used_by: Option<String>,
+    /// Only those that no run names
+    #[arg(long)]
+    unused: bool,
+}
+
+/// By what to sort.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    /// When it was made.
+    Committed,
+    /// When a run last used it.
+    Used,
+    /// Bytes.
+    Size,
+    /// The stage's name.
+    Stage,
+    /// The key.
+    Key,
+}
+
+/// A checkpoint with its uses.
+struct Row {
+    checkpoint: StoredCheckpoint,
+    uses: KeyUse,
+}
+
+impl Row {
+    fn last_used(&self) -> DateTime<Utc> {
+        self.uses.last_used.map_or(self.checkpoint.committed_at, |used| used.max(self.checkpoint.committed_at))
+    }
+}
+
+pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), CliError> {
+    let now = Utc::now();
+    let rows = rows(context, cache, args, now)?;
+    let mut out = Output::stdout();
+    if context.json {
+        for Row { checkpoint, uses } in &rows {
+            let StoredCheckpoint { key, stage, kind, committed_at, bytes, damaged, parents, pin, held } = checkpoint;
+            out.json(&json!({
+                "key": key, "stage": stage, "kind": kind, "committed_at": committed_at, "bytes": bytes,
+                "damaged": damaged, "pinned": pin.is_some(), "note": pin.as_ref().and_then(|pin| pin.note.as_ref()),
+                "last_used": uses.last_used, "runs": uses.runs, "variants": uses.variants,
+                "live": uses.live || *held, "parents": parents,
+            }))?;
+        }
+        return out.finish();
+    }
+    let mut table = Table::new(vec![
+        Column::left("key"),
+        Column::left("stage").shortened(),
+        Column::left("kind").dropped(2),
+        Column::left("committed").dropped(3),
+        Column::right("used").dropped(4),
+        Column::right("runs").dropped(1),
+        Column::left("variants").shortened().dropped(0),
+        Column::right("size"),
+        Column::left("note").shortened(),
+    ]);
+    for row in &rows {
+        let Row { checkpoint, uses } = row;
+        let note = match (&checkpoint.pin, checkpoint.damaged, uses.live || checkpoint.held) {
+            (_, true, _) => "damaged".to_owned(),
+            (Some(pin), ..) => pin.note.as_ref().map_or("pinned".to_owned(), |note| format!("pinned: {note}")),
+            (None, _, true) => "in use".to_owned(),
+            (None, ..) => String::new(),
+        };
+        table.push(vec![
+            shown_key(context, &checkpoint.key),
+            checkpoint.stage.clone(),
+            checkpoint.kind.clone(),
+            checkpoint.committed_at.format("%Y-%m-%d %H:%M").to_string(),
+            ago(row.last_used(), now),
+            uses.runs.len().to_string(),
+            uses.variants.iter().cloned().collect::<Vec<_>>().join(" "),
+            size(checkpoint.bytes),
+            note,
+        ]);
+    }
+    if !table.is_empty() {
+        out.line(table.render(width()))?;
+    }
+    out.finish()
+}
+
+fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> Result<Vec<Row>, CliError> {
+    let mut uses: BTreeMap<Digest, KeyUse> = key_uses(context.runs())?;
+    let newest = uses.values().filter_map(|uses| uses.runs.first()).max().cloned();
+    let uses_it = |uses: &KeyUse, wanted: &str| {
+        let start = wanted.to_ascii_uppercase();
+        let is_run = |run: &String| run.starts_with(&start) || (wanted == "latest" && Some(run) == newest.as_ref());
+        let is_variant = |label: &String| label == wanted || label.rsplit('/').next() == Some(wanted);
+        uses.runs.iter().any(is_run) || uses.variants.iter().any(is_variant)
+    };
+    let mut rows: Vec<Row> = cache
+        .checkpoints()?
+        .into_iter()
+        .map(|checkpoint| Row { uses: uses.remove(&checkpoint.key).unwrap_or_default(), checkpoint })
+        .filter(|row| args.kind.is_empty() || args.kind.contains(&row.checkpoint.kind))
+        .filter(|row| args.larger.is_none_or(|bytes| row.checkpoint.bytes > bytes))
+        .filter(|row| args.older_than.is_none_or(|age| now - row.last_used() >= age))
+        .filter(|row| !args.pinned || row.checkpoint.pin.is_some())
+        .filter(|row| args.used_by.as_ref().is_none_or(|wanted| uses_it(&row.uses, wanted)))
+        .filter(|row| !args.unused || row.uses.runs.is_empty())
+        .collect();
+    rows.sort_by(|a, b| a.checkpoint.key.cmp(&b.checkpoint.key));
+    match args.sort {
+        Sort::Committed => rows.sort_by_key(|row| row.checkpoint.committed_at),
+        Sort::Used => rows.sort_by_key(Row::last_used),
+        Sort::Size => rows.sort_by_key(|row| row.checkpoint.bytes),
+        Sort::Stage => rows.sort_by(|a, b| a.checkpoint.stage.cmp(&b.checkpoint.stage)),
+        Sort::Key => {}
+    }
+    if args.reverse {
+        rows.reverse();
+    }
+    let narrowed = args.used_by.as_ref().filter(|_| rows.is_empty());
+    if let Some(wanted) = narrowed {
+        return Err(CliError::nothing(format!("no checkpoint is used by a run or a variant `{wanted}`"))
+            .hint("`orchestrate history` lists runs and variants"));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,78 @@
+//! `orchestrate cache pin` and `unpin`.
+
+use super::{keys_named, shown_key};
+use crate::cache::Cache;
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Kind};
+use crate::cli::output::Output;
+use crate::digest::Digest;
+use clap::Args;
+use serde_json::json;
+
+/// Which checkpoint stays.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orchestrate cache pin 3f2a91
+  orchestrate cache pin 3f2a91 --note \"the numbers of figure 2\"
+  orchestrate cache ls --pinned")]
+pub(super) struct PinArgs {
+    /// The beginning of its key
+    #[arg(value_name = "KEY")]
+    key: String,
+    /// Why it stays; shown by `cache ls`
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+/// Whose pin goes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orchestrate cache unpin 3f2a91")]
+pub(super) struct UnpinArgs {
+    /// The beginning of its key
+    #[arg(value_name = "KEY")]
+    key: String,
+}
+
+pub(super) fn pin(context: &Context, cache: &Cache, args: &PinArgs) -> Result<(), CliError> {
+    let key = the_one(&cache.keys()?, &args.key)?;
+    cache.pin(&key, args.note.clone())?;
+    tell(context, &key, true)
+}
+
+pub(super) fn unpin(context: &Context, cache: &Cache, args: &UnpinArgs) -> Result<(), CliError> {
+    // a pin may be older than its checkpoint, which was quarantined
+    let pinned: Vec<Digest> = cache.pins()?.into_keys().collect();
+    let mut known = cache.keys()?;
+    known.extend(pinned);
+    known.sort();
+    known.dedup();
+    let key = the_one(&known, &args.key)?;
+    if !cache.unpin(&key)? {
+        return Err(CliError::nothing(format!("{} is not pinned", shown_key(context, &key)))
+            .hint("`orchestrate cache ls --pinned` lists those that are"));
+    }
+    tell(context, &key, false)
+}
+
+fn the_one(all: &[Digest], wanted: &str) -> Result<Digest, CliError> {
+    let mut found = keys_named(all, &[wanted.to_owned()])?;
+    if found.len() > 1 {
+        let keys: Vec<&str> = found.iter().take(5).map(Digest::short).collect();
+        return Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} keys", found.len()))
+            .hint(format!("type more of it: {}", keys.join(", "))));
+    }
+    Ok(found.remove(0))
+}
+
+fn tell(context: &Context, key: &Digest, pinned: bool) -> Result<(), CliError> {
+    let mut out = Output::stdout();
+    if context.json {
+        out.json(&json!({"key": key, "pinned": pinned}))?;
+    } else {
+        out.line(format!("{}  {}", shown_key(context, key), if pinned { "pinned" } else { "no longer pinned" }))?;
+    }
+    out.finish()
+}

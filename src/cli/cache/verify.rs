@@ -1,0 +1,71 @@
+//! `orchestrate cache verify`.
+
+use super::keys_named;
+use crate::cache::{Cache, Lookup, Manifest};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Kind};
+use crate::cli::output::Output;
+use crate::cli::plan::count;
+use crate::digest::Digest;
+use crate::report::Counter;
+use clap::Args;
+use serde_json::json;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Which checkpoints to read.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --json: {\"key\", \"status\": \"ok\" | \"damaged\" | \"gone\", \"reason\"}. Ends with 6 when one is damaged.
+
+Examples:
+  orchestrate cache verify              all checkpoints
+  orchestrate cache verify 3f2a91       those whose key begins so")]
+pub(super) struct VerifyArgs {
+    /// Beginnings of keys [default: all]
+    #[arg(value_name = "KEY")]
+    keys: Vec<String>,
+    /// Files that are read at the same time [default: as many as there are cores]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+}
+
+pub(super) fn verify(context: &Context, cache: &Cache, args: &VerifyArgs) -> Result<(), CliError> {
+    let all = cache.keys()?;
+    let keys = if args.keys.is_empty() { all } else { keys_named(&all, &args.keys)? };
+    let keys: Vec<&Digest> = keys.iter().collect();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let found = {
+        const MEGABYTE: u64 = 1_000_000;
+        let megabytes = |bytes: u64| usize::try_from(bytes / MEGABYTE).unwrap_or(usize::MAX);
+        let manifests = keys.iter().filter_map(|key| Manifest::read(&cache.checkpoint_dir(key)).ok().flatten());
+        let total = megabytes(manifests.map(|manifest| manifest.bytes()).sum());
+        let counter = Counter::new(context.progress_mode(), "MB read");
+        let done = AtomicU64::new(0);
+        let read = |bytes| counter.at(megabytes(done.fetch_add(bytes, Ordering::Relaxed) + bytes), Some(total));
+        cache.verify_all(&keys, args.jobs.map_or(cores, usize::from), &read)?
+    };
+    let mut out = Output::stdout();
+    let mut damaged = 0;
+    for (key, found) in keys.iter().zip(found) {
+        let (status, why) = match found {
+            Lookup::Hit(_) => ("ok", None),
+            Lookup::Miss => ("gone", None),
+            Lookup::Quarantined { reason, dir } => {
+                damaged += 1;
+                ("damaged", Some(format!("{reason}; moved to {}", context.shown(&dir))))
+            }
+        };
+        if context.json {
+            out.json(&json!({"key": key, "status": status, "reason": why}))?;
+        } else {
+            let why = why.map(|why| format!("  {why}")).unwrap_or_default();
+            out.line(format!("{}  {status}{why}", key.short()))?;
+        }
+    }
+    out.finish()?;
+    if damaged == 0 {
+        return Ok(());
+    }
+    Err(CliError::new(Kind::CorruptCache, format!("{} damaged", count(damaged, "checkpoint")))
+        .hint("they are in `runs/quarantine`; the next run makes them again"))
+}

@@ -1,0 +1,35 @@
+//! The history is an index: without it, or with it locked, a run goes on.
+
+use super::{RUN, holds_the_same, project, run_with_fault};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+
+#[test]
+fn a_deleted_database_costs_no_result() {
+    let env = project();
+    run_with_fault(&env, &RUN, "stage-recorded");
+    for name in ["history.db", "history.db-wal", "history.db-shm"] {
+        let _ = fs_err::remove_file(env.path("runs").join(name)); // not every one is always there
+    }
+    env.run(&["resume"]).ends_with(0);
+    holds_the_same(&env, "a deleted database");
+    let rows = env.run(&["history", "--json"]).ends_with(0).json();
+    assert_eq!(rows.len(), 2, "the resumed run is in the new history: {rows:?}");
+}
+
+#[test]
+fn a_locked_database_costs_the_history_of_the_run_and_says_so() {
+    let env = project();
+    env.run(&["run", "small.toml", "--only", "other"]).ends_with(0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = SqliteConnectOptions::new().filename(env.path("runs/history.db"));
+    let mut writer = runtime.block_on(options.connect()).unwrap();
+    runtime.block_on(writer.execute("BEGIN EXCLUSIVE")).unwrap();
+    env.run(&RUN).ends_with(0).says(&["locked"]);
+    runtime.block_on(writer.execute("ROLLBACK")).unwrap();
+    runtime.block_on(writer.close()).unwrap();
+    let plan = env.run(&["plan", "small.toml", "--json"]).json();
+    assert!(plan.iter().all(|line| line["status"] == "hit"), "{plan:?}");
+    fs_err::remove_dir_all(env.path("runs/cache").join(plan[2]["key"].as_str().unwrap())).unwrap();
+    holds_the_same(&env, "a locked database");
+}

@@ -1,0 +1,101 @@
+//! Whatever befalls a run, nothing is lost or corrupt, and `resume` ends with the digests of an undisturbed run.
+//!
+//! All processes are real: `orchestrate`, and as workers this test binary, which keeps the cache's protocol through the same
+//! `Attempt` as the engine does and computes a chain of digests where that trains.
+
+mod database;
+mod disk;
+mod force;
+mod kill;
+mod race;
+mod worker;
+
+use crate::env::{Ended, TestEnv};
+use orchestrate::cache::{Cache, FAULT_VARIABLE, Manifest};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// What every test runs: `base` and `tuned`, which starts from it.
+pub(crate) const RUN: [&str; 4] = ["run", "small.toml", "--only", "tuned"];
+
+/// A project whose workers keep the protocol.
+fn project() -> TestEnv {
+    let env = TestEnv::new();
+    let exe = std::env::current_exe().unwrap();
+    let script = format!(
+        "#!/bin/sh\nFAULTS_PROJECT=$(dirname \"$0\") FAULTS_ATTEMPT=$1 exec {} --exact faults::worker::worker --nocapture\n",
+        exe.display()
+    );
+    env.write("worker.sh", &script);
+    env
+}
+
+/// The digests of everything that the stages in the cache made, by key and file.
+fn outputs(env: &TestEnv) -> BTreeMap<String, String> {
+    let cache = Cache::open(&env.path("runs")).unwrap();
+    let mut found = BTreeMap::new();
+    for key in cache.keys().unwrap() {
+        let manifest = Manifest::read(&cache.checkpoint_dir(&key)).unwrap().expect("what is visible is whole");
+        manifest.check_digests(&cache.checkpoint_dir(&key)).unwrap();
+        found.extend(manifest.outputs().map(|(name, file)| (format!("{key}/{name}"), file.sha256.to_string())));
+    }
+    found
+}
+
+/// What an undisturbed run makes.
+fn undisturbed() -> BTreeMap<String, String> {
+    static MADE: Mutex<Option<BTreeMap<String, String>>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap();
+    made.get_or_insert_with(|| {
+        let env = project();
+        env.run(&RUN).ends_with(0);
+        outputs(&env)
+    })
+    .clone()
+}
+
+/// Asserts that the cache holds exactly what an undisturbed run makes, and that `cache verify` agrees.
+#[track_caller]
+fn holds_the_same(env: &TestEnv, after: &str) {
+    assert_eq!(outputs(env), undisturbed(), "after {after}");
+    env.run(&["cache", "verify"]).ends_with(0);
+}
+
+fn run_with_fault(env: &TestEnv, args: &[&str], fault: &str) -> Ended {
+    env.run_with(args, FAULT_VARIABLE, fault)
+}
+
+/// Process ids of the workers that began with `stage`, in their order.
+fn workers(env: &TestEnv, stage: &str) -> Vec<i32> {
+    let text = fs_err::read_to_string(env.path(&format!("workers-{stage}"))).unwrap_or_default();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+fn signal(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Waits until it is so.
+#[track_caller]
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Does the cases, a few at a time.
+fn each<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
+    undisturbed();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    check(case);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,101 @@
+//! The worker of these tests.
+
+use orchestrate::cache::{Attempt, CacheError};
+use orchestrate::digest::Digest;
+use orchestrate::event::{EventKind, Failure, FailureClass, Started, Step};
+use orchestrate::exec::exit;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+const STEPS: u64 = 3;
+
+/// The worker's side; does nothing in a normal run of the tests.
+#[test]
+#[expect(clippy::exit, reason = "a worker tells how it ended by its exit code")]
+fn worker() {
+    if let (Some(attempt), Some(project)) = (std::env::var_os("FAULTS_ATTEMPT"), std::env::var_os("FAULTS_PROJECT")) {
+        let code = run(Path::new(&attempt), Path::new(&project)).unwrap_or(exit::FAILED);
+        std::process::exit(code.into());
+    }
+}
+
+fn run(dir: &Path, project: &Path) -> Result<u8, CacheError> {
+    let mut attempt = Attempt::open(dir)?;
+    let lease = match attempt.acquire() {
+        Err(CacheError::Leased { .. }) => return Ok(exit::LEASE_HELD),
+        lease => lease?,
+    };
+    if attempt.is_committed() {
+        return Ok(exit::COMMITTED);
+    }
+    let worked = work(&mut attempt, project);
+    match worked.and_then(|code| if code == exit::COMMITTED { attempt.commit(&lease).map(|_| code) } else { Ok(code) })
+    {
+        Ok(code) => Ok(code),
+        Err(error) => {
+            let hint = error.hint();
+            attempt.append(&EventKind::Failed(Failure {
+                class: FailureClass::Io,
+                message: error.to_string(),
+                hint,
+            }))?;
+            Ok(exit::FAILED)
+        }
+    }
+}
+
+/// A chain of digests over the parent's result: another parent or a lost step would give another end.
+fn work(attempt: &mut Attempt, project: &Path) -> Result<u8, CacheError> {
+    let assignment = attempt.assignment().clone();
+    let stage = &assignment.stage;
+    let mut begun =
+        fs_err::OpenOptions::new().create(true).append(true).open(project.join(format!("workers-{stage}")))?;
+    writeln!(begun, "{}", std::process::id())?;
+    let resumed = attempt.latest_resume_point()?;
+    let (done, mut state) = match &resumed {
+        Some((step, dir)) => (*step, fs_err::read_to_string(dir.join("state"))?),
+        None => (
+            0,
+            match &assignment.parent {
+                Some(parent) => fs_err::read_to_string(parent.join("result"))?,
+                None => assignment.key.to_string(),
+            },
+        ),
+    };
+    attempt.append(&EventKind::Started(Started {
+        host: "test".to_owned(),
+        pid: std::process::id(),
+        device: "cpu".to_owned(),
+        libtorch: "none".to_owned(),
+        threads: 1,
+        resumed_from_step: resumed.map(|(step, _)| step),
+        total_steps: STEPS,
+    }))?;
+    // a test that wants full disks says how much a resume point takes
+    let ballast = fs_err::read_to_string(project.join("ballast-bytes")).map_or(0, |text| text.trim().parse().unwrap());
+    for step in done + 1..=STEPS {
+        state = Digest::of(format!("{state} {step}").as_bytes()).to_string();
+        attempt.append(&EventKind::Step(Step { step, total_steps: STEPS, metrics: BTreeMap::new() }))?;
+        attempt.save_resume_point(step, |dir| {
+            fs_err::write(dir.join("ballast"), vec![0; ballast])?;
+            fs_err::write(dir.join("state"), &state)
+        })?;
+        while project.join(format!("hold-{stage}")).exists() && !orphaned(attempt) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        if orphaned(attempt) {
+            attempt.append(&EventKind::Stopped { step })?;
+            return Ok(exit::STOPPED);
+        }
+    }
+    fs_err::write(attempt.out_dir()?.join("result"), &state)?;
+    attempt.append(&EventKind::Finished(BTreeMap::new()))?;
+    Ok(exit::COMMITTED)
+}
+
+/// As the engine's supervisor has it.
+fn orphaned(attempt: &Attempt) -> bool {
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    attempt.assignment().runtime.supervisor_pid.is_some_and(|supervisor| parent != Some(supervisor))
+}
