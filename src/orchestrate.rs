@@ -12,9 +12,11 @@
 //! What a run was asked and what it did is written to files first (`run_log`); the database is an index of them, so a
 //! database that cannot be written costs the history of a run, not its results.
 
+mod assignment;
 mod checkpoints;
 mod dispatch;
 mod failure;
+mod machine;
 mod memory;
 mod past_runs;
 mod reasons;
@@ -24,10 +26,10 @@ mod run_log;
 mod selection;
 mod signals;
 
+pub use assignment::assignment;
 pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
-pub use dispatch::assignment;
 pub use memory::{TooLarge, plan_memory, too_large};
-pub use past_runs::{PastRun, resumable};
+pub use past_runs::{CancelError, PastRun, resumable};
 pub use reasons::miss_reasons;
 pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
@@ -40,6 +42,7 @@ use crate::plan::{Plan, Scheduler};
 use crate::recipe::spec::Work;
 use crate::report::Progress;
 use dispatch::{Dispatch, Loop};
+use machine::Machine;
 use recorder::Recorder;
 use signals::StopSignals;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,8 +58,8 @@ pub struct RunRequest {
     pub invocation: Invocation,
     /// The recipe files that were read, and their texts.
     pub files: Vec<(PathBuf, String)>,
-    /// Stages that run at the same time.
-    pub jobs: usize,
+    /// Stages that run at the same time at most; absent: one on each GPU, or one.
+    pub jobs: Option<usize>,
     /// After a failure, start nothing more.
     pub fail_fast: bool,
     /// Stages that run although they are cached.
@@ -90,6 +93,8 @@ pub struct FailedStage {
     pub log_tail: Vec<String>,
     /// The whole of it.
     pub log: PathBuf,
+    /// How often it was tried.
+    pub tries: u32,
 }
 
 /// How a run ended.
@@ -152,9 +157,12 @@ pub async fn run(
         StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
     let plan = &request.plan;
     let mut recorder = Recorder::begin(request, runs).await?;
+    let machine = Machine::find(plan, request.jobs);
     let scheduler = Scheduler::new(
-        plan.stages.iter().map(|stage| stage.parents.clone()).collect(),
+        &plan.stages.iter().map(|stage| stage.parents.clone()).collect::<Vec<_>>(),
         &plan.stages.iter().map(|stage| cost(&stage.spec.work)).collect::<Vec<_>>(),
+        plan.stages.iter().map(|stage| machine.need(stage)).collect(),
+        machine.capacity.clone(),
     );
     let dispatch = Dispatch {
         plan,
@@ -162,11 +170,10 @@ pub async fn run(
         executor,
         progress,
         recorder: &mut recorder,
-        jobs: request.jobs.max(1),
         fail_fast: request.fail_fast,
         forced: request.forced.clone(),
     };
-    let report = Loop::new(dispatch, scheduler).run(&mut signals).await;
+    let report = Loop::new(dispatch, machine, scheduler).run(&mut signals).await;
     let report = match report {
         Ok(report) => report,
         Err(error) => {

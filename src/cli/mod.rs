@@ -6,6 +6,7 @@
 
 mod args;
 mod cache;
+mod cancel;
 mod check;
 mod completions;
 mod condition;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Plan(args) => plan::plan(&context, &args),
         Command::Check(args) => check::check(&context, &args),
         Command::Resume(args) => resume::resume(&context, &args),
+        Command::Cancel(args) => cancel::cancel(&context, &args),
         Command::History(args) => history::history(&context, &args),
         Command::Show(args) => show::show(&context, &args),
         Command::Metrics(args) => metrics::metrics(&context, &args),

@@ -4,10 +4,12 @@ mod graph;
 mod judge_calls;
 mod key;
 mod memory;
+mod resources;
 mod scheduler;
 
 pub use graph::{Plan, PlannedStage, PlannedVariant};
 pub use judge_calls::judge_calls;
 pub use key::{KEY_FORMAT, StageKey, stage_key, stage_version};
 pub use memory::{MemoryEstimate, ModelShape, StageMemory, memory_estimate};
-pub use scheduler::{Outcome, Scheduler};
+pub use resources::{Capacity, GpuNeed, GpuSlot, Need};
+pub use scheduler::{Outcome, Scheduler, Start};

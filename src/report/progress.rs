@@ -141,6 +141,19 @@ impl Progress {
         self.always(&word, stage, message);
     }
 
+    /// A try at the stage failed; `how` says when there is another.
+    pub fn retrying(&mut self, stage: usize, message: &str, how: &str) {
+        self.end_live(stage);
+        let word = self.paint.yellow("  retry");
+        self.always(&word, stage, &format!("{message}; {how}"));
+    }
+
+    /// Something that concerns one stage.
+    pub fn stage_note(&self, stage: usize, message: &str) {
+        let word = self.paint.yellow("   note");
+        self.stay(&word, stage, message);
+    }
+
     /// The stage stopped on request after `step`.
     pub fn stopped(&mut self, stage: usize, step: Option<u64>) {
         self.end_live(stage);

@@ -3,9 +3,12 @@
 //! tested in `tests/engine`.
 
 mod after;
+mod cancel;
 mod commands;
 mod dispatch;
 mod env;
 mod memory;
+mod orphans;
 mod samples;
+mod scheduling;
 mod verify;
