@@ -14,6 +14,7 @@
 
 mod assignment;
 mod checkpoints;
+mod costs;
 mod dispatch;
 mod failure;
 mod machine;
@@ -39,8 +40,8 @@ use crate::cache::{Cache, CacheError};
 use crate::event::Failure;
 use crate::exec::{ExecError, LocalExecutor};
 use crate::plan::{Plan, Scheduler};
-use crate::recipe::spec::Work;
 use crate::report::Progress;
+use costs::Costs;
 use dispatch::{Dispatch, Loop};
 use machine::Machine;
 use recorder::Recorder;
@@ -157,10 +158,13 @@ pub async fn run(
         StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
     let plan = &request.plan;
     let mut recorder = Recorder::begin(request, runs).await?;
-    let machine = Machine::find(plan, request.jobs);
+    // where nothing is missing, nothing will run
+    let costs = Costs::read(runs);
+    let expected = if executor.is_some() { costs.of(plan) } else { vec![0; plan.stages.len()] };
+    let machine = Machine::find(plan, request.jobs, executor.is_some());
     let scheduler = Scheduler::new(
         &plan.stages.iter().map(|stage| stage.parents.clone()).collect::<Vec<_>>(),
-        &plan.stages.iter().map(|stage| cost(&stage.spec.work)).collect::<Vec<_>>(),
+        &expected,
         plan.stages.iter().map(|stage| machine.need(stage)).collect(),
         machine.capacity.clone(),
     );
@@ -170,6 +174,7 @@ pub async fn run(
         executor,
         progress,
         recorder: &mut recorder,
+        costs,
         fail_fast: request.fail_fast,
         forced: request.forced.clone(),
     };
@@ -200,13 +205,4 @@ pub async fn run(
         interrupted: report.interrupted,
         unrecorded: recorder.into_problem(),
     })
-}
-
-/// A rough guess of a stage's time: good enough to start the longest chain first.
-fn cost(work: &Work) -> u64 {
-    match work {
-        Work::Cpt(_) | Work::Sft(_) => 10,
-        Work::Grpo(grpo) => 10 + grpo.steps,
-        Work::Eval(_) => 1,
-    }
 }

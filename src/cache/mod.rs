@@ -17,6 +17,7 @@
 //!   judge-cache/           answers of judges and services, by the content of their requests (`rewards::judge`)
 //!   quarantine/            checkpoints that failed verification
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
+//!   timings.jsonl          memo of how long stages took, by which the longest chain is started first
 //!   history.db             SQLite index (`store`)
 //!   log/<run>/             one run: run.jsonl (its events), recipes as they were
 //! ```

@@ -8,6 +8,7 @@ mod running;
 
 use super::assignment::assignment;
 use super::checkpoints::{checkpoint_dir, results};
+use super::costs::Costs;
 use super::failure::{failure_of, log_tail};
 use super::machine::Machine;
 use super::recorder::Recorder;
@@ -39,6 +40,7 @@ pub(super) struct Dispatch<'a> {
     pub(super) executor: Option<LocalExecutor>,
     pub(super) progress: &'a mut Progress,
     pub(super) recorder: &'a mut Recorder,
+    pub(super) costs: Costs,
     pub(super) fail_fast: bool,
     /// Stages that run even though they are cached.
     pub(super) forced: BTreeSet<usize>,
@@ -209,6 +211,7 @@ impl<'a> Loop<'a> {
             started_at: now,
             limit: timeout_s.map(|seconds| TimeLimit::new(seconds, stop_grace_s)),
             last_step: None,
+            resumed: false,
             results: BTreeMap::new(),
             failure: None,
         };
@@ -284,6 +287,10 @@ impl<'a> Loop<'a> {
             };
             self.failed_try(stage, failure, running, seconds).await;
             return Ok(());
+        }
+        if !running.resumed {
+            // what cannot be remembered costs the next run its order, no more
+            let _ = self.dispatch.costs.remember(&self.dispatch.plan.stages[stage], seconds);
         }
         self.dispatch.progress.finished(stage, seconds);
         let results = if running.results.is_empty() { results(self.dispatch.cache, key)? } else { running.results };

@@ -20,9 +20,10 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// This machine, for `plan`; `jobs` stages run at the same time, or else one on each GPU, or one.
-    pub(super) fn find(plan: &Plan, jobs: Option<usize>) -> Self {
-        let wants_gpu = plan.stages.iter().any(|stage| stage.runtime.device != Device::Cpu);
+    /// This machine, for `plan`; `jobs` stages run at the same time, or else one on each GPU, or one. GPUs are looked for when
+    /// something `will_run`.
+    pub(super) fn find(plan: &Plan, jobs: Option<usize>, will_run: bool) -> Self {
+        let wants_gpu = will_run && plan.stages.iter().any(|stage| stage.runtime.device != Device::Cpu);
         let choice = std::env::var(VISIBLE).ok();
         let installed = if wants_gpu { installed_gpus() } else { Vec::new() };
         let visible = visible_gpus(installed, choice.as_deref());
@@ -49,7 +50,11 @@ impl Machine {
         let on_cpu = gpu == GpuNeed::None && !matches!(stage.runtime.device, Device::Cuda(_));
         Need {
             threads: if on_cpu { stage.runtime.threads.unwrap_or(0) } else { 0 },
-            memory_bytes: stage.memory.estimate.filter(|_| on_cpu || gpu != GpuNeed::None).map_or(0, |need| need.total()),
+            memory_bytes: stage
+                .memory
+                .estimate
+                .filter(|_| on_cpu || gpu != GpuNeed::None)
+                .map_or(0, |need| need.total()),
             gpu,
         }
     }
@@ -81,7 +86,8 @@ fn installed_gpus() -> Vec<InstalledGpu> {
 fn installed_gpu(line: &str) -> Option<InstalledGpu> {
     let mut fields = line.split(',').map(|field| field.trim().to_owned());
     let (index, uuid) = (fields.next()?, fields.next()?);
-    let memory_bytes = fields.next().and_then(|mebibytes| mebibytes.parse::<u64>().ok()).map(|mebibytes| mebibytes << 20);
+    let memory_bytes =
+        fields.next().and_then(|mebibytes| mebibytes.parse::<u64>().ok()).map(|mebibytes| mebibytes << 20);
     Some(InstalledGpu { index, uuid, memory_bytes })
 }
 
@@ -97,7 +103,8 @@ fn visible_gpus(installed: Vec<InstalledGpu>, choice: Option<&str>) -> Vec<GpuSl
         .take_while(|name| !name.is_empty() && !name.starts_with('-'))
         .filter_map(|name| {
             let is_part = name.starts_with("MIG-");
-            let is_it = |gpu: &&InstalledGpu| gpu.index == name || (name.starts_with("GPU-") && gpu.uuid.starts_with(name));
+            let is_it =
+                |gpu: &&InstalledGpu| gpu.index == name || (name.starts_with("GPU-") && gpu.uuid.starts_with(name));
             let gpu = installed.iter().find(is_it);
             (is_part || gpu.is_some())
                 .then(|| GpuSlot { device: name.to_owned(), memory_bytes: gpu.and_then(|gpu| gpu.memory_bytes) })
@@ -107,7 +114,9 @@ fn visible_gpus(installed: Vec<InstalledGpu>, choice: Option<&str>) -> Vec<GpuSl
 
 /// The slots that a recipe's `gpus` names: a device that is named twice has two.
 fn slots(named: &[usize], visible: &[GpuSlot]) -> Vec<GpuSlot> {
-    let slot = |&index: &usize| visible.get(index).cloned().unwrap_or(GpuSlot { device: index.to_string(), memory_bytes: None });
+    let slot = |&index: &usize| {
+        visible.get(index).cloned().unwrap_or(GpuSlot { device: index.to_string(), memory_bytes: None })
+    };
     named.iter().map(slot).collect()
 }
 

@@ -88,8 +88,7 @@ impl Scheduler {
         let missing = parents.iter().map(Vec::len).collect();
         let states = vec![State::Waiting; parents.len()];
         let (ready, fresh, running) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        let mut scheduler =
-            Self { children, missing, priorities, needs, capacity, states, ready, fresh, running };
+        let mut scheduler = Self { children, missing, priorities, needs, capacity, states, ready, fresh, running };
         for stage in 0..scheduler.states.len() {
             if scheduler.missing[stage] == 0 {
                 scheduler.make_ready(stage);

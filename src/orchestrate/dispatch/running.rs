@@ -19,6 +19,8 @@ pub(super) struct Running {
     pub(super) started_at: DateTime<Utc>,
     pub(super) limit: Option<TimeLimit>,
     pub(super) last_step: Option<u64>,
+    /// It went on from a resume point, so its seconds are not those of the whole stage.
+    pub(super) resumed: bool,
     pub(super) results: BTreeMap<String, Measurement>,
     pub(super) failure: Option<Failure>,
 }
@@ -27,7 +29,10 @@ impl Running {
     pub(super) fn take_in(&mut self, event: &Event) {
         match &event.kind {
             EventKind::Step(step) => self.last_step = Some(step.step),
-            EventKind::Started(started) => self.last_step = started.resumed_from_step,
+            EventKind::Started(started) => {
+                self.last_step = started.resumed_from_step;
+                self.resumed |= started.resumed_from_step.is_some();
+            }
             EventKind::Stopped { step } | EventKind::ResumePoint { step } => self.last_step = Some(*step),
             EventKind::Finished(results) => self.results.clone_from(results),
             EventKind::Failed(failure) => self.failure = Some(failure.clone()),
@@ -161,7 +166,10 @@ mod tests {
 
     fn pauses(class: FailureClass) -> Vec<f64> {
         let mut tries = Tries::default();
-        std::iter::from_fn(|| tries.next(class, &retries(), true)).map(|retry| retry.after.as_secs_f64()).take(99).collect()
+        std::iter::from_fn(|| tries.next(class, &retries(), true))
+            .map(|retry| retry.after.as_secs_f64())
+            .take(99)
+            .collect()
     }
 
     #[test]

@@ -263,8 +263,7 @@ fn a_ready_stage_found_in_the_cache_finishes_without_running() {
 #[test]
 fn stages_that_do_not_fit_together_run_one_after_the_other_and_small_ones_do_not_overtake() {
     let parents = vec![vec![]; 4];
-    let mut scheduler =
-        scheduler(&parents, &[9, 8, 7, 6], &[memory(60), memory(50), memory(30), memory(0)], places(4));
+    let mut scheduler = scheduler(&parents, &[9, 8, 7, 6], &[memory(60), memory(50), memory(30), memory(0)], places(4));
     // 1 does not fit beside 0; 2 would, but then 1 might wait for ever; 3 takes of nothing that 1 waits for
     assert_eq!(started(&mut scheduler), [0, 3]);
     scheduler.finish(0);
