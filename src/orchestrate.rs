@@ -160,11 +160,11 @@ pub async fn run(
     let mut recorder = Recorder::begin(request, runs).await?;
     // where nothing is missing, nothing will run
     let costs = Costs::read(runs);
-    let expected = if executor.is_some() { costs.of(plan) } else { vec![0; plan.stages.len()] };
+    let expected_ms = if executor.is_some() { costs.expected_ms(plan) } else { vec![0; plan.stages.len()] };
     let machine = Machine::find(plan, request.jobs, executor.is_some());
     let scheduler = Scheduler::new(
         &plan.stages.iter().map(|stage| stage.parents.clone()).collect::<Vec<_>>(),
-        &expected,
+        &expected_ms,
         plan.stages.iter().map(|stage| machine.need(stage)).collect(),
         machine.capacity.clone(),
     );
@@ -175,6 +175,7 @@ pub async fn run(
         progress,
         recorder: &mut recorder,
         costs,
+        expected_ms,
         fail_fast: request.fail_fast,
         forced: request.forced.clone(),
     };

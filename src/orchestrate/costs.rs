@@ -50,8 +50,13 @@ impl Costs {
         Self { path, paces, pace }
     }
 
+    /// Whether stages like `stage` have been measured here.
+    pub(super) fn knows(&self, stage: &PlannedStage) -> bool {
+        self.paces.contains_key(stage.spec.work.kind())
+    }
+
     /// Milliseconds that each stage of `plan` will take, about.
-    pub(super) fn of(&self, plan: &Plan) -> Vec<u64> {
+    pub(super) fn expected_ms(&self, plan: &Plan) -> Vec<u64> {
         let mut lengths = BTreeMap::new();
         plan.stages.iter().map(|stage| milliseconds(self.seconds(stage, &mut lengths))).collect()
     }

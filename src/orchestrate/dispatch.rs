@@ -1,8 +1,9 @@
 //! The loop of a run: starts what is ready, follows what is running, decides what follows from how it ended.
 //!
-//! One task selects over three things: a worker that ended, a request to stop, and a tick on which event files and leases
-//! are looked at. Each is handled to the end by a method that is the only place where its state changes.
+//! One task selects over three things: a worker that ended, a request to stop, and a tick on which event files, time limits
+//! and leases are looked at. Each is handled to the end by a method that is the only place where its state changes.
 
+mod eta;
 mod leases;
 mod running;
 
@@ -41,6 +42,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) progress: &'a mut Progress,
     pub(super) recorder: &'a mut Recorder,
     pub(super) costs: Costs,
+    /// Milliseconds that each stage will take, about.
+    pub(super) expected_ms: Vec<u64>,
     pub(super) fail_fast: bool,
     /// Stages that run even though they are cached.
     pub(super) forced: BTreeSet<usize>,
@@ -65,6 +68,8 @@ pub(super) struct Loop<'a> {
     waiting: BTreeMap<usize, Waiting>,
     retrying: BTreeMap<usize, Retrying>,
     tries: BTreeMap<usize, Tries>,
+    /// When the time left of the run was last estimated.
+    estimated_at: Option<Instant>,
     workers: JoinSet<Ended>,
     ends: BTreeMap<usize, StageEnd>,
     /// Requests to stop so far: at the first, workers are asked to stop; at the second, killed.
@@ -81,6 +86,7 @@ impl<'a> Loop<'a> {
             waiting: BTreeMap::new(),
             retrying: BTreeMap::new(),
             tries: BTreeMap::new(),
+            estimated_at: None,
             workers: JoinSet::new(),
             ends: BTreeMap::new(),
             stop_requests: 0,
@@ -89,7 +95,9 @@ impl<'a> Loop<'a> {
 
     /// Runs until every stage has ended or nothing more may be started. No worker outlives it.
     pub(super) async fn run(mut self, signals: &mut StopSignals) -> Result<Report, RunError> {
-        if let Err(error) = self.until_done(signals).await {
+        let done = self.until_done(signals).await;
+        self.dispatch.progress.clear();
+        if let Err(error) = done {
             for running in self.running.values() {
                 running.group.stop();
             }
@@ -122,7 +130,7 @@ impl<'a> Loop<'a> {
                     self.keep_time();
                     self.look_at_leases().await?;
                     self.wake_retries();
-                    self.dispatch.progress.tick(Utc::now());
+                    self.show();
                 }
             }
         }

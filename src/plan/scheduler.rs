@@ -180,6 +180,32 @@ impl Scheduler {
         skipped
     }
 
+    /// How long it takes until everything has ended, if nothing fails and each stage takes what `left` says from now on.
+    pub fn time_left(&self, left: &[u64]) -> u64 {
+        let mut ahead = self.clone();
+        for stage in 0..ahead.states.len() {
+            if ahead.states[stage] == State::Paused {
+                ahead.wake(stage);
+            }
+        }
+        let mut ends: BTreeSet<(u64, usize)> = ahead.running.keys().map(|&stage| (left[stage], stage)).collect();
+        let mut now = 0;
+        loop {
+            while let Some(Start { stage, .. }) = ahead.start_next() {
+                ends.insert((now + left[stage], stage));
+            }
+            let Some((at, stage)) = ends.pop_first() else { return now };
+            now = at;
+            ahead.finish(stage);
+        }
+    }
+
+    /// How many stages have ended, and how many there are.
+    pub fn ended(&self) -> (usize, usize) {
+        let ended = self.states.iter().filter(|state| matches!(state, State::Ended(_))).count();
+        (ended, self.states.len())
+    }
+
     /// How the stage ended, if it has.
     pub fn outcome(&self, stage: usize) -> Option<Outcome> {
         match self.states[stage] {

@@ -296,3 +296,24 @@ fn a_paused_stage_leaves_its_place_to_others() {
     scheduler.finish(1);
     assert_eq!(started(&mut scheduler), [0]);
 }
+
+#[test]
+fn the_time_left_is_that_of_the_schedule_that_will_be() {
+    // 0 -> 2 -> 3 beside 1, in one place and in two
+    let parents = [vec![], vec![], vec![0], vec![2]];
+    let left = [5, 4, 3, 2];
+    let one = scheduler(&parents, &left, &vec![Need::default(); 4], places(1));
+    assert_eq!(one.time_left(&left), 14);
+    let mut two = scheduler(&parents, &left, &vec![Need::default(); 4], places(2));
+    assert_eq!(two.time_left(&left), 10);
+    assert_eq!(started(&mut two), [0, 1]);
+    assert_eq!(two.time_left(&[1, 4, 3, 2]), 6, "0 has but 1 to go");
+    two.pause(0);
+    assert_eq!(two.time_left(&left), 10, "it starts again");
+    two.finish(1);
+    assert_eq!((two.time_left(&left), two.ended()), (10, (1, 4)));
+    // they would not fit together
+    let needs = [memory(60), memory(60), memory(0), memory(0)];
+    assert_eq!(scheduler(&parents, &left, &needs, places(2)).time_left(&left), 10);
+    assert_eq!(scheduler(&[vec![], vec![]], &[5, 4], &needs[..2], places(2)).time_left(&[5, 4]), 9);
+}
