@@ -183,4 +183,6 @@ pub enum FailureClass {
     Io,
     /// The worker died without saying why.
     Crash,
+    /// It ran longer than its time limit.
+    Timeout,
 }

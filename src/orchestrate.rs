@@ -12,11 +12,14 @@
 //! What a run was asked and what it did is written to files first (`run_log`); the database is an index of them, so a
 //! database that cannot be written costs the history of a run, not its results.
 
+mod assignment;
 mod checkpoints;
+mod costs;
 mod differences;
 mod dispatch;
 mod explain;
 mod failure;
+mod machine;
 mod memory;
 mod past_runs;
 mod recorder;
@@ -27,11 +30,11 @@ mod selection;
 mod signals;
 mod uses;
 
+pub use assignment::assignment;
 pub use checkpoints::{events_dir, newest_resume_step, results};
-pub use dispatch::assignment;
 pub use explain::{CachedResults, Explanation, ParentChange, remember_inputs};
 pub use memory::{TooLarge, plan_memory, too_large};
-pub use past_runs::{PastRun, resumable};
+pub use past_runs::{CancelError, PastRun, resumable};
 pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_diff::{StageChange, StagePair, environment, stage_change, stage_pairs};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
@@ -42,9 +45,10 @@ use crate::cache::{Cache, CacheError, fault_point};
 use crate::event::Failure;
 use crate::exec::{ExecError, LocalExecutor};
 use crate::plan::{Plan, Scheduler};
-use crate::recipe::spec::Work;
 use crate::report::Progress;
+use costs::Costs;
 use dispatch::{Dispatch, Loop};
+use machine::Machine;
 use recorder::Recorder;
 use signals::StopSignals;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,8 +64,8 @@ pub struct RunRequest {
     pub invocation: Invocation,
     /// The recipe files that were read, and their texts.
     pub files: Vec<(PathBuf, String)>,
-    /// Stages that run at the same time.
-    pub jobs: usize,
+    /// Stages that run at the same time at most; absent: one on each GPU, or one.
+    pub jobs: Option<usize>,
     /// After a failure, start nothing more.
     pub fail_fast: bool,
     /// Stages that run although they are cached.
@@ -95,6 +99,8 @@ pub struct FailedStage {
     pub log_tail: Vec<String>,
     /// The whole of it.
     pub log: PathBuf,
+    /// How often it was tried.
+    pub tries: u32,
 }
 
 /// How a run ended.
@@ -162,9 +168,15 @@ pub async fn run(
     let mut recorder = Recorder::begin(request, runs).await?;
     drop(lock);
     fault_point("run-planned");
+    // where nothing is missing, nothing will run
+    let costs = Costs::read(runs);
+    let expected_ms = if executor.is_some() { costs.expected_ms(plan) } else { vec![0; plan.stages.len()] };
+    let machine = Machine::find(plan, request.jobs, executor.is_some());
     let scheduler = Scheduler::new(
-        plan.stages.iter().map(|stage| stage.parents.clone()).collect(),
-        &plan.stages.iter().map(|stage| cost(&stage.spec.work)).collect::<Vec<_>>(),
+        &plan.stages.iter().map(|stage| stage.parents.clone()).collect::<Vec<_>>(),
+        &expected_ms,
+        plan.stages.iter().map(|stage| machine.need(stage)).collect(),
+        machine.capacity.clone(),
     );
     let dispatch = Dispatch {
         plan,
@@ -172,12 +184,13 @@ pub async fn run(
         executor,
         progress,
         recorder: &mut recorder,
-        jobs: request.jobs.max(1),
+        costs,
+        expected_ms,
         fail_fast: request.fail_fast,
         forced: request.forced.clone(),
         resumes: request.invocation.resumes.is_some(),
     };
-    let report = Loop::new(dispatch, scheduler).run(&mut signals).await;
+    let report = Loop::new(dispatch, machine, scheduler).run(&mut signals).await;
     let report = match report {
         Ok(report) => report,
         Err(error) => {
@@ -204,13 +217,4 @@ pub async fn run(
         interrupted: report.interrupted,
         unrecorded: recorder.into_problem(),
     })
-}
-
-/// A rough guess of a stage's time: good enough to start the longest chain first.
-fn cost(work: &Work) -> u64 {
-    match work {
-        Work::Cpt(_) | Work::Sft(_) => 10,
-        Work::Grpo(grpo) => 10 + grpo.steps,
-        Work::Eval(_) => 1,
-    }
 }

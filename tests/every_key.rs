@@ -30,6 +30,7 @@ const PLACES: &[(&str, &str)] = &[
     ("HttpEndpoint", "runtime.endpoints.units"),
     ("JudgeServer", "runtime.judges.one"),
     ("RuntimeTable", "runtime"),
+    ("Retries", "runtime.retries"),
     ("SweepTable", "sweep"),
 ];
 
@@ -67,6 +68,8 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("HttpTable", "kind") => "stages.grpo.rewards.http.kind=cot",
         ("HttpTable", "endpoint") => "stages.grpo.rewards.http.endpoint=spelling",
         ("RuntimeTable", "endpoints") => "runtime.endpoints.third.url=http://127.0.0.1:1/",
+        ("RuntimeTable", "timeout_s") => "runtime.timeout_s.eval=60",
+        ("RuntimeTable", "retries") => "runtime.retries={ oom = 9 }",
         ("JudgeTable", "judges") => "stages.grpo.rewards.judge.judges=[\"one\"]",
         ("JudgeTable", "mode") => "stages.grpo.rewards.beats_reference.mode=pair_within_group",
         ("JudgeTable", "pair_prompt") => "stages.grpo.rewards.preference.pair_prompt={{ first }} {{ second }}",
@@ -175,6 +178,9 @@ fn other_value(key: &str) -> &'static str {
         "api_key_env" => "OTHER_KEY",
         "price_per_million_input_tokens_usd" | "price_per_million_output_tokens_usd" => "2.5",
         "base_name" => "unchanged",
+        "gpus" => "[1, 1]",
+        "oom" | "crash" | "timeout" | "judge_unavailable" => "4",
+        "stop_grace_s" | "backoff_s" | "max_backoff_s" => "12.5",
         _ => panic!("the schema has a new key, `{key}`: say here what else it can be"),
     }
 }
@@ -224,7 +230,7 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
             let labels =
                 |recipe: &LoadedRecipe| recipe.variants.iter().map(|cell| cell.name.clone()).collect::<Vec<_>>();
             match *table {
-                "RuntimeTable" | "JudgeServer" | "HttpEndpoint" => {
+                "RuntimeTable" | "Retries" | "JudgeServer" | "HttpEndpoint" => {
                     assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
                     assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
                 }

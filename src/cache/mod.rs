@@ -18,6 +18,7 @@
 //!   quarantine/            checkpoints that failed verification
 //!   inputs/<digest>.json   what files were called and digests of their rows, to tell what changed ([`InputRecord`])
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
+//!   timings.jsonl          memo of how long stages took, by which the longest chain is started first
 //!   history.db             SQLite index (`store`)
 //!   log/<run>/             one run: run.jsonl (its events), recipes as they were
 //! ```

@@ -1,8 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, check, completions, diff, doctor, explain, history, init, logs, man, metrics, model, plan, query, resume,
-    rewards, run, samples, score, show, verify,
+    cache, cancel, check, completions, diff, doctor, explain, history, init, logs, man, metrics, model, plan, query,
+    resume, rewards, run, samples, score, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -67,6 +67,8 @@ pub(super) enum Command {
     Init(init::InitArgs),
     /// Go on with an interrupted or failed run.
     Resume(resume::ResumeArgs),
+    /// Stop a run of another terminal, so that it can be resumed.
+    Cancel(cancel::CancelArgs),
     /// List the stages of past runs.
     History(history::HistoryArgs),
     /// Show one run: its stages, failures and results.
@@ -118,7 +120,8 @@ pub(super) struct RecipeArgs {
 /// How a plan is run.
 #[derive(Clone, Debug, Args)]
 pub(super) struct DispatchArgs {
-    /// Stages that run at the same time [default: 1, or the recipe's `runtime.jobs`]
+    /// Stages that run at the same time at most, if the machine has room for them [default: the recipe's `runtime.jobs`,
+    /// else one on each GPU, or one]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) jobs: Option<u16>,
     /// After a failure, go on with the stages that do not need the failed one (the default).

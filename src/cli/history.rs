@@ -17,7 +17,7 @@ Examples:
   orchestrate history --json | jq 'select(.kind == \"eval\") | [.variant, .metrics.\"eval/accuracy\"]'
 
 --json prints {\"run\",\"recipe\",\"variant\",\"stage\",\"kind\",\"key\",\"status\",\"started_at\",\"seconds\",
-\"metrics\":{..}}, one a line.")]
+\"metrics\":{..},\"message\",\"tries\"}, one a line.")]
 pub(super) struct HistoryArgs {
     /// Only stages of this recipe.
     #[arg(long, value_name = "NAME")]

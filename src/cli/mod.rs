@@ -6,6 +6,7 @@
 
 mod args;
 mod cache;
+mod cancel;
 mod check;
 mod completions;
 mod condition;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Check(args) => check::check(&context, &args),
         Command::Init(args) => init::init(&context, &args),
         Command::Resume(args) => resume::resume(&context, &args),
+        Command::Cancel(args) => cancel::cancel(&context, &args),
         Command::History(args) => history::history(&context, &args),
         Command::Show(args) => show::show(&context, &args),
         Command::Diff(args) => diff::diff(&context, &args),

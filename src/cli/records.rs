@@ -6,6 +6,7 @@ use crate::cache::{COMPLETIONS, Cache, EventLog};
 use crate::digest::Digest;
 use crate::event::Measurement;
 use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, RunEvent, RunEventKind, events_dir, results};
+use crate::report::duration;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub(super) struct StageRow {
     pub(super) seconds: Option<f64>,
     pub(super) metrics: BTreeMap<String, Measurement>,
     pub(super) message: Option<String>,
+    /// How often a worker was started on it.
+    pub(super) tries: u32,
 }
 
 impl StageRow {
@@ -33,7 +36,7 @@ impl StageRow {
         json!({
             "run": self.run, "recipe": self.recipe, "variant": self.variant, "stage": self.stage, "kind": self.kind,
             "key": self.key, "status": self.status, "started_at": self.started_at, "seconds": self.seconds,
-            "metrics": self.metrics, "message": self.message,
+            "metrics": self.metrics, "message": self.message, "tries": self.tries,
         })
     }
 }
@@ -49,6 +52,18 @@ pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec
         rows.extend(plan.stages.iter().map(|stage| row(context, past, &plan, stage, &events)));
     }
     Ok(rows)
+}
+
+/// What the tries at stages of `past` failed of that were followed by others, with the stages' keys.
+pub(super) fn failed_tries(past: &PastRun) -> Result<Vec<(Digest, String)>, CliError> {
+    let tries = run_events(past)?.into_iter().filter_map(|event| match event.kind {
+        RunEventKind::StageRetried { key, tries, seconds, failure, gradient_checkpointing, .. } => {
+            let then = if gradient_checkpointing { "; then with gradient checkpointing" } else { "" };
+            Some((key, format!("try {tries} failed after {}: {}{then}", duration(seconds), failure.message)))
+        }
+        _ => None,
+    });
+    Ok(tries.collect())
 }
 
 fn run_events(past: &PastRun) -> Result<Vec<RunEvent>, CliError> {
@@ -79,6 +94,7 @@ fn row(context: &Context, past: &PastRun, plan: &LoggedPlan, stage: &LoggedStage
         seconds: None,
         metrics: BTreeMap::new(),
         message: None,
+        tries: 0,
     };
     for event in events {
         take_in(&mut row, event);
@@ -105,12 +121,19 @@ fn take_in(row: &mut StageRow, event: &RunEvent) {
         RunEventKind::StageHit { key } => {
             ended(key, "hit", None);
         }
-        RunEventKind::StageStarted { key } if ended(key, "running", None) => row.started_at = Some(event.at),
+        RunEventKind::StageStarted { key } if ended(key, "running", None) => {
+            row.started_at = row.started_at.or(Some(event.at));
+            row.tries += 1;
+        }
+        RunEventKind::StageRetried { key, failure, .. } if ended(key, "running", None) => {
+            row.message = Some(failure.message.clone());
+        }
         RunEventKind::StageWaiting { key, .. } => {
             ended(key, "running", None);
         }
         RunEventKind::StageDone { key, seconds, results } if ended(key, "ok", Some(*seconds)) => {
             row.metrics.clone_from(results);
+            row.message = None; // that of a try that failed
         }
         RunEventKind::StageFailed { key, seconds, failure } if ended(key, "failed", Some(*seconds)) => {
             row.message = Some(failure.message.clone());

@@ -63,7 +63,7 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
             ..invocation.clone()
         },
         files: planned.recipes.into_iter().flat_map(|recipe| recipe.files).collect(),
-        jobs: jobs.map(usize::from).or(recipe_jobs).unwrap_or(1),
+        jobs: jobs.map(usize::from).or(recipe_jobs),
         fail_fast: args.dispatch.fail_fast,
         forced,
     };

@@ -70,7 +70,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
     invocation.forced = forced.iter().map(|&stage| plan.stages[stage].key.clone()).collect();
     let jobs = args.dispatch.jobs.map(usize::from);
     let request = RunRequest {
-        jobs: jobs.or(recipes.iter().filter_map(|recipe| recipe.runtime.jobs).max()).unwrap_or(1),
+        jobs: jobs.or(recipes.iter().filter_map(|recipe| recipe.runtime.jobs).max()),
         files: recipes.into_iter().flat_map(|recipe| recipe.files).collect(),
         plan,
         invocation,

@@ -48,6 +48,10 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     history::print(context, &rows)?;
     let comparison = comparison(past, &rows)?;
     let mut out = Output::stdout();
+    for (key, failed) in records::failed_tries(past)? {
+        let name = rows.iter().find(|row| row.key == key).map_or("", |row| row.stage.as_str());
+        out.line(format!("{name}  {failed}"))?;
+    }
     if !comparison.rows.is_empty() {
         out.line(format!("\n{}", comparison.render(width())))?;
     }

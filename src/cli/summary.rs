@@ -22,7 +22,7 @@ pub(super) fn print(
     let plan = &request.plan;
     for (stage, failed) in summary.failed() {
         // With stderr gone the exit code still tells.
-        let _ = print_failure(context, &title(plan, stage), failed);
+        let _ = print_failure(context, &title(plan, stage), &plan.stages[stage].variants, failed);
     }
     let comparison = comparison(plan, cache, summary)?;
     let mut out = Output::stdout();
@@ -58,7 +58,8 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary) -> Result<(), Cl
         .hint("`orchestrate resume` goes on from here"));
     }
     if failed > 0 {
-        let message = format!("{failed} of {} stages failed, {left} skipped", plan.stages.len());
+        let skipped = skipped_names(plan, summary);
+        let message = format!("{failed} of {} stages failed, {left} skipped{skipped}", plan.stages.len());
         return Err(CliError::new(Kind::StageFailed, message)
             .hint("mend the cause, then `orchestrate resume` runs what is missing")
             .hint("`orchestrate logs latest` prints what the workers wrote"));
@@ -67,6 +68,20 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary) -> Result<(), Cl
         let _ = next_steps(plan, summary);
     }
     Ok(())
+}
+
+/// The names of the stages that were skipped, each with how many are called so: ` (`grpo` 2, `eval` 2)`.
+fn skipped_names(plan: &Plan, summary: &RunSummary) -> String {
+    let mut names: Vec<(&str, usize)> = Vec::new();
+    let skipped = plan.stages.iter().zip(&summary.ends).filter(|(_, end)| matches!(end, StageEnd::Skipped));
+    for (stage, _) in skipped {
+        match names.iter_mut().find(|(name, _)| *name == stage.name) {
+            Some((_, count)) => *count += 1,
+            None => names.push((&stage.name, 1)),
+        }
+    }
+    let names: Vec<String> = names.iter().map(|(name, count)| format!("`{name}` {count}")).collect();
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
 /// What to type next.
@@ -80,9 +95,19 @@ fn next_steps(plan: &Plan, summary: &RunSummary) -> io::Result<()> {
     writeln!(err, "  orchestrate samples latest    completions and how they were rated")
 }
 
-pub(super) fn print_failure(context: &Context, title: &str, failed: &FailedStage) -> io::Result<()> {
+/// Prints why a stage failed, and of which variants it is a part when its title does not name them all.
+pub(super) fn print_failure(
+    context: &Context,
+    title: &str,
+    variants: &[String],
+    failed: &FailedStage,
+) -> io::Result<()> {
     let mut err = io::stderr().lock();
-    writeln!(err, "\nerror: stage `{title}` failed: {}", failed.failure.message)?;
+    let tries = if failed.tries > 1 { format!(" {} times", failed.tries) } else { String::new() };
+    writeln!(err, "\nerror: stage `{title}` failed{tries}: {}", failed.failure.message)?;
+    if variants.len() > 1 {
+        writeln!(err, "variants: {}", variants.join(", "))?;
+    }
     if let Some(hint) = &failed.failure.hint {
         writeln!(err, "hint: {hint}")?;
     }

@@ -149,7 +149,7 @@ fn again(
         return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun is gone, the cache as it was"));
     }
     if let StageEnd::Failed(failed) = &again.end {
-        let _ = summary::print_failure(context, &name, failed); // with stderr gone the exit code still tells
+        let _ = summary::print_failure(context, &name, &[], failed); // with stderr gone the exit code still tells
         again.keep();
         return Err(CliError::new(Kind::StageFailed, format!("`{name}` failed when it was run again")));
     }

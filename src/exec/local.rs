@@ -75,8 +75,9 @@ impl LocalExecutor {
         &self.program
     }
 
-    /// Starts a worker on `attempt_dir`, its output appended to `worker.log` there.
-    pub fn start(&self, attempt_dir: &Path) -> Result<Worker, ExecError> {
+    /// Starts a worker on `attempt_dir`, its output appended to `worker.log` there, with these variables added to its
+    /// environment.
+    pub fn start(&self, attempt_dir: &Path, environment: &[(&str, String)]) -> Result<Worker, ExecError> {
         let log = fs_err::OpenOptions::new()
             .create(true)
             .append(true)
@@ -86,6 +87,7 @@ impl LocalExecutor {
         let errors = log.try_clone().map_err(ExecError::Log)?;
         let child = Command::new(&self.program)
             .arg(attempt_dir)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -121,6 +123,11 @@ impl Worker {
 pub struct WorkerGroup(Option<Pid>);
 
 impl WorkerGroup {
+    /// The group that the worker with this process id leads; absent for what can be no process id.
+    pub fn of(pid: u32) -> Option<Self> {
+        i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| Self(Some(pid)))
+    }
+
     /// Asks the worker to leave a resume point and stop.
     pub fn stop(self) {
         self.signal(Signal::TERM);

@@ -1,31 +1,38 @@
 //! The loop of a run: starts what is ready, follows what is running, decides what follows from how it ended.
 //!
-//! One task selects over three things: a worker that ended, a request to stop, and a tick on which event files and leases
-//! are looked at. Each is handled to the end by a method that is the only place where its state changes.
+//! One task selects over three things: a worker that ended, a request to stop, and a tick on which event files, time limits
+//! and leases are looked at. Each is handled to the end by a method that is the only place where its state changes.
 
+mod eta;
+mod leases;
+mod running;
+
+use super::assignment::assignment;
 use super::checkpoints::{checkpoint_dir, results};
+use super::costs::Costs;
 use super::failure::{failure_of, log_tail};
+use super::machine::Machine;
 use super::recorder::Recorder;
 use super::signals::StopSignals;
 use super::{FailedStage, Report, RunError, StageEnd};
-use crate::cache::{Assignment, Cache, DeviceChoice, EventReader, Lookup, Runtime, fault_point};
+use crate::cache::{Cache, DeviceChoice, EventReader, Lookup, fault_point};
 use crate::digest::Digest;
-use crate::event::{Event, EventKind, Failure, FailureClass, Measurement};
-use crate::exec::{ExecError, LocalExecutor, WorkerExit, WorkerGroup};
-use crate::plan::{Plan, PlannedStage, Scheduler};
-use crate::recipe::{Device, GradientCheckpointing};
+use crate::event::{Failure, FailureClass};
+use crate::exec::{ExecError, LocalExecutor, WorkerExit};
+use crate::plan::{Plan, PlannedStage, Scheduler, Start};
+use crate::recipe::RuntimeSettings;
 use crate::report::Progress;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
+use leases::Waiting;
+pub(super) use running::Retry;
+use running::{Due, Running, TimeLimit, Tries};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 /// How often event files are read.
 const POLL_EVERY: Duration = Duration::from_millis(100);
-/// How often a lease that another process holds is looked at.
-const LEASE_POLL_S: f64 = 1.0;
 
 /// What the loop works with.
 pub(super) struct Dispatch<'a> {
@@ -34,7 +41,9 @@ pub(super) struct Dispatch<'a> {
     pub(super) executor: Option<LocalExecutor>,
     pub(super) progress: &'a mut Progress,
     pub(super) recorder: &'a mut Recorder,
-    pub(super) jobs: usize,
+    pub(super) costs: Costs,
+    /// Milliseconds that each stage will take, about.
+    pub(super) expected_ms: Vec<u64>,
     pub(super) fail_fast: bool,
     /// Stages that run even though they are cached.
     pub(super) forced: BTreeSet<usize>,
@@ -42,22 +51,12 @@ pub(super) struct Dispatch<'a> {
     pub(super) resumes: bool,
 }
 
-/// A stage whose worker is running.
-struct Running {
-    group: WorkerGroup,
-    reader: EventReader,
-    /// Events read so far.
-    seen: usize,
-    log: PathBuf,
-    started_at: DateTime<Utc>,
+/// A stage that is tried again at a certain time.
+struct Retrying {
+    due: Instant,
+    failed: FailedStage,
     last_step: Option<u64>,
-    results: BTreeMap<String, Measurement>,
-    failure: Option<Failure>,
-}
-
-/// A stage that another process works on.
-struct Waiting {
-    looked_at: DateTime<Utc>,
+    seconds: f64,
 }
 
 type Ended = (usize, Result<WorkerExit, ExecError>);
@@ -65,9 +64,14 @@ type Ended = (usize, Result<WorkerExit, ExecError>);
 /// The state of the loop.
 pub(super) struct Loop<'a> {
     dispatch: Dispatch<'a>,
+    machine: Machine,
     scheduler: Scheduler,
     running: BTreeMap<usize, Running>,
     waiting: BTreeMap<usize, Waiting>,
+    retrying: BTreeMap<usize, Retrying>,
+    tries: BTreeMap<usize, Tries>,
+    /// When the time left of the run was last estimated.
+    estimated_at: Option<Instant>,
     workers: JoinSet<Ended>,
     ends: BTreeMap<usize, StageEnd>,
     /// Stages whose results, if they are cached, a stage of this run starts from.
@@ -77,7 +81,7 @@ pub(super) struct Loop<'a> {
 }
 
 impl<'a> Loop<'a> {
-    pub(super) fn new(dispatch: Dispatch<'a>, scheduler: Scheduler) -> Self {
+    pub(super) fn new(dispatch: Dispatch<'a>, machine: Machine, scheduler: Scheduler) -> Self {
         let stages = dispatch.plan.stages.iter().enumerate();
         let runs = |(index, stage): &(usize, &PlannedStage)| {
             dispatch.forced.contains(index) || !dispatch.cache.contains(&stage.key)
@@ -86,9 +90,13 @@ impl<'a> Loop<'a> {
         Self {
             read_here,
             dispatch,
+            machine,
             scheduler,
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            retrying: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            estimated_at: None,
             workers: JoinSet::new(),
             ends: BTreeMap::new(),
             stop_requests: 0,
@@ -97,7 +105,9 @@ impl<'a> Loop<'a> {
 
     /// Runs until every stage has ended or nothing more may be started. No worker outlives it.
     pub(super) async fn run(mut self, signals: &mut StopSignals) -> Result<Report, RunError> {
-        if let Err(error) = self.until_done(signals).await {
+        let done = self.until_done(signals).await;
+        self.dispatch.progress.clear();
+        if let Err(error) = done {
             for running in self.running.values() {
                 running.group.stop();
             }
@@ -113,7 +123,10 @@ impl<'a> Loop<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.start_ready().await?;
-            if self.running.is_empty() && self.waiting.is_empty() {
+            if !self.may_start() {
+                self.give_up_retries().await;
+            }
+            if self.running.is_empty() && self.waiting.is_empty() && self.retrying.is_empty() {
                 return Ok(());
             }
             tokio::select! {
@@ -124,28 +137,36 @@ impl<'a> Loop<'a> {
                 () = signals.next() => self.stop(),
                 _ = tick.tick() => {
                     self.follow().await?;
+                    self.keep_time();
                     self.look_at_leases().await?;
-                    self.dispatch.progress.tick(Utc::now());
+                    self.wake_retries();
+                    self.show();
                 }
             }
         }
     }
 
-    /// Starts stages, and passes over those that are cached, until none is ready or all places are taken.
+    /// Passes over what is cached and starts what has room, until nothing more is ready or has it.
     async fn start_ready(&mut self) -> Result<(), RunError> {
         while self.may_start() {
-            let Some(stage) = self.scheduler.start_next() else { return Ok(()) };
-            let key = &self.dispatch.plan.stages[stage].key;
-            if !self.dispatch.forced.contains(&stage) && self.may_be_used(stage, key)? {
-                self.dispatch.progress.hit(stage);
-                self.dispatch.recorder.hit(stage).await;
-                self.ends.insert(stage, StageEnd::Hit);
-                self.scheduler.finish(stage);
+            if let Some(stage) = self.scheduler.next_fresh() {
+                let key = &self.dispatch.plan.stages[stage].key;
+                if !self.dispatch.forced.contains(&stage) && self.may_be_used(stage, key)? {
+                    self.hit(stage).await;
+                }
                 continue;
             }
-            self.start(stage).await?;
+            let Some(start) = self.scheduler.start_next() else { return Ok(()) };
+            self.start(start).await?;
         }
         Ok(())
+    }
+
+    async fn hit(&mut self, stage: usize) {
+        self.dispatch.progress.hit(stage);
+        self.dispatch.recorder.hit(stage).await;
+        self.ends.insert(stage, StageEnd::Hit);
+        self.scheduler.finish(stage);
     }
 
     /// Whether the stage's result can be used. One that a stage of this run starts from is read whole before: a flipped bit
@@ -178,21 +199,29 @@ impl<'a> Loop<'a> {
 
     fn may_start(&self) -> bool {
         let failed = || self.ends.values().any(|end| matches!(end, StageEnd::Failed(_)));
-        self.stop_requests == 0 && self.running.len() < self.dispatch.jobs && !(self.dispatch.fail_fast && failed())
+        self.stop_requests == 0 && !(self.dispatch.fail_fast && failed())
     }
 
     /// Prepares the attempt and starts its worker, unless another process is at it.
-    async fn start(&mut self, stage: usize) -> Result<(), RunError> {
+    async fn start(&mut self, Start { stage, gpu }: Start) -> Result<(), RunError> {
         let now = Utc::now();
         let planned = &self.dispatch.plan.stages[stage];
         if let Some(owner) = self.dispatch.cache.holder(&planned.key) {
             self.wait_for(stage, &owner.to_string()).await;
             return Ok(());
         }
-        if self.dispatch.forced.contains(&stage) {
+        let tries = self.tries.entry(stage).or_default();
+        // a second try goes on from what the first one left
+        if tries.begun == 0 && self.dispatch.forced.contains(&stage) {
             self.dispatch.cache.begin_again(&planned.key, self.dispatch.resumes)?;
         }
-        let assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
+        tries.begun += 1;
+        let mut assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
+        assignment.runtime.gradient_checkpointing |= tries.checkpointing;
+        let environment = gpu.map(|slot| self.machine.environment(slot)).unwrap_or_default();
+        if gpu.is_some() && assignment.runtime.device != DeviceChoice::Auto {
+            assignment.runtime.device = DeviceChoice::Cuda(0); // the only one it sees
+        }
         let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json)?;
         let mut reader = EventReader::new(attempt.dir());
         let seen = reader.poll()?.len(); // what an earlier attempt wrote has been recorded with that attempt
@@ -200,17 +229,21 @@ impl<'a> Loop<'a> {
             Some(executor) => executor,
             None => self.dispatch.executor.insert(LocalExecutor::find()?),
         };
-        let worker = executor.start(attempt.dir())?;
+        let worker = executor.start(attempt.dir(), &environment)?;
         fault_point("worker-started");
         self.dispatch.progress.started(stage, now);
         self.dispatch.recorder.started(stage).await;
+        let RuntimeSettings { stop_grace_s, .. } = planned.runtime;
+        let timeout_s = planned.runtime.timeout_s(&planned.name, planned.spec.work.kind());
         let running = Running {
             group: worker.group(),
             reader,
             seen,
             log: attempt.dir().join("worker.log"),
             started_at: now,
+            limit: timeout_s.map(|seconds| TimeLimit::new(seconds, stop_grace_s)),
             last_step: None,
+            resumed: false,
             results: BTreeMap::new(),
             failure: None,
         };
@@ -257,17 +290,22 @@ impl<'a> Loop<'a> {
         let seconds = (now - running.started_at).as_seconds_f64();
         match exit {
             WorkerExit::LeaseHeld => {
+                self.tries.entry(stage).or_default().begun -= 1;
                 let owner = self.dispatch.cache.holder(&self.dispatch.plan.stages[stage].key);
                 self.wait_for(stage, &owner.map_or("another process".to_owned(), |owner| owner.to_string())).await;
             }
             WorkerExit::Committed => self.committed(stage, running, seconds).await?,
-            WorkerExit::Stopped => self.stopped(stage, running.last_step, seconds).await,
-            WorkerExit::Crashed { signal: Some(9 | 15), .. } if self.stop_requests > 0 => {
+            WorkerExit::Stopped | WorkerExit::Crashed { signal: Some(9 | 15), .. } if self.stop_requests > 0 => {
                 self.stopped(stage, running.last_step, seconds).await;
             }
+            WorkerExit::Stopped | WorkerExit::Crashed { signal: Some(9 | 15), .. } if running.timed_out().is_some() => {
+                let failure = running.timed_out().map(|limit| limit.failure(running.last_step));
+                self.failed_try(stage, failure.expect("checked above"), running, seconds).await;
+            }
+            WorkerExit::Stopped => self.stopped(stage, running.last_step, seconds).await,
             WorkerExit::Failed | WorkerExit::Crashed { .. } => {
-                let failure = failure_of(exit, running.failure);
-                self.failed(stage, failure, &running.log, seconds).await;
+                let failure = failure_of(exit, running.failure.clone());
+                self.failed_try(stage, failure, running, seconds).await;
             }
         }
         Ok(())
@@ -282,8 +320,12 @@ impl<'a> Loop<'a> {
                 message: "the worker ended well but left no valid checkpoint in the cache".into(),
                 hint: Some("is the disk full? `orchestrate doctor` shows the space left".into()),
             };
-            self.failed(stage, failure, &running.log, seconds).await;
+            self.failed_try(stage, failure, running, seconds).await;
             return Ok(());
+        }
+        if !running.resumed {
+            // what cannot be remembered costs the next run its order, no more
+            let _ = self.dispatch.costs.remember(&self.dispatch.plan.stages[stage], seconds);
         }
         self.dispatch.progress.finished(stage, seconds);
         let results = if running.results.is_empty() { results(self.dispatch.cache, key)? } else { running.results };
@@ -295,12 +337,68 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    async fn failed(&mut self, stage: usize, failure: Failure, log: &Path, seconds: f64) {
-        self.dispatch.progress.failed(stage, &failure.message);
-        self.dispatch.recorder.failed(stage, seconds, &failure).await;
-        let log_tail = log_tail(log);
-        self.ends.insert(stage, StageEnd::Failed(FailedStage { failure, log_tail, log: log.to_owned() }));
+    /// A try failed: there is another, or the stage has failed.
+    async fn failed_try(&mut self, stage: usize, failure: Failure, running: Running, seconds: f64) {
+        let planned = &self.dispatch.plan.stages[stage];
+        let tries = self.tries.entry(stage).or_default();
+        let can_checkpoint = planned.memory.can_checkpoint && !tries.checkpointing;
+        let retry = tries.next(failure.class, &planned.runtime.retries, can_checkpoint);
+        let log_tail = log_tail(&running.log);
+        let failed = FailedStage { failure, log_tail, log: running.log, tries: tries.begun };
+        let Some(retry) = retry.filter(|_| self.may_start()) else {
+            return self.failed(stage, failed, seconds).await;
+        };
+        self.dispatch.progress.retrying(stage, &failed.failure.message, &retry.describe());
+        self.dispatch.recorder.retrying(stage, seconds, &failed, &retry).await;
+        self.scheduler.pause(stage);
+        let due = Instant::now() + retry.after;
+        self.retrying.insert(stage, Retrying { due, failed, last_step: running.last_step, seconds });
+    }
+
+    async fn failed(&mut self, stage: usize, failed: FailedStage, seconds: f64) {
+        self.dispatch.progress.failed(stage, &failed.failure.message);
+        self.dispatch.recorder.failed(stage, seconds, &failed.failure).await;
+        self.ends.insert(stage, StageEnd::Failed(failed));
         self.skip_below(stage, "failed").await;
+    }
+
+    /// Lets those start again whose pause is over.
+    fn wake_retries(&mut self) {
+        let now = Instant::now();
+        let scheduler = &mut self.scheduler;
+        self.retrying.retain(|stage, retrying| {
+            let waits = retrying.due > now;
+            if !waits {
+                scheduler.wake(*stage);
+            }
+            waits
+        });
+    }
+
+    /// Nothing more is to start: what was to be tried again ends as it stands.
+    async fn give_up_retries(&mut self) {
+        for (stage, Retrying { failed, last_step, seconds, .. }) in std::mem::take(&mut self.retrying) {
+            if self.stop_requests > 0 {
+                self.stopped(stage, last_step, seconds).await;
+            } else {
+                self.failed(stage, failed, seconds).await;
+            }
+        }
+    }
+
+    /// Stops workers whose time is over.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        for (stage, running) in &mut self.running {
+            match running.limit.as_mut().and_then(|limit| limit.due(now)) {
+                Some(Due::Stop) => {
+                    self.dispatch.progress.stage_note(*stage, "its time is over: waiting for a resume point");
+                    running.group.stop();
+                }
+                Some(Due::Kill) => running.group.kill(),
+                None => {}
+            }
+        }
     }
 
     async fn stopped(&mut self, stage: usize, step: Option<u64>, seconds: f64) {
@@ -320,41 +418,6 @@ impl<'a> Loop<'a> {
         }
     }
 
-    async fn wait_for(&mut self, stage: usize, whom: &str) {
-        self.dispatch.progress.waiting(stage, whom);
-        self.dispatch.recorder.waiting(stage, whom).await;
-        self.waiting.insert(stage, Waiting { looked_at: Utc::now() });
-    }
-
-    /// Goes on with stages whose lease has become free or whose checkpoint another process has committed.
-    async fn look_at_leases(&mut self) -> Result<(), RunError> {
-        let now = Utc::now();
-        let due: Vec<usize> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| (now - waiting.looked_at).as_seconds_f64() >= LEASE_POLL_S)
-            .map(|(&stage, _)| stage)
-            .collect();
-        for stage in due {
-            let key = &self.dispatch.plan.stages[stage].key;
-            if !self.dispatch.forced.contains(&stage) && self.is_cached(key)? {
-                self.waiting.remove(&stage);
-                self.dispatch.progress.hit(stage);
-                self.dispatch.recorder.hit(stage).await;
-                self.ends.insert(stage, StageEnd::Hit);
-                self.scheduler.finish(stage);
-            } else if self.dispatch.cache.holder(key).is_none() {
-                if self.may_start() {
-                    self.waiting.remove(&stage);
-                    self.start(stage).await?;
-                }
-            } else if let Some(waiting) = self.waiting.get_mut(&stage) {
-                waiting.looked_at = now;
-            }
-        }
-        Ok(())
-    }
-
     /// A request to stop: the first is passed on, the second ends everything now.
     fn stop(&mut self) {
         self.stop_requests += 1;
@@ -365,43 +428,5 @@ impl<'a> Loop<'a> {
             if self.stop_requests == 1 { running.group.stop() } else { running.group.kill() }
         }
         self.waiting.clear();
-    }
-}
-
-impl Running {
-    fn take_in(&mut self, event: &Event) {
-        match &event.kind {
-            EventKind::Step(step) => self.last_step = Some(step.step),
-            EventKind::Started(started) => self.last_step = started.resumed_from_step,
-            EventKind::Stopped { step } | EventKind::ResumePoint { step } => self.last_step = Some(*step),
-            EventKind::Finished(results) => self.results.clone_from(results),
-            EventKind::Failed(failure) => self.failure = Some(failure.clone()),
-            EventKind::Phase(_) | EventKind::Completion(_) | EventKind::Warning(_) => {}
-        }
-    }
-}
-
-/// What the worker is to do.
-pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignment {
-    Assignment {
-        key: planned.key.clone(),
-        stage: planned.name.clone(),
-        spec: planned.spec.clone(),
-        inputs: planned.inputs.clone(),
-        parent: planned.parents.first().map(|&parent| checkpoint_dir(cache, &plan.stages[parent].key)),
-        runtime: Runtime {
-            device: match planned.runtime.device {
-                Device::Auto => DeviceChoice::Auto,
-                Device::Cpu => DeviceChoice::Cpu,
-                Device::Cuda(index) => DeviceChoice::Cuda(index),
-            },
-            threads: planned.runtime.threads,
-            resume_interval_s: planned.runtime.resume_interval_s,
-            keep_resume_points: planned.runtime.keep_resume_points,
-            gradient_checkpointing: planned.runtime.gradient_checkpointing == GradientCheckpointing::On,
-            judges: planned.runtime.judges.clone(),
-            endpoints: planned.runtime.endpoints.clone(),
-            supervisor_pid: Some(std::process::id()),
-        },
     }
 }

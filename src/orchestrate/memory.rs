@@ -2,6 +2,7 @@
 
 use crate::digest::Digest;
 use crate::plan::{MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
+use crate::recipe::spec::Work;
 use crate::recipe::{Device, GradientCheckpointing};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,13 +34,17 @@ pub fn plan_memory(plan: &mut Plan) {
         let with = |checkpointing: bool| StageMemory {
             estimate: shape.as_ref().map(|shape| memory_estimate(&stage.spec, shape, checkpointing)),
             available,
+            can_checkpoint: false,
         };
-        let checkpointing = match stage.runtime.gradient_checkpointing {
+        let asked = stage.runtime.gradient_checkpointing;
+        let checkpointing = match asked {
             GradientCheckpointing::Auto => !with(false).fits(),
             GradientCheckpointing::On => true,
             GradientCheckpointing::Off => false,
         };
-        stage.memory = with(checkpointing);
+        let trains = !matches!(stage.spec.work, Work::Eval(_));
+        let can_checkpoint = trains && !checkpointing && asked == GradientCheckpointing::Auto;
+        stage.memory = StageMemory { can_checkpoint, ..with(checkpointing) };
         let decided = if checkpointing { GradientCheckpointing::On } else { GradientCheckpointing::Off };
         stage.runtime.gradient_checkpointing = decided;
     }
@@ -100,14 +105,18 @@ fn device_memory(device: Device) -> Option<u64> {
 }
 
 fn gpu_memory(index: usize) -> Option<u64> {
-    let query = ["--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i"];
-    let output = Command::new("nvidia-smi").args(query).arg(index.to_string()).output().ok()?;
-    let mebibytes: u64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
-    output.status.success().then_some(mebibytes << 20)
+    let mebibytes: u64 = nvidia_smi(&["--query-gpu=memory.total", "-i", &index.to_string()])?.trim().parse().ok()?;
+    Some(mebibytes << 20)
+}
+
+/// What `nvidia-smi` answers, one line a GPU.
+pub(super) fn nvidia_smi(question: &[&str]) -> Option<String> {
+    let output = Command::new("nvidia-smi").args(question).arg("--format=csv,noheader,nounits").output().ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).ok())?
 }
 
 /// The machine's memory, or less where a control group allows less.
-fn host_memory() -> Option<u64> {
+pub(super) fn host_memory() -> Option<u64> {
     let info = fs_err::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let total = line.split_whitespace().next()?.parse::<u64>().ok()? * 1024;

@@ -3,6 +3,8 @@
 use super::run_log::{Invocation, RunEvent, RunEventKind};
 use crate::digest::Digest;
 use std::collections::BTreeSet;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,24 @@ pub struct PastRun {
     pub status: String,
     /// What it was asked.
     pub invocation: Invocation,
+    /// Host name and process id of its dispatcher; absent when it was killed before it wrote them down.
+    pub process: Option<(String, u32)>,
+}
+
+/// Why a run cannot be asked to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum CancelError {
+    /// Its process is on another machine.
+    #[error("it runs on the host `{0}`")]
+    ElsewhereOn(String),
+    /// The signal cannot be sent.
+    #[error("process {pid} cannot be signalled")]
+    Signal {
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl PastRun {
@@ -63,7 +83,35 @@ impl PastRun {
             (Some(RunEventKind::RunStarted { host, pid, .. }), _) if is_alive(host, *pid) => "running".to_owned(),
             _ => "interrupted".to_owned(),
         };
-        Some(Self { run, log_dir, status, invocation })
+        let process = match events.first() {
+            Some(RunEventKind::RunStarted { host, pid, .. }) => Some((host.clone(), *pid)),
+            _ => None,
+        };
+        Some(Self { run, log_dir, status, invocation, process })
+    }
+
+    /// How it stands now.
+    pub fn status_now(&self) -> String {
+        let now = self.log_dir.parent().and_then(|directory| Self::read(self.run.clone(), directory));
+        now.map_or_else(|| self.status.clone(), |now| now.status)
+    }
+
+    /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is no error.
+    pub fn cancel(&self, now: bool) -> Result<(), CancelError> {
+        let Some((host, pid)) = &self.process else { return Ok(()) };
+        if *host != host_name() {
+            return Err(CancelError::ElsewhereOn(host.clone()));
+        }
+        let Some(process) = i32::try_from(*pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+        // two signals of one kind may arrive as one
+        let signals = if now { &[Signal::INT, Signal::TERM][..] } else { &[Signal::INT] };
+        for signal in signals {
+            match kill_process(process, *signal) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(CancelError::Signal { pid: *pid, source: error.into() }),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -92,7 +140,7 @@ mod tests {
 
     fn past(run: &str, status: &str, resumes: Option<&str>) -> PastRun {
         let invocation = Invocation { resumes: resumes.map(str::to_owned), ..Invocation::default() };
-        PastRun { run: run.into(), log_dir: PathBuf::new(), status: status.into(), invocation }
+        PastRun { run: run.into(), log_dir: PathBuf::new(), status: status.into(), invocation, process: None }
     }
 
     fn resumes(runs: &[PastRun]) -> Option<&str> {

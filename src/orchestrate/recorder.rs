@@ -3,8 +3,9 @@
 //! The log is the truth, the database an index of it. A failure to write never ends a run that may have been going on for days: the first one is remembered and told at the
 //! end, and nothing more is written to what failed.
 
+use super::dispatch::Retry;
 use super::run_log::{RunEventKind, RunLog};
-use super::{RunError, RunRequest, past_runs};
+use super::{FailedStage, RunError, RunRequest, past_runs};
 use crate::digest::Digest;
 use crate::event::{Event, Failure, Measurement};
 use crate::store::{StageRecord, StageState, Store, StoreError};
@@ -90,6 +91,19 @@ impl Recorder {
     pub(super) async fn failed(&mut self, stage: usize, seconds: f64, failure: &Failure) {
         self.append(RunEventKind::StageFailed { key: self.keys[stage].clone(), seconds, failure: failure.clone() });
         self.set_stage(stage, &StageState::Failed { seconds, message: failure.message.clone() }).await;
+    }
+
+    /// A try failed, and there is another.
+    pub(super) async fn retrying(&mut self, stage: usize, seconds: f64, failed: &FailedStage, retry: &Retry) {
+        self.append(RunEventKind::StageRetried {
+            key: self.keys[stage].clone(),
+            tries: failed.tries,
+            seconds,
+            failure: failed.failure.clone(),
+            after_s: retry.after.as_secs_f64(),
+            gradient_checkpointing: retry.checkpointing,
+        });
+        self.set_stage(stage, &StageState::Running).await;
     }
 
     /// A stage stopped on request.

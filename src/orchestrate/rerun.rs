@@ -84,7 +84,7 @@ pub async fn rerun(
         plan,
         invocation: Invocation::default(),
         files: Vec::new(),
-        jobs: 1,
+        jobs: Some(1),
         fail_fast: true,
         forced: [].into(),
     };

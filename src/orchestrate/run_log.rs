@@ -184,6 +184,21 @@ pub enum RunEventKind {
         /// Why.
         failure: Failure,
     },
+    /// A try at a stage failed, and there is another.
+    StageRetried {
+        /// The stage's cache key.
+        key: Digest,
+        /// Tries so far.
+        tries: u32,
+        /// Seconds since this one was started.
+        seconds: f64,
+        /// Why it failed.
+        failure: Failure,
+        /// Seconds before the next one.
+        after_s: f64,
+        /// Whether the next one is with gradient checkpointing, as this one was not.
+        gradient_checkpointing: bool,
+    },
     /// A stage stopped on request.
     StageStopped {
         /// The stage's cache key.

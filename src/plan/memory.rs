@@ -54,6 +54,8 @@ pub struct StageMemory {
     pub estimate: Option<MemoryEstimate>,
     /// Bytes of the device the stage will run on; absent where the system does not tell.
     pub available: Option<u64>,
+    /// Whether gradient checkpointing is off and may be turned on, should memory run out nevertheless.
+    pub can_checkpoint: bool,
 }
 
 impl StageMemory {

@@ -1,4 +1,17 @@
 //! Which stage may start next: pure, without clocks, threads or processes.
+//!
+//! ```text
+//! waiting -> ready -> running -> ended
+//!              ^         |
+//!              +- paused-+     another process works on it, or it is tried again after a pause
+//! ```
+//!
+//! Of the stages that are ready, the one with the longest path of costs below it starts first, if what it takes of the
+//! machine is free ([`super::resources`]); so the plan's longest chain is not left to the end.
+
+use super::resources::{Capacity, Need, Tally};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,237 +20,234 @@ pub enum Outcome {
     Succeeded,
     /// It was tried and gave no result.
     Failed,
-    /// It was not tried, because a stage it needs gave no result or the run stopped.
+    /// It was not tried, because a stage it needs gave no result.
     Skipped,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
+    Ready,
     Running,
+    Paused,
     Ended(Outcome),
 }
 
-/// The states of a plan's stages. The stage with the longest path of costs below it starts first, so that the plan's
-/// longest chain is not left to the end.
+/// A stage that is to be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which.
+    pub stage: usize,
+    /// Its slot in [`Capacity::gpus`], if it runs on a GPU.
+    pub gpu: Option<usize>,
+}
+
+/// Ready stages, the most urgent first.
+type Urgency = (Reverse<u64>, usize);
+
+/// The states of a plan's stages.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    parents: Vec<Vec<usize>>,
+    children: Vec<Vec<usize>>,
+    /// Parents without a result.
+    missing: Vec<usize>,
     priorities: Vec<u64>,
+    needs: Vec<Need>,
+    capacity: Capacity,
     states: Vec<State>,
+    ready: BTreeSet<Urgency>,
+    /// Those of them that nobody has looked for in the cache yet.
+    fresh: BTreeSet<Urgency>,
+    /// With their slots.
+    running: BTreeMap<usize, Option<usize>>,
 }
 
 impl Scheduler {
     /// All stages waiting. `parents[i]` are the stages that stage `i` needs, each smaller than `i`, as in
-    /// [`super::Plan`]; `costs[i]` is any estimate of its time.
+    /// [`super::Plan`]; `costs[i]` is any estimate of its time, `needs[i]` what it takes while it runs.
     ///
     /// # Panics
     ///
-    /// When the lists differ in length or a parent does not come before its child.
-    pub fn new(parents: Vec<Vec<usize>>, costs: &[u64]) -> Self {
+    /// When the lists differ in length, a parent does not come before its child, or a stage needs a GPU that is not there.
+    pub fn new(parents: &[Vec<usize>], costs: &[u64], needs: Vec<Need>, capacity: Capacity) -> Self {
         assert_eq!(parents.len(), costs.len(), "each stage has a cost");
+        assert_eq!(parents.len(), needs.len(), "each stage has a need");
+        for need in &needs {
+            let alone = Tally::of(&capacity, std::iter::empty()).place(need);
+            assert!(alone.is_some(), "a stage that is alone has what it needs");
+        }
         let mut priorities = costs.to_vec();
+        let mut children = vec![Vec::new(); parents.len()];
         for (stage, needed) in parents.iter().enumerate().rev() {
             for &parent in needed {
                 assert!(parent < stage, "parents come before children");
                 priorities[parent] = priorities[parent].max(costs[parent].saturating_add(priorities[stage]));
+                children[parent].push(stage);
             }
         }
+        let missing = parents.iter().map(Vec::len).collect();
         let states = vec![State::Waiting; parents.len()];
-        Self { parents, priorities, states }
+        let (ready, fresh, running) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        let mut scheduler = Self { children, missing, priorities, needs, capacity, states, ready, fresh, running };
+        for stage in 0..scheduler.states.len() {
+            if scheduler.missing[stage] == 0 {
+                scheduler.make_ready(stage);
+                scheduler.fresh.insert(scheduler.urgency(stage));
+            }
+        }
+        scheduler
     }
 
-    /// The stages that may start now, the most urgent first.
-    pub fn ready(&self) -> Vec<usize> {
-        let mut ready: Vec<usize> = (0..self.states.len()).filter(|stage| self.is_ready(*stage)).collect();
-        ready.sort_by_key(|stage| (std::cmp::Reverse(self.priorities[*stage]), *stage));
-        ready
+    /// What the machine has.
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
     }
 
-    fn is_ready(&self, stage: usize) -> bool {
-        let has_succeeded = |parent: &usize| self.states[*parent] == State::Ended(Outcome::Succeeded);
-        self.states[stage] == State::Waiting && self.parents[stage].iter().all(has_succeeded)
+    /// A ready stage that this has not returned before, the most urgent first: it may be in the cache.
+    pub fn next_fresh(&mut self) -> Option<usize> {
+        self.fresh.pop_first().map(|(_, stage)| stage)
     }
 
-    /// Takes the most urgent stage that may start; the caller starts it.
-    pub fn start_next(&mut self) -> Option<usize> {
-        let stage = *self.ready().first()?;
-        self.states[stage] = State::Running;
-        Some(stage)
+    /// Takes the most urgent stage that is ready and finds what it needs; the caller starts it.
+    pub fn start_next(&mut self) -> Option<Start> {
+        let running = self.running.iter().map(|(stage, slot)| (&self.needs[*stage], *slot));
+        let mut tally = Tally::of(&self.capacity, running);
+        if tally.is_full() {
+            return None;
+        }
+        let placed = |&(_, stage): &Urgency| tally.place(&self.needs[stage]).map(|room| Start { stage, gpu: room.gpu });
+        let start = self.ready.iter().find_map(placed)?;
+        self.leave_ready(start.stage);
+        self.states[start.stage] = State::Running;
+        self.running.insert(start.stage, start.gpu);
+        Some(start)
     }
 
-    /// Starts this stage.
-    ///
-    /// # Panics
-    ///
-    /// When it is not in [`Self::ready`].
-    pub fn start(&mut self, stage: usize) {
-        assert!(self.is_ready(stage), "only a ready stage can start");
-        self.states[stage] = State::Running;
-    }
-
-    /// A running stage has its result (or a ready one was found in the cache).
-    ///
-    /// # Panics
-    ///
-    /// When the stage neither runs nor is ready.
-    pub fn finish(&mut self, stage: usize) {
-        assert!(self.states[stage] == State::Running || self.is_ready(stage), "only a running or ready stage finishes");
-        self.states[stage] = State::Ended(Outcome::Succeeded);
-    }
-
-    /// A running stage failed. Returns the stages that cannot run any more: exactly its descendants that had not ended.
+    /// A running stage gives back what it has, and is not ready until [`Self::wake`].
     ///
     /// # Panics
     ///
     /// When the stage does not run.
+    pub fn pause(&mut self, stage: usize) {
+        assert_eq!(self.states[stage], State::Running, "only a running stage pauses");
+        self.running.remove(&stage);
+        self.states[stage] = State::Paused;
+    }
+
+    /// A paused stage may be started again.
+    ///
+    /// # Panics
+    ///
+    /// When the stage is not paused.
+    pub fn wake(&mut self, stage: usize) {
+        assert_eq!(self.states[stage], State::Paused, "only a paused stage wakes");
+        self.make_ready(stage);
+    }
+
+    /// A stage that runs, is paused or is ready has its result.
+    ///
+    /// # Panics
+    ///
+    /// When it is none of them.
+    pub fn finish(&mut self, stage: usize) {
+        self.end(stage, Outcome::Succeeded);
+        for child in self.children[stage].clone() {
+            self.missing[child] -= 1;
+            if self.missing[child] == 0 && self.states[child] == State::Waiting {
+                self.make_ready(child);
+                self.fresh.insert(self.urgency(child));
+            }
+        }
+    }
+
+    /// A stage that runs or is paused failed. Returns the stages that cannot run any more: exactly its descendants that had
+    /// not ended.
+    ///
+    /// # Panics
+    ///
+    /// When it is neither.
     pub fn fail(&mut self, stage: usize) -> Vec<usize> {
-        assert_eq!(self.states[stage], State::Running, "only a running stage fails");
-        self.states[stage] = State::Ended(Outcome::Failed);
+        self.end(stage, Outcome::Failed);
+        let mut cut_off: BTreeSet<usize> = self.children[stage].iter().copied().collect();
         let mut skipped = Vec::new();
-        for below in stage + 1..self.states.len() {
-            let is_cut_off = self.parents[below].iter().any(|parent| *parent == stage || skipped.contains(parent));
-            if is_cut_off && self.states[below] == State::Waiting {
+        while let Some(below) = cut_off.pop_first() {
+            if self.states[below] == State::Waiting {
                 self.states[below] = State::Ended(Outcome::Skipped);
                 skipped.push(below);
+                cut_off.extend(self.children[below].iter().copied());
             }
         }
         skipped
     }
 
-    /// Nothing more is to start. Returns the stages that were still waiting.
-    pub fn skip_waiting(&mut self) -> Vec<usize> {
-        let waiting: Vec<usize> =
-            (0..self.states.len()).filter(|stage| self.states[*stage] == State::Waiting).collect();
-        for stage in &waiting {
-            self.states[*stage] = State::Ended(Outcome::Skipped);
+    /// How long it takes until everything has ended, if nothing fails and each stage takes what `left` says from now on.
+    pub fn time_left(&self, left: &[u64]) -> u64 {
+        let mut ahead = self.clone();
+        for stage in 0..ahead.states.len() {
+            if ahead.states[stage] == State::Paused {
+                ahead.wake(stage);
+            }
         }
-        waiting
+        let mut ends: BTreeSet<(u64, usize)> = ahead.running.keys().map(|&stage| (left[stage], stage)).collect();
+        let mut now = 0;
+        loop {
+            while let Some(Start { stage, .. }) = ahead.start_next() {
+                ends.insert((now + left[stage], stage));
+            }
+            let Some((at, stage)) = ends.pop_first() else { return now };
+            now = at;
+            ahead.finish(stage);
+        }
+    }
+
+    /// How many stages have ended, and how many there are.
+    pub fn ended(&self) -> (usize, usize) {
+        let ended = self.states.iter().filter(|state| matches!(state, State::Ended(_))).count();
+        (ended, self.states.len())
     }
 
     /// How the stage ended, if it has.
     pub fn outcome(&self, stage: usize) -> Option<Outcome> {
         match self.states[stage] {
             State::Ended(outcome) => Some(outcome),
-            State::Waiting | State::Running => None,
+            _ => None,
         }
     }
 
     /// Stages that run now.
     pub fn running(&self) -> usize {
-        self.states.iter().filter(|state| **state == State::Running).count()
+        self.running.len()
     }
 
     /// Whether every stage has ended.
     pub fn is_done(&self) -> bool {
         self.states.iter().all(|state| matches!(state, State::Ended(_)))
     }
+
+    fn end(&mut self, stage: usize, outcome: Outcome) {
+        let state = self.states[stage];
+        let began = matches!(state, State::Running | State::Paused);
+        assert!(began || (state == State::Ready && outcome == Outcome::Succeeded), "a stage ends once, after it began");
+        self.leave_ready(stage);
+        self.running.remove(&stage);
+        self.states[stage] = State::Ended(outcome);
+    }
+
+    fn make_ready(&mut self, stage: usize) {
+        self.states[stage] = State::Ready;
+        self.ready.insert(self.urgency(stage));
+    }
+
+    fn leave_ready(&mut self, stage: usize) {
+        let urgency = self.urgency(stage);
+        self.ready.remove(&urgency);
+        self.fresh.remove(&urgency);
+    }
+
+    fn urgency(&self, stage: usize) -> Urgency {
+        (Reverse(self.priorities[stage]), stage)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-
-    /// A graph whose stages need some of the stages before them, with costs, failing stages and choices of who ends
-    /// next.
-    fn graphs() -> impl Strategy<Value = (Vec<Vec<usize>>, Vec<u64>, Vec<bool>, Vec<usize>)> {
-        (1..12_usize).prop_flat_map(|count| {
-            let parents = (0..count)
-                .map(|stage| proptest::collection::btree_set(0..stage.max(1), 0..=stage.min(3)))
-                .map(|set| set.prop_map(|set| set.into_iter().collect::<Vec<usize>>()))
-                .collect::<Vec<_>>();
-            (
-                parents.prop_map(|mut parents| {
-                    parents[0].clear();
-                    parents
-                }),
-                proptest::collection::vec(0..100_u64, count),
-                proptest::collection::vec(proptest::bool::weighted(0.2), count),
-                proptest::collection::vec(0..count, count * 2),
-            )
-        })
-    }
-
-    fn descendants(parents: &[Vec<usize>], roots: &BTreeSet<usize>) -> BTreeSet<usize> {
-        let mut below = BTreeSet::new();
-        for (stage, needed) in parents.iter().enumerate() {
-            if needed.iter().any(|parent| roots.contains(parent) || below.contains(parent)) {
-                below.insert(stage);
-            }
-        }
-        below
-    }
-
-    proptest! {
-        #[test]
-        fn every_stage_ends_once_after_its_parents_and_failure_skips_exactly_the_descendants(
-            (parents, costs, fails, choices) in graphs(),
-            slots in 1..4_usize,
-        ) {
-            let mut scheduler = Scheduler::new(parents.clone(), &costs);
-            let mut running: Vec<usize> = Vec::new();
-            let mut succeeded = BTreeSet::new();
-            let mut failed = BTreeSet::new();
-            let mut skipped = BTreeSet::new();
-            let mut choices = choices.into_iter().cycle();
-            while !scheduler.is_done() {
-                while running.len() < slots {
-                    let Some(stage) = scheduler.start_next() else { break };
-                    prop_assert!(parents[stage].iter().all(|parent| succeeded.contains(parent)));
-                    prop_assert!(!running.contains(&stage) && scheduler.outcome(stage).is_none());
-                    running.push(stage);
-                }
-                prop_assert_eq!(scheduler.running(), running.len());
-                prop_assert!(!running.is_empty(), "nothing runs and nothing is done");
-                let stage = running.swap_remove(choices.next().unwrap_or(0) % running.len());
-                if fails[stage] {
-                    failed.insert(stage);
-                    for cut_off in scheduler.fail(stage) {
-                        prop_assert!(skipped.insert(cut_off), "skipped twice");
-                    }
-                } else {
-                    succeeded.insert(stage);
-                    scheduler.finish(stage);
-                }
-            }
-            prop_assert_eq!(&skipped, &descendants(&parents, &failed));
-            prop_assert_eq!(succeeded.len() + failed.len() + skipped.len(), parents.len());
-            for stage in 0..parents.len() {
-                let expected = if failed.contains(&stage) {
-                    Outcome::Failed
-                } else if skipped.contains(&stage) {
-                    Outcome::Skipped
-                } else {
-                    Outcome::Succeeded
-                };
-                prop_assert_eq!(scheduler.outcome(stage), Some(expected));
-            }
-        }
-    }
-
-    #[test]
-    fn the_longest_chain_starts_first() {
-        // 0 alone and long; 1 -> 2 -> 3 longer together.
-        let scheduler = Scheduler::new(vec![vec![], vec![], vec![1], vec![2]], &[10, 1, 1, 9]);
-        assert_eq!(scheduler.ready(), [1, 0]);
-    }
-
-    #[test]
-    fn a_ready_stage_found_in_the_cache_finishes_without_running() {
-        let mut scheduler = Scheduler::new(vec![vec![], vec![0]], &[1, 1]);
-        scheduler.finish(0);
-        assert_eq!(scheduler.ready(), [1]);
-    }
-
-    #[test]
-    fn stopping_skips_what_waits_and_lets_what_runs_end() {
-        let mut scheduler = Scheduler::new(vec![vec![], vec![], vec![0]], &[2, 1, 1]);
-        assert_eq!(scheduler.start_next(), Some(0));
-        assert_eq!(scheduler.skip_waiting(), [1, 2]);
-        assert!(!scheduler.is_done());
-        scheduler.finish(0);
-        assert!(scheduler.is_done());
-    }
-}
+mod tests;

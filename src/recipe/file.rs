@@ -5,7 +5,7 @@
 
 use super::http_endpoint::HttpEndpoint;
 use super::judge_server::JudgeServer;
-use super::runtime::GradientCheckpointing;
+use super::runtime::{GradientCheckpointing, Retries};
 use super::spec::{Dtype, ParentAdapter};
 use super::stage_file::StageTable;
 use schemars::JsonSchema;
@@ -200,9 +200,23 @@ pub struct RuntimeTable {
     /// Keeps the input of each layer only and computes its inside again in the backward pass: a third slower, a fraction of the
     /// memory, the same bits. `auto`: when the stage would not fit otherwise.
     pub gradient_checkpointing: GradientCheckpointing,
-    /// Stages that run at the same time; default: 1, or what `-j` says.
+    /// Stages that run at the same time at most; default: what `-j` says, else one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
+    /// GPUs that stages run on, one stage on each, as CUDA counts them; one that is listed twice takes two stages at a time
+    /// when their memory fits. Default: all that are visible.
+    #[schemars(length(min = 1))]
+    pub gpus: Option<Vec<usize>>,
+    /// Seconds after which a stage is asked to stop and has failed, by the name of the stage or by its kind; default: no
+    /// limit.
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = { "type": "number", "exclusiveMinimum": 0 }))]
+    pub timeout_s: BTreeMap<String, f64>,
+    /// Seconds that a worker has to leave its resume point when its time is over or its run has died; then it is killed.
+    #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
+    pub stop_grace_s: f64,
+    /// How often a stage that failed is tried again, by why it failed.
+    pub retries: Retries,
     /// Where the judges that rewards name are served, by the name of their model.
     #[serde(default)]
     pub judges: BTreeMap<String, JudgeServer>,

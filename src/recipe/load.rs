@@ -83,7 +83,10 @@ fn load_one(
         variants.push(ResolvedVariant { name: cell.name, stages });
     }
     let filled_in = defaults::filled_in(&base.value);
-    let runtime = RuntimeSettings::resolve(&base, runtime_table(&filled_in, problems)?, problems)?;
+    let written = filled_in.get("stages").and_then(Value::as_table);
+    let resolved = variants.iter().flat_map(|variant| variant.stages.iter().map(|stage| stage.name.as_str()));
+    let names = written.into_iter().flat_map(Table::keys).map(String::as_str).chain(resolved).collect();
+    let runtime = RuntimeSettings::resolve(&base, &names, runtime_table(&filled_in, problems)?, problems)?;
     Some(LoadedRecipe { name, path: path.to_owned(), variants, runtime, files: layers.files })
 }
 

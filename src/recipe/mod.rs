@@ -58,5 +58,5 @@ pub use judge_server::JudgeServer;
 pub use layers::{Overrides, PROGRAM_VARIABLES};
 pub use load::{LoadedRecipe, ResolvedVariant, load};
 pub use resolve::ResolvedStage;
-pub use runtime::{Device, GradientCheckpointing, RuntimeSettings};
+pub use runtime::{Device, GradientCheckpointing, Retries, RuntimeSettings};
 pub use schema::schema;

@@ -29,6 +29,7 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("JudgeServer", &["judges"]),
     ("SweepTable", &["sweep"]),
     ("RuntimeTable", &["runtime"]),
+    ("Retries", &["runtime", "retries"]),
 ];
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {

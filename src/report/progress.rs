@@ -36,6 +36,8 @@ pub struct Progress {
     titles: Vec<String>,
     title_width: usize,
     live: BTreeMap<usize, Live>,
+    /// The line about the whole run, below the others.
+    overall: Option<ProgressBar>,
 }
 
 struct Live {
@@ -51,7 +53,7 @@ impl Progress {
         let bars = (mode == ProgressMode::Auto && std::io::stderr().is_terminal())
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
         let title_width = titles.iter().map(|title| title.chars().count()).max().unwrap_or(0);
-        Self { mode, bars, paint: Paint::for_stderr(), titles, title_width, live: BTreeMap::new() }
+        Self { mode, bars, paint: Paint::for_stderr(), titles, title_width, live: BTreeMap::new(), overall: None }
     }
 
     /// The stage's result was in the cache.
@@ -63,7 +65,11 @@ impl Progress {
     /// A worker was started on the stage.
     pub fn started(&mut self, stage: usize, now: DateTime<Utc>) {
         let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::new(1).with_style(bar_style()));
+            let bar = ProgressBar::new(1).with_style(bar_style());
+            let bar = match &self.overall {
+                Some(overall) => bars.insert_before(overall, bar),
+                None => bars.add(bar),
+            };
             bar.set_prefix(self.padded_title(stage));
             bar.enable_steady_tick(REDRAW_EVERY);
             bar.set_message("starting");
@@ -115,6 +121,35 @@ impl Progress {
         }
     }
 
+    /// Whether there are moving lines.
+    pub fn is_live(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// Seconds until the stage's worker will be done, once it has timed a step.
+    pub fn eta_s(&self, stage: usize, now: DateTime<Utc>) -> Option<f64> {
+        self.live.get(&stage)?.line.eta_s(now)
+    }
+
+    /// How far the whole run is: stages that have ended, of all, and the seconds that are left, if that is known.
+    pub fn overall(&mut self, ended: usize, stages: usize, eta_s: Option<f64>) {
+        if stages < 2 {
+            return; // the stage's own line says it
+        }
+        let Some(bars) = &self.bars else { return };
+        let style = || ProgressStyle::with_template("      {msg}").expect("the template is valid");
+        let overall = self.overall.get_or_insert_with(|| bars.add(ProgressBar::new(1).with_style(style())));
+        let eta = eta_s.map_or_else(String::new, |seconds| format!("  ETA {}", duration(seconds)));
+        overall.set_message(self.paint.dim(&format!("{ended} of {stages} stages{eta}")));
+    }
+
+    /// Takes the moving lines away.
+    pub fn clear(&mut self) {
+        if let Some(overall) = self.overall.take() {
+            overall.finish_and_clear();
+        }
+    }
+
     /// Brings the moving lines up to date.
     pub fn tick(&self, now: DateTime<Utc>) {
         for live in self.live.values() {
@@ -139,6 +174,19 @@ impl Progress {
         self.end_live(stage);
         let word = self.paint.red(" failed");
         self.always(&word, stage, message);
+    }
+
+    /// A try at the stage failed; `how` says when there is another.
+    pub fn retrying(&mut self, stage: usize, message: &str, how: &str) {
+        self.end_live(stage);
+        let word = self.paint.yellow("  retry");
+        self.always(&word, stage, &format!("{message}; {how}"));
+    }
+
+    /// Something that concerns one stage.
+    pub fn stage_note(&self, stage: usize, message: &str) {
+        let word = self.paint.yellow("   note");
+        self.stay(&word, stage, message);
     }
 
     /// The stage stopped on request after `step`.

@@ -53,6 +53,11 @@ impl StageLine {
         self.pace.position()
     }
 
+    /// Seconds left, once a step has been timed.
+    pub fn eta_s(&self, now: DateTime<Utc>) -> Option<f64> {
+        self.pace.eta_s(now)
+    }
+
     /// What the worker is busy with, when it is not stepping.
     pub fn phase(&self) -> Option<&str> {
         self.phase.as_deref()

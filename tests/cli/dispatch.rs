@@ -4,22 +4,22 @@ use crate::env::{Ended, TestEnv};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
 
-fn interrupt(child: &Child) {
+pub(crate) fn interrupt(child: &Child) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
 }
 
-fn ended(child: Child) -> Ended {
+pub(crate) fn ended(child: Child) -> Ended {
     Ended::from(child.wait_with_output().unwrap())
 }
 
 /// `stage -> status` of the last lines of `run --json`.
-fn statuses(ended: &Ended) -> Vec<(String, String)> {
+pub(crate) fn statuses(ended: &Ended) -> Vec<(String, String)> {
     let text = |line: &serde_json::Value, name: &str| line[name].as_str().unwrap().to_owned();
     ended.json().iter().map(|line| (text(line, "stage"), text(line, "status"))).collect()
 }
 
-fn pair(stage: &str, status: &str) -> (String, String) {
+pub(crate) fn pair(stage: &str, status: &str) -> (String, String) {
     (stage.into(), status.into())
 }
 
@@ -44,7 +44,8 @@ fn a_failure_skips_only_what_needs_it_and_is_told_with_message_hint_and_log() {
         assert!(statuses.contains(&expected), "{expected:?} is not in {statuses:?}");
     }
     let ended = env.run(&["run", "small.toml"]).ends_with(4);
-    ended.says(&["stage `base` failed", "row 3 has no `question`", "hint: add it to", "| working on base"]);
+    let ended = ended.says(&["stage `base` failed", "row 3 has no `question`", "hint: add it to", "| working on base"]);
+    assert!(ended.stderr.contains("1 of 3 stages failed, 1 skipped (`tuned` 1)"), "{ended:?}");
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn fail_fast_starts_nothing_more() {
 fn a_crash_is_told_with_the_end_of_the_log() {
     let env = TestEnv::new();
     env.behave("base", "crash");
-    let ended = env.run(&["run", "small.toml", "--only", "base"]).ends_with(4);
+    let ended = env.run(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.crash=0"]).ends_with(4);
     ended.says(&["crashed with exit code 134", "| terminate called after throwing an instance of std::bad_alloc"]);
 }
 

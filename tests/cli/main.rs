@@ -4,6 +4,7 @@
 
 mod after;
 mod cache;
+mod cancel;
 mod commands;
 mod diff;
 mod dispatch;
@@ -12,5 +13,7 @@ mod exit_codes;
 mod explain;
 mod faults;
 mod memory;
+mod orphans;
 mod samples;
+mod scheduling;
 mod verify;

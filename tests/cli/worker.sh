@@ -10,15 +10,22 @@ stage=$(field stage)
 key=$(basename "$attempt")
 event() { echo "{\"at\":\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\",\"kind\":$1}" >> "$attempt/events.jsonl"; }
 
+# the lease, which the kernel drops when this process dies
+exec 9>> "$attempt/lease.lock"
+flock -n 9 || exit 11
+echo "{\"host\":\"$(uname -n)\",\"boot_id\":\"$(cat /proc/sys/kernel/random/boot_id)\",\"pid\":$$,\"since\":\"2026-01-01T00:00:00Z\"}" \
+    > "$attempt/lease.json"
+
 echo "working on $stage"
+echo "${CUDA_VISIBLE_DEVICES-none}" > "$project/gpu-$stage"
 event "{\"started\":{\"host\":\"test\",\"pid\":$$,\"device\":\"cpu\",\"libtorch\":\"none\",\"threads\":1,\"resumed_from_step\":null,\"total_steps\":3}}"
 for step in 1 2 3; do
     event "{\"step\":{\"step\":$step,\"total_steps\":3,\"metrics\":{\"train/loss\":$((4 - step)).5}}}"
 done
 if [ -f "$project/events/$stage" ]; then cat "$project/events/$stage" >> "$attempt/events.jsonl"; fi
+behaviour=$(cat "$project/behaviour/$stage" 2>/dev/null || echo commit)
 echo $$ > "$project/started-$stage"
 
-behaviour=$(cat "$project/behaviour/$stage" 2>/dev/null || echo commit)
 case $behaviour in
 fail)
     event '{"failed":{"class":"input","message":"row 3 has no `question`","hint":"add it to `data/rows.jsonl`"}}'
@@ -28,7 +35,13 @@ crash)
     echo "terminate called after throwing an instance of std::bad_alloc" >&2
     exit 134
     ;;
+crash_once)
+    if [ ! -f "$project/crashed-$stage" ]; then touch "$project/crashed-$stage"; exit 134; fi
+    ;;
 kill) kill -9 $$ ;;
+kill_without_checkpointing)
+    case $assignment in *'"gradient_checkpointing":true'*) ;; *) kill -9 $$ ;; esac
+    ;;
 wait)
     trap 'event "{\"stopped\":{\"step\":3}}"; exit 12' TERM
     while :; do sleep 0.05; done

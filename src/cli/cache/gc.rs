@@ -66,7 +66,7 @@ pub(super) fn gc(context: &Context, cache: &Cache, args: &GcArgs) -> Result<(), 
         [] => None,
         recipes => {
             let overrides = Overrides::with_process_environment(args.set.clone());
-            Some(planning::planned(context, recipes, &overrides)?.plan)
+            Some(planning::planned(context, recipes, &overrides, &[])?.plan)
         }
     };
     let lock = if args.delete { Some(cache.lock_for_removal()?) } else { None };

@@ -1,0 +1,90 @@
+//! `orchestrate cancel [RUN]`.
+
+use super::context::Context;
+use super::error::{CliError, Kind};
+use super::output::Output;
+use super::runs::find_run;
+use crate::orchestrate::{CancelError, PastRun};
+use clap::Args;
+use serde_json::json;
+use std::io::Write as _;
+use std::time::Duration;
+
+/// How often the run is looked at until it has ended.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// Which run, and how fast.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Does what Ctrl-C does in the run's own terminal: its workers leave their resume points and end, and
+`orchestrate resume RUN` goes on from there. Waits until the run has ended; Ctrl-C here ends only
+the waiting.
+
+Examples:
+  orchestrate cancel                the run that is running
+  orchestrate cancel 7Q4XZ1         the end (or the beginning) of a run's id
+  orchestrate cancel latest --now   end the workers at once; their last resume points are what is left
+
+--json prints {\"run\",\"status\"}.")]
+pub(super) struct CancelArgs {
+    /// A run's id, the beginning or end of one, or `latest` [default: the one that is running]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+    /// Do not wait for resume points.
+    #[arg(long)]
+    now: bool,
+}
+
+pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<(), CliError> {
+    let runs = PastRun::all(context.runs())?;
+    let past = choose(&runs, args.run.as_deref())?;
+    past.cancel(args.now).map_err(|error| refusal(past, &error))?;
+    if !context.quiet {
+        let how = if args.now { "ending" } else { "stopping: waiting for resume points (`--now` does not)" };
+        let _ = writeln!(std::io::stderr(), "run {}: {how}", past.run);
+    }
+    let mut status = past.status_now();
+    while status == "running" {
+        std::thread::sleep(POLL_EVERY);
+        status = past.status_now();
+    }
+    let mut out = Output::stdout();
+    if context.json {
+        out.json(&json!({"run": past.run, "status": status}))?;
+    } else {
+        out.line(format!("run {}  {status}", past.run))?;
+    }
+    out.finish()
+}
+
+/// The run that is meant, which is running.
+fn choose<'a>(runs: &'a [PastRun], wanted: Option<&str>) -> Result<&'a PastRun, CliError> {
+    let running: Vec<&PastRun> = runs.iter().filter(|past| past.status == "running").collect();
+    let past = match (wanted, running.as_slice()) {
+        (Some("latest"), [newest, ..]) | (None, [newest]) => newest,
+        (Some("latest") | None, []) => {
+            return Err(CliError::nothing("no run is running").hint("`orchestrate history` lists what ran"));
+        }
+        (None, several) => {
+            let ids: Vec<&str> = several.iter().take(5).map(|past| past.run.as_str()).collect();
+            return Err(CliError::new(Kind::Usage, format!("{} runs are running", several.len()))
+                .hint(format!("name one of them: {}", ids.join(", "))));
+        }
+        (Some(wanted), _) => find_run(runs, wanted)?,
+    };
+    if past.status != "running" {
+        return Err(CliError::nothing(format!("run {} is not running: it ended `{}`", past.run, past.status))
+            .hint("`orchestrate cancel` without a run names the one that is"));
+    }
+    Ok(past)
+}
+
+fn refusal(past: &PastRun, error: &CancelError) -> CliError {
+    let message = format!("run {} cannot be stopped from here: {error}", past.run);
+    match error {
+        CancelError::ElsewhereOn(host) => {
+            CliError::new(Kind::Usage, message).hint(format!("on `{host}`: `orchestrate cancel {}`", past.run))
+        }
+        CancelError::Signal { .. } => CliError::new(Kind::Internal, message).hint("is it another user's?"),
+    }
+}

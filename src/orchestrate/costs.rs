@@ -1,0 +1,138 @@
+//! How long stages will take, from how long others took.
+//!
+//! `runs/timings.jsonl` has a line for each stage that ran from its beginning to its end: its kind, how much it had to compute
+//! ([`work_size`] times the weights) and its seconds. A stage is expected to go at the median pace of the newest of its kind;
+//! a kind that never ran here, at that of all. It is a memo: without it stages start in a less fitting order.
+
+use crate::plan::{Plan, PlannedStage, work_size};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "timings.jsonl";
+/// No more than this of the file's end is read: some hundred stages.
+const TAIL_BYTES: u64 = 32 << 10;
+/// Seconds for a size of 1 where nothing was ever measured: a few hundred tokens a second with weights of half a GB.
+const GUESS: f64 = 1e-11;
+
+/// A stage that ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Timing {
+    kind: String,
+    size: f64,
+    seconds: f64,
+}
+
+/// What is known of the pace of stages.
+#[derive(Clone, Debug)]
+pub(super) struct Costs {
+    path: PathBuf,
+    /// Seconds for a size of 1, by kind.
+    paces: BTreeMap<String, f64>,
+    /// Of all kinds.
+    pace: f64,
+}
+
+impl Costs {
+    /// Reads what earlier runs in `runs` measured; what cannot be read is not known.
+    pub(super) fn read(runs: &Path) -> Self {
+        let path = runs.join(FILE);
+        let timings = tail(&path).unwrap_or_default();
+        let mut by_kind: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for timing in timings.lines().filter_map(|line| serde_json::from_str::<Timing>(line).ok()) {
+            if timing.size > 0.0 && timing.seconds > 0.0 {
+                by_kind.entry(timing.kind).or_default().push(timing.seconds / timing.size);
+            }
+        }
+        let pace = median(by_kind.values().flatten().copied().collect()).unwrap_or(GUESS);
+        let paces = by_kind.into_iter().filter_map(|(kind, paces)| Some((kind, median(paces)?))).collect();
+        Self { path, paces, pace }
+    }
+
+    /// Whether stages like `stage` have been measured here.
+    pub(super) fn knows(&self, stage: &PlannedStage) -> bool {
+        self.paces.contains_key(stage.spec.work.kind())
+    }
+
+    /// Milliseconds that each stage of `plan` will take, about.
+    pub(super) fn expected_ms(&self, plan: &Plan) -> Vec<u64> {
+        let mut lengths = BTreeMap::new();
+        plan.stages.iter().map(|stage| milliseconds(self.seconds(stage, &mut lengths))).collect()
+    }
+
+    fn seconds<'a>(&self, stage: &'a PlannedStage, lengths: &mut BTreeMap<&'a Path, u64>) -> f64 {
+        let pace = self.paces.get(stage.spec.work.kind()).unwrap_or(&self.pace);
+        pace * size(stage, lengths)
+    }
+
+    /// Remembers that `stage` took so long.
+    ///
+    /// # Errors
+    /// A file that cannot be written, which costs the next run its order, no more.
+    pub(super) fn remember(&self, stage: &PlannedStage, seconds: f64) -> io::Result<()> {
+        let kind = stage.spec.work.kind().to_owned();
+        let timing = Timing { kind, size: size(stage, &mut BTreeMap::new()), seconds };
+        let mut line = serde_json::to_vec(&timing).map_err(io::Error::from)?;
+        line.push(b'\n');
+        fs_err::OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(&line)
+    }
+}
+
+/// How much `stage` has to compute; `lengths` are those of files that were looked at.
+fn size<'a>(stage: &'a PlannedStage, lengths: &mut BTreeMap<&'a Path, u64>) -> f64 {
+    let data_bytes = stage.inputs.values().map(|path| {
+        // a directory is a model
+        *lengths
+            .entry(path)
+            .or_insert_with(|| path.metadata().ok().filter(std::fs::Metadata::is_file).map_or(0, |m| m.len()))
+    });
+    let weights = stage.memory.estimate.map_or(1, |memory| memory.weights.max(1));
+    work_size(&stage.spec, data_bytes.sum()) * weights as f64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and a century")]
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1000.0).clamp(1.0, 3e12) as u64
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+fn tail(path: &Path) -> io::Result<String> {
+    let mut file = fs_err::File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn costs(lines: &str) -> Costs {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs_err::write(dir.path().join(FILE), lines).expect("written");
+        Costs::read(dir.path())
+    }
+
+    #[test]
+    fn the_pace_of_a_kind_is_the_median_of_what_was_measured() {
+        let costs = costs(
+            "{\"kind\":\"cpt\",\"size\":10.0,\"seconds\":1.0}\n{\"kind\":\"cpt\",\"size\":10.0,\"seconds\":2.0}\n\
+             {\"kind\":\"cpt\",\"size\":10.0,\"seconds\":90.0}\n{\"kind\":\"grpo\",\"size\":1.0,\"seconds\":5.0}\nhalf a li",
+        );
+        assert_eq!(costs.paces, BTreeMap::from([("cpt".to_owned(), 0.2), ("grpo".to_owned(), 5.0)]));
+        assert!((costs.pace - 5.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn without_measurements_there_is_a_guess() {
+        assert!((costs("").pace - GUESS).abs() < f64::EPSILON);
+        assert!((Costs::read(Path::new("/nowhere")).pace - GUESS).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,165 @@
+//! What this machine has, and what each stage of a plan takes of it.
+
+use super::memory::{host_memory, nvidia_smi};
+use crate::plan::{Capacity, GpuNeed, GpuSlot, Need, Plan, PlannedStage};
+use crate::recipe::Device;
+
+/// The variable that says which GPUs a process sees, and in which order.
+pub(super) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+/// The variable that says how CUDA counts GPUs; `nvidia-smi` counts by their bus.
+const ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+
+/// The machine of a run.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) capacity: Capacity,
+    /// The GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` names them.
+    visible: Vec<GpuSlot>,
+    /// The user chose them, so they are counted as the user has it.
+    chosen: bool,
+}
+
+impl Machine {
+    /// This machine, for `plan`; `jobs` stages run at the same time, or else one on each GPU, or one. GPUs are looked for when
+    /// something `will_run`.
+    pub(super) fn find(plan: &Plan, jobs: Option<usize>, will_run: bool) -> Self {
+        let wants_gpu = will_run && plan.stages.iter().any(|stage| stage.runtime.device != Device::Cpu);
+        let choice = std::env::var(VISIBLE).ok();
+        let installed = if wants_gpu { installed_gpus() } else { Vec::new() };
+        let visible = visible_gpus(installed, choice.as_deref());
+        let named = plan.stages.iter().find_map(|stage| stage.runtime.gpus.as_deref());
+        let gpus = named.map_or_else(|| visible.clone(), |named| slots(named, &visible));
+        let capacity = Capacity {
+            jobs: jobs.unwrap_or(gpus.len()).max(1),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: host_memory(),
+            gpus,
+        };
+        Self { capacity, visible, chosen: choice.is_some() }
+    }
+
+    /// What `stage` takes while it runs.
+    pub(super) fn need(&self, stage: &PlannedStage) -> Need {
+        let is_slot = |device: &String| self.capacity.gpus.iter().any(|slot| slot.device == *device);
+        let gpu = match stage.runtime.device {
+            Device::Auto if !self.capacity.gpus.is_empty() => GpuNeed::Any,
+            Device::Auto | Device::Cpu => GpuNeed::None,
+            // one that is not there is for the worker to complain about
+            Device::Cuda(index) => name_of(index, &self.visible).filter(is_slot).map_or(GpuNeed::None, GpuNeed::Device),
+        };
+        let on_cpu = gpu == GpuNeed::None && !matches!(stage.runtime.device, Device::Cuda(_));
+        Need {
+            threads: if on_cpu { stage.runtime.threads.unwrap_or(0) } else { 0 },
+            memory_bytes: stage
+                .memory
+                .estimate
+                .filter(|_| on_cpu || gpu != GpuNeed::None)
+                .map_or(0, |need| need.total()),
+            gpu,
+        }
+    }
+
+    /// The environment that gives a worker the GPU of this slot, and no other.
+    pub(super) fn environment(&self, slot: usize) -> Vec<(&'static str, String)> {
+        let mut environment = vec![(VISIBLE, self.capacity.gpus[slot].device.clone())];
+        if !self.chosen {
+            environment.push((ORDER.0, ORDER.1.to_owned()));
+        }
+        environment
+    }
+}
+
+/// A GPU of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct InstalledGpu {
+    index: String,
+    uuid: String,
+    memory_bytes: Option<u64>,
+}
+
+/// The machine's GPUs as `nvidia-smi` counts them; none where there is no such program.
+fn installed_gpus() -> Vec<InstalledGpu> {
+    let lines = nvidia_smi(&["--query-gpu=index,uuid,memory.total"]).unwrap_or_default();
+    lines.lines().filter_map(installed_gpu).collect()
+}
+
+fn installed_gpu(line: &str) -> Option<InstalledGpu> {
+    let mut fields = line.split(',').map(|field| field.trim().to_owned());
+    let (index, uuid) = (fields.next()?, fields.next()?);
+    let memory_bytes =
+        fields.next().and_then(|mebibytes| mebibytes.parse::<u64>().ok()).map(|mebibytes| mebibytes << 20);
+    Some(InstalledGpu { index, uuid, memory_bytes })
+}
+
+/// Those of `installed` that `CUDA_VISIBLE_DEVICES` leaves visible, in its order; it may also name parts of GPUs.
+fn visible_gpus(installed: Vec<InstalledGpu>, choice: Option<&str>) -> Vec<GpuSlot> {
+    let Some(choice) = choice else {
+        let slot = |gpu: InstalledGpu| GpuSlot { device: gpu.index, memory_bytes: gpu.memory_bytes };
+        return installed.into_iter().map(slot).collect();
+    };
+    let names = choice.split(',').map(str::trim);
+    // CUDA reads the list up to the first entry that is none, usually -1
+    names
+        .take_while(|name| !name.is_empty() && !name.starts_with('-'))
+        .filter_map(|name| {
+            let is_part = name.starts_with("MIG-");
+            let is_it =
+                |gpu: &&InstalledGpu| gpu.index == name || (name.starts_with("GPU-") && gpu.uuid.starts_with(name));
+            let gpu = installed.iter().find(is_it);
+            (is_part || gpu.is_some())
+                .then(|| GpuSlot { device: name.to_owned(), memory_bytes: gpu.and_then(|gpu| gpu.memory_bytes) })
+        })
+        .collect()
+}
+
+/// The slots that a recipe's `gpus` names: a device that is named twice has two.
+fn slots(named: &[usize], visible: &[GpuSlot]) -> Vec<GpuSlot> {
+    let slot = |&index: &usize| {
+        visible.get(index).cloned().unwrap_or(GpuSlot { device: index.to_string(), memory_bytes: None })
+    };
+    named.iter().map(slot).collect()
+}
+
+/// The device that CUDA would count as number `index`.
+fn name_of(index: usize, visible: &[GpuSlot]) -> Option<String> {
+    if visible.is_empty() { Some(index.to_string()) } else { visible.get(index).map(|slot| slot.device.clone()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installed() -> Vec<InstalledGpu> {
+        let lines = "0, GPU-aa11, 81559\n1, GPU-bb22, 81559\n2, GPU-cc33, [N/A]\n";
+        lines.lines().filter_map(installed_gpu).collect()
+    }
+
+    fn names(slots: &[GpuSlot]) -> Vec<&str> {
+        slots.iter().map(|slot| slot.device.as_str()).collect()
+    }
+
+    #[test]
+    fn gpus_are_those_that_the_user_left_visible() {
+        for (choice, expected) in [
+            (None, vec!["0", "1", "2"]),
+            (Some("2,0"), vec!["2", "0"]),
+            (Some("GPU-bb,1"), vec!["GPU-bb", "1"]),
+            (Some("1,-1,0"), vec!["1"]),
+            (Some("7"), vec![]),
+            (Some(""), vec![]),
+            (Some("MIG-dd44"), vec!["MIG-dd44"]),
+        ] {
+            assert_eq!(names(&visible_gpus(installed(), choice)), expected, "{choice:?}");
+        }
+        let visible = visible_gpus(installed(), Some("GPU-bb22,2"));
+        assert_eq!(visible.iter().map(|slot| slot.memory_bytes).collect::<Vec<_>>(), [Some(81559 << 20), None]);
+    }
+
+    #[test]
+    fn a_recipe_counts_gpus_as_cuda_does() {
+        let visible = visible_gpus(installed(), Some("2,1"));
+        assert_eq!(names(&slots(&[0, 0, 1], &visible)), ["2", "2", "1"]);
+        assert_eq!(names(&slots(&[0, 3], &[])), ["0", "3"]);
+        assert_eq!((name_of(1, &visible), name_of(2, &visible)), (Some("1".to_owned()), None));
+    }
+}

@@ -1,0 +1,170 @@
+//! What stages take of a machine while they run, and who may have it: pure arithmetic.
+//!
+//! | resource | a stage takes | there is |
+//! |---|---|---|
+//! | places | one | `-j`, [`Capacity::jobs`] |
+//! | GPU slots | one, if it runs on a GPU | one for each entry of [`Capacity::gpus`]; a device may have several |
+//! | memory | its estimated peak, of its GPU or else of the host | what the device or the host has |
+//! | CPU threads | what the recipe's `threads` says; without it none are counted | the cores |
+//!
+//! A stage that needs more threads or memory than there is may run when nobody else takes of them, so that nothing waits
+//! for ever. A stage that is short of something has the first right to it: no less urgent one takes of that before.
+
+use std::collections::BTreeMap;
+
+/// What a machine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Stages that run at the same time, at most.
+    pub jobs: usize,
+    /// CPU cores.
+    pub threads: usize,
+    /// Bytes of the host's memory; absent where the system does not tell.
+    pub memory_bytes: Option<u64>,
+    /// Slots of GPUs.
+    pub gpus: Vec<GpuSlot>,
+}
+
+/// Room for one stage on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuSlot {
+    /// The device as `CUDA_VISIBLE_DEVICES` names it.
+    pub device: String,
+    /// Bytes of the device's memory, which all its slots share; absent where the system does not tell.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What a stage takes while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// CPU threads that are counted.
+    pub threads: usize,
+    /// Bytes at the peak, of its GPU or else of the host; 0 when unknown.
+    pub memory_bytes: u64,
+    /// Whether, and on which GPU.
+    pub gpu: GpuNeed,
+}
+
+/// Which GPU a stage runs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GpuNeed {
+    /// None.
+    #[default]
+    None,
+    /// Any that is free.
+    Any,
+    /// This device.
+    Device(String),
+}
+
+impl GpuNeed {
+    fn accepts(&self, slot: &GpuSlot) -> bool {
+        match self {
+            Self::None => false,
+            Self::Any => true,
+            Self::Device(device) => *device == slot.device,
+        }
+    }
+}
+
+/// What is taken of a [`Capacity`], or reserved.
+#[derive(Clone, Debug)]
+pub(super) struct Tally<'a> {
+    capacity: &'a Capacity,
+    places: usize,
+    threads: usize,
+    memory_bytes: u64,
+    slots: Vec<bool>,
+    gpu_memory_bytes: BTreeMap<&'a str, u64>,
+}
+
+/// Where a stage may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Its slot, if it runs on a GPU.
+    pub(super) gpu: Option<usize>,
+}
+
+/// What a stage that cannot run now is short of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shortage {
+    threads: bool,
+    memory: bool,
+    gpu: bool,
+}
+
+/// Whether `need` of `capacity` is there beside what is `taken`; who is alone gets what there is.
+fn has_room(taken: u64, need: u64, capacity: u64) -> bool {
+    need == 0 || taken == 0 || taken.saturating_add(need) <= capacity
+}
+
+impl<'a> Tally<'a> {
+    /// What stages with these needs take, each with the slot that it has.
+    pub(super) fn of(capacity: &'a Capacity, running: impl Iterator<Item = (&'a Need, Option<usize>)>) -> Self {
+        let mut tally = Self {
+            capacity,
+            places: 0,
+            threads: 0,
+            memory_bytes: 0,
+            slots: vec![false; capacity.gpus.len()],
+            gpu_memory_bytes: BTreeMap::new(),
+        };
+        for (need, slot) in running {
+            tally.places += 1;
+            tally.threads += need.threads;
+            match slot {
+                Some(slot) => {
+                    tally.slots[slot] = true;
+                    *tally.gpu_memory_bytes.entry(&capacity.gpus[slot].device).or_default() += need.memory_bytes;
+                }
+                None => tally.memory_bytes = tally.memory_bytes.saturating_add(need.memory_bytes),
+            }
+        }
+        tally
+    }
+
+    /// Whether all places are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.places >= self.capacity.jobs
+    }
+
+    /// Where a stage with this need may run now. If nowhere, what it is short of is reserved for it.
+    pub(super) fn place(&mut self, need: &Need) -> Option<Room> {
+        let on_gpu = need.gpu != GpuNeed::None;
+        let slot = (0..self.slots.len()).find(|&slot| self.is_free(slot, need));
+        let host_memory = self.capacity.memory_bytes.unwrap_or(u64::MAX);
+        let short = Shortage {
+            threads: !has_room(self.threads as u64, need.threads as u64, self.capacity.threads as u64),
+            memory: !on_gpu && !has_room(self.memory_bytes, need.memory_bytes, host_memory),
+            gpu: on_gpu && slot.is_none(),
+        };
+        if short.threads || short.memory || short.gpu {
+            self.reserve(need, short);
+            return None;
+        }
+        Some(Room { gpu: slot })
+    }
+
+    fn is_free(&self, slot: usize, need: &Need) -> bool {
+        let GpuSlot { device, memory_bytes } = &self.capacity.gpus[slot];
+        let taken = self.gpu_memory_bytes.get(device.as_str()).copied().unwrap_or(0);
+        need.gpu.accepts(&self.capacity.gpus[slot])
+            && !self.slots[slot]
+            && has_room(taken, need.memory_bytes, memory_bytes.unwrap_or(u64::MAX))
+    }
+
+    /// Counts what somebody waits for as taken, for those who come after.
+    fn reserve(&mut self, need: &Need, short: Shortage) {
+        if short.threads {
+            self.threads = self.threads.saturating_add(need.threads);
+        }
+        if short.memory {
+            self.memory_bytes = self.memory_bytes.saturating_add(need.memory_bytes);
+        }
+        if short.gpu {
+            for (taken, slot) in self.slots.iter_mut().zip(&self.capacity.gpus) {
+                *taken |= need.gpu.accepts(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Slots of the machine, retries and time limits.
+
+use crate::dispatch::{ended, interrupt, pair, statuses};
+use crate::env::TestEnv;
+use std::time::Duration;
+
+/// Whether the second of two stages that run for ever starts beside the first.
+fn both_start(env: &TestEnv, set: &[&str]) -> bool {
+    env.behave("base", "wait");
+    env.behave("other", "wait");
+    let mut args = vec!["run", "small.toml"];
+    args.extend(set);
+    let child = env.start(&args);
+    env.wait_for("started-base");
+    // long enough for a start, which takes some milliseconds
+    std::thread::sleep(Duration::from_millis(500));
+    let both = env.path("started-other").exists();
+    interrupt(&child);
+    ended(child).ends_with(130);
+    both
+}
+
+fn gpu(env: &TestEnv, stage: &str) -> String {
+    fs_err::read_to_string(env.path(&format!("gpu-{stage}"))).unwrap().trim().to_owned()
+}
+
+#[test]
+fn each_stage_has_a_gpu_of_its_own() {
+    let env = TestEnv::new();
+    // without -j: one stage on each GPU
+    assert!(both_start(&env, &["--set", "runtime.gpus=[4, 7]"]));
+    assert_eq!((gpu(&env, "base"), gpu(&env, "other")), ("4".to_owned(), "7".to_owned()));
+}
+
+#[test]
+fn one_gpu_runs_one_stage_at_a_time_unless_it_is_listed_twice() {
+    assert!(!both_start(&TestEnv::new(), &["-j", "2", "--set", "runtime.gpus=[4]"]));
+    let env = TestEnv::new();
+    assert!(both_start(&env, &["--set", "runtime.gpus=[4, 4]"]));
+    assert_eq!((gpu(&env, "base"), gpu(&env, "other")), ("4".to_owned(), "4".to_owned()));
+}
+
+#[test]
+fn stages_that_want_more_threads_than_there_are_run_one_after_the_other() {
+    let cpu = ["-j", "2", "--set", "runtime.device=cpu"];
+    assert!(!both_start(&TestEnv::new(), &[&cpu[..], &["--set", "runtime.threads=100000"]].concat()));
+    let env = TestEnv::new();
+    assert!(both_start(&env, &cpu));
+    assert_eq!(gpu(&env, "base"), "none");
+}
+
+#[test]
+fn a_crash_is_tried_again_and_every_try_is_recorded() {
+    let env = TestEnv::new();
+    env.behave("base", "crash_once");
+    let args = ["run", "small.toml", "--only", "base", "--json", "--set", "runtime.retries.backoff_s=0.1"];
+    let run = env.run(&args).ends_with(0).says(&["crashed with exit code 134", "tried again in 0.1 s"]);
+    assert_eq!(statuses(&run), [pair("base", "ok")]);
+    let row = env.run(&["history", "--json"]).ends_with(0).json().remove(0);
+    assert_eq!((&row["tries"], &row["status"]), (&2.into(), &"ok".into()));
+    let show = env.run(&["show", "latest"]).ends_with(0);
+    assert!(show.stdout.contains("base  try 1 failed after"), "{}", show.stdout);
+}
+
+#[test]
+fn a_stage_that_goes_on_crashing_has_failed() {
+    let env = TestEnv::new();
+    env.behave("base", "crash");
+    let retries = "runtime.retries={ crash = 2, backoff_s = 0.1 }";
+    let run = env.run(&["run", "small.toml", "--only", "base", "--set", retries]).ends_with(4);
+    run.says(&["tried again in 0.1 s", "tried again in 0.2 s", "stage `base` failed 3 times"]);
+}
+
+#[test]
+fn what_is_wrong_with_the_input_is_not_tried_again() {
+    let env = TestEnv::new();
+    env.behave("base", "fail");
+    let run = env.run(&["run", "small.toml", "--only", "base"]).ends_with(4);
+    assert!(!run.stderr.contains("tried again"), "{}", run.stderr);
+}
+
+#[test]
+fn exhausted_memory_is_tried_again_with_gradient_checkpointing() {
+    let env = TestEnv::new();
+    env.behave("base", "kill_without_checkpointing");
+    let run = env.run(&["run", "small.toml", "--only", "base"]).ends_with(0);
+    run.says(&["memory ran out", "tried again with gradient checkpointing"]);
+}
+
+#[test]
+fn a_recipe_that_forbids_checkpointing_is_obeyed() {
+    let env = TestEnv::new();
+    env.behave("base", "kill_without_checkpointing");
+    let never = "runtime.gradient_checkpointing=off";
+    let run = env.run(&["run", "small.toml", "--only", "base", "--set", never]).ends_with(4);
+    assert!(!run.stderr.contains("tried again"), "{}", run.stderr);
+}
+
+#[test]
+fn a_stage_that_runs_too_long_is_stopped_and_can_be_resumed() {
+    let env = TestEnv::new();
+    env.behave("base", "wait");
+    // the limit of a kind; `other` is of the same, and quick
+    let run = env.run(&["run", "small.toml", "--set", "runtime.timeout_s.cpt=1.5", "--json"]).ends_with(4);
+    assert!(statuses(&run).contains(&pair("base", "failed")) && statuses(&run).contains(&pair("other", "ok")));
+    run.says(&["its time is over", "longer than its limit of 1.5 s after step 3", "hint: raise `runtime.timeout_s`"]);
+    env.behave("base", "commit");
+    let resumed = env.run(&["resume", "--json"]).ends_with(0);
+    assert!(statuses(&resumed).contains(&pair("base", "ok")), "{resumed:?}");
+}
+
+#[test]
+fn a_worker_that_does_not_stop_when_its_time_is_over_is_killed() {
+    let env = TestEnv::new();
+    env.behave("base", "deaf");
+    let set = ["--set", "runtime.timeout_s.base=0.3", "--set", "runtime.stop_grace_s=0.3"];
+    let run = env.run(&[&["run", "small.toml", "--only", "base"], &set[..]].concat()).ends_with(4);
+    run.says(&["longer than its limit of 0.3 s"]);
+}
+
+#[test]
+fn a_retry_that_waits_ends_with_the_run() {
+    let env = TestEnv::new();
+    env.behave("base", "crash");
+    let child = env.start(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.backoff_s=1000"]);
+    env.wait_for("started-base");
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(&child);
+    ended(child).ends_with(130);
+    let row = env.run(&["history", "--json"]).ends_with(0).json().remove(0);
+    assert_eq!(row["status"], "interrupted");
+}
