@@ -1,6 +1,7 @@
 //! Stages that cannot fit into memory are refused before anything runs, with the knob to turn.
 
 use crate::env::TestEnv;
+use crate::scheduling::both_start;
 
 /// The estimated peak of stage `base` in bytes, in rows of `seq_len` tokens.
 fn needed(env: &TestEnv, seq_len: u64, checkpointing: &str) -> u64 {
@@ -24,9 +25,12 @@ fn settings(seq_len: u64, checkpointing: &str) -> Vec<String> {
 fn seq_len_for(env: &TestEnv, share: f64) -> u64 {
     let info = fs_err::read_to_string("/proc/meminfo").unwrap();
     let kib: f64 = info.lines().next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits.iter().find_map(|path| fs_err::read_to_string(path).ok()?.trim().parse::<f64>().ok());
+    let bytes = (kib * 1024.0).min(limit.unwrap_or(f64::INFINITY));
     let per_token = (needed(env, 2_000_000, "off") - needed(env, 1_000_000, "off")) as f64 / 1e6;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lengths are positive")]
-    let seq_len = (share * kib * 1024.0 / per_token) as u64;
+    let seq_len = (share * bytes / per_token) as u64;
     seq_len
 }
 
@@ -54,4 +58,16 @@ fn what_cannot_fit_is_refused_and_what_fits_with_checkpointing_runs_with_it() {
     check(far, "auto").ends_with(3).says(&["`base` needs about", "micro_batch_size"]);
     env.run(&["run", "small.toml", "--set", &format!("stages.base.seq_len={far}")]).ends_with(3).says(&["GiB"]);
     assert!(!env.path("runs/log").exists(), "something began");
+}
+
+#[test]
+fn stages_that_do_not_fit_beside_each_other_run_one_after_the_other() {
+    for (share, together) in [(0.6, false), (0.3, true)] {
+        let env = TestEnv::new();
+        let seq_len = seq_len_for(&env, share);
+        let mut set = settings(seq_len, "off");
+        set.extend(["--set".to_owned(), format!("stages.other.seq_len={seq_len}"), "-j".to_owned(), "2".to_owned()]);
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        assert_eq!(both_start(&env, &set), together, "each needs {share} of the memory");
+    }
 }

@@ -2,19 +2,24 @@
 
 use crate::dispatch::{ended, interrupt, pair, statuses};
 use crate::env::TestEnv;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whether the second of two stages that run for ever starts beside the first.
-fn both_start(env: &TestEnv, set: &[&str]) -> bool {
+pub(crate) fn both_start(env: &TestEnv, set: &[&str]) -> bool {
     env.behave("base", "wait");
     env.behave("other", "wait");
     let mut args = vec!["run", "small.toml"];
     args.extend(set);
     let child = env.start(&args);
-    env.wait_for("started-base");
+    let started = || ["base", "other"].map(|stage| env.path(&format!("started-{stage}")).exists());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while started() == [false, false] {
+        assert!(Instant::now() < deadline, "nothing started");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     // long enough for a start, which takes some milliseconds
     std::thread::sleep(Duration::from_millis(500));
-    let both = env.path("started-other").exists();
+    let both = started() == [true, true];
     interrupt(&child);
     ended(child).ends_with(130);
     both
