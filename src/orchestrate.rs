@@ -15,6 +15,8 @@
 mod checkpoints;
 mod dispatch;
 mod failure;
+mod history;
+mod index;
 mod memory;
 mod past_runs;
 mod reasons;
@@ -26,6 +28,8 @@ mod signals;
 
 pub use checkpoints::{events_dir, key_documents, newest_resume_step, results};
 pub use dispatch::assignment;
+pub use history::{OpenHistory, Rebuilt, open_history, rebuild_history};
+pub use index::{IndexError, Indexed, Scope};
 pub use memory::{TooLarge, plan_memory, too_large};
 pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;
@@ -151,7 +155,7 @@ pub async fn run(
     let mut signals =
         StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
     let plan = &request.plan;
-    let mut recorder = Recorder::begin(request, runs).await?;
+    let mut recorder = Recorder::begin(request, runs)?;
     let scheduler = Scheduler::new(
         plan.stages.iter().map(|stage| stage.parents.clone()).collect(),
         &plan.stages.iter().map(|stage| cost(&stage.spec.work)).collect::<Vec<_>>(),

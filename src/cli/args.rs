@@ -1,7 +1,7 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, check, completions, doctor, history, logs, metrics, model, plan, query, resume, rewards, run, samples,
+    cache, check, completions, db, doctor, history, logs, metrics, model, plan, query, resume, rewards, run, samples,
     score, show, verify,
 };
 use crate::cache::DeviceChoice;
@@ -74,6 +74,8 @@ pub(super) enum Command {
     Logs(logs::LogsArgs),
     /// Ask the history a question in SQL.
     Query(query::QueryArgs),
+    /// Make the history's database again.
+    Db(db::DbArgs),
     /// Ask a model directly: log-probabilities, embeddings, completions; merge an adapter into it.
     Model(model::ModelArgs),
     /// Rate texts with a stage's rewards, before or after training on them.

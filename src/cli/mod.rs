@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod condition;
 mod context;
+mod db;
 mod doctor;
 mod error;
 mod history;
@@ -17,6 +18,7 @@ mod logs;
 mod metrics;
 mod model;
 mod output;
+mod past;
 mod plan;
 mod planning;
 mod query;
@@ -70,6 +72,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
         Command::Query(args) => query::query(&context, &args),
+        Command::Db(args) => db::db(&context, &args),
         Command::Model(args) => model::model(&context, args),
         Command::Score(args) => score::score(&context, args),
         Command::Rewards(args) => rewards::rewards(&context, &args),
