@@ -51,7 +51,7 @@ const OWNED: [(&str, &[&str]); 12] = [
     ("indicatif", &["report"]),
     ("tabled", &["report"]),
     ("textwrap", &["report"]),
-    ("parquet", &[]), // the engine alone reads data
+    ("parquet", &["export"]), // the engine alone reads it
     ("hf_hub", &["hub"]),
     ("ureq", &["hub", "rewards"]), // judges are asked where rewards are computed
     ("url", &["hub", "recipe"]),

@@ -13,6 +13,7 @@ mod context;
 mod db;
 mod doctor;
 mod error;
+mod export;
 mod history;
 mod logs;
 mod metrics;
@@ -72,6 +73,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
         Command::Query(args) => query::query(&context, &args),
+        Command::Export(args) => export::export(&context, &args),
         Command::Db(args) => db::db(&context, &args),
         Command::Model(args) => model::model(&context, args),
         Command::Score(args) => score::score(&context, args),

@@ -4,7 +4,10 @@ use super::index::{self, IndexError, Indexed, Scope};
 use crate::cache::Cache;
 use crate::store::{BUSY_TIMEOUT, SchemaCheck, Store, StoreError, database_path};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How long a question waits for another process that writes into the database.
+const QUESTION_WAIT: Duration = Duration::from_secs(2);
 
 /// An up-to-date history that cannot be changed.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ async fn up_to_date(cache: &Cache, path: &Path, scope: Scope) -> Result<OpenHist
         }
         store.close().await;
     }
-    let store = index::open(cache, path, BUSY_TIMEOUT).await?;
+    let store = index::open(cache, path, QUESTION_WAIT).await?;
     let behind = index::behind(&store, cache, scope).await?;
     let indexed = index::catch_up(&store, cache, &behind).await?;
     store.forbid_writing().await?;

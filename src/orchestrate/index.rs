@@ -293,6 +293,7 @@ pub(super) async fn read_key(update: &mut Update, cache: &Cache, key: &Digest) -
     }
     if known.events_head.is_some() && !continues {
         update.take_back(known.id, 0).await?;
+        update.set_committed(known.id, committed).await?; // of a rerun that was committed since
     }
     let from = if continues { known.events_bytes } else { 0 };
     let mut lines = Lines::<Event>::open(&path, from)?;

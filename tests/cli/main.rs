@@ -6,6 +6,7 @@ mod after;
 mod commands;
 mod dispatch;
 mod env;
+mod export;
 mod history;
 mod memory;
 mod samples;
