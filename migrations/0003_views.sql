@@ -31,10 +31,11 @@ CREATE TABLE key_rows (
     key          TEXT NOT NULL UNIQUE,
     events_head  TEXT, -- digest of the first line: another one is another attempt from the beginning
     events_bytes INTEGER NOT NULL DEFAULT 0,
+    settled      INTEGER NOT NULL DEFAULT FALSE, -- no more events can come
     committed_at TEXT,
     bytes        INTEGER
 );
-CREATE INDEX uncommitted_keys ON key_rows (id) WHERE committed_at IS NULL;
+CREATE INDEX unsettled_keys ON key_rows (id) WHERE NOT settled;
 
 CREATE TABLE stage_rows (
     run        TEXT NOT NULL REFERENCES run_rows (run) ON DELETE CASCADE,

@@ -135,12 +135,19 @@ async fn event_files(context: &Context, store: &Store, runs: &[&PastRun], dir: &
     Err(CliError::nothing("no stage of these runs has metrics yet").hint("steps come with training"))
 }
 
+/// The scalars of a step, and when it ended in seconds since 1970.
+struct Point {
+    at: f64,
+    step: u64,
+    scalars: Vec<(String, f64)>,
+}
+
 async fn event_file(store: &Store, key: &str, dir: &Path) -> Result<Option<(PathBuf, u64)>, CliError> {
     // a fixed name: TensorBoard would add what it finds in several files
     let path = dir.join("events.out.tfevents.0.orchestrate");
     let part = dir.join("scalars.part");
     let mut file = None;
-    let mut step: Option<(f64, u64, Vec<(String, f64)>)> = None;
+    let mut point: Option<Point> = None;
     let mut scalars = 0;
     let sql = "SELECT step, name, value, unixepoch(at, 'subsec') FROM metrics WHERE key = ? ORDER BY step, name";
     store
@@ -154,19 +161,19 @@ async fn event_file(store: &Store, key: &str, dir: &Path) -> Result<Option<(Path
             }
             let file = file.as_mut().expect("made above");
             scalars += 1;
-            match &mut step {
-                Some((_, current, values)) if *current == number => values.push(scalar),
+            match &mut point {
+                Some(point) if point.step == number => point.scalars.push(scalar),
                 _ => {
-                    if let Some((at, number, values)) = step.replace((at, number, vec![scalar])) {
-                        file.push(at, number, &values)?;
+                    if let Some(done) = point.replace(Point { at, step: number, scalars: vec![scalar] }) {
+                        file.push(done.at, done.step, &done.scalars)?;
                     }
                 }
             }
             Ok::<_, CliError>(())
         })
         .await?;
-    let (Some(mut file), Some((at, number, values))) = (file, step) else { return Ok(None) };
-    file.push(at, number, &values)?;
+    let (Some(mut file), Some(last)) = (file, point) else { return Ok(None) };
+    file.push(last.at, last.step, &last.scalars)?;
     file.finish()?;
     fs_err::rename(&part, &path)?;
     Ok(Some((path, scalars)))

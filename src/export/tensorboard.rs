@@ -89,15 +89,15 @@ fn masked_crc(data: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0x82F6_3B78; // reflected
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
-        let mut byte = 0;
+        let mut byte: u32 = 0;
         while byte < 256 {
-            let mut rest = byte as u32;
+            let mut rest = byte;
             let mut bit = 0;
             while bit < 8 {
                 rest = if rest & 1 == 1 { rest >> 1 ^ POLYNOMIAL } else { rest >> 1 };
                 bit += 1;
             }
-            table[byte] = rest;
+            table[byte as usize] = rest;
             byte += 1;
         }
         table

@@ -123,7 +123,7 @@ pub(super) async fn behind(store: &Store, cache: &Cache, scope: Scope) -> Result
             behind.dead.push(run);
         }
     }
-    for key in store.uncommitted_keys().await? {
+    for key in store.unsettled_keys().await? {
         if is_key_behind(store, cache, &key).await? {
             behind.keys.insert(key);
         }
@@ -140,8 +140,7 @@ async fn is_key_behind(store: &Store, cache: &Cache, key: &Digest) -> Result<boo
     let known = store.key_state(key).await?;
     let (bytes, committed) = known.map_or((0, false), |known| (known.events_bytes, known.committed));
     let length = length(&events_dir(cache, key).join("events.jsonl"));
-    Ok(length.is_some_and(|length| length != bytes)
-        || committed != checkpoint_dir(cache, key).join("manifest.json").is_file())
+    Ok(length != Some(bytes) || committed != checkpoint_dir(cache, key).join("manifest.json").is_file())
 }
 
 /// Reads what the database is behind of, in one transaction.
@@ -200,16 +199,15 @@ pub(super) async fn read_run(
     run: &str,
 ) -> Result<(BTreeSet<Digest>, u64), IndexError> {
     let log_dir = log_dir(cache, run);
-    let mut offset = match update.log_bytes(run).await? {
-        Some(bytes) => bytes,
-        None => {
-            // A plan that cannot be read is that of a run that was killed before anything ran.
-            let Ok(plan) = LoggedPlan::load(&log_dir) else { return Ok((BTreeSet::new(), 0)) };
-            let began = Ulid::from_string(run).map_or(SystemTime::UNIX_EPOCH, |id| id.datetime());
-            let stages: Vec<StageRecord> = plan.stages.iter().zip(plan.names()).map(record_of).collect();
-            update.add_run(run, began.into(), &stages).await?;
-            0
-        }
+    let offset = if let Some(bytes) = update.log_bytes(run).await? {
+        bytes
+    } else {
+        // A plan that cannot be read is that of a run that was killed before anything ran.
+        let Ok(plan) = LoggedPlan::load(&log_dir) else { return Ok((BTreeSet::new(), 0)) };
+        let began = Ulid::from_string(run).map_or(SystemTime::UNIX_EPOCH, |id| id.datetime());
+        let stages: Vec<StageRecord> = plan.stages.iter().zip(plan.names()).map(record_of).collect();
+        update.add_run(run, began.into(), &stages).await?;
+        0
     };
     let mut keys = BTreeSet::new();
     let mut hits: Vec<Digest> = Vec::new();
@@ -231,8 +229,7 @@ pub(super) async fn read_run(
         update.set_hits(run, &hits).await?;
     }
     if let Some(newest) = newest {
-        offset = lines.offset;
-        update.set_log_bytes(run, offset, newest).await?;
+        update.set_log_bytes(run, lines.offset, newest).await?;
     }
     Ok((keys, lines.unreadable))
 }
@@ -245,7 +242,10 @@ async fn apply(update: &mut Update, run: &str, RunEvent { at, kind }: &RunEvent)
         }
         RunEventKind::RunEnded { status } => return update.end_run(run, status, *at).await,
         RunEventKind::StageHit { key } => return update.set_hits(run, std::slice::from_ref(key)).await,
-        RunEventKind::StageStarted { key } => (key, StageState::Running),
+        RunEventKind::StageStarted { key } => {
+            update.unsettle(key).await?;
+            (key, StageState::Running)
+        }
         RunEventKind::StageWaiting { key, .. } => (key, StageState::Waiting),
         RunEventKind::StageDone { key, seconds, results } => {
             // they stay when the checkpoint, and its events with it, is removed
@@ -284,7 +284,11 @@ pub(super) async fn read_key(update: &mut Update, cache: &Cache, key: &Digest) -
     if committed.is_some() != known.committed {
         update.set_committed(known.id, committed).await?;
     }
-    let Some(length) = length(&path) else { return Ok((false, 0)) };
+    let length = length(&path);
+    if committed.is_some() || length.is_none() {
+        update.settle(known.id).await?;
+    }
+    let Some(length) = length else { return Ok((false, 0)) };
     let Some(head) = first_line(&path)? else { return Ok((false, 0)) };
     let head = Digest::of(&head).as_str().to_owned();
     let continues = known.events_head.as_ref() == Some(&head) && length >= known.events_bytes;

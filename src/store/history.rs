@@ -129,6 +129,9 @@ pub struct HistoryRow {
     pub results: BTreeMap<String, Measurement>,
 }
 
+/// Key, name, value, ends of the interval, count.
+type ResultRow = (i64, String, f64, Option<f64>, Option<f64>, Option<i64>);
+
 const STATUS: &str = "CASE WHEN s.status = 'pending' AND r.status <> 'running' THEN 'not run' ELSE s.status END";
 
 impl Store {
@@ -174,7 +177,6 @@ impl Store {
         let ids = serde_json::to_string(&of_key.keys().collect::<Vec<_>>()).expect("numbers serialize");
         let sql = "SELECT key_id, name, value, low, high, count FROM result_rows \
                    WHERE key_id IN (SELECT value FROM json_each(?))";
-        type ResultRow = (i64, String, f64, Option<f64>, Option<f64>, Option<i64>);
         let found: Vec<ResultRow> = sqlx::query_as(sql).bind(ids).fetch_all(&self.pool).await?;
         for (key_id, name, value, low, high, count) in found {
             let count = count.and_then(|count| u64::try_from(count).ok());

@@ -45,10 +45,9 @@ pub fn database_path(runs: &Path) -> Result<PathBuf, StoreError> {
 /// The type of the network file system that `path`, or where it would be made, lies on; absent for local ones.
 pub fn network_file_system(path: &Path) -> Option<String> {
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    let kind = rustix::fs::statfs(existing).ok()?.f_type;
-    #[expect(clippy::cast_sign_loss, reason = "a magic number, whose type differs by platform")]
+    let magic = rustix::fs::statfs(existing).ok()?.f_type.cast_unsigned() & 0xFFFF_FFFF;
     let mounts = || fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    network_kind(kind as u64 & 0xFFFF_FFFF, || fuse_kind(&mounts(), &fs_err::canonicalize(existing).ok()?))
+    network_kind(magic, || fuse_kind(&mounts(), &fs_err::canonicalize(existing).ok()?))
 }
 
 fn network_kind(magic: u64, fuse_kind: impl FnOnce() -> Option<String>) -> Option<String> {

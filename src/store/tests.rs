@@ -153,7 +153,7 @@ async fn a_database_of_an_earlier_version_is_emptied_and_read_from_the_files_aga
             .enumerate()
     {
         let migration = MIGRATIONS.iter().nth(n).unwrap();
-        assert_eq!(&*migration.sql.as_str(), text);
+        assert_eq!(migration.sql.as_str(), text);
         sqlx::raw_sql(text).execute(&old.pool).await.unwrap();
         sqlx::raw_sql(
             "CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \

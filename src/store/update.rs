@@ -101,9 +101,9 @@ impl Store {
         Ok(rows)
     }
 
-    /// Keys that some run has worked on or found in the cache and that are not recorded as committed.
-    pub async fn uncommitted_keys(&self) -> Result<Vec<Digest>, StoreError> {
-        let sql = "SELECT key FROM key_rows WHERE committed_at IS NULL AND EXISTS \
+    /// Keys that some run has worked on or found in the cache, and of which more events may have come since.
+    pub async fn unsettled_keys(&self) -> Result<Vec<Digest>, StoreError> {
+        let sql = "SELECT key FROM key_rows WHERE NOT settled AND EXISTS \
                    (SELECT 1 FROM stage_rows WHERE key_id = key_rows.id AND status NOT IN ('pending', 'skipped'))";
         self.keys(sql).await
     }
@@ -323,6 +323,21 @@ impl Update {
             .bind(key)
             .execute(&mut *self.transaction)
             .await?;
+        Ok(())
+    }
+
+    /// Records that no more events of the key can come, unless a stage with it is running.
+    pub async fn settle(&mut self, key: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE key_rows SET settled = TRUE WHERE id = ?1 AND NOT settled AND NOT EXISTS \
+                   (SELECT 1 FROM stage_rows WHERE key_id = ?1 AND status = 'running')";
+        sqlx::query(sql).bind(key).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Records that a worker was started, whose events will come.
+    pub async fn unsettle(&mut self, key: &Digest) -> Result<(), StoreError> {
+        let sql = "UPDATE key_rows SET settled = FALSE WHERE key = ?";
+        sqlx::query(sql).bind(key.as_str()).execute(&mut *self.transaction).await?;
         Ok(())
     }
 
