@@ -20,7 +20,7 @@
 //! # Layers
 //!
 //! Imports go one way: `cli -> orchestrate -> {exec, store, cache, report} -> event -> plan -> recipe -> digest`,
-//! `cli -> hub -> recipe` (the network is asked nowhere else), and
+//! `cli -> hub -> recipe` (the network is asked nowhere else), `cli -> export -> store`, and
 //! `engine -> {rewards, stats, exec, cache, event, plan, recipe}`. `tests/layers.rs` fails on any other edge.
 
 pub mod cache;
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod digest;
 pub mod event;
 pub mod exec;
+pub mod export;
 pub mod hub;
 pub mod orchestrate;
 pub mod plan;

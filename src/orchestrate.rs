@@ -19,6 +19,8 @@ mod differences;
 mod dispatch;
 mod explain;
 mod failure;
+mod history;
+mod index;
 mod machine;
 mod memory;
 mod past_runs;
@@ -33,6 +35,8 @@ mod uses;
 pub use assignment::assignment;
 pub use checkpoints::{events_dir, newest_resume_step, results};
 pub use explain::{CachedResults, Explanation, ParentChange, remember_inputs};
+pub use history::{OpenHistory, Rebuilt, open_history, rebuild_history};
+pub use index::{IndexError, Indexed, Scope};
 pub use memory::{TooLarge, plan_memory, too_large};
 pub use past_runs::{CancelError, PastRun, resumable};
 pub use rerun::{Rerun, rerun, rerun_plan};
@@ -165,7 +169,7 @@ pub async fn run(
     fault_point("run-before-plan");
     // from here on `cache gc` knows what this run needs
     let lock = cache.lock_for_planning()?;
-    let mut recorder = Recorder::begin(request, runs).await?;
+    let mut recorder = Recorder::begin(request, runs)?;
     drop(lock);
     fault_point("run-planned");
     // where nothing is missing, nothing will run

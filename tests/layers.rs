@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// For each module, the modules it may use. The order is that of the layers, lowest first.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("digest", &[]),
     ("recipe", &["digest"]),
     ("hub", &["digest", "recipe"]),
@@ -16,6 +16,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("rewards", &["digest", "recipe", "event", "stats"]), // a score becomes an event's `Part`s
     ("cache", &["digest", "recipe", "plan", "event"]),
     ("store", &["digest", "recipe", "plan", "event"]),
+    ("export", &["digest", "event", "store"]),
     ("exec", &["digest", "recipe", "plan", "event", "cache"]),
     ("report", &["digest", "recipe", "plan", "event", "stats"]),
     ("orchestrate", &["digest", "recipe", "plan", "event", "cache", "store", "exec", "report"]),
@@ -29,6 +30,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "event",
             "cache",
             "store",
+            "export",
             "exec",
             "report",
             "orchestrate",
@@ -50,7 +52,7 @@ const OWNED: [(&str, &[&str]); 13] = [
     ("indicatif", &["report"]),
     ("tabled", &["report"]),
     ("textwrap", &["report"]),
-    ("parquet", &[]), // the engine alone reads data
+    ("parquet", &["export"]), // the engine alone reads it
     ("hf_hub", &["hub"]),
     ("ureq", &["hub", "rewards"]), // judges are asked where rewards are computed
     ("url", &["hub", "recipe"]),

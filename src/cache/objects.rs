@@ -135,6 +135,16 @@ impl Cache {
         self.root.join(CACHE).join(key.as_str())
     }
 
+    /// Keys that are being worked on or were, sorted.
+    pub fn attempted_keys(&self) -> Result<Vec<Digest>, CacheError> {
+        let mut keys = Vec::new();
+        for entry in fs_err::read_dir(self.root.join(WORK))? {
+            keys.extend(entry?.file_name().to_str().and_then(Digest::parse));
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
     /// Where attempts at `key` happen.
     pub fn attempt_dir(&self, key: &Digest) -> PathBuf {
         self.root.join(WORK).join(key.as_str())

@@ -1,8 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, cancel, check, completions, diff, doctor, explain, history, init, logs, man, metrics, model, plan, query,
-    resume, rewards, run, samples, score, show, verify,
+    cache, cancel, check, completions, db, diff, doctor, explain, export, history, init, logs, man, metrics, model, plan,
+    query, resume, rewards, run, samples, score, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -83,6 +83,10 @@ pub(super) enum Command {
     Logs(logs::LogsArgs),
     /// Ask the history a question in SQL.
     Query(query::QueryArgs),
+    /// Write runs as files of other programs: CSV, JSON, Parquet, TensorBoard.
+    Export(export::ExportArgs),
+    /// Make the history's database again.
+    Db(db::DbArgs),
     /// Ask a model directly: log-probabilities, embeddings, completions; merge an adapter into it.
     Model(model::ModelArgs),
     /// Rate texts with a stage's rewards, before or after training on them.

@@ -3,6 +3,7 @@
 use super::error::{CliError, Kind};
 use crate::event::{Completion, StopReason};
 use crate::recipe::did_you_mean;
+use crate::store::{Comparison, MetricCondition};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -66,7 +67,7 @@ impl FromStr for Condition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "_-/".contains(c);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_-/@".contains(c);
         let end = text.find(|c| !is_name(c)).unwrap_or(text.len());
         let (field, rest) = (&text[..end], text[end..].trim_start());
         let found = OPERATORS.iter().find_map(|(sign, operator)| Some((rest.strip_prefix(sign)?, *operator)));
@@ -107,6 +108,32 @@ impl Condition {
             }
             Ok(number) if !number.is_nan() => Ok(()),
             _ => usage(format!("`{field}` is compared with a number or with `{MISSING}`, not with `{value}`")),
+        }
+    }
+
+    /// The condition, on a number that stages of the history have.
+    ///
+    /// # Errors
+    /// `~`, or a value that is no number.
+    pub(super) fn on_stages(&self) -> Result<MetricCondition, CliError> {
+        let comparison = match self.operator {
+            Operator::Equals => Comparison::Equal,
+            Operator::Differs => Comparison::NotEqual,
+            Operator::Below => Comparison::Below,
+            Operator::AtMost => Comparison::AtMost,
+            Operator::Above => Comparison::Above,
+            Operator::AtLeast => Comparison::AtLeast,
+            Operator::Contains => {
+                let message = format!("`{}` is a number, which ~ (contains) cannot ask about", self.field);
+                return Err(CliError::new(Kind::Usage, message));
+            }
+        };
+        match self.value.parse::<f64>() {
+            Ok(bound) if !bound.is_nan() => Ok(MetricCondition { name: self.field.clone(), comparison, bound }),
+            _ => {
+                let message = format!("`{}` is compared with a number, not with `{}`", self.field, self.value);
+                Err(CliError::new(Kind::Usage, message))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use super::output::Output;
 use crate::cache::Cache;
 use crate::exec::{CudaProblem, LocalExecutor, WorkerVersion, worker_version};
 use crate::report::{Column, Table, width};
-use crate::store::{SchemaCheck, Store};
+use crate::store::{SchemaCheck, Store, database_path};
 use clap::Args;
 use serde_json::json;
 use std::process::Stdio;
@@ -160,22 +160,25 @@ fn cache(context: &Context) -> Finding {
 /// The history: a database that cannot be used costs the history of runs, not their results.
 fn history(context: &Context) -> Finding {
     let what = "history";
-    let path = context.runs().join("history.db");
+    let path = match database_path(context.runs()) {
+        Ok(path) => path,
+        Err(error) => return Finding { what, ok: false, found: error.to_string(), hint: Some(error.hint()) },
+    };
     if !path.exists() {
         return Finding { what, ok: true, found: "none yet".to_owned(), hint: None };
     }
     let checked = block_on(async { Ok(Store::open_read_only(&path).await?.check().await?) });
     let bad = |found: String, hint: &str| Finding { what, ok: false, found, hint: Some(hint.to_owned()) };
-    let renew = "results are safe in the cache; move `runs/history.db` away to start a new history";
+    let renew = "`orchestrate db rebuild` makes it again from the files";
     match checked {
         Ok(SchemaCheck::Current) => Finding { what, ok: true, found: "sound, up to date".to_owned(), hint: None },
         Ok(SchemaCheck::Older) => {
-            let found = "sound; the next run brings its schema up to date".to_owned();
+            let found = "sound; the next question brings its schema up to date".to_owned();
             Finding { what, ok: true, found, hint: None }
         }
         Ok(SchemaCheck::Newer) => bad(
             "written by a newer version of orchestrate".to_owned(),
-            "use that version, or move `runs/history.db` away",
+            "use that version, or move the database away: it is made again from the files",
         ),
         Ok(SchemaCheck::Damaged(reason)) => bad(format!("damaged: {reason}"), renew),
         Err(error) => bad(error.sentence(), renew),

@@ -2,7 +2,7 @@
 
 use crate::cache::CacheError;
 use crate::exec::ExecError;
-use crate::orchestrate::RunError;
+use crate::orchestrate::{IndexError, RunError};
 use crate::recipe::RecipeError;
 use crate::store::StoreError;
 use serde_json::json;
@@ -77,6 +77,11 @@ impl CliError {
     pub(super) fn sentence(&self) -> String {
         let message = self.message.clone().into_iter();
         message.chain(self.causes.iter().cloned()).collect::<Vec<_>>().join(": ")
+    }
+
+    /// What to do.
+    pub(super) fn hints(&self) -> &[String] {
+        &self.hints
     }
 
     /// Adds what to do.
@@ -172,9 +177,22 @@ impl From<StoreError> for CliError {
         let kind = match error {
             StoreError::Missing { .. } => Kind::NothingMatched,
             StoreError::Statement(_) => Kind::Usage,
-            StoreError::Open { .. } | StoreError::Migrate { .. } => Kind::Internal,
+            StoreError::Open { .. }
+            | StoreError::Migrate { .. }
+            | StoreError::Network { .. }
+            | StoreError::OtherProject { .. } => Kind::Internal,
         };
         Self::from_error(kind, &error).hint(error.hint())
+    }
+}
+
+impl From<IndexError> for CliError {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Store(error) => error.into(),
+            IndexError::Cache(error) => error.into(),
+            IndexError::Io(error) => error.into(),
+        }
     }
 }
 

@@ -11,10 +11,12 @@ mod check;
 mod completions;
 mod condition;
 mod context;
+mod db;
 mod diff;
 mod doctor;
 mod error;
 mod explain;
+mod export;
 mod history;
 mod init;
 mod logs;
@@ -22,6 +24,7 @@ mod man;
 mod metrics;
 mod model;
 mod output;
+mod past;
 mod plan;
 mod planning;
 mod query;
@@ -79,6 +82,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Samples(args) => samples::samples(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args),
         Command::Query(args) => query::query(&context, &args),
+        Command::Export(args) => export::export(&context, &args),
+        Command::Db(args) => db::db(&context, &args),
         Command::Model(args) => model::model(&context, args),
         Command::Score(args) => score::score(&context, args),
         Command::Rewards(args) => rewards::rewards(&context, &args),

@@ -49,7 +49,8 @@ pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec
     for past in runs {
         let plan = LoggedPlan::load(&past.log_dir)?;
         let events = run_events(past)?;
-        rows.extend(plan.stages.iter().map(|stage| row(context, past, &plan, stage, &events)));
+        let stages = plan.stages.iter().zip(plan.names());
+        rows.extend(stages.map(|(stage, names)| row(context, past, names, stage, &events)));
     }
     Ok(rows)
 }
@@ -72,20 +73,17 @@ fn run_events(past: &PastRun) -> Result<Vec<RunEvent>, CliError> {
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-fn row(context: &Context, past: &PastRun, plan: &LoggedPlan, stage: &LoggedStage, events: &[RunEvent]) -> StageRow {
-    let mut recipes: Vec<&str> = plan
-        .variants
-        .iter()
-        .filter(|variant| stage.variants.contains(&variant.label))
-        .map(|variant| variant.recipe.as_str())
-        .collect();
-    recipes.dedup();
-    let names = plan.variants.iter().filter(|variant| stage.variants.contains(&variant.label));
-    let names: Vec<&str> = names.map(|variant| variant.name.as_str()).collect();
+fn row(
+    context: &Context,
+    past: &PastRun,
+    (recipe, variant): (String, String),
+    stage: &LoggedStage,
+    events: &[RunEvent],
+) -> StageRow {
     let mut row = StageRow {
         run: past.run.clone(),
-        recipe: recipes.join(" "),
-        variant: names.join(" "),
+        recipe,
+        variant,
         stage: stage.stage.clone(),
         kind: stage.kind.clone(),
         key: stage.key.clone(),

@@ -27,7 +27,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     let past = find_run(&runs, &args.run)?;
     let rows = records::stage_rows(context, Some(past))?;
     if context.json {
-        return history::print(context, &rows);
+        return history::print_default(context, &rows);
     }
     let mut out = Output::stdout();
     out.line(format!("run {}  {}", past.run, past.status))?;
@@ -45,7 +45,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     }
     out.line("")?;
     out.finish()?;
-    history::print(context, &rows)?;
+    history::print_default(context, &rows)?;
     let comparison = comparison(past, &rows)?;
     let mut out = Output::stdout();
     for (key, failed) in records::failed_tries(past)? {

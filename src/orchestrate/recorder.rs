@@ -1,47 +1,69 @@
 //! Writes down what a run does: first into its log directory, then into the database.
 //!
-//! The log is the truth, the database an index of it. A failure to write never ends a run that may have been going on for days: the first one is remembered and told at the
-//! end, and nothing more is written to what failed.
+//! The log is the truth, the database an index of it that is read from it (`index`). So a database that another process
+//! holds is left for later, and one that cannot be written at all costs nothing but the time a later question takes to read
+//! the files. A failure never ends a run that may have been going on for days: the first one is told at the end.
 
 use super::dispatch::Retry;
+use super::index::{self, IndexError};
 use super::run_log::{RunEventKind, RunLog};
 use super::{FailedStage, RunError, RunRequest, past_runs};
+use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::event::{Event, Failure, Measurement};
-use crate::store::{StageRecord, StageState, Store, StoreError};
+use crate::store::{Store, database_path};
 use chrono::Utc;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use ulid::Ulid;
+
+/// How long a run in progress waits for another process that writes into the database; its workers wait with it.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
+/// How long a run that has ended tries once more.
+const LAST_WAIT: Duration = Duration::from_secs(3);
+/// How long it leaves the database alone then.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The memory of a run that is going on.
 pub(super) struct Recorder {
     run: String,
     keys: Vec<Digest>,
+    cache: Cache,
     log: RunLog,
-    /// Absent once it refused something.
     store: Option<Store>,
+    /// Something of the run's log is not in the database yet.
+    log_is_new: bool,
+    /// Stages whose events are not in the database yet.
+    new_events: BTreeSet<usize>,
+    /// When the database may be tried again; absent: never.
+    next_try: Option<Instant>,
     problem: Option<String>,
 }
 
 impl Recorder {
     /// Gives the run an id and writes down what it was asked.
-    pub(super) async fn begin(request: &RunRequest, runs: &Path) -> Result<Self, RunError> {
+    pub(super) fn begin(request: &RunRequest, runs: &Path) -> Result<Self, RunError> {
         let run = Ulid::generate().to_string();
         let log_dir = runs.join("log").join(&run);
         let log = RunLog::create(&log_dir, request.invocation.clone(), &request.files, &request.plan)
             .map_err(|source| RunError::Io { what: "cannot write the log of the run", source })?;
-        let keys = request.plan.stages.iter().map(|stage| stage.key.clone()).collect();
-        let mut recorder = Self { run, keys, log, store: None, problem: None };
+        let mut recorder = Self {
+            run,
+            keys: request.plan.stages.iter().map(|stage| stage.key.clone()).collect(),
+            cache: Cache::open(runs)?,
+            log,
+            store: None,
+            log_is_new: true,
+            new_events: BTreeSet::new(),
+            next_try: Some(Instant::now()),
+            problem: None,
+        };
         recorder.append(RunEventKind::RunStarted {
             host: past_runs::host_name(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
-        match begin_in_store(&recorder.run, request, runs).await {
-            Ok(store) => recorder.store = Some(store),
-            Err(error) => recorder.remember(&error),
-        }
         Ok(recorder)
     }
 
@@ -55,119 +77,131 @@ impl Recorder {
         self.problem
     }
 
-    /// A stage's result was in the cache.
+    /// A stage's result was in the cache. There may be thousands of them at once, so they wait for something slower.
+    #[expect(clippy::unused_async, reason = "like what else may happen to a stage")]
     pub(super) async fn hit(&mut self, stage: usize) {
         self.append(RunEventKind::StageHit { key: self.keys[stage].clone() });
-        self.set_stage(stage, &StageState::Hit).await;
     }
 
     /// A worker was started.
     pub(super) async fn started(&mut self, stage: usize) {
         self.append(RunEventKind::StageStarted { key: self.keys[stage].clone() });
-        self.set_stage(stage, &StageState::Running).await;
+        self.flush().await;
     }
 
-    /// A worker wrote events.
+    /// A worker wrote events, if there are any.
     pub(super) async fn events(&mut self, stage: usize, events: &[Event]) {
-        if let Some(store) = &self.store {
-            let written = store.record_events(&self.keys[stage], events).await;
-            self.check(written);
+        if !events.is_empty() {
+            self.new_events.insert(stage);
         }
+        self.flush().await;
     }
 
     /// Another process works on the stage.
     pub(super) async fn waiting(&mut self, stage: usize, owner: &str) {
         self.append(RunEventKind::StageWaiting { key: self.keys[stage].clone(), owner: owner.to_owned() });
-        self.set_stage(stage, &StageState::Running).await;
+        self.flush().await;
     }
 
     /// A checkpoint was committed.
     pub(super) async fn done(&mut self, stage: usize, seconds: f64, results: BTreeMap<String, Measurement>) {
-        self.append(RunEventKind::StageDone { key: self.keys[stage].clone(), seconds, results });
-        self.set_stage(stage, &StageState::Ok { seconds }).await;
+        self.ended(stage, RunEventKind::StageDone { key: self.keys[stage].clone(), seconds, results }).await;
     }
 
     /// A stage failed.
     pub(super) async fn failed(&mut self, stage: usize, seconds: f64, failure: &Failure) {
-        self.append(RunEventKind::StageFailed { key: self.keys[stage].clone(), seconds, failure: failure.clone() });
-        self.set_stage(stage, &StageState::Failed { seconds, message: failure.message.clone() }).await;
+        let key = self.keys[stage].clone();
+        self.ended(stage, RunEventKind::StageFailed { key, seconds, failure: failure.clone() }).await;
     }
 
     /// A try failed, and there is another.
     pub(super) async fn retrying(&mut self, stage: usize, seconds: f64, failed: &FailedStage, retry: &Retry) {
-        self.append(RunEventKind::StageRetried {
+        let kind = RunEventKind::StageRetried {
             key: self.keys[stage].clone(),
             tries: failed.tries,
             seconds,
             failure: failed.failure.clone(),
             after_s: retry.after.as_secs_f64(),
             gradient_checkpointing: retry.checkpointing,
-        });
-        self.set_stage(stage, &StageState::Running).await;
+        };
+        self.ended(stage, kind).await;
     }
 
     /// A stage stopped on request.
     pub(super) async fn stopped(&mut self, stage: usize, seconds: f64) {
-        self.append(RunEventKind::StageStopped { key: self.keys[stage].clone(), seconds });
-        self.set_stage(stage, &StageState::Interrupted { seconds }).await;
+        self.ended(stage, RunEventKind::StageStopped { key: self.keys[stage].clone(), seconds }).await;
     }
 
     /// A stage was not run because of another.
+    #[expect(clippy::unused_async, reason = "like what else may happen to a stage")]
     pub(super) async fn skipped(&mut self, stage: usize, because: &str) {
         self.append(RunEventKind::StageSkipped { key: self.keys[stage].clone(), because: because.to_owned() });
-        self.set_stage(stage, &StageState::Skipped { because: because.to_owned() }).await;
     }
 
     /// The run ended: `ok`, `failed` or `interrupted`.
     pub(super) async fn end(&mut self, status: &str) {
         self.append(RunEventKind::RunEnded { status: status.to_owned() });
-        if let Some(store) = &self.store {
-            let written = store.end_run(&self.run, status).await;
-            self.check(written);
+        let deadline = Instant::now() + LAST_WAIT;
+        loop {
+            self.flush().await;
+            let Some(next_try) = self.next_try.filter(|_| self.is_behind()) else { return };
+            if next_try > deadline {
+                return self.remember(&"another process holds the history; the next question reads this run into it");
+            }
+            tokio::time::sleep_until(next_try.into()).await;
         }
     }
 
-    async fn set_stage(&mut self, stage: usize, state: &StageState) {
-        if let Some(store) = &self.store {
-            let written = store.set_stage(&self.run, stage, state).await;
-            self.check(written);
+    async fn ended(&mut self, stage: usize, kind: RunEventKind) {
+        self.new_events.insert(stage);
+        self.append(kind);
+        self.flush().await;
+    }
+
+    fn is_behind(&self) -> bool {
+        self.log_is_new || !self.new_events.is_empty()
+    }
+
+    /// Brings the database up to the files, unless another process holds it.
+    async fn flush(&mut self) {
+        if !self.is_behind() || self.next_try.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        match self.write().await {
+            Ok(()) => {
+                self.log_is_new = false;
+                self.new_events.clear();
+            }
+            Err(IndexError::Store(error)) if error.is_busy() => self.next_try = Some(Instant::now() + RETRY_AFTER),
+            Err(error) => {
+                self.next_try = None;
+                let hint = if let IndexError::Store(error) = &error { error.hint() } else { String::new() };
+                self.remember(&format_args!("{error}; {hint}"));
+            }
         }
     }
 
-    fn check(&mut self, written: Result<(), StoreError>) {
-        if let Err(error) = written {
-            self.store = None;
-            self.remember(&error);
+    async fn write(&mut self) -> Result<(), IndexError> {
+        let store = match &self.store {
+            Some(store) => store,
+            None => self.store.insert(index::open(&self.cache, &database_path(self.cache.root())?, SHORT_WAIT).await?),
+        };
+        let mut update = store.update().await?;
+        index::read_run(&mut update, &self.cache, &self.run).await?;
+        for &stage in &self.new_events {
+            index::read_key(&mut update, &self.cache, &self.keys[stage]).await?;
         }
+        Ok(update.commit().await?)
     }
 
     fn append(&mut self, kind: RunEventKind) {
+        self.log_is_new = true;
         if let Err(error) = self.log.append(Utc::now(), kind) {
             self.remember(&error);
         }
     }
 
-    fn remember(&mut self, error: &dyn std::error::Error) {
-        self.problem.get_or_insert_with(|| error.to_string());
+    fn remember(&mut self, problem: &dyn std::fmt::Display) {
+        self.problem.get_or_insert_with(|| problem.to_string());
     }
-}
-
-/// Opens the database and writes the run with its stages into it.
-async fn begin_in_store(run: &str, request: &RunRequest, runs: &Path) -> Result<Store, StoreError> {
-    let stages: Vec<StageRecord> = request
-        .plan
-        .stages
-        .iter()
-        .map(|stage| StageRecord {
-            name: stage.name.clone(),
-            kind: stage.spec.work.kind().to_owned(),
-            key: stage.key.clone(),
-            variants: stage.variants.clone(),
-        })
-        .collect();
-    let host = past_runs::host_name();
-    let store = Store::open(&runs.join("history.db")).await?;
-    store.end_dead_runs(&host, |pid| past_runs::is_alive(&host, pid)).await?;
-    store.begin_run(run, &host, &stages).await?;
-    Ok(store)
 }

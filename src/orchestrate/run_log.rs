@@ -15,7 +15,7 @@ use crate::recipe::Overrides;
 use chrono::{DateTime, Utc};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -118,6 +118,22 @@ impl LoggedPlan {
     /// Reads the plan of a past run.
     pub fn load(log_dir: &Path) -> io::Result<Self> {
         serde_json::from_slice(&fs::read(log_dir.join("plan.json"))?).map_err(io::Error::from)
+    }
+
+    /// For each stage, the recipes and the names of the variants that need it, each with spaces between.
+    pub fn names(&self) -> Vec<(String, String)> {
+        let of_label: BTreeMap<&str, usize> =
+            self.variants.iter().enumerate().map(|(position, variant)| (variant.label.as_str(), position)).collect();
+        let names_of = |stage: &LoggedStage| {
+            let found = stage.variants.iter().filter_map(|label| of_label.get(label.as_str()).copied());
+            let found: BTreeSet<usize> = found.collect();
+            let variants = || found.iter().map(|&position| &self.variants[position]);
+            let mut recipes: Vec<&str> = variants().map(|variant| variant.recipe.as_str()).collect();
+            recipes.dedup();
+            let names: Vec<&str> = variants().map(|variant| variant.name.as_str()).collect();
+            (recipes.join(" "), names.join(" "))
+        };
+        self.stages.iter().map(names_of).collect()
     }
 
     /// The stages that some recipe calls `name`.

@@ -1,22 +1,28 @@
-//! The history in SQLite (`runs/history.db`): the only importer of sqlx, and the only writer is the process that runs a plan.
+//! The history in SQLite: the only importer of sqlx.
 //!
-//! The schema is in `migrations/`. Everything here can be rebuilt from the files under `runs/`, so a failure to write
-//! never fails a stage.
+//! It is an index of the files under `runs/`, which `orchestrate::index` reads into it: how far each file was read is
+//! stored beside its rows, in the same transaction. So every writer goes on where the last one stopped, a failure to write
+//! costs nothing, and the whole can be made again. The schema is in `migrations/`; questions go to its views ([`VIEWS`]).
 
-mod events;
+mod history;
+mod location;
 mod query;
+mod schema;
+mod update;
 
+pub use history::{Comparison, HistoryQuery, HistoryRow, MetricCondition, Order, OrderBy};
+pub use location::{DATABASE_VARIABLE, database_path, network_file_system};
 pub use query::Answer;
+pub use schema::{ColumnType, VIEWS, View, ViewColumn};
+pub use update::{KeyState, StageRecord, StageState, Update};
 
-use crate::digest::Digest;
-use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a writer waits for another one.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -48,6 +54,22 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// SQLite's locks cannot be trusted there.
+    #[error("`{}` lies on a network file system ({kind}), where a SQLite database may be damaged", path.display())]
+    Network {
+        /// Where the database would be.
+        path: PathBuf,
+        /// The file system's type.
+        kind: String,
+    },
+    /// The database is an index of another project's files.
+    #[error("the history `{}` is that of `{}`", path.display(), runs.display())]
+    OtherProject {
+        /// The file.
+        path: PathBuf,
+        /// Its project's `runs/`.
+        runs: PathBuf,
+    },
 }
 
 impl StoreError {
@@ -55,59 +77,29 @@ impl StoreError {
     pub fn hint(&self) -> String {
         match self {
             Self::Missing { .. } => "`orchestrate run RECIPE` starts one; `-C DIR` chooses another project".to_owned(),
-            Self::Statement(error) | Self::Open { source: error, .. } if error.to_string().contains("locked") => {
-                "another process holds the database: end it, or wait".to_owned()
+            _ if self.is_busy() => "another process holds the database: end it, or wait".to_owned(),
+            Self::Statement(_) => "`orchestrate query --schema` lists the views and their columns".to_owned(),
+            Self::Open { .. } | Self::Migrate { .. } => {
+                "results are safe in the files; `orchestrate db rebuild` makes the history from them".to_owned()
             }
-            Self::Statement(_) => "see `migrations/` for the tables and columns".to_owned(),
-            Self::Open { path, .. } | Self::Migrate { path, .. } => {
-                format!("results are safe in the cache; move `{}` away to start a new history", path.display())
+            Self::Network { .. } => {
+                format!("name a file on a local disk, e.g. `{DATABASE_VARIABLE}=$HOME/.cache/orchestrate/PROJECT.db`")
             }
+            Self::OtherProject { .. } => format!(
+                "give each project its own `{DATABASE_VARIABLE}`; if the project was moved, `orchestrate db rebuild`"
+            ),
         }
     }
-}
 
-/// A stage of a run as it is recorded.
-#[derive(Clone, Debug)]
-pub struct StageRecord {
-    /// Name in its recipe.
-    pub name: String,
-    /// Kind.
-    pub kind: String,
-    /// Cache key.
-    pub key: Digest,
-    /// Labels of the variants that need it.
-    pub variants: Vec<String>,
-}
-
-/// The state of a recorded stage.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StageState {
-    /// A worker runs it, or this run waits for another's.
-    Running,
-    /// Its result was in the cache.
-    Hit,
-    /// It ran to its end.
-    Ok {
-        /// Seconds it took.
-        seconds: f64,
-    },
-    /// It failed.
-    Failed {
-        /// Seconds it took.
-        seconds: f64,
-        /// Why.
-        message: String,
-    },
-    /// It was stopped on request.
-    Interrupted {
-        /// Seconds it took.
-        seconds: f64,
-    },
-    /// It was not run.
-    Skipped {
-        /// Why.
-        because: String,
-    },
+    /// Whether another process holds the database, so that the same may work later.
+    pub fn is_busy(&self) -> bool {
+        let text = match self {
+            Self::Statement(error) | Self::Open { source: error, .. } => error.to_string(),
+            Self::Migrate { source, .. } => source.to_string(),
+            Self::Missing { .. } | Self::Network { .. } | Self::OtherProject { .. } => return false,
+        };
+        text.contains("locked") || text.contains("busy")
+    }
 }
 
 /// What [`Store::check`] found.
@@ -130,12 +122,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the history for writing, making or updating it.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(path, BUSY_TIMEOUT).await
-    }
-
-    async fn open_with(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+    /// Opens the history for writing, making or updating it; another process that holds it is waited for this long.
+    pub async fn open(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -143,9 +131,21 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(busy_timeout);
+        let deadline = Instant::now() + busy_timeout;
+        loop {
+            match Self::open_once(path, options.clone()).await {
+                // SQLite does not wait for its lock where two processes make the same file a write-ahead log.
+                Err(error) if error.is_busy() && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn open_once(path: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
         let store = Self::connect(path, options).await?;
-        let migrated = MIGRATIONS.run(&store.pool).await;
-        migrated.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
+        store.migrate().await.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
         Ok(store)
     }
 
@@ -158,15 +158,38 @@ impl Store {
         Self::connect(path, options).await
     }
 
-    /// Whether the file is sound, and its schema: how many of the migrations of this program it has, and how many more
-    /// that this program does not know.
+    /// An empty history in a temporary file of SQLite's, for this process alone.
+    pub async fn temporary() -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new().filename("").foreign_keys(true);
+        Self::open_once(Path::new("(temporary)"), options).await
+    }
+
+    /// Refuses every change from here on.
+    pub async fn forbid_writing(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA query_only = ON").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes the file, once every answer is read.
+    pub async fn close(self) {
+        self.pool.close().await;
+    }
+
+    /// Whether the file is sound, and its schema.
     pub async fn check(&self) -> Result<SchemaCheck, StoreError> {
         let (verdict,): (String,) = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&self.pool).await?;
-        if verdict != "ok" {
-            return Ok(SchemaCheck::Damaged(verdict));
-        }
-        let applied: Vec<(i64,)> =
-            sqlx::query_as("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&self.pool).await?;
+        if verdict == "ok" { self.schema().await } else { Ok(SchemaCheck::Damaged(verdict)) }
+    }
+
+    /// How the migrations the file has had compare with those of this program.
+    pub async fn schema(&self) -> Result<SchemaCheck, StoreError> {
+        let migrated = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+        let (migrated,): (i64,) = sqlx::query_as(migrated).fetch_one(&self.pool).await?;
+        let applied: Vec<(i64,)> = if migrated == 0 {
+            Vec::new()
+        } else {
+            sqlx::query_as("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&self.pool).await?
+        };
         let known: BTreeSet<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         let applied: BTreeSet<i64> = applied.into_iter().map(|(version,)| version).collect();
         Ok(if !applied.is_subset(&known) {
@@ -178,97 +201,22 @@ impl Store {
         })
     }
 
-    async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
-        Ok(Self { pool: pool.map_err(|source| StoreError::Open { path: path.to_owned(), source })? })
-    }
-
-    /// Records that the run `id` begins, with all its stages pending.
-    pub async fn begin_run(&self, id: &str, host: &str, stages: &[StageRecord]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query("INSERT INTO runs (id, started_at, status, host, pid, version) VALUES (?, ?, 'running', ?, ?, ?)")
-            .bind(id)
-            .bind(timestamp(Utc::now()))
-            .bind(host)
-            .bind(i64::from(std::process::id()))
-            .bind(env!("CARGO_PKG_VERSION"))
-            .execute(&mut *transaction)
-            .await?;
-        for (position, stage) in (0i64..).zip(stages) {
-            sqlx::query(
-                "INSERT INTO stages (run, position, name, kind, key, variants, status) VALUES (?, ?, ?, ?, ?, ?, 'pending')",
-            )
-            .bind(id)
-            .bind(position)
-            .bind(&stage.name)
-            .bind(&stage.kind)
-            .bind(stage.key.as_str())
-            .bind(serde_json::to_string(&stage.variants).expect("labels serialize"))
-            .execute(&mut *transaction)
-            .await?;
+    /// One process migrates; others wait for it and find nothing left to do.
+    async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        if matches!(self.schema().await, Ok(SchemaCheck::Current)) {
+            return Ok(());
         }
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        MIGRATIONS.run(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 
-    /// Records what became of a stage.
-    pub async fn set_stage(&self, run: &str, position: usize, state: &StageState) -> Result<(), StoreError> {
-        let (status, seconds, message) = match state {
-            StageState::Running => ("running", None, None),
-            StageState::Hit => ("hit", None, None),
-            StageState::Ok { seconds } => ("ok", Some(*seconds), None),
-            StageState::Failed { seconds, message } => ("failed", Some(*seconds), Some(message)),
-            StageState::Interrupted { seconds } => ("interrupted", Some(*seconds), None),
-            StageState::Skipped { because } => ("skipped", None, Some(because)),
-        };
-        let started = (*state == StageState::Running).then(|| timestamp(Utc::now()));
-        sqlx::query(
-            "UPDATE stages SET status = ?, started_at = COALESCE(started_at, ?), seconds = ?, message = ? \
-             WHERE run = ? AND position = ?",
-        )
-        .bind(status)
-        .bind(started)
-        .bind(seconds)
-        .bind(message)
-        .bind(run)
-        .bind(i64::try_from(position).expect("positions fit i64"))
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+    async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        // one connection that is never exchanged: the pragmas and the temporary file are its own
+        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let pool = pool.connect_with(options).await;
+        Ok(Self { pool: pool.map_err(|source| StoreError::Open { path: path.to_owned(), source })? })
     }
-
-    /// Records how the run ended: `ok`, `failed` or `interrupted`.
-    pub async fn end_run(&self, id: &str, status: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE runs SET status = ?, ended_at = ? WHERE id = ?")
-            .bind(status)
-            .bind(timestamp(Utc::now()))
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    /// Marks as interrupted the runs of `host` that are recorded as running although their process is gone.
-    pub async fn end_dead_runs(&self, host: &str, is_alive: impl Fn(u32) -> bool) -> Result<(), StoreError> {
-        let running: Vec<(String, i64)> =
-            sqlx::query_as("SELECT id, pid FROM runs WHERE status = 'running' AND host = ?")
-                .bind(host)
-                .fetch_all(&self.pool)
-                .await?;
-        for (id, pid) in running {
-            if !u32::try_from(pid).is_ok_and(&is_alive) {
-                sqlx::query("UPDATE stages SET status = 'interrupted' WHERE run = ? AND status = 'running'")
-                    .bind(&id)
-                    .execute(&self.pool)
-                    .await?;
-                self.end_run(&id, "interrupted").await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn timestamp(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Questions in SQL.
 
 use super::{Store, StoreError};
+use futures_util::TryStreamExt as _;
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Column as _, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Column as _, Row as _, SqlSafeStr as _, Statement as _, TypeInfo as _, ValueRef as _};
 
 /// The answer to a question: columns in their order, and rows of as many values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// Names of the columns; empty when there is no row.
+    /// Names of the columns.
     pub columns: Vec<String>,
     /// Values, row by row.
     pub rows: Vec<Vec<Value>>,
@@ -17,11 +18,40 @@ pub struct Answer {
 impl Store {
     /// Runs any SQL statement. On a store that was opened read-only, one that would write is refused by SQLite.
     pub async fn query(&self, sql: &str) -> Result<Answer, StoreError> {
+        let mut answer = Answer { columns: self.columns(sql).await?, rows: Vec::new() };
+        self.for_each_row(sql, &[], |row| {
+            answer.rows.push(row);
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+        Ok(answer)
+    }
+
+    /// The columns of the answer to `sql`.
+    pub async fn columns(&self, sql: &str) -> Result<Vec<String>, StoreError> {
+        use sqlx::Executor as _;
+        let mut connection = self.pool.acquire().await?;
+        let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await?;
+        Ok(statement.columns().iter().map(|column| column.name().to_owned()).collect())
+    }
+
+    /// Hands each row of the answer to `take`, until it fails; `texts` are the values of the `?`.
+    pub async fn for_each_row<E: From<StoreError>>(
+        &self,
+        sql: &str,
+        texts: &[String],
+        mut take: impl FnMut(Vec<Value>) -> Result<(), E>,
+    ) -> Result<(), E> {
         // the user asks their own read-only database; there is nobody to be protected from
-        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&self.pool).await?;
-        let columns = rows.first().map(|row| row.columns().iter().map(|column| column.name().to_owned()).collect());
-        let rows = rows.iter().map(values).collect::<Result<_, _>>()?;
-        Ok(Answer { columns: columns.unwrap_or_default(), rows })
+        let mut query = sqlx::query(AssertSqlSafe(sql.to_owned()));
+        for text in texts {
+            query = query.bind(text);
+        }
+        let mut rows = query.fetch(&self.pool);
+        while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+            take(values(&row)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,64 @@
+//! `orchestrate db`: the database of the history.
+
+use super::context::{Context, block_on};
+use super::error::CliError;
+use super::output::Output;
+use super::past;
+use super::plan::count;
+use crate::cache::Cache;
+use crate::orchestrate::rebuild_history;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::io::Write as _;
+
+/// What to do with the database.
+#[derive(Debug, Args)]
+pub(super) struct DbArgs {
+    #[command(subcommand)]
+    command: DbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DbCommand {
+    /// Make the database of the history again, from the files.
+    #[command(after_help = "\
+The files under runs/ are the truth: log/ says what ran, cache/ and work/ what the stages reported. The
+database `runs/history.db` is an index of them for `history`, `query` and `export`, which bring it up to
+date by themselves; this is for a database that is damaged or not to be trusted. It is one transaction:
+other commands see the old rows until it is done, and when it is stopped nothing has changed.
+
+Metrics and completions of checkpoints that were removed from the cache are in no file any more and go.
+
+  orchestrate db rebuild
+
+ORCHESTRATE_DB=FILE puts the database elsewhere; it must lie on a local disk, since SQLite's locks do
+not work on network file systems.
+
+--json prints {\"database\",\"runs\",\"stages\",\"unreadable_lines\",\"lost_stages\",\"moved\"}.")]
+    Rebuild,
+}
+
+pub(super) fn db(context: &Context, args: &DbArgs) -> Result<(), CliError> {
+    let DbCommand::Rebuild = args.command;
+    let rebuilt = block_on(async { Ok(rebuild_history(&Cache::open(context.runs())?).await?) })?;
+    let mut out = Output::stdout();
+    if context.json {
+        let indexed = rebuilt.indexed;
+        out.json(&json!({
+            "database": rebuilt.path, "runs": indexed.runs, "stages": indexed.stages,
+            "unreadable_lines": indexed.unreadable_lines, "lost_stages": rebuilt.lost, "moved": rebuilt.moved,
+        }))?;
+        return out.finish();
+    }
+    let mut err = std::io::stderr().lock();
+    // With stderr gone there is nobody left to tell.
+    if let Some(moved) = &rebuilt.moved {
+        let _ = writeln!(err, "the damaged database was moved to `{}`", context.shown(moved));
+    }
+    if rebuilt.lost > 0 {
+        let stages = count(rebuilt.lost, "stage");
+        let _ = writeln!(err, "no file has the metrics and completions of {stages} any more: removed from the cache");
+    }
+    out.line(format!("`{}` rebuilt: {}", context.shown(&rebuilt.path), past::read(rebuilt.indexed)))?;
+    out.finish()
+}

@@ -1,0 +1,401 @@
+//! Reads the files of runs into the database, each from where it was read last. What a run writes while it goes on, what a
+//! question finds missing, and `db rebuild` all come this way, so the rows are the same.
+//!
+//! ```text
+//! log/<run>/plan.json, run.jsonl          -> run_rows, stage_rows, result_rows
+//! cache/<key>/ or work/<key>/events.jsonl -> step_rows, metric_rows, completion_rows, reward_rows, result_rows
+//! cache/<key>/manifest.json               -> key_rows
+//! ```
+
+use super::checkpoints::{checkpoint_dir, events_dir};
+use super::past_runs;
+use super::run_log::{LoggedPlan, LoggedStage, RunEvent, RunEventKind};
+use crate::cache::{Cache, CacheError, Manifest};
+use crate::digest::Digest;
+use crate::event::Event;
+use crate::store::{StageRecord, StageState, Store, StoreError, Update};
+use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use ulid::Ulid;
+
+/// Why files could not be read into the database.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A file could not be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What is read besides runs and the events of their stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Nothing: enough for questions about runs.
+    Runs,
+    /// Which checkpoints are gone from the cache.
+    Everything,
+}
+
+/// Files that the database is behind of.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    runs: BTreeSet<String>,
+    dead: Vec<String>,
+    gone: Vec<String>,
+    keys: BTreeSet<Digest>,
+}
+
+impl Behind {
+    /// Whether the database says what the files say.
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.dead.is_empty() && self.gone.is_empty() && self.keys.is_empty()
+    }
+}
+
+/// How much was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Indexed {
+    /// Runs that began or that something new happened in.
+    pub runs: usize,
+    /// Stages whose workers reported something new.
+    pub stages: usize,
+    /// Lines that are no events: a damaged disk, or another program's.
+    pub unreadable_lines: u64,
+}
+
+/// Opens the database for writing; one that another process holds is waited for this long.
+///
+/// # Errors
+/// Also a database that is the index of another project's files.
+pub(super) async fn open(cache: &Cache, path: &Path, busy_timeout: Duration) -> Result<Store, StoreError> {
+    let store = Store::open(path, busy_timeout).await?;
+    if store.source().await?.is_none() {
+        let mut update = store.update().await?;
+        update.set_source(&cache.root().to_string_lossy()).await?;
+        update.commit().await?;
+    }
+    is_of(&store, cache, path).await?;
+    Ok(store)
+}
+
+/// Whether the database says whose it is.
+///
+/// # Errors
+/// It is that of another project.
+pub(super) async fn is_of(store: &Store, cache: &Cache, path: &Path) -> Result<bool, StoreError> {
+    // the one beside the files is theirs, wherever the project was moved to
+    let is_beside = || fs_err::canonicalize(path).is_ok_and(|path| path.starts_with(cache.root()));
+    match store.source().await? {
+        Some(runs) if Path::new(&runs) != cache.root() && !is_beside() => {
+            Err(StoreError::OtherProject { path: path.to_owned(), runs: runs.into() })
+        }
+        source => Ok(source.is_some()),
+    }
+}
+
+/// Compares the database with the files; reads no more than their sizes.
+pub(super) async fn behind(store: &Store, cache: &Cache, scope: Scope) -> Result<Behind, IndexError> {
+    let mut behind = Behind::default();
+    let known = store.log_bytes().await?;
+    let logged = logged_runs(cache)?;
+    for run in &logged {
+        let is_new = match known.get(run) {
+            Some(None) => false,
+            Some(Some(bytes)) => length(&log_dir(cache, run).join("run.jsonl")).is_some_and(|length| length > *bytes),
+            None => log_dir(cache, run).join("plan.json").is_file(),
+        };
+        if is_new {
+            behind.runs.insert(run.clone());
+        }
+    }
+    behind.gone = known.into_keys().filter(|run| !logged.contains(run)).collect();
+    for (run, host, pid) in store.running().await? {
+        if !behind.gone.contains(&run) && !past_runs::is_alive(&host, pid) {
+            behind.dead.push(run);
+        }
+    }
+    for key in store.unsettled_keys().await? {
+        if is_key_behind(store, cache, &key).await? {
+            behind.keys.insert(key);
+        }
+    }
+    if scope == Scope::Everything {
+        let present: BTreeSet<Digest> = cache.keys()?.into_iter().collect();
+        let committed: BTreeSet<Digest> = store.committed_keys().await?.into_iter().collect();
+        behind.keys.extend(present.symmetric_difference(&committed).cloned());
+    }
+    Ok(behind)
+}
+
+async fn is_key_behind(store: &Store, cache: &Cache, key: &Digest) -> Result<bool, IndexError> {
+    let known = store.key_state(key).await?;
+    let (bytes, committed) = known.map_or((0, false), |known| (known.events_bytes, known.committed));
+    let length = length(&events_dir(cache, key).join("events.jsonl"));
+    Ok(length != Some(bytes) || committed != checkpoint_dir(cache, key).join("manifest.json").is_file())
+}
+
+/// Reads what the database is behind of, in one transaction.
+pub(super) async fn catch_up(store: &Store, cache: &Cache, behind: &Behind) -> Result<Indexed, IndexError> {
+    let mut update = store.update().await?;
+    let indexed = read(&mut update, cache, behind).await?;
+    update.commit().await?;
+    Ok(indexed)
+}
+
+/// Removes every row and reads all files, in one transaction: a killed rebuild has changed nothing.
+pub(super) async fn rebuild(store: &Store, cache: &Cache) -> Result<Indexed, IndexError> {
+    let mut update = store.update().await?;
+    update.clear().await?;
+    update.set_source(&cache.root().to_string_lossy()).await?;
+    let runs = logged_runs(cache)?.into_iter().filter(|run| log_dir(cache, run).join("plan.json").is_file()).collect();
+    let keys = cache.keys()?.into_iter().chain(cache.attempted_keys()?).collect();
+    let behind = Behind { runs, keys, ..Behind::default() };
+    let indexed = read(&mut update, cache, &behind).await?;
+    update.commit().await?;
+    Ok(indexed)
+}
+
+async fn read(update: &mut Update, cache: &Cache, behind: &Behind) -> Result<Indexed, IndexError> {
+    let mut indexed = Indexed::default();
+    for run in &behind.gone {
+        update.remove_run(run).await?;
+    }
+    let mut keys = behind.keys.clone();
+    for run in behind.runs.iter().chain(&behind.dead) {
+        let (touched, unreadable) = read_run(update, cache, run).await?;
+        indexed.runs += usize::from(!touched.is_empty());
+        indexed.unreadable_lines += unreadable;
+        keys.extend(touched);
+    }
+    for run in behind.runs.iter().chain(&behind.dead) {
+        if let Some((host, pid)) = update.owner(run).await?
+            && !past_runs::is_alive(&host, pid)
+        {
+            update.end_dead_run(run).await?;
+        }
+    }
+    for key in &keys {
+        let (read, unreadable) = read_key(update, cache, key).await?;
+        indexed.stages += usize::from(read);
+        indexed.unreadable_lines += unreadable;
+    }
+    Ok(indexed)
+}
+
+/// Reads the log of a run from where it was read last; gives the keys that it says something new of, and the number of
+/// lines that cannot be read.
+pub(super) async fn read_run(
+    update: &mut Update,
+    cache: &Cache,
+    run: &str,
+) -> Result<(BTreeSet<Digest>, u64), IndexError> {
+    let log_dir = log_dir(cache, run);
+    let offset = if let Some(bytes) = update.log_bytes(run).await? {
+        bytes
+    } else {
+        // A plan that cannot be read is that of a run that was killed before anything ran.
+        let Ok(plan) = LoggedPlan::load(&log_dir) else { return Ok((BTreeSet::new(), 0)) };
+        let began = Ulid::from_string(run).map_or(SystemTime::UNIX_EPOCH, |id| id.datetime());
+        let stages: Vec<StageRecord> = plan.stages.iter().zip(plan.names()).map(record_of).collect();
+        update.add_run(run, began.into(), &stages).await?;
+        0
+    };
+    let mut keys = BTreeSet::new();
+    let mut hits: Vec<Digest> = Vec::new();
+    let mut newest = None;
+    let mut lines = Lines::<RunEvent>::open(&log_dir.join("run.jsonl"), offset)?;
+    while let Some(event) = lines.next_event()? {
+        newest = Some(event.at);
+        keys.extend(key_of(&event.kind).cloned());
+        if let RunEventKind::StageHit { key } = event.kind {
+            hits.push(key);
+            continue;
+        }
+        if !hits.is_empty() {
+            update.set_hits(run, &std::mem::take(&mut hits)).await?;
+        }
+        apply(update, run, &event).await?;
+    }
+    if !hits.is_empty() {
+        update.set_hits(run, &hits).await?;
+    }
+    if let Some(newest) = newest {
+        update.set_log_bytes(run, lines.offset, newest).await?;
+    }
+    Ok((keys, lines.unreadable))
+}
+
+/// Records what happened.
+async fn apply(update: &mut Update, run: &str, RunEvent { at, kind }: &RunEvent) -> Result<(), StoreError> {
+    let (key, state) = match kind {
+        RunEventKind::RunStarted { host, pid, version } => {
+            return update.set_owner(run, *at, (host, *pid, version)).await;
+        }
+        RunEventKind::RunEnded { status } => return update.end_run(run, status, *at).await,
+        RunEventKind::StageHit { key } => return update.set_hits(run, std::slice::from_ref(key)).await,
+        RunEventKind::StageStarted { key } => {
+            update.unsettle(key).await?;
+            (key, StageState::Running)
+        }
+        RunEventKind::StageWaiting { key, .. } => (key, StageState::Waiting),
+        RunEventKind::StageDone { key, seconds, results } => {
+            // they stay when the checkpoint, and its events with it, is removed
+            let id = update.key(key).await?.id;
+            update.set_results(id, results).await?;
+            (key, StageState::Ok { seconds: *seconds })
+        }
+        RunEventKind::StageFailed { key, seconds, failure } => {
+            (key, StageState::Failed { seconds: *seconds, message: failure.message.clone() })
+        }
+        RunEventKind::StageRetried { key, failure, .. } => {
+            (key, StageState::Retrying { message: failure.message.clone() })
+        }
+        RunEventKind::StageStopped { key, seconds } => (key, StageState::Interrupted { seconds: *seconds }),
+        RunEventKind::StageSkipped { key, because } => (key, StageState::Skipped { because: because.clone() }),
+    };
+    update.set_stage(run, key, &state, *at).await
+}
+
+/// The stage that worked, or whose result was used.
+fn key_of(kind: &RunEventKind) -> Option<&Digest> {
+    match kind {
+        RunEventKind::StageHit { key }
+        | RunEventKind::StageStarted { key }
+        | RunEventKind::StageWaiting { key, .. }
+        | RunEventKind::StageDone { key, .. }
+        | RunEventKind::StageFailed { key, .. }
+        | RunEventKind::StageRetried { key, .. }
+        | RunEventKind::StageStopped { key, .. } => Some(key),
+        RunEventKind::RunStarted { .. } | RunEventKind::StageSkipped { .. } | RunEventKind::RunEnded { .. } => None,
+    }
+}
+
+/// Reads the events of a key from where they were read last, or all of them when they are those of another attempt from
+/// the beginning; says whether there were any, and the number of lines that cannot be read.
+pub(super) async fn read_key(update: &mut Update, cache: &Cache, key: &Digest) -> Result<(bool, u64), IndexError> {
+    let path = events_dir(cache, key).join("events.jsonl");
+    let known = update.key(key).await?;
+    let committed = commit_of(&checkpoint_dir(cache, key))?;
+    if committed.is_some() != known.committed {
+        update.set_committed(known.id, committed).await?;
+    }
+    let length = length(&path);
+    if committed.is_some() || length.is_none() {
+        update.settle(known.id).await?;
+    }
+    let Some(length) = length else { return Ok((false, 0)) };
+    let Some(head) = first_line(&path)? else { return Ok((false, 0)) };
+    let head = Digest::of(&head).as_str().to_owned();
+    let continues = known.events_head.as_ref() == Some(&head) && length >= known.events_bytes;
+    if continues && length == known.events_bytes {
+        return Ok((false, 0));
+    }
+    if known.events_head.is_some() && !continues {
+        update.take_back(known.id, 0).await?;
+        update.set_committed(known.id, committed).await?; // of a rerun that was committed since
+    }
+    let from = if continues { known.events_bytes } else { 0 };
+    let mut lines = Lines::<Event>::open(&path, from)?;
+    while let Some(event) = lines.next_event()? {
+        update.record(known.id, &event).await?;
+    }
+    update.set_events_bytes(known.id, &head, lines.offset).await?;
+    Ok((lines.offset > from, lines.unreadable))
+}
+
+/// When the checkpoint in `dir` was committed, and how many bytes it has; absent unless it is whole.
+fn commit_of(dir: &Path) -> Result<Option<(DateTime<Utc>, u64)>, IndexError> {
+    // A manifest that cannot be read makes no checkpoint; the next run puts it into quarantine.
+    let Ok(Some(manifest)) = Manifest::read(dir) else { return Ok(None) };
+    let record = fs_err::read(dir.join("record.json")).ok();
+    let record: Option<serde_json::Value> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let at = record.as_ref().and_then(|record| record["committed_at"].as_str()?.parse().ok());
+    let at = match at {
+        Some(at) => at,
+        None => fs_err::metadata(dir.join("manifest.json"))?.modified()?.into(),
+    };
+    Ok(Some((at, manifest.files.values().map(|file| file.bytes).sum())))
+}
+
+/// The first line of a file, or its first part if it is long; absent while it is being written.
+fn first_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    const LONGEST: u64 = 4096;
+    let mut line = Vec::new();
+    BufReader::new(fs_err::File::open(path)?.take(LONGEST)).read_until(b'\n', &mut line)?;
+    Ok((line.ends_with(b"\n") || line.len() as u64 == LONGEST).then_some(line))
+}
+
+/// What is recorded of a stage of a plan.
+fn record_of((stage, (recipe, variant)): (&LoggedStage, (String, String))) -> StageRecord {
+    StageRecord { stage: stage.stage.clone(), kind: stage.kind.clone(), key: stage.key.clone(), recipe, variant }
+}
+
+/// The ids of all runs with a log.
+fn logged_runs(cache: &Cache) -> io::Result<BTreeSet<String>> {
+    let directory = cache.root().join("log");
+    let mut runs = BTreeSet::new();
+    if directory.is_dir() {
+        for entry in fs_err::read_dir(&directory)? {
+            runs.extend(entry?.file_name().into_string().ok());
+        }
+    }
+    Ok(runs)
+}
+
+fn log_dir(cache: &Cache, run: &str) -> PathBuf {
+    cache.root().join("log").join(run)
+}
+
+/// The length of a file, if it is there.
+fn length(path: &Path) -> Option<u64> {
+    fs_err::metadata(path).ok().map(|metadata| metadata.len())
+}
+
+/// The events of a file, one by one, from an offset on; a last line that is being written is none yet.
+struct Lines<T> {
+    file: Option<BufReader<fs_err::File>>,
+    /// Behind the last whole line that was read.
+    offset: u64,
+    unreadable: u64,
+    line: Vec<u8>,
+    event: std::marker::PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Lines<T> {
+    fn open(path: &Path, offset: u64) -> io::Result<Self> {
+        let file = match fs_err::File::open(path) {
+            Ok(mut file) => {
+                file.seek(SeekFrom::Start(offset))?;
+                Some(BufReader::with_capacity(1 << 16, file))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { file, offset, unreadable: 0, line: Vec::new(), event: std::marker::PhantomData })
+    }
+
+    fn next_event(&mut self) -> io::Result<Option<T>> {
+        let Some(file) = &mut self.file else { return Ok(None) };
+        loop {
+            self.line.clear();
+            file.read_until(b'\n', &mut self.line)?;
+            if !self.line.ends_with(b"\n") {
+                return Ok(None);
+            }
+            self.offset += self.line.len() as u64;
+            match serde_json::from_slice(&self.line) {
+                Ok(event) => return Ok(Some(event)),
+                Err(_) => self.unreadable += 1,
+            }
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! What the files say, as rows. One [`Update`] is one transaction: rows and how far the files were read, or neither.
+
+use super::{Store, StoreError};
+use crate::digest::Digest;
+use crate::event::{Completion, Event, EventKind, Measurement};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use sqlx::{QueryBuilder, Sqlite, Transaction};
+use std::collections::BTreeMap;
+
+/// A stage of a run as it is recorded.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageRecord {
+    /// Name in its recipe.
+    pub stage: String,
+    /// Kind.
+    pub kind: String,
+    /// Cache key.
+    pub key: Digest,
+    /// The recipes that need it, with spaces between.
+    pub recipe: String,
+    /// Names of the variants that need it, with spaces between.
+    pub variant: String,
+}
+
+/// The state of a recorded stage.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StageState {
+    /// This run waits for another's worker.
+    Waiting,
+    /// A worker runs it.
+    Running,
+    /// A try failed, and there is another.
+    Retrying {
+        /// Why it failed.
+        message: String,
+    },
+    /// It ran to its end.
+    Ok {
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// It failed.
+    Failed {
+        /// Seconds it took.
+        seconds: f64,
+        /// Why.
+        message: String,
+    },
+    /// It was stopped on request.
+    Interrupted {
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// It was not run.
+    Skipped {
+        /// Why.
+        because: String,
+    },
+}
+
+/// What is recorded of a cache key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyState {
+    /// Its number in the tables.
+    pub id: i64,
+    /// Digest of the first line of its events.
+    pub events_head: Option<String>,
+    /// Bytes of its events that are recorded.
+    pub events_bytes: u64,
+    /// It is recorded as committed.
+    pub committed: bool,
+}
+
+/// A change of the history; without [`Update::commit`] nothing of it happens.
+#[derive(Debug)]
+pub struct Update {
+    transaction: Transaction<'static, Sqlite>,
+}
+
+impl Store {
+    /// Begins a change. There is one writer at a time: this waits for another one.
+    pub async fn update(&self) -> Result<Update, StoreError> {
+        Ok(Update { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// What is recorded of a key; absent when no run has it.
+    pub async fn key_state(&self, key: &Digest) -> Result<Option<KeyState>, StoreError> {
+        let row: Option<(i64, Option<String>, i64, bool)> =
+            sqlx::query_as(KEY_STATE).bind(key.as_str()).fetch_optional(&self.pool).await?;
+        Ok(row.map(key_state))
+    }
+
+    /// Bytes of the log of each run that are recorded, by run.
+    pub async fn log_bytes(&self) -> Result<BTreeMap<String, Option<u64>>, StoreError> {
+        // of a run that has ended nothing more can come
+        let sql = "SELECT run, CASE WHEN status = 'running' THEN log_bytes END FROM run_rows";
+        let rows: Vec<(String, Option<i64>)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|(run, bytes)| (run, bytes.map(size))).collect())
+    }
+
+    /// The runs that are recorded as running: id, host, process.
+    pub async fn running(&self) -> Result<Vec<(String, String, u32)>, StoreError> {
+        let sql = "SELECT run, host, pid FROM run_rows WHERE status = 'running'";
+        let rows: Vec<(String, String, u32)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        Ok(rows)
+    }
+
+    /// Keys that some run has worked on or found in the cache, and of which more events may have come since.
+    pub async fn unsettled_keys(&self) -> Result<Vec<Digest>, StoreError> {
+        let sql = "SELECT key FROM key_rows WHERE NOT settled AND EXISTS \
+                   (SELECT 1 FROM stage_rows WHERE key_id = key_rows.id AND status NOT IN ('pending', 'skipped'))";
+        self.keys(sql).await
+    }
+
+    /// Keys that are recorded as committed.
+    pub async fn committed_keys(&self) -> Result<Vec<Digest>, StoreError> {
+        self.keys("SELECT key FROM key_rows WHERE committed_at IS NOT NULL").await
+    }
+
+    /// Keys of which there are metrics or completions.
+    pub async fn recorded_keys(&self) -> Result<Vec<Digest>, StoreError> {
+        self.keys("SELECT key FROM key_rows WHERE events_bytes > 0").await
+    }
+
+    /// The directory `runs/` that this is the index of; absent while it is empty.
+    pub async fn source(&self) -> Result<Option<String>, StoreError> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT runs FROM source").fetch_optional(&self.pool).await?;
+        Ok(row.map(|(runs,)| runs))
+    }
+
+    async fn keys(&self, sql: &'static str) -> Result<Vec<Digest>, StoreError> {
+        let rows: Vec<(String,)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().filter_map(|(key,)| Digest::parse(&key)).collect())
+    }
+}
+
+const KEY_STATE: &str = "SELECT id, events_head, events_bytes, committed_at IS NOT NULL FROM key_rows WHERE key = ?";
+
+fn key_state((id, events_head, bytes, committed): (i64, Option<String>, i64, bool)) -> KeyState {
+    KeyState { id, events_head, events_bytes: size(bytes), committed }
+}
+
+impl Update {
+    /// Makes the change.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+
+    /// Removes every row.
+    pub async fn clear(&mut self) -> Result<(), StoreError> {
+        const TABLES: [&str; 9] = [
+            "DELETE FROM reward_rows",
+            "DELETE FROM completion_rows",
+            "DELETE FROM result_rows",
+            "DELETE FROM metric_rows",
+            "DELETE FROM step_rows",
+            "DELETE FROM stage_rows",
+            "DELETE FROM key_rows",
+            "DELETE FROM run_rows",
+            "DELETE FROM source",
+        ];
+        for statement in TABLES {
+            sqlx::query(statement).execute(&mut *self.transaction).await?;
+        }
+        Ok(())
+    }
+
+    /// Says of which directory `runs/` this is the index.
+    pub async fn set_source(&mut self, runs: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM source").execute(&mut *self.transaction).await?;
+        sqlx::query("INSERT INTO source (runs) VALUES (?)").bind(runs).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Bytes of the run's log that are recorded; absent when the run is not.
+    pub async fn log_bytes(&mut self, run: &str) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT log_bytes FROM run_rows WHERE run = ?";
+        let row: Option<(i64,)> = sqlx::query_as(sql).bind(run).fetch_optional(&mut *self.transaction).await?;
+        Ok(row.map(|(bytes,)| size(bytes)))
+    }
+
+    /// Records a run with all its stages pending; who runs it is in its first event.
+    pub async fn add_run(&mut self, run: &str, at: DateTime<Utc>, stages: &[StageRecord]) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO run_rows (run, started_at, updated_at, status, host, pid, version, log_bytes) \
+             VALUES (?1, ?2, ?2, 'running', '', 0, '', 0)",
+        )
+        .bind(run)
+        .bind(timestamp(at))
+        .execute(&mut *self.transaction)
+        .await?;
+        let stages = serde_json::to_string(stages).expect("stages serialize");
+        let keys = "INSERT OR IGNORE INTO key_rows (key) SELECT value ->> 'key' FROM json_each(?)";
+        sqlx::query(keys).bind(&stages).execute(&mut *self.transaction).await?;
+        sqlx::query(
+            "INSERT INTO stage_rows (run, position, stage, kind, key_id, recipe, variant, status) \
+             SELECT ?, s.key, s.value ->> 'stage', s.value ->> 'kind', k.id, s.value ->> 'recipe', \
+             s.value ->> 'variant', 'pending' FROM json_each(?) s JOIN key_rows k ON k.key = s.value ->> 'key'",
+        )
+        .bind(run)
+        .bind(&stages)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// The host and the process of a run that is recorded as running.
+    pub async fn owner(&mut self, run: &str) -> Result<Option<(String, u32)>, StoreError> {
+        let sql = "SELECT host, pid FROM run_rows WHERE run = ? AND status = 'running'";
+        Ok(sqlx::query_as(sql).bind(run).fetch_optional(&mut *self.transaction).await?)
+    }
+
+    /// Removes a run whose files are gone.
+    pub async fn remove_run(&mut self, run: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM run_rows WHERE run = ?").bind(run).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Records who runs a run.
+    pub async fn set_owner(
+        &mut self,
+        run: &str,
+        at: DateTime<Utc>,
+        (host, pid, version): (&str, u32, &str),
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE run_rows SET started_at = ?, host = ?, pid = ?, version = ? WHERE run = ?")
+            .bind(timestamp(at))
+            .bind(host)
+            .bind(pid)
+            .bind(version)
+            .bind(run)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Records how far the run's log was read, and when its newest event happened.
+    pub async fn set_log_bytes(&mut self, run: &str, bytes: u64, at: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query("UPDATE run_rows SET log_bytes = ?, updated_at = ? WHERE run = ?")
+            .bind(integer(bytes))
+            .bind(timestamp(at))
+            .bind(run)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Records that these stages were in the cache.
+    pub async fn set_hits(&mut self, run: &str, keys: &[Digest]) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE stage_rows SET status = 'hit', seconds = NULL WHERE run = ? AND key_id IN \
+             (SELECT id FROM key_rows WHERE key IN (SELECT value FROM json_each(?)))",
+        )
+        .bind(run)
+        .bind(serde_json::to_string(keys).expect("keys serialize"))
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Records what became of a stage.
+    pub async fn set_stage(
+        &mut self,
+        run: &str,
+        key: &Digest,
+        state: &StageState,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let (status, seconds, message) = match state {
+            StageState::Waiting | StageState::Running => ("running", None, None),
+            StageState::Retrying { message } => ("running", None, Some(message)),
+            StageState::Ok { seconds } => ("ok", Some(*seconds), None),
+            StageState::Failed { seconds, message } => ("failed", Some(*seconds), Some(message)),
+            StageState::Interrupted { seconds } => ("interrupted", Some(*seconds), None),
+            StageState::Skipped { because } => ("skipped", None, Some(because)),
+        };
+        let started = (*state == StageState::Running).then(|| timestamp(at));
+        sqlx::query(
+            "UPDATE stage_rows SET status = ?, started_at = COALESCE(started_at, ?), seconds = ?, message = ?, tries = tries + ? \
+             WHERE run = ? AND key_id = (SELECT id FROM key_rows WHERE key = ?)",
+        )
+        .bind(status)
+        .bind(started)
+        .bind(seconds)
+        .bind(message)
+        .bind(*state == StageState::Running)
+        .bind(run)
+        .bind(key.as_str())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Records how the run ended, e.g. `ok`.
+    pub async fn end_run(&mut self, run: &str, status: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query("UPDATE run_rows SET status = ?, ended_at = ? WHERE run = ?")
+            .bind(status)
+            .bind(timestamp(at))
+            .bind(run)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Marks a run as interrupted, at its last event, because its process is gone.
+    pub async fn end_dead_run(&mut self, run: &str) -> Result<(), StoreError> {
+        for statement in [
+            "UPDATE run_rows SET status = 'interrupted', ended_at = updated_at WHERE run = ? AND status = 'running'",
+            "UPDATE stage_rows SET status = 'interrupted' WHERE run = ? AND status = 'running'",
+        ] {
+            sqlx::query(statement).bind(run).execute(&mut *self.transaction).await?;
+        }
+        Ok(())
+    }
+
+    /// What is recorded of `key`, which is added if no run has it.
+    pub async fn key(&mut self, key: &Digest) -> Result<KeyState, StoreError> {
+        let add = "INSERT OR IGNORE INTO key_rows (key) VALUES (?)";
+        sqlx::query(add).bind(key.as_str()).execute(&mut *self.transaction).await?;
+        let row = sqlx::query_as(KEY_STATE).bind(key.as_str()).fetch_one(&mut *self.transaction).await?;
+        Ok(key_state(row))
+    }
+
+    /// Records how far the key's events were read, and which file they are.
+    pub async fn set_events_bytes(&mut self, key: i64, head: &str, bytes: u64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE key_rows SET events_head = ?, events_bytes = ? WHERE id = ?")
+            .bind(head)
+            .bind(integer(bytes))
+            .bind(key)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Records that no more events of the key can come, unless a stage with it is running.
+    pub async fn settle(&mut self, key: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE key_rows SET settled = TRUE WHERE id = ?1 AND NOT settled AND NOT EXISTS \
+                   (SELECT 1 FROM stage_rows WHERE key_id = ?1 AND status = 'running')";
+        sqlx::query(sql).bind(key).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Records that a worker was started, whose events will come.
+    pub async fn unsettle(&mut self, key: &Digest) -> Result<(), StoreError> {
+        let sql = "UPDATE key_rows SET settled = FALSE WHERE key = ?";
+        sqlx::query(sql).bind(key.as_str()).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Records when the key's checkpoint was committed and how large it is; absent: it is not in the cache.
+    pub async fn set_committed(&mut self, key: i64, committed: Option<(DateTime<Utc>, u64)>) -> Result<(), StoreError> {
+        let (at, bytes) = committed.unzip();
+        sqlx::query("UPDATE key_rows SET committed_at = ?, bytes = ? WHERE id = ?")
+            .bind(at.map(timestamp))
+            .bind(bytes.map(integer))
+            .bind(key)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Records an event of the stage with this key. `started` takes back what a worker had reported beyond the step it goes
+    /// on from.
+    pub async fn record(&mut self, key: i64, event: &Event) -> Result<(), StoreError> {
+        match &event.kind {
+            EventKind::Started(started) => self.take_back(key, started.resumed_from_step.unwrap_or(0)).await,
+            EventKind::Step(step) => {
+                sqlx::query("INSERT OR REPLACE INTO step_rows (key_id, step, at) VALUES (?, ?, ?)")
+                    .bind(key)
+                    .bind(integer(step.step))
+                    .bind(timestamp(event.at))
+                    .execute(&mut *self.transaction)
+                    .await?;
+                if step.metrics.is_empty() {
+                    return Ok(());
+                }
+                let insert = "INSERT OR REPLACE INTO metric_rows (key_id, step, name, value) ";
+                let mut query = QueryBuilder::new(insert);
+                query.push_values(&step.metrics, |mut row, (name, value)| {
+                    row.push_bind(key).push_bind(integer(step.step)).push_bind(name).push_bind(*value);
+                });
+                query.build().execute(&mut *self.transaction).await?;
+                Ok(())
+            }
+            EventKind::Completion(completion) => self.record_completion(key, completion).await,
+            EventKind::Finished(results) => self.set_results(key, results).await,
+            EventKind::Phase(_)
+            | EventKind::ResumePoint { .. }
+            | EventKind::Warning(_)
+            | EventKind::Stopped { .. }
+            | EventKind::Failed(_) => Ok(()),
+        }
+    }
+
+    /// Removes what the key's events say beyond `step`.
+    pub async fn take_back(&mut self, key: i64, step: u64) -> Result<(), StoreError> {
+        for statement in [
+            "DELETE FROM step_rows WHERE key_id = ? AND step > ?",
+            "DELETE FROM metric_rows WHERE key_id = ? AND step > ?",
+            "DELETE FROM completion_rows WHERE key_id = ? AND step > ?",
+        ] {
+            sqlx::query(statement).bind(key).bind(integer(step)).execute(&mut *self.transaction).await?;
+        }
+        sqlx::query("DELETE FROM result_rows WHERE key_id = ?").bind(key).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Records what the stage with this key measured.
+    pub async fn set_results(&mut self, key: i64, results: &BTreeMap<String, Measurement>) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM result_rows WHERE key_id = ?").bind(key).execute(&mut *self.transaction).await?;
+        if results.is_empty() {
+            return Ok(());
+        }
+        let mut query = QueryBuilder::new("INSERT INTO result_rows (key_id, name, value, low, high, count) ");
+        query.push_values(results, |mut row, (name, result)| {
+            let (low, high) = result.interval.unzip();
+            row.push_bind(key).push_bind(name).push_bind(result.value).push_bind(low).push_bind(high);
+            row.push_bind(result.count.map(integer));
+        });
+        query.build().execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    async fn record_completion(&mut self, key: i64, completion: &Completion) -> Result<(), StoreError> {
+        let inserted = sqlx::query(
+            "INSERT INTO completion_rows (key_id, step, row, idx, prompt, completion, reference, answer, tokens, \
+             stop_reason, reward, advantage) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(key)
+        .bind(integer(completion.step))
+        .bind(integer(completion.row as u64))
+        .bind(integer(completion.index as u64))
+        .bind(&completion.prompt)
+        .bind(&completion.completion)
+        .bind(&completion.reference)
+        .bind(&completion.answer)
+        .bind(integer(completion.tokens as u64))
+        .bind(completion.stop_reason.word())
+        .bind(completion.reward)
+        .bind(completion.advantage)
+        .execute(&mut *self.transaction)
+        .await?;
+        if completion.parts.is_empty() {
+            return Ok(());
+        }
+        let insert = "INSERT INTO reward_rows (completion_id, component, value, weight, missing) ";
+        let mut query = QueryBuilder::new(insert);
+        query.push_values(&completion.parts, |mut row, (component, part)| {
+            row.push_bind(inserted.last_insert_rowid()).push_bind(component).push_bind(part.value);
+            row.push_bind(part.weight).push_bind(&part.missing);
+        });
+        query.build().execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+}
+
+/// The form of every time in the database: UTC, milliseconds, so that texts sort as times do.
+pub(super) fn timestamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn size(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
