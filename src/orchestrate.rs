@@ -200,6 +200,6 @@ fn cost(work: &Work) -> u64 {
     match work {
         Work::Cpt(_) | Work::Sft(_) => 10,
         Work::Grpo(grpo) => 10 + grpo.steps,
-        Work::Eval(_) => 1,
+        Work::Eval(_) | Work::Command(_) => 1,
     }
 }

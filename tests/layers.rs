@@ -6,17 +6,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// For each module, the modules it may use. The order is that of the layers, lowest first.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("digest", &[]),
     ("recipe", &["digest"]),
     ("hub", &["digest", "recipe"]),
     ("plan", &["digest", "recipe"]),
     ("event", &["digest", "recipe", "plan"]),
     ("stats", &["digest"]),
-    ("rewards", &["digest", "recipe", "event", "stats"]), // a score becomes an event's `Part`s
+    ("program", &["digest", "recipe"]),
+    ("rewards", &["digest", "recipe", "event", "stats", "program"]), // a score becomes an event's `Part`s
     ("cache", &["digest", "recipe", "plan", "event"]),
     ("store", &["digest", "recipe", "plan", "event"]),
-    ("exec", &["digest", "recipe", "plan", "event", "cache"]),
+    ("exec", &["digest", "recipe", "plan", "event", "cache", "program"]),
     ("report", &["digest", "recipe", "plan", "event", "stats"]),
     ("orchestrate", &["digest", "recipe", "plan", "event", "cache", "store", "exec", "report"]),
     (

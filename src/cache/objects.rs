@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use std::path::{Path, PathBuf};
 
 pub(super) const CACHE: &str = "cache";
+pub(super) const DIGESTS: &str = "digests.json";
 const WORK: &str = "work";
 const QUARANTINE: &str = "quarantine";
 
@@ -63,7 +64,7 @@ impl Cache {
 
     /// The memo of file digests.
     pub fn digests(&self) -> FileDigests {
-        FileDigests::open(&self.root.join("digests.json"))
+        FileDigests::open(&self.root.join(DIGESTS))
     }
 
     /// Looks for a checkpoint; one whose files are missing or of another size is moved to the quarantine, never served.

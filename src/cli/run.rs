@@ -90,7 +90,8 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     }
     planning::refuse_too_large(missing.iter().copied())?;
     // Without a worker nothing should begin.
-    let executor = (!missing.is_empty()).then(LocalExecutor::find).transpose()?;
+    let needs_worker = missing.iter().any(|stage| stage.program.is_none());
+    let executor = needs_worker.then(LocalExecutor::find).transpose()?;
     let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();
     let mut progress = Progress::new(context.progress_mode(), titles);
     let runs: PathBuf = context.runs().to_owned();

@@ -15,9 +15,13 @@
 //! Asking a worker to stop is SIGTERM to its process group; [`WorkerGroup::kill`] is SIGKILL. A worker also stops by itself
 //! when the process named by `assignment.runtime.supervisor_pid` is gone, so a killed dispatcher leaves no orphans.
 //!
+//! A `command` stage needs no libtorch: `orchestrate run-command-stage ATTEMPT_DIR` is its worker, with the same files and the
+//! same codes ([`run_command_stage`]).
+//!
 //! `orchestrate-worker model REQUEST` answers a question about a model instead ([`ModelRequest`]), with the codes 0, 2 and
 //! 10; `orchestrate-worker score REQUEST` rates texts ([`ScoreRequest`]) in the same manner.
 
+mod command_stage;
 pub mod exit;
 mod inspection;
 mod local;
@@ -25,6 +29,7 @@ mod outcome;
 mod request;
 mod score_request;
 
+pub use command_stage::{METRICS, RUN_COMMAND_STAGE, run_command_stage};
 pub use inspection::{DataReport, ExampleRow, ExampleSpan, Inspection, inspect_data};
 pub use local::{CudaProblem, ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
 pub use outcome::WorkerExit;

@@ -63,6 +63,8 @@ type Ended = (usize, Result<WorkerExit, ExecError>);
 /// The state of the loop.
 pub(super) struct Loop<'a> {
     dispatch: Dispatch<'a>,
+    /// Absent until a first `command` stage is started.
+    command_executor: Option<LocalExecutor>,
     scheduler: Scheduler,
     running: BTreeMap<usize, Running>,
     waiting: BTreeMap<usize, Waiting>,
@@ -76,6 +78,7 @@ impl<'a> Loop<'a> {
     pub(super) fn new(dispatch: Dispatch<'a>, scheduler: Scheduler) -> Self {
         Self {
             dispatch,
+            command_executor: None,
             scheduler,
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -173,9 +176,13 @@ impl<'a> Loop<'a> {
         let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json)?;
         let mut reader = EventReader::new(attempt.dir());
         let seen = reader.poll()?.len(); // what an earlier attempt wrote has been recorded with that attempt
-        let executor = match &self.dispatch.executor {
-            Some(executor) => executor,
-            None => self.dispatch.executor.insert(LocalExecutor::find()?),
+        let executor = match (&planned.program, &self.dispatch.executor) {
+            (Some(_), _) => match &self.command_executor {
+                Some(executor) => executor,
+                None => self.command_executor.insert(LocalExecutor::of_command_stages()?),
+            },
+            (None, Some(executor)) => executor,
+            (None, None) => self.dispatch.executor.insert(LocalExecutor::find()?),
         };
         let worker = executor.start(attempt.dir())?;
         self.dispatch.progress.started(stage, now);
@@ -359,7 +366,8 @@ pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignm
         stage: planned.name.clone(),
         spec: planned.spec.clone(),
         inputs: planned.inputs.clone(),
-        parent: planned.parents.first().map(|&parent| checkpoint_dir(cache, &plan.stages[parent].key)),
+        parents: planned.parents.iter().map(|&parent| checkpoint_dir(cache, &plan.stages[parent].key)).collect(),
+        program: planned.program.clone(),
         runtime: Runtime {
             device: match planned.runtime.device {
                 Device::Auto => DeviceChoice::Auto,

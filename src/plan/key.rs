@@ -12,6 +12,9 @@
 //! | names of recipes, variants, stages and data sets | recorded in history |
 //! | paths and modification times of files | ignored |
 //! | `[runtime]`: device, threads, jobs, intervals of resume points, where judges and services are served | ignored |
+//! | of a `command` stage: the program's words, files' content, parameters, outputs, names of variables | hashed, in the spec |
+//! | of a `command` stage: the seed and the model | hashed when its words name them, else 0 and absent |
+//! | of a `command` stage: `timeout_s`, `resume`, the values of variables | ignored |
 //! | executor, retries, logging | ignored |
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
@@ -28,7 +31,7 @@ pub const KEY_FORMAT: u32 = 4;
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
     match work {
-        Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Eval(_) => 1,
+        Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Eval(_) | Work::Command(_) => 1,
     }
 }
 
@@ -57,9 +60,9 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec,
-        FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length,
-        LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
+        Aggregate, Argument, CommandSpec, CommandStageSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype,
+        EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak,
+        Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
         ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale,
         Sampling, ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
@@ -209,7 +212,21 @@ mod tests {
             lora: Some(lora),
             parent_adapter,
         };
-        StageSpec { seed: 17, model, work }
+        StageSpec { seed: 17, model: Some(model), work }
+    }
+
+    /// Parameters named as what careless key functions leave out.
+    fn command_stage() -> StageSpec {
+        let parameters =
+            [("size", json!(3)), ("name", json!("harness")), ("options", json!({ "path": ["a", 0.5, true] }))];
+        spec(Work::Command(CommandStageSpec {
+            command: vec![Argument::Text("python3".to_owned()), Argument::File(Digest::of(b"script"))],
+            files: vec![Digest::of(b"script"), Digest::of(b"tasks")],
+            outputs: BTreeSet::from(["scores.jsonl".to_owned(), "samples".to_owned()]),
+            parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
+            env: vec!["HF_HOME".to_owned()],
+            working_directory: "harness".to_owned(),
+        }))
     }
 
     fn cpt() -> StageSpec {
@@ -269,7 +286,7 @@ mod tests {
             rewards: rewards(),
             bootstrap_resamples: 100,
         };
-        vec![cpt(), spec(Work::Sft(sft)), spec(Work::Grpo(grpo)), spec(Work::Eval(eval))]
+        vec![cpt(), spec(Work::Sft(sft)), spec(Work::Grpo(grpo)), spec(Work::Eval(eval)), command_stage()]
     }
 
     fn key_of(json: &Value) -> Digest {

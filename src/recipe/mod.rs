@@ -18,6 +18,7 @@
 //! Content digests and what is on the Hugging Face hub come in through [`Inputs`]; apart from them this module reads
 //! recipe files and looks whether the files they name are there.
 
+mod command_words;
 mod data_sets;
 mod defaults;
 mod diagnostic;
@@ -31,7 +32,9 @@ mod layers;
 mod load;
 mod located;
 mod order;
+mod program;
 mod resolve;
+mod resolve_command;
 mod resolve_grpo;
 mod resolve_model;
 mod resolve_optimizer;
@@ -46,6 +49,7 @@ pub mod stage_file;
 mod sweep;
 mod validate;
 
+pub use command_words::CommandWords;
 pub(crate) use diagnostic::did_you_mean;
 pub use diagnostic::{Place, Problem, RecipeError, Source};
 pub use http_endpoint::HttpEndpoint;
@@ -55,5 +59,6 @@ pub use judge_server::JudgeServer;
 pub use layers::{Overrides, PROGRAM_VARIABLES};
 pub use load::{LoadedRecipe, ResolvedVariant, load};
 pub use resolve::ResolvedStage;
+pub use resolve_command::ProgramRun;
 pub use runtime::{Device, GradientCheckpointing, RuntimeSettings};
 pub use schema::schema;

@@ -3,6 +3,7 @@
 //! tested in `tests/engine`.
 
 mod after;
+mod command_stage;
 mod commands;
 mod dispatch;
 mod env;
