@@ -7,10 +7,9 @@ use super::program::{ProgramKeys, program};
 use super::resolve::{ResolvedStage, Resolver};
 use super::spec::{CommandStageSpec, ModelSpec, StageSpec, Work};
 use super::stage_file::CommandStageTable;
-use serde_json::{Number, Value as Json};
+use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use toml::Value;
 
 /// How the program of a `command` stage is run: nothing here may change its result, and nothing is hashed.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -45,7 +44,7 @@ impl Resolver<'_> {
         let keys = ProgramKeys { command, files, env, directory: &directory };
         let program = program(&mut self.files, key, &keys, &mut self.found);
         self.check_outputs(key, &table.outputs);
-        let parameters = self.parameters(key, &table.parameters);
+        let parameters = json(&table.parameters);
         self.check_words(key, table, &parameters, after);
         let named = CommandWords::named(table.command.iter().map(String::as_str));
         let model = if named.contains("model") { Some(self.model_of_command(key, after, parent)?) } else { None };
@@ -140,34 +139,10 @@ impl Resolver<'_> {
             }
         }
     }
-
-    /// The parameters as JSON, which has neither dates nor numbers that are not finite.
-    fn parameters(&mut self, key: &KeyPath, table: &toml::Table) -> BTreeMap<String, Json> {
-        let key = key.key("parameters");
-        let json = |(name, value): (&String, &Value)| {
-            let converted = to_json(value);
-            if converted.is_none() {
-                let at = key.key(name);
-                let help = "the program gets its parameters as JSON, which knows no `nan` and no `inf`: write a text";
-                self.problem(&at, format!("`{at}` holds a number that is not finite"), "in here", help);
-            }
-            Some((name.clone(), converted?))
-        };
-        table.iter().filter_map(json).collect()
-    }
 }
 
-fn to_json(value: &Value) -> Option<Json> {
-    Some(match value {
-        Value::String(text) => Json::String(text.clone()),
-        Value::Integer(integer) => Json::from(*integer),
-        Value::Float(float) => Json::Number(Number::from_f64(*float)?),
-        Value::Boolean(boolean) => Json::Bool(*boolean),
-        Value::Datetime(date) => Json::String(date.to_string()),
-        Value::Array(items) => Json::Array(items.iter().map(to_json).collect::<Option<_>>()?),
-        Value::Table(table) => {
-            let field = |(name, value): (&String, &Value)| Some((name.clone(), to_json(value)?));
-            Json::Object(table.iter().map(field).collect::<Option<_>>()?)
-        }
-    })
+/// The parameters as JSON; a recipe holds neither dates nor numbers that are not finite.
+fn json(table: &toml::Table) -> BTreeMap<String, Json> {
+    let value = |value| serde_json::to_value(value).expect("values of a recipe are JSON values");
+    table.iter().map(|(name, parameter)| (name.clone(), value(parameter))).collect()
 }
