@@ -7,6 +7,7 @@
 //! 3. [`cache`]: how an attempt at a stage becomes a checkpoint, whole or not at all.
 //! 4. [`event`]: the one stream a worker writes and everybody else reads.
 //! 5. [`rewards`]: the reward mix.
+//!    Programs of the user's, which rewards ask and stages are, are started by [`program`].
 //! 6. `orchestrate-engine` (`src/engine`), the only importer of libtorch: models, data, optimizers, stages.
 //! 7. [`hub`] brings `hf://` paths into the user's Hugging Face cache before a plan is made.
 //! 8. [`exec`] starts workers, [`store`] remembers, [`orchestrate`] dispatches, [`report`] prints, [`cli`] decides.
@@ -20,8 +21,8 @@
 //! # Layers
 //!
 //! Imports go one way: `cli -> orchestrate -> {exec, store, cache, report} -> event -> plan -> recipe -> digest`,
-//! `cli -> hub -> recipe` (the network is asked nowhere else), `cli -> export -> store`, and
-//! `engine -> {rewards, stats, exec, cache, event, plan, recipe}`. `tests/layers.rs` fails on any other edge.
+//! `cli -> hub -> recipe` (the network is asked nowhere else), `cli -> export -> store`, `{rewards, exec} -> program -> recipe`,
+//! and `engine -> {rewards, stats, exec, cache, event, plan, recipe}`. `tests/layers.rs` fails on any other edge.
 
 pub mod cache;
 pub mod cli;
@@ -32,6 +33,7 @@ pub mod export;
 pub mod hub;
 pub mod orchestrate;
 pub mod plan;
+pub mod program;
 pub mod recipe;
 pub mod report;
 pub mod rewards;

@@ -38,17 +38,18 @@ fn assignment() -> Assignment {
         stage: "eval".to_owned(),
         spec: StageSpec {
             seed: 0,
-            model: ModelSpec {
+            model: Some(ModelSpec {
                 files: digest,
                 chat_template: None,
                 dtype: Dtype::Float32,
                 lora: None,
                 parent_adapter: ParentAdapter::Continue,
-            },
+            }),
             work: Work::Eval(work),
         },
         inputs: BTreeMap::new(),
-        parent: None,
+        parents: Vec::new(),
+        program: None,
         runtime: Runtime {
             device: DeviceChoice::Cpu,
             threads: None,

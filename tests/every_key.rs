@@ -3,7 +3,7 @@
 mod project;
 
 use orchestrate::plan::Plan;
-use orchestrate::recipe::{LoadedRecipe, Overrides, RecipeError, schema};
+use orchestrate::recipe::{LoadedRecipe, Overrides, ProgramRun, RecipeError, schema};
 use project::Project;
 use std::collections::BTreeSet;
 
@@ -17,6 +17,7 @@ const PLACES: &[(&str, &str)] = &[
     ("SftTable", "stages.sft"),
     ("GrpoTable", "stages.grpo"),
     ("EvalTable", "stages.eval"),
+    ("CommandStageTable", "stages.harness"),
     ("SemanticTable", "stages.grpo.rewards.semantic"),
     ("RougeTable", "stages.grpo.rewards.rouge"),
     ("CorrectnessTable", "stages.grpo.rewards.right"),
@@ -84,6 +85,14 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("SftTable", "after") => "stages.sft.after=cpt",
         ("GrpoTable", "after") => "stages.grpo.after=cpt",
         ("EvalTable", "after") => "stages.eval.after=cpt",
+        ("CommandStageTable", "kind") => "stages.harness.kind=eval",
+        ("CommandStageTable", "after") => "stages.harness.after=[\"sft\", \"eval\"]",
+        ("CommandStageTable", "command") => "stages.harness.command=[\"echo\", \"{{ seed }}\"]",
+        ("CommandStageTable", "files") => "stages.harness.files=[\"rewards/*.py\"]",
+        ("CommandStageTable", "outputs") => "stages.harness.outputs=[\"scores.jsonl\", \"samples\"]",
+        ("CommandStageTable", "parameters") => "stages.harness.parameters.size=4",
+        ("CommandStageTable", "working_directory") => "stages.harness.working_directory=data",
+        ("CommandStageTable", "resume") => "stages.harness.resume=true",
         ("ModelOverride", "chat_template") => "stages.cpt.model.chat_template=rewards/rate.sh",
         ("ModelOverride", "lora") => "stages.cpt.model.lora.rank=9",
         ("ModelTable", "lora") => "model.lora.rank=9",
@@ -194,6 +203,11 @@ fn keys(recipe: &LoadedRecipe) -> BTreeSet<String> {
     Plan::build(std::slice::from_ref(recipe)).stages.iter().map(|stage| stage.key.to_string()).collect()
 }
 
+/// How the programs of `command` stages are run.
+fn programs(recipe: &LoadedRecipe) -> Vec<&ProgramRun> {
+    recipe.variants.iter().flat_map(|cell| &cell.stages).filter_map(|stage| stage.program.as_ref()).collect()
+}
+
 fn full_project() -> Project {
     let project = Project::new();
     project.write("full.toml", include_str!("recipes/full.toml"));
@@ -232,6 +246,10 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
             match *table {
                 "RuntimeTable" | "Retries" | "JudgeServer" | "HttpEndpoint" => {
                     assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
+                    assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
+                }
+                "CommandStageTable" if ["timeout_s", "resume"].contains(&key.as_str()) => {
+                    assert_ne!(programs(&before), programs(&after), "`{set}` does not reach the program");
                     assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
                 }
                 "SweepTable" if key == "base_name" => assert_ne!(labels(&before), labels(&after), "`{set}`"),
@@ -287,6 +305,32 @@ fn a_models_own_path_changes_the_key() {
         let after = load(&project, &[set]).unwrap_or_else(|error| panic!("{}", error.render(100, false)));
         assert_ne!(keys(&before), keys(&after), "{set}");
     }
+}
+
+#[test]
+fn a_command_depends_on_the_seed_and_the_model_only_when_it_names_them() {
+    let project = full_project();
+    let harness = |set: &[&str]| {
+        let plain = ["stages.harness.command=[\"echo\"]"];
+        let recipe =
+            load(&project, &[&plain, set].concat()).unwrap_or_else(|error| panic!("{}", error.render(100, false)));
+        let keys: BTreeSet<String> = Plan::build(std::slice::from_ref(&recipe))
+            .stages
+            .iter()
+            .filter(|stage| stage.name == "harness")
+            .map(|stage| stage.key.to_string())
+            .collect();
+        keys
+    };
+    let (others, harness_table) =
+        include_str!("recipes/full.toml").split_once("[stages.harness]").expect("a command stage");
+    let alone = harness_table.replace("resume = false\nseed = 3", "resume = false").replace("after = \"grpo\"", "");
+    project.write("full.toml", &format!("{others}[stages.harness]{alone}"));
+    assert_eq!(harness(&[]).len(), 1, "the sweep over seeds needs it once");
+    assert_eq!(harness(&["stages.harness.command=[\"echo\", \"{{ seed }}\"]"]).len(), 2);
+    assert_eq!(harness(&[]), harness(&["model.path=models/other"]));
+    let named = "stages.harness.command=[\"echo\", \"{{ model }}\"]";
+    assert_ne!(harness(&[named]), harness(&[named, "model.path=models/other"]));
 }
 
 #[test]

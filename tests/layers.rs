@@ -13,11 +13,12 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("plan", &["digest", "recipe"]),
     ("event", &["digest", "recipe", "plan"]),
     ("stats", &["digest"]),
-    ("rewards", &["digest", "recipe", "event", "stats"]), // a score becomes an event's `Part`s
+    ("program", &["digest", "recipe"]),
+    ("rewards", &["digest", "recipe", "event", "stats", "program"]), // a score becomes an event's `Part`s
     ("cache", &["digest", "recipe", "plan", "event"]),
     ("store", &["digest", "recipe", "plan", "event"]),
     ("export", &["digest", "event", "store"]),
-    ("exec", &["digest", "recipe", "plan", "event", "cache"]),
+    ("exec", &["digest", "recipe", "plan", "event", "cache", "program"]),
     ("report", &["digest", "recipe", "plan", "event", "stats"]),
     ("orchestrate", &["digest", "recipe", "plan", "event", "cache", "store", "exec", "report"]),
     (

@@ -75,14 +75,18 @@ fn defaults_are_written_out() {
     assert_eq!((spec.loss.clip_low, spec.loss.clip_high, spec.sampling.temperature), (0.2, 0.2, 1.0));
     assert_eq!(spec.rewards["semantic"].scope, Scope::Explanation);
     assert_eq!(spec.rewards["correctness"].scope, Scope::Answer);
-    assert!(recipe.variants[0].stages[0].spec.model.lora.is_none(), "adapters are asked for");
+    assert!(
+        recipe.variants[0].stages[0].spec.model.as_ref().expect("a model").lora.is_none(),
+        "adapters are asked for"
+    );
     assert_eq!((recipe.runtime.device, recipe.runtime.keep_resume_points), (Device::Auto, 2));
 }
 
 #[test]
 fn an_empty_lora_table_means_the_default_adapter() {
     let recipe = load(&format!("{MODEL}[model.lora]\n{CPT}"));
-    let lora = recipe.variants[0].stages[0].spec.model.lora.as_ref().expect("there are adapters");
+    let lora =
+        recipe.variants[0].stages[0].spec.model.as_ref().expect("a model").lora.as_ref().expect("there are adapters");
     assert_eq!((lora.rank, lora.alpha, lora.target_modules.len()), (32, 64.0, 7));
     assert!(lora.target_modules.is_sorted());
 }

@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 use crate::recipe::spec::StageSpec;
-use crate::recipe::{HttpEndpoint, JudgeServer};
+use crate::recipe::{HttpEndpoint, JudgeServer, ProgramRun};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,8 +19,10 @@ pub struct Assignment {
     pub spec: StageSpec,
     /// Where the content named by digest in `spec` lies: absolute paths of model directories and data files.
     pub inputs: BTreeMap<Digest, PathBuf>,
-    /// The parent stage's checkpoint directory.
-    pub parent: Option<PathBuf>,
+    /// The parent stages' checkpoint directories; more than one has only a `command` stage.
+    pub parents: Vec<PathBuf>,
+    /// How the program of a `command` stage is run.
+    pub program: Option<ProgramRun>,
     /// How to run it; may change between attempts without changing the result.
     pub runtime: Runtime,
 }

@@ -4,8 +4,8 @@ use super::assignment::Assignment;
 use super::error::CacheError;
 use super::fault::{REPLACE_FAULT, fault_point, is_asked_for};
 use super::lease::{Lease, LeaseOwner};
-use super::manifest::Manifest;
-use super::objects::{CACHE, Checkpoint, REPLACE, REPLACED};
+use super::manifest::{MANIFEST, Manifest};
+use super::objects::{CACHE, Checkpoint, DIGESTS, REPLACE, REPLACED};
 use super::{sync_dir, write_file};
 use crate::event::{Event, EventKind};
 use chrono::Utc;
@@ -23,6 +23,11 @@ const LOG: &str = "worker.log";
 pub(super) const RECORD: &str = "record.json";
 /// What a commit adds to a stage's output: it tells of the attempt (times, host, log), so two attempts differ in it.
 pub(super) const BOOKKEEPING: [&str; 4] = [KEY, EVENTS, LOG, RECORD];
+
+/// Whether the top of a checkpoint has `name` for itself.
+pub fn is_bookkeeping(name: &str) -> bool {
+    name == MANIFEST || BOOKKEEPING.contains(&name)
+}
 
 /// An attempt directory, as its worker sees it.
 #[derive(Debug)]
@@ -89,6 +94,18 @@ impl Attempt {
         let dir = self.dir.join(OUT);
         fs_err::create_dir_all(&dir)?;
         Ok(dir)
+    }
+
+    /// Where the checkpoint is made, without what an earlier attempt left there.
+    pub fn empty_out_dir(&self) -> Result<PathBuf, CacheError> {
+        remove_dir(&self.dir.join(OUT))?;
+        self.out_dir()
+    }
+
+    /// What outlives an interrupted attempt, until the commit: resume points, or what the program of a `command` stage keeps.
+    /// It need not be there.
+    pub fn resume_dir(&self) -> PathBuf {
+        self.dir.join(RESUME)
     }
 
     /// Saves the resume point after `step`: `write` fills an empty directory, which becomes visible only whole. Keeps the
@@ -192,6 +209,11 @@ impl Attempt {
             fault_point("commit-in-cleanup");
             let _ = remove_dir(&aside);
         }
+    }
+
+    /// The memo of file digests ([`super::Cache::digests`]).
+    pub fn digests_file(&self) -> PathBuf {
+        self.runs().join(DIGESTS)
     }
 
     /// Where the answers of judges are kept, for all stages.

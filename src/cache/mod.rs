@@ -9,7 +9,8 @@
 //!     events.jsonl         what happened (`event`), appended by the worker
 //!     worker.log           the worker's stderr
 //!     judge-spent-*.json   what the stage asked a judge so far, and what it cost
-//!     resume/step-N/       resume points, each with a manifest.json written last
+//!     resume/step-N/       resume points, each with a manifest.json written last; of a `command` stage, what its program likes
+//!     parameters.json      what the program of a `command` stage is told
 //!     out/                 the checkpoint in the making
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage
 //!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json; that of a
@@ -43,7 +44,7 @@ mod retention;
 mod verification;
 
 pub use assignment::{Assignment, DeviceChoice, Runtime};
-pub use attempt::{Attempt, EventReader, JUDGE_CACHE};
+pub use attempt::{Attempt, EventReader, JUDGE_CACHE, is_bookkeeping};
 pub use digests::FileDigests;
 pub use error::CacheError;
 pub use event_log::{COMPLETIONS, EventLog};

@@ -14,6 +14,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 pub(super) const CACHE: &str = "cache";
+pub(super) const DIGESTS: &str = "digests.json";
 pub(super) const WORK: &str = "work";
 pub(super) const QUARANTINE: &str = "quarantine";
 /// What `cache gc` is about to remove.
@@ -72,7 +73,7 @@ impl Cache {
 
     /// The memo of file digests.
     pub fn digests(&self) -> FileDigests {
-        FileDigests::open(&self.root.join("digests.json"))
+        FileDigests::open(&self.root.join(DIGESTS))
     }
 
     /// Looks for a checkpoint; one whose files are missing or of another size is moved to the quarantine, never served.

@@ -41,15 +41,24 @@ mod show_data;
 mod summary;
 mod verify;
 
+use crate::exec::{RUN_COMMAND_STAGE, run_command_stage};
 use args::{Cli, Command};
 use clap::Parser as _;
 use context::Context;
 use error::{CliError, Kind};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs the command line `args`, the program's name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // What the dispatcher starts is no command for people.
+    if let [_, word, dir] = args.as_slice()
+        && word == RUN_COMMAND_STAGE
+    {
+        return ExitCode::from(run_command_stage(Path::new(dir)));
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

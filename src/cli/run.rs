@@ -96,7 +96,8 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     }
     planning::refuse_too_large(missing.iter().map(|&index| &plan.stages[index]))?;
     // Without a worker nothing should begin.
-    let executor = (!missing.is_empty()).then(LocalExecutor::find).transpose()?;
+    let needs_worker = missing.iter().any(|&index| plan.stages[index].program.is_none());
+    let executor = needs_worker.then(LocalExecutor::find).transpose()?;
     orchestrate::remember_inputs(&cache, context.project(), plan, missing.iter().copied());
     let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();
     let mut progress = Progress::new(context.progress_mode(), titles);

@@ -21,7 +21,7 @@ pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Res
     let cache = Cache::open(context.runs())?;
     let mut seen: Vec<Value> = Vec::new();
     let mut assignments: Vec<Assignment> = Vec::new();
-    for stage in &plan.stages {
+    for stage in plan.stages.iter().filter(|stage| stage.program.is_none()) {
         let reads = reads(&stage.spec);
         if !seen.contains(&reads) {
             seen.push(reads);
@@ -54,9 +54,11 @@ fn reads(spec: &StageSpec) -> Value {
         Work::Cpt(cpt) => json!(["cpt", cpt.data, cpt.seq_len]),
         Work::Sft(sft) => json!(["sft", sft.data, sft.seq_len, sft.train_on, sft.packing]),
         Work::Grpo(grpo) => json!(["grpo", grpo.data, grpo.sampling.max_prompt_tokens]),
+        // its program reads what it likes
+        Work::Command(_) => Value::Null,
         Work::Eval(eval) => json!(["eval", eval.data, eval.text, eval.sampling.max_prompt_tokens]),
     };
-    json!([spec.model.files, work])
+    json!([spec.model.as_ref().map(|model| &model.files), work])
 }
 
 fn print(context: &Context, inspections: &[Inspection], out: &mut Output) -> Result<(), CliError> {

@@ -5,6 +5,7 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
 use crate::cache::Cache;
+use crate::exec::METRICS;
 use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, results, title};
 use crate::plan::{Plan, PlannedVariant};
 use crate::recipe::spec::Work;
@@ -138,7 +139,12 @@ fn comparison(plan: &Plan, cache: &Cache, summary: &RunSummary) -> Result<Compar
         for (name, stage) in &variant.stages {
             let planned = &plan.stages[*stage];
             let has_result = matches!(summary.ends[*stage], StageEnd::Hit | StageEnd::Done { .. });
-            if has_result && matches!(planned.spec.work, Work::Eval(_)) {
+            let measures = match planned.spec.work {
+                Work::Eval(_) => true,
+                Work::Command(_) => cache.root().join("cache").join(planned.key.as_str()).join(METRICS).exists(),
+                Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) => false,
+            };
+            if has_result && measures {
                 let (seconds, hits) = effort(variant, summary);
                 rows.push(ComparisonRow {
                     variant: variant.label.clone(),

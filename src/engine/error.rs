@@ -34,6 +34,11 @@ impl StageError {
         Self { class: FailureClass::NonFinite, message: message.into(), hint: None }
     }
 
+    /// A `command` stage reached the engine, though `orchestrate` runs its program itself.
+    pub fn no_worker_for(stage: &str) -> Self {
+        Self::input(format!("internal error: `{stage}` is a `command` stage, which `orchestrate-worker` does not run"))
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hinted(mut self, hint: impl Into<String>) -> Self {

@@ -7,7 +7,7 @@ use crate::models::Decoder;
 use crate::tokenizer::Tokenizer;
 use orchestrate::cache::Assignment;
 use orchestrate::digest::Digest;
-use orchestrate::recipe::spec::{Dtype, ParentAdapter};
+use orchestrate::recipe::spec::{Dtype, ModelSpec, ParentAdapter};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -28,10 +28,10 @@ impl<'a> Policy<'a> {
     /// Loads the model an assignment starts from: the base model, or the whole weights that the parent trained, or the base
     /// with the parent's adapter, which goes on being trained or is merged as the recipe says.
     pub fn load(assignment: &'a Assignment, device: Device) -> StageResult<Self> {
-        let model = &assignment.spec.model;
+        let model = model(assignment)?;
         let base = input(assignment, &model.files)?;
         let tokenizer = tokenizer(assignment)?;
-        let parent = assignment.parent.as_deref();
+        let parent = assignment.parents.first().map(PathBuf::as_path);
         let (parents_weights, parents_adapter) = match parent {
             Some(parent) if checkpoint::has_adapter(parent) => (None, Some(parent)),
             other => (other, None),
@@ -58,8 +58,14 @@ impl<'a> Policy<'a> {
 
 /// The tokenizer of an assignment's model, with the recipe's chat template if it has one.
 pub fn tokenizer(assignment: &Assignment) -> StageResult<Tokenizer> {
-    let model = &assignment.spec.model;
+    let model = model(assignment)?;
     Tokenizer::load_with(input(assignment, &model.files)?, model.chat_template.as_deref())
+}
+
+/// The model that an assignment of the engine starts from.
+pub fn model(assignment: &Assignment) -> StageResult<&ModelSpec> {
+    let stage = &assignment.stage;
+    assignment.spec.model.as_ref().ok_or_else(|| StageError::input(format!("the assignment of `{stage}` has no model")))
 }
 
 /// Where the content named `digest` lies.

@@ -18,9 +18,13 @@
 //!
 //! A worker that is to run on a certain GPU sees no other: `CUDA_VISIBLE_DEVICES` is set for it.
 //!
+//! A `command` stage needs no libtorch: `orchestrate run-command-stage ATTEMPT_DIR` is its worker, with the same files and the
+//! same codes ([`run_command_stage`]).
+//!
 //! `orchestrate-worker model REQUEST` answers a question about a model instead ([`ModelRequest`]), with the codes 0, 2 and
 //! 10; `orchestrate-worker score REQUEST` rates texts ([`ScoreRequest`]) in the same manner.
 
+mod command_stage;
 pub mod exit;
 mod inspection;
 mod local;
@@ -28,6 +32,7 @@ mod outcome;
 mod request;
 mod score_request;
 
+pub use command_stage::{METRICS, RUN_COMMAND_STAGE, run_command_stage};
 pub use inspection::{DataReport, ExampleRow, ExampleSpan, Inspection, inspect_data};
 pub use local::{CudaProblem, ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
 pub use outcome::WorkerExit;

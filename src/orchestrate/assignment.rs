@@ -12,7 +12,8 @@ pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignm
         stage: planned.name.clone(),
         spec: planned.spec.clone(),
         inputs: planned.inputs.clone(),
-        parent: planned.parents.first().map(|&parent| checkpoint_dir(cache, &plan.stages[parent].key)),
+        parents: planned.parents.iter().map(|&parent| checkpoint_dir(cache, &plan.stages[parent].key)).collect(),
+        program: planned.program.clone(),
         runtime: Runtime {
             device: match planned.runtime.device {
                 Device::Auto => DeviceChoice::Auto,

@@ -65,6 +65,8 @@ type Ended = (usize, Result<WorkerExit, ExecError>);
 pub(super) struct Loop<'a> {
     dispatch: Dispatch<'a>,
     machine: Machine,
+    /// Absent until a first `command` stage is started.
+    command_executor: Option<LocalExecutor>,
     scheduler: Scheduler,
     running: BTreeMap<usize, Running>,
     waiting: BTreeMap<usize, Waiting>,
@@ -91,6 +93,7 @@ impl<'a> Loop<'a> {
             read_here,
             dispatch,
             machine,
+            command_executor: None,
             scheduler,
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -225,9 +228,13 @@ impl<'a> Loop<'a> {
         let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json)?;
         let mut reader = EventReader::new(attempt.dir());
         let seen = reader.poll()?.len(); // what an earlier attempt wrote has been recorded with that attempt
-        let executor = match &self.dispatch.executor {
-            Some(executor) => executor,
-            None => self.dispatch.executor.insert(LocalExecutor::find()?),
+        let executor = match (&planned.program, &self.dispatch.executor) {
+            (Some(_), _) => match &self.command_executor {
+                Some(executor) => executor,
+                None => self.command_executor.insert(LocalExecutor::of_command_stages()?),
+            },
+            (None, Some(executor)) => executor,
+            (None, None) => self.dispatch.executor.insert(LocalExecutor::find()?),
         };
         let worker = executor.start(attempt.dir(), &environment)?;
         fault_point("worker-started");

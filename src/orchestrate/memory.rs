@@ -23,6 +23,7 @@ pub fn plan_memory(plan: &mut Plan) {
     let mut devices: Vec<(Device, Option<u64>)> = Vec::new();
     let mut shapes: BTreeMap<Digest, Option<ModelShape>> = BTreeMap::new();
     for stage in &mut plan.stages {
+        let Some(model) = stage.spec.model.as_ref().filter(|_| stage.program.is_none()) else { continue };
         let device = stage.runtime.device;
         let known = devices.iter().find(|(other, _)| *other == device).map(|(_, bytes)| *bytes);
         let available = known.unwrap_or_else(|| {
@@ -30,9 +31,9 @@ pub fn plan_memory(plan: &mut Plan) {
             devices.push((device, bytes));
             bytes
         });
-        let shape = shapes.entry(stage.spec.model.files.clone()).or_insert_with(|| model_shape(stage));
+        let shape = shapes.entry(model.files.clone()).or_insert_with(|| model_shape(stage));
         let with = |checkpointing: bool| StageMemory {
-            estimate: shape.as_ref().map(|shape| memory_estimate(&stage.spec, shape, checkpointing)),
+            estimate: shape.as_ref().and_then(|shape| memory_estimate(&stage.spec, shape, checkpointing)),
             available,
             can_checkpoint: false,
         };
@@ -58,7 +59,7 @@ pub fn too_large(stage: &PlannedStage) -> Option<TooLarge> {
     }
     let (estimate, available) = (memory.estimate?, memory.available?);
     let MemoryEstimate { weights, training, activations, kv_cache, logits, .. } = estimate;
-    let trains_all = stage.spec.model.lora.is_none();
+    let trains_all = stage.spec.model.as_ref()?.lora.is_none();
     let parts = [
         (weights, "weights", "`model.dtype = \"bfloat16\"` halves them"),
         (
@@ -91,7 +92,7 @@ fn gib(bytes: u64) -> f64 {
 }
 
 fn model_shape(stage: &PlannedStage) -> Option<ModelShape> {
-    let dir = stage.inputs.get(&stage.spec.model.files)?;
+    let dir = stage.inputs.get(&stage.spec.model.as_ref()?.files)?;
     serde_json::from_str(&fs_err::read_to_string(dir.join("config.json")).ok()?).ok()
 }
 

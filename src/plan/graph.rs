@@ -4,8 +4,8 @@ use super::key::stage_key;
 use super::memory::StageMemory;
 use crate::digest::Digest;
 use crate::recipe::spec::StageSpec;
-use crate::recipe::{LoadedRecipe, RuntimeSettings};
-use std::collections::BTreeMap;
+use crate::recipe::{LoadedRecipe, ProgramRun, RuntimeSettings};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 /// Every stage that the recipes on the command line ask for, each once, parents before children.
@@ -34,6 +34,8 @@ pub struct PlannedStage {
     pub spec: StageSpec,
     /// Where the content named by digest in `spec` lies (absolute paths).
     pub inputs: BTreeMap<Digest, PathBuf>,
+    /// Not hashed: how the program of a `command` stage is run.
+    pub program: Option<ProgramRun>,
     /// Not hashed: where and how often, from the recipe's `[runtime]`.
     pub runtime: RuntimeSettings,
     /// Not hashed: how much memory it needs, once somebody has looked at the model and the machine.
@@ -57,19 +59,17 @@ impl Plan {
     /// The plan of `recipes`, whose names differ: stages with one key are one stage.
     pub fn build(recipes: &[LoadedRecipe]) -> Self {
         let mut plan = Self::default();
+        let mut known: HashMap<Digest, usize> = HashMap::new();
         for recipe in recipes {
             for variant in &recipe.variants {
                 let label = format!("{}/{}", recipe.name, variant.name);
                 let mut stages: Vec<(String, usize)> = Vec::new();
+                let mut at: BTreeMap<&String, usize> = BTreeMap::new();
                 for stage in &variant.stages {
-                    let parents: Vec<usize> = stages
-                        .iter()
-                        .filter(|(name, _)| stage.after.as_ref() == Some(name))
-                        .map(|(_, at)| *at)
-                        .collect();
+                    let parents: Vec<usize> = stage.after.iter().filter_map(|name| at.get(name).copied()).collect();
                     let parent_keys: Vec<Digest> = parents.iter().map(|at| plan.stages[*at].key.clone()).collect();
                     let key = stage_key(&stage.spec, &parent_keys);
-                    let index = plan.stages.iter().position(|known| known.key == key.key).unwrap_or_else(|| {
+                    let index = *known.entry(key.key.clone()).or_insert_with(|| {
                         plan.stages.push(PlannedStage {
                             key: key.key,
                             key_json: key.json,
@@ -78,15 +78,18 @@ impl Plan {
                             variants: Vec::new(),
                             spec: stage.spec.clone(),
                             inputs: stage.inputs.clone(),
+                            program: stage.program.clone(),
                             runtime: recipe.runtime.clone(),
                             memory: StageMemory::default(),
                         });
                         plan.stages.len() - 1
                     });
                     let sharing = &mut plan.stages[index].variants;
-                    if !sharing.contains(&label) {
+                    // labels are unique, and come one after the other
+                    if sharing.last() != Some(&label) {
                         sharing.push(label.clone());
                     }
+                    at.insert(&stage.name, index);
                     stages.push((stage.name.clone(), index));
                 }
                 let (recipe, name) = (recipe.name.clone(), variant.name.clone());

@@ -9,6 +9,8 @@
 //! | the kind of stage and the version of its code ([`stage_version`]) | hashed |
 //! | the form of this document ([`KEY_FORMAT`]) | hashed |
 //! | names of judges and services, of the variables that a reward's program is given | hashed, in the spec |
+//! | of a `command` stage: the program's words, files' content, parameters, outputs, names of variables | hashed, in the spec |
+//! | of a `command` stage: the seed and the model | hashed when its words name them, else 0 and absent |
 //! | device, threads, libtorch, host, process, times of each attempt | recorded, in `events.jsonl` beside the result |
 //! | version of `orchestrate`, `--set`, `ORCHESTRATE_*`, `--variant`, `--only` | recorded, in `runs/log/<run>/` |
 //! | names of recipes, variants and stages, the recipes' texts | recorded, in `runs/log/<run>/` |
@@ -17,6 +19,7 @@
 //! | modification times of files; files of a model that nothing reads, such as a README | ignored |
 //! | `[runtime]`: device, threads, jobs, resume points, checkpointing, where judges and services are served | ignored |
 //! | values of those variables, what a reward's command finds on `PATH` | ignored: list a program's files in `files` |
+//! | of a `command` stage: `timeout_s`, `resume` | ignored |
 //! | executor, retries, logging | ignored |
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
@@ -33,7 +36,7 @@ pub const KEY_FORMAT: u32 = 4;
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
     match work {
-        Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Eval(_) => 1,
+        Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Eval(_) | Work::Command(_) => 1,
     }
 }
 
@@ -62,7 +65,8 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        AdjustLr, Aggregate, Argument, CommandSpec, Component, CptSpec, DataFile, DataFormat, DataSpec, Dtype,
+        AdjustLr, Aggregate, Argument, CommandSpec, CommandStageSpec, Component, CptSpec, DataFile, DataFormat, DataSpec,
+        Dtype,
         EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak,
         Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
         ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale,
@@ -221,7 +225,21 @@ mod tests {
             lora: Some(lora),
             parent_adapter,
         };
-        StageSpec { seed: 17, model, work }
+        StageSpec { seed: 17, model: Some(model), work }
+    }
+
+    /// Parameters named as what careless key functions leave out.
+    fn command_stage() -> StageSpec {
+        let parameters =
+            [("size", json!(3)), ("name", json!("harness")), ("options", json!({ "path": ["a", 0.5, true] }))];
+        spec(Work::Command(CommandStageSpec {
+            command: vec![Argument::Text("python3".to_owned()), Argument::File(Digest::of(b"script"))],
+            files: vec![Digest::of(b"script"), Digest::of(b"tasks")],
+            outputs: BTreeSet::from(["scores.jsonl".to_owned(), "samples".to_owned()]),
+            parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
+            env: vec!["HF_HOME".to_owned()],
+            working_directory: "harness".to_owned(),
+        }))
     }
 
     fn cpt() -> StageSpec {
@@ -283,8 +301,8 @@ mod tests {
             max_missing_fraction: 0.5,
         };
         let mut sft = spec(Work::Sft(sft));
-        sft.model.chat_template = Some("{{ messages }}".to_owned());
-        vec![cpt(), sft, spec(Work::Grpo(grpo)), spec(Work::Eval(eval))]
+        sft.model.as_mut().expect("sft has a model").chat_template = Some("{{ messages }}".to_owned());
+        vec![cpt(), sft, spec(Work::Grpo(grpo)), spec(Work::Eval(eval)), command_stage()]
     }
 
     fn key_of(json: &Value) -> Digest {

@@ -172,9 +172,9 @@ fn prompts_of(micro_batch_size: usize, group_size: usize) -> usize {
     micro_batch_size.saturating_sub(1).div_ceil(group_size) + 1
 }
 
-/// The peak of `stage` on a model of this `shape`.
-pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: bool) -> MemoryEstimate {
-    let model = &stage.model;
+/// The peak of `stage` on a model of this `shape`; of a program of the user's nobody knows.
+pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: bool) -> Option<MemoryEstimate> {
+    let model = stage.model.as_ref()?;
     let weights = shape.parameters() * bytes(model.dtype);
     let base = MemoryEstimate { weights, process: PROCESS, ..MemoryEstimate::default() };
     let supervised = |tokens: usize, optimizer: &OptimizerSpec| MemoryEstimate {
@@ -183,7 +183,7 @@ pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: boo
         logits: shape.logits(tokens as u64),
         ..base
     };
-    match &stage.work {
+    Some(match &stage.work {
         Work::Cpt(CptSpec { seq_len, micro_batch_size, optimizer, .. })
         | Work::Sft(SftSpec { seq_len, micro_batch_size, optimizer, .. }) => {
             supervised(seq_len * micro_batch_size, optimizer)
@@ -219,7 +219,8 @@ pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: boo
             logits: shape.logits(HEAD_CHUNK),
             ..base
         },
-    }
+        Work::Command(_) => return None,
+    })
 }
 
 #[cfg(test)]
@@ -245,13 +246,13 @@ mod tests {
         };
         StageSpec {
             seed: 0,
-            model: ModelSpec {
+            model: Some(ModelSpec {
                 files: Digest::of(b"model"),
                 chat_template: None,
                 dtype,
                 lora: (!full).then_some(lora),
                 parent_adapter: ParentAdapter::Continue,
-            },
+            }),
             work: Work::Cpt(CptSpec {
                 data: vec![WeightedData { weight: 1.0, data }],
                 seq_len: 512,
@@ -283,7 +284,8 @@ mod tests {
             (false, Dtype::Float32, true, 1387),
             (true, Dtype::Float32, true, 2997),
         ] {
-            let estimate = memory_estimate(&stage(full, dtype), &shape, checkpointing).total() >> 20;
+            let estimate = memory_estimate(&stage(full, dtype), &shape, checkpointing).expect("it has a model");
+            let estimate = estimate.total() >> 20;
             let case = format!("full {full}, {dtype:?}, checkpointing {checkpointing}");
             assert!(estimate >= measured, "{case}: {estimate} MiB, measured {measured}");
             assert!(10 * estimate <= 14 * measured, "{case}: {estimate} MiB, measured {measured}");

@@ -22,6 +22,8 @@ pub fn work_size(stage: &StageSpec, data_bytes: u64) -> f64 {
             let completions = (grpo.prompts_per_step * grpo.group_size * grpo.sampling.max_new_tokens) as f64;
             grpo.steps as f64 * completions * (1.0 + DECODING / grpo.updates_per_rollout.max(1) as f64)
         }
+        // nothing is known of somebody else's program
+        Work::Command(_) => data_bytes as f64 / TOKEN_BYTES,
         Work::Eval(eval) => data_bytes as f64 / ROW_BYTES * eval.sampling.max_new_tokens as f64 * DECODING,
     }
 }

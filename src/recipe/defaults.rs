@@ -17,7 +17,9 @@ pub(super) fn filled_in(recipe: &Table) -> Table {
     let mut lowest = Table::new();
     lowest.insert("seed".to_owned(), BUILT_IN["seed"].clone());
     lowest.insert("runtime".to_owned(), of_runtime(recipe.get("runtime")));
-    lowest.insert("model".to_owned(), with_adapters(BUILT_IN["model"].clone(), recipe.get("model")));
+    if let Some(model) = recipe.get("model") {
+        lowest.insert("model".to_owned(), with_adapters(BUILT_IN["model"].clone(), Some(model)));
+    }
     if let Some(data) = table(recipe.get("data")) {
         let each = data.keys().map(|name| (name.clone(), BUILT_IN["data"].clone()));
         lowest.insert("data".to_owned(), Value::Table(each.collect()));

@@ -25,8 +25,8 @@ pub struct RecipeFile {
     #[serde(default)]
     #[schemars(schema_with = "string_or_strings")]
     pub extends: Option<toml::Value>,
-    /// The model every stage starts from.
-    pub model: ModelTable,
+    /// The model that every stage but those of the kind `command` starts from.
+    pub model: Option<ModelTable>,
     /// Data sets by name.
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }))]
@@ -126,7 +126,7 @@ pub struct DataTable {
     pub text: Option<String>,
 }
 
-fn string_or_strings(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn string_or_strings(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": ["string", "array"], "items": { "type": "string" }, "minItems": 1 })
 }
 

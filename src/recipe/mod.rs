@@ -19,6 +19,7 @@
 //! recipe files and looks whether the files they name are there.
 
 mod cell_pattern;
+mod command_words;
 mod data_sets;
 mod defaults;
 mod diagnostic;
@@ -32,7 +33,9 @@ mod layers;
 mod load;
 mod located;
 mod order;
+mod program;
 mod resolve;
+mod resolve_command;
 mod resolve_grpo;
 mod resolve_model;
 mod resolve_optimizer;
@@ -49,6 +52,7 @@ mod sweep_axes;
 mod validate;
 
 pub(crate) use cell_pattern::CellPattern;
+pub use command_words::CommandWords;
 pub(crate) use diagnostic::did_you_mean;
 pub use diagnostic::{Place, Problem, RecipeError, Source};
 pub use http_endpoint::HttpEndpoint;
@@ -58,5 +62,6 @@ pub use judge_server::JudgeServer;
 pub use layers::{Overrides, PROGRAM_VARIABLES};
 pub use load::{LoadedRecipe, ResolvedVariant, load};
 pub use resolve::ResolvedStage;
+pub use resolve_command::ProgramRun;
 pub use runtime::{Device, GradientCheckpointing, Retries, RuntimeSettings};
 pub use schema::schema;

@@ -4,21 +4,31 @@ use super::diagnostic::{Problem, Problems, did_you_mean};
 use super::located::KeyPath;
 use super::stage_file::StageTable;
 use super::sweep::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use toml::Value;
 
-/// A stage and the one it starts from.
+/// A stage and those it starts from, in the order in which it names them.
 pub(super) struct StageOrder {
     pub(super) name: String,
-    pub(super) after: Option<String>,
+    pub(super) after: Vec<String>,
 }
 
-fn after(stage: &StageTable) -> Option<&str> {
-    match stage {
-        StageTable::Cpt(table) => table.after.as_deref(),
-        StageTable::Sft(table) => table.after.as_deref(),
-        StageTable::Grpo(table) => table.after.as_deref(),
-        StageTable::Eval(table) => table.after.as_deref(),
-    }
+/// The stages that `stage` names, each with where in its `after`.
+fn after(stage: &StageTable) -> Vec<(&str, Option<usize>)> {
+    let named = match stage {
+        StageTable::Cpt(table) => &table.after,
+        StageTable::Sft(table) => &table.after,
+        StageTable::Grpo(table) => &table.after,
+        StageTable::Eval(table) => &table.after,
+        StageTable::Command(table) => match &table.after {
+            Some(Value::Array(names)) => {
+                let names = names.iter().enumerate().filter_map(|(index, name)| Some((name.as_str()?, Some(index))));
+                return names.collect();
+            }
+            single => return single.iter().filter_map(|name| Some((name.as_str()?, None))).collect(),
+        },
+    };
+    named.iter().map(|name| (name.as_str(), None)).collect()
 }
 
 /// Stages with every parent before its children, otherwise by name; those whose parents are unknown or go round in a
@@ -31,21 +41,42 @@ pub(super) fn parents_first(
     let mut waiting: Vec<StageOrder> = Vec::new();
     for (name, stage) in stages {
         let Some(stage) = stage else { continue };
-        let after = after(stage).map(str::to_owned);
-        if let Some(parent) = &after {
-            check_parent(cell, (name, parent), stages, problems);
+        let after = after(stage);
+        let key = KeyPath::dotted("stages").key(name).key("after");
+        for (position, (parent, index)) in after.iter().enumerate() {
+            let at = index.map_or_else(|| key.clone(), |index| key.index(index));
+            check_parent(cell, (name, stage), (parent, &at), stages, problems);
+            if after[..position].iter().any(|(other, _)| other == parent) {
+                let problem = Problem::at(cell.value_place(&at), format!("`{key}` names `{parent}` twice"), "again");
+                problems.push(problem.help("remove one"));
+            }
         }
-        waiting.push(StageOrder { name: name.clone(), after });
+        waiting.push(StageOrder { name: name.clone(), after: after.into_iter().map(|(p, _)| p.to_owned()).collect() });
     }
-    let mut ordered: Vec<StageOrder> = Vec::new();
-    loop {
-        let is_ready = |stage: &StageOrder| match &stage.after {
-            Some(parent) => ordered.iter().any(|done| done.name == *parent) || is_broken(parent, stages),
-            None => true,
-        };
-        let Some(next) = waiting.iter().position(is_ready) else { break };
-        ordered.push(waiting.remove(next));
+    let mut missing: Vec<usize> = Vec::with_capacity(waiting.len());
+    let mut children: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, stage) in waiting.iter().enumerate() {
+        let parents: BTreeSet<&str> = stage.after.iter().map(String::as_str).collect();
+        let parents: Vec<&str> = parents.into_iter().filter(|parent| !is_broken(parent, stages)).collect();
+        missing.push(parents.len());
+        for parent in parents {
+            children.entry(parent).or_default().push(index);
+        }
     }
+    let mut ready: BTreeSet<usize> = (0..waiting.len()).filter(|index| missing[*index] == 0).collect();
+    let mut order: Vec<usize> = Vec::with_capacity(waiting.len());
+    while let Some(next) = ready.pop_first() {
+        order.push(next);
+        for &child in children.get(waiting[next].name.as_str()).into_iter().flatten() {
+            missing[child] -= 1;
+            if missing[child] == 0 {
+                ready.insert(child);
+            }
+        }
+    }
+    let mut waiting: Vec<Option<StageOrder>> = waiting.into_iter().map(Some).collect();
+    let ordered = order.into_iter().filter_map(|index| waiting[index].take()).collect();
+    let waiting: Vec<StageOrder> = waiting.into_iter().flatten().collect();
     report_circles(cell, &waiting, problems);
     ordered
 }
@@ -57,11 +88,13 @@ fn is_broken(name: &str, stages: &BTreeMap<String, Option<StageTable>>) -> bool 
 
 fn check_parent(
     cell: &Cell<'_>,
-    (name, parent): (&str, &str),
+    (name, stage): (&str, &StageTable),
+    (parent, at): (&str, &KeyPath),
     stages: &BTreeMap<String, Option<StageTable>>,
     problems: &mut Problems,
 ) {
-    let place = cell.value_place(&KeyPath::dotted("stages").key(name).key("after"));
+    let place = cell.value_place(at);
+    let is_command = matches!(stage, StageTable::Command(_));
     match stages.get(parent) {
         None if cell.refused.contains(&KeyPath::dotted("stages").key(parent)) => {}
         None => {
@@ -69,7 +102,11 @@ fn check_parent(
             let problem = Problem::at(place, format!("unknown stage `{parent}`"), "no such `[stages.NAME]`");
             problems.push(problem.help(did_you_mean(parent, "stages", &known)));
         }
-        Some(Some(StageTable::Eval(_))) => {
+        Some(Some(StageTable::Command(_))) if !is_command => {
+            let problem = Problem::at(place, format!("`{name}` cannot start from `{parent}`"), "a `command` stage");
+            problems.push(problem.help("what a program leaves is no checkpoint that this program knows to go on from"));
+        }
+        Some(Some(StageTable::Eval(_))) if !is_command => {
             let problem = Problem::at(place, format!("`{name}` cannot start from `{parent}`"), "an `eval` stage");
             problems.push(problem.help("an `eval` stage trains nothing; name the stage that it measures"));
         }
@@ -84,7 +121,8 @@ fn report_circles(cell: &Cell<'_>, waiting: &[StageOrder], problems: &mut Proble
         let mut at = Some(start);
         while let Some(stage) = at.filter(|stage| !chain.contains(&stage.name.as_str())) {
             chain.push(&stage.name);
-            at = stage.after.as_ref().and_then(|parent| waiting.iter().find(|other| other.name == *parent));
+            // Of several parents, one that waits too.
+            at = waiting.iter().find(|other| stage.after.contains(&other.name));
         }
         // A stage that merely hangs on a circle is no part of it.
         if at.is_none_or(|stage| stage.name != start.name) || reported.contains(&start.name.as_str()) {

@@ -9,6 +9,7 @@ use super::files::Files;
 use super::inputs::Inputs;
 use super::located::{KeyPath, Step};
 use super::order::{self, StageOrder};
+use super::resolve_command::ProgramRun;
 use super::resolve_optimizer::OptimizerKeys;
 use super::spec::{
     CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, OptimizerSpec, ParentAdapter, Sampling, SftSpec,
@@ -28,12 +29,14 @@ use toml::{Table, Value};
 pub struct ResolvedStage {
     /// Its name in the recipe.
     pub name: String,
-    /// The stage it starts from, by name.
-    pub after: Option<String>,
+    /// The stages it starts from, by name; more than one has only a `command` stage.
+    pub after: Vec<String>,
     /// What it does.
     pub spec: StageSpec,
     /// Where the content named by digest in `spec` lies (absolute paths).
     pub inputs: BTreeMap<Digest, PathBuf>,
+    /// How the program of a `command` stage is run.
+    pub program: Option<ProgramRun>,
 }
 
 /// The stages of `cell`, parents first. `filled_in` is its value, defaults included, without what does not fit the
@@ -55,24 +58,30 @@ pub(super) fn resolve(
         }
     }
     let model: Option<ModelTable> = typed(cell, filled_in, &KeyPath::dotted("model"), problems);
+    let model_key = KeyPath::dotted("model");
+    let has_model = cell.value.contains_key("model") || cell.refused.contains(&model_key);
     let seed = typed(cell, filled_in, &KeyPath::dotted("seed"), problems);
     let files = Files { cell, project, inputs, problems };
-    let mut resolver = Resolver { files, model, seed, data: &data, found: BTreeMap::new() };
+    let mut resolver = Resolver { files, model, has_model, seed, data: &data, found: BTreeMap::new() };
     let mut resolved: Vec<ResolvedStage> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for StageOrder { name, after } in order {
         let Some(Some(table)) = stages.get(&name) else { continue };
         let key = KeyPath::dotted("stages").key(&name);
         resolver.found = BTreeMap::new();
-        if let Some(mut spec) = resolver.stage(&key, table) {
-            let parent = after.as_ref().and_then(|after| resolved.iter().find(|stage| stage.name == *after));
-            if let (StageTable::Eval(EvalTable { model: None, .. }), Some(parent)) = (table, parent) {
-                // what trains nothing takes its parent's adapter as it is
-                spec.model.lora.clone_from(&parent.spec.model.lora);
-                spec.model.parent_adapter = ParentAdapter::Continue;
-            }
-            resolver.check_model(&key, &spec, parent);
-            resolved.push(ResolvedStage { name, after, spec, inputs: std::mem::take(&mut resolver.found) });
-        }
+        let parent = after.first().and_then(|after| places.get(after)).map(|place| &resolved[*place]);
+        let (spec, program) = match table {
+            StageTable::Command(table) => match resolver.command_stage(&key, table, &after, parent) {
+                Some((spec, program)) => (spec, Some(program)),
+                None => continue,
+            },
+            table => match resolver.stage(&key, table, parent) {
+                Some(spec) => (spec, None),
+                None => continue,
+            },
+        };
+        places.insert(name.clone(), resolved.len());
+        resolved.push(ResolvedStage { name, after, spec, inputs: std::mem::take(&mut resolver.found), program });
     }
     resolved
 }
@@ -156,7 +165,9 @@ macro_rules! sampling {
 pub(super) struct Resolver<'a> {
     pub(super) files: Files<'a>,
     pub(super) model: Option<ModelTable>,
-    seed: Option<u64>,
+    /// Whether the recipe says something of a model, right or wrong.
+    pub(super) has_model: bool,
+    pub(super) seed: Option<u64>,
     data: &'a BTreeMap<String, Option<DataTable>>,
     /// The files of the stage at hand.
     pub(super) found: BTreeMap<Digest, PathBuf>,
@@ -167,12 +178,14 @@ impl Resolver<'_> {
         self.files.problems.push(Problem::at(self.files.cell.value_place(key), message, label).help(help));
     }
 
-    fn stage(&mut self, key: &KeyPath, table: &StageTable) -> Option<StageSpec> {
+    /// What a stage of the engine does, which starts from `parent`.
+    fn stage(&mut self, key: &KeyPath, table: &StageTable, parent: Option<&ResolvedStage>) -> Option<StageSpec> {
         let (seed, model_override) = match table {
             StageTable::Cpt(table) => (table.seed, table.model.as_ref()),
             StageTable::Sft(table) => (table.seed, table.model.as_ref()),
             StageTable::Grpo(table) => (table.seed, table.model.as_ref()),
             StageTable::Eval(table) => (table.seed, table.model.as_ref()),
+            StageTable::Command(_) => return None,
         };
         let model = self.model(key, model_override);
         let work = match table {
@@ -180,8 +193,18 @@ impl Resolver<'_> {
             StageTable::Sft(table) => self.sft(key, table).map(Work::Sft),
             StageTable::Grpo(table) => self.grpo(key, table).map(Work::Grpo),
             StageTable::Eval(table) => self.eval(key, table).map(Work::Eval),
+            StageTable::Command(_) => None,
         };
-        Some(StageSpec { seed: seed.or(self.seed)?, model: model?, work: work? })
+        let (seed, mut model, work) = (seed.or(self.seed)?, model?, work?);
+        if let Some((parent, theirs)) = parent.and_then(|parent| Some((parent, parent.spec.model.as_ref()?))) {
+            if matches!(table, StageTable::Eval(EvalTable { model: None, .. })) {
+                // what trains nothing takes its parent's adapter as it is
+                model.lora.clone_from(&theirs.lora);
+                model.parent_adapter = ParentAdapter::Continue;
+            }
+            self.check_model(key, &model, &parent.name, theirs);
+        }
+        Some(StageSpec { seed, model: Some(model), work })
     }
 
     /// The data sets that a training stage's `data` names, with their weights.

@@ -1,10 +1,10 @@
 //! A stage's model: path, number format, adapter, and whether it fits what the parent stage left.
 
-use super::diagnostic::did_you_mean;
+use super::diagnostic::{Problem, did_you_mean};
 use super::file::{LoraTable, ModelOverride};
 use super::located::KeyPath;
-use super::resolve::{ResolvedStage, Resolver};
-use super::spec::{LoraSpec, ModelSpec, ParentAdapter, StageSpec};
+use super::resolve::Resolver;
+use super::spec::{LoraSpec, ModelSpec, ParentAdapter};
 use toml::Value;
 
 /// What `target_modules` says for all of [`LINEAR_LAYERS`].
@@ -14,6 +14,12 @@ const LINEAR_LAYERS: &[&str] = &["q_proj", "k_proj", "v_proj", "o_proj", "gate_p
 
 impl Resolver<'_> {
     pub(super) fn model(&mut self, stage: &KeyPath, over: Option<&ModelOverride>) -> Option<ModelSpec> {
+        if !self.has_model {
+            let message = format!("`{stage}` has no model: the recipe lacks the key `model`");
+            let place = self.files.cell.key_place(stage);
+            let problem = Problem::at(place, message, "starts from a model");
+            self.files.problems.push(problem.help("add `[model]` with the `path` of a Hugging Face directory"));
+        }
         let recipe = KeyPath::dotted("model");
         let own = stage.key("model");
         let base = self.model.clone();
@@ -73,10 +79,8 @@ impl Resolver<'_> {
     }
 
     /// A checkpoint fits the model it was trained from only, and an adapter goes on as it was made or not at all.
-    pub(super) fn check_model(&mut self, key: &KeyPath, spec: &StageSpec, parent: Option<&ResolvedStage>) {
-        let Some(parent) = parent else { return };
-        let (ours, theirs) = (&spec.model, &parent.spec.model);
-        let starts = format!("`{key}` starts from `{}`, which", parent.name);
+    pub(super) fn check_model(&mut self, key: &KeyPath, ours: &ModelSpec, parent: &str, theirs: &ModelSpec) {
+        let starts = format!("`{key}` starts from `{parent}`, which");
         if ours.files != theirs.files {
             let help = "a checkpoint fits the model it was trained from";
             self.problem(&key.key("model").key("path"), format!("{starts} has another `model.path`"), "differs", help);

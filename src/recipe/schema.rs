@@ -15,6 +15,7 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("SftTable", &["stages", "sft"]),
     ("GrpoTable", &["stages", "grpo"]),
     ("EvalTable", &["stages", "eval"]),
+    ("CommandStageTable", &["stages", "command"]),
     ("SemanticTable", &["rewards", "semantic"]),
     ("RougeTable", &["rewards", "rouge"]),
     ("CorrectnessTable", &["rewards", "correctness"]),

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct StageSpec {
     /// The seed every random draw of the stage is derived from, with the step and the sample.
     pub seed: u64,
-    /// The model the stage starts from, before the parent's checkpoint is applied.
-    pub model: ModelSpec,
+    /// The model the stage starts from, before the parent's checkpoint is applied; absent: it knows of none.
+    pub model: Option<ModelSpec>,
     /// The work itself.
     pub work: Work,
 }
@@ -33,6 +33,8 @@ pub enum Work {
     Grpo(GrpoSpec),
     /// Held-out measurements; trains nothing.
     Eval(EvalSpec),
+    /// A program of the user's.
+    Command(CommandStageSpec),
 }
 
 impl Work {
@@ -43,6 +45,7 @@ impl Work {
             Self::Sft(_) => "sft",
             Self::Grpo(_) => "grpo",
             Self::Eval(_) => "eval",
+            Self::Command(_) => "command",
         }
     }
 }
@@ -499,6 +502,24 @@ pub struct EvalSpec {
     pub bootstrap_resamples: u32,
     /// The stage fails when a component has no value for a greater share of a batch's completions.
     pub max_missing_fraction: f64,
+}
+
+/// A program of the user's and what it is to make. The stage's seed is 0, and its model absent, unless the program asks for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandStageSpec {
+    /// The program and its arguments; texts are templates ([`crate::recipe::CommandWords`]).
+    pub command: Vec<Argument>,
+    /// Digests of the files that it is made of and reads.
+    pub files: Vec<Digest>,
+    /// Files and directories that it must leave in its output directory, sorted.
+    pub outputs: BTreeSet<String>,
+    /// What it is told besides.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Names of the variables of the environment that it is given.
+    pub env: Vec<String>,
+    /// Where it starts, as the recipe says it: relative to the project directory.
+    pub working_directory: String,
 }
 
 /// One component of a reward mix.

@@ -2,7 +2,7 @@
 //!
 //! The optimizer's keys stand in each training table, because a flattened struct would cost the strict reading of keys.
 
-use super::file::ModelOverride;
+use super::file::{ModelOverride, string_or_strings};
 use super::reward_file::RewardTable;
 use super::spec::{AdjustLr, LossType, RewardAggregation, Role, ScaleRewards, Split};
 use schemars::JsonSchema;
@@ -22,6 +22,8 @@ pub enum StageTable {
     Grpo(Box<GrpoTable>),
     /// Held-out measurements.
     Eval(EvalTable),
+    /// A program of yours.
+    Command(CommandStageTable),
 }
 
 impl<'de> Deserialize<'de> for StageTable {
@@ -32,7 +34,8 @@ impl<'de> Deserialize<'de> for StageTable {
             Some("sft") => SftTable::deserialize(value).map(Self::Sft),
             Some("grpo") => GrpoTable::deserialize(value).map(|table| Self::Grpo(Box::new(table))),
             Some("eval") => EvalTable::deserialize(value).map(Self::Eval),
-            _ => return Err(D::Error::custom("`kind` must be `cpt`, `sft`, `grpo` or `eval`")),
+            Some("command") => CommandStageTable::deserialize(value).map(Self::Command),
+            _ => return Err(D::Error::custom("`kind` must be `cpt`, `sft`, `grpo`, `eval` or `command`")),
         }
         .map_err(D::Error::custom)
     }
@@ -397,4 +400,43 @@ pub struct EvalTable {
     /// The stage fails when a component has no value for a greater share of a batch's completions.
     #[schemars(range(min = 0, max = 1))]
     pub max_missing_fraction: f64,
+}
+
+/// A program of yours: an outside evaluation harness, a converter. It is run without a shell, cached by what goes into it, and
+/// its output directory becomes the stage's result.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandStageTable {
+    /// Names the kind of stage, and with it the keys it takes.
+    #[schemars(extend("const" = "command"))]
+    pub kind: String,
+    /// The stage whose result the program reads, or several of them.
+    #[serde(default)]
+    #[schemars(schema_with = "string_or_strings")]
+    pub after: Option<toml::Value>,
+    /// The program and its arguments. A word that is one of `files` becomes that file's absolute path; in other words
+    /// `{{ output }}`, `{{ parent }}`, `{{ parents[1] }}`, `{{ parameters.NAME }}`, `{{ parameters_file }}`, `{{ model }}`,
+    /// `{{ seed }}` and `{{ resume }}` stand for what their names say.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// Files that the program is made of and reads; patterns are allowed. Their content is part of the stage's cache key.
+    pub files: Vec<String>,
+    /// Files and directories that the program must leave in its output directory (`{{ output }}`, `$STAGE_OUTPUT`).
+    pub outputs: Vec<String>,
+    /// Whatever the program is to know, as `{{ parameters.NAME }}` and as the JSON file `$STAGE_PARAMETERS`.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub parameters: toml::Table,
+    /// Names of variables of the environment that the program is given beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
+    /// locale's. Their values are no part of the cache key: what changes a result belongs into `parameters`.
+    pub env: Vec<String>,
+    /// Where the program starts, relative to the project directory.
+    pub working_directory: String,
+    /// Seconds that an attempt may take; default: any number. No part of the cache key.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub timeout_s: Option<f64>,
+    /// Whether the program goes on from what an interrupted attempt left in `{{ resume }}`, `$STAGE_RESUME`. No part of the
+    /// cache key: a resumed program must give the same result.
+    pub resume: bool,
+    /// The stage's own seed, instead of the recipe's.
+    pub seed: Option<u64>,
 }

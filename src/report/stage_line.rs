@@ -99,6 +99,11 @@ impl StageLine {
         if parts.is_empty() {
             parts.extend(self.main_metrics());
         }
+        if parts.is_empty() {
+            // of a program of the user's, whose names are its own
+            let first = self.results.iter().take(RESULTS.len());
+            parts.extend(first.map(|(name, measured)| format!("{name} {}", measurement(measured))));
+        }
         parts.join("  ")
     }
 

@@ -37,7 +37,6 @@ mod watch;
 mod words;
 
 pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibrate};
-pub use command::CommandError;
 pub use http::HttpError;
 pub use judge::{
     Agreement, Expenses, JudgeAccess, JudgeError, JudgeLab, JudgeMeasured, JudgeReport, Judgement, Pair, PairJudges,

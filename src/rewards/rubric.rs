@@ -1,6 +1,6 @@
 //! The weighted sum of the components.
 
-use super::command::{Command, CommandError};
+use super::command::Command;
 use super::correctness::Correctness;
 use super::cot::{Cot, TokenLimits};
 use super::explain::looked_at;
@@ -14,6 +14,7 @@ use super::semantic::{Semantic, SemanticSettings};
 use super::{CountTokens, EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
 use crate::digest::Digest;
 use crate::event::Part;
+use crate::program::ProgramError;
 use crate::recipe::HttpEndpoint;
 use crate::recipe::spec::{Component, OnError, RewardSpec, Scope};
 use std::borrow::Cow;
@@ -116,7 +117,7 @@ pub enum RubricError {
         /// Name of the component.
         component: String,
         /// Why.
-        source: CommandError,
+        source: ProgramError,
     },
     /// A service cannot be asked.
     #[error("the reward `{component}` cannot be computed")]

@@ -5,6 +5,7 @@
 mod after;
 mod cache;
 mod cancel;
+mod command_stage;
 mod commands;
 mod diff;
 mod dispatch;

@@ -108,6 +108,7 @@ pub fn inspect(assignment: &Assignment) -> Inspection {
             Work::Sft(spec) => sft(spec, inputs, &tokenizer).map(|data| data.reports),
             Work::Grpo(spec) => grpo(spec, inputs, &tokenizer).map(|data| data.reports),
             Work::Eval(spec) => eval(spec, inputs, &tokenizer),
+            Work::Command(_) => Err(StageError::no_worker_for(&assignment.stage)),
         }
     };
     let (data, failure) = match read() {

@@ -142,13 +142,14 @@ impl Worker {
     /// Starts a stage of `plan`, whose parent is in `parents`, to be committed into `cache`.
     fn start(plan: &Plan, index: usize, parents: &Cache, cache: &Cache, device: Device) -> StageResult<Self> {
         let stage: &PlannedStage = &plan.stages[index];
-        let parent = stage.parents.first().map(|&parent| &plan.stages[parent].key);
+        let checkpoint = |parent: &usize| parents.root().join("cache").join(plan.stages[*parent].key.as_str());
         let assignment = Assignment {
             key: stage.key.clone(),
             stage: stage.name.clone(),
             spec: stage.spec.clone(),
             inputs: stage.inputs.clone(),
-            parent: parent.map(|key| parents.root().join("cache").join(key.as_str())),
+            parents: stage.parents.iter().map(checkpoint).collect(),
+            program: stage.program.clone(),
             runtime: Runtime {
                 device: DeviceChoice::named(&device::name(device)).expect("a device's name is one"),
                 threads: stage.runtime.threads,

@@ -151,6 +151,7 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
         Work::Sft(spec) => sft::run(&mut context, &assignment, spec),
         Work::Grpo(spec) => grpo::run(&mut context, &assignment, spec),
         Work::Eval(spec) => eval::run(&mut context, &assignment, spec),
+        Work::Command(_) => Err(StageError::no_worker_for(&assignment.stage)),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn train(
     knobs: &Knobs<'_>,
 ) -> StageResult<Outcome> {
     let seed = assignment.spec.seed;
-    let drops = assignment.spec.model.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
+    let drops = crate::policy::model(assignment)?.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
     let total_steps = total_steps(knobs.length, rows.count(), knobs.global_batch_size);
     let mut optimizer = Optimizer::new(policy.decoder.trainable(), knobs.optimizer);
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;

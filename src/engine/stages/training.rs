@@ -119,5 +119,5 @@ pub(super) fn save_output(
 ) -> StageResult<()> {
     context.phase("writing the checkpoint")?;
     let out = context.attempt.out_dir().map_err(super::cache_error)?;
-    checkpoint::save(&out, &policy.decoder, &assignment.spec.model, policy.base, &policy.merged)
+    checkpoint::save(&out, &policy.decoder, crate::policy::model(assignment)?, policy.base, &policy.merged)
 }

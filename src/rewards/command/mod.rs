@@ -7,41 +7,19 @@ use super::explain::excerpt;
 use super::questions::{Question, verdict_of_text};
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::digest::Digest;
-use crate::recipe::spec::{Argument, CommandSpec};
+use crate::program::{Program, ProgramError};
+use crate::recipe::spec::CommandSpec;
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use thiserror::Error;
-
-/// The variables of this program's environment that every command has beside those it names.
-const ENVIRONMENT: &[&str] = &["PATH", "HOME", "USER", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"];
-
-/// Why a command cannot be set up.
-#[derive(Debug, Error)]
-pub enum CommandError {
-    /// The environment lacks a variable that it names.
-    #[error("the environment variable `{variable}`, which its `env` names, is not set")]
-    NoVariable {
-        /// Name of the variable.
-        variable: String,
-    },
-    /// Nobody says where one of its files lies.
-    #[error("nothing says where its file with the digest {} lies", digest.short())]
-    NoFile {
-        /// Digest of the file.
-        digest: Digest,
-    },
-}
 
 /// The component.
 pub(super) struct Command {
-    spec: CommandSpec,
-    files: BTreeMap<Digest, PathBuf>,
-    /// What the spec's `env` names, with its values.
-    environment: Vec<(String, String)>,
+    program: Program,
+    timeout: Duration,
     process: Option<Process>,
     starts: u64,
     /// Questions asked so far: the next one's `id`.
@@ -57,19 +35,11 @@ impl Command {
         spec: &CommandSpec,
         place: &dyn Fn(&Digest) -> Option<PathBuf>,
         variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, CommandError> {
-        let file = |digest: &Digest| {
-            let path = place(digest).ok_or_else(|| CommandError::NoFile { digest: digest.clone() })?;
-            Ok((digest.clone(), path))
-        };
-        let set = |name: &String| {
-            let value = variable(name).ok_or_else(|| CommandError::NoVariable { variable: name.clone() })?;
-            Ok((name.clone(), value))
-        };
+    ) -> Result<Self, ProgramError> {
+        let CommandSpec { command, files, env, timeout_s } = spec;
         Ok(Self {
-            spec: spec.clone(),
-            files: spec.files.iter().map(file).collect::<Result<_, _>>()?,
-            environment: spec.env.iter().map(set).collect::<Result<_, _>>()?,
+            program: Program::new(command, files, env, place, variable)?,
+            timeout: Duration::from_secs_f64(*timeout_s),
             process: None,
             starts: 0,
             asked: 0,
@@ -84,7 +54,7 @@ impl Command {
             self.process = None;
             self.check_files()?;
             self.starts += 1;
-            match Process::start(&mut self.command()) {
+            match Process::start(&mut self.program.command()) {
                 Ok(process) => self.process = Some(process),
                 Err(error) => return Ok(Err(format!("it cannot be started: {error}"))),
             }
@@ -104,31 +74,13 @@ impl Command {
         Ok(answers)
     }
 
-    fn command(&self) -> std::process::Command {
-        let mut arguments = self.spec.command.iter().map(|argument| match argument {
-            Argument::Text(text) => PathBuf::from(text),
-            Argument::File(digest) => self.files[digest].clone(),
-        });
-        let mut command = std::process::Command::new(arguments.next().expect("a command has a first word"));
-        let inherited = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        command.args(arguments).env_clear().envs(inherited).envs(self.environment.iter().cloned());
-        // Python keeps what is written to a pipe until there is much of it: both sides would wait
-        command.env("PYTHONUNBUFFERED", "1");
-        command
-    }
-
     /// The key names these contents: others would be cached under a wrong name.
     fn check_files(&self) -> Result<(), RewardError> {
-        for (digest, path) in &self.files {
-            let shown = path.display();
-            let (message, hint) = match digest_of(path) {
-                Ok(now) if now == *digest => continue,
-                Ok(_) => (format!("`{shown}` has changed since the stage was planned"), "`orchestrate run` plans anew"),
-                Err(error) => (format!("its file cannot be read: {error}"), "put it back, then `orchestrate resume`"),
-            };
-            return Err(RewardError { message, hint: Some(hint.to_owned()), is_judge: false });
-        }
-        Ok(())
+        self.program.check_files(digest_of).map_err(|changed| RewardError {
+            message: changed.to_string(),
+            hint: Some(changed.hint().to_owned()),
+            is_judge: false,
+        })
     }
 }
 
@@ -162,7 +114,7 @@ impl Reward for Command {
         let numbered = |(id, question): (u64, &String)| format!("{{\"id\":{id},{}\n", &question[1..]);
         let lines: String = ids.clone().zip(&questions).map(numbered).collect();
         let (began, starts) = (Instant::now(), self.starts);
-        let time = Duration::from_secs_f64(self.spec.timeout_s);
+        let time = self.timeout;
         let mut answers = self.ask(lines.as_bytes(), &ids, time)?;
         if answers.had_ended && self.starts == starts {
             answers = self.ask(lines.as_bytes(), &ids, time)?;

@@ -1,12 +1,11 @@
 //! A program that answers line by line: it is started, asked in batches and killed with its children.
 
+use crate::program::ProgramProcess;
 use crate::rewards::judge::shortened;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde_json::Value;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::ops::Range;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,14 +20,9 @@ const QUIET: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_secs(1);
 /// How long its last words are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// Kills the group when this program is gone, however it went: only then does its standard input end.
-const GUARD: &str = "read _; kill -s KILL -- \"-$1\"";
-
-/// A running program, in a process group of its own.
+/// A running program that is asked.
 pub(super) struct Process {
-    child: Child,
-    group: Pid,
-    guard: Child,
+    program: ProgramProcess,
     stdin: Option<ChildStdin>,
     lines: Receiver<io::Result<String>>,
     errors: Errors,
@@ -55,31 +49,20 @@ struct Errors {
 impl Process {
     /// Starts `command`; what it writes to its standard error goes to this program's.
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn()?;
-        let group = Pid::from_child(&child);
-        let guard = Command::new("/bin/sh")
-            .args(["-c", GUARD, "sh", &group.as_raw_nonzero().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn();
-        let guard = guard.inspect_err(|_| {
-            let _ = kill_process_group(group, Signal::KILL);
-            let _ = child.wait();
-        })?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut program = ProgramProcess::start(command)?;
+        let child = program.child();
         let (sender, lines) = sync_channel(LINES);
         let output = child.stdout.take().expect("it is piped");
         std::thread::spawn(move || read_lines(output, &sender));
         let errors = Errors::follow(child.stderr.take().expect("it is piped"));
         let stdin = child.stdin.take();
-        Ok(Self { child, group, guard, stdin, lines, errors, is_healthy: true })
+        Ok(Self { program, stdin, lines, errors, is_healthy: true })
     }
 
     /// Whether it is still there, with all that it said read: then it can be asked.
     pub(super) fn is_ready(&self) -> bool {
-        self.is_healthy && self.has_ended().is_none() && self.lines.try_recv().is_err()
+        self.is_healthy && self.program.has_ended().is_none() && self.lines.try_recv().is_err()
     }
 
     /// Writes `questions`, a line each, with these `ids`, and reads as many lines, for at most `time`.
@@ -144,17 +127,6 @@ impl Process {
         answers
     }
 
-    /// Whether it has ended; it is not reaped, so that its number stays its own.
-    fn has_ended(&self) -> Option<String> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::Pid(self.group), options).ok().flatten()?;
-        Some(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => format!("ended with exit code {code}"),
-            (None, Some(signal)) => format!("was killed by signal {signal}"),
-            (None, None) => "ended".to_owned(),
-        })
-    }
-
     /// How it ended, now that its output did.
     fn end(&self) -> String {
         self.within(LAST_WORDS).unwrap_or_else(|| "closed its output".to_owned())
@@ -164,7 +136,7 @@ impl Process {
     fn within(&self, time: Duration) -> Option<String> {
         let deadline = Instant::now() + time;
         loop {
-            let end = self.has_ended();
+            let end = self.program.has_ended().map(|end| end.to_string());
             if end.is_some() || Instant::now() >= deadline {
                 return end;
             }
@@ -179,12 +151,6 @@ impl Drop for Process {
         if self.is_healthy {
             self.within(GRACE);
         }
-        // the guard first: once the group is gone, its number may become another's
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
-        // there is nobody to signal when all of it ended
-        let _ = kill_process_group(self.group, Signal::KILL);
-        let _ = self.child.wait();
     }
 }
 
@@ -246,19 +212,5 @@ fn read_lines(output: impl Read, sender: &SyncSender<io::Result<String>>) {
         if sender.send(read).is_err() || is_last {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_killed_when_nobody_is_left_to_stop_it() {
-        let mut process = Process::start(Command::new("sleep").arg("300")).unwrap();
-        assert!(process.has_ended().is_none());
-        // what the end of this program, even by SIGKILL, does to the pipe
-        drop(process.guard.stdin.take());
-        assert_eq!(process.within(Duration::from_secs(10)).as_deref(), Some("was killed by signal 9"));
     }
 }

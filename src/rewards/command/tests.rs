@@ -1,6 +1,7 @@
 //! Real programs, most of which misbehave.
 
 use super::*;
+use crate::recipe::spec::Argument;
 use crate::rewards::testing::sample;
 use proptest::prelude::*;
 use rustix::process::{Pid, test_kill_process};

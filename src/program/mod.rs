@@ -1,0 +1,129 @@
+//! Programs of the user's: what they are started with, and how they are ended. A `command` stage is one, a `command` reward
+//! asks one.
+//!
+//! A program is started without a shell, with the variables that its recipe names and a few that every program needs, in a
+//! process group of its own that ends with whoever started it ([`ProgramProcess`]).
+
+mod process;
+
+pub use process::{ProgramEnd, ProgramProcess};
+
+use crate::digest::Digest;
+use crate::recipe::spec::Argument;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use thiserror::Error;
+
+/// The variables of this program's environment that every program has beside those it names.
+const ENVIRONMENT: &[&str] = &["PATH", "HOME", "USER", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"];
+
+/// Why a program cannot be set up.
+#[derive(Debug, Error)]
+pub enum ProgramError {
+    /// The environment lacks a variable that it names.
+    #[error("the environment variable `{variable}`, which its `env` names, is not set")]
+    NoVariable {
+        /// Name of the variable.
+        variable: String,
+    },
+    /// Nobody says where one of its files lies.
+    #[error("nothing says where its file with the digest {} lies", digest.short())]
+    NoFile {
+        /// Digest of the file.
+        digest: Digest,
+    },
+}
+
+impl ProgramError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoVariable { .. } => "set it where `orchestrate` is started, or take it out of `env`",
+            Self::NoFile { .. } => "`orchestrate run` plans anew",
+        }
+    }
+}
+
+/// Why a program must not be started: its cache key names other contents.
+#[derive(Debug, Error)]
+pub enum FileChanged {
+    /// A file is not what it was.
+    #[error("`{}` has changed since the stage was planned", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file is gone or cannot be read.
+    #[error("its file cannot be read: {0}")]
+    Unreadable(io::Error),
+}
+
+impl FileChanged {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Content { .. } => "`orchestrate run` plans anew",
+            Self::Unreadable(_) => "put it back, then `orchestrate resume`",
+        }
+    }
+}
+
+/// A program with what it is made of and what it is given.
+#[derive(Clone, Debug)]
+pub struct Program {
+    words: Vec<Argument>,
+    files: BTreeMap<Digest, PathBuf>,
+    /// What its `env` names, with its values.
+    environment: Vec<(String, String)>,
+}
+
+impl Program {
+    /// The program of `words` and `files`: `place` says where its files lie, `variable` the values of the variables `env`.
+    pub fn new(
+        words: &[Argument],
+        files: &[Digest],
+        env: &[String],
+        place: &dyn Fn(&Digest) -> Option<PathBuf>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ProgramError> {
+        let file = |digest: &Digest| {
+            let path = place(digest).ok_or_else(|| ProgramError::NoFile { digest: digest.clone() })?;
+            Ok((digest.clone(), path))
+        };
+        let set = |name: &String| {
+            let value = variable(name).ok_or_else(|| ProgramError::NoVariable { variable: name.clone() })?;
+            Ok((name.clone(), value))
+        };
+        Ok(Self {
+            words: words.to_vec(),
+            files: files.iter().map(file).collect::<Result<_, _>>()?,
+            environment: env.iter().map(set).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The command to start.
+    pub fn command(&self) -> Command {
+        let mut words = self.words.iter().map(|word| match word {
+            Argument::Text(text) => PathBuf::from(text),
+            Argument::File(digest) => self.files[digest].clone(),
+        });
+        let mut command = Command::new(words.next().expect("a command has a first word"));
+        let inherited = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.args(words).env_clear().envs(inherited).envs(self.environment.iter().cloned());
+        // Python keeps what is written to a pipe or a file until there is much of it: nobody could follow it
+        command.env("PYTHONUNBUFFERED", "1");
+        command
+    }
+
+    /// The cache key names the contents of files: others would be cached under a wrong name.
+    pub fn check_files(&self, mut digest_of: impl FnMut(&Path) -> io::Result<Digest>) -> Result<(), FileChanged> {
+        for (digest, path) in &self.files {
+            if digest_of(path).map_err(FileChanged::Unreadable)? != *digest {
+                return Err(FileChanged::Content { path: path.clone() });
+            }
+        }
+        Ok(())
+    }
+}
