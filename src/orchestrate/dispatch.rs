@@ -5,12 +5,13 @@
 
 mod eta;
 mod leases;
+mod retries;
 mod running;
 
 use super::assignment::assignment;
 use super::checkpoints::{checkpoint_dir, results};
 use super::costs::Costs;
-use super::failure::{failure_of, log_tail};
+use super::failure::{failure_of, memory_ran_out};
 use super::machine::Machine;
 use super::recorder::Recorder;
 use super::signals::StopSignals;
@@ -24,8 +25,9 @@ use crate::recipe::RuntimeSettings;
 use crate::report::Progress;
 use chrono::Utc;
 use leases::Waiting;
-pub(super) use running::Retry;
-use running::{Due, Running, TimeLimit, Tries};
+pub(super) use retries::Retry;
+use retries::{Retrying, Tries};
+use running::{Due, Running, TimeLimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -49,14 +51,6 @@ pub(super) struct Dispatch<'a> {
     pub(super) forced: BTreeSet<usize>,
     /// Goes on with what an earlier run began, forced stages too.
     pub(super) resumes: bool,
-}
-
-/// A stage that is tried again at a certain time.
-struct Retrying {
-    due: Instant,
-    failed: FailedStage,
-    last_step: Option<u64>,
-    seconds: f64,
 }
 
 type Ended = (usize, Result<WorkerExit, ExecError>);
@@ -236,6 +230,8 @@ impl<'a> Loop<'a> {
             (None, Some(executor)) => executor,
             (None, None) => self.dispatch.executor.insert(LocalExecutor::find()?),
         };
+        let log = attempt.dir().join("worker.log");
+        let log_start = log.metadata().map_or(0, |metadata| metadata.len());
         let worker = executor.start(attempt.dir(), &environment)?;
         fault_point("worker-started");
         self.dispatch.progress.started(stage, now);
@@ -246,7 +242,8 @@ impl<'a> Loop<'a> {
             group: worker.group(),
             reader,
             seen,
-            log: attempt.dir().join("worker.log"),
+            log,
+            log_start,
             started_at: now,
             limit: timeout_s.map(|seconds| TimeLimit::new(seconds, stop_grace_s)),
             last_step: None,
@@ -311,7 +308,8 @@ impl<'a> Loop<'a> {
             }
             WorkerExit::Stopped => self.stopped(stage, running.last_step, seconds).await,
             WorkerExit::Failed | WorkerExit::Crashed { .. } => {
-                let failure = failure_of(exit, running.failure.clone());
+                let memory_ran_out = memory_ran_out(&running.log, running.log_start);
+                let failure = failure_of(exit, running.failure.clone(), memory_ran_out);
                 self.failed_try(stage, failure, running, seconds).await;
             }
         }
@@ -344,53 +342,11 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// A try failed: there is another, or the stage has failed.
-    async fn failed_try(&mut self, stage: usize, failure: Failure, running: Running, seconds: f64) {
-        let planned = &self.dispatch.plan.stages[stage];
-        let tries = self.tries.entry(stage).or_default();
-        let can_checkpoint = planned.memory.can_checkpoint && !tries.checkpointing;
-        let retry = tries.next(failure.class, &planned.runtime.retries, can_checkpoint);
-        let log_tail = log_tail(&running.log);
-        let failed = FailedStage { failure, log_tail, log: running.log, tries: tries.begun };
-        let Some(retry) = retry.filter(|_| self.may_start()) else {
-            return self.failed(stage, failed, seconds).await;
-        };
-        self.dispatch.progress.retrying(stage, &failed.failure.message, &retry.describe());
-        self.dispatch.recorder.retrying(stage, seconds, &failed, &retry).await;
-        self.scheduler.pause(stage);
-        let due = Instant::now() + retry.after;
-        self.retrying.insert(stage, Retrying { due, failed, last_step: running.last_step, seconds });
-    }
-
     async fn failed(&mut self, stage: usize, failed: FailedStage, seconds: f64) {
         self.dispatch.progress.failed(stage, &failed.failure.message);
         self.dispatch.recorder.failed(stage, seconds, &failed.failure).await;
         self.ends.insert(stage, StageEnd::Failed(failed));
         self.skip_below(stage, "failed").await;
-    }
-
-    /// Lets those start again whose pause is over.
-    fn wake_retries(&mut self) {
-        let now = Instant::now();
-        let scheduler = &mut self.scheduler;
-        self.retrying.retain(|stage, retrying| {
-            let waits = retrying.due > now;
-            if !waits {
-                scheduler.wake(*stage);
-            }
-            waits
-        });
-    }
-
-    /// Nothing more is to start: what was to be tried again ends as it stands.
-    async fn give_up_retries(&mut self) {
-        for (stage, Retrying { failed, last_step, seconds, .. }) in std::mem::take(&mut self.retrying) {
-            if self.stop_requests > 0 {
-                self.stopped(stage, last_step, seconds).await;
-            } else {
-                self.failed(stage, failed, seconds).await;
-            }
-        }
     }
 
     /// Stops workers whose time is over.

@@ -3,7 +3,7 @@
 use crate::event::{Failure, FailureClass};
 use crate::exec::WorkerExit;
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 /// Lines of the worker's log that are shown.
@@ -11,12 +11,23 @@ const TAIL_LINES: usize = 15;
 /// No more than this of the log's end is read for them.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// The failure of a worker that exited like this, having written `said` as its last word, if any.
-pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>) -> Failure {
+/// What a log says in which memory ran out: of libtorch (GPU, CPU, cuBLAS), of the CUDA runtime, of C++, of Rust.
+const OUT_OF_MEMORY: [&str; 6] = [
+    "CUDA out of memory",
+    "DefaultCPUAllocator: ",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+    "std::bad_alloc",
+    "memory allocation of ",
+];
+
+/// The failure of a worker that exited like this, having written `said` as its last word, if any. `memory_ran_out`: its log
+/// says so.
+pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>, memory_ran_out: bool) -> Failure {
     if let (WorkerExit::Failed, Some(failure)) = (exit, &said) {
         return failure.clone();
     }
-    if exit.looks_out_of_memory() {
+    if exit.looks_out_of_memory() || (said.is_none() && memory_ran_out) {
         return Failure {
             class: FailureClass::OutOfMemory,
             message: format!("{}, most likely because memory ran out", exit.describe()),
@@ -29,6 +40,21 @@ pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>) -> Failure {
         message: format!("{} without saying why", exit.describe()),
         hint: Some("the end of its log is below; `orchestrate logs latest` has all of it".into()),
     })
+}
+
+/// Whether the log at `path` says behind its first `start` bytes, which are an earlier worker's, that memory ran out.
+pub(super) fn memory_ran_out(path: &Path, start: u64) -> bool {
+    let read = || {
+        let mut file = fs_err::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(start.max(length.saturating_sub(TAIL_BYTES))))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let text = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    OUT_OF_MEMORY.iter().any(|words| text.contains(words))
 }
 
 /// The last lines of the log at `path`; empty if there is none.
@@ -54,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_killed_worker_is_taken_for_exhausted_memory() {
-        let failure = failure_of(WorkerExit::Crashed { code: None, signal: Some(9) }, None);
+        let failure = failure_of(WorkerExit::Crashed { code: None, signal: Some(9) }, None, false);
         assert_eq!(failure.class, FailureClass::OutOfMemory);
         assert!(failure.message.contains("SIGKILL"), "{}", failure.message);
     }
@@ -62,8 +88,22 @@ mod tests {
     #[test]
     fn what_the_worker_said_is_what_is_reported() {
         let said = Failure { class: FailureClass::Input, message: "row 3 has no `question`".into(), hint: None };
-        assert_eq!(failure_of(WorkerExit::Failed, Some(said.clone())), said);
-        assert_eq!(failure_of(WorkerExit::Failed, None).class, FailureClass::Crash);
+        assert_eq!(failure_of(WorkerExit::Failed, Some(said.clone()), false), said);
+        assert_eq!(failure_of(WorkerExit::Failed, None, false).class, FailureClass::Crash);
+    }
+
+    #[test]
+    fn a_crash_is_one_of_memory_when_its_own_log_says_so() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("worker.log");
+        assert!(!memory_ran_out(&path, 0), "there is no log");
+        let first = "panicked: Torch(\"CUDA out of memory. Tried to allocate 20.00 MiB.\")\n";
+        fs_err::write(&path, first.to_owned() + &"frame\n".repeat(500)).expect("written");
+        assert!(memory_ran_out(&path, 0));
+        assert!(!memory_ran_out(&path, first.len() as u64), "that was the worker before");
+        let panicked = WorkerExit::Crashed { code: Some(101), signal: None };
+        assert_eq!(failure_of(panicked, None, true).class, FailureClass::OutOfMemory);
+        assert_eq!(failure_of(panicked, None, false).class, FailureClass::Crash);
     }
 
     #[test]

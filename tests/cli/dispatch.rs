@@ -63,7 +63,7 @@ fn fail_fast_starts_nothing_more() {
 fn a_crash_is_told_with_the_end_of_the_log() {
     let env = TestEnv::new();
     env.behave("base", "crash");
-    let ended = env.run(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.crash=0"]).ends_with(4);
+    let ended = env.run(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.oom=0"]).ends_with(4);
     ended.says(&["crashed with exit code 134", "| terminate called after throwing an instance of std::bad_alloc"]);
 }
 

@@ -70,7 +70,7 @@ fn a_crash_is_tried_again_and_every_try_is_recorded() {
 #[test]
 fn a_stage_that_goes_on_crashing_has_failed() {
     let env = TestEnv::new();
-    env.behave("base", "crash");
+    env.behave("base", "abort");
     let retries = "runtime.retries={ crash = 2, backoff_s = 0.1 }";
     let run = env.run(&["run", "small.toml", "--only", "base", "--set", retries]).ends_with(4);
     run.says(&["tried again in 0.1 s", "tried again in 0.2 s", "stage `base` failed 3 times"]);
@@ -90,6 +90,14 @@ fn exhausted_memory_is_tried_again_with_gradient_checkpointing() {
     env.behave("base", "kill_without_checkpointing");
     let run = env.run(&["run", "small.toml", "--only", "base"]).ends_with(0);
     run.says(&["memory ran out", "tried again with gradient checkpointing"]);
+}
+
+#[test]
+fn memory_that_ran_out_is_known_by_the_log_of_the_crash() {
+    let env = TestEnv::new();
+    env.behave("base", "crash"); // with std::bad_alloc
+    let run = env.run(&["run", "small.toml", "--only", "base"]).ends_with(4);
+    run.says(&["memory ran out; tried again with gradient checkpointing", "stage `base` failed 2 times"]);
 }
 
 #[test]
@@ -126,7 +134,7 @@ fn a_worker_that_does_not_stop_when_its_time_is_over_is_killed() {
 #[test]
 fn a_retry_that_waits_ends_with_the_run() {
     let env = TestEnv::new();
-    env.behave("base", "crash");
+    env.behave("base", "abort");
     let child = env.start(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.backoff_s=1000"]);
     env.wait_for("started-base");
     std::thread::sleep(Duration::from_millis(300));

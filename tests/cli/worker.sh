@@ -35,6 +35,7 @@ crash)
     echo "terminate called after throwing an instance of std::bad_alloc" >&2
     exit 134
     ;;
+abort) exit 139 ;;
 crash_once)
     if [ ! -f "$project/crashed-$stage" ]; then touch "$project/crashed-$stage"; exit 134; fi
     ;;

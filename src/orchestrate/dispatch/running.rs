@@ -1,9 +1,8 @@
-//! A stage whose worker is running, and one that is tried again.
+//! A stage whose worker is running, and how long it may.
 
 use crate::cache::EventReader;
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement};
 use crate::exec::WorkerGroup;
-use crate::recipe::Retries;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +15,8 @@ pub(super) struct Running {
     /// Events read so far.
     pub(super) seen: usize,
     pub(super) log: PathBuf,
+    /// Bytes of it that earlier workers wrote.
+    pub(super) log_start: u64,
     pub(super) started_at: DateTime<Utc>,
     pub(super) limit: Option<TimeLimit>,
     pub(super) last_step: Option<u64>,
@@ -98,105 +99,9 @@ impl TimeLimit {
     }
 }
 
-/// The tries at a stage so far.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tries {
-    /// How many were begun.
-    pub(super) begun: u32,
-    /// How many failed, by why.
-    failed: BTreeMap<&'static str, u32>,
-    /// From now on with gradient checkpointing.
-    pub(super) checkpointing: bool,
-}
-
-/// Another try.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::orchestrate) struct Retry {
-    pub(in crate::orchestrate) after: Duration,
-    /// With gradient checkpointing, which the last one was without.
-    pub(in crate::orchestrate) checkpointing: bool,
-}
-
-impl Retry {
-    /// When, and what is different then.
-    pub(super) fn describe(&self) -> String {
-        let how = if self.checkpointing { " with gradient checkpointing" } else { "" };
-        if self.after.is_zero() {
-            return format!("tried again{how}");
-        }
-        format!("tried again in {} s{how}", self.after.as_secs_f64())
-    }
-}
-
-impl Tries {
-    /// Whether a stage that failed for this reason is tried again. `can_checkpoint`: it trains, and was tried without gradient
-    /// checkpointing, the one thing that needs less memory and changes no bit.
-    pub(super) fn next(&mut self, class: FailureClass, retries: &Retries, can_checkpoint: bool) -> Option<Retry> {
-        let (name, most) = match class {
-            FailureClass::OutOfMemory if !can_checkpoint => return None,
-            FailureClass::OutOfMemory => ("oom", retries.oom),
-            FailureClass::Crash => ("crash", retries.crash),
-            FailureClass::Timeout => ("timeout", retries.timeout),
-            FailureClass::JudgeUnavailable => ("judge_unavailable", retries.judge_unavailable),
-            FailureClass::Input | FailureClass::NonFinite | FailureClass::Io => return None,
-        };
-        let failed = self.failed.entry(name).or_default();
-        *failed += 1;
-        if *failed > most {
-            return None;
-        }
-        let pause_s = match class {
-            // nothing outside has to recover
-            FailureClass::OutOfMemory | FailureClass::Timeout => 0.0,
-            _ => (retries.backoff_s * 2_f64.powi((*failed - 1).min(60).cast_signed())).min(retries.max_backoff_s),
-        };
-        let checkpointing = class == FailureClass::OutOfMemory;
-        self.checkpointing |= checkpointing;
-        Some(Retry { after: Duration::from_secs_f64(pause_s), checkpointing })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn retries() -> Retries {
-        Retries { oom: 9, crash: 3, timeout: 1, judge_unavailable: 2, backoff_s: 2.0, max_backoff_s: 5.0 }
-    }
-
-    fn pauses(class: FailureClass) -> Vec<f64> {
-        let mut tries = Tries::default();
-        std::iter::from_fn(|| tries.next(class, &retries(), true))
-            .map(|retry| retry.after.as_secs_f64())
-            .take(99)
-            .collect()
-    }
-
-    #[test]
-    fn each_class_has_its_number_of_retries_with_doubled_pauses() {
-        assert_eq!(pauses(FailureClass::Crash), [2.0, 4.0, 5.0]);
-        assert_eq!(pauses(FailureClass::JudgeUnavailable), [2.0, 4.0]);
-        assert_eq!(pauses(FailureClass::Timeout), [0.0]);
-        for class in [FailureClass::Input, FailureClass::NonFinite, FailureClass::Io] {
-            assert_eq!(pauses(class), [0.0; 0], "{class:?}");
-        }
-    }
-
-    #[test]
-    fn classes_are_counted_each_for_itself() {
-        let mut tries = Tries::default();
-        assert!(tries.next(FailureClass::Timeout, &retries(), true).is_some());
-        assert!(tries.next(FailureClass::Crash, &retries(), true).is_some());
-        assert_eq!(tries.next(FailureClass::Timeout, &retries(), true), None);
-    }
-
-    #[test]
-    fn exhausted_memory_is_tried_again_only_with_something_that_saves_memory() {
-        let mut tries = Tries::default();
-        let retry = tries.next(FailureClass::OutOfMemory, &retries(), true).expect("checkpointing saves memory");
-        assert!(retry.checkpointing && tries.checkpointing);
-        assert_eq!(tries.next(FailureClass::OutOfMemory, &retries(), false), None);
-    }
 
     #[test]
     fn a_worker_whose_time_is_over_is_asked_once_and_killed_after_the_grace() {
