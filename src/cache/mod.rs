@@ -40,9 +40,9 @@ mod retention;
 mod verification;
 
 pub use assignment::{Assignment, DeviceChoice, Runtime};
-pub use attempt::{Attempt, EventReader, JUDGE_CACHE};
+pub use attempt::{Attempt, EventReader, JUDGE_CACHE, SUPERVISOR_VARIABLE};
 pub use digests::FileDigests;
-pub use error::CacheError;
+pub use error::{CacheError, io_hint};
 pub use event_log::{COMPLETIONS, EventLog};
 pub use fault::{DISPATCHER_FAULTS, FAULT_VARIABLE, REPLACE_FAULT, WORKER_FAULTS, fault_point};
 pub use inventory::{Leftover, LeftoverKind, StoredCheckpoint};

@@ -1,6 +1,7 @@
 //! Workers as child processes on this machine.
 
 use super::WorkerExit;
+use crate::cache::SUPERVISOR_VARIABLE;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -86,6 +87,7 @@ impl LocalExecutor {
         let errors = log.try_clone().map_err(ExecError::Log)?;
         let child = Command::new(&self.program)
             .arg(attempt_dir)
+            .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
