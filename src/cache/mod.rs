@@ -27,8 +27,9 @@
 //!
 //! # The protocol, step by step
 //!
-//! What a crash (`kill -9`, power) leaves after each step, and what then happens. Each step has its point in [`fault_point`], and
-//! `tests/cli/faults` kills the worker, and the dispatcher, at every one: `resume` ends with the digests of an undisturbed run.
+//! What a crash (`kill -9`, power) leaves after each step, and what then happens. All steps but 2, which changes nothing else,
+//! and 6 have points in [`fault_point`], before, after or inside; `tests/cli/faults` kills the worker and the dispatcher at every
+//! one, and `resume` ends with the digests of an undisturbed run.
 //!
 //! | # | who | step | what a crash right after it leaves |
 //! |--:|---|---|---|
