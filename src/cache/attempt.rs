@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// The answers of judges, in the directory of the cache.
 pub const JUDGE_CACHE: &str = "judge-cache";
+/// The process that started a worker, in the worker's environment. Of two dispatchers that prepare the same attempt at the same
+/// time, the one that wrote the assignment last need not be the one whose worker gets the lease.
+pub const SUPERVISOR_VARIABLE: &str = "ORCHESTRATE_SUPERVISOR";
 pub(super) const OUT: &str = "out";
 const RESUME: &str = "resume";
 pub(super) const ASSIGNMENT: &str = "assignment.json";
@@ -42,8 +45,10 @@ impl Attempt {
     pub fn open(dir: &Path) -> Result<Self, CacheError> {
         let path = dir.join(ASSIGNMENT);
         let bytes = fs_err::read(&path)?;
-        let assignment =
+        let mut assignment: Assignment =
             serde_json::from_slice(&bytes).map_err(|source| CacheError::Malformed { path: path.clone(), source })?;
+        let supervisor = std::env::var(SUPERVISOR_VARIABLE).ok().and_then(|pid| pid.parse().ok());
+        assignment.runtime.supervisor_pid = supervisor.or(assignment.runtime.supervisor_pid);
         Ok(Self { dir: dir.to_owned(), assignment, events: None })
     }
 

@@ -43,19 +43,26 @@ pub enum CacheError {
     Content(String),
 }
 
+const DISK_FULL: &str = "the disk is full: free some space, then `orchestrate resume`";
+
+/// What to do about a file that could not be written.
+pub fn io_hint(error: &std::io::Error) -> Option<String> {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => Some(DISK_FULL.to_owned()),
+        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+            Some("the directory must be writable; `-C DIR` chooses another project".to_owned())
+        }
+        _ => None,
+    }
+}
+
 impl CacheError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io(error) => match error.kind() {
-                std::io::ErrorKind::StorageFull => {
-                    Some("the disk is full: free some space, then `orchestrate resume`".to_owned())
-                }
-                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
-                    Some("the directory must be writable; `-C DIR` chooses another project".to_owned())
-                }
-                _ => None,
-            },
+            Self::Io(error) => io_hint(error),
+            // whoever filled the directory, here or in libtorch, said it in words
+            Self::Content(message) if message.contains("No space left on device") => Some(DISK_FULL.to_owned()),
             Self::Malformed { .. } => Some("remove the file's directory; the stage runs again then".to_owned()),
             Self::Leased { .. } => Some("wait for it, or end that process".to_owned()),
             Self::Name { .. } | Self::Unusable { .. } | Self::Content(_) => None,

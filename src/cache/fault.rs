@@ -1,9 +1,13 @@
-//! Points at which tests make a process die or stand still, to prove that nothing is lost or half-visible whenever that
+//! Points at which tests make a process die or wait, to prove that nothing is lost or half-visible whenever that
 //! happens. Without the variable `ORCHESTRATE_FAULT` they do nothing.
 
 use rustix::process::{Signal, getpid, kill_process};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-/// `POINT` kills the process there as `kill -9` does; `stop:POINT` stops it there until it gets SIGCONT.
+/// `POINT` kills the process there as `kill -9` does; `hold:POINT:FILE` makes it write FILE when it first comes there, and wait
+/// until somebody removes it.
 pub const FAULT_VARIABLE: &str = "ORCHESTRATE_FAULT";
 
 /// The points that a worker passes, in this order, each at least once on its way to a commit; but [`REPLACE_FAULT`].
@@ -37,22 +41,43 @@ pub const DISPATCHER_FAULTS: [&str; 8] = [
     "stage-recorded",
 ];
 
-/// Dies or stands still here when [`FAULT_VARIABLE`] says so.
+/// What [`FAULT_VARIABLE`] asks for.
+enum Fault {
+    Kill(String),
+    Hold { point: String, file: PathBuf },
+}
+
+impl Fault {
+    fn asked_for() -> Option<Self> {
+        let text = std::env::var(FAULT_VARIABLE).ok()?;
+        let Some(hold) = text.strip_prefix("hold:") else { return Some(Self::Kill(text)) };
+        let (point, file) = hold.split_once(':')?;
+        Some(Self::Hold { point: point.to_owned(), file: file.into() })
+    }
+}
+
+/// Dies or waits here when [`FAULT_VARIABLE`] says so.
 pub fn fault_point(name: &str) {
+    static HELD: AtomicBool = AtomicBool::new(false);
     debug_assert!(
         name == REPLACE_FAULT || WORKER_FAULTS.contains(&name) || DISPATCHER_FAULTS.contains(&name),
         "`{name}` is not listed"
     );
-    let Some(fault) = std::env::var_os(FAULT_VARIABLE) else { return };
-    let signal = match fault.to_str().map(|fault| (fault.strip_prefix("stop:"), fault)) {
-        Some((Some(point), _)) if point == name => Signal::STOP,
-        Some((None, point)) if point == name => Signal::KILL,
-        _ => return,
-    };
-    kill_process(getpid(), signal).expect("a process may signal itself");
+    match Fault::asked_for() {
+        Some(Fault::Kill(point)) if point == name => {
+            kill_process(getpid(), Signal::KILL).expect("a process may signal itself");
+        }
+        Some(Fault::Hold { point, file }) if point == name && !HELD.swap(true, Ordering::Relaxed) => {
+            fs_err::write(&file, b"").expect("who asks for a fault names a file that can be written");
+            while file.exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        _ => {}
+    }
 }
 
-/// Whether [`FAULT_VARIABLE`] names this point.
+/// Whether [`FAULT_VARIABLE`] kills at this point.
 pub(super) fn is_asked_for(name: &str) -> bool {
-    std::env::var(FAULT_VARIABLE).is_ok_and(|fault| fault.strip_prefix("stop:").unwrap_or(&fault) == name)
+    matches!(Fault::asked_for(), Some(Fault::Kill(point)) if point == name)
 }

@@ -12,20 +12,54 @@
 //!     resume/step-N/       resume points, each with a manifest.json written last; of a `command` stage, what its program likes
 //!     parameters.json      what the program of a `command` stage is told
 //!     out/                 the checkpoint in the making
+//!     replace              present: the result takes the place of the one in the cache (`run --force`)
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage
 //!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json; that of a
 //!                          stage that samples has all its completions in completions.parquet
 //!   judge-cache/           answers of judges and services, by the content of their requests (`rewards::judge`)
 //!   quarantine/            checkpoints that failed verification
 //!   inputs/<digest>.json   what files were called and digests of their rows, to tell what changed ([`InputRecord`])
+//!   pins/<key>.json        a checkpoint that `cache gc` keeps, and why
+//!   trash/                 what `cache gc` is about to remove
+//!   gc.lock                keeps runs from beginning while it chooses
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
 //!   timings.jsonl          memo of how long stages took, by which the longest chain is started first
 //!   history.db             SQLite index (`store`)
 //!   log/<run>/             one run: run.jsonl (its events), recipes as they were
 //! ```
 //!
-//! Commit: every file of `out/` is flushed to disk, `manifest.json` (SHA-256 of each) is written last, the directory is
-//! renamed to `cache/<key>`, its parent flushed. A checkpoint is visible only whole.
+//! # The protocol, step by step
+//!
+//! What a crash (`kill -9`, power) leaves after each step, and what then happens. All steps but 2, which changes nothing else,
+//! and 6 have points in [`fault_point`], before, after or inside; `tests/cli/faults` kills the worker and the dispatcher at every
+//! one, and `resume` ends with the digests of an undisturbed run.
+//!
+//! | # | who | step | what a crash right after it leaves |
+//! |--:|---|---|---|
+//! | 1 | dispatcher | shares `gc.lock`, writes `log/<run>/`: invocation, plan, `run_started` | a run that counts as interrupted; before its first event is written: no run |
+//! | 2 | dispatcher | looks each key up; reads those whole that a stage of this run starts from | nothing new; a damaged one is in `quarantine/` and runs again |
+//! | 3 | dispatcher | makes `work/<key>/`, writes `key.json`, then `assignment.json` | an attempt without or with an assignment, which the next dispatcher writes again |
+//! | 4 | dispatcher | starts the worker | a worker that finds its supervisor gone, writes a resume point and ends; a new run waits for its lease |
+//! | 5 | worker | locks `lease.lock`, writes `lease.json` | a free lease: the kernel drops the lock; `lease.json` names a dead process and is not believed |
+//! | 6 | worker | appends to `events.jsonl` | perhaps half a line, which the next worker cuts off |
+//! | 7 | worker | fills `resume/.step-N.part/`, flushes it, writes its manifest | the resume points of before; the part is removed |
+//! | 8 | worker | renames it to `resume/step-N/`, flushes `resume/` | the new resume point |
+//! | 9 | worker | fills `out/`, adds events, log and `record.json` | a part of `out/`, which is made again after the last resume point |
+//! | 10 | worker | flushes every file of `out/`, writes `manifest.json` last | a whole `out/` that is not visible: removed and made again |
+//! | 11 | worker | renames `out/` to `cache/<key>/`, flushes `cache/` | the result; the attempt is a leftover for `gc` |
+//! | 12 | worker | renames `work/<key>/` to `work/.<key>-<pid>/`, removes it | the result; what stays of the directory is a leftover |
+//! | 13 | dispatcher | looks the key up again, writes `stage_done`, then the database | the result, which the next run finds; the database lacks what the log has |
+//!
+//! With `run --force`, step 3 also writes `work/<key>/replace`, and step 11 exchanges the two names at once, so that there is
+//! always one of the two results, whole. Where a file system cannot exchange names, the old result is renamed to
+//! `work/<key>/replaced/` before the new one is renamed into its place; a lookup that finds neither in the cache puts the old
+//! one back. `resume` runs forced stages again that the log does not call done.
+//!
+//! A checkpoint is visible only whole. Every lookup compares the sizes of its files with the manifest; `cache verify`, and a run
+//! before a stage starts from it, every byte. What differs is moved to `quarantine/`, never served.
+//!
+//! Of two processes that want one key, the one whose worker has the lease runs it; the other waits, and takes over when the lease
+//! falls free without a result. No decision here depends on a clock; ages, for `gc`, count a time in the future as now.
 
 mod assignment;
 mod attempt;
@@ -44,9 +78,9 @@ mod retention;
 mod verification;
 
 pub use assignment::{Assignment, DeviceChoice, Runtime};
-pub use attempt::{Attempt, EventReader, JUDGE_CACHE, is_bookkeeping};
+pub use attempt::{Attempt, EventReader, JUDGE_CACHE, SUPERVISOR_VARIABLE, is_bookkeeping};
 pub use digests::FileDigests;
-pub use error::CacheError;
+pub use error::{CacheError, io_hint};
 pub use event_log::{COMPLETIONS, EventLog};
 pub use fault::{DISPATCHER_FAULTS, FAULT_VARIABLE, REPLACE_FAULT, WORKER_FAULTS, fault_point};
 pub use inputs::InputRecord;

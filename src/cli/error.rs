@@ -1,6 +1,6 @@
 //! Errors as the user sees them: what went wrong, why, what to do, and the exit code. The only place that decides either.
 
-use crate::cache::CacheError;
+use crate::cache::{CacheError, io_hint};
 use crate::exec::ExecError;
 use crate::orchestrate::{IndexError, RunError};
 use crate::recipe::RecipeError;
@@ -201,7 +201,13 @@ impl From<RunError> for CliError {
         match error {
             RunError::Cache(error) => error.into(),
             RunError::Exec(error) => error.into(),
-            RunError::Io { .. } => Self::from_error(Kind::Internal, &error),
+            RunError::Io { ref source, .. } => {
+                let found = Self::from_error(Kind::Internal, &error);
+                match io_hint(source) {
+                    Some(hint) => found.hint(hint),
+                    None => found,
+                }
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::WorkerExit;
 use super::command_stage::RUN_COMMAND_STAGE;
+use crate::cache::SUPERVISOR_VARIABLE;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -102,6 +103,7 @@ impl LocalExecutor {
             .args(self.arguments)
             .arg(attempt_dir)
             .envs(environment.iter().map(|(name, value)| (name, value)))
+            .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)

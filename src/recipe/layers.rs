@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Variables that are named like recipe keys and mean something else.
-pub const PROGRAM_VARIABLES: &[&str] =
-    &[
-        "ORCHESTRATE_LOG",
-        "ORCHESTRATE_WORKER",
-        "ORCHESTRATE_RUNS",
-        "ORCHESTRATE_DB",
-        "ORCHESTRATE_NO_PROGRESS",
-        "ORCHESTRATE_FAULT",
-    ];
+pub const PROGRAM_VARIABLES: &[&str] = &[
+    "ORCHESTRATE_LOG",
+    "ORCHESTRATE_WORKER",
+    "ORCHESTRATE_RUNS",
+    "ORCHESTRATE_DB",
+    "ORCHESTRATE_NO_PROGRESS",
+    "ORCHESTRATE_FAULT",
+    "ORCHESTRATE_SUPERVISOR",
+];
 
 /// The name of the environment where a file's would stand.
 pub(super) const ENVIRONMENT: &str = "environment";

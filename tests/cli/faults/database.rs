@@ -14,7 +14,8 @@ fn a_deleted_database_costs_no_result() {
     env.run(&["resume"]).ends_with(0);
     holds_the_same(&env, "a deleted database");
     let rows = env.run(&["history", "--json"]).ends_with(0).json();
-    assert_eq!(rows.len(), 2, "the resumed run is in the new history: {rows:?}");
+    let of = |stage: &str, status: &str| rows.iter().any(|row| row["stage"] == stage && row["status"] == status);
+    assert!(of("base", "hit") && of("tuned", "ok"), "the resumed run is not in the new history: {rows:?}");
 }
 
 #[test]
@@ -30,6 +31,7 @@ fn a_locked_database_costs_the_history_of_the_run_and_says_so() {
     runtime.block_on(writer.close()).unwrap();
     let plan = env.run(&["plan", "small.toml", "--json"]).json();
     assert!(plan.iter().all(|line| line["status"] == "hit"), "{plan:?}");
-    fs_err::remove_dir_all(env.path("runs/cache").join(plan[2]["key"].as_str().unwrap())).unwrap();
+    let other = plan.iter().find(|line| line["stage"] == "other").unwrap();
+    fs_err::remove_dir_all(env.path("runs/cache").join(other["key"].as_str().unwrap())).unwrap();
     holds_the_same(&env, "a locked database");
 }

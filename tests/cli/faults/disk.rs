@@ -121,7 +121,9 @@ fn a_clock_that_was_set_back_during_a_run_changes_nothing() {
     fn touch(path: &Path, at: SystemTime) {
         fs_err::File::open(path).unwrap().set_modified(at).unwrap();
         if path.is_dir() {
-            fs_err::read_dir(path).unwrap().for_each(|entry| touch(&entry.unwrap().path(), at));
+            for entry in fs_err::read_dir(path).unwrap() {
+                touch(&entry.unwrap().path(), at);
+            }
         }
     }
     let env = project();
