@@ -126,7 +126,7 @@ fn outcomes<'a>(pairs: &'a [StagePair], cache: &Cache) -> Result<Vec<Outcome<'a>
         let (before, after) = (measured(before)?, measured(after)?);
         for (metric, before) in before {
             if let Some(after) = after.get(&metric) {
-                found.push(Outcome { pair, metric, before, after: after.clone() });
+                found.push(Outcome { pair, metric, before, after: *after });
             }
         }
     }

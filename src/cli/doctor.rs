@@ -3,36 +3,52 @@
 use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
 use super::output::Output;
+use super::planning;
 use crate::cache::Cache;
 use crate::exec::{CudaProblem, LocalExecutor, WorkerVersion, worker_version};
+use crate::recipe::Overrides;
 use crate::report::{Column, Table, width};
+use crate::rewards::{reach_judge, reach_service};
 use crate::store::{SchemaCheck, Store, database_path};
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// Least free space that a run should begin with.
 const LOW_DISK_GIB: f64 = 5.0;
 
-/// Nothing to choose.
+/// What to look at beside the machine.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Looks for the worker and asks it for its version of libtorch and the GPUs it can use (if none, why),
-measures the free disk space, looks into the cache and checks the history. Ends with 1 if something
-would keep a run from working, or a GPU that is here from being used.")]
-pub(super) struct DoctorArgs {}
+measures the free disk space, looks into the cache, and checks the history's database: where it is,
+whether it is sound and can be written. With recipes, asks the servers of their judges and services
+whether they are there. Ends with 1 if something would keep a run from working, or a GPU that is here
+from being used.
+
+Examples:
+  orchestrate doctor
+  orchestrate doctor recipes/grid.toml     its judges, too")]
+pub(super) struct DoctorArgs {
+    /// Recipes whose judges and services are to be reached.
+    #[arg(value_name = "RECIPE")]
+    recipes: Vec<PathBuf>,
+}
 
 /// What was found of one thing.
 struct Finding {
-    what: &'static str,
+    what: String,
     ok: bool,
     found: String,
     hint: Option<String>,
 }
 
-pub(super) fn doctor(context: &Context, _args: &DoctorArgs) -> Result<(), CliError> {
+pub(super) fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), CliError> {
     let mut findings = worker();
     findings.extend([processors(), disk(context), cache(context), history(context)]);
+    findings.extend(servers(context, &args.recipes)?);
     let mut out = Output::stdout();
     if context.json {
         for finding in &findings {
@@ -44,7 +60,7 @@ pub(super) fn doctor(context: &Context, _args: &DoctorArgs) -> Result<(), CliErr
         let mut table = Table::new(vec![Column::left("what"), Column::left("ok"), Column::left("found")]);
         for finding in &findings {
             let ok = if finding.ok { "yes" } else { "NO" };
-            table.push(vec![finding.what.to_owned(), ok.to_owned(), finding.found.clone()]);
+            table.push(vec![finding.what.clone(), ok.to_owned(), finding.found.clone()]);
         }
         out.line(table.render(width()))?;
     }
@@ -53,14 +69,14 @@ pub(super) fn doctor(context: &Context, _args: &DoctorArgs) -> Result<(), CliErr
     if bad.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = bad.iter().map(|finding| finding.what).collect();
+    let names: Vec<&str> = bad.iter().map(|finding| finding.what.as_str()).collect();
     let error = CliError::new(Kind::Internal, format!("not in order: {}", names.join(", ")));
     Err(bad.into_iter().filter_map(|finding| finding.hint.clone()).fold(error, CliError::hint))
 }
 
 /// The worker, and the GPUs it can use.
 fn worker() -> Vec<Finding> {
-    let what = "worker";
+    let what = "worker".to_owned();
     let executor = match LocalExecutor::find() {
         Ok(executor) => executor,
         Err(error) => {
@@ -94,7 +110,7 @@ fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Findin
     let (why, hint) = match problem {
         _ if devices > 0 => {
             let names = if listed.is_empty() { String::new() } else { format!(": {}", listed.join("; ")) };
-            return Finding { what: "gpu", ok: true, found: format!("{devices} usable{names}"), hint: None };
+            return Finding { what: "gpu".to_owned(), ok: true, found: format!("{devices} usable{names}"), hint: None };
         }
         None => ("the worker sees none".to_owned(), "see `orchestrate-worker --version`"),
         Some(CudaProblem::LibraryMissing) => (
@@ -118,14 +134,14 @@ fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Findin
     let ok = listed.is_empty() && !broken;
     let here = if listed.is_empty() { "none".to_owned() } else { format!("{} unusable", listed.join("; ")) };
     let found = format!("{here}, stages run on the CPU: {why}");
-    Finding { what: "gpu", ok, found, hint: (!ok).then(|| hint.to_owned()) }
+    Finding { what: "gpu".to_owned(), ok, found, hint: (!ok).then(|| hint.to_owned()) }
 }
 
 fn processors() -> Finding {
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory_gib(&text));
     let memory = memory.map(|gib| format!(", {gib:.1} GiB of memory")).unwrap_or_default();
-    Finding { what: "machine", ok: true, found: format!("{count} cores{memory}"), hint: None }
+    Finding { what: "machine".to_owned(), ok: true, found: format!("{count} cores{memory}"), hint: None }
 }
 
 fn total_memory_gib(meminfo: &str) -> Option<f64> {
@@ -135,7 +151,7 @@ fn total_memory_gib(meminfo: &str) -> Option<f64> {
 }
 
 fn disk(context: &Context) -> Finding {
-    let what = "disk";
+    let what = "disk".to_owned();
     match rustix::fs::statvfs(context.project()) {
         Ok(space) => {
             #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
@@ -149,7 +165,7 @@ fn disk(context: &Context) -> Finding {
 }
 
 fn cache(context: &Context) -> Finding {
-    let what = "cache";
+    let what = "cache".to_owned();
     let found = Cache::open(context.runs()).and_then(|cache| cache.keys());
     match found {
         Ok(checkpoints) => Finding { what, ok: true, found: format!("{} checkpoints", checkpoints.len()), hint: None },
@@ -159,7 +175,7 @@ fn cache(context: &Context) -> Finding {
 
 /// The history: a database that cannot be used costs the history of runs, not their results.
 fn history(context: &Context) -> Finding {
-    let what = "history";
+    let what = "history".to_owned();
     let path = match database_path(context.runs()) {
         Ok(path) => path,
         Err(error) => return Finding { what, ok: false, found: error.to_string(), hint: Some(error.hint()) },
@@ -168,12 +184,24 @@ fn history(context: &Context) -> Finding {
         return Finding { what, ok: true, found: "none yet".to_owned(), hint: None };
     }
     let checked = block_on(async { Ok(Store::open_read_only(&path).await?.check().await?) });
-    let bad = |found: String, hint: &str| Finding { what, ok: false, found, hint: Some(hint.to_owned()) };
+    let bad = |found: String, hint: &str| Finding {
+        what: "history".to_owned(),
+        ok: false,
+        found,
+        hint: Some(hint.to_owned()),
+    };
     let renew = "`orchestrate db rebuild` makes it again from the files";
     match checked {
-        Ok(SchemaCheck::Current) => Finding { what, ok: true, found: "sound, up to date".to_owned(), hint: None },
+        Ok(SchemaCheck::Current | SchemaCheck::Older) if writable(&path).is_err() => bad(
+            format!("{} cannot be written", context.shown(&path)),
+            "runs go on without a history; get the right to write it, or set ORCHESTRATE_RUNS to another directory",
+        ),
+        Ok(SchemaCheck::Current) => {
+            let found = format!("{}: sound, up to date", context.shown(&path));
+            Finding { what, ok: true, found, hint: None }
+        }
         Ok(SchemaCheck::Older) => {
-            let found = "sound; the next question brings its schema up to date".to_owned();
+            let found = format!("{}: sound; the next question brings its schema up to date", context.shown(&path));
             Finding { what, ok: true, found, hint: None }
         }
         Ok(SchemaCheck::Newer) => bad(
@@ -183,6 +211,39 @@ fn history(context: &Context) -> Finding {
         Ok(SchemaCheck::Damaged(reason)) => bad(format!("damaged: {reason}"), renew),
         Err(error) => bad(error.sentence(), renew),
     }
+}
+
+/// Whether the database can be written: the file, and its directory, where SQLite keeps its log beside it.
+fn writable(path: &Path) -> rustix::io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?;
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK)
+}
+
+/// The servers that `recipes` name, each asked once.
+fn servers(context: &Context, recipes: &[PathBuf]) -> Result<Vec<Finding>, CliError> {
+    if recipes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let overrides = Overrides::with_process_environment(Vec::new());
+    let loaded = planning::planned(context, recipes, &overrides, &[])?.recipes;
+    let mut findings: BTreeMap<String, Finding> = BTreeMap::new();
+    let mut add = |what: String, reach: &dyn Fn() -> Result<String, String>| {
+        findings.entry(what).or_insert_with_key(|what| {
+            let (ok, found) = reach().map_or_else(|reason| (false, reason), |found| (true, found));
+            let hint = (!ok).then(|| format!("start its server, or correct {what} in the recipe's `[runtime]`"));
+            Finding { what: what.clone(), ok, found, hint }
+        });
+    };
+    for recipe in &loaded {
+        for (model, server) in &recipe.runtime.judges {
+            add(format!("judge {model}"), &|| reach_judge(model, server));
+        }
+        for (name, endpoint) in &recipe.runtime.endpoints {
+            add(format!("endpoint {name}"), &|| reach_service(endpoint));
+        }
+    }
+    Ok(findings.into_values().collect())
 }
 
 #[cfg(test)]

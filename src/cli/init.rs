@@ -25,7 +25,7 @@ pub(super) struct InitArgs {
     /// The recipe file to write.
     #[arg(value_name = "RECIPE", default_value = "recipe.toml")]
     recipe: PathBuf,
-    /// The model: a Hugging Face directory, or hf://owner/name@revision.
+    /// The model: a Hugging Face directory, or a model on the hub.
     #[arg(long, value_name = "MODEL", default_value = MODEL)]
     model: String,
 }

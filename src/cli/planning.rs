@@ -176,15 +176,14 @@ pub(super) fn statuses(context: &Context, plan: &Plan, cache: &Cache) -> Result<
             }
             Lookup::Miss => {}
         }
-        let reasons = match newest_resume_step(cache, &stage.key) {
-            Some(step) => vec![format!("interrupted, goes on after step {step}")],
-            None => {
-                let cached = match &mut cached {
-                    Some(cached) => cached,
-                    none => none.insert(CachedResults::load(cache, context.project())?),
-                };
-                cached.reasons(plan, index)
-            }
+        let reasons = if let Some(step) = newest_resume_step(cache, &stage.key) {
+            vec![format!("interrupted, goes on after step {step}")]
+        } else {
+            let cached = match &mut cached {
+                Some(cached) => cached,
+                none => none.insert(CachedResults::load(cache, context.project())?),
+            };
+            cached.reasons(plan, index)
         };
         statuses.push(StageStatus { hit: false, reasons });
     }

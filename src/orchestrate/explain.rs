@@ -198,8 +198,11 @@ fn file_change(key: &str, old: Option<InputRecord>, new: Option<InputRecord>) ->
 /// `2 of 400 rows`, `3 rows added`, `the order of its 400 rows`.
 fn row_change(old: &[String], new: &[String]) -> String {
     let mut balance: BTreeMap<&str, i64> = BTreeMap::new();
-    old.iter().for_each(|row| *balance.entry(row).or_default() -= 1);
-    new.iter().for_each(|row| *balance.entry(row).or_default() += 1);
+    for (rows, sign) in [(old, -1), (new, 1)] {
+        for row in rows {
+            *balance.entry(row).or_default() += sign;
+        }
+    }
     let added: i64 = balance.values().filter(|count| **count > 0).sum();
     let removed: i64 = -balance.values().filter(|count| **count < 0).sum::<i64>();
     let rows = |count: i64| if count == 1 { "1 row".to_owned() } else { format!("{count} rows") };

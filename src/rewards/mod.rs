@@ -23,6 +23,7 @@ mod length;
 mod numbers;
 mod pages;
 mod questions;
+mod reach;
 mod repetition;
 mod rouge;
 mod rubric;
@@ -43,6 +44,7 @@ pub use judge::{
     PairVerdict, PositionBias, Preference, RepeatSpread,
 };
 pub use pages::{Key, PAGES, Page};
+pub use reach::{reach_judge, reach_service};
 pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};
 pub use spans::span;

@@ -199,6 +199,42 @@ fn doctor_asks_the_worker() {
     env.run_with(&["doctor"], "ORCHESTRATE_WORKER", "/nowhere").ends_with(1).says(&["worker"]);
 }
 
+/// Answers two requests with `body`; its address.
+fn server_of(body: &'static str) -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming().take(2) {
+            let mut connection = connection.unwrap();
+            let _ = connection.read(&mut [0; 4096]).unwrap();
+            let length = body.len();
+            write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+                .unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn doctor_reaches_the_servers_that_recipes_name() {
+    let env = TestEnv::new();
+    let here = server_of(r#"{"data": [{"id": "one"}]}"#);
+    let servers = |names: [&str; 2]| {
+        let judge = |name: &str| format!("[runtime.judges.{name}]\nendpoint = \"{here}/v1\"\n");
+        names.map(judge).concat()
+    };
+    env.write(
+        "small.toml",
+        &format!("{RECIPE}{}[runtime.endpoints.units]\nurl = \"http://127.0.0.1:9/\"\n", servers(["one", "two"])),
+    );
+    let ended = env.run(&["doctor", "small.toml", "--json"]).ends_with(1);
+    let ok = |what: &str| ended.json().iter().find(|line| line["what"] == what).unwrap()["ok"].as_bool();
+    assert_eq!((ok("judge one"), ok("judge two"), ok("endpoint units")), (Some(true), Some(false), Some(false)));
+    assert!(ended.stdout.contains("serves no model of this name, but one"), "{}", ended.stdout);
+    ended.says(&["not in order: endpoint units, judge two", "[runtime]"]);
+}
+
 #[test]
 fn doctor_looks_into_the_history() {
     let env = TestEnv::new();

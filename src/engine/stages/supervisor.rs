@@ -32,7 +32,7 @@ impl Supervisor {
         }
         Ok(Self {
             signalled,
-            started_by: runtime.supervisor_pid.map(supervisor),
+            started_by: runtime.supervisor_pid,
             resume_interval: Duration::from_secs_f64(runtime.resume_interval_s.max(0.0)),
             last_resume_point: Instant::now(),
             last_write: Duration::ZERO,
@@ -57,14 +57,6 @@ impl Supervisor {
         self.last_write = started.elapsed();
         self.last_resume_point = Instant::now();
     }
-}
-
-/// The process whose end ends the stage: the one that the assignment names, or the dispatcher that started this worker
-/// when another run wrote its own id into the assignment, in a race for the key that this worker has won.
-fn supervisor(named: u32) -> u32 {
-    let is_dispatcher =
-        |pid: &u32| fs_err::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "orchestrate");
-    parent().filter(is_dispatcher).unwrap_or(named)
 }
 
 fn parent() -> Option<u32> {
