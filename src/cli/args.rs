@@ -98,6 +98,12 @@ pub(super) enum Command {
     /// Look into the cache of checkpoints.
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
+    #[command(after_help = "\
+Editors that know the schema complete keys, explain them and mark what is wrong. taplo and VS Code's Even
+Better TOML look for it in the first line of a recipe: #:schema ./orchestrate.schema.json
+
+Example:
+  orchestrate schema > orchestrate.schema.json")]
     Schema,
     /// Print the manual, or write a page for each command.
     Man(man::ManArgs),

@@ -13,6 +13,11 @@ use std::path::PathBuf;
 
 /// Ask a model directly: is an import what it should be, what does a checkpoint say?
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  orchestrate model generate --model models/smollm2-135m-instruct --text 'What does the heart do?'
+
+Each of these commands has examples of its own: `orchestrate model merge --help`.")]
 pub(super) struct ModelArgs {
     #[command(subcommand)]
     command: ModelCommand,
