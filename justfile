@@ -85,7 +85,7 @@ bench only="": build models data
         models/smollm2-135m-instruct models/all-minilm-l6-v2 data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
 
 # Measures the history over 100,000 stages
-[group('bench')]
+[group('test')]
 bench-history:
     @cargo build --release --package orchestrate
     @python3 scripts/bench_history.py
