@@ -84,6 +84,12 @@ bench only="": build models data
     python3 scripts/bench.py "$(scripts/newest_bench.sh)" "$(scripts/newest_bench.sh rewards)" target/release/orchestrate .tools/peers \
         models/smollm2-135m-instruct models/all-minilm-l6-v2 data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
 
+# Measures the history over 100,000 stages
+[group('test')]
+bench-history:
+    @cargo build --release --package orchestrate
+    @python3 scripts/bench_history.py
+
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
 [group('test')]
 bench-gpu *options: setup

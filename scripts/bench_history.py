@@ -89,7 +89,7 @@ def main():
             ["history", "--where", "eval/accuracy>0.999"],
             ["history", "--recipe", "recipe-7", "--kind", "eval", "--status", "ok", "--where", "eval/accuracy>0.5"],
             ["history", "--where", "eval/accuracy>0.5", "--sort", "-eval/accuracy"],
-            ["history", "--status", "failed", "--since", "2026-10-01"],
+            ["history", "--status", "failed", "--since", "2026-09-22"],
             ["history", "--variant", "seed=3", "--sort", "-seconds", "--columns", "stage,seconds,train/loss"],
             ["query", "SELECT kind, COUNT(*) FROM stages GROUP BY kind"],
         ]

@@ -96,7 +96,7 @@ pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<(), CliEr
     };
     block_on(async {
         let store = past::open(context, Scope::Runs).await?;
-        if store.history_count(&HistoryQuery::default()).await? == 0 {
+        if store.is_empty().await? {
             if !context.quiet {
                 // No data is no error: a script that asks an empty project gets an empty answer.
                 let _ = writeln!(

@@ -142,7 +142,8 @@ impl Store {
         let mut sql =
             QueryBuilder::new("SELECT s.run, r.started_at AS run_started_at, s.recipe, s.variant, s.stage, s.kind, ");
         sql.push("k.key, ").push(STATUS).push(" AS status, s.started_at, s.seconds, s.message, s.tries, s.key_id");
-        push_source(&mut sql, query);
+        sql.push(" FROM stage_rows s JOIN run_rows r USING (run) JOIN key_rows k ON k.id = s.key_id WHERE TRUE");
+        push_filters(&mut sql, query);
         push_order(&mut sql, query.order.as_ref());
         if let Some(limit) = query.limit {
             sql.push(" LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
@@ -154,10 +155,15 @@ impl Store {
 
     /// How many stages `query` asks for, whatever its limit.
     pub async fn history_count(&self, query: &HistoryQuery) -> Result<usize, StoreError> {
-        let mut sql = QueryBuilder::new("SELECT COUNT(*)");
-        push_source(&mut sql, query);
+        let mut sql = QueryBuilder::new("SELECT COUNT(*) FROM stage_rows s WHERE TRUE");
+        push_filters(&mut sql, query);
         let count: i64 = sql.build_query_scalar().fetch_one(&self.pool).await?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// Whether nothing has been run yet.
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar("SELECT NOT EXISTS (SELECT 1 FROM stage_rows)").fetch_one(&self.pool).await?)
     }
 
     /// The names of all results.
@@ -191,26 +197,30 @@ impl Store {
     }
 }
 
-fn push_source(sql: &mut QueryBuilder<Sqlite>, query: &HistoryQuery) {
-    sql.push(" FROM stage_rows s JOIN run_rows r USING (run) JOIN key_rows k ON k.id = s.key_id WHERE TRUE");
+/// Adds the conditions on `stage_rows s`; nothing is joined for them, since each join takes as long as all of them.
+fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &HistoryQuery) {
     for (column, wanted) in [("recipe", &query.recipe), ("variant", &query.variant)] {
         if let Some(wanted) = wanted {
             // the column holds names with spaces between
             sql.push(" AND instr(' ' || s.").push(column).push(" || ' ', ").push_bind(format!(" {wanted} ")).push(")");
         }
     }
-    for (column, wanted) in [("s.kind", &query.kinds), (STATUS, &query.statuses)] {
-        if !wanted.is_empty() {
-            sql.push(" AND ").push(column).push(" IN (");
-            let mut list = sql.separated(", ");
-            for word in wanted {
-                list.push_bind(word.clone());
-            }
-            sql.push(")");
+    if !query.kinds.is_empty() {
+        push_words(sql.push(" AND s.kind"), query.kinds.iter());
+    }
+    if !query.statuses.is_empty() {
+        let (waiting, plain): (Vec<_>, Vec<_>) =
+            query.statuses.iter().partition(|status| matches!(status.as_str(), "pending" | "not run"));
+        push_words(sql.push(" AND (s.status"), plain.into_iter());
+        for status in waiting {
+            let is_live = if status == "pending" { "IN" } else { "NOT IN" };
+            sql.push(" OR s.status = 'pending' AND s.run ").push(is_live);
+            sql.push(" (SELECT run FROM run_rows WHERE status = 'running')");
         }
+        sql.push(")");
     }
     if let Some(since) = query.since {
-        sql.push(" AND r.started_at >= ").push_bind(timestamp(since));
+        sql.push(" AND s.run IN (SELECT run FROM run_rows WHERE started_at >= ").push_bind(timestamp(since)).push(")");
     }
     for condition in &query.conditions {
         let MetricCondition { name, comparison, bound } = condition;
@@ -222,6 +232,15 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, query: &HistoryQuery) {
         sql.push(" AND s.status IN ('ok', 'hit') AND +s.key_id IN (SELECT key_id FROM result_rows WHERE name = ");
         sql.push_bind(name.clone()).push(" AND value").push(comparison.sql()).push_bind(*bound).push(")");
     }
+}
+
+fn push_words<'a>(sql: &mut QueryBuilder<Sqlite>, words: impl Iterator<Item = &'a String>) {
+    sql.push(" IN (");
+    let mut list = sql.separated(", ");
+    for word in words {
+        list.push_bind(word.clone());
+    }
+    sql.push(")");
 }
 
 fn push_order(sql: &mut QueryBuilder<Sqlite>, order: Option<&Order>) {

@@ -281,5 +281,10 @@ async fn a_stage_that_never_began_is_pending_while_its_run_goes_on() {
     update.end_dead_run("1").await.unwrap();
     update.commit().await.unwrap();
     assert_eq!(column(&store, statuses).await, ["interrupted", "not run"]);
+    for (status, count) in [("pending", 0), ("not run", 1), ("interrupted", 1)] {
+        let query = HistoryQuery { statuses: vec![status.to_owned()], ..HistoryQuery::default() };
+        assert_eq!(store.history_count(&query).await.unwrap(), count, "{status}");
+        assert!(store.history(&query).await.unwrap().iter().all(|row| row.status == status));
+    }
     assert_eq!(column(&store, "SELECT ended_at IS NOT NULL FROM runs").await, [1]);
 }

@@ -316,10 +316,13 @@ impl Update {
 
     /// What is recorded of `key`, which is added if no run has it.
     pub async fn key(&mut self, key: &Digest) -> Result<KeyState, StoreError> {
-        let add = "INSERT OR IGNORE INTO key_rows (key) VALUES (?)";
-        sqlx::query(add).bind(key.as_str()).execute(&mut *self.transaction).await?;
-        let row = sqlx::query_as(KEY_STATE).bind(key.as_str()).fetch_one(&mut *self.transaction).await?;
-        Ok(key_state(row))
+        let found = sqlx::query_as(KEY_STATE).bind(key.as_str()).fetch_optional(&mut *self.transaction).await?;
+        if let Some(found) = found {
+            return Ok(key_state(found));
+        }
+        let add = "INSERT INTO key_rows (key) VALUES (?)";
+        let added = sqlx::query(add).bind(key.as_str()).execute(&mut *self.transaction).await?;
+        Ok(KeyState { id: added.last_insert_rowid(), events_head: None, events_bytes: 0, committed: false })
     }
 
     /// Records how far the key's events were read, and which file they are.

@@ -57,7 +57,7 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<u8, CacheError> {
         Some((step, dir)) => (*step, fs_err::read_to_string(dir.join("state"))?),
         None => (
             0,
-            match &assignment.parents.first() {
+            match assignment.parents.first() {
                 Some(parent) => fs_err::read_to_string(parent.join("result"))?,
                 None => assignment.key.to_string(),
             },
