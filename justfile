@@ -84,6 +84,11 @@ bench only="": build models data
     python3 scripts/bench.py "$(scripts/newest_bench.sh)" "$(scripts/newest_bench.sh rewards)" target/release/orchestrate .tools/peers \
         models/smollm2-135m-instruct models/all-minilm-l6-v2 data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
 
+# Measures planning, cached runs and the overhead of a stage, beside dvc and snakemake where they are installed
+[group('test')]
+bench-stages: build
+    @python3 scripts/bench_stages.py target/release/orchestrate benches/results/stages.json
+
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
 [group('test')]
 bench-gpu *options: setup

@@ -31,7 +31,7 @@ pub use past_runs::{PastRun, resumable};
 pub use reasons::miss_reasons;
 pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
-pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
+pub use selection::{limited, stage_names, stages_named, titles, unknown_stages};
 
 use crate::cache::{Cache, CacheError};
 use crate::event::Failure;

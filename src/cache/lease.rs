@@ -4,7 +4,7 @@
 //! dead owner's lease is free at once. `lease.json` beside it says who the owner is, for people.
 
 use super::error::CacheError;
-use super::write_file;
+use super::write_volatile;
 use chrono::{DateTime, Utc};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,7 @@ impl Lease {
             Err(error) => return Err(std::io::Error::from(error).into()),
         }
         let text = serde_json::to_vec_pretty(&LeaseOwner::this_process()).expect("an owner serializes");
-        write_file(&dir.join("lease.json"), &text)?;
+        write_volatile(&dir.join("lease.json"), &text)?;
         Ok(Self { _lock: lock })
     }
 

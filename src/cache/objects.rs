@@ -6,7 +6,7 @@ use super::digests::FileDigests;
 use super::error::CacheError;
 use super::lease::{Lease, LeaseOwner};
 use super::manifest::{MANIFEST, Manifest};
-use super::write_file;
+use super::write_volatile;
 use crate::digest::Digest;
 use std::path::{Path, PathBuf};
 
@@ -92,6 +92,11 @@ impl Cache {
         }
     }
 
+    /// Whether a checkpoint of `key` is there, whole or not.
+    pub fn contains(&self, key: &Digest) -> bool {
+        self.root.join(CACHE).join(key.as_str()).exists()
+    }
+
     /// Keys of all committed checkpoints, sorted.
     pub fn keys(&self) -> Result<Vec<Digest>, CacheError> {
         let mut keys = Vec::new();
@@ -114,9 +119,9 @@ impl Cache {
         let dir = self.attempt_dir(&assignment.key);
         fs_err::create_dir_all(&dir)?;
         let pretty = |value: serde_json::Value| serde_json::to_vec_pretty(&value).expect("values serialize");
-        write_file(&dir.join(KEY), &pretty(key_json.clone()))?;
+        write_volatile(&dir.join(KEY), &pretty(key_json.clone()))?;
         let assignment = serde_json::to_value(assignment).expect("an assignment serializes");
-        write_file(&dir.join(ASSIGNMENT), &pretty(assignment))?;
+        write_volatile(&dir.join(ASSIGNMENT), &pretty(assignment))?;
         Attempt::open(&dir)
     }
 

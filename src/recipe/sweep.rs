@@ -93,10 +93,13 @@ pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a
     for axis in &axes {
         combined = combined.iter().flat_map(|left| axis.iter().map(|right| both(left, right))).collect();
     }
+    // without `sweep`, which is as long as all cells together
+    let base_cell =
+        Cell { name: base.name.clone(), value: recipe, swept: Vec::new(), refused: base.refused.clone(), ..*base };
     combined
         .into_iter()
         .map(|(name, changes)| {
-            let mut cell = Cell { value: recipe.clone(), ..base.clone() };
+            let mut cell = base_cell.clone();
             cell.name = name.unwrap_or_else(|| base.name.clone());
             for change in changes {
                 match change.value {
