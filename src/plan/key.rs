@@ -395,6 +395,10 @@ mod tests {
             stage_key(&cpt(), &[]).key.as_str(),
             "8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1"
         );
+        assert_eq!(
+            stage_key(&command_stage(), &[]).key.as_str(),
+            "5e64c7e788e7cf96dadc8a7250a0e7d63e5cb31c5db848fbc22f9331715c5134"
+        );
     }
 
     proptest! {
