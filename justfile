@@ -90,6 +90,11 @@ bench-history:
     @cargo build --release --package orchestrate
     @python3 scripts/bench_history.py
 
+# Measures planning, cached runs and the overhead of a stage, beside dvc and snakemake where they are installed
+[group('test')]
+bench-stages: build
+    @python3 scripts/bench_stages.py target/release/orchestrate benches/results/stages.json
+
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
 [group('test')]
 bench-gpu *options: setup

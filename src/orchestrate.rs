@@ -42,7 +42,7 @@ pub use past_runs::{CancelError, PastRun, resumable};
 pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_diff::{StageChange, StagePair, environment, stage_change, stage_pairs};
 pub use run_log::{Invocation, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
-pub use selection::{limited, stage_names, stages_named, title, unknown_stages};
+pub use selection::{limited, stage_names, stages_named, titles, unknown_stages};
 pub use uses::{KeyUse, key_uses};
 
 use crate::cache::{Cache, CacheError, fault_point};

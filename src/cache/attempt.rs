@@ -6,7 +6,7 @@ use super::fault::{REPLACE_FAULT, fault_point, is_asked_for};
 use super::lease::{Lease, LeaseOwner};
 use super::manifest::{MANIFEST, Manifest};
 use super::objects::{CACHE, Checkpoint, DIGESTS, REPLACE, REPLACED};
-use super::{sync_dir, write_file};
+use super::sync_dir;
 use crate::event::{Event, EventKind};
 use chrono::Utc;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -184,7 +184,7 @@ impl Attempt {
             "version": env!("CARGO_PKG_VERSION"),
         });
         let text = serde_json::to_vec_pretty(&record).expect("a record serializes");
-        write_file(&out.join(RECORD), &text)?;
+        fs_err::write(out.join(RECORD), &text)?; // flushed with the rest
         fault_point("commit-before-manifest");
         let manifest = Manifest::seal(&out)?;
         fault_point("commit-before-rename");

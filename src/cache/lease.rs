@@ -5,7 +5,7 @@
 
 use super::error::CacheError;
 use super::fault::fault_point;
-use super::write_file;
+use super::write_volatile;
 use chrono::{DateTime, Utc};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ impl Lease {
             }
         };
         let text = serde_json::to_vec_pretty(&LeaseOwner::this_process()).expect("an owner serializes");
-        write_file(&dir.join("lease.json"), &text)?;
+        write_volatile(&dir.join("lease.json"), &text)?;
         fault_point("lease-taken");
         Ok(Self { _lock: lock })
     }

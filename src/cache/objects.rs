@@ -7,7 +7,7 @@ use super::error::CacheError;
 use super::fault::fault_point;
 use super::lease::{Lease, LeaseOwner};
 use super::manifest::{MANIFEST, Manifest};
-use super::write_file;
+use super::{write_file, write_volatile};
 use crate::digest::Digest;
 use std::io::ErrorKind;
 use std::num::NonZero;
@@ -171,10 +171,10 @@ impl Cache {
         }
         let pretty = |value: serde_json::Value| serde_json::to_vec_pretty(&value).expect("values serialize");
         fault_point("prepare-before-key");
-        write_file(&dir.join(KEY), &pretty(key_json.clone()))?;
+        write_volatile(&dir.join(KEY), &pretty(key_json.clone()))?;
         fault_point("prepare-before-assignment");
         let assignment = serde_json::to_value(assignment).expect("an assignment serializes");
-        write_file(&dir.join(ASSIGNMENT), &pretty(assignment))?;
+        write_volatile(&dir.join(ASSIGNMENT), &pretty(assignment))?;
         fault_point("prepare-done");
         Attempt::open(&dir)
     }

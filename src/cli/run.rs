@@ -5,9 +5,9 @@ use super::context::{Context, block_on};
 use super::error::CliError;
 use super::planning::{self, Planned};
 use super::summary;
-use crate::cache::{Cache, Lookup};
+use crate::cache::Cache;
 use crate::exec::LocalExecutor;
-use crate::orchestrate::{self, Invocation, RunRequest, stages_named, title};
+use crate::orchestrate::{self, Invocation, RunRequest, stages_named, titles};
 use crate::recipe::Overrides;
 use crate::report::Progress;
 use clap::Args;
@@ -90,7 +90,8 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     let plan = &request.plan;
     let mut missing = Vec::new();
     for (index, stage) in plan.stages.iter().enumerate() {
-        if request.forced.contains(&index) || !matches!(cache.lookup(&stage.key)?, Lookup::Hit(_)) {
+        // whether it is whole is looked at when its turn comes
+        if request.forced.contains(&index) || !cache.contains(&stage.key) {
             missing.push(index);
         }
     }
@@ -99,8 +100,7 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     let needs_worker = missing.iter().any(|&index| plan.stages[index].program.is_none());
     let executor = needs_worker.then(LocalExecutor::find).transpose()?;
     orchestrate::remember_inputs(&cache, context.project(), plan, missing.iter().copied());
-    let titles = (0..plan.stages.len()).map(|stage| title(plan, stage)).collect();
-    let mut progress = Progress::new(context.progress_mode(), titles);
+    let mut progress = Progress::new(context.progress_mode(), titles(plan));
     let runs: PathBuf = context.runs().to_owned();
     let finished = block_on(async { Ok(orchestrate::run(request, &cache, &runs, executor, &mut progress).await?) })?;
     summary::print(context, request, &cache, &finished)

@@ -6,7 +6,7 @@ use super::output::Output;
 use super::plan::count;
 use crate::cache::Cache;
 use crate::exec::METRICS;
-use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, results, title};
+use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, results, titles};
 use crate::plan::{Plan, PlannedVariant};
 use crate::recipe::spec::Work;
 use crate::report::{Comparison, ComparisonRow, width};
@@ -21,9 +21,12 @@ pub(super) fn print(
     summary: &RunSummary,
 ) -> Result<(), CliError> {
     let plan = &request.plan;
-    for (stage, failed) in summary.failed() {
-        // With stderr gone the exit code still tells.
-        let _ = print_failure(context, &title(plan, stage), &plan.stages[stage].variants, failed);
+    if summary.failed().next().is_some() {
+        let titles = titles(plan);
+        for (stage, failed) in summary.failed() {
+            // With stderr gone the exit code still tells.
+            let _ = print_failure(context, &titles[stage], &plan.stages[stage].variants, failed);
+        }
     }
     let comparison = comparison(plan, cache, summary)?;
     let mut out = Output::stdout();

@@ -9,7 +9,7 @@ use crate::cache::{Cache, Checkpoint, DeviceChoice, EventLog, Lookup, Manifest};
 use crate::digest::Digest;
 use crate::event::Started;
 use crate::exec::LocalExecutor;
-use crate::orchestrate::{LoggedPlan, PastRun, Rerun, StageEnd, rerun, rerun_plan, title};
+use crate::orchestrate::{LoggedPlan, PastRun, Rerun, StageEnd, rerun, rerun_plan, titles};
 use crate::plan::Plan;
 use crate::recipe::Device;
 use crate::report::{Column, Progress, Table, width};
@@ -141,8 +141,8 @@ fn again(
     let own = plan.stages.len() - 1;
     let parents: Vec<Checkpoint> =
         plan.stages[..own].iter().map(|parent| cached(cache, &parent.key, &parent.name)).collect::<Result<_, _>>()?;
-    let name = title(&plan, own);
-    let titles = (0..=own).map(|stage| title(&plan, stage)).collect();
+    let titles = titles(&plan);
+    let name = titles[own].clone();
     let mut progress = Progress::new(context.progress_mode(), titles);
     let mut again = block_on(async { Ok(rerun(plan, &parents, cache, executor, &mut progress).await?) })?;
     if again.interrupted {

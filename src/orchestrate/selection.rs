@@ -1,7 +1,7 @@
 //! `--only STAGE`: the part of a plan that leads to some stages.
 
-use crate::plan::{Plan, PlannedVariant};
-use std::collections::BTreeSet;
+use crate::plan::{Plan, PlannedStage, PlannedVariant};
+use std::collections::{BTreeSet, HashMap};
 
 /// The names of `plan`'s stages that are not in it although `only` asks for them.
 pub fn unknown_stages<'a>(plan: &Plan, only: &'a [String]) -> Vec<&'a str> {
@@ -41,21 +41,21 @@ pub fn limited(plan: &Plan, wanted: &BTreeSet<usize>) -> Plan {
     Plan { stages: stages.collect(), variants: variants.filter(|variant| !variant.stages.is_empty()).collect() }
 }
 
-/// A stage's name, followed by the variants it belongs to unless it belongs to all.
-pub fn title(plan: &Plan, stage: usize) -> String {
-    let planned = &plan.stages[stage];
-    if planned.variants.len() >= plan.variants.len() {
-        return planned.name.clone();
-    }
+/// The stages' names, each followed by the variants it belongs to unless it belongs to all.
+pub fn titles(plan: &Plan) -> Vec<String> {
     let one_recipe = plan.variants.windows(2).all(|pair| pair[0].recipe == pair[1].recipe);
-    let mut names: Vec<&str> = plan
-        .variants
-        .iter()
-        .filter(|variant| planned.variants.contains(&variant.label))
-        .map(|variant| if one_recipe { variant.name.as_str() } else { variant.label.as_str() })
-        .collect();
-    let more = names.len().saturating_sub(2);
-    names.truncate(2);
-    let others = if more > 0 { format!(" +{more}") } else { String::new() };
-    format!("{} [{}{others}]", planned.name, names.join(" "))
+    let shown = |variant: &PlannedVariant| if one_recipe { variant.name.clone() } else { variant.label.clone() };
+    let names: HashMap<&str, String> = plan.variants.iter().map(|v| (v.label.as_str(), shown(v))).collect();
+    let title = |stage: &PlannedStage| {
+        if stage.variants.len() >= plan.variants.len() {
+            return stage.name.clone();
+        }
+        let mut names: Vec<&str> =
+            stage.variants.iter().filter_map(|l| Some(names.get(l.as_str())?.as_str())).collect();
+        let more = names.len().saturating_sub(2);
+        names.truncate(2);
+        let others = if more > 0 { format!(" +{more}") } else { String::new() };
+        format!("{} [{}{others}]", stage.name, names.join(" "))
+    };
+    plan.stages.iter().map(title).collect()
 }

@@ -418,6 +418,7 @@ mod tests {
             "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
             "grpo 073c11ca16d06fc9fc7011a2d1275d159246562166d9df86fafc43c4e75a3ab5",
             "eval 859cc031546ced7514b4c4922a361dd0bab532d9c02e79e45fe544fa4d9244bf",
+            "command 0",
             "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",
         ];
         assert_eq!(found, golden);

@@ -93,8 +93,8 @@ fn typed<T: for<'de> Deserialize<'de>>(
     path: &KeyPath,
     problems: &mut Problems,
 ) -> Option<T> {
-    let whole = Value::Table(filled_in.clone());
-    let value = path.0.iter().try_fold(&whole, |value, step| match step {
+    let (Step::Key(first), rest) = path.0.split_first()? else { return None };
+    let value = rest.iter().try_fold(filled_in.get(first)?, |value, step| match step {
         Step::Key(key) => value.get(key),
         Step::Index(index) => value.get(index),
     })?;

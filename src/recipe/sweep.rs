@@ -88,9 +88,12 @@ pub(super) fn cells<'a>(base: &Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a
     let named = combined.into_iter().map(|(name, changes)| (name.unwrap_or_else(|| base.name.clone()), changes));
     let kept = included(base, &sweep, named.collect(), problems);
     check_overrides(base, &kept, problems);
+    // without `sweep`, which is as long as all cells together
+    let base_cell =
+        Cell { name: base.name.clone(), value: recipe, swept: Vec::new(), refused: base.refused.clone(), ..*base };
     kept.into_iter()
         .map(|(name, changes)| {
-            let mut cell = Cell { name, value: recipe.clone(), ..base.clone() };
+            let mut cell = Cell { name, ..base_cell.clone() };
             for change in changes {
                 match change.value {
                     Some(value) => replace(&mut cell.value, &change.target.0, value),

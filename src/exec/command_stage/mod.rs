@@ -24,6 +24,7 @@ use crate::event::{EventKind, Failure, FailureClass, Measurement, Started};
 use crate::program::Program;
 use crate::recipe::spec::{Argument, CommandStageSpec, Work};
 use crate::recipe::{CommandWords, ProgramRun};
+use std::cell::{LazyCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -195,8 +196,10 @@ fn command(
     let variable = |name: &str| std::env::var(name).ok();
     let program = Program::new(&filled_in, &spec.files, &spec.env, &place, &variable)
         .map_err(|error| input(error.to_string(), error.hint()))?;
-    let mut digests = FileDigests::open(&attempt.digests_file());
-    program.check_files(|path| digests.file(path)).map_err(|changed| input(changed.to_string(), changed.hint()))?;
+    let digests = LazyCell::new(|| RefCell::new(FileDigests::open(&attempt.digests_file())));
+    program
+        .check_files(|path| digests.borrow_mut().file(path))
+        .map_err(|changed| input(changed.to_string(), changed.hint()))?;
     let json = serde_json::to_vec_pretty(&spec.parameters).expect("JSON values serialize");
     fs_err::write(&places.parameters, json).map_err(|error| failure_of(&error.into()))?;
     let mut command = program.command();
