@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// For each module, the modules it may use. The order is that of the layers, lowest first.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("digest", &[]),
     ("recipe", &["digest"]),
     ("hub", &["digest", "recipe"]),

@@ -1,8 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    cache, cancel, check, completions, db, diff, doctor, explain, export, history, init, logs, man, metrics, model, plan,
-    query, resume, rewards, run, samples, score, show, verify,
+    cache, cancel, check, completions, db, diff, doctor, explain, export, history, init, logs, man, metrics, model,
+    plan, query, resume, rewards, run, samples, score, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};

@@ -7,7 +7,7 @@ use super::output::Output;
 use super::planning;
 use crate::cache::Cache;
 use crate::digest::Digest;
-use crate::orchestrate::{CachedResults, Explanation, ParentChange, stages_named, title};
+use crate::orchestrate::{CachedResults, Explanation, ParentChange, stages_named, titles};
 use crate::recipe::Overrides;
 use clap::Args;
 use serde_json::{Value, json};
@@ -43,6 +43,7 @@ pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), CliEr
     let statuses = planning::statuses(context, &plan, &cache)?;
     let cached = CachedResults::load(&cache, context.project())?;
     let mut out = Output::stdout();
+    let titles = titles(&plan);
     for stage in stages_named(&plan, wanted) {
         let (planned, status) = (&plan.stages[stage], &statuses[stage]);
         let compared = if status.hit { None } else { cached.explain(&plan, stage) };
@@ -54,7 +55,7 @@ pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), CliEr
             }))?;
             continue;
         }
-        let name = title(&plan, stage);
+        let name = &titles[stage];
         if status.hit {
             out.line(format!("{name}: cached as {}", shown(context, &planned.key)))?;
             continue;

@@ -2,9 +2,9 @@
 
 use super::run_log::{Invocation, RunEvent, RunEventKind};
 use crate::digest::Digest;
-use std::collections::BTreeSet;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 

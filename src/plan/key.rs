@@ -65,12 +65,12 @@ pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        AdjustLr, Aggregate, Argument, CommandSpec, CommandStageSpec, Component, CptSpec, DataFile, DataFormat, DataSpec,
-        Dtype,
-        EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak,
-        Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OverlongSpec,
-        ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale,
-        Sampling, ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        AdjustLr, Aggregate, Argument, CommandSpec, CommandStageSpec, Component, CptSpec, DataFile, DataFormat,
+        DataSpec, Dtype, EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling,
+        JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec,
+        OverlongSpec, ParentAdapter, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant,
+        RubricScale, Sampling, ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates,
+        WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use regex::Regex;

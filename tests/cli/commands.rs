@@ -163,9 +163,8 @@ fn a_new_recipe_is_right_and_nothing_is_overwritten() {
         }
         _ => line,
     });
-    let uncommented: String =
-        uncommented.filter(|line| !line.contains("semantic]")).map(|line| format!("{line}\n")).collect();
-    env.write("recipes/more.toml", &uncommented);
+    let uncommented: Vec<&str> = uncommented.filter(|line| !line.contains("semantic]")).collect();
+    env.write("recipes/more.toml", &uncommented.join("\n"));
     assert_eq!(
         env.run(&["check", "recipes/more.toml"]).ends_with(0).stdout,
         "recipes/more.toml: ok, 6 variants, 18 stages\n"

@@ -56,11 +56,10 @@ pub(crate) fn sampled() -> String {
     events.extend((1..=3).flat_map(|n| step(n, 0.125)));
     events.push(started(Some(2)));
     events.extend(step(3, 0.1));
-    let lines = events.iter().fold(String::new(), |mut lines, kind| {
+    events.iter().fold(String::new(), |mut lines, kind| {
         writeln!(lines, "{}", json!({"at": "2026-01-01T00:00:00Z", "kind": kind})).unwrap();
         lines
-    });
-    lines
+    })
 }
 
 /// Runs with everything that may happen to a stage: done, failed, its descendant skipped, interrupted, killed with its
