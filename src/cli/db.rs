@@ -13,6 +13,8 @@ use std::io::Write as _;
 
 /// What to do with the database.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:\n  orchestrate db rebuild")]
 pub(super) struct DbArgs {
     #[command(subcommand)]
     command: DbCommand,

@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn only_keys_without_a_default_are_required() {
         let schema = schema();
-        assert_eq!(schema["required"], json!(["model", "stages"]));
+        assert_eq!(schema["required"], json!(["stages"]));
         assert_eq!(schema["$defs"]["GrpoTable"]["required"], json!(["kind", "data", "steps", "rewards"]));
         assert_eq!(schema["$defs"]["SemanticTable"]["required"], json!(["encoder"]));
         assert_eq!(schema["$defs"]["LoraTable"]["required"], json!([]));

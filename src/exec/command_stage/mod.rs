@@ -121,7 +121,7 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
         Ok(End::TimedOut(seconds)) => {
             let message = format!("the program `{program}` did not end within {seconds} s (`timeout_s`)");
             let hint = "raise `timeout_s`, which changes no cache key, then `orchestrate resume`".to_owned();
-            return Err(Failure { class: FailureClass::Crash, message, hint: Some(hint) });
+            return Err(Failure { class: FailureClass::Timeout, message, hint: Some(hint) });
         }
         Err(error) => {
             let hint = "the first word of `command` is a program in `PATH`, or a path relative to `working_directory`";

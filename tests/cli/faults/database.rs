@@ -26,7 +26,7 @@ fn a_locked_database_costs_the_history_of_the_run_and_says_so() {
     let options = SqliteConnectOptions::new().filename(env.path("runs/history.db"));
     let mut writer = runtime.block_on(options.connect()).unwrap();
     runtime.block_on(writer.execute("BEGIN EXCLUSIVE")).unwrap();
-    env.run(&RUN).ends_with(0).says(&["locked"]);
+    env.run(&RUN).ends_with(0).says(&["another process holds the history"]);
     runtime.block_on(writer.execute("ROLLBACK")).unwrap();
     runtime.block_on(writer.close()).unwrap();
     let plan = env.run(&["plan", "small.toml", "--json"]).json();
