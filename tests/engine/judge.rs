@@ -269,7 +269,7 @@ fn an_evaluation_without_its_judge_is_no_result() {
     args.extend(["--set", grpo, "--set", "stages.eval.after=sft"]);
     let stderr = project.fail(&args, 4);
     let flat = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flat.contains("4 of 4 completions have no `judge`") && flat.contains("max_missing_fraction"), "{stderr}");
+    assert!(flat.contains("6 of 6 completions have no `judge`") && flat.contains("max_missing_fraction"), "{stderr}");
     args.extend(["--set", "stages.eval.max_missing_fraction=1"]);
     project.succeed(&args); // what can be measured is
 }

@@ -93,6 +93,7 @@ scope = "completion"
 device = "cpu"
 threads = 1
 resume_interval_s = 1e-6
+retries = { oom = 0, crash = 0, judge_unavailable = 0 }
 
 [sweep]
 base_name = "semantic"

@@ -29,7 +29,7 @@ fn project() -> TestEnv {
     env.write("worker.sh", &script);
     // what a fault ends is to stay ended
     let recipe = fs_err::read_to_string(env.path("small.toml")).unwrap();
-    env.write("small.toml", &format!("{recipe}\n[runtime.retries]\ncrash = 0\n"));
+    env.write("small.toml", &format!("{recipe}\n[runtime.retries]\noom = 0\ncrash = 0\n"));
     env
 }
 
