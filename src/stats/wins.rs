@@ -9,6 +9,9 @@ pub(super) const POINTS_PER_LOG_ODDS: f64 = 400.0 / std::f64::consts::LN_10;
 /// Newton's method converges in under ten steps; a bound all the same.
 const MAX_NEWTON_STEPS: usize = 200;
 
+/// By what share of itself a log-posterior may be off by rounding.
+const ROUNDING: f64 = 1e-12;
+
 /// Probability of a win at these log-odds.
 pub(super) fn logistic(log_odds: f64) -> f64 {
     1.0 / (1.0 + (-log_odds).exp())
@@ -71,7 +74,7 @@ impl Wins {
             while share > 1e-9 {
                 let tried: Vec<f64> = strengths.iter().zip(&step).map(|(x, change)| x + share * change).collect();
                 let gained = self.log_posterior(&tried, precision);
-                if gained >= reached {
+                if gained >= reached - ROUNDING * reached.abs() {
                     (strengths, reached) = (tried, gained);
                     break;
                 }

@@ -1,6 +1,6 @@
 """Reference values of src/stats from scipy and statsmodels: gen_stats.py > stats.json
 
-Needs numpy, scipy and statsmodels; reads the games of bradley_terry_games.json beside it. The intervals are of many
+Needs numpy, scipy and statsmodels; reads the games of bradley_terry.json beside it. The intervals are of many
 resamples, so that only the tested side's error counts.
 """
 import json
@@ -96,8 +96,8 @@ def fit(games, players, sd=math.inf):
 
 
 def bradley_terry():
-    with open(os.path.join(os.path.dirname(__file__), "bradley_terry_games.json")) as file:
-        games = json.load(file)
+    with open(os.path.join(os.path.dirname(__file__), "bradley_terry.json")) as file:
+        games = json.load(file)["games"]
     names = sorted({name for game in games for name in game[:2]})
     ratings = fit([(names.index(a), names.index(b), y) for a, b, y in games], len(names))
     return dict(names=names, elo=ratings)
