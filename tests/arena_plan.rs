@@ -109,6 +109,19 @@ fn one_arena_has_the_stages_of_all_variants_as_players() {
 }
 
 #[test]
+fn a_variant_without_a_stage_sends_no_player_of_it() {
+    let untrained = "[[sweep.variants]]\nname = \"untrained\"\nunset = [\"stages.sft\", \"stages.grpo\"]\n";
+    let tuned = "[[sweep.variants]]\nname = \"tuned\"\nset = { \"stages.sft.lr\" = 0.5 }\nunset = [\"stages.grpo\"]\n";
+    let plan = plan_of(&format!("{RECIPE}{untrained}{tuned}"), &[]);
+    let (stage, spec) = arena(&plan);
+    assert_eq!(stage.variants.len(), 12, "it is also of those who send nobody");
+    assert_eq!(stage.parents.len(), 12, "sft of 3 seeds, another sft of 3 seeds, grpo of 2 variants and 3 seeds");
+    let mut players: Vec<&str> = spec.players.iter().map(|player| player.name.as_str()).collect();
+    players.sort_unstable();
+    assert_eq!(players, ["base", "grpo [format]", "grpo [rouge]", "sft", "sft [tuned]"]);
+}
+
+#[test]
 fn neither_the_order_of_variants_nor_a_sweep_over_seeds_changes_the_arenas_own_seed_and_key() {
     let plan = plan_of(RECIPE, &[]);
     assert_eq!(arena(&plan).0.spec.seed, 7, "the recipe's, not that of a cell");

@@ -23,7 +23,7 @@ Examples:
   orchestrate plan recipes/demo.toml --variant rouge,seed=1
   orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"miss\") | .stage'
 
---json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..],
+--json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"parents\":[KEY..],\"status\":\"hit\"|\"miss\",\"reasons\":[..],
 \"memory_bytes\",\"judge_calls\":{JUDGE:N}}, one a line; memory is the estimated peak, and judges are asked N times at most,
 retries and kept answers aside.")]
 pub(super) struct PlanArgs {
@@ -47,9 +47,10 @@ pub(super) fn show(context: &Context, plan: &Plan, statuses: &[StageStatus]) -> 
     let mut out = Output::stdout();
     if context.json {
         for (stage, status) in plan.stages.iter().zip(statuses) {
+            let parents: Vec<_> = stage.parents.iter().map(|&parent| &plan.stages[parent].key).collect();
             out.json(&json!({
                 "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants, "key": stage.key,
-                "status": if status.hit { "hit" } else { "miss" }, "reasons": status.reasons,
+                "parents": parents, "status": if status.hit { "hit" } else { "miss" }, "reasons": status.reasons,
                 "memory_bytes": stage.memory.estimate.map(|estimate| estimate.total()),
                 "judge_calls": judge_calls(&stage.spec),
             }))?;

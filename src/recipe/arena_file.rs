@@ -8,14 +8,14 @@ use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
 /// Comparisons of models: all answer the same held-out questions, and judges say of two answers which is better. There is one
-/// for the whole recipe: its players are the stages named in `after` in every variant of the sweep.
+/// for the whole recipe: its players are the stages named in `after` in every variant of the sweep that has them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArenaTable {
     /// Names the kind of stage, and with it the keys it takes.
     #[schemars(extend("const" = "arena"))]
     pub kind: String,
-    /// The stage, or the stages, whose models play, of every variant.
+    /// The stage, or the stages, whose models play, of every variant that has them.
     #[schemars(schema_with = "string_or_strings")]
     pub after: toml::Value,
     /// Whether the model of `[model]` plays too, as it was before any training.

@@ -46,7 +46,12 @@ pub(super) fn parents_first(
     let mut waiting: Vec<StageOrder> = Vec::new();
     for (name, stage) in stages {
         let Some(stage) = stage else { continue };
-        let after = after(stage);
+        let mut after = after(stage);
+        if matches!(stage, StageTable::Arena(_)) {
+            // A variant that has no such stage sends no player of it.
+            let unset = |name: &str| cell.sweep_reaches(&KeyPath::dotted("stages").key(name));
+            after.retain(|(parent, _)| stages.contains_key(*parent) || !unset(parent));
+        }
         let key = KeyPath::dotted("stages").key(name).key("after");
         for (position, (parent, index)) in after.iter().enumerate() {
             let at = index.map_or_else(|| key.clone(), |index| key.index(index));

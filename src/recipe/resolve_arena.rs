@@ -8,7 +8,7 @@ use super::data_sets::Need;
 use super::diagnostic::{Problem, Problems};
 use super::load::ResolvedVariant;
 use super::located::KeyPath;
-use super::resolve::{ResolvedStage, Resolver, sampling, stage_need};
+use super::resolve::{Resolver, sampling, stage_need};
 use super::spec::{ArenaJudge, ArenaSpec, CompareWith, ModelSpec, Pairing, ParentAdapter, Sampling, StageSpec, Work};
 use super::sweep::Cell;
 use super::{reward_judge, reward_mix};
@@ -131,17 +131,7 @@ impl Resolver<'_> {
 /// Gives the arenas of `variants` the seed of the recipe as written, and reports those that a sweep makes different things of:
 /// answers to other questions, or by other judges, cannot be compared.
 pub(super) fn settle(base: &Cell<'_>, seed: u64, variants: &mut [ResolvedVariant], problems: &mut Problems) {
-    if let [only] = &*variants {
-        let alone = |stage: &&ResolvedStage| {
-            stage.after.len() == 1 && stage.fan_in.as_ref().is_some_and(|fan_in| fan_in.base.is_none())
-        };
-        for stage in only.stages.iter().filter(alone) {
-            let place = base.value_place(&KeyPath::dotted("stages").key(&stage.name).key("after"));
-            let message = format!("the arena `{}` has one player, `{}`", stage.name, stage.after[0]);
-            let problem = Problem::at(place, message, "against whom?");
-            problems.push(problem.help("name another stage, say `base = true`, or compare variants of a `[sweep]`"));
-        }
-    }
+    report_lonely(base, variants, problems);
     let mut first: BTreeMap<String, (String, StageSpec, bool)> = BTreeMap::new();
     let mut reported: Vec<String> = Vec::new();
     for variant in variants {
@@ -169,5 +159,28 @@ pub(super) fn settle(base: &Cell<'_>, seed: u64, variants: &mut [ResolvedVariant
                 problems.push(Problem::at(place, message, "differs between variants").help(help));
             }
         }
+    }
+}
+
+/// Reports arenas in which no two models can meet.
+fn report_lonely(base: &Cell<'_>, variants: &[ResolvedVariant], problems: &mut Problems) {
+    let mut players: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for stage in variants.iter().flat_map(|variant| &variant.stages) {
+        let Some(fan_in) = &stage.fan_in else { continue };
+        let players = players.entry(&stage.name).or_default();
+        players.extend(stage.after.iter().map(String::as_str));
+        if fan_in.base.is_some() && !players.contains(&"base") {
+            players.push("base");
+        }
+    }
+    for (name, players) in players {
+        let who = match players[..] {
+            [] => "no player".to_owned(),
+            [only] => format!("one player, `{only}`"),
+            _ => continue,
+        };
+        let place = base.value_place(&KeyPath::dotted("stages").key(name).key("after"));
+        let problem = Problem::at(place, format!("the arena `{name}` has {who}"), "against whom?");
+        problems.push(problem.help("name another stage, say `base = true`, or compare variants of a `[sweep]`"));
     }
 }

@@ -43,6 +43,11 @@ impl<'a> Cell<'a> {
         self.nearest(path, Layers::value_place)
     }
 
+    /// Whether the sweep sets or unsets the key at `path` itself in this cell.
+    pub(super) fn sweep_reaches(&self, path: &KeyPath) -> bool {
+        self.swept.iter().any(|(target, _)| target == path)
+    }
+
     fn nearest(&self, path: &KeyPath, find: impl Fn(&Layers, &KeyPath) -> Option<Place>) -> Place {
         (1..=path.0.len())
             .rev()

@@ -15,17 +15,17 @@ fn llama_8b() -> Value {
     })
 }
 
-/// The arms, and how many stages of an arm there are.
+/// The arms, and how many stages of an arm there are, the arena of all among them.
 const ARMS: [(&str, usize); 9] = [
-    ("base", 1),
-    ("cpt-adamw", 2),
-    ("cpt-muon", 2),
-    ("sft", 3),
-    ("semantic", 4),
-    ("rouge", 4),
-    ("judge", 4),
-    ("semantic-rouge", 4),
-    ("plain", 4),
+    ("base", 2),
+    ("cpt-adamw", 3),
+    ("cpt-muon", 3),
+    ("sft", 4),
+    ("semantic", 5),
+    ("rouge", 5),
+    ("judge", 5),
+    ("semantic-rouge", 5),
+    ("plain", 5),
 ];
 
 fn run(world: &World, directory: &Path, arguments: &[&str]) -> Output {
@@ -85,8 +85,10 @@ fn both_grids_have_all_arms_with_three_seeds_and_share_what_they_can() {
         let wanted =
             ARMS.iter().flat_map(|(arm, count)| (1..=3).map(move |seed| (format!("{arm},seed={seed}"), *count)));
         assert_eq!(stages, wanted.collect(), "{recipe}");
-        // a seed: 2 `cpt` (two optimizers), 1 `sft`, 5 `grpo`, 9 `eval`
-        assert_eq!(lines.len(), 3 * 17, "{recipe}");
+        // a seed: 2 `cpt` (two optimizers), 1 `sft`, 5 `grpo`, 9 `eval`; and one arena
+        assert_eq!(lines.len(), 3 * 17 + 1, "{recipe}");
+        let arena = lines.iter().find(|line| line["stage"] == "arena").unwrap();
+        assert_eq!(arena["parents"].as_array().unwrap().len(), 3 * 8, "every model that a seed trains plays: {arena}");
     }
     let plan = run(&world, directory.path(), &["plan", "--json", "recipes/paper/grid.toml"]);
     let text = String::from_utf8(plan.stdout).unwrap();
