@@ -7,6 +7,7 @@ use super::lease::{Lease, LeaseOwner};
 use super::manifest::{MANIFEST, Manifest};
 use super::objects::{CACHE, Checkpoint, DIGESTS, REPLACE, REPLACED};
 use super::sync_dir;
+use crate::energy::EnergyMeter;
 use crate::event::{Event, EventKind};
 use chrono::Utc;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// The answers of judges, in the directory of the cache.
 pub const JUDGE_CACHE: &str = "judge-cache";
+/// The answers of an arena's players, in the directory of the cache.
+pub(super) const ARENA_ANSWERS: &str = "arena-answers";
 /// The process that started a worker, in the worker's environment. Of two dispatchers that prepare the same attempt at the same
 /// time, the one that wrote the assignment last need not be the one whose worker gets the lease.
 pub const SUPERVISOR_VARIABLE: &str = "ORCHESTRATE_SUPERVISOR";
@@ -44,6 +47,7 @@ pub struct Attempt {
     dir: PathBuf,
     assignment: Assignment,
     events: Option<fs_err::File>,
+    energy: Option<EnergyMeter>,
 }
 
 impl Attempt {
@@ -53,7 +57,7 @@ impl Attempt {
         let bytes = fs_err::read(&path)?;
         let assignment: Assignment =
             serde_json::from_slice(&bytes).map_err(|source| CacheError::Malformed { path: path.clone(), source })?;
-        Ok(Self { dir: dir.to_owned(), assignment, events: None })
+        Ok(Self { dir: dir.to_owned(), assignment, events: None, energy: None })
     }
 
     /// What to do.
@@ -85,12 +89,22 @@ impl Attempt {
         self.dir.join(REPLACE).exists()
     }
 
+    /// Tells the energy that is counted from now on with every event.
+    pub fn count_energy(&mut self, meter: Option<EnergyMeter>) {
+        self.energy = meter;
+    }
+
     /// Appends an event. The first append cuts off what a killed worker left of a line.
     pub fn append(&mut self, kind: &EventKind) -> Result<(), CacheError> {
         if self.events.is_none() {
             self.events = Some(open_events(&self.dir.join(EVENTS))?);
         }
-        let event = Event { at: Utc::now(), kind: kind.clone() };
+        let energy_j = match kind {
+            // there may be thousands of them between two steps
+            EventKind::Completion(_) => None,
+            _ => self.energy.as_mut().and_then(EnergyMeter::joules),
+        };
+        let event = Event { at: Utc::now(), kind: kind.clone(), energy_j };
         let mut line = serde_json::to_vec(&event).expect("an event serializes");
         line.push(b'\n');
         let file = self.events.as_mut().expect("opened above");
@@ -228,6 +242,11 @@ impl Attempt {
     /// Where the answers of judges are kept, for all stages.
     pub fn judge_cache_dir(&self) -> PathBuf {
         self.runs().join(JUDGE_CACHE)
+    }
+
+    /// Where the answers of an arena's players are kept, for all arenas.
+    pub fn arena_answers_dir(&self) -> PathBuf {
+        self.runs().join(ARENA_ANSWERS)
     }
 
     fn committed_dir(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What lies in `runs/`: checkpoints with what is known of each, and what killed or failed processes left behind.
 
-use super::attempt::{ASSIGNMENT, JUDGE_CACHE, KEY, RECORD};
+use super::attempt::{ARENA_ANSWERS, ASSIGNMENT, JUDGE_CACHE, KEY, RECORD};
 use super::error::CacheError;
 use super::inputs::INPUTS;
 use super::lease::Lease;
@@ -55,6 +55,8 @@ pub enum LeftoverKind {
     Temporary,
     /// What an interrupted removal left.
     Trash,
+    /// What a player of an arena answered.
+    Answers,
     /// What a file was called and which rows it had ([`InputRecord`](super::InputRecord)).
     InputRecord,
 }
@@ -140,7 +142,11 @@ impl Cache {
                 found.extend(record.map(|record| Leftover { inputs: [digest].into(), ..record }));
             }
         }
-        let mut directories = vec![self.root().to_owned(), self.root().join(PINS), self.root().join(INPUTS)];
+        let answers = self.root().join(ARENA_ANSWERS);
+        for (path, _) in children(&answers)?.into_iter().filter(|(_, name)| name.ends_with(".json")) {
+            found.extend(Leftover::at(path, LeftoverKind::Answers, None)?);
+        }
+        let mut directories = vec![self.root().to_owned(), self.root().join(PINS), self.root().join(INPUTS), answers];
         directories.extend(children(&self.root().join(JUDGE_CACHE))?.into_iter().map(|(path, _)| path));
         for directory in directories.iter().filter(|path| path.is_dir()) {
             for (path, _) in children(directory)? {
@@ -168,9 +174,11 @@ impl Leftover {
                 let linked = children(&path.join(CACHE))?.into_iter().filter_map(|(_, name)| Digest::parse(&name));
                 (linked.collect(), attempts.iter().any(|(attempt, _)| Lease::is_held(attempt)))
             }
-            LeftoverKind::Quarantined | LeftoverKind::Temporary | LeftoverKind::Trash | LeftoverKind::InputRecord => {
-                (Vec::new(), false)
-            }
+            LeftoverKind::Quarantined
+            | LeftoverKind::Temporary
+            | LeftoverKind::Trash
+            | LeftoverKind::Answers
+            | LeftoverKind::InputRecord => (Vec::new(), false),
         };
         let inputs = inputs(&key_json);
         Ok(Some(Self { kind, path, key, bytes, touched_at, parents, inputs, held }))

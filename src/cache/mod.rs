@@ -17,6 +17,7 @@
 //!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json; that of a
 //!                          stage that samples has all its completions in completions.parquet
 //!   judge-cache/           answers of judges and services, by the content of their requests (`rewards::judge`)
+//!   arena-answers/         answers of an arena's players, by all that they depend on
 //!   quarantine/            checkpoints that failed verification
 //!   inputs/<digest>.json   what files were called and digests of their rows, to tell what changed ([`InputRecord`])
 //!   pins/<key>.json        a checkpoint that `cache gc` keeps, and why

@@ -260,7 +260,9 @@ fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: Dat
     let limit = match leftover.kind {
         LeftoverKind::Trash => TimeDelta::MIN,
         LeftoverKind::Temporary | LeftoverKind::FinishedAttempt | LeftoverKind::InputRecord => SURELY_DEAD,
-        LeftoverKind::Attempt | LeftoverKind::Rerun | LeftoverKind::Quarantined => policy.leftovers_untouched_for,
+        LeftoverKind::Attempt | LeftoverKind::Rerun | LeftoverKind::Quarantined | LeftoverKind::Answers => {
+            policy.leftovers_untouched_for
+        }
     };
     if untouched_for < limit {
         return None;
@@ -272,6 +274,7 @@ fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: Dat
         LeftoverKind::FinishedAttempt => "its result is in the cache".to_owned(),
         LeftoverKind::Attempt => format!("nobody has worked on it for {}", age(untouched_for)),
         LeftoverKind::Rerun => format!("a rerun of `verify`, kept for {}", age(untouched_for)),
+        LeftoverKind::Answers => format!("answers of an arena's player, {} old", age(untouched_for)),
         LeftoverKind::Quarantined => format!("damaged, in quarantine for {}", age(untouched_for)),
     })
 }

@@ -105,6 +105,31 @@ fn an_arena_of_all_variants_needs_no_server_and_resumes_bitwise_when_it_is_kille
     assert!(verified.contains("same") && !verified.contains("DIFFERS"), "{verified}");
 }
 
+#[test]
+fn one_more_player_is_the_only_one_that_is_asked() {
+    let project = project(SIMILARITY);
+    project.succeed(&["run", "recipes/tiny.toml"]);
+    let recipe = fs_err::read_to_string(project.path("recipes/tiny.toml")).unwrap();
+    project.write("recipes/tiny.toml", &recipe.replace("[1, 2]", "[1, 2, 3]"));
+    project.succeed(&["run", "recipes/tiny.toml"]);
+    let result = project.checkpoint("arena");
+    let events = json_lines(&fs_err::read_to_string(result.join("events.jsonl")).unwrap());
+    let phases = events.iter().filter_map(|event| event["kind"]["phase"].as_str());
+    let loaded: Vec<&str> = phases.filter(|phase| phase.starts_with("loading `")).collect();
+    assert_eq!(loaded, ["loading `sft seed 3`"]);
+    let metrics = events.iter().map(|event| &event["kind"]["step"]["metrics"]);
+    let kept: f64 = metrics.filter_map(|metrics| metrics["arena/kept_answers"].as_f64()).sum();
+    assert_eq!(kept, 96.0, "24 answers each of four models");
+    assert_eq!(events.iter().filter(|event| event["kind"]["completion"].is_object()).count(), 120, "all are told");
+    // what is not whole is asked for again
+    for file in fs_err::read_dir(project.path("runs/arena-answers")).unwrap() {
+        fs_err::write(file.unwrap().path(), "[{").unwrap();
+    }
+    let ratings = fs_err::read(result.join("arena.json")).unwrap();
+    project.succeed(&["run", "recipes/tiny.toml", "--only", "arena", "--force"]);
+    assert!(ratings == fs_err::read(result.join("arena.json")).unwrap(), "asked again, the models answered the same");
+}
+
 /// Two judges at `endpoint`, beside the encoder.
 fn judges(endpoint: &str) -> String {
     let served = |name: &str| {

@@ -110,6 +110,7 @@ fn what(removal: &Removal) -> &'static str {
             LeftoverKind::Temporary => "temporary file",
             LeftoverKind::Trash => "trash",
             LeftoverKind::InputRecord => "input record",
+            LeftoverKind::Answers => "answers",
         },
     }
 }

@@ -4,7 +4,7 @@ use super::super::scoring::Answer;
 use crate::data::{self, Example};
 use crate::error::{StageError, StageResult};
 use crate::policy::{self, Policy};
-use crate::rollout::{Request, Stop, sample};
+use crate::rollout::{Request, Sampled, Stop, sample};
 use crate::seed;
 use orchestrate::arena::{Answers, Question};
 use orchestrate::cache::Assignment;
@@ -115,7 +115,7 @@ fn tokenization(model: &PlayerModel) -> Tokenization {
     (model.model.files.clone(), model.model.chat_template.clone())
 }
 
-fn named(example: &Example) -> Question {
+pub(super) fn named(example: &Example) -> Question {
     let Example { prompt, reference, answer, row, .. } = example;
     let content = json!([prompt, reference, answer]).to_string();
     Question { digest: Digest::of(content.as_bytes()).to_string(), row: *row }
@@ -132,19 +132,12 @@ fn chosen(all: Vec<Example>, count: Option<usize>) -> Vec<Example> {
     all.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, example)| example).collect()
 }
 
-/// The answers of a model; all models draw with the same seed for a question.
-pub(super) fn answer<'a>(
-    policy: &Policy<'_>,
-    questions: &'a [Example],
-    spec: &ArenaSpec,
-    seed: u64,
-) -> Vec<Answer<'a>> {
+/// What a model answers; all models draw with the same seed for a question.
+pub(super) fn answer(policy: &Policy<'_>, questions: &[Example], spec: &ArenaSpec, seed: u64) -> Vec<Sampled> {
     let requests: Vec<Request<'_>> = questions
         .iter()
         .map(|q| Request { prompt_ids: &q.prompt_ids, seeds: vec![seed::derive(seed, &["arena", &q.row.to_string()])] })
         .collect();
     let stop = Stop::new(&policy.tokenizer, &spec.sampling);
-    let sampled = sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size);
-    let stop_ids = policy.tokenizer.stop_ids();
-    questions.iter().zip(sampled).map(|(q, s)| Answer::new(q, 0, s, &policy.tokenizer, stop_ids)).collect()
+    sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size)
 }

@@ -1,16 +1,18 @@
 //! Comparisons of models: each answers all questions, one model in memory at a time; then judges compare the answers.
 //!
-//! A resume point holds the answers and verdicts so far, so that no model answers twice and nobody is asked again; what language
-//! models said is kept in the cache of judges besides. Everything that is drawn, and who is compared with whom next, depends on
+//! A resume point holds the answers and verdicts so far, so that no model answers twice and nobody is asked again. Answers are kept
+//! for other arenas besides ([`kept`]), and so is what judges said, in the cache of judges. Everything that is drawn, and who is compared with whom next, depends on
 //! the seed and on what was found before alone.
 
 mod answers;
 mod judges;
+mod kept;
 
 use self::answers::{Answered, Questions};
 use self::judges::Judges;
+use self::kept::KeptAnswers;
 use super::eval::QUESTIONS_PER_ROW;
-use super::scoring::{expenses, save_completions};
+use super::scoring::{Answer, expenses, save_completions};
 use super::{Context, Outcome, cache_error, training};
 use crate::error::{StageError, StageResult};
 use crate::policy::{self, Policy};
@@ -60,16 +62,26 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
         if progress.answers.get(number).is_some_and(|answers| answers.len() == questions.count()) {
             continue;
         }
-        context.phase(&format!("loading `{label}`"))?;
         let own = policy::of_player(assignment, model)?;
-        let policy = Policy::load(&own, context.device)?;
+        let kept = KeptAnswers::of(context.attempt, &own, spec, context.device);
+        let tokenizer = policy::tokenizer(&own)?;
+        let mut policy: Option<Policy<'_>> = None;
         let asked = questions.of(model);
         progress.answers.resize_with(number + 1, Vec::new);
         while progress.answers[number].len() < asked.len() {
             let started = Instant::now();
             let done = progress.answers[number].len();
             let next = &asked[done..asked.len().min(done + batch)];
-            let answers = answers::answer(&policy, next, spec, assignment.spec.seed);
+            let (sampled, is_kept) = kept.or_ask(next, || {
+                if policy.is_none() {
+                    context.phase(&format!("loading `{label}`"))?;
+                    policy = Some(Policy::load(&own, context.device)?);
+                }
+                let policy = policy.as_ref().expect("it was loaded above");
+                Ok(answers::answer(policy, next, spec, assignment.spec.seed))
+            })?;
+            let answer = |(q, s)| Answer::new(q, 0, s, &tokenizer, tokenizer.stop_ids());
+            let answers: Vec<Answer<'_>> = next.iter().zip(sampled).map(answer).collect();
             let scores = judges.measure(&answers)?;
             for (answer, score) in answers.iter().zip(&scores) {
                 let mut completion = answer.completion(progress.step + 1, score, None);
@@ -78,7 +90,11 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
                 progress.answers[number].push(Answered::new(answer, score));
             }
             let tokens: usize = answers.iter().map(|answer| answer.sampled.ids.len()).sum();
-            let speed = ("perf/tokens_per_s".to_owned(), tokens as f64 / started.elapsed().as_secs_f64());
+            let speed = if is_kept {
+                ("arena/kept_answers".to_owned(), answers.len() as f64)
+            } else {
+                ("perf/tokens_per_s".to_owned(), tokens as f64 / started.elapsed().as_secs_f64())
+            };
             let is_whole = progress.answers[number].len() == asked.len();
             if end_step(context, &mut progress, total_steps, speed, is_whole)? {
                 return Ok(Outcome::Stopped { step: progress.step });
@@ -103,6 +119,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
             return Ok(Outcome::Stopped { step: progress.step });
         }
     }
+    context.phase("rating the players")?;
     let answers: Vec<_> = progress.answers.iter().map(|answers| answers::counted(answers)).collect();
     let bootstrap = seed::derive(assignment.spec.seed, &["bootstrap"]);
     let result = rate(spec, &answers, questions.count(), &progress.comparisons, bootstrap);

@@ -1,0 +1,80 @@
+//! What models have answered before: with one more player, another judge or another choice of pairs, only the models that are new
+//! are asked.
+//!
+//! `runs/arena-answers/<digest>.json` holds the tokens of a batch of answers, by all that they depend on. Nothing is lost with it
+//! but time; `cache gc` removes what is old.
+
+use super::answers;
+use crate::data::Example;
+use crate::error::StageResult;
+use crate::rollout::Sampled;
+use orchestrate::cache::{Assignment, Attempt, write_file};
+use orchestrate::digest::{Digest, canonical_json};
+use orchestrate::event::StopReason;
+use orchestrate::recipe::spec::ArenaSpec;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tch::Device;
+
+/// The version of the code that samples: one more whenever a model answers something else.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct KeptAnswer {
+    ids: Vec<i64>,
+    stop_reason: StopReason,
+}
+
+/// The kept answers of one model.
+pub(super) struct KeptAnswers {
+    dir: PathBuf,
+    /// All that its answers depend on but the questions.
+    model: Value,
+}
+
+impl KeptAnswers {
+    /// Of the model that `player` loads ([`crate::policy::of_player`]).
+    pub(super) fn of(attempt: &Attempt, player: &Assignment, spec: &ArenaSpec, device: Device) -> Self {
+        let model = json!({
+            "version": VERSION,
+            "parent": player.parents.first().and_then(|dir| dir.file_name()).map(|key| key.to_string_lossy()),
+            "model": player.spec.model,
+            "sampling": spec.sampling,
+            "batch_size": spec.batch_size,
+            "seed": player.spec.seed,
+            "device": if device == Device::Cpu { "cpu" } else { "cuda" },
+        });
+        Self { dir: attempt.arena_answers_dir(), model }
+    }
+
+    fn path(&self, questions: &[Example]) -> PathBuf {
+        let asked: Vec<Value> = questions.iter().map(|q| json!([answers::named(q).digest, q.row])).collect();
+        let all = canonical_json(&json!({ "model": self.model, "questions": asked }));
+        self.dir.join(format!("{}.json", Digest::of(all.as_bytes())))
+    }
+
+    /// Its answers to `questions`, and whether they were kept; where they are not, `ask` gives them.
+    pub(super) fn or_ask(
+        &self,
+        questions: &[Example],
+        ask: impl FnOnce() -> StageResult<Vec<Sampled>>,
+    ) -> StageResult<(Vec<Sampled>, bool)> {
+        let path = self.path(questions);
+        if let Some(kept) = read(&path).filter(|kept| kept.len() == questions.len()) {
+            return Ok((kept, true));
+        }
+        let sampled = ask()?;
+        let kept = sampled.iter().map(|s| KeptAnswer { ids: s.ids.clone(), stop_reason: s.stop_reason });
+        let text = serde_json::to_vec(&kept.collect::<Vec<_>>()).expect("tokens serialize");
+        fs_err::create_dir_all(&self.dir)?;
+        write_file(&path, &text)?;
+        Ok((sampled, false))
+    }
+}
+
+fn read(path: &Path) -> Option<Vec<Sampled>> {
+    let kept: Vec<KeptAnswer> = serde_json::from_slice(&fs_err::read(path).ok()?).ok()?;
+    let sampled = |KeptAnswer { ids, stop_reason }| Sampled { ids, logprobs: Vec::new(), stop_reason };
+    Some(kept.into_iter().map(sampled).collect())
+}
