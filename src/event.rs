@@ -15,6 +15,9 @@ pub struct Event {
     pub at: DateTime<Utc>,
     /// What.
     pub kind: EventKind,
+    /// Joules that the worker's device has taken since the worker started, by whomever; absent where the device does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_j: Option<f64>,
 }
 
 /// What happened. Metric names are those of the recipe and the database, e.g. `train/loss`, `reward/mean`.

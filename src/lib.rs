@@ -33,6 +33,7 @@ pub mod arena;
 pub mod cache;
 pub mod cli;
 pub mod digest;
+pub mod energy;
 pub mod event;
 pub mod evidence;
 pub mod exec;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// For each module, the modules it may use. The order is that of the layers, lowest first.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("digest", &[]),
+    ("energy", &[]),
     ("parallel", &[]),
     ("recipe", &["digest"]),
     ("hub", &["digest", "recipe"]),
@@ -18,10 +19,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("program", &["digest", "recipe"]),
     ("rewards", &["digest", "recipe", "event", "stats", "program"]), // a score becomes an event's `Part`s
     ("arena", &["digest", "recipe", "stats", "rewards"]),
-    ("cache", &["digest", "parallel", "recipe", "plan", "event"]),
+    ("cache", &["digest", "energy", "parallel", "recipe", "plan", "event"]),
     ("store", &["digest", "recipe", "plan", "event"]),
     ("export", &["digest", "event", "store"]),
-    ("exec", &["digest", "recipe", "plan", "event", "cache", "program"]),
+    ("exec", &["digest", "energy", "recipe", "plan", "event", "cache", "program"]),
     ("report", &["digest", "recipe", "plan", "event", "stats", "evidence", "arena"]),
     (
         "orchestrate",
@@ -65,6 +66,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("textwrap", &["report"]),
     ("parquet", &["export"]), // the engine alone reads it
     ("hf_hub", &["hub"]),
+    ("nvml_wrapper", &["energy"]),
     ("ureq", &["hub", "rewards"]), // judges are asked where rewards are computed
     ("url", &["hub", "recipe"]),
     ("axum", &["serve"]),

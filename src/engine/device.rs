@@ -2,6 +2,7 @@
 
 use crate::error::{StageError, StageResult};
 use orchestrate::cache::DeviceChoice;
+use orchestrate::energy::EnergyMeter;
 use orchestrate::exec::CudaProblem;
 use std::ffi::CStr;
 use std::ptr::NonNull;
@@ -30,6 +31,14 @@ pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
         _ => "cpu".to_owned(),
+    }
+}
+
+/// Counts what `device` takes from now on, where it tells.
+pub fn energy_meter(device: Device) -> Option<EnergyMeter> {
+    match device {
+        Device::Cuda(index) => EnergyMeter::of_gpu(index),
+        _ => EnergyMeter::of_processors(),
     }
 }
 

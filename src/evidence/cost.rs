@@ -63,7 +63,7 @@ pub struct Spending {
     pub trained_tokens: Option<u64>,
     /// Tokens that were sampled (`grpo`, `eval`).
     pub sampled_tokens: Option<u64>,
-    /// Joules, as far as the device tells its power.
+    /// Joules that the devices took while workers ran on them, as far as they tell.
     pub energy_j: Option<f64>,
     /// What judges were asked, by the names of their models.
     pub judges: BTreeMap<String, JudgeCost>,

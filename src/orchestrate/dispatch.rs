@@ -214,6 +214,7 @@ impl<'a> Loop<'a> {
             resumed: false,
             results: BTreeMap::new(),
             failure: None,
+            energy_j: None,
         };
         self.running.insert(stage, running);
         self.workers.spawn(async move { (stage, worker.wait().await) });

@@ -258,7 +258,9 @@ pub(super) async fn read_run(
 /// What the event says of a stage.
 fn change_of(RunEvent { at, kind }: &RunEvent) -> Option<StageChange> {
     let (key, state) = match kind {
-        RunEventKind::RunStarted { .. } | RunEventKind::RunEnded { .. } => return None,
+        RunEventKind::RunStarted { .. } | RunEventKind::StageEnergy { .. } | RunEventKind::RunEnded { .. } => {
+            return None;
+        }
         RunEventKind::StageHit { key } => (key, StageState::Hit),
         RunEventKind::StageStarted { key } => (key, StageState::Running),
         RunEventKind::StageWaiting { key, .. } => (key, StageState::Waiting),
@@ -285,7 +287,10 @@ fn key_of(kind: &RunEventKind) -> Option<&Digest> {
         | RunEventKind::StageFailed { key, .. }
         | RunEventKind::StageRetried { key, .. }
         | RunEventKind::StageStopped { key, .. } => Some(key),
-        RunEventKind::RunStarted { .. } | RunEventKind::StageSkipped { .. } | RunEventKind::RunEnded { .. } => None,
+        RunEventKind::RunStarted { .. }
+        | RunEventKind::StageEnergy { .. }
+        | RunEventKind::StageSkipped { .. }
+        | RunEventKind::RunEnded { .. } => None,
     }
 }
 

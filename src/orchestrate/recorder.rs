@@ -107,6 +107,11 @@ impl Recorder {
         self.flush().await;
     }
 
+    /// A try is about to end, after its device took so much energy; the end is flushed with it.
+    pub(super) fn energy(&mut self, stage: usize, joules: f64) {
+        self.append(RunEventKind::StageEnergy { key: self.keys[stage].clone(), joules });
+    }
+
     /// A checkpoint was committed.
     pub(super) async fn done(&mut self, stage: usize, seconds: f64, results: BTreeMap<String, Measurement>) {
         self.ended(stage, RunEventKind::StageDone { key: self.keys[stage].clone(), seconds, results }).await;

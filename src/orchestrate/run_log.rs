@@ -182,6 +182,13 @@ pub enum RunEventKind {
         /// Which process.
         owner: String,
     },
+    /// A try at a stage is about to end, and the device tells what energy it took meanwhile.
+    StageEnergy {
+        /// The stage's cache key.
+        key: Digest,
+        /// Joules since the worker was started.
+        joules: f64,
+    },
     /// A stage's checkpoint was committed.
     StageDone {
         /// The stage's cache key.

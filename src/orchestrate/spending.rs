@@ -14,10 +14,27 @@ use std::collections::{BTreeMap, HashMap};
 struct Worked {
     /// Seconds of all tries; absent when none ended.
     seconds: Option<f64>,
+    /// Joules of all tries whose device told.
+    energy_j: Option<f64>,
     /// It made the result.
     made: bool,
     /// It found the result in the cache.
     hit: bool,
+}
+
+impl Worked {
+    fn and(self, other: Self) -> Self {
+        let sum = |one: Option<f64>, other: Option<f64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+        Self {
+            seconds: sum(self.seconds, other.seconds),
+            energy_j: sum(self.energy_j, other.energy_j),
+            made: self.made || other.made,
+            hit: self.hit || other.hit,
+        }
+    }
 }
 
 /// What `runs` cost; `all` are all runs there are, among them those that made what these found in the cache.
@@ -57,16 +74,17 @@ pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<
             worked_here.entry(key).or_default().push(worked);
         }
     }
-    let made_elsewhere = made_seconds(runs, all, &worked_here)?;
+    let made_elsewhere = made_elsewhere(runs, all, &worked_here)?;
     for stage in &mut stages {
         let here = worked_here.remove(&stage.key).unwrap_or_default();
         let told = told(cache, &stage.key)?;
-        let seconds = here.iter().filter_map(|worked| worked.seconds).reduce(|sum, more| sum + more);
-        let is_made_here = here.iter().any(|worked| worked.made);
+        let here_in_all = here.iter().copied().reduce(Worked::and).unwrap_or_default();
+        let Worked { seconds, energy_j, .. } = here_in_all;
         stage.hits = u32::try_from(here.iter().filter(|worked| worked.hit).count()).unwrap_or(u32::MAX);
-        stage.spent = Spending { seconds, ..if is_made_here { told.clone() } else { Spending::default() } };
-        let made = if is_made_here { seconds } else { made_elsewhere.get(&stage.key).copied() };
-        stage.made = Spending { seconds: made, ..told };
+        let is_made_here = here_in_all.made;
+        stage.spent = Spending { seconds, energy_j, ..if is_made_here { told.clone() } else { Spending::default() } };
+        let made = if is_made_here { here_in_all } else { made_elsewhere.get(&stage.key).copied().unwrap_or_default() };
+        stage.made = Spending { seconds: made.seconds, energy_j: made.energy_j, ..told };
     }
     Ok(Cost::of(stages, &variants))
 }
@@ -76,40 +94,43 @@ fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, CacheError> {
     let text = fs_err::read_to_string(past.log_dir.join("run.jsonl"))?;
     let mut found: HashMap<Digest, Worked> = HashMap::new();
     for event in text.lines().filter_map(|line| serde_json::from_str::<RunEvent>(line).ok()) {
-        let mut add = |key: Digest, seconds: f64, made: bool| {
+        let mut add = |key: Digest, more: Worked| {
             let worked = found.entry(key).or_default();
-            worked.seconds = Some(worked.seconds.unwrap_or(0.0) + seconds);
-            worked.made |= made;
+            *worked = worked.and(more);
         };
+        let took = |seconds: f64, made: bool| Worked { seconds: Some(seconds), made, ..Worked::default() };
         match event.kind {
-            RunEventKind::StageDone { key, seconds, .. } => add(key, seconds, true),
+            RunEventKind::StageDone { key, seconds, .. } => add(key, took(seconds, true)),
             RunEventKind::StageFailed { key, seconds, .. }
             | RunEventKind::StageRetried { key, seconds, .. }
-            | RunEventKind::StageStopped { key, seconds } => add(key, seconds, false),
-            RunEventKind::StageHit { key } => found.entry(key).or_default().hit = true,
+            | RunEventKind::StageStopped { key, seconds } => add(key, took(seconds, false)),
+            RunEventKind::StageEnergy { key, joules } => {
+                add(key, Worked { energy_j: Some(joules), ..Worked::default() });
+            }
+            RunEventKind::StageHit { key } => add(key, Worked { hit: true, ..Worked::default() }),
             _ => {}
         }
     }
     Ok(found)
 }
 
-/// Seconds that stages took which these runs did not make, over all other runs that worked on them until one did.
-fn made_seconds(
+/// What all other runs did to stages which these runs did not make, if one of them did.
+fn made_elsewhere(
     runs: &[&PastRun],
     all: &[PastRun],
     here: &HashMap<Digest, Vec<Worked>>,
-) -> Result<HashMap<Digest, f64>, CacheError> {
-    let mut found: HashMap<Digest, (f64, bool)> = HashMap::new();
+) -> Result<HashMap<Digest, Worked>, CacheError> {
+    let mut found: HashMap<Digest, Worked> = HashMap::new();
     if here.values().flatten().any(|worked| worked.hit) {
         for past in all.iter().filter(|past| !runs.iter().any(|own| own.run == past.run)) {
             for (key, worked) in worked(past)?.into_iter().filter(|(key, _)| here.contains_key(key)) {
                 let sum = found.entry(key).or_default();
-                sum.0 += worked.seconds.unwrap_or(0.0);
-                sum.1 |= worked.made;
+                *sum = sum.and(worked);
             }
         }
     }
-    Ok(found.into_iter().filter(|(_, (_, made))| *made).map(|(key, (seconds, _))| (key, seconds)).collect())
+    found.retain(|_, worked| worked.made);
+    Ok(found)
 }
 
 /// What the events of the stage with this key tell of its cost; nothing where it has no result.

@@ -52,7 +52,7 @@ impl Follower {
         let mut news = News { complete, ..News::default() };
         for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
             // what cannot be read is for `orchestrate` itself to complain about
-            let Ok(Event { at, kind }) = serde_json::from_slice(line) else { continue };
+            let Ok(Event { at, kind, .. }) = serde_json::from_slice(line) else { continue };
             self.line.event(at, &kind);
             match kind {
                 EventKind::Step(step) => news.steps.push(step),
@@ -72,7 +72,8 @@ mod tests {
 
     fn step(step: u64) -> String {
         let step = Step { step, total_steps: 9, metrics: BTreeMap::new() };
-        serde_json::to_string(&Event { at: chrono::Utc::now(), kind: EventKind::Step(step) }).unwrap() + "\n"
+        serde_json::to_string(&Event { at: chrono::Utc::now(), kind: EventKind::Step(step), energy_j: None }).unwrap()
+            + "\n"
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn project() -> TestEnv {
     }
     let tokens = json!({"at": "2026-01-01T00:00:00Z", "kind": {"step": {
         "step": 3, "total_steps": 3, "metrics": {"train/tokens": 4096.0},
-    }}});
+    }}, "energy_j": 250.5});
     env.write("events/base", &format!("{tokens}\n"));
     env
 }
@@ -41,13 +41,15 @@ fn a_shared_stage_costs_once_and_the_cache_saves_all_of_it_later() {
     let first = env.run(&["cost", "--json"]).ends_with(0);
     let base = line(&first, "stage", Some("base"));
     assert_eq!((&base["variants"], &base["hits"]), (&json!(["small/plain", "small/fast"]), &json!(0)));
-    assert_eq!((&base["spent"]["trained_tokens"], &base["spent"]["energy_j"]), (&json!(4096), &Value::Null));
+    assert_eq!((&base["spent"]["trained_tokens"], &base["spent"]["energy_j"]), (&json!(4096), &json!(250.5)));
+    assert_eq!(line(&first, "stage", Some("tuned"))["spent"]["energy_j"], Value::Null, "its device did not tell");
     let total = line(&first, "total", None);
     let seconds = |value: &Value| value["seconds"].as_f64().unwrap();
     let stages: f64 =
         first.json().iter().filter(|line| line["what"] == "stage").map(|line| seconds(&line["spent"])).sum();
     assert!(stages > 0.0 && (seconds(&total["spent"]) - stages).abs() < 1e-9, "{total}");
     assert_eq!(total["spent"]["trained_tokens"], 4096, "the shared stage counts once");
+    assert_eq!((&total["spent"]["energy_j"], &total["saved_by_sharing"]["energy_j"]), (&json!(250.5), &json!(250.5)));
     assert_eq!(total["saved_by_sharing"]["trained_tokens"], 4096);
     assert_eq!(total["saved_by_cache"]["seconds"], Value::Null, "nothing was cached");
     let judge = &total["spent"]["judges"]["org/model"];
@@ -59,6 +61,7 @@ fn a_shared_stage_costs_once_and_the_cache_saves_all_of_it_later() {
     assert_eq!((&total["spent"]["seconds"], &total["spent"]["judges"]), (&Value::Null, &json!({})));
     assert!((seconds(&total["saved_by_cache"]) - stages).abs() < 1e-9, "{total}");
     assert_eq!(total["saved_by_cache"]["judges"]["org/model"]["cost_usd"], 0.5);
+    assert_eq!((&total["spent"]["energy_j"], &total["saved_by_cache"]["energy_j"]), (&Value::Null, &json!(250.5)));
     let variant = line(&second, "variant", None);
     assert_eq!(
         (&variant["variant"], &variant["stages"], &variant["shared"]),

@@ -144,6 +144,7 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     }
     let device = device::choose(&assignment.runtime.device)?;
+    attempt.count_energy(device::energy_meter(device));
     let supervisor = supervisor::Supervisor::new(&assignment.runtime)?;
     let mut context = Context { attempt, device, supervisor };
     match &assignment.spec.work {

@@ -19,7 +19,8 @@ mod outputs;
 mod supervision;
 
 use super::exit;
-use crate::cache::{Attempt, CacheError, FileDigests, supervisor};
+use crate::cache::{Attempt, CacheError, DeviceChoice, FileDigests, supervisor};
+use crate::energy::EnergyMeter;
 use crate::event::{EventKind, Failure, FailureClass, Measurement, Started};
 use crate::program::{Program, ProgramEnd};
 use crate::recipe::spec::{Argument, CommandStageSpec, Work};
@@ -106,6 +107,12 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
             total_steps: 0,
         }))
         .map_err(seen)?;
+    attempt.count_energy(match assignment.runtime.device {
+        // a processor's counter begins anew more often than a program is heard of
+        DeviceChoice::Cpu => None,
+        DeviceChoice::Auto => EnergyMeter::of_gpu(0),
+        DeviceChoice::Cuda(index) => EnergyMeter::of_gpu(index),
+    });
     let places = Places::make(attempt, run).map_err(seen)?;
     let (mut command, shown) = command(attempt, spec, run, &places)?;
     let how = if resumes { "going on with" } else { "running" };

@@ -17,6 +17,9 @@ impl Loop<'_> {
         let running = self.running.remove(&stage).expect("only running stages end");
         let now = Utc::now();
         let seconds = (now - running.started_at).as_seconds_f64();
+        if let Some(joules) = running.energy_j {
+            self.dispatch.recorder.energy(stage, joules);
+        }
         match exit {
             WorkerExit::LeaseHeld => {
                 self.tries.entry(stage).or_default().begun -= 1;

@@ -24,10 +24,13 @@ pub(super) struct Running {
     pub(super) resumed: bool,
     pub(super) results: BTreeMap<String, Measurement>,
     pub(super) failure: Option<Failure>,
+    /// Joules since the worker was started, if the device tells.
+    pub(super) energy_j: Option<f64>,
 }
 
 impl Running {
     pub(super) fn take_in(&mut self, event: &Event) {
+        self.energy_j = event.energy_j.or(self.energy_j);
         match &event.kind {
             EventKind::Step(step) => self.last_step = Some(step.step),
             EventKind::Started(started) => {
