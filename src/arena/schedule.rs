@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 
 /// Comparisons that are decided on at a time.
 const BATCH: usize = 32;
+/// One in so many comparisons of `adaptive` is for all pairs alike. Were all spent where the order is least certain, one lucky
+/// answer at the beginning would keep two players from meeting again, and ratings from what they have in common.
+const ALIKE: usize = 4;
 
 /// A comparison to be made; models are numbered as in [`Comparison`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +51,11 @@ impl<'a> Schedule<'a> {
 
     /// All pairs of answers of different players.
     pub fn possible(&self) -> usize {
-        let pairs = self.pairs();
-        self.questions * pairs.map(|(i, j)| self.players[i].len() * self.players[j].len()).sum::<usize>()
+        self.pairs().map(|pair| self.possible_of(pair)).sum()
+    }
+
+    fn possible_of(&self, (i, j): (usize, usize)) -> usize {
+        self.questions * self.players[i].len() * self.players[j].len()
     }
 
     /// Comparisons that there will be.
@@ -89,7 +95,7 @@ impl<'a> Schedule<'a> {
         self.players[i].iter().flat_map(move |&one| others.iter().map(move |&other| Match { question, one, other }))
     }
 
-    /// The pairs whose comparison is worth most ([`choose_pairs`]), each on the next question and seeds of an order drawn for it.
+    /// First the pairs that have met less often than all should, then those whose comparison is worth most ([`choose_pairs`]), each on the next question and seeds of an order drawn for it.
     /// A comparison counts as one game for that, whatever the number of its judges: they are not independent.
     fn chosen(&self, played: &[Comparison], count: usize) -> Vec<Match> {
         let player_of: Vec<usize> =
@@ -108,20 +114,38 @@ impl<'a> Schedule<'a> {
             };
             games.push(Game { first, second, outcome, question: comparison.question });
         }
-        let decks = |i: usize, j: usize| self.players[i].len() * self.players[j].len() * self.questions;
-        let used_up = |i: usize, j: usize| used.get(&(i, j)).copied().unwrap_or(0);
-        let is_open = |i: usize, j: usize, times: usize| used_up(i, j) + times < decks(i, j);
+        let alike = self.alike(&used, count);
+        let mut times = used.clone();
+        alike.iter().for_each(|&pair| *times.entry(pair).or_default() += 1);
+        let is_open = |i: usize, j: usize, more: usize| {
+            times.get(&(i, j)).copied().unwrap_or(0) + more < self.possible_of((i, j))
+        };
         let scale = EloScale { offset: 0.0, prior_sd: Some(self.spec.prior_sd) };
-        let pairs = choose_pairs(self.players.len(), &games, scale, count, &is_open);
+        let pairs = choose_pairs(self.players.len(), &games, scale, count - alike.len(), &is_open);
         let mut shuffled: BTreeMap<(usize, usize), Vec<Match>> = BTreeMap::new();
         let mut matches = Vec::with_capacity(count);
-        for (i, j) in pairs.expect("a prior bounds every rating") {
+        for (i, j) in alike.into_iter().chain(pairs.expect("a prior bounds every rating")) {
             let deck = shuffled.entry((i, j)).or_insert_with(|| self.deck(i, j));
             let at = used.entry((i, j)).or_default();
             matches.push(deck[*at]);
             *at += 1;
         }
         matches
+    }
+
+    /// Up to `count` pairs that have met less often than all should, by how often each was `used`.
+    fn alike(&self, used: &BTreeMap<(usize, usize), usize>, count: usize) -> Vec<(usize, usize)> {
+        let pairs: Vec<(usize, usize)> = self.pairs().collect();
+        let share = self.total() / ALIKE / pairs.len().max(1);
+        let mut times: Vec<usize> = pairs.iter().map(|pair| used.get(pair).copied().unwrap_or(0)).collect();
+        let mut alike = Vec::new();
+        while alike.len() < count {
+            let lacking = (0..pairs.len()).filter(|&at| times[at] < share.min(self.possible_of(pairs[at])));
+            let Some(least) = lacking.min_by_key(|&at| times[at]) else { break };
+            times[least] += 1;
+            alike.push(pairs[least]);
+        }
+        alike
     }
 
     /// All comparisons of two players, in an order drawn for them.
@@ -185,6 +209,20 @@ mod tests {
         let everything = budget(10_000);
         let schedule = Schedule::new(&everything, 20, 5);
         assert_eq!(matches(&played(&schedule)).iter().collect::<BTreeSet<_>>().len(), schedule.possible());
+    }
+
+    #[test]
+    fn a_quarter_of_the_budget_is_for_all_pairs_alike() {
+        let spec = ArenaSpec { pairing: Pairing::Adaptive { max_comparisons: 240 }, ..spec(&[1, 1, 1, 1], 1) };
+        let all = matches(&played(&Schedule::new(&spec, 100, 3)));
+        let times = |pair: (usize, usize), among: &[(usize, usize, usize)]| {
+            among.iter().filter(|(_, one, other)| (*one, *other) == pair).count()
+        };
+        let pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
+        // 240 / 4 / 6
+        assert!(pairs.iter().all(|&pair| times(pair, &all[..60]) == 10), "{:?}", &all[..60]);
+        let rest = pairs.map(|pair| times(pair, &all[60..]));
+        assert!(rest.iter().max() > Some(&60) && rest.iter().min() < Some(&15), "then who is in doubt: {rest:?}");
     }
 
     #[test]

@@ -57,8 +57,8 @@ pub struct ArenaTable {
     /// Answers decoded at a time.
     #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// Whether every player meets every other on every question (`full`), or those whose order is least certain as long as
-    /// `max_comparisons` lasts (`adaptive`).
+    /// Whether every player meets every other on every question (`full`), or as long as `max_comparisons` lasts those whose
+    /// order is least certain, after a quarter of it for all pairs alike (`adaptive`).
     pub pairs: PairsName,
     /// Pairs of answers that are compared under `pairs = "adaptive"`; every judge compares each, models in both orders.
     #[schemars(range(min = 1))]
