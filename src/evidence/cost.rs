@@ -44,7 +44,7 @@ pub struct StageCost {
 pub struct VariantCost {
     /// Its label.
     pub variant: String,
-    /// Its stages, and how many of them it shares with other variants.
+    /// Its stages but for the arena, which is of all variants.
     pub stages: usize,
     /// Those that other variants need too.
     pub shared: usize,
@@ -129,6 +129,13 @@ impl AddAssign<&Self> for Spending {
     }
 }
 
+impl StageCost {
+    /// Whether there is one for all variants, which no variant would have for itself.
+    fn is_of_all(&self) -> bool {
+        self.kind == "arena"
+    }
+}
+
 impl Cost {
     /// The costs of `stages`, summed up by variant and in all. `variants` are labels with the keys of their stages.
     pub fn of(stages: Vec<StageCost>, variants: &[(String, Vec<Digest>)]) -> Self {
@@ -136,11 +143,13 @@ impl Cost {
         for stage in &stages {
             cost.spent += &stage.spent;
             cost.saved_by_cache += &stage.made.times(stage.hits);
-            let others = u32::try_from(stage.variants.len().saturating_sub(1)).unwrap_or(u32::MAX);
-            cost.saved_by_sharing += &stage.made.times(others);
+            if !stage.is_of_all() {
+                let others = u32::try_from(stage.variants.len().saturating_sub(1)).unwrap_or(u32::MAX);
+                cost.saved_by_sharing += &stage.made.times(others);
+            }
         }
         for (label, keys) in variants {
-            let own_stages = || stages.iter().filter(|stage| keys.contains(&stage.key));
+            let own_stages = || stages.iter().filter(|stage| keys.contains(&stage.key) && !stage.is_of_all());
             let mut variant = VariantCost {
                 variant: label.clone(),
                 stages: own_stages().count(),
@@ -200,6 +209,17 @@ mod tests {
         assert_eq!(seconds, [(Some(110.0), Some(10.0)), (Some(120.0), Some(20.0)), (Some(100.0), None)]);
         assert_eq!((cost.variants[0].stages, cost.variants[0].shared), (2, 1));
         assert_eq!(cost.spent.energy_j, None, "what nobody measured is not 0");
+    }
+
+    #[test]
+    fn an_arena_is_nobodys_own_and_shared_with_nobody() {
+        let arena =
+            StageCost { kind: "arena".to_owned(), ..stage("arena", &["r/a", "r/b"], Some(60.0), 0, Some(60.0)) };
+        let own = stage("a", &["r/a"], Some(10.0), 0, Some(10.0));
+        let keys = vec![own.key.clone(), arena.key.clone()];
+        let cost = Cost::of(vec![own, arena], &[("r/a".to_owned(), keys)]);
+        assert_eq!((cost.spent.seconds, cost.saved_by_sharing.seconds), (Some(70.0), None));
+        assert_eq!((cost.variants[0].made.seconds, cost.variants[0].stages), (Some(10.0), 1));
     }
 
     #[test]
