@@ -6,8 +6,8 @@ use super::metric::{Direction, is_result, rank};
 use super::sides::{Counts, Sides, sides};
 use super::{Arm, Evidence, Trial};
 use crate::stats::{
-    CrossedTest, Design, Interval, POWER, cliffs_delta, crossed_intervals, hedges_g, holm, mean, paired_seeds,
-    questions_needed, randomization_p_values, seeds_needed, unpaired_seeds, variance,
+    CrossedTest, Design, Interval, POWER, both_needed, cliffs_delta, crossed_intervals, hedges_g, holm, mean,
+    paired_seeds, questions_needed, randomization_p_values, seeds_needed, unpaired_seeds, variance,
 };
 use std::collections::BTreeSet;
 
@@ -44,8 +44,10 @@ pub fn compare(evidence: &Evidence, request: &ComparisonRequest) -> Comparisons 
         }
     }
     measure(&mut open, request);
-    for comparison in open {
-        metrics[comparison.metric].arms.push(comparison.row);
+    for Open { metric, mut row, .. } in open {
+        let metric = &mut metrics[metric];
+        row.interval = row.interval.map(|interval| evidence.possible_difference(&metric.metric, interval));
+        metric.arms.push(row);
     }
     metrics.retain(|metric| !metric.arms.is_empty());
     metrics.iter_mut().for_each(judge);
@@ -78,7 +80,6 @@ fn wanted(request: &ComparisonRequest, arms: &[(&Arm, Vec<&Trial>)]) -> Vec<(Str
     // a component that the evaluation has a name of its own for is told once
     let again = |name: &str| match name {
         "eval/reward/correctness" => known.contains(&"eval/accuracy".to_owned()),
-        "eval/reward/format_valid" => known.contains(&"eval/format_valid".to_owned()),
         _ => false,
     };
     let mut names: Vec<&String> = known.iter().copied().filter(|name| !again(name)).collect();
@@ -215,12 +216,21 @@ fn fill(
     }
     let questions = row.questions as f64;
     if has_seeds {
+        let of_question = test.of_questions * questions;
+        let there = row.seeds.len().min(row.baseline_seeds.len());
         let seeds = seeds_needed(test.difference, test.of_questions, row.questions, test.between_seeds, alpha);
-        row.needs_more_seeds = seeds.map(|seeds| further(seeds, row.seeds.len().min(row.baseline_seeds.len())));
-        if row.needs_more_seeds.is_none() {
-            let needed = questions_needed(test.difference, test.of_questions * questions, alpha);
-            row.needs_more_questions = needed.map(|needed| further(needed, row.questions));
-        }
+        (row.needs_more_seeds, row.needs_more_questions) = match seeds {
+            Some(seeds) => (Some(further(seeds, there)), None),
+            None if test.between_seeds > 0.0 => {
+                let needed = both_needed(test.difference, of_question, test.between_seeds, alpha);
+                let seeds = needed.map(|(seeds, _)| seeds.saturating_sub(there as u64));
+                (seeds.filter(|&seeds| seeds > 0), needed.map(|(_, questions)| further(questions, row.questions)))
+            }
+            None => {
+                let needed = questions_needed(test.difference, of_question, alpha);
+                (None, needed.map(|questions| further(questions, row.questions)))
+            }
+        };
     } else {
         let differences: Vec<f64> = arm.iter().zip(baseline).map(|(a, b)| a - b).collect();
         let needed = questions_needed(test.difference, variance(&differences), alpha);

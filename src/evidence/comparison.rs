@@ -90,9 +90,10 @@ pub struct ArmComparison {
     pub only_baseline: usize,
     /// Questions of both that were left out, as a seed of either has no value.
     pub without_value: usize,
-    /// Seeds of each arm that would have to be added; absent when the arms are told apart, or when seeds alone will not do.
+    /// Seeds of each arm that would have to be added, with the questions below if there are any; absent when the arms are told
+    /// apart, or when no number of seeds would help.
     pub needs_more_seeds: Option<u64>,
-    /// Questions that would have to be added, the seeds being as they are or, where seeds alone will not do, without limit.
+    /// Questions that would have to be added; absent when the arms are told apart, or when seeds alone would do.
     pub needs_more_questions: Option<u64>,
     /// Whether the arm was trained on this reward component; absent for other metrics.
     pub trained_on: Option<bool>,

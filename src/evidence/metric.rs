@@ -24,6 +24,23 @@ impl Direction {
     }
 }
 
+/// The least and the greatest value of the metric called `name`, as far as they are known: those of the shares that an evaluation
+/// measures. What a program calls accuracy may be in percent.
+pub(super) fn range_of_share(name: &str) -> Option<(f64, f64)> {
+    let what = name.strip_prefix("eval/")?.rsplit('/').next()?;
+    let is_share = !name.contains("reward/")
+        && (what.contains("accuracy")
+            || what.starts_with("pass_at")
+            || what == "format_valid"
+            || what.ends_with("_frac"));
+    is_share.then_some((0.0, 1.0))
+}
+
+/// The part of `interval` that is possible.
+pub(super) fn within(range: Option<(f64, f64)>, interval: (f64, f64)) -> (f64, f64) {
+    range.map_or(interval, |(least, most)| (interval.0.max(least), interval.1.min(most)))
+}
+
 /// A metric's name without what all share: `accuracy`, `semantic`, and `reward` for the weighted sum.
 pub fn short_name(name: &str) -> &str {
     match name {
@@ -32,9 +49,10 @@ pub fn short_name(name: &str) -> &str {
     }
 }
 
-/// Whether arms are compared by it: what judges cost and how often they failed are no results.
+/// Whether arms are compared by it: what judges cost and how often they failed are no results, and nothing is one twice.
 pub(super) fn is_result(name: &str) -> bool {
-    !name.starts_with("judge/") && !name.starts_with("eval/missing/")
+    // the form is told as `eval/format_valid`
+    !name.starts_with("judge/") && !name.starts_with("eval/missing/") && name != "eval/reward/format_valid"
 }
 
 /// Sorts metrics as tables show them: accuracy, the reward, its components, everything else.
@@ -62,6 +80,18 @@ mod tests {
         for name in ["eval/tokens_mean", "words", "latency"] {
             assert_eq!(Direction::of(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn shares_end_at_0_and_1() {
+        for name in ["eval/accuracy", "eval/loglikelihood_accuracy_norm", "eval/pass_at_4", "eval/truncated_frac"] {
+            assert_eq!(range_of_share(name), Some((0.0, 1.0)), "{name}");
+        }
+        for name in ["accuracy", "eval/reward/accuracy", "eval/perplexity", "eval/words_mean", "eval/reward/total"] {
+            assert_eq!(range_of_share(name), None, "{name}");
+        }
+        assert_eq!(within(Some((0.0, 1.0)), (-0.12, 0.66)), (0.0, 0.66));
+        assert_eq!(within(None, (-0.12, 1.2)), (-0.12, 1.2));
     }
 
     #[test]

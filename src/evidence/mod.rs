@@ -20,6 +20,7 @@ pub use compare::{compare, metric_names};
 pub use comparison::{ALPHA, ArmComparison, ComparisonRequest, Comparisons, MetricComparison, Over, Verdict};
 pub use cost::{Cost, JudgeCost, Spending, StageCost, VariantCost};
 pub use metric::{Direction, short_name};
+use metric::{range_of_share, within};
 pub use scores::scores_of;
 
 use crate::digest::Digest;
@@ -38,6 +39,8 @@ pub struct Evidence {
     pub questions: Vec<Question>,
     /// What training measured over its steps; a stage that several arms share stands here once.
     pub training: Vec<Curves>,
+    /// The least and the greatest value of metrics that cannot have every value.
+    pub ranges: BTreeMap<String, (f64, f64)>,
     /// What a reader has to know before believing a number.
     pub problems: Vec<Problem>,
 }
@@ -203,6 +206,20 @@ pub enum ProblemKind {
 }
 
 impl Evidence {
+    /// The part of a 95% interval of the metric called `name` that is possible.
+    pub fn possible(&self, name: &str, interval: (f64, f64)) -> (f64, f64) {
+        within(self.range_of(name), interval)
+    }
+
+    /// The same for the difference of two values.
+    pub fn possible_difference(&self, name: &str, interval: (f64, f64)) -> (f64, f64) {
+        within(self.range_of(name).map(|(least, most)| (least - most, most - least)), interval)
+    }
+
+    fn range_of(&self, name: &str) -> Option<(f64, f64)> {
+        self.ranges.get(name).copied().or_else(|| range_of_share(name))
+    }
+
     /// The names of the evaluations, in the order they are met.
     pub fn evaluations(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();

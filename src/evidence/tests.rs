@@ -91,6 +91,32 @@ fn the_seeds_that_are_needed_are_those_that_then_suffice() {
 }
 
 #[test]
+fn an_interval_ends_where_a_metric_does() {
+    let arms = vec![arm("sft", 0.0, &[1, 2], 40), arm("rouge", 0.01, &[1, 2], 40)];
+    let free = compare_by_rouge(&Evidence { arms: arms.clone(), ..Evidence::default() });
+    let (low, high) = free.interval.unwrap();
+    // of values that differ by 0.01 at most, no difference is more
+    let ranges = [("eval/reward/rouge".to_owned(), (0.5, 0.51))].into();
+    let bounded = compare_by_rouge(&Evidence { arms, ranges, ..Evidence::default() });
+    assert!(low < -0.01 && high > 0.01, "{free:?}");
+    assert_eq!(bounded.interval, Some((0.5 - 0.51, 0.51 - 0.5)));
+    assert_eq!((bounded.p_value, bounded.verdict), (free.p_value, free.verdict));
+}
+
+fn compare_by_rouge(evidence: &Evidence) -> ArmComparison {
+    let metrics = vec![("eval/reward/rouge".to_owned(), None)];
+    let request = ComparisonRequest { baseline: "sft".to_owned(), metrics, resamples: 500, seed: 1 };
+    compare(evidence, &request).metrics[0].arms[0].clone()
+}
+
+#[test]
+fn where_seeds_alone_would_not_do_questions_are_needed_too() {
+    let few = row(vec![arm("sft", 0.0, &[1, 2], 6), arm("rouge", 0.004, &[1, 2], 6)]);
+    assert_eq!(few.verdict, Verdict::NotSeparable, "{few:?}");
+    assert!(few.needs_more_seeds > Some(10) && few.needs_more_questions > Some(10), "{few:?}");
+}
+
+#[test]
 fn less_is_better_where_that_is_said() {
     let evidence = Evidence {
         arms: vec![arm("sft", 0.0, &[1, 2, 3], 50), arm("rouge", 0.2, &[1, 2, 3], 50)],

@@ -67,6 +67,11 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
                     continue;
                 }
                 let place = Place { run: &past.run, variant, stage: name, kind, seed: *seed, key };
+                for (component, (low, high)) in fingerprints.ranges(key) {
+                    let known =
+                        gathering.evidence.ranges.entry(format!("eval/reward/{component}")).or_insert((low, high));
+                    *known = (known.0.min(low), known.1.max(high));
+                }
                 gathering.add(position, &place, reasons.get(*key).map(String::as_str))?;
             }
             let trained_on = fingerprints.rewards(stages.iter().map(|(_, _, key)| *key));

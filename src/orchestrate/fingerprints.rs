@@ -3,6 +3,7 @@
 use super::checkpoints::checkpoint_dir;
 use crate::cache::Cache;
 use crate::digest::{Digest, canonical_json};
+use crate::recipe::spec::RewardSpec;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -61,6 +62,17 @@ impl<'a> Fingerprints<'a> {
             open.extend(parents(&document));
         }
         found
+    }
+
+    /// The least and the greatest value of each reward component that the evaluation with this key measures, where it has them.
+    pub(super) fn ranges(&mut self, key: &Digest) -> Vec<(String, (f64, f64))> {
+        let Some(document) = self.document(key) else { return Vec::new() };
+        let rewards = document["spec"]["work"]["eval"]["rewards"].as_object();
+        let range = |(name, reward): (&String, &Value)| {
+            let spec: RewardSpec = serde_json::from_value(reward.clone()).ok()?;
+            Some((name.clone(), spec.range()?))
+        };
+        rewards.into_iter().flatten().filter_map(range).collect()
     }
 
     fn document(&mut self, key: &Digest) -> Option<Value> {

@@ -8,7 +8,7 @@ mod rewards;
 
 pub use rewards::{
     Aggregate, Argument, CommandSpec, Component, FormatSpec, Grading, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec,
-    Leak, LengthSpec, Match, OnError, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale, Scope,
+    Leak, LengthSpec, Match, OnError, RewardSpec, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale, Scope,
     SeveralReferences,
 };
 
@@ -688,30 +688,5 @@ impl ArenaSpec {
     /// Models of all players.
     pub fn models(&self) -> impl Iterator<Item = &PlayerModel> {
         self.players.iter().flat_map(|player| &player.models)
-    }
-}
-
-/// One component of a reward mix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RewardSpec {
-    /// Factor in the total.
-    pub weight: f64,
-    /// The part of the completion that is looked at.
-    pub scope: Scope,
-    /// Bounds that a value is brought into; absent: none.
-    pub clip: Option<(f64, f64)>,
-    /// Factor of the clipped value; what it makes is the component's value, in totals, statistics and records.
-    pub scale: f64,
-    /// What becomes of a completion without a value.
-    pub on_error: OnError,
-    /// What is computed.
-    pub component: Component,
-}
-
-impl RewardSpec {
-    /// The component as it is: neither clipped nor scaled, and missing where it cannot be computed.
-    pub fn plain(weight: f64, scope: Scope, component: Component) -> Self {
-        Self { weight, scope, clip: None, scale: 1.0, on_error: OnError::Missing, component }
     }
 }

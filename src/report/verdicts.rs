@@ -97,7 +97,12 @@ pub fn verdict_words(row: &ArmComparison) -> String {
         Verdict::Lower => "lower".to_owned(),
         Verdict::NotCompared => "not compared".to_owned(),
         Verdict::NotSeparable => match (row.needs_more_seeds, row.needs_more_questions) {
-            (Some(seeds), _) => format!("not separable, needs {}", more(seeds, "seed")),
+            (Some(seeds), Some(questions)) => {
+                let questions = more(questions, "question");
+                let questions = questions.strip_prefix("about ").unwrap_or(&questions);
+                format!("not separable, needs {} and {questions}", more(seeds, "seed"))
+            }
+            (Some(seeds), None) => format!("not separable, needs {}", more(seeds, "seed")),
             (None, Some(questions)) if seeds_alone => {
                 format!("not separable, needs {}, not seeds", more(questions, "question"))
             }
@@ -239,6 +244,10 @@ mod tests {
             })
         };
         assert_eq!(needs(Some(1), None, Over::Seeds), "not separable, needs about 1 more seed");
+        assert_eq!(
+            needs(Some(190), Some(61), Over::SeedsAndQuestions),
+            "not separable, needs about 190 more seeds and 61 more questions"
+        );
         assert_eq!(needs(None, Some(1234), Over::Questions), "not separable, needs about 1300 more questions");
         assert_eq!(
             needs(None, Some(99), Over::SeedsAndQuestions),

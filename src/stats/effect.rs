@@ -11,7 +11,10 @@ pub fn hedges_g(differences: &[f64]) -> Option<f64> {
     let deviation = standard_deviation(differences);
     let df = differences.len() as f64 - 1.0;
     // less is rounding errors of equal differences
-    (df >= 2.0 && deviation > 1e-12 * mean.abs()).then(|| mean / deviation * (1.0 - 3.0 / (4.0 * df - 1.0)))
+    let varies = df >= 2.0 && deviation > 1e-12 * mean.abs();
+    // a mean that is 0 but for the rounding of sums is 0
+    let mean = if mean.abs() > 1e-12 * deviation { mean } else { 0.0 };
+    varies.then(|| mean / deviation * (1.0 - 3.0 / (4.0 * df - 1.0)))
 }
 
 /// Cliff's delta (N. Cliff, 1993): how much oftener a score of `a` is larger than one of `b` than smaller, from -1 to 1.

@@ -44,7 +44,7 @@ pub use effect::{cliffs_delta, hedges_g};
 pub use paired::{Comparison, GridComparison, grid_comparison, holm, paired_comparison};
 pub use pairing::choose_pairs;
 pub use pass_at::pass_at;
-pub use power::{POWER, questions_needed, seeds_needed};
+pub use power::{POWER, both_needed, questions_needed, seeds_needed};
 pub use proportion::share_interval;
 pub use seeds::{SeedComparison, paired_seeds, unpaired_seeds};
 pub use separation::further_games;

@@ -38,6 +38,16 @@ pub fn questions_needed(difference: f64, variance: f64, alpha: f64) -> Option<u6
     least(2, |questions| is_found(difference, variance / questions as f64, questions as f64 - 1.0, alpha))
 }
 
+/// Seeds of each arm and questions, in this order, with which a difference is found that seeds alone would not show: as many
+/// questions as leave seeds half of the variance that may be, and the seeds that this half asks for. `of_question` is the variance
+/// of the difference from question to question, all else as in [`seeds_needed`]. Absent when no numbers that can be counted will do.
+pub fn both_needed(difference: f64, of_question: f64, between_seeds: f64, alpha: f64) -> Option<(u64, u64)> {
+    let questions = questions_needed(difference, 2.0 * of_question, alpha)?;
+    let left = of_question / questions as f64;
+    let seeds = seeds_needed(difference, left, usize::try_from(questions).ok()?, between_seeds, alpha)?;
+    Some((seeds, questions))
+}
+
 fn is_found(difference: f64, variance: f64, df: f64, alpha: f64) -> bool {
     // the quantiles change no more where there are that many
     let df = df.clamp(1.0, 1e6);
@@ -85,6 +95,19 @@ mod tests {
         assert!(seeds_needed(0.2, 0.0025, 100, 0.01, 0.05).is_some());
         assert_eq!(seeds_needed(0.0, 0.0, 100, 0.01, 0.05), None);
         assert_eq!(questions_needed(0.0, 1.0, 0.05), None);
+    }
+
+    #[test]
+    fn with_more_questions_seeds_do_after_all() {
+        // of 30 questions, seeds alone would never do
+        assert_eq!(seeds_needed(0.05, 0.25 / 30.0, 30, 0.04, 0.05), None);
+        let (seeds, questions) = both_needed(0.05, 0.25, 0.04, 0.05).unwrap();
+        let left = 0.25 / questions as f64;
+        assert_eq!(seeds_needed(0.05, left, usize::try_from(questions).unwrap(), 0.04, 0.05), Some(seeds));
+        // (1.96 + 0.84)^2 standard errors, half of their squares each
+        assert!((questions as f64 / (2.0 * 0.25 * 7.85 / 0.0025) - 1.0).abs() < 0.01, "{questions} questions");
+        assert!((seeds as f64 / (2.0 * 0.04 * 7.85 / 0.0025) - 1.0).abs() < 0.02, "{seeds} seeds");
+        assert_eq!(both_needed(0.0, 0.25, 0.04, 0.05), None);
     }
 
     #[test]

@@ -4,6 +4,46 @@ use super::Dtype;
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+/// One component of a reward mix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardSpec {
+    /// Factor in the total.
+    pub weight: f64,
+    /// The part of the completion that is looked at.
+    pub scope: Scope,
+    /// Bounds that a value is brought into; absent: none.
+    pub clip: Option<(f64, f64)>,
+    /// Factor of the clipped value; what it makes is the component's value, in totals, statistics and records.
+    pub scale: f64,
+    /// What becomes of a completion without a value.
+    pub on_error: OnError,
+    /// What is computed.
+    pub component: Component,
+}
+
+impl RewardSpec {
+    /// The component as it is: neither clipped nor scaled, and missing where it cannot be computed.
+    pub fn plain(weight: f64, scope: Scope, component: Component) -> Self {
+        Self { weight, scope, clip: None, scale: 1.0, on_error: OnError::Missing, component }
+    }
+
+    /// The least and the greatest value that it can have; absent where nothing limits it.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        let measured: Option<(f64, f64)> = match &self.component {
+            Component::Semantic { baseline: None, .. } => Some((-1.0, 1.0)),
+            Component::Command(_) | Component::Http(_) => None,
+            _ => Some((0.0, 1.0)),
+        };
+        let (low, high) = match (measured, self.clip) {
+            (Some((least, most)), Some((low, high))) => (least.clamp(low, high), most.clamp(low, high)),
+            (one, other) => one.or(other)?,
+        };
+        let ends = (self.scale * low, self.scale * high);
+        Some(if self.scale < 0.0 { (ends.1, ends.0) } else { ends })
+    }
+}
+
 /// Part of a completion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -370,4 +410,21 @@ pub enum RougeTokenizer {
     /// Google's rouge-score: ASCII letters and digits only.
     #[serde(rename = "rouge-score")]
     RougeScore,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_that_of_what_is_measured_clipped_and_scaled() {
+        let right = Component::Correctness { matching: Match::Choice, pattern: None };
+        let plain = RewardSpec::plain(1.0, Scope::Answer, right);
+        assert_eq!(plain.range(), Some((0.0, 1.0)));
+        assert_eq!(RewardSpec { clip: Some((-1.0, 0.5)), scale: -2.0, ..plain.clone() }.range(), Some((-1.0, 0.0)));
+        let http = HttpSpec { endpoint: "units".to_owned(), version: None, cache: true };
+        let service = RewardSpec { component: Component::Http(http), ..plain };
+        assert_eq!(service.range(), None);
+        assert_eq!(RewardSpec { clip: Some((0.0, 5.0)), ..service }.range(), Some((0.0, 5.0)));
+    }
 }

@@ -41,7 +41,7 @@ pub fn estimates(evidence: &Evidence) -> Estimates {
         }
     }
     for ((name, value, count), interval) in drawn.into_iter().zip(crossed_intervals(&designs, RESAMPLES, SEED)) {
-        let interval = interval.map(|interval| (interval.low, interval.high));
+        let interval = interval.map(|interval| evidence.possible(&name.2, (interval.low, interval.high)));
         found.insert(name, Measurement { value, interval, count: Some(count as u64) });
     }
     found
