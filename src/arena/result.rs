@@ -128,7 +128,8 @@ pub struct Lead {
     pub interval: Option<(f64, f64)>,
     /// Whether that interval does not hold 0.
     pub separable: bool,
-    /// Further games of the two that would make it so, about; 0 if it is; absent if no number would.
+    /// Further games of the two that would make it so, about; 0 if it is; absent if no number that can be
+    /// played would.
     pub further_games: Option<u64>,
 }
 

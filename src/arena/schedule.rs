@@ -95,8 +95,9 @@ impl<'a> Schedule<'a> {
         self.players[i].iter().flat_map(move |&one| others.iter().map(move |&other| Match { question, one, other }))
     }
 
-    /// First the pairs that have met less often than all should, then those whose comparison is worth most ([`choose_pairs`]), each on the next question and seeds of an order drawn for it.
-    /// A comparison counts as one game for that, whatever the number of its judges: they are not independent.
+    /// First the pairs that have met less often than all should, then those whose comparison is worth most ([`choose_pairs`]),
+    /// each on the next question and seeds of an order drawn for it. A comparison counts as one game for that, whatever the
+    /// number of its judges: they are not independent.
     fn chosen(&self, played: &[Comparison], count: usize) -> Vec<Match> {
         let player_of: Vec<usize> =
             self.players.iter().enumerate().flat_map(|(player, models)| models.iter().map(move |_| player)).collect();
@@ -116,7 +117,9 @@ impl<'a> Schedule<'a> {
         }
         let alike = self.alike(&used, count);
         let mut times = used.clone();
-        alike.iter().for_each(|&pair| *times.entry(pair).or_default() += 1);
+        for &pair in &alike {
+            *times.entry(pair).or_default() += 1;
+        }
         let is_open = |i: usize, j: usize, more: usize| {
             times.get(&(i, j)).copied().unwrap_or(0) + more < self.possible_of((i, j))
         };

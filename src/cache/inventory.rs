@@ -143,8 +143,10 @@ impl Cache {
             }
         }
         let answers = self.root().join(ARENA_ANSWERS);
-        for (path, _) in children(&answers)?.into_iter().filter(|(_, name)| name.ends_with(".json")) {
-            found.extend(Leftover::at(path, LeftoverKind::Answers, None)?);
+        for (path, name) in children(&answers)? {
+            if name.strip_suffix(".json").and_then(Digest::parse).is_some() {
+                found.extend(Leftover::at(path, LeftoverKind::Answers, None)?);
+            }
         }
         let mut directories = vec![self.root().to_owned(), self.root().join(PINS), self.root().join(INPUTS), answers];
         directories.extend(children(&self.root().join(JUDGE_CACHE))?.into_iter().map(|(path, _)| path));

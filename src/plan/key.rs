@@ -39,8 +39,8 @@ pub const KEY_FORMAT: u32 = 4;
 pub fn stage_version(work: &Work) -> u32 {
     match work {
         Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Command(_) => 1,
-        Work::Eval(_) => 2,  // its completions name their questions
-        Work::Arena(_) => 2, // its ratings differ in the last digits
+        // completions name their questions; ratings differ in the last digits, and other pairs are chosen
+        Work::Eval(_) | Work::Arena(_) => 2,
     }
 }
 

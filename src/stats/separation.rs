@@ -3,11 +3,15 @@
 use super::bootstrap::Interval;
 use super::wins::{POINTS_PER_LOG_ODDS, logistic};
 
+/// More games than these are not counted.
+const MOST: f64 = 1e6;
+
 /// Standard deviations of a normal distribution from its mean to either end of a 95% interval.
 const Z: f64 = 1.959_963_984_540_054;
 
 /// Further games between two players, about, after which the 95% interval of the one's lead over the other, now `interval` round
-/// `lead` Elo points, would not hold 0 any more, if the lead stays what it is. 0 if it does not already; none without a lead.
+/// `lead` Elo points, would not hold 0 any more, if the lead stays what it is. 0 if it does not already; none without a lead, or where
+/// there would have to be more than a million.
 ///
 /// A game between players of this lead has the information `p (1 - p)` per squared unit of log-odds, `p` being the chance of the
 /// better one (the second derivative of the log-likelihood of R. Bradley and M. Terry's model), and informations add up. Games
@@ -22,8 +26,8 @@ pub fn further_games(lead: f64, interval: Interval) -> Option<u64> {
     let spread = (interval.high - interval.low) / POINTS_PER_LOG_ODDS / (2.0 * Z);
     let known = spread.powi(2).recip();
     let games = ((wanted - known) / (chance * (1.0 - chance))).max(0.0).ceil();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; `as` saturates")]
-    Some(games as u64)
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "neither negative nor large")]
+    (games <= MOST).then_some(games as u64)
 }
 
 #[cfg(test)]
@@ -44,6 +48,7 @@ mod tests {
     fn nothing_more_is_needed_where_the_interval_has_no_0_and_nothing_helps_without_a_lead() {
         assert_eq!(further_games(50.0, Interval { low: 10.0, high: 90.0 }), Some(0));
         assert_eq!(further_games(0.0, Interval { low: -10.0, high: 10.0 }), None);
+        assert_eq!(further_games(0.05, Interval { low: -70.0, high: 70.0 }), None, "187 million");
     }
 
     /// `count` games of two players, of which the first wins 11 of 20.

@@ -47,7 +47,7 @@ fn pooled(stage: &str, found: &ArenaResult) -> Rating {
         }
         let games = match next.further_games {
             Some(games) => format!("about {games} further games would tell"),
-            None => "no number of games would tell".to_owned(),
+            None => "no number of games that can be played would tell".to_owned(),
         };
         remarks.push(format!("{} cannot be told from {}: {games}.", standing.player, next.over));
     }
