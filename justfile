@@ -59,8 +59,7 @@ test-fast *arguments:
 
 # Opens a report in headless Chromium, by mouse and keyboard, light and dark; pictures come into target/browser/
 [group('test')]
-test-browser:
-    @cargo build --release --package orchestrate
+test-browser: build
     @scripts/test_browser.sh target/release/orchestrate target/browser
 
 # Checks formatting, lints and docs, warnings denied

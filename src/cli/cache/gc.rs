@@ -22,7 +22,7 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Shows what would go and why; `--delete` removes it. Without --older-than, --max-size and --unreferenced
 no checkpoint goes, only what killed and failed processes left: attempts, reruns of `verify` and the
-quarantine (see --leftovers), temporary files.
+quarantine (see --leftovers), temporary files; and, as old as these, kept answers of arenas' players.
 
 These never go: what is pinned, what a live run uses, what somebody works on, and whatever something
 that stays was made from. --older-than and --unreferenced together take what is both; --max-size then
@@ -52,7 +52,7 @@ pub(super) struct GcArgs {
     /// Take checkpoints that nothing refers to
     #[arg(long)]
     unreferenced: bool,
-    /// Take attempts, reruns and quarantined checkpoints in which nothing was written for AGE
+    /// Take attempts, reruns, quarantined checkpoints and answers of arenas' players in which nothing was written for AGE
     #[arg(long, value_name = "AGE", value_parser = parse_age, default_value = "7d")]
     leftovers: TimeDelta,
     /// Remove what is shown
