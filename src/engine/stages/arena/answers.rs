@@ -6,6 +6,7 @@ use crate::error::{StageError, StageResult};
 use crate::policy::{self, Policy};
 use crate::rollout::{Request, Sampled, Stop, sample};
 use crate::seed;
+use crate::tokenizer::Tokenizer;
 use orchestrate::arena::{Answers, Question};
 use orchestrate::cache::Assignment;
 use orchestrate::digest::Digest;
@@ -62,37 +63,44 @@ pub(super) struct Questions {
     /// What each question is.
     pub(super) named: Vec<Question>,
     pub(super) report: DataReport,
-    of_models: Vec<(Tokenization, Vec<Example>)>,
+    cut: Vec<Cut>,
+}
+
+/// The questions as one tokenizer cuts them.
+pub(super) struct Cut {
+    tokenization: Tokenization,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) questions: Vec<Example>,
 }
 
 impl Questions {
     /// Reads them for every model before any answers: a prompt that is too long for one is told at once.
     pub(super) fn read(assignment: &Assignment, spec: &ArenaSpec) -> StageResult<Self> {
-        let mut of_models: Vec<(Tokenization, Vec<Example>)> = Vec::new();
+        let mut cut: Vec<Cut> = Vec::new();
         let mut report = None;
         for model in spec.models() {
-            if of_models.iter().any(|(known, _)| *known == tokenization(model)) {
+            let tokenization = tokenization(model);
+            if cut.iter().any(|known| known.tokenization == tokenization) {
                 continue;
             }
             let own = policy::of_player(assignment, model)?;
             let tokenizer = policy::tokenizer(&own)?;
             let limit = spec.sampling.max_prompt_tokens;
             let all = data::prompts(&spec.data, &assignment.inputs, &tokenizer, limit)?;
-            let asked = chosen(all, spec.questions);
-            report.get_or_insert_with(|| data::of_prompts(&spec.data, &assignment.inputs, &asked, &tokenizer));
-            of_models.push((tokenization(model), asked));
+            let questions = chosen(all, spec.questions);
+            report.get_or_insert_with(|| data::of_prompts(&spec.data, &assignment.inputs, &questions, &tokenizer));
+            cut.push(Cut { tokenization, tokenizer, questions });
         }
-        let first = of_models.first().map_or(&[][..], |(_, questions)| questions);
+        let first = cut.first().map_or(&[][..], |first| &first.questions);
         let named: Vec<Question> = first.iter().map(named).collect();
         let report = report.filter(|_| !named.is_empty()).ok_or_else(|| {
             StageError::input("the arena's data set has no questions")
                 .hinted("`split` and `eval_fraction` say which rows are read")
         })?;
-        let others = of_models.iter().skip(1);
-        if others.into_iter().any(|(_, questions)| !questions.iter().map(self::named).eq(named.iter().cloned())) {
+        if cut.iter().skip(1).any(|other| !other.questions.iter().map(self::named).eq(named.iter().cloned())) {
             return Err(StageError::input("the tokenizers of the arena's models read different questions"));
         }
-        Ok(Self { named, report, of_models })
+        Ok(Self { named, report, cut })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -100,14 +108,15 @@ impl Questions {
     }
 
     /// As `model` reads them.
-    pub(super) fn of(&self, model: &PlayerModel) -> &[Example] {
-        let found = self.of_models.iter().find(|(known, _)| *known == tokenization(model));
-        &found.expect("the questions are read for every model").1
+    pub(super) fn of(&self, model: &PlayerModel) -> &Cut {
+        let tokenization = tokenization(model);
+        let found = self.cut.iter().find(|known| known.tokenization == tokenization);
+        found.expect("the questions are read for every model")
     }
 
     /// The texts of a question, which are the same for all models.
     pub(super) fn example(&self, question: usize) -> &Example {
-        &self.of_models[0].1[question]
+        &self.cut[0].questions[question]
     }
 }
 

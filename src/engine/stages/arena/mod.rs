@@ -8,7 +8,7 @@ mod answers;
 mod judges;
 mod kept;
 
-use self::answers::{Answered, Questions};
+use self::answers::{Answered, Cut, Questions};
 use self::judges::Judges;
 use self::kept::KeptAnswers;
 use super::eval::QUESTIONS_PER_ROW;
@@ -64,9 +64,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
         }
         let own = policy::of_player(assignment, model)?;
         let kept = KeptAnswers::of(context.attempt, &own, spec, context.device);
-        let tokenizer = policy::tokenizer(&own)?;
         let mut policy: Option<Policy<'_>> = None;
-        let asked = questions.of(model);
+        let Cut { tokenizer, questions: asked, .. } = questions.of(model);
         progress.answers.resize_with(number + 1, Vec::new);
         while progress.answers[number].len() < asked.len() {
             let started = Instant::now();
@@ -80,7 +79,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
                 let policy = policy.as_ref().expect("it was loaded above");
                 Ok(answers::answer(policy, next, spec, assignment.spec.seed))
             })?;
-            let answer = |(q, s)| Answer::new(q, 0, s, &tokenizer, tokenizer.stop_ids());
+            let answer = |(q, s)| Answer::new(q, 0, s, tokenizer, tokenizer.stop_ids());
             let answers: Vec<Answer<'_>> = next.iter().zip(sampled).map(answer).collect();
             let scores = judges.measure(&answers)?;
             for (answer, score) in answers.iter().zip(&scores) {
