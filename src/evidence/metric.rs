@@ -49,10 +49,12 @@ pub fn short_name(name: &str) -> &str {
     }
 }
 
+/// The form as a component, which is told as `eval/format_valid`.
+pub const FORM_AGAIN: &str = "eval/reward/format_valid";
+
 /// Whether arms are compared by it: what judges cost and how often they failed are no results, and nothing is one twice.
 pub(super) fn is_result(name: &str) -> bool {
-    // the form is told as `eval/format_valid`
-    !name.starts_with("judge/") && !name.starts_with("eval/missing/") && name != "eval/reward/format_valid"
+    !name.starts_with("judge/") && !name.starts_with("eval/missing/") && name != FORM_AGAIN
 }
 
 /// Sorts metrics as tables show them: accuracy, the reward, its components, everything else.

@@ -19,7 +19,7 @@ mod tests;
 pub use compare::{compare, metric_names};
 pub use comparison::{ALPHA, ArmComparison, ComparisonRequest, Comparisons, MetricComparison, Over, Verdict};
 pub use cost::{Cost, JudgeCost, Spending, StageCost, VariantCost};
-pub use metric::{Direction, short_name};
+pub use metric::{Direction, FORM_AGAIN, short_name};
 use metric::{range_of_share, within};
 pub use scores::scores_of;
 

@@ -8,32 +8,24 @@ use crate::digest::Digest;
 use crate::event::Measurement;
 use crate::evidence::{Cost, JudgeCost, Spending, StageCost};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::AddAssign;
 
 /// What one run did to one stage.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Worked {
-    /// Seconds of all tries; absent when none ended.
-    seconds: Option<f64>,
-    /// Joules of all tries whose device told.
-    energy_j: Option<f64>,
+    /// Seconds and joules of all tries.
+    spent: Spending,
     /// It made the result.
     made: bool,
     /// It found the result in the cache.
     hit: bool,
 }
 
-impl Worked {
-    fn and(self, other: Self) -> Self {
-        let sum = |one: Option<f64>, other: Option<f64>| match (one, other) {
-            (Some(one), Some(other)) => Some(one + other),
-            (one, other) => one.or(other),
-        };
-        Self {
-            seconds: sum(self.seconds, other.seconds),
-            energy_j: sum(self.energy_j, other.energy_j),
-            made: self.made || other.made,
-            hit: self.hit || other.hit,
-        }
+impl AddAssign<&Self> for Worked {
+    fn add_assign(&mut self, other: &Self) {
+        self.spent += &other.spent;
+        self.made |= other.made;
+        self.hit |= other.hit;
     }
 }
 
@@ -77,14 +69,21 @@ pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<
     let made_elsewhere = made_elsewhere(runs, all, &worked_here)?;
     for stage in &mut stages {
         let here = worked_here.remove(&stage.key).unwrap_or_default();
-        let told = told(cache, &stage.key)?;
-        let here_in_all = here.iter().copied().reduce(Worked::and).unwrap_or_default();
-        let Worked { seconds, energy_j, .. } = here_in_all;
+        let mut in_all = Worked::default();
+        for worked in &here {
+            in_all += worked;
+        }
         stage.hits = u32::try_from(here.iter().filter(|worked| worked.hit).count()).unwrap_or(u32::MAX);
-        let is_made_here = here_in_all.made;
-        stage.spent = Spending { seconds, energy_j, ..if is_made_here { told.clone() } else { Spending::default() } };
-        let made = if is_made_here { here_in_all } else { made_elsewhere.get(&stage.key).copied().unwrap_or_default() };
-        stage.made = Spending { seconds: made.seconds, energy_j: made.energy_j, ..told };
+        stage.made = told(cache, &stage.key)?;
+        if in_all.made {
+            stage.made += &in_all.spent;
+            stage.spent = stage.made.clone();
+        } else {
+            if let Some(elsewhere) = made_elsewhere.get(&stage.key) {
+                stage.made += &elsewhere.spent;
+            }
+            stage.spent = in_all.spent;
+        }
     }
     Ok(Cost::of(stages, &variants))
 }
@@ -94,18 +93,19 @@ fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, CacheError> {
     let text = fs_err::read_to_string(past.log_dir.join("run.jsonl"))?;
     let mut found: HashMap<Digest, Worked> = HashMap::new();
     for event in text.lines().filter_map(|line| serde_json::from_str::<RunEvent>(line).ok()) {
-        let mut add = |key: Digest, more: Worked| {
-            let worked = found.entry(key).or_default();
-            *worked = worked.and(more);
+        let mut add = |key: Digest, more: Worked| *found.entry(key).or_default() += &more;
+        let took = |seconds: f64, made: bool| {
+            let spent = Spending { seconds: Some(seconds), ..Spending::default() };
+            Worked { spent, made, ..Worked::default() }
         };
-        let took = |seconds: f64, made: bool| Worked { seconds: Some(seconds), made, ..Worked::default() };
         match event.kind {
             RunEventKind::StageDone { key, seconds, .. } => add(key, took(seconds, true)),
             RunEventKind::StageFailed { key, seconds, .. }
             | RunEventKind::StageRetried { key, seconds, .. }
             | RunEventKind::StageStopped { key, seconds } => add(key, took(seconds, false)),
             RunEventKind::StageEnergy { key, joules } => {
-                add(key, Worked { energy_j: Some(joules), ..Worked::default() });
+                let spent = Spending { energy_j: Some(joules), ..Spending::default() };
+                add(key, Worked { spent, ..Worked::default() });
             }
             RunEventKind::StageHit { key } => add(key, Worked { hit: true, ..Worked::default() }),
             _ => {}
@@ -124,8 +124,7 @@ fn made_elsewhere(
     if here.values().flatten().any(|worked| worked.hit) {
         for past in all.iter().filter(|past| !runs.iter().any(|own| own.run == past.run)) {
             for (key, worked) in worked(past)?.into_iter().filter(|(key, _)| here.contains_key(key)) {
-                let sum = found.entry(key).or_default();
-                *sum = sum.and(worked);
+                *found.entry(key).or_default() += &worked;
             }
         }
     }

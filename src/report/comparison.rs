@@ -3,6 +3,7 @@
 use super::number::{duration, measurement};
 use super::table::{Column, Table};
 use crate::event::Measurement;
+use crate::evidence::FORM_AGAIN;
 use crate::recipe::spec::EvalSpec;
 use crate::recipe::{Training, training_of};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +17,6 @@ const FIRST: [&str; 5] = [
     "eval/reward/total",
 ];
 const REWARD_PREFIX: &str = "eval/reward/";
-/// Shown already, as `eval/format_valid`.
-const SHOWN_ELSEWHERE: &str = "eval/reward/format_valid";
 /// Stands before a measurement that is no surprise.
 const TRAINED: &str = "*";
 const LEGEND: &str = "* this variant's training rewarded it; rewards and accuracies without * were held out";
@@ -88,7 +87,7 @@ impl Comparison {
             None => FIRST.len() + 1,
         };
         // what judges cost is no result of the variant
-        let is_shown = |name: &&str| !name.starts_with("judge/") && *name != SHOWN_ELSEWHERE;
+        let is_shown = |name: &&str| !name.starts_with("judge/") && *name != FORM_AGAIN;
         let mut names: Vec<&str> = all.into_iter().filter(is_shown).collect();
         names.sort_by_key(|name| (rank(name), *name));
         names
