@@ -5,7 +5,7 @@ use orchestrate::recipe::spec::{LoraSpec, Sampling};
 use orchestrate_engine::data::Sequence;
 use orchestrate_engine::models::{Decoder, Decoding, PassOptions};
 use orchestrate_engine::optim::AdamW;
-use orchestrate_engine::rollout::{Request, Seconds, Stop, sample_groups};
+use orchestrate_engine::rollout::{Request, Sampled, Seconds, Stop, sample_groups};
 use orchestrate_engine::seed;
 use orchestrate_engine::stages::accumulate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,11 +147,11 @@ fn generate(mut decoder: Decoder, options: &Options) -> serde_json::Value {
             .collect();
         let started = Instant::now();
         let decoding = if options.flags.contains("--tensors") { Decoding::with_tensors } else { Decoding::new };
-        let took =
-            sample_groups(decoding, decoder, &requests, &sampling, &Stop::ids(&BTreeSet::new()), 0, |_, group| {
-                assert!(group.iter().all(|s| s.ids.len() == new));
-            });
-        seconds_of = took;
+        let none = BTreeSet::new();
+        let stop = Stop::ids(&none);
+        let ended = |_, group: Vec<Sampled>| assert!(group.iter().all(|s| s.ids.len() == new));
+        let took = sample_groups(decoding, decoder, &requests, &sampling, &stop, 0, ended, |_| true);
+        seconds_of = took.expect("nobody stops it");
         if round > 0 {
             times.push(started.elapsed().as_secs_f64());
         }

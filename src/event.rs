@@ -4,6 +4,7 @@
 //! reports progress. A stage that is resumed goes on in the same file: a later [`EventKind::Started`] with
 //! `resumed_from_step = n` takes back every step and completion after step n that stands before it.
 
+use crate::recipe::Bfloat16Products;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub enum EventKind {
     Started(Started),
     /// The worker is busy with something other than steps, e.g. `loading the model`.
     Phase(String),
+    /// A part of a step is done; told at most once a second, so that long steps show progress.
+    StepPart(StepPart),
     /// A step ended: an optimizer step when training, a batch of questions in `eval`.
     Step(Step),
     /// A completion was sampled and rated.
@@ -63,10 +66,27 @@ pub struct Started {
     pub libtorch: String,
     /// Threads the tensor operations use.
     pub threads: usize,
+    /// The widest instructions that kernels use: `avx512`, `avx2` or `portable`; absent on a GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// How products with bfloat16 weights are computed; absent on a GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfloat16_products: Option<Bfloat16Products>,
     /// The resume point the worker went on from; absent: from the beginning.
     pub resumed_from_step: Option<u64>,
     /// Steps the stage has in all.
     pub total_steps: u64,
+}
+
+/// How far a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepPart {
+    /// The step that goes on, counted from 1.
+    pub step: u64,
+    /// Steps the stage has in all.
+    pub total_steps: u64,
+    /// Of this step, from 0 to 1.
+    pub share: f64,
 }
 
 /// The end of a step.

@@ -5,6 +5,7 @@
 use orchestrate::cache::{Assignment, Attempt, Cache, CacheError, DeviceChoice, EventReader, Lookup, Runtime};
 use orchestrate::digest::Digest;
 use orchestrate::event::EventKind;
+use orchestrate::recipe::Bfloat16Products;
 use orchestrate::recipe::spec::{
     DataFile, DataFormat, DataSpec, Dtype, EvalSpec, ModelSpec, ParentAdapter, Sampling, Split, StageSpec, Templates,
     Work,
@@ -62,6 +63,7 @@ fn assignment() -> Assignment {
             resume_interval_s: 0.0,
             keep_resume_points: 2,
             gradient_checkpointing: false,
+            bfloat16_products: Bfloat16Products::Auto,
             judges: BTreeMap::new(),
             endpoints: BTreeMap::new(),
         },

@@ -186,6 +186,7 @@ fn other_value(key: &str) -> &'static str {
         "adjust_lr" => "match_rms_adamw",
         "parent_adapter" => "merge",
         "gradient_checkpointing" => "on",
+        "bfloat16_products" => "native",
         "warmup_steps" | "min_score" | "concurrency" | "retries" => "3",
         "max_grad_norm" => "0.5",
         "betas" => "[0.7, 0.8]",

@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 use crate::recipe::spec::StageSpec;
-use crate::recipe::{HttpEndpoint, JudgeServer, ProgramRun};
+use crate::recipe::{Bfloat16Products, HttpEndpoint, JudgeServer, ProgramRun};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +42,9 @@ pub struct Runtime {
     pub keep_resume_points: usize,
     /// Computes each layer's inside again in the backward pass, instead of keeping it.
     pub gradient_checkpointing: bool,
+    /// How a CPU multiplies with bfloat16 weights.
+    #[serde(default)]
+    pub bfloat16_products: Bfloat16Products,
     /// Where judges are served, by the name of their model.
     #[serde(default)]
     pub judges: BTreeMap<String, JudgeServer>,

@@ -182,6 +182,8 @@ mod tests {
             device: "cpu".to_owned(),
             libtorch: "2.11.0".to_owned(),
             threads: 1,
+            instructions: None,
+            bfloat16_products: None,
             resumed_from_step,
             total_steps: 9,
         }))

@@ -5,8 +5,8 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::planning;
 use crate::cache::Cache;
-use crate::exec::{CudaProblem, LocalExecutor, WorkerVersion, worker_version};
-use crate::recipe::Overrides;
+use crate::exec::{CpuReport, CudaProblem, LocalExecutor, WorkerVersion, worker_version};
+use crate::recipe::{Bfloat16Products, Overrides};
 use crate::report::{Column, Table, width};
 use crate::rewards::{reach_judge, reach_service};
 use crate::store::{SchemaCheck, Store, database_path};
@@ -85,16 +85,42 @@ fn worker() -> Vec<Finding> {
         }
     };
     match worker_version(&executor) {
-        Ok(WorkerVersion { version, libtorch, cuda_devices, cuda_problem }) => {
+        Ok(WorkerVersion { version, libtorch, cuda_devices, cuda_problem, cpu: report, cpu_problem }) => {
             let found = format!("{version}, libtorch {libtorch} ({})", executor.program().display());
             let worker = Finding { what, ok: true, found, hint: None };
-            vec![worker, gpu(cuda_devices, cuda_problem.as_ref(), &listed_gpus())]
+            vec![worker, cpu(report.ok_or(cpu_problem)), gpu(cuda_devices, cuda_problem.as_ref(), &listed_gpus())]
         }
         Err(error) => {
             let hint = "libtorch is most likely not where the worker was linked to find it: `./justw setup`";
             vec![Finding { what, ok: false, found: error.to_string(), hint: Some(hint.into()) }]
         }
     }
+}
+
+/// How stages compute on the CPU: which instructions they use, and what becomes of bfloat16.
+fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
+    let what = "cpu".to_owned();
+    let CpuReport { instructions, bfloat16_products, why_slow } = match report {
+        Ok(report) => report,
+        Err(problem) => {
+            let found = problem.unwrap_or_else(|| "the worker does not tell".to_owned());
+            let hint = "unset ATEN_CPU_CAPABILITY: the widest instructions of the CPU are the default";
+            return Finding { what, ok: false, found, hint: Some(hint.to_owned()) };
+        }
+    };
+    let (bfloat16, hint) = match (bfloat16_products, why_slow) {
+        (Bfloat16Products::Widened, Some(why)) => (format!("bfloat16 weights are multiplied in 32 bits: {why}"), None),
+        (Bfloat16Products::Widened, None) => (
+            "bfloat16 weights are multiplied in 32 bits, as ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS asks".to_owned(),
+            None,
+        ),
+        (_, Some(why)) => (
+            format!("bfloat16 is multiplied by libtorch, 4 to 60 times as slowly as float32: {why}"),
+            Some("unset ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS, or set it to `widened`".to_owned()),
+        ),
+        (_, None) => ("fast bfloat16".to_owned(), None),
+    };
+    Finding { what, ok: hint.is_none(), found: format!("{instructions}, {bfloat16}"), hint }
 }
 
 /// The GPUs that the driver's own tool lists, by name and memory; none where there is no such tool.
@@ -249,6 +275,22 @@ fn servers(context: &Context, recipes: &[PathBuf]) -> Result<Vec<Finding>, CliEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cpu_that_is_slow_in_bfloat16_says_why_and_what_to_set() {
+        let report = |bfloat16_products, why: Option<&str>| {
+            let why_slow = why.map(str::to_owned);
+            cpu(Ok(CpuReport { instructions: "avx2".to_owned(), bfloat16_products, why_slow }))
+        };
+        let widened = report(Bfloat16Products::Widened, Some("the CPU has neither AVX512-BF16 nor AMX-BF16"));
+        assert!(widened.ok && widened.found.contains("32 bits: the CPU has neither"), "{}", widened.found);
+        let native = report(Bfloat16Products::Native, Some("the CPU has neither AVX512-BF16 nor AMX-BF16"));
+        assert!(!native.ok && native.hint.unwrap().contains("widened"), "{}", native.found);
+        assert_eq!(report(Bfloat16Products::Native, None).found, "avx2, fast bfloat16");
+        let problem = "ATEN_CPU_CAPABILITY asks for AVX-512, which this CPU does not have";
+        let refused = cpu(Err(Some(problem.to_owned())));
+        assert!(!refused.ok && refused.hint.unwrap().contains("unset"));
+    }
 
     #[test]
     fn a_gpu_that_cannot_be_used_is_not_in_order_and_each_reason_has_its_own_words() {

@@ -1,12 +1,28 @@
-//! Lets the worker and the engine's tests find libtorch at run time: first beside the checkout (so that the folder
-//! can move), then where it was at build time (a user's own `LIBTORCH`).
+//! Compiles the C++ shim against libtorch's headers, and tells the worker where to find libtorch at run time: in places relative to
+//! its own, so that nothing of the machine it was built on is in it.
+
+use std::path::PathBuf;
+
+/// From the folder of a program: a release, the checkout it was built in, and that of its tests.
+const LIBRARIES: [&str; 3] = ["libtorch/lib", "../../.libtorch/lib", "../../../.libtorch/lib"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    for up in ["../..", "../../.."] {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/{up}/.libtorch/lib");
-    }
-    if let Ok(libtorch) = std::env::var("LIBTORCH") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
+    println!("cargo:rerun-if-changed=torch");
+    let libtorch = std::env::var_os("LIBTORCH").map(PathBuf::from).expect("`.cargo/config.toml` sets LIBTORCH");
+    let include = libtorch.join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .file("torch/shim.cpp")
+        .define("NDEBUG", None) // as libtorch was built: some of its classes have more members without
+        .opt_level(1) // it only calls libtorch
+        .debug(false)
+        .warnings(false) // libtorch's headers have many
+        .compile("engine_shim");
+    for library in LIBRARIES {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/{library}");
     }
 }

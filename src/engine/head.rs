@@ -25,8 +25,9 @@ pub struct TokenLogprobs {
 pub fn logprobs(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, temperature: f64) -> TokenLogprobs {
     tch::no_grad(|| {
         let mut parts = Parts::default();
+        let head = widened_head(decoder);
         for tokens in chunks(hidden) {
-            let log_softmax = log_softmax(decoder, &narrow(hidden, &tokens), temperature);
+            let log_softmax = log_softmax(&head, &narrow(hidden, &tokens), temperature);
             parts.push(&log_softmax, &narrow(targets, &tokens));
         }
         parts.finish()
@@ -76,6 +77,7 @@ fn follow(
     mut grads: impl FnMut(Range<i64>, &Tensor, &Tensor) -> TokenGrads,
 ) -> Tensor {
     let head = decoder.head();
+    let wide = tch::no_grad(|| widened_head(decoder));
     let mut logprobs = Vec::new();
     let mut hidden_grads = Vec::new();
     let mut head_grad: Option<Tensor> = None;
@@ -83,13 +85,13 @@ fn follow(
     for tokens in chunks(hidden) {
         let rows = narrow(&detached, &tokens); // (n, C)
         let targets = narrow(targets, &tokens).unsqueeze(1); // (n, 1)
-        let log_softmax = tch::no_grad(|| log_softmax(decoder, &rows, temperature)); // (n, V)
+        let log_softmax = tch::no_grad(|| log_softmax(&wide, &rows, temperature)); // (n, V)
         let of_targets = tch::no_grad(|| log_softmax.gather(1, &targets, false).squeeze_dim(1)); // (n,)
         let grads = grads(tokens, &log_softmax, &of_targets);
         logprobs.push(of_targets);
         tch::no_grad(|| {
-            let logits_grad = logits_grad(log_softmax, &targets, &grads, temperature).to_kind(head.kind());
-            hidden_grads.push(logits_grad.matmul(head)); // (n, C)
+            let logits_grad = logits_grad(log_softmax, &targets, &grads, temperature).to_kind(wide.kind());
+            hidden_grads.push(logits_grad.matmul(&wide)); // (n, C)
             if head.requires_grad() {
                 let update = logits_grad.transpose(0, 1).matmul(&rows); // (V, C)
                 head_grad = Some(match head_grad.take() {
@@ -140,13 +142,18 @@ fn entropy(log_softmax: &Tensor) -> Tensor {
     log_softmax.exp().g_mul_(log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg()
 }
 
-/// In 32 bits, whatever the weights are held in. // (n, C) -> (n, V)
-fn log_softmax(decoder: &Decoder, rows: &Tensor, temperature: f64) -> Tensor {
-    let mut logits = decoder.logits(rows).to_kind(Kind::Float);
+/// In 32 bits, whatever the weights are held in. // (V, C), (n, C) -> (n, V)
+fn log_softmax(head: &Tensor, rows: &Tensor, temperature: f64) -> Tensor {
+    let mut logits = rows.linear(head, None::<&Tensor>).to_kind(Kind::Float);
     if (temperature - 1.0).abs() > f64::EPSILON {
         let _ = logits.g_div_scalar_(temperature);
     }
     logits.log_softmax(-1, Kind::Float)
+}
+
+/// The head's weight in the format of hidden states, widened once for all chunks. // (V, C)
+fn widened_head(decoder: &Decoder) -> Tensor {
+    decoder.head().to_kind(decoder.activations())
 }
 
 #[derive(Default)]

@@ -5,10 +5,11 @@
 
 use orchestrate::cache::{Assignment, DeviceChoice};
 use orchestrate::event::Failure;
-use orchestrate::exec::{CudaProblem, ModelRequest, ScoreRequest, exit};
-use orchestrate_engine::error::StageResult;
+use orchestrate::exec::{CpuReport, CudaProblem, ModelRequest, ScoreRequest, exit};
+use orchestrate::recipe::Bfloat16Products;
+use orchestrate_engine::error::{StageError, StageResult};
 use orchestrate_engine::stages::{self, Ending};
-use orchestrate_engine::{commands, data, device, self_test, stages::LIBTORCH_VERSION};
+use orchestrate_engine::{commands, cpu, data, device, products, self_test, stages::LIBTORCH_VERSION};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::process::ExitCode;
@@ -79,7 +80,7 @@ fn answer<T: DeserializeOwned>(request: &str, run: fn(&T) -> StageResult<()>) ->
             return ExitCode::from(exit::USAGE);
         }
     };
-    match run(&request) {
+    match products::choose(Bfloat16Products::Auto).and_then(|()| run(&request)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&serde_json::to_string(&Failure::from(error)).expect("a failure serializes"));
@@ -115,17 +116,34 @@ fn test_self(arguments: &[String]) -> ExitCode {
 /// One line of JSON, which `orchestrate doctor` reads.
 fn version(cuda: Result<(), CudaProblem>) -> ExitCode {
     let devices = device::count(cuda);
+    let cpu = cpu();
     let line = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "libtorch": LIBTORCH_VERSION,
         "cuda_devices": devices.as_ref().unwrap_or(&0),
         "cuda_problem": devices.as_ref().err(),
+        "cpu": cpu.as_ref().ok(),
+        "cpu_problem": cpu.as_ref().err(),
     });
     #[expect(clippy::print_stdout, reason = "this is the program's output")]
     {
         println!("{line}");
     }
     ExitCode::SUCCESS
+}
+
+/// How this process computes on the CPU.
+fn cpu() -> Result<CpuReport, String> {
+    let choose = || {
+        products::choose(Bfloat16Products::Auto)?;
+        cpu::cpu()
+    };
+    let cpu = choose().map_err(|error: StageError| error.message)?;
+    Ok(CpuReport {
+        instructions: cpu.instructions.name().to_owned(),
+        bfloat16_products: products::bfloat16_products(),
+        why_slow: cpu.why_slow.clone(),
+    })
 }
 
 #[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]

@@ -5,7 +5,7 @@ use crate::cache::Assignment;
 use crate::event::Failure;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// The data of one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,7 +81,8 @@ impl DataReport {
 pub fn inspect_data(executor: &LocalExecutor, assignments: &[Assignment]) -> Result<Vec<Inspection>, ExecError> {
     let path = executor.program().to_owned();
     let start = |source| ExecError::Start { path: path.clone(), source };
-    let mut child = Command::new(&path)
+    let mut child = executor
+        .command()
         .arg("inspect-data")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,8 +3,10 @@
 use super::WorkerExit;
 use super::command_stage::RUN_COMMAND_STAGE;
 use crate::cache::SUPERVISOR_VARIABLE;
+use crate::recipe::Bfloat16Products;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::{Child, Command};
@@ -89,6 +91,18 @@ impl LocalExecutor {
         &self.program
     }
 
+    /// A command that runs the worker binary, with what libtorch needs in its environment.
+    pub fn command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.program);
+        if let Some(variable) = wait_policy(|name| std::env::var_os(name).is_some()) {
+            command.env(variable.0, variable.1);
+        }
+        if let Some(path) = library_path(|name| std::env::var_os(name)) {
+            command.env(LIBRARY_PATH, path);
+        }
+        command
+    }
+
     /// Starts a worker on `attempt_dir`, its output appended to `worker.log` there, with these variables added to its
     /// environment.
     pub fn start(&self, attempt_dir: &Path, environment: &[(&str, String)]) -> Result<Worker, ExecError> {
@@ -99,7 +113,7 @@ impl LocalExecutor {
             .map_err(ExecError::Log)?
             .into_file();
         let errors = log.try_clone().map_err(ExecError::Log)?;
-        let child = Command::new(&self.program)
+        let child = Command::from(self.command())
             .args(self.arguments)
             .arg(attempt_dir)
             .envs(environment.iter().map(|(name, value)| (name, value)))
@@ -113,6 +127,26 @@ impl LocalExecutor {
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Worker { child, group: WorkerGroup(group) })
     }
+}
+
+/// Where the loader looks for shared libraries.
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+
+/// The library path that lets a worker find the libtorch of the user's own `LIBTORCH`; absent without one. The worker itself
+/// knows only places relative to its own.
+fn library_path(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
+    let libtorch = PathBuf::from(variable("LIBTORCH").filter(|value| !value.is_empty())?).join("lib");
+    let others = variable(LIBRARY_PATH).unwrap_or_default();
+    let all =
+        std::iter::once(libtorch).chain(std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()));
+    std::env::join_paths(all).ok()
+}
+
+/// How OpenMP's threads wait for work, unless the user says: they look for it for some microseconds, then sleep. Its own
+/// default, to look for milliseconds, keeps other processes off the cores, and this one when it has to share them.
+fn wait_policy(is_set: impl Fn(&str) -> bool) -> Option<(&'static str, &'static str)> {
+    let chosen = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"].into_iter().any(is_set);
+    (!chosen).then_some(("GOMP_SPINCOUNT", "1000"))
 }
 
 /// A running worker.
@@ -174,6 +208,23 @@ pub struct WorkerVersion {
     /// Why there is none, if there is none.
     #[serde(default)]
     pub cuda_problem: Option<CudaProblem>,
+    /// How it computes on the CPU.
+    #[serde(default)]
+    pub cpu: Option<CpuReport>,
+    /// Why it cannot compute on the CPU, if it cannot.
+    #[serde(default)]
+    pub cpu_problem: Option<String>,
+}
+
+/// How a worker computes on the CPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuReport {
+    /// The widest instructions that kernels use: `avx512`, `avx2` or `portable`.
+    pub instructions: String,
+    /// How products with bfloat16 weights are computed.
+    pub bfloat16_products: Bfloat16Products,
+    /// Why libtorch's own product of bfloat16 matrices is slow here; absent where it is fast.
+    pub why_slow: Option<String>,
 }
 
 /// Why a worker can use no GPU, in the order in which one would look.
@@ -193,7 +244,8 @@ pub enum CudaProblem {
 /// Asks `orchestrate-worker --version`, which answers with one line of JSON.
 pub fn worker_version(executor: &LocalExecutor) -> Result<WorkerVersion, ExecError> {
     let path = executor.program.clone();
-    let output = std::process::Command::new(&path)
+    let output = executor
+        .command()
         .arg("--version")
         .stdin(Stdio::null())
         .output()
@@ -204,4 +256,28 @@ pub fn worker_version(executor: &LocalExecutor) -> Result<WorkerVersion, ExecErr
     }
     serde_json::from_slice(&output.stdout)
         .map_err(|error| ExecError::Version { path, message: format!("its answer is not understood: {error}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_libtorch_of_the_users_own_comes_first_on_the_library_path() {
+        let with = |own: Option<&str>, path: Option<&str>| {
+            let find = |name: &str| if name == "LIBTORCH" { own } else { path }.map(OsString::from);
+            library_path(find)
+        };
+        assert_eq!(with(None, Some("/usr/lib/cuda")), None);
+        assert_eq!(with(Some(""), None), None);
+        assert_eq!(with(Some("/opt/libtorch"), None), Some("/opt/libtorch/lib".into()));
+        assert_eq!(with(Some("/opt/libtorch"), Some("/a:/b")), Some("/opt/libtorch/lib:/a:/b".into()));
+    }
+
+    #[test]
+    fn a_wait_policy_of_the_users_own_is_kept() {
+        assert_eq!(wait_policy(|_| false), Some(("GOMP_SPINCOUNT", "1000")));
+        assert_eq!(wait_policy(|name| name == "OMP_WAIT_POLICY"), None);
+        assert_eq!(wait_policy(|name| name == "GOMP_SPINCOUNT"), None);
+    }
 }

@@ -34,7 +34,7 @@ mod score_request;
 
 pub use command_stage::{METRICS, RUN_COMMAND_STAGE, run_command_stage};
 pub use inspection::{DataReport, ExampleRow, ExampleSpan, Inspection, inspect_data};
-pub use local::{CudaProblem, ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
+pub use local::{CpuReport, CudaProblem, ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
 pub use outcome::WorkerExit;
 pub use request::{Answered, Input, ModelRequest, ModelTask, ask};
 pub use score_request::{ScoreRequest, ScoreTask, ask_score};

@@ -10,7 +10,7 @@ use crate::recipe::spec::{Dtype, Sampling};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// A question about a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,7 +109,8 @@ pub(super) fn ask_worker<E>(
     mut each: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Result<Answered, E>, ExecError> {
     let path = executor.program().to_owned();
-    let mut child = Command::new(&path)
+    let mut child = executor
+        .command()
         .args(arguments)
         .stdin(if reads_stdin { Stdio::inherit() } else { Stdio::null() })
         .stdout(Stdio::piped())

@@ -24,6 +24,7 @@ pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignm
             resume_interval_s: planned.runtime.resume_interval_s,
             keep_resume_points: planned.runtime.keep_resume_points,
             gradient_checkpointing: planned.runtime.gradient_checkpointing == GradientCheckpointing::On,
+            bfloat16_products: planned.runtime.bfloat16_products,
             judges: planned.runtime.judges.clone(),
             endpoints: planned.runtime.endpoints.clone(),
         },

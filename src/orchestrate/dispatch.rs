@@ -21,7 +21,7 @@ use crate::cache::{Cache, CacheError, DeviceChoice, EventReader, fault_point};
 use crate::exec::{ExecError, LocalExecutor, WorkerExit};
 use crate::plan::{Plan, Scheduler, Start};
 use crate::recipe::RuntimeSettings;
-use crate::report::Progress;
+use crate::report::{Progress, duration};
 use cached::Cached;
 use chrono::Utc;
 use leases::Waiting;
@@ -76,6 +76,8 @@ pub(super) struct Loop<'a> {
     cached: Cached,
     /// Requests to stop so far: at the first, workers are asked to stop; at the second, killed.
     stop_requests: u32,
+    /// When the first came.
+    stopping_since: Option<Instant>,
 }
 
 impl<'a> Loop<'a> {
@@ -97,6 +99,7 @@ impl<'a> Loop<'a> {
             ends: BTreeMap::new(),
             has_failed: false,
             stop_requests: 0,
+            stopping_since: None,
         })
     }
 
@@ -179,6 +182,7 @@ impl<'a> Loop<'a> {
         tries.begun += 1;
         let mut assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
         assignment.runtime.gradient_checkpointing |= tries.checkpointing;
+        assignment.runtime.threads = self.machine.threads(planned);
         let environment = gpu.map(|slot| self.machine.environment(slot)).unwrap_or_default();
         if gpu.is_some() && assignment.runtime.device != DeviceChoice::Auto {
             assignment.runtime.device = DeviceChoice::Cuda(0); // the only one it sees
@@ -251,10 +255,14 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Stops workers whose time is over.
+    /// Stops workers whose time is over, and kills those that were asked to and did not in time.
     fn keep_time(&mut self) {
         let now = Instant::now();
         for (stage, running) in &mut self.running {
+            let grace = self.dispatch.plan.stages[*stage].runtime.stop_grace_s;
+            if self.stopping_since.is_some_and(|since| (now - since).as_secs_f64() >= grace) {
+                running.group.kill();
+            }
             match running.limit.as_mut().and_then(|limit| limit.due(now)) {
                 Some(Due::Stop) => {
                     self.dispatch.progress.stage_note(*stage, "its time is over: waiting for a resume point");
@@ -266,11 +274,28 @@ impl<'a> Loop<'a> {
         }
     }
 
+    /// What is waited for after a request to stop, and for how long at most.
+    fn stopping(&self) -> String {
+        let plan = self.dispatch.plan;
+        let mut names: Vec<String> =
+            self.running.keys().map(|&stage| format!("`{}`", plan.stages[stage].name)).collect();
+        names.dedup();
+        let graces = self.running.keys().map(|&stage| plan.stages[stage].runtime.stop_grace_s);
+        let Some(longest) = graces.reduce(f64::max) else { return "stopping".to_owned() };
+        let s = if names.len() == 1 { "" } else { "s" };
+        format!(
+            "stopping: waiting for the resume point{s} of {}, at most {} (Ctrl-C again: kill now)",
+            names.join(", "),
+            duration(longest)
+        )
+    }
+
     /// A request to stop: the first is passed on, the second ends everything now.
     fn stop(&mut self) {
         self.stop_requests += 1;
         if self.stop_requests == 1 {
-            self.dispatch.progress.note("stopping: waiting for resume points (Ctrl-C again to kill)");
+            self.stopping_since = Some(Instant::now());
+            self.dispatch.progress.note(&self.stopping());
         }
         for running in self.running.values() {
             if self.stop_requests == 1 { running.group.stop() } else { running.group.kill() }

@@ -38,6 +38,13 @@ impl Machine {
         Self { capacity, visible, chosen: choice.is_some() }
     }
 
+    /// CPU threads of a stage: what its recipe says, or an even share of the cores where several stages may run at a time; absent:
+    /// all cores.
+    pub(super) fn threads(&self, stage: &PlannedStage) -> Option<usize> {
+        let share = || (self.capacity.threads / self.capacity.jobs).max(1);
+        stage.runtime.threads.or_else(|| (self.capacity.jobs > 1 && self.capacity.gpus.is_empty()).then(share))
+    }
+
     /// What `stage` takes while it runs.
     pub(super) fn need(&self, stage: &PlannedStage) -> Need {
         let is_slot = |device: &String| self.capacity.gpus.iter().any(|slot| slot.device == *device);

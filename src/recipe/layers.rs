@@ -22,6 +22,7 @@ pub const PROGRAM_VARIABLES: &[&str] = &[
     "ORCHESTRATE_NO_PROGRESS",
     "ORCHESTRATE_FAULT",
     "ORCHESTRATE_SUPERVISOR",
+    "ORCHESTRATE_COUNT_PRODUCTS",
 ];
 
 /// The name of the environment where a file's would stand.

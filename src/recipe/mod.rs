@@ -69,5 +69,5 @@ pub use measured::{Training, training_of};
 pub use resolve::ResolvedStage;
 pub use resolve_arena::FanIn;
 pub use resolve_command::ProgramRun;
-pub use runtime::{Device, GradientCheckpointing, Retries, RuntimeSettings};
+pub use runtime::{Bfloat16Products, Device, GradientCheckpointing, Retries, RuntimeSettings};
 pub use schema::schema;

@@ -8,7 +8,7 @@ use super::schema;
 use super::sweep::Cell;
 use schemars::JsonSchema;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
@@ -20,7 +20,7 @@ pub struct RuntimeSettings {
     /// `auto` (the first GPU if there is one, else the CPU), `cpu` or `cuda:N`.
     #[schemars(with = "String")]
     pub device: Device,
-    /// CPU threads of a stage; default: all cores.
+    /// CPU threads of a stage; default: all cores, or an equal share of them when several stages may run at a time.
     #[schemars(range(min = 1))]
     pub threads: Option<usize>,
     /// Seconds between resume points.
@@ -32,6 +32,8 @@ pub struct RuntimeSettings {
     /// Keeps the input of each layer only and computes its inside again in the backward pass: a third slower, a fraction of the
     /// memory, the same bits. `auto`: when the stage would not fit otherwise.
     pub gradient_checkpointing: GradientCheckpointing,
+    /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's bits.
+    pub bfloat16_products: Bfloat16Products,
     /// Stages that run at the same time at most; default: what `-j` says, else one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
@@ -78,6 +80,31 @@ pub enum GradientCheckpointing {
     On,
     /// Never.
     Off,
+}
+
+/// How a CPU multiplies with weights that are held in bfloat16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bfloat16Products {
+    /// In bfloat16 on a CPU with AVX512-BF16 or AMX, else widened.
+    #[default]
+    Auto,
+    /// In bfloat16, by libtorch. Without AVX512-BF16 or AMX this takes 4 to 60 times as long.
+    Native,
+    /// In 32 bits; each weight is widened whenever it is used.
+    Widened,
+}
+
+impl Bfloat16Products {
+    /// Reads `auto`, `native` or `widened`.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "native" => Some(Self::Native),
+            "widened" => Some(Self::Widened),
+            _ => None,
+        }
+    }
 }
 
 /// How often a stage that failed is tried again; each try goes on from the newest resume point. What would fail the same is

@@ -10,6 +10,8 @@ const WINDOW: usize = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
     seen: VecDeque<(DateTime<Utc>, u64)>,
+    /// How far the step after the last one was, and when.
+    part: Option<(DateTime<Utc>, f64)>,
     total_steps: u64,
 }
 
@@ -17,6 +19,7 @@ impl Pace {
     /// The worker begins to work at `at` with `step` steps behind it; forgets what an earlier worker did.
     pub fn start(&mut self, at: DateTime<Utc>, step: u64, total_steps: u64) {
         self.seen.clear();
+        self.part = None;
         self.seen.push_back((at, step));
         self.total_steps = total_steps;
     }
@@ -28,9 +31,20 @@ impl Pace {
         }
     }
 
+    /// `share` of the next step was done at `at`.
+    pub fn part(&mut self, at: DateTime<Utc>, share: f64) {
+        self.part = Some((at, share));
+    }
+
+    /// How far the next step is, where that is known.
+    pub fn share(&self) -> Option<f64> {
+        self.part.map(|(_, share)| share)
+    }
+
     /// `step` ended at `at`.
     pub fn step(&mut self, at: DateTime<Utc>, step: u64, total_steps: u64) {
         self.total_steps = total_steps;
+        self.part = None;
         self.seen.push_back((at, step));
         if self.seen.len() > WINDOW {
             self.seen.pop_front();
@@ -42,11 +56,16 @@ impl Pace {
         (self.seen.back().map_or(0, |&(_, step)| step), self.total_steps)
     }
 
-    /// Seconds left, once a step has been timed.
+    /// Seconds left, once a step has been timed, or a part of the first one.
     pub fn eta_s(&self, now: DateTime<Utc>) -> Option<f64> {
         let (&(first_at, first), &(last_at, last)) = (self.seen.front()?, self.seen.back()?);
-        let steps = last.checked_sub(first).filter(|&steps| steps > 0)?;
-        let per_step = seconds(last_at - first_at) / steps as f64;
+        let per_step = match last.checked_sub(first)? {
+            0 => {
+                let (part_at, share) = self.part.filter(|(_, share)| *share > 0.0)?;
+                seconds(part_at - last_at) / share
+            }
+            steps => seconds(last_at - first_at) / steps as f64,
+        };
         let Some(others) = self.total_steps.checked_sub(last + 1) else { return Some(0.0) };
         // a step that takes longer than the others is about to end
         Some((per_step - seconds(now - last_at)).max(0.0) + others as f64 * per_step)
@@ -78,6 +97,20 @@ mod tests {
         assert_eq!(pace.eta_s(at(1000)), Some(14.0));
         pace.step(at(1001), 10, 10);
         assert_eq!(pace.eta_s(at(1002)), Some(0.0));
+    }
+
+    #[test]
+    fn a_part_of_the_first_step_tells_the_pace_already() {
+        let mut pace = Pace::default();
+        pace.start(at(0), 0, 10);
+        pace.restart_clock(at(100));
+        pace.part(at(100), 0.0);
+        assert_eq!(pace.eta_s(at(104)), None);
+        pace.part(at(105), 0.25);
+        assert_eq!(pace.eta_s(at(105)), Some(195.0));
+        assert_eq!(pace.share(), Some(0.25));
+        pace.step(at(118), 1, 10);
+        assert_eq!((pace.share(), pace.eta_s(at(118))), (None, Some(162.0)));
     }
 
     #[test]

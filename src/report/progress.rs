@@ -107,6 +107,13 @@ impl Progress {
             EventKind::Phase(phase) if live.bar.is_none() && phase_before.as_ref() != Some(phase) => {
                 self.plain(stage, phase);
             }
+            EventKind::StepPart(_)
+                if live.bar.is_none() && (event.at - live.plain_at).as_seconds_f64() >= PLAIN_EVERY_S =>
+            {
+                live.plain_at = event.at;
+                let line = live.line.progress(event.at);
+                self.plain(stage, &line);
+            }
             EventKind::Step(step) => {
                 let since_s = (event.at - live.plain_at).as_seconds_f64();
                 let share = step.step.saturating_sub(live.plain_step) as f64 / step.total_steps.max(1) as f64;
@@ -196,7 +203,10 @@ impl Progress {
     /// The stage stopped on request after `step`.
     pub fn stopped(&mut self, stage: usize, step: Option<u64>) {
         self.end_live(stage);
-        let message = step.map_or_else(|| "no step done".to_owned(), |step| format!("resume point after step {step}"));
+        let message = match step {
+            None | Some(0) => "no step done".to_owned(),
+            Some(step) => format!("resume point after step {step}"),
+        };
         let word = self.paint.yellow("stopped");
         self.stay(&word, stage, &message);
     }

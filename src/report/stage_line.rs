@@ -34,6 +34,10 @@ impl StageLine {
                 self.pace.restart_clock(at);
                 self.phase = Some(phase.clone());
             }
+            EventKind::StepPart(part) => {
+                self.phase = None;
+                self.pace.part(at, part.share);
+            }
             EventKind::Step(step) => {
                 self.phase = None;
                 self.pace.step(at, step.step, step.total_steps);
@@ -53,7 +57,7 @@ impl StageLine {
         self.pace.position()
     }
 
-    /// Seconds left, once a step has been timed.
+    /// Seconds left, once a step or a part of one has been timed.
     pub fn eta_s(&self, now: DateTime<Utc>) -> Option<f64> {
         self.pace.eta_s(now)
     }
@@ -76,7 +80,8 @@ impl StageLine {
         }
         let mut parts = Vec::new();
         if step > 0 || self.phase.is_none() {
-            parts.push(format!("step {step}/{total}"));
+            let part = self.pace.share().map_or_else(String::new, |share| format!(" + {:.0}%", 100.0 * share));
+            parts.push(format!("step {step}/{total}{part}"));
         }
         if let Some(phase) = &self.phase {
             parts.push(phase.clone());
@@ -117,7 +122,7 @@ impl StageLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Started, Step};
+    use crate::event::{Started, Step, StepPart};
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_700_000_000 + second, 0).expect("a valid time")
@@ -130,6 +135,8 @@ mod tests {
             device: "cpu".into(),
             libtorch: "2.11.0".into(),
             threads: 2,
+            instructions: None,
+            bfloat16_products: None,
             resumed_from_step,
             total_steps: 100,
         })
@@ -151,6 +158,15 @@ mod tests {
         line.event(at(12), &step(2));
         assert_eq!(line.progress(at(12)), "step 2/100  ETA 8m59s  loss 0.123  reward 1.500  812 tok/s");
         assert_eq!(line.summary(), "loss 0.123  reward 1.500");
+    }
+
+    #[test]
+    fn a_long_step_shows_its_parts() {
+        let mut line = StageLine::default();
+        line.event(at(0), &started(None));
+        line.event(at(1), &EventKind::Phase("loading the model".into()));
+        line.event(at(31), &EventKind::StepPart(StepPart { step: 1, total_steps: 100, share: 0.25 }));
+        assert_eq!(line.progress(at(31)), "step 0/100 + 25%  ETA 3h19m");
     }
 
     #[test]

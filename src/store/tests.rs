@@ -15,6 +15,8 @@ fn started(resumed_from_step: Option<u64>) -> Event {
         device: "cpu".to_owned(),
         libtorch: "2.11.0".to_owned(),
         threads: 1,
+        instructions: None,
+        bfloat16_products: None,
         resumed_from_step,
         total_steps: 3,
     }))

@@ -297,6 +297,7 @@ impl Update {
             EventKind::Completion(completion) => self.record_completion(key, completion).await,
             EventKind::Finished(results) => self.set_results(&BTreeMap::from([(key, results)])).await,
             EventKind::Phase(_)
+            | EventKind::StepPart(_)
             | EventKind::ResumePoint { .. }
             | EventKind::Warning(_)
             | EventKind::Stopped { .. }

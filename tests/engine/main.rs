@@ -3,6 +3,8 @@
 
 mod arena;
 mod bad_input;
+mod bfloat16;
+mod binary;
 mod curves;
 mod data;
 mod end_to_end;
@@ -13,6 +15,7 @@ mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
 mod grpo_gradients;
+mod interrupt;
 mod judge;
 mod learning;
 mod model_commands;

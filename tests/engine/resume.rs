@@ -11,7 +11,7 @@ fn wait_for_step(project: &Project, child: &mut Child, kind: &str, step: u64) ->
 }
 
 /// Waits until the only attempt under `runs/work` has reported what holds `wanted`, and returns its worker's process id.
-fn wait_for_event(project: &Project, child: &mut Child, kind: &str, wanted: &str) -> i32 {
+pub(crate) fn wait_for_event(project: &Project, child: &mut Child, kind: &str, wanted: &str) -> i32 {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some((events, lease)) = attempt(&project.path("runs/work"), kind)
@@ -56,7 +56,7 @@ fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
 }
 
 /// What it made: all that an arena found; else an adapter or whole weights, then, if it sampled, its completions.
-fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
+pub(crate) fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     let dir = committed(project, kind)?;
     if kind == "arena" {
         let files = ["arena.json", "metrics.json", "comparisons.jsonl", "completions.parquet"];
@@ -71,7 +71,7 @@ fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
 }
 
 /// The arguments that run `stage` with these settings.
-fn run<'a>(stage: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn run<'a>(stage: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["run", "recipes/tiny.toml", "--only", stage];
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     args

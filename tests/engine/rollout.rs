@@ -44,9 +44,8 @@ fn a_completion_does_not_depend_on_its_neighbours() {
         let requests = [(a, &seeds_a), (b, &seeds_b)].map(|(ids, s)| Request { prompt_ids: ids, seeds: s.clone() });
         let stop_ids: BTreeSet<i64> = stop.iter().copied().collect();
         let mut groups = vec![Vec::new(); 2];
-        sample_groups(Decoding::new, &decoder, &requests, &SAMPLING, &Stop::ids(&stop_ids), batch_size, |i, group| {
-            groups[i] = group;
-        });
+        let (stop, ended) = (Stop::ids(&stop_ids), |i: usize, group| groups[i] = group);
+        sample_groups(Decoding::new, &decoder, &requests, &SAMPLING, &stop, batch_size, ended, |_| true).unwrap();
         assert_eq!(groups.concat(), together, "batches of {batch_size} differ");
     }
     assert!(together.iter().any(|s| !s.stop_reason.truncated()) && together.iter().any(|s| s.ids.len() > 3));
@@ -122,9 +121,8 @@ fn tensor_operations_sample_what_the_cpu_kernels_do() {
         let run = |tensors: bool| {
             let decoding = if tensors { Decoding::with_tensors } else { Decoding::new };
             let mut groups = vec![Vec::new(); 3];
-            sample_groups(decoding, &decoder, &requests, &SAMPLING, &Stop::ids(&stop_ids), 5, |i, group| {
-                groups[i] = group;
-            });
+            let (stop, ended) = (Stop::ids(&stop_ids), |i: usize, group| groups[i] = group);
+            sample_groups(decoding, &decoder, &requests, &SAMPLING, &stop, 5, ended, |_| true).unwrap();
             groups.concat()
         };
         let (here, there) = (run(false), run(true));

@@ -114,7 +114,7 @@ impl Bert {
             segment_embedding: embedding("token_type_embeddings", c.type_vocab_size)?.get(0),
             norm: norm("embeddings.LayerNorm")?,
             layers,
-            kind: from.kind(),
+            kind: from.activations(),
             config,
         })
     }

@@ -8,6 +8,7 @@ use super::packed::Packed;
 use super::rotary::Rotary;
 use super::shared_prefix;
 use crate::error::{StageError, StageResult};
+use crate::products;
 use crate::weights::Weights;
 use orchestrate::recipe::spec::LoraSpec;
 use std::path::Path;
@@ -28,6 +29,8 @@ pub struct Decoder {
     lm_head: Option<Tensor>, // (V, C); absent when tied
     pub(super) rotary: Rotary,
     kind: Kind,
+    /// The number format of hidden states.
+    activations: Kind,
     device: Device,
 }
 
@@ -118,6 +121,7 @@ impl Decoder {
             })
             .collect::<StageResult<Vec<_>>>()?;
         let vocabulary = [c.vocab_size, c.hidden_size];
+        let activations = products::activations(kind, device);
         Ok(Self {
             embed_tokens: get("model.embed_tokens.weight", &vocabulary)?,
             layers,
@@ -128,10 +132,11 @@ impl Decoder {
                 c.max_position_embeddings,
                 c.rope_theta,
                 c.rope_scaling.as_ref(),
-                kind,
+                activations,
                 device,
             ),
             kind,
+            activations,
             device,
             config,
         })
@@ -261,12 +266,17 @@ impl Decoder {
 
     fn forward(&self, packed: &Packed, mut cache: Option<&mut [LayerCache]>) -> Tensor {
         let layout = self.layout(packed);
-        let mut x = Tensor::embedding(&self.embed_tokens, &packed.input_ids, -1, false, false); // (T, C)
+        let mut x = self.embed(&packed.input_ids); // (T, C)
         for (i, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().map(|cache| &mut cache[i]);
             x = layer.forward(&x, &layout, layer_cache, false);
         }
         self.norm.forward(&x)
+    }
+
+    /// Hidden states below the first layer. // (T,) -> (T, C)
+    pub(super) fn embed(&self, input_ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.embed_tokens, input_ids, -1, false, false).to_kind(self.activations)
     }
 
     /// What the layers need to know of a packed row.
@@ -275,15 +285,15 @@ impl Decoder {
         Layout {
             rotation: self.rotary.at(&packed.positions),
             lengths: &packed.lengths,
-            groups: shared_prefix::groups(packed, heads_per_key, self.kind, self.device),
+            groups: shared_prefix::groups(packed, heads_per_key, self.activations, self.device),
         }
     }
 
     /// Hidden states of one new token a slot, which are added to `cache`. // (S,) -> (S, C)
     pub(super) fn decode(&self, input_ids: &Tensor, cache: &mut SlotCache) -> Tensor {
-        let next = cache.next_token(self.kind);
+        let next = cache.next_token(self.activations);
         let rotation = self.rotary.at(&next.positions);
-        let mut x = Tensor::embedding(&self.embed_tokens, input_ids, -1, false, false); // (S, C)
+        let mut x = self.embed(input_ids); // (S, C)
         for (layer, layer_cache) in self.layers.iter().zip(&mut cache.layers) {
             x = layer.decode(&x, &rotation, layer_cache, &next);
         }
@@ -293,7 +303,7 @@ impl Decoder {
 
     /// Logits of hidden states. // (N, C) -> (N, V)
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(self.head(), None::<&Tensor>)
+        products::linear(hidden, self.head(), None)
     }
 
     /// Where the weights live.
@@ -304,5 +314,10 @@ impl Decoder {
     /// The number format of the weights.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The number format of hidden states: that of the weights, or 32 bits where bfloat16 weights are widened.
+    pub fn activations(&self) -> Kind {
+        self.activations
     }
 }

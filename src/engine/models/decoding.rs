@@ -57,7 +57,7 @@ impl<'a> Decoding<'a> {
         let config = &decoder.config;
         let capacity = i64::try_from(max_prompt_tokens + max_new_tokens).expect("lengths fit i64");
         let (layers, heads) = (decoder.layers.len(), config.num_key_value_heads);
-        let cache = SlotCache::new(layers, heads, config.head_dim, capacity, decoder.kind(), decoder.device());
+        let cache = SlotCache::new(layers, heads, config.head_dim, capacity, decoder.activations(), decoder.device());
         Self::Tensors(TensorDecoding { decoder, cache, slots: Vec::new() })
     }
 

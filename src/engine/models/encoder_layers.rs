@@ -1,6 +1,7 @@
 //! Layers that the encoders share. Activations are padded batches, (B, T, C), or their tokens alone, (N, C).
 
 use crate::error::StageResult;
+use crate::products;
 use crate::weights::Weights;
 use serde_json::Value;
 use std::path::Path;
@@ -11,6 +12,8 @@ pub(super) struct Checkpoint {
     weights: Weights,
     prefix: &'static str,
     kind: Kind,
+    /// The number format of what stands between products and attention.
+    activations: Kind,
     device: Device,
 }
 
@@ -19,7 +22,7 @@ impl Checkpoint {
     pub(super) fn open(dir: &Path, prefix: &'static str, kind: Kind, device: Device) -> StageResult<Self> {
         let weights = Weights::open(dir)?;
         let prefix = if weights.names().any(|name| name.starts_with(prefix)) { prefix } else { "" };
-        Ok(Self { weights, prefix, kind, device })
+        Ok(Self { weights, prefix, kind, activations: products::activations(kind, device), device })
     }
 
     pub(super) fn tensor(&self, name: &str, shape: &[i64]) -> StageResult<Tensor> {
@@ -37,7 +40,8 @@ impl Checkpoint {
     }
 
     pub(super) fn linear_without_bias(&self, name: &str, out: i64, input: i64) -> StageResult<Linear> {
-        Ok(Linear { weight: self.tensor(&format!("{name}.weight"), &[out, input])?, bias: None })
+        let weight = self.tensor(&format!("{name}.weight"), &[out, input])?;
+        Ok(Linear { weight, bias: None, activations: self.activations })
     }
 
     /// A norm over activations of 32 bits.
@@ -53,8 +57,8 @@ impl Checkpoint {
         Ok(LayerNorm { weight: self.tensor(&format!("{name}.weight"), &[size])?, bias: None, eps })
     }
 
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
+    pub(super) fn activations(&self) -> Kind {
+        self.activations
     }
 
     pub(super) fn device(&self) -> Device {
@@ -67,6 +71,7 @@ impl Checkpoint {
 pub(super) struct Linear {
     weight: Tensor,       // (out, in)
     bias: Option<Tensor>, // (out,)
+    activations: Kind,
 }
 
 impl Linear {
@@ -74,12 +79,13 @@ impl Linear {
     pub(super) fn side_by_side(layers: &[Self]) -> Self {
         let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
         let biases: Option<Vec<&Tensor>> = layers.iter().map(|layer| layer.bias.as_ref()).collect();
-        Self { weight: Tensor::cat(&weights, 0), bias: biases.map(|biases| Tensor::cat(&biases, 0)) }
+        let activations = layers.first().expect("there is a layer").activations;
+        Self { weight: Tensor::cat(&weights, 0), bias: biases.map(|biases| Tensor::cat(&biases, 0)), activations }
     }
 
-    /// The input is brought to the weights' kind.
+    /// The input is brought to the format of activations.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.to_kind(self.weight.kind()).linear(&self.weight, self.bias.as_ref())
+        products::linear(&x.to_kind(self.activations), &self.weight, self.bias.as_ref())
     }
 }
 
@@ -135,7 +141,7 @@ pub(super) struct LayerNorm {
 
 impl LayerNorm {
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), self.bias.as_ref(), self.eps, false)
+        x.layer_norm(self.weight.size(), Some(&self.weight.to_kind(x.kind())), self.bias.as_ref(), self.eps, false)
     }
 }
 

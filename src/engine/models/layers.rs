@@ -4,6 +4,7 @@ use super::kv_cache::{LayerCache, NextToken, SlotLayer};
 use super::lora::Lora;
 use super::rotary::Rotation;
 use super::shared_prefix::{self, SharedPrefix};
+use crate::products;
 use tch::Tensor;
 
 /// What every layer needs to know of a packed row, worked out once for all of them.
@@ -27,7 +28,7 @@ pub(super) struct Linear {
 
 impl Linear {
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let y = x.linear(&self.weight, self.bias.as_ref());
+        let y = products::linear(x, &self.weight, self.bias.as_ref());
         match &self.lora {
             Some(lora) => lora.add_to(y, x, train),
             None => y,
@@ -45,7 +46,7 @@ pub(super) struct RmsNorm {
 
 impl RmsNorm {
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.rms_norm(self.weight.size(), Some(&self.weight), self.eps)
+        x.rms_norm(self.weight.size(), Some(&self.weight.to_kind(x.kind())), self.eps)
     }
 }
 

@@ -152,7 +152,7 @@ impl ModernBert {
             .collect::<StageResult<Vec<_>>>()?;
         let rotary = |theta: f64| {
             let head_dim = hidden / c.num_attention_heads;
-            Rotary::new(head_dim, c.max_position_embeddings, theta, None, from.kind(), from.device())
+            Rotary::new(head_dim, c.max_position_embeddings, theta, None, from.activations(), from.device())
         };
         Ok(Self {
             tok_embeddings: from.tensor("embeddings.tok_embeddings.weight", &[c.vocab_size, hidden])?,
@@ -161,7 +161,7 @@ impl ModernBert {
             final_norm: norm("final_norm")?,
             global_rotary: rotary(c.global_rope_theta),
             local_rotary: rotary(c.local_rope_theta),
-            kind: from.kind(),
+            kind: from.activations(),
             config,
         })
     }
@@ -186,7 +186,7 @@ impl TextModel for ModernBert {
             mask: score_mask(visible, self.kind),
         };
         let (global, local) = (view(&self.global_rotary, &visible), view(&self.local_rotary, &near));
-        let words = Tensor::embedding(&self.tok_embeddings, input_ids, -1, false, false);
+        let words = Tensor::embedding(&self.tok_embeddings, input_ids, -1, false, false).to_kind(self.kind);
         let mut x = self.norm.forward(&words); // (B, T, C)
         for (layer, sees) in self.layers.iter().zip(&self.config.layer_types) {
             x = layer.forward(&x, if *sees == Attention::Global { &global } else { &local });

@@ -79,7 +79,7 @@ impl<'a> TrainingPass<'a> {
     }
 
     fn embed(&self) -> Tensor {
-        Tensor::embedding(&self.decoder.embed_tokens, &self.packed.input_ids, -1, false, false) // (T, C)
+        self.decoder.embed(&self.packed.input_ids) // (T, C)
     }
 
     fn layer(&self, index: usize, x: &Tensor) -> Tensor {

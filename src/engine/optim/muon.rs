@@ -3,6 +3,7 @@
 
 use super::parameter::Parameter;
 use crate::error::StageResult;
+use crate::products;
 use orchestrate::recipe::spec::AdjustLr;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -78,11 +79,12 @@ impl Muon {
     }
 }
 
-/// The nearest matrix with singular values near 1, by five Newton-Schulz iterations in bfloat16. // (M, N) -> (M, N)
+/// The nearest matrix with singular values near 1, by five Newton-Schulz iterations in bfloat16, or in 32 bits where the CPU is
+/// slow in bfloat16. // (M, N) -> (M, N)
 fn orthogonalized(update: &Tensor) -> Tensor {
     let (a, b, c) = COEFFICIENTS;
     let (rows, columns) = update.size2().expect("update is (M, N)");
-    let mut x = update.to_kind(Kind::BFloat16);
+    let mut x = update.to_kind(products::activations(Kind::BFloat16, update.device()));
     if rows > columns {
         x = x.transpose(0, 1);
     }

@@ -65,16 +65,30 @@ pub fn sample(
     stop: &Stop<'_>,
     batch_size: usize,
 ) -> Vec<Sampled> {
+    sample_while(decoder, requests, sampling, stop, batch_size, |_| true).expect("nobody stops it")
+}
+
+/// Like [`sample`], as long as `go_on` is true ([`sample_groups`]); nothing when it was not.
+pub fn sample_while(
+    decoder: &Decoder,
+    requests: &[Request<'_>],
+    sampling: &Sampling,
+    stop: &Stop<'_>,
+    batch_size: usize,
+    go_on: impl FnMut(f64) -> bool,
+) -> Option<Vec<Sampled>> {
     let mut groups: Vec<Vec<Sampled>> = requests.iter().map(|_| Vec::new()).collect();
     let ended = |request: usize, group| groups[request] = group;
-    sample_groups(Decoding::new, decoder, requests, sampling, stop, batch_size, ended);
-    groups.into_iter().flatten().collect()
+    sample_groups(Decoding::new, decoder, requests, sampling, stop, batch_size, ended, go_on)?;
+    Some(groups.into_iter().flatten().collect())
 }
 
 /// Samples every completion of `requests`, at most `batch_size` at a time (0: all), and hands over each request's completions
-/// as soon as the last of them has ended.
+/// as soon as the last of them has ended. Before each token it asks `go_on`, with the share of all tokens that may be drawn at
+/// most which have been; when that is false it ends with nothing, and what was drawn is lost.
 ///
 /// `decoding` makes the rows: [`Decoding::new`], for measurements another.
+#[expect(clippy::too_many_arguments, reason = "what is sampled, how, and the two callbacks")]
 pub fn sample_groups<'a>(
     decoding: impl FnOnce(&'a Decoder, usize, usize) -> Decoding<'a>,
     decoder: &'a Decoder,
@@ -83,7 +97,8 @@ pub fn sample_groups<'a>(
     stop: &Stop<'_>,
     batch_size: usize,
     mut ended: impl FnMut(usize, Vec<Sampled>),
-) -> Seconds {
+    mut go_on: impl FnMut(f64) -> bool,
+) -> Option<Seconds> {
     let _no_grad = tch::no_grad_guard();
     let longest = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0);
     let mut decoding = decoding(decoder, longest, sampling.max_new_tokens);
@@ -96,7 +111,13 @@ pub fn sample_groups<'a>(
         .collect();
     let capacity = if batch_size == 0 { waiting.len() } else { batch_size };
     let mut rows: Vec<Row> = Vec::new();
+    let most = (waiting.len() * sampling.max_new_tokens) as f64;
     loop {
+        let left = |row: &Row| sampling.max_new_tokens - row.sampled.ids.len();
+        let to_draw = waiting.len() * sampling.max_new_tokens + rows.iter().map(left).sum::<usize>();
+        if !go_on(1.0 - to_draw as f64 / most) {
+            return None;
+        }
         // 1. completions that wait take the places that are free, and draw their first tokens
         let entering = waiting.len().min(capacity - rows.len());
         if entering > 0 {
@@ -124,7 +145,7 @@ pub fn sample_groups<'a>(
             continue;
         }
         if rows.is_empty() {
-            return seconds;
+            return Some(seconds);
         }
         // 2. one more token in each row
         let started = Instant::now();

@@ -158,6 +158,7 @@ impl Worker {
                 resume_interval_s: stage.runtime.resume_interval_s,
                 keep_resume_points: stage.runtime.keep_resume_points,
                 gradient_checkpointing: false,
+                bfloat16_products: stage.runtime.bfloat16_products,
                 judges: stage.runtime.judges.clone(),
                 endpoints: stage.runtime.endpoints.clone(),
             },

@@ -17,12 +17,16 @@ pub use supervised::accumulate;
 use crate::data;
 use crate::device;
 use crate::error::{StageError, StageResult};
+use crate::models::Decoder;
+use crate::products::{self, ProductCounter};
+use crate::rollout::{Request, Sampled, Stop, sample_while};
 use orchestrate::cache::{Attempt, CacheError};
-use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started};
+use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
 use orchestrate::exec::DataReport;
-use orchestrate::recipe::spec::Work;
+use orchestrate::recipe::spec::{Sampling, Work};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tch::Device;
 
 /// How a stage ended.
@@ -54,7 +58,14 @@ struct Context<'a> {
     attempt: &'a mut Attempt,
     device: Device,
     supervisor: supervisor::Supervisor,
+    /// When a part of a step was told last.
+    part_told: Instant,
+    /// The step of the newest resume point on disk.
+    resume_point: Option<u64>,
 }
+
+/// Parts of a step are told this far apart.
+const TELL_PARTS_EVERY: Duration = Duration::from_secs(1);
 
 impl Context<'_> {
     fn emit(&mut self, event: &EventKind) -> StageResult<()> {
@@ -63,6 +74,64 @@ impl Context<'_> {
 
     fn phase(&mut self, what: &str) -> StageResult<()> {
         self.emit(&EventKind::Phase(what.to_owned()))
+    }
+
+    /// Between two parts of a step (micro-batches, tokens of a rollout): tells how far the step is, and whether the stage should
+    /// stop and drop it.
+    fn should_drop_step(&mut self, part: StepPart) -> StageResult<bool> {
+        if self.part_told.elapsed() >= TELL_PARTS_EVERY {
+            self.part_told = Instant::now();
+            self.emit(&EventKind::StepPart(part))?;
+        }
+        Ok(self.supervisor.should_stop())
+    }
+
+    /// Samples within a step, of which `part` says how far it is at a share of the sampling; nothing when the stage should stop.
+    fn sample(
+        &mut self,
+        decoder: &Decoder,
+        requests: &[Request<'_>],
+        sampling: &Sampling,
+        stop: &Stop<'_>,
+        batch_size: usize,
+        part: impl Fn(f64) -> StepPart,
+    ) -> StageResult<Option<Vec<Sampled>>> {
+        let mut told = Ok(());
+        let go_on = |share: f64| match self.should_drop_step(part(share)) {
+            Ok(drops) => !drops,
+            Err(error) => {
+                told = Err(error);
+                false
+            }
+        };
+        let sampled = sample_while(decoder, requests, sampling, stop, batch_size, go_on);
+        told.map(|()| sampled)
+    }
+
+    /// Has `write` fill the directory of a resume point after `step`.
+    fn write_resume_point<E: std::fmt::Display>(
+        &mut self,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> StageResult<()> {
+        let started = Instant::now();
+        self.attempt.save_resume_point(step, write).map_err(cache_error)?;
+        self.supervisor.resume_point_written(started);
+        self.resume_point = Some(step);
+        self.emit(&EventKind::ResumePoint { step })
+    }
+
+    /// Ends a stage that was asked to stop within a step, which is dropped and done again on resume. `write` fills a resume point
+    /// after `step`, the last whole one, unless there is one.
+    fn stop_within_step<E: std::fmt::Display>(
+        &mut self,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> StageResult<Outcome> {
+        if step > 0 && self.resume_point != Some(step) {
+            self.write_resume_point(step, write)?;
+        }
+        Ok(Outcome::Stopped { step })
     }
 
     /// Tells what the stage is about to read, and refuses what cannot be meant.
@@ -88,16 +157,28 @@ impl Context<'_> {
 
     /// Tells where the stage runs and how long it is.
     fn started(&mut self, resumed_from_step: Option<u64>, total_steps: u64) -> StageResult<()> {
+        self.resume_point = resumed_from_step;
+        let on_cpu = self.device == Device::Cpu;
         self.emit(&EventKind::Started(Started {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
             device: device::name(self.device),
             libtorch: LIBTORCH_VERSION.to_owned(),
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
+            instructions: on_cpu.then(|| crate::cpu::instructions().name().to_owned()),
+            bfloat16_products: on_cpu.then(products::bfloat16_products),
             resumed_from_step,
             total_steps,
         }))
     }
+}
+
+/// Has a worker count the bfloat16 products that libtorch computes on the CPU, and write their number into its log.
+const COUNT_PRODUCTS: &str = "ORCHESTRATE_COUNT_PRODUCTS";
+
+#[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]
+fn log(line: &str) {
+    eprintln!("{line}");
 }
 
 /// The version of libtorch that tch was built for.
@@ -117,7 +198,12 @@ pub fn run(dir: &Path) -> StageResult<Ending> {
     if attempt.is_committed() {
         return Ok(Ending::Committed);
     }
-    match work(&mut attempt) {
+    let counter = std::env::var_os(COUNT_PRODUCTS).map(|_| ProductCounter::start());
+    let worked = work(&mut attempt);
+    if let Some(counter) = counter {
+        log(&format!("bfloat16 products on the CPU: {}", counter.count()));
+    }
+    match worked {
         Ok(Outcome::Finished(results)) => {
             attempt.append(&EventKind::Finished(results)).map_err(cache_error)?;
             match attempt.commit(&lease) {
@@ -144,9 +230,10 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     }
     let device = device::choose(&assignment.runtime.device)?;
+    products::choose(assignment.runtime.bfloat16_products)?;
     attempt.count_energy(device::energy_meter(device));
     let supervisor = supervisor::Supervisor::new(&assignment.runtime)?;
-    let mut context = Context { attempt, device, supervisor };
+    let mut context = Context { attempt, device, supervisor, part_told: Instant::now(), resume_point: None };
     match &assignment.spec.work {
         Work::Cpt(spec) => cpt::run(&mut context, &assignment, spec),
         Work::Sft(spec) => sft::run(&mut context, &assignment, spec),

@@ -2,6 +2,7 @@
 
 use super::training;
 use super::{Context, Outcome};
+use crate::checkpoint;
 use crate::data::{Mixture, PackedRow, Sequence};
 use crate::error::StageResult;
 use crate::head;
@@ -10,7 +11,9 @@ use crate::optim::Optimizer;
 use crate::policy::Policy;
 use crate::seed;
 use orchestrate::cache::Assignment;
+use orchestrate::event::StepPart;
 use orchestrate::recipe::spec::{Length, OptimizerSpec};
+use std::path::Path;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
@@ -46,7 +49,14 @@ pub(super) fn train(
         let tokens: usize = sequences().map(|s| s.ids.len()).sum();
 
         let mut loss = 0.0;
-        for (index, micro_batch) in batch.chunks(knobs.micro_batch_size).enumerate() {
+        let micro_batches = batch.chunks(knobs.micro_batch_size);
+        let parts = micro_batches.len() as f64;
+        for (index, micro_batch) in micro_batches.enumerate() {
+            let part = StepPart { step: progress.step + 1, total_steps, share: index as f64 / parts };
+            if context.should_drop_step(part)? {
+                let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &progress);
+                return context.stop_within_step(progress.step, write);
+            }
             let dropout = || seed::derive(seed, &["dropout", &progress.step.to_string(), &index.to_string()]);
             let options = PassOptions {
                 dropout_seed: drops.then(dropout),

@@ -9,7 +9,7 @@ use orchestrate::cache::Assignment;
 use orchestrate::event::{EventKind, Measurement, Step};
 use orchestrate::recipe::spec::OptimizerSpec;
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::path::Path;
 
 /// Steps whose mean is a stage's result.
 const RECENT: usize = 10;
@@ -39,11 +39,8 @@ pub(super) fn resume_point(
 ) -> StageResult<bool> {
     let stop = context.supervisor.should_stop();
     if stop || context.supervisor.resume_point_due() {
-        let started = Instant::now();
-        let write = |dir: &std::path::Path| checkpoint::save_resume(dir, decoder, optimizer, progress);
-        context.attempt.save_resume_point(progress.step, write).map_err(super::cache_error)?;
-        context.supervisor.resume_point_written(started);
-        context.emit(&EventKind::ResumePoint { step: progress.step })?;
+        let write = |dir: &Path| checkpoint::save_resume(dir, decoder, optimizer, progress);
+        context.write_resume_point(progress.step, write)?;
     }
     Ok(stop)
 }

@@ -103,6 +103,8 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
             device: "none".to_owned(),
             libtorch: "none".to_owned(),
             threads: 0,
+            instructions: None,
+            bfloat16_products: None,
             resumed_from_step: None,
             total_steps: 0,
         }))

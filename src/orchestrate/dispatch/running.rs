@@ -40,7 +40,7 @@ impl Running {
             EventKind::Stopped { step } | EventKind::ResumePoint { step } => self.last_step = Some(*step),
             EventKind::Finished(results) => self.results.clone_from(results),
             EventKind::Failed(failure) => self.failure = Some(failure.clone()),
-            EventKind::Phase(_) | EventKind::Completion(_) | EventKind::Warning(_) => {}
+            EventKind::Phase(_) | EventKind::StepPart(_) | EventKind::Completion(_) | EventKind::Warning(_) => {}
         }
     }
 

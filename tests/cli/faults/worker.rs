@@ -69,6 +69,8 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<u8, CacheError> {
         device: "cpu".to_owned(),
         libtorch: "none".to_owned(),
         threads: 1,
+        instructions: None,
+        bfloat16_products: None,
         resumed_from_step: resumed.map(|(step, _)| step),
         total_steps: STEPS,
     }))?;

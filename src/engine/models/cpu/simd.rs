@@ -213,11 +213,10 @@ macro_rules! on_this_processor {
                 unsafe fn avx2 $(<$($generic: $bound),*>)? ($($argument: $type),*) {
                     unsafe { $kernel::<Avx2 $($(, $generic)*)?>($($argument),*) }
                 }
-                if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
-                    return unsafe { avx512($($argument),*) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    return unsafe { avx2($($argument),*) };
+                match $crate::cpu::instructions() {
+                    $crate::cpu::Instructions::Avx512 => return unsafe { avx512($($argument),*) },
+                    $crate::cpu::Instructions::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::cpu::Instructions::Portable => {}
                 }
             }
             unsafe { $kernel::<$crate::models::cpu::simd::Portable $($(, $generic)*)?>($($argument),*) }

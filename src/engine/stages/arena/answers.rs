@@ -1,15 +1,17 @@
 //! The questions of an arena, and what models answer.
 
+use super::super::Context;
 use super::super::scoring::Answer;
 use crate::data::{self, Example};
 use crate::error::{StageError, StageResult};
 use crate::policy::{self, Policy};
-use crate::rollout::{Request, Sampled, Stop, sample};
+use crate::rollout::{Request, Sampled, Stop};
 use crate::seed;
 use crate::tokenizer::Tokenizer;
 use orchestrate::arena::{Answers, Question};
 use orchestrate::cache::Assignment;
 use orchestrate::digest::Digest;
+use orchestrate::event::StepPart;
 use orchestrate::exec::DataReport;
 use orchestrate::recipe::spec::{ArenaSpec, PlayerModel};
 use orchestrate::rewards::Score;
@@ -141,12 +143,20 @@ fn chosen(all: Vec<Example>, count: Option<usize>) -> Vec<Example> {
     all.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, example)| example).collect()
 }
 
-/// What a model answers; all models draw with the same seed for a question.
-pub(super) fn answer(policy: &Policy<'_>, questions: &[Example], spec: &ArenaSpec, seed: u64) -> Vec<Sampled> {
+/// What a model answers, in a step of which `part` says how far it is; nothing when the stage should stop. All models draw with
+/// the same seed for a question.
+pub(super) fn answer(
+    context: &mut Context<'_>,
+    policy: &Policy<'_>,
+    questions: &[Example],
+    spec: &ArenaSpec,
+    seed: u64,
+    part: impl Fn(f64) -> StepPart,
+) -> StageResult<Option<Vec<Sampled>>> {
     let requests: Vec<Request<'_>> = questions
         .iter()
         .map(|q| Request { prompt_ids: &q.prompt_ids, seeds: vec![seed::derive(seed, &["arena", &q.row.to_string()])] })
         .collect();
     let stop = Stop::new(&policy.tokenizer, &spec.sampling);
-    sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size)
+    context.sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, part)
 }

@@ -54,22 +54,22 @@ impl KeptAnswers {
         self.dir.join(format!("{}.json", Digest::of(all.as_bytes())))
     }
 
-    /// Its answers to `questions`, and whether they were kept; where they are not, `ask` gives them.
+    /// Its answers to `questions`, and whether they were kept; where they are not, `ask` gives them, or nothing.
     pub(super) fn or_ask(
         &self,
         questions: &[Example],
-        ask: impl FnOnce() -> StageResult<Vec<Sampled>>,
-    ) -> StageResult<(Vec<Sampled>, bool)> {
+        ask: impl FnOnce() -> StageResult<Option<Vec<Sampled>>>,
+    ) -> StageResult<Option<(Vec<Sampled>, bool)>> {
         let path = self.path(questions);
         if let Some(kept) = read(&path).filter(|kept| kept.len() == questions.len()) {
-            return Ok((kept, true));
+            return Ok(Some((kept, true)));
         }
-        let sampled = ask()?;
+        let Some(sampled) = ask()? else { return Ok(None) };
         let kept = sampled.iter().map(|s| KeptAnswer { ids: s.ids.clone(), stop_reason: s.stop_reason });
         let text = serde_json::to_vec(&kept.collect::<Vec<_>>()).expect("tokens serialize");
         fs_err::create_dir_all(&self.dir)?;
         write_file(&path, &text)?;
-        Ok((sampled, false))
+        Ok(Some((sampled, false)))
     }
 }
 

@@ -19,11 +19,12 @@ use crate::policy::{self, Policy};
 use crate::seed;
 use orchestrate::arena::{ARENA, ArenaResult, COMPARISONS, Comparison, Schedule, rate};
 use orchestrate::cache::Assignment;
-use orchestrate::event::{EventKind, Measurement};
+use orchestrate::event::{EventKind, Measurement, StepPart};
 use orchestrate::recipe::spec::{ArenaSpec, PlayerModel};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Instant;
 
 /// Comparisons of which a judge must have given enough verdicts.
@@ -71,14 +72,18 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
             let started = Instant::now();
             let done = progress.answers[number].len();
             let next = &asked[done..asked.len().min(done + batch)];
-            let (sampled, is_kept) = kept.or_ask(next, || {
+            let part = |share: f64| StepPart { step: progress.step + 1, total_steps, share };
+            let asked_model = kept.or_ask(next, || {
                 if policy.is_none() {
                     context.phase(&format!("loading `{label}`"))?;
                     policy = Some(Policy::load(&own, context.device)?);
                 }
                 let policy = policy.as_ref().expect("it was loaded above");
-                Ok(answers::answer(policy, next, spec, assignment.spec.seed))
+                answers::answer(context, policy, next, spec, assignment.spec.seed, part)
             })?;
+            let Some((sampled, is_kept)) = asked_model else {
+                return context.stop_within_step(progress.step, |dir| write(dir, &progress));
+            };
             let answer = |(q, s)| Answer::new(q, 0, s, tokenizer, tokenizer.stop_ids());
             let answers: Vec<Answer<'_>> = next.iter().zip(sampled).map(answer).collect();
             let scores = judges.measure(&answers)?;
@@ -144,14 +149,13 @@ fn end_step(
     training::report(context, progress.step, total_steps, [speed])?;
     let stop = context.supervisor.should_stop();
     if progress.step < total_steps && (stop || is_player_done || context.supervisor.resume_point_due()) {
-        let text = serde_json::to_string(progress).expect("answers and verdicts serialize");
-        let write = |dir: &std::path::Path| fs_err::write(dir.join("progress.json"), &text);
-        let started = Instant::now();
-        context.attempt.save_resume_point(progress.step, write).map_err(cache_error)?;
-        context.supervisor.resume_point_written(started);
-        context.emit(&EventKind::ResumePoint { step: progress.step })?;
+        context.write_resume_point(progress.step, |dir| write(dir, progress))?;
     }
     Ok(stop && progress.step < total_steps)
+}
+
+fn write(dir: &Path, progress: &Progress) -> std::io::Result<()> {
+    fs_err::write(dir.join("progress.json"), serde_json::to_string(progress).expect("answers and verdicts serialize"))
 }
 
 fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult<Progress> {

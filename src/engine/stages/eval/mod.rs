@@ -14,12 +14,13 @@ use crate::error::{StageError, StageResult};
 use crate::head;
 use crate::models::{Group, Packed};
 use crate::policy::Policy;
-use crate::rollout::{Request, Stop, sample};
+use crate::rollout::{Request, Stop};
 use crate::seed;
 use orchestrate::cache::Assignment;
-use orchestrate::event::{Choice, Completion, EvalRecord, EventKind};
+use orchestrate::event::{Choice, Completion, EvalRecord, EventKind, StepPart};
 use orchestrate::recipe::spec::{EvalSpec, Role};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Instant;
 use tch::Kind;
 
@@ -82,8 +83,13 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
         let mut metrics = BTreeMap::new();
         let tokens = match batch {
             Batch::Questions(questions, options) => {
-                let choices = choices(&policy, questions, options, spec.batch_size);
-                let answers = answer(&policy, questions, spec, assignment.spec.seed);
+                let part = |share: f64| StepPart { step: measured.step + 1, total_steps, share };
+                let Some(choices) = choices(context, &policy, questions, options, spec.batch_size, part)? else {
+                    return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                };
+                let Some(answers) = answer(context, &policy, questions, spec, assignment.spec.seed, part)? else {
+                    return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                };
                 let (scores, warnings) = score(&mut rubric, &answers);
                 for warning in warnings {
                     context.emit(&EventKind::Warning(warning))?;
@@ -147,13 +153,16 @@ fn check_fits(questions: &[data::Example], options: &[data::Options], context_le
     Ok(())
 }
 
-/// What the options of each question say; nothing without options. `batch_size` questions are computed at a time.
+/// What the options of each question say; no choices without options, and `None` when the stage was asked to stop. `batch_size`
+/// questions are computed at a time.
 fn choices(
+    context: &mut Context<'_>,
     policy: &Policy<'_>,
     questions: &[data::Example],
     options: &[data::Options],
     batch_size: usize,
-) -> Vec<Choice> {
+    part: impl Fn(f64) -> StepPart,
+) -> StageResult<Option<Vec<Choice>>> {
     let groups: Vec<Group<'_>> = questions
         .iter()
         .zip(options)
@@ -162,16 +171,26 @@ fn choices(
             completions: options.ids.iter().map(Vec::as_slice).collect(),
         })
         .collect();
-    groups
-        .chunks(batch_size)
-        .flat_map(|groups| loglikelihoods(&policy.decoder, groups))
-        .zip(options)
-        .map(|(sums, options)| verdict(sums, &options.texts, options.right))
-        .collect()
+    let mut sums = Vec::with_capacity(groups.len());
+    for groups in groups.chunks(batch_size) {
+        if context.should_drop_step(part(0.0))? {
+            return Ok(None);
+        }
+        sums.extend(loglikelihoods(&policy.decoder, groups));
+    }
+    let verdicts = sums.into_iter().zip(options).map(|(sums, options)| verdict(sums, &options.texts, options.right));
+    Ok(Some(verdicts.collect()))
 }
 
-/// The answers to each question, `samples_per_question` of them side by side.
-fn answer<'a>(policy: &Policy<'_>, questions: &'a [data::Example], spec: &EvalSpec, seed: u64) -> Vec<Answer<'a>> {
+/// The answers to each question, `samples_per_question` of them side by side; `None` when the stage was asked to stop.
+fn answer<'a>(
+    context: &mut Context<'_>,
+    policy: &Policy<'_>,
+    questions: &'a [data::Example],
+    spec: &EvalSpec,
+    seed: u64,
+    part: impl Fn(f64) -> StepPart,
+) -> StageResult<Option<Vec<Answer<'a>>>> {
     let samples = spec.samples_per_question;
     let requests: Vec<Request<'_>> = questions
         .iter()
@@ -182,9 +201,11 @@ fn answer<'a>(policy: &Policy<'_>, questions: &'a [data::Example], spec: &EvalSp
         .collect();
     let stop_ids = policy.tokenizer.stop_ids();
     let stop = Stop::new(&policy.tokenizer, &spec.sampling);
-    let sampled = sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size);
+    let sampled = context.sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, part)?;
+    let Some(sampled) = sampled else { return Ok(None) };
     let asked = questions.iter().flat_map(|question| (0..samples).map(move |sample| (question, sample)));
-    asked.zip(sampled).map(|((q, sample), s)| Answer::new(q, sample, s, &policy.tokenizer, stop_ids)).collect()
+    let answer = |((q, sample), s)| Answer::new(q, sample, s, &policy.tokenizer, stop_ids);
+    Ok(Some(asked.zip(sampled).map(answer).collect()))
 }
 
 /// The seed of a question's answer. The first is what it is where no other is drawn, so that more samples change none.
@@ -247,12 +268,11 @@ fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult<Measured> 
 fn resume_point(context: &mut Context<'_>, measured: &Measured) -> StageResult<bool> {
     let stop = context.supervisor.should_stop();
     if stop || context.supervisor.resume_point_due() {
-        let text = serde_json::to_string(measured).expect("measurements serialize");
-        let write = |dir: &std::path::Path| fs_err::write(dir.join("measured.json"), &text);
-        let started = Instant::now();
-        context.attempt.save_resume_point(measured.step, write).map_err(cache_error)?;
-        context.supervisor.resume_point_written(started);
-        context.emit(&EventKind::ResumePoint { step: measured.step })?;
+        context.write_resume_point(measured.step, |dir| write(dir, measured))?;
     }
     Ok(stop)
+}
+
+fn write(dir: &Path, measured: &Measured) -> std::io::Result<()> {
+    fs_err::write(dir.join("measured.json"), serde_json::to_string(measured).expect("measurements serialize"))
 }

@@ -16,16 +16,19 @@ pub use self::update::{Rated, Reference, Sums, UpdateOptions, accumulate};
 use super::scoring::{check_missing, judge_expenses, rubric, save_completions};
 use super::training;
 use super::{Context, Outcome};
+use crate::checkpoint;
 use crate::data;
 use crate::error::StageResult;
 use crate::optim::Optimizer;
 use crate::policy::Policy;
 use orchestrate::cache::Assignment;
-use orchestrate::event::EventKind;
+use orchestrate::event::{EventKind, StepPart};
 use orchestrate::recipe::spec::GrpoSpec;
 use orchestrate::rewards::{Watched, reward_metrics};
+use std::path::Path;
 use std::time::Instant;
 
+#[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom in one place")]
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let mut policy = Policy::load(assignment, context.device)?;
@@ -42,7 +45,12 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     while progress.step < total_steps {
         // 1. rollout: `group_size` completions for each of the step's prompts, rated
         let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
-        let mut rollout = Rollout::draw(context, &source, &mut rubric, progress.prompts)?;
+        let before = progress.clone();
+        let Some(mut rollout) = Rollout::draw(context, &source, &mut rubric, progress.prompts, progress.step + 1)?
+        else {
+            let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
+            return context.stop_within_step(before.step, write);
+        };
         progress.prompts += rollout.prompts();
         let Timing { prefill, decode, sampling, rating, rollout: rollout_s } = rollout.timing;
         let mut metrics = rollout.metrics();
@@ -80,11 +88,22 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
             let step = progress.step + 1;
             let mut sums = Sums::default();
             let rated = &mini_batches[update % spec.mini_batches];
-            for micro_batch in rated.chunks(spec.micro_batch_size) {
+            let micro_batches = rated.chunks(spec.micro_batch_size);
+            let parts = micro_batches.len() as f64;
+            for (index, micro_batch) in micro_batches.enumerate() {
+                let part = StepPart { step, total_steps, share: 0.5 + index as f64 / parts / 2.0 };
+                if context.should_drop_step(part)? {
+                    // a resumed stage samples its rollout anew, which takes the weights from before its first update
+                    if update > 0 {
+                        return Ok(Outcome::Stopped { step: context.resume_point.unwrap_or(0) });
+                    }
+                    let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
+                    return context.stop_within_step(before.step, write);
+                }
                 accumulate(&mut policy.decoder, reference.as_ref(), micro_batch, options, &mut sums);
             }
             if update == 0 {
-                check_on_policy(context, &sums, policy.decoder.kind(), step)?;
+                check_on_policy(context, &sums, policy.decoder.activations(), step)?;
             }
             // without a loss there is nothing to follow; momentum alone must not move the weights
             let done = if rated.is_empty() {

@@ -13,7 +13,7 @@ use crate::models::Decoding;
 use crate::policy::Policy;
 use crate::rollout::{Request, Sampled, Stop, sample_groups};
 use crate::seed;
-use orchestrate::event::{EventKind, Part};
+use orchestrate::event::{EventKind, Part, StepPart};
 use orchestrate::recipe::spec::{GrpoSpec, OverlongSpec, RewardAggregation, ZeroStd};
 use orchestrate::rewards::{Rubric, Score};
 use std::collections::BTreeMap;
@@ -75,6 +75,8 @@ pub(super) struct Rollout<'a> {
 impl<'a> Rollout<'a> {
     /// Samples and rates completions for the prompts from `first` on, counted in the data's order.
     ///
+    /// Nothing when the stage was asked to stop meanwhile.
+    ///
     /// # Errors
     /// What no component can say as a missing value.
     pub(super) fn draw(
@@ -82,7 +84,8 @@ impl<'a> Rollout<'a> {
         source: &Source<'_, 'a>,
         rubric: &mut Rubric,
         first: u64,
-    ) -> StageResult<Self> {
+        step: u64,
+    ) -> StageResult<Option<Self>> {
         let spec = source.spec;
         let mut rollout = Self::default();
         let mut budget = match spec.zero_std {
@@ -92,7 +95,9 @@ impl<'a> Rollout<'a> {
         let mut wanted = spec.prompts_per_step;
         loop {
             let from = first + rollout.prompts();
-            for group in rollout.groups(context, source, rubric, from..from + wanted as u64)? {
+            let positions = from..from + wanted as u64;
+            let Some(groups) = rollout.groups(context, source, rubric, positions, step)? else { return Ok(None) };
+            for group in groups {
                 if group.has_spread || spec.zero_std == ZeroStd::Keep {
                     rollout.kept.push(group);
                 } else {
@@ -102,7 +107,7 @@ impl<'a> Rollout<'a> {
             rollout.dropped = spec.prompts_per_step - rollout.kept.len();
             wanted = rollout.dropped.min(budget);
             if wanted == 0 {
-                return Ok(rollout);
+                return Ok(Some(rollout));
             }
             budget -= wanted;
             rollout.resampled += wanted;
@@ -117,7 +122,8 @@ impl<'a> Rollout<'a> {
         source: &Source<'_, 'a>,
         rubric: &mut Rubric,
         positions: std::ops::Range<u64>,
-    ) -> StageResult<Vec<Group<'a>>> {
+        step: u64,
+    ) -> StageResult<Option<Vec<Group<'a>>>> {
         let &Source { policy, examples, ref stop, seed, spec } = source;
         let started = Instant::now();
         let chosen: Vec<&'a Example> = positions.clone().map(|position| examples.at(seed, position)).collect();
@@ -145,11 +151,24 @@ impl<'a> Rollout<'a> {
                 let _ = ended.send((request, answers(request, group)));
             };
             let (decoder, sampling) = (&policy.decoder, &spec.sampling);
-            let seconds = sample_groups(Decoding::new, decoder, &requests, sampling, stop, batch_size, hand_over);
+            let mut told = Ok(());
+            let go_on = |share: f64| {
+                // sampling is about half of a step
+                match context.should_drop_step(StepPart { step, total_steps: spec.steps, share: share / 2.0 }) {
+                    Ok(drops) => !drops,
+                    Err(error) => {
+                        told = Err(error);
+                        false
+                    }
+                }
+            };
+            let seconds =
+                sample_groups(Decoding::new, decoder, &requests, sampling, stop, batch_size, hand_over, go_on);
             drop(ended);
             self.timing.sampling += started.elapsed().as_secs_f64();
-            (seconds, rater.join().expect("rating does not panic"))
+            (told.map(|()| seconds), rater.join().expect("rating does not panic"))
         });
+        let Some(seconds) = seconds? else { return Ok(None) };
         self.timing.prefill += seconds.prefill;
         self.timing.decode += seconds.decode;
         self.timing.rating += rated.seconds;
@@ -159,7 +178,7 @@ impl<'a> Rollout<'a> {
         }
         let mut groups = rated.groups?;
         groups.sort_by_key(|(request, _)| *request);
-        Ok(groups.into_iter().map(|(_, group)| group).collect())
+        Ok(Some(groups.into_iter().map(|(_, group)| group).collect()))
     }
 
     /// Prompts drawn.

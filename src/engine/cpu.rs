@@ -1,0 +1,170 @@
+//! What this machine's CPU can do, as far as the engine chooses by it.
+//!
+//! `ATEN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) tells libtorch which instructions to use; the engine's own kernels
+//! follow it. `ONEDNN_MAX_CPU_ISA` does the same for the library that multiplies bfloat16 matrices inside libtorch. Together
+//! they make a wide CPU behave like a narrow one.
+
+use crate::error::{StageError, StageResult};
+use serde::Serialize;
+use std::sync::LazyLock;
+
+const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";
+const ONEDNN_LIMITS: [&str; 2] = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"];
+
+/// The instructions that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Instructions {
+    /// Those of every CPU.
+    Portable,
+    /// AVX2 with fused multiply-add.
+    Avx2,
+    /// AVX-512: F, BW, VL and DQ.
+    Avx512,
+}
+
+impl Instructions {
+    /// The word for them in events and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+/// The CPU, with what the environment forbids taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cpu {
+    /// The widest instructions that may be used.
+    pub instructions: Instructions,
+    /// Whether libtorch multiplies bfloat16 matrices at least as fast as 32-bit ones.
+    pub fast_bfloat16: bool,
+    /// Why not.
+    pub why_slow: Option<String>,
+}
+
+static CPU: LazyLock<Result<Cpu, String>> =
+    LazyLock::new(|| Cpu::with(|name| std::env::var(name).ok(), &Found::here()));
+
+/// The CPU of this process.
+///
+/// # Errors
+/// `ATEN_CPU_CAPABILITY` asks for instructions that the CPU does not have; libtorch would die of it.
+pub fn cpu() -> StageResult<&'static Cpu> {
+    CPU.as_ref().map_err(|message| {
+        StageError::input(message.clone())
+            .hinted(format!("unset {CAPABILITY}: the widest instructions are the default"))
+    })
+}
+
+/// The instructions that kernels may use; the portable ones when the environment asks for what is not there.
+pub(crate) fn instructions() -> Instructions {
+    CPU.as_ref().map_or(Instructions::Portable, |cpu| cpu.instructions)
+}
+
+/// What the CPU itself has.
+struct Found {
+    instructions: Instructions,
+    avx512_bf16: bool,
+    amx_bf16: bool,
+}
+
+impl Found {
+    #[cfg(target_arch = "x86_64")]
+    fn here() -> Self {
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq");
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let instructions = match (avx512, avx2) {
+            (true, _) => Instructions::Avx512,
+            (false, true) => Instructions::Avx2,
+            (false, false) => Instructions::Portable,
+        };
+        // leaf 7 of CPUID: bit 22 of EDX is AMX-BF16, which the standard library does not name yet
+        let amx_bf16 = std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0;
+        Self { instructions, avx512_bf16: avx512 && is_x86_feature_detected!("avx512bf16"), amx_bf16 }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn here() -> Self {
+        Self { instructions: Instructions::Portable, avx512_bf16: false, amx_bf16: false }
+    }
+}
+
+impl Cpu {
+    /// `found` under the limits of the environment.
+    fn with(variable: impl Fn(&str) -> Option<String>, found: &Found) -> Result<Self, String> {
+        let mut instructions = found.instructions;
+        if let Some(wanted) = variable(CAPABILITY) {
+            let wanted = match wanted.to_ascii_lowercase().as_str() {
+                "avx512" => Instructions::Avx512,
+                "avx2" => Instructions::Avx2,
+                "default" => Instructions::Portable,
+                _ => found.instructions, // libtorch passes over what it does not know
+            };
+            if wanted > found.instructions {
+                let name = if wanted == Instructions::Avx512 { "AVX-512" } else { "AVX2" };
+                return Err(format!("{CAPABILITY} asks for {name}, which this CPU does not have"));
+            }
+            instructions = wanted;
+        }
+        let limit = ONEDNN_LIMITS.into_iter().find_map(|name| Some((name, variable(name)?)));
+        let limit = limit.filter(|(_, value)| lacks_bfloat16(value));
+        let why_slow = if !found.avx512_bf16 && !found.amx_bf16 {
+            Some("the CPU has neither AVX512-BF16 nor AMX-BF16".to_owned())
+        } else if instructions < Instructions::Avx512 {
+            Some(format!("{CAPABILITY} forbids AVX-512"))
+        } else {
+            limit.map(|(name, value)| format!("{name}={value} forbids AVX512-BF16 and AMX"))
+        };
+        Ok(Self { instructions, fast_bfloat16: why_slow.is_none(), why_slow })
+    }
+}
+
+/// Whether a limit of `oneDNN`'s instructions leaves out those for bfloat16.
+fn lacks_bfloat16(limit: &str) -> bool {
+    let limit = limit.to_ascii_uppercase();
+    limit.starts_with("SSE")
+        || limit.starts_with("AVX2")
+        || ["AVX", "AVX512_CORE", "AVX512_CORE_VNNI"].contains(&limit.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILAN: Found = Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false };
+    const SAPPHIRE_RAPIDS: Found = Found { instructions: Instructions::Avx512, avx512_bf16: true, amx_bf16: true };
+
+    fn under(found: &Found, variables: &[(&str, &str)]) -> Result<Cpu, String> {
+        let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        Cpu::with(find, found)
+    }
+
+    #[test]
+    fn bfloat16_is_fast_where_the_cpu_has_instructions_for_it_and_the_environment_allows_them() {
+        assert!(under(&SAPPHIRE_RAPIDS, &[]).unwrap().fast_bfloat16);
+        assert!(under(&SAPPHIRE_RAPIDS, &[("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")]).unwrap().fast_bfloat16);
+        for (found, variables, why) in [
+            (&MILAN, vec![], "neither AVX512-BF16 nor AMX"),
+            (&SAPPHIRE_RAPIDS, vec![("ATEN_CPU_CAPABILITY", "avx2")], "ATEN_CPU_CAPABILITY"),
+            (&SAPPHIRE_RAPIDS, vec![("ONEDNN_MAX_CPU_ISA", "avx2")], "ONEDNN_MAX_CPU_ISA=avx2"),
+            (&SAPPHIRE_RAPIDS, vec![("DNNL_MAX_CPU_ISA", "AVX512_CORE")], "DNNL_MAX_CPU_ISA=AVX512_CORE"),
+        ] {
+            let cpu = under(found, &variables).unwrap();
+            assert!(!cpu.fast_bfloat16 && cpu.why_slow.as_ref().unwrap().contains(why), "{variables:?}: {cpu:?}");
+        }
+    }
+
+    #[test]
+    fn instructions_that_are_not_there_are_refused() {
+        assert_eq!(under(&MILAN, &[("ATEN_CPU_CAPABILITY", "default")]).unwrap().instructions, Instructions::Portable);
+        assert_eq!(under(&SAPPHIRE_RAPIDS, &[]).unwrap().instructions, Instructions::Avx512);
+        let error = under(&MILAN, &[("ATEN_CPU_CAPABILITY", "avx512")]).unwrap_err();
+        assert_eq!(error, "ATEN_CPU_CAPABILITY asks for AVX-512, which this CPU does not have");
+    }
+}

@@ -1,0 +1,160 @@
+//! Matrix products with weights that are held in bfloat16, on a CPU.
+//!
+//! libtorch multiplies bfloat16 matrices fast on a CPU with AVX512-BF16 or AMX. On every other CPU its product takes 4 to 60
+//! times as long as that of 32-bit matrices. There the engine computes in 32 bits: activations are 32-bit numbers, and each
+//! weight is widened whenever it is used, in the backward pass again. The weights and their gradients stay in bfloat16.
+//!
+//! The choice is made once for a process ([`choose`]). Like any change of hardware it changes a result's bits and nothing else.
+
+use crate::cpu;
+use crate::error::{StageError, StageResult};
+use orchestrate::recipe::Bfloat16Products;
+use std::ffi::{CStr, c_char};
+use std::sync::OnceLock;
+use tch::{Device, Kind, Tensor};
+
+/// Forces the choice where no recipe does: for the commands that read none, and for tests.
+const VARIABLE: &str = "ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS";
+
+/// Whether weights in bfloat16 are widened.
+static WIDENED: OnceLock<bool> = OnceLock::new();
+
+/// Decides how this process multiplies with bfloat16 weights on the CPU. A later call changes nothing.
+///
+/// # Errors
+/// Instructions that the environment asks for and the CPU does not have.
+pub fn choose(wanted: Bfloat16Products) -> StageResult<()> {
+    let wanted = match (wanted, std::env::var(VARIABLE)) {
+        (Bfloat16Products::Auto, Ok(forced)) => Bfloat16Products::named(&forced).ok_or_else(|| {
+            StageError::input(format!("{VARIABLE} is `{forced}`; expected `auto`, `native` or `widened`"))
+        })?,
+        (wanted, _) => wanted,
+    };
+    let is_fast = cpu::cpu()?.fast_bfloat16;
+    let _ = WIDENED.set(match wanted {
+        Bfloat16Products::Auto => !is_fast,
+        Bfloat16Products::Native => false,
+        Bfloat16Products::Widened => true,
+    });
+    Ok(())
+}
+
+/// How this process multiplies with bfloat16 weights on the CPU.
+pub fn bfloat16_products() -> Bfloat16Products {
+    if WIDENED.get().is_none() {
+        choose(Bfloat16Products::Auto).expect("the environment asks for what the CPU has");
+    }
+    if *WIDENED.get().expect("it was just chosen") { Bfloat16Products::Widened } else { Bfloat16Products::Native }
+}
+
+/// The number format of activations beside weights that are held in `weights` on `device`.
+pub fn activations(weights: Kind, device: Device) -> Kind {
+    let widens = || bfloat16_products() == Bfloat16Products::Widened;
+    if weights == Kind::BFloat16 && device == Device::Cpu && widens() { Kind::Float } else { weights }
+}
+
+/// `x W^T + b`, in the number format of x. // (..., in), (out, in), (out,) -> (..., out)
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    if x.kind() == weight.kind() {
+        return x.linear(weight, bias);
+    }
+    let mut y = widened_linear(x, weight);
+    match bias {
+        Some(bias) => y.g_add_(bias),
+        None => y,
+    }
+}
+
+/// [`linear`] without a bias, of a weight that has another number format than x.
+fn widened_linear(x: &Tensor, weight: &Tensor) -> Tensor {
+    let mut result = std::ptr::null_mut();
+    // SAFETY: both pointers are to live tensors, which C++ knows as `at::Tensor`; what is returned is owned by us, the tensor
+    // or the message.
+    #[expect(unsafe_code, reason = "tch has no autograd function of one's own")]
+    unsafe {
+        let message = engine_widened_linear(&raw mut result, x.as_ptr().cast(), weight.as_ptr().cast());
+        if !message.is_null() {
+            let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+            libc::free(message.cast());
+            panic!("{text}");
+        }
+        Tensor::from_ptr(result.cast())
+    }
+}
+
+/// Counts the products of bfloat16 matrices that libtorch computes on the CPU from now on, in all threads: on a CPU that is slow
+/// in bfloat16 there should be none.
+#[derive(Debug)]
+pub struct ProductCounter(());
+
+impl ProductCounter {
+    /// Starts to count; there is one counter in a process.
+    pub fn start() -> Self {
+        // SAFETY: it registers a function that lives as long as the process.
+        #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
+        unsafe {
+            engine_count_bfloat16_products();
+        }
+        Self(())
+    }
+
+    /// Products so far.
+    pub fn count(&self) -> i64 {
+        // SAFETY: it reads an atomic number.
+        #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
+        unsafe {
+            engine_bfloat16_products()
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "functions of torch/shim.cpp")]
+unsafe extern "C" {
+    fn engine_count_bfloat16_products();
+    fn engine_bfloat16_products() -> i64;
+    fn engine_widened_linear(
+        result: *mut *mut libc::c_void,
+        x: *const libc::c_void,
+        weight: *const libc::c_void,
+    ) -> *mut c_char;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The widened product of all its uses: of rows and of batches, of frozen and of trained weights.
+    #[test]
+    fn a_widened_product_and_its_gradients_are_those_of_the_widened_weight() {
+        let options = (Kind::Float, Device::Cpu);
+        for (shape, trained) in [([6i64, 5].as_slice(), true), (&[2, 3, 5], true), (&[6, 5], false)] {
+            let x = Tensor::randn(shape, options);
+            let weight = Tensor::randn([4, 5], options).to_kind(Kind::BFloat16);
+            let run = |product: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+                let x = x.copy().set_requires_grad(true);
+                let weight = weight.copy().set_requires_grad(trained);
+                let y = product(&x, &weight);
+                (&y * &y).sum(Kind::Float).backward();
+                (y.detach(), x.grad(), if trained { weight.grad() } else { Tensor::new() })
+            };
+            let ours = run(&|x, weight| linear(x, weight, None));
+            let theirs = run(&|x, weight| x.linear(&weight.to_kind(Kind::Float), None::<&Tensor>));
+            assert_eq!(ours.0, theirs.0);
+            assert_eq!(ours.1, theirs.1);
+            assert!(!trained || (ours.2 == theirs.2 && ours.2.kind() == Kind::BFloat16));
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_without_gradients_and_errors_are_messages() {
+        let x = Tensor::ones([2, 5], (Kind::Float, Device::Cpu));
+        let weight = Tensor::ones([4, 5], (Kind::BFloat16, Device::Cpu));
+        assert!(!linear(&x, &weight, None).requires_grad());
+        let wrong = std::panic::catch_unwind(|| {
+            let x = Tensor::ones([2, 6], (Kind::Float, Device::Cpu));
+            linear(&x, &Tensor::ones([4, 5], (Kind::BFloat16, Device::Cpu)), None)
+        });
+        let message = *wrong.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("2x6"), "{message}");
+    }
+}
