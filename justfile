@@ -50,7 +50,14 @@ paper-mini: build models data
 # Runs every test, the real models among them
 [group('test')]
 test: build models
-    cargo test --release --workspace
+    LD_LIBRARY_PATH="${LIBTORCH:+$LIBTORCH/lib}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" cargo test --release --workspace
+
+# Runs the engine's numeric tests with bfloat16 products as this CPU would not choose them
+[group('test')]
+test-other-bfloat16: build
+    @other=$(grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo widened || echo native); echo "bfloat16 products: $other"; \
+        ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS=$other cargo test --release --package orchestrate-engine --test engine -- \
+            golden packing shared_prefix rollout real_models
 
 # Runs the tests of the root package, which need no libtorch
 [group('test')]
