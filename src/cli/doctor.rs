@@ -115,7 +115,7 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
             None,
         ),
         (_, Some(why)) => (
-            format!("bfloat16 is multiplied by libtorch, 4 to 60 times as slowly as float32: {why}"),
+            format!("bfloat16 is multiplied by libtorch, 7 to 60 times as slowly as float32: {why}"),
             Some("unset ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS, or set it to `widened`".to_owned()),
         ),
         (_, None) => ("fast bfloat16".to_owned(), None),

@@ -89,7 +89,7 @@ pub enum Bfloat16Products {
     /// In bfloat16 on a CPU with AVX512-BF16 or AMX, else widened.
     #[default]
     Auto,
-    /// In bfloat16, by libtorch. Without AVX512-BF16 or AMX this takes 4 to 60 times as long.
+    /// In bfloat16, by libtorch. Without AVX512-BF16 or AMX this takes 7 to 60 times as long.
     Native,
     /// In 32 bits; each weight is widened whenever it is used.
     Widened,
