@@ -19,6 +19,43 @@ pub struct Event {
     /// Joules that the worker's device has taken since the worker started, by whomever; absent where the device does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_j: Option<f64>,
+    /// The most memory that the worker has held; absent where the system does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<PeakMemory>,
+}
+
+/// The most memory that a worker has held since it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeakMemory {
+    /// Bytes of the host's memory. Those of a `command` stage are of the largest process of its program.
+    pub resident_bytes: u64,
+    /// Bytes of its GPU's memory that libtorch held; absent on a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_bytes: Option<u64>,
+}
+
+impl PeakMemory {
+    /// Bytes of the device that the stage computes on.
+    pub fn of_device(self) -> u64 {
+        self.gpu_bytes.unwrap_or(self.resident_bytes)
+    }
+}
+
+/// The memory a stage took, beside what its plan expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// What it took.
+    pub peak: PeakMemory,
+    /// Bytes that the plan expected on its device; absent where it expected nothing.
+    pub planned_bytes: Option<u64>,
+}
+
+impl MemoryUse {
+    /// The larger of two tries at a stage.
+    #[must_use]
+    pub fn larger(self, other: Self) -> Self {
+        if other.peak.of_device() > self.peak.of_device() { other } else { self }
+    }
 }
 
 /// What happened. Metric names are those of the recipe and the database, e.g. `train/loss`, `reward/mean`.

@@ -26,12 +26,13 @@
 //! Imports go one way: `cli -> orchestrate -> {exec, store, cache, report} -> evidence -> event -> plan -> recipe -> digest`,
 //! `cli -> hub -> recipe` (the network is asked nowhere else), `cli -> export -> store`, `cli -> serve -> orchestrate`,
 //! `{rewards, exec} -> program -> recipe`, `{orchestrate, report} -> arena -> {rewards, stats}`, and
-//! `engine -> {arena, rewards, stats, exec, cache, event, plan, recipe}`. `parallel`, work on all cores, lies below all.
+//! `engine -> {arena, rewards, stats, exec, cache, event, plan, recipe}`. `parallel`, work on all cores, and `cpu`, what the CPU can do, lie below all.
 //! `tests/layers.rs` fails on any other edge.
 
 pub mod arena;
 pub mod cache;
 pub mod cli;
+pub mod cpu;
 pub mod digest;
 pub mod energy;
 pub mod event;

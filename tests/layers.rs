@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// For each module, the modules it may use. The order is that of the layers, lowest first.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("cpu", &[]),
     ("digest", &[]),
     ("energy", &[]),
     ("parallel", &[]),
@@ -26,7 +27,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("report", &["digest", "recipe", "plan", "event", "stats", "evidence", "arena"]),
     (
         "orchestrate",
-        &["digest", "parallel", "recipe", "plan", "event", "arena", "cache", "store", "exec", "report", "evidence"],
+        &[
+            "cpu", "digest", "parallel", "recipe", "plan", "event", "arena", "cache", "store", "exec", "report", "evidence",
+        ],
     ),
     ("serve", &["digest", "event", "cache", "report", "orchestrate"]),
     (

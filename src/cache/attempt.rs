@@ -8,7 +8,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::objects::{CACHE, Checkpoint, DIGESTS, REPLACE, REPLACED};
 use super::sync_dir;
 use crate::energy::EnergyMeter;
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, PeakMemory};
 use chrono::Utc;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,22 @@ pub struct Attempt {
     dir: PathBuf,
     assignment: Assignment,
     events: Option<fs_err::File>,
-    energy: Option<EnergyMeter>,
+    meters: Meters,
+}
+
+/// What is measured with every event, but for those of completions.
+#[derive(Default)]
+pub struct Meters {
+    /// What the device takes; absent where it does not say.
+    pub energy: Option<EnergyMeter>,
+    /// Asks for the most memory that the worker has held.
+    pub peak_memory: Option<Box<dyn Fn() -> Option<PeakMemory>>>,
+}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Meters").field("energy", &self.energy).finish_non_exhaustive()
+    }
 }
 
 impl Attempt {
@@ -57,7 +72,7 @@ impl Attempt {
         let bytes = fs_err::read(&path)?;
         let assignment: Assignment =
             serde_json::from_slice(&bytes).map_err(|source| CacheError::Malformed { path: path.clone(), source })?;
-        Ok(Self { dir: dir.to_owned(), assignment, events: None, energy: None })
+        Ok(Self { dir: dir.to_owned(), assignment, events: None, meters: Meters::default() })
     }
 
     /// What to do.
@@ -89,9 +104,9 @@ impl Attempt {
         self.dir.join(REPLACE).exists()
     }
 
-    /// Tells the energy that is counted from now on with every event.
-    pub fn count_energy(&mut self, meter: Option<EnergyMeter>) {
-        self.energy = meter;
+    /// Measures with these from now on.
+    pub fn measure(&mut self, meters: Meters) {
+        self.meters = meters;
     }
 
     /// Appends an event. The first append cuts off what a killed worker left of a line.
@@ -99,12 +114,15 @@ impl Attempt {
         if self.events.is_none() {
             self.events = Some(open_events(&self.dir.join(EVENTS))?);
         }
-        let energy_j = match kind {
+        let (energy_j, peak_memory) = match kind {
             // there may be thousands of them between two steps
-            EventKind::Completion(_) => None,
-            _ => self.energy.as_mut().and_then(EnergyMeter::joules),
+            EventKind::Completion(_) => (None, None),
+            _ => {
+                let Meters { energy, peak_memory } = &mut self.meters;
+                (energy.as_mut().and_then(EnergyMeter::joules), peak_memory.as_ref().and_then(|peak| peak()))
+            }
         };
-        let event = Event { at: Utc::now(), kind: kind.clone(), energy_j };
+        let event = Event { at: Utc::now(), kind: kind.clone(), energy_j, peak_memory };
         let mut line = serde_json::to_vec(&event).expect("an event serializes");
         line.push(b'\n');
         let file = self.events.as_mut().expect("opened above");

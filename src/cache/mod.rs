@@ -79,7 +79,7 @@ mod retention;
 mod verification;
 
 pub use assignment::{Assignment, DeviceChoice, Runtime};
-pub use attempt::{Attempt, EventReader, JUDGE_CACHE, SUPERVISOR_VARIABLE, is_bookkeeping, supervisor};
+pub use attempt::{Attempt, EventReader, JUDGE_CACHE, Meters, SUPERVISOR_VARIABLE, is_bookkeeping, supervisor};
 pub use digests::FileDigests;
 pub use error::{CacheError, io_hint};
 pub use event_log::{COMPLETIONS, EventLog};

@@ -195,6 +195,7 @@ impl From<HistoryRow> for StageRow {
             metrics: row.results,
             message: row.message,
             tries: row.tries,
+            memory: None,
         }
     }
 }

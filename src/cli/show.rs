@@ -8,7 +8,8 @@ use super::{history, records};
 use crate::cache::Cache;
 use crate::orchestrate::{LoggedPlan, PastRun, arena_result, stage_spec};
 use crate::recipe::spec::Work;
-use crate::report::{Comparison, ComparisonRow, arena_table, width};
+use crate::event::MemoryUse;
+use crate::report::{Column, Comparison, ComparisonRow, Table, arena_table, gib, width};
 use clap::Args;
 
 /// Which run.
@@ -48,6 +49,10 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     out.line("")?;
     out.finish()?;
     history::print_default(context, &rows)?;
+    let memory = memory(&rows);
+    if !memory.is_empty() {
+        Output::stdout().line(format!("\n{}", memory.render(width())))?;
+    }
     let comparison = comparison(&Cache::open(context.runs())?, past, &rows)?;
     let mut out = Output::stdout();
     for (key, failed) in records::failed_tries(past)? {
@@ -71,6 +76,19 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
         }
     }
     out.finish()
+}
+
+/// What the stages that ran took of memory, beside what the plan expected.
+fn memory(rows: &[records::StageRow]) -> Table {
+    let headings = ["peak memory", "planned", "GPU"].map(Column::right);
+    let mut table = Table::new([Column::left("stage"), Column::left("variant").shortened()].into_iter().chain(headings).collect());
+    for row in rows {
+        let Some(MemoryUse { peak, planned_bytes }) = row.memory else { continue };
+        let bytes = [Some(peak.resident_bytes), planned_bytes, peak.gpu_bytes];
+        let cells = bytes.map(|bytes| bytes.map(gib).unwrap_or_default());
+        table.push([row.stage.clone(), row.variant.clone()].into_iter().chain(cells).collect());
+    }
+    table
 }
 
 /// The evaluations of the run that have a result.

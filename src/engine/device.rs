@@ -1,8 +1,10 @@
 //! Which device the tensors live on.
 
 use crate::error::{StageError, StageResult};
-use orchestrate::cache::DeviceChoice;
+use crate::memory;
+use orchestrate::cache::{DeviceChoice, Meters};
 use orchestrate::energy::EnergyMeter;
+use orchestrate::event::PeakMemory;
 use orchestrate::exec::CudaProblem;
 use std::ffi::CStr;
 use std::ptr::NonNull;
@@ -34,12 +36,29 @@ pub fn name(device: Device) -> String {
     }
 }
 
-/// Counts what `device` takes from now on, where it tells.
-pub fn energy_meter(device: Device) -> Option<EnergyMeter> {
-    match device {
+/// Measures what a stage takes on `device` from now on.
+pub fn meters(device: Device) -> Meters {
+    let energy = match device {
         Device::Cuda(index) => EnergyMeter::of_gpu(index),
         _ => EnergyMeter::of_processors(),
-    }
+    };
+    Meters { energy, peak_memory: Some(Box::new(move || peak_memory(device))) }
+}
+
+/// The most memory this process has held, on `device` too.
+fn peak_memory(device: Device) -> Option<PeakMemory> {
+    let gpu_bytes = match device {
+        // SAFETY: it asks libtorch's allocator, and answers -1 where there is none.
+        #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
+        Device::Cuda(index) => u64::try_from(unsafe { engine_peak_gpu_bytes(i32::try_from(index).ok()?) }).ok(),
+        _ => None,
+    };
+    Some(PeakMemory { resident_bytes: memory::peak_resident()?, gpu_bytes })
+}
+
+#[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
+unsafe extern "C" {
+    fn engine_peak_gpu_bytes(device: i32) -> i64;
 }
 
 /// Loads libtorch's CUDA libraries when they are on the library path, so that one binary serves machines with and without

@@ -6,6 +6,7 @@
 //! whose gradients are then exactly those of the chunked head.
 
 use crate::models::Decoder;
+use crate::products;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -101,6 +102,7 @@ fn follow(
             }
         });
     }
+    drop(wide);
     let mut surrogate = (hidden * Tensor::cat(&hidden_grads, 0)).sum(Kind::Float);
     if let Some(head_grad) = head_grad {
         surrogate += (head * head_grad).sum(Kind::Float);
@@ -144,7 +146,7 @@ fn entropy(log_softmax: &Tensor) -> Tensor {
 
 /// In 32 bits, whatever the weights are held in. // (V, C), (n, C) -> (n, V)
 fn log_softmax(head: &Tensor, rows: &Tensor, temperature: f64) -> Tensor {
-    let mut logits = rows.linear(head, None::<&Tensor>).to_kind(Kind::Float);
+    let mut logits = products::linear(rows, head, None).to_kind(Kind::Float);
     if (temperature - 1.0).abs() > f64::EPSILON {
         let _ = logits.g_div_scalar_(temperature);
     }

@@ -1,8 +1,8 @@
 //! The training engine: everything that touches libtorch.
 //!
 //! Reading order: [`models`] (what is computed), [`head`] and [`loss`] (what is optimized), [`optim`] (how), [`data`] and
-//! [`rollout`] (on what), [`choice`] (what is likeliest), [`checkpoint`] and [`completions`] (what is kept), [`stages`] (the loops, one file each), [`commands`] (questions
-//! about a model).
+//! [`rollout`] (on what), [`choice`] (what is likeliest), [`checkpoint`] and [`completions`] (what is kept), [`stages`]
+//! (the loops, one file each), [`commands`] (questions about a model).
 //!
 //! Every random draw is seeded from the stage's seed and what it is for ([`seed`]); so a stage that resumes after step n
 //! continues exactly as if it had never stopped.
@@ -15,7 +15,6 @@ pub mod checkpoint;
 pub mod choice;
 pub mod commands;
 pub mod completions;
-pub mod cpu;
 pub mod data;
 pub mod device;
 pub mod encoder;

@@ -9,7 +9,7 @@ use orchestrate::exec::{CpuReport, CudaProblem, ModelRequest, ScoreRequest, exit
 use orchestrate::recipe::Bfloat16Products;
 use orchestrate_engine::error::{StageError, StageResult};
 use orchestrate_engine::stages::{self, Ending};
-use orchestrate_engine::{commands, cpu, data, device, products, self_test, stages::LIBTORCH_VERSION};
+use orchestrate_engine::{commands, data, device, products, self_test, stages::LIBTORCH_VERSION};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::process::ExitCode;
@@ -136,7 +136,7 @@ fn version(cuda: Result<(), CudaProblem>) -> ExitCode {
 fn cpu() -> Result<CpuReport, String> {
     let choose = || {
         products::choose(Bfloat16Products::Auto)?;
-        cpu::cpu()
+        products::this_cpu()
     };
     let cpu = choose().map_err(|error: StageError| error.message)?;
     Ok(CpuReport {

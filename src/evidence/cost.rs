@@ -1,6 +1,7 @@
 //! What stages cost, and what the cache saved.
 
 use crate::digest::Digest;
+use crate::event::MemoryUse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -37,6 +38,9 @@ pub struct StageCost {
     pub hits: u32,
     /// What making its result had cost, whichever run did it.
     pub made: Spending,
+    /// The memory it took, in these runs or when its result was made; of several tries the largest.
+    #[serde(default)]
+    pub memory: Option<MemoryUse>,
 }
 
 /// What one variant cost.
@@ -187,6 +191,7 @@ mod tests {
             spent: spending(spent),
             hits,
             made: spending(made),
+            memory: None,
         }
     }
 

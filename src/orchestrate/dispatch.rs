@@ -219,6 +219,7 @@ impl<'a> Loop<'a> {
             results: BTreeMap::new(),
             failure: None,
             energy_j: None,
+            peak_memory: None,
         };
         self.running.insert(stage, running);
         self.workers.spawn(async move { (stage, worker.wait().await) });

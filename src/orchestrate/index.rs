@@ -258,9 +258,10 @@ pub(super) async fn read_run(
 /// What the event says of a stage.
 fn change_of(RunEvent { at, kind }: &RunEvent) -> Option<StageChange> {
     let (key, state) = match kind {
-        RunEventKind::RunStarted { .. } | RunEventKind::StageEnergy { .. } | RunEventKind::RunEnded { .. } => {
-            return None;
-        }
+        RunEventKind::RunStarted { .. }
+        | RunEventKind::StageEnergy { .. }
+        | RunEventKind::StageMemory { .. }
+        | RunEventKind::RunEnded { .. } => return None,
         RunEventKind::StageHit { key } => (key, StageState::Hit),
         RunEventKind::StageStarted { key } => (key, StageState::Running),
         RunEventKind::StageWaiting { key, .. } => (key, StageState::Waiting),
@@ -289,6 +290,7 @@ fn key_of(kind: &RunEventKind) -> Option<&Digest> {
         | RunEventKind::StageStopped { key, .. } => Some(key),
         RunEventKind::RunStarted { .. }
         | RunEventKind::StageEnergy { .. }
+        | RunEventKind::StageMemory { .. }
         | RunEventKind::StageSkipped { .. }
         | RunEventKind::RunEnded { .. } => None,
     }

@@ -1,8 +1,9 @@
 //! Whether the stages of a plan fit into the machine's memory, and which of them need gradient checkpointing to.
 
 use crate::digest::Digest;
-use crate::plan::{MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
-use crate::recipe::spec::{ModelSpec, StageSpec, Work};
+use crate::cpu;
+use crate::plan::{Computing, MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
+use crate::recipe::spec::{Dtype, ModelSpec, StageSpec, Work};
 use crate::recipe::{Device, GradientCheckpointing};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,8 @@ pub struct TooLarge {
 /// Fills in the need of every stage of `plan`. Where a recipe leaves gradient checkpointing open, it is decided here: off
 /// when the stage fits without.
 pub fn plan_memory(plan: &mut Plan) {
-    let mut devices: Vec<(Device, Option<u64>)> = Vec::new();
+    let is_fast = cpu::cpu().is_ok_and(|cpu| cpu.fast_bfloat16);
+    let mut devices: Vec<(Device, DeviceMemory)> = Vec::new();
     let mut shapes: BTreeMap<Digest, Option<ModelShape>> = BTreeMap::new();
     for stage in &mut plan.stages {
         let models = models_of(stage);
@@ -28,18 +30,19 @@ pub fn plan_memory(plan: &mut Plan) {
             continue;
         }
         let device = stage.runtime.device;
-        let known = devices.iter().find(|(other, _)| *other == device).map(|(_, bytes)| *bytes);
-        let available = known.unwrap_or_else(|| {
-            let bytes = device_memory(device);
-            devices.push((device, bytes));
-            bytes
+        let known = devices.iter().find(|(other, _)| *other == device).map(|(_, memory)| *memory);
+        let DeviceMemory { on_cpu, bytes: available } = known.unwrap_or_else(|| {
+            let memory = DeviceMemory::of(device);
+            devices.push((device, memory));
+            memory
         });
         for model in &models {
             shapes.entry(model.files.clone()).or_insert_with(|| model_shape(stage, &model.files));
         }
         let estimate = |model: &ModelSpec, checkpointing: bool| {
             let spec = StageSpec { model: Some(model.clone()), ..stage.spec.clone() };
-            memory_estimate(&spec, shapes[&model.files].as_ref()?, checkpointing)
+            let widened = model.dtype == Dtype::Bfloat16 && on_cpu && stage.runtime.bfloat16_products.widens(is_fast);
+            memory_estimate(&spec, shapes[&model.files].as_ref()?, Computing { checkpointing, widened })
         };
         let largest = |checkpointing: bool| {
             let estimates = models.iter().filter_map(|model| estimate(model, checkpointing));
@@ -122,12 +125,24 @@ fn model_shape(stage: &PlannedStage, files: &Digest) -> Option<ModelShape> {
     serde_json::from_str(&fs_err::read_to_string(dir.join("config.json")).ok()?).ok()
 }
 
-/// Memory of `device`, or of the CPU's machine when `auto` finds no GPU.
-fn device_memory(device: Device) -> Option<u64> {
-    match device {
-        Device::Cpu => host_memory(),
-        Device::Cuda(index) => gpu_memory(index),
-        Device::Auto => gpu_memory(0).or_else(host_memory),
+/// The memory that stages of a device use.
+#[derive(Clone, Copy)]
+struct DeviceMemory {
+    /// It is the host's.
+    on_cpu: bool,
+    /// How much there is; absent where the system does not say.
+    bytes: Option<u64>,
+}
+
+impl DeviceMemory {
+    /// That of `device`, or of the CPU's machine when `auto` finds no GPU.
+    fn of(device: Device) -> Self {
+        let gpu = match device {
+            Device::Cpu => None,
+            Device::Cuda(index) => return Self { on_cpu: false, bytes: gpu_memory(index) },
+            Device::Auto => gpu_memory(0),
+        };
+        Self { on_cpu: gpu.is_none(), bytes: gpu.or_else(host_memory) }
     }
 }
 

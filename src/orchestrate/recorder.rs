@@ -10,7 +10,7 @@ use super::run_log::{LoggedPlan, RunEventKind, RunLog};
 use super::{FailedStage, RunError, RunRequest, past_runs};
 use crate::cache::Cache;
 use crate::digest::Digest;
-use crate::event::{Event, Failure, Measurement};
+use crate::event::{Event, Failure, Measurement, MemoryUse};
 use crate::store::{Store, database_path};
 use chrono::Utc;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +110,11 @@ impl Recorder {
     /// A try is about to end, after its device took so much energy; the end is flushed with it.
     pub(super) fn energy(&mut self, stage: usize, joules: f64) {
         self.append(RunEventKind::StageEnergy { key: self.keys[stage].clone(), joules });
+    }
+
+    /// A try is about to end, which has taken so much memory; the end is flushed with it.
+    pub(super) fn memory(&mut self, stage: usize, memory: MemoryUse) {
+        self.append(RunEventKind::StageMemory { key: self.keys[stage].clone(), memory });
     }
 
     /// A checkpoint was committed.

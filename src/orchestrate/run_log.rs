@@ -9,7 +9,7 @@
 //! ```
 
 use crate::digest::Digest;
-use crate::event::{Failure, Measurement};
+use crate::event::{Failure, Measurement, MemoryUse};
 use crate::plan::Plan;
 use crate::recipe::Overrides;
 use chrono::{DateTime, Utc};
@@ -188,6 +188,13 @@ pub enum RunEventKind {
         key: Digest,
         /// Joules since the worker was started.
         joules: f64,
+    },
+    /// A try at a stage is about to end, and the system says what memory it took.
+    StageMemory {
+        /// The stage's cache key.
+        key: Digest,
+        /// The most it held, and what was expected.
+        memory: MemoryUse,
     },
     /// A stage's checkpoint was committed.
     StageDone {

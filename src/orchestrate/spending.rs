@@ -5,7 +5,7 @@ use super::past_runs::PastRun;
 use super::run_log::{LoggedPlan, RunEvent, RunEventKind};
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
-use crate::event::Measurement;
+use crate::event::{Measurement, MemoryUse};
 use crate::evidence::{Cost, JudgeCost, Spending, StageCost};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::AddAssign;
@@ -19,6 +19,8 @@ struct Worked {
     made: bool,
     /// It found the result in the cache.
     hit: bool,
+    /// The memory of the largest try.
+    memory: Option<MemoryUse>,
 }
 
 impl AddAssign<&Self> for Worked {
@@ -26,6 +28,7 @@ impl AddAssign<&Self> for Worked {
         self.spent += &other.spent;
         self.made |= other.made;
         self.hit |= other.hit;
+        self.memory = self.memory.into_iter().chain(other.memory).reduce(MemoryUse::larger);
     }
 }
 
@@ -50,6 +53,7 @@ pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<
                     spent: Spending::default(),
                     hits: 0,
                     made: Spending::default(),
+                    memory: None,
                 });
                 stages.len() - 1
             });
@@ -75,12 +79,14 @@ pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<
         }
         stage.hits = u32::try_from(here.iter().filter(|worked| worked.hit).count()).unwrap_or(u32::MAX);
         stage.made = told(cache, &stage.key)?;
+        stage.memory = in_all.memory;
         if in_all.made {
             stage.made += &in_all.spent;
             stage.spent = stage.made.clone();
         } else {
             if let Some(elsewhere) = made_elsewhere.get(&stage.key) {
                 stage.made += &elsewhere.spent;
+                stage.memory = stage.memory.or(elsewhere.memory);
             }
             stage.spent = in_all.spent;
         }
@@ -106,6 +112,9 @@ fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, CacheError> {
             RunEventKind::StageEnergy { key, joules } => {
                 let spent = Spending { energy_j: Some(joules), ..Spending::default() };
                 add(key, Worked { spent, ..Worked::default() });
+            }
+            RunEventKind::StageMemory { key, memory } => {
+                add(key, Worked { memory: Some(memory), ..Worked::default() });
             }
             RunEventKind::StageHit { key } => add(key, Worked { hit: true, ..Worked::default() }),
             _ => {}

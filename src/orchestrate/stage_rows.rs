@@ -5,7 +5,7 @@ use super::past_runs::PastRun;
 use super::run_log::{LoggedPlan, LoggedStage, RunEvent, RunEventKind};
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
-use crate::event::Measurement;
+use crate::event::{Measurement, MemoryUse};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub struct StageRow {
     pub message: Option<String>,
     /// How often a worker was started on it.
     pub tries: u32,
+    /// The memory it took here; absent where it did not run or the system does not say.
+    pub memory: Option<MemoryUse>,
 }
 
 impl StageRow {
@@ -47,6 +49,7 @@ impl StageRow {
             "run": self.run, "recipe": self.recipe, "variant": self.variant, "stage": self.stage, "kind": self.kind,
             "key": self.key, "status": self.status, "started_at": self.started_at, "seconds": self.seconds,
             "metrics": self.metrics, "message": self.message, "tries": self.tries,
+            "memory": self.memory,
         })
     }
 }
@@ -102,6 +105,7 @@ fn row(
         metrics: BTreeMap::new(),
         message: None,
         tries: 0,
+        memory: None,
     };
     for event in events {
         take_in(&mut row, event);
@@ -135,6 +139,9 @@ fn take_in(row: &mut StageRow, event: &RunEvent) {
         }
         RunEventKind::StageRetried { key, failure, .. } if ended(key, "running", None) => {
             row.message = Some(failure.message.clone());
+        }
+        RunEventKind::StageMemory { key, memory } if *key == row.key => {
+            row.memory = Some(row.memory.map_or(*memory, |other| other.larger(*memory)));
         }
         RunEventKind::StageWaiting { key, .. } => {
             ended(key, "running", None);

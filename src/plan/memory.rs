@@ -107,21 +107,22 @@ impl ModelShape {
     }
 
     /// Bytes that a layer's backward pass keeps of one token.
-    fn kept_by_a_layer(&self, model: &ModelSpec) -> u64 {
+    fn kept_by_a_layer(&self, model: &ModelSpec, activations: Dtype) -> u64 {
         let (c, q, i) = (self.hidden_size, self.query_size(), self.intermediate_size);
         let adapters = model.lora.as_ref().map_or(0, |lora| u64::from(lora.rank) * lora.target_modules.len() as u64);
         let dropped = model.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
         let values = 4 * c + 4 * q + 4 * i + adapters + if dropped { 2 * (4 * c + q + i) } else { 0 };
         // norms of 16-bit activations keep them in 32 bits
-        let norms = if model.dtype == Dtype::Bfloat16 { 2 * c * 4 } else { 0 };
-        values * bytes(model.dtype) + norms
+        let norms = if activations == Dtype::Bfloat16 { 2 * c * 4 } else { 0 };
+        values * bytes(activations) + norms
     }
 
-    fn activations(&self, model: &ModelSpec, tokens: u64, checkpointing: bool) -> u64 {
-        let layer = self.kept_by_a_layer(model);
-        let kept = if checkpointing {
+    fn activations(&self, model: &ModelSpec, tokens: u64, computing: Computing) -> u64 {
+        let kind = computing.activations(model);
+        let layer = self.kept_by_a_layer(model, kind);
+        let kept = if computing.checkpointing {
             // each layer's input, and the inside of one with its gradients
-            self.num_hidden_layers * self.hidden_size * bytes(model.dtype) + 2 * layer
+            self.num_hidden_layers * self.hidden_size * bytes(kind) + 2 * layer
         } else {
             (self.num_hidden_layers + 1) * layer
         };
@@ -129,9 +130,9 @@ impl ModelShape {
     }
 
     /// Keys and values of a shared prompt, which stand before those of each completion: `tokens` counts them all.
-    fn prefixes(&self, model: &ModelSpec, tokens: usize, checkpointing: bool) -> u64 {
-        let layers = if checkpointing { 1 } else { self.num_hidden_layers };
-        tokens as u64 * 2 * layers * self.key_value_size() * bytes(model.dtype)
+    fn prefixes(&self, model: &ModelSpec, tokens: usize, computing: Computing) -> u64 {
+        let layers = if computing.checkpointing { 1 } else { self.num_hidden_layers };
+        tokens as u64 * 2 * layers * self.key_value_size() * bytes(computing.activations(model))
     }
 
     /// Keys and values of so many tokens, in 32 bits: the CPU keeps no others, a GPU needs half for bfloat16.
@@ -167,6 +168,22 @@ fn bytes(dtype: Dtype) -> u64 {
     }
 }
 
+/// How a stage computes, as far as its memory depends on it and its cache key does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Computing {
+    /// Each layer's inside is computed again in the backward pass.
+    pub checkpointing: bool,
+    /// Activations are 32-bit although the weights are bfloat16.
+    pub widened: bool,
+}
+
+impl Computing {
+    /// The number format of activations.
+    fn activations(self, model: &ModelSpec) -> Dtype {
+        if self.widened { Dtype::Float32 } else { model.dtype }
+    }
+}
+
 /// Most prompts in a micro-batch of neighbouring completions, which share them; the first and the last group may be cut.
 /// Completions that are left out of the loss make groups smaller, which is not foreseen here.
 fn prompts_of(micro_batch_size: usize, group_size: usize) -> usize {
@@ -174,13 +191,13 @@ fn prompts_of(micro_batch_size: usize, group_size: usize) -> usize {
 }
 
 /// The peak of `stage` on a model of this `shape`; of a program of the user's nobody knows.
-pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: bool) -> Option<MemoryEstimate> {
+pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, computing: Computing) -> Option<MemoryEstimate> {
     let model = stage.model.as_ref()?;
     let weights = shape.parameters() * bytes(model.dtype);
     let base = MemoryEstimate { weights, process: PROCESS, ..MemoryEstimate::default() };
     let supervised = |tokens: usize, optimizer: &OptimizerSpec| MemoryEstimate {
         training: shape.training(model, optimizer, false),
-        activations: shape.activations(model, tokens as u64, checkpointing),
+        activations: shape.activations(model, tokens as u64, computing),
         logits: shape.logits(tokens as u64),
         ..base
     };
@@ -206,7 +223,7 @@ pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, checkpointing: boo
             let prompts = prompts_of(*micro_batch_size, *group_size);
             let tokens = prompts * sampling.max_prompt_tokens + micro_batch_size * sampling.max_new_tokens;
             let passes = supervised(tokens, optimizer);
-            let prefixes = shape.prefixes(model, micro_batch_size * sampling.max_prompt_tokens, checkpointing);
+            let prefixes = shape.prefixes(model, micro_batch_size * sampling.max_prompt_tokens, computing);
             MemoryEstimate {
                 training: shape.training(model, optimizer, loss.kl_coef != 0.0),
                 activations: passes.activations + prefixes,

@@ -12,7 +12,7 @@ mod work_size;
 pub use graph::{Plan, PlannedStage, PlannedVariant};
 pub use judge_calls::judge_calls;
 pub use key::{KEY_FORMAT, StageKey, stage_key, stage_version};
-pub use memory::{MemoryEstimate, ModelShape, StageMemory, memory_estimate};
+pub use memory::{Computing, MemoryEstimate, ModelShape, StageMemory, memory_estimate};
 pub use resources::{Capacity, GpuNeed, GpuSlot, Need};
 pub use scheduler::{Outcome, Scheduler, Start};
 pub use work_size::work_size;

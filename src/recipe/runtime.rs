@@ -96,13 +96,12 @@ pub enum Bfloat16Products {
 }
 
 impl Bfloat16Products {
-    /// Reads `auto`, `native` or `widened`.
-    pub fn named(text: &str) -> Option<Self> {
-        match text {
-            "auto" => Some(Self::Auto),
-            "native" => Some(Self::Native),
-            "widened" => Some(Self::Widened),
-            _ => None,
+    /// Whether weights are widened, on a CPU whose own bfloat16 product `is_fast` or slow.
+    pub fn widens(self, is_fast: bool) -> bool {
+        match self {
+            Self::Auto => !is_fast,
+            Self::Native => false,
+            Self::Widened => true,
         }
     }
 }

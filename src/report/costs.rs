@@ -1,6 +1,6 @@
 //! What runs cost, as `cost` prints it.
 
-use super::number::{duration, rate};
+use super::number::{duration, gib, rate};
 use super::table::{Column, Table};
 use crate::evidence::{Cost, Spending};
 
@@ -8,7 +8,7 @@ use crate::evidence::{Cost, Spending};
 pub fn stage_costs(cost: &Cost) -> Table {
     let mut columns = vec![Column::left("stage"), Column::left("variants").shortened()];
     columns.extend(spending_columns());
-    columns.push(Column::left("cached"));
+    columns.extend([Column::right("memory"), Column::right("planned"), Column::left("cached")]);
     let mut table = Table::new(columns);
     for stage in &cost.stages {
         let variants = match stage.variants.as_slice() {
@@ -22,6 +22,8 @@ pub fn stage_costs(cost: &Cost) -> Table {
         };
         let mut cells = vec![stage.stage.clone(), variants];
         cells.extend(spending(&stage.spent));
+        cells.push(stage.memory.map(|memory| gib(memory.peak.of_device())).unwrap_or_default());
+        cells.push(stage.memory.and_then(|memory| memory.planned_bytes).map(gib).unwrap_or_default());
         cells.push(cached);
         table.push(cells);
     }

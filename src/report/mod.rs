@@ -30,7 +30,7 @@ pub use costs::{cost_totals, stage_costs, variant_costs};
 pub use counter::Counter;
 pub use downloads::Downloads;
 pub use mask::{harmless, masked};
-pub use number::{duration, interval, measurement, number, rate, signed};
+pub use number::{duration, gib, interval, measurement, number, rate, signed};
 pub use pace::Pace;
 pub use plan_tree::{StageStatus, plan_tree};
 pub use progress::{Progress, ProgressMode};

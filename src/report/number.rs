@@ -27,6 +27,11 @@ pub fn signed(value: f64) -> String {
     format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value))
 }
 
+/// Memory: `3.9 GiB`.
+pub fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
 /// A throughput: `812`, `12.3k`.
 pub fn rate(value: f64) -> String {
     if value >= 10_000.0 {

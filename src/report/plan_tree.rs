@@ -1,5 +1,6 @@
 //! The plan as a tree: each stage once, below the stage it starts from.
 
+use super::number::gib;
 use super::table::{Column, Table};
 use crate::plan::Plan;
 use crate::recipe::spec::Work;
@@ -44,11 +45,6 @@ pub fn plan_tree(plan: &Plan, statuses: &[StageStatus], width: usize, whole_keys
         ]);
     }
     table.render(width)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 /// Every stage once, in the order it is drawn in, with the branch before its name.

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 
 fn event(kind: EventKind) -> Event {
-    Event { at: DateTime::UNIX_EPOCH, kind, energy_j: None }
+    Event { at: DateTime::UNIX_EPOCH, kind, energy_j: None, peak_memory: None }
 }
 
 fn started(resumed_from_step: Option<u64>) -> Event {

@@ -96,16 +96,25 @@ impl Context<'_> {
         batch_size: usize,
         part: impl Fn(f64) -> StepPart,
     ) -> StageResult<Option<Vec<Sampled>>> {
-        let mut told = Ok(());
-        let go_on = |share: f64| match self.should_drop_step(part(share)) {
+        self.until_stopped(part, |go_on| sample_while(decoder, requests, sampling, stop, batch_size, go_on))
+    }
+
+    /// Does `work` within a step. It is given a function from the share that is done, of which `part` is the part of the step,
+    /// to whether it should go on.
+    fn until_stopped<T>(
+        &mut self,
+        part: impl Fn(f64) -> StepPart,
+        work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> T,
+    ) -> StageResult<T> {
+        let mut written = Ok(());
+        let result = work(&mut |share| match self.should_drop_step(part(share)) {
             Ok(drops) => !drops,
             Err(error) => {
-                told = Err(error);
+                written = Err(error);
                 false
             }
-        };
-        let sampled = sample_while(decoder, requests, sampling, stop, batch_size, go_on);
-        told.map(|()| sampled)
+        });
+        written.map(|()| result)
     }
 
     /// Has `write` fill the directory of a resume point after `step`.
@@ -165,7 +174,7 @@ impl Context<'_> {
             device: device::name(self.device),
             libtorch: LIBTORCH_VERSION.to_owned(),
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
-            instructions: on_cpu.then(|| crate::cpu::instructions().name().to_owned()),
+            instructions: on_cpu.then(|| orchestrate::cpu::instructions().name().to_owned()),
             bfloat16_products: on_cpu.then(products::bfloat16_products),
             resumed_from_step,
             total_steps,
@@ -231,7 +240,7 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
     }
     let device = device::choose(&assignment.runtime.device)?;
     products::choose(assignment.runtime.bfloat16_products)?;
-    attempt.count_energy(device::energy_meter(device));
+    attempt.measure(device::meters(device));
     let supervisor = supervisor::Supervisor::new(&assignment.runtime)?;
     let mut context = Context { attempt, device, supervisor, part_told: Instant::now(), resume_point: None };
     match &assignment.spec.work {

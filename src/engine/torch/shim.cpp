@@ -5,10 +5,12 @@
 #define AT_PER_OPERATOR_HEADERS // an eighth of the headers, and of the time to compile them
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <ATen/record_function.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/autograd/variable.h>
@@ -26,18 +28,29 @@ using torch::autograd::Node;
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-// The gradient of `x W^T`, where W is held in fewer bits than x and widened whenever it is used: libtorch's own graph of
+// `x W^T` of 32-bit matrices by oneDNN. libtorch itself asks MKL for it.
+at::Tensor onednn_product(const at::Tensor &x, const at::Tensor &w) {
+  using Signature = at::Tensor(const at::Tensor &, const at::Tensor &, const std::optional<at::Tensor> &, std::string_view,
+                               c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+  static const auto product =
+      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Signature>();
+  return product.call(x, w, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), "");
+}
+
+// The gradient of `x W^T`. W may be held in fewer bits than x and is then widened whenever it is used: libtorch's own graph of
 // `linear(x, W.to(...))` would keep the wide copy of every layer.
-struct WidenedLinearBackward : Node {
+struct LinearBackward : Node {
   SavedVariable x; // (..., in); only for the gradient of the weight
   SavedVariable weight; // (out, in)
+  bool by_onednn = false;
 
   variable_list apply(variable_list &&gradients) override {
     const at::Tensor &gradient = gradients[0]; // (..., out)
     const auto w = weight.unpack();
     at::Tensor of_x, of_weight;
     if (task_should_compute_output(0)) {
-      of_x = at::matmul(gradient, w.to(gradient.scalar_type()));
+      const auto wide = w.to(gradient.scalar_type());
+      of_x = by_onednn ? onednn_product(gradient, wide.t()) : at::matmul(gradient, wide);
     }
     if (task_should_compute_output(1)) {
       const auto input = x.unpack();
@@ -52,22 +65,24 @@ struct WidenedLinearBackward : Node {
     weight.reset_data();
   }
 
-  std::string name() const override { return "WidenedLinearBackward"; }
+  std::string name() const override { return "LinearBackward"; }
 };
 
-at::Tensor widened_linear(const at::Tensor &x, const at::Tensor &weight) {
+at::Tensor linear(const at::Tensor &x, const at::Tensor &weight, bool by_onednn) {
   at::Tensor y;
   {
     at::NoGradGuard no_grad;
-    y = at::linear(x, weight.to(x.scalar_type()));
+    const auto wide = weight.to(x.scalar_type());
+    y = by_onednn ? onednn_product(x, wide) : at::linear(x, wide);
   }
   if (at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad())) {
-    const std::shared_ptr<WidenedLinearBackward> node(new WidenedLinearBackward, torch::autograd::deleteNode);
+    const std::shared_ptr<LinearBackward> node(new LinearBackward, torch::autograd::deleteNode);
     node->set_next_edges(torch::autograd::collect_next_edges(x, weight));
     if (weight.requires_grad()) {
       node->x = SavedVariable(x, false);
     }
     node->weight = SavedVariable(weight, false);
+    node->by_onednn = by_onednn;
     torch::autograd::impl::set_gradient_edge(y, {node, node->add_input_metadata(y)});
   }
   return y;
@@ -103,9 +118,22 @@ extern "C" void engine_count_bfloat16_products() {
 
 extern "C" int64_t engine_bfloat16_products() { return bfloat16_products; }
 
+// The most bytes of a GPU's memory that libtorch has held at a time, used or kept for later; -1 where it does not say.
+extern "C" int64_t engine_peak_gpu_bytes(int32_t device) try {
+  const auto *allocator = dynamic_cast<c10::DeviceAllocator *>(c10::GetAllocator(c10::DeviceType::CUDA));
+  if (allocator == nullptr) {
+    return -1;
+  }
+  using c10::CachingAllocator::StatType;
+  const auto stats = const_cast<c10::DeviceAllocator *>(allocator)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+  return stats.reserved_bytes[static_cast<size_t>(StatType::AGGREGATE)].peak;
+} catch (const std::exception &) {
+  return -1;
+}
+
 // Writes to `*result` a tensor that the caller owns.
-extern "C" char *engine_widened_linear(at::Tensor **result, const at::Tensor *x, const at::Tensor *weight) try {
-  *result = new at::Tensor(widened_linear(*x, *weight));
+extern "C" char *engine_linear(at::Tensor **result, const at::Tensor *x, const at::Tensor *weight, bool by_onednn) try {
+  *result = new at::Tensor(linear(*x, *weight, by_onednn));
   return nullptr;
 } catch (const std::exception &error) {
   return strdup(error.what());

@@ -19,12 +19,13 @@ mod outputs;
 mod supervision;
 
 use super::exit;
-use crate::cache::{Attempt, CacheError, DeviceChoice, FileDigests, supervisor};
+use crate::cache::{Attempt, CacheError, DeviceChoice, FileDigests, Meters, supervisor};
 use crate::energy::EnergyMeter;
-use crate::event::{EventKind, Failure, FailureClass, Measurement, Started};
+use crate::event::{EventKind, Failure, FailureClass, Measurement, PeakMemory, Started};
 use crate::program::{Program, ProgramEnd};
 use crate::recipe::spec::{Argument, CommandStageSpec, Work};
 use crate::recipe::{CommandWords, ProgramRun};
+use nix::sys::resource::{UsageWho, getrusage};
 use std::cell::{LazyCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,13 @@ pub fn run_command_stage(dir: &Path) -> u8 {
         report(&format!("error: {error}"));
         exit::FAILED
     })
+}
+
+/// The most memory that a process of the program has held, once it has ended.
+fn peak_memory() -> Option<PeakMemory> {
+    let ended = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    let resident_bytes = u64::try_from(ended.max_rss()).ok()? * 1024;
+    (resident_bytes > 0).then_some(PeakMemory { resident_bytes, gpu_bytes: None })
 }
 
 #[expect(clippy::print_stderr, reason = "a worker's stderr is its log")]
@@ -109,12 +117,13 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
             total_steps: 0,
         }))
         .map_err(seen)?;
-    attempt.count_energy(match assignment.runtime.device {
+    let energy = match assignment.runtime.device {
         // a processor's counter begins anew more often than a program is heard of
         DeviceChoice::Cpu => None,
         DeviceChoice::Auto => EnergyMeter::of_gpu(0),
         DeviceChoice::Cuda(index) => EnergyMeter::of_gpu(index),
-    });
+    };
+    attempt.measure(Meters { energy, peak_memory: Some(Box::new(peak_memory)) });
     let places = Places::make(attempt, run).map_err(seen)?;
     let (mut command, shown) = command(attempt, spec, run, &places)?;
     let how = if resumes { "going on with" } else { "running" };

@@ -3,7 +3,7 @@
 use super::Loop;
 use super::running::Running;
 use crate::cache::fault_point;
-use crate::event::{Failure, FailureClass};
+use crate::event::{Failure, FailureClass, MemoryUse};
 use crate::exec::WorkerExit;
 use crate::orchestrate::checkpoints::results;
 use crate::orchestrate::failure::{failure_of, memory_ran_out};
@@ -19,6 +19,10 @@ impl Loop<'_> {
         let seconds = (now - running.started_at).as_seconds_f64();
         if let Some(joules) = running.energy_j {
             self.dispatch.recorder.energy(stage, joules);
+        }
+        if let Some(peak) = running.peak_memory {
+            let planned_bytes = self.dispatch.plan.stages[stage].memory.estimate.map(|estimate| estimate.total());
+            self.dispatch.recorder.memory(stage, MemoryUse { peak, planned_bytes });
         }
         match exit {
             WorkerExit::LeaseHeld => {

@@ -1,7 +1,7 @@
 //! A stage whose worker is running, and how long it may.
 
 use crate::cache::EventReader;
-use crate::event::{Event, EventKind, Failure, FailureClass, Measurement};
+use crate::event::{Event, EventKind, Failure, FailureClass, Measurement, PeakMemory};
 use crate::exec::WorkerGroup;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -26,11 +26,14 @@ pub(super) struct Running {
     pub(super) failure: Option<Failure>,
     /// Joules since the worker was started, if the device tells.
     pub(super) energy_j: Option<f64>,
+    /// The most memory the worker has held, if the system says.
+    pub(super) peak_memory: Option<PeakMemory>,
 }
 
 impl Running {
     pub(super) fn take_in(&mut self, event: &Event) {
         self.energy_j = event.energy_j.or(self.energy_j);
+        self.peak_memory = event.peak_memory.or(self.peak_memory);
         match &event.kind {
             EventKind::Step(step) => self.last_step = Some(step.step),
             EventKind::Started(started) => {

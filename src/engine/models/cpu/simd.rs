@@ -213,10 +213,10 @@ macro_rules! on_this_processor {
                 unsafe fn avx2 $(<$($generic: $bound),*>)? ($($argument: $type),*) {
                     unsafe { $kernel::<Avx2 $($(, $generic)*)?>($($argument),*) }
                 }
-                match $crate::cpu::instructions() {
-                    $crate::cpu::Instructions::Avx512 => return unsafe { avx512($($argument),*) },
-                    $crate::cpu::Instructions::Avx2 => return unsafe { avx2($($argument),*) },
-                    $crate::cpu::Instructions::Portable => {}
+                match orchestrate::cpu::instructions() {
+                    orchestrate::cpu::Instructions::Avx512 => return unsafe { avx512($($argument),*) },
+                    orchestrate::cpu::Instructions::Avx2 => return unsafe { avx2($($argument),*) },
+                    orchestrate::cpu::Instructions::Portable => {}
                 }
             }
             unsafe { $kernel::<$crate::models::cpu::simd::Portable $($(, $generic)*)?>($($argument),*) }

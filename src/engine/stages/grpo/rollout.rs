@@ -151,22 +151,14 @@ impl<'a> Rollout<'a> {
                 let _ = ended.send((request, answers(request, group)));
             };
             let (decoder, sampling) = (&policy.decoder, &spec.sampling);
-            let mut told = Ok(());
-            let go_on = |share: f64| {
-                // sampling is about half of a step
-                match context.should_drop_step(StepPart { step, total_steps: spec.steps, share: share / 2.0 }) {
-                    Ok(drops) => !drops,
-                    Err(error) => {
-                        told = Err(error);
-                        false
-                    }
-                }
-            };
-            let seconds =
-                sample_groups(Decoding::new, decoder, &requests, sampling, stop, batch_size, hand_over, go_on);
+            // sampling is about half of a step
+            let part = |share: f64| StepPart { step, total_steps: spec.steps, share: share / 2.0 };
+            let seconds = context.until_stopped(part, |go_on| {
+                sample_groups(Decoding::new, decoder, &requests, sampling, stop, batch_size, hand_over, go_on)
+            });
             drop(ended);
             self.timing.sampling += started.elapsed().as_secs_f64();
-            (told.map(|()| seconds), rater.join().expect("rating does not panic"))
+            (seconds, rater.join().expect("rating does not panic"))
         });
         let Some(seconds) = seconds? else { return Ok(None) };
         self.timing.prefill += seconds.prefill;

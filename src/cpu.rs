@@ -1,15 +1,17 @@
-//! What this machine's CPU can do, as far as the engine chooses by it.
+//! What this machine's CPU can do, as far as the program chooses by it.
 //!
 //! `ATEN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) tells libtorch which instructions to use; the engine's own kernels
-//! follow it. `ONEDNN_MAX_CPU_ISA` does the same for the library that multiplies bfloat16 matrices inside libtorch. Together
-//! they make a wide CPU behave like a narrow one.
+//! follow it. `ONEDNN_MAX_CPU_ISA` does the same for the library that multiplies bfloat16 matrices inside libtorch.
+//! Together they make a wide CPU behave like a narrow one.
 
-use crate::error::{StageError, StageResult};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
 const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";
 const ONEDNN_LIMITS: [&str; 2] = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"];
+
+/// Chooses what multiplies 32-bit matrices: `mkl` or `onednn`.
+const FLOAT32_PRODUCTS: &str = "ORCHESTRATE_FLOAT32_PRODUCTS";
 
 /// The instructions that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,33 +36,64 @@ impl Instructions {
     }
 }
 
+/// The library that multiplies 32-bit matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Float32Products {
+    /// Intel's, which libtorch uses by itself.
+    Mkl,
+    /// The faster one on AMD's CPUs.
+    Onednn,
+}
+
+impl Float32Products {
+    /// The word for it in events and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mkl => "mkl",
+            Self::Onednn => "onednn",
+        }
+    }
+}
+
 /// The CPU, with what the environment forbids taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cpu {
     /// The widest instructions that may be used.
     pub instructions: Instructions,
+    /// What multiplies 32-bit matrices.
+    pub float32_products: Float32Products,
     /// Whether libtorch multiplies bfloat16 matrices at least as fast as 32-bit ones.
     pub fast_bfloat16: bool,
     /// Why not.
     pub why_slow: Option<String>,
 }
 
-static CPU: LazyLock<Result<Cpu, String>> =
+/// `ATEN_CPU_CAPABILITY` asks for instructions that the CPU does not have; libtorch would die of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{CAPABILITY} asks for {0}, which this CPU does not have")]
+pub struct MissingInstructions(&'static str);
+
+impl MissingInstructions {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        format!("unset {CAPABILITY}: the widest instructions are the default")
+    }
+}
+
+static CPU: LazyLock<Result<Cpu, MissingInstructions>> =
     LazyLock::new(|| Cpu::with(|name| std::env::var(name).ok(), &Found::here()));
 
 /// The CPU of this process.
 ///
 /// # Errors
-/// `ATEN_CPU_CAPABILITY` asks for instructions that the CPU does not have; libtorch would die of it.
-pub fn cpu() -> StageResult<&'static Cpu> {
-    CPU.as_ref().map_err(|message| {
-        StageError::input(message.clone())
-            .hinted(format!("unset {CAPABILITY}: the widest instructions are the default"))
-    })
+/// The environment asks for instructions that the CPU does not have.
+pub fn cpu() -> Result<&'static Cpu, &'static MissingInstructions> {
+    CPU.as_ref()
 }
 
 /// The instructions that kernels may use; the portable ones when the environment asks for what is not there.
-pub(crate) fn instructions() -> Instructions {
+pub fn instructions() -> Instructions {
     CPU.as_ref().map_or(Instructions::Portable, |cpu| cpu.instructions)
 }
 
@@ -69,6 +102,7 @@ struct Found {
     instructions: Instructions,
     avx512_bf16: bool,
     amx_bf16: bool,
+    is_amd: bool,
 }
 
 impl Found {
@@ -86,18 +120,22 @@ impl Found {
         };
         // leaf 7 of CPUID: bit 22 of EDX is AMX-BF16, which the standard library does not name yet
         let amx_bf16 = std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0;
-        Self { instructions, avx512_bf16: avx512 && is_x86_feature_detected!("avx512bf16"), amx_bf16 }
+        // leaf 0: the name of the maker
+        let maker = std::arch::x86_64::__cpuid(0);
+        let maker = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat();
+        let is_amd = [b"AuthenticAMD", b"HygonGenuine"].iter().any(|amd| maker == **amd);
+        Self { instructions, avx512_bf16: avx512 && is_x86_feature_detected!("avx512bf16"), amx_bf16, is_amd }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn here() -> Self {
-        Self { instructions: Instructions::Portable, avx512_bf16: false, amx_bf16: false }
+        Self { instructions: Instructions::Portable, avx512_bf16: false, amx_bf16: false, is_amd: false }
     }
 }
 
 impl Cpu {
     /// `found` under the limits of the environment.
-    fn with(variable: impl Fn(&str) -> Option<String>, found: &Found) -> Result<Self, String> {
+    fn with(variable: impl Fn(&str) -> Option<String>, found: &Found) -> Result<Self, MissingInstructions> {
         let mut instructions = found.instructions;
         if let Some(wanted) = variable(CAPABILITY) {
             let wanted = match wanted.to_ascii_lowercase().as_str() {
@@ -108,11 +146,17 @@ impl Cpu {
             };
             if wanted > found.instructions {
                 let name = if wanted == Instructions::Avx512 { "AVX-512" } else { "AVX2" };
-                return Err(format!("{CAPABILITY} asks for {name}, which this CPU does not have"));
+                return Err(MissingInstructions(name));
             }
             instructions = wanted;
         }
         let limit = ONEDNN_LIMITS.into_iter().find_map(|name| Some((name, variable(name)?)));
+        let float32_products = match variable(FLOAT32_PRODUCTS).as_deref() {
+            Some("mkl") => Float32Products::Mkl,
+            Some("onednn") => Float32Products::Onednn,
+            _ if found.is_amd && limit.is_none() => Float32Products::Onednn,
+            _ => Float32Products::Mkl,
+        };
         let limit = limit.filter(|(_, value)| lacks_bfloat16(value));
         let why_slow = if !found.avx512_bf16 && !found.amx_bf16 {
             Some("the CPU has neither AVX512-BF16 nor AMX-BF16".to_owned())
@@ -121,7 +165,7 @@ impl Cpu {
         } else {
             limit.map(|(name, value)| format!("{name}={value} forbids AVX512-BF16 and AMX"))
         };
-        Ok(Self { instructions, fast_bfloat16: why_slow.is_none(), why_slow })
+        Ok(Self { instructions, float32_products, fast_bfloat16: why_slow.is_none(), why_slow })
     }
 }
 
@@ -137,10 +181,12 @@ fn lacks_bfloat16(limit: &str) -> bool {
 mod tests {
     use super::*;
 
-    const MILAN: Found = Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false };
-    const SAPPHIRE_RAPIDS: Found = Found { instructions: Instructions::Avx512, avx512_bf16: true, amx_bf16: true };
+    const MILAN: Found =
+        Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false, is_amd: true };
+    const SAPPHIRE_RAPIDS: Found =
+        Found { instructions: Instructions::Avx512, avx512_bf16: true, amx_bf16: true, is_amd: false };
 
-    fn under(found: &Found, variables: &[(&str, &str)]) -> Result<Cpu, String> {
+    fn under(found: &Found, variables: &[(&str, &str)]) -> Result<Cpu, MissingInstructions> {
         let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         Cpu::with(find, found)
     }
@@ -161,10 +207,20 @@ mod tests {
     }
 
     #[test]
+    fn onednn_multiplies_on_amds_cpus_unless_it_is_limited_or_the_user_chooses() {
+        let products = |found, variables: &[(&str, &str)]| under(found, variables).unwrap().float32_products;
+        assert_eq!(products(&MILAN, &[]), Float32Products::Onednn);
+        assert_eq!(products(&MILAN, &[("ONEDNN_MAX_CPU_ISA", "SSE41")]), Float32Products::Mkl);
+        assert_eq!(products(&MILAN, &[(FLOAT32_PRODUCTS, "mkl")]), Float32Products::Mkl);
+        assert_eq!(products(&SAPPHIRE_RAPIDS, &[]), Float32Products::Mkl);
+        assert_eq!(products(&SAPPHIRE_RAPIDS, &[(FLOAT32_PRODUCTS, "onednn")]), Float32Products::Onednn);
+    }
+
+    #[test]
     fn instructions_that_are_not_there_are_refused() {
         assert_eq!(under(&MILAN, &[("ATEN_CPU_CAPABILITY", "default")]).unwrap().instructions, Instructions::Portable);
         assert_eq!(under(&SAPPHIRE_RAPIDS, &[]).unwrap().instructions, Instructions::Avx512);
         let error = under(&MILAN, &[("ATEN_CPU_CAPABILITY", "avx512")]).unwrap_err();
-        assert_eq!(error, "ATEN_CPU_CAPABILITY asks for AVX-512, which this CPU does not have");
+        assert_eq!(error.to_string(), "ATEN_CPU_CAPABILITY asks for AVX-512, which this CPU does not have");
     }
 }
