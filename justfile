@@ -94,7 +94,7 @@ bench only="": build models data
     @if [ ! -e .tools/peers/models ]; then scripts/peers/setup.sh .tools/peers; fi
     cargo build --release --package orchestrate-engine --bench engine --bench rewards
     python3 scripts/bench.py "$(scripts/newest_bench.sh)" "$(scripts/newest_bench.sh rewards)" target/release/orchestrate .tools/peers \
-        models/smollm2-135m-instruct models/all-minilm-l6-v2 data/biomedical/mcq.jsonl benches/results/cpu.json "{{ only }}"
+        models/smollm2-135m-instruct models/all-minilm-l6-v2 data/biomedical/mcq.jsonl benches/results "{{ only }}"
 
 # Measures the history over 100,000 stages
 [group('test')]

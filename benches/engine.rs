@@ -5,13 +5,14 @@ use orchestrate::recipe::spec::{LoraSpec, Sampling};
 use orchestrate_engine::data::Sequence;
 use orchestrate_engine::models::{Decoder, Decoding, PassOptions};
 use orchestrate_engine::optim::AdamW;
+use orchestrate_engine::products;
 use orchestrate_engine::rollout::{Request, Sampled, Seconds, Stop, sample_groups};
 use orchestrate_engine::seed;
 use orchestrate_engine::stages::accumulate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
-use tch::{Cuda, Device, Kind};
+use tch::{Cuda, Device, Kind, Tensor};
 
 fn main() {
     let _ = orchestrate_engine::device::load_cuda_libraries();
@@ -84,7 +85,9 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
         }
     }
     let seconds = median(times);
+    let flops = training_flops(&decoder, &vec![(seq, seq - 1); batch]) / seconds;
     serde_json::json!({
+        "gflop_per_s": flops / 1e9, "share_of_product_peak": flops / product_flops(&decoder),
         "mode": if full { "full" } else { "lora" }, "dtype": format!("{:?}", decoder.kind()), "batch": batch, "seq": seq,
         "tokens_per_s": batch as f64 * seq as f64 / seconds, "seconds_per_step": seconds, "loss": loss, "checkpointing": checkpointing,
         "peak_rss_mib": peak_rss_mib(),
@@ -108,7 +111,7 @@ fn sft(mut decoder: Decoder, options: &Options) -> serde_json::Value {
         (options.number("--batch", 16), options.number("--micro", 8), options.number("--steps", 3));
     decoder.add_lora(&lora(), 0).expect("the layers exist");
     let mut optimizer = AdamW::new(decoder.trainable(), (0.9, 0.999), 1e-8, 0.0);
-    let (mut speeds, mut loss) = (Vec::new(), 0.0);
+    let (mut speeds, mut flops, mut loss) = (Vec::new(), Vec::new(), 0.0);
     for step in 0..=steps {
         let chosen: Vec<&Sequence> = (0..batch).map(|i| &rows[(step * batch + i) % rows.len()]).collect();
         let trained = chosen.iter().map(|row| row.trained_tokens()).sum();
@@ -117,11 +120,16 @@ fn sft(mut decoder: Decoder, options: &Options) -> serde_json::Value {
         optimizer.step(1e-4);
         synchronize(decoder.device());
         if step > 0 {
+            let seconds = started.elapsed().as_secs_f64();
             let tokens: usize = chosen.iter().map(|row| row.ids.len()).sum();
-            speeds.push(tokens as f64 / started.elapsed().as_secs_f64());
+            let lengths: Vec<_> = chosen.iter().map(|row| (row.ids.len(), row.trained_tokens())).collect();
+            speeds.push(tokens as f64 / seconds);
+            flops.push(training_flops(&decoder, &lengths) / seconds);
         }
     }
+    let flops = median(flops);
     serde_json::json!({
+        "gflop_per_s": flops / 1e9, "share_of_product_peak": flops / product_flops(&decoder),
         "dtype": format!("{:?}", decoder.kind()), "batch": batch, "micro": micro, "tokens_per_s": median(speeds),
         "loss": loss, "peak_rss_mib": peak_rss_mib(),
     })
@@ -159,8 +167,10 @@ fn generate(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     let seconds = median(times);
     let bandwidth = read_bandwidth();
     let share = bytes_read(decoder, batch, group, prompt, new) / bandwidth / seconds_of.decode;
+    let prompts_read = vec![(prompt, 0); batch / group];
+    let prefill = forward_flops(decoder, &prompts_read) / seconds_of.prefill / product_flops(decoder);
     serde_json::json!({
-        "read_gb_per_s": bandwidth / 1e9, "decode_share_of_bandwidth": share,
+        "prefill_share_of_product_peak": prefill, "read_gb_per_s": bandwidth / 1e9, "decode_share_of_bandwidth": share,
         "dtype": format!("{:?}", decoder.kind()), "batch": batch, "prompt": prompt, "group": group, "new": new,
         "new_tokens_per_s": (batch * new) as f64 / seconds, "seconds": seconds, "prefill_s": seconds_of.prefill, "decode_s": seconds_of.decode,
         "peak_rss_mib": peak_rss_mib(),
@@ -176,6 +186,53 @@ fn bytes_read(decoder: &Decoder, batch: usize, group: usize, prompt: usize, new:
     let steps = (new - 1) as f64;
     let tokens_seen = (batch / group * prompt) as f64 + batch as f64 * (new as f64) / 2.0;
     steps * (weights as f64 + token * tokens_seen)
+}
+
+/// Operations that a training step must do at the least, on rows of so many tokens of which so many are trained on. What is
+/// computed again in the backward pass does not count.
+fn training_flops(decoder: &Decoder, rows: &[(usize, usize)]) -> f64 {
+    let tokens: usize = rows.iter().map(|row| row.0).sum();
+    let frozen = decoder.trainable().iter().all(|(name, _)| name.contains("lora"));
+    let gradients = if frozen { 2.0 } else { 3.0 }; // forward, by the input, by the weight
+    let adapters: usize = decoder.trainable().iter().filter(|_| frozen).map(|(_, weight)| weight.numel()).sum();
+    let (products, attention) = forward_parts(decoder, rows);
+    gradients * products + 3.5 * attention + 3.0 * 2.0 * (adapters * tokens) as f64
+}
+
+/// Operations of a forward pass over rows of so many tokens, at so many of which the head is asked.
+fn forward_flops(decoder: &Decoder, rows: &[(usize, usize)]) -> f64 {
+    let (products, attention) = forward_parts(decoder, rows);
+    products + attention
+}
+
+/// Those of products with weights, and those of attention to what stands before.
+fn forward_parts(decoder: &Decoder, rows: &[(usize, usize)]) -> (f64, f64) {
+    let c = &decoder.config;
+    let (hidden, queries) = (c.hidden_size as f64, (c.num_attention_heads * c.head_dim) as f64);
+    let keys = (c.num_key_value_heads * c.head_dim) as f64;
+    let layers = c.num_hidden_layers as f64;
+    let layer = hidden * (2.0 * queries + 2.0 * keys + 3.0 * c.intermediate_size as f64);
+    let head = hidden * c.vocab_size as f64;
+    let products = rows.iter().map(|&(length, asked)| 2.0 * (layers * layer * length as f64 + head * asked as f64));
+    let attention = rows.iter().map(|&(length, _)| layers * queries * 2.0 * (length * length) as f64);
+    (products.sum(), attention.sum())
+}
+
+/// Operations a second of a large product with a weight as this model holds it: the most that its layers could reach.
+fn product_flops(decoder: &Decoder) -> f64 {
+    let (rows, c) = (2048, &decoder.config);
+    let kind = products::activations(decoder.kind(), decoder.device());
+    let x = Tensor::randn([rows, c.hidden_size], (kind, decoder.device()));
+    let weight = Tensor::randn([c.intermediate_size, c.hidden_size], (Kind::Float, decoder.device())).to_kind(decoder.kind());
+    let once = || tch::no_grad(|| products::linear(&x, &weight, None));
+    let mut best = f64::INFINITY;
+    for _ in 0..20 {
+        let started = Instant::now();
+        drop(once());
+        synchronize(decoder.device());
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    2.0 * (rows * c.hidden_size * c.intermediate_size) as f64 / best
 }
 
 /// Bytes a second that all cores together read from memory.

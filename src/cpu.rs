@@ -47,11 +47,11 @@ pub enum Float32Products {
 }
 
 impl Float32Products {
-    /// The word for it in events and messages.
+    /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Mkl => "mkl",
-            Self::Onednn => "onednn",
+            Self::Mkl => "MKL",
+            Self::Onednn => "oneDNN",
         }
     }
 }
@@ -95,6 +95,11 @@ pub fn cpu() -> Result<&'static Cpu, &'static MissingInstructions> {
 /// The instructions that kernels may use; the portable ones when the environment asks for what is not there.
 pub fn instructions() -> Instructions {
     CPU.as_ref().map_or(Instructions::Portable, |cpu| cpu.instructions)
+}
+
+/// The library that multiplies 32-bit matrices.
+pub fn float32_products() -> Float32Products {
+    CPU.as_ref().map_or(Float32Products::Mkl, |cpu| cpu.float32_products)
 }
 
 /// What the CPU itself has.

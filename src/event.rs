@@ -4,6 +4,7 @@
 //! reports progress. A stage that is resumed goes on in the same file: a later [`EventKind::Started`] with
 //! `resumed_from_step = n` takes back every step and completion after step n that stands before it.
 
+use crate::cpu::Float32Products;
 use crate::recipe::Bfloat16Products;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,9 @@ pub struct Started {
     /// How products with bfloat16 weights are computed; absent on a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bfloat16_products: Option<Bfloat16Products>,
+    /// The library that multiplies 32-bit matrices; absent on a GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub float32_products: Option<Float32Products>,
     /// The resume point the worker went on from; absent: from the beginning.
     pub resumed_from_step: Option<u64>,
     /// Steps the stage has in all.

@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("recipe", &["digest"]),
     ("hub", &["digest", "recipe"]),
     ("plan", &["digest", "parallel", "recipe"]),
-    ("event", &["digest", "recipe", "plan"]),
+    ("event", &["cpu", "digest", "recipe", "plan"]),
     ("stats", &["digest"]),
     ("evidence", &["digest", "event", "stats"]),
     ("program", &["digest", "recipe"]),
@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cache", &["digest", "energy", "parallel", "recipe", "plan", "event"]),
     ("store", &["digest", "recipe", "plan", "event"]),
     ("export", &["digest", "event", "store"]),
-    ("exec", &["digest", "energy", "recipe", "plan", "event", "cache", "program"]),
+    ("exec", &["cpu", "digest", "energy", "recipe", "plan", "event", "cache", "program"]),
     ("report", &["digest", "recipe", "plan", "event", "stats", "evidence", "arena"]),
     (
         "orchestrate",
@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "cpu",
             "digest",
             "recipe",
             "hub",

@@ -184,6 +184,7 @@ mod tests {
             threads: 1,
             instructions: None,
             bfloat16_products: None,
+            float32_products: None,
             resumed_from_step,
             total_steps: 9,
         }))

@@ -100,7 +100,7 @@ fn worker() -> Vec<Finding> {
 /// How stages compute on the CPU: which instructions they use, and what becomes of bfloat16.
 fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
     let what = "cpu".to_owned();
-    let CpuReport { instructions, bfloat16_products, why_slow } = match report {
+    let CpuReport { instructions, bfloat16_products, float32_products, why_slow } = match report {
         Ok(report) => report,
         Err(problem) => {
             let found = problem.unwrap_or_else(|| "the worker does not tell".to_owned());
@@ -120,7 +120,7 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
         ),
         (_, None) => ("fast bfloat16".to_owned(), None),
     };
-    Finding { what, ok: hint.is_none(), found: format!("{instructions}, {bfloat16}"), hint }
+    Finding { what, ok: hint.is_none(), found: format!("{instructions}, float32 by {}, {bfloat16}", float32_products.name()), hint }
 }
 
 /// The GPUs that the driver's own tool lists, by name and memory; none where there is no such tool.
@@ -275,18 +275,20 @@ fn servers(context: &Context, recipes: &[PathBuf]) -> Result<Vec<Finding>, CliEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::Float32Products;
 
     #[test]
     fn a_cpu_that_is_slow_in_bfloat16_says_why_and_what_to_set() {
         let report = |bfloat16_products, why: Option<&str>| {
             let why_slow = why.map(str::to_owned);
-            cpu(Ok(CpuReport { instructions: "avx2".to_owned(), bfloat16_products, why_slow }))
+            let float32_products = Float32Products::Onednn;
+            cpu(Ok(CpuReport { instructions: "avx2".to_owned(), bfloat16_products, float32_products, why_slow }))
         };
         let widened = report(Bfloat16Products::Widened, Some("the CPU has neither AVX512-BF16 nor AMX-BF16"));
         assert!(widened.ok && widened.found.contains("32 bits: the CPU has neither"), "{}", widened.found);
         let native = report(Bfloat16Products::Native, Some("the CPU has neither AVX512-BF16 nor AMX-BF16"));
         assert!(!native.ok && native.hint.unwrap().contains("widened"), "{}", native.found);
-        assert_eq!(report(Bfloat16Products::Native, None).found, "avx2, fast bfloat16");
+        assert_eq!(report(Bfloat16Products::Native, None).found, "avx2, float32 by oneDNN, fast bfloat16");
         let problem = "ATEN_CPU_CAPABILITY asks for AVX-512, which this CPU does not have";
         let refused = cpu(Err(Some(problem.to_owned())));
         assert!(!refused.ok && refused.hint.unwrap().contains("unset"));

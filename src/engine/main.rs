@@ -142,6 +142,7 @@ fn cpu() -> Result<CpuReport, String> {
     Ok(CpuReport {
         instructions: cpu.instructions.name().to_owned(),
         bfloat16_products: products::bfloat16_products(),
+        float32_products: cpu.float32_products,
         why_slow: cpu.why_slow.clone(),
     })
 }

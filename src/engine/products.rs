@@ -66,8 +66,8 @@ pub fn activations(weights: Kind, device: Device) -> Kind {
 }
 
 /// `x W^T + b`, in the number format of x. // (..., in), (out, in), (out,) -> (..., out)
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let by_onednn = x.kind() == Kind::Float && x.device() == Device::Cpu && multiplies_by_onednn();
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    let by_onednn = x.kind() == Kind::Float && x.device() == Device::Cpu && cpu::float32_products() == Float32Products::Onednn;
     if x.kind() == weight.kind() && !by_onednn {
         return x.linear(weight, bias);
     }
@@ -76,11 +76,6 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tens
         Some(bias) => y.g_add_(bias),
         None => y,
     }
-}
-
-/// Whether oneDNN multiplies 32-bit matrices here, instead of MKL.
-fn multiplies_by_onednn() -> bool {
-    cpu::cpu().is_ok_and(|cpu| cpu.float32_products == Float32Products::Onednn)
 }
 
 /// `x W^T`, of a weight that is widened to the number format of x. // (..., in), (out, in) -> (..., out)

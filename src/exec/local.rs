@@ -3,6 +3,7 @@
 use super::WorkerExit;
 use super::command_stage::RUN_COMMAND_STAGE;
 use crate::cache::SUPERVISOR_VARIABLE;
+use crate::cpu::Float32Products;
 use crate::recipe::Bfloat16Products;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -223,6 +224,8 @@ pub struct CpuReport {
     pub instructions: String,
     /// How products with bfloat16 weights are computed.
     pub bfloat16_products: Bfloat16Products,
+    /// The library that multiplies 32-bit matrices.
+    pub float32_products: Float32Products,
     /// Why libtorch's own product of bfloat16 matrices is slow here; absent where it is fast.
     pub why_slow: Option<String>,
 }

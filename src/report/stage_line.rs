@@ -137,6 +137,7 @@ mod tests {
             threads: 2,
             instructions: None,
             bfloat16_products: None,
+            float32_products: None,
             resumed_from_step,
             total_steps: 100,
         })

@@ -29,7 +29,7 @@ fn project() -> TestEnv {
     }
     let tokens = json!({"at": "2026-01-01T00:00:00Z", "kind": {"step": {
         "step": 3, "total_steps": 3, "metrics": {"train/tokens": 4096.0},
-    }}, "energy_j": 250.5});
+    }}, "energy_j": 250.5, "peak_memory": {"resident_bytes": 3_221_225_472_u64}});
     env.write("events/base", &format!("{tokens}\n"));
     env
 }
@@ -43,6 +43,9 @@ fn a_shared_stage_costs_once_and_the_cache_saves_all_of_it_later() {
     assert_eq!((&base["variants"], &base["hits"]), (&json!(["small/plain", "small/fast"]), &json!(0)));
     assert_eq!((&base["spent"]["trained_tokens"], &base["spent"]["energy_j"]), (&json!(4096), &json!(250.5)));
     assert_eq!(line(&first, "stage", Some("tuned"))["spent"]["energy_j"], Value::Null, "its device did not tell");
+    assert_eq!(base["memory"]["peak"]["resident_bytes"], 3_221_225_472_u64);
+    let shown = env.run(&["show"]).ends_with(0).stdout;
+    assert!(shown.contains("peak memory") && shown.contains("3.0 GiB"), "{shown}");
     let total = line(&first, "total", None);
     let seconds = |value: &Value| value["seconds"].as_f64().unwrap();
     let stages: f64 =

@@ -145,6 +145,7 @@ mod tests {
             metrics: BTreeMap::new(),
             message: None,
             tries: 0,
+            memory: None,
         }
     }
 

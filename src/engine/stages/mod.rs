@@ -176,6 +176,7 @@ impl Context<'_> {
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
             instructions: on_cpu.then(|| orchestrate::cpu::instructions().name().to_owned()),
             bfloat16_products: on_cpu.then(products::bfloat16_products),
+            float32_products: on_cpu.then(orchestrate::cpu::float32_products),
             resumed_from_step,
             total_steps,
         }))

@@ -113,6 +113,7 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
             threads: 0,
             instructions: None,
             bfloat16_products: None,
+            float32_products: None,
             resumed_from_step: None,
             total_steps: 0,
         }))

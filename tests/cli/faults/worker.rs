@@ -71,6 +71,7 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<u8, CacheError> {
         threads: 1,
         instructions: None,
         bfloat16_products: None,
+        float32_products: None,
         resumed_from_step: resumed.map(|(step, _)| step),
         total_steps: STEPS,
     }))?;
