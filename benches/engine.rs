@@ -223,7 +223,8 @@ fn product_flops(decoder: &Decoder) -> f64 {
     let (rows, c) = (2048, &decoder.config);
     let kind = products::activations(decoder.kind(), decoder.device());
     let x = Tensor::randn([rows, c.hidden_size], (kind, decoder.device()));
-    let weight = Tensor::randn([c.intermediate_size, c.hidden_size], (Kind::Float, decoder.device())).to_kind(decoder.kind());
+    let weight =
+        Tensor::randn([c.intermediate_size, c.hidden_size], (Kind::Float, decoder.device())).to_kind(decoder.kind());
     let once = || tch::no_grad(|| products::linear(&x, &weight, None));
     let mut best = f64::INFINITY;
     for _ in 0..20 {

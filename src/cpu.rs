@@ -186,8 +186,7 @@ fn lacks_bfloat16(limit: &str) -> bool {
 mod tests {
     use super::*;
 
-    const MILAN: Found =
-        Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false, is_amd: true };
+    const MILAN: Found = Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false, is_amd: true };
     const SAPPHIRE_RAPIDS: Found =
         Found { instructions: Instructions::Avx512, avx512_bf16: true, amx_bf16: true, is_amd: false };
 

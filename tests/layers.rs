@@ -28,7 +28,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "orchestrate",
         &[
-            "cpu", "digest", "parallel", "recipe", "plan", "event", "arena", "cache", "store", "exec", "report", "evidence",
+            "cpu", "digest", "parallel", "recipe", "plan", "event", "arena", "cache", "store", "exec", "report",
+            "evidence",
         ],
     ),
     ("serve", &["digest", "event", "cache", "report", "orchestrate"]),

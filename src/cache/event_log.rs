@@ -172,7 +172,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn line(kind: EventKind) -> String {
-        serde_json::to_string(&Event { at: chrono::Utc::now(), kind, energy_j: None, peak_memory: None }).unwrap() + "\n"
+        serde_json::to_string(&Event { at: chrono::Utc::now(), kind, energy_j: None, peak_memory: None }).unwrap()
+            + "\n"
     }
 
     fn started(resumed_from_step: Option<u64>) -> String {

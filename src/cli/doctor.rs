@@ -120,7 +120,12 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
         ),
         (_, None) => ("fast bfloat16".to_owned(), None),
     };
-    Finding { what, ok: hint.is_none(), found: format!("{instructions}, float32 by {}, {bfloat16}", float32_products.name()), hint }
+    Finding {
+        what,
+        ok: hint.is_none(),
+        found: format!("{instructions}, float32 by {}, {bfloat16}", float32_products.name()),
+        hint,
+    }
 }
 
 /// The GPUs that the driver's own tool lists, by name and memory; none where there is no such tool.

@@ -6,9 +6,9 @@ use super::output::Output;
 use super::runs::find_run;
 use super::{history, records};
 use crate::cache::Cache;
+use crate::event::MemoryUse;
 use crate::orchestrate::{LoggedPlan, PastRun, arena_result, stage_spec};
 use crate::recipe::spec::Work;
-use crate::event::MemoryUse;
 use crate::report::{Column, Comparison, ComparisonRow, Table, arena_table, gib, width};
 use clap::Args;
 
@@ -81,7 +81,8 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
 /// What the stages that ran took of memory, beside what the plan expected.
 fn memory(rows: &[records::StageRow]) -> Table {
     let headings = ["peak memory", "planned", "GPU"].map(Column::right);
-    let mut table = Table::new([Column::left("stage"), Column::left("variant").shortened()].into_iter().chain(headings).collect());
+    let mut table =
+        Table::new([Column::left("stage"), Column::left("variant").shortened()].into_iter().chain(headings).collect());
     for row in rows {
         let Some(MemoryUse { peak, planned_bytes }) = row.memory else { continue };
         let bytes = [Some(peak.resident_bytes), planned_bytes, peak.gpu_bytes];

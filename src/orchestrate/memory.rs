@@ -1,7 +1,7 @@
 //! Whether the stages of a plan fit into the machine's memory, and which of them need gradient checkpointing to.
 
-use crate::digest::Digest;
 use crate::cpu;
+use crate::digest::Digest;
 use crate::plan::{Computing, MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
 use crate::recipe::spec::{Dtype, ModelSpec, StageSpec, Work};
 use crate::recipe::{Device, GradientCheckpointing};

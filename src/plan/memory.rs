@@ -34,7 +34,7 @@ pub struct ModelShape {
 /// Bytes at the peak of a stage, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryEstimate {
-    /// The model as it is held.
+    /// The model as it is held, and what of its head is in 32 bits where weights are widened.
     pub weights: u64,
     /// Gradients, optimizer state, master copies, and the reference's copy of what is trained.
     pub training: u64,
@@ -178,6 +178,16 @@ pub struct Computing {
 }
 
 impl Computing {
+    /// Matrices of the head's shape in 32 bits that widening adds: the head, and when it is trained its gradient and what is
+    /// being added to that.
+    fn wide_heads(self, model: &ModelSpec) -> u64 {
+        match (self.widened, &model.lora) {
+            (false, _) => 0,
+            (true, Some(_)) => 1,
+            (true, None) => 3,
+        }
+    }
+
     /// The number format of activations.
     fn activations(self, model: &ModelSpec) -> Dtype {
         if self.widened { Dtype::Float32 } else { model.dtype }
@@ -193,7 +203,8 @@ fn prompts_of(micro_batch_size: usize, group_size: usize) -> usize {
 /// The peak of `stage` on a model of this `shape`; of a program of the user's nobody knows.
 pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, computing: Computing) -> Option<MemoryEstimate> {
     let model = stage.model.as_ref()?;
-    let weights = shape.parameters() * bytes(model.dtype);
+    let weights = shape.parameters() * bytes(model.dtype)
+        + computing.wide_heads(model) * shape.vocab_size * shape.hidden_size * 4;
     let base = MemoryEstimate { weights, process: PROCESS, ..MemoryEstimate::default() };
     let supervised = |tokens: usize, optimizer: &OptimizerSpec| MemoryEstimate {
         training: shape.training(model, optimizer, false),

@@ -72,7 +72,13 @@ mod tests {
 
     fn step(step: u64) -> String {
         let step = Step { step, total_steps: 9, metrics: BTreeMap::new() };
-        serde_json::to_string(&Event { at: chrono::Utc::now(), kind: EventKind::Step(step), energy_j: None, peak_memory: None }).unwrap()
+        serde_json::to_string(&Event {
+            at: chrono::Utc::now(),
+            kind: EventKind::Step(step),
+            energy_j: None,
+            peak_memory: None,
+        })
+        .unwrap()
             + "\n"
     }
 

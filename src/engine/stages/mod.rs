@@ -76,8 +76,8 @@ impl Context<'_> {
         self.emit(&EventKind::Phase(what.to_owned()))
     }
 
-    /// Between two parts of a step (micro-batches, tokens of a rollout): tells how far the step is, and whether the stage should
-    /// stop and drop it.
+    /// Called between two parts of a step (micro-batches, tokens of a rollout). Writes an event of how far the step is, and
+    /// returns whether the stage should stop and drop it.
     fn should_drop_step(&mut self, part: StepPart) -> StageResult<bool> {
         if self.part_told.elapsed() >= TELL_PARTS_EVERY {
             self.part_told = Instant::now();

@@ -32,6 +32,7 @@ using torch::autograd::variable_list;
 at::Tensor onednn_product(const at::Tensor &x, const at::Tensor &w) {
   using Signature = at::Tensor(const at::Tensor &, const at::Tensor &, const std::optional<at::Tensor> &, std::string_view,
                                c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+  TORCH_CHECK(x.size(-1) == w.size(-1), "a product of rows of ", x.sizes(), " with rows of ", w.sizes());
   static const auto product =
       c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Signature>();
   return product.call(x, w, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), "");
