@@ -114,13 +114,12 @@ impl Attempt {
         if self.events.is_none() {
             self.events = Some(open_events(&self.dir.join(EVENTS))?);
         }
-        let (energy_j, peak_memory) = match kind {
-            // there may be thousands of them between two steps
-            EventKind::Completion(_) => (None, None),
-            _ => {
-                let Meters { energy, peak_memory } = &mut self.meters;
-                (energy.as_mut().and_then(EnergyMeter::joules), peak_memory.as_ref().and_then(|peak| peak()))
-            }
+        // there may be thousands of completions between two steps
+        let (energy_j, peak_memory) = if matches!(kind, EventKind::Completion(_)) {
+            (None, None)
+        } else {
+            let Meters { energy, peak_memory } = &mut self.meters;
+            (energy.as_mut().and_then(EnergyMeter::joules), peak_memory.as_ref().and_then(|peak| peak()))
         };
         let event = Event { at: Utc::now(), kind: kind.clone(), energy_j, peak_memory };
         let mut line = serde_json::to_vec(&event).expect("an event serializes");
