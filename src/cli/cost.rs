@@ -16,13 +16,15 @@ use serde_json::json;
 Seconds, tokens, energy, judge calls and what they cost at the recipe's prices, by stage and by variant. A
 stage that variants share is counted once in the sum and whole in each variant: what the variant would have
 cost alone; `own` is the part that no other has a share in. What was in the cache cost these runs nothing;
-what it had cost when it was made is what the cache saved. What nobody measured is left empty.
+what it had cost when it was made is what the cache saved. `memory` is the most that a stage held on its
+device, and `planned` what `plan` expected. What was not measured is left empty.
 
 Examples:
   orchestrate cost latest
   orchestrate cost 01KAB3 7Q4XZ1 --json | jq 'select(.what == \"total\")'
 
---json prints {\"what\":\"stage\",\"stage\",\"kind\",\"key\",\"variants\":[..],\"spent\",\"hits\",\"made\"}, {\"what\":\"variant\",
+--json prints {\"what\":\"stage\",\"stage\",\"kind\",\"key\",\"variants\":[..],\"spent\",\"hits\",\"made\",
+\"memory\":{\"peak\":{\"resident_bytes\",\"gpu_bytes\"},\"planned_bytes\"}}, {\"what\":\"variant\",
 \"variant\",\"stages\",\"shared\",\"made\",\"own\"} and {\"what\":\"total\",\"spent\",\"saved_by_cache\",\"saved_by_sharing\"}, one a line;
 spent and the like are {\"seconds\",\"trained_tokens\",\"sampled_tokens\",\"energy_j\",\"judges\":{MODEL:{\"calls\",\"cache_hits\",
 \"prompt_tokens\",\"completion_tokens\",\"cost_usd\"}}}, null where nobody measured it.")]
