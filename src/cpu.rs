@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";
 const ONEDNN_LIMITS: [&str; 2] = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"];
 
-/// Chooses what multiplies 32-bit matrices: `mkl` or `onednn`.
+/// Chooses what multiplies 32-bit matrices: `mkl` (the default: oneDNN's memory grows from step to step), `onednn`, or `fastest`.
 const FLOAT32_PRODUCTS: &str = "ORCHESTRATE_FLOAT32_PRODUCTS";
 
 /// The instructions that kernels are compiled for.
@@ -159,7 +159,7 @@ impl Cpu {
         let float32_products = match variable(FLOAT32_PRODUCTS).as_deref() {
             Some("mkl") => Float32Products::Mkl,
             Some("onednn") => Float32Products::Onednn,
-            _ if found.is_amd && limit.is_none() => Float32Products::Onednn,
+            Some("fastest") if found.is_amd && limit.is_none() => Float32Products::Onednn,
             _ => Float32Products::Mkl,
         };
         let limit = limit.filter(|(_, value)| lacks_bfloat16(value));
@@ -211,10 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn onednn_multiplies_on_amds_cpus_unless_it_is_limited_or_the_user_chooses() {
+    fn onednn_multiplies_only_where_it_is_asked_for() {
         let products = |found, variables: &[(&str, &str)]| under(found, variables).unwrap().float32_products;
-        assert_eq!(products(&MILAN, &[]), Float32Products::Onednn);
-        assert_eq!(products(&MILAN, &[("ONEDNN_MAX_CPU_ISA", "SSE41")]), Float32Products::Mkl);
+        assert_eq!(products(&MILAN, &[]), Float32Products::Mkl);
+        assert_eq!(products(&MILAN, &[(FLOAT32_PRODUCTS, "fastest")]), Float32Products::Onednn);
+        assert_eq!(products(&SAPPHIRE_RAPIDS, &[(FLOAT32_PRODUCTS, "fastest")]), Float32Products::Mkl);
+        assert_eq!(
+            products(&MILAN, &[("ONEDNN_MAX_CPU_ISA", "SSE41"), (FLOAT32_PRODUCTS, "fastest")]),
+            Float32Products::Mkl
+        );
         assert_eq!(products(&MILAN, &[(FLOAT32_PRODUCTS, "mkl")]), Float32Products::Mkl);
         assert_eq!(products(&SAPPHIRE_RAPIDS, &[]), Float32Products::Mkl);
         assert_eq!(products(&SAPPHIRE_RAPIDS, &[(FLOAT32_PRODUCTS, "onednn")]), Float32Products::Onednn);
