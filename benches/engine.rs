@@ -159,7 +159,7 @@ fn generate(mut decoder: Decoder, options: &Options) -> serde_json::Value {
         let stop = Stop::ids(&none);
         let ended = |_, group: Vec<Sampled>| assert!(group.iter().all(|s| s.ids.len() == new));
         let took = sample_groups(decoding, decoder, &requests, &sampling, &stop, 0, ended, |_| true);
-        seconds_of = took.expect("nobody stops it");
+        seconds_of = took.expect("`go_on` is always true");
         if round > 0 {
             times.push(started.elapsed().as_secs_f64());
         }

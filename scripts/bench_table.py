@@ -6,6 +6,8 @@ import os
 import re
 import sys
 
+from bench import speed
+
 BEGIN, END = "<!-- results: scripts/bench_table.py -->", "<!-- end of results -->"
 
 
@@ -19,11 +21,9 @@ def sides(result):
     if "ms" in ours:
         share = result.get("share_of_grpo_step")
         return f"{ours['ms']:.0f} ms" + (f", {share:.1%} of a GRPO step" if share else "")
-    for name, unit in [("tokens_per_s", ""), ("new_tokens_per_s", ""), ("texts_per_s", ""), ("pairs_per_s", ""), ("seconds_per_step", " s")]:
-        if name in ours:
-            theirs = peer.get(name) or peer["tokens_per_s"]
-            return f"{number(ours[name])}{unit} / {number(theirs)}{unit} = **{result['ratio']:.2f}**"
-    raise ValueError(f"{result['case']} has no speed")
+    (name, value), (_, theirs) = speed(ours), speed(peer)
+    unit = " s" if name == "seconds_per_step" else ""
+    return f"{number(value)}{unit} / {number(theirs)}{unit} = **{result['ratio']:.2f}**"
 
 
 def memory(result):

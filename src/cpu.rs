@@ -1,8 +1,8 @@
 //! What this machine's CPU can do, as far as the program chooses by it.
 //!
-//! `ATEN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) tells libtorch which instructions to use; the engine's own kernels
-//! follow it. `ONEDNN_MAX_CPU_ISA` does the same for the library that multiplies bfloat16 matrices inside libtorch.
-//! Together they make a wide CPU behave like a narrow one.
+//! `ATEN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) limits the instructions of libtorch. The engine's own kernels follow it.
+//! `ONEDNN_MAX_CPU_ISA` limits those of oneDNN, which multiplies bfloat16 matrices inside libtorch. Together they make a wide
+//! CPU behave like a narrow one.
 
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
@@ -10,11 +10,11 @@ use std::sync::LazyLock;
 const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";
 const ONEDNN_LIMITS: [&str; 2] = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"];
 
-/// Chooses what multiplies 32-bit matrices: `mkl` (the default: oneDNN's memory grows from step to step), `onednn`, or `fastest`.
+/// `onednn` has oneDNN multiply 32-bit matrices. Anything else leaves them to MKL, as oneDNN's memory grows from step to step.
 const FLOAT32_PRODUCTS: &str = "ORCHESTRATE_FLOAT32_PRODUCTS";
 
 /// The instructions that kernels are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Instructions {
     /// Those of every CPU.
@@ -42,7 +42,7 @@ impl Instructions {
 pub enum Float32Products {
     /// Intel's, which libtorch uses by itself.
     Mkl,
-    /// The faster one on AMD's CPUs.
+    /// One that is faster on AMD's Zen 3.
     Onednn,
 }
 
@@ -76,9 +76,7 @@ pub struct MissingInstructions(&'static str);
 
 impl MissingInstructions {
     /// What to do about it.
-    pub fn hint(&self) -> String {
-        format!("unset {CAPABILITY}: the widest instructions are the default")
-    }
+    pub const HINT: &str = "unset ATEN_CPU_CAPABILITY: the widest instructions of the CPU are the default";
 }
 
 static CPU: LazyLock<Result<Cpu, MissingInstructions>> =
@@ -107,7 +105,6 @@ struct Found {
     instructions: Instructions,
     avx512_bf16: bool,
     amx_bf16: bool,
-    is_amd: bool,
 }
 
 impl Found {
@@ -125,16 +122,12 @@ impl Found {
         };
         // leaf 7 of CPUID: bit 22 of EDX is AMX-BF16, which the standard library does not name yet
         let amx_bf16 = std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0;
-        // leaf 0: the name of the maker
-        let maker = std::arch::x86_64::__cpuid(0);
-        let maker = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat();
-        let is_amd = [b"AuthenticAMD", b"HygonGenuine"].iter().any(|amd| maker == **amd);
-        Self { instructions, avx512_bf16: avx512 && is_x86_feature_detected!("avx512bf16"), amx_bf16, is_amd }
+        Self { instructions, avx512_bf16: avx512 && is_x86_feature_detected!("avx512bf16"), amx_bf16 }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn here() -> Self {
-        Self { instructions: Instructions::Portable, avx512_bf16: false, amx_bf16: false, is_amd: false }
+        Self { instructions: Instructions::Portable, avx512_bf16: false, amx_bf16: false }
     }
 }
 
@@ -157,9 +150,7 @@ impl Cpu {
         }
         let limit = ONEDNN_LIMITS.into_iter().find_map(|name| Some((name, variable(name)?)));
         let float32_products = match variable(FLOAT32_PRODUCTS).as_deref() {
-            Some("mkl") => Float32Products::Mkl,
             Some("onednn") => Float32Products::Onednn,
-            Some("fastest") if found.is_amd && limit.is_none() => Float32Products::Onednn,
             _ => Float32Products::Mkl,
         };
         let limit = limit.filter(|(_, value)| lacks_bfloat16(value));
@@ -186,9 +177,8 @@ fn lacks_bfloat16(limit: &str) -> bool {
 mod tests {
     use super::*;
 
-    const MILAN: Found = Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false, is_amd: true };
-    const SAPPHIRE_RAPIDS: Found =
-        Found { instructions: Instructions::Avx512, avx512_bf16: true, amx_bf16: true, is_amd: false };
+    const MILAN: Found = Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false };
+    const SAPPHIRE_RAPIDS: Found = Found { instructions: Instructions::Avx512, avx512_bf16: true, amx_bf16: true };
 
     fn under(found: &Found, variables: &[(&str, &str)]) -> Result<Cpu, MissingInstructions> {
         let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
@@ -214,12 +204,7 @@ mod tests {
     fn onednn_multiplies_only_where_it_is_asked_for() {
         let products = |found, variables: &[(&str, &str)]| under(found, variables).unwrap().float32_products;
         assert_eq!(products(&MILAN, &[]), Float32Products::Mkl);
-        assert_eq!(products(&MILAN, &[(FLOAT32_PRODUCTS, "fastest")]), Float32Products::Onednn);
-        assert_eq!(products(&SAPPHIRE_RAPIDS, &[(FLOAT32_PRODUCTS, "fastest")]), Float32Products::Mkl);
-        assert_eq!(
-            products(&MILAN, &[("ONEDNN_MAX_CPU_ISA", "SSE41"), (FLOAT32_PRODUCTS, "fastest")]),
-            Float32Products::Mkl
-        );
+        assert_eq!(products(&MILAN, &[(FLOAT32_PRODUCTS, "onednn")]), Float32Products::Onednn);
         assert_eq!(products(&MILAN, &[(FLOAT32_PRODUCTS, "mkl")]), Float32Products::Mkl);
         assert_eq!(products(&SAPPHIRE_RAPIDS, &[]), Float32Products::Mkl);
         assert_eq!(products(&SAPPHIRE_RAPIDS, &[(FLOAT32_PRODUCTS, "onednn")]), Float32Products::Onednn);

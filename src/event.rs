@@ -4,7 +4,7 @@
 //! reports progress. A stage that is resumed goes on in the same file: a later [`EventKind::Started`] with
 //! `resumed_from_step = n` takes back every step and completion after step n that stands before it.
 
-use crate::cpu::Float32Products;
+use crate::cpu::{Float32Products, Instructions};
 use crate::recipe::Bfloat16Products;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ pub enum EventKind {
     Started(Started),
     /// The worker is busy with something other than steps, e.g. `loading the model`.
     Phase(String),
-    /// A part of a step is done; told at most once a second, so that long steps show progress.
+    /// A part of a step is done; written at most once a second, so that long steps show progress.
     StepPart(StepPart),
     /// A step ended: an optimizer step when training, a batch of questions in `eval`.
     Step(Step),
@@ -104,9 +104,9 @@ pub struct Started {
     pub libtorch: String,
     /// Threads the tensor operations use.
     pub threads: usize,
-    /// The widest instructions that kernels use: `avx512`, `avx2` or `portable`; absent on a GPU.
+    /// The widest instructions that kernels use; absent on a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instructions: Option<String>,
+    pub instructions: Option<Instructions>,
     /// How products with bfloat16 weights are computed; absent on a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bfloat16_products: Option<Bfloat16Products>,

@@ -26,7 +26,8 @@
 //! Imports go one way: `cli -> orchestrate -> {exec, store, cache, report} -> evidence -> event -> plan -> recipe -> digest`,
 //! `cli -> hub -> recipe` (the network is asked nowhere else), `cli -> export -> store`, `cli -> serve -> orchestrate`,
 //! `{rewards, exec} -> program -> recipe`, `{orchestrate, report} -> arena -> {rewards, stats}`, and
-//! `engine -> {arena, rewards, stats, exec, cache, event, plan, recipe}`. `parallel`, work on all cores, and `cpu`, what the CPU can do, lie below all.
+//! `engine -> {arena, rewards, stats, exec, cache, event, plan, recipe}`. `parallel`, work on all cores,
+//! and `cpu`, what the CPU can do, lie below all.
 //! `tests/layers.rs` fails on any other edge.
 
 pub mod arena;

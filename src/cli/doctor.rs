@@ -5,6 +5,7 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::planning;
 use crate::cache::Cache;
+use crate::cpu::MissingInstructions;
 use crate::exec::{CpuReport, CudaProblem, LocalExecutor, WorkerVersion, worker_version};
 use crate::recipe::{Bfloat16Products, Overrides};
 use crate::report::{Column, Table, width};
@@ -103,9 +104,8 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
     let CpuReport { instructions, bfloat16_products, float32_products, why_slow } = match report {
         Ok(report) => report,
         Err(problem) => {
-            let found = problem.unwrap_or_else(|| "the worker does not tell".to_owned());
-            let hint = "unset ATEN_CPU_CAPABILITY: the widest instructions of the CPU are the default";
-            return Finding { what, ok: false, found, hint: Some(hint.to_owned()) };
+            let found = problem.unwrap_or_else(|| "the worker does not say".to_owned());
+            return Finding { what, ok: false, found, hint: Some(MissingInstructions::HINT.to_owned()) };
         }
     };
     let (bfloat16, hint) = match (bfloat16_products, why_slow) {
@@ -123,7 +123,7 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
     Finding {
         what,
         ok: hint.is_none(),
-        found: format!("{instructions}, float32 by {}, {bfloat16}", float32_products.name()),
+        found: format!("{}, float32 by {}, {bfloat16}", instructions.name(), float32_products.name()),
         hint,
     }
 }
@@ -280,14 +280,14 @@ fn servers(context: &Context, recipes: &[PathBuf]) -> Result<Vec<Finding>, CliEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Float32Products;
+    use crate::cpu::{Float32Products, Instructions};
 
     #[test]
     fn a_cpu_that_is_slow_in_bfloat16_says_why_and_what_to_set() {
         let report = |bfloat16_products, why: Option<&str>| {
             let why_slow = why.map(str::to_owned);
             let float32_products = Float32Products::Onednn;
-            cpu(Ok(CpuReport { instructions: "avx2".to_owned(), bfloat16_products, float32_products, why_slow }))
+            cpu(Ok(CpuReport { instructions: Instructions::Avx2, bfloat16_products, float32_products, why_slow }))
         };
         let widened = report(Bfloat16Products::Widened, Some("the CPU has neither AVX512-BF16 nor AMX-BF16"));
         assert!(widened.ok && widened.found.contains("32 bits: the CPU has neither"), "{}", widened.found);

@@ -54,8 +54,8 @@ Examples:
   orchestrate history --json | jq 'select(.kind == \"eval\") | [.variant, .metrics.\"eval/accuracy\"]'
 
 --json prints {\"run\",\"recipe\",\"variant\",\"stage\",\"kind\",\"key\",\"status\",\"started_at\",\"seconds\",
-\"metrics\":{NAME:{\"value\",\"interval\",\"count\"}},\"message\",\"tries\",\"memory\"}, one a line, all of them without --limit. Only `show --json` fills in
-`memory`.")]
+\"metrics\":{NAME:{\"value\",\"interval\",\"count\"}},\"message\",\"tries\",\"memory\"}, one a line,
+all of them without --limit. Only `show --json` fills in `memory`.")]
 pub(super) struct HistoryArgs {
     /// Only stages of this recipe.
     #[arg(long, value_name = "NAME")]

@@ -1,5 +1,5 @@
-//! Compiles the C++ shim against libtorch's headers, and tells the worker where to find libtorch at run time: in places relative to
-//! its own, so that nothing of the machine it was built on is in it.
+//! Compiles the C++ shim against libtorch's headers, and gives the worker the places of libtorch at run time. They are relative
+//! to its own, so that it holds no path of the machine it was built on.
 
 use std::path::PathBuf;
 

@@ -140,7 +140,7 @@ fn cpu() -> Result<CpuReport, String> {
     };
     let cpu = choose().map_err(|error: StageError| error.message)?;
     Ok(CpuReport {
-        instructions: cpu.instructions.name().to_owned(),
+        instructions: cpu.instructions,
         bfloat16_products: products::bfloat16_products(),
         float32_products: cpu.float32_products,
         why_slow: cpu.why_slow.clone(),

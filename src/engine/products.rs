@@ -2,9 +2,9 @@
 //!
 //! # 32-bit matrices
 //!
-//! libtorch asks MKL for them, which is tuned for Intel's CPUs. On AMD's, oneDNN, which libtorch brings too, is faster: at
-//! (2048, 576) by (576, 1536) on Zen 3 by 1.15 in the forward pass and 1.25 in that of the input's gradient. The gradient of a
-//! weight is MKL's everywhere, where it is the faster one.
+//! libtorch leaves them to MKL. `ORCHESTRATE_FLOAT32_PRODUCTS=onednn` has oneDNN compute them, which libtorch brings too. On
+//! Zen 3 it is faster in the forward pass and in the input's gradient. The weight's gradient is always left to MKL, which is
+//! faster there. oneDNN is not the default: its memory grows from step to step.
 //!
 //! # bfloat16 weights
 //!
@@ -12,10 +12,11 @@
 //! times as long as that of 32-bit matrices. There the engine computes in 32 bits: activations are 32-bit numbers, and each
 //! weight is widened whenever it is used, in the backward pass again. The weights and their gradients stay in bfloat16.
 //!
-//! The choice is made once for a process ([`choose`]). Like any change of hardware it changes a result's bits and nothing else.
+//! The choice is made once for a process ([`choose`]). Like any change of hardware it changes a result's bits and nothing
+//! else.
 
 use crate::error::{StageError, StageResult};
-use orchestrate::cpu::{self, Cpu, Float32Products};
+use orchestrate::cpu::{self, Cpu, Float32Products, MissingInstructions};
 use orchestrate::recipe::Bfloat16Products;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -48,7 +49,7 @@ pub fn choose(wanted: Bfloat16Products) -> StageResult<()> {
 /// # Errors
 /// Instructions that the environment asks for and the CPU does not have.
 pub fn this_cpu() -> StageResult<&'static Cpu> {
-    cpu::cpu().map_err(|missing| StageError::input(missing.to_string()).hinted(missing.hint()))
+    cpu::cpu().map_err(|missing| StageError::input(missing.to_string()).hinted(MissingInstructions::HINT))
 }
 
 /// How this process multiplies with bfloat16 weights on the CPU.
@@ -152,15 +153,18 @@ mod tests {
                 (&y * &y).sum(Kind::Float).backward();
                 (y.detach(), x.grad(), if trained { weight.grad() } else { Tensor::new() })
             };
-            let ours = run(&|x, weight| linear(x, weight, None));
-            let wide = run(&|x, weight| linear(x, &weight.to_kind(Kind::Float), None));
-            assert_eq!((&ours.0, &ours.1), (&wide.0, &wide.1));
-            assert!(!trained || (ours.2 == wide.2 && ours.2.kind() == Kind::BFloat16));
-            // libtorch's own, which may sum in another order
+            let ours = run(&|x, weight| product(x, weight, false));
             let theirs = run(&|x, weight| x.linear(&weight.to_kind(Kind::Float), None::<&Tensor>));
+            assert_eq!(ours.0, theirs.0);
+            assert_eq!(ours.1, theirs.1);
+            assert!(!trained || (ours.2 == theirs.2 && ours.2.kind() == Kind::BFloat16));
+            // oneDNN may sum in another order
+            let onednn = run(&|x, weight| product(x, weight, true));
+            let wide = run(&|x, weight| product(x, &weight.to_kind(Kind::Float), true));
+            assert_eq!((&onednn.0, &onednn.1), (&wide.0, &wide.1));
             let close = |ours: &Tensor, theirs: &Tensor| ours.allclose(theirs, 1e-5, 1e-5, false);
-            assert!(close(&ours.0, &theirs.0) && close(&ours.1, &theirs.1));
-            assert!(!trained || ours.2.allclose(&theirs.2, 1e-2, 1e-2, false));
+            assert!(close(&onednn.0, &theirs.0) && close(&onednn.1, &theirs.1));
+            assert!(!trained || onednn.2.allclose(&theirs.2, 1e-2, 1e-2, false));
         }
     }
 
@@ -169,11 +173,13 @@ mod tests {
         let x = Tensor::ones([2, 5], (Kind::Float, Device::Cpu));
         let weight = Tensor::ones([4, 5], (Kind::BFloat16, Device::Cpu));
         assert!(!linear(&x, &weight, None).requires_grad());
-        let wrong = std::panic::catch_unwind(|| {
-            let x = Tensor::ones([2, 6], (Kind::Float, Device::Cpu));
-            linear(&x, &Tensor::ones([4, 5], (Kind::BFloat16, Device::Cpu)), None)
-        });
-        let message = *wrong.unwrap_err().downcast::<String>().unwrap();
-        assert!(message.contains('6') && message.contains('5'), "{message}");
+        for (by_onednn, shape) in [(false, "2x6"), (true, "[2, 6]")] {
+            let wrong = std::panic::catch_unwind(|| {
+                let x = Tensor::ones([2, 6], (Kind::Float, Device::Cpu));
+                product(&x, &Tensor::ones([4, 5], (Kind::BFloat16, Device::Cpu)), by_onednn)
+            });
+            let message = *wrong.unwrap_err().downcast::<String>().unwrap();
+            assert!(message.contains(shape), "{message}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::WorkerExit;
 use super::command_stage::RUN_COMMAND_STAGE;
 use crate::cache::SUPERVISOR_VARIABLE;
-use crate::cpu::Float32Products;
+use crate::cpu::{Float32Products, Instructions};
 use crate::recipe::Bfloat16Products;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -220,8 +220,8 @@ pub struct WorkerVersion {
 /// How a worker computes on the CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuReport {
-    /// The widest instructions that kernels use: `avx512`, `avx2` or `portable`.
-    pub instructions: String,
+    /// The widest instructions that kernels use.
+    pub instructions: Instructions,
     /// How products with bfloat16 weights are computed.
     pub bfloat16_products: Bfloat16Products,
     /// The library that multiplies 32-bit matrices.

@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::plan::{Computing, MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
 use crate::recipe::spec::{Dtype, ModelSpec, StageSpec, Work};
 use crate::recipe::{Device, GradientCheckpointing};
+use crate::report::gib;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -89,19 +90,13 @@ pub fn too_large(stage: &PlannedStage) -> Option<TooLarge> {
     let also = if without { "; or set `runtime.gradient_checkpointing = \"auto\"`" } else { "" };
     Some(TooLarge {
         message: format!(
-            "the stage `{}` needs about {:.1} GiB of memory, and the device has {:.1} GiB",
+            "the stage `{}` needs about {} of memory, and the device has {}",
             stage.name,
             gib(estimate.total()),
             gib(available)
         ),
-        hint: format!("{:.1} GiB of it are {what}: {knob}{also}", gib(bytes)),
+        hint: format!("{} of it are {what}: {knob}{also}", gib(bytes)),
     })
-}
-
-/// Bytes in GiB.
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn gib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 30)
 }
 
 /// The models that the stage has in memory, each for itself: its own, or those of an arena's players. None of a program's.

@@ -12,7 +12,7 @@ pub(super) struct Checkpoint {
     weights: Weights,
     prefix: &'static str,
     kind: Kind,
-    /// The number format of what stands between products and attention.
+    /// The number format of the hidden states.
     activations: Kind,
     device: Device,
 }

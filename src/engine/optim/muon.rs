@@ -79,8 +79,8 @@ impl Muon {
     }
 }
 
-/// The nearest matrix with singular values near 1, by five Newton-Schulz iterations in bfloat16, or in 32 bits where the CPU is
-/// slow in bfloat16. // (M, N) -> (M, N)
+/// The nearest matrix with singular values near 1, by five Newton-Schulz iterations in bfloat16, or in 32 bits on a CPU that
+/// is slow in bfloat16. // (M, N) -> (M, N)
 fn orthogonalized(update: &Tensor) -> Tensor {
     let (a, b, c) = COEFFICIENTS;
     let (rows, columns) = update.size2().expect("update is (M, N)");

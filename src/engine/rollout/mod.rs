@@ -65,7 +65,7 @@ pub fn sample(
     stop: &Stop<'_>,
     batch_size: usize,
 ) -> Vec<Sampled> {
-    sample_while(decoder, requests, sampling, stop, batch_size, |_| true).expect("nobody stops it")
+    sample_while(decoder, requests, sampling, stop, batch_size, |_| true).expect("`go_on` is always true")
 }
 
 /// Like [`sample`], as long as `go_on` is true ([`sample_groups`]); nothing when it was not.

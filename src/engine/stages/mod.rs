@@ -17,13 +17,11 @@ pub use supervised::accumulate;
 use crate::data;
 use crate::device;
 use crate::error::{StageError, StageResult};
-use crate::models::Decoder;
 use crate::products::{self, ProductCounter};
-use crate::rollout::{Request, Sampled, Stop, sample_while};
 use orchestrate::cache::{Attempt, CacheError};
 use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
 use orchestrate::exec::DataReport;
-use orchestrate::recipe::spec::{Sampling, Work};
+use orchestrate::recipe::spec::Work;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -58,14 +56,14 @@ struct Context<'a> {
     attempt: &'a mut Attempt,
     device: Device,
     supervisor: supervisor::Supervisor,
-    /// When a part of a step was told last.
-    part_told: Instant,
+    /// When the last event of a part of a step was written.
+    part_written: Instant,
     /// The step of the newest resume point on disk.
     resume_point: Option<u64>,
 }
 
-/// Parts of a step are told this far apart.
-const TELL_PARTS_EVERY: Duration = Duration::from_secs(1);
+/// Events of parts of a step are at least this far apart.
+const WRITE_PARTS_EVERY: Duration = Duration::from_secs(1);
 
 impl Context<'_> {
     fn emit(&mut self, event: &EventKind) -> StageResult<()> {
@@ -79,24 +77,11 @@ impl Context<'_> {
     /// Called between two parts of a step (micro-batches, tokens of a rollout). Writes an event of how far the step is, and
     /// returns whether the stage should stop and drop it.
     fn should_drop_step(&mut self, part: StepPart) -> StageResult<bool> {
-        if self.part_told.elapsed() >= TELL_PARTS_EVERY {
-            self.part_told = Instant::now();
+        if self.part_written.elapsed() >= WRITE_PARTS_EVERY {
+            self.part_written = Instant::now();
             self.emit(&EventKind::StepPart(part))?;
         }
         Ok(self.supervisor.should_stop())
-    }
-
-    /// Samples within a step, of which `part` says how far it is at a share of the sampling; nothing when the stage should stop.
-    fn sample(
-        &mut self,
-        decoder: &Decoder,
-        requests: &[Request<'_>],
-        sampling: &Sampling,
-        stop: &Stop<'_>,
-        batch_size: usize,
-        part: impl Fn(f64) -> StepPart,
-    ) -> StageResult<Option<Vec<Sampled>>> {
-        self.until_stopped(part, |go_on| sample_while(decoder, requests, sampling, stop, batch_size, go_on))
     }
 
     /// Does `work` within a step. It is given a function from the share that is done, of which `part` is the part of the step,
@@ -174,7 +159,7 @@ impl Context<'_> {
             device: device::name(self.device),
             libtorch: LIBTORCH_VERSION.to_owned(),
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
-            instructions: on_cpu.then(|| orchestrate::cpu::instructions().name().to_owned()),
+            instructions: on_cpu.then(orchestrate::cpu::instructions),
             bfloat16_products: on_cpu.then(products::bfloat16_products),
             float32_products: on_cpu.then(orchestrate::cpu::float32_products),
             resumed_from_step,
@@ -243,7 +228,7 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
     products::choose(assignment.runtime.bfloat16_products)?;
     attempt.measure(device::meters(device));
     let supervisor = supervisor::Supervisor::new(&assignment.runtime)?;
-    let mut context = Context { attempt, device, supervisor, part_told: Instant::now(), resume_point: None };
+    let mut context = Context { attempt, device, supervisor, part_written: Instant::now(), resume_point: None };
     match &assignment.spec.work {
         Work::Cpt(spec) => cpt::run(&mut context, &assignment, spec),
         Work::Sft(spec) => sft::run(&mut context, &assignment, spec),

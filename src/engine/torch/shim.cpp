@@ -121,12 +121,12 @@ extern "C" int64_t engine_bfloat16_products() { return bfloat16_products; }
 
 // The most bytes of a GPU's memory that libtorch has held at a time, used or kept for later; -1 where it does not say.
 extern "C" int64_t engine_peak_gpu_bytes(int32_t device) try {
-  const auto *allocator = dynamic_cast<c10::DeviceAllocator *>(c10::GetAllocator(c10::DeviceType::CUDA));
+  auto *allocator = dynamic_cast<c10::DeviceAllocator *>(c10::GetAllocator(c10::DeviceType::CUDA));
   if (allocator == nullptr) {
     return -1;
   }
   using c10::CachingAllocator::StatType;
-  const auto stats = const_cast<c10::DeviceAllocator *>(allocator)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+  const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device));
   return stats.reserved_bytes[static_cast<size_t>(StatType::AGGREGATE)].peak;
 } catch (const std::exception &) {
   return -1;

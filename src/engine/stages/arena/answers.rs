@@ -5,7 +5,7 @@ use super::super::scoring::Answer;
 use crate::data::{self, Example};
 use crate::error::{StageError, StageResult};
 use crate::policy::{self, Policy};
-use crate::rollout::{Request, Sampled, Stop};
+use crate::rollout::{Request, Sampled, Stop, sample_while};
 use crate::seed;
 use crate::tokenizer::Tokenizer;
 use orchestrate::arena::{Answers, Question};
@@ -158,5 +158,7 @@ pub(super) fn answer(
         .map(|q| Request { prompt_ids: &q.prompt_ids, seeds: vec![seed::derive(seed, &["arena", &q.row.to_string()])] })
         .collect();
     let stop = Stop::new(&policy.tokenizer, &spec.sampling);
-    context.sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, part)
+    context.until_stopped(part, |go_on| {
+        sample_while(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, go_on)
+    })
 }

@@ -14,7 +14,7 @@ use crate::error::{StageError, StageResult};
 use crate::head;
 use crate::models::{Group, Packed};
 use crate::policy::Policy;
-use crate::rollout::{Request, Stop};
+use crate::rollout::{Request, Stop, sample_while};
 use crate::seed;
 use orchestrate::cache::Assignment;
 use orchestrate::event::{Choice, Completion, EvalRecord, EventKind, StepPart};
@@ -201,7 +201,9 @@ fn answer<'a>(
         .collect();
     let stop_ids = policy.tokenizer.stop_ids();
     let stop = Stop::new(&policy.tokenizer, &spec.sampling);
-    let sampled = context.sample(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, part)?;
+    let sampled = context.until_stopped(part, |go_on| {
+        sample_while(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, go_on)
+    })?;
     let Some(sampled) = sampled else { return Ok(None) };
     let asked = questions.iter().flat_map(|question| (0..samples).map(move |sample| (question, sample)));
     let answer = |((q, sample), s)| Answer::new(q, sample, s, &policy.tokenizer, stop_ids);
