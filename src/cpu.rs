@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";
 const ONEDNN_LIMITS: [&str; 2] = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"];
 
-/// `onednn` has oneDNN multiply 32-bit matrices. Anything else leaves them to MKL, as oneDNN's memory grows from step to step.
+/// Forces what multiplies 32-bit matrices: `mkl` or `onednn`.
 const FLOAT32_PRODUCTS: &str = "ORCHESTRATE_FLOAT32_PRODUCTS";
 
 /// The instructions that kernels are compiled for.
@@ -42,7 +42,7 @@ impl Instructions {
 pub enum Float32Products {
     /// Intel's, which libtorch uses by itself.
     Mkl,
-    /// One that is faster on AMD's Zen 3.
+    /// Faster on AMD's CPUs with AVX2, as measured on Zen 3.
     Onednn,
 }
 
@@ -69,24 +69,30 @@ pub struct Cpu {
     pub why_slow: Option<String>,
 }
 
-/// `ATEN_CPU_CAPABILITY` asks for instructions that the CPU does not have; libtorch would die of it.
+/// The environment asks for what cannot be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{CAPABILITY} asks for {0}, which this CPU does not have")]
-pub struct MissingInstructions(&'static str);
-
-impl MissingInstructions {
-    /// What to do about it.
-    pub const HINT: &str = "unset ATEN_CPU_CAPABILITY: the widest instructions of the CPU are the default";
+pub enum BadChoice {
+    /// Instructions that the CPU does not have; libtorch would die of them.
+    #[error("{CAPABILITY} asks for {0}, which this CPU does not have")]
+    MissingInstructions(&'static str),
+    /// A library that is not known.
+    #[error("{FLOAT32_PRODUCTS}: expected `mkl` or `onednn`, found `{0}`")]
+    UnknownLibrary(String),
 }
 
-static CPU: LazyLock<Result<Cpu, MissingInstructions>> =
+impl BadChoice {
+    /// What to do about it.
+    pub const HINT: &str = "unset the variable: the fastest that the CPU can do is the default";
+}
+
+static CPU: LazyLock<Result<Cpu, BadChoice>> =
     LazyLock::new(|| Cpu::with(|name| std::env::var(name).ok(), &Found::here()));
 
 /// The CPU of this process.
 ///
 /// # Errors
-/// The environment asks for instructions that the CPU does not have.
-pub fn cpu() -> Result<&'static Cpu, &'static MissingInstructions> {
+/// The environment asks for what the CPU or the program cannot do.
+pub fn cpu() -> Result<&'static Cpu, &'static BadChoice> {
     CPU.as_ref()
 }
 
@@ -105,6 +111,7 @@ struct Found {
     instructions: Instructions,
     avx512_bf16: bool,
     amx_bf16: bool,
+    is_amd: bool,
 }
 
 impl Found {
@@ -122,18 +129,21 @@ impl Found {
         };
         // leaf 7 of CPUID: bit 22 of EDX is AMX-BF16, which the standard library does not name yet
         let amx_bf16 = std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0;
-        Self { instructions, avx512_bf16: avx512 && is_x86_feature_detected!("avx512bf16"), amx_bf16 }
+        // leaf 0: the name of the maker
+        let maker = std::arch::x86_64::__cpuid(0);
+        let is_amd = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
+        Self { instructions, avx512_bf16: avx512 && is_x86_feature_detected!("avx512bf16"), amx_bf16, is_amd }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn here() -> Self {
-        Self { instructions: Instructions::Portable, avx512_bf16: false, amx_bf16: false }
+        Self { instructions: Instructions::Portable, avx512_bf16: false, amx_bf16: false, is_amd: false }
     }
 }
 
 impl Cpu {
     /// `found` under the limits of the environment.
-    fn with(variable: impl Fn(&str) -> Option<String>, found: &Found) -> Result<Self, MissingInstructions> {
+    fn with(variable: impl Fn(&str) -> Option<String>, found: &Found) -> Result<Self, BadChoice> {
         let mut instructions = found.instructions;
         if let Some(wanted) = variable(CAPABILITY) {
             let wanted = match wanted.to_ascii_lowercase().as_str() {
@@ -144,14 +154,17 @@ impl Cpu {
             };
             if wanted > found.instructions {
                 let name = if wanted == Instructions::Avx512 { "AVX-512" } else { "AVX2" };
-                return Err(MissingInstructions(name));
+                return Err(BadChoice::MissingInstructions(name));
             }
             instructions = wanted;
         }
         let limit = ONEDNN_LIMITS.into_iter().find_map(|name| Some((name, variable(name)?)));
         let float32_products = match variable(FLOAT32_PRODUCTS).as_deref() {
+            Some("mkl") => Float32Products::Mkl,
             Some("onednn") => Float32Products::Onednn,
-            _ => Float32Products::Mkl,
+            Some(other) => return Err(BadChoice::UnknownLibrary(other.to_owned())),
+            None if found.is_amd && instructions == Instructions::Avx2 && limit.is_none() => Float32Products::Onednn,
+            None => Float32Products::Mkl,
         };
         let limit = limit.filter(|(_, value)| lacks_bfloat16(value));
         let why_slow = if !found.avx512_bf16 && !found.amx_bf16 {
@@ -177,10 +190,11 @@ fn lacks_bfloat16(limit: &str) -> bool {
 mod tests {
     use super::*;
 
-    const MILAN: Found = Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false };
-    const SAPPHIRE_RAPIDS: Found = Found { instructions: Instructions::Avx512, avx512_bf16: true, amx_bf16: true };
+    const MILAN: Found = Found { instructions: Instructions::Avx2, avx512_bf16: false, amx_bf16: false, is_amd: true };
+    const SAPPHIRE_RAPIDS: Found =
+        Found { instructions: Instructions::Avx512, avx512_bf16: true, amx_bf16: true, is_amd: false };
 
-    fn under(found: &Found, variables: &[(&str, &str)]) -> Result<Cpu, MissingInstructions> {
+    fn under(found: &Found, variables: &[(&str, &str)]) -> Result<Cpu, BadChoice> {
         let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         Cpu::with(find, found)
     }
@@ -201,13 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn onednn_multiplies_only_where_it_is_asked_for() {
+    fn onednn_multiplies_on_amds_narrow_cpus_unless_it_is_limited_or_the_user_chooses() {
         let products = |found, variables: &[(&str, &str)]| under(found, variables).unwrap().float32_products;
-        assert_eq!(products(&MILAN, &[]), Float32Products::Mkl);
-        assert_eq!(products(&MILAN, &[(FLOAT32_PRODUCTS, "onednn")]), Float32Products::Onednn);
+        assert_eq!(products(&MILAN, &[]), Float32Products::Onednn);
+        assert_eq!(products(&MILAN, &[("ONEDNN_MAX_CPU_ISA", "SSE41")]), Float32Products::Mkl);
+        assert_eq!(products(&MILAN, &[("ATEN_CPU_CAPABILITY", "default")]), Float32Products::Mkl);
         assert_eq!(products(&MILAN, &[(FLOAT32_PRODUCTS, "mkl")]), Float32Products::Mkl);
         assert_eq!(products(&SAPPHIRE_RAPIDS, &[]), Float32Products::Mkl);
         assert_eq!(products(&SAPPHIRE_RAPIDS, &[(FLOAT32_PRODUCTS, "onednn")]), Float32Products::Onednn);
+        let error = under(&MILAN, &[(FLOAT32_PRODUCTS, "blas")]).unwrap_err();
+        assert_eq!(error.to_string(), "ORCHESTRATE_FLOAT32_PRODUCTS: expected `mkl` or `onednn`, found `blas`");
     }
 
     #[test]

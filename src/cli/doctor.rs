@@ -5,7 +5,7 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::planning;
 use crate::cache::Cache;
-use crate::cpu::MissingInstructions;
+use crate::cpu::BadChoice;
 use crate::exec::{CpuReport, CudaProblem, LocalExecutor, WorkerVersion, worker_version};
 use crate::recipe::{Bfloat16Products, Overrides};
 use crate::report::{Column, Table, width};
@@ -105,7 +105,7 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
         Ok(report) => report,
         Err(problem) => {
             let found = problem.unwrap_or_else(|| "the worker does not say".to_owned());
-            return Finding { what, ok: false, found, hint: Some(MissingInstructions::HINT.to_owned()) };
+            return Finding { what, ok: false, found, hint: Some(BadChoice::HINT.to_owned()) };
         }
     };
     let (bfloat16, hint) = match (bfloat16_products, why_slow) {

@@ -94,16 +94,19 @@ fn follow(
             let logits_grad = logits_grad(log_softmax, &targets, &grads, temperature).to_kind(wide.kind());
             hidden_grads.push(logits_grad.matmul(&wide)); // (n, C)
             if head.requires_grad() {
-                let update = logits_grad.transpose(0, 1).matmul(&rows); // (V, C)
+                let by_token = logits_grad.transpose(0, 1); // (V, n)
                 head_grad = Some(match head_grad.take() {
-                    Some(mut sum) => sum.g_add_(&update),
-                    None => update,
+                    // beside a widened head there should be one matrix of its size, not two
+                    Some(mut sum) if wide.kind() != head.kind() => sum.addmm_(&by_token, &rows),
+                    Some(mut sum) => sum.g_add_(&by_token.matmul(&rows)),
+                    None => by_token.matmul(&rows), // (V, C)
                 });
             }
         });
     }
     drop(wide);
     let mut surrogate = (hidden * Tensor::cat(&hidden_grads, 0)).sum(Kind::Float);
+    let head_grad = head_grad.map(|wide| wide.to_kind(head.kind()));
     if let Some(head_grad) = head_grad {
         surrogate += (head * head_grad).sum(Kind::Float);
     }

@@ -2,9 +2,9 @@
 //!
 //! # 32-bit matrices
 //!
-//! libtorch leaves them to MKL. `ORCHESTRATE_FLOAT32_PRODUCTS=onednn` has oneDNN compute them, which libtorch brings too. On
-//! Zen 3 it is faster in the forward pass and in the input's gradient. The weight's gradient is always left to MKL, which is
-//! faster there. oneDNN is not the default: its memory grows from step to step.
+//! libtorch leaves them to MKL. On AMD's CPUs with AVX2 oneDNN computes them, which libtorch brings too: on Zen 3 it is faster
+//! in the forward pass and in the input's gradient. The weight's gradient is always left to MKL, which is faster there.
+//! `ORCHESTRATE_FLOAT32_PRODUCTS` (`mkl`, `onednn`) forces the choice.
 //!
 //! # bfloat16 weights
 //!
@@ -16,7 +16,7 @@
 //! else.
 
 use crate::error::{StageError, StageResult};
-use orchestrate::cpu::{self, Cpu, Float32Products, MissingInstructions};
+use orchestrate::cpu::{self, BadChoice, Cpu, Float32Products};
 use orchestrate::recipe::Bfloat16Products;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -33,7 +33,7 @@ static WIDENED: OnceLock<bool> = OnceLock::new();
 /// Decides how this process multiplies with bfloat16 weights on the CPU. A later call changes nothing.
 ///
 /// # Errors
-/// Instructions that the environment asks for and the CPU does not have.
+/// The environment asks for what the CPU or the program cannot do.
 pub fn choose(wanted: Bfloat16Products) -> StageResult<()> {
     let wanted = match (wanted, std::env::var(VARIABLE)) {
         (Bfloat16Products::Auto, Ok(forced)) => Bfloat16Products::deserialize(forced.as_str().into_deserializer())
@@ -47,9 +47,9 @@ pub fn choose(wanted: Bfloat16Products) -> StageResult<()> {
 /// The CPU of this process.
 ///
 /// # Errors
-/// Instructions that the environment asks for and the CPU does not have.
+/// The environment asks for what the CPU or the program cannot do.
 pub fn this_cpu() -> StageResult<&'static Cpu> {
-    cpu::cpu().map_err(|missing| StageError::input(missing.to_string()).hinted(MissingInstructions::HINT))
+    cpu::cpu().map_err(|bad| StageError::input(bad.to_string()).hinted(BadChoice::HINT))
 }
 
 /// How this process multiplies with bfloat16 weights on the CPU.
