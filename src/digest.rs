@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 /// SHA-256 of some content, as 64 lowercase hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,6 +38,41 @@ impl Digest {
     /// The first 12 digits, for people.
     pub fn short(&self) -> &str {
         &self.0[..12.min(self.0.len())]
+    }
+}
+
+/// Why the content at a path is not the one that a stage's key names: another would be cached under a wrong key.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentChanged {
+    /// It is another.
+    #[error("`{}` has changed since this stage was planned", path.display())]
+    Differs {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// It was written to, so what was read may have been another.
+    #[error("`{}` was written to while this stage read it", path.display())]
+    Written {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// It is gone or cannot be read.
+    #[error("`{}` cannot be read: {error}", path.display())]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl ContentChanged {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Differs { .. } | Self::Written { .. } => "`orchestrate run` and `orchestrate resume` plan anew",
+            Self::Unreadable { .. } => "put it back, then `orchestrate resume`",
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// A file that changed this recently may change again within the clock's resolution, so it is not remembered.
-const SETTLED: Duration = Duration::from_secs(2);
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
 /// The files of a Hugging Face directory that decide what a model computes.
 const MODEL_FILES: [&str; 10] = [
@@ -69,30 +69,11 @@ impl FileDigests {
     /// The digest of a model directory: of the names and digests of the files that matter. Other files (a README, other
     /// formats of the same weights) may change without changing it.
     pub fn model_directory(&mut self, dir: &Path) -> io::Result<Digest> {
-        let mut files = BTreeMap::new();
-        self.collect_model(dir, "", &mut files)?;
-        if !files.contains_key("config.json") {
-            let message = format!("`{}` has no config.json; is it the directory of a model?", dir.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
-        }
-        let json = serde_json::to_value(&files).expect("names and digests serialize");
+        let files = model_files(dir)?;
+        let digests: BTreeMap<String, Digest> =
+            files.into_iter().map(|(name, path)| Ok((name, self.file(&path)?))).collect::<io::Result<_>>()?;
+        let json = serde_json::to_value(&digests).expect("names and digests serialize");
         Ok(Digest::of(canonical_json(&json).as_bytes()))
-    }
-
-    fn collect_model(&mut self, dir: &Path, prefix: &str, files: &mut BTreeMap<String, Digest>) -> io::Result<()> {
-        for entry in fs_err::read_dir(dir)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let is_dir = fs_err::metadata(entry.path())?.is_dir();
-            // sentence-transformers keeps the settings of its modules in numbered folders
-            if is_dir && prefix.is_empty() && name.starts_with(|c: char| c.is_ascii_digit()) {
-                self.collect_model(&entry.path(), &format!("{name}/"), files)?;
-            } else if !is_dir && (MODEL_FILES.contains(&name.as_str()) || name.ends_with(".safetensors")) {
-                let digest = self.file(&entry.path())?;
-                files.insert(format!("{prefix}{name}"), digest);
-            }
-        }
-        Ok(())
     }
 
     /// Writes the memo if something was added. It is only a memo: a failure is no error.
@@ -106,6 +87,35 @@ impl FileDigests {
             self.changed = false;
         }
     }
+}
+
+/// The files of a model directory that decide what the model computes, by their names within it.
+///
+/// # Errors
+/// A directory without `config.json`, or one that cannot be read.
+pub(super) fn model_files(dir: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
+    let mut files = BTreeMap::new();
+    collect_model_files(dir, "", &mut files)?;
+    if !files.contains_key("config.json") {
+        let message = format!("`{}` has no config.json; is it the directory of a model?", dir.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
+    }
+    Ok(files)
+}
+
+fn collect_model_files(dir: &Path, prefix: &str, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_dir = fs_err::metadata(entry.path())?.is_dir();
+        // sentence-transformers keeps the settings of its modules in numbered folders
+        if is_dir && prefix.is_empty() && name.starts_with(|c: char| c.is_ascii_digit()) {
+            collect_model_files(&entry.path(), &format!("{name}/"), files)?;
+        } else if !is_dir && (MODEL_FILES.contains(&name.as_str()) || name.ends_with(".safetensors")) {
+            files.insert(format!("{prefix}{name}"), entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn identity(metadata: &std::fs::Metadata) -> String {

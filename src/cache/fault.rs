@@ -11,8 +11,10 @@ use std::time::Duration;
 pub const FAULT_VARIABLE: &str = "ORCHESTRATE_FAULT";
 
 /// The points that a worker passes, in this order, each at least once on its way to a commit; but [`REPLACE_FAULT`].
-pub const WORKER_FAULTS: [&str; 11] = [
+pub const WORKER_FAULTS: [&str; 13] = [
     "lease-taken",
+    "inputs-checked",
+    "inputs-read",
     "resume-before-manifest",
     "resume-before-rename",
     "resume-after-rename",

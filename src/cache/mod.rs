@@ -74,6 +74,7 @@ mod lease;
 mod manifest;
 mod objects;
 mod pins;
+mod planned_inputs;
 mod removal;
 mod retention;
 mod verification;
@@ -90,6 +91,7 @@ pub use lease::{Lease, LeaseOwner, boot_id};
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Cache, Checkpoint, Lookup};
 pub use pins::Pin;
+pub use planned_inputs::PlannedInputs;
 pub use removal::CollectionLock;
 pub use retention::{Choice, Need, Needs, Policy, Removal, choose};
 

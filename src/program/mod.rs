@@ -8,7 +8,7 @@ mod process;
 
 pub use process::{ProgramEnd, ProgramProcess};
 
-use crate::digest::Digest;
+use crate::digest::{ContentChanged, Digest};
 use crate::recipe::spec::Argument;
 use std::collections::BTreeMap;
 use std::io;
@@ -42,30 +42,6 @@ impl ProgramError {
         match self {
             Self::NoVariable { .. } => "set it where `orchestrate` is started, or take it out of `env`",
             Self::NoFile { .. } => "`orchestrate run` plans anew",
-        }
-    }
-}
-
-/// Why a program must not be started: its cache key names other contents.
-#[derive(Debug, Error)]
-pub enum FileChanged {
-    /// A file is not what it was.
-    #[error("`{}` has changed since the stage was planned", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file is gone or cannot be read.
-    #[error("its file cannot be read: {0}")]
-    Unreadable(io::Error),
-}
-
-impl FileChanged {
-    /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Content { .. } => "`orchestrate run` plans anew",
-            Self::Unreadable(_) => "put it back, then `orchestrate resume`",
         }
     }
 }
@@ -118,10 +94,12 @@ impl Program {
     }
 
     /// The cache key names the contents of files: others would be cached under a wrong name.
-    pub fn check_files(&self, mut digest_of: impl FnMut(&Path) -> io::Result<Digest>) -> Result<(), FileChanged> {
+    pub fn check_files(&self, mut digest_of: impl FnMut(&Path) -> io::Result<Digest>) -> Result<(), ContentChanged> {
         for (digest, path) in &self.files {
-            if digest_of(path).map_err(FileChanged::Unreadable)? != *digest {
-                return Err(FileChanged::Content { path: path.clone() });
+            match digest_of(path) {
+                Ok(found) if found == *digest => {}
+                Ok(_) => return Err(ContentChanged::Differs { path: path.clone() }),
+                Err(error) => return Err(ContentChanged::Unreadable { path: path.clone(), error }),
             }
         }
         Ok(())

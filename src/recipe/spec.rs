@@ -61,6 +61,21 @@ impl Work {
             Self::Arena(_) => "arena",
         }
     }
+
+    /// Digests of the files of its programs: of the stage's own, or of those that rate texts.
+    pub fn program_files(&self) -> Vec<&Digest> {
+        let rewards = match self {
+            Self::Command(spec) => return spec.files.iter().collect(),
+            Self::Grpo(spec) => &spec.rewards,
+            Self::Eval(spec) => &spec.rewards,
+            Self::Cpt(_) | Self::Sft(_) | Self::Arena(_) => return Vec::new(),
+        };
+        let programs = rewards.values().filter_map(|reward| match &reward.component {
+            Component::Command(program) => Some(&program.files),
+            _ => None,
+        });
+        programs.flatten().collect()
+    }
 }
 
 /// The model a stage starts from.

@@ -168,8 +168,32 @@ fn a_file_that_changes_after_planning_is_noticed() {
     let first = "[stages.first]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", \"echo exit 0 > script.sh\"]\n";
     env.write("made.toml", &(fs_err::read_to_string(env.path("made.toml")).unwrap() + first));
     env.write("script.sh", "exit 1\n");
-    env.run(&["run", "made.toml"]).ends_with(4).says(&["`", "script.sh` has changed since", "plans anew"]);
+    env.run(&["run", "made.toml"]).ends_with(4).says(&[
+        "`",
+        "script.sh` has changed since this stage was planned",
+        "plan anew",
+    ]);
     env.run(&["run", "made.toml"]).ends_with(0);
+}
+
+#[test]
+fn a_file_that_changes_while_the_program_runs_is_noticed() {
+    let script = "echo > begun; until test -e go; do sleep 0.01; done; cp f.txt $STAGE_OUTPUT/copied";
+    let env = project(&(shell(script) + "files = [\"f.txt\"]"));
+    env.write("f.txt", "one\n");
+    let child = env.start(&["run", "made.toml"]);
+    env.wait_for("begun");
+    env.write("f.txt", "two\n");
+    env.write("go", "");
+    let ended = Ended::from(child.wait_with_output().unwrap()).ends_with(4);
+    ended.says(&["f.txt` was written to while this stage read it", "plan anew"]);
+    for content in ["one\n", "two\n"] {
+        env.write("f.txt", content);
+        let plan = env.run(&["plan", "made.toml", "--json"]).ends_with(0);
+        assert_eq!(status(&plan), "miss", "something was cached under the key of {content:?}");
+    }
+    env.run(&["resume"]).ends_with(0);
+    assert_eq!(made(&env, "copied"), "two\n");
 }
 
 /// Goes on where it left off: ends at once when it finds its own file.

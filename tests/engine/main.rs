@@ -5,6 +5,7 @@ mod arena;
 mod bad_input;
 mod bfloat16;
 mod binary;
+mod changed_inputs;
 mod curves;
 mod data;
 mod end_to_end;

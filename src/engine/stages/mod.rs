@@ -18,7 +18,8 @@ use crate::data;
 use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::products::{self, ProductCounter};
-use orchestrate::cache::{Attempt, CacheError};
+use orchestrate::cache::{Attempt, CacheError, PlannedInputs};
+use orchestrate::digest::ContentChanged;
 use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
 use orchestrate::exec::DataReport;
 use orchestrate::recipe::spec::Work;
@@ -56,6 +57,7 @@ struct Context<'a> {
     attempt: &'a mut Attempt,
     device: Device,
     supervisor: supervisor::Supervisor,
+    inputs: PlannedInputs,
     /// When the last event of a part of a step was written.
     part_written: Instant,
     /// The step of the newest resume point on disk.
@@ -149,8 +151,10 @@ impl Context<'_> {
         data::check(reports)
     }
 
-    /// Tells where the stage runs and how long it is.
+    /// Tells where the stage runs and how long it is, once the stage has read its inputs and before its first step: what it
+    /// read must be what its key names.
     fn started(&mut self, resumed_from_step: Option<u64>, total_steps: u64) -> StageResult<()> {
+        self.inputs.unchanged().map_err(changed)?;
         self.resume_point = resumed_from_step;
         let on_cpu = self.device == Device::Cpu;
         self.emit(&EventKind::Started(Started {
@@ -228,15 +232,24 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
     products::choose(assignment.runtime.bfloat16_products)?;
     attempt.measure(device::meters(device));
     let supervisor = supervisor::Supervisor::new(&assignment.runtime)?;
-    let mut context = Context { attempt, device, supervisor, part_written: Instant::now(), resume_point: None };
-    match &assignment.spec.work {
+    let inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
+    let mut context = Context { attempt, device, supervisor, inputs, part_written: Instant::now(), resume_point: None };
+    let outcome = match &assignment.spec.work {
         Work::Cpt(spec) => cpt::run(&mut context, &assignment, spec),
         Work::Sft(spec) => sft::run(&mut context, &assignment, spec),
         Work::Grpo(spec) => grpo::run(&mut context, &assignment, spec),
         Work::Eval(spec) => eval::run(&mut context, &assignment, spec),
         Work::Arena(spec) => arena::run(&mut context, &assignment, spec),
         Work::Command(_) => Err(StageError::no_worker_for(&assignment.stage)),
-    }
+    }?;
+    // a program may read its files whenever it likes
+    context.inputs.unchanged_of(assignment.spec.work.program_files()).map_err(changed)?;
+    Ok(outcome)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the function that `map_err` is given")]
+fn changed(changed: ContentChanged) -> StageError {
+    StageError::input(changed.to_string()).hinted(changed.hint())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the function that `map_err` is given")]

@@ -116,5 +116,8 @@ pub(super) fn save_output(
 ) -> StageResult<()> {
     context.phase("writing the checkpoint")?;
     let out = context.attempt.out_dir().map_err(super::cache_error)?;
-    checkpoint::save(&out, &policy.decoder, crate::policy::model(assignment)?, policy.base, &policy.merged)
+    let model = crate::policy::model(assignment)?;
+    checkpoint::save(&out, &policy.decoder, model, policy.base, &policy.merged)?;
+    // a checkpoint of whole weights has the model's tokenizer, which was read again
+    context.inputs.unchanged_of([&model.files]).map_err(super::changed)
 }

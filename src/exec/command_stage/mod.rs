@@ -19,14 +19,14 @@ mod outputs;
 mod supervision;
 
 use super::exit;
-use crate::cache::{Attempt, CacheError, DeviceChoice, FileDigests, Meters, supervisor};
+use crate::cache::{Attempt, CacheError, DeviceChoice, Meters, PlannedInputs, supervisor};
+use crate::digest::ContentChanged;
 use crate::energy::EnergyMeter;
 use crate::event::{EventKind, Failure, FailureClass, Measurement, PeakMemory, Started};
 use crate::program::{Program, ProgramEnd};
 use crate::recipe::spec::{Argument, CommandStageSpec, Work};
 use crate::recipe::{CommandWords, ProgramRun};
 use nix::sys::resource::{UsageWho, getrusage};
-use std::cell::{LazyCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -118,6 +118,8 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
             total_steps: 0,
         }))
         .map_err(seen)?;
+    let changed = |changed: ContentChanged| input(changed.to_string(), changed.hint());
+    let mut inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
     let energy = match assignment.runtime.device {
         // a processor's counter begins anew more often than a program is heard of
         DeviceChoice::Cpu => None,
@@ -151,6 +153,7 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
             return Err(input(format!("the program `{program}` cannot be started: {error}"), hint));
         }
     }
+    inputs.unchanged().map_err(changed)?;
     outputs::check(&places.output, &spec.outputs)?;
     outputs::metrics(&places.output).map(Some)
 }
@@ -219,10 +222,6 @@ fn command(
     let variable = |name: &str| std::env::var(name).ok();
     let program = Program::new(&filled_in, &spec.files, &spec.env, &place, &variable)
         .map_err(|error| input(error.to_string(), error.hint()))?;
-    let digests = LazyCell::new(|| RefCell::new(FileDigests::open(&attempt.digests_file())));
-    program
-        .check_files(|path| digests.borrow_mut().file(path))
-        .map_err(|changed| input(changed.to_string(), changed.hint()))?;
     let json = serde_json::to_vec_pretty(&spec.parameters).expect("JSON values serialize");
     fs_err::write(&places.parameters, json).map_err(|error| failure_of(&error.into()))?;
     let mut command = program.command();

@@ -323,7 +323,7 @@ fn a_script_that_changed_since_it_was_hashed_is_not_run() {
     let scripted = Scripted::new(ECHO);
     fs_err::write(scripted.dir.path().join("rate.py"), format!("{SAY}{ECHO}\n")).unwrap();
     let error = scripted.command().rate(&[sample("a")], &[Some("a")]).unwrap_err();
-    assert!(error.message.ends_with("rate.py` has changed since the stage was planned"), "{error}");
+    assert!(error.message.ends_with("rate.py` has changed since this stage was planned"), "{error}");
 }
 
 proptest! {

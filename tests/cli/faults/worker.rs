@@ -1,7 +1,7 @@
 //! The worker of these tests.
 
-use orchestrate::cache::{Attempt, CacheError, supervisor};
-use orchestrate::digest::Digest;
+use orchestrate::cache::{Attempt, CacheError, PlannedInputs, supervisor};
+use orchestrate::digest::{ContentChanged, Digest};
 use orchestrate::event::{EventKind, Failure, FailureClass, Started, Step};
 use orchestrate::exec::exit;
 use std::collections::BTreeMap;
@@ -52,6 +52,9 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<u8, CacheError> {
     let mut begun =
         fs_err::OpenOptions::new().create(true).append(true).open(project.join(format!("workers-{stage}")))?;
     writeln!(begun, "{}", std::process::id())?;
+    let changed = |changed: ContentChanged| CacheError::Content(changed.to_string());
+    let mut inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
+    inputs.unchanged().map_err(changed)?;
     let resumed = attempt.latest_resume_point()?;
     let (done, mut state) = match &resumed {
         Some((step, dir)) => (*step, fs_err::read_to_string(dir.join("state"))?),

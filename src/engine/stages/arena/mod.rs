@@ -77,6 +77,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
                 if policy.is_none() {
                     context.phase(&format!("loading `{label}`"))?;
                     policy = Some(Policy::load(&own, context.device)?);
+                    context.inputs.unchanged_of([&model.model.files]).map_err(super::changed)?;
                 }
                 let policy = policy.as_ref().expect("it was loaded above");
                 answers::answer(context, policy, next, spec, assignment.spec.seed, part)

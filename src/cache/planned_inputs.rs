@@ -1,0 +1,187 @@
+//! The files that a stage reads, compared with what the plan saw of them.
+//!
+//! A stage's key names its inputs by their digests; the stage itself opens them by their paths, perhaps hours later. What
+//! somebody wrote there in between would be cached under the key of what was there before. So a worker checks its inputs when it
+//! begins ([`PlannedInputs::check`]), and again once it has read them ([`PlannedInputs::unchanged`]).
+
+use super::digests::{FileDigests, SETTLED, model_files};
+use super::fault::fault_point;
+use crate::digest::{ContentChanged, Digest};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The inputs of a stage, whose contents were those of the plan when they were checked.
+#[derive(Debug)]
+pub struct PlannedInputs {
+    inputs: BTreeMap<Digest, PathBuf>,
+    digests: FileDigests,
+    /// The files of every input as they were when it was checked.
+    seen: BTreeMap<PathBuf, Vec<Written>>,
+}
+
+/// Which file a path named and when it was last written. A link to it, or another owner, changes neither.
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+impl PlannedInputs {
+    /// Compares every input with its digest, with the help of the memo of digests in the file `memo`.
+    ///
+    /// # Errors
+    /// An input with another content than the plan's, or one that cannot be read.
+    pub fn check(inputs: &BTreeMap<Digest, PathBuf>, memo: &Path) -> Result<Self, ContentChanged> {
+        let (digests, seen) = (FileDigests::open(memo), BTreeMap::new());
+        let mut checked = Self { inputs: inputs.clone(), digests, seen };
+        for (digest, path) in inputs {
+            let unreadable = |error| ContentChanged::Unreadable { path: path.clone(), error };
+            let files = written(path).map_err(unreadable)?; // before its content is read
+            checked.compare(digest, path)?;
+            checked.seen.insert(path.clone(), files);
+        }
+        fault_point("inputs-checked");
+        Ok(checked)
+    }
+
+    fn compare(&mut self, digest: &Digest, path: &Path) -> Result<(), ContentChanged> {
+        let found = if path.is_dir() { self.digests.model_directory(path) } else { self.digests.file(path) };
+        match found {
+            Ok(found) if found == *digest => Ok(()),
+            Ok(_) => Err(ContentChanged::Differs { path: path.to_owned() }),
+            Err(error) => Err(ContentChanged::Unreadable { path: path.to_owned(), error }),
+        }
+    }
+
+    /// Whether what was read since the check was what the plan saw: nobody wrote to any input.
+    ///
+    /// # Errors
+    /// An input that was written to, even if it has the same content again.
+    pub fn unchanged(&mut self) -> Result<(), ContentChanged> {
+        fault_point("inputs-read");
+        let all: Vec<Digest> = self.inputs.keys().cloned().collect();
+        self.unchanged_of(&all)
+    }
+
+    /// The same of the inputs with these digests.
+    ///
+    /// # Errors
+    /// As [`Self::unchanged`].
+    pub fn unchanged_of<'a>(&mut self, those: impl IntoIterator<Item = &'a Digest>) -> Result<(), ContentChanged> {
+        for digest in those {
+            let Some(path) = self.inputs.get(digest).cloned() else { continue };
+            let files = written(&path).map_err(|error| ContentChanged::Unreadable { path: path.clone(), error })?;
+            if self.seen.get(&path) != Some(&files) {
+                return Err(ContentChanged::Written { path });
+            }
+            // a file that was written at the time of the check may have been written once more within the clock's resolution
+            if files.iter().any(|file| !is_settled(file.modified)) {
+                self.compare(digest, &path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files that decide the content of a file or a model directory.
+fn written(path: &Path) -> io::Result<Vec<Written>> {
+    let files = if path.is_dir() { model_files(path)?.into_values().collect() } else { vec![path.to_owned()] };
+    let state = |path: PathBuf| {
+        let metadata = fs_err::metadata(&path)?;
+        let (device, inode, bytes) = (metadata.dev(), metadata.ino(), metadata.len());
+        Ok(Written { device, inode, bytes, modified: metadata.modified()?, path })
+    };
+    files.into_iter().map(state).collect()
+}
+
+fn is_settled(modified: SystemTime) -> bool {
+    SystemTime::now().duration_since(modified).is_ok_and(|age| age >= SETTLED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    struct Files {
+        dir: tempfile::TempDir,
+        inputs: BTreeMap<Digest, PathBuf>,
+    }
+
+    fn files(is_old: bool) -> Files {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, model) = (dir.path().join("data.jsonl"), dir.path().join("model"));
+        fs_err::create_dir(&model).unwrap();
+        fs_err::write(&data, "one").unwrap();
+        fs_err::write(model.join("config.json"), "{}").unwrap();
+        if is_old {
+            for path in [&data, &model.join("config.json")] {
+                let file = std::fs::File::options().write(true).open(path).unwrap();
+                file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+            }
+        }
+        let mut digests = FileDigests::open(&dir.path().join("digests.json"));
+        let of_model = digests.model_directory(&model).unwrap();
+        Files { inputs: BTreeMap::from([(digests.file(&data).unwrap(), data), (of_model, model)]), dir }
+    }
+
+    impl Files {
+        fn check(&self) -> Result<PlannedInputs, ContentChanged> {
+            PlannedInputs::check(&self.inputs, &self.dir.path().join("digests.json"))
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs_err::write(self.dir.path().join(name), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn another_content_is_noticed_before_and_after_it_is_read() {
+        for is_old in [false, true] {
+            for (name, before) in [("data.jsonl", "one"), ("model/config.json", "{}")] {
+                let files = files(is_old);
+                let mut inputs = files.check().unwrap();
+                inputs.unchanged().unwrap();
+                files.write("model/README.md", "decides nothing");
+                inputs.unchanged().unwrap();
+                files.write(name, "two");
+                let message = inputs.unchanged().unwrap_err().to_string();
+                let path = files.dir.path().join(name.split('/').next().unwrap());
+                assert!(message.starts_with(&format!("`{}` was written to", path.display())), "{message}");
+                let message = files.check().unwrap_err().to_string();
+                assert_eq!(message, format!("`{}` has changed since this stage was planned", path.display()));
+                files.write(name, before);
+                files.check().unwrap().unchanged().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_content_that_came_back_was_another_in_between() {
+        let files = files(true);
+        let mut inputs = files.check().unwrap();
+        files.write("data.jsonl", "two");
+        files.write("data.jsonl", "one");
+        assert!(matches!(inputs.unchanged(), Err(ContentChanged::Written { .. })));
+        let model = files.inputs.iter().filter(|(_, path)| path.is_dir()).map(|(digest, _)| digest);
+        inputs.unchanged_of(model).unwrap();
+    }
+
+    #[test]
+    fn a_link_to_a_file_writes_nothing_and_a_missing_file_is_named() {
+        let files = files(true);
+        let mut inputs = files.check().unwrap();
+        let data = files.dir.path().join("data.jsonl");
+        fs_err::hard_link(&data, files.dir.path().join("backup.jsonl")).unwrap();
+        inputs.unchanged().unwrap();
+        fs_err::remove_file(&data).unwrap();
+        let message = inputs.unchanged().unwrap_err().to_string();
+        assert!(message.contains("data.jsonl` cannot be read"), "{message}");
+    }
+}
