@@ -56,6 +56,9 @@
 //! `work/<key>/replaced/` before the new one is renamed into its place; a lookup that finds neither in the cache puts the old
 //! one back. `resume` runs forced stages again that the log does not call done.
 //!
+//! A worker reads its inputs between steps 5 and 7. It compares them with the digests of the plan before and after
+//! ([`PlannedInputs`]), and fails where they differ: a result is made from what its key names.
+//!
 //! A checkpoint is visible only whole. Every lookup compares the sizes of its files with the manifest; `cache verify`, and a run
 //! before a stage starts from it, every byte. What differs is moved to `quarantine/`, never served.
 //!
