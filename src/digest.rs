@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// SHA-256 of some content, as 64 lowercase hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -67,10 +67,22 @@ pub enum ContentChanged {
 }
 
 impl ContentChanged {
+    /// Compares what was `found` at `path` with the `planned` content.
+    ///
+    /// # Errors
+    /// Another content, or one that cannot be read.
+    pub fn check(planned: &Digest, path: &Path, found: io::Result<Digest>) -> Result<(), Self> {
+        match found {
+            Ok(found) if found == *planned => Ok(()),
+            Ok(_) => Err(Self::Differs { path: path.to_owned() }),
+            Err(error) => Err(Self::Unreadable { path: path.to_owned(), error }),
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Differs { .. } | Self::Written { .. } => "`orchestrate run` and `orchestrate resume` plan anew",
+            Self::Differs { .. } | Self::Written { .. } => "`orchestrate run` or `orchestrate resume` plans anew",
             Self::Unreadable { .. } => "put it back, then `orchestrate resume`",
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// A file that changed this recently may change again within the clock's resolution, so it is not remembered.
-pub(super) const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// The files of a Hugging Face directory that decide what a model computes.
 const MODEL_FILES: [&str; 10] = [
@@ -56,10 +56,7 @@ impl FileDigests {
         }
         let digest = digest_file(path)?;
         let after = fs_err::metadata(path)?;
-        let settled = after
-            .modified()
-            .is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age >= SETTLED));
-        if settled && self::identity(&after) == identity {
+        if after.modified().is_ok_and(is_settled) && self::identity(&after) == identity {
             self.memo.insert(identity, digest.clone());
             self.changed = true;
         }
@@ -87,6 +84,11 @@ impl FileDigests {
             self.changed = false;
         }
     }
+}
+
+/// Whether a file that was `modified` then would show a later change by its time.
+pub(super) fn is_settled(modified: SystemTime) -> bool {
+    SystemTime::now().duration_since(modified).is_ok_and(|age| age >= SETTLED)
 }
 
 /// The files of a model directory that decide what the model computes, by their names within it.

@@ -1,10 +1,10 @@
 //! The files that a stage reads, compared with what the plan saw of them.
 //!
-//! A stage's key names its inputs by their digests; the stage itself opens them by their paths, perhaps hours later. What
-//! somebody wrote there in between would be cached under the key of what was there before. So a worker checks its inputs when it
-//! begins ([`PlannedInputs::check`]), and again once it has read them ([`PlannedInputs::unchanged`]).
+//! A stage's key names its inputs by their digests. The stage itself opens them by their paths, perhaps hours later. What
+//! somebody wrote there in between would be cached under the key of the old content. So a worker checks its inputs when
+//! it begins ([`PlannedInputs::check`]), and again once it has read them ([`PlannedInputs::unchanged`]).
 
-use super::digests::{FileDigests, SETTLED, model_files};
+use super::digests::{FileDigests, is_settled, model_files};
 use super::fault::fault_point;
 use crate::digest::{ContentChanged, Digest};
 use std::collections::BTreeMap;
@@ -16,10 +16,15 @@ use std::time::SystemTime;
 /// The inputs of a stage, whose contents were those of the plan when they were checked.
 #[derive(Debug)]
 pub struct PlannedInputs {
-    inputs: BTreeMap<Digest, PathBuf>,
-    digests: FileDigests,
-    /// The files of every input as they were when it was checked.
-    seen: BTreeMap<PathBuf, Vec<Written>>,
+    inputs: BTreeMap<Digest, Input>,
+    memo: PathBuf,
+}
+
+/// A file or a model directory, with its files as they were when it was checked.
+#[derive(Debug)]
+struct Input {
+    path: PathBuf,
+    files: Vec<Written>,
 }
 
 /// Which file a path named and when it was last written. A link to it, or another owner, changes neither.
@@ -38,70 +43,62 @@ impl PlannedInputs {
     /// # Errors
     /// An input with another content than the plan's, or one that cannot be read.
     pub fn check(inputs: &BTreeMap<Digest, PathBuf>, memo: &Path) -> Result<Self, ContentChanged> {
-        let (digests, seen) = (FileDigests::open(memo), BTreeMap::new());
-        let mut checked = Self { inputs: inputs.clone(), digests, seen };
+        let mut digests = None; // a stage without inputs does not read the memo
+        let mut checked = BTreeMap::new();
         for (digest, path) in inputs {
-            let unreadable = |error| ContentChanged::Unreadable { path: path.clone(), error };
-            let files = written(path).map_err(unreadable)?; // before its content is read
-            checked.compare(digest, path)?;
-            checked.seen.insert(path.clone(), files);
+            let files = written(path)?; // before its content is read
+            compare(digests.get_or_insert_with(|| FileDigests::open(memo)), digest, path)?;
+            checked.insert(digest.clone(), Input { path: path.clone(), files });
         }
         fault_point("inputs-checked");
-        Ok(checked)
+        Ok(Self { inputs: checked, memo: memo.to_owned() })
     }
 
-    fn compare(&mut self, digest: &Digest, path: &Path) -> Result<(), ContentChanged> {
-        let found = if path.is_dir() { self.digests.model_directory(path) } else { self.digests.file(path) };
-        match found {
-            Ok(found) if found == *digest => Ok(()),
-            Ok(_) => Err(ContentChanged::Differs { path: path.to_owned() }),
-            Err(error) => Err(ContentChanged::Unreadable { path: path.to_owned(), error }),
-        }
-    }
-
-    /// Whether what was read since the check was what the plan saw: nobody wrote to any input.
+    /// Checks that nobody has written to an input since [`Self::check`], so that what was read is what the plan saw.
     ///
     /// # Errors
     /// An input that was written to, even if it has the same content again.
-    pub fn unchanged(&mut self) -> Result<(), ContentChanged> {
+    pub fn unchanged(&self) -> Result<(), ContentChanged> {
         fault_point("inputs-read");
-        let all: Vec<Digest> = self.inputs.keys().cloned().collect();
-        self.unchanged_of(&all)
+        self.unchanged_of(self.inputs.keys())
     }
 
-    /// The same of the inputs with these digests.
+    /// As [`Self::unchanged`], for the inputs with these digests.
     ///
     /// # Errors
     /// As [`Self::unchanged`].
-    pub fn unchanged_of<'a>(&mut self, those: impl IntoIterator<Item = &'a Digest>) -> Result<(), ContentChanged> {
-        for digest in those {
-            let Some(path) = self.inputs.get(digest).cloned() else { continue };
-            let files = written(&path).map_err(|error| ContentChanged::Unreadable { path: path.clone(), error })?;
-            if self.seen.get(&path) != Some(&files) {
-                return Err(ContentChanged::Written { path });
+    pub fn unchanged_of<'a>(&self, those: impl IntoIterator<Item = &'a Digest>) -> Result<(), ContentChanged> {
+        for (digest, Input { path, files }) in those.into_iter().filter_map(|digest| self.inputs.get_key_value(digest))
+        {
+            if written(path)? != *files {
+                return Err(ContentChanged::Written { path: path.clone() });
             }
-            // a file that was written at the time of the check may have been written once more within the clock's resolution
+            // two writes within the clock's resolution leave the same time
             if files.iter().any(|file| !is_settled(file.modified)) {
-                self.compare(digest, &path)?;
+                compare(&mut FileDigests::open(&self.memo), digest, path)?;
             }
         }
         Ok(())
     }
 }
 
+fn compare(digests: &mut FileDigests, digest: &Digest, path: &Path) -> Result<(), ContentChanged> {
+    let found = if path.is_dir() { digests.model_directory(path) } else { digests.file(path) };
+    ContentChanged::check(digest, path, found)
+}
+
 /// The files that decide the content of a file or a model directory.
-fn written(path: &Path) -> io::Result<Vec<Written>> {
-    let files = if path.is_dir() { model_files(path)?.into_values().collect() } else { vec![path.to_owned()] };
+fn written(path: &Path) -> Result<Vec<Written>, ContentChanged> {
     let state = |path: PathBuf| {
         let metadata = fs_err::metadata(&path)?;
         let (device, inode, bytes) = (metadata.dev(), metadata.ino(), metadata.len());
         Ok(Written { device, inode, bytes, modified: metadata.modified()?, path })
     };
-    files.into_iter().map(state).collect()
-}
-
-fn is_settled(modified: SystemTime) -> bool {
-    SystemTime::now().duration_since(modified).is_ok_and(|age| age >= SETTLED)
+    let files = || -> io::Result<Vec<Written>> {
+        let files = if path.is_dir() { model_files(path)?.into_values().collect() } else { vec![path.to_owned()] };
+        files.into_iter().map(state).collect()
+    };
+    files().map_err(|error| ContentChanged::Unreadable { path: path.to_owned(), error })
 }
 
 #[cfg(test)]
@@ -146,7 +143,7 @@ mod tests {
         for is_old in [false, true] {
             for (name, before) in [("data.jsonl", "one"), ("model/config.json", "{}")] {
                 let files = files(is_old);
-                let mut inputs = files.check().unwrap();
+                let inputs = files.check().unwrap();
                 inputs.unchanged().unwrap();
                 files.write("model/README.md", "decides nothing");
                 inputs.unchanged().unwrap();
@@ -165,7 +162,7 @@ mod tests {
     #[test]
     fn a_content_that_came_back_was_another_in_between() {
         let files = files(true);
-        let mut inputs = files.check().unwrap();
+        let inputs = files.check().unwrap();
         files.write("data.jsonl", "two");
         files.write("data.jsonl", "one");
         assert!(matches!(inputs.unchanged(), Err(ContentChanged::Written { .. })));
@@ -176,7 +173,7 @@ mod tests {
     #[test]
     fn a_link_to_a_file_writes_nothing_and_a_missing_file_is_named() {
         let files = files(true);
-        let mut inputs = files.check().unwrap();
+        let inputs = files.check().unwrap();
         let data = files.dir.path().join("data.jsonl");
         fs_err::hard_link(&data, files.dir.path().join("backup.jsonl")).unwrap();
         inputs.unchanged().unwrap();

@@ -96,11 +96,7 @@ impl Program {
     /// The cache key names the contents of files: others would be cached under a wrong name.
     pub fn check_files(&self, mut digest_of: impl FnMut(&Path) -> io::Result<Digest>) -> Result<(), ContentChanged> {
         for (digest, path) in &self.files {
-            match digest_of(path) {
-                Ok(found) if found == *digest => {}
-                Ok(_) => return Err(ContentChanged::Differs { path: path.clone() }),
-                Err(error) => return Err(ContentChanged::Unreadable { path: path.clone(), error }),
-            }
+            ContentChanged::check(digest, path, digest_of(path))?;
         }
         Ok(())
     }

@@ -62,13 +62,12 @@ impl Work {
         }
     }
 
-    /// Digests of the files of its programs: of the stage's own, or of those that rate texts.
-    pub fn program_files(&self) -> Vec<&Digest> {
+    /// Digests of the files of the programs that rate its texts.
+    pub fn reward_files(&self) -> Vec<&Digest> {
         let rewards = match self {
-            Self::Command(spec) => return spec.files.iter().collect(),
             Self::Grpo(spec) => &spec.rewards,
             Self::Eval(spec) => &spec.rewards,
-            Self::Cpt(_) | Self::Sft(_) | Self::Arena(_) => return Vec::new(),
+            Self::Cpt(_) | Self::Sft(_) | Self::Command(_) | Self::Arena(_) => return Vec::new(),
         };
         let programs = rewards.values().filter_map(|reward| match &reward.component {
             Component::Command(program) => Some(&program.files),

@@ -151,8 +151,8 @@ impl Context<'_> {
         data::check(reports)
     }
 
-    /// Tells where the stage runs and how long it is, once the stage has read its inputs and before its first step: what it
-    /// read must be what its key names.
+    /// Called when a stage has read its inputs, before its first step. Checks that they are still those of the plan, and writes
+    /// the event of where the stage runs and how long it is.
     fn started(&mut self, resumed_from_step: Option<u64>, total_steps: u64) -> StageResult<()> {
         self.inputs.unchanged().map_err(changed)?;
         self.resume_point = resumed_from_step;
@@ -243,7 +243,7 @@ fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
         Work::Command(_) => Err(StageError::no_worker_for(&assignment.stage)),
     }?;
     // a program may read its files whenever it likes
-    context.inputs.unchanged_of(assignment.spec.work.program_files()).map_err(changed)?;
+    context.inputs.unchanged_of(assignment.spec.work.reward_files()).map_err(changed)?;
     Ok(outcome)
 }
 

@@ -119,7 +119,7 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
         }))
         .map_err(seen)?;
     let changed = |changed: ContentChanged| input(changed.to_string(), changed.hint());
-    let mut inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
+    let inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
     let energy = match assignment.runtime.device {
         // a processor's counter begins anew more often than a program is heard of
         DeviceChoice::Cpu => None,

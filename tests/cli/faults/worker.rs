@@ -53,7 +53,7 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<u8, CacheError> {
         fs_err::OpenOptions::new().create(true).append(true).open(project.join(format!("workers-{stage}")))?;
     writeln!(begun, "{}", std::process::id())?;
     let changed = |changed: ContentChanged| CacheError::Content(changed.to_string());
-    let mut inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
+    let inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
     inputs.unchanged().map_err(changed)?;
     let resumed = attempt.latest_resume_point()?;
     let (done, mut state) = match &resumed {
