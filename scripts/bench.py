@@ -153,9 +153,10 @@ def machine():
 
 
 def commit():
-    """The commit that is measured, with a mark when files differ from it."""
+    """The commit that is measured, with a mark when files other than results differ from it."""
     git = lambda *words: subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return git("rev-parse", "--short=12", "HEAD") + (
+        "+" if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benches/results") else "")
 
 
 def kept(path, here):
