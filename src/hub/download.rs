@@ -109,11 +109,12 @@ impl Download<'_> {
         let url = self.client.file_url(self.folder, self.commit, name)?;
         let mut file = fs_err::OpenOptions::new().create(true).append(true).open(partial)?;
         let mut failures = 0;
+        let mut best = length(partial); // what a server sends again is no progress
         loop {
             let mut here = file.metadata()?.len();
             if size.is_some_and(|size| here > size) {
                 file.set_len(0)?; // of another file, or appended to by two
-                here = 0;
+                (here, best) = (0, 0);
             }
             if size.is_some_and(|size| here == size) {
                 return Ok(file.sync_all()?);
@@ -135,12 +136,16 @@ impl Download<'_> {
                 }
                 _ => return Err(self.client.refusal(&answer, self.reference, Some(name)).into()),
             }
-            let ended = self.copy(answer.into_body().into_reader(), &mut file)?;
+            // a byte more than the file has shows that it is another one
+            let wanted = size.map_or(u64::MAX, |size| size - here + 1);
+            let body = answer.into_body().into_reader().take(wanted);
+            let ended = self.copy(body, &mut file, best.saturating_sub(here))?;
             let now = file.metadata()?.len();
             match ended {
                 Ok(()) if size.is_none_or(|size| now >= size) => return Ok(file.sync_all()?),
                 outcome => {
-                    failures = if now > here { 0 } else { failures + 1 };
+                    failures = if now > best { 0 } else { failures + 1 };
+                    best = best.max(now);
                     if failures == MAX_TRIES {
                         let reason = outcome.err().map_or("the file ends early".to_owned(), |error| error.to_string());
                         return Err(Failure::Unreachable(reason));
@@ -151,11 +156,13 @@ impl Download<'_> {
         }
     }
 
-    /// Appends what `body` holds to `file`. The outer error is the file's, the inner one the network's.
+    /// Appends what `body` holds to `file`. The first `known` bytes were received before. The outer error is the file's, the inner
+    /// one the network's.
     fn copy(
         &mut self,
         mut body: impl std::io::Read,
         file: &mut fs_err::File,
+        mut known: u64,
     ) -> std::io::Result<Result<(), std::io::Error>> {
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {
@@ -163,7 +170,9 @@ impl Download<'_> {
                 Ok(0) => return Ok(Ok(())),
                 Ok(count) => {
                     file.write_all(&buffer[..count])?;
-                    (self.on_step)(HubStep::Received(count as u64));
+                    let again = known.min(count as u64);
+                    known -= again;
+                    (self.on_step)(HubStep::Received(count as u64 - again));
                 }
                 Err(error) => return Ok(Err(error)),
             }

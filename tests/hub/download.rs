@@ -2,9 +2,12 @@
 
 use crate::server::{COMMIT, WEIGHTS_BYTES, git_hash, sha256, weights};
 use crate::{World, fetch, files_below};
-use orchestrate::hub::HubEnvironment;
+use orchestrate::hub::{Hub, HubEnvironment, HubStep};
+use orchestrate::recipe::HubReference;
 use serde_json::json;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const MODEL: &str = "hf://owner/tiny";
 
@@ -198,4 +201,35 @@ fn names_that_lead_out_of_the_cache_are_no_files() {
     let snapshot = world.fetch("hf://datasets/owner/rows/**/*.jsonl").unwrap();
     assert!(snapshot.files.iter().all(|file| file.starts_with(&snapshot.directory)), "{:?}", snapshot.files);
     assert!(files_below(world.cache()).iter().all(|file| !file.contains("evil")));
+}
+
+#[test]
+fn a_file_that_is_shorter_than_listed_is_not_asked_for_for_ever() {
+    for knows_ranges in [true, false] {
+        let world = World::new();
+        world.server.set().sizes.insert("owner/tiny/model.safetensors".to_owned(), WEIGHTS_BYTES + 10);
+        world.server.set().knows_ranges = knows_ranges;
+        let error = world.fetch(MODEL).unwrap_err();
+        assert!(error.to_string().contains("the file ends early"), "{error}");
+        let asked = world.server.asked().iter().filter(|asked| asked.path.starts_with("/storage/")).count();
+        assert!(asked <= 6, "ranges {knows_ranges}: asked {asked} times");
+    }
+}
+
+#[test]
+fn no_more_of_a_file_is_written_than_is_listed() {
+    const LISTED: usize = 1000;
+    let world = World::new();
+    world.server.set().sizes.insert("owner/tiny/model.safetensors".to_owned(), LISTED);
+    let received = Arc::new(AtomicU64::new(0));
+    let sum = Arc::clone(&received);
+    let hub = Hub::new(world.environment(), move |step| {
+        if let HubStep::Received(bytes) = step {
+            sum.fetch_add(bytes, Ordering::Relaxed);
+        }
+    });
+    let error = { hub }.snapshot(&HubReference::parse(MODEL).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("1001"), "{error}");
+    let others = 1000; // of the small files
+    assert!(received.load(Ordering::Relaxed) < (LISTED + others) as u64, "{received:?}");
 }

@@ -22,6 +22,8 @@ pub(crate) struct Behaviour {
     pub(crate) damaged: Vec<String>,
     /// Files whose connection is cut after so many bytes, once each.
     pub(crate) cut: BTreeMap<String, usize>,
+    /// Sizes that a listing tells wrongly.
+    pub(crate) sizes: BTreeMap<String, usize>,
     /// Whether a listing tells hashes and sizes.
     pub(crate) tells_hashes: bool,
     /// Whether ranges are understood.
@@ -86,6 +88,7 @@ impl Server {
             files: files.into(),
             damaged: Vec::new(),
             cut: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             tells_hashes: true,
             knows_ranges: true,
             tells_error_codes: true,
@@ -248,13 +251,14 @@ fn listing(repo: &str, behaviour: &Behaviour) -> Value {
     let files = behaviour.files.iter().filter_map(|(name, bytes)| Some((name.strip_prefix(&prefix)?, bytes)));
     let siblings: Vec<Value> = files
         .map(|(name, bytes)| {
+            let size = behaviour.sizes.get(&format!("{prefix}{name}")).copied().unwrap_or(bytes.len());
             let mut sibling = json!({"rfilename": name});
             if behaviour.tells_hashes {
-                sibling["size"] = json!(bytes.len());
+                sibling["size"] = json!(size);
                 sibling["blobId"] = json!(git_hash(bytes)); // of a large file the hub tells that of its pointer
                 if is_large(name) {
                     sibling["blobId"] = json!(git_hash(b"version https://git-lfs.github.com/spec/v1"));
-                    sibling["lfs"] = json!({"sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 134});
+                    sibling["lfs"] = json!({"sha256": sha256(bytes), "size": size, "pointerSize": 134});
                 }
             }
             sibling
