@@ -69,6 +69,11 @@ test-fast *arguments:
 test-browser: build
     @scripts/test_browser.sh target/release/orchestrate target/browser
 
+# Kills, races, starves and damages runs for so many minutes; fails on the first result that an undisturbed run would not have
+[group('test')]
+soak minutes="30" *options: build
+    @python3 scripts/soak.py target/release/orchestrate tests/golden {{ minutes }} {{ options }}
+
 # Checks formatting, lints and docs, warnings denied
 [group('test')]
 check: setup

@@ -5,7 +5,7 @@ use orchestrate::recipe::spec::{
     Component, Dtype, FormatSpec, Grading, Leak, LengthSpec, Match, RewardSpec, RougeMeasure, RougeTokenizer,
     RougeVariant, Scope,
 };
-use orchestrate::rewards::{EncoderError, JudgeAccess, Rubric, Sample, Surroundings, TextEncoder, rouge};
+use orchestrate::rewards::{EncoderError, JudgeAccess, Rubric, Sample, StopCheck, Surroundings, TextEncoder, rouge};
 use orchestrate_engine::encoder::Encoder;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -170,7 +170,13 @@ fn rubric(options: &Options) -> Rubric {
         Ok(Box::new(options.encoder()))
     };
     let nowhere = Path::new("/nonexistent");
-    let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None };
+    let judges = JudgeAccess {
+        servers: &BTreeMap::new(),
+        cache: nowhere,
+        ledgers: nowhere,
+        variable: &|_| None,
+        stop: &StopCheck::never(),
+    };
     let around = Surroundings {
         encoder: &mut encoder,
         count_tokens: &|| Err("no tokenizer here".into()),

@@ -286,4 +286,6 @@ pub enum FailureClass {
     Program,
     /// It ran longer than its time limit.
     Timeout,
+    /// It was asked to stop; never a failure of a stage.
+    Interrupted,
 }

@@ -44,6 +44,7 @@ pub mod hub;
 pub mod orchestrate;
 mod parallel;
 pub mod plan;
+pub mod printable;
 pub mod program;
 pub mod recipe;
 pub mod report;

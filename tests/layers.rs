@@ -11,7 +11,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("energy", &[]),
     ("parallel", &[]),
-    ("recipe", &["digest"]),
+    ("printable", &[]),
+    ("recipe", &["digest", "printable"]),
     ("hub", &["digest", "recipe"]),
     ("plan", &["digest", "parallel", "recipe"]),
     ("event", &["cpu", "digest", "recipe", "plan"]),
@@ -24,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["digest", "recipe", "plan", "event"]),
     ("export", &["digest", "event", "store"]),
     ("exec", &["cpu", "digest", "energy", "recipe", "plan", "event", "cache", "program"]),
-    ("report", &["digest", "recipe", "plan", "event", "stats", "evidence", "arena"]),
+    ("report", &["digest", "printable", "recipe", "plan", "event", "stats", "evidence", "arena"]),
     (
         "orchestrate",
         &[
@@ -41,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "recipe",
             "hub",
             "plan",
+            "printable",
             "event",
             "cache",
             "store",
@@ -58,7 +60,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that compute and, but for the judges that `rewards` asks, do nothing else.
-const PURE: &[&str] = &["recipe", "plan", "stats", "event", "evidence", "rewards", "arena", "digest", "parallel"];
+const PURE: &[&str] =
+    &["recipe", "plan", "stats", "event", "evidence", "rewards", "arena", "digest", "parallel", "printable"];
 
 /// Crates that only some modules may name.
 const OWNED: &[(&str, &[&str])] = &[

@@ -10,7 +10,8 @@ use super::sync_dir;
 use crate::energy::EnergyMeter;
 use crate::event::{Event, EventKind, PeakMemory};
 use chrono::Utc;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::ffi::OsStr;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 /// The answers of judges, in the directory of the cache.
@@ -45,6 +46,8 @@ pub fn supervisor() -> Option<u32> {
 #[derive(Debug)]
 pub struct Attempt {
     dir: PathBuf,
+    /// Where the checkpoint is made.
+    out: PathBuf,
     assignment: Assignment,
     events: Option<fs_err::File>,
     meters: Meters,
@@ -72,7 +75,26 @@ impl Attempt {
         let bytes = fs_err::read(&path)?;
         let assignment: Assignment =
             serde_json::from_slice(&bytes).map_err(|source| CacheError::Malformed { path: path.clone(), source })?;
-        Ok(Self { dir: dir.to_owned(), assignment, events: None, meters: Meters::default() })
+        Ok(Self { dir: dir.to_owned(), out: dir.join(OUT), assignment, events: None, meters: Meters::default() })
+    }
+
+    /// Opens the attempt directory `dir` and takes the right to work there; absent when another process has it, or has committed
+    /// the stage by now.
+    pub fn begin(dir: &Path) -> Result<Option<(Self, Lease)>, CacheError> {
+        let attempt = match Self::open(dir) {
+            // the process that has just committed the stage moved the directory away
+            Err(CacheError::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let lease = match Lease::acquire(dir) {
+            Err(CacheError::Leased { .. }) => return Ok(None),
+            acquired => acquired?,
+        };
+        if attempt.is_committed() {
+            attempt.clear_away();
+            return Ok(None);
+        }
+        Ok(Some((attempt, lease)))
     }
 
     /// What to do.
@@ -131,14 +153,23 @@ impl Attempt {
 
     /// Where the checkpoint is made; empty at the start of a stage.
     pub fn out_dir(&self) -> Result<PathBuf, CacheError> {
-        let dir = self.dir.join(OUT);
-        fs_err::create_dir_all(&dir)?;
-        Ok(dir)
+        fs_err::create_dir_all(&self.out)?;
+        Ok(self.out.clone())
     }
 
-    /// Where the checkpoint is made, without what an earlier attempt left there.
-    pub fn empty_out_dir(&self) -> Result<PathBuf, CacheError> {
-        remove_dir(&self.dir.join(OUT))?;
+    /// Makes the checkpoint in an empty directory that no earlier try at this stage had, so that what is left of an earlier
+    /// try's program cannot write into it. The directories of earlier tries stay, empty, until the commit.
+    pub fn new_out_dir(&mut self) -> Result<PathBuf, CacheError> {
+        let mut tries = 0;
+        for entry in fs_err::read_dir(&self.dir)? {
+            let entry = entry?;
+            if let Some(number) = try_number(&entry.file_name()) {
+                tries = tries.max(number);
+                remove_dir(&entry.path())?;
+                fs_err::create_dir_all(entry.path())?;
+            }
+        }
+        self.out = self.dir.join(format!("{OUT}-{}", tries + 1));
         self.out_dir()
     }
 
@@ -295,6 +326,11 @@ fn replace(out: &Path, committed: &Path, aside: &Path) -> Result<(), CacheError>
         return Err(error.into());
     }
     Ok(())
+}
+
+/// The number in the name that [`Attempt::new_out_dir`] gave a directory.
+fn try_number(name: &OsStr) -> Option<u64> {
+    name.to_str()?.strip_prefix(OUT)?.strip_prefix('-')?.parse().ok()
 }
 
 fn step_name(step: u64) -> String {

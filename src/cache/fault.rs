@@ -31,6 +31,9 @@ pub const WORKER_FAULTS: [&str; 13] = [
 /// it takes that way on any file system.
 pub const REPLACE_FAULT: &str = "replace-between-renames";
 
+/// No point: asking for it takes every file system for one whose locks other machines may hold unseen.
+pub const NETWORK_FAULT: &str = "as-on-a-network";
+
 /// The points that the process of `orchestrate run` passes for a stage, in this order.
 pub const DISPATCHER_FAULTS: [&str; 8] = [
     "run-before-plan",
@@ -80,6 +83,6 @@ pub fn fault_point(name: &str) {
 }
 
 /// Whether [`FAULT_VARIABLE`] kills at this point.
-pub(super) fn is_asked_for(name: &str) -> bool {
+pub fn is_asked_for(name: &str) -> bool {
     matches!(Fault::asked_for(), Some(Fault::Kill(point)) if point == name)
 }

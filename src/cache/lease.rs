@@ -1,20 +1,18 @@
 //! Leases: at most one process works on a key.
 //!
-//! The arbiter is an advisory lock on `lease.lock`, which the kernel drops when its owner dies, however it dies; so a
-//! dead owner's lease is free at once. `lease.json` beside it says who the owner is, for people.
+//! The arbiter is an advisory lock on `lease.lock`, which the kernel drops when the last process that holds it ends. The worker
+//! of a `command` stage shares it with its program, so that a program that outlives its worker keeps the lease. `lease.json`
+//! beside it says who the owner is, for people.
 
 use super::error::CacheError;
 use super::fault::fault_point;
+use super::lock::FileLock;
 use super::write_volatile;
 use chrono::{DateTime, Utc};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::Metadata;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::time::Duration;
 
 const LOCK: &str = "lease.lock";
 
@@ -55,11 +53,9 @@ pub fn boot_id() -> String {
     fs_err::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// The right to work on a key, until it is dropped or its process ends.
+/// The right to work on a key, until it is dropped or the last process that holds it ends.
 #[derive(Debug)]
-pub struct Lease {
-    _lock: fs_err::File,
-}
+pub struct Lease(FileLock);
 
 impl Lease {
     /// Takes the lease of the attempt directory `dir`.
@@ -70,21 +66,26 @@ impl Lease {
         let lock = loop {
             // whoever commits moves the directory away, perhaps between here and the lock
             fs_err::create_dir_all(dir)?;
-            let lock = match fs_err::OpenOptions::new().create(true).append(true).open(dir.join(LOCK)) {
+            let file = match fs_err::OpenOptions::new().create(true).append(true).open(dir.join(LOCK)) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 opened => opened?,
             };
-            if !lock_exclusively(&lock)? {
+            let Some(lock) = FileLock::try_exclusive(file)? else {
                 return Err(CacheError::Leased { owner: Self::owner(dir) });
-            }
-            if fs_err::metadata(dir.join(LOCK)).is_ok_and(|there| is_same(&there, &lock)) {
+            };
+            if lock.is_at(&dir.join(LOCK)) {
                 break lock;
             }
         };
         let text = serde_json::to_vec_pretty(&LeaseOwner::this_process()).expect("an owner serializes");
         write_volatile(&dir.join("lease.json"), &text)?;
         fault_point("lease-taken");
-        Ok(Self { _lock: lock })
+        Ok(Self(lock))
+    }
+
+    /// Lets every process that this one starts from now on hold the lease too.
+    pub fn share_with_children(&self) -> io::Result<()> {
+        self.0.share_with_children()
     }
 
     /// Who took the lease of `dir` last, whether or not they still have it.
@@ -100,29 +101,16 @@ impl Lease {
 
     /// Whether somebody has the lease of `dir` now.
     pub(super) fn is_held(dir: &Path) -> bool {
-        fs_err::File::open(dir.join(LOCK))
-            .is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
+        FileLock::is_held(&dir.join(LOCK))
+    }
+
+    /// The processes of this machine that hold the lease of `dir` ([`FileLock::holders`]).
+    pub(super) fn holders(dir: &Path) -> Vec<u32> {
+        FileLock::holders(&dir.join(LOCK))
     }
 
     /// Who has the lease of `dir` now.
     pub(super) fn holder(dir: &Path) -> Option<LeaseOwner> {
         Self::is_held(dir).then(|| Self::owner(dir))
     }
-}
-
-/// False when somebody else has the lock. Those who only look whether it is taken have it for a moment, so it is tried a few
-/// times.
-fn lock_exclusively(lock: &fs_err::File) -> std::io::Result<bool> {
-    for pause_ms in [1, 5, 20, 50, 0] {
-        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(pause_ms)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(false)
-}
-
-fn is_same(there: &Metadata, lock: &fs_err::File) -> bool {
-    lock.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
 }

@@ -74,6 +74,7 @@ mod fault;
 mod inputs;
 mod inventory;
 mod lease;
+mod lock;
 mod manifest;
 mod objects;
 mod pins;
@@ -87,10 +88,13 @@ pub use attempt::{Attempt, EventReader, JUDGE_CACHE, Meters, SUPERVISOR_VARIABLE
 pub use digests::FileDigests;
 pub use error::{CacheError, io_hint};
 pub use event_log::{COMPLETIONS, EventLog};
-pub use fault::{DISPATCHER_FAULTS, FAULT_VARIABLE, REPLACE_FAULT, WORKER_FAULTS, fault_point};
+pub use fault::{
+    DISPATCHER_FAULTS, FAULT_VARIABLE, NETWORK_FAULT, REPLACE_FAULT, WORKER_FAULTS, fault_point, is_asked_for,
+};
 pub use inputs::InputRecord;
 pub use inventory::{Leftover, LeftoverKind, StoredCheckpoint};
 pub use lease::{Lease, LeaseOwner, boot_id};
+pub use lock::FileLock;
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Cache, Checkpoint, Lookup};
 pub use pins::Pin;

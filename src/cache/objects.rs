@@ -62,7 +62,11 @@ impl Cache {
         for name in [CACHE, WORK] {
             fs_err::create_dir_all(root.join(name))?;
         }
-        Ok(Self { root: fs_err::canonicalize(root)? })
+        let root = fs_err::canonicalize(root)?;
+        if root.to_str().is_none() {
+            return Err(CacheError::Unusable { path: root, reason: "its path is not UTF-8".to_owned() });
+        }
+        Ok(Self { root })
     }
 
     /// The directory itself.
@@ -183,6 +187,11 @@ impl Cache {
         Lease::holder(&self.attempt_dir(key))
     }
 
+    /// The processes of this machine that work on `key` now: its worker, and the program of a `command` stage.
+    pub fn lease_holders(&self, key: &Digest) -> Vec<u32> {
+        Lease::holders(&self.attempt_dir(key))
+    }
+
     /// Makes the attempt at `key` one whose result takes the place of the one in the cache, which stays until then. Unless the
     /// attempt `goes_on`, it starts over.
     ///
@@ -201,17 +210,37 @@ impl Cache {
         Ok(write_file(&dir.join(REPLACE), b"")?)
     }
 
+    /// Moves a damaged attempt at `key` to the quarantine, so that the next one begins anew, and says where it is now.
+    ///
+    /// # Errors
+    /// [`CacheError::Leased`] when somebody works on it.
+    pub fn set_attempt_aside(&self, key: &Digest) -> Result<PathBuf, CacheError> {
+        let replaces = self.is_being_replaced(key);
+        self.put_back(key)?;
+        let lease = Lease::acquire(&self.attempt_dir(key))?;
+        let aside = self.to_quarantine(&self.attempt_dir(key), key)?;
+        drop(lease);
+        if replaces {
+            self.begin_again(key, true)?;
+        }
+        Ok(aside)
+    }
+
     /// Whether an attempt at `key` has begun that takes the place of the result in the cache.
     pub fn is_being_replaced(&self, key: &Digest) -> bool {
         self.attempt_dir(key).join(REPLACE).exists()
     }
 
     pub(super) fn quarantine(&self, key: &Digest) -> Result<PathBuf, CacheError> {
+        self.to_quarantine(&self.checkpoint_dir(key), key)
+    }
+
+    fn to_quarantine(&self, what: &Path, key: &Digest) -> Result<PathBuf, CacheError> {
         let quarantine = self.root.join(QUARANTINE);
         fs_err::create_dir_all(&quarantine)?;
         let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%S%.6f");
         let dir = quarantine.join(format!("{}-{stamp}", key.as_str()));
-        fs_err::rename(self.checkpoint_dir(key), &dir)?;
+        fs_err::rename(what, &dir)?;
         Ok(dir)
     }
 }

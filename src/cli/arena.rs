@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
-use super::runs::find_run;
+use super::runs::{find_run, past_runs};
 use crate::cache::Cache;
-use crate::orchestrate::{LoggedPlan, PastRun, arena_result};
+use crate::orchestrate::{LoggedPlan, arena_result};
 use crate::report::{arena_details, arena_table, width};
 use clap::Args;
 use serde_json::Value;
@@ -29,7 +29,7 @@ pub(super) struct ArenaArgs {
 }
 
 pub(super) fn arena(context: &Context, args: &ArenaArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;
     let cache = Cache::open(context.runs())?;

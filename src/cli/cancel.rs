@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
-use super::runs::find_run;
+use super::runs::{find_run, past_runs};
 use crate::orchestrate::{CancelError, PastRun};
 use clap::Args;
 use serde_json::json;
@@ -36,7 +36,7 @@ pub(super) struct CancelArgs {
 }
 
 pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let past = choose(&runs, args.run.as_deref())?;
     past.cancel(args.now).map_err(|error| refusal(past, &error))?;
     if !context.quiet {
@@ -82,9 +82,9 @@ fn choose<'a>(runs: &'a [PastRun], wanted: Option<&str>) -> Result<&'a PastRun, 
 fn refusal(past: &PastRun, error: &CancelError) -> CliError {
     let message = format!("run {} cannot be stopped from here: {error}", past.run);
     match error {
-        CancelError::ElsewhereOn(host) => {
-            CliError::new(Kind::Usage, message).hint(format!("on `{host}`: `orchestrate cancel {}`", past.run))
-        }
-        CancelError::Signal { .. } => CliError::new(Kind::Internal, message).hint("is it another user's?"),
+        CancelError::OutOfSight { host, .. } => CliError::new(Kind::Usage, message)
+            .hint(format!("on `{host}`: `orchestrate cancel {}`", past.run))
+            .hint(format!("if that host is gone: `orchestrate resume {} --takeover`", past.run)),
+        CancelError::Signal(_) => CliError::new(Kind::Internal, message).hint("is it another user's?"),
     }
 }

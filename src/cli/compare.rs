@@ -3,13 +3,13 @@
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
-use super::runs::find_runs;
+use super::runs::{find_runs, past_runs};
 use crate::cache::Cache;
 use crate::evidence::{
     ComparisonRequest, Comparisons, Direction, Evidence, MetricComparison, Verdict, compare as compare_arms,
     metric_names, short_name,
 };
-use crate::orchestrate::{PastRun, gather_answers};
+use crate::orchestrate::gather_answers;
 use crate::recipe::did_you_mean;
 use crate::report::{verdict_heading, verdict_line, verdict_table, width};
 use clap::Args;
@@ -71,7 +71,7 @@ fn metric(text: &str) -> Result<(String, Option<Direction>), String> {
 }
 
 pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let chosen = find_runs(&runs, &args.runs)?;
     let evidence = gather_answers(&Cache::open(context.runs())?, &chosen)?;
     let baseline = baseline(&evidence, args.baseline.as_deref())?;

@@ -31,6 +31,13 @@ impl Context {
         let project = std::env::current_dir()?;
         let runs = std::env::var_os(RUNS_VARIABLE).filter(|value| !value.is_empty());
         let runs = project.join(runs.unwrap_or_else(|| "runs".into()));
+        for path in [&project, &runs] {
+            if path.to_str().is_none() {
+                #[expect(clippy::unnecessary_debug_formatting, reason = "it shows the bytes that are no text")]
+                let message = format!("the path {path:?} is not UTF-8, so no file below it can be named in a result");
+                return Err(CliError::new(Kind::Usage, message).hint("rename the directory, or move the project"));
+            }
+        }
         Ok(Self { json: global.json, quiet: global.quiet, verbose: global.verbose, project, runs })
     }
 

@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
-use super::runs::find_runs;
+use super::runs::{find_runs, past_runs};
 use crate::cache::Cache;
-use crate::orchestrate::{PastRun, gather_cost};
+use crate::orchestrate::gather_cost;
 use crate::report::{cost_totals, stage_costs, variant_costs, width};
 use clap::Args;
 use serde_json::json;
@@ -35,7 +35,7 @@ pub(super) struct CostArgs {
 }
 
 pub(super) fn cost(context: &Context, args: &CostArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let chosen = find_runs(&runs, &args.runs)?;
     let cost = gather_cost(&Cache::open(context.runs())?, &chosen, &runs)?;
     let mut out = Output::stdout();

@@ -5,6 +5,7 @@ use super::error::CliError;
 use super::output::Output;
 use super::past;
 use super::plan::count;
+use super::runs::warn_of;
 use crate::cache::Cache;
 use crate::orchestrate::rebuild_history;
 use clap::{Args, Subcommand};
@@ -45,13 +46,14 @@ pub(super) fn db(context: &Context, args: &DbArgs) -> Result<(), CliError> {
     let rebuilt = block_on(async { Ok(rebuild_history(&Cache::open(context.runs())?).await?) })?;
     let mut out = Output::stdout();
     if context.json {
-        let indexed = rebuilt.indexed;
+        let indexed = &rebuilt.indexed;
         out.json(&json!({
             "database": rebuilt.path, "runs": indexed.runs, "stages": indexed.stages,
             "unreadable_lines": indexed.unreadable_lines, "lost_stages": rebuilt.lost, "moved": rebuilt.moved,
         }))?;
         return out.finish();
     }
+    rebuilt.indexed.damage.iter().for_each(warn_of);
     let mut err = std::io::stderr().lock();
     // With stderr gone there is nobody left to tell.
     if let Some(moved) = &rebuilt.moved {
@@ -61,6 +63,6 @@ pub(super) fn db(context: &Context, args: &DbArgs) -> Result<(), CliError> {
         let stages = count(rebuilt.lost, "stage");
         let _ = writeln!(err, "no file has the metrics and completions of {stages} any more: removed from the cache");
     }
-    out.line(format!("`{}` rebuilt: {}", context.shown(&rebuilt.path), past::read(rebuilt.indexed)))?;
+    out.line(format!("`{}` rebuilt: {}", context.shown(&rebuilt.path), past::read(&rebuilt.indexed)))?;
     out.finish()
 }

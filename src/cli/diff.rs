@@ -3,11 +3,11 @@
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
-use super::runs::find_run;
+use super::runs::{find_run, past_runs};
 use crate::cache::Cache;
 use crate::event::Measurement;
 use crate::orchestrate::{
-    CachedResults, LoggedPlan, PastRun, StageChange, StagePair, environment, results, stage_change, stage_pairs,
+    CachedResults, LoggedPlan, StageChange, StagePair, environment, results, stage_change, stage_pairs,
 };
 use crate::report::{Column, Table, measurement, number, width};
 use clap::Args;
@@ -59,7 +59,7 @@ impl Outcome<'_> {
 }
 
 pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let (before, after) = (find_run(&runs, &args.before)?, find_run(&runs, &args.after)?);
     let cache = Cache::open(context.runs())?;
     let cached = CachedResults::load(&cache, context.project())?;

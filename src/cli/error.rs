@@ -2,7 +2,8 @@
 
 use crate::cache::{CacheError, io_hint};
 use crate::exec::ExecError;
-use crate::orchestrate::{IndexError, RunError};
+use crate::orchestrate::{IndexError, LogDamage, RunError};
+use crate::printable::harmless;
 use crate::recipe::RecipeError;
 use crate::store::StoreError;
 use serde_json::json;
@@ -113,13 +114,13 @@ impl CliError {
             let colour = err.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             writeln!(err, "{}", recipe.render(width, colour).trim_end())?;
         } else if let Some(message) = &self.message {
-            writeln!(err, "error: {message}")?;
+            writeln!(err, "error: {}", harmless(message))?;
         }
         for cause in &self.causes {
-            writeln!(err, "  caused by: {cause}")?;
+            writeln!(err, "  caused by: {}", harmless(cause))?;
         }
         for hint in &self.hints {
-            writeln!(err, "hint: {hint}")?;
+            writeln!(err, "hint: {}", harmless(hint))?;
         }
         Ok(())
     }
@@ -142,7 +143,16 @@ impl From<RecipeError> for CliError {
 
 impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
-        Self::from_error(Kind::Internal, &error)
+        match LogDamage::in_error(&error) {
+            Some(damage) => damage.clone().into(),
+            None => Self::from_error(Kind::Internal, &error),
+        }
+    }
+}
+
+impl From<LogDamage> for CliError {
+    fn from(damage: LogDamage) -> Self {
+        Self::from_error(Kind::CorruptCache, &damage).hint(damage.hint())
     }
 }
 
@@ -163,6 +173,10 @@ impl From<ExecError> for CliError {
 
 impl From<CacheError> for CliError {
     fn from(error: CacheError) -> Self {
+        let error = match error {
+            CacheError::Io(error) if LogDamage::in_error(&error).is_some() => return error.into(),
+            error => error,
+        };
         let kind = if matches!(error, CacheError::Malformed { .. }) { Kind::CorruptCache } else { Kind::Internal };
         let found = Self::from_error(kind, &error);
         match error.hint() {

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::output::Output;
 use super::past;
 use super::plan::count;
-use super::runs::find_run;
+use super::runs::{find_run, past_runs};
 use crate::export::{EventFile, TableFormat, TableWriter};
 use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, Scope};
 use crate::store::{Store, VIEWS};
@@ -55,7 +55,7 @@ enum Format {
 }
 
 pub(super) fn export(context: &Context, args: &ExportArgs) -> Result<(), CliError> {
-    let all = PastRun::all(context.runs())?;
+    let all = past_runs(context)?;
     let mut runs = args.runs.iter().map(|wanted| find_run(&all, wanted)).collect::<Result<Vec<_>, _>>()?;
     runs.sort_by(|a, b| a.run.cmp(&b.run));
     runs.dedup_by(|a, b| a.run == b.run);

@@ -3,9 +3,10 @@
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
-use super::runs::{find_run, find_stages, stage_title};
+use super::runs::{find_run, find_stages, past_runs, stage_title};
 use crate::digest::Digest;
-use crate::orchestrate::{LoggedPlan, PastRun};
+use crate::orchestrate::LoggedPlan;
+use crate::printable::harmless_log;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ pub(super) struct LogsArgs {
 }
 
 pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;
     let mut out = Output::stdout();
@@ -39,7 +40,7 @@ pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<(), CliError> {
             out.json(&json!({"run": past.run, "stage": stage.stage, "key": stage.key, "path": path, "text": text}))?;
         } else {
             out.line(format!("==> {} ({})", stage_title(&plan, stage), context.shown(&path)))?;
-            out.line(text.trim_end())?;
+            out.line(harmless_log(text.trim_end()))?;
         }
     }
     out.finish()

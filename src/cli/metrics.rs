@@ -4,8 +4,8 @@ use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
 use super::records;
-use super::runs::{find_run, find_stages, stage_title};
-use crate::orchestrate::{LoggedPlan, PastRun, Series};
+use super::runs::{find_run, find_stages, past_runs, stage_title};
+use crate::orchestrate::{LoggedPlan, Series};
 use crate::report::{Column, Table, number, sparkline, width};
 use clap::Args;
 use serde_json::json;
@@ -37,7 +37,7 @@ pub(super) struct MetricsArgs {
 }
 
 pub(super) fn metrics(context: &Context, args: &MetricsArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;
     let mut out = Output::stdout();

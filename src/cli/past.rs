@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::error::CliError;
 use super::plan::count;
+use super::runs::warn_of;
 use crate::cache::Cache;
 use crate::orchestrate::{Indexed, Scope, open_history};
 use crate::store::Store;
@@ -11,6 +12,9 @@ use std::io::Write as _;
 /// Opens the history for questions, up to date with the files; what had to be done for it is told on stderr.
 pub(super) async fn open(context: &Context, scope: Scope) -> Result<Store, CliError> {
     let opened = open_history(&Cache::open(context.runs())?, scope).await?;
+    for damage in &opened.indexed.damage {
+        warn_of(damage);
+    }
     let mut err = std::io::stderr().lock();
     // With stderr gone there is nobody left to tell.
     if let Some(problem) = opened.problem {
@@ -22,14 +26,14 @@ pub(super) async fn open(context: &Context, scope: Scope) -> Result<Store, CliEr
             let _ = writeln!(err, "hint: {hint}");
         }
     } else if !context.quiet && (opened.indexed.runs > 0 || opened.indexed.stages > 0) {
-        let _ = writeln!(err, "history brought up to date: {}", read(opened.indexed));
+        let _ = writeln!(err, "history brought up to date: {}", read(&opened.indexed));
     }
     Ok(opened.store)
 }
 
 /// `2 runs and the events of 5 stages read`.
-pub(super) fn read(indexed: Indexed) -> String {
-    let Indexed { runs, stages, unreadable_lines } = indexed;
+pub(super) fn read(indexed: &Indexed) -> String {
+    let &Indexed { runs, stages, unreadable_lines, .. } = indexed;
     let unreadable = match unreadable_lines {
         0 => String::new(),
         n => format!("; {n} unreadable lines were left out"),

@@ -1,15 +1,17 @@
 //! `orchestrate query`: SQL over the history.
 
 use super::context::{Context, block_on};
-use super::error::CliError;
+use super::error::{CliError, Kind};
 use super::output::Output;
 use super::past;
 use crate::export::csv_line;
 use crate::orchestrate::Scope;
 use crate::report::{Column, Table, plain_table, width};
-use crate::store::{Answer, VIEWS};
+use crate::store::{VIEWS, check_question};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Ask the history a question in SQL; nothing can be changed.
 #[derive(Debug, Args)]
@@ -25,6 +27,7 @@ Examples:
                      WHERE r.name = 'eval/accuracy' AND s.status IN ('ok', 'hit')\" --format csv
   orchestrate query \"SELECT step, value FROM metrics WHERE name = 'reward/mean'\" --json
   orchestrate query \"SELECT component, AVG(value), COUNT(missing) FROM rewards GROUP BY component\"
+  orchestrate query \"SELECT COUNT(*) FROM completions\" --timeout 10
   orchestrate query \"SELECT stage, SUM(bytes) / 1e9 AS gigabytes FROM cache GROUP BY stage\"
 
 --json prints one object a row, named by the columns; with --schema {\"view\",\"column\",\"type\",\"about\"}.")]
@@ -38,6 +41,14 @@ pub(super) struct QueryArgs {
     /// How rows are printed [default: table]
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<Format>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "expected a number of seconds".to_owned());
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()))
 }
 
 /// How rows are printed.
@@ -54,29 +65,65 @@ enum Format {
 pub(super) fn query(context: &Context, args: &QueryArgs) -> Result<(), CliError> {
     let format = args.format.unwrap_or(if context.json { Format::Json } else { Format::Table });
     let Some(sql) = &args.sql else { return print_schema(format) };
+    check_question(sql).map_err(|error| {
+        CliError::from_error(Kind::Usage, &error).hint("a question begins with SELECT, WITH, VALUES or EXPLAIN")
+    })?;
+    let answer = print_answer(context, sql, format);
+    let Some(limit) = args.timeout else { return block_on(answer) };
     block_on(async {
-        let store = past::open(context, Scope::Everything).await?;
-        let mut out = Output::stdout();
-        match format {
-            Format::Table => {
-                let answer = store.query(sql).await?;
-                if !answer.rows.is_empty() {
-                    out.line(table(&answer))?;
-                }
-            }
-            Format::Csv => {
-                let columns = store.columns(sql).await?;
-                out.bytes(csv_line(columns.iter().cloned().map(Value::from)).as_bytes())?;
-                store.for_each_row(sql, &[], |row| out.bytes(csv_line(row).as_bytes())).await?;
-            }
-            Format::Json => {
-                let columns = store.columns(sql).await?;
-                let object = |row| Value::Object(columns.iter().cloned().zip(row).collect::<Map<_, _>>());
-                store.for_each_row(sql, &[], |row: Vec<Value>| out.json(&object(row))).await?;
-            }
-        }
-        out.finish()
+        timeout(limit, answer).await.unwrap_or_else(|_| {
+            let message = format!("the question was not answered within {} s (`--timeout`)", limit.as_secs_f64());
+            Err(CliError::new(Kind::Interrupted, message))
+        })
     })
+}
+
+async fn print_answer(context: &Context, sql: &str, format: Format) -> Result<(), CliError> {
+    let store = past::open(context, Scope::Everything).await?;
+    let mut out = Output::stdout();
+    match format {
+        Format::Table => {
+            let columns = store.columns(sql).await?;
+            let mut page = Vec::new();
+            store
+                .for_each_row(sql, &[], |row| {
+                    page.push(row.iter().map(cell).collect());
+                    if page.len() < PAGE_ROWS { Ok(()) } else { print_page(&mut out, &columns, &mut page) }
+                })
+                .await?;
+            print_page(&mut out, &columns, &mut page)?;
+        }
+        Format::Csv => {
+            let columns = store.columns(sql).await?;
+            out.bytes(csv_line(columns.iter().cloned().map(Value::from)).as_bytes())?;
+            store.for_each_row(sql, &[], |row| out.bytes(csv_line(row).as_bytes())).await?;
+        }
+        Format::Json => {
+            let columns = store.columns(sql).await?;
+            let object = |row| Value::Object(columns.iter().cloned().zip(row).collect::<Map<_, _>>());
+            store.for_each_row(sql, &[], |row: Vec<Value>| out.json(&object(row))).await?;
+        }
+    }
+    out.finish()
+}
+
+/// Rows of a table that are laid out together: a larger answer is printed as it comes, page by page.
+const PAGE_ROWS: usize = 1000;
+
+/// Prints the rows of `page`, if there are any, and empties it.
+fn print_page(out: &mut Output, columns: &[String], page: &mut Vec<Vec<String>>) -> Result<(), CliError> {
+    if page.is_empty() {
+        return Ok(());
+    }
+    out.line(plain_table(columns, &std::mem::take(page)))
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn print_schema(format: Format) -> Result<(), CliError> {
@@ -105,14 +152,4 @@ fn print_schema(format: Format) -> Result<(), CliError> {
         }
     }
     out.finish()
-}
-
-fn table(answer: &Answer) -> String {
-    let cell = |value: &Value| match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let rows: Vec<Vec<String>> = answer.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
-    plain_table(&answer.columns, &rows)
 }

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::error::CliError;
+use super::runs::past_runs;
 use crate::cache::{COMPLETIONS, Cache, EventLog};
 use crate::digest::Digest;
 use crate::orchestrate::{self, PastRun, RunEventKind, Series, events_dir};
@@ -13,7 +14,7 @@ pub(super) use crate::orchestrate::StageRow;
 
 /// The stages of `run`, or of all runs, the newest run first, in the order of their plans.
 pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec<StageRow>, CliError> {
-    let all = if run.is_none() { PastRun::all(context.runs())? } else { Vec::new() };
+    let all = if run.is_none() { past_runs(context)? } else { Vec::new() };
     let cache = Cache::open(context.runs())?;
     let mut rows = Vec::new();
     for past in run.map_or(&all[..], std::slice::from_ref) {

@@ -5,8 +5,8 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::planning;
 use super::run::execute;
-use super::runs::find_run;
-use crate::orchestrate::{Invocation, PastRun, RunRequest, resumable};
+use super::runs::{find_run, past_runs};
+use crate::orchestrate::{Invocation, Liveness, RunRequest, resumable};
 use clap::Args;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -20,17 +20,23 @@ after its newest resume point.
 
 Examples:
   orchestrate resume              the newest run that was interrupted or failed
-  orchestrate resume 01KAB3       a certain run")]
+  orchestrate resume 01KAB3       a certain run
+  orchestrate resume 01KAB3 --takeover
+                                  one of a machine that is gone: from here nobody can see whether it still
+                                  runs; two machines that run it at the same time waste work")]
 pub(super) struct ResumeArgs {
     /// A run's id, or the beginning of one [default: the newest that was interrupted or failed]
     #[arg(value_name = "RUN")]
     run: Option<String>,
+    /// Declare RUN dead, which another machine was running, and go on with it
+    #[arg(long, requires = "run")]
+    takeover: bool,
     #[command(flatten)]
     dispatch: DispatchArgs,
 }
 
 pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let past = match &args.run {
         Some(wanted) => find_run(&runs, wanted)?,
         None => resumable(&runs).ok_or_else(|| {
@@ -39,7 +45,19 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
         })?,
     };
     if past.status == "running" {
-        return Err(CliError::new(Kind::Usage, format!("run {} is still running", past.run)));
+        match past.liveness() {
+            Liveness::Unknown if args.takeover => past.take_over()?,
+            Liveness::Unknown => {
+                let host = past.process.as_ref().map_or("another host", |process| process.host.as_str());
+                let message = format!("run {} was started on `{host}`, and from here nothing is known of it", past.run);
+                let hint = format!("if it is dead: `orchestrate resume {} --takeover`", past.run);
+                return Err(CliError::new(Kind::Usage, message).hint(hint));
+            }
+            Liveness::Alive | Liveness::Ended => {
+                return Err(CliError::new(Kind::Usage, format!("run {} is still running", past.run))
+                    .hint(format!("`orchestrate cancel {}` stops it", past.run)));
+            }
+        }
     }
     if !context.quiet {
         let _ = writeln!(std::io::stderr(), "going on with run {} ({})", past.run, past.status);

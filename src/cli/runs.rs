@@ -1,7 +1,40 @@
 //! Runs by what the user types for them.
 
+use super::context::Context;
 use super::error::{CliError, Kind};
-use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun};
+use super::plan::count;
+use crate::orchestrate::{LogDamage, LoggedPlan, LoggedStage, PastRun, PastRuns};
+use std::io::Write as _;
+
+/// The runs of the past, the newest first; a log that cannot be read is told on stderr.
+///
+/// # Errors
+/// Every log is damaged.
+pub(super) fn past_runs(context: &Context) -> Result<Vec<PastRun>, CliError> {
+    let PastRuns { runs, damage } = PastRuns::all(context.runs())?;
+    if let ([], [damage, ..]) = (&runs[..], &damage[..]) {
+        return Err(damage.clone().into());
+    }
+    for damage in &damage {
+        warn_of(damage);
+    }
+    for past in runs.iter().filter(|past| past.unreadable_lines > 0) {
+        let path = past.log_dir.join("run.jsonl");
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: {} of `{}` cannot be read and are left out",
+            count(past.unreadable_lines, "line"),
+            path.display()
+        );
+    }
+    Ok(runs)
+}
+
+/// Tells of a log that is left out.
+pub(super) fn warn_of(damage: &LogDamage) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "warning: a run is left out: {damage}\nhint: {}", damage.hint());
+}
 
 /// The run called `wanted`: `latest`, an id, or the beginning or the end of one that no other run shares.
 pub(super) fn find_run<'a>(runs: &'a [PastRun], wanted: &str) -> Result<&'a PastRun, CliError> {

@@ -5,11 +5,12 @@ use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
 use super::records;
-use super::runs::{find_run, find_stages, stage_title};
+use super::runs::{find_run, find_stages, past_runs, stage_title};
 use crate::cache::EventLog;
 use crate::event::{Completion, Part};
-use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun};
-use crate::report::{harmless, indented, number, side_by_side, terminal_width, width};
+use crate::orchestrate::{LoggedPlan, LoggedStage};
+use crate::printable::harmless;
+use crate::report::{indented, number, side_by_side, terminal_width, width};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -71,7 +72,7 @@ pub(super) struct SamplesArgs {
 }
 
 pub(super) fn samples(context: &Context, args: &SamplesArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;
     let stages = find_stages(&plan, args.stage.as_deref())?;

@@ -4,7 +4,9 @@ use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
 use super::output::Output;
 use super::report;
+use super::runs::warn_of;
 use crate::cache::Cache;
+use crate::orchestrate::PastRuns;
 use crate::serve::{Hosts, serve as answer};
 use clap::Args;
 use serde_json::json;
@@ -36,6 +38,7 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> Result<(), CliError> {
+    PastRuns::all(context.runs())?.damage.iter().for_each(warn_of);
     let cache = Cache::open(context.runs())?;
     let hosts = Hosts::new(args.address, &args.allowed);
     let reporting = context.clone();

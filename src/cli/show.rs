@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
-use super::runs::find_run;
+use super::runs::{find_run, past_runs};
 use super::{history, records};
 use crate::cache::Cache;
 use crate::event::MemoryUse;
@@ -26,7 +26,7 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
     let rows = records::stage_rows(context, Some(past))?;
     if context.json {

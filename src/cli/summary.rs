@@ -7,6 +7,7 @@ use super::plan::count;
 use crate::cache::Cache;
 use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, arena_result, results, titles};
 use crate::plan::{Plan, PlannedVariant};
+use crate::printable::{harmless, harmless_log};
 use crate::recipe::spec::Work;
 use crate::recipe::{Training, training_of};
 use crate::report::{Comparison, ComparisonRow, arena_table, width};
@@ -126,17 +127,17 @@ pub(super) fn print_failure(
 ) -> io::Result<()> {
     let mut err = io::stderr().lock();
     let tries = if failed.tries > 1 { format!(" {} times", failed.tries) } else { String::new() };
-    writeln!(err, "\nerror: stage `{title}` failed{tries}: {}", failed.failure.message)?;
+    writeln!(err, "\nerror: stage `{title}` failed{tries}: {}", harmless(&failed.failure.message))?;
     if variants.len() > 1 {
         writeln!(err, "variants: {}", variants.join(", "))?;
     }
     if let Some(hint) = &failed.failure.hint {
-        writeln!(err, "hint: {hint}")?;
+        writeln!(err, "hint: {}", harmless(hint))?;
     }
     if !failed.log_tail.is_empty() {
         writeln!(err, "the end of {}:", context.shown(&failed.log))?;
         for line in &failed.log_tail {
-            writeln!(err, "  | {line}")?;
+            writeln!(err, "  | {}", harmless_log(line))?;
         }
     }
     Ok(())

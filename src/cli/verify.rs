@@ -3,7 +3,7 @@
 use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
 use super::output::Output;
-use super::runs::{find_run, find_stages, stage_title};
+use super::runs::{find_run, find_stages, past_runs, stage_title};
 use super::{planning, summary};
 use crate::cache::{Cache, Checkpoint, DeviceChoice, EventLog, Lookup, Manifest};
 use crate::digest::Digest;
@@ -64,7 +64,7 @@ impl Row {
 }
 
 pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliError> {
-    let runs = PastRun::all(context.runs())?;
+    let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
     let logged = LoggedPlan::load(&past.log_dir)?;
     let wanted = |labels: &[String]| {

@@ -12,7 +12,16 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The most memory this process ever had resident, in bytes; absent where the system does not tell.
 pub fn peak_resident() -> Option<u64> {
+    of_status("VmHWM:")
+}
+
+/// The memory this process has resident now, in bytes; absent where the system does not tell.
+pub fn resident() -> Option<u64> {
+    of_status("VmRSS:")
+}
+
+fn of_status(name: &str) -> Option<u64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

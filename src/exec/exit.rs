@@ -4,7 +4,7 @@
 pub const COMMITTED: u8 = 0;
 /// The stage failed and a `failed` event says why.
 pub const FAILED: u8 = 10;
-/// Another live process holds the key's lease.
+/// Another process holds the key's lease, or has committed its result by now.
 pub const LEASE_HELD: u8 = 11;
 /// Stopped on request, with a resume point on disk.
 pub const STOPPED: u8 = 12;

@@ -5,7 +5,7 @@ use super::command_stage::RUN_COMMAND_STAGE;
 use crate::cache::SUPERVISOR_VARIABLE;
 use crate::cpu::{Float32Products, Instructions};
 use crate::recipe::Bfloat16Products;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process_group};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -170,13 +170,14 @@ impl Worker {
 }
 
 /// A worker's process group. Signals to one that is gone do nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerGroup(Option<Pid>);
 
 impl WorkerGroup {
-    /// The group that the worker with this process id leads; absent for what can be no process id.
-    pub fn of(pid: u32) -> Option<Self> {
-        i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| Self(Some(pid)))
+    /// The group of the process with this id; absent when there is no such process.
+    pub fn of(process: u32) -> Option<Self> {
+        let process = i32::try_from(process).ok().and_then(Pid::from_raw)?;
+        getpgid(Some(process)).ok().map(|group| Self(Some(group)))
     }
 
     /// Asks the worker to leave a resume point and stop.

@@ -8,7 +8,7 @@
 //! |    0 | [`exit::COMMITTED`]     | the checkpoint is in the cache                                                     |
 //! |    2 | [`exit::USAGE`]         | started with arguments it does not know                                            |
 //! |   10 | [`exit::FAILED`]        | the stage failed; a `failed` event says why                                        |
-//! |   11 | [`exit::LEASE_HELD`]    | another live process works on the same key; nothing was touched                    |
+//! |   11 | [`exit::LEASE_HELD`]    | another process works on the same key, or has committed it by now                  |
 //! |   12 | [`exit::STOPPED`]       | stopped on request (SIGTERM, SIGINT, supervisor gone); a resume point is left      |
 //! | else | -                       | crashed; SIGKILL (or 137) that nobody here sent most likely means memory ran out   |
 //!

@@ -1,4 +1,5 @@
-//! Comma-separated values as of RFC 4180, with `\n`: what is missing is empty, an empty text is `""`.
+//! Comma-separated values as of RFC 4180, with `\n`: what is missing is empty, an empty text is `""`. A text that a spreadsheet
+//! would take for a formula gets an apostrophe in front.
 
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -12,6 +13,9 @@ pub fn csv_line(values: impl IntoIterator<Item = Value>) -> String {
         }
         match value {
             Value::Null => {}
+            Value::String(text) if is_formula(&text) => {
+                let _ = write!(line, "\"'{}\"", text.replace('"', "\"\""));
+            }
             Value::String(text) if text.is_empty() || text.contains([',', '"', '\n', '\r']) => {
                 let _ = write!(line, "\"{}\"", text.replace('"', "\"\""));
             }
@@ -23,6 +27,11 @@ pub fn csv_line(values: impl IntoIterator<Item = Value>) -> String {
     }
     line.push('\n');
     line
+}
+
+/// Whether a spreadsheet would compute the text.
+fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err()
 }
 
 #[cfg(test)]
@@ -38,5 +47,15 @@ mod tests {
             line(json!(["a,b", "say \"so\"", "two\nlines", "cr\r"])),
             "\"a,b\",\"say \"\"so\"\"\",\"two\nlines\",\"cr\r\"\n"
         );
+    }
+
+    #[test]
+    fn a_text_that_a_spreadsheet_would_compute_is_defused() {
+        let line = |values: Value| csv_line(values.as_array().unwrap().clone());
+        assert_eq!(
+            line(json!(["=cmd|' /C calc'!A0", "@x", "+1+1", "a=b"])),
+            "\"'=cmd|' /C calc'!A0\",\"'@x\",\"'+1+1\",a=b\n"
+        );
+        assert_eq!(line(json!([-1.5, "-1.5", "+7e3", "-"])), "-1.5,-1.5,+7e3,\"'-\"\n");
     }
 }

@@ -29,6 +29,7 @@ pub(super) use retries::Retry;
 use retries::{Retrying, Tries};
 use running::{Due, Running, TimeLimit};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -189,7 +190,20 @@ impl<'a> Loop<'a> {
         }
         let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
         let mut reader = EventReader::new(attempt.dir());
-        let seen = reader.poll()?.len(); // what an earlier attempt wrote has been recorded with that attempt
+        // what an earlier attempt wrote has been recorded with that attempt
+        let seen = match reader.poll() {
+            Err(error @ CacheError::Malformed { .. }) => {
+                let aside = match self.dispatch.cache.set_attempt_aside(&planned.key) {
+                    Err(CacheError::Leased { owner }) => return self.wait_instead(stage, &owner.to_string()).await,
+                    moved => moved?.display().to_string(),
+                };
+                self.dispatch.progress.stage_note(stage, &format!("{error}: moved to {aside}, and begun anew"));
+                self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
+                reader = EventReader::new(attempt.dir());
+                0
+            }
+            polled => polled?.len(),
+        };
         let executor = match (&planned.program, &self.dispatch.executor) {
             (Some(_), _) => match &self.command_executor {
                 Some(executor) => executor,
@@ -200,7 +214,13 @@ impl<'a> Loop<'a> {
         };
         let log = attempt.dir().join("worker.log");
         let log_start = log.metadata().map_or(0, |metadata| metadata.len());
-        let worker = executor.start(attempt.dir(), &environment)?;
+        let worker = match executor.start(attempt.dir(), &environment) {
+            // the process that has just committed the stage moved the directory away
+            Err(ExecError::Log(error)) if error.kind() == ErrorKind::NotFound => {
+                return self.wait_instead(stage, "another process").await;
+            }
+            started => started?,
+        };
         fault_point("worker-started");
         self.dispatch.progress.started(stage, now);
         self.dispatch.recorder.started(stage).await;
@@ -218,11 +238,19 @@ impl<'a> Loop<'a> {
             resumed: false,
             results: BTreeMap::new(),
             failure: None,
+            damage: None,
             energy_j: None,
             peak_memory: None,
         };
         self.running.insert(stage, running);
         self.workers.spawn(async move { (stage, worker.wait().await) });
+        Ok(())
+    }
+
+    /// Waits for `whom`, who was faster: nothing was tried.
+    async fn wait_instead(&mut self, stage: usize, whom: &str) -> Result<(), RunError> {
+        self.tries.entry(stage).or_default().begun -= 1;
+        self.wait_for(stage, whom).await;
         Ok(())
     }
 
@@ -237,7 +265,14 @@ impl<'a> Loop<'a> {
 
     async fn follow_one(&mut self, stage: usize) -> Result<(), RunError> {
         let Some(running) = self.running.get_mut(&stage) else { return Ok(()) };
-        let mut events = running.reader.poll()?;
+        let mut events = match running.reader.poll() {
+            Err(error @ CacheError::Malformed { .. }) => {
+                running.group.kill(); // the next try begins anew
+                running.damage = Some(error);
+                Vec::new()
+            }
+            polled => polled?,
+        };
         let key = &self.dispatch.plan.stages[stage].key;
         let committed = checkpoint_dir(self.dispatch.cache, key);
         // the result of before a forced stage stays until the attempt's directory goes

@@ -4,7 +4,7 @@ use super::checkpoints::{checkpoint_dir, events_dir, results};
 use super::evidence_names::{ArmNames, without_seed};
 use super::fingerprints::Fingerprints;
 use super::past_runs::PastRun;
-use super::run_log::{LoggedPlan, LoggedVariant, RunEvent, RunEventKind};
+use super::run_log::{LoggedPlan, LoggedVariant, RunEventKind};
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Completion, Measurement};
@@ -112,9 +112,8 @@ fn kind_of<'a>(plan: &'a LoggedPlan, key: &Digest) -> &'a str {
 
 /// Why stages of a run have no result, by their keys.
 fn reasons(past: &PastRun) -> Result<HashMap<Digest, String>, CacheError> {
-    let text = fs_err::read_to_string(past.log_dir.join("run.jsonl"))?;
     let mut found = HashMap::new();
-    for event in text.lines().filter_map(|line| serde_json::from_str::<RunEvent>(line).ok()) {
+    for event in past.events()? {
         match event.kind {
             RunEventKind::StageFailed { key, failure, .. } => found.insert(key, format!("failed: {}", failure.message)),
             RunEventKind::StageSkipped { key, because } => found.insert(key, format!("skipped: {because}")),

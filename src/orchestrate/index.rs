@@ -10,8 +10,8 @@
 mod files;
 
 use super::checkpoints::{checkpoint_dir, events_dir};
-use super::past_runs;
-use super::run_log::{LoggedPlan, LoggedStage, RunEvent, RunEventKind};
+use super::past_runs::has_died;
+use super::run_log::{LogDamage, LoggedPlan, LoggedStage, RunEvent, RunEventKind};
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::event::Event;
@@ -35,6 +35,16 @@ pub enum IndexError {
     /// A file could not be read.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl IndexError {
+    /// The damage of a single run's log, if it is that.
+    fn into_damage(self) -> Result<LogDamage, Self> {
+        match &self {
+            Self::Io(error) => LogDamage::in_error(error).cloned().ok_or(self),
+            Self::Store(_) | Self::Cache(_) => Err(self),
+        }
+    }
 }
 
 /// What is read besides runs and the events of their stages.
@@ -63,7 +73,7 @@ impl Behind {
 }
 
 /// How much was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Indexed {
     /// Runs that began or that something new happened in.
     pub runs: usize,
@@ -71,6 +81,8 @@ pub struct Indexed {
     pub stages: usize,
     /// Lines that are no events: a damaged disk, or another program's.
     pub unreadable_lines: u64,
+    /// Logs of runs that are left out, because they cannot be read.
+    pub damage: Vec<LogDamage>,
 }
 
 /// Opens the database for writing; one that another process holds is waited for this long.
@@ -119,8 +131,8 @@ pub(super) async fn behind(store: &Store, cache: &Cache, scope: Scope) -> Result
         }
     }
     behind.gone = known.into_keys().filter(|run| !logged.contains(run)).collect();
-    for (run, host, pid) in store.running().await? {
-        if !behind.gone.contains(&run) && !past_runs::is_alive(&host, pid) {
+    for run in store.running().await? {
+        if !behind.gone.contains(&run) && has_died(cache.root(), &run) {
             behind.dead.push(run);
         }
     }
@@ -172,15 +184,19 @@ async fn read(update: &mut Update, cache: &Cache, behind: &Behind) -> Result<Ind
     }
     let mut keys = behind.keys.clone();
     for run in behind.runs.iter().chain(&behind.dead) {
-        let (touched, unreadable) = read_run(update, cache, run, None).await?;
+        let (touched, unreadable) = match read_run(update, cache, run, None).await {
+            Ok(read) => read,
+            Err(error) => {
+                indexed.damage.push(error.into_damage()?);
+                continue;
+            }
+        };
         indexed.runs += usize::from(!touched.is_empty());
         indexed.unreadable_lines += unreadable;
         keys.extend(touched);
     }
     for run in behind.runs.iter().chain(&behind.dead) {
-        if let Some((host, pid)) = update.owner(run).await?
-            && !past_runs::is_alive(&host, pid)
-        {
+        if update.is_running(run).await? && has_died(cache.root(), run) {
             update.end_dead_run(run).await?;
         }
     }
@@ -213,9 +229,12 @@ pub(super) async fn read_run(
         let plan = if let Some(plan) = plan {
             plan
         } else {
-            // A plan that cannot be read is that of a run that was killed before anything ran.
-            let Ok(read) = LoggedPlan::load(&log_dir) else { return Ok((BTreeSet::new(), 0)) };
-            loaded = read;
+            match LoggedPlan::load(&log_dir) {
+                Ok(read) => loaded = read,
+                // a run that was killed before anything ran
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((BTreeSet::new(), 0)),
+                Err(error) => return Err(error.into()),
+            }
             &loaded
         };
         let began = Ulid::from_string(run).map_or(SystemTime::UNIX_EPOCH, |id| id.datetime());
@@ -226,8 +245,8 @@ pub(super) async fn read_run(
     let mut measured: BTreeMap<&Digest, &Results> = BTreeMap::new();
     for RunEvent { at, kind } in &events {
         match kind {
-            RunEventKind::RunStarted { host, pid, version } => {
-                update.set_owner(run, *at, (host, *pid, version)).await?;
+            RunEventKind::RunStarted { process, version } => {
+                update.set_owner(run, *at, (&process.host, process.pid, version)).await?;
             }
             RunEventKind::RunEnded { status } => update.end_run(run, status, *at).await?,
             RunEventKind::StageStarted { key } => {

@@ -1,9 +1,9 @@
 //! Runs of the past, as their logs tell them.
 
-use super::run_log::{Invocation, RunEvent, RunEventKind};
+use super::run_log::{Invocation, LogDamage, RunEventKind, append_end, read_events};
+use super::run_process::{Liveness, RunProcess, is_locked, liveness, signal_run};
 use crate::digest::Digest;
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,58 +16,79 @@ pub struct PastRun {
     pub run: String,
     /// Its log directory.
     pub log_dir: PathBuf,
-    /// `ok`, `failed`, `interrupted`, or `running` while its process lives.
+    /// `ok`, `failed`, `interrupted`, or `running` while its process lives or nothing is known of it.
     pub status: String,
     /// What it was asked.
     pub invocation: Invocation,
-    /// Host name and process id of its dispatcher; absent when it was killed before it wrote them down.
-    pub process: Option<(String, u32)>,
+    /// The process that runs its stages; absent when it was killed before it wrote that down.
+    pub process: Option<RunProcess>,
+    /// Lines of `run.jsonl` that are no events.
+    pub unreadable_lines: usize,
+}
+
+/// The runs with a log, and what is wrong with logs.
+#[derive(Clone, Debug, Default)]
+pub struct PastRuns {
+    /// The runs whose logs can be read, the newest first.
+    pub runs: Vec<PastRun>,
+    /// What cannot be read.
+    pub damage: Vec<LogDamage>,
 }
 
 /// Why a run cannot be asked to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum CancelError {
-    /// Its process is on another machine.
-    #[error("it runs on the host `{0}`")]
-    ElsewhereOn(String),
-    /// The signal cannot be sent.
-    #[error("process {pid} cannot be signalled")]
-    Signal {
+    /// Its process is on another machine, in another container, or another user's.
+    #[error("process {pid} on the host `{host}` cannot be seen from here")]
+    OutOfSight {
+        /// The host.
+        host: String,
         /// The process.
         pid: u32,
-        /// Why.
-        source: io::Error,
     },
+    /// The signal cannot be sent.
+    #[error("its process cannot be signalled")]
+    Signal(#[source] io::Error),
 }
 
-impl PastRun {
-    /// All runs with a log below `runs`, the newest first. A log that cannot be read is left out: its run was killed
-    /// before anything ran.
-    pub fn all(runs: &Path) -> io::Result<Vec<Self>> {
+impl PastRuns {
+    /// All runs with a log below `runs`. A run that was killed before anything ran is left out.
+    pub fn all(runs: &Path) -> io::Result<Self> {
         let directory = runs.join("log");
+        let mut found = Self::default();
         if !directory.is_dir() {
-            return Ok(Vec::new());
+            return Ok(found);
         }
         let mut names = Vec::new();
         for entry in fs_err::read_dir(&directory)? {
             names.extend(entry?.file_name().into_string());
         }
         names.sort_unstable_by(|a, b| b.cmp(a)); // ids begin with the time
-        Ok(names.into_iter().filter_map(|run| Self::read(run, &directory)).collect())
+        for run in names {
+            match PastRun::read(run, &directory) {
+                Ok(past) => found.runs.extend(past),
+                Err(damage) => found.damage.push(damage),
+            }
+        }
+        Ok(found)
     }
+}
 
-    /// The run with this id, if it has a log that can be read. What is no id leads nowhere.
-    pub fn named(runs: &Path, id: &str) -> Option<Self> {
-        let id = Ulid::from_string(id).ok()?;
+impl PastRun {
+    /// The run with this id, if it has a log. What is no id leads nowhere.
+    ///
+    /// # Errors
+    /// Its log is damaged.
+    pub fn named(runs: &Path, id: &str) -> Result<Option<Self>, LogDamage> {
+        let Ok(id) = Ulid::from_string(id) else { return Ok(None) };
         Self::read(id.to_string(), &runs.join("log"))
     }
 
     /// Keys of the stages that it was to run although they were cached, and did not.
     pub fn still_forced(&self) -> io::Result<Vec<Digest>> {
-        let text = fs_err::read_to_string(self.log_dir.join("run.jsonl"))?;
-        let done: BTreeSet<Digest> = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<RunEvent>(line).ok())
+        let done: BTreeSet<Digest> = self
+            .events()?
+            .into_iter()
             .filter_map(|event| match event.kind {
                 RunEventKind::StageDone { key, .. } => Some(key),
                 _ => None,
@@ -76,49 +97,71 @@ impl PastRun {
         Ok(self.invocation.forced.iter().filter(|key| !done.contains(key)).cloned().collect())
     }
 
-    fn read(run: String, directory: &Path) -> Option<Self> {
+    /// Absent for a run that was killed before it wrote down what it was asked.
+    fn read(run: String, directory: &Path) -> Result<Option<Self>, LogDamage> {
         let log_dir = directory.join(&run);
-        let invocation = Invocation::load(&log_dir).ok()?;
-        let text = fs_err::read_to_string(log_dir.join("run.jsonl")).ok()?;
-        let events: Vec<RunEventKind> = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<RunEvent>(line).ok())
-            .map(|event| event.kind)
-            .collect();
-        let status = match (events.first(), events.last()) {
-            (_, Some(RunEventKind::RunEnded { status })) => status.clone(),
-            (Some(RunEventKind::RunStarted { host, pid, .. }), _) if is_alive(host, *pid) => "running".to_owned(),
-            _ => "interrupted".to_owned(),
-        };
-        let process = match events.first() {
-            Some(RunEventKind::RunStarted { host, pid, .. }) => Some((host.clone(), *pid)),
+        let has = |name: &str| log_dir.join(name).exists();
+        if !has("run.jsonl") && !has("invocation.json") {
+            return Ok(None);
+        }
+        let was_alive = is_locked(&log_dir); // before its events are read: it may end, and say so, meanwhile
+        let invocation = LogDamage::of(&log_dir.join("invocation.json"), Invocation::load(&log_dir))?;
+        let events = if has("run.jsonl") { read_events(&log_dir) } else { Ok(Default::default()) };
+        let (events, unreadable_lines) = LogDamage::of(&log_dir.join("run.jsonl"), events)?;
+        let process = events.iter().find_map(|event| match &event.kind {
+            RunEventKind::RunStarted { process, .. } => Some(process.clone()),
             _ => None,
+        });
+        let status = match events.last().map(|event| &event.kind) {
+            Some(RunEventKind::RunEnded { status }) => status.clone(),
+            _ if was_alive || liveness(&log_dir, process.as_ref()) != Liveness::Ended => "running".to_owned(),
+            None => return Ok(None),
+            Some(_) => "interrupted".to_owned(),
         };
-        Some(Self { run, log_dir, status, invocation, process })
+        Ok(Some(Self { run, log_dir, status, invocation, process, unreadable_lines }))
     }
 
     /// How it stands now.
     pub fn status_now(&self) -> String {
-        let now = self.log_dir.parent().and_then(|directory| Self::read(self.run.clone(), directory));
-        now.map_or_else(|| self.status.clone(), |now| now.status)
+        let now = self.log_dir.parent().map(|directory| Self::read(self.run.clone(), directory));
+        now.and_then(|now| now.ok().flatten()).map_or_else(|| self.status.clone(), |now| now.status)
     }
 
-    /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is no error.
+    /// What is known of its process now.
+    pub fn liveness(&self) -> Liveness {
+        liveness(&self.log_dir, self.process.as_ref())
+    }
+
+    /// Declares it dead: for a run of another machine of which nothing is known ([`Liveness::Unknown`]).
+    pub fn take_over(&self) -> io::Result<()> {
+        append_end(&self.log_dir, "interrupted")
+    }
+
+    /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is no error. Only a process
+    /// that is proved to be the run gets a signal.
     pub fn cancel(&self, now: bool) -> Result<(), CancelError> {
-        let Some((host, pid)) = &self.process else { return Ok(()) };
-        if *host != host_name() {
-            return Err(CancelError::ElsewhereOn(host.clone()));
+        let Some(process) = &self.process else { return Ok(()) };
+        let out_of_sight = || CancelError::OutOfSight { host: process.host.clone(), pid: process.pid };
+        if self.liveness() == Liveness::Unknown {
+            return Err(out_of_sight());
         }
-        let Some(process) = i32::try_from(*pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
         // two signals of one kind may arrive as one
         let signals = if now { &[Signal::INT, Signal::TERM][..] } else { &[Signal::INT] };
         for signal in signals {
-            match kill_process(process, *signal) {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(error) => return Err(CancelError::Signal { pid: *pid, source: error.into() }),
+            if !signal_run(&self.log_dir, process, *signal).map_err(CancelError::Signal)? {
+                return Err(out_of_sight());
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a run whose end was not read yet has died.
+pub(super) fn has_died(runs: &Path, run: &str) -> bool {
+    match PastRun::named(runs, run) {
+        Ok(Some(past)) => past.status == "interrupted",
+        Ok(None) => true,
+        Err(_) => !is_locked(&runs.join("log").join(run)),
     }
 }
 
@@ -128,26 +171,20 @@ pub fn resumable(runs: &[PastRun]) -> Option<&PastRun> {
     runs.iter().find(|run| run.status != "ok" && run.status != "running" && !resumed(run))
 }
 
-/// Whether the process is there and is one of ours; of another host nothing is known, so it is taken to be alive.
-pub(super) fn is_alive(host: &str, pid: u32) -> bool {
-    if host != host_name() {
-        return true;
-    }
-    fs_err::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "orchestrate")
-}
-
-/// This machine's name.
-pub(super) fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn past(run: &str, status: &str, resumes: Option<&str>) -> PastRun {
         let invocation = Invocation { resumes: resumes.map(str::to_owned), ..Invocation::default() };
-        PastRun { run: run.into(), log_dir: PathBuf::new(), status: status.into(), invocation, process: None }
+        PastRun {
+            run: run.into(),
+            log_dir: PathBuf::new(),
+            status: status.into(),
+            invocation,
+            process: None,
+            unreadable_lines: 0,
+        }
     }
 
     fn resumes(runs: &[PastRun]) -> Option<&str> {

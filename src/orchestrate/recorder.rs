@@ -7,7 +7,8 @@
 use super::dispatch::Retry;
 use super::index::{self, IndexError};
 use super::run_log::{LoggedPlan, RunEventKind, RunLog};
-use super::{FailedStage, RunError, RunRequest, past_runs};
+use super::run_process::RunProcess;
+use super::{FailedStage, RunError, RunRequest};
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::event::{Event, Failure, Measurement, MemoryUse};
@@ -63,8 +64,7 @@ impl Recorder {
             problem: None,
         };
         recorder.append(RunEventKind::RunStarted {
-            host: past_runs::host_name(),
-            pid: std::process::id(),
+            process: RunProcess::this_process(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
         Ok(recorder)

@@ -2,7 +2,7 @@
 
 use super::CachedResults;
 use super::past_runs::PastRun;
-use super::run_log::{LoggedPlan, LoggedVariant, RunEvent, RunEventKind};
+use super::run_log::{LoggedPlan, LoggedVariant, RunEventKind};
 use crate::cache::{Cache, EventLog};
 use crate::digest::Digest;
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,8 +112,7 @@ pub fn environment(past: &PastRun, cache: &Cache) -> io::Result<BTreeMap<&'stati
     for (name, value) in &past.invocation.env {
         add("variables", format!("{name}={value}"));
     }
-    let text = fs_err::read_to_string(past.log_dir.join("run.jsonl"))?;
-    for event in text.lines().filter_map(|line| serde_json::from_str::<RunEvent>(line).ok()) {
+    for event in past.events()? {
         if let RunEventKind::RunStarted { version, .. } = event.kind {
             add("orchestrate", version);
         }

@@ -6,18 +6,84 @@
 //!   recipes/...       the recipe files as they were, bases included, laid out as they lay to each other
 //!   plan.json         variants and stages with their keys
 //!   run.jsonl         one object for each thing that happened ([`RunEvent`])
+//!   lock              locked while the run lives
 //! ```
 
+use super::run_process::{RunProcess, lock_run};
+use crate::cache::{FileLock, write_file};
 use crate::digest::Digest;
 use crate::event::{Failure, Measurement, MemoryUse};
 use crate::plan::Plan;
 use crate::recipe::Overrides;
 use chrono::{DateTime, Utc};
 use fs_err as fs;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
+
+/// A file of a run's log cannot be read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("`{}` is damaged: {reason}", path.display())]
+pub struct LogDamage {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl LogDamage {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        let directory = self.path.parent().unwrap_or(&self.path);
+        format!("restore the file, or move `{}` away: then nothing is known of the run", directory.display())
+    }
+
+    /// The damage in an error.
+    pub fn in_error(error: &io::Error) -> Option<&Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+
+    /// Every error of reading `path` is damage.
+    pub(super) fn of<T>(path: &Path, read: io::Result<T>) -> Result<T, Self> {
+        read.map_err(|error| match Self::in_error(&error) {
+            Some(damage) => damage.clone(),
+            None => Self { path: path.to_owned(), reason: error.kind().to_string() },
+        })
+    }
+}
+
+/// Reads a file of a log.
+///
+/// # Errors
+/// [`LogDamage`] inside when it is not what this program writes.
+fn load<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    serde_json::from_slice(&fs::read(path)?).map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidData, LogDamage { path: path.to_owned(), reason: error.to_string() })
+    })
+}
+
+/// The events of the log in `log_dir`, in order, and how many lines are none. A line that was being written when its process died
+/// does not count.
+pub(super) fn read_events(log_dir: &Path) -> io::Result<(Vec<RunEvent>, usize)> {
+    let bytes = fs::read(log_dir.join("run.jsonl"))?;
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    let mut unreadable = 0;
+    let events = lines.filter_map(|line| serde_json::from_slice(line).inspect_err(|_| unreadable += 1).ok()).collect();
+    Ok((events, unreadable))
+}
+
+/// Writes down the end of a run whose process no longer can.
+pub(super) fn append_end(log_dir: &Path, status: &str) -> io::Result<()> {
+    let path = log_dir.join("run.jsonl");
+    let is_cut = fs::read(&path)?.last().is_some_and(|&byte| byte != b'\n');
+    let mut log = RunLog { events: fs::OpenOptions::new().append(true).open(path)?, _lock: None };
+    if is_cut {
+        log.events.write_all(b"\n")?;
+    }
+    log.append(Utc::now(), vec![RunEventKind::RunEnded { status: status.to_owned() }])
+}
 
 /// What a run was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +112,7 @@ pub struct Invocation {
 impl Invocation {
     /// Reads the invocation of a past run.
     pub fn load(log_dir: &Path) -> io::Result<Self> {
-        serde_json::from_slice(&fs::read(log_dir.join("invocation.json"))?).map_err(io::Error::from)
+        load(&log_dir.join("invocation.json"))
     }
 
     /// The same changes again.
@@ -117,7 +183,7 @@ impl LoggedPlan {
 
     /// Reads the plan of a past run.
     pub fn load(log_dir: &Path) -> io::Result<Self> {
-        serde_json::from_slice(&fs::read(log_dir.join("plan.json"))?).map_err(io::Error::from)
+        load(&log_dir.join("plan.json"))
     }
 
     /// For each stage, the recipes and the names of the variants that need it, each with spaces between.
@@ -158,10 +224,9 @@ pub struct RunEvent {
 pub enum RunEventKind {
     /// The run began.
     RunStarted {
-        /// Host name.
-        host: String,
-        /// Process id of the dispatcher.
-        pid: u32,
+        /// The process that runs its stages.
+        #[serde(flatten)]
+        process: RunProcess,
         /// Version of `orchestrate`.
         version: String,
     },
@@ -254,6 +319,8 @@ pub enum RunEventKind {
 #[derive(Debug)]
 pub(super) struct RunLog {
     events: fs::File,
+    /// Held while the run lives; absent on a file system without locks.
+    _lock: Option<FileLock>,
 }
 
 impl RunLog {
@@ -266,31 +333,33 @@ impl RunLog {
         plan: &LoggedPlan,
     ) -> io::Result<Self> {
         fs::create_dir_all(log_dir)?;
+        let lock = lock_run(log_dir)?; // first: who finds any of the log finds its run alive
         let stored = store_layout(files.iter().map(|(path, _)| path.as_path()));
         for ((_, text), place) in files.iter().zip(&stored) {
             let copy = log_dir.join("recipes").join(place);
             fs::create_dir_all(copy.parent().expect("a file below the log directory has a parent"))?;
-            fs::write(copy, text)?;
+            write_file(&copy, text.as_bytes())?;
         }
         for recipe in &mut invocation.recipes {
             if let Some(position) = files.iter().position(|(path, _)| path == recipe) {
                 recipe.clone_from(&stored[position]);
             }
         }
-        fs::write(log_dir.join("invocation.json"), pretty(&invocation)?)?;
-        fs::write(log_dir.join("plan.json"), pretty(plan)?)?;
+        write_file(&log_dir.join("invocation.json"), &pretty(&invocation)?)?;
+        write_file(&log_dir.join("plan.json"), &pretty(plan)?)?;
         let events = fs::OpenOptions::new().create_new(true).append(true).open(log_dir.join("run.jsonl"))?;
-        Ok(Self { events })
+        Ok(Self { events, _lock: lock })
     }
 
-    /// Appends events that happened at once, as one write.
+    /// Appends events that happened at once, as one write, and flushes it.
     pub(super) fn append(&mut self, at: DateTime<Utc>, kinds: Vec<RunEventKind>) -> io::Result<()> {
         let mut lines = Vec::new();
         for kind in kinds {
             serde_json::to_writer(&mut lines, &RunEvent { at, kind }).map_err(io::Error::from)?;
             lines.push(b'\n');
         }
-        self.events.write_all(&lines)
+        self.events.write_all(&lines)?;
+        self.events.sync_data()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::checkpoints::{checkpoint_dir, results};
 use super::past_runs::PastRun;
-use super::run_log::{LoggedPlan, RunEvent, RunEventKind};
+use super::run_log::{LoggedPlan, RunEventKind};
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
@@ -96,9 +96,8 @@ pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<
 
 /// What `past` did to its stages.
 fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, CacheError> {
-    let text = fs_err::read_to_string(past.log_dir.join("run.jsonl"))?;
     let mut found: HashMap<Digest, Worked> = HashMap::new();
-    for event in text.lines().filter_map(|line| serde_json::from_str::<RunEvent>(line).ok()) {
+    for event in past.events()? {
         let mut add = |key: Digest, more: Worked| *found.entry(key).or_default() += &more;
         let took = |seconds: f64, made: bool| {
             let spent = Spending { seconds: Some(seconds), ..Spending::default() };

@@ -2,7 +2,7 @@
 
 use super::checkpoints::{events_dir, results};
 use super::past_runs::PastRun;
-use super::run_log::{LoggedPlan, LoggedStage, RunEvent, RunEventKind};
+use super::run_log::{LoggedPlan, LoggedStage, RunEvent, RunEventKind, read_events};
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
@@ -57,8 +57,7 @@ impl StageRow {
 impl PastRun {
     /// What happened, in order. A line that was being written when its process died is no event.
     pub fn events(&self) -> io::Result<Vec<RunEvent>> {
-        let text = fs_err::read_to_string(self.log_dir.join("run.jsonl"))?;
-        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        Ok(read_events(&self.log_dir)?.0)
     }
 
     /// Its stages, in the order of its plan.

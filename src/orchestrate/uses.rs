@@ -1,7 +1,7 @@
 //! Which runs used which keys, as their logs tell it.
 
-use super::past_runs::PastRun;
-use super::run_log::LoggedPlan;
+use super::past_runs::PastRuns;
+use super::run_log::{LogDamage, LoggedPlan};
 use crate::digest::Digest;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,14 +22,30 @@ pub struct KeyUse {
     pub live: bool,
 }
 
+/// What the logs of runs say of keys.
+#[derive(Clone, Debug, Default)]
+pub struct KeyUses {
+    /// The uses of every key that a log names.
+    pub by_key: BTreeMap<Digest, KeyUse>,
+    /// Logs that may name others, and cannot be read.
+    pub damage: Vec<LogDamage>,
+}
+
 /// The uses of every key that the log of a run below `runs` names.
-pub fn key_uses(runs: &Path) -> io::Result<BTreeMap<Digest, KeyUse>> {
-    let mut uses: BTreeMap<Digest, KeyUse> = BTreeMap::new();
-    for past in PastRun::all(runs)? {
-        let Ok(plan) = LoggedPlan::load(&past.log_dir) else { continue }; // killed before it had a plan
+pub fn key_uses(runs: &Path) -> io::Result<KeyUses> {
+    let PastRuns { runs, damage } = PastRuns::all(runs)?;
+    let mut uses = KeyUses { by_key: BTreeMap::new(), damage };
+    for past in runs {
+        let plan = match LogDamage::of(&past.log_dir.join("plan.json"), LoggedPlan::load(&past.log_dir)) {
+            Ok(plan) => plan,
+            Err(damage) => {
+                uses.damage.push(damage);
+                continue;
+            }
+        };
         let began: Option<DateTime<Utc>> = Ulid::from_string(&past.run).ok().map(|id| id.datetime().into());
         for stage in plan.stages {
-            let found = uses.entry(stage.key).or_default();
+            let found = uses.by_key.entry(stage.key).or_default();
             found.runs.push(past.run.clone());
             found.variants.extend(stage.variants);
             found.last_used = found.last_used.max(began);

@@ -1,5 +1,6 @@
 //! What is wrong with recipes: all problems at once, each with its place in the file, a caret and what to do.
 
+use crate::printable::{harmless, harmless_in_place};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::json;
 use std::collections::HashSet;
@@ -79,6 +80,16 @@ impl Problem {
         (self.message.clone(), place)
     }
 
+    /// The same without what steers a terminal: keys and values are others' texts.
+    fn printable(&self) -> Self {
+        let place = self.place.as_ref().map(|Place { source, span }| Place {
+            source: Arc::new(NamedSource::new(harmless(source.name()), harmless_in_place(source.inner()))),
+            span: span.clone(),
+        });
+        let help = self.help.as_deref().map(harmless);
+        Self { message: harmless(&self.message), place, label: harmless(&self.label), help }
+    }
+
     fn to_json(&self) -> serde_json::Value {
         let position = self.place.as_ref().map(Place::line_and_column);
         json!({
@@ -138,7 +149,7 @@ impl RecipeError {
             .without_syntax_highlighting();
         let mut out = String::new();
         for problem in &self.problems {
-            handler.render_report(&mut out, problem).expect("writing to a string succeeds");
+            handler.render_report(&mut out, &problem.printable()).expect("writing to a string succeeds");
             out.push('\n');
         }
         out.push_str(&self.to_string());

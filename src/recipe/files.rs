@@ -165,9 +165,7 @@ impl Files<'_> {
                 }
             };
         }
-        // What stands before the pattern is no pattern, whatever its name.
-        let pattern = format!("{}/{named}", glob::Pattern::escape(&self.project.display().to_string()));
-        match self.glob(&pattern) {
+        match self.glob(named) {
             Ok(files) if files.is_empty() => {
                 let help = self.where_to_look(named, "put files there");
                 self.problem(key, format!("no file matches the pattern `{named}`"), "matches nothing", help);
@@ -176,18 +174,18 @@ impl Files<'_> {
             Ok(files) => files,
             Err(error) => {
                 let message = format!("cannot list the pattern `{named}`: {error}");
-                self.problem(key, message, "not a pattern", "`*`, `?`, `[a-z]` and `**` are understood".to_owned());
+                self.problem(key, message, "this pattern", "`*`, `?`, `[a-z]` and `**` are understood".to_owned());
                 Vec::new()
             }
         }
     }
 
-    /// The files that match `pattern`.
+    /// The files that match `pattern`, which is relative to the project.
     pub(super) fn glob(&mut self, pattern: &str) -> io::Result<Vec<PathBuf>> {
         if let Some(files) = self.known.patterns.get(pattern) {
             return Ok(files.clone());
         }
-        let files = self.inputs.glob(pattern)?;
+        let files = self.inputs.glob(self.project, pattern)?;
         self.known.patterns.insert(pattern.to_owned(), files.clone());
         Ok(files)
     }

@@ -1,6 +1,7 @@
 //! What a recipe asks of the file system beyond its own text.
 
 use super::hub_reference::HubReference;
+use super::patterns::matching_files;
 use crate::digest::Digest;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,18 +37,8 @@ pub trait Inputs {
     /// Brings what `reference` names onto the disk, if it is not there.
     fn hub(&mut self, reference: &HubReference) -> Result<HubFiles, HubRefusal>;
 
-    /// The files that match `pattern`, sorted.
-    fn glob(&mut self, pattern: &str) -> io::Result<Vec<PathBuf>> {
-        let paths =
-            glob::glob(pattern).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
-        let mut files = Vec::new();
-        for path in paths {
-            let path = path.map_err(io::Error::from)?;
-            if path.is_file() {
-                files.push(path);
-            }
-        }
-        files.sort();
-        Ok(files)
+    /// The files that match `pattern`, which is relative to `directory`, sorted.
+    fn glob(&mut self, directory: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
+        matching_files(directory, pattern)
     }
 }

@@ -36,6 +36,7 @@ mod load;
 mod located;
 mod measured;
 mod order;
+mod patterns;
 mod program;
 mod resolve;
 mod resolve_arena;

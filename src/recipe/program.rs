@@ -90,8 +90,7 @@ fn paths(files: &mut Files<'_>, key: &KeyPath, named: &str) -> Vec<PathBuf> {
         problem(files, key, message, label, help);
         return Vec::new();
     }
-    let pattern = format!("{}/{named}", glob::Pattern::escape(&files.project.display().to_string()));
-    let (message, label) = match files.glob(&pattern) {
+    let (message, label) = match files.glob(named) {
         Ok(found) if found.is_empty() => (format!("no file matches the pattern `{named}`"), "matches nothing"),
         Ok(found) => return found,
         Err(error) => (format!("cannot list the pattern `{named}`: {error}"), "not a pattern"),

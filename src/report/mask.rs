@@ -1,5 +1,6 @@
 //! A text with its loss mask.
 
+use crate::printable::harmless;
 use std::io::IsTerminal as _;
 
 /// Characters of a span that are shown; of a longer one, the middle is left out.
@@ -38,15 +39,6 @@ fn shortened(text: &str) -> String {
     let head: String = text.chars().take(SHOWN / 2).collect();
     let tail: String = text.chars().skip(count - SHOWN / 2).collect();
     format!("{head} [… {} characters …] {tail}", count - SHOWN)
-}
-
-/// `text` with its control characters spelled out: a data set or a model must not steer the terminal.
-pub fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
 }
 
 #[cfg(test)]

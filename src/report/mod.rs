@@ -29,7 +29,7 @@ pub use comparison::{Comparison, ComparisonRow};
 pub use costs::{cost_totals, stage_costs, variant_costs};
 pub use counter::Counter;
 pub use downloads::Downloads;
-pub use mask::{harmless, masked};
+pub use mask::masked;
 pub use number::{duration, gib, interval, measurement, number, rate, signed};
 pub use pace::Pace;
 pub use plan_tree::{StageStatus, plan_tree};

@@ -7,6 +7,7 @@ use super::number::duration;
 use super::paint::Paint;
 use super::stage_line::StageLine;
 use crate::event::{Event, EventKind};
+use crate::printable::harmless;
 use chrono::{DateTime, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
@@ -168,7 +169,7 @@ impl Progress {
                 let (step, total) = live.line.position();
                 bar.set_length(total.max(1));
                 bar.set_position(step);
-                bar.set_message(live.line.progress(now));
+                bar.set_message(harmless(&live.line.progress(now)));
             }
         }
     }
@@ -220,13 +221,13 @@ impl Progress {
     /// Something that concerns the whole run.
     pub fn note(&self, message: &str) {
         if self.mode != ProgressMode::Quiet {
-            self.write(message);
+            self.write(&harmless(message));
         }
     }
 
     /// Something that concerns the whole run and that nobody should miss.
     pub fn warn(&self, message: &str) {
-        self.write(&format!("{} {message}", self.paint.yellow("warning:")));
+        self.write(&format!("{} {}", self.paint.yellow("warning:"), harmless(message)));
     }
 
     fn note_of(&self, stage: usize, message: &str) {
@@ -262,7 +263,7 @@ impl Progress {
 
     fn line(&self, word: &str, stage: usize, message: &str) -> String {
         let title = &self.titles[stage];
-        let mut line = format!("{word}  {title:<width$}  {message}", width = self.title_width);
+        let mut line = format!("{word}  {title:<width$}  {}", harmless(message), width = self.title_width);
         line.truncate(line.trim_end().len());
         line
     }

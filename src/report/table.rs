@@ -1,5 +1,6 @@
 //! Tables that fit the terminal.
 
+use crate::printable::harmless;
 use tabled::builder::Builder;
 use tabled::settings::object::{Columns, Object as _, Rows};
 use tabled::settings::style::HorizontalLine;
@@ -72,7 +73,7 @@ impl Table {
     /// If it has not one cell a column.
     pub fn push(&mut self, row: Vec<String>) {
         assert_eq!(row.len(), self.columns.len(), "a row has one cell a column");
-        self.rows.push(row);
+        self.rows.push(row.into_iter().map(|cell| harmless(&cell)).collect());
     }
 
     /// Whether there is no row.
@@ -202,7 +203,7 @@ pub fn plain_table(columns: &[String], rows: &[Vec<String>]) -> String {
     let mut builder = Builder::default();
     builder.push_record(columns);
     for row in rows {
-        builder.push_record(row);
+        builder.push_record(row.iter().map(|cell| harmless(cell)));
     }
     let mut table = builder.build();
     table.with(Style::psql());

@@ -31,6 +31,7 @@ mod semantic;
 mod server;
 mod spans;
 mod stem;
+mod stop;
 mod summary;
 #[cfg(test)]
 mod testing;
@@ -49,6 +50,7 @@ pub use rouge::{Overlap, rouge};
 pub use rubric::{Rubric, RubricError, Score, Surroundings};
 pub use spans::span;
 pub use stem::stem;
+pub use stop::StopCheck;
 pub use summary::{flat_groups, reward_metrics, spread_shares};
 pub use watch::{RewardWatch, Watched, repeats};
 
@@ -126,6 +128,13 @@ pub struct RewardError {
     pub hint: Option<String>,
     /// Of which kind it is: whether another attempt may succeed.
     pub class: FailureClass,
+}
+
+impl RewardError {
+    /// Rating was asked to stop.
+    fn interrupted() -> Self {
+        Self { message: "rating was stopped".to_owned(), hint: None, class: FailureClass::Interrupted }
+    }
 }
 
 /// Why an encoder does not load or does not embed.

@@ -1,5 +1,6 @@
 //! Whether the servers that a recipe names can be reached, before a stage depends on them. Nothing is asked to be rated.
 
+use super::exchange::read_decoded;
 use super::judge::shortened;
 use crate::recipe::{HttpEndpoint, JudgeServer};
 use serde_json::Value;
@@ -57,6 +58,6 @@ fn get(url: &str, key_variable: Option<&str>) -> Result<(u16, String), String> {
             None => format!("{url} wants a key; `api_key_env` names the variable with it"),
         }),
         status @ 500.. => Err(format!("{url} answers with status {status}")),
-        status => Ok((status, response.body_mut().read_to_string().unwrap_or_default())),
+        status => Ok((status, read_decoded(response.body_mut()).unwrap_or_default())),
     }
 }

@@ -182,7 +182,7 @@ impl Rubric {
                         .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
                 ),
                 Component::Command(spec) => Box::new(
-                    Command::new(spec, file, judges.variable)
+                    Command::new(spec, file, judges.variable, judges.stop)
                         .map_err(|source| RubricError::Command { component: name.clone(), source })?,
                 ),
                 Component::Length(spec) => Box::new(Length { spec: *spec }),
@@ -282,8 +282,8 @@ mod tests {
     use crate::recipe::spec::{
         Dtype, FormatSpec, Grading, Leak, LengthSpec, Match, RougeMeasure, RougeTokenizer, RougeVariant,
     };
-    use crate::rewards::TextEncoder;
     use crate::rewards::testing::{LetterEncoder, sample};
+    use crate::rewards::{StopCheck, TextEncoder};
     use proptest::prelude::*;
     use std::path::Path;
 
@@ -328,7 +328,13 @@ mod tests {
     fn new_of(mix: &BTreeMap<String, RewardSpec>, encoder: &mut LoadEncoder<'_>) -> Result<Rubric, RubricError> {
         let servers = BTreeMap::new();
         let nowhere = Path::new("/nonexistent");
-        let judges = JudgeAccess { servers: &servers, cache: nowhere, ledgers: nowhere, variable: &|_| None };
+        let judges = JudgeAccess {
+            servers: &servers,
+            cache: nowhere,
+            ledgers: nowhere,
+            variable: &|_| None,
+            stop: &StopCheck::never(),
+        };
         Rubric::new(
             mix,
             Surroundings {

@@ -1,6 +1,7 @@
 //! A server that is asked again after a failure: when it says, or after growing pauses.
 
 use super::exchange::{ApiKey, Exchange, Outcome};
+use super::stop::StopCheck;
 use crate::digest::Digest;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A server that wants more patience than this is not available.
+/// A server that wants more patience than this for a question is not available.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Why a question has no answer.
@@ -21,6 +22,8 @@ pub(super) enum Unanswered<E> {
     Refused(String),
     /// Nobody was asked.
     Stopped(E),
+    /// Rating was asked to stop.
+    Interrupted,
 }
 
 /// What one question took.
@@ -41,6 +44,7 @@ pub(super) struct Server {
     next: Mutex<Instant>,
     /// Nobody answered in the end, and nobody has since: asked once then, no more.
     is_down: AtomicBool,
+    stop: StopCheck,
 }
 
 impl Server {
@@ -50,13 +54,15 @@ impl Server {
         timeout_s: f64,
         retries: u32,
         requests_per_minute: Option<f64>,
+        stop: &StopCheck,
     ) -> Self {
         Self {
-            exchange: Exchange::new(url, key, timeout_s),
+            exchange: Exchange::new(url, key, timeout_s, stop.clone()),
             retries,
             between: requests_per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(60.0 / rate)),
             next: Mutex::new(Instant::now()),
             is_down: AtomicBool::new(false),
+            stop: stop.clone(),
         }
     }
 
@@ -82,13 +88,15 @@ impl Server {
         parse: impl Fn(&str) -> Result<T, String>,
         before: impl Fn() -> Result<(), E>,
     ) -> Attempts<T, E> {
-        let mut calls = 0;
+        let (mut calls, mut told_to_wait) = (0, Duration::ZERO);
         let without = |calls, unanswered| Attempts { result: Err(unanswered), calls, latency: None };
         loop {
             if let Err(stopped) = before() {
                 return without(calls, Unanswered::Stopped(stopped));
             }
-            self.keep_pace();
+            if !self.keep_pace() {
+                return without(calls, Unanswered::Interrupted);
+            }
             let started = Instant::now();
             calls += 1;
             let (reason, wait) = match self.exchange.send(request, &parse) {
@@ -103,9 +111,11 @@ impl Server {
                     return without(calls, Unanswered::Question(reason));
                 }
                 Outcome::Later(reason, wait) => (reason, wait),
+                Outcome::Interrupted => return without(calls, Unanswered::Interrupted),
             };
             let is_last = calls > u64::from(self.retries) || self.is_down.load(Ordering::Relaxed);
-            if is_last || wait.is_some_and(|wait| wait > LONGEST_RETRY_AFTER) {
+            told_to_wait += wait.unwrap_or_default();
+            if is_last || told_to_wait > LONGEST_RETRY_AFTER {
                 self.is_down.store(true, Ordering::Relaxed);
                 let tries = if calls == 1 { String::new() } else { format!(", {calls} times in a row") };
                 return without(calls, Unanswered::Question(format!("{reason}{tries}")));
@@ -113,23 +123,26 @@ impl Server {
             match wait {
                 // whoever is told to wait waits for everybody
                 Some(wait) => self.hold(Instant::now() + wait),
-                None => std::thread::sleep(pause(calls, key)),
+                None if self.stop.wait(Instant::now() + pause(calls, key)) => {}
+                None => return without(calls, Unanswered::Interrupted),
             }
         }
     }
 
-    /// Waits for this request's turn.
-    fn keep_pace(&self) {
+    /// Waits for this request's turn; false when rating should stop before.
+    fn keep_pace(&self) -> bool {
         loop {
             let now = Instant::now();
             let mut next = lock(&self.next);
             if *next <= now {
                 *next = now + self.between;
-                return;
+                return true;
             }
-            let wait = *next - now;
+            let turn = *next;
             drop(next);
-            std::thread::sleep(wait);
+            if !self.stop.wait(turn) {
+                return false;
+            }
         }
     }
 

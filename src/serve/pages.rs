@@ -103,7 +103,8 @@ async fn reading<T: Send + 'static>(read: impl FnOnce() -> Result<T, Refusal> + 
 }
 
 fn found(site: &Site, run: &str) -> Result<PastRun, Refusal> {
-    PastRun::named(&site.runs, run).ok_or(Refusal::NotFound("there is no such run"))
+    let past = PastRun::named(&site.runs, run).map_err(|damage| Refusal::Io(io::Error::other(damage)))?;
+    past.ok_or(Refusal::NotFound("there is no such run"))
 }
 
 async fn report(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Result<Response, Refusal> {

@@ -4,7 +4,7 @@ use super::Site;
 use super::follow::Follower;
 use crate::cache::EventLog;
 use crate::digest::Digest;
-use crate::orchestrate::{PastRun, RunEventKind, StageRow, events_dir};
+use crate::orchestrate::{PastRun, PastRuns, RunEventKind, StageRow, events_dir};
 use chrono::Utc;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ pub(super) const COMPLETIONS: usize = 48;
 
 /// All runs, the newest first.
 pub(super) fn runs(site: &Site) -> io::Result<Value> {
-    let runs = PastRun::all(&site.runs)?;
-    Ok(Value::from(runs.iter().map(summary).collect::<Vec<_>>()))
+    let past = PastRuns::all(&site.runs)?;
+    Ok(Value::from(past.runs.iter().map(summary).collect::<Vec<_>>()))
 }
 
 fn summary(run: &PastRun) -> Value {
@@ -25,7 +25,7 @@ fn summary(run: &PastRun) -> Value {
     json!({
         "run": run.run, "status": run.status, "recipes": run.invocation.recipes, "set": run.invocation.set,
         "resumes": run.invocation.resumes, "started_at": events.first().map(|event| event.at),
-        "ended_at": ended.map(|event| event.at), "host": run.process.as_ref().map(|(host, _)| host),
+        "ended_at": ended.map(|event| event.at), "host": run.process.as_ref().map(|process| &process.host),
     })
 }
 

@@ -70,7 +70,7 @@ impl Watch {
     /// What is new since the last time.
     fn look(&mut self) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
-        if let Some(now) = PastRun::named(&self.site.runs, &self.run.run) {
+        if let Some(now) = PastRun::named(&self.site.runs, &self.run.run).map_err(io::Error::other)? {
             self.run = now;
         }
         let rows = self.run.stage_rows(&self.site.cache)?;

@@ -7,6 +7,7 @@
 mod history;
 mod location;
 mod query;
+mod question;
 mod schema;
 mod stages;
 mod update;
@@ -14,6 +15,7 @@ mod update;
 pub use history::{Comparison, HistoryQuery, HistoryRow, MetricCondition, Order, OrderBy};
 pub use location::{DATABASE_VARIABLE, database_path, network_file_system};
 pub use query::Answer;
+pub use question::{QuestionError, check_question};
 pub use schema::{ColumnType, VIEWS, View, ViewColumn};
 pub use stages::{StageChange, StageRecord, StageState};
 pub use update::{KeyState, Results, Update};

@@ -16,7 +16,7 @@ pub struct Answer {
 }
 
 impl Store {
-    /// Runs any SQL statement. On a store that was opened read-only, one that would write is refused by SQLite.
+    /// The whole answer to a question. On a store that was opened read-only, a change of it is refused by SQLite.
     pub async fn query(&self, sql: &str) -> Result<Answer, StoreError> {
         let mut answer = Answer { columns: self.columns(sql).await?, rows: Vec::new() };
         self.for_each_row(sql, &[], |row| {
@@ -55,6 +55,11 @@ impl Store {
     }
 }
 
+/// Bytes that are no text, as SQLite writes them.
+fn blob(bytes: &[u8]) -> Value {
+    Value::from(format!("x'{}'", crate::digest::hex(bytes)))
+}
+
 fn values(row: &SqliteRow) -> Result<Vec<Value>, StoreError> {
     (0..row.columns().len())
         .map(|i| {
@@ -66,7 +71,10 @@ fn values(row: &SqliteRow) -> Result<Vec<Value>, StoreError> {
             Ok(match kind.as_str() {
                 "INTEGER" | "BOOLEAN" => Value::from(row.try_get_unchecked::<i64, _>(i)?),
                 "REAL" => Value::from(row.try_get_unchecked::<f64, _>(i)?),
-                _ => Value::from(row.try_get_unchecked::<String, _>(i)?),
+                _ => {
+                    let bytes = row.try_get_unchecked::<Vec<u8>, _>(i)?;
+                    String::from_utf8(bytes).map_or_else(|error| blob(error.as_bytes()), Value::from)
+                }
             })
         })
         .collect()

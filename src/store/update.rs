@@ -65,11 +65,10 @@ impl Store {
         Ok(rows.into_iter().map(|(run, bytes)| (run, bytes.map(size))).collect())
     }
 
-    /// The runs that are recorded as running: id, host, process.
-    pub async fn running(&self) -> Result<Vec<(String, String, u32)>, StoreError> {
-        let sql = "SELECT run, host, pid FROM run_rows WHERE status = 'running'";
-        let rows: Vec<(String, String, u32)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
-        Ok(rows)
+    /// The runs that are recorded as running.
+    pub async fn running(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT run FROM run_rows WHERE status = 'running'";
+        Ok(sqlx::query_scalar(sql).fetch_all(&self.pool).await?)
     }
 
     /// Keys that some run has worked on or found in the cache, and of which more events may have come since.
@@ -150,10 +149,10 @@ impl Update {
         Ok(row.map(|(bytes,)| size(bytes)))
     }
 
-    /// The host and the process of a run that is recorded as running.
-    pub async fn owner(&mut self, run: &str) -> Result<Option<(String, u32)>, StoreError> {
-        let sql = "SELECT host, pid FROM run_rows WHERE run = ? AND status = 'running'";
-        Ok(sqlx::query_as(sql).bind(run).fetch_optional(&mut *self.transaction).await?)
+    /// Whether a run is recorded as running.
+    pub async fn is_running(&mut self, run: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM run_rows WHERE run = ? AND status = 'running')";
+        Ok(sqlx::query_scalar(sql).bind(run).fetch_one(&mut *self.transaction).await?)
     }
 
     /// Removes a run whose files are gone.

@@ -86,7 +86,7 @@ fn a_program_gets_what_it_is_told_and_nothing_else() {
     let parameters: Value = serde_json::from_str(&made(&env, "given.json")).unwrap();
     assert_eq!(parameters, serde_json::json!({ "shots": 5, "size": [1.5, "x"] }));
     let words = made(&env, "words");
-    assert!(words.starts_with("5|/") && words.ends_with("/out|9|a b; echo $HOME|"), "{words}");
+    assert!(words.starts_with("5|/") && words.ends_with("/out-1|9|a b; echo $HOME|"), "{words}");
     assert!(made(&env, "pwd").trim().ends_with("/data"));
     let variables = made(&env, "env");
     for variable in ["GIVEN=secret", "STAGE_SEED=9", "PATH="] {
@@ -248,4 +248,48 @@ fn a_program_dies_with_its_children_when_the_worker_or_the_dispatcher_is_killed(
             fs_err::remove_file(env.path(file)).unwrap();
         }
     }
+}
+
+/// The guard of the program in the process group `group`, which kills the group when the worker is gone.
+fn guard_of(group: Pid) -> Pid {
+    let group = group.as_raw_nonzero().to_string();
+    let is_guard = |id: &i32| {
+        let words = fs_err::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = words.split(|&byte| byte == 0).collect();
+        words.get(2).is_some_and(|script| script.starts_with(b"read _;")) && words.contains(&group.as_bytes())
+    };
+    let processes = fs_err::read_dir("/proc").unwrap();
+    let guard = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).find(is_guard);
+    Pid::from_raw(guard.expect("a program has a guard")).unwrap()
+}
+
+#[test]
+fn a_program_that_outlives_its_worker_and_its_guard_writes_into_no_later_result() {
+    let count = "for i in 1 2 3 4 5; do echo $i >> $STAGE_OUTPUT/counted; sleep 0.3; done";
+    for hindered in [Signal::STOP, Signal::KILL] {
+        let env = project(&shell(&format!("echo $PPID > worker; echo $$ > program; {count}")));
+        let mut run = env.start(&["run", "made.toml", "--set", "runtime.stop_grace_s=0.5"]);
+        let (worker, program) = (pid(&env, "worker"), pid(&env, "program"));
+        let guard = guard_of(program);
+        kill_process(guard, hindered).unwrap();
+        run.kill().unwrap();
+        kill_process(worker, Signal::KILL).unwrap();
+        run.wait().unwrap();
+        assert!(lives(program), "there is something to outlive");
+        let resumed = env.run(&["resume"]).ends_with(0).says(&["to end, whose worker has died"]);
+        assert_eq!(made(&env, "counted"), "1\n2\n3\n4\n5\n", "{resumed:?}");
+        assert!(!lives(program) && !lives(guard), "nothing is left");
+    }
+}
+
+#[test]
+fn every_try_of_a_program_has_an_output_directory_of_its_own() {
+    let env = project(&shell(
+        "echo $STAGE_OUTPUT >> places; touch $STAGE_OUTPUT/made; test -e again || { touch again; exit 1; }",
+    ));
+    env.run(&["run", "made.toml", "--set", "runtime.retries.crash=0"]).ends_with(4);
+    env.run(&["run", "made.toml"]).ends_with(0);
+    let places = fs_err::read_to_string(env.path("places")).unwrap();
+    let [first, second] = places.lines().collect::<Vec<_>>()[..] else { panic!("{places}") };
+    assert!(first.ends_with("/out-1") && second.ends_with("/out-2"), "{places}");
 }

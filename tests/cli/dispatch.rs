@@ -135,3 +135,33 @@ fn forcing_a_stage_runs_it_again() {
     let forced = env.run(&["run", "small.toml", "--only", "tuned", "--force", "--json"]).ends_with(0);
     assert_eq!(statuses(&forced), [pair("base", "hit"), pair("tuned", "ok")]);
 }
+
+#[test]
+fn a_damaged_attempt_begins_anew_and_ends_nothing_else() {
+    let env = TestEnv::new();
+    env.behave("base", "kill");
+    env.run(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.crash=0"]).ends_with(4);
+    let mut attempts = fs_err::read_dir(env.path("runs/work")).unwrap();
+    let attempt = attempts.next().expect("it left its attempt").unwrap().path();
+    let events = attempt.join("events.jsonl");
+    fs_err::write(&events, fs_err::read_to_string(&events).unwrap() + "garbage line\n").unwrap();
+    env.behave("base", "commit");
+    let ended = env.run(&["run", "small.toml", "--json"]).ends_with(0);
+    let ended = ended.says(&[&format!("`{}` is malformed", events.display()), "begun anew"]);
+    assert!(statuses(&ended).iter().all(|(_, status)| status == "ok"), "{ended:?}");
+    assert_eq!(fs_err::read_dir(env.path("runs/quarantine")).unwrap().count(), 1);
+}
+
+#[test]
+fn events_that_are_damaged_while_a_worker_runs_cost_one_try() {
+    let env = TestEnv::new();
+    env.behave("base", "wait");
+    let run = env.start(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.backoff_s=0", "--json"]);
+    env.wait_for("started-base");
+    env.behave("base", "commit");
+    let attempt = fs_err::read_dir(env.path("runs/work")).unwrap().next().unwrap().unwrap().path();
+    let events = attempt.join("events.jsonl");
+    fs_err::write(&events, fs_err::read_to_string(&events).unwrap() + "garbage line\n").unwrap();
+    let ended = ended(run).ends_with(0).says(&["is malformed", "begun anew"]);
+    assert_eq!(statuses(&ended), [pair("base", "ok")]);
+}

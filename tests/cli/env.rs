@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// Two chains that share nothing: `base` -> `tuned`, and `other`.
@@ -80,7 +80,11 @@ impl TestEnv {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orchestrate"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_orchestrate")), args)
+    }
+
+    fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.dir.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.env("ORCHESTRATE_WORKER", self.path("worker.sh")).env("COLUMNS", "100");
         command.stdin(Stdio::null());
@@ -100,6 +104,17 @@ impl TestEnv {
     /// Starts the binary.
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Starts the binary that lies at `program`.
+    pub(crate) fn start_as(&self, program: &Path, args: &[&str]) -> Child {
+        self.command_of(program, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The id of the newest run.
+    pub(crate) fn newest_run(&self) -> String {
+        let logs = fs_err::read_dir(self.path("runs/log")).unwrap();
+        logs.map(|entry| entry.unwrap().file_name().into_string().unwrap()).max().unwrap()
     }
 
     /// Starts the binary with one more environment variable.

@@ -119,3 +119,28 @@ fn every_bad_recipe_here_starts_from_one_that_checks() {
     assert_eq!(fs_err::read_to_string(project.path("recipes/tiny.toml")).unwrap(), RECIPE);
     project.succeed(&["check", "recipes/tiny.toml"]);
 }
+
+#[test]
+fn a_template_that_grows_a_text_over_and_over_is_stopped_before_the_memory_is_full() {
+    let bomb = "{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}";
+    let project = Project::new();
+    project.edit_recipe("completion = \"<think>", &format!("completion = \"{bomb}<think>"));
+    assert_mentions(&failure(&project, 4), &["more than 1 GiB of memory", "hint: look for a loop", "chat template"]);
+    let project = Project::new();
+    let path = project.path("models/tiny/tokenizer_config.json");
+    let mut settings: serde_json::Value = serde_json::from_str(&fs_err::read_to_string(&path).unwrap()).unwrap();
+    settings["chat_template"] = format!("{{{{ '%3000000000d'|format(1) }}}}{bomb}").into();
+    fs_err::write(&path, settings.to_string()).unwrap();
+    assert_mentions(&failure(&project, 4), &["more than 1 GiB of memory"]);
+    assert_eq!(committed(&project), 0);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_data() {
+    let project = Project::new();
+    let plain = project.plan();
+    let rows = fs_err::read_to_string(project.path("data/mcq.jsonl")).unwrap();
+    project.write("data/mcq.jsonl", &format!("\u{feff}{rows}"));
+    assert_ne!(plain, project.plan(), "the file is another one");
+    project.succeed(&["run", "recipes/tiny.toml", "--only", "sft"]);
+}

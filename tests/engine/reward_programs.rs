@@ -1,12 +1,16 @@
 //! Rewards that a user's own program or service computes, and those that need the policy's tokenizer, through both binaries.
 
 use crate::project::{Project, RECIPE, json_lines};
-use crate::resume::{killed_and_resumed, uninterrupted_in};
+use crate::resume::{killed_and_resumed, result, run, uninterrupted_in, wait_for_event};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Rates a text by its bytes, as [`Service`] does.
 const PROGRAM: &str = r#"
@@ -42,10 +46,17 @@ fn rewarded_by(reward: &str, runtime: &str) -> Project {
 /// How often each question was asked, as JSON.
 type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// A service on a port of its own that rates texts by their bytes.
+/// A service on a port of its own that rates texts by their bytes, or, while it is busy, wants to be left alone for minutes.
 struct Service {
     port: u16,
     asked: Asked,
+    busy: Arc<Busy>,
+}
+
+#[derive(Default)]
+struct Busy {
+    now: AtomicBool,
+    refused: AtomicUsize,
 }
 
 impl Service {
@@ -53,14 +64,15 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Asked::default();
-        let shared = Arc::clone(&asked);
+        let busy: Arc<Busy> = Arc::default();
+        let shared = (Arc::clone(&asked), Arc::clone(&busy));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // a client that was killed is gone before it is answered
-                let _ = serve(&stream, &shared);
+                let _ = serve(&stream, &shared.0, &shared.1);
             }
         });
-        Self { port, asked }
+        Self { port, asked, busy }
     }
 
     fn endpoint(&self) -> String {
@@ -68,7 +80,7 @@ impl Service {
     }
 }
 
-fn serve(mut stream: &TcpStream, asked: &Asked) -> std::io::Result<()> {
+fn serve(mut stream: &TcpStream, asked: &Asked, busy: &Busy) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -82,6 +94,11 @@ fn serve(mut stream: &TcpStream, asked: &Asked) -> std::io::Result<()> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
+    if busy.now.load(Ordering::Relaxed) {
+        busy.refused.fetch_add(1, Ordering::Relaxed);
+        let headers = "Connection: close\r\nRetry-After: 299\r\nContent-Length: 0\r\n";
+        return write!(stream, "HTTP/1.1 429 Busy\r\n{headers}\r\n");
+    }
     let questions: Vec<Value> = serde_json::from_slice(&body)?;
     let answer = |question: &Value| {
         *asked.lock().unwrap().entry(question.to_string()).or_default() += 1;
@@ -131,6 +148,31 @@ fn a_stage_rated_by_a_service_resumes_bitwise_and_asks_nothing_twice() {
     );
     let asked = std::mem::take(&mut *service.asked.lock().unwrap());
     assert!(asked.values().all(|count| *count == 1), "{asked:?}");
+}
+
+#[test]
+fn a_request_to_stop_is_heard_while_a_service_is_waited_for() {
+    let service = Service::start();
+    let stopped = rewarded_by(HTTP, &service.endpoint());
+    let mut run =
+        stopped.command(&run("grpo", &SETTINGS)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_event(&stopped, &mut run, "grpo", "\"step\":{\"step\":2,");
+    service.busy.now.store(true, Ordering::Relaxed);
+    while service.busy.refused.load(Ordering::Relaxed) == 0 {
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before the service was asked");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300)); // the policy samples no more
+    let asked = Instant::now();
+    kill_process(Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap(), Signal::INT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    service.busy.now.store(false, Ordering::Relaxed);
+    stopped.succeed(&["resume"]);
+    let resumed = result(&stopped, "grpo").expect("the resumed run committed");
+    let whole = rewarded_by(HTTP, &service.endpoint());
+    assert!(resumed == uninterrupted_in(&whole, "grpo", &SETTINGS), "stopped and resumed, it ended with other bytes");
 }
 
 fn line(completion: &str) -> String {

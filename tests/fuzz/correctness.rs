@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use orchestrate::recipe::spec::{Component, Match, RewardSpec, Scope};
-use orchestrate::rewards::{JudgeAccess, Rubric, Sample, Surroundings};
+use orchestrate::rewards::{JudgeAccess, Rubric, Sample, StopCheck, Surroundings};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fuzz_target!(|input: (&str, &str)| {
     let component = Component::Correctness { matching: Match::Choice, pattern: None };
     let spec = RewardSpec::plain(1.0, Scope::Completion, component);
     let nowhere = Path::new("/nonexistent");
-    let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None };
+    let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None, stop: &StopCheck::never() };
     let surroundings = Surroundings {
         encoder: &mut |_, _, _| unreachable!("no encoder"),
         count_tokens: &|| unreachable!("no tokenizer"),

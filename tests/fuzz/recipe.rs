@@ -40,7 +40,7 @@ impl Inputs for Named {
     }
 
     /// A pattern could walk through all of this machine.
-    fn glob(&mut self, _pattern: &str) -> io::Result<Vec<PathBuf>> {
+    fn glob(&mut self, _directory: &Path, _pattern: &str) -> io::Result<Vec<PathBuf>> {
         Ok(vec![PROJECT.path().join("data/mcq.jsonl")])
     }
 }

@@ -4,7 +4,7 @@ use crate::KEY;
 use crate::server::{Act, Server};
 use orchestrate::recipe::HttpEndpoint;
 use orchestrate::recipe::spec::{Component, HttpSpec, RewardSpec, Scope};
-use orchestrate::rewards::{JudgeAccess, RewardError, Rubric, RubricError, Sample, Surroundings};
+use orchestrate::rewards::{JudgeAccess, RewardError, Rubric, RubricError, Sample, StopCheck, Surroundings};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -17,6 +17,7 @@ struct Stage {
     dir: TempDir,
     spec: HttpSpec,
     endpoint: HttpEndpoint,
+    stop: StopCheck,
 }
 
 type Values = Vec<Result<f64, String>>;
@@ -37,7 +38,7 @@ impl Stage {
             retries: 2,
         };
         let spec = HttpSpec { endpoint: "units".to_owned(), version: None, cache: true };
-        Self { dir: tempfile::tempdir().unwrap(), spec, endpoint }
+        Self { dir: tempfile::tempdir().unwrap(), spec, endpoint, stop: StopCheck::never() }
     }
 
     fn rubric(&self, named: &str, key: Option<&str>) -> Result<Rubric, RubricError> {
@@ -48,6 +49,7 @@ impl Stage {
             cache: &self.dir.path().join("judge-cache"),
             ledgers: self.dir.path(),
             variable: &|name| key.filter(|_| name == "RATE_KEY").map(str::to_owned),
+            stop: &self.stop,
         };
         let encoder = &mut |_: &_, _, _: Option<&str>| Err("no encoder here".into());
         let endpoints = &BTreeMap::from([(named.to_owned(), self.endpoint.clone())]);

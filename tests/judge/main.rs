@@ -10,10 +10,11 @@ use orchestrate::recipe::JudgeServer;
 use orchestrate::recipe::spec::{
     Aggregate, Component, JudgeMode, JudgeSampling, JudgeSpec, OnError, RewardSpec, RubricScale, Scope,
 };
-use orchestrate::rewards::{JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, Surroundings};
+use orchestrate::rewards::{JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, StopCheck, Surroundings};
 use server::{Act, Server, score_of, verdict};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -25,6 +26,7 @@ struct Stage {
     spec: JudgeSpec,
     on_error: OnError,
     servers: BTreeMap<String, JudgeServer>,
+    stop: StopCheck,
 }
 
 fn served(endpoint: &str) -> JudgeServer {
@@ -56,7 +58,8 @@ impl Stage {
             sampling: JudgeSampling { temperature: 0.0, seed: 3, max_tokens: 20 },
         };
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, spec, on_error: OnError::Missing, servers: BTreeMap::from([("tiny".to_owned(), served(endpoint))]) }
+        let servers = BTreeMap::from([("tiny".to_owned(), served(endpoint))]);
+        Self { dir, spec, on_error: OnError::Missing, servers, stop: StopCheck::never() }
     }
 
     fn server(&mut self) -> &mut JudgeServer {
@@ -72,6 +75,7 @@ impl Stage {
             cache: &self.dir.path().join("judge-cache"),
             ledgers: self.dir.path(),
             variable: &|name| (name == "JUDGE_KEY").then(|| KEY.to_owned()),
+            stop: &self.stop,
         };
         let encoder = &mut |_: &_, _, _: Option<&str>| Err("no encoder here".into());
         Rubric::new(
@@ -428,4 +432,53 @@ fn a_judge_without_its_key_or_its_server_is_no_judge() {
     );
     stage.servers.clear();
     assert!(with_sources(stage.rubric().err().unwrap()).ends_with("nothing says where the judge `tiny` is served"));
+}
+
+/// So many zeros, compressed.
+fn gzipped_zeros(bytes: usize) -> Vec<u8> {
+    let script = format!("head -c {bytes} /dev/zero | gzip");
+    Command::new("sh").args(["-c", &script]).output().unwrap().stdout
+}
+
+#[test]
+fn a_short_answer_that_unpacks_to_a_long_one_is_not_unpacked() {
+    let bomb = gzipped_zeros(64 << 20);
+    assert!(bomb.len() < 100_000);
+    let server = Server::start([Act::Gzip(bomb)]);
+    let mut stage = Stage::new(&server.endpoint());
+    stage.server().retries = 0;
+    let reason = stage.one().unwrap_err();
+    assert!(reason.contains("larger than request limit: 8388608"), "{reason}");
+}
+
+#[test]
+fn a_key_that_a_server_repeats_escaped_is_hidden() {
+    let escaped = KEY.replace('-', "\\u002d");
+    for said in [
+        Act::Status(400, "", format!(r#"{{"error": {{"message": "bad key {escaped}"}}}}"#)),
+        Act::Status(400, "", format!("no JSON, and the key {escaped}")),
+        Act::Body(format!("{{ no chat completion, and the key {escaped}")),
+        Act::Say(format!("no score, and the key {KEY}"), "stop"),
+    ] {
+        let server = Server::start([said]);
+        let mut stage = Stage::new(&server.endpoint());
+        stage.server().retries = 0;
+        let reason = stage.one().unwrap_err();
+        assert!(reason.contains("[key]") && !reason.contains("4711"), "{reason}");
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_judge_hears_a_request_to_stop() {
+    for act in [Act::Status(429, "Retry-After: 299\r\n", String::new()), Act::Hang(Duration::from_secs(60))] {
+        let server = Server::start([act.clone()]);
+        let mut stage = Stage::new(&server.endpoint());
+        stage.server().timeout_s = 50.0;
+        let began = Instant::now();
+        let asked_at = began + Duration::from_millis(700);
+        stage.stop = StopCheck::new(move || Instant::now() >= asked_at);
+        let error = stage.scores(&["so", "or so"]).unwrap_err();
+        assert_eq!(error.class, FailureClass::Interrupted, "{error}");
+        assert!(began.elapsed() < Duration::from_millis(1700), "{act:?}: {:?}", began.elapsed());
+    }
 }

@@ -3,7 +3,7 @@
 use crate::server::{Act, Server, preferred};
 use crate::{KEY, Stage, files, metrics, served, values};
 use orchestrate::recipe::spec::{Aggregate, JudgeMode, JudgeSampling};
-use orchestrate::rewards::{JudgeAccess, Pair, PairJudges, PairVerdict, Preference, RewardError, Sample};
+use orchestrate::rewards::{JudgeAccess, Pair, PairJudges, PairVerdict, Preference, RewardError, Sample, StopCheck};
 use proptest::prelude::*;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -25,6 +25,7 @@ fn judges(stage: &Stage) -> PairJudges {
         cache: &stage.dir.path().join("judge-cache"),
         ledgers: stage.dir.path(),
         variable: &|_| Some(KEY.to_owned()),
+        stop: &StopCheck::never(),
     };
     PairJudges::new(PROMPT, SAMPLING, &["tiny".to_owned()], access).unwrap()
 }

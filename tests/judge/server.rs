@@ -17,6 +17,8 @@ pub(crate) enum Act {
     Status(u16, &'static str, String),
     /// Answers with status 200 and this body.
     Body(String),
+    /// Answers with status 200 and these bytes, which are compressed.
+    Gzip(Vec<u8>),
     /// Promises more bytes than it sends.
     Half,
     /// Says nothing for so long.
@@ -163,10 +165,19 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
 }
 
 fn act_out(mut stream: &TcpStream, act: Act, message: &str) -> std::io::Result<()> {
+    if let Act::Gzip(bytes) = &act {
+        let length = bytes.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\n\r\n"
+        )?;
+        return stream.write_all(bytes);
+    }
     let (status, headers, body, promised) = match act {
         Act::Say(content, finish_reason) => (200, "", completion(&content, finish_reason), 0),
         Act::Status(status, headers, body) => (status, headers, body, 0),
         Act::Body(body) => (200, "", body, 0),
+        Act::Gzip(_) => unreachable!("answered above"),
         Act::Half => (200, "", completion("{\"score\": 3}", "stop")[..40].to_owned(), 200),
         Act::Hang(time) => {
             std::thread::sleep(time);

@@ -8,7 +8,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::plan::count;
 use crate::cli::planning;
-use crate::orchestrate::key_uses;
+use crate::orchestrate::{KeyUses, key_uses};
 use crate::recipe::Overrides;
 use crate::report::{Column, Table, width};
 use chrono::{TimeDelta, Utc};
@@ -70,7 +70,11 @@ pub(super) fn gc(context: &Context, cache: &Cache, args: &GcArgs) -> Result<(), 
         }
     };
     let lock = if args.delete { Some(cache.lock_for_removal()?) } else { None };
-    let uses = key_uses(context.runs())?;
+    let KeyUses { by_key: uses, damage } = key_uses(context.runs())?;
+    if let Some(damage) = damage.into_iter().next() {
+        // it may name any of the results
+        return Err(CliError::from(damage).hint("nothing was removed: the run may need any of the results"));
+    }
     let needs = Needs {
         live: uses.iter().filter(|(_, uses)| uses.live).map(|(key, _)| key.clone()).collect(),
         last_used: uses.iter().filter_map(|(key, uses)| Some((key.clone(), uses.last_used?))).collect(),

@@ -6,13 +6,12 @@ use crate::cache::{Cache, StoredCheckpoint};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::digest::Digest;
-use crate::orchestrate::{KeyUse, key_uses};
+use crate::cli::runs::warn_of;
+use crate::orchestrate::{KeyUse, KeyUses, key_uses};
 use crate::report::{Column, Table, width};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use std::collections::BTreeMap;
 
 /// Which checkpoints to list, and in which order.
 #[derive(Debug, Args)]
@@ -137,7 +136,8 @@ pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), 
 }
 
 fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> Result<Vec<Row>, CliError> {
-    let mut uses: BTreeMap<Digest, KeyUse> = key_uses(context.runs())?;
+    let KeyUses { by_key: mut uses, damage } = key_uses(context.runs())?;
+    damage.iter().for_each(warn_of);
     let newest = uses.values().filter_map(|uses| uses.runs.first()).max().cloned();
     let uses_it = |uses: &KeyUse, wanted: &str| {
         let start = wanted.to_ascii_uppercase();

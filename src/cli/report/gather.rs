@@ -7,7 +7,7 @@ use super::super::records::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
 use crate::cache::Cache;
 use crate::evidence::{ComparisonRequest, Evidence, ProblemKind, compare as compare_arms};
-use crate::orchestrate::{LoggedPlan, PastRun, RunEvent, RunEventKind, environment, gather_cost, gather_evidence};
+use crate::orchestrate::{LoggedPlan, PastRun, RunEventKind, environment, gather_cost, gather_evidence};
 use crate::report::html::{self, Arm, Problem, RecipeText, Report, RunLine, Severity, Stages};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,12 +129,10 @@ fn title(evidence: &Evidence) -> String {
 fn run_line(past: &PastRun) -> Result<RunLine, CliError> {
     let mut line = RunLine { run: past.run.clone(), status: past.status.clone(), ..RunLine::default() };
     let mut ends: Option<(DateTime<Utc>, DateTime<Utc>)> = None;
-    for event in fs_err::read_to_string(past.log_dir.join("run.jsonl"))?.lines() {
-        // A line that was being written when its process died is no event.
-        let Ok(event) = serde_json::from_str::<RunEvent>(event) else { continue };
+    for event in past.events()? {
         ends = Some((ends.map_or(event.at, |(start, _)| start), event.at));
-        if let RunEventKind::RunStarted { host, version, .. } = event.kind {
-            (line.host, line.version) = (host, version);
+        if let RunEventKind::RunStarted { process, version } = event.kind {
+            (line.host, line.version) = (process.host, version);
         }
     }
     if let Some((start, end)) = ends {

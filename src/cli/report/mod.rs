@@ -10,8 +10,7 @@ mod write;
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
-use super::runs::find_run;
-use crate::orchestrate::PastRun;
+use super::runs::{find_run, past_runs};
 use crate::report::html::{DEFAULT_COMPLETIONS, Report, html_page};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -69,7 +68,7 @@ enum Format {
 }
 
 pub(super) fn report(context: &Context, args: &ReportArgs) -> Result<(), CliError> {
-    let all = PastRun::all(context.runs())?;
+    let all = past_runs(context)?;
     let mut runs = args.runs.iter().map(|wanted| find_run(&all, wanted)).collect::<Result<Vec<_>, _>>()?;
     runs.sort_by(|a, b| a.run.cmp(&b.run));
     runs.dedup_by(|a, b| a.run == b.run);
@@ -101,7 +100,7 @@ pub(super) fn report(context: &Context, args: &ReportArgs) -> Result<(), CliErro
 
 /// The page of the run with this id, with what `report` takes by itself.
 pub(super) fn page(context: &Context, run: &str) -> Result<String, CliError> {
-    let all = PastRun::all(context.runs())?;
+    let all = past_runs(context)?;
     let run = find_run(&all, run)?;
     let wanted = gather::Wanted { baseline: None, metric: None, completions: DEFAULT_COMPLETIONS };
     let report = gather::gather(context, &[run], &all, &wanted)?;

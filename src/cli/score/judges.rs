@@ -6,7 +6,8 @@ use super::super::output::Output;
 use super::super::plan::count;
 use super::result;
 use crate::exec::ScoreRequest;
-use crate::report::{Column, Table, harmless, number, width};
+use crate::printable::harmless;
+use crate::report::{Column, Table, number, width};
 use serde_json::Value;
 
 pub(super) fn print(context: &Context, request: &ScoreRequest) -> Result<(), CliError> {

@@ -30,7 +30,10 @@ pub fn load_rows(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>) -> StageRe
         let path = inputs.get(&file.digest).ok_or_else(|| {
             StageError::input(format!("the assignment names no path for data file {}", file.digest.short()))
         })?;
-        let text = || fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e));
+        let text = || {
+            let text = fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e))?;
+            Ok::<_, StageError>(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)) // a byte order mark
+        };
         match file.format {
             DataFormat::Jsonl => read_jsonl(path, &text()?, &mut rows)?,
             DataFormat::Text => read_paragraphs(path, &text()?, &mut rows),

@@ -18,6 +18,7 @@ use crate::data;
 use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::products::{self, ProductCounter};
+use crate::rendering;
 use orchestrate::cache::{Attempt, CacheError, PlannedInputs};
 use orchestrate::digest::ContentChanged;
 use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
@@ -188,15 +189,13 @@ pub const LIBTORCH_VERSION: &str = "2.11.0";
 /// # Errors
 /// An attempt directory that cannot be read or written.
 pub fn run(dir: &Path) -> StageResult<Ending> {
-    let mut attempt = Attempt::open(dir).map_err(cache_error)?;
-    let lease = match attempt.acquire() {
-        Ok(lease) => lease,
-        Err(CacheError::Leased { .. }) => return Ok(Ending::LeaseHeld),
-        Err(error) => return Err(cache_error(error)),
-    };
-    if attempt.is_committed() {
-        return Ok(Ending::Committed);
-    }
+    let Some((mut attempt, lease)) = Attempt::begin(dir).map_err(cache_error)? else { return Ok(Ending::LeaseHeld) };
+    let own = dir.to_owned();
+    rendering::on_too_much_memory(move |message| {
+        let failure = Failure::from(StageError::input(message).hinted(rendering::HINT));
+        // the process ends in any case
+        let _ = Attempt::open(&own).and_then(|mut attempt| attempt.append(&EventKind::Failed(failure)));
+    });
     let counter = std::env::var_os(COUNT_PRODUCTS).map(|_| ProductCounter::start());
     let worked = work(&mut attempt);
     if let Some(counter) = counter {

@@ -13,8 +13,8 @@ use orchestrate::digest::Digest;
 use orchestrate::event::{Completion, FailureClass, Measurement};
 use orchestrate::recipe::spec::{Dtype, RewardSpec};
 use orchestrate::rewards::{
-    CountTokens, EncoderError, Expenses, JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, Surroundings,
-    TextEncoder,
+    CountTokens, EncoderError, Expenses, JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, StopCheck,
+    Surroundings, TextEncoder,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -28,10 +28,11 @@ pub(super) fn rubric(
     rewards: &BTreeMap<String, RewardSpec>,
 ) -> StageResult<Rubric> {
     let attempt = &*context.attempt;
-    load_rubric(assignment, rewards, context.device, &attempt.judge_cache_dir(), attempt.dir())
+    let (cache, stop) = (attempt.judge_cache_dir(), context.supervisor.stop_check());
+    load_rubric(assignment, rewards, context.device, judge_access(assignment, &cache, attempt.dir(), &stop))
 }
 
-/// A reward mix outside of a stage too: judges' answers are kept in `judge_cache`, what they cost in `ledgers`.
+/// A reward mix outside of a stage too.
 ///
 /// # Errors
 /// An encoder or a judge that cannot be used.
@@ -39,8 +40,7 @@ pub(crate) fn load_rubric(
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
     device: Device,
-    judge_cache: &Path,
-    ledgers: &Path,
+    judges: JudgeAccess<'_>,
 ) -> StageResult<Rubric> {
     let mut encoder =
         |digest: &Digest, dtype: Dtype, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
@@ -54,7 +54,6 @@ pub(crate) fn load_rubric(
         let tokenizer = policy::tokenizer(assignment)?;
         Ok(Box::new(move |text| Ok(tokenizer.encode(text)?.len())))
     };
-    let judges = judge_access(assignment, judge_cache, ledgers);
     let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
     Rubric::new(
         rewards,
@@ -69,10 +68,15 @@ pub(crate) fn load_rubric(
     .map_err(|error| unbuilt(&error))
 }
 
-/// How the judges of `assignment` are reached: answers are kept in `cache`, what they cost in `ledgers`.
-pub(crate) fn judge_access<'a>(assignment: &'a Assignment, cache: &'a Path, ledgers: &'a Path) -> JudgeAccess<'a> {
+/// How the judges of `assignment` are reached: answers are kept in `cache`, what they cost in `ledgers`; `stop` ends waiting.
+pub(crate) fn judge_access<'a>(
+    assignment: &'a Assignment,
+    cache: &'a Path,
+    ledgers: &'a Path,
+    stop: &'a StopCheck,
+) -> JudgeAccess<'a> {
     let variable = &|name: &str| std::env::var(name).ok();
-    JudgeAccess { servers: &assignment.runtime.judges, cache, ledgers, variable }
+    JudgeAccess { servers: &assignment.runtime.judges, cache, ledgers, variable, stop }
 }
 
 /// Why a mix cannot be set up.
@@ -144,10 +148,18 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// One score an answer, in order, or why there is none; and what a person should be told.
-pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult<Vec<Score>>, Vec<String>) {
+/// One score an answer, in order, or why there is none; nothing when rating was asked to stop. And what a person should be told.
+pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult<Option<Vec<Score>>>, Vec<String>) {
     let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
-    (rubric.score(&samples).map_err(unrated), rubric.warnings())
+    (or_stopped(rubric.score(&samples).map_err(unrated)), rubric.warnings())
+}
+
+/// Nothing when rating was asked to stop.
+pub(super) fn or_stopped<T>(rated: StageResult<T>) -> StageResult<Option<T>> {
+    match rated {
+        Err(error) if error.class == FailureClass::Interrupted => Ok(None),
+        rated => rated.map(Some),
+    }
 }
 
 /// Why a component ended the stage.

@@ -2,6 +2,7 @@
 
 use crate::error::StageResult;
 use orchestrate::cache::{Runtime, supervisor};
+use orchestrate::rewards::StopCheck;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -41,8 +42,13 @@ impl Supervisor {
 
     /// Whether the stage should leave a resume point and end: it was asked to, or who started it is gone.
     pub(super) fn should_stop(&self) -> bool {
-        let orphaned = self.started_by.is_some_and(|supervisor| parent() != Some(supervisor));
-        orphaned || self.signalled.load(Ordering::Relaxed)
+        should_stop(&self.signalled, self.started_by)
+    }
+
+    /// The same, for those who wait for a server or a program.
+    pub(super) fn stop_check(&self) -> StopCheck {
+        let (signalled, started_by) = (Arc::clone(&self.signalled), self.started_by);
+        StopCheck::new(move || should_stop(&signalled, started_by))
     }
 
     /// Whether the interval between resume points has passed.
@@ -57,6 +63,11 @@ impl Supervisor {
         self.last_write = started.elapsed();
         self.last_resume_point = Instant::now();
     }
+}
+
+fn should_stop(signalled: &AtomicBool, started_by: Option<u32>) -> bool {
+    let orphaned = started_by.is_some_and(|supervisor| parent() != Some(supervisor));
+    orphaned || signalled.load(Ordering::Relaxed)
 }
 
 fn parent() -> Option<u32> {

@@ -5,7 +5,7 @@
 //!
 //! | variable | template | what |
 //! |---|---|---|
-//! | `STAGE_OUTPUT` | `output` | an empty directory that becomes the stage's result |
+//! | `STAGE_OUTPUT` | `output` | an empty directory, of this try alone, that becomes the stage's result |
 //! | `STAGE_PARAMETERS` | `parameters_file` | a JSON file with the table `parameters` |
 //! | `STAGE_PARENT` | `parent` | the result of the stage it goes after |
 //! | `STAGE_PARENTS` | `parents` | the results of all of them, separated as in `PATH` |
@@ -60,15 +60,9 @@ fn report(message: &str) {
 }
 
 fn run(dir: &Path) -> Result<u8, CacheError> {
-    let mut attempt = Attempt::open(dir)?;
-    let lease = match attempt.acquire() {
-        Ok(lease) => lease,
-        Err(CacheError::Leased { .. }) => return Ok(exit::LEASE_HELD),
-        Err(error) => return Err(error),
-    };
-    if attempt.is_committed() {
-        return Ok(exit::COMMITTED);
-    }
+    let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(exit::LEASE_HELD) };
+    // a program that outlives this worker keeps the lease, so that no other worker begins beside it
+    lease.share_with_children()?;
     let failure = match work(&mut attempt) {
         Ok(Some(results)) => {
             attempt.append(&EventKind::Finished(results))?;
@@ -169,8 +163,8 @@ struct Places {
 
 impl Places {
     /// An empty output directory; what an earlier attempt left is kept where the recipe wants it.
-    fn make(attempt: &Attempt, run: &ProgramRun) -> Result<Self, CacheError> {
-        let output = attempt.empty_out_dir()?;
+    fn make(attempt: &mut Attempt, run: &ProgramRun) -> Result<Self, CacheError> {
+        let output = attempt.new_out_dir()?;
         let resume = attempt.resume_dir();
         let resume = if run.resume {
             fs_err::create_dir_all(&resume)?;

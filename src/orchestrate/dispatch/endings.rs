@@ -27,6 +27,11 @@ impl Loop<'_> {
         match exit {
             WorkerExit::LeaseHeld => {
                 self.tries.entry(stage).or_default().begun -= 1;
+                if !self.dispatch.forced.contains(&stage) && self.is_cached(stage)? {
+                    self.scheduler.finish(stage);
+                    self.hits(&[stage]).await;
+                    return Ok(());
+                }
                 let owner = self.dispatch.cache.holder(&self.dispatch.plan.stages[stage].key);
                 self.wait_for(stage, &owner.map_or("another process".to_owned(), |owner| owner.to_string())).await;
             }
@@ -39,6 +44,12 @@ impl Loop<'_> {
                 self.failed_try(stage, failure.expect("checked above"), running, seconds).await;
             }
             WorkerExit::Stopped => self.stopped(stage, running.last_step, seconds).await,
+            WorkerExit::Failed | WorkerExit::Crashed { .. } if running.damage.is_some() => {
+                let message = running.damage.as_ref().map(ToString::to_string).expect("checked above");
+                let hint = "the disk may be damaged, or another program wrote into the file".to_owned();
+                let failure = Failure { class: FailureClass::Crash, message, hint: Some(hint) };
+                self.failed_try(stage, failure, running, seconds).await;
+            }
             WorkerExit::Failed | WorkerExit::Crashed { .. } => {
                 let memory_ran_out = memory_ran_out(&running.log, running.log_start);
                 let failure = failure_of(exit, running.failure.clone(), memory_ran_out);

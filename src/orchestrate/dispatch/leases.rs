@@ -5,17 +5,17 @@
 //! point at its next step and ends, so it works on for a step at most, and nothing of it is lost. Whoever needs the same key
 //! meanwhile finds its lease held and waits; a worker that does not end, because it hangs, is asked to (SIGTERM) and, when
 //! the recipe's `stop_grace_s` is over, killed. Only then is the lease free, and the stage goes on from the resume point:
-//! no two workers are ever at one key.
+//! no two workers are ever at one key. A worker of a `command` stage that was killed too may leave its program behind, which
+//! holds the lease as well: it is ended in the same way.
 //!
 //! Taking such a worker over instead was weighed and left: only a parent learns how its child ended, so an adopter would have
 //! to guess it from files, to save the seconds that loading the model takes.
 
 use super::Loop;
-use crate::cache::{LeaseOwner, boot_id};
+use crate::cache::{LeaseOwner, SUPERVISOR_VARIABLE, boot_id};
 use crate::exec::WorkerGroup;
 use crate::orchestrate::RunError;
-use crate::orchestrate::past_runs::{host_name, is_alive};
-use std::path::Path;
+use crate::orchestrate::run_process::host_name;
 use std::time::{Duration, Instant};
 
 /// How often a lease that another process holds is looked at.
@@ -49,7 +49,7 @@ impl Loop<'_> {
                 self.scheduler.finish(stage);
                 self.hits(&[stage]).await;
             } else if let Some(owner) = self.dispatch.cache.holder(key) {
-                self.end_orphan(stage, &owner, now);
+                self.end_orphans(stage, &owner, now);
             } else {
                 self.waiting.remove(&stage);
                 self.scheduler.wake(stage);
@@ -58,43 +58,91 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Ends the worker that holds the lease if the run that started it is dead.
-    fn end_orphan(&mut self, stage: usize, owner: &LeaseOwner, now: Instant) {
+    /// Ends what holds the lease if it belongs to a run that is dead.
+    fn end_orphans(&mut self, stage: usize, owner: &LeaseOwner, now: Instant) {
         let Some(waiting) = self.waiting.get_mut(&stage) else { return };
         waiting.looked_at = now;
         let planned = &self.dispatch.plan.stages[stage];
-        let Some(group) = orphan(&self.dispatch.cache.attempt_dir(&planned.key), owner) else { return };
+        let holders = self.dispatch.cache.lease_holders(&planned.key);
+        let Some(orphans) = Orphans::of(owner, &holders) else { return };
         let grace = Duration::from_secs_f64(planned.runtime.stop_grace_s);
+        let process = orphans.process;
         match waiting.asked_at {
             None => {
                 waiting.asked_at = Some(now);
-                let message = format!("asking process {} to end, whose run has died", owner.pid);
+                let message = format!("asking process {process} to end, {} has died", orphans.whose);
                 self.dispatch.progress.stage_note(stage, &message);
-                group.stop();
+                orphans.groups.iter().for_each(|group| group.stop());
             }
             Some(asked_at) if now - asked_at >= grace => {
-                let message = format!("killing process {}, which did not end in {} s", owner.pid, grace.as_secs_f64());
+                let message = format!("killing process {process}, which did not end in {} s", grace.as_secs_f64());
                 self.dispatch.progress.stage_note(stage, &message);
-                group.kill();
+                orphans.groups.iter().for_each(|group| group.kill());
             }
             Some(_) => {}
         }
     }
 }
 
-/// The worker that `owner` is, if it runs here in `attempt_dir` and nobody supervises it any more who should.
-fn orphan(attempt_dir: &Path, owner: &LeaseOwner) -> Option<WorkerGroup> {
-    if owner.host != host_name() || owner.boot_id != boot_id() {
-        return None;
+/// What holds a lease although its run is dead.
+struct Orphans {
+    /// The first of the processes.
+    process: u32,
+    /// What of theirs has died.
+    whose: &'static str,
+    /// Their process groups.
+    groups: Vec<WorkerGroup>,
+}
+
+impl Orphans {
+    /// Those among the `holders` of a lease: the worker that `owner` names, if its run no longer supervises it, or what is left of
+    /// the program of a worker that is dead itself. Of another host's owner nothing is known.
+    fn of(owner: &LeaseOwner, holders: &[u32]) -> Option<Self> {
+        let is_here = owner.host == host_name() && owner.boot_id == boot_id();
+        // a worker that has just taken the lease is not yet the owner by name
+        if !is_here || holders.iter().any(|&holder| Supervision::of(holder) == Supervision::Supervised) {
+            return None;
+        }
+        let whose = if !holders.contains(&owner.pid) {
+            "whose worker"
+        } else if Supervision::of(owner.pid) == Supervision::Left {
+            "whose run"
+        } else {
+            return None; // started by hand
+        };
+        let mut groups = Vec::new();
+        for group in holders.iter().filter_map(|&holder| WorkerGroup::of(holder)) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        Some(Self { process: *holders.first()?, whose, groups })
     }
-    // the owner's id may be another process's by now: a worker names its attempt directory on its command line
-    let command = fs_err::read(format!("/proc/{}/cmdline", owner.pid)).ok()?;
-    let key = attempt_dir.file_name()?.to_str()?;
-    if !String::from_utf8_lossy(&command).contains(key) {
-        return None;
+}
+
+/// Whether the process that started a worker looks after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supervision {
+    /// It is the worker's parent.
+    Supervised,
+    /// It is not any more: when a parent ends, its children become another's.
+    Left,
+    /// The process was not started as a worker, or is gone.
+    Unknown,
+}
+
+impl Supervision {
+    fn of(process: u32) -> Self {
+        let read = |file| fs_err::read(format!("/proc/{process}/{file}")).unwrap_or_default();
+        let number_after = |name: &str, text: &[u8], end: u8| {
+            let value = text.split(|&byte| byte == end).find_map(|line| line.strip_prefix(name.as_bytes()))?;
+            std::str::from_utf8(value).ok()?.trim().parse::<u32>().ok()
+        };
+        let supervisor = number_after(&format!("{SUPERVISOR_VARIABLE}="), &read("environ"), 0);
+        match (supervisor, number_after("PPid:", &read("status"), b'\n')) {
+            (Some(supervisor), Some(parent)) if supervisor == parent => Self::Supervised,
+            (Some(_), Some(_)) => Self::Left,
+            _ => Self::Unknown,
+        }
     }
-    let status = fs_err::read_to_string(format!("/proc/{}/status", owner.pid)).ok()?;
-    let parent: u32 = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
-    // who is left alone becomes a child of another program
-    if is_alive(&owner.host, parent) { None } else { WorkerGroup::of(owner.pid) }
 }

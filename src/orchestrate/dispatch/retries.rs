@@ -62,7 +62,8 @@ impl Tries {
             | FailureClass::NonFinite
             | FailureClass::Io
             | FailureClass::JudgeBudget
-            | FailureClass::Program => return None,
+            | FailureClass::Program
+            | FailureClass::Interrupted => return None,
         };
         let failed = self.failed.entry(name).or_default();
         *failed += 1;

@@ -1,6 +1,6 @@
 //! A stage whose worker is running, and how long it may.
 
-use crate::cache::EventReader;
+use crate::cache::{CacheError, EventReader};
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement, PeakMemory};
 use crate::exec::WorkerGroup;
 use chrono::{DateTime, Utc};
@@ -24,6 +24,8 @@ pub(super) struct Running {
     pub(super) resumed: bool,
     pub(super) results: BTreeMap<String, Measurement>,
     pub(super) failure: Option<Failure>,
+    /// Why its events cannot be read.
+    pub(super) damage: Option<CacheError>,
     /// Joules since the worker was started, if the device tells.
     pub(super) energy_j: Option<f64>,
     /// The most memory the worker has held, if the system says.

@@ -5,7 +5,7 @@ mod process;
 use self::process::{Answers, Process};
 use super::explain::excerpt;
 use super::questions::{Question, verdict_of_text};
-use super::{Reward, RewardError, Sample, Verdict};
+use super::{Reward, RewardError, Sample, StopCheck, Verdict};
 use crate::digest::Digest;
 use crate::event::FailureClass;
 use crate::program::{Program, ProgramError};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Command {
     program: Program,
     timeout: Duration,
+    stop: StopCheck,
     process: Option<Process>,
     starts: u64,
     /// Questions asked so far: the next one's `id`.
@@ -36,11 +37,13 @@ impl Command {
         spec: &CommandSpec,
         place: &dyn Fn(&Digest) -> Option<PathBuf>,
         variable: &dyn Fn(&str) -> Option<String>,
+        stop: &StopCheck,
     ) -> Result<Self, ProgramError> {
         let CommandSpec { command, files, env, timeout_s } = spec;
         Ok(Self {
             program: Program::new(command, files, env, place, variable)?,
             timeout: Duration::from_secs_f64(*timeout_s),
+            stop: stop.clone(),
             process: None,
             starts: 0,
             asked: 0,
@@ -65,10 +68,15 @@ impl Command {
 
     /// Asks the program, which is gone if it fails.
     fn ask(&mut self, questions: &[u8], ids: &Range<u64>, time: Duration) -> Result<Answers, RewardError> {
+        let stop = self.stop.clone();
         let answers = match self.process()? {
-            Ok(process) => process.ask(questions.to_vec(), ids, time),
-            Err(reason) => Answers { lines: Vec::new(), failure: Some(reason), had_ended: false },
+            Ok(process) => process.ask(questions.to_vec(), ids, time, &stop),
+            Err(reason) => Answers { lines: Vec::new(), failure: Some(reason), had_ended: false, interrupted: false },
         };
+        if answers.interrupted {
+            self.process = None;
+            return Err(RewardError::interrupted());
+        }
         if answers.failure.is_some() {
             self.process = None;
         }

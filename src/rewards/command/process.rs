@@ -1,7 +1,9 @@
 //! A program that answers line by line: it is started, asked in batches and killed with its children.
 
 use crate::program::ProgramProcess;
+use crate::rewards::StopCheck;
 use crate::rewards::judge::shortened;
+use crate::rewards::stop::HEARD_WITHIN;
 use serde_json::Value;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::ops::Range;
@@ -38,6 +40,8 @@ pub(super) struct Answers {
     pub(super) failure: Option<String>,
     /// It ended before it answered anything: perhaps it had been about to since the last batch.
     pub(super) had_ended: bool,
+    /// Rating was asked to stop before all were given.
+    pub(super) interrupted: bool,
 }
 
 /// What it says on its standard error.
@@ -66,10 +70,11 @@ impl Process {
     }
 
     /// Writes `questions`, a line each, with these `ids`, and reads as many lines, for at most `time`.
-    pub(super) fn ask(&mut self, questions: Vec<u8>, ids: &Range<u64>, time: Duration) -> Answers {
+    pub(super) fn ask(&mut self, questions: Vec<u8>, ids: &Range<u64>, time: Duration, stop: &StopCheck) -> Answers {
         let count = usize::try_from(ids.end - ids.start).expect("a batch is in memory");
         let deadline = Instant::now() + time;
-        let mut answers = Answers { lines: Vec::with_capacity(count), failure: None, had_ended: false };
+        let mut answers =
+            Answers { lines: Vec::with_capacity(count), failure: None, had_ended: false, interrupted: false };
         let Some(mut stdin) = self.stdin.take() else {
             return Answers { failure: Some("it cannot be asked again".to_owned()), ..answers };
         };
@@ -81,7 +86,11 @@ impl Process {
         });
         for id in ids.clone() {
             let number = answers.lines.len() + 1;
-            answers.failure = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let Some(line) = self.next_line(deadline, stop) else {
+                answers.interrupted = true;
+                break;
+            };
+            answers.failure = match line {
                 // a line that is no object answers nothing, and nobody knows which one the next would answer
                 Ok(Ok(line)) if !line.trim_start().starts_with('{') => {
                     Some(format!("its line {number} of {count} is no JSON object: {}", shortened(&line)))
@@ -108,7 +117,7 @@ impl Process {
                 break;
             }
         }
-        if answers.failure.is_none() {
+        if answers.failure.is_none() && !answers.interrupted {
             match self.lines.recv_timeout(QUIET) {
                 // which of them belong to which question?
                 Ok(_) => {
@@ -123,8 +132,20 @@ impl Process {
                 },
             }
         }
-        self.is_healthy &= answers.failure.is_none();
+        self.is_healthy &= answers.failure.is_none() && !answers.interrupted;
         answers
+    }
+
+    /// The next line of its output, or why there is none by the deadline; absent when rating should stop before.
+    fn next_line(&self, deadline: Instant, stop: &StopCheck) -> Option<Result<io::Result<String>, RecvTimeoutError>> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left.min(HEARD_WITHIN)) {
+                Err(RecvTimeoutError::Timeout) if stop.is_due() => return None,
+                Err(RecvTimeoutError::Timeout) if left > HEARD_WITHIN => {}
+                line => return Some(line),
+            }
+        }
     }
 
     /// How it ended, now that its output did.

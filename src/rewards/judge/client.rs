@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::event::FailureClass;
 use crate::recipe::JudgeServer;
 use crate::rewards::RewardError;
+use crate::rewards::StopCheck;
 use crate::rewards::exchange::ApiKey;
 use crate::rewards::server::{Attempts, Server, Unanswered};
 use serde::{Deserialize, Serialize};
@@ -105,7 +106,13 @@ pub(in crate::rewards) struct Client {
 impl Client {
     /// A client of the judge `model`. What it spends is written into the directory `ledgers`, where a later attempt at the
     /// same stage finds it.
-    pub(super) fn new(model: &str, server: &JudgeServer, key: Option<ApiKey>, ledgers: &Path) -> Self {
+    pub(super) fn new(
+        model: &str,
+        server: &JudgeServer,
+        key: Option<ApiKey>,
+        ledgers: &Path,
+        stop: &StopCheck,
+    ) -> Self {
         let path = ledgers.join(format!("judge-spent-{}.json", Digest::of(model.as_bytes()).short()));
         let written = fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let spent: Spent = written.unwrap_or_default();
@@ -113,7 +120,7 @@ impl Client {
         Self {
             model: model.to_owned(),
             limits: server.clone(),
-            server: Server::new(url, key, server.timeout_s, server.retries, server.requests_per_minute),
+            server: Server::new(url, key, server.timeout_s, server.retries, server.requests_per_minute, stop),
             ledger: Mutex::new(Ledger { spent, written: spent, path }),
         }
     }
@@ -171,6 +178,7 @@ impl Client {
                 class: FailureClass::JudgeUnavailable,
             }),
             Unanswered::Stopped(failure) => failure,
+            Unanswered::Interrupted => Failure::Judge(RewardError::interrupted()),
         });
         Asked { result, calls, latency }
     }

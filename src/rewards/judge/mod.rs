@@ -34,7 +34,7 @@ pub(super) use self::verdict::shortened;
 use self::verdict::{aggregated, spread};
 use self::versus::{Against, Versus};
 use super::exchange::ApiKey;
-use super::{Reward, RewardError, Sample, Verdict};
+use super::{Reward, RewardError, Sample, StopCheck, Verdict};
 use crate::recipe::JudgeServer;
 use crate::recipe::spec::{JudgeMode, JudgeSpec};
 use std::collections::BTreeMap;
@@ -53,6 +53,8 @@ pub struct JudgeAccess<'a> {
     pub ledgers: &'a Path,
     /// The value of an environment variable: keys come from there alone.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Whoever waits for a judge stops waiting when this says so.
+    pub stop: &'a StopCheck,
 }
 
 /// Why a judge cannot be set up.
@@ -107,7 +109,7 @@ impl<'a> Bench<'a> {
             }
             None => None,
         };
-        let client = Arc::new(Client::new(model, server, key, self.access.ledgers));
+        let client = Arc::new(Client::new(model, server, key, self.access.ledgers, self.access.stop));
         self.clients.insert(model.to_owned(), Arc::clone(&client));
         Ok(client)
     }

@@ -54,3 +54,28 @@ fn many_at_once_neither_fail_nor_run_anything_twice() {
     assert_eq!(["base", "tuned"].map(|stage| workers(&env, stage).len()), [1, 1]);
     holds_the_same(&env, "four at once");
 }
+
+/// What becomes of a run whose worker is not there yet when another run commits the stage.
+#[test]
+fn a_stage_that_another_run_commits_while_a_worker_is_started_is_a_hit() {
+    let env = project();
+    let held = env.path("held");
+    let point = format!("hold:prepare-done:{}", held.display());
+    let no_retries = [&RUN[..], &["--set", "runtime.retries.crash=0"]].concat();
+    let slow = env.start_with(&no_retries, "ORCHESTRATE_FAULT", &point);
+    wait_until("the first run has prepared its attempt", || held.exists());
+    env.run(&RUN).ends_with(0);
+    fs_err::remove_file(held).unwrap();
+    Ended::from(slow.wait_with_output().unwrap()).ends_with(0);
+    assert_eq!(["base", "tuned"].map(|stage| workers(&env, stage).len()), [1, 1]);
+    assert_eq!(fs_err::read_dir(env.path("runs/work")).unwrap().count(), 0, "nothing is left over");
+    holds_the_same(&env, "a late worker");
+}
+
+#[test]
+fn a_worker_without_an_attempt_says_that_another_was_faster() {
+    let env = project();
+    let nowhere = env.path("runs/work/gone");
+    env.run(&["run-command-stage", nowhere.to_str().unwrap()]).ends_with(11);
+    assert!(!nowhere.exists());
+}

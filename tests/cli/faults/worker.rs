@@ -21,14 +21,7 @@ fn worker() {
 }
 
 fn run(dir: &Path, project: &Path) -> Result<u8, CacheError> {
-    let mut attempt = Attempt::open(dir)?;
-    let lease = match attempt.acquire() {
-        Err(CacheError::Leased { .. }) => return Ok(exit::LEASE_HELD),
-        lease => lease?,
-    };
-    if attempt.is_committed() {
-        return Ok(exit::COMMITTED);
-    }
+    let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(exit::LEASE_HELD) };
     let worked = work(&mut attempt, project);
     match worked.and_then(|code| if code == exit::COMMITTED { attempt.commit(&lease).map(|_| code) } else { Ok(code) })
     {

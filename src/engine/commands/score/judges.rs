@@ -8,7 +8,7 @@ use super::{rewards, tell};
 use crate::error::{StageError, StageResult};
 use crate::stages::{judge_access, unbuilt, unrated};
 use orchestrate::exec::{Input, ScoreRequest};
-use orchestrate::rewards::{JudgeLab, Sample};
+use orchestrate::rewards::{JudgeLab, Sample, StopCheck};
 use serde_json::json;
 
 pub(super) fn run(
@@ -20,7 +20,8 @@ pub(super) fn run(
 ) -> StageResult<()> {
     let rewards = rewards(&request.assignment)?;
     let ledgers = tempfile::tempdir()?;
-    let access = judge_access(&request.assignment, &request.judge_cache, ledgers.path());
+    let never = StopCheck::never();
+    let access = judge_access(&request.assignment, &request.judge_cache, ledgers.path(), &never);
     let mut lab = JudgeLab::new(&rewards, access).map_err(|error| unbuilt(&error))?;
     if lab.is_empty() {
         let stage = &request.assignment.stage;

@@ -7,11 +7,11 @@ mod texts;
 use super::Answers;
 use crate::device;
 use crate::error::{StageError, StageResult};
-use crate::stages::load_rubric;
+use crate::stages::{judge_access, load_rubric};
 use orchestrate::cache::Assignment;
 use orchestrate::exec::{ScoreRequest, ScoreTask};
 use orchestrate::recipe::spec::{RewardSpec, Work};
-use orchestrate::rewards::Rubric;
+use orchestrate::rewards::{Rubric, StopCheck};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter};
 
@@ -54,7 +54,9 @@ impl Mix {
         let assignment = &request.assignment;
         let device = device::choose(&assignment.runtime.device)?;
         let ledgers = tempfile::tempdir()?;
-        let rubric = load_rubric(assignment, rewards, device, &request.judge_cache, ledgers.path())?;
+        let never = StopCheck::never();
+        let judges = judge_access(assignment, &request.judge_cache, ledgers.path(), &never);
+        let rubric = load_rubric(assignment, rewards, device, judges)?;
         Ok(Self { rubric, _ledgers: ledgers })
     }
 

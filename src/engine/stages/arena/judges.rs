@@ -41,7 +41,8 @@ impl Judges {
                 ArenaJudge::Similarity { .. } => None,
             })
             .collect();
-        let access = judge_access(assignment, &cache, ledgers);
+        let stop = context.supervisor.stop_check();
+        let access = judge_access(assignment, &cache, ledgers, &stop);
         let models = PairJudges::sharing(&asked, access)
             .map_err(|error| StageError::input(format!("the arena's judges cannot be asked: {error}")))?;
         let mut models = models.into_iter();
@@ -58,7 +59,7 @@ impl Judges {
                         window_sentences: None,
                     };
                     let mix = BTreeMap::from([(name.clone(), RewardSpec::plain(1.0, scope.clone(), component))]);
-                    let rubric = load_rubric(assignment, &mix, context.device, &cache, ledgers)?;
+                    let rubric = load_rubric(assignment, &mix, context.device, access)?;
                     (scope, Asking::Similarity { rubric, compare_with: *compare_with, tie_margin: *tie_margin })
                 }
                 ArenaJudge::Models { scope, .. } => {

@@ -12,7 +12,7 @@ use self::answers::{Answered, Cut, Questions};
 use self::judges::Judges;
 use self::kept::KeptAnswers;
 use super::eval::QUESTIONS_PER_ROW;
-use super::scoring::{Answer, expenses, save_completions};
+use super::scoring::{Answer, expenses, or_stopped, save_completions};
 use super::{Context, Outcome, cache_error, training};
 use crate::error::{StageError, StageResult};
 use crate::policy::{self, Policy};
@@ -117,7 +117,10 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
         for warning in warnings {
             context.emit(&EventKind::Warning(warning))?;
         }
-        progress.comparisons.extend(compared?);
+        let Some(compared) = or_stopped(compared)? else {
+            return context.stop_within_step(progress.step, |dir| write(dir, &progress));
+        };
+        progress.comparisons.extend(compared);
         judges.check(&progress.comparisons[progress.comparisons.len().saturating_sub(WINDOW)..], spec)?;
         let speed = next.len() as f64 / started.elapsed().as_secs_f64();
         if end_step(context, &mut progress, total_steps, ("perf/comparisons_per_s".to_owned(), speed), false)? {

@@ -94,7 +94,9 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
                 for warning in warnings {
                     context.emit(&EventKind::Warning(warning))?;
                 }
-                let scores = scores?;
+                let Some(scores) = scores? else {
+                    return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                };
                 check_measured(&scores, &spec.rewards, spec.max_missing_fraction, measured.step + 1)?;
                 let samples = spec.samples_per_question;
                 for (question, (answers, scores)) in answers.chunks(samples).zip(scores.chunks(samples)).enumerate() {

@@ -168,7 +168,7 @@ impl<'a> Rollout<'a> {
         for warning in rated.warnings {
             context.emit(&EventKind::Warning(warning))?;
         }
-        let mut groups = rated.groups?;
+        let Some(mut groups) = rated.groups? else { return Ok(None) };
         groups.sort_by_key(|(request, _)| *request);
         Ok(Some(groups.into_iter().map(|(_, group)| group).collect()))
     }
@@ -222,8 +222,8 @@ impl<'a> Rollout<'a> {
 
 /// What came of rating.
 struct Rating<'a> {
-    /// With their requests' positions, in the order they were rated.
-    groups: StageResult<Vec<(usize, Group<'a>)>>,
+    /// With their requests' positions, in the order they were rated; nothing when rating was asked to stop.
+    groups: StageResult<Option<Vec<(usize, Group<'a>)>>>,
     warnings: Vec<String>,
     seconds: f64,
 }
@@ -235,7 +235,7 @@ fn rate_all<'a>(
     spec: &GrpoSpec,
     to_rate: mpsc::Receiver<(usize, Vec<Answer<'a>>)>,
 ) -> Rating<'a> {
-    let mut rating = Rating { groups: Ok(Vec::new()), warnings: Vec::new(), seconds: 0.0 };
+    let mut rating = Rating { groups: Ok(Some(Vec::new())), warnings: Vec::new(), seconds: 0.0 };
     for (request, answers) in to_rate {
         let started = Instant::now();
         let (scores, warnings) = score(rubric, &answers);
@@ -243,12 +243,16 @@ fn rate_all<'a>(
         rating.warnings.extend(warnings);
         rating.seconds += started.elapsed().as_secs_f64();
         match (scores, &mut rating.groups) {
-            (Ok(scores), Ok(groups)) => groups.push((request, Group::new(answers, scores, spec))),
+            (Ok(Some(scores)), Ok(Some(groups))) => groups.push((request, Group::new(answers, scores, spec))),
+            (Ok(None), groups) => {
+                *groups = Ok(None);
+                return rating;
+            }
             (Err(error), groups) => {
                 *groups = Err(error);
                 return rating;
             }
-            (Ok(_), Err(_)) => unreachable!("rating ends with the first error"),
+            (Ok(Some(_)), _) => unreachable!("rating ends with the first error or request to stop"),
         }
     }
     rating

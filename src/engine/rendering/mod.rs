@@ -1,5 +1,9 @@
 //! Rendering of templates that nobody vouches for: those of a recipe's data sets and those that come with a model.
 
+mod watch;
+
+pub(crate) use watch::{HINT, on_too_much_memory};
+
 use minijinja::{Error, ErrorKind, Template, Value};
 use std::io::{self, Write};
 
@@ -14,6 +18,7 @@ const MAX_BYTES: usize = 16 << 20;
 /// # Errors
 /// As minijinja's `render`; a template that takes too many steps or writes too much.
 pub(crate) fn render(template: &Template<'_, '_>, context: Value) -> Result<String, Error> {
+    let _watched = watch::Watched::new();
     let mut out = Bounded(Vec::new());
     let rendered = template.render_captured_to(context, &mut out).map(|_| ());
     if out.0.len() > MAX_BYTES {

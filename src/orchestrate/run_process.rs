@@ -1,0 +1,174 @@
+//! The process of a run, and whether it lives.
+//!
+//! A run locks `log/<run>/lock` for as long as it lives, which no other process can seem to do: a name, a process id and a host name
+//! may all be another's. Where the file system has no locks there is no such file, and the run lives while a process of its
+//! start time does. Locks of other machines may be invisible on a network file system: of a run there nothing is known.
+
+use crate::cache::{FileLock, NETWORK_FAULT, boot_id, is_asked_for};
+use crate::store::network_file_system;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The process that runs the stages of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunProcess {
+    /// Host name.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Identity of the host's boot; empty in the logs of earlier versions.
+    #[serde(default)]
+    pub boot_id: String,
+    /// When the process started, in clock ticks since then; absent in the logs of earlier versions.
+    #[serde(default)]
+    pub start_ticks: Option<u64>,
+}
+
+/// What is known of a run's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It lives.
+    Alive,
+    /// It has ended.
+    Ended,
+    /// It was started on another machine, whose processes and locks cannot be seen from here.
+    Unknown,
+}
+
+impl RunProcess {
+    /// This process.
+    pub(super) fn this_process() -> Self {
+        let pid = std::process::id();
+        Self { host: host_name(), pid, boot_id: boot_id(), start_ticks: start_ticks(pid) }
+    }
+
+    /// Whether a process with this id that began at the same time is there.
+    fn is_there(&self) -> bool {
+        self.boot_id == boot_id() && self.start_ticks.is_some() && start_ticks(self.pid) == self.start_ticks
+    }
+}
+
+/// The file that the run with this log directory locks.
+fn lock_path(log_dir: &Path) -> PathBuf {
+    log_dir.join("lock")
+}
+
+/// Takes the lock of a run for as long as the result is kept; absent on a file system without locks.
+pub(super) fn lock_run(log_dir: &Path) -> io::Result<Option<FileLock>> {
+    let path = lock_path(log_dir);
+    let file = fs_err::OpenOptions::new().create_new(true).append(true).open(&path)?;
+    let lock = FileLock::try_exclusive(file).ok().flatten();
+    if lock.is_none() {
+        fs_err::remove_file(path)?; // without it, the start time decides
+    }
+    Ok(lock)
+}
+
+/// Whether the run with this log directory is seen to be alive.
+pub(super) fn is_locked(log_dir: &Path) -> bool {
+    FileLock::is_held(&lock_path(log_dir))
+}
+
+/// Whether the run with this log directory, started by `process`, is alive.
+pub(super) fn liveness(log_dir: &Path, process: Option<&RunProcess>) -> Liveness {
+    if is_locked(log_dir) {
+        return Liveness::Alive;
+    }
+    let Some(process) = process else { return Liveness::Ended };
+    if process.host != host_name() && process.boot_id != boot_id() && is_on_a_network(log_dir) {
+        Liveness::Unknown
+    } else if !lock_path(log_dir).exists() && process.is_there() {
+        Liveness::Alive
+    } else {
+        Liveness::Ended
+    }
+}
+
+/// Sends a signal to the process of a living run; false when the process cannot be seen from here.
+pub(super) fn signal_run(log_dir: &Path, process: &RunProcess, signal: Signal) -> io::Result<bool> {
+    let lock = lock_path(log_dir);
+    let proved = if lock.exists() {
+        FileLock::holders(&lock)
+    } else {
+        Vec::from_iter(process.is_there().then_some(process.pid))
+    };
+    for &pid in &proved {
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+        match kill_process(pid, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(!proved.is_empty() || !FileLock::is_held(&lock))
+}
+
+/// Whether another machine may have locked a file in this directory unseen.
+fn is_on_a_network(directory: &Path) -> bool {
+    is_asked_for(NETWORK_FAULT) || network_file_system(directory).is_some()
+}
+
+/// When the process began, in clock ticks since the boot; absent when it is gone, or has ended and was not yet asked about.
+fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the name of the program is in parentheses and may hold anything
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace(); // from field 3, the state
+    let is_zombie = fields.next()? == "Z";
+    fields.nth(18).filter(|_| !is_zombie)?.parse().ok() // field 22
+}
+
+/// This machine's name.
+pub(super) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn other_boot(host: &str) -> RunProcess {
+        RunProcess { host: host.to_owned(), boot_id: "another".to_owned(), ..RunProcess::this_process() }
+    }
+
+    #[test]
+    fn a_run_is_alive_while_its_lock_is_held_whoever_its_log_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = lock_run(dir.path()).unwrap().expect("this file system has locks");
+        for process in [None, Some(RunProcess::this_process()), Some(other_boot("elsewhere"))] {
+            assert_eq!(liveness(dir.path(), process.as_ref()), Liveness::Alive);
+        }
+        drop(lock);
+        // this process lives, but it is not the run: its id was taken again, or the host was renamed
+        for process in [None, Some(RunProcess::this_process()), Some(other_boot("elsewhere"))] {
+            assert_eq!(liveness(dir.path(), process.as_ref()), Liveness::Ended);
+        }
+    }
+
+    #[test]
+    fn without_locks_a_process_of_the_same_start_time_is_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let this = RunProcess::this_process();
+        let later = RunProcess { start_ticks: this.start_ticks.map(|ticks| ticks + 1), ..this.clone() };
+        let of_earlier_version = RunProcess { start_ticks: None, boot_id: String::new(), ..this.clone() };
+        for (process, expected) in [
+            (&this, Liveness::Alive),
+            (&later, Liveness::Ended),
+            (&other_boot(&this.host), Liveness::Ended),
+            (&of_earlier_version, Liveness::Ended),
+        ] {
+            assert_eq!(liveness(dir.path(), Some(process)), expected, "{process:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_has_ended_and_was_not_waited_for_has_no_start_time() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let state = || fs_err::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        while !state().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        assert_eq!(start_ticks(child.id()), None);
+        child.wait().unwrap();
+    }
+}
