@@ -1,6 +1,7 @@
 //! A project in a temporary directory, and the binary to run in it.
 
 use serde_json::Value;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -98,6 +99,16 @@ impl TestEnv {
 
     /// Runs the binary with one more environment variable.
     pub(crate) fn run_with(&self, args: &[&str], name: &str, value: &str) -> Ended {
+        Ended::from(self.command(args).env(name, value).output().unwrap())
+    }
+
+    /// Runs the binary with arguments that need be no text.
+    pub(crate) fn run_os(&self, args: &[OsString]) -> Ended {
+        Ended::from(self.command(&[]).args(args).output().unwrap())
+    }
+
+    /// Runs the binary with one more environment variable, whose value need be no text.
+    pub(crate) fn run_with_os(&self, args: &[&str], name: &str, value: &OsStr) -> Ended {
         Ended::from(self.command(args).env(name, value).output().unwrap())
     }
 

@@ -18,6 +18,7 @@ mod explain;
 mod export;
 mod faults;
 mod history;
+mod hostile;
 mod liveness;
 mod memory;
 mod orphans;

@@ -169,3 +169,25 @@ fn a_port_that_is_taken_is_an_error_with_a_way_out() {
     let port = server.address.rsplit(':').next().unwrap();
     env.run(&["serve", "--port", port]).ends_with(2).says(&["cannot listen on 127.0.0.1", "hint:", "--port 0"]);
 }
+
+#[test]
+fn a_client_that_does_not_finish_the_head_of_a_request_is_hung_up_on() {
+    let env = TestEnv::new();
+    let server = Server::start(&env, &[]);
+    let began = std::time::Instant::now();
+    let half: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").unwrap();
+            stream
+        })
+        .collect();
+    assert!(server.json("/api/runs").is_array(), "others are answered meanwhile");
+    for mut stream in half {
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest); // closed or reset
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+    assert!(began.elapsed() > Duration::from_secs(5), "a slow client has some time");
+}
