@@ -55,7 +55,7 @@ pub use spending::gather_cost;
 pub use stage_rows::{Series, StageRow, stage_metrics};
 pub use uses::{KeyUse, KeyUses, key_uses};
 
-use crate::cache::{Cache, CacheError, fault_point};
+use crate::cache::{Cache, CacheError, FileLock, RUN_ENDED, fault_point};
 use crate::event::Failure;
 use crate::exec::{ExecError, LocalExecutor};
 use crate::plan::{Plan, Scheduler};
@@ -118,7 +118,7 @@ pub struct FailedStage {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RunSummary {
     /// Its id.
     pub run: String,
@@ -130,6 +130,8 @@ pub struct RunSummary {
     pub interrupted: bool,
     /// What the database could not record, and why.
     pub unrecorded: Option<String>,
+    /// The run counts as alive, and its results stay, until they have been shown.
+    _alive: Option<FileLock>,
 }
 
 impl RunSummary {
@@ -231,11 +233,8 @@ pub async fn run(
             "ok"
         })
         .await;
-    Ok(RunSummary {
-        run: recorder.run().to_owned(),
-        ends,
-        measured: report.measured,
-        interrupted: report.interrupted,
-        unrecorded: recorder.into_problem(),
-    })
+    fault_point(RUN_ENDED);
+    let run = recorder.run().to_owned();
+    let (unrecorded, alive) = recorder.into_end();
+    Ok(RunSummary { run, ends, measured: report.measured, interrupted: report.interrupted, unrecorded, _alive: alive })
 }

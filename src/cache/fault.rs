@@ -34,6 +34,9 @@ pub const REPLACE_FAULT: &str = "replace-between-renames";
 /// No point: asking for it takes every file system for one whose locks other machines may hold unseen.
 pub const NETWORK_FAULT: &str = "as-on-a-network";
 
+/// The point after the end of a run is written down, before its results are shown.
+pub const RUN_ENDED: &str = "run-ended";
+
 /// The points that the process of `orchestrate run` passes for a stage, in this order.
 pub const DISPATCHER_FAULTS: [&str; 8] = [
     "run-before-plan",
@@ -65,7 +68,9 @@ impl Fault {
 pub fn fault_point(name: &str) {
     static HELD: AtomicBool = AtomicBool::new(false);
     debug_assert!(
-        name == REPLACE_FAULT || WORKER_FAULTS.contains(&name) || DISPATCHER_FAULTS.contains(&name),
+        [REPLACE_FAULT, RUN_ENDED].contains(&name)
+            || WORKER_FAULTS.contains(&name)
+            || DISPATCHER_FAULTS.contains(&name),
         "`{name}` is not listed"
     );
     match Fault::asked_for() {

@@ -50,6 +50,13 @@ pub(super) struct VerifyArgs {
     threads: Option<usize>,
 }
 
+impl VerifyArgs {
+    /// A stage of the newest run, as its recipe says.
+    pub(super) fn latest(stage: &str) -> Self {
+        Self { run: "latest".to_owned(), stage: stage.to_owned(), variant: None, device: None, threads: None }
+    }
+}
+
 /// A file of a stage's output.
 struct Row {
     file: String,

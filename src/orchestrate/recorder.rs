@@ -9,7 +9,7 @@ use super::index::{self, IndexError};
 use super::run_log::{LoggedPlan, RunEventKind, RunLog};
 use super::run_process::RunProcess;
 use super::{FailedStage, RunError, RunRequest};
-use crate::cache::Cache;
+use crate::cache::{Cache, FileLock};
 use crate::digest::Digest;
 use crate::event::{Event, Failure, Measurement, MemoryUse};
 use crate::store::{Store, database_path};
@@ -75,9 +75,9 @@ impl Recorder {
         &self.run
     }
 
-    /// What could not be written, and why.
-    pub(super) fn into_problem(self) -> Option<String> {
-        self.problem
+    /// What could not be written, and why; and what shows that the run's process lives.
+    pub(super) fn into_end(self) -> (Option<String>, Option<FileLock>) {
+        (self.problem, self.log.into_lock())
     }
 
     /// Results of stages were in the cache. There may be thousands of them at once, so the database waits for something

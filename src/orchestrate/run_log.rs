@@ -78,7 +78,7 @@ pub(super) fn read_events(log_dir: &Path) -> io::Result<(Vec<RunEvent>, usize)> 
 pub(super) fn append_end(log_dir: &Path, status: &str) -> io::Result<()> {
     let path = log_dir.join("run.jsonl");
     let is_cut = fs::read(&path)?.last().is_some_and(|&byte| byte != b'\n');
-    let mut log = RunLog { events: fs::OpenOptions::new().append(true).open(path)?, _lock: None };
+    let mut log = RunLog { events: fs::OpenOptions::new().append(true).open(path)?, lock: None };
     if is_cut {
         log.events.write_all(b"\n")?;
     }
@@ -320,7 +320,7 @@ pub enum RunEventKind {
 pub(super) struct RunLog {
     events: fs::File,
     /// Held while the run lives; absent on a file system without locks.
-    _lock: Option<FileLock>,
+    lock: Option<FileLock>,
 }
 
 impl RunLog {
@@ -348,7 +348,12 @@ impl RunLog {
         write_file(&log_dir.join("invocation.json"), &pretty(&invocation)?)?;
         write_file(&log_dir.join("plan.json"), &pretty(plan)?)?;
         let events = fs::OpenOptions::new().create_new(true).append(true).open(log_dir.join("run.jsonl"))?;
-        Ok(Self { events, _lock: lock })
+        Ok(Self { events, lock })
+    }
+
+    /// What shows that the run's process lives; no more is written down.
+    pub(super) fn into_lock(self) -> Option<FileLock> {
+        self.lock
     }
 
     /// Appends events that happened at once, as one write, and flushes it.

@@ -2,6 +2,7 @@
 
 use super::past_runs::PastRuns;
 use super::run_log::{LogDamage, LoggedPlan};
+use super::run_process::Liveness;
 use crate::digest::Digest;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,13 +44,15 @@ pub fn key_uses(runs: &Path) -> io::Result<KeyUses> {
                 continue;
             }
         };
+        // also one that has written down its end and still shows its results
+        let lives = past.status == "running" || past.liveness() == Liveness::Alive;
         let began: Option<DateTime<Utc>> = Ulid::from_string(&past.run).ok().map(|id| id.datetime().into());
         for stage in plan.stages {
             let found = uses.by_key.entry(stage.key).or_default();
             found.runs.push(past.run.clone());
             found.variants.extend(stage.variants);
             found.last_used = found.last_used.max(began);
-            found.live |= past.status == "running";
+            found.live |= lives;
         }
     }
     Ok(uses)

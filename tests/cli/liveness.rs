@@ -164,3 +164,18 @@ fn a_living_run_is_not_taken_over() {
     env.run(&["cancel"]).ends_with(0);
     ended(child).ends_with(130);
 }
+
+#[test]
+fn the_results_of_a_run_stay_until_they_are_shown() {
+    let env = TestEnv::new();
+    let held = env.path("held");
+    let run =
+        env.start_with(&["run", "small.toml"], "ORCHESTRATE_FAULT", &format!("hold:run-ended:{}", held.display()));
+    env.wait_for("held");
+    env.run(&["cache", "gc", "--max-size", "1KB", "--delete"]).ends_with(0);
+    assert_eq!(fs_err::read_dir(env.path("runs/cache")).unwrap().count(), 3);
+    fs_err::remove_file(held).unwrap();
+    ended(run).ends_with(0);
+    env.run(&["cache", "gc", "--max-size", "1KB", "--delete"]).ends_with(0);
+    assert_eq!(fs_err::read_dir(env.path("runs/cache")).unwrap().count(), 0);
+}

@@ -143,3 +143,21 @@ fn a_retry_that_waits_ends_with_the_run() {
     let row = env.run(&["history", "--json"]).ends_with(0).json().remove(0);
     assert_eq!(row["status"], "interrupted");
 }
+
+/// The threads that `base` and `other` are told to use.
+fn threads(more: &[&str]) -> [String; 2] {
+    let env = TestEnv::new();
+    env.run(&[&["run", "small.toml", "--only", "base", "--only", "other"], more].concat()).ends_with(0);
+    ["base", "other"]
+        .map(|stage| fs_err::read_to_string(env.path(&format!("threads-{stage}"))).unwrap().trim().to_owned())
+}
+
+#[test]
+fn stages_at_the_same_time_share_the_cores() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(threads(&[]), ["null", "null"], "a stage alone has all cores");
+    let half = (cores / 2).max(1).to_string();
+    assert_eq!(threads(&["-j", "2"]), [half.clone(), half]);
+    assert_eq!(threads(&["-j", "2", "--set", "runtime.threads=1"]), ["1", "1"], "the recipe has the last word");
+    assert_eq!(threads(&["-j", &(2 * cores).to_string()]), ["1", "1"], "a stage has a thread at least");
+}

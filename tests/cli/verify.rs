@@ -31,6 +31,8 @@ fn a_rerun_that_makes_the_same_is_told_and_leaves_nothing() {
     assert_eq!(files, ["result.txt"], "only what the stage made is compared");
     assert_eq!(found[0]["recorded_on"][0]["device"], "cpu");
     env.run(&["verify", "latest", "tuned"]).ends_with(0).says(&["started"]);
+    let by_cache = env.run(&["cache", "verify", "--rerun", "tuned", "--json"]).ends_with(0).json();
+    assert_eq!((&by_cache[0]["stage"], &by_cache[0]["same"]), (&found[0]["stage"], &found[0]["same"]));
 
     assert_eq!((fs_err::read(&manifest).unwrap(), fs_err::metadata(&manifest).unwrap().modified().unwrap()), before);
     assert!(work(&env).is_empty(), "{:?}", work(&env));

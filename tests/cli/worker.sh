@@ -18,6 +18,7 @@ echo "{\"host\":\"$(uname -n)\",\"boot_id\":\"$(cat /proc/sys/kernel/random/boot
 
 echo "working on $stage"
 echo "${CUDA_VISIBLE_DEVICES-none}" > "$project/gpu-$stage"
+echo "$assignment" | sed -n 's/.*"threads":\([0-9a-z]*\).*/\1/p' > "$project/threads-$stage"
 event "{\"started\":{\"host\":\"test\",\"pid\":$$,\"device\":\"cpu\",\"libtorch\":\"none\",\"threads\":1,\"resumed_from_step\":null,\"total_steps\":3}}"
 for step in 1 2 3; do
     event "{\"step\":{\"step\":$step,\"total_steps\":3,\"metrics\":{\"train/loss\":$((4 - step)).5}}}"

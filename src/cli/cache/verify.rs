@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::output::Output;
 use crate::cli::plan::count;
+use crate::cli::verify::{VerifyArgs as VerifyByRerunArgs, verify as verify_by_rerun};
 use crate::digest::Digest;
 use crate::report::Counter;
 use clap::Args;
@@ -19,7 +20,8 @@ With --json: {\"key\", \"status\": \"ok\" | \"damaged\" | \"gone\", \"reason\"}.
 
 Examples:
   orchestrate cache verify              all checkpoints
-  orchestrate cache verify 3f2a91       those whose key begins so")]
+  orchestrate cache verify 3f2a91       those whose key begins so
+  orchestrate cache verify --rerun sft  run `sft` of the newest run again, and compare: what no manifest shows")]
 pub(super) struct VerifyArgs {
     /// Beginnings of keys [default: all]
     #[arg(value_name = "KEY")]
@@ -27,9 +29,15 @@ pub(super) struct VerifyArgs {
     /// Files that are read at the same time [default: as many as there are cores]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    /// Run a stage of the newest run again and compare its files, as `orchestrate verify latest STAGE`
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["keys", "jobs"])]
+    rerun: Option<String>,
 }
 
 pub(super) fn verify(context: &Context, cache: &Cache, args: &VerifyArgs) -> Result<(), CliError> {
+    if let Some(stage) = &args.rerun {
+        return verify_by_rerun(context, &VerifyByRerunArgs::latest(stage));
+    }
     let all = cache.keys()?;
     let keys = if args.keys.is_empty() { all } else { keys_named(&all, &args.keys)? };
     let keys: Vec<&Digest> = keys.iter().collect();
