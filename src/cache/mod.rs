@@ -11,14 +11,14 @@
 //!     judge-spent-*.json   what the stage asked a judge so far, and what it cost
 //!     resume/step-N/       resume points, each with a manifest.json written last; of a `command` stage, what its program likes
 //!     parameters.json      what the program of a `command` stage is told
-//!     out/                 the checkpoint in the making
+//!     out/                 the checkpoint in the making; out-N/ in the N-th try of a `command` stage
 //!     replace              present: the result takes the place of the one in the cache (`run --force`)
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage
 //!   cache/<key>/           a committed checkpoint: out/ renamed, with key.json, events.jsonl and manifest.json; that of a
 //!                          stage that samples has all its completions in completions.parquet
 //!   judge-cache/           answers of judges and services, by the content of their requests (`rewards::judge`)
 //!   arena-answers/         answers of an arena's players, by all that they depend on
-//!   quarantine/            checkpoints that failed verification
+//!   quarantine/            checkpoints that failed verification, attempts whose events cannot be read
 //!   inputs/<digest>.json   what files were called and digests of their rows, to tell what changed ([`InputRecord`])
 //!   pins/<key>.json        a checkpoint that `cache gc` keeps, and why
 //!   trash/                 what `cache gc` is about to remove
@@ -26,7 +26,7 @@
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
 //!   timings.jsonl          memo of how long stages took, by which the longest chain is started first
 //!   history.db             SQLite index (`store`)
-//!   log/<run>/             one run: run.jsonl (its events), recipes as they were
+//!   log/<run>/             one run: run.jsonl (its events), recipes as they were, a lock that is held while the run lives
 //! ```
 //!
 //! # The protocol, step by step
@@ -41,7 +41,7 @@
 //! | 2 | dispatcher | looks each key up; reads those whole that a stage of this run starts from | nothing new; a damaged one is in `quarantine/` and runs again |
 //! | 3 | dispatcher | makes `work/<key>/`, writes `key.json`, then `assignment.json` | an attempt without or with an assignment, which the next dispatcher writes again |
 //! | 4 | dispatcher | starts the worker | a worker that finds its supervisor gone, writes a resume point and ends; a new run waits for its lease |
-//! | 5 | worker | locks `lease.lock`, writes `lease.json` | a free lease: the kernel drops the lock; `lease.json` names a dead process and is not believed |
+//! | 5 | worker | locks `lease.lock`, writes `lease.json` | a free lease: the kernel drops the lock; `lease.json` names a dead process and is not believed. A program of a `command` stage keeps the lock until it is ended too |
 //! | 6 | worker | appends to `events.jsonl` | perhaps half a line, which the next worker cuts off |
 //! | 7 | worker | fills `resume/.step-N.part/`, flushes it, writes its manifest | the resume points of before; the part is removed |
 //! | 8 | worker | renames it to `resume/step-N/`, flushes `resume/` | the new resume point |
