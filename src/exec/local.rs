@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::process::{Child, Command};
 
 /// Environment variable that names the worker binary to use instead of the one beside `orchestrate`.
@@ -95,9 +96,6 @@ impl LocalExecutor {
     /// A command that runs the worker binary, with what libtorch needs in its environment.
     pub fn command(&self) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
-        if let Some(variable) = wait_policy(|name| std::env::var_os(name).is_some()) {
-            command.env(variable.0, variable.1);
-        }
         if let Some(path) = library_path(|name| std::env::var_os(name)) {
             command.env(LIBRARY_PATH, path);
         }
@@ -114,10 +112,13 @@ impl LocalExecutor {
             .map_err(ExecError::Log)?
             .into_file();
         let errors = log.try_clone().map_err(ExecError::Log)?;
+        let computes = self.arguments.is_empty();
+        let wait_policy = computes.then(|| wait_policy(|name| std::env::var_os(name).is_some(), cores_are_busy));
         let child = Command::from(self.command())
             .args(self.arguments)
             .arg(attempt_dir)
             .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(wait_policy.flatten())
             .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(log)
@@ -143,11 +144,47 @@ fn library_path(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString>
     std::env::join_paths(all).ok()
 }
 
-/// How OpenMP's threads wait for work, unless the user says: they look for it for some microseconds, then sleep. Its own
-/// default, to look for milliseconds, keeps other processes off the cores, and this one when it has to share them.
-fn wait_policy(is_set: impl Fn(&str) -> bool) -> Option<(&'static str, &'static str)> {
+/// How OpenMP's threads wait for work, unless the user says. Its own default is to look for work for milliseconds: the fastest way
+/// on a quiet machine, by a tenth, but beside a busy process it halves the speed, as a thread that only looks keeps one that has
+/// work off its core. There they look for some microseconds, then sleep.
+fn wait_policy(
+    is_set: impl Fn(&str) -> bool,
+    cores_are_busy: impl FnOnce() -> bool,
+) -> Option<(&'static str, &'static str)> {
     let chosen = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"].into_iter().any(is_set);
-    (!chosen).then_some(("GOMP_SPINCOUNT", "1000"))
+    (!chosen && cores_are_busy()).then_some(("GOMP_SPINCOUNT", "1000"))
+}
+
+/// How long the cores are looked at.
+const LOOK_AT_CORES: Duration = Duration::from_millis(60);
+
+/// Whether other processes keep a core busy for most of a moment.
+fn cores_are_busy() -> bool {
+    let before = core_ticks();
+    std::thread::sleep(LOOK_AT_CORES);
+    let (Some(before), Some(after)) = (before, core_ticks()) else { return false };
+    let (busy, idle) = (after.busy.saturating_sub(before.busy), after.idle.saturating_sub(before.idle));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    2 * busy * cores > busy + idle // more than half a core
+}
+
+/// Time that all cores together have spent, in clock ticks.
+struct CoreTicks {
+    busy: u64,
+    idle: u64,
+}
+
+fn core_ticks() -> Option<CoreTicks> {
+    parse_core_ticks(&fs_err::read_to_string("/proc/stat").ok()?)
+}
+
+/// The first line of `/proc/stat`: `cpu  user nice system idle iowait irq softirq steal ...` (proc(5)).
+fn parse_core_ticks(stat: &str) -> Option<CoreTicks> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map(|field| field.parse().ok());
+    let [user, nice, system, idle, wait, rest @ ..] = &fields.take(8).collect::<Option<Vec<u64>>>()?[..] else {
+        return None;
+    };
+    Some(CoreTicks { busy: user + nice + system + rest.iter().sum::<u64>(), idle: idle + wait })
 }
 
 /// A running worker.
@@ -280,8 +317,21 @@ mod tests {
 
     #[test]
     fn a_wait_policy_of_the_users_own_is_kept() {
-        assert_eq!(wait_policy(|_| false), Some(("GOMP_SPINCOUNT", "1000")));
-        assert_eq!(wait_policy(|name| name == "OMP_WAIT_POLICY"), None);
-        assert_eq!(wait_policy(|name| name == "GOMP_SPINCOUNT"), None);
+        assert_eq!(wait_policy(|name| name == "OMP_WAIT_POLICY", || true), None);
+        assert_eq!(wait_policy(|name| name == "GOMP_SPINCOUNT", || true), None);
+    }
+
+    #[test]
+    fn threads_sleep_early_only_where_others_need_the_cores() {
+        assert_eq!(wait_policy(|_| false, || true), Some(("GOMP_SPINCOUNT", "1000")));
+        assert_eq!(wait_policy(|_| false, || false), None);
+    }
+
+    #[test]
+    fn the_kernel_tells_how_busy_the_cores_are() {
+        let ticks = parse_core_ticks("cpu  10 1 5 100 20 2 3 4 9 9\ncpu0 1 1 1 1\n").unwrap();
+        assert_eq!((ticks.busy, ticks.idle), (25, 120));
+        assert!(parse_core_ticks("cpu  10 1 5\n").is_none() && parse_core_ticks("").is_none());
+        assert!(core_ticks().is_some());
     }
 }
