@@ -292,6 +292,18 @@ async fn history_is_filtered_sorted_and_cut() {
 }
 
 #[tokio::test]
+async fn a_run_that_has_ended_has_no_running_stage() {
+    let (_dir, store) = store().await;
+    let mut update = store.update().await.unwrap();
+    let stages = [record("base", "cpt", "a")];
+    let running = StageChange { key: stages[0].key.clone(), state: StageState::Running, at: Utc::now() };
+    update.add_run("1", Utc::now(), &stages, &[running]).await.unwrap();
+    update.end_run("1", "interrupted", Utc::now()).await.unwrap();
+    update.commit().await.unwrap();
+    assert_eq!(column(&store, "SELECT status FROM stages").await, ["interrupted"]);
+}
+
+#[tokio::test]
 async fn a_stage_that_never_began_is_pending_while_its_run_goes_on() {
     let (_dir, store) = store().await;
     let mut update = store.update().await.unwrap();

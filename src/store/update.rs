@@ -198,6 +198,11 @@ impl Update {
             .bind(run)
             .execute(&mut *self.transaction)
             .await?;
+        // of a run that was declared dead, the end is written down and those of its stages are not
+        sqlx::query("UPDATE stage_rows SET status = 'interrupted' WHERE run = ? AND status = 'running'")
+            .bind(run)
+            .execute(&mut *self.transaction)
+            .await?;
         Ok(())
     }
 
