@@ -258,9 +258,12 @@ fn guard_of(group: Pid) -> Pid {
         let words: Vec<&[u8]> = words.split(|&byte| byte == 0).collect();
         words.get(2).is_some_and(|script| script.starts_with(b"read _;")) && words.contains(&group.as_bytes())
     };
-    let processes = fs_err::read_dir("/proc").unwrap();
-    let guard = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).find(is_guard);
-    Pid::from_raw(guard.expect("a program has a guard")).unwrap()
+    let find = || {
+        let processes = fs_err::read_dir("/proc").unwrap();
+        processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).find(is_guard)
+    };
+    until(|| find().is_some()); // it is started after the program
+    find().and_then(Pid::from_raw).unwrap()
 }
 
 #[test]
