@@ -1,6 +1,7 @@
 //! Text of others, made safe to print: a data set, a model, a program or a server must not steer the terminal.
 
-/// `text` with its control characters spelled out, and those that change the direction of writing; line ends and tabs stay.
+/// `text` with its control characters spelled out, and those that change the direction of writing; line ends and tabs
+/// stay.
 pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -19,7 +20,8 @@ pub fn harmless_in_place(text: &str) -> String {
     text.chars().map(|c| if steers(c) { stand_in(c) } else { c }).collect()
 }
 
-/// What a terminal would show of a log: of a line that was written over and over, the last state; nothing that steers it.
+/// What a terminal would show of a log: of a line that was written over and over, the last state; nothing that steers
+/// it.
 pub fn harmless_log(text: &str) -> String {
     let last_state = |line: &str| {
         let states = line.trim_end_matches('\r').rsplit('\r');

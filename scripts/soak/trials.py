@@ -1,7 +1,6 @@
 """What is done to a sweep: each trial takes a fresh project, disturbs it, and lets it end; `Trial.check` compares the results."""
 import glob
 import hashlib
-import json
 import os
 import shutil
 import signal

@@ -78,8 +78,8 @@ impl Attempt {
         Ok(Self { dir: dir.to_owned(), out: dir.join(OUT), assignment, events: None, meters: Meters::default() })
     }
 
-    /// Opens the attempt directory `dir` and takes the right to work there; absent when another process has it, or has committed
-    /// the stage by now.
+    /// Opens the attempt directory `dir` and takes the right to work there; absent when another process has it, or has
+    /// committed the stage by now.
     pub fn begin(dir: &Path) -> Result<Option<(Self, Lease)>, CacheError> {
         let attempt = match Self::open(dir) {
             // the process that has just committed the stage moved the directory away
@@ -157,8 +157,8 @@ impl Attempt {
         Ok(self.out.clone())
     }
 
-    /// Makes the checkpoint in an empty directory that no earlier try at this stage had, so that what is left of an earlier
-    /// try's program cannot write into it. The directories of earlier tries stay, empty, until the commit.
+    /// Makes the checkpoint in an empty directory that no earlier try at this stage had, so that what is left of an
+    /// earlier try's program cannot write into it. The directories of earlier tries stay, empty, until the commit.
     pub fn new_out_dir(&mut self) -> Result<PathBuf, CacheError> {
         let mut tries = 0;
         for entry in fs_err::read_dir(&self.dir)? {

@@ -1,8 +1,8 @@
 //! Leases: at most one process works on a key.
 //!
-//! The arbiter is an advisory lock on `lease.lock`, which the kernel drops when the last process that holds it ends. The worker
-//! of a `command` stage shares it with its program, so that a program that outlives its worker keeps the lease. `lease.json`
-//! beside it says who the owner is, for people.
+//! The arbiter is an advisory lock on `lease.lock`, which the kernel drops when the last process that holds it ends.
+//! The worker of a `command` stage shares it with its program, so that a program that outlives its worker keeps the
+//! lease. `lease.json` beside it says who the owner is, for people.
 
 use super::error::CacheError;
 use super::fault::fault_point;

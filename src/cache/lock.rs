@@ -1,7 +1,7 @@
 //! Advisory locks on files, by which a process shows that it is alive.
 //!
-//! The kernel drops a lock when the last process that holds it ends, however it ends. A lock is taken by its owner for itself
-//! ([`FileLock::try_exclusive`]); a process that the owner starts holds it too if the owner asks for that.
+//! The kernel drops a lock when the last process that holds it ends, however it ends. A lock is taken by its owner for
+//! itself ([`FileLock::try_exclusive`]); a process that the owner starts holds it too if the owner asks for that.
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -18,7 +18,8 @@ pub struct FileLock(fs_err::File);
 impl FileLock {
     /// Locks `file`; absent when another process has locked it.
     ///
-    /// A process that asks whether the file is locked ([`FileLock::is_held`]) holds it for a moment, so a few tries are made.
+    /// A process that asks whether the file is locked ([`FileLock::is_held`]) holds it for a moment, so a few tries are
+    /// made.
     pub fn try_exclusive(file: fs_err::File) -> io::Result<Option<Self>> {
         for pause_ms in [1, 5, 20, 50, 0] {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -47,8 +48,8 @@ impl FileLock {
             .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
     }
 
-    /// The processes that hold the lock of the file at `path`. Processes of other machines, of other users, and outside this
-    /// process's PID namespace are not found.
+    /// The processes that hold the lock of the file at `path`. Processes of other machines, of other users, and outside
+    /// this process's PID namespace are not found.
     pub fn holders(path: &Path) -> Vec<u32> {
         let Ok(locked) = fs_err::metadata(path) else { return Vec::new() };
         let Ok(processes) = fs_err::read_dir("/proc") else { return Vec::new() };
@@ -57,8 +58,8 @@ impl FileLock {
     }
 }
 
-/// Whether a descriptor of the process refers to the open file that has the lock. A descriptor of the same file that was opened
-/// separately does not count: its process may only be asking.
+/// Whether a descriptor of the process refers to the open file that has the lock. A descriptor of the same file that
+/// was opened separately does not count: its process may only be asking.
 fn holds(process: u32, locked: &Metadata) -> bool {
     let Ok(descriptors) = fs_err::read_dir(format!("/proc/{process}/fd")) else { return false };
     descriptors.filter_map(Result::ok).any(|descriptor| {

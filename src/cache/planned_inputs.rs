@@ -1,8 +1,8 @@
 //! The files that a stage reads, compared with what the plan saw of them.
 //!
-//! A stage's key names its inputs by their digests. The stage itself opens them by their paths, perhaps hours later. What
-//! somebody wrote there in between would be cached under the key of the old content. So a worker checks its inputs when
-//! it begins ([`PlannedInputs::check`]), and again once it has read them ([`PlannedInputs::unchanged`]).
+//! A stage's key names its inputs by their digests. The stage itself opens them by their paths, perhaps hours later.
+//! What somebody wrote there in between would be cached under the key of the old content. So a worker checks its inputs
+//! when it begins ([`PlannedInputs::check`]), and again once it has read them ([`PlannedInputs::unchanged`]).
 
 use super::digests::{FileDigests, is_settled, model_files};
 use super::fault::fault_point;

@@ -144,9 +144,9 @@ fn library_path(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString>
     std::env::join_paths(all).ok()
 }
 
-/// How OpenMP's threads wait for work, unless the user says. Its own default is to look for work for milliseconds: the fastest way
-/// on a quiet machine, by a tenth, but beside a busy process it halves the speed, as a thread that only looks keeps one that has
-/// work off its core. There they look for some microseconds, then sleep.
+/// How OpenMP's threads wait for work, unless the user says. Its own default is to look for work for milliseconds: the
+/// fastest way on a quiet machine, by a tenth, but beside a busy process it halves the speed, as a thread that only
+/// looks keeps one that has work off its core. There they look for some microseconds, then sleep.
 fn wait_policy(
     is_set: impl Fn(&str) -> bool,
     cores_are_busy: impl FnOnce() -> bool,

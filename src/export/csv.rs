@@ -1,5 +1,5 @@
-//! Comma-separated values as of RFC 4180, with `\n`: what is missing is empty, an empty text is `""`. A text that a spreadsheet
-//! would take for a formula gets an apostrophe in front.
+//! Comma-separated values as of RFC 4180, with `\n`: what is missing is empty, an empty text is `""`. A text that a
+//! spreadsheet would take for a formula gets an apostrophe in front.
 
 use serde_json::Value;
 use std::fmt::Write as _;

@@ -156,8 +156,8 @@ impl Download<'_> {
         }
     }
 
-    /// Appends what `body` holds to `file`. The first `known` bytes were received before. The outer error is the file's, the inner
-    /// one the network's.
+    /// Appends what `body` holds to `file`. The first `known` bytes were received before. The outer error is the
+    /// file's, the inner one the network's.
     fn copy(
         &mut self,
         mut body: impl std::io::Read,

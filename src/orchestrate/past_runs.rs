@@ -137,8 +137,8 @@ impl PastRun {
         append_end(&self.log_dir, "interrupted")
     }
 
-    /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is no error. Only a process
-    /// that is proved to be the run gets a signal.
+    /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is no error.
+    /// Only a process that is proved to be the run gets a signal.
     pub fn cancel(&self, now: bool) -> Result<(), CancelError> {
         let Some(process) = &self.process else { return Ok(()) };
         let out_of_sight = || CancelError::OutOfSight { host: process.host.clone(), pid: process.pid };

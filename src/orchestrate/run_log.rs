@@ -64,8 +64,8 @@ fn load<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     })
 }
 
-/// The events of the log in `log_dir`, in order, and how many lines are none. A line that was being written when its process died
-/// does not count.
+/// The events of the log in `log_dir`, in order, and how many lines are none. A line that was being written when its
+/// process died does not count.
 pub(super) fn read_events(log_dir: &Path) -> io::Result<(Vec<RunEvent>, usize)> {
     let bytes = fs::read(log_dir.join("run.jsonl"))?;
     let lines = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n"));

@@ -1,8 +1,9 @@
 //! The process of a run, and whether it lives.
 //!
-//! A run locks `log/<run>/lock` for as long as it lives, which no other process can seem to do: a name, a process id and a host name
-//! may all be another's. Where the file system has no locks there is no such file, and the run lives while a process of its
-//! start time does. Locks of other machines may be invisible on a network file system: of a run there nothing is known.
+//! A run locks `log/<run>/lock` for as long as it lives, which no other process can seem to do: a name, a process id
+//! and a host name may all be another's. Where the file system has no locks there is no such file, and the run lives
+//! while a process of its start time does. Locks of other machines may be invisible on a network file system: of a run
+//! there nothing is known.
 
 use crate::cache::{FileLock, NETWORK_FAULT, boot_id, is_asked_for};
 use crate::store::network_file_system;
@@ -109,7 +110,8 @@ fn is_on_a_network(directory: &Path) -> bool {
     is_asked_for(NETWORK_FAULT) || network_file_system(directory).is_some()
 }
 
-/// When the process began, in clock ticks since the boot; absent when it is gone, or has ended and was not yet asked about.
+/// When the process began, in clock ticks since the boot; absent when it is gone, or has ended and was not yet asked
+/// about.
 fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // the name of the program is in parentheses and may hold anything

@@ -5,8 +5,8 @@ use std::io::{Error, ErrorKind, Result};
 use std::path::{Component, Path, PathBuf};
 use walkdir::WalkDir;
 
-/// The files that match `pattern`, relative to `directory`, sorted. Links are followed; one to a directory that holds it leads to
-/// nothing new.
+/// The files that match `pattern`, relative to `directory`, sorted. Links are followed; one to a directory that holds
+/// it leads to nothing new.
 ///
 /// # Errors
 /// A pattern that is none, a directory that cannot be read, a matching file whose name is not UTF-8.

@@ -23,7 +23,8 @@ impl ApiKey {
         Self(key)
     }
 
-    /// `text` without the key, also where characters of it are escaped: servers repeat what they refuse, most of them as JSON.
+    /// `text` without the key, also where characters of it are escaped: servers repeat what they refuse, most of them
+    /// as JSON.
     fn hidden_in(&self, text: &str) -> String {
         if self.0.is_empty() {
             return text.to_owned();
@@ -42,7 +43,8 @@ impl ApiKey {
     }
 }
 
-/// What follows `wanted` at the start of `text`, as it is or escaped as in a JSON string, or in one that is quoted in another.
+/// What follows `wanted` at the start of `text`, as it is or escaped as in a JSON string, or in one that is quoted in
+/// another.
 fn after_char(text: &str, wanted: char) -> Option<&str> {
     let bare = text.trim_start_matches('\\');
     let is_escaped = bare.len() < text.len();

@@ -1,7 +1,7 @@
 //! What may be asked of the history: one statement that can only read.
 //!
-//! The database is opened read-only, which stops every change of it. But `VACUUM INTO` and `ATTACH` write other files, `BEGIN`
-//! keeps locks, and a statement may hide behind another one.
+//! The database is opened read-only, which stops every change of it. But `VACUUM INTO` and `ATTACH` write other files,
+//! `BEGIN` keeps locks, and a statement may hide behind another one.
 
 /// What a question begins with; what `WITH` leads to, SQLite refuses if it would write.
 const READS: [&str; 4] = ["SELECT", "WITH", "VALUES", "EXPLAIN"];

@@ -51,6 +51,14 @@ fn rewrite_process(env: &TestEnv, run: &str, change: impl Fn(&mut Value)) {
     fs_err::write(path, format!("{first}\n{rest}")).unwrap();
 }
 
+/// Makes the log say that another host ran the run.
+fn move_to(env: &TestEnv, run: &str, host: &str) {
+    rewrite_process(env, run, |process| {
+        process["host"] = host.into();
+        process["boot_id"] = "its-own".into();
+    });
+}
+
 #[test]
 fn a_run_under_another_name_is_alive() {
     let env = TestEnv::new();
@@ -124,10 +132,7 @@ fn a_process_that_has_got_the_id_of_a_killed_run_is_not_the_run() {
 fn a_run_is_dead_on_a_host_that_has_got_another_name() {
     let env = TestEnv::new();
     let run = killed_run(&env);
-    rewrite_process(&env, &run, |process| {
-        process["host"] = "as-it-was".into();
-        process["boot_id"] = "before".into();
-    });
+    move_to(&env, &run, "as-it-was");
     assert_eq!(status(&env), "interrupted", "no other machine writes to a local disk");
     env.run(&["resume"]).ends_with(0);
 }
@@ -136,10 +141,7 @@ fn a_run_is_dead_on_a_host_that_has_got_another_name() {
 fn a_run_of_another_machine_is_declared_dead_by_hand() {
     let env = TestEnv::new();
     let run = killed_run(&env);
-    rewrite_process(&env, &run, |process| {
-        process["host"] = "node7".into();
-        process["boot_id"] = "its-own".into();
-    });
+    move_to(&env, &run, "node7");
     let on_a_network = |args: &[&str]| env.run_with(args, "ORCHESTRATE_FAULT", "as-on-a-network");
     on_a_network(&["resume"]).ends_with(5);
     let refused = on_a_network(&["resume", &run]).ends_with(2);

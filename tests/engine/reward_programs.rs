@@ -46,7 +46,8 @@ fn rewarded_by(reward: &str, runtime: &str) -> Project {
 /// How often each question was asked, as JSON.
 type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// A service on a port of its own that rates texts by their bytes, or, while it is busy, wants to be left alone for minutes.
+/// A service on a port of its own that rates texts by their bytes, or, while it is busy, wants to be left alone for
+/// minutes.
 struct Service {
     port: u16,
     asked: Asked,

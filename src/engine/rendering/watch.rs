@@ -1,5 +1,6 @@
-//! A limit on the memory that rendering one text takes. The template engine counts steps, not bytes, and a text that is doubled
-//! forty times takes forty steps: so a thread watches the process while texts are rendered, and ends it when one takes too much.
+//! A limit on the memory that rendering one text takes. The template engine counts steps, not bytes, and a text that is
+//! doubled forty times takes forty steps: so a thread watches the process while texts are rendered, and ends it when
+//! one takes too much.
 
 use orchestrate::exec::exit;
 use std::collections::BTreeMap;

@@ -152,8 +152,8 @@ impl Context<'_> {
         data::check(reports)
     }
 
-    /// Called when a stage has read its inputs, before its first step. Checks that they are still those of the plan, and writes
-    /// the event of where the stage runs and how long it is.
+    /// Called when a stage has read its inputs, before its first step. Checks that they are still those of the plan,
+    /// and writes the event of where the stage runs and how long it is.
     fn started(&mut self, resumed_from_step: Option<u64>, total_steps: u64) -> StageResult<()> {
         self.inputs.unchanged().map_err(changed)?;
         self.resume_point = resumed_from_step;

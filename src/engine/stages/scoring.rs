@@ -68,7 +68,8 @@ pub(crate) fn load_rubric(
     .map_err(|error| unbuilt(&error))
 }
 
-/// How the judges of `assignment` are reached: answers are kept in `cache`, what they cost in `ledgers`; `stop` ends waiting.
+/// How the judges of `assignment` are reached: answers are kept in `cache`, what they cost in `ledgers`; `stop` ends
+/// waiting.
 pub(crate) fn judge_access<'a>(
     assignment: &'a Assignment,
     cache: &'a Path,
@@ -148,7 +149,8 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// One score an answer, in order, or why there is none; nothing when rating was asked to stop. And what a person should be told.
+/// One score an answer, in order, or why there is none; nothing when rating was asked to stop. And what a person should
+/// be told.
 pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult<Option<Vec<Score>>>, Vec<String>) {
     let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
     (or_stopped(rubric.score(&samples).map_err(unrated)), rubric.warnings())

@@ -5,8 +5,8 @@
 //! point at its next step and ends, so it works on for a step at most, and nothing of it is lost. Whoever needs the same key
 //! meanwhile finds its lease held and waits; a worker that does not end, because it hangs, is asked to (SIGTERM) and, when
 //! the recipe's `stop_grace_s` is over, killed. Only then is the lease free, and the stage goes on from the resume point:
-//! no two workers are ever at one key. A worker of a `command` stage that was killed too may leave its program behind, which
-//! holds the lease as well: it is ended in the same way.
+//! no two workers are ever at one key. A worker of a `command` stage that was killed too may leave its program behind,
+//! which holds the lease as well: it is ended in the same way.
 //!
 //! Taking such a worker over instead was weighed and left: only a parent learns how its child ended, so an adopter would have
 //! to guess it from files, to save the seconds that loading the model takes.
@@ -95,8 +95,8 @@ struct Orphans {
 }
 
 impl Orphans {
-    /// Those among the `holders` of a lease: the worker that `owner` names, if its run no longer supervises it, or what is left of
-    /// the program of a worker that is dead itself. Of another host's owner nothing is known.
+    /// Those among the `holders` of a lease: the worker that `owner` names, if its run no longer supervises it, or what
+    /// is left of the program of a worker that is dead itself. Of another host's owner nothing is known.
     fn of(owner: &LeaseOwner, holders: &[u32]) -> Option<Self> {
         let is_here = owner.host == host_name() && owner.boot_id == boot_id();
         // a worker that has just taken the lease is not yet the owner by name
