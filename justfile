@@ -115,6 +115,12 @@ bench-stages *options:
     @.tools/pipelines/bin/pip install --quiet dvc==3.67.1 snakemake==9.27.1
     @python3 scripts/bench_stages.py --peers .tools/pipelines/bin {{ options }} target/release/orchestrate benches/results/stages.json
 
+# Measures by simulation how often intervals hold the truth and verdicts are wrong (10 minutes), and writes the table
+[group('benchmark')]
+bench-statistics:
+    cargo bench --bench statistics > benches/results/statistics.md.new
+    mv benches/results/statistics.md.new benches/results/statistics.md
+
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
 [group('test')]
 bench-gpu *options: setup

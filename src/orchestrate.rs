@@ -40,7 +40,7 @@ mod uses;
 
 pub use assignment::assignment;
 pub use checkpoints::{arena_result, events_dir, newest_resume_step, results, stage_spec};
-pub use evidence::{gather_answers, gather_evidence};
+pub use evidence::{gather_answers, gather_evidence, reward_mixes};
 pub use explain::{CachedResults, Explanation, ParentChange, remember_inputs};
 pub use history::{OpenHistory, Rebuilt, open_history, rebuild_history};
 pub use index::{IndexError, Indexed, Scope};
@@ -124,8 +124,6 @@ pub struct RunSummary {
     pub run: String,
     /// How each stage ended, in the order of the plan.
     pub ends: Vec<StageEnd>,
-    /// Programs of the user's that left numbers, by index.
-    pub measured: BTreeSet<usize>,
     /// It was asked to stop.
     pub interrupted: bool,
     /// What the database could not record, and why.
@@ -147,7 +145,6 @@ impl RunSummary {
 /// The loop's part of the summary.
 struct Report {
     ends: BTreeMap<usize, StageEnd>,
-    measured: BTreeSet<usize>,
     interrupted: bool,
 }
 
@@ -236,5 +233,5 @@ pub async fn run(
     fault_point(RUN_ENDED);
     let run = recorder.run().to_owned();
     let (unrecorded, alive) = recorder.into_end();
-    Ok(RunSummary { run, ends, measured: report.measured, interrupted: report.interrupted, unrecorded, _alive: alive })
+    Ok(RunSummary { run, ends, interrupted: report.interrupted, unrecorded, _alive: alive })
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 const PLACES: &[(&str, &str)] = &[
     ("ModelTable", "model"),
     ("LoraTable", "model.lora"),
+    ("CompareSettings", "compare"),
     ("ModelOverride", "stages.cpt.model"),
     ("DataTable", "data.mcq"),
     ("CptTable", "stages.cpt"),
@@ -128,6 +129,12 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("SweepTable", "include") => "sweep.include=[\"small\"]",
         ("SweepTable", "exclude") => "sweep.exclude=[\"small\"]",
         ("SweepTable", "variants") => "sweep.variants=[{ name = \"small\", set = { \"stages.grpo.group_size\" = 2 } }]",
+        ("CompareSettings", "baseline") => "compare.baseline=rouge",
+        ("CompareSettings", "metric") => "compare.metric=semantic",
+        ("CompareSettings", "score") => "compare.score.semantic=2.0",
+        ("CompareSettings", "higher") => "compare.higher=[\"pass_rate\"]",
+        ("CompareSettings", "lower") => "compare.lower=[\"latency_ms\"]",
+        ("FormatTable", "answers") => "stages.grpo.rewards.format.answers=[\"A\", \"E\"]",
         _ => return None,
     })
 }
@@ -143,7 +150,7 @@ fn other_value(key: &str) -> &'static str {
         | "clip_low" | "clip_high" | "overlong_penalty" | "tie_margin" => "0.55",
         "rslora" | "packing" | "cache" => "true",
         "train_on" => "[\"assistant\"]",
-        "mask_truncated" | "include_base" | "base" | "pool_seeds" => "false",
+        "mask_truncated" | "base" | "pool_seeds" => "false",
         "compare_with" => "prompt",
         "target_modules" => "[\"o_proj\"]",
         "max_rows"
@@ -268,6 +275,10 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
                     assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
                     assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
                 }
+                "CompareSettings" => {
+                    assert_ne!(before.compare, after.compare, "`{set}` changes no comparison");
+                    assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
+                }
                 "CommandStageTable" if ["timeout_s", "resume"].contains(&key.as_str()) => {
                     assert_ne!(programs(&before), programs(&after), "`{set}` does not reach the program");
                     assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
@@ -298,7 +309,7 @@ fn every_table_of_the_schema_has_a_place_in_that_test() {
         }
     }
     let top: BTreeSet<&str> = schema["properties"].as_object().expect("keys").keys().map(String::as_str).collect();
-    let known = ["data", "extends", "model", "name", "runtime", "seed", "stages", "sweep"];
+    let known = ["compare", "data", "extends", "model", "name", "runtime", "seed", "stages", "sweep"];
     assert_eq!(top, BTreeSet::from(known), "top-level keys are covered by the tests below");
 }
 

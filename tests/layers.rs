@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plan", &["digest", "parallel", "recipe"]),
     ("event", &["cpu", "digest", "recipe", "plan"]),
     ("stats", &["digest"]),
-    ("evidence", &["digest", "event", "stats"]),
+    ("evidence", &["digest", "recipe", "event", "stats"]),
     ("program", &["digest", "recipe"]),
     ("rewards", &["digest", "recipe", "event", "stats", "program"]), // a score becomes an event's `Part`s
     ("arena", &["digest", "recipe", "stats", "rewards"]),

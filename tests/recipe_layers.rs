@@ -168,7 +168,7 @@ fn set_values_are_toml_or_else_strings() {
 #[test]
 fn a_variant_can_do_without_a_reward_or_a_stage() {
     let sweep = "[[sweep.variants]]\nname = \"rouge\"\nunset = [\"stages.grpo.rewards.format\"]\n\
-                 [[sweep.variants]]\nname = \"base\"\nset = { seed = 4 }\nunset = [\"stages.cpt\", \"stages.grpo\", \"stages.eval.after\"]\n";
+                 [[sweep.variants]]\nname = \"other\"\nset = { seed = 4 }\nunset = [\"stages.cpt\", \"stages.grpo\", \"stages.eval.after\"]\n";
     let eval = "[stages.eval]\nkind = \"eval\"\nafter = \"grpo\"\ndata = \"mcq\"\nrewards = { rouge = {} }\n";
     let recipe = load(
         &format!("{MODEL}{CPT}{GRPO}[stages.grpo.rewards.format]\n{eval}{sweep}")
@@ -185,7 +185,7 @@ fn a_variant_can_do_without_a_reward_or_a_stage() {
         Work::Grpo(spec) => spec.rewards.keys().cloned().collect::<Vec<_>>(),
         other => panic!("not grpo but {}", other.kind()),
     };
-    assert_eq!(names(&recipe), ["recipe", "rouge", "base"]);
+    assert_eq!(names(&recipe), ["base", "rouge", "other"]);
     assert_eq!(rewards(&recipe.variants[0]).len(), rewards(&recipe.variants[1]).len() + 1);
     let stages: Vec<_> = recipe.variants[2].stages.iter().map(|stage| (stage.name.as_str(), stage.spec.seed)).collect();
     assert_eq!(stages, [("eval", 4)]);
@@ -216,7 +216,7 @@ fn a_matrix_of_two_keys_with_one_ending_names_them_in_full() {
 fn a_variant_replaces_whole_tables_and_the_recipe_as_written_stays_a_variant() {
     let sweep = "[sweep]\nmatrix = { seed = [1, 2] }\n[[sweep.variants]]\nname = \"rouge\"\nset = { \"stages.grpo.rewards\" = { rouge = {}, correctness = {} } }\n";
     let recipe = load(&format!("name = \"semantic\"\n{MODEL}{CPT}{GRPO}{sweep}"));
-    assert_eq!(names(&recipe), ["semantic,seed=1", "semantic,seed=2", "rouge,seed=1", "rouge,seed=2"]);
+    assert_eq!(names(&recipe), ["base,seed=1", "base,seed=2", "rouge,seed=1", "rouge,seed=2"]);
     let rewards = |index: usize| grpo(&recipe.variants[index]).rewards.keys().cloned().collect::<Vec<_>>();
     assert_eq!(rewards(0), ["correctness", "semantic"]);
     assert_eq!(rewards(2), ["correctness", "rouge"]);
@@ -225,7 +225,7 @@ fn a_variant_replaces_whole_tables_and_the_recipe_as_written_stays_a_variant() {
 #[test]
 fn the_recipe_as_written_can_be_left_out_or_named() {
     let variants = "[[sweep.variants]]\nname = \"long\"\nset = { \"stages.cpt.steps\" = 9 }\n";
-    let without = load(&format!("{MODEL}{CPT}[sweep]\ninclude_base = false\n{variants}"));
+    let without = load(&format!("{MODEL}{CPT}[sweep]\nbase = false\n{variants}"));
     assert_eq!(names(&without), ["long"]);
     let named = load(&format!("{MODEL}{CPT}[sweep]\nbase_name = \"short\"\n{variants}"));
     assert_eq!(names(&named), ["short", "long"]);
@@ -237,7 +237,7 @@ fn variants_share_the_stages_that_are_equal() {
     let project = project(&format!("{MODEL}{CPT}{GRPO}{sweep}"));
     let plan = Plan::build(&[load_with(&project, &Overrides::default())]);
     assert_eq!(plan.stages.len(), 3, "one cpt, two grpo");
-    assert_eq!(plan.stages[0].variants, ["recipe/recipe", "recipe/rouge"]);
+    assert_eq!(plan.stages[0].variants, ["recipe/base", "recipe/rouge"]);
     assert_eq!(plan.variants[1].stages, [("cpt".to_owned(), 0), ("grpo".to_owned(), 2)]);
     for (index, stage) in plan.stages.iter().enumerate() {
         assert!(stage.parents.iter().all(|parent| *parent < index));
@@ -346,7 +346,7 @@ fn a_whole_recipe_with_a_sweep_shares_what_its_cells_have_in_common() {
     let project = Project::new();
     project.write("recipe.toml", include_str!("recipes/ablation.toml"));
     let recipe = load_with(&project, &Overrides::default());
-    let expected = ["semantic-grpo,seed=1", "semantic-grpo,seed=2", "rouge,seed=1", "rouge,seed=2"];
+    let expected = ["base,seed=1", "base,seed=2", "rouge,seed=1", "rouge,seed=2"];
     assert_eq!(names(&recipe), expected);
     let plan = Plan::build(&[recipe]);
     // cpt and sft once a seed, grpo and eval once a cell.

@@ -2,7 +2,6 @@
 
 use crate::recipe::spec::ArenaSpec;
 use crate::rewards::{Judgement, PairVerdict, Preference};
-use crate::stats::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -142,15 +141,6 @@ impl Better {
             Self::One => 1.0,
             Self::Tie => 0.5,
             Self::Other => 0.0,
-        }
-    }
-
-    /// The outcome of a game in which the one model is the first player.
-    pub(super) fn outcome(self) -> Outcome {
-        match self {
-            Self::One => Outcome::First,
-            Self::Tie => Outcome::Tie,
-            Self::Other => Outcome::Second,
         }
     }
 }

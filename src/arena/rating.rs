@@ -10,7 +10,7 @@ use super::schedule::Schedule;
 use crate::recipe::spec::{ArenaSpec, Pairing, Sampling};
 use crate::rewards::PositionBias;
 use crate::stats::{
-    EloBootstrap, EloScale, Game, bootstrap_bradley_terry, bradley_terry, further_games, sequential_elo,
+    EloBootstrap, EloScale, Game, bootstrap_bradley_terry, bradley_terry, further_games, mean, sequential_elo,
 };
 use std::collections::BTreeMap;
 
@@ -147,21 +147,19 @@ impl<'a> Arena<'a> {
             .flat_map(move |comparison| judges.iter().map(move |&judge| (comparison, &comparison.verdicts[judge])))
     }
 
-    /// The games of `judges`, two a verdict, between those that `number` gives the models of a comparison.
+    /// The games of `judges` between those that `number` gives the models of a comparison: one a comparison, whatever the number
+    /// of its judges and of the orders in which they read the answers, as these are not independent.
     fn games(&self, judges: &[usize], number: impl Fn(usize) -> usize) -> Vec<Game> {
-        let mut games = Vec::new();
-        for (comparison, verdict) in self.verdicts(judges) {
-            let Some([one_first, other_first]) = verdict.orders() else { continue };
-            let (one, other, question) = (number(comparison.one), number(comparison.other), comparison.question);
-            let turned = match other_first {
-                Better::One => Better::Other,
-                Better::Other => Better::One,
-                Better::Tie => Better::Tie,
-            };
-            games.push(Game { first: one, second: other, outcome: one_first.outcome(), question });
-            games.push(Game { first: other, second: one, outcome: turned.outcome(), question });
-        }
-        games
+        let game = |comparison: &Comparison| {
+            let wins: Vec<f64> = judges.iter().filter_map(|&judge| comparison.verdicts[judge].win()).collect();
+            Some(Game {
+                first: number(comparison.one),
+                second: number(comparison.other),
+                score: mean(&wins)?,
+                question: comparison.question,
+            })
+        };
+        self.comparisons.iter().filter_map(game).collect()
     }
 
     fn judge(&self, name: String, judge: usize) -> JudgeResult {

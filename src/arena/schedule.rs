@@ -2,7 +2,7 @@
 
 use super::comparison::Comparison;
 use crate::recipe::spec::{ArenaSpec, Pairing};
-use crate::stats::{EloScale, Game, Outcome, choose_pairs};
+use crate::stats::{EloScale, Game, choose_pairs};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -107,13 +107,8 @@ impl<'a> Schedule<'a> {
             let (first, second) = (player_of[comparison.one], player_of[comparison.other]);
             *used.entry((first, second)).or_default() += 1;
             let wins: Vec<f64> = comparison.verdicts.iter().filter_map(super::Verdict::win).collect();
-            let Some(win) = crate::stats::mean(&wins) else { continue };
-            let outcome = match win {
-                win if win > 0.5 => Outcome::First,
-                win if win < 0.5 => Outcome::Second,
-                _ => Outcome::Tie,
-            };
-            games.push(Game { first, second, outcome, question: comparison.question });
+            let Some(score) = crate::stats::mean(&wins) else { continue };
+            games.push(Game { first, second, score, question: comparison.question });
         }
         let alike = self.alike(&used, count);
         let mut times = used.clone();

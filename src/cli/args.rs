@@ -1,8 +1,8 @@
 //! What was typed, and nothing else: no file is read here.
 
 use super::{
-    arena, cache, cancel, check, compare, completions, cost, db, diff, doctor, explain, export, history, init, logs,
-    man, metrics, model, plan, query, report, resume, rewards, run, samples, score, serve, show, verify,
+    arena, cache, cancel, check, compare, completions, cost, db, diff, doctor, explain, export, history, init, keys,
+    logs, man, metrics, model, plan, query, report, resume, rewards, run, samples, score, serve, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -103,6 +103,8 @@ pub(super) enum Command {
     Score(score::ScoreArgs),
     /// Explain the reward components: what each measures, and its keys.
     Rewards(rewards::RewardsArgs),
+    /// Explain the keys of a recipe: what each does, its values and its default.
+    Keys(keys::KeysArgs),
     /// Rerun a stage and compare what it makes with what is cached.
     Verify(verify::VerifyArgs),
     /// Look into the cache of checkpoints.
@@ -121,6 +123,21 @@ Example:
     Completions(completions::CompletionsArgs),
     /// Check that this machine can run stages.
     Doctor(doctor::DoctorArgs),
+}
+
+/// A run of the past, and some of its stages.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RunStagesArgs {
+    /// A run's id, the beginning or end of one, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub(super) run: String,
+    /// Only this stage.
+    #[arg(value_name = "STAGE")]
+    pub(super) stage: Option<String>,
+    /// Only stages of the variants whose names have these parts, e.g. `rouge`, `seed=1` or `rouge,seed=*`; may be given
+    /// often.
+    #[arg(long = "variant", value_name = "PATTERN")]
+    pub(super) variants: Vec<String>,
 }
 
 /// Recipes and what is changed in them.

@@ -16,46 +16,52 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::io::Write as _;
 
-/// What the resamples are drawn with; any number does.
-const SEED: u64 = 0;
-
 /// Which runs, and what they are compared by.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 An arm is a variant without its seed. Every arm is compared with the baseline on the questions that both
-answered, each metric for itself: the difference of the means; its 95% interval by bootstrap over seeds and
-questions; p of a two-sided test, after Holm's correction over the arms; Hedges' g of the differences by
-question and Cliff's delta. `better` and `worse` are said where p is below 0.05. Otherwise the arms are not
-separable, and the table says about how many more seeds (or questions) would show a difference as large as
-the one seen, with power 0.8, the 0.05 being shared by the arms. The interval is of one difference alone, so it may leave out 0 where p, corrected, does not.
+answered: the difference of the means, its 95% interval, p of a two-sided test after Holm's correction over the arms,
+Hedges' g of the differences by question and Cliff's delta. `better` and `worse` are said where p is below 0.05.
+Otherwise the arms are not separable, and the table says about how many more seeds (or questions) would show a
+difference as large as the one seen, with power 0.8, the 0.05 being shared by the arms.
 
-With several seeds p is of a t test on the variance between seeds and between questions, whose degrees of
-freedom are few when seeds are; with one seed it is of exchanging the arms' answers at random, and says
-nothing of another training run. Seeds that both arms have are paired.
+The primary metric decides: that of `[compare]` in the recipe, else accuracy. All others (`--all`) are exploratory:
+of ten metrics one differs by chance more often than one time in twenty.
+
+p and interval are of one distribution. With several seeds it knows how little few seeds say of the variance
+between them. With one seed it is Student's t over questions: it says nothing of another training run, and
+the verdict is `better on these questions (one seed)`. Seeds that both arms have are paired.
+
+The sum of the rewards is compared only where the arms' mixes are the same. Where they differ, `common_score` is
+the same for all: the recipe's `compare.score`, else the mean of the components that all mixes share.
 
 Examples:
-  orchestrate compare latest --baseline sft
-  orchestrate compare latest --baseline sft --metric accuracy --metric tokens_mean=lower
+  orchestrate compare
+  orchestrate compare latest --baseline sft --all
+  orchestrate compare latest --metric semantic --metric tokens_mean=lower
   orchestrate compare 01KAB3 7Q4XZ1 --baseline sft --json | jq 'select(.verdict == \"better\")'
 
---json prints {\"what\":\"comparison\",\"evaluation\",\"metric\",\"direction\",\"arm\",\"baseline\":NAME,\"verdict\":\"better\"|\"worse\"|
-\"higher\"|\"lower\"|\"not_separable\"|\"not_compared\",\"value\",\"baseline_value\",\"difference\",\"interval\",\"p_value\",\"p_corrected\",
+--json prints {\"what\":\"comparison\",\"evaluation\",\"metric\",\"role\":\"primary\"|\"exploratory\",\"direction\",\"arm\",
+\"baseline\":NAME,\"verdict\":\"better\"|\"worse\"|\"higher\"|\"lower\"|(each of them + \"_on_these_questions\": one seed)|
+\"not_separable\"|\"not_compared\",\"value\",\"baseline_value\",\"difference\",\"interval\",\"p_value\",\"p_corrected\",
 \"hedges_g\",\"cliffs_delta\",\"over\",\"seeds\",\"baseline_seeds\",\"questions\",\"only_arm\",\"only_baseline\",\"without_value\",
-\"needs_more_seeds\",\"needs_more_questions\",\"trained_on\",\"note\"} and {\"what\":\"problem\",\"kind\",\"message\"}, one a line.")]
+\"needs_more_seeds\":{\"least\",\"most\"},\"needs_more_questions\",\"trained_on\",\"note\"} and {\"what\":\"problem\",\"kind\",\"message\"},
+one a line.")]
 pub(super) struct CompareArgs {
     /// Ids of runs, their beginnings or ends, or `latest`; arms of all of them stand side by side.
     #[arg(value_name = "RUN", default_value = "latest")]
     runs: Vec<String>,
-    /// The arm that all others are compared with: a variant's name without its seed.
+    /// The arm that all others are compared with: a variant's name without its seed [default: the recipe's, else
+    /// `sft`, else `base`, else the first]
     #[arg(long, value_name = "ARM")]
     baseline: Option<String>,
     /// Only this metric, `accuracy` or `eval/accuracy`; may be given often. NAME=higher or NAME=lower says which way is
     /// better.
     #[arg(long = "metric", value_name = "NAME", value_parser = metric)]
     metrics: Vec<(String, Option<Direction>)>,
-    /// How often questions and seeds are drawn.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
-    resamples: u32,
+    /// All metrics, not only the primary one.
+    #[arg(long, conflicts_with = "metrics")]
+    all: bool,
 }
 
 /// Reads `NAME`, `NAME=higher` or `NAME=lower`.
@@ -75,13 +81,17 @@ pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliEr
     let chosen = find_runs(&runs, &args.runs)?;
     let evidence = gather_answers(&Cache::open(context.runs())?, &chosen)?;
     let baseline = baseline(&evidence, args.baseline.as_deref())?;
-    let metrics = metrics(&evidence, &args.metrics)?;
-    let request = ComparisonRequest { baseline, metrics, resamples: args.resamples, seed: SEED };
-    let found = compare_arms(&evidence, &request);
+    let metrics = match metrics(&evidence, &args.metrics)? {
+        none if none.is_empty() && !args.all => {
+            evidence.primary_metric().into_iter().map(|name| (name, None)).collect()
+        }
+        chosen => chosen,
+    };
+    let found = compare_arms(&evidence, &ComparisonRequest { baseline, metrics, primary: None });
     if context.json {
         print_json(&found)?;
     } else {
-        print(context, &found)?;
+        print(context, &found, args.metrics.is_empty() && !args.all)?;
     }
     ending(&found)
 }
@@ -100,8 +110,7 @@ pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Stri
             .hint("add variants to the recipe's sweep, or name several runs; seeds of one variant are one arm"));
     }
     let Some(wanted) = wanted else {
-        return Err(CliError::new(Kind::Usage, "nothing says which arm is the baseline")
-            .hint(format!("`--baseline ARM`, one of {}", names.join(", "))));
+        return Ok(evidence.default_baseline().unwrap_or_else(|| names[0]).to_owned());
     };
     let qualified =
         |arm: &&crate::evidence::Arm| arm.name == wanted || format!("{}/{}", arm.recipe, arm.name) == wanted;
@@ -137,7 +146,7 @@ pub(super) fn metrics(
     wanted.iter().map(full).collect()
 }
 
-fn print(context: &Context, found: &Comparisons) -> Result<(), CliError> {
+fn print(context: &Context, found: &Comparisons, only_primary: bool) -> Result<(), CliError> {
     let mut out = Output::stdout();
     let several = found.metrics.iter().any(|metric| metric.evaluation != found.metrics[0].evaluation);
     for metric in &found.metrics {
@@ -155,13 +164,15 @@ fn print(context: &Context, found: &Comparisons) -> Result<(), CliError> {
     }
     out.finish()?;
     if !context.quiet && !found.metrics.is_empty() {
+        let mut err = std::io::stderr().lock();
+        let (alpha, power) = (found.alpha, found.power);
         let _ = writeln!(
-            std::io::stderr(),
-            "\n{} resamples; better and worse where p after Holm's correction is below {}; needs: for power {}",
-            found.resamples,
-            found.alpha,
-            found.power
+            err,
+            "\nbetter and worse where p after Holm's correction over the arms is below {alpha}; needs: for power {power}"
         );
+        if only_primary {
+            let _ = writeln!(err, "`--all` compares by the other metrics too");
+        }
     }
     Ok(())
 }
@@ -171,11 +182,12 @@ fn print_json(found: &Comparisons) -> Result<(), CliError> {
     for metric in &found.metrics {
         for row in &metric.arms {
             let mut object = json!(row);
-            let MetricComparison { evaluation, metric, direction, .. } = metric;
+            let MetricComparison { evaluation, metric, role, direction, .. } = metric;
             object["baseline_value"] = object["baseline"].take();
             object["what"] = json!("comparison");
             object["evaluation"] = json!(evaluation);
             object["metric"] = json!(metric);
+            object["role"] = json!(role);
             object["direction"] = json!(direction);
             object["baseline"] = json!(found.baseline);
             out.json(&object)?;

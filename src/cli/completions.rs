@@ -1,9 +1,9 @@
 //! `orchestrate completions SHELL`.
 
-use super::args::Cli;
 use super::error::CliError;
+use super::help;
 use super::output::Output;
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
 /// Which shell.
@@ -18,7 +18,7 @@ pub(super) struct CompletionsArgs {
 
 pub(super) fn completions(args: &CompletionsArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "orchestrate", &mut script);
+    clap_complete::generate(args.shell, &mut help::command(), "orchestrate", &mut script);
     let mut out = Output::stdout();
     out.bytes(&script)?;
     out.finish()

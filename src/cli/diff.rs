@@ -1,13 +1,13 @@
 //! `orchestrate diff A B`.
 
 use super::context::Context;
-use super::error::CliError;
+use super::error::{CliError, Kind};
 use super::output::Output;
 use super::runs::{find_run, past_runs};
 use crate::cache::Cache;
 use crate::event::Measurement;
 use crate::orchestrate::{
-    CachedResults, LoggedPlan, StageChange, StagePair, environment, results, stage_change, stage_pairs,
+    CachedResults, LoggedPlan, PastRun, StageChange, StagePair, environment, results, stage_change, stage_pairs,
 };
 use crate::report::{Column, Table, measurement, number, width};
 use clap::Args;
@@ -33,9 +33,9 @@ pub(super) struct DiffArgs {
     /// A run's id, the beginning or end of one, or `latest`.
     #[arg(value_name = "A")]
     before: String,
-    /// The run it is compared with.
-    #[arg(value_name = "B", default_value = "latest")]
-    after: String,
+    /// The run it is compared with [default: the newest; where A is that one, A is compared with the one before it]
+    #[arg(value_name = "B")]
+    after: Option<String>,
 }
 
 /// A metric of one stage in both runs.
@@ -58,9 +58,23 @@ impl Outcome<'_> {
     }
 }
 
+/// The run before the newest.
+fn before_newest(runs: &[PastRun]) -> Result<&PastRun, CliError> {
+    runs.get(1).ok_or_else(|| CliError::nothing("there is one run only, and nothing to compare it with"))
+}
+
 pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
     let runs = past_runs(context)?;
-    let (before, after) = (find_run(&runs, &args.before)?, find_run(&runs, &args.after)?);
+    let named = find_run(&runs, &args.before)?;
+    let (before, after) = match &args.after {
+        Some(after) => (named, find_run(&runs, after)?),
+        None if named.run != runs[0].run => (named, &runs[0]),
+        None => (before_newest(&runs)?, named),
+    };
+    if before.run == after.run {
+        return Err(CliError::new(Kind::Usage, format!("both are run {}", before.run))
+            .hint("`orchestrate history` lists the runs"));
+    }
     let cache = Cache::open(context.runs())?;
     let cached = CachedResults::load(&cache, context.project())?;
     let pairs = stage_pairs(&LoggedPlan::load(&before.log_dir)?, &LoggedPlan::load(&after.log_dir)?);

@@ -1,4 +1,4 @@
-//! `orchestrate explain STAGE RECIPE...`.
+//! `orchestrate explain RECIPE... STAGE`.
 
 use super::args::RecipeArgs;
 use super::context::Context;
@@ -19,19 +19,19 @@ Compares what the stage's key is made of with the nearest result in the cache, k
 with both values, data files with the rows that came and went, and what it starts from the same way.
 
 Examples:
-  orchestrate explain grpo recipes/demo.toml
-  orchestrate explain sft recipes/grid.toml --variant 'rouge,seed=1'
-  orchestrate explain grpo recipes/demo.toml --set stages.grpo.lr=2e-5     what would change
+  orchestrate explain recipes/demo.toml grpo
+  orchestrate explain recipes/grid.toml sft --variant 'rouge,seed=1'
+  orchestrate explain recipes/demo.toml grpo --set stages.grpo.lr=2e-5     what would change
 
 --json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..],\"compared\"}, one a
 line, where compared is {\"nearest\",\"changes\":[..],\"parents\":[{\"stage\",\"compared\"}]}, or null without a result of
 its kind.")]
 pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    recipes: RecipeArgs,
     /// The stage; all of this name, if variants differ in it.
     #[arg(value_name = "STAGE")]
     stage: String,
-    #[command(flatten)]
-    recipes: RecipeArgs,
 }
 
 pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), CliError> {

@@ -122,8 +122,14 @@ pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<(), CliEr
             return Err(no_match(&store, &query).await?);
         }
         let columns: Vec<&str> = args.columns.iter().map(String::as_str).collect();
+        let mut rows = rows;
+        let (found, limit) = (rows.len(), query.limit);
+        let results: Vec<&str> =
+            columns.iter().copied().filter(|name| COLUMNS.iter().all(|(column, _)| column != name)).collect();
+        // a stage that has none of the results that are asked for says nothing
+        rows.retain(|row| results.is_empty() || results.iter().any(|name| row.metrics.contains_key(*name)));
         print(context, &rows, if columns.is_empty() { &DEFAULT_COLUMNS } else { &columns })?;
-        if Some(rows.len()) == query.limit && !context.quiet && !context.json {
+        if Some(found) == limit && !context.quiet && !context.json {
             let most = MOST_COUNTED.max(rows.len());
             let all = store.history_count(&query, most + 1).await?;
             if rows.len() < all {
@@ -227,11 +233,14 @@ fn print(context: &Context, rows: &[StageRow], columns: &[&str]) -> Result<(), C
 
 fn heading(name: &str) -> Column {
     match name {
-        "started" => Column::left(name).dropped(2),
-        "variant" | "recipe" => Column::left(name).shortened().dropped(3),
         "key" => Column::left(name).dropped(1),
-        "run" | "stage" | "kind" | "status" => Column::left(name),
-        "result" => Column::left(name).shortened(),
+        "kind" => Column::left(name).dropped(2),
+        "recipe" => Column::left(name).shortened().dropped(3),
+        "started" => Column::left(name).dropped(4),
+        // what tells rows apart stays
+        "variant" => Column::left(name).shortened(),
+        "run" | "stage" | "status" => Column::left(name),
+        "result" => Column::left(name).wrapped(),
         _ => Column::right(name),
     }
 }
@@ -270,9 +279,8 @@ pub(super) fn short_run(run: &str) -> &str {
 
 /// The numbers a stage is known by, or why it failed.
 fn result(row: &StageRow) -> String {
-    const MAIN: [(&str, &str); 5] = [
+    const MAIN: [(&str, &str); 4] = [
         ("eval/accuracy", "accuracy"),
-        ("eval/reward/total", "reward"),
         ("eval/perplexity", "perplexity"),
         ("train/loss", "loss"),
         ("reward/mean", "reward"),

@@ -1,5 +1,6 @@
 //! `orchestrate logs RUN [STAGE]`.
 
+use super::args::RunStagesArgs;
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
@@ -20,20 +21,16 @@ Examples:
   orchestrate logs latest
   orchestrate logs latest grpo")]
 pub(super) struct LogsArgs {
-    /// A run's id, the beginning or end of one, or `latest`.
-    #[arg(value_name = "RUN", default_value = "latest")]
-    run: String,
-    /// Only this stage.
-    #[arg(value_name = "STAGE")]
-    stage: Option<String>,
+    #[command(flatten)]
+    of: RunStagesArgs,
 }
 
 pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<(), CliError> {
     let runs = past_runs(context)?;
-    let past = find_run(&runs, &args.run)?;
+    let past = find_run(&runs, &args.of.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;
     let mut out = Output::stdout();
-    for stage in find_stages(&plan, args.stage.as_deref())? {
+    for stage in find_stages(&plan, args.of.stage.as_deref(), &args.of.variants)? {
         let Some(path) = log_of(context, &stage.key) else { continue };
         let text = String::from_utf8_lossy(&fs_err::read(&path)?).into_owned();
         if context.json {

@@ -1,5 +1,6 @@
 //! `orchestrate metrics RUN [STAGE]`.
 
+use super::args::RunStagesArgs;
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
@@ -25,12 +26,8 @@ Examples:
 
 --json prints {\"run\",\"stage\",\"variant\":[..],\"key\",\"step\",\"name\",\"value\"}, one a line.")]
 pub(super) struct MetricsArgs {
-    /// A run's id, the beginning or end of one, or `latest`.
-    #[arg(value_name = "RUN", default_value = "latest")]
-    run: String,
-    /// Only this stage.
-    #[arg(value_name = "STAGE")]
-    stage: Option<String>,
+    #[command(flatten)]
+    of: RunStagesArgs,
     /// Only metrics with this name or, ending in `/`, this beginning; may be given often.
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
@@ -38,11 +35,11 @@ pub(super) struct MetricsArgs {
 
 pub(super) fn metrics(context: &Context, args: &MetricsArgs) -> Result<(), CliError> {
     let runs = past_runs(context)?;
-    let past = find_run(&runs, &args.run)?;
+    let past = find_run(&runs, &args.of.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;
     let mut out = Output::stdout();
     let mut found = false;
-    for stage in find_stages(&plan, args.stage.as_deref())? {
+    for stage in find_stages(&plan, args.of.stage.as_deref(), &args.of.variants)? {
         let mut metrics = records::stage_metrics(context, &stage.key)?;
         metrics.retain(|name, _| args.name.is_empty() || args.name.iter().any(|wanted| matches(wanted, name)));
         if metrics.is_empty() {

@@ -20,8 +20,10 @@ mod doctor;
 mod error;
 mod explain;
 mod export;
+mod help;
 mod history;
 mod init;
+mod keys;
 mod logs;
 mod man;
 mod metrics;
@@ -48,7 +50,7 @@ mod verify;
 
 use crate::exec::{RUN_COMMAND_STAGE, run_command_stage};
 use args::{Cli, Command};
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use context::Context;
 use error::{CliError, Kind};
 use std::ffi::OsString;
@@ -64,7 +66,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     {
         return ExitCode::from(run_command_stage(Path::new(dir)));
     }
-    let cli = match Cli::try_parse_from(args) {
+    let parsed = help::command().try_get_matches_from(args);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // `--help` and `--version` come here too, for stdout; the reader may be gone.
@@ -75,7 +78,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let json = cli.global.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(json, crate::report::width()),
+        Err(error) => error.report(json, crate::report::text_width()),
     }
 }
 
@@ -106,6 +109,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Model(args) => model::model(&context, args),
         Command::Score(args) => score::score(&context, args),
         Command::Rewards(args) => rewards::rewards(&context, &args),
+        Command::Keys(args) => keys::keys(&context, &args),
         Command::Verify(args) => verify::verify(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
         Command::Schema => schema::schema(),

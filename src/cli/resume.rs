@@ -63,6 +63,14 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
         let _ = writeln!(std::io::stderr(), "going on with run {} ({})", past.run, past.status);
     }
     let invocation = &past.invocation;
+    for source in invocation.changed_sources(&past.log_dir) {
+        let source = context.shown(&source);
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: `{source}` has changed since: this goes on with the recipe as it was\n\
+             hint: `orchestrate run` runs it as it is now, and what did not change is cached"
+        );
+    }
     let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();
     let planned = planning::planned(context, &stored, &invocation.overrides(), &invocation.variants)?;
     let plan = planning::only(planned.plan, &invocation.only)?;
@@ -75,6 +83,7 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
         plan,
         invocation: Invocation {
             recipes: stored,
+            sources: invocation.sources_by_copy(&past.log_dir),
             jobs,
             resumes: Some(past.run.clone()),
             forced: still_forced,

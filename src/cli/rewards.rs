@@ -38,7 +38,7 @@ pub(super) fn rewards(context: &Context, args: &RewardsArgs) -> Result<(), CliEr
             out.line(page.text().trim_end())?;
         }
     } else {
-        let mut table = Table::new(vec![Column::left("reward"), Column::left("what it measures").shortened()]);
+        let mut table = Table::new(vec![Column::left("reward"), Column::left("what it measures").wrapped()]);
         for page in pages {
             table.push(vec![page.name.to_owned(), page.summary().trim_end_matches('.').to_owned()]);
         }

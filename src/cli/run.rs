@@ -12,9 +12,10 @@ use crate::orchestrate::{self, Invocation, RunRequest, stages_named, titles};
 use crate::recipe::Overrides;
 use crate::report::Progress;
 use clap::Args;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::mem::ManuallyDrop;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// What to run, and how.
 #[derive(Debug, Args)]
@@ -50,10 +51,12 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
     let overrides = Overrides::with_process_environment(args.recipes.set.clone());
     let mut invocation = Invocation {
         recipes: args.recipes.recipes.clone(),
+        sources: BTreeMap::new(),
         set: args.recipes.set.clone(),
         env: overrides.env.iter().filter(|(name, _)| name.starts_with("ORCHESTRATE_")).map(owned).collect(),
         variants: args.recipes.variants.clone(),
         only: args.only.clone(),
+        commit: commit(context.project()),
         jobs: args.dispatch.jobs,
         resumes: None,
         forced: Vec::new(),
@@ -82,6 +85,17 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
         forced,
     });
     execute(context, &request)
+}
+
+/// The commit that is checked out in `project`, with `+` where files differ from it; absent where Git knows nothing of it.
+fn commit(project: &Path) -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(project).args(arguments).stderr(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let is_changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(if is_changed.is_empty() { commit } else { commit + "+" })
 }
 
 fn owned((name, value): (&String, &String)) -> (String, String) {

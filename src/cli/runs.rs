@@ -4,6 +4,8 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::plan::count;
 use crate::orchestrate::{LogDamage, LoggedPlan, LoggedStage, PastRun, PastRuns};
+use crate::recipe::{CellPattern, did_you_mean};
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 /// The runs of the past, the newest first; a log that cannot be read is told on stderr.
@@ -71,16 +73,48 @@ pub(super) fn find_runs<'a>(runs: &'a [PastRun], wanted: &[String]) -> Result<Ve
     Ok(found)
 }
 
-/// The stages of a run that are called `wanted`; all of them if nothing is wanted.
-pub(super) fn find_stages<'a>(plan: &'a LoggedPlan, wanted: Option<&str>) -> Result<Vec<&'a LoggedStage>, CliError> {
-    let Some(wanted) = wanted else { return Ok(plan.stages.iter().collect()) };
-    let found = plan.stages_named(wanted);
-    if found.is_empty() {
-        let known: Vec<String> = plan.stages.iter().map(|stage| format!("`{}`", stage.stage)).collect();
-        return Err(CliError::nothing(format!("the run has no stage `{wanted}`"))
-            .hint(format!("its stages are {}", known.join(", "))));
+/// The stages of a run that are called `name`, of the variants that one of `patterns` matches; all of them where nothing is said.
+pub(super) fn find_stages<'a>(
+    plan: &'a LoggedPlan,
+    name: Option<&str>,
+    patterns: &[String],
+) -> Result<Vec<&'a LoggedStage>, CliError> {
+    let mut found = match name {
+        None => plan.stages.iter().collect(),
+        Some(name) => plan.stages_named(name),
+    };
+    if let (Some(name), true) = (name, found.is_empty()) {
+        let mut known: Vec<&str> = plan.stages.iter().map(|stage| stage.stage.as_str()).collect();
+        known.sort_unstable();
+        known.dedup();
+        return Err(
+            CliError::nothing(format!("the run has no stage `{name}`")).hint(did_you_mean(name, "stages", &known))
+        );
     }
+    if patterns.is_empty() {
+        return Ok(found);
+    }
+    let labels = matching_labels(plan, patterns)?;
+    found.retain(|stage| stage.variants.iter().any(|label| labels.contains(label)));
     Ok(found)
+}
+
+/// The labels of the variants whose names, or labels, one of `patterns` matches.
+fn matching_labels(plan: &LoggedPlan, patterns: &[String]) -> Result<BTreeSet<String>, CliError> {
+    let mut labels = BTreeSet::new();
+    for text in patterns {
+        let pattern = CellPattern::new(text)
+            .map_err(|reason| CliError::new(Kind::Usage, format!("`{text}` is no pattern of variants: {reason}")))?;
+        let matching = plan.variants.iter().filter(|variant| variant.label == *text || pattern.matches(&variant.name));
+        let before = labels.len();
+        labels.extend(matching.map(|variant| variant.label.clone()));
+        if labels.len() == before {
+            let names: Vec<&str> = plan.variants.iter().map(|variant| variant.name.as_str()).collect();
+            return Err(CliError::nothing(format!("the run has no variant `{text}`"))
+                .hint(did_you_mean(text, "variants", &names)));
+        }
+    }
+    Ok(labels)
 }
 
 /// A stage's name, with its variants unless all share it.

@@ -1,5 +1,6 @@
 //! `orchestrate samples RUN [STAGE]`.
 
+use super::args::RunStagesArgs;
 use super::condition::{Condition, Order};
 use super::context::Context;
 use super::error::CliError;
@@ -10,7 +11,7 @@ use crate::cache::EventLog;
 use crate::event::{Completion, Part};
 use crate::orchestrate::{LoggedPlan, LoggedStage};
 use crate::printable::harmless;
-use crate::report::{indented, number, side_by_side, terminal_width, width};
+use crate::report::{indented, number, side_by_side, terminal_width, text_width};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -39,12 +40,8 @@ Examples:
 \"reward\",\"advantage\",\"parts\":{NAME:{\"value\",\"weight\",\"missing\"}},\"run\",\"stage\",\"variant\",\"key\"}, one a line;
 in an arena \"player\" too.")]
 pub(super) struct SamplesArgs {
-    /// A run's id, the beginning or end of one, or `latest`.
-    #[arg(value_name = "RUN", default_value = "latest")]
-    run: String,
-    /// Only this stage.
-    #[arg(value_name = "STAGE")]
-    stage: Option<String>,
+    #[command(flatten)]
+    of: RunStagesArgs,
     /// Only completions of this step, or of the steps A..B, both included; `..` is all of them.
     #[arg(long, value_name = "N|A..B", value_parser = steps)]
     step: Option<RangeInclusive<u64>>,
@@ -73,9 +70,9 @@ pub(super) struct SamplesArgs {
 
 pub(super) fn samples(context: &Context, args: &SamplesArgs) -> Result<(), CliError> {
     let runs = past_runs(context)?;
-    let past = find_run(&runs, &args.run)?;
+    let past = find_run(&runs, &args.of.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;
-    let stages = find_stages(&plan, args.stage.as_deref())?;
+    let stages = find_stages(&plan, args.of.stage.as_deref(), &args.of.variants)?;
     if args.parquet {
         return print_files(context, &plan, &stages);
     }
@@ -213,7 +210,7 @@ fn print(out: &mut Output, title: &str, completion: &Completion, beside: bool) -
         let reference = harmless(completion.reference.as_deref().unwrap_or("(none)"));
         let texts = [("completion", harmless(&completion.completion)), ("reference", reference)];
         let [left, right] = texts.each_ref().map(|(heading, text)| (*heading, text.as_str()));
-        out.line(format!("\n{}\n", side_by_side(left, right, width())))?;
+        out.line(format!("\n{}\n", side_by_side(left, right, text_width())))?;
     } else {
         field(out, "completion", Some(&completion.completion))?;
         field(out, "reference", completion.reference.as_ref())?;

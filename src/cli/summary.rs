@@ -5,14 +5,18 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
 use crate::cache::Cache;
-use crate::orchestrate::{FailedStage, RunRequest, RunSummary, StageEnd, arena_result, results, titles};
+use crate::evidence::{ComparisonRequest, Evidence, TOTAL, Trial, compare};
+use crate::orchestrate::{
+    FailedStage, PastRun, RunRequest, RunSummary, StageEnd, arena_result, gather_answers, titles,
+};
 use crate::plan::{Plan, PlannedVariant};
 use crate::printable::{harmless, harmless_log};
 use crate::recipe::spec::Work;
 use crate::recipe::{Training, training_of};
-use crate::report::{Comparison, ComparisonRow, arena_table, width};
+use crate::report::html::estimates;
+use crate::report::{Comparison, ComparisonRow, arena_table, verdict_line, width};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 
 /// Prints `summary` and ends as the run ended.
@@ -30,7 +34,7 @@ pub(super) fn print(
             let _ = print_failure(context, &titles[stage], &plan.stages[stage].variants, failed);
         }
     }
-    let comparison = comparison(plan, cache, summary)?;
+    let evidence = evidence(context, cache, &summary.run)?;
     let mut out = Output::stdout();
     if context.json {
         for (stage, end) in plan.stages.iter().zip(&summary.ends) {
@@ -50,8 +54,12 @@ pub(super) fn print(
             out.json(&line)?;
         }
     } else {
+        let comparison = comparison(plan, &evidence, summary);
         if !comparison.rows.is_empty() {
             out.line(format!("\n{}", comparison.render(width())))?;
+        }
+        for line in verdict(&evidence) {
+            out.line(format!("\n{line}"))?;
         }
         for (stage, end) in plan.stages.iter().zip(&summary.ends) {
             let has_result = matches!(end, StageEnd::Hit | StageEnd::Done { .. });
@@ -61,10 +69,10 @@ pub(super) fn print(
         }
     }
     out.finish()?;
-    ending(context, plan, summary)
+    ending(context, plan, summary, evidence.arms.len())
 }
 
-fn ending(context: &Context, plan: &Plan, summary: &RunSummary) -> Result<(), CliError> {
+fn ending(context: &Context, plan: &Plan, summary: &RunSummary, arms: usize) -> Result<(), CliError> {
     if let Some(problem) = &summary.unrecorded {
         let _ = writeln!(io::stderr(), "warning: the database could not record this run: {problem}");
         let log = context.log_dir(&summary.run);
@@ -85,10 +93,11 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary) -> Result<(), Cl
         let message = format!("{failed} of {} stages failed, {left} skipped{skipped}", plan.stages.len());
         return Err(CliError::new(Kind::StageFailed, message)
             .hint("mend the cause, then `orchestrate resume` runs what is missing")
+            .hint("where the cause is in the recipe: `orchestrate run` again, as `resume` goes on with the recipe as it was")
             .hint("`orchestrate logs latest` prints what the workers wrote"));
     }
     if !context.quiet && !context.json {
-        let _ = next_steps(plan, summary);
+        let _ = next_steps(plan, summary, arms);
     }
     Ok(())
 }
@@ -108,11 +117,15 @@ fn skipped_names(plan: &Plan, summary: &RunSummary) -> String {
 }
 
 /// What to type next.
-fn next_steps(plan: &Plan, summary: &RunSummary) -> io::Result<()> {
+fn next_steps(plan: &Plan, summary: &RunSummary, arms: usize) -> io::Result<()> {
     let mut err = io::stderr().lock();
     let hits = summary.ends.iter().filter(|end| matches!(end, StageEnd::Hit)).count();
     writeln!(err, "\nrun {}: {}, {hits} cached", summary.run, count(plan.stages.len(), "stage"))?;
     writeln!(err, "next:")?;
+    if arms > 1 {
+        writeln!(err, "  orchestrate compare           which arm is better, and what is still needed to tell")?;
+        writeln!(err, "  orchestrate report            everything in one page")?;
+    }
     writeln!(err, "  orchestrate show latest       the stages of this run and their results")?;
     writeln!(err, "  orchestrate metrics latest    loss and reward over the steps")?;
     writeln!(err, "  orchestrate samples latest    completions and how they were rated")
@@ -154,37 +167,62 @@ fn status_word(end: &StageEnd) -> &'static str {
     }
 }
 
-/// Every evaluation that has a result.
-fn comparison(plan: &Plan, cache: &Cache, summary: &RunSummary) -> Result<Comparison, CliError> {
+/// What the run measured, arm by arm.
+fn evidence(context: &Context, cache: &Cache, run: &str) -> Result<Evidence, CliError> {
+    let past = PastRun::named(context.runs(), run)?;
+    Ok(gather_answers(cache, &past.iter().collect::<Vec<_>>())?)
+}
+
+/// What came out by the primary metric, a line an evaluation; nothing where there is one arm.
+fn verdict(evidence: &Evidence) -> Vec<String> {
+    let (Some(baseline), Some(primary)) = (evidence.default_baseline(), evidence.primary_metric()) else {
+        return Vec::new();
+    };
+    let request =
+        ComparisonRequest { baseline: baseline.to_owned(), metrics: vec![(primary, None)], ..Default::default() };
+    let found = compare(evidence, &request);
+    let several = evidence.evaluations().len() > 1;
+    found.metrics.iter().map(|metric| verdict_line(metric, &found.baseline, several)).collect()
+}
+
+/// Every evaluation that has a result, the seeds of an arm in one row.
+fn comparison(plan: &Plan, evidence: &Evidence, summary: &RunSummary) -> Comparison {
+    let estimates = estimates(evidence);
     let mut rows = Vec::new();
-    for variant in &plan.variants {
-        for (name, stage) in &variant.stages {
-            let planned = &plan.stages[*stage];
-            let has_result = matches!(summary.ends[*stage], StageEnd::Hit | StageEnd::Done { .. });
-            let measures = match planned.spec.work {
-                Work::Eval(_) => true,
-                Work::Command(_) => summary.measured.contains(stage),
-                // an arena compares variants: it has a table of its own
-                Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Arena(_) => false,
+    for (place, arm) in evidence.arms.iter().enumerate() {
+        for evaluation in evidence.evaluations() {
+            let trials: Vec<&Trial> = arm.trials.iter().filter(|trial| trial.evaluation == evaluation).collect();
+            let Some(first) = trials.first() else { continue };
+            let gaps = arm.missing.iter().filter(|gap| gap.stage == first.stage).count();
+            let is_shown = |metric: &str| metric != TOTAL || evidence.has_one_mix(evaluation);
+            let measurements = estimates
+                .iter()
+                .filter(|((of, from, metric), _)| *of == place && from == evaluation && is_shown(metric))
+                .map(|((_, _, metric), measured)| (metric.clone(), *measured));
+            let variants = || {
+                let labels: BTreeSet<&String> = trials.iter().map(|trial| &trial.variant).collect();
+                plan.variants.iter().filter(move |variant| labels.contains(&variant.label))
             };
-            if has_result && measures {
-                let (seconds, hits) = effort(variant, summary);
-                let row = ComparisonRow {
-                    variant: variant.label.clone(),
-                    stage: name.clone(),
-                    measurements: results(cache, &planned.key)?,
-                    seconds,
-                    hits: (hits, variant.stages.len()),
-                    ..ComparisonRow::default()
-                };
-                rows.push(match &planned.spec.work {
-                    Work::Eval(eval) => row.marked(eval),
-                    _ => row,
-                });
-            }
+            let spent = variants().map(|variant| effort(variant, summary));
+            let (seconds, hits) = spent.fold((0.0, 0), |(seconds, hits), (more, found)| (seconds + more, hits + found));
+            let planned = trials.len() + gaps;
+            let row = ComparisonRow {
+                variant: arm.name.clone(),
+                seeds: (planned > 1).then_some((trials.len(), planned)),
+                stage: first.stage.clone(),
+                measurements: measurements.collect(),
+                seconds,
+                hits: (hits, variants().map(|variant| variant.stages.len()).sum()),
+                ..ComparisonRow::default()
+            };
+            let stage = variants().flat_map(|variant| &variant.stages).find(|(name, _)| *name == first.stage);
+            rows.push(match stage.map(|(_, stage)| &plan.stages[*stage].spec.work) {
+                Some(Work::Eval(eval)) => row.marked(eval),
+                _ => row,
+            });
         }
     }
-    Ok(Comparison { rows })
+    Comparison { rows }
 }
 
 /// Seconds this run spent on a variant's stages, and how many it found in the cache.

@@ -39,9 +39,9 @@ pub(super) struct VerifyArgs {
     /// The stage; all of this name, if variants differ in it.
     #[arg(value_name = "STAGE")]
     stage: String,
-    /// Only the stage of this variant.
-    #[arg(long, value_name = "NAME")]
-    variant: Option<String>,
+    /// Only the stage of the variants whose names have these parts, e.g. `rouge` or `rouge,seed=1`; may be given often.
+    #[arg(long = "variant", value_name = "PATTERN")]
+    variants: Vec<String>,
     /// Where to compute: `auto`, `cpu` or `cuda:N` [default: as the recipe says]
     #[arg(long, value_parser = super::args::device)]
     device: Option<DeviceChoice>,
@@ -53,7 +53,7 @@ pub(super) struct VerifyArgs {
 impl VerifyArgs {
     /// A stage of the newest run, as its recipe says.
     pub(super) fn latest(stage: &str) -> Self {
-        Self { run: "latest".to_owned(), stage: stage.to_owned(), variant: None, device: None, threads: None }
+        Self { run: "latest".to_owned(), stage: stage.to_owned(), variants: Vec::new(), device: None, threads: None }
     }
 }
 
@@ -74,12 +74,7 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliErro
     let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
     let logged = LoggedPlan::load(&past.log_dir)?;
-    let wanted = |labels: &[String]| {
-        let named = |label: &String, name: &str| label == name || label.rsplit('/').next() == Some(name);
-        args.variant.as_ref().is_none_or(|name| labels.iter().any(|label| named(label, name)))
-    };
-    let stages: Vec<_> =
-        find_stages(&logged, Some(&args.stage))?.into_iter().filter(|stage| wanted(&stage.variants)).collect();
+    let stages = find_stages(&logged, Some(&args.stage), args.variants.as_slice())?;
     if stages.is_empty() {
         let labels: Vec<&str> = logged.variants.iter().map(|variant| variant.label.as_str()).collect();
         return Err(CliError::nothing(format!("no variant with the stage `{}` has this name", args.stage))

@@ -1,13 +1,16 @@
 //! Arms against a baseline: what is better, what is worse, what cannot be told apart, and what would tell it.
 
-use super::comparison::{ALPHA, ArmComparison, ComparisonRequest, Comparisons, MetricComparison, Over, Verdict};
+use super::comparison::{
+    ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,
+};
 use super::gaps::problems_of;
 use super::metric::{Direction, is_result, rank};
+use super::mix::difference_of_meaning;
 use super::sides::{Counts, Sides, sides};
 use super::{Arm, Evidence, Trial};
 use crate::stats::{
-    CrossedTest, Design, Interval, POWER, both_needed, cliffs_delta, crossed_intervals, hedges_g, holm, mean,
-    paired_seeds, questions_needed, randomization_p_values, seeds_needed, unpaired_seeds, variance,
+    CrossedTest, Interval, POWER, both_needed, cliffs_delta, crossed_tests, hedges_g, holm, likely_variance, mean,
+    paired_seeds, questions_needed, seeds_needed, unpaired_seeds, variance,
 };
 use std::collections::BTreeSet;
 
@@ -23,15 +26,19 @@ pub fn compare(evidence: &Evidence, request: &ComparisonRequest) -> Comparisons 
     let mut metrics = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     let mut problems = evidence.problems.clone();
+    let primary = request.primary.clone().or_else(|| evidence.primary_metric());
     for evaluation in evidence.evaluations() {
         let arms: Vec<(&Arm, Vec<&Trial>)> = evidence.arms.iter().map(|arm| (arm, trials(arm, evaluation))).collect();
         let Some((_, baseline)) = arms.iter().find(|(arm, _)| arm.name == request.baseline) else { continue };
         problems.extend(problems_of(evaluation, &request.baseline, &arms, baseline));
-        for (metric, direction) in wanted(request, &arms) {
+        for (metric, direction) in wanted(evidence, request, &arms) {
             let position = metrics.len();
             for (arm, trials) in arms.iter().filter(|(arm, trials)| arm.name != request.baseline && !trials.is_empty())
             {
-                let sides = sides(trials, baseline, &metric);
+                let sides = match difference_of_meaning(&metric, trials, baseline) {
+                    Some(reason) => Sides::Nothing(reason),
+                    None => sides(trials, baseline, &metric),
+                };
                 let trained_on = metric
                     .strip_prefix("eval/reward/")
                     .filter(|component| *component != "total")
@@ -40,10 +47,11 @@ pub fn compare(evidence: &Evidence, request: &ComparisonRequest) -> Comparisons 
             }
             let baseline = baseline_value(baseline, &metric);
             let evaluation = evaluation.to_owned();
-            metrics.push(MetricComparison { evaluation, metric, direction, baseline, arms: Vec::new() });
+            let role = if primary.as_ref() == Some(&metric) { Role::Primary } else { Role::Exploratory };
+            metrics.push(MetricComparison { evaluation, metric, role, direction, baseline, arms: Vec::new() });
         }
     }
-    measure(&mut open, request);
+    measure(&mut open);
     for Open { metric, mut row, .. } in open {
         let metric = &mut metrics[metric];
         row.interval = row.interval.map(|interval| evidence.possible_difference(&metric.metric, interval));
@@ -53,9 +61,9 @@ pub fn compare(evidence: &Evidence, request: &ComparisonRequest) -> Comparisons 
     metrics.iter_mut().for_each(judge);
     Comparisons {
         baseline: request.baseline.clone(),
-        resamples: request.resamples,
         alpha: ALPHA,
         power: POWER,
+        common_score: evidence.common_score.clone(),
         metrics,
         problems,
     }
@@ -66,7 +74,11 @@ fn trials<'a>(arm: &'a Arm, evaluation: &str) -> Vec<&'a Trial> {
 }
 
 /// The metrics that are asked for and that any of `arms` has, with their directions.
-fn wanted(request: &ComparisonRequest, arms: &[(&Arm, Vec<&Trial>)]) -> Vec<(String, Option<Direction>)> {
+fn wanted(
+    evidence: &Evidence,
+    request: &ComparisonRequest,
+    arms: &[(&Arm, Vec<&Trial>)],
+) -> Vec<(String, Option<Direction>)> {
     let known: BTreeSet<&String> = arms
         .iter()
         .flat_map(|(_, trials)| trials)
@@ -75,7 +87,9 @@ fn wanted(request: &ComparisonRequest, arms: &[(&Arm, Vec<&Trial>)]) -> Vec<(Str
         .collect();
     if !request.metrics.is_empty() {
         let found = request.metrics.iter().filter(|(name, _)| known.contains(name));
-        return found.map(|(name, direction)| (name.clone(), direction.or_else(|| Direction::of(name)))).collect();
+        return found
+            .map(|(name, direction)| (name.clone(), direction.or_else(|| evidence.direction_of(name))))
+            .collect();
     }
     // a component that the evaluation has a name of its own for is told once
     let again = |name: &str| match name {
@@ -84,7 +98,7 @@ fn wanted(request: &ComparisonRequest, arms: &[(&Arm, Vec<&Trial>)]) -> Vec<(Str
     };
     let mut names: Vec<&String> = known.iter().copied().filter(|name| !again(name)).collect();
     names.sort_by_key(|name| (rank(name), *name));
-    names.into_iter().map(|name| (name.clone(), Direction::of(name))).collect()
+    names.into_iter().map(|name| (name.clone(), evidence.direction_of(name))).collect()
 }
 
 /// The names of all metrics by which arms can be compared, the main ones first.
@@ -143,21 +157,12 @@ fn row(arm: &str, sides: &Sides, trained_on: Option<bool>) -> ArmComparison {
 }
 
 /// Fills in intervals, p-values, effect sizes and what is still needed.
-fn measure(open: &mut [Open], request: &ComparisonRequest) {
+fn measure(open: &mut [Open]) {
     let designs: Vec<_> = open
         .iter()
         .filter_map(|one| if let Sides::Questions { design, .. } = &one.sides { Some(design.clone()) } else { None })
         .collect();
-    let tests: Vec<Option<CrossedTest>> = designs.iter().map(Design::test).collect();
-    let intervals = crossed_intervals(&designs, request.resamples, request.seed);
-    // what has seeds is tested by its variance components, unless nothing varies
-    let by_question = |(design, test): (&Design, &Option<CrossedTest>)| {
-        let is_tested = design.has_several_seeds() && test.is_some_and(|test| test.p_value.is_some());
-        if is_tested { Vec::new() } else { design.by_question() }
-    };
-    let differences: Vec<Vec<f64>> = designs.iter().zip(&tests).map(by_question).collect();
-    let randomized = randomization_p_values(&differences, request.resamples, request.seed);
-    let mut computed = tests.into_iter().zip(intervals).zip(randomized);
+    let mut computed = crossed_tests(&designs).into_iter();
     let rivals = |open: &[Open], metric: usize| {
         open.iter().filter(|one| one.metric == metric && one.row.over.is_some()).count().max(1)
     };
@@ -167,10 +172,10 @@ fn measure(open: &mut [Open], request: &ComparisonRequest) {
         match &one.sides {
             Sides::Nothing(_) => {}
             Sides::Questions { arm, baseline, .. } => {
-                let Some(((test, interval), randomized)) = computed.next() else { break };
+                let Some(test) = computed.next() else { break };
                 one.row.hedges_g = hedges_g(&arm.iter().zip(baseline).map(|(a, b)| a - b).collect::<Vec<f64>>());
                 one.row.cliffs_delta = cliffs_delta(arm, baseline);
-                fill(&mut one.row, (arm, baseline), test, interval, randomized, alpha);
+                fill(&mut one.row, (arm, baseline), test, alpha);
             }
             Sides::Seeds { arm, baseline, paired, .. } => {
                 let found = if *paired { paired_seeds(arm, baseline) } else { unpaired_seeds(arm, baseline) };
@@ -184,8 +189,9 @@ fn measure(open: &mut [Open], request: &ComparisonRequest) {
                     _ => None,
                 };
                 if let Some(between_seeds) = found.between_seeds {
-                    let needed = seeds_needed(found.difference, 0.0, 1, between_seeds, alpha);
-                    one.row.needs_more_seeds = needed.map(|seeds| further(seeds, arm.len().min(baseline.len())));
+                    let there = arm.len().min(baseline.len());
+                    let needed = |spread| seeds_needed(found.difference, 0.0, 1, spread, alpha);
+                    one.row.needs_more_seeds = likely(between_seeds, there as f64 - 1.0, there, needed);
                 }
             }
         }
@@ -193,21 +199,13 @@ fn measure(open: &mut [Open], request: &ComparisonRequest) {
 }
 
 /// Fills in what a comparison by question found.
-fn fill(
-    row: &mut ArmComparison,
-    (arm, baseline): (&[f64], &[f64]),
-    test: Option<CrossedTest>,
-    interval: Option<Interval>,
-    randomized: Option<f64>,
-    alpha: f64,
-) {
+fn fill(row: &mut ArmComparison, (arm, baseline): (&[f64], &[f64]), test: Option<CrossedTest>, alpha: f64) {
     let Some(test) = test else {
         row.note = Some("one question: nothing to tell chance by".to_owned());
         return;
     };
-    row.interval = interval.map(|Interval { low, high }| (low, high));
-    let has_seeds = row.over == Some(Over::SeedsAndQuestions);
-    row.p_value = if has_seeds { test.p_value.or(randomized) } else { randomized };
+    row.interval = test.interval.map(|Interval { low, high }| (low, high));
+    row.p_value = test.p_value;
     if test.p_value.is_none() {
         let same = test.difference == 0.0;
         row.note =
@@ -215,16 +213,18 @@ fn fill(
         return;
     }
     let questions = row.questions as f64;
-    if has_seeds {
+    if row.over == Some(Over::SeedsAndQuestions) {
         let of_question = test.of_questions * questions;
         let there = row.seeds.len().min(row.baseline_seeds.len());
-        let seeds = seeds_needed(test.difference, test.of_questions, row.questions, test.between_seeds, alpha);
+        let needed = |spread| seeds_needed(test.difference, test.of_questions, row.questions, spread, alpha);
+        let seeds = likely(test.between_seeds, test.seeds_df, there, needed);
         (row.needs_more_seeds, row.needs_more_questions) = match seeds {
-            Some(seeds) => (Some(further(seeds, there)), None),
+            Some(seeds) => (Some(seeds), None),
             None if test.between_seeds > 0.0 => {
                 let needed = both_needed(test.difference, of_question, test.between_seeds, alpha);
-                let seeds = needed.map(|(seeds, _)| seeds.saturating_sub(there as u64));
-                (seeds.filter(|&seeds| seeds > 0), needed.map(|(_, questions)| further(questions, row.questions)))
+                let seeds = needed.map(|(seeds, _)| seeds.saturating_sub(there as u64)).filter(|&seeds| seeds > 0);
+                let seeds = seeds.map(|seeds| Needed { least: seeds, most: Some(seeds) });
+                (seeds, needed.map(|(_, questions)| further(questions, row.questions)))
             }
             None => {
                 let needed = questions_needed(test.difference, of_question, alpha);
@@ -238,6 +238,15 @@ fn fill(
     }
 }
 
+/// What the seeds that are `there` need beside them, where `needed` says how many a variance between them asks for, which is
+/// estimated as `between_seeds` with `df` degrees of freedom. None when even seeds that vary little would not do.
+fn likely(between_seeds: f64, df: f64, there: usize, needed: impl Fn(f64) -> Option<u64>) -> Option<Needed> {
+    needed(between_seeds)?;
+    let (little, much) = likely_variance(between_seeds, df);
+    let least = further(needed(little)?, there);
+    Some(Needed { least, most: needed(much).map(|seeds| further(seeds, there)) })
+}
+
 /// How many of `needed` are still to come: what is not told apart with what there is needs one more at least.
 fn further(needed: u64, there: usize) -> u64 {
     needed.saturating_sub(there as u64).max(1)
@@ -249,14 +258,18 @@ fn judge(metric: &mut MetricComparison) {
     let mut corrected = holm(&p_values).into_iter();
     for row in &mut metric.arms {
         row.p_corrected = row.p_value.and_then(|_| corrected.next());
+        let basis = if row.over == Some(Over::Questions) { Basis::OneSeed } else { Basis::Seeds };
         row.verdict = match (row.difference, row.p_corrected) {
             (None, _) => Verdict::NotCompared,
-            (Some(difference), Some(p_value)) if p_value < ALPHA => match (metric.direction, difference > 0.0) {
-                (Some(Direction::Higher), true) | (Some(Direction::Lower), false) => Verdict::Better,
-                (Some(_), _) => Verdict::Worse,
-                (None, true) => Verdict::Higher,
-                (None, false) => Verdict::Lower,
-            },
+            (Some(difference), Some(p_value)) if p_value < ALPHA => {
+                let way = match (metric.direction, difference > 0.0) {
+                    (Some(Direction::Higher), true) | (Some(Direction::Lower), false) => Way::Better,
+                    (Some(_), _) => Way::Worse,
+                    (None, true) => Way::Higher,
+                    (None, false) => Way::Lower,
+                };
+                Verdict::Separable(way, basis)
+            }
             _ => Verdict::NotSeparable,
         };
         if row.verdict != Verdict::NotSeparable {

@@ -3,22 +3,21 @@
 use super::Problem;
 use super::metric::Direction;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The chance, over all arms of a metric together, of calling one better or worse that is not.
 pub const ALPHA: f64 = 0.05;
 
 /// What is to be compared.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ComparisonRequest {
     /// The name of the arm that all others are compared with.
     pub baseline: String,
-    /// The metrics, with the direction in which they are better; empty: all of them. Without a direction the one that
-    /// [`Direction::of`] knows.
+    /// The metrics, with the direction in which they are better; empty: all of them. Without a direction the one that the
+    /// recipe says or [`Direction::of`] knows.
     pub metrics: Vec<(String, Option<Direction>)>,
-    /// How often questions and seeds are drawn.
-    pub resamples: u32,
-    /// What they are drawn with.
-    pub seed: u64,
+    /// The metric that decides; absent: [`super::Evidence::primary_metric`].
+    pub primary: Option<String>,
 }
 
 /// Arms against a baseline.
@@ -26,12 +25,12 @@ pub struct ComparisonRequest {
 pub struct Comparisons {
     /// The arm that all others are compared with.
     pub baseline: String,
-    /// How often questions and seeds were drawn.
-    pub resamples: u32,
     /// [`ALPHA`].
     pub alpha: f64,
     /// The share of tries in which the numbers of seeds and questions that are still needed would show the difference.
     pub power: f64,
+    /// The components of the metric `eval/common_score`, with their weights.
+    pub common_score: BTreeMap<String, f64>,
     /// One for each metric of each evaluation, the main ones first.
     pub metrics: Vec<MetricComparison>,
     /// What a reader has to know before believing a number.
@@ -45,6 +44,8 @@ pub struct MetricComparison {
     pub evaluation: String,
     /// The metric.
     pub metric: String,
+    /// Whether it decides.
+    pub role: Role,
     /// Which way it is better; absent when nobody said, and then arms are `higher` or `lower`.
     pub direction: Option<Direction>,
     /// The baseline's mean over its seeds and questions; absent when it has no value.
@@ -92,7 +93,7 @@ pub struct ArmComparison {
     pub without_value: usize,
     /// Seeds of each arm that would have to be added, with the questions below if there are any; absent when the arms are told
     /// apart, or when no number of seeds would help.
-    pub needs_more_seeds: Option<u64>,
+    pub needs_more_seeds: Option<Needed>,
     /// Questions that would have to be added; absent when the arms are told apart, or when seeds alone would do.
     pub needs_more_questions: Option<u64>,
     /// Whether the arm was trained on this reward component; absent for other metrics.
@@ -101,22 +102,113 @@ pub struct ArmComparison {
     pub note: Option<String>,
 }
 
-/// What comes of a comparison.
+/// Seeds that are needed. The variance between few seeds is not known well, so this is what its middle half asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needed {
+    /// If seeds vary little.
+    pub least: u64,
+    /// If they vary much; absent when no number would do then.
+    pub most: Option<u64>,
+}
+
+/// What a metric is there for. Ten metrics side by side find a difference by chance more often than one in twenty times, so one
+/// decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It decides; its p-values are corrected over the arms.
+    Primary,
+    /// It gives ideas: its p-values are corrected over the arms and not over the metrics.
+    Exploratory,
+}
+
+/// What comes of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Verdict {
-    /// Better than the baseline.
-    Better,
-    /// Worse than the baseline.
-    Worse,
-    /// Higher than the baseline, of a metric whose direction nobody said.
-    Higher,
-    /// Lower than the baseline, of such a metric.
-    Lower,
+    /// The arm can be told from the baseline.
+    Separable(Way, Basis),
     /// It cannot be told from the baseline.
     NotSeparable,
     /// There is nothing to compare; the note says why.
     NotCompared,
+}
+
+/// How an arm differs from the baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Better.
+    Better,
+    /// Worse.
+    Worse,
+    /// Higher, of a metric whose direction nobody said.
+    Higher,
+    /// Lower, of such a metric.
+    Lower,
+}
+
+/// What a difference is shown on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Several training runs.
+    Seeds,
+    /// One training run of each side: another may turn the verdict round.
+    OneSeed,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Better, Self::Worse, Self::Higher, Self::Lower];
+
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::Higher => "higher",
+            Self::Lower => "lower",
+        }
+    }
+}
+
+impl Verdict {
+    /// What follows the word where there is one seed.
+    const ONE_SEED: &str = "_on_these_questions";
+
+    /// Its name in `--json`.
+    pub fn name(self) -> String {
+        match self {
+            Self::Separable(way, Basis::Seeds) => way.word().to_owned(),
+            Self::Separable(way, Basis::OneSeed) => way.word().to_owned() + Self::ONE_SEED,
+            Self::NotSeparable => "not_separable".to_owned(),
+            Self::NotCompared => "not_compared".to_owned(),
+        }
+    }
+
+    /// How the arm differs, if it does.
+    pub const fn way(self) -> Option<Way> {
+        match self {
+            Self::Separable(way, _) => Some(way),
+            Self::NotSeparable | Self::NotCompared => None,
+        }
+    }
+}
+
+impl From<Verdict> for String {
+    fn from(verdict: Verdict) -> Self {
+        verdict.name()
+    }
+}
+
+impl TryFrom<String> for Verdict {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let bases = [Basis::Seeds, Basis::OneSeed];
+        let separable = Way::ALL.into_iter().flat_map(|way| bases.map(|basis| Self::Separable(way, basis)));
+        let mut all = separable.chain([Self::NotSeparable, Self::NotCompared]);
+        all.find(|verdict| verdict.name() == name).ok_or_else(|| format!("`{name}` is no verdict"))
+    }
 }
 
 /// What an interval and a p-value are over.

@@ -18,6 +18,7 @@ impl Evidence {
         }
         problems.extend(missing_trials(self));
         problems.extend(missing_values(self));
+        problems.extend(same_answers(self));
         self.problems.extend(problems);
     }
 }
@@ -116,6 +117,40 @@ fn missing_trials(evidence: &Evidence) -> Vec<Problem> {
         Problem::new(ProblemKind::MissingTrial, format!("no result of `{stage}` of {named}{more}: {reason}"))
     };
     gaps.iter().map(problem).collect()
+}
+
+/// Arms whose completions to at least half of their common questions are the same, seed by seed.
+fn same_answers(evidence: &Evidence) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for evaluation in evidence.evaluations() {
+        let arms: Vec<(&str, Vec<&Trial>)> = evidence
+            .arms
+            .iter()
+            .map(|arm| (arm.name.as_str(), arm.trials.iter().filter(|trial| trial.evaluation == evaluation).collect()))
+            .collect();
+        for (place, (one, trials)) in arms.iter().enumerate() {
+            for (other, others) in &arms[place + 1..] {
+                let (mut common, mut same) = (0, 0);
+                for trial in trials {
+                    let Some(rival) = others.iter().find(|rival| rival.seed == trial.seed) else { continue };
+                    let answers: BTreeMap<usize, &Vec<String>> =
+                        rival.answers.iter().map(|answer| (answer.question, &answer.completions)).collect();
+                    for answer in &trial.answers {
+                        let Some(completions) = answers.get(&answer.question) else { continue };
+                        common += 1;
+                        same += usize::from(**completions == answer.completions && !completions.is_empty());
+                    }
+                }
+                if same > 0 && 2 * same >= common {
+                    let message = format!(
+                        "`{one}` and `{other}` gave the same completions to {same} of {common} questions of `{evaluation}`"
+                    );
+                    problems.push(Problem::new(ProblemKind::SameAnswers, message));
+                }
+            }
+        }
+    }
+    problems
 }
 
 /// What has no value, metric by metric: told once where no arm has any, else arm by arm.

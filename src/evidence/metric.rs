@@ -1,4 +1,4 @@
-//! What metrics are called, and which way is better.
+//! What metrics are called, which way is better, and what values they can have.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,28 +12,53 @@ pub enum Direction {
     Lower,
 }
 
+/// The share of right answers: the primary metric where the recipe names none.
+pub const ACCURACY: &str = "eval/accuracy";
+/// The weighted sum of the reward components, by the weights of the arm's own mix.
+pub const TOTAL: &str = "eval/reward/total";
+/// What every arm scores by one and the same mix ([`super::Evidence::common_score`]).
+pub const COMMON_SCORE: &str = "eval/common_score";
+/// The form as a component, which is told as `eval/format_valid`.
+pub const FORM_AGAIN: &str = "eval/reward/format_valid";
+
+const COMPONENT: &str = "eval/reward/";
+const PASS_AT: &str = "eval/pass_at_";
+
 impl Direction {
-    /// That of the metric called `name`, if it is known: shares of right answers, rewards and ratings are better higher,
-    /// likelihoods of being wrong are better lower. Nothing is assumed of lengths, nor of what a program measures.
+    /// That of the metric called `name`, if an evaluation measures it: shares of right answers and rewards are better higher,
+    /// likelihoods of being wrong are better lower. Nothing is assumed of lengths, nor of what a program measures, whatever its
+    /// name sounds like.
     pub fn of(name: &str) -> Option<Self> {
-        const HIGHER: [&str; 5] = ["accuracy", "pass", "valid", "win_rate", "elo"];
-        const LOWER: [&str; 5] = ["perplexity", "loss", "nll", "truncated_frac", "error"];
-        let last = name.rsplit('/').next().unwrap_or(name);
-        let has = |words: &[&str]| words.iter().any(|word| last.contains(word));
-        if name.contains("reward/") || has(&HIGHER) { Some(Self::Higher) } else { has(&LOWER).then_some(Self::Lower) }
+        match name {
+            "eval/perplexity" | "eval/text_perplexity" | "eval/truncated_frac" => Some(Self::Lower),
+            COMMON_SCORE => Some(Self::Higher),
+            _ => (is_share(name) || name.starts_with(COMPONENT)).then_some(Self::Higher),
+        }
     }
 }
 
-/// The least and the greatest value of the metric called `name`, as far as they are known: those of the shares that an evaluation
-/// measures. What a program calls accuracy may be in percent.
-pub(super) fn range_of_share(name: &str) -> Option<(f64, f64)> {
-    let what = name.strip_prefix("eval/")?.rsplit('/').next()?;
-    let is_share = !name.contains("reward/")
-        && (what.contains("accuracy")
-            || what.starts_with("pass_at")
-            || what == "format_valid"
-            || what.ends_with("_frac"));
-    is_share.then_some((0.0, 1.0))
+/// Whether it is a share that an evaluation measures, of which more is better.
+fn is_share(name: &str) -> bool {
+    let is_pass_at = || name.strip_prefix(PASS_AT).is_some_and(|k| k.parse::<u32>().is_ok());
+    matches!(name, ACCURACY | "eval/loglikelihood_accuracy" | "eval/loglikelihood_accuracy_norm" | "eval/format_valid")
+        || is_pass_at()
+}
+
+/// The least and the greatest value of the metric called `name`, where it is a share that an evaluation measures. What a program
+/// calls accuracy may be in percent.
+pub fn range_of_share(name: &str) -> Option<(f64, f64)> {
+    (is_share(name) || name == "eval/truncated_frac").then_some((0.0, 1.0))
+}
+
+/// The reward component whose settings decide what the metric called `name` means.
+pub(super) fn component_of(name: &str) -> Option<&str> {
+    match name {
+        ACCURACY => Some("correctness"),
+        "eval/format_valid" => Some("format_valid"),
+        TOTAL => None,
+        _ if name.starts_with(PASS_AT) => Some("correctness"),
+        _ => name.strip_prefix(COMPONENT),
+    }
 }
 
 /// The part of `interval` that is possible.
@@ -44,26 +69,24 @@ pub(super) fn within(range: Option<(f64, f64)>, interval: (f64, f64)) -> (f64, f
 /// A metric's name without what all share: `accuracy`, `semantic`, and `reward` for the weighted sum.
 pub fn short_name(name: &str) -> &str {
     match name {
-        "eval/reward/total" => "reward",
-        _ => name.strip_prefix("eval/reward/").or_else(|| name.strip_prefix("eval/")).unwrap_or(name),
+        TOTAL => "reward",
+        _ => name.strip_prefix(COMPONENT).or_else(|| name.strip_prefix("eval/")).unwrap_or(name),
     }
 }
-
-/// The form as a component, which is told as `eval/format_valid`.
-pub const FORM_AGAIN: &str = "eval/reward/format_valid";
 
 /// Whether arms are compared by it: what judges cost and how often they failed are no results, and nothing is one twice.
 pub(super) fn is_result(name: &str) -> bool {
     !name.starts_with("judge/") && !name.starts_with("eval/missing/") && name != FORM_AGAIN
 }
 
-/// Sorts metrics as tables show them: accuracy, the reward, its components, everything else.
+/// Sorts metrics as tables show them: accuracy, the common score, the reward, its components, everything else.
 pub(super) fn rank(name: &str) -> usize {
     match name {
-        "eval/accuracy" => 0,
-        "eval/reward/total" => 1,
-        _ if name.starts_with("eval/reward/") => 2,
-        _ => 3,
+        ACCURACY => 0,
+        COMMON_SCORE => 1,
+        TOTAL => 2,
+        _ if name.starts_with(COMPONENT) => 3,
+        _ => 4,
     }
 }
 
@@ -73,23 +96,27 @@ mod tests {
 
     #[test]
     fn the_direction_of_what_an_evaluation_measures_is_known() {
-        for name in ["eval/accuracy", "eval/reward/total", "eval/reward/semantic", "eval/pass@4", "eval/ood/accuracy"] {
+        for name in [ACCURACY, TOTAL, COMMON_SCORE, "eval/reward/semantic", "eval/pass_at_4", "eval/format_valid"] {
             assert_eq!(Direction::of(name), Some(Direction::Higher), "{name}");
         }
-        for name in ["eval/perplexity", "eval/text_perplexity", "eval/truncated_frac", "train/loss"] {
+        for name in ["eval/perplexity", "eval/text_perplexity", "eval/truncated_frac"] {
             assert_eq!(Direction::of(name), Some(Direction::Lower), "{name}");
         }
-        for name in ["eval/tokens_mean", "words", "latency"] {
+    }
+
+    #[test]
+    fn nothing_is_read_out_of_the_names_of_programs() {
+        for name in ["invalid_frac", "accuracy_loss", "accuracy", "eval/tokens_mean", "elo", "error_rate", "valid"] {
             assert_eq!(Direction::of(name), None, "{name}");
         }
     }
 
     #[test]
     fn shares_end_at_0_and_1() {
-        for name in ["eval/accuracy", "eval/loglikelihood_accuracy_norm", "eval/pass_at_4", "eval/truncated_frac"] {
+        for name in [ACCURACY, "eval/loglikelihood_accuracy_norm", "eval/pass_at_4", "eval/truncated_frac"] {
             assert_eq!(range_of_share(name), Some((0.0, 1.0)), "{name}");
         }
-        for name in ["accuracy", "eval/reward/accuracy", "eval/perplexity", "eval/words_mean", "eval/reward/total"] {
+        for name in ["accuracy", "eval/reward/accuracy", "eval/perplexity", "eval/words_mean", TOTAL] {
             assert_eq!(range_of_share(name), None, "{name}");
         }
         assert_eq!(within(Some((0.0, 1.0)), (-0.12, 0.66)), (0.0, 0.66));
@@ -99,8 +126,8 @@ mod tests {
     #[test]
     fn names_are_short_where_that_is_clear() {
         assert_eq!(
-            ["eval/accuracy", "eval/reward/rouge", "eval/reward/total", "words"].map(short_name),
-            ["accuracy", "rouge", "reward", "words"]
+            [ACCURACY, "eval/reward/rouge", TOTAL, COMMON_SCORE, "words"].map(short_name),
+            ["accuracy", "rouge", "reward", "common_score", "words"]
         );
     }
 }

@@ -11,20 +11,26 @@ mod comparison;
 mod cost;
 mod gaps;
 mod metric;
+mod mix;
+mod primary;
 mod scores;
 mod sides;
 #[cfg(test)]
 mod tests;
 
 pub use compare::{compare, metric_names};
-pub use comparison::{ALPHA, ArmComparison, ComparisonRequest, Comparisons, MetricComparison, Over, Verdict};
+pub use comparison::{
+    ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,
+};
 pub use cost::{Cost, JudgeCost, Spending, StageCost, VariantCost};
-pub use metric::{Direction, FORM_AGAIN, short_name};
-use metric::{range_of_share, within};
+use metric::within;
+pub use metric::{ACCURACY, COMMON_SCORE, Direction, FORM_AGAIN, TOTAL, range_of_share, short_name};
+pub use mix::MixPart;
 pub use scores::scores_of;
 
 use crate::digest::Digest;
 use crate::event::Measurement;
+use crate::recipe::CompareSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -41,6 +47,12 @@ pub struct Evidence {
     pub training: Vec<Curves>,
     /// The least and the greatest value of metrics that cannot have every value.
     pub ranges: BTreeMap<String, (f64, f64)>,
+    /// What the recipes say about comparing.
+    #[serde(default)]
+    pub settings: CompareSettings,
+    /// The components of the metric `eval/common_score`, with their weights; empty where there is none.
+    #[serde(default)]
+    pub common_score: BTreeMap<String, f64>,
     /// What a reader has to know before believing a number.
     pub problems: Vec<Problem>,
 }
@@ -95,6 +107,9 @@ pub struct Trial {
     pub answers: Vec<Answer>,
     /// By metric, e.g. `eval/accuracy` or `eval/reward/semantic`: the score of each answer, in the order of `answers`.
     pub scores: BTreeMap<String, Vec<Score>>,
+    /// By reward component: how the evaluation measures it.
+    #[serde(default)]
+    pub mix: BTreeMap<String, MixPart>,
     /// What the stage says it measured as a whole.
     pub measurements: BTreeMap<String, Measurement>,
 }
@@ -197,6 +212,10 @@ pub enum ProblemKind {
     DifferentRecipes,
     /// Runs mean different settings by one name.
     DifferentSettings,
+    /// The arms' rewards are weighted sums of different components.
+    DifferentMixes,
+    /// Arms gave the same completions to most questions.
+    SameAnswers,
     /// Every arm has one seed, so intervals are over questions only.
     SingleSeed,
     /// No value differs from another.
@@ -206,17 +225,13 @@ pub enum ProblemKind {
 }
 
 impl Evidence {
-    /// The part of a 95% interval of the metric called `name` that is possible.
-    pub fn possible(&self, name: &str, interval: (f64, f64)) -> (f64, f64) {
-        within(self.range_of(name), interval)
-    }
-
-    /// The same for the difference of two values.
+    /// The part of a 95% interval of the difference of two values of the metric called `name` that is possible.
     pub fn possible_difference(&self, name: &str, interval: (f64, f64)) -> (f64, f64) {
         within(self.range_of(name).map(|(least, most)| (least - most, most - least)), interval)
     }
 
-    fn range_of(&self, name: &str) -> Option<(f64, f64)> {
+    /// The least and the greatest value of the metric called `name`, where it has them.
+    pub fn range_of(&self, name: &str) -> Option<(f64, f64)> {
         self.ranges.get(name).copied().or_else(|| range_of_share(name))
     }
 

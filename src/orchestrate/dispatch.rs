@@ -72,8 +72,6 @@ pub(super) struct Loop<'a> {
     workers: JoinSet<Ended>,
     ends: BTreeMap<usize, StageEnd>,
     has_failed: bool,
-    /// Programs of the user's that left numbers.
-    measured: BTreeSet<usize>,
     cached: Cached,
     /// Requests to stop so far: at the first, workers are asked to stop; at the second, killed.
     stop_requests: u32,
@@ -86,7 +84,6 @@ impl<'a> Loop<'a> {
         let cached = Cached::look(dispatch.plan, dispatch.cache, &dispatch.forced)?;
         Ok(Self {
             cached,
-            measured: BTreeSet::new(),
             dispatch,
             machine,
             command_executor: None,
@@ -117,7 +114,7 @@ impl<'a> Loop<'a> {
         }
         let stopped = self.ends.values().any(|end| matches!(end, StageEnd::Stopped));
         let interrupted = stopped || self.stop_requests > 0;
-        Ok(Report { ends: self.ends, measured: self.measured, interrupted })
+        Ok(Report { ends: self.ends, interrupted })
     }
 
     async fn until_done(&mut self, signals: &mut StopSignals) -> Result<(), RunError> {

@@ -9,7 +9,8 @@ use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Completion, Measurement};
 use crate::evidence::{
-    Answer, Arm, Curves, Evidence, MissingTrial, Problem, ProblemKind, Question, Score, SourceRun, Trial, scores_of,
+    Answer, Arm, Curves, Evidence, MissingTrial, MixPart, Problem, ProblemKind, Question, Score, SourceRun, Trial,
+    scores_of,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,6 +38,12 @@ pub fn gather_answers(cache: &Cache, runs: &[&PastRun]) -> Result<Evidence, Cach
     gather(cache, runs, false)
 }
 
+/// The reward components, with their weights, that each variant of `plan` is trained on.
+pub fn reward_mixes(cache: &Cache, plan: &LoggedPlan) -> Vec<BTreeMap<String, f64>> {
+    let mut fingerprints = Fingerprints::new(cache);
+    plan.variants.iter().map(|variant| fingerprints.rewards(variant.stages.values())).collect()
+}
+
 fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evidence, CacheError> {
     let mut gathering = Gathering { cache, evidence: Evidence::default(), by_id: HashMap::new() };
     let mut fingerprints = Fingerprints::new(cache);
@@ -46,6 +53,10 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
         let mut recipes: Vec<String> = plan.variants.iter().map(|variant| variant.recipe.clone()).collect();
         recipes.dedup();
         gathering.evidence.runs.push(SourceRun { run: past.run.clone(), status: past.status.clone(), recipes });
+        for settings in plan.compare.values() {
+            // the newest run that says anything decides
+            gathering.evidence.settings = settings.clone();
+        }
         let reasons = reasons(past)?;
         for variant in &plan.variants {
             let stages = measuring(&plan, variant);
@@ -66,7 +77,8 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
                 if seen.trials.iter().any(|trial| trial.key == **key && trial.stage == **name) {
                     continue;
                 }
-                let place = Place { run: &past.run, variant, stage: name, kind, seed: *seed, key };
+                let mix = fingerprints.mix(key);
+                let place = Place { run: &past.run, variant, stage: name, kind, seed: *seed, key, mix };
                 for (component, (low, high)) in fingerprints.ranges(key) {
                     let known =
                         gathering.evidence.ranges.entry(format!("eval/reward/{component}")).or_insert((low, high));
@@ -94,6 +106,7 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
         arm.missing.retain(|gap| !trials.iter().any(|trial| trial.stage == gap.stage && Some(trial.seed) == gap.seed));
     }
     evidence.tell_gaps();
+    evidence.add_common_score();
     Ok(evidence)
 }
 
@@ -142,6 +155,7 @@ struct Place<'a> {
     kind: &'a str,
     seed: u64,
     key: &'a Digest,
+    mix: BTreeMap<String, MixPart>,
 }
 
 struct Gathering<'a> {
@@ -154,7 +168,7 @@ struct Gathering<'a> {
 impl Gathering<'_> {
     /// Adds the trial, or that it is missing.
     fn add(&mut self, arm: usize, place: &Place<'_>, reason: Option<&str>) -> Result<(), CacheError> {
-        let Place { run, variant, stage, kind, seed, key } = *place;
+        let Place { run, variant, stage, kind, seed, key, ref mix } = *place;
         if !checkpoint_dir(self.cache, key).is_dir() {
             self.evidence.arms[arm].missing.push(MissingTrial {
                 seed: Some(seed),
@@ -187,6 +201,7 @@ impl Gathering<'_> {
             key: key.clone(),
             answers,
             scores,
+            mix: mix.clone(),
             measurements,
         });
         Ok(())

@@ -84,6 +84,14 @@ impl<'a> CachedResults<'a> {
         Some(changes.iter().map(|change| self.words(change, &BTreeMap::new())).collect())
     }
 
+    /// The files that the stage with this key read, as recipes name them, with the digests of their content; empty where nothing
+    /// is known of the stage.
+    pub fn inputs(&self, key: &Digest) -> Vec<(PathBuf, Digest)> {
+        let found = self.documents.get(key).map(|document| digests(&document["spec"])).unwrap_or_default();
+        let record = |digest: Digest| Some((InputRecord::load(self.cache, &digest)?.path, digest));
+        found.into_iter().filter_map(record).collect()
+    }
+
     /// The result of the same kind that differs least: in the fewest settings, then in what it starts from.
     fn nearest(&self, key_json: &Value) -> Option<(&Digest, &Value)> {
         self.documents

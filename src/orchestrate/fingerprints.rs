@@ -3,7 +3,8 @@
 use super::checkpoints::checkpoint_dir;
 use crate::cache::Cache;
 use crate::digest::{Digest, canonical_json};
-use crate::recipe::spec::RewardSpec;
+use crate::evidence::MixPart;
+use crate::recipe::spec::{RewardSpec, total_range};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -64,15 +65,30 @@ impl<'a> Fingerprints<'a> {
         found
     }
 
-    /// The least and the greatest value of each reward component that the evaluation with this key measures, where it has them.
-    pub(super) fn ranges(&mut self, key: &Digest) -> Vec<(String, (f64, f64))> {
-        let Some(document) = self.document(key) else { return Vec::new() };
-        let rewards = document["spec"]["work"]["eval"]["rewards"].as_object();
-        let range = |(name, reward): (&String, &Value)| {
-            let spec: RewardSpec = serde_json::from_value(reward.clone()).ok()?;
-            Some((name.clone(), spec.range()?))
+    /// How the evaluation with this key measures each reward component.
+    pub(super) fn mix(&mut self, key: &Digest) -> BTreeMap<String, MixPart> {
+        let part = |(name, spec): (String, RewardSpec)| {
+            let (weight, plain) = (spec.weight, RewardSpec { weight: 0.0, ..spec });
+            let settings = serde_json::to_value(&plain).expect("a spec has string keys and finite numbers");
+            (name, MixPart { weight, settings: Digest::of(canonical_json(&settings).as_bytes()) })
         };
-        rewards.into_iter().flatten().filter_map(range).collect()
+        self.components(key).into_iter().map(part).collect()
+    }
+
+    /// The least and the greatest value of each reward component that the evaluation with this key measures, and of their
+    /// weighted sum as `total`, where they have them.
+    pub(super) fn ranges(&mut self, key: &Digest) -> Vec<(String, (f64, f64))> {
+        let components = self.components(key);
+        let mut found: Vec<(String, (f64, f64))> =
+            components.iter().filter_map(|(name, spec)| Some((name.clone(), spec.range()?))).collect();
+        found.extend(total_range(&components).map(|range| ("total".to_owned(), range)));
+        found
+    }
+
+    /// The reward components that the evaluation with this key measures.
+    fn components(&mut self, key: &Digest) -> BTreeMap<String, RewardSpec> {
+        let rewards = self.document(key).map(|document| document["spec"]["work"]["eval"]["rewards"].clone());
+        rewards.and_then(|rewards| serde_json::from_value(rewards).ok()).unwrap_or_default()
     }
 
     fn document(&mut self, key: &Digest) -> Option<Value> {

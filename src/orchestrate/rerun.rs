@@ -55,7 +55,7 @@ pub fn rerun_plan(plan: &Plan, stage: usize) -> Plan {
         .map(|&parent| PlannedStage { parents: Vec::new(), ..plan.stages[parent].clone() })
         .collect();
     stages.push(PlannedStage { parents: (0..stages.len()).collect(), ..stage.clone() });
-    Plan { stages, variants: Vec::new() }
+    Plan { stages, ..Plan::default() }
 }
 
 /// Runs the last stage of `plan`, a [`rerun_plan`], again; `parents` are the checkpoints of the others.

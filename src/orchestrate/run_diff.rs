@@ -112,6 +112,9 @@ pub fn environment(past: &PastRun, cache: &Cache) -> io::Result<BTreeMap<&'stati
     for (name, value) in &past.invocation.env {
         add("variables", format!("{name}={value}"));
     }
+    if let Some(commit) = &past.invocation.commit {
+        add("commit", commit.clone());
+    }
     for event in past.events()? {
         if let RunEventKind::RunStarted { version, .. } = event.kind {
             add("orchestrate", version);
@@ -158,7 +161,7 @@ mod tests {
                 stages: own.iter().map(|(stage, content)| ((*stage).into(), key(content))).collect(),
             });
         }
-        LoggedPlan { stages, variants: logged }
+        LoggedPlan { stages, variants: logged, ..LoggedPlan::default() }
     }
 
     fn shown(pairs: &[StagePair]) -> Vec<String> {

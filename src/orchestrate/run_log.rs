@@ -14,7 +14,7 @@ use crate::cache::{FileLock, write_file};
 use crate::digest::Digest;
 use crate::event::{Failure, Measurement, MemoryUse};
 use crate::plan::Plan;
-use crate::recipe::Overrides;
+use crate::recipe::{CompareSettings, Overrides};
 use chrono::{DateTime, Utc};
 use fs_err as fs;
 use serde::de::DeserializeOwned;
@@ -91,6 +91,9 @@ pub(super) fn append_end(log_dir: &Path, status: &str) -> io::Result<()> {
 pub struct Invocation {
     /// The recipes of the command line, as stored below `recipes/`.
     pub recipes: Vec<PathBuf>,
+    /// Where each file below `recipes/` was read from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<PathBuf, PathBuf>,
     /// Arguments of `--set`.
     pub set: Vec<String>,
     /// The environment's overrides.
@@ -100,6 +103,9 @@ pub struct Invocation {
     pub variants: Vec<String>,
     /// Names of the stages it was limited to, with what they need.
     pub only: Vec<String>,
+    /// The commit of the project directory, with `+` where files differ from it; absent outside a Git repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Stages that run at the same time, if the command line said.
     pub jobs: Option<u16>,
     /// The run that this one goes on with.
@@ -115,6 +121,22 @@ impl Invocation {
         load(&log_dir.join("invocation.json"))
     }
 
+    /// The files that were read for this run, of which `log_dir` is the log, by the paths of their copies there.
+    pub fn sources_by_copy(&self, log_dir: &Path) -> BTreeMap<PathBuf, PathBuf> {
+        let copy = |path: &PathBuf| log_dir.join("recipes").join(path);
+        self.sources.iter().map(|(stored, source)| (copy(stored), source.clone())).collect()
+    }
+
+    /// The recipe files that have other content now than when the run, of which `log_dir` is the log, began; a file that is gone
+    /// is none of them.
+    pub fn changed_sources(&self, log_dir: &Path) -> Vec<PathBuf> {
+        let is_changed = |(copy, source): &(PathBuf, PathBuf)| match (fs::read(copy), fs::read(source)) {
+            (Ok(then), Ok(now)) => then != now,
+            _ => false,
+        };
+        self.sources_by_copy(log_dir).into_iter().filter(is_changed).map(|(_, source)| source).collect()
+    }
+
     /// The same changes again.
     pub fn overrides(&self) -> Overrides {
         Overrides { set: self.set.clone(), env: self.env.clone() }
@@ -122,13 +144,16 @@ impl Invocation {
 }
 
 /// `plan.json`: the stages and variants of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoggedPlan {
     /// The stages, parents first.
     pub stages: Vec<LoggedStage>,
     /// The variants.
     pub variants: Vec<LoggedVariant>,
+    /// What the arms of each recipe are compared by, where it says so, by the recipe's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub compare: BTreeMap<String, CompareSettings>,
 }
 
 /// A stage of a run.
@@ -178,7 +203,7 @@ impl LoggedPlan {
             label: variant.label.clone(),
             stages: variant.stages.iter().map(|(name, stage)| (name.clone(), key(*stage))).collect(),
         });
-        Self { stages: stages.collect(), variants: variants.collect() }
+        Self { stages: stages.collect(), variants: variants.collect(), compare: plan.compare.clone() }
     }
 
     /// Reads the plan of a past run.
@@ -340,6 +365,8 @@ impl RunLog {
             fs::create_dir_all(copy.parent().expect("a file below the log directory has a parent"))?;
             write_file(&copy, text.as_bytes())?;
         }
+        let source = |path: &PathBuf| invocation.sources.get(path).cloned().unwrap_or_else(|| absolute(path));
+        invocation.sources = stored.iter().cloned().zip(files.iter().map(|(path, _)| source(path))).collect();
         for recipe in &mut invocation.recipes {
             if let Some(position) = files.iter().position(|(path, _)| path == recipe) {
                 recipe.clone_from(&stored[position]);

@@ -38,7 +38,8 @@ pub fn limited(plan: &Plan, wanted: &BTreeSet<usize>) -> Plan {
         stages: variant.stages.iter().filter_map(|(name, stage)| Some((name.clone(), position(*stage)?))).collect(),
         ..variant.clone()
     });
-    Plan { stages: stages.collect(), variants: variants.filter(|variant| !variant.stages.is_empty()).collect() }
+    let variants = variants.filter(|variant| !variant.stages.is_empty()).collect();
+    Plan { stages: stages.collect(), variants, compare: plan.compare.clone() }
 }
 
 /// The stages' names, each followed by the variants it belongs to unless it belongs to all.

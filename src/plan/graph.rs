@@ -6,7 +6,7 @@ use super::memory::StageMemory;
 use crate::digest::Digest;
 use crate::parallel;
 use crate::recipe::spec::StageSpec;
-use crate::recipe::{LoadedRecipe, ProgramRun, ResolvedStage, RuntimeSettings};
+use crate::recipe::{CompareSettings, LoadedRecipe, ProgramRun, ResolvedStage, RuntimeSettings};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ pub struct Plan {
     pub stages: Vec<PlannedStage>,
     /// One for each cell of each recipe's sweep, in the order of the command line.
     pub variants: Vec<PlannedVariant>,
+    /// Not hashed: what the arms of each recipe are compared by, where it says so, by the recipe's name.
+    pub compare: BTreeMap<String, CompareSettings>,
 }
 
 /// One stage of the plan, shared by all variants that need exactly it.
@@ -117,6 +119,9 @@ impl Plan {
                 }
                 let (recipe, name) = (recipe.name.clone(), variant.name.clone());
                 plan.variants.push(PlannedVariant { recipe, name, label, stages });
+            }
+            if !recipe.compare.is_empty() {
+                plan.compare.insert(recipe.name.clone(), recipe.compare.clone());
             }
             arenas.plan(&mut plan, &recipe.runtime, &mut known);
         }

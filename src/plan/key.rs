@@ -29,7 +29,7 @@
 //! known before anything runs, and a change reaches exactly the stages below it.
 
 use crate::digest::{Digest, canonical_json};
-use crate::recipe::spec::{StageSpec, Work};
+use crate::recipe::spec::{Component, Match, RewardSpec, StageSpec, Work};
 use serde_json::Value;
 
 /// The form of `key.json`; a new form makes all keys new.
@@ -37,10 +37,17 @@ pub const KEY_FORMAT: u32 = 4;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
+    let reads_letters =
+        |reward: &RewardSpec| matches!(&reward.component, Component::Correctness { matching: Match::Choice, .. });
     match work {
+        // letters are read out of prose with more care
+        Work::Grpo(spec) if spec.rewards.values().any(reads_letters) => 2,
         Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Command(_) => 1,
-        // completions name their questions; ratings differ in the last digits, and other pairs are chosen
-        Work::Eval(_) | Work::Arena(_) => 2,
+        // 2: ratings differ in the last digits, and other pairs are chosen; 3: a comparison is one game
+        Work::Arena(_) => 3,
+        // 2: completions name their questions; 3: intervals stay within their metric's range, letters are read
+        // out of prose with more care
+        Work::Eval(_) => 3,
     }
 }
 
@@ -183,7 +190,7 @@ mod tests {
                     pattern: Some("=(.*)".to_owned()),
                 },
             ),
-            ("format", Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded })),
+            ("format", Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded, answers: Vec::new() })),
             ("pattern", Component::Format(FormatSpec::Pattern("a+".to_owned()))),
             ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
             ("cot", cot),
@@ -209,6 +216,15 @@ mod tests {
             RewardSpec { weight: 1.5, scope, clip, scale: 2.0, on_error, component }
         };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
+    }
+
+    fn with_answers(mut rewards: BTreeMap<String, RewardSpec>) -> BTreeMap<String, RewardSpec> {
+        for reward in rewards.values_mut() {
+            if let Component::Format(FormatSpec::Tags { answers, .. }) = &mut reward.component {
+                answers.push("A".to_owned());
+            }
+        }
+        rewards
     }
 
     fn judge(mode: JudgeMode) -> JudgeSpec {
@@ -366,7 +382,7 @@ mod tests {
             samples_per_question: 8,
             pass_at: BTreeSet::from([1, 4]),
             batch_size: 4,
-            rewards: rewards(),
+            rewards: with_answers(rewards()),
             trained: BTreeSet::from(["semantic".to_owned()]),
             bootstrap_resamples: 100,
             max_missing_fraction: 0.5,
@@ -496,9 +512,9 @@ mod tests {
             "cpt 413ed5c04d23e7993ea1a359f6315d11be947f0fdd0ba2a118f5d1956a82b924",
             "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
             "grpo 073c11ca16d06fc9fc7011a2d1275d159246562166d9df86fafc43c4e75a3ab5",
-            "eval 9f4b76264a5dd12aca8e9ed29c8736ecd96d5b5ab6af08d19e0a59f00008dd21",
+            "eval e8d3d39e4c1a484555f7e4671f54614d585c7b55a889fde05726624ef80badfe",
             "command bd2d53948043e38251f467e427b045619db8ad11aefd2602ad3ce143abd26dcd",
-            "arena 21f2b50822dfb12521877815124ce9cd435b1cff90107be0a291738d6c6b7fa0",
+            "arena 776454aa14fb75b38a570c4f969e2c86177f13f5f555315d7486104319b11849",
             "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",
         ];
         assert_eq!(found, golden);

@@ -185,6 +185,8 @@ impl Diagnostic for RecipeError {
 pub(super) struct Problems {
     found: Vec<Problem>,
     known: HashSet<Identity>,
+    /// Kinds of tables whose keys have been listed.
+    listed: HashSet<String>,
 }
 
 impl Problems {
@@ -192,6 +194,11 @@ impl Problems {
         if self.known.insert(problem.identity()) {
             self.found.push(problem);
         }
+    }
+
+    /// Whether the keys of `table`, a kind of table, have yet to be listed; from then on they have been.
+    pub(super) fn is_first(&mut self, table: &str) -> bool {
+        self.listed.insert(table.to_owned())
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,6 +3,7 @@
 //! A field that is neither an `Option` nor in `defaults.toml` is a key the user must write. These types know nothing of
 //! files or of other tables; `resolve` turns them into [`super::spec`].
 
+use super::compare::CompareSettings;
 use super::runtime::RuntimeSettings;
 use super::spec::{Dtype, ParentAdapter};
 use super::stage_file::StageTable;
@@ -34,6 +35,8 @@ pub struct RecipeFile {
     pub stages: BTreeMap<String, StageTable>,
     /// Variants of the recipe: cells = `variants` x `zip` x `matrix`.
     pub sweep: Option<SweepTable>,
+    /// What the arms of the sweep are compared by; never changes a result, so it is no part of a cache key.
+    pub compare: Option<CompareSettings>,
     /// How stages are run; never changes a result, so it is no part of a cache key.
     pub runtime: RuntimeSettings,
 }
@@ -169,9 +172,9 @@ pub struct SweepTable {
     /// Named changes of the recipe.
     #[serde(default)]
     pub variants: Vec<VariantTable>,
-    /// With `variants`: whether the recipe as written is a variant too.
-    pub include_base: bool,
-    /// What that variant is called; default: the recipe's name.
+    /// With `variants`: whether the recipe as written is a variant too; `false` leaves it out.
+    pub base: bool,
+    /// What that variant is called; default: `base`.
     pub base_name: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! From recipe files on the command line to resolved stages.
 
+use super::compare::CompareSettings;
 use super::defaults;
 use super::diagnostic::{Problem, Problems, RecipeError};
 use super::files::KnownFiles;
@@ -24,6 +25,8 @@ pub struct LoadedRecipe {
     pub path: PathBuf,
     /// The cells of its sweep, in order.
     pub variants: Vec<ResolvedVariant>,
+    /// What its arms are compared by.
+    pub compare: CompareSettings,
     /// How its stages are run.
     pub runtime: RuntimeSettings,
     /// The files it was read from and their texts, the recipe first, then what it extends.
@@ -95,8 +98,14 @@ fn load_one(
         let resolved = variants.iter().flat_map(|variant| variant.stages.iter().map(|stage| stage.name.as_str()));
         written.iter().map(String::as_str).chain(resolved).collect()
     };
+    let compare = compare_settings(&base.value);
     let runtime = RuntimeSettings::resolve(&base, names, runtime, problems)?;
-    Some(LoadedRecipe { name, path: path.to_owned(), variants, runtime, files: layers.files })
+    Some(LoadedRecipe { name, path: path.to_owned(), variants, compare, runtime, files: layers.files })
+}
+
+/// `[compare]`; empty where it does not fit the schema, which has been reported.
+fn compare_settings(recipe: &Table) -> CompareSettings {
+    recipe.get("compare").and_then(|table| table.clone().try_into().ok()).unwrap_or_default()
 }
 
 fn stage_names(recipe: &Table) -> Vec<String> {

@@ -185,7 +185,9 @@ fn add_what_the_data_tells(eval: &mut EvalSpec) {
 /// the tags that the data set's own completions are made of.
 fn form(eval: &EvalSpec) -> Option<(Scope, FormatSpec)> {
     let whole = |form: &FormatSpec| match form {
-        FormatSpec::Tags { tags, .. } => FormatSpec::Tags { tags: tags.clone(), grading: Grading::Binary },
+        FormatSpec::Tags { tags, answers, .. } => {
+            FormatSpec::Tags { tags: tags.clone(), grading: Grading::Binary, answers: answers.clone() }
+        }
         other => other.clone(),
     };
     let forms = || eval.rewards.iter().filter(|(_, spec)| matches!(spec.component, Component::Format(_)));
@@ -194,7 +196,7 @@ fn form(eval: &EvalSpec) -> Option<(Scope, FormatSpec)> {
         return Some((scope.clone(), whole(form)));
     }
     let tags = tags(eval.data.templates.completion.as_ref()?)?;
-    Some((Scope::Completion, FormatSpec::Tags { tags, grading: Grading::Binary }))
+    Some((Scope::Completion, FormatSpec::Tags { tags, grading: Grading::Binary, answers: Vec::new() }))
 }
 
 /// The tags that `template` is made of, if it is made of nothing else: `<think>...</think> <answer>...</answer>`.

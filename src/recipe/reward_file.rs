@@ -162,7 +162,7 @@ pub struct RougeTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MatchName {
-    /// The first letter that stands alone, where the row's answer is one letter; else the whole text.
+    /// The letter that the text chooses, where the row's answer is one letter; else the whole text.
     Choice,
     /// The whole text; upper and lower case, and any white space, are the same.
     Exact,
@@ -222,6 +222,9 @@ pub struct FormatTable {
     pub tags: Option<Vec<String>>,
     /// `binary`: 1 when all tags are right, else 0; `graded`: the share of the tags that are. Default: `binary`.
     pub grading: Option<Grading>,
+    /// What the tag `answer` may hold, e.g. the letters of the options, in upper or lower case; default: anything.
+    #[schemars(length(min = 1))]
+    pub answers: Option<Vec<String>>,
     /// Regular expression that the whole text is to match, instead of `tags`.
     pub pattern: Option<String>,
     /// JSON schema that the text is to fulfil, instead of `tags`: a table, or the path of a file.

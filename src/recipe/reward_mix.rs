@@ -147,9 +147,23 @@ fn format(files: &mut Files<'_>, key: &KeyPath, table: &FormatTable) -> Option<F
             Problem::at(files.cell.value_place(&key), format!("`{key}` has no effect without `tags`"), "no effect");
         files.problems.push(problem.help("a pattern matches and a schema is fulfilled, or not"));
     }
+    if let Some(answers) = &table.answers {
+        let key = key.key("answers");
+        let place = files.cell.value_place(&key);
+        if !table.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == FormatSpec::ANSWER)) {
+            let problem = Problem::at(place, format!("`{key}` has no effect without the tag `answer`"), "no effect");
+            files.problems.push(problem.help("add `answer` to `tags`; a pattern says itself what may stand where"));
+        } else if answers.iter().any(|answer| answer.trim().is_empty()) {
+            let problem = Problem::at(place, format!("`{key}` holds an empty answer"), "an empty text");
+            files.problems.push(problem.help("leave it out: an answer without a word has not the form anyway"));
+        }
+    }
     let spec = match (&table.tags, &table.pattern, &table.json_schema) {
-        (Some(tags), _, _) => tags_fit(files, &key.key("tags"), tags)
-            .then(|| FormatSpec::Tags { tags: tags.clone(), grading: table.grading.unwrap_or(Grading::Binary) }),
+        (Some(tags), _, _) => tags_fit(files, &key.key("tags"), tags).then(|| FormatSpec::Tags {
+            tags: tags.clone(),
+            grading: table.grading.unwrap_or(Grading::Binary),
+            answers: table.answers.clone().unwrap_or_default(),
+        }),
         (_, Some(pattern), _) => {
             regex(files, &key.key("pattern"), pattern).map(|_| FormatSpec::Pattern(pattern.clone()))
         }

@@ -11,7 +11,7 @@ pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, Player
 pub use rewards::{
     Aggregate, Argument, CommandSpec, Component, FormatSpec, Grading, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec,
     Leak, LengthSpec, Match, OnError, RewardSpec, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale, Scope,
-    SeveralReferences,
+    SeveralReferences, total_range,
 };
 
 use crate::digest::Digest;
@@ -539,7 +539,7 @@ pub struct EvalSpec {
     /// Names of the components that the training of this variant rewarded, by themselves or by their like; the others are held
     /// out.
     pub trained: BTreeSet<String>,
-    /// Bootstrap resamples behind each 95% interval.
+    /// Bootstrap resamples behind each 95% interval of a metric without a least and a greatest value.
     pub bootstrap_resamples: u32,
     /// The stage fails when a component has no value for a greater share of a batch's completions.
     pub max_missing_fraction: f64,

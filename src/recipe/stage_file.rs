@@ -418,7 +418,7 @@ pub struct EvalTable {
     #[serde(default)]
     #[schemars(schema_with = "all_or_rewards")]
     pub rewards: Option<toml::Value>,
-    /// Bootstrap resamples behind each 95% interval.
+    /// Bootstrap resamples behind each 95% interval of a metric without a least and a greatest value.
     #[schemars(range(min = 1))]
     pub bootstrap_resamples: u32,
     /// The stage fails when a component has no value for a greater share of a batch's completions.

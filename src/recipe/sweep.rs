@@ -2,7 +2,7 @@
 //! recipe.
 //!
 //! A cell's name is the variant's name and the swept values: `rouge`, `seed=1`, `rouge,seed=1`. With variants, the
-//! recipe as written is one of them, named `base_name` or else after the recipe, unless `include_base = false`. Without
+//! recipe as written is one of them, named `base_name` or else `base`, unless `base = false`. Without
 //! a sweep the only cell is named after the recipe.
 
 use super::cell_pattern::CellPattern;
@@ -197,7 +197,7 @@ fn check_overrides(base: &Cell<'_>, cells: &[(String, Vec<Change>)], problems: &
 fn is_possible(base: &Cell<'_>, change: &Change, problems: &mut Problems) -> bool {
     let Some(Step::Key(first)) = change.target.0.first() else { return false };
     let place = base.key_place(&strip_index(&change.origin));
-    let fixed = ["name", "extends", "sweep", "runtime"];
+    let fixed = ["name", "extends", "sweep", "compare", "runtime"];
     if fixed.contains(&first.as_str()) {
         let problem = Problem::at(place, format!("a sweep cannot vary `{}`", change.target), "not part of a result");
         problems.push(problem.help("a sweep varies `seed`, `model`, `data` and `stages`"));

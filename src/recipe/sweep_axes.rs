@@ -26,15 +26,18 @@ pub(super) fn both(left: &Choice, right: &Choice) -> Choice {
     (name, left.1.iter().chain(&right.1).cloned().collect())
 }
 
+/// What the recipe as written is called as a variant, unless it says otherwise. Its own name would change with that of its file.
+const BASE: &str = "base";
+
 /// The axis of variants, the recipe as written first.
 pub(super) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choice> {
     let at = KeyPath::dotted("sweep.variants");
     let listed = sweep.get("variants").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
-    let include_base = sweep.get("include_base").and_then(Value::as_bool);
+    let include_base = sweep.get("base").and_then(Value::as_bool);
     let base_name = sweep.get("base_name").and_then(Value::as_str);
     let mut choices: Vec<Choice> = Vec::new();
     if listed.is_empty() {
-        for key in ["include_base", "base_name"].into_iter().filter(|key| sweep.contains_key(*key)) {
+        for key in ["base", "base_name"].into_iter().filter(|key| sweep.contains_key(*key)) {
             let place = base.key_place(&KeyPath::dotted("sweep").key(key));
             let problem = Problem::at(place, format!("`sweep.{key}` has no effect without variants"), "no effect");
             problems.push(problem.help("remove it, or add a `[[sweep.variants]]`"));
@@ -42,7 +45,7 @@ pub(super) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) 
         return vec![(None, Vec::new())];
     }
     if include_base != Some(false) {
-        let name = base_name.unwrap_or(&base.name);
+        let name = base_name.unwrap_or(BASE);
         if !is_name(name) {
             let place = base.value_place(&KeyPath::dotted("sweep.base_name"));
             problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
@@ -59,13 +62,15 @@ pub(super) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) 
         if set.is_none_or(Table::is_empty) && unset.is_none_or(Vec::is_empty) {
             let problem =
                 Problem::at(place.clone(), format!("the variant `{name}` changes nothing"), "no `set`, no `unset`");
-            problems.push(problem.help("the recipe as written is a variant already (see `sweep.base_name`)"));
+            problems.push(problem.help(
+                "the recipe as written is a variant already, called `base` (see `sweep.base`, `sweep.base_name`)",
+            ));
         }
         if !is_name(name) {
             problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
         } else if choices.iter().any(|(known, _)| known.as_deref() == Some(name)) {
             let problem = Problem::at(place, format!("two variants are named `{name}`"), "the second");
-            problems.push(problem.help("rename one; the recipe as written is a variant too (see `sweep.base_name`)"));
+            problems.push(problem.help("rename one; the recipe as written is a variant too, called `base` (see `sweep.base`, `sweep.base_name`)"));
         }
         let change = |(key, value): (&String, &Value)| Change {
             target: KeyPath::dotted(key),

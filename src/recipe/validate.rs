@@ -1,10 +1,11 @@
 //! Checks a recipe's shape against the schema: unknown keys, wrong types, values out of range, missing keys.
 
-use super::diagnostic::{Problem, Problems, did_you_mean};
+use super::diagnostic::{Problem, Problems, did_you_mean, nearest};
 use super::layers::ENVIRONMENT;
 use super::located::{KeyPath, Step};
 use super::schema;
 use super::sweep::Cell;
+use super::synonyms::synonym;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
@@ -230,7 +231,16 @@ impl Walk<'_> {
             None => (format!("`{path}`"), "no such key".to_owned()),
         };
         let place = self.cell.key_place(&path.key(key));
-        let mut help = did_you_mean(key, "keys", &known);
+        let what = stage_kind.map_or_else(|| path.to_string(), str::to_owned);
+        let mut help = match synonym(key, &known) {
+            Some(synonym) => synonym,
+            // known keys are listed once a kind of table
+            None if self.problems.is_first(&what) => did_you_mean(key, "keys", &known),
+            None => nearest(key, &known).map_or_else(
+                || "its known keys are listed above".to_owned(),
+                |candidate| format!("did you mean `{candidate}`?"),
+            ),
+        };
         if place.source.name() == ENVIRONMENT {
             help.push_str("; variables named `ORCHESTRATE_...` set recipe keys: unset this one if it is not meant to");
         }

@@ -9,11 +9,12 @@ use crate::recipe::{Training, training_of};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Measurements that come first, in this order; reward components follow, then everything else by name.
-const FIRST: [&str; 5] = [
+const FIRST: [&str; 6] = [
     "eval/accuracy",
     "eval/loglikelihood_accuracy",
     "eval/loglikelihood_accuracy_norm",
     "eval/format_valid",
+    "eval/common_score",
     "eval/reward/total",
 ];
 const REWARD_PREFIX: &str = "eval/reward/";
@@ -21,11 +22,13 @@ const REWARD_PREFIX: &str = "eval/reward/";
 const TRAINED: &str = "*";
 const LEGEND: &str = "* this variant's training rewarded it; rewards and accuracies without * were held out";
 
-/// One evaluation of one variant.
+/// One evaluation of one variant, or of an arm: a variant's seeds together.
 #[derive(Clone, Debug, Default)]
 pub struct ComparisonRow {
-    /// The variant's label.
+    /// The variant's label, or the arm's name.
     pub variant: String,
+    /// Of an arm of several seeds: how many have a result, and how many were planned.
+    pub seeds: Option<(usize, usize)>,
     /// The eval stage's name.
     pub stage: String,
     /// Whether the recipe marks its data set as out of domain.
@@ -87,7 +90,9 @@ impl Comparison {
             None => FIRST.len() + 1,
         };
         // what judges cost is no result of the variant
-        let is_shown = |name: &&str| !name.starts_with("judge/") && *name != FORM_AGAIN;
+        let has_accuracy = all.contains("eval/accuracy");
+        let is_again = |name: &str| name == FORM_AGAIN || (has_accuracy && name == "eval/reward/correctness");
+        let is_shown = |name: &&str| !name.starts_with("judge/") && !is_again(name);
         let mut names: Vec<&str> = all.into_iter().filter(is_shown).collect();
         names.sort_by_key(|name| (rank(name), *name));
         names
@@ -97,11 +102,13 @@ impl Comparison {
     fn title(&self, row: &ComparisonRow) -> String {
         let evaluations = self.rows.iter().filter(|other| other.variant == row.variant).count();
         let domain = if row.out_of_domain { " (out of domain)" } else { "" };
-        if evaluations > 1 {
-            format!("{} {}{domain}", row.variant, row.stage)
-        } else {
-            format!("{}{domain}", row.variant)
-        }
+        let seeds = match row.seeds {
+            None => String::new(),
+            Some((there, planned)) if there == planned => format!(" ({there} seeds)"),
+            Some((there, planned)) => format!(" ({there} of {planned} seeds)"),
+        };
+        let stage = if evaluations > 1 { format!(" {}", row.stage) } else { String::new() };
+        format!("{}{stage}{domain}{seeds}", row.variant)
     }
 
     fn variants_down(&self) -> Table {
@@ -194,6 +201,14 @@ mod tests {
 
         * this variant's training rewarded it; rewards and accuracies without * were held out
         ");
+    }
+
+    #[test]
+    fn an_arm_says_how_many_of_its_seeds_have_a_result() {
+        let of = |seeds| ComparisonRow { seeds, ..row("cot", (0, 4)) };
+        let comparison = Comparison { rows: vec![of(Some((3, 3))), of(Some((2, 3))), of(None)] };
+        let titles: Vec<String> = comparison.rows.iter().map(|row| comparison.title(row)).collect();
+        assert_eq!(titles, ["cot eval (3 seeds)", "cot eval (2 of 3 seeds)", "cot eval"]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn plan_tree(plan: &Plan, statuses: &[StageStatus], width: usize, whole_keys
         Column::left("key").dropped(1),
         Column::left("status"),
         Column::right("memory").dropped(3),
-        Column::left("why").shortened(),
+        Column::left("why").wrapped(),
         Column::left("variants").shortened(),
     ]);
     let one_recipe = plan.variants.windows(2).all(|pair| pair[0].recipe == pair[1].recipe);

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 /// Metrics that a line has room for, with the word it uses for each.
 const SHOWN: [(&str, &str); 3] = [("train/loss", "loss"), ("reward/mean", "reward"), ("eval/accuracy", "accuracy")];
-/// Results that a finished stage's line has room for.
-const RESULTS: [(&str, &str); 3] =
-    [("eval/accuracy", "accuracy"), ("eval/reward/total", "reward"), ("eval/perplexity", "perplexity")];
+/// Results that a finished stage's line has room for. The sum of the rewards is none of them: variants are rewarded by
+/// different sums.
+const RESULTS: [(&str, &str); 2] = [("eval/accuracy", "accuracy"), ("eval/perplexity", "perplexity")];
+/// Reward components that a finished stage's line has room for, where it has no other result.
+const COMPONENTS: usize = 2;
 
 /// Follows the events of one stage.
 #[derive(Clone, Debug, Default)]
@@ -102,11 +104,18 @@ impl StageLine {
         });
         let mut parts: Vec<String> = results.collect();
         if parts.is_empty() {
+            let component = |(name, measured): (&String, &Measurement)| {
+                let component = name.strip_prefix("eval/reward/").filter(|component| *component != "total")?;
+                Some(format!("{component} {}", measurement(measured)))
+            };
+            parts.extend(self.results.iter().filter_map(component).take(COMPONENTS));
+        }
+        if parts.is_empty() {
             parts.extend(self.main_metrics());
         }
         if parts.is_empty() {
             // of a program of the user's, whose names are its own
-            let first = self.results.iter().take(RESULTS.len());
+            let first = self.results.iter().take(3);
             parts.extend(first.map(|(name, measured)| format!("{name} {}", measurement(measured))));
         }
         parts.join("  ")
@@ -177,5 +186,15 @@ mod tests {
         let accuracy = Measurement { value: 0.41, interval: Some((0.33, 0.49)), count: Some(120) };
         line.event(at(3), &EventKind::Finished([("eval/accuracy".to_owned(), accuracy)].into()));
         assert_eq!(line.summary(), "accuracy 0.41 [0.33, 0.49]");
+    }
+
+    #[test]
+    fn the_sum_of_the_rewards_is_no_headline() {
+        let mut line = StageLine::default();
+        let measured = |value| Measurement { value, interval: None, count: Some(9) };
+        let results = [("eval/reward/rouge", 0.3), ("eval/reward/semantic", 0.5), ("eval/reward/total", 0.8)];
+        let results = results.into_iter().map(|(name, value)| (name.to_owned(), measured(value))).collect();
+        line.event(at(3), &EventKind::Finished(results));
+        assert_eq!(line.summary(), "rouge 0.30  semantic 0.50");
     }
 }

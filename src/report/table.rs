@@ -10,6 +10,8 @@ use tabled::settings::{Alignment, Padding, Style};
 const GAP: usize = 2;
 /// Narrower than this, a shortened cell says nothing.
 const SHORTEST: usize = 8;
+/// Narrower than this, wrapped text is hard to read.
+const NARROWEST: usize = 24;
 
 /// Side on which a column's cells are flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +27,25 @@ pub enum Align {
 pub struct Column {
     heading: String,
     align: Align,
-    shorten: bool,
+    fit: Fit,
     drop_order: Option<u8>,
+}
+
+/// What becomes of a cell that is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// It stays.
+    Whole,
+    /// Its middle is cut out: names differ at their ends.
+    Cut,
+    /// It goes on in the next line.
+    Wrap,
 }
 
 impl Column {
     /// A column of words.
     pub fn left(heading: impl Into<String>) -> Self {
-        Self { heading: heading.into(), align: Align::Left, shorten: false, drop_order: None }
+        Self { heading: heading.into(), align: Align::Left, fit: Fit::Whole, drop_order: None }
     }
 
     /// A column of numbers.
@@ -40,10 +53,16 @@ impl Column {
         Self { align: Align::Right, ..Self::left(heading) }
     }
 
-    /// Its cells may be cut, with `…`.
+    /// Its cells may be cut in the middle, with `…`.
     #[must_use]
     pub fn shortened(self) -> Self {
-        Self { shorten: true, ..self }
+        Self { fit: Fit::Cut, ..self }
+    }
+
+    /// Its cells may go on in further lines.
+    #[must_use]
+    pub fn wrapped(self) -> Self {
+        Self { fit: Fit::Wrap, ..self }
     }
 
     /// It may go; the lowest `order` goes first.
@@ -86,14 +105,18 @@ impl Table {
         self.total(&self.shown())
     }
 
-    /// The table in at most `width` columns: cells are shortened, then columns dropped, where their [`Column`] allows it.
+    /// The table in at most `width` columns: text is wrapped, then columns dropped where their [`Column`] allows it, those first
+    /// that say the same in every row, then cells shortened.
     pub fn render(&self, width: usize) -> String {
         let mut shown = self.shown();
-        let mut limits = self.shorten(&shown, width);
+        let mut limits = self.limits(&shown, width, &[Fit::Wrap]);
         while self.limited_total(&shown, &limits) > width {
             let Some(position) = self.next_to_drop(&shown) else { break };
             shown.remove(position);
-            limits = self.shorten(&shown, width);
+            limits = self.limits(&shown, width, &[Fit::Wrap]);
+        }
+        if self.limited_total(&shown, &limits) > width {
+            limits = self.limits(&shown, width, &[Fit::Wrap, Fit::Cut]);
         }
         self.draw(&shown, &limits)
     }
@@ -112,7 +135,8 @@ impl Table {
                 blocks.push(vec![first, column]);
             }
         }
-        let drawn: Vec<String> = blocks.iter().map(|block| self.draw(block, &self.shorten(block, width))).collect();
+        let drawn: Vec<String> =
+            blocks.iter().map(|block| self.draw(block, &self.limits(block, width, &[Fit::Wrap, Fit::Cut]))).collect();
         drawn.join("\n\n")
     }
 
@@ -138,28 +162,35 @@ impl Table {
         widths.sum::<usize>() + GAP * shown.len().saturating_sub(1)
     }
 
-    /// Cuts the widest shortenable column by one until everything fits or nothing more can be cut.
-    fn shorten(&self, shown: &[usize], width: usize) -> Vec<Option<usize>> {
+    /// Widths of columns that are narrower than their cells: of those that are made to fit in one of `ways`, always the widest gives
+    /// way, until everything fits or none can.
+    fn limits(&self, shown: &[usize], width: usize, ways: &[Fit]) -> Vec<Option<usize>> {
         let mut widths: Vec<usize> = shown.iter().map(|&column| self.column_width(column)).collect();
-        let mut cut = vec![false; shown.len()];
+        let mut is_limited = vec![false; shown.len()];
         while widths.iter().sum::<usize>() + GAP * shown.len().saturating_sub(1) > width {
             let widest = (0..shown.len())
                 .filter(|&i| {
                     let column = &self.columns[shown[i]];
-                    column.shorten && widths[i] > SHORTEST.max(chars(&column.heading))
+                    let least = if column.fit == Fit::Wrap { NARROWEST } else { SHORTEST };
+                    ways.contains(&column.fit) && widths[i] > least.max(chars(&column.heading))
                 })
                 .max_by_key(|&i| widths[i]);
             let Some(i) = widest else { break };
             widths[i] -= 1;
-            cut[i] = true;
+            is_limited[i] = true;
         }
-        widths.into_iter().zip(cut).map(|(width, cut)| cut.then_some(width)).collect()
+        widths.into_iter().zip(is_limited).map(|(width, is_limited)| is_limited.then_some(width)).collect()
     }
 
     fn next_to_drop(&self, shown: &[usize]) -> Option<usize> {
+        let repeats = |column: usize| {
+            let mut cells = self.rows.iter().map(|row| &row[column]);
+            let first = cells.next();
+            self.rows.len() > 1 && cells.all(|cell| Some(cell) == first)
+        };
         (0..shown.len())
             .filter(|&i| self.columns[shown[i]].drop_order.is_some())
-            .min_by_key(|&i| self.columns[shown[i]].drop_order)
+            .min_by_key(|&i| (!repeats(shown[i]), self.columns[shown[i]].drop_order))
     }
 
     fn draw(&self, shown: &[usize], limits: &[Option<usize>]) -> String {
@@ -169,7 +200,10 @@ impl Table {
         let mut builder = Builder::with_capacity(self.rows.len() + 1, shown.len());
         builder.push_record(shown.iter().map(|&column| self.columns[column].heading.clone()));
         for row in &self.rows {
-            builder.push_record(shown.iter().zip(limits).map(|(&column, limit)| cut(&row[column], *limit)));
+            builder.push_record(shown.iter().zip(limits).map(|(&column, limit)| {
+                let (cell, Some(limit)) = (&row[column], *limit) else { return row[column].clone() };
+                if self.columns[column].fit == Fit::Wrap { textwrap::fill(cell, limit) } else { cut(cell, limit) }
+            }));
         }
         let mut table = builder.build();
         let rule = HorizontalLine::filled('─').remove_left().remove_right().remove_intersection();
@@ -191,11 +225,15 @@ fn chars(text: &str) -> usize {
     text.chars().count()
 }
 
-fn cut(text: &str, limit: Option<usize>) -> String {
-    match limit {
-        Some(limit) if chars(text) > limit => text.chars().take(limit.saturating_sub(1)).chain(['…']).collect(),
-        _ => text.to_owned(),
+/// `text` in at most `limit` characters, its middle left out.
+fn cut(text: &str, limit: usize) -> String {
+    let count = chars(text);
+    if count <= limit {
+        return text.to_owned();
     }
+    let kept = limit.saturating_sub(1);
+    let (head, tail) = (kept.div_ceil(2), kept / 2);
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(count - tail)).collect()
 }
 
 /// Columns and rows as they are, for answers whose columns are not known before.
@@ -237,19 +275,49 @@ mod tests {
     }
 
     #[test]
-    fn too_wide_a_table_shortens_cells_before_it_drops_columns() {
-        insta::assert_snapshot!(example().render(30), @r"
-        stage          note    seconds
-        ──────────────────────────────
-        continued pr…  first      12.5
-        grpo           second   1234.5
+    fn too_wide_a_table_drops_columns_before_it_cuts_names() {
+        insta::assert_snapshot!(example().render(34), @r"
+        stage                   seconds
+        ───────────────────────────────
+        continued pre-training     12.5
+        grpo                     1234.5
         ");
         insta::assert_snapshot!(example().render(20), @r"
         stage        seconds
         ────────────────────
-        continued …     12.5
+        conti…ining     12.5
         grpo          1234.5
         ");
+    }
+
+    #[test]
+    fn a_column_that_says_the_same_everywhere_goes_first() {
+        let columns = vec![Column::left("stage"), Column::left("kind").dropped(9), Column::left("key").dropped(1)];
+        let mut table = Table::new(columns);
+        table.push(vec!["a".into(), "eval".into(), "0123".into()]);
+        table.push(vec!["b".into(), "eval".into(), "4567".into()]);
+        assert!(table.render(12).contains("4567"));
+        assert!(!table.render(12).contains("eval"));
+    }
+
+    #[test]
+    fn text_goes_on_in_the_next_line() {
+        let mut table = Table::new(vec![Column::left("stage"), Column::left("note").wrapped()]);
+        table.push(vec!["eval".into(), "of eight answers two could not be read, so they are missing".into()]);
+        table.push(vec!["grpo".into(), "fine".into()]);
+        insta::assert_snapshot!(table.render(40), @r"
+        stage  note
+        ────────────────────────────────────────
+        eval   of eight answers two could not be
+               read, so they are missing
+        grpo   fine
+        ");
+    }
+
+    #[test]
+    fn without_a_width_nothing_is_lost() {
+        let drawn = example().render(usize::MAX);
+        assert!(drawn.contains("continued pre-training  first      12.5"));
     }
 
     #[test]

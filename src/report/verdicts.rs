@@ -2,26 +2,25 @@
 
 use super::number::number;
 use super::table::{Column, Table};
-use crate::evidence::{ArmComparison, Direction, MetricComparison, Over, Verdict, short_name};
+use crate::evidence::{
+    ArmComparison, Basis, Direction, MetricComparison, Needed, Over, Role, Verdict, Way, short_name,
+};
 
 /// What comes of all arms of a metric, in one line: `accuracy: rouge better than sft, plain worse, 3 not separable`.
 pub fn verdict_line(metric: &MetricComparison, baseline: &str, several_evaluations: bool) -> String {
-    let said = |verdict: Verdict, word: &str| {
+    let said = |verdict: Verdict| {
         let names: Vec<&str> =
             metric.arms.iter().filter(|row| row.verdict == verdict).map(|row| row.arm.as_str()).collect();
-        (!names.is_empty()).then(|| format!("{} {word}", names.join(", ")))
+        (!names.is_empty()).then(|| (names.join(", "), verdict))
     };
-    let mut parts: Vec<String> = [
-        (Verdict::Better, "better"),
-        (Verdict::Worse, "worse"),
-        (Verdict::Higher, "higher (nobody says which way is better)"),
-        (Verdict::Lower, "lower (nobody says which way is better)"),
-    ]
-    .into_iter()
-    .filter_map(|(verdict, word)| said(verdict, word))
-    .collect();
-    if let Some(first) = parts.first_mut() {
-        *first = format!("{first} than {baseline}");
+    let separable = Way::ALL.into_iter().flat_map(|way| [Basis::Seeds, Basis::OneSeed].map(|basis| (way, basis)));
+    let mut parts: Vec<String> = Vec::new();
+    for (names, verdict) in separable.filter_map(|(way, basis)| said(Verdict::Separable(way, basis))) {
+        let Verdict::Separable(way, basis) = verdict else { continue };
+        let than = if parts.is_empty() { format!(" than {baseline}") } else { String::new() };
+        let seed = if basis == Basis::OneSeed { ONE_SEED } else { "" };
+        let unknown = if matches!(way, Way::Higher | Way::Lower) { " (nobody says which way is better)" } else { "" };
+        parts.push(format!("{names} {}{than}{seed}{unknown}", way.word()));
     }
     let count = |verdict: Verdict| metric.arms.iter().filter(|row| row.verdict == verdict).count();
     let (open, without) = (count(Verdict::NotSeparable), count(Verdict::NotCompared));
@@ -32,10 +31,24 @@ pub fn verdict_line(metric: &MetricComparison, baseline: &str, several_evaluatio
         (open, _) => parts.push(format!("{open} not separable")),
     }
     if without > 0 {
-        parts.push(format!("{without} not compared"));
+        let reasons: Vec<&str> = metric
+            .arms
+            .iter()
+            .filter(|row| row.verdict == Verdict::NotCompared)
+            .filter_map(|row| row.note.as_deref())
+            .collect();
+        let reason = match reasons.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|other| other == first) => format!(": {first}"),
+            _ => String::new(),
+        };
+        let number = if without == metric.arms.len() { String::new() } else { format!("{without} ") };
+        parts.push(format!("{number}not compared{reason}"));
     }
     format!("{}: {}", title(metric, several_evaluations), parts.join("; "))
 }
+
+/// What follows a verdict that one training run of each side gave.
+const ONE_SEED: &str = " on these questions (one seed)";
 
 /// The metric's short name, with the evaluation where there are several.
 fn title(metric: &MetricComparison, several_evaluations: bool) -> String {
@@ -43,14 +56,18 @@ fn title(metric: &MetricComparison, several_evaluations: bool) -> String {
     if several_evaluations { format!("{name} in {}", metric.evaluation) } else { name.to_owned() }
 }
 
-/// The metric's name and which way it is better: `accuracy (higher is better)`.
+/// The metric's name, which way it is better and what it is there for: `accuracy (higher is better, primary metric)`.
 pub fn verdict_heading(metric: &MetricComparison, several_evaluations: bool) -> String {
     let way = match metric.direction {
-        Some(Direction::Higher) => " (higher is better)",
-        Some(Direction::Lower) => " (lower is better)",
-        None => "",
+        Some(Direction::Higher) => "higher is better",
+        Some(Direction::Lower) => "lower is better",
+        None => "nobody says which way is better",
     };
-    title(metric, several_evaluations) + way
+    let role = match metric.role {
+        Role::Primary => "primary metric",
+        Role::Exploratory => "exploratory",
+    };
+    format!("{} ({way}, {role})", title(metric, several_evaluations))
 }
 
 /// Every arm of a metric, the baseline first.
@@ -58,14 +75,14 @@ pub fn verdict_table(metric: &MetricComparison, baseline: &str) -> Table {
     let mut table = Table::new(vec![
         Column::left("arm"),
         Column::right("mean").dropped(4),
-        Column::left("verdict"),
+        Column::left("verdict").wrapped(),
         Column::right("difference"),
         Column::left("95% interval"),
         Column::right("p (Holm)").dropped(5),
         Column::right("g").dropped(2),
         Column::right("delta").dropped(1),
         Column::right("seeds x questions").dropped(3),
-        Column::left("note").shortened(),
+        Column::left("note").wrapped(),
     ]);
     let mut first = vec![baseline.to_owned(), optional(metric.baseline), "(the baseline)".to_owned()];
     first.resize(10, String::new());
@@ -91,18 +108,16 @@ pub fn verdict_table(metric: &MetricComparison, baseline: &str) -> Table {
 pub fn verdict_words(row: &ArmComparison) -> String {
     let seeds_alone = row.over == Some(Over::SeedsAndQuestions);
     match row.verdict {
-        Verdict::Better => "better".to_owned(),
-        Verdict::Worse => "worse".to_owned(),
-        Verdict::Higher => "higher".to_owned(),
-        Verdict::Lower => "lower".to_owned(),
+        Verdict::Separable(way, Basis::Seeds) => way.word().to_owned(),
+        Verdict::Separable(way, Basis::OneSeed) => way.word().to_owned() + ONE_SEED,
         Verdict::NotCompared => "not compared".to_owned(),
         Verdict::NotSeparable => match (row.needs_more_seeds, row.needs_more_questions) {
             (Some(seeds), Some(questions)) => {
                 let questions = more(questions, "question");
                 let questions = questions.strip_prefix("about ").unwrap_or(&questions);
-                format!("not separable, needs {} and {questions}", more(seeds, "seed"))
+                format!("not separable, needs {} and {questions}", more_seeds(seeds))
             }
-            (Some(seeds), None) => format!("not separable, needs {}", more(seeds, "seed")),
+            (Some(seeds), None) => format!("not separable, needs {}", more_seeds(seeds)),
             (None, Some(questions)) if seeds_alone => {
                 format!("not separable, needs {}, not seeds", more(questions, "question"))
             }
@@ -112,18 +127,39 @@ pub fn verdict_words(row: &ArmComparison) -> String {
     }
 }
 
-/// `about 4 more seeds`; two digits are more than such an estimate is worth.
+/// `about 4 to 15 more seeds`.
+fn more_seeds(needed: Needed) -> String {
+    match needed {
+        Needed { least, most: Some(most) } if least == most => more(least, "seed"),
+        Needed { least, most: Some(most) } if most <= MOST => {
+            format!("about {} to {} more seeds", two_digits(least), two_digits(most))
+        }
+        Needed { least, .. } => {
+            let words = more(least, "seed");
+            format!("at least {}", words.strip_prefix("about ").unwrap_or(&words))
+        }
+    }
+}
+
+/// More than these are not counted.
+const MOST: u64 = 10_000;
+
+/// `about 4 more seeds`.
 fn more(count: u64, what: &str) -> String {
-    const MOST: u64 = 10_000;
     if count > MOST {
         return format!("over {MOST} more {what}s");
     }
+    let rounded = two_digits(count);
+    format!("about {rounded} more {what}{}", if rounded == 1 { "" } else { "s" })
+}
+
+/// `count` with its first two digits, rounded up: more are more than such an estimate is worth.
+fn two_digits(count: u64) -> u64 {
     let mut unit = 1;
     while count / unit >= 100 {
         unit *= 10;
     }
-    let rounded = count.div_ceil(unit) * unit;
-    format!("about {rounded} more {what}{}", if rounded == 1 { "" } else { "s" })
+    count.div_ceil(unit) * unit
 }
 
 /// `3 x 168`; the arm's seeds and the baseline's where they differ.
@@ -167,6 +203,9 @@ fn p_value(value: f64) -> String {
 mod tests {
     use super::*;
 
+    const BETTER: Verdict = Verdict::Separable(Way::Better, Basis::Seeds);
+    const WORSE: Verdict = Verdict::Separable(Way::Worse, Basis::Seeds);
+
     fn row(arm: &str, verdict: Verdict, difference: f64) -> ArmComparison {
         ArmComparison {
             arm: arm.to_owned(),
@@ -195,7 +234,7 @@ mod tests {
 
     fn metric() -> MetricComparison {
         let open = ArmComparison {
-            needs_more_seeds: Some(4),
+            needs_more_seeds: Some(Needed { least: 4, most: Some(15) }),
             p_corrected: Some(0.3),
             ..row("plain", Verdict::NotSeparable, 0.01)
         };
@@ -211,21 +250,44 @@ mod tests {
         MetricComparison {
             evaluation: "eval".to_owned(),
             metric: "eval/accuracy".to_owned(),
+            role: Role::Primary,
             direction: Some(Direction::Higher),
             baseline: Some(0.5),
-            arms: vec![row("rouge", Verdict::Better, 0.12), row("none", Verdict::Worse, -0.2), open, nothing],
+            arms: vec![row("rouge", BETTER, 0.12), row("none", WORSE, -0.2), open, nothing],
         }
     }
 
     #[test]
     fn the_verdict_is_one_line() {
         let line = verdict_line(&metric(), "sft", false);
-        assert_eq!(line, "accuracy: rouge better than sft; none worse; 1 not separable; 1 not compared");
+        assert_eq!(
+            line,
+            "accuracy: rouge better than sft; none worse; 1 not separable; 1 not compared: no value: the judge returned nothing"
+        );
         let mut open = metric();
         open.arms.iter_mut().for_each(|row| row.verdict = Verdict::NotSeparable);
         assert_eq!(verdict_line(&open, "sft", true), "accuracy in eval: none of 4 arms separable from sft");
         open.arms.truncate(1);
         assert_eq!(verdict_line(&open, "sft", false), "accuracy: rouge not separable from sft");
+    }
+
+    #[test]
+    fn one_seed_is_said_wherever_a_verdict_is() {
+        let mut once = metric();
+        once.arms.truncate(1);
+        once.arms[0].verdict = Verdict::Separable(Way::Better, Basis::OneSeed);
+        let line = verdict_line(&once, "sft", false);
+        assert_eq!(line, "accuracy: rouge better than sft on these questions (one seed)");
+        assert_eq!(verdict_words(&once.arms[0]), "better on these questions (one seed)");
+        assert_eq!(serde_json::to_value(once.arms[0].verdict).unwrap(), "better_on_these_questions");
+    }
+
+    #[test]
+    fn why_nothing_is_compared_is_said_in_the_line() {
+        let mut none = metric();
+        none.arms.retain(|row| row.verdict == Verdict::NotCompared);
+        none.arms[0].note = Some("the arms' reward mixes differ".to_owned());
+        assert_eq!(verdict_line(&none, "sft", false), "accuracy: not compared: the arms' reward mixes differ");
     }
 
     #[test]
@@ -235,9 +297,9 @@ mod tests {
 
     #[test]
     fn what_is_needed_is_said_in_two_digits() {
-        let needs = |seeds, questions, over| {
+        let needs = |seeds: Option<u64>, questions, over| {
             verdict_words(&ArmComparison {
-                needs_more_seeds: seeds,
+                needs_more_seeds: seeds.map(|seeds| Needed { least: seeds, most: Some(seeds) }),
                 needs_more_questions: questions,
                 over: Some(over),
                 ..row("a", Verdict::NotSeparable, 0.0)
@@ -255,5 +317,7 @@ mod tests {
         );
         assert_eq!(needs(Some(20_000), None, Over::Seeds), "not separable, needs over 10000 more seeds");
         assert_eq!(needs(None, None, Over::Seeds), "not separable");
+        assert_eq!(more_seeds(Needed { least: 6, most: Some(118) }), "about 6 to 120 more seeds");
+        assert_eq!(more_seeds(Needed { least: 6, most: None }), "at least 6 more seeds");
     }
 }

@@ -175,7 +175,11 @@ mod tests {
             references: None,
             window_sentences: None,
         };
-        let format = Component::Format(FormatSpec::Tags { tags: vec!["think".to_owned()], grading: Grading::Binary });
+        let format = Component::Format(FormatSpec::Tags {
+            tags: vec!["think".to_owned()],
+            grading: Grading::Binary,
+            answers: Vec::new(),
+        });
         [("format", weights[0], format), ("semantic", weights[1], semantic)]
             .map(|(name, weight, component)| (name.to_owned(), RewardSpec::plain(weight, Scope::Think, component)))
             .into()

@@ -1,5 +1,6 @@
 #![doc = include_str!("docs/correctness.md")]
 
+use super::choice::{Choice, choice};
 use super::explain::excerpt;
 use super::numbers::last_number;
 use super::words::normalized;
@@ -70,17 +71,21 @@ impl Reward for Correctness {
         let (answer, text) = (sample.answer?.trim(), text?);
         let Some(given) = self.given(text) else { return Some("`pattern` matches nowhere".to_owned()) };
         let wanted = format!("the row's answer is {}", excerpt(answer));
-        Some(match self.matching {
-            Match::Choice if answer.chars().count() == 1 => match choice_letter(given) {
-                Some(letter) => format!("the letter is `{letter}`, {wanted}"),
-                None => format!("no letter stands alone, {wanted}"),
+        Some(match (self.matching, only_letter(answer)) {
+            (Match::Choice, Some(letter)) => match choice(given, letter) {
+                Choice::Letter(letter) => format!("the letter is `{letter}`, {wanted}"),
+                Choice::Ambiguous(letters) => {
+                    let letters: Vec<String> = letters.iter().map(|letter| format!("`{letter}`")).collect();
+                    format!("it does not decide between {}, {wanted}", letters.join(" and "))
+                }
+                Choice::Nothing => format!("no letter stands alone, {wanted}"),
             },
-            Match::Choice | Match::Exact => format!("{} is compared, {wanted}", excerpt(given)),
-            Match::Numeric { .. } => match last_number(given) {
+            (Match::Choice | Match::Exact, _) => format!("{} is compared, {wanted}", excerpt(given)),
+            (Match::Numeric { .. }, _) => match last_number(given) {
                 Some(number) => format!("the number is {number}, {wanted}"),
                 None => format!("there is no number, {wanted}"),
             },
-            Match::Set => {
+            (Match::Set, _) => {
                 let items = items(given).into_iter().collect::<Vec<_>>().join(", ");
                 format!("the items are {}, {wanted}", excerpt(&items))
             }
@@ -108,24 +113,22 @@ fn items(text: &str) -> BTreeSet<String> {
     listed.iter().map(|text| item(text)).filter(|item| !item.is_empty()).collect()
 }
 
+/// Whether `text` chooses the option that `answer` names by its letter; an answer that is no letter is compared whole.
 fn is_choice(text: &str, answer: &str) -> bool {
-    let mut letters = answer.chars();
-    match (letters.next(), letters.next()) {
-        (Some(letter), None) if letter.is_alphabetic() => {
-            choice_letter(text).is_some_and(|choice| choice.to_lowercase().eq(letter.to_lowercase()))
+    let is_whole = || text.trim().to_lowercase() == answer.to_lowercase();
+    match only_letter(answer) {
+        Some(letter) => {
+            is_whole()
+                || matches!(choice(text, letter), Choice::Letter(found) if found.to_lowercase().eq(letter.to_lowercase()))
         }
-        _ => text.trim().to_lowercase() == answer.to_lowercase(),
+        None => is_whole(),
     }
 }
 
-/// The first letter that stands alone: no part of a word, a contraction (`I'm`) or a compound (`B-cell`).
-fn choice_letter(text: &str) -> Option<char> {
-    let chars: Vec<char> = text.chars().collect();
-    let in_word = |i: usize| chars.get(i).is_some_and(|c| c.is_alphanumeric() || *c == '_');
-    let joins = |i: usize| chars.get(i).is_some_and(|c| matches!(c, '\'' | '\u{2019}' | '-'));
-    let joined_before = |i: usize| i >= 1 && (in_word(i - 1) || (i >= 2 && joins(i - 1) && in_word(i - 2)));
-    let joined_after = |i: usize| in_word(i + 1) || (joins(i + 1) && in_word(i + 2));
-    (0..chars.len()).find(|&i| chars[i].is_alphabetic() && !joined_before(i) && !joined_after(i)).map(|i| chars[i])
+/// The letter that `text` is, if it is nothing else.
+fn only_letter(text: &str) -> Option<char> {
+    let mut chars = text.chars();
+    chars.next().filter(|letter| letter.is_alphabetic() && chars.next().is_none())
 }
 
 #[cfg(test)]
@@ -143,20 +146,25 @@ mod tests {
         rate_one(&mut correctness, Sample { answer: Some(answer), ..sample(text) }, Some(text))
     }
 
-    fn choice() -> Correctness {
+    fn by_choice() -> Correctness {
         Correctness::new(Match::Choice, None).unwrap()
     }
 
     #[test]
-    fn the_first_letter_standing_alone_is_the_choice() {
-        for right in
-            ["B", "b", " B) heart", "(B)", "**B**", "Answer: B, not C", "option B.", "I'm sure it is B", "T-cells: B"]
-        {
+    fn the_letter_that_is_chosen_is_compared() {
+        for right in ["B", "b", " B) heart", "Answer: B, not C", "The answer is a bone, so B", "I think it is B"] {
             assert_eq!(rate("B", right), Verdict::Value(1.0), "{right:?}");
         }
-        for wrong in ["C", "C, not B", "", "Because", "B2", "éB"] {
+        for wrong in ["C", "C, not B", "", "Because", "B2", "éB", "A or B"] {
             assert_eq!(rate("B", wrong), Verdict::Value(0.0), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_decide_is_wrong_and_says_so() {
+        let row = Sample { answer: Some("B"), ..sample("A or B") };
+        let told = by_choice().explain(&row, Some("A or B"));
+        assert_eq!(told.as_deref(), Some("it does not decide between `A` and `B`, the row's answer is `B`"));
     }
 
     #[test]
@@ -169,10 +177,10 @@ mod tests {
 
     #[test]
     fn a_row_without_an_answer_is_missing_and_a_completion_without_one_is_wrong() {
-        assert!(matches!(rate_one(&mut choice(), sample("B"), Some("B")), Verdict::Missing(_)));
+        assert!(matches!(rate_one(&mut by_choice(), sample("B"), Some("B")), Verdict::Missing(_)));
         assert!(matches!(rate(" ", "B"), Verdict::Missing(_)));
         let row = Sample { answer: Some("B"), ..sample("") };
-        assert_eq!(rate_one(&mut choice(), row, None), Verdict::Value(0.0));
+        assert_eq!(rate_one(&mut by_choice(), row, None), Verdict::Value(0.0));
     }
 
     #[test]

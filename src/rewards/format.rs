@@ -1,6 +1,6 @@
 #![doc = include_str!("docs/format.md")]
 
-use super::explain::tag_fault;
+use super::explain::{excerpt, tag_fault};
 use super::{Reward, RewardError, Sample, Verdict};
 use crate::recipe::spec::{FormatSpec, Grading};
 use regex::Regex;
@@ -8,7 +8,7 @@ use std::error::Error;
 
 /// The component.
 pub(super) enum Format {
-    Tags { tags: Vec<String>, grading: Grading },
+    Tags { tags: Vec<String>, grading: Grading, answers: Vec<String> },
     Pattern(Regex),
     JsonSchema(Box<jsonschema::Validator>),
 }
@@ -16,7 +16,10 @@ pub(super) enum Format {
 impl Format {
     pub(super) fn new(spec: &FormatSpec) -> Result<Self, Box<dyn Error + Send + Sync>> {
         Ok(match spec {
-            FormatSpec::Tags { tags, grading } => Self::Tags { tags: tags.clone(), grading: *grading },
+            FormatSpec::Tags { tags, grading, answers } => {
+                let answers = answers.iter().map(|answer| answer.trim().to_lowercase()).collect();
+                Self::Tags { tags: tags.clone(), grading: *grading, answers }
+            }
             FormatSpec::Pattern(pattern) => Self::Pattern(Regex::new(&format!(r"\A(?:{pattern})\z"))?),
             FormatSpec::JsonSchema(schema) => {
                 Self::JsonSchema(Box::new(jsonschema::validator_for(schema).map_err(|error| error.to_string())?))
@@ -28,8 +31,8 @@ impl Format {
     fn value(&self, text: &str) -> f64 {
         let holds = |holds| f64::from(u8::from(holds));
         match self {
-            Self::Tags { tags, grading } => {
-                let right = right_tags(text, tags);
+            Self::Tags { tags, grading, answers } => {
+                let right = right_tags(text, tags, answers);
                 match grading {
                     Grading::Binary => holds(right == tags.len()),
                     Grading::Graded => right as f64 / tags.len() as f64,
@@ -50,9 +53,9 @@ impl Reward for Format {
     fn explain(&mut self, _sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let text = text?;
         Some(match self {
-            Self::Tags { tags, .. } => {
-                tag_fault(text, tags).unwrap_or_else(|| "each tag is there once, in order".to_owned())
-            }
+            Self::Tags { tags, answers, .. } => tag_fault(text, tags)
+                .or_else(|| answer_fault(text, answers))
+                .unwrap_or_else(|| "each tag is there once, in order".to_owned()),
             Self::Pattern(pattern) if pattern.is_match(text) => "the pattern matches".to_owned(),
             Self::Pattern(_) => "the pattern does not match the whole text".to_owned(),
             Self::JsonSchema(schema) => match serde_json::from_str(text) {
@@ -66,8 +69,8 @@ impl Reward for Format {
     }
 }
 
-/// How many of `tags` are right in `text`.
-fn right_tags(text: &str, tags: &[String]) -> usize {
+/// How many of `tags` are right in `text`, of which `answer` holds one of `answers`, if there are any.
+fn right_tags(text: &str, tags: &[String], answers: &[String]) -> usize {
     let places: Vec<Option<Place>> = tags.iter().map(|tag| place(text, tag)).collect();
     let is_blank = |text: &str| text.trim().is_empty();
     let is_right = |(i, place): (usize, &Option<Place>)| {
@@ -76,9 +79,19 @@ fn right_tags(text: &str, tags: &[String]) -> usize {
         let is_in_order = places[..i].iter().flatten().all(|earlier| earlier.end <= start);
         let end_before = others().map(|other| other.end).filter(|end| *end <= start).max().unwrap_or(0);
         let is_last = others().all(|other| other.start < end);
-        is_in_order && is_blank(&text[end_before..start]) && (!is_last || is_blank(&text[end..]))
+        let is_answer = tags[i] != FormatSpec::ANSWER || answer_fault(text, answers).is_none();
+        is_answer && is_in_order && is_blank(&text[end_before..start]) && (!is_last || is_blank(&text[end..]))
     };
     places.iter().enumerate().filter(|pair| is_right(*pair)).count()
+}
+
+/// Why what stands inside `<answer>` is none of `answers`; absent if it is, or if there are none.
+fn answer_fault(text: &str, answers: &[String]) -> Option<String> {
+    let Place { start, end } = place(text, FormatSpec::ANSWER)?;
+    let inside = &text[start + "<answer>".len()..end - "</answer>".len()];
+    let given = inside.trim().to_lowercase();
+    let is_one = answers.is_empty() || answers.contains(&given);
+    (!is_one).then(|| format!("<answer> holds {}, which is none of {}", excerpt(inside), answers.join(", ")))
 }
 
 /// Where a tag stands, in bytes.
@@ -108,7 +121,21 @@ mod tests {
 
     fn rate_as(grading: Grading, text: &str) -> Verdict {
         let tags = vec!["think".to_owned(), "answer".to_owned()];
-        rate_by(&FormatSpec::Tags { tags, grading }, text)
+        rate_by(&FormatSpec::Tags { tags, grading, answers: Vec::new() }, text)
+    }
+
+    #[test]
+    fn an_answer_is_one_of_the_options() {
+        let tags = vec!["think".to_owned(), "answer".to_owned()];
+        let form =
+            |grading| FormatSpec::Tags { tags: tags.clone(), grading, answers: ["A", "B"].map(str::to_owned).to_vec() };
+        let rated = |grading, text: &str| rate_by(&form(grading), text);
+        assert_eq!(rated(Grading::Binary, "<think>so</think><answer> b </answer>"), Verdict::Value(1.0));
+        let wrong = "<think>so</think><answer>Radiomycosis</answer>";
+        assert_eq!(rated(Grading::Binary, wrong), Verdict::Value(0.0));
+        assert_eq!(rated(Grading::Graded, wrong), Verdict::Value(0.5));
+        let told = Format::new(&form(Grading::Binary)).unwrap().explain(&sample(wrong), Some(wrong));
+        assert_eq!(told.as_deref(), Some("<answer> holds `Radiomycosis`, which is none of a, b"));
     }
 
     fn rate_by(spec: &FormatSpec, text: &str) -> Verdict {

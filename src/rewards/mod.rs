@@ -10,6 +10,7 @@
 //! compares any two texts.
 
 mod calibration;
+mod choice;
 mod command;
 mod correctness;
 mod cot;

@@ -301,7 +301,7 @@ mod tests {
         let (min_tokens, max_tokens, leak) = (None, None, Leak::Ignore);
         let cot = Component::Cot { min_words: 3, max_words: None, min_tokens, max_tokens, leak };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
-        let format = Component::Format(FormatSpec::Tags { tags, grading: Grading::Binary });
+        let format = Component::Format(FormatSpec::Tags { tags, grading: Grading::Binary, answers: Vec::new() });
         [
             ("meaning", 2.0, Scope::Think, semantic),
             ("words", 0.5, Scope::Think, rouge),

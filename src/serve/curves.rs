@@ -2,7 +2,8 @@
 
 use super::Site;
 use crate::digest::Digest;
-use crate::orchestrate::{LoggedPlan, PastRun, Series, events_dir, stage_metrics};
+use crate::orchestrate::{LoggedPlan, PastRun, Series, events_dir, reward_mixes, stage_metrics};
+use crate::report::main_curve;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -35,14 +36,16 @@ impl Curves {
     }
 }
 
-/// The names of all metrics of `run`.
+/// The names of all metrics of `run`, the one to be shown first before all others.
 pub(super) fn names(site: &Site, run: &PastRun) -> io::Result<Value> {
     let plan = LoggedPlan::load(&run.log_dir)?;
-    let mut names = BTreeSet::new();
+    let mut names: BTreeSet<String> = BTreeSet::new();
     for stage in &plan.stages {
         names.extend(site.curves.of(site, &stage.key).iter().flat_map(|metrics| metrics.keys().cloned()));
     }
-    Ok(json!(names))
+    let main = main_curve(&reward_mixes(&site.cache, &plan), |name| names.contains(name));
+    let rest = names.iter().filter(|name| Some(*name) != main.as_ref());
+    Ok(json!(main.iter().chain(rest).collect::<Vec<_>>()))
 }
 
 /// The metric called `name` over the steps of each stage of `run` that has it: `[step, mean, min, max]`, the last three

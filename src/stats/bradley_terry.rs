@@ -5,37 +5,15 @@ use super::wins::{POINTS_PER_LOG_ODDS, PairWins, Wins, logistic, pair_wins};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
-/// How a game ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The first player won.
-    First,
-    /// Nobody won: half a win for each.
-    Tie,
-    /// The second player won.
-    Second,
-}
-
-impl Outcome {
-    /// Wins of the first player.
-    pub(super) fn score(self) -> f64 {
-        match self {
-            Self::First => 1.0,
-            Self::Tie => 0.5,
-            Self::Second => 0.0,
-        }
-    }
-}
-
 /// One comparison of two players.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Game {
     /// Index of the first player.
     pub first: usize,
     /// Index of the second player.
     pub second: usize,
-    /// How it ended.
-    pub outcome: Outcome,
+    /// Wins of the first player, from 0 to 1: a tie is half a win, and where several looked at it, it is their mean.
+    pub score: f64,
     /// The question it was about; games about one question are not independent.
     pub question: usize,
 }
@@ -111,9 +89,9 @@ pub fn bootstrap_bradley_terry(
 /// the games; here for comparison with published numbers.
 pub fn sequential_elo(players: usize, games: &[Game], k: f64, offset: f64) -> Vec<f64> {
     let mut ratings = vec![offset; players];
-    for &Game { first, second, outcome, .. } in games {
+    for &Game { first, second, score, .. } in games {
         let expected = logistic((ratings[first] - ratings[second]) / POINTS_PER_LOG_ODDS);
-        let change = k * (outcome.score() - expected);
+        let change = k * (score - expected);
         ratings[first] += change;
         ratings[second] -= change;
     }
@@ -129,12 +107,7 @@ mod tests {
     const PLAIN: EloScale = EloScale { offset: 1500.0, prior_sd: None };
 
     fn game(first: usize, second: usize, score: f64) -> Game {
-        let outcome = match score {
-            0.0 => Outcome::Second,
-            1.0 => Outcome::First,
-            _ => Outcome::Tie,
-        };
-        Game { first, second, outcome, question: 0 }
+        Game { first, second, score, question: 0 }
     }
 
     #[test]
@@ -194,11 +167,10 @@ mod tests {
     fn arena() -> Vec<Game> {
         let meet = |question: usize| {
             let (first, second) = [(0, 1), (1, 2), (0, 2)][question % 3];
-            let outcome = if question % 5 < 3 { Outcome::First } else { Outcome::Second };
-            let turned = if question % 5 < 3 { Outcome::Second } else { Outcome::First };
+            let score = f64::from(u8::from(question % 5 < 3));
             [
-                Game { first, second, outcome, question },
-                Game { first: second, second: first, outcome: turned, question },
+                Game { first, second, score, question },
+                Game { first: second, second: first, score: 1.0 - score, question },
             ]
         };
         (0..150).flat_map(meet).collect()
@@ -247,9 +219,8 @@ mod tests {
                 games.into_iter().map(|(i, d, score)| game(i, (i + d) % 5, f64::from(score) / 2.0)).collect();
             if let Ok(ratings) = bradley_terry(5, &games, PLAIN) {
                 let mut surprise = [0.0; 5];
-                for &Game { first, second, outcome, .. } in &games {
-                    let unexpected =
-                        outcome.score() - logistic((ratings[first] - ratings[second]) / POINTS_PER_LOG_ODDS);
+                for &Game { first, second, score, .. } in &games {
+                    let unexpected = score - logistic((ratings[first] - ratings[second]) / POINTS_PER_LOG_ODDS);
                     surprise[first] += unexpected;
                     surprise[second] -= unexpected;
                 }

@@ -83,8 +83,8 @@ fn compare(strengths: &[f64], covariance: &mut [Vec<f64>], i: usize, j: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::bradley_terry;
     use crate::stats::testing::assert_near;
-    use crate::stats::{Outcome, bradley_terry};
     use proptest::prelude::*;
     use rand::SeedableRng as _;
     use rand_chacha::ChaCha8Rng;
@@ -96,8 +96,8 @@ mod tests {
     fn played(pair: (usize, usize), rng: &mut ChaCha8Rng, question: usize) -> Game {
         let (first, second) = pair;
         let chance = logistic((TRUE_RATINGS[first] - TRUE_RATINGS[second]) / POINTS_PER_LOG_ODDS);
-        let outcome = if rng.random::<f64>() < chance { Outcome::First } else { Outcome::Second };
-        Game { first, second, outcome, question }
+        let score = f64::from(u8::from(rng.random::<f64>() < chance));
+        Game { first, second, score, question }
     }
 
     /// Pairs of players that the ratings have in the wrong order.
@@ -152,7 +152,7 @@ mod tests {
         let strengths: Vec<f64> = TRUE_RATINGS.iter().map(|rating| (rating - 1500.0) / POINTS_PER_LOG_ODDS).collect();
         let mut updated = wins.covariance(&strengths, 0.3);
         compare(&strengths, &mut updated, 1, 4);
-        let one_more = Game { first: 1, second: 4, outcome: Outcome::Tie, question: 0 };
+        let one_more = Game { first: 1, second: 4, score: 0.5, question: 0 };
         let whole = Wins::of(6, games.iter().chain([&one_more])).covariance(&strengths, 0.3);
         for (i, j) in [(1, 4), (0, 2), (3, 4)] {
             assert_near(variance(&updated, i, j), variance(&whole, i, j), 1e-9);
@@ -164,10 +164,9 @@ mod tests {
         fn the_variance_of_a_lead_falls_with_every_game(
             games in prop::collection::vec((0_usize..4, 1_usize..4, 0_u8..3), 1..40)
         ) {
-            let outcome = |score: u8| [Outcome::First, Outcome::Tie, Outcome::Second][usize::from(score)];
             let games: Vec<Game> = games
                 .into_iter()
-                .map(|(i, d, score)| Game { first: i, second: (i + d) % 4, outcome: outcome(score), question: 0 })
+                .map(|(i, d, score)| Game { first: i, second: (i + d) % 4, score: f64::from(score) / 2.0, question: 0 })
                 .collect();
             let strengths = [0.3, -0.2, 0.0, 0.9];
             let before = Wins::of(4, &games[1..]).covariance(&strengths, 0.5);

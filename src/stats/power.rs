@@ -1,6 +1,7 @@
 //! How many more seeds or questions a difference needs to be told from chance.
 
 use super::student::quantile;
+use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
 /// The share of tries in which the difference would be found, by convention.
 pub const POWER: f64 = 0.8;
@@ -46,6 +47,15 @@ pub fn both_needed(difference: f64, of_question: f64, between_seeds: f64, alpha:
     let left = of_question / questions as f64;
     let seeds = seeds_needed(difference, left, usize::try_from(questions).ok()?, between_seeds, alpha)?;
     Some((seeds, questions))
+}
+
+/// Between which values a variance lies with probability one half that is estimated as `estimate` with `df` degrees of freedom.
+///
+/// # Panics
+/// When `df` is not positive.
+pub fn likely_variance(estimate: f64, df: f64) -> (f64, f64) {
+    let chi_squared = ChiSquared::new(df).expect("positive degrees of freedom");
+    (estimate * df / chi_squared.inverse_cdf(0.75), estimate * df / chi_squared.inverse_cdf(0.25))
 }
 
 fn is_found(difference: f64, variance: f64, df: f64, alpha: f64) -> bool {
@@ -108,6 +118,15 @@ mod tests {
         assert!((questions as f64 / (2.0 * 0.25 * 7.85 / 0.0025) - 1.0).abs() < 0.01, "{questions} questions");
         assert!((seeds as f64 / (2.0 * 0.04 * 7.85 / 0.0025) - 1.0).abs() < 0.02, "{seeds} seeds");
         assert_eq!(both_needed(0.0, 0.25, 0.04, 0.05), None);
+    }
+
+    #[test]
+    fn what_few_seeds_tell_of_their_variance_is_wide() {
+        // scipy.stats.chi2.ppf([0.75, 0.25], 2) is [2.7726, 0.5754]
+        let (little, much) = likely_variance(1.0, 2.0);
+        assert!((little - 0.721_35).abs() < 1e-4 && (much - 3.476_06).abs() < 1e-4, "{little} {much}");
+        let (little, much) = likely_variance(1.0, 1000.0);
+        assert!(little > 0.96 && much < 1.04);
     }
 
     #[test]

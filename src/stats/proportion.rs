@@ -1,6 +1,9 @@
-//! Shares.
+//! Means of values that have a least and a greatest: shares, ratings.
 
 use super::bootstrap::Interval;
+use super::describe::{mean, standard_deviation};
+use super::student::quantile;
+use super::studentized::studentized_mean;
 
 /// The standard normal's 97.5% quantile.
 const Z: f64 = 1.959_963_984_540_054;
@@ -12,13 +15,60 @@ const Z: f64 = 1.959_963_984_540_054;
 /// When there are more successes than tries.
 pub fn share_interval(successes: usize, count: usize) -> Option<Interval> {
     assert!(successes <= count, "{successes} of {count}");
-    if count == 0 {
+    (count > 0).then(|| wilson(successes as f64 / count as f64, count as f64))
+}
+
+/// The 95% interval of the mean of `values`, one a question. None for fewer than two values, or when nothing varies.
+///
+/// Values that lie between the ends of `range` have an interval that does too: see [`bounded_interval`]; where each is one of
+/// the ends, as right and wrong are 1 and 0, it is that of Wilson's share. Others have a bootstrap-t interval of `resamples`
+/// drawn with `seed`.
+pub fn mean_interval(values: &[f64], range: Option<(f64, f64)>, resamples: u32, seed: u64) -> Option<Interval> {
+    let Some((least, most)) = range else { return studentized_mean(values, resamples, seed) };
+    if values.len() < 2 {
         return None;
     }
-    let (n, share) = (count as f64, successes as f64 / count as f64);
-    let centre = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-    let width = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    Some(Interval { low: (centre - width).max(0.0), high: (centre + width).min(1.0) })
+    if values.iter().all(|value| *value == least || *value == most) {
+        let share = share_interval(values.iter().filter(|value| **value == most).count(), values.len())?;
+        return Some(stretched(share, (least, most)));
+    }
+    let count = values.len() as f64;
+    let half = standard_deviation(values) / count.sqrt() * quantile(0.975, count - 1.0);
+    bounded_interval(mean(values)?, half, (least, most), values.len())
+}
+
+/// The 95% interval of a mean of `count` values between the ends of `range`, which its half width `half` may overstep: Wilson's
+/// interval of the share whose own standard error would give that half width (E. Korn and B. Graubard, 1998, do so for surveys).
+/// It stays within the range. Absent when nothing varies, except at an end of the range, where `count` equal values still say
+/// how near the mean is.
+pub fn bounded_interval(mean: f64, half: f64, range: (f64, f64), count: usize) -> Option<Interval> {
+    let (least, most) = range;
+    let width = most - least;
+    let share = ((mean - least) / width).clamp(0.0, 1.0);
+    // less is rounding errors of equal values
+    let is_end = share < 1e-12 || share > 1.0 - 1e-12;
+    if is_end {
+        return (count > 0).then(|| stretched(wilson(share.round(), count as f64), range));
+    }
+    if half <= 1e-12 * width {
+        return None;
+    }
+    Some(stretched(wilson(share, share * (1.0 - share) * (Z * width / half).powi(2)), range))
+}
+
+fn stretched(share: Interval, (least, most): (f64, f64)) -> Interval {
+    let at = |share: f64| (least + share * (most - least)).clamp(least, most);
+    Interval { low: at(share.low), high: at(share.high) }
+}
+
+/// Wilson's interval of `share` of `count`, which need not be whole.
+fn wilson(share: f64, count: f64) -> Interval {
+    let centre = (share + Z * Z / (2.0 * count)) / (1.0 + Z * Z / count);
+    let width = Z / (1.0 + Z * Z / count) * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt();
+    // at the ends the sums leave rounding errors
+    let low = if share > 0.0 { (centre - width).max(0.0) } else { 0.0 };
+    let high = if share < 1.0 { (centre + width).min(1.0) } else { 1.0 };
+    Interval { low, high }
 }
 
 #[cfg(test)]
@@ -36,5 +86,37 @@ mod tests {
             assert_near(found.high, case["high"].as_f64().unwrap(), 1e-9);
         }
         assert_eq!(share_interval(0, 0), None);
+    }
+
+    #[test]
+    fn right_and_wrong_answers_have_wilsons_interval() {
+        let none = mean_interval(&[0.0; 8], Some((0.0, 1.0)), 100, 1).unwrap();
+        assert_near(none.low, 0.0, 0.0);
+        assert_near(none.high, 0.324_4, 1e-4);
+        let all = mean_interval(&[1.0; 60], Some((0.0, 1.0)), 100, 1).unwrap();
+        assert_near(all.low, 0.939_8, 1e-4);
+        assert_near(all.high, 1.0, 0.0);
+    }
+
+    #[test]
+    fn no_interval_leaves_the_range() {
+        let values: Vec<f64> = (0..12).map(|i| if i == 0 { 0.2 } else { 0.99 }).collect();
+        let found = mean_interval(&values, Some((0.0, 1.0)), 100, 1).unwrap();
+        assert!(found.high < 1.0 && found.low > 0.5, "{found:?}");
+        let wide = bounded_interval(0.9, 0.4, (-1.0, 1.0), 10).unwrap();
+        assert!(wide.low > -1.0 && wide.low < 0.6 && wide.high <= 1.0, "{wide:?}");
+    }
+
+    #[test]
+    fn in_the_middle_it_is_the_half_width_and_little_less() {
+        let found = bounded_interval(0.5, 0.02, (0.0, 1.0), 100).unwrap();
+        assert_near(found.low, 0.48, 1e-4);
+        assert_near(found.high, 0.52, 1e-4);
+    }
+
+    #[test]
+    fn equal_values_within_the_range_have_none() {
+        assert_eq!(mean_interval(&[0.4; 9], Some((0.0, 1.0)), 100, 1), None);
+        assert_eq!(bounded_interval(0.4, 0.0, (0.0, 1.0), 9), None);
     }
 }

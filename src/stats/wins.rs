@@ -27,12 +27,12 @@ pub(super) struct Wins {
 /// Wins by pair of players: `row * players + column` for those of the row's player over the column's.
 pub(super) type PairWins = Vec<(usize, f64)>;
 
-/// Counts `games` by the pairs that met; exactly, as a game is halves of a win.
+/// Counts `games` by the pairs that met.
 pub(super) fn pair_wins<'a>(players: usize, games: impl IntoIterator<Item = &'a Game>) -> PairWins {
     let mut wins: BTreeMap<usize, f64> = BTreeMap::new();
-    for &Game { first, second, outcome, .. } in games {
-        *wins.entry(first * players + second).or_default() += outcome.score();
-        *wins.entry(second * players + first).or_default() += 1.0 - outcome.score();
+    for &Game { first, second, score, .. } in games {
+        *wins.entry(first * players + second).or_default() += score;
+        *wins.entry(second * players + first).or_default() += 1.0 - score;
     }
     wins.into_iter().collect()
 }

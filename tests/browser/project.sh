@@ -54,7 +54,7 @@ split = "all"
 
 [sweep]
 matrix = { seed = [1, 2, 3] }
-include_base = false
+base = false
 
 [[sweep.variants]]
 name = "sft"

@@ -134,7 +134,7 @@ fn arms_are_better_worse_or_not_separable() {
     let env = project(GRID);
     prepare(&env, "grid.toml", 40, &asked, &usual);
     env.run(&["run", "grid.toml", "-q"]).ends_with(0);
-    let found = env.run(&["compare", "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", "--baseline", "sft", "--all", "--json"]).ends_with(0);
     let rouge = rows(&found, "eval/reward/rouge");
     for (arm, verdict, difference) in [("good", "better", 0.2), ("bad", "worse", -0.2), ("same", "not_separable", 0.0)]
     {
@@ -150,7 +150,7 @@ fn arms_are_better_worse_or_not_separable() {
         assert_eq!((&row["direction"], &row["trained_on"]), (&json!("higher"), &json!(false)));
     }
     assert!(rouge["good"]["cliffs_delta"].as_f64() > Some(0.9) && rouge["good"]["hedges_g"].as_f64() > Some(1.0));
-    assert!(rouge["same"]["needs_more_seeds"].is_u64() || rouge["same"]["needs_more_questions"].is_u64());
+    assert!(rouge["same"]["needs_more_seeds"]["least"].is_u64() || rouge["same"]["needs_more_questions"].is_u64());
     assert_eq!(rouge["good"]["needs_more_seeds"], Value::Null);
     let accuracy = rows(&found, "eval/accuracy");
     assert_eq!(accuracy["bad"]["verdict"], "worse");
@@ -158,12 +158,46 @@ fn arms_are_better_worse_or_not_separable() {
 
     let text = env.run(&["compare", "--baseline", "sft", "--metric", "rouge"]).ends_with(0).stdout;
     assert!(text.starts_with("rouge: good better than sft; bad worse; 1 not separable\n"), "{text}");
-    let line = text.lines().find(|line| line.starts_with("same")).unwrap();
-    assert!(line.contains("not separable, needs ") && line.contains(" more "), "{text}");
-    assert!(text.lines().all(|line| line.chars().count() <= 100), "within the terminal:\n{text}");
+    let below = text.split("\nsame").nth(1).expect("the arm has a row");
+    assert!(below.contains("not separable, needs ") && below.contains(" more "), "{text}");
     // the same words, whatever is typed for the run and the baseline
     let again = env.run(&["compare", "latest", "--baseline", "grid/sft", "--metric", "eval/reward/rouge"]).ends_with(0);
     assert_eq!(again.stdout, text);
+}
+
+#[test]
+fn the_primary_metric_is_shown_and_the_others_are_exploratory() {
+    let env = project(GRID);
+    prepare(&env, "grid.toml", 40, &asked, &usual);
+    let ended = env.run(&["run", "grid.toml", "--set", "compare.metric=rouge"]).ends_with(0);
+    // a row an arm, the verdict, and what to type next
+    assert!(ended.stdout.contains("good (3 seeds)") && !ended.stdout.contains("seed=1"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("\nrouge: good better than sft; bad worse; 1 not separable\n"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("orchestrate compare ") && ended.stderr.contains("orchestrate report "));
+    let found = env.run(&["compare", "--json"]).ends_with(0);
+    assert_eq!(rows(&found, "eval/reward/rouge")["good"]["role"], "primary");
+    assert!(rows(&found, "eval/accuracy").is_empty());
+    let found = env.run(&["compare", "--all", "--json"]).ends_with(0);
+    assert_eq!(rows(&found, "eval/accuracy")["good"]["role"], "exploratory");
+    let text = env.run(&["compare", "--all"]).ends_with(0).stdout;
+    assert!(text.contains("accuracy (higher is better, exploratory)"), "{text}");
+}
+
+#[test]
+fn rewards_of_different_mixes_are_not_compared() {
+    let mixed = GRID.replace("1e-5 }", "1e-5, \"stages.eval.rewards.rouge.weight\" = 2.0 }");
+    let env = project(&mixed);
+    prepare(&env, "grid.toml", 40, &asked, &usual);
+    let ended = env.run(&["run", "grid.toml"]).ends_with(0);
+    assert!(!ended.stdout.contains("\nreward "), "sums of different things stand in no table:\n{}", ended.stdout);
+    let found = env.run(&["compare", "--all", "--json"]).ends_with(0);
+    let total = rows(&found, "eval/reward/total");
+    assert_eq!(total["good"]["verdict"], "not_compared");
+    assert_eq!(total["good"]["note"], "the arms' reward mixes differ");
+    assert_eq!(total["bad"]["verdict"], "worse", "its mix is the baseline's");
+    assert_eq!(rows(&found, "eval/common_score")["good"]["verdict"], "better");
+    assert_eq!(rows(&found, "eval/reward/rouge")["good"]["verdict"], "better", "the component is the same");
+    assert!(problems(&found, "different_mixes")[0].contains("`common_score` is 1.000 rouge"), "{}", found.stdout);
 }
 
 #[test]
@@ -207,6 +241,8 @@ set = { "stages.made.command" = ["sh", "-c", "echo \"{\\\"latency\\\": $0$1}\" >
     // 1.1, 1.2, 1.3 against 0.1, 0.2, 0.3: the differences are all 1, so there is nothing to tell chance by
     assert_eq!((&row["p_value"], &row["direction"]), (&Value::Null, &Value::Null));
     assert_eq!(compared("latency=lower")["direction"], "lower");
+    let told = env.run(&["compare", "--metric", "latency", "--baseline", "slow"]).ends_with(0).stdout;
+    assert!(told.contains("nobody says which way is better"), "{told}");
     env.run(&["compare", "--baseline", "slow", "--metric", "latency=up"]).ends_with(2).says(&["neither `higher` nor"]);
 }
 
@@ -216,14 +252,14 @@ fn missing_seeds_are_told_and_the_common_ones_compared() {
     prepare(&env, "grid.toml", 20, &asked, &usual);
     env.run(&["run", "grid.toml", "-q", "--variant", "sft", "--variant", "good,seed=1", "--variant", "good,seed=3"])
         .ends_with(0);
-    let found = env.run(&["compare", "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", "--baseline", "sft", "--all", "--json"]).ends_with(0);
     let row = &rows(&found, "eval/reward/rouge")["good"];
     assert_eq!((&row["seeds"], &row["baseline_seeds"]), (&json!([1, 3]), &json!([1, 3])));
     assert_eq!(problems(&found, "missing_seeds"), ["`good` has 2 of 3 seeds in `eval`: it lacks 2"]);
     // a later run adds the seed, and both runs together are whole
     let first = env.run(&["show", "--json"]).json()[0]["run"].as_str().unwrap().to_owned();
     env.run(&["run", "grid.toml", "-q", "--variant", "good,seed=2"]).ends_with(0);
-    let found = env.run(&["compare", &first, "latest", "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", &first, "latest", "--baseline", "sft", "--all", "--json"]).ends_with(0);
     assert_eq!(rows(&found, "eval/reward/rouge")["good"]["seeds"], json!([1, 2, 3]));
     assert!(problems(&found, "missing_seeds").is_empty(), "{}", found.stdout);
 }
@@ -235,7 +271,7 @@ fn a_failed_evaluation_is_told_with_its_reason() {
     env.run(&["run", "grid.toml", "-q", "--variant", "sft", "--variant", "good,seed=1"]).ends_with(0);
     env.behave("eval", "fail");
     env.run(&["run", "grid.toml", "-q"]).ends_with(4);
-    let found = env.run(&["compare", "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", "--baseline", "sft", "--all", "--json"]).ends_with(0);
     let told = problems(&found, "missing_trial");
     assert!(
         told.iter().any(|message| message.contains("grid/bad,seed=1") && message.contains("failed: row 3")),
@@ -254,7 +290,7 @@ fn different_questions_are_compared_on_what_is_common_or_not_at_all() {
     };
     prepare(&env, "grid.toml", 20, &text, &usual);
     env.run(&["run", "grid.toml", "-q"]).ends_with(0);
-    let found = env.run(&["compare", "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", "--baseline", "sft", "--all", "--json"]).ends_with(0);
     let rouge = rows(&found, "eval/reward/rouge");
     let good = &rouge["good"];
     assert_eq!((&good["questions"], &good["only_arm"], &good["only_baseline"]), (&json!(12), &json!(8), &json!(8)));
@@ -281,7 +317,7 @@ fn what_judges_did_not_return_is_never_averaged() {
     };
     prepare(&env, "grid.toml", 20, &asked, &scores);
     env.run(&["run", "grid.toml", "-q"]).ends_with(0);
-    let found = env.run(&["compare", "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", "--baseline", "sft", "--all", "--json"]).ends_with(0);
     let rouge = rows(&found, "eval/reward/rouge");
     assert_eq!((&rouge["good"]["questions"], &rouge["good"]["without_value"]), (&json!(15), &json!(5)));
     assert_eq!(rouge["good"]["verdict"], "better");
@@ -303,15 +339,18 @@ fn one_seed_has_intervals_over_questions_only_and_says_so() {
     let env = project(&GRID.replace("seed = [1, 2, 3]", "seed = [1]"));
     prepare(&env, "grid.toml", 40, &asked, &usual);
     env.run(&["run", "grid.toml", "-q"]).ends_with(0);
-    let found = env.run(&["compare", "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", "--baseline", "sft", "--all", "--json"]).ends_with(0);
     let rouge = rows(&found, "eval/reward/rouge");
-    assert_eq!((&rouge["good"]["over"], &rouge["good"]["verdict"]), (&json!("questions"), &json!("better")));
+    assert_eq!(
+        (&rouge["good"]["over"], &rouge["good"]["verdict"]),
+        (&json!("questions"), &json!("better_on_these_questions"))
+    );
     assert_eq!(rouge["same"]["needs_more_seeds"], Value::Null, "one seed says nothing of others");
     assert!(rouge["same"]["needs_more_questions"].as_u64() > Some(0));
     assert!(problems(&found, "single_seed")[0].contains("over questions only"));
     // every answer has 3 tokens
     let tokens = &rows(&found, "eval/tokens_mean")["good"];
-    assert_eq!((&tokens["verdict"], &tokens["p_value"]), (&json!("not_separable"), &json!(1.0)));
+    assert_eq!((&tokens["verdict"], &tokens["p_value"]), (&json!("not_separable"), &Value::Null));
     assert_eq!(tokens["note"], "every answer scores the same");
 }
 
@@ -331,7 +370,7 @@ fn runs_of_different_recipes_are_compared_where_their_questions_are_the_same() {
     }
     let runs = env.run(&["history", "--json"]).json();
     let first = runs.last().unwrap()["run"].as_str().unwrap().to_owned();
-    let found = env.run(&["compare", &first, "latest", "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", &first, "latest", "--baseline", "sft", "--all", "--json"]).ends_with(0);
     assert_eq!(problems(&found, "different_recipes"), ["the runs are of 2 recipes: grid, other"]);
     let arms: Vec<String> = rows(&found, "eval/reward/rouge").into_keys().collect();
     assert_eq!(arms, ["grid/bad", "grid/good", "grid/same", "other/bad", "other/good", "other/same", "tuned"]);
@@ -347,7 +386,7 @@ fn settings_that_changed_under_one_name_are_told_apart() {
     prepare(&env, "grid.toml", 20, &asked, &usual);
     env.run(&["run", "grid.toml", "-q", "--variant", "good"]).ends_with(0);
     let second = env.run(&["show", "--json"]).json()[0]["run"].as_str().unwrap().to_owned();
-    let found = env.run(&["compare", &first, &second, "--baseline", "sft", "--json"]).ends_with(0);
+    let found = env.run(&["compare", &first, &second, "--baseline", "sft", "--all", "--json"]).ends_with(0);
     let arms: Vec<String> = rows(&found, "eval/reward/rouge").into_keys().collect();
     let mut expected = [&first, &second].map(|run| format!("good@{}", &run[run.len() - 6..])).to_vec();
     expected.sort();
@@ -361,7 +400,7 @@ fn an_unknown_baseline_run_or_metric_is_told_with_what_is_known() {
     env.run(&["compare", "--baseline", "sft"]).ends_with(5).says(&["nothing has been run"]);
     prepare(&env, "grid.toml", 5, &asked, &usual);
     env.run(&["run", "grid.toml", "-q", "--variant", "seed=1"]).ends_with(0);
-    env.run(&["compare"]).ends_with(2).says(&["nothing says which arm is the baseline", "sft, good, bad, same"]);
+    assert!(env.run(&["compare"]).ends_with(0).stdout.starts_with("accuracy: "), "`sft` is the baseline");
     env.run(&["compare", "--baseline", "godo"]).ends_with(5).says(&["no arm is called `godo`", "did you mean `good`?"]);
     env.run(&["compare", "--baseline", "sft", "--metric", "rogue"]).ends_with(5).says(&["did you mean `rouge`?"]);
     env.run(&["compare", "nowhere", "--baseline", "sft"]).ends_with(5).says(&["no run is called"]);
@@ -378,6 +417,6 @@ fn stages_of_one_variant_that_answer_the_same_questions_are_arms() {
     let env = project(&recipe);
     prepare(&env, "grid.toml", 20, &asked, &usual);
     env.run(&["run", "grid.toml", "-q"]).ends_with(0);
-    let found = env.run(&["compare", "--baseline", "before", "--json"]).ends_with(0);
+    let found = env.run(&["compare", "--baseline", "before", "--all", "--json"]).ends_with(0);
     assert_eq!(rows(&found, "eval/reward/rouge").into_keys().collect::<Vec<_>>(), ["eval"]);
 }

@@ -59,7 +59,7 @@ fn every_command_names_a_log_that_it_cannot_read() {
         &["report"],
         &["compare", "latest"],
         &["export", "latest", "--format", "csv", "-o", "out"],
-        &["diff", "latest", "latest"],
+        &["diff", "latest"],
         &["resume"],
         &["cancel"],
         &["cache", "ls"],

@@ -10,23 +10,23 @@ fn explained(env: &TestEnv, args: &[&str]) -> Value {
 #[test]
 fn a_changed_setting_is_told_with_both_values_and_the_stage_it_is_in() {
     let env = TestEnv::new();
-    let before = env.run(&["explain", "tuned", "small.toml"]).ends_with(0);
+    let before = env.run(&["explain", "small.toml", "tuned"]).ends_with(0);
     assert!(
         before.stdout.contains("never run") && before.stdout.contains("no sft stage is in the cache"),
         "{before:?}"
     );
     env.run(&["run", "small.toml", "-q"]).ends_with(0);
-    assert!(env.run(&["explain", "tuned", "small.toml"]).ends_with(0).stdout.contains("tuned: cached as"));
-    let after = env.run(&["explain", "tuned", "small.toml", "--set", "stages.tuned.lr=3e-4"]).ends_with(0);
+    assert!(env.run(&["explain", "small.toml", "tuned"]).ends_with(0).stdout.contains("tuned: cached as"));
+    let after = env.run(&["explain", "small.toml", "tuned", "--set", "stages.tuned.lr=3e-4"]).ends_with(0);
     assert!(after.stdout.contains("lr 0.0001 -> 0.0003 in stages.tuned"), "{}", after.stdout);
-    env.run(&["explain", "tune", "small.toml"]).ends_with(5).says(&["`base`, `other`, `tuned`"]);
+    env.run(&["explain", "small.toml", "tune"]).ends_with(5).says(&["`base`, `other`, `tuned`"]);
 }
 
 #[test]
 fn parents_are_explained_in_turn() {
     let env = TestEnv::new();
     env.run(&["run", "small.toml", "-q"]).ends_with(0);
-    let set = ["tuned", "small.toml", "--set", "stages.base.steps=5", "--set", "stages.tuned.seed=9"];
+    let set = ["small.toml", "tuned", "--set", "stages.base.steps=5", "--set", "stages.tuned.seed=9"];
     let compared = &explained(&env, &set)["compared"];
     assert_eq!(compared["changes"], serde_json::json!(["seed 1 -> 9 in stages.tuned"]));
     assert_eq!(compared["parents"][0]["stage"], "base");
@@ -48,12 +48,12 @@ fn a_changed_file_is_named_with_the_rows_that_changed() {
         "{\"q\": \"1\", \"a\": \"x\"}\n{\"q\": \"2\", \"a\": \"Y\"}\n{\"q\": \"3\", \"a\": \"Z\"}\n",
     );
     let changed = "data/rows.jsonl changed: 2 rows of 3";
-    assert_eq!(explained(&env, &["tuned", "small.toml"])["compared"]["changes"], serde_json::json!([changed]));
+    assert_eq!(explained(&env, &["small.toml", "tuned"])["compared"]["changes"], serde_json::json!([changed]));
     let planned = env.run(&["plan", "small.toml", "--json"]).ends_with(0).json();
     let tuned = planned.iter().find(|stage| stage["stage"] == "tuned").unwrap();
     assert_eq!(tuned["reasons"], serde_json::json!([changed]), "the same words as in `plan`");
     env.write("models/tiny/model.safetensors", "other weights");
-    let both = explained(&env, &["tuned", "small.toml"])["compared"]["changes"].to_string();
+    let both = explained(&env, &["small.toml", "tuned"])["compared"]["changes"].to_string();
     assert!(both.contains("models/tiny changed") && both.contains(changed), "{both}");
 }
 

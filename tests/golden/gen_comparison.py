@@ -1,7 +1,7 @@
 """Reference values of what `compare` computes, from scipy and statsmodels: gen_comparison.py > comparison.json
 
 Needs numpy, pandas, scipy and statsmodels. The variance components come from the mean squares of statsmodels' two-way
-analysis of variance, the intervals from a bootstrap in numpy with many resamples, so that only the tested side's error counts.
+analysis of variance; their chi-squared distributions are drawn in numpy, so often that only the tested side's error counts.
 """
 import json
 import math
@@ -9,13 +9,13 @@ import sys
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.power import TTestPower
 
 rng = np.random.default_rng(23)
-RESAMPLES = 100_000
+DRAWS = 1_000_000
 
 
 def student():
@@ -33,13 +33,8 @@ def mean_squares(x):
     return [float(table["mean_sq"][row]) for row in ("C(seed)", "C(question)", "Residual")]
 
 
-def widened(x):
-    means = x.mean(1, keepdims=True)
-    return x + (math.sqrt(len(x) / (len(x) - 1)) - 1) * (means - means.mean()) if len(x) > 1 else x
-
-
 def crossed(a, b, paired):
-    """Tests and intervals of mean(a) - mean(b); a and b are (seeds, questions)."""
+    """Generalized tests and intervals of mean(a) - mean(b); a and b are (seeds, questions)."""
     groups = [a - b] if paired else [a, -b]
     questions = a.shape[1]
     by_question = sum(x.mean(0) for x in groups)
@@ -47,24 +42,18 @@ def crossed(a, b, paired):
     of_means = by_question.var(ddof=1) / questions
     if paired and len(a) > 1:  # the same by the mean squares: MS(question) / (seeds questions)
         assert math.isclose(of_means, mean_squares(a - b)[1] / (a - b).size)
-    total, spread = of_means, of_means ** 2 / (questions - 1)
+    variance = lambda estimate, df: estimate * df / rng.chisquare(df, DRAWS)
+    squared = variance(of_means, questions - 1)
     for x in groups:
         if len(x) > 1:
             of_seeds, _, rest = (value / x.size for value in mean_squares(x))
-            total += max(of_seeds - rest, 0)
-            spread += of_seeds ** 2 / (len(x) - 1) + rest ** 2 / ((len(x) - 1) * (questions - 1))
-    df = max(total ** 2 / spread, 1)
-    error = math.sqrt(total)
-    wide = [widened(x) for x in groups]
-    values = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        counts = np.bincount(rng.integers(0, questions, questions), minlength=questions) / questions
-        values[i] = sum((x @ counts)[rng.integers(0, len(x), len(x))].mean() for x in wide)
-    factor = stats.t.ppf(0.975, df) / stats.norm.ppf(0.975) if max(map(len, groups)) > 1 else 1
-    low, high = np.percentile(values, [2.5, 97.5])
-    return dict(a=a.tolist(), b=b.tolist(), paired=paired, difference=float(difference), standard_error=error, df=df,
-                p_value=float(2 * stats.t.sf(abs(difference) / error, df)),
-                interval=[float(difference - factor * (difference - low)), float(difference + factor * (high - difference))])
+            squared += np.maximum(variance(of_seeds, len(x) - 1)
+                                  - variance(rest, (len(x) - 1) * (questions - 1)), 0)
+    error = np.sqrt(squared)
+    outside = lambda distance: float(np.mean(2 * stats.norm.sf(distance / error)))
+    half = optimize.brentq(lambda distance: outside(distance) - 0.05, 0, 1e3 * error.mean())
+    return dict(a=a.tolist(), b=b.tolist(), paired=paired, difference=float(difference), p_value=outside(abs(difference)),
+                interval=[float(difference - half), float(difference + half)])
 
 
 def crossed_cases():

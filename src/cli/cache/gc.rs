@@ -126,7 +126,7 @@ fn print(context: &Context, choice: &Choice, args: &GcArgs) -> Result<(), CliErr
         Column::left("which").shortened(),
         Column::left("stage").shortened().dropped(1),
         Column::right("size"),
-        Column::left("why").shortened(),
+        Column::left("why").wrapped(),
     ]);
     for removal in &choice.removals {
         let (key, path, stage) = match removal {

@@ -107,7 +107,7 @@ pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), 
         Column::right("runs").dropped(1),
         Column::left("variants").shortened().dropped(0),
         Column::right("size"),
-        Column::left("note").shortened(),
+        Column::left("note").wrapped(),
     ]);
     for row in &rows {
         let Row { checkpoint, uses } = row;

@@ -8,24 +8,27 @@ use super::{below, cost, graph, ratings, short_run};
 use crate::cache::Cache;
 use crate::evidence::{ComparisonRequest, Evidence, ProblemKind, compare as compare_arms};
 use crate::orchestrate::{LoggedPlan, PastRun, RunEventKind, environment, gather_cost, gather_evidence};
-use crate::report::html::{self, Arm, Problem, RecipeText, Report, RunLine, Severity, Stages};
+use crate::report::html::{self, Problem, RecipeText, Report, RunLine, Severity, Stages};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// How often questions and seeds are drawn.
-const RESAMPLES: u32 = 10_000;
-
 /// How the numbers came about.
-const METHODS: [&str; 6] = [
+const METHODS: [&str; 7] = [
     "An arm is a variant of the sweep without its seed. Every arm is compared with the baseline on the questions that all seeds of \
      both answered; what is missing is left out of both sides and told, never counted as 0.",
-    "Intervals hold 95%: by 10,000 bootstrap resamples over seeds and questions, over questions alone where there is one seed, by \
-     Student's t over seeds where a stage tells one number.",
-    "p is two-sided: with several seeds of a t test on the variance between seeds and between questions, with one seed of exchanging \
-     the answers of both arms at random; then corrected over the arms of a metric after Holm. Better and worse are said below 0.05.",
-    "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8.",
-    "Reward and length are those of the evaluation: the weighted sum of its components, and sampled tokens.",
+    "The primary metric decides. All others are exploratory: of ten metrics one differs by chance more often than one time in \
+     twenty.",
+    "Differences: the squared standard error is the variance between questions plus what seeds add to it, each known as well as its \
+     number of questions and seeds allows (a generalized pivotal quantity, after S. Weerahandi); p and the 95% interval are of that \
+     one distribution, with one seed Student's t over questions. p is two-sided and corrected over the arms of a metric after Holm. \
+     Better and worse are said below 0.05.",
+    "Means: metrics that have a least and a greatest value have Wilson's interval of as many answers as their own standard error is \
+     worth, others a bootstrap-t interval; none leaves the metric's range.",
+    "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8. Few seeds tell little \
+     of the variance between them, so seeds are a range: what the middle half of that variance asks for.",
+    "Reward and length are those of the evaluation: the weighted sum of its components, and sampled tokens. Where the arms' mixes \
+     differ their sums are not compared; the common score is the same sum for all.",
     "Colours of arms are told apart by people of every colour vision; beyond seven, arms that share one differ by their dashes.",
 ];
 
@@ -55,13 +58,12 @@ pub(super) fn gather(
         &evidence,
         &wanted.metric.map(|name| (name.to_owned(), None)).into_iter().collect::<Vec<_>>(),
     )?;
-    let metric = metric.first().map(|(name, _)| name.as_str());
+    let metric = metric.first().map(|(name, _)| name.clone()).or_else(|| evidence.primary_metric());
     let compared = baseline.map(|baseline| {
         let request = ComparisonRequest {
             baseline: evidence.arms[baseline].name.clone(),
             metrics: Vec::new(),
-            resamples: RESAMPLES,
-            seed: 0,
+            primary: metric.clone(),
         };
         compare_arms(&evidence, &request)
     });
@@ -80,13 +82,17 @@ pub(super) fn gather(
     problems.extend(of_ratings);
     problems.sort_by_key(|problem| problem.severity);
     let arm_names: Vec<&str> = evidence.arms.iter().map(|arm| arm.name.as_str()).collect();
+    let (arms, inputs) = super::arms::arms(context, &cache, &evidence, &plans, baseline)?;
     let spent = gather_cost(&cache, runs, all)?;
     Ok(Report {
         title: title(&evidence),
         runs: runs.iter().map(|past| run_line(past)).collect::<Result<_, _>>()?,
         problems,
-        arms: arms(&evidence, baseline),
-        verdicts: compared.map(|found| html::verdicts(&evidence, &estimates, found, metric)).unwrap_or_default(),
+        arms,
+        inputs,
+        verdicts: compared
+            .map(|found| html::verdicts(&evidence, &estimates, found, metric.as_deref()))
+            .unwrap_or_default(),
         ratings,
         scores: html::scores(&evidence, &estimates, compared),
         curves: html::curves(&evidence),
@@ -115,7 +121,7 @@ fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, 
     if evidence.arms.len() < 2 || evidence.arms.iter().all(|arm| arm.trials.is_empty()) {
         return Ok(None);
     }
-    Ok(position("sft").or_else(|| position("base")).or(Some(0)))
+    Ok(evidence.default_baseline().and_then(position))
 }
 
 /// The recipes' names.
@@ -141,19 +147,6 @@ fn run_line(past: &PastRun) -> Result<RunLine, CliError> {
         line.seconds = (past.status != "running").then_some(seconds);
     }
     Ok(line)
-}
-
-fn arms(evidence: &Evidence, baseline: Option<usize>) -> Vec<Arm> {
-    let seeds = |arm: &crate::evidence::Arm| {
-        let seeds: BTreeSet<u64> = arm.trials.iter().map(|trial| trial.seed).collect();
-        seeds.into_iter().map(|seed| seed.to_string()).collect()
-    };
-    let arm = |(place, arm): (usize, &crate::evidence::Arm)| Arm {
-        name: arm.name.clone(),
-        seeds: seeds(arm),
-        is_baseline: Some(place) == baseline,
-    };
-    evidence.arms.iter().enumerate().map(arm).collect()
 }
 
 /// The arm of each variant, by its label.
@@ -229,6 +222,8 @@ fn heading(kind: ProblemKind, number: usize) -> (Severity, String) {
         }
         ProblemKind::DifferentRecipes => (Severity::Warning, "The runs are of different recipes.".into()),
         ProblemKind::DifferentSettings => (Severity::Warning, "Runs mean different settings by one name.".into()),
+        ProblemKind::DifferentMixes => (Severity::Warning, "The arms' reward mixes differ.".into()),
+        ProblemKind::SameAnswers => (Severity::Warning, "Arms gave the same completions.".into()),
         ProblemKind::SingleSeed => (Severity::Warning, "Every arm has one seed.".into()),
         ProblemKind::ZeroVariance => (Severity::Warning, "Some metrics have the same value for every answer.".into()),
         ProblemKind::Unreadable => (Severity::Problem, format!("{} could not be read.", count(number, "file"))),

@@ -159,7 +159,7 @@ mod tests {
                 stage("eval", "a2", &["s2"], &["r/a,seed=2"]),
                 stage("eval", "b1", &["s1"], &["r/b,seed=1"]),
             ],
-            variants: Vec::new(),
+            ..LoggedPlan::default()
         };
         let arm_of =
             ["a", "b"].iter().flat_map(|arm| [1, 2].map(|seed| (format!("r/{arm},seed={seed}"), (*arm).to_owned())));
@@ -177,11 +177,11 @@ mod tests {
     fn runs_whose_stages_stand_in_different_orders_make_no_circle() {
         let one = LoggedPlan {
             stages: vec![stage("a", "1", &[], &["r/x"]), stage("b", "2", &["1"], &["r/x"])],
-            variants: Vec::new(),
+            ..LoggedPlan::default()
         };
         let other = LoggedPlan {
             stages: vec![stage("b", "3", &[], &["r/x"]), stage("a", "4", &["3"], &["r/x"])],
-            variants: Vec::new(),
+            ..LoggedPlan::default()
         };
         let found = nodes(&[one, other], &[], &BTreeMap::new(), 1);
         assert_eq!(found.len(), 2);

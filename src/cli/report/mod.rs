@@ -1,5 +1,6 @@
 //! `orchestrate report RUN...`.
 
+mod arms;
 mod cost;
 mod gather;
 mod graph;
@@ -40,10 +41,10 @@ pub(super) struct ReportArgs {
     /// The file, for svg the folder [default: report.html; md and latex go to stdout]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The arm that the others are compared with [default: `sft`, else `base`, else the first]
+    /// The arm that the others are compared with [default: the recipe's, else `sft`, else `base`, else the first]
     #[arg(long, value_name = "ARM")]
     baseline: Option<String>,
-    /// The metric that decides [default: `eval/accuracy`, else `eval/reward/total`, else the first]
+    /// The metric that decides [default: the recipe's, else accuracy, else the first that means the same in all arms]
     #[arg(long, value_name = "NAME")]
     metric: Option<String>,
     /// What is written.

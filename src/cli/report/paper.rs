@@ -1,7 +1,7 @@
 //! Tables and charts for papers.
 
 use crate::event::Measurement;
-use crate::report::chart::{HeatCell, Whisker, curve_chart, forest_chart, graph_chart, heat_chart, heat_level};
+use crate::report::chart::{HeatCell, Shade, Whisker, curve_chart, forest_chart, graph_chart, heat_chart};
 use crate::report::html::{Report, ScoreCell, p_value};
 use crate::report::{number, signed};
 use std::fmt::Write as _;
@@ -188,17 +188,17 @@ pub(super) fn charts(report: &Report) -> Vec<(String, String)> {
 }
 
 fn components(report: &Report) -> String {
-    let range = |column: usize| {
-        let values = report.scores.rows.iter().filter_map(|row| Some(row[column].as_ref()?.measured.value));
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
-    };
-    let cell = |(column, cell): (usize, &Option<ScoreCell>)| {
-        let value = cell.as_ref()?.measured.value;
-        let (low, high) = range(column);
-        Some(HeatCell { text: number(value), level: heat_level(value, low, high) })
+    let cell = |cell: &Option<ScoreCell>| {
+        let cell = cell.as_ref()?;
+        let shade = match cell.verdict.as_str() {
+            "better" => Shade::Better,
+            "worse" => Shade::Worse,
+            _ => Shade::None,
+        };
+        Some(HeatCell { text: number(cell.measured.value), shade })
     };
     let cells: Vec<Vec<Option<HeatCell>>> =
-        report.scores.rows.iter().map(|row| row.iter().enumerate().map(cell).collect()).collect();
+        report.scores.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let arms: Vec<String> = report.arms.iter().map(|arm| arm.name.clone()).collect();
     let columns: Vec<String> = report.scores.components.iter().map(|component| component.name.clone()).collect();
     heat_chart("Components by arm", &arms, &columns, &cells)

@@ -8,11 +8,9 @@
 use super::Loop;
 use crate::cache::{Cache, CacheError, Lookup};
 use crate::digest::Digest;
-use crate::exec::METRICS;
 use crate::orchestrate::{RunError, StageEnd};
 use crate::parallel;
 use crate::plan::{Plan, PlannedStage};
-use crate::recipe::spec::Work;
 use std::collections::BTreeSet;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -61,7 +59,7 @@ impl Loop<'_> {
             if self.cached.read_here.contains(&stage) && matches!(found, Lookup::Hit(_)) {
                 to_check.push((stage, key.clone()));
                 self.scheduler.hold(stage);
-            } else if self.is_usable(stage, &found) {
+            } else if self.is_usable(&found) {
                 self.scheduler.finish(stage);
                 hits.push(stage);
             }
@@ -81,7 +79,7 @@ impl Loop<'_> {
     pub(super) async fn checked(&mut self, checked: Checked) -> Result<(), RunError> {
         let mut hits = Vec::new();
         for (stage, found) in checked? {
-            if self.is_usable(stage, &found) {
+            if self.is_usable(&found) {
                 self.scheduler.finish(stage);
                 hits.push(stage);
             } else {
@@ -95,19 +93,13 @@ impl Loop<'_> {
     /// Whether the stage's result is there now; one that is damaged is told and moved away.
     pub(super) fn is_cached(&mut self, stage: usize) -> Result<bool, RunError> {
         let found = self.dispatch.cache.lookup(&self.dispatch.plan.stages[stage].key)?;
-        Ok(self.is_usable(stage, &found))
+        Ok(self.is_usable(&found))
     }
 
     /// Whether what was found can be used.
-    fn is_usable(&mut self, stage: usize, found: &Lookup) -> bool {
+    fn is_usable(&self, found: &Lookup) -> bool {
         match found {
-            Lookup::Hit(checkpoint) => {
-                let is_command = matches!(self.dispatch.plan.stages[stage].spec.work, Work::Command(_));
-                if is_command && checkpoint.manifest.files.contains_key(METRICS) {
-                    self.measured.insert(stage);
-                }
-                true
-            }
+            Lookup::Hit(_) => true,
             Lookup::Miss => false,
             Lookup::Quarantined { reason, dir } => {
                 let dir = dir.display();

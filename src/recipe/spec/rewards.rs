@@ -3,6 +3,7 @@
 use super::Dtype;
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One component of a reward mix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,19 @@ impl RewardSpec {
         let ends = (self.scale * low, self.scale * high);
         Some(if self.scale < 0.0 { (ends.1, ends.0) } else { ends })
     }
+}
+
+/// The least and the greatest value of the weighted sum of `rewards`; absent where nothing limits a component that counts, or
+/// none counts.
+pub fn total_range(rewards: &BTreeMap<String, RewardSpec>) -> Option<(f64, f64)> {
+    let mut total = None;
+    for reward in rewards.values().filter(|reward| reward.weight != 0.0) {
+        let (least, most) = reward.range()?;
+        let (low, high) = total.unwrap_or((0.0, 0.0));
+        let ends = (reward.weight * least, reward.weight * most);
+        total = Some((low + ends.0.min(ends.1), high + ends.0.max(ends.1)));
+    }
+    total
 }
 
 /// Part of a completion.
@@ -233,11 +247,19 @@ pub enum FormatSpec {
         tags: Vec<String>,
         /// What it is worth when some are right.
         grading: Grading,
+        /// What the tag `answer` may hold, in upper or lower case; empty: anything.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        answers: Vec<String>,
     },
     /// A regular expression that the whole text matches.
     Pattern(String),
     /// A JSON schema that the text, as JSON, fulfils.
     JsonSchema(serde_json::Value),
+}
+
+impl FormatSpec {
+    /// The tag whose text the answers are.
+    pub const ANSWER: &str = "answer";
 }
 
 /// What a form is worth that is right in part.
@@ -266,7 +288,7 @@ pub enum Leak {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Match {
-    /// The first letter that stands alone, where the row's answer is one letter; else the whole text.
+    /// The letter that the text chooses, where the row's answer is one letter; else the whole text.
     Choice,
     /// The whole text; upper and lower case, and any white space, are the same.
     Exact,

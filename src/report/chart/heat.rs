@@ -2,28 +2,35 @@
 
 use super::svg::{Anchor, Ink, Svg, escaped, round, text_width};
 
-/// Shades from the lowest to the highest.
-const LEVELS: [&str; 9] =
-    ["#f4f8fb", "#e3eef6", "#cfe1ef", "#b3d1e6", "#8fbcda", "#65a3cb", "#317aab", "#226c9f", "#0c4f80"];
+/// What the shade of a cell says. Numbers that cannot be told apart are not shaded apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shade {
+    /// It cannot be told from the baseline, or is the baseline.
+    #[default]
+    None,
+    /// It is better than the baseline.
+    Better,
+    /// It is worse.
+    Worse,
+}
+
+impl Shade {
+    const fn colour(self) -> &'static str {
+        match self {
+            Self::None => "#f6f7f8",
+            Self::Better => "#cfe1ef",
+            Self::Worse => "#fbdccb",
+        }
+    }
+}
 
 /// A cell: its number in words, and its shade.
 #[derive(Clone, Debug, Default)]
 pub struct HeatCell {
     /// The number.
     pub text: String,
-    /// Of [`heat_level`].
-    pub level: usize,
-}
-
-/// The shade of `value` between the lowest and highest of its column, from 0 to 8; the middle one when all are the same.
-pub fn heat_level(value: f64, low: f64, high: f64) -> usize {
-    if high - low <= f64::EPSILON * high.abs().max(low.abs()) {
-        return LEVELS.len() / 2;
-    }
-    let share = ((value - low) / (high - low)).clamp(0.0, 1.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 8")]
-    let level = (share * (LEVELS.len() - 1) as f64).round() as usize;
-    level
+    /// What it is beside the baseline.
+    pub shade: Shade,
 }
 
 /// The matrix with these names of rows and columns; what is absent stays white.
@@ -40,16 +47,15 @@ pub fn heat_chart(label: &str, rows: &[String], columns: &[String], cells: &[Vec
         svg.text((left - 10.0, y + 18.0), Anchor::End, Ink::Text, name);
         for (j, cell) in cells.iter().enumerate() {
             let Some(cell) = cell else { continue };
-            let (x, level) = (left + wide * j as f64, cell.level.min(LEVELS.len() - 1));
-            let text = if level > 5 { "#ffffff" } else { "#1b1e23" };
+            let x = left + wide * j as f64;
             svg.raw(&format!(
                 "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"/>\
-                 <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{text}\">{}</text>",
+                 <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#1b1e23\">{}</text>",
                 round(x + 1.0),
                 round(y + 1.0),
                 round(wide - 2.0),
                 HIGH - 2.0,
-                LEVELS[level],
+                cell.shade.colour(),
                 round(x + wide / 2.0),
                 round(y + 18.0),
                 escaped(&cell.text)
@@ -57,16 +63,4 @@ pub fn heat_chart(label: &str, rows: &[String], columns: &[String], cells: &[Vec
         }
     }
     svg.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shades_span_the_column_and_equal_values_have_the_middle_one() {
-        assert_eq!([0.0, 0.5, 1.0, 7.0].map(|value| heat_level(value, 0.0, 1.0)), [0, 4, 8, 8]);
-        assert_eq!(heat_level(0.3, 0.3, 0.3), 4);
-        assert_eq!(heat_level(0.0, 0.0, 0.0), 4);
-    }
 }

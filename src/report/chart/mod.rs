@@ -14,7 +14,7 @@ mod svg;
 pub use curves::{Bucket, CurveLine, buckets, curve_chart};
 pub use forest::{Whisker, forest_chart, strip};
 pub use graph::{GraphNode, NodeStatus, graph_chart};
-pub use heat::{HeatCell, heat_chart, heat_level};
+pub use heat::{HeatCell, Shade, heat_chart};
 pub use scatter::scatter_chart;
 pub use svg::ARM_COLOURS;
 

@@ -3,6 +3,7 @@
 use crate::event::Measurement;
 use crate::report::chart::{CurveLine, GraphNode, Whisker};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Everything that a report shows, in its order.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -15,6 +16,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// The arms; everything else names them by their place here.
     pub arms: Vec<Arm>,
+    /// The files that the arms were made from, with the beginnings of their digests.
+    pub inputs: Vec<(String, String)>,
     /// Which arm is better, by each metric; the one that decides first.
     pub verdicts: Vec<Verdict>,
     /// Ratings of an arena, by judge and pooled; empty without one.
@@ -99,6 +102,10 @@ pub struct Arm {
     pub seeds: Vec<String>,
     /// The others are compared with it.
     pub is_baseline: bool,
+    /// The reward components that it was trained on, with their weights.
+    pub trained_on: BTreeMap<String, f64>,
+    /// In what else it differs from the baseline, a setting each.
+    pub differs: Vec<String>,
 }
 
 /// Which arm is better, by one metric.
@@ -108,8 +115,10 @@ pub struct Verdict {
     pub metric: String,
     /// What it is called here, e.g. `accuracy`.
     pub title: String,
-    /// Which way is better, e.g. `higher is better`; empty when nobody said.
+    /// Which way is better, e.g. `higher is better`.
     pub direction: String,
+    /// Whether it decides: `primary metric` or `exploratory`.
+    pub role: String,
     /// What came out, in a line.
     pub line: String,
     /// What came out, in sentences.
@@ -125,6 +134,8 @@ pub struct VerdictRow {
     pub arm: usize,
     /// What it measured.
     pub value: Option<Measurement>,
+    /// `better` or `worse`, on however many seeds; else empty.
+    pub class: String,
     /// Its lead over the baseline.
     pub difference: Option<Measurement>,
     /// Probability of such a difference without a real one, corrected for the number of arms (Holm).

@@ -2,23 +2,18 @@
 
 use crate::event::Measurement;
 use crate::evidence::{Evidence, Trial, metric_names};
-use crate::stats::{Design, crossed_intervals, mean, paired_seeds};
+use crate::stats::{Design, Interval, bounded_interval, crossed_tests, mean, paired_seeds};
 use std::collections::{BTreeMap, HashMap};
-
-/// How often seeds and questions are drawn.
-const RESAMPLES: u32 = 10_000;
-/// What they are drawn with; any number does.
-const SEED: u64 = 0;
 
 /// Measurements by arm, evaluation and metric.
 pub type Estimates = BTreeMap<(usize, String, String), Measurement>;
 
-/// The mean of every metric of every arm with its 95% interval: over seeds and questions, both drawn; over seeds alone where
-/// a stage tells one number (Student's t); that of the stage itself where there is one seed.
+/// The mean of every metric of every arm with its 95% interval: over seeds and questions; over seeds alone where a stage tells one
+/// number (Student's t); that of the stage itself where there is one seed. No interval leaves its metric's range.
 pub fn estimates(evidence: &Evidence) -> Estimates {
     let metrics = metric_names(evidence);
     let mut found = Estimates::new();
-    let mut drawn = Vec::new();
+    let mut open = Vec::new();
     let mut designs = Vec::new();
     for (place, arm) in evidence.arms.iter().enumerate() {
         for evaluation in evidence.evaluations() {
@@ -31,17 +26,24 @@ pub fn estimates(evidence: &Evidence) -> Estimates {
                     }
                     Some(Values::Scores(rows)) => {
                         let zeros = vec![vec![0.0; rows[0].len()]; rows.len()];
+                        let questions = rows[0].len();
                         designs.push(Design::paired(&rows, &zeros));
                         let all: Vec<f64> = rows.into_iter().flatten().collect();
-                        drawn.push((name, mean(&all).unwrap_or(f64::NAN), all.len()));
+                        open.push((name, mean(&all).unwrap_or(f64::NAN), questions, all.len()));
                     }
                     None => {}
                 }
             }
         }
     }
-    for ((name, value, count), interval) in drawn.into_iter().zip(crossed_intervals(&designs, RESAMPLES, SEED)) {
-        let interval = interval.map(|interval| evidence.possible(&name.2, (interval.low, interval.high)));
+    for ((name, value, questions, count), test) in open.into_iter().zip(crossed_tests(&designs)) {
+        let range = evidence.range_of(&name.2);
+        let half = test.and_then(|test| test.interval).map_or(0.0, |interval| (interval.high - interval.low) / 2.0);
+        let interval = match range {
+            Some(range) => bounded_interval(value, half, range, questions),
+            None => (half > 0.0).then_some(Interval { low: value - half, high: value + half }),
+        };
+        let interval = interval.map(|interval| (interval.low, interval.high));
         found.insert(name, Measurement { value, interval, count: Some(count as u64) });
     }
     found

@@ -1,6 +1,5 @@
 //! Numbers as the page's templates write them.
 
-use crate::report::chart::heat_level;
 use crate::report::number::{duration, number, signed};
 use minijinja::{Environment, HtmlEscape, Value};
 use std::fmt::Write as _;
@@ -17,7 +16,6 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter("whole", |value: f64| format!("{value:.0}"));
     environment.add_filter("p_value", p_value);
     environment.add_filter("ends", ends);
-    environment.add_filter("level", heat_level);
     environment.add_filter("number_or_none", |value: Option<f64>| value.map_or(String::new(), number));
     environment.add_filter("signed_or_none", |value: Option<f64>| value.map_or(String::new(), signed));
     environment.add_filter("percent_or_none", |value: Option<f64>| value.map_or(String::new(), percent));

@@ -36,10 +36,11 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use view::View;
 
 /// The templates by their names.
-const TEMPLATES: [(&str, &str); 11] = [
+const TEMPLATES: [(&str, &str); 12] = [
     ("page.html", include_str!("page.html")),
     ("sections/problems.html", include_str!("sections/problems.html")),
     ("sections/summary.html", include_str!("sections/summary.html")),
+    ("sections/arms.html", include_str!("sections/arms.html")),
     ("sections/ratings.html", include_str!("sections/ratings.html")),
     ("sections/scores.html", include_str!("sections/scores.html")),
     ("sections/curves.html", include_str!("sections/curves.html")),

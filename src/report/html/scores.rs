@@ -2,7 +2,7 @@
 
 use super::data::{Component, ScoreCell, Scores};
 use super::estimates::Estimates;
-use crate::evidence::{Arm, Comparisons, Evidence, Verdict, metric_names, short_name};
+use crate::evidence::{Arm, Comparisons, Evidence, TOTAL, Verdict, Way, metric_names, short_name};
 
 /// Every metric of every evaluation, a column each, over seeds and questions; `found` are the arms against the baseline.
 pub fn scores(evidence: &Evidence, estimates: &Estimates, found: Option<&Comparisons>) -> Scores {
@@ -15,6 +15,8 @@ pub fn scores(evidence: &Evidence, estimates: &Estimates, found: Option<&Compari
         // accuracy is its mean
         let has_accuracy = names.iter().any(|name| name == "eval/accuracy");
         names.retain(|name| !has_accuracy || name != "eval/reward/correctness");
+        // sums of different things do not stand in one column
+        names.retain(|name| name != TOTAL || evidence.has_one_mix(evaluation));
         columns.extend(names.into_iter().map(|metric| ((*evaluation).to_owned(), metric)));
     }
     let component = |(evaluation, metric): &(String, String)| Component {
@@ -61,8 +63,8 @@ fn word(found: Option<&Comparisons>, evaluation: &str, metric: &str, arm: &str) 
         of.arms.iter().find(|row| row.arm == arm)
     });
     match compared.map(|row| row.verdict) {
-        Some(Verdict::Better) => "better",
-        Some(Verdict::Worse) => "worse",
+        Some(Verdict::Separable(Way::Better, _)) => "better",
+        Some(Verdict::Separable(Way::Worse, _)) => "worse",
         _ => "",
     }
 }
@@ -90,6 +92,7 @@ mod tests {
                 key: crate::digest::Digest::of(name.as_bytes()),
                 answers: Vec::new(),
                 scores: BTreeMap::new(),
+                mix: BTreeMap::new(),
                 measurements: metrics.iter().map(|(name, value)| ((*name).to_owned(), measured(*value))).collect(),
             }],
             ..Arm::default()

@@ -16,13 +16,21 @@ fn hostile() -> Report {
         runs: vec![RunLine { run: text(), status: "ok".into(), host: text(), ..RunLine::default() }],
         problems: vec![Problem { severity: Severity::Problem, what: text(), details: vec![text(); 5] }],
         arms: vec![
-            Arm { name: text(), seeds: vec!["1".into()], is_baseline: true },
-            Arm { name: "rouge".into(), seeds: vec!["1".into()], is_baseline: false },
+            Arm {
+                name: text(),
+                seeds: vec!["1".into()],
+                is_baseline: true,
+                trained_on: [(text(), 0.5)].into(),
+                differs: vec![text()],
+            },
+            Arm { name: "rouge".into(), seeds: vec!["1".into()], is_baseline: false, ..Arm::default() },
         ],
+        inputs: vec![(text(), text())],
         verdicts: vec![Verdict {
             metric: text(),
             title: text(),
             direction: text(),
+            role: text(),
             line: text(),
             sentences: vec![text()],
             rows: vec![VerdictRow {
@@ -32,6 +40,7 @@ fn hostile() -> Report {
                 p_value: Some(0.0001),
                 effect: Some(-0.2),
                 word: "better".into(),
+                class: "better".into(),
                 remark: text(),
             }],
         }],
@@ -143,9 +152,19 @@ fn an_empty_report_is_a_page_too() {
 #[test]
 fn every_section_has_a_heading_and_a_place_in_the_list() {
     let page = html_page(&hostile()).unwrap();
-    for id in
-        ["problems", "summary", "ratings", "scores", "curves", "behaviour", "completions", "stages", "cost", "recipes"]
-    {
+    for id in [
+        "problems",
+        "summary",
+        "arms",
+        "ratings",
+        "scores",
+        "curves",
+        "behaviour",
+        "completions",
+        "stages",
+        "cost",
+        "recipes",
+    ] {
         assert!(page.contains(&format!("href=\"#{id}\"")), "{id}");
         assert_eq!(page.matches(&format!("id=\"h-{id}\"")).count(), 1, "{id}");
     }

@@ -4,7 +4,8 @@ use super::data::{Verdict, VerdictRow};
 use super::estimates::Estimates;
 use crate::event::Measurement;
 use crate::evidence::{
-    ArmComparison, Comparisons, Direction, Evidence, MetricComparison, Over, Verdict as Word, short_name,
+    ArmComparison, Basis, Comparisons, Direction, Evidence, MetricComparison, Over, Role, Verdict as Outcome, Way,
+    short_name,
 };
 use crate::report::verdicts::{verdict_line, verdict_words};
 
@@ -37,10 +38,14 @@ fn verdict(
     Verdict {
         metric: metric.metric.clone(),
         title: if several { format!("{name} in {}", metric.evaluation) } else { name.to_owned() },
+        role: match metric.role {
+            Role::Primary => "primary metric".into(),
+            Role::Exploratory => "exploratory".into(),
+        },
         direction: match metric.direction {
             Some(Direction::Higher) => "higher is better".into(),
             Some(Direction::Lower) => "lower is better".into(),
-            None => String::new(),
+            None => "nobody says which way is better".into(),
         },
         line: verdict_line(metric, &found.baseline, several),
         sentences: vec![lead(metric, &found.baseline, name), footing(metric)],
@@ -72,29 +77,31 @@ fn verdict_row(arm: usize, row: &ArmComparison) -> VerdictRow {
         p_value: row.p_corrected,
         effect: row.hedges_g,
         word: word.to_owned(),
+        class: match row.verdict.way() {
+            Some(way @ (Way::Better | Way::Worse)) => way.word().to_owned(),
+            _ => String::new(),
+        },
         remark: remarks.join("; "),
     }
 }
 
 /// What came out, in a sentence.
 fn lead(metric: &MetricComparison, baseline: &str, name: &str) -> String {
-    let of = |word: Word| -> Vec<&str> {
-        metric.arms.iter().filter(|row| row.verdict == word).map(|row| row.arm.as_str()).collect()
+    let of = |outcome: Outcome| -> Vec<&str> {
+        metric.arms.iter().filter(|row| row.verdict == outcome).map(|row| row.arm.as_str()).collect()
     };
     let is = |names: &[&str]| if names.len() == 1 { "is" } else { "are" };
     let mut parts = Vec::new();
-    for (word, said) in [
-        (Word::Better, "better than"),
-        (Word::Worse, "worse than"),
-        (Word::Higher, "higher than"),
-        (Word::Lower, "lower than"),
-    ] {
-        let names = of(word);
-        if !names.is_empty() {
-            parts.push(format!("{} {} {said} {baseline}", listed(&names), is(&names)));
+    for way in Way::ALL {
+        for basis in [Basis::Seeds, Basis::OneSeed] {
+            let names = of(Outcome::Separable(way, basis));
+            let once = if basis == Basis::OneSeed { " on these questions (one seed)" } else { "" };
+            if !names.is_empty() {
+                parts.push(format!("{} {} {} than {baseline}{once}", listed(&names), is(&names), way.word()));
+            }
         }
     }
-    let open = of(Word::NotSeparable);
+    let open = of(Outcome::NotSeparable);
     match (parts.is_empty(), open.as_slice()) {
         (_, []) => {}
         (true, [one]) => parts.push(format!("{one} cannot be told from {baseline}")),
@@ -102,9 +109,12 @@ fn lead(metric: &MetricComparison, baseline: &str, name: &str) -> String {
         (false, [one]) => parts.push(format!("{one} cannot be told from it")),
         (false, some) => parts.push(format!("{} cannot be told from it", listed(some))),
     }
-    let without = of(Word::NotCompared);
+    let without = of(Outcome::NotCompared);
     if !without.is_empty() {
-        parts.push(format!("{} could not be compared", listed(&without)));
+        let note =
+            metric.arms.iter().find(|row| row.verdict == Outcome::NotCompared).and_then(|row| row.note.as_deref());
+        let reason = note.map(|note| format!(" ({note})")).unwrap_or_default();
+        parts.push(format!("{} could not be compared{reason}", listed(&without)));
     }
     format!("By {name}, {}.", parts.join("; "))
 }

@@ -1,17 +1,19 @@
 //! What the templates are given besides the report itself: charts, shades, which sections there are.
 
 use super::data::{Completions, Cost, CostRow, Question, Report};
-use crate::report::chart::{CurveLine, Whisker, arm_class, curve_chart, graph_chart, heat_level, scatter_chart, strip};
+use crate::report::chart::{CurveLine, Whisker, arm_class, curve_chart, graph_chart, scatter_chart, strip};
+use crate::report::main_curve;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sections of the page: their templates' names and their titles.
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("problems", "Problems"),
     ("summary", "Summary"),
+    ("arms", "The arms"),
     ("ratings", "Elo ratings"),
     ("scores", "Components by arm"),
     ("curves", "Learning curves"),
@@ -37,7 +39,8 @@ pub(super) struct View<'a> {
     report_arms: Vec<ArmStyle<'a>>,
     strips: Vec<Vec<String>>,
     rating_strips: Vec<Vec<String>>,
-    levels: Vec<Vec<usize>>,
+    /// Every reward component that any arm was trained on.
+    mix_components: BTreeSet<&'a str>,
     any_held_out: bool,
     any_kl: bool,
     curve_groups: Vec<CurveGroup<'a>>,
@@ -129,7 +132,7 @@ impl<'a> View<'a> {
             baseline: baseline.map(|place| report.arms[place].name.as_str()),
             strips: report.verdicts.iter().map(|verdict| verdict_strips(report, verdict)).collect(),
             rating_strips: report.ratings.iter().map(|rating| rating_strips(&rating.rows)).collect(),
-            levels: levels(report),
+            mix_components: report.arms.iter().flat_map(|arm| arm.trained_on.keys().map(String::as_str)).collect(),
             any_held_out: report.scores.components.iter().any(|component| component.held_out),
             any_kl: report.behaviour.iter().any(|row| row.kl.is_some()),
             curve_groups: curve_groups(report),
@@ -187,6 +190,7 @@ fn cost_has(cost: &Cost) -> Vec<&'static str> {
 fn sections(report: &Report) -> Vec<Section> {
     let has = |id: &str| match id {
         "ratings" => !report.ratings.is_empty(),
+        "arms" => !report.arms.is_empty(),
         "scores" => !report.scores.components.is_empty(),
         "curves" => !report.curves.is_empty(),
         "behaviour" => !report.behaviour.is_empty(),
@@ -215,22 +219,6 @@ fn rating_strips(rows: &[Whisker]) -> Vec<String> {
     rows.iter().map(|row| strip(row, rows, None, 2.0 * STRIP)).collect()
 }
 
-/// The shade of each cell within its column; 0 where nothing was measured.
-fn levels(report: &Report) -> Vec<Vec<usize>> {
-    let columns = report.scores.components.len();
-    let ranges: Vec<(f64, f64)> = (0..columns)
-        .map(|column| {
-            let cells = report.scores.rows.iter().filter_map(|row| row[column].as_ref());
-            let values = cells.map(|cell| cell.measured.value);
-            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
-        })
-        .collect();
-    let level = |(column, cell): (usize, &Option<super::ScoreCell>)| {
-        cell.as_ref().map_or(0, |cell| heat_level(cell.measured.value, ranges[column].0, ranges[column].1))
-    };
-    report.scores.rows.iter().map(|row| row.iter().enumerate().map(level).collect()).collect()
-}
-
 fn curve_groups(report: &Report) -> Vec<CurveGroup<'_>> {
     let mut groups: Vec<CurveGroup<'_>> = Vec::new();
     for (index, curve) in report.curves.iter().enumerate() {
@@ -243,10 +231,11 @@ fn curve_groups(report: &Report) -> Vec<CurveGroup<'_>> {
     groups
 }
 
-/// The curve that is shown first: the reward, else the loss, of the last stage that has one.
+/// The curve that is shown first, of the last stage that has it.
 fn first_curve(report: &Report) -> usize {
     let last = |metric: &str| report.curves.iter().rposition(|curve| curve.metric == metric);
-    last("reward/mean").or_else(|| last("train/loss")).unwrap_or(0)
+    let mixes: Vec<BTreeMap<String, f64>> = report.arms.iter().map(|arm| arm.trained_on.clone()).collect();
+    main_curve(&mixes, |metric| last(metric).is_some()).and_then(|metric| last(&metric)).unwrap_or(0)
 }
 
 fn curve_table(lines: &[CurveLine]) -> Vec<CurveSummary<'_>> {

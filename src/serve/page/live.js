@@ -5,7 +5,6 @@ const state = { run: null, rows: [], live: new Map(), source: null, curves: [], 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a7a00", "#7d5ba6"];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 const ORDER = ["running", "failed", "interrupted", "ok", "hit", "pending", "skipped", "not run"];
-const FIRST = ["reward/mean", "train/loss"];
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -176,7 +175,7 @@ function showRows() {
 }
 
 function mainResults(row) {
-  const names = ["eval/accuracy", "eval/reward/total", "eval/perplexity", "train/loss", "reward/mean"];
+  const names = ["eval/accuracy", "eval/perplexity", "train/loss", "reward/mean"];
   const found = names.filter((name) => row.metrics[name]).slice(0, 3);
   return found.map((name) => {
     const { value, interval } = row.metrics[name];
@@ -190,7 +189,7 @@ function mainResults(row) {
 async function listMetrics() {
   const names = await ask(`/api/runs/${state.run}/metrics`);
   const choice = at("metric");
-  const wanted = names.includes(state.metric) ? state.metric : FIRST.find((name) => names.includes(name)) ?? names[0];
+  const wanted = names.includes(state.metric) ? state.metric : names[0];
   choice.replaceChildren(...names.map((name) => element("option", { value: name, text: name })));
   state.metric = wanted ?? null;
   if (wanted) choice.value = wanted;

@@ -1,11 +1,12 @@
 //! What an evaluation measured so far, and what comes out of it.
 //!
-//! Every number is a mean over questions, a question's value being the mean over its answers; so an interval resamples
-//! questions, and how many answers each has does not make it narrower than it is.
+//! Every number is a mean over questions, a question's value being the mean over its answers; so an interval is over questions,
+//! and how many answers each has does not make it narrower than it is.
 
 use super::super::scoring::Answer;
 use orchestrate::event::{Choice, Measurement};
-use orchestrate::recipe::spec::EvalSpec;
+use orchestrate::evidence::range_of_share;
+use orchestrate::recipe::spec::{EvalSpec, RewardSpec, total_range};
 use orchestrate::recipe::{Training, training_of};
 use orchestrate::rewards::Score;
 use orchestrate::stats::{Document, Interval, mean_interval, pass_at, perplexity_interval};
@@ -87,33 +88,39 @@ impl Measured {
         }
     }
 
-    /// Every measurement by its metric's name, each with a bootstrap 95% interval over questions.
-    pub(super) fn results(&self, resamples: u32, seed: u64) -> BTreeMap<String, Measurement> {
+    /// Every measurement by its metric's name, each with a 95% interval over questions that does not leave the metric's range.
+    pub(super) fn results(&self, spec: &EvalSpec, seed: u64) -> BTreeMap<String, Measurement> {
+        let resamples = spec.bootstrap_resamples;
         let mut results = BTreeMap::new();
-        let mut mean = |name: String, values: &[f64]| {
+        let mut mean = |name: String, values: &[f64], range: Option<(f64, f64)>| {
             if !values.is_empty() {
                 let value = values.iter().sum::<f64>() / values.len() as f64;
-                results.insert(name, measurement(value, mean_interval(values, resamples, seed), values.len()));
+                let range = range.or_else(|| range_of_share(&name));
+                results.insert(name, measurement(value, mean_interval(values, range, resamples, seed), values.len()));
             }
         };
         for (headline, component) in
             [("eval/accuracy", EvalSpec::CORRECTNESS), ("eval/format_valid", EvalSpec::FORMAT_VALID)]
         {
             if let Some(values) = self.rewards.get(component) {
-                mean(headline.to_owned(), values);
+                mean(headline.to_owned(), values, None);
             }
         }
         for (name, values) in &self.rewards {
-            mean(format!("eval/reward/{name}"), values);
+            let range = match name.as_str() {
+                TOTAL => total_range(&spec.rewards),
+                component => spec.rewards.get(component).and_then(RewardSpec::range),
+            };
+            mean(format!("eval/reward/{name}"), values, range);
         }
         for (k, values) in &self.pass_at {
-            mean(format!("eval/pass_at_{k}"), values);
+            mean(format!("eval/pass_at_{k}"), values, None);
         }
-        mean("eval/loglikelihood_accuracy".to_owned(), &self.likeliest);
-        mean("eval/loglikelihood_accuracy_norm".to_owned(), &self.likeliest_per_byte);
-        mean("eval/tokens_mean".to_owned(), &self.tokens);
-        mean("eval/words_mean".to_owned(), &self.words);
-        mean("eval/truncated_frac".to_owned(), &self.truncated);
+        mean("eval/loglikelihood_accuracy".to_owned(), &self.likeliest, None);
+        mean("eval/loglikelihood_accuracy_norm".to_owned(), &self.likeliest_per_byte, None);
+        mean("eval/tokens_mean".to_owned(), &self.tokens, None);
+        mean("eval/words_mean".to_owned(), &self.words, None);
+        mean("eval/truncated_frac".to_owned(), &self.truncated, None);
         for (name, nll) in [("eval/perplexity", &self.completion_nll), ("eval/text_perplexity", &self.text_nll)] {
             let documents: Vec<Document> = nll.iter().map(|&(nll, tokens)| Document { nll, tokens }).collect();
             if !documents.is_empty() {

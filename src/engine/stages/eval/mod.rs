@@ -1,5 +1,5 @@
 //! Held-out measurements: accuracy by generation and by likelihood, pass@k, every reward component, length, perplexity, each
-//! with a bootstrap 95% interval.
+//! with a 95% interval.
 
 mod measured;
 
@@ -131,7 +131,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
             return Ok(Outcome::Stopped { step: measured.step });
         }
     }
-    let mut results = measured.results(spec.bootstrap_resamples, seed::derive(assignment.spec.seed, &["bootstrap"]));
+    let mut results = measured.results(spec, seed::derive(assignment.spec.seed, &["bootstrap"]));
     let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
     fs_err::write(path, metrics_json(spec, &results))?;
     save_completions(context)?;

@@ -1,0 +1,55 @@
+//! The command line as clap knows it, with texts that fit any terminal.
+
+use super::args::Cli;
+use clap::{Command, CommandFactory as _};
+
+/// All commands.
+pub(super) fn command() -> Command {
+    reflowed(Cli::command())
+}
+
+/// `command` whose texts are one line a paragraph, as clap wraps lines and never joins them: text that was wrapped in the source would
+/// be wrapped twice in a narrower terminal. Lines that begin with a space, such as examples, stay as they are.
+fn reflowed(command: Command) -> Command {
+    let after_help = command.get_after_help().map(|text| joined(&text.to_string()));
+    let command = match after_help {
+        Some(text) => command.after_help(text),
+        None => command,
+    };
+    command.mut_subcommands(reflowed)
+}
+
+fn joined(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        let is_prose = !line.is_empty() && !line.starts_with(' ');
+        match lines.last_mut() {
+            Some(last) if is_open && is_prose => {
+                // a JSON object goes on without a space
+                let gap = if last.ends_with(['|', ',']) && last.contains("{\"") { "" } else { " " };
+                *last += &format!("{gap}{line}");
+            }
+            _ => lines.push(line.to_owned()),
+        }
+        is_open = is_prose && !line.ends_with(':');
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_are_one_line_and_examples_stay() {
+        let text = "Shows what ran\nand when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\n\"b\"}.";
+        let expected = "Shows what ran and when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\"b\"}.";
+        assert_eq!(joined(text), expected);
+    }
+
+    #[test]
+    fn every_command_is_sound() {
+        command().debug_assert();
+    }
+}
