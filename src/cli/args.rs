@@ -2,7 +2,7 @@
 
 use super::{
     arena, cache, cancel, check, compare, completions, cost, db, diff, doctor, explain, export, history, init, keys,
-    logs, man, metrics, model, plan, query, report, resume, rewards, run, samples, score, serve, show, verify,
+    logs, man, metrics, model, plan, query, report, resume, rewards, run, samples, schema, score, serve, show, verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -110,13 +110,7 @@ pub(super) enum Command {
     /// Look into the cache of checkpoints.
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
-    #[command(after_help = "\
-Editors that know the schema complete keys, explain them and mark what is wrong. taplo and VS Code's Even
-Better TOML look for it in the first line of a recipe: #:schema ./orchestrate.schema.json
-
-Example:
-  orchestrate schema > orchestrate.schema.json")]
-    Schema,
+    Schema(schema::SchemaArgs),
     /// Print the manual, or write a page for each command.
     Man(man::ManArgs),
     /// Print shell completions.

@@ -1,13 +1,17 @@
 //! `orchestrate init [RECIPE]`.
 
+mod fields;
+
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
 use clap::Args;
+use fields::Fields;
 use std::path::{Path, PathBuf};
 
 const RECIPE: &str = include_str!("init/recipe.toml");
 const QUESTIONS: &str = include_str!("init/questions.jsonl");
+const QUESTIONS_PATH: &str = "data/questions.jsonl";
 
 /// A model of 135 million parameters: small enough for a laptop without a GPU.
 const MODEL: &str = "hf://HuggingFaceTB/SmolLM2-135M-Instruct";
@@ -16,10 +20,13 @@ const MODEL: &str = "hf://HuggingFaceTB/SmolLM2-135M-Instruct";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes a commented recipe of three stages (sft, grpo, eval), 24 questions for it to train on, and the
-schema that lets an editor complete and explain its keys. Asks nothing, and overwrites nothing.
+schema that lets an editor complete and explain its keys. Asks nothing; a recipe or data that are there stay as they are.
+
+With --data the recipe reads your file, and its templates name the fields of its first row.
 
 Examples:
   orchestrate init && orchestrate run recipe.toml
+  orchestrate init recipes/second.toml --data data/mine.jsonl
   orchestrate init recipes/mine.toml --model models/smollm2-135m-instruct")]
 pub(super) struct InitArgs {
     /// The recipe file to write.
@@ -28,6 +35,9 @@ pub(super) struct InitArgs {
     /// The model: a Hugging Face directory, or a model on the hub.
     #[arg(long, value_name = "MODEL", default_value = MODEL)]
     model: String,
+    /// Your own data: a file with one JSON object a line, each with a question and an answer.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
 }
 
 pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
@@ -45,20 +55,30 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
         .replace("\"MODEL\"", &model)
         .replace("./orchestrate.schema.json", &format!("{above}/{}", schema.display()))
         .replace("RECIPE.toml", &args.recipe.display().to_string());
-    let files = [
-        (args.recipe.as_path(), recipe),
-        (Path::new("data/questions.jsonl"), QUESTIONS.to_owned()),
-        (schema, format!("{:#}\n", crate::recipe::schema())),
-    ];
-    let there: Vec<String> =
-        files.iter().filter(|(path, _)| path.exists()).map(|(path, _)| path.display().to_string()).collect();
-    if !there.is_empty() {
-        let (files, verb) = (there.join("`, `"), if there.len() == 1 { "is" } else { "are" });
-        return Err(CliError::new(Kind::Usage, format!("`{files}` {verb} there already; nothing was written"))
-            .hint("begin in another directory (`-C DIR`), or move what is there away"));
+    let recipe = match &args.data {
+        Some(data) => over_data(&recipe, data)?,
+        None => recipe,
+    };
+    if args.recipe.exists() {
+        return Err(CliError::new(Kind::Usage, format!("`{}` is there already; nothing was written", args.recipe.display()))
+            .hint("name another file, for example `orchestrate init recipes/second.toml`"));
+    }
+    let questions = Path::new(QUESTIONS_PATH);
+    let mut files = vec![(args.recipe.as_path(), recipe), (schema, format!("{:#}\n", crate::recipe::schema()))];
+    if args.data.is_none() {
+        let is_other = questions.exists() && fs_err::read_to_string(questions).ok().as_deref() != Some(QUESTIONS);
+        if is_other {
+            let message = format!("`{QUESTIONS_PATH}` is there already, with other rows than the example's");
+            return Err(CliError::new(Kind::Usage, message)
+                .hint(format!("`--data {QUESTIONS_PATH}` writes a recipe that reads it")));
+        }
+        files.push((questions, QUESTIONS.to_owned()));
     }
     let mut out = Output::stdout();
     for (path, text) in &files {
+        if fs_err::read_to_string(path).ok().as_ref() == Some(text) {
+            continue;
+        }
         if let Some(parent) = path.parent() {
             fs_err::create_dir_all(parent)?;
         }
@@ -67,6 +87,36 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
     }
     out.line(format!("\nnow: orchestrate run {}", args.recipe.display()))?;
     out.finish()
+}
+
+/// The example recipe with the file `data` in the place of its questions.
+fn over_data(recipe: &str, data: &Path) -> Result<String, CliError> {
+    let Fields { templates, rewards } = fields::of_file(data)?;
+    let path = serde_json::to_string(&data.display().to_string()).expect("a text is JSON");
+    let mut lines: Vec<String> = Vec::new();
+    // what the example says of its own rows is left out, up to the next stage
+    let mut is_left_out = false;
+    for line in recipe.lines() {
+        match line {
+            _ if line.starts_with(&format!("path = \"{QUESTIONS_PATH}\"")) => lines.push(format!("path = {path}")),
+            _ if line.starts_with("prompt = ") => {
+                lines.push(templates.trim_end().to_owned());
+                is_left_out = true;
+            }
+            _ if line.starts_with("[stages.") && line.contains(".rewards.correctness]") => {
+                let stage = line.split('.').nth(1).unwrap_or_default();
+                lines.push(rewards.trim_end().replace("STAGE", stage));
+                is_left_out = true;
+            }
+            _ if line.is_empty() => {
+                is_left_out = false;
+                lines.push(String::new());
+            }
+            _ if is_left_out => {}
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    Ok(lines.join("\n") + "\n")
 }
 
 /// The directory that many levels up.

@@ -112,7 +112,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Keys(args) => keys::keys(&context, &args),
         Command::Verify(args) => verify::verify(&context, &args),
         Command::Cache(args) => cache::cache(&context, &args),
-        Command::Schema => schema::schema(),
+        Command::Schema(args) => schema::schema(&args),
         Command::Man(args) => man::man(&context, &args),
         Command::Completions(args) => completions::completions(&args),
         Command::Doctor(args) => doctor::doctor(&context, &args),

@@ -4,7 +4,7 @@ use super::args::{DispatchArgs, RecipeArgs};
 use super::context::{Context, block_on};
 use super::error::CliError;
 use super::planning::{self, Planned};
-use super::summary;
+use super::{show_data, summary};
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::exec::LocalExecutor;
@@ -114,6 +114,9 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     // Without a worker nothing should begin.
     let needs_worker = missing.iter().any(|&index| plan.stages[index].program.is_none());
     let executor = needs_worker.then(LocalExecutor::find).transpose()?;
+    if let Some(executor) = &executor {
+        show_data::refuse_data(context, executor, plan, missing.iter().map(|&index| &plan.stages[index]))?;
+    }
     orchestrate::remember_inputs(&cache, context.project(), plan, missing.iter().copied());
     let mut progress = Progress::new(context.progress_mode(), titles(plan));
     let runs: PathBuf = context.runs().to_owned();

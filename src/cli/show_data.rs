@@ -7,28 +7,21 @@ use super::plan::count;
 use crate::cache::{Assignment, Cache};
 use crate::exec::{DataReport, Inspection, LocalExecutor, inspect_data};
 use crate::orchestrate::assignment;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedStage};
 use crate::recipe::spec::{StageSpec, Work};
 use crate::report::{Column, Table, masked, width};
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// Files of more bytes than these are read only where somebody asks for it: counting their tokens takes longer than a few seconds.
+const MOST_BYTES: u64 = 64 << 20;
+
 /// Shows the data of every stage of `plan`; stages that read the same are shown once.
 ///
 /// # Errors
-/// Data that a stage would refuse.
+/// Data or a model that a stage would refuse.
 pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Result<(), CliError> {
-    let cache = Cache::open(context.runs())?;
-    let mut seen: Vec<Value> = Vec::new();
-    let mut assignments: Vec<Assignment> = Vec::new();
-    for stage in plan.stages.iter().filter(|stage| stage.program.is_none()) {
-        let reads = reads(&stage.spec);
-        if !seen.contains(&reads) {
-            seen.push(reads);
-            assignments.push(assignment(stage, plan, &cache));
-        }
-    }
-    let inspections = inspect_data(&LocalExecutor::find()?, &assignments)?;
+    let inspections = inspect_data(&LocalExecutor::find()?, &distinct(context, plan, plan.stages.iter())?)?;
     if context.json {
         for inspection in &inspections {
             out.json(&json!(inspection))?;
@@ -36,6 +29,50 @@ pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Res
     } else {
         print(context, &inspections, out)?;
     }
+    refusal(&inspections)
+}
+
+/// Lets the worker look at the model and read the data of `stages` of `plan`, as they will, but for large files.
+///
+/// # Errors
+/// Data or a model that a stage would refuse.
+pub(super) fn refuse_data<'a>(
+    context: &Context,
+    executor: &LocalExecutor,
+    plan: &Plan,
+    stages: impl Iterator<Item = &'a PlannedStage>,
+) -> Result<(), CliError> {
+    let is_small = |stage: &&PlannedStage| {
+        let sizes = stage.inputs.values().filter_map(|path| fs_err::metadata(path).ok());
+        sizes.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum::<u64>() <= MOST_BYTES
+    };
+    let assignments = distinct(context, plan, stages.filter(is_small))?;
+    if assignments.is_empty() {
+        return Ok(());
+    }
+    refusal(&inspect_data(executor, &assignments)?)
+}
+
+/// The assignments of those of `stages` that need a worker, each once that reads the same.
+fn distinct<'a>(
+    context: &Context,
+    plan: &Plan,
+    stages: impl Iterator<Item = &'a PlannedStage>,
+) -> Result<Vec<Assignment>, CliError> {
+    let cache = Cache::open(context.runs())?;
+    let mut seen: Vec<Value> = Vec::new();
+    let mut assignments: Vec<Assignment> = Vec::new();
+    for stage in stages.filter(|stage| stage.program.is_none()) {
+        let reads = reads(&stage.spec);
+        if !seen.contains(&reads) {
+            seen.push(reads);
+            assignments.push(assignment(stage, plan, &cache));
+        }
+    }
+    Ok(assignments)
+}
+
+fn refusal(inspections: &[Inspection]) -> Result<(), CliError> {
     let failures = inspections.iter().filter_map(|inspection| Some((inspection, inspection.failure.as_ref()?)));
     let refused: Vec<String> =
         failures.clone().map(|(inspection, failure)| format!("`{}`: {}", inspection.stage, failure.message)).collect();

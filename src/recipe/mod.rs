@@ -76,4 +76,4 @@ pub use resolve::ResolvedStage;
 pub use resolve_arena::FanIn;
 pub use resolve_command::ProgramRun;
 pub use runtime::{Bfloat16Products, Device, GradientCheckpointing, Retries, RuntimeSettings};
-pub use schema::schema;
+pub use schema::{layer_schema, schema};

@@ -56,9 +56,75 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// The JSON Schema of a recipe, with descriptions and defaults.
+/// The JSON Schema of a recipe, with descriptions and defaults, for editors: it refuses what the types alone let pass.
 pub fn schema() -> Value {
-    SCHEMA.clone()
+    let mut schema = SCHEMA.clone();
+    refine(&mut schema);
+    schema
+}
+
+/// The same for a file that is one of several layers: it extends another, or another extends it. No key is required.
+pub fn layer_schema() -> Value {
+    let mut schema = schema();
+    without_required(&mut schema);
+    schema
+}
+
+fn without_required(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(without_required),
+        Value::Object(object) => {
+            if object.get("required").is_some_and(Value::is_array) && object.contains_key("properties") {
+                object.remove("required");
+            }
+            object.remove("minProperties");
+            object.values_mut().for_each(without_required);
+        }
+        _ => {}
+    }
+}
+
+/// Adds what resolving a recipe refuses too, so that an editor marks it: scopes, devices and layers of no such name, numbers that
+/// are too large, a length that is given twice.
+fn refine(schema: &mut Value) {
+    const SCOPE: &str = "^(completion|think|answer|explanation|tag:.+)$";
+    const DEVICE: &str = "^(auto|cpu|cuda:[0-9]+)$";
+    const LAYERS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    let Some(tables) = schema.get_mut("$defs").and_then(Value::as_object_mut) else { return };
+    for (name, table) in tables.iter_mut() {
+        let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else { continue };
+        for (key, property) in properties.iter_mut() {
+            match (name.as_str(), key.as_str()) {
+                (_, "scope") => property["pattern"] = json!(SCOPE),
+                ("RuntimeTable", "device") => property["pattern"] = json!(DEVICE),
+                ("LoraTable", "target_modules") => {
+                    let words: Vec<&str> = ["all-linear"].into_iter().chain(LAYERS).collect();
+                    let word = json!({ "enum": words });
+                    property["anyOf"] = json!([word, { "type": "array", "items": { "enum": LAYERS } }]);
+                }
+                _ => bound(property),
+            }
+        }
+        let has = |key: &str| table["properties"].get(key).is_some();
+        if has("steps") && has("epochs") {
+            table["not"] = json!({ "required": ["steps", "epochs"] });
+        }
+    }
+}
+
+/// The greatest number that an integer of this width holds.
+fn bound(property: &mut Value) {
+    let most = match property["format"].as_str() {
+        Some("uint8") => u64::from(u8::MAX),
+        Some("uint16") => u64::from(u16::MAX),
+        Some("uint32") => u64::from(u32::MAX),
+        // TOML's integers are signed
+        Some("uint" | "uint64") => i64::MAX.unsigned_abs(),
+        _ => return,
+    };
+    if property.get("maximum").is_none() {
+        property["maximum"] = json!(most);
+    }
 }
 
 /// The whole schema, for walking.
@@ -139,6 +205,48 @@ mod tests {
         assert_eq!(schema["$defs"]["GrpoTable"]["required"], json!(["kind", "data", "steps", "rewards"]));
         assert_eq!(schema["$defs"]["SemanticTable"]["required"], json!(["encoder"]));
         assert_eq!(schema["$defs"]["LoraTable"]["required"], json!([]));
+    }
+
+    #[test]
+    fn an_editor_marks_what_resolving_a_recipe_refuses() {
+        let recipe = |text: &str| -> Value {
+            let recipe = format!("[model]\npath = \"m\"\n[data.d]\npath = \"d.jsonl\"\n{text}");
+            serde_json::to_value(recipe.parse::<toml::Table>().unwrap()).unwrap()
+        };
+        let validator = jsonschema::validator_for(&schema()).unwrap();
+        let sft = |keys: &str| format!("[stages.s]\nkind = \"sft\"\ndata = \"d\"\nsteps = 3\n{keys}");
+        let is_valid = |text: &str| validator.is_valid(&recipe(text));
+        assert!(is_valid(&sft("seq_len = 64\n[runtime]\ndevice = \"cuda:1\"")));
+        assert!(is_valid(&sft("[stages.s.model]\nlora = { target_modules = [\"q_proj\"] }")));
+        for wrong in [
+            "epochs = 1.0",
+            "micro_batch_size = 99999999999999999",
+            "[runtime]\ndevice = \"gpu\"",
+            "[stages.s.model]\nlora = { target_modules = [\"query\"] }",
+            "[stages.e]\nkind = \"eval\"\ndata = \"d\"\n[stages.e.rewards.rouge]\nscope = \"thnk\"",
+        ] {
+            assert!(!is_valid(&sft(wrong)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_recipes_of_the_repository_fit_the_schema_of_their_kind() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let whole = jsonschema::validator_for(&schema()).unwrap();
+        let layer = jsonschema::validator_for(&layer_schema()).unwrap();
+        let files = walkdir::WalkDir::new(directory).into_iter().map(|entry| entry.unwrap().into_path());
+        let mut checked = (0, 0);
+        for path in files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
+            let recipe: toml::Table = fs_err::read_to_string(&path).unwrap().parse().unwrap();
+            let is_layer = recipe.contains_key("extends") || path.components().any(|part| part.as_os_str() == "shared");
+            let recipe = serde_json::to_value(recipe).unwrap();
+            let validator = if is_layer { &layer } else { &whole };
+            let errors: Vec<String> =
+                validator.iter_errors(&recipe).map(|error| format!("{}: {error}", error.instance_path())).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+            if is_layer { checked.1 += 1 } else { checked.0 += 1 }
+        }
+        assert!(checked.0 >= 1 && checked.1 >= 3, "{checked:?}");
     }
 
     #[test]

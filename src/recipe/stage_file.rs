@@ -316,8 +316,8 @@ pub struct GrpoTable {
     /// The ratio is clipped below at `1 - clip_low`; no part of `cispo`.
     #[schemars(range(min = 0, max = 1))]
     pub clip_low: f64,
-    /// The ratio is clipped above, or with `cispo` capped, at `1 + clip_high`; `gspo` wants about 4e-4, as its ratio is a
-    /// mean.
+    /// The ratio is clipped above, or with `cispo` capped, at `1 + clip_high` (TRL's `epsilon_high` is the cap of CISPO itself, so
+    /// its 5.0 is 4.0 here); `gspo` wants about 4e-4, as its ratio is a mean.
     #[schemars(range(min = 0))]
     pub clip_high: f64,
     /// Leaves completions that hit the length limit out of the loss.

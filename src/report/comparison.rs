@@ -65,10 +65,13 @@ impl Comparison {
     /// side in several tables.
     pub fn render(&self, width: usize) -> String {
         let table = self.table(width);
-        if self.rows.iter().all(|row| row.training.is_empty()) {
+        let is_marked = |row: &ComparisonRow| {
+            row.training.iter().any(|(name, training)| *training == Training::Trained && row.measurements.contains_key(name))
+        };
+        if !self.rows.iter().any(is_marked) {
             return table;
         }
-        format!("{}\n\n{}", table.trim_end(), textwrap::fill(LEGEND, width))
+        format!("{}\n\n{}", table.trim_end(), textwrap::fill(LEGEND, width.min(LEGEND.len())))
     }
 
     fn table(&self, width: usize) -> String {

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Plain lines come at most this often...
 const PLAIN_EVERY_S: f64 = 10.0;
@@ -39,6 +39,9 @@ pub struct Progress {
     live: BTreeMap<usize, Live>,
     /// The line about the whole run, below the others.
     overall: Option<ProgressBar>,
+    began: Instant,
+    /// Stages that had ended when the run was last told of, where lines do not move.
+    told: usize,
 }
 
 struct Live {
@@ -54,7 +57,17 @@ impl Progress {
         let bars = (mode == ProgressMode::Auto && std::io::stderr().is_terminal())
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
         let title_width = titles.iter().map(|title| title.chars().count()).max().unwrap_or(0);
-        Self { mode, bars, paint: Paint::for_stderr(), titles, title_width, live: BTreeMap::new(), overall: None }
+        Self {
+            mode,
+            bars,
+            paint: Paint::for_stderr(),
+            titles,
+            title_width,
+            live: BTreeMap::new(),
+            overall: None,
+            began: Instant::now(),
+            told: 0,
+        }
     }
 
     /// The stages' results were in the cache: all lines as one write, as there may be thousands of them.
@@ -133,11 +146,6 @@ impl Progress {
         }
     }
 
-    /// Whether there are moving lines.
-    pub fn is_live(&self) -> bool {
-        self.bars.is_some()
-    }
-
     /// Seconds until the stage's worker will be done, once it has timed a step.
     pub fn eta_s(&self, stage: usize, now: DateTime<Utc>) -> Option<f64> {
         self.live.get(&stage)?.line.eta_s(now)
@@ -148,15 +156,32 @@ impl Progress {
         if stages < 2 {
             return; // the stage's own line says it
         }
-        let Some(bars) = &self.bars else { return };
+        let left = eta_s.map_or_else(String::new, |seconds| format!(", about {} left", duration(seconds)));
+        let line = format!("{ended} of {stages} stages, {}{left}", duration(self.began.elapsed().as_secs_f64()));
+        let line = self.paint.dim(&line);
+        let Some(bars) = &self.bars else {
+            self.told = ended;
+            if ended < stages {
+                self.note(&format!("         {line}"));
+            }
+            return;
+        };
         let style = || ProgressStyle::with_template("      {msg}").expect("the template is valid");
         let overall = self.overall.get_or_insert_with(|| bars.add(ProgressBar::new(1).with_style(style())));
-        let eta = eta_s.map_or_else(String::new, |seconds| format!("  ETA {}", duration(seconds)));
-        overall.set_message(self.paint.dim(&format!("{ended} of {stages} stages{eta}")));
+        overall.set_message(line);
+    }
+
+    /// Whether there is something to tell of the run of which `ended` stages have ended: always where lines move, else once a
+    /// stage.
+    pub fn wants_overall(&self, ended: usize) -> bool {
+        self.bars.is_some() || (self.mode == ProgressMode::Auto && ended > self.told)
     }
 
     /// Takes the moving lines away.
     pub fn clear(&mut self) {
+        for stage in self.live.keys().copied().collect::<Vec<_>>() {
+            self.end_live(stage);
+        }
         if let Some(overall) = self.overall.take() {
             overall.finish_and_clear();
         }

@@ -170,9 +170,86 @@ fn a_new_recipe_is_right_and_nothing_is_overwritten() {
         "recipes/more.toml: ok, 6 variants, 18 stages\n"
     );
 
-    env.run(&init).ends_with(2).says(&["recipes/first.toml", "data/questions.jsonl", "nothing was written"]);
+    env.run(&init).ends_with(2).says(&["recipes/first.toml", "nothing was written", "recipes/second.toml"]);
     assert_eq!(fs_err::read_to_string(env.path("recipes/first.toml")).unwrap(), recipe);
     env.run(&["init", "recipe.json"]).ends_with(2).says(&[".toml"]);
+    // a project that has begun takes more recipes
+    let second = env.run(&["init", "recipes/second.toml", "--model", "models/tiny"]).ends_with(0).stdout;
+    assert_eq!(second.lines().next(), Some("wrote recipes/second.toml"), "the data and the schema are there");
+    env.write("data/questions.jsonl", "{\"q\": \"mine\"}\n");
+    env.run(&["init", "recipes/third.toml"]).ends_with(2).says(&["with other rows", "--data data/questions.jsonl"]);
+    env.run(&["init", "recipes/third.toml", "--data", "data/questions.jsonl"])
+        .ends_with(2)
+        .says(&["no field of `data/questions.jsonl`", "its fields are `q`"]);
+}
+
+#[test]
+fn a_new_recipe_reads_the_users_own_data() {
+    let env = TestEnv::new();
+    let rows: String = (0..40).map(|n| format!("{{\"problem\": \"{n} + 1\", \"solution\": \"{}\"}}\n", n + 1)).collect();
+    env.write("data/sums.jsonl", &rows);
+    env.run(&["init", "mine.toml", "--model", "models/tiny", "--data", "data/sums.jsonl"]).ends_with(0);
+    let recipe = fs_err::read_to_string(env.path("mine.toml")).unwrap();
+    assert!(recipe.contains("path = \"data/sums.jsonl\"") && recipe.contains("{{ problem }}"), "{recipe}");
+    assert!(!recipe.contains("questions.jsonl") && !recipe.contains("{{ question }}"), "{recipe}");
+    assert_eq!(env.run(&["check", "mine.toml"]).ends_with(0).stdout, "mine.toml: ok, 1 variant, 3 stages\n");
+}
+
+#[test]
+fn keys_are_explained_by_table_by_name_and_as_a_manual_page() {
+    let env = TestEnv::new();
+    let tables = env.run(&["keys"]).ends_with(0).stdout;
+    assert!(tables.contains("grpo") && tables.contains("[runtime.judges.NAME]"), "{tables}");
+    let one = env.run(&["keys", "grpo.zero_std"]).ends_with(0).stdout;
+    assert!(one.contains("\"keep\"") && one.contains("\"resample\"") && one.contains("default: \"keep\""), "{one}");
+    assert_eq!(env.run(&["keys", "stages.grpo.zero_std"]).ends_with(0).stdout, one);
+    assert!(env.run(&["keys", "kl_coef"]).ends_with(0).stdout.starts_with("kl_coef in [stages.NAME] with kind = \"grpo\""));
+    let keys = env.run(&["keys", "grpo", "--json"]).ends_with(0).json();
+    assert!(keys.iter().any(|key| key["key"] == "group_size" && key["default"] == "8"), "{keys:?}");
+    env.run(&["keys", "grpo.zero_sdt"]).ends_with(5).says(&["a recipe has no `grpo.zero_sdt`", "did you mean `zero_std`?"]);
+    let page = env.run(&["man", "--recipe"]).ends_with(0).stdout;
+    assert!(page.starts_with(".TH orchestrate-recipe 5") && page.contains("\\fBzero_std\\fR"), "{page}");
+}
+
+#[test]
+fn keys_of_other_trainers_are_answered_with_the_name_here() {
+    let env = TestEnv::new();
+    let recipe = RECIPE.replace("steps = 3", "max_steps = 3\nlearning_rate = 1e-4\nper_device_train_batch_size = 2\nlrr = 1.0\nlrx = 1.0");
+    env.write("small.toml", &recipe);
+    let ended = env.run(&["check", "small.toml"]).ends_with(3);
+    let told = ended.stderr.clone();
+    ended.says(&[
+        "`max_steps` of TRL and Axolotl is `steps` here",
+        "`learning_rate` of TRL and Axolotl is `lr` here",
+        "`per_device_train_batch_size` of TRL is `micro_batch_size` here",
+    ]);
+    assert_eq!(told.matches("known keys: ").count(), 2, "listed once for cpt and once for sft:\n{told}");
+}
+
+#[test]
+fn stages_of_some_variants_are_shown() {
+    let env = TestEnv::new();
+    let sweep = "[sweep]\n[[sweep.variants]]\nname = \"fast\"\nset = { \"stages.tuned.lr\" = 3e-4 }\n";
+    env.write("small.toml", &format!("{RECIPE}{sweep}"));
+    env.run(&["run", "small.toml", "-q"]).ends_with(0);
+    for command in ["metrics", "logs"] {
+        let all = env.run(&[command, "latest", "tuned", "--json"]).ends_with(0).json();
+        let fast = env.run(&[command, "latest", "tuned", "--variant", "fast", "--json"]).ends_with(0).json();
+        assert!(!fast.is_empty() && fast.len() < all.len(), "{command}: {} of {}", fast.len(), all.len());
+        env.run(&[command, "latest", "--variant", "fats"]).ends_with(5).says(&["no variant `fats`", "did you mean `fast`?"]);
+    }
+    env.run(&["logs", "latest", "tunde"]).ends_with(5).says(&["no stage `tunde`", "did you mean `tuned`?"]);
+}
+
+#[test]
+fn a_recipe_that_changed_is_told_when_its_run_is_resumed() {
+    let env = TestEnv::new();
+    env.behave("tuned", "fail");
+    env.run(&["run", "small.toml", "-q"]).ends_with(4).says(&["`orchestrate run` again"]);
+    env.behave("tuned", "commit");
+    let changed = fs_err::read_to_string(env.path("small.toml")).unwrap() + "\n# mended\n";
+    env.write("small.toml", &changed);
+    env.run(&["resume"]).ends_with(0).says(&["`small.toml` has changed since", "`orchestrate run` runs it as it is now"]);
 }
 
 #[test]
@@ -252,4 +329,16 @@ fn doctor_looks_into_the_history() {
     let _ = fs_err::remove_file(env.path("runs/history.db-wal")); // it may hold all pages
     env.write("runs/history.db", "not a database, whatever its name says");
     assert!(history(&env, 1).contains("not a database"), "{}", history(&env, 1));
+}
+
+#[test]
+fn data_that_a_stage_would_refuse_is_found_before_anything_runs() {
+    let env = TestEnv::new();
+    let failure = r#"{"class":"input","message":"data/rows.jsonl:1: the row has no field `question`","hint":"its fields are `q` and `a`"}"#;
+    env.write("inspection", &format!(r#"{{"stage":"base","kind":"sft","data":[],"failure":{failure}}}"#));
+    for command in ["check", "run"] {
+        let ended = env.run(&[command, "small.toml"]).ends_with(3);
+        ended.says(&["would be refused by `base`", "the row has no field `question`", "its fields are `q` and `a`"]);
+    }
+    env.run(&["history"]).ends_with(0).says(&["nothing has been run here yet"]);
 }

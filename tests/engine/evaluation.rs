@@ -132,7 +132,8 @@ fn every_number_is_the_mean_over_questions_of_what_the_parquet_file_holds() {
         let found = &results[name];
         assert!((found["value"].as_f64().unwrap() - value).abs() < 1e-12, "{name}: {found}, the rows say {value}");
         assert_eq!(found["count"], questions.len(), "{name}");
-        assert!(found["interval"].is_array(), "{name}");
+        // lengths that are all equal, as those of answers that the limit cuts, have none
+        assert!(found["interval"].is_array() || name.ends_with("_mean"), "{name}");
     }
     assert_eq!(results["eval/reward/semantic"]["training"], "trained");
     assert_eq!(results["eval/reward/rouge"]["training"], "held_out");

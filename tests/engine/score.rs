@@ -87,7 +87,7 @@ fn explanations_say_what_was_found() {
     let found = json_lines(&scored(&project, "eval", &["--input", "texts.jsonl", "--explain", "--json"]));
     let explanation = |row: usize, name: &str| found[row]["parts"][name]["explanation"].as_str().unwrap().to_owned();
     assert!(found[0]["total"].is_number());
-    assert_eq!(explanation(0, "correctness"), "<answer> holds `(b) heart`; the letter is `b`, the row's answer is `B`");
+    assert_eq!(explanation(0, "correctness"), "<answer> holds `(b) heart`; the letter is `B`, the row's answer is `B`");
     assert!(explanation(0, "rouge").contains("2 words match in order: `"), "{}", explanation(0, "rouge"));
     assert!(explanation(0, "semantic").contains("the cosine is"), "{}", explanation(0, "semantic"));
     assert!(

@@ -11,9 +11,10 @@ impl Loop<'_> {
     /// Brings the live display up to date.
     pub(super) fn show(&mut self) {
         let now = Instant::now();
-        if self.dispatch.progress.is_live() && self.estimated_at.is_none_or(|at| now - at >= ESTIMATE_EVERY) {
+        let (ended, stages) = self.scheduler.ended();
+        let is_due = self.estimated_at.is_none_or(|at| now - at >= ESTIMATE_EVERY);
+        if is_due && self.dispatch.progress.wants_overall(ended) {
             self.estimated_at = Some(now);
-            let (ended, stages) = self.scheduler.ended();
             let eta_s = self.eta_s();
             self.dispatch.progress.overall(ended, stages, eta_s);
         }

@@ -362,7 +362,7 @@ function card(completion) {
   const pair = element("div", { class: "pair" }, half(`Completion (${completion.tokens} tokens${completion.stop_reason === "length" ? ", cut" : ""})`, completion.completion));
   if (completion.reference) pair.append(half(completion.answer ? `Reference, answer ${completion.answer}` : "Reference", completion.reference));
   return element("article", { "data-id": `${completion.step}/${completion.row}/${completion.index}` },
-    element("h3", { text: `row ${completion.row}, completion ${completion.index + 1}` }),
+    element("h3", { text: `row ${completion.row}, completion ${completion.index}` }),
     element("details", {}, element("summary", { text: "Prompt" }), element("pre", { text: completion.prompt })),
     pair, scores);
 }
