@@ -11,6 +11,7 @@ use crate::exec::LocalExecutor;
 use crate::recipe::Overrides;
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 /// What to check.
@@ -59,8 +60,11 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
         }
     }
     for recipe in &planned.recipes {
-        let stages = planned.plan.variants.iter().filter(|variant| variant.recipe == recipe.name);
-        let stages: usize = stages.map(|variant| variant.stages.len()).sum();
+        // as `plan` and `run` count them: a stage that variants share is one
+        let variants = planned.plan.variants.iter().filter(|variant| variant.recipe == recipe.name);
+        let stages: BTreeSet<usize> =
+            variants.flat_map(|variant| variant.stages.iter().map(|(_, stage)| *stage)).collect();
+        let stages = stages.len();
         if context.json {
             out.json(&json!({
                 "recipe": recipe.name, "path": recipe.path, "variants": recipe.variants.len(), "stages": stages,

@@ -60,8 +60,11 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
         None => recipe,
     };
     if args.recipe.exists() {
-        return Err(CliError::new(Kind::Usage, format!("`{}` is there already; nothing was written", args.recipe.display()))
-            .hint("name another file, for example `orchestrate init recipes/second.toml`"));
+        return Err(CliError::new(
+            Kind::Usage,
+            format!("`{}` is there already; nothing was written", args.recipe.display()),
+        )
+        .hint("name another file, for example `orchestrate init recipes/second.toml`"));
     }
     let questions = Path::new(QUESTIONS_PATH);
     let mut files = vec![(args.recipe.as_path(), recipe), (schema, format!("{:#}\n", crate::recipe::schema()))];

@@ -11,6 +11,7 @@ use crate::plan::{Plan, PlannedStage};
 use crate::recipe::spec::{StageSpec, Work};
 use crate::report::{Column, Table, masked, width};
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::path::Path;
 
 /// Files of more bytes than these are read only where somebody asks for it: counting their tokens takes longer than a few seconds.
@@ -50,7 +51,15 @@ pub(super) fn refuse_data<'a>(
     if assignments.is_empty() {
         return Ok(());
     }
-    refusal(&inspect_data(executor, &assignments)?)
+    match inspect_data(executor, &assignments) {
+        Ok(inspections) => refusal(&inspections),
+        // a worker that cannot start says more when its stage is run
+        Err(error) => {
+            // With stderr gone there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "warning: models and data were not looked at: {error}");
+            Ok(())
+        }
+    }
 }
 
 /// The assignments of those of `stages` that need a worker, each once that reads the same.
@@ -79,7 +88,7 @@ fn refusal(inspections: &[Inspection]) -> Result<(), CliError> {
     if refused.is_empty() {
         return Ok(());
     }
-    let error = CliError::new(Kind::Recipe, format!("data would be refused by {}", refused.join("\n  ")));
+    let error = CliError::new(Kind::Recipe, format!("stages would refuse to start: {}", refused.join("\n  ")));
     let mut hints: Vec<String> = failures.filter_map(|(_, failure)| failure.hint.clone()).collect();
     hints.dedup();
     Err(hints.into_iter().fold(error, CliError::hint))

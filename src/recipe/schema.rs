@@ -220,7 +220,7 @@ mod tests {
         assert!(is_valid(&sft("[stages.s.model]\nlora = { target_modules = [\"q_proj\"] }")));
         for wrong in [
             "epochs = 1.0",
-            "micro_batch_size = 99999999999999999",
+            "[stages.s.model]\nlora = { rank = 99999999999 }",
             "[runtime]\ndevice = \"gpu\"",
             "[stages.s.model]\nlora = { target_modules = [\"query\"] }",
             "[stages.e]\nkind = \"eval\"\ndata = \"d\"\n[stages.e.rewards.rouge]\nscope = \"thnk\"",

@@ -66,7 +66,9 @@ impl Comparison {
     pub fn render(&self, width: usize) -> String {
         let table = self.table(width);
         let is_marked = |row: &ComparisonRow| {
-            row.training.iter().any(|(name, training)| *training == Training::Trained && row.measurements.contains_key(name))
+            row.training
+                .iter()
+                .any(|(name, training)| *training == Training::Trained && row.measurements.contains_key(name))
         };
         if !self.rows.iter().any(is_marked) {
             return table;

@@ -35,7 +35,11 @@ pub(super) fn of_file(path: &Path) -> Result<Fields, CliError> {
         let fields: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
         CliError::new(Kind::Usage, format!("no field of `{shown}` is known as a question or as an answer"))
             .hint(format!("its fields are {}", fields.join(", ")))
-            .hint(format!("a question is called one of {}, an answer one of {}", QUESTION.join(", "), ANSWER.join(", ")))
+            .hint(format!(
+                "a question is called one of {}, an answer one of {}",
+                QUESTION.join(", "),
+                ANSWER.join(", ")
+            ))
             .hint("`orchestrate init` without `--data` writes an example, whose templates may name any field")
     })
 }
@@ -67,7 +71,8 @@ fn of_row(row: &Map<String, Value>) -> Option<Fields> {
             "answer",
         ),
     };
-    let is_number = row[answer].is_number() || row[answer].as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
+    let is_number =
+        row[answer].is_number() || row[answer].as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
     let matching = match (options, is_number) {
         (Some(_), _) => "choice",
         (None, true) => "numeric",
