@@ -79,7 +79,7 @@ fn a_row_without_a_needed_field_is_named_by_file_and_line() {
     // whichever side of the split the row is on, some stage meets it
     project.edit_recipe("eval_fraction = 0.25", "eval_fraction = 0.0");
     let all = "stages.eval.split=all";
-    let text = project.fail(&["run", "recipes/tiny.toml", "--only", "sft", "--set", all], 4);
+    let text = project.fail(&["run", "recipes/tiny.toml", "--only", "sft", "--set", all], 3);
     assert_mentions(&text, &["mcq.jsonl:5", "explanation"]);
 }
 
@@ -87,7 +87,7 @@ fn a_row_without_a_needed_field_is_named_by_file_and_line() {
 fn a_prompt_longer_than_the_context_is_named_with_its_lengths() {
     let project = Project::new();
     project.edit_recipe("seq_len = 256", "seq_len = 40");
-    assert_mentions(&failure(&project, 4), &["mcq.jsonl", "40", "seq_len"]);
+    assert_mentions(&failure(&project, 3), &["mcq.jsonl", "40", "seq_len"]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_template_that_renders_no_trained_token_is_refused() {
         "completion = \"<think>{{ explanation }}</think><answer>{{ answer }}</answer>\"",
         "completion = \"{{ explanation if false }}\"",
     );
-    assert_mentions(&failure(&project, 4), &["completion", "mcq.jsonl"]);
+    assert_mentions(&failure(&project, 3), &["completion", "mcq.jsonl"]);
 }
 
 #[test]

@@ -306,7 +306,7 @@ fn absurd_data_stops_the_check_and_the_stage() {
     for word in ["`sft`", "rows repeat others", "mcq.jsonl", "hint:"] {
         assert!(text.contains(word), "`{word}` is missing:\n{text}");
     }
-    let text = project.fail(&["run", "recipes/tiny.toml", "--only", "sft"], 4);
+    let text = project.fail(&["run", "recipes/tiny.toml", "--only", "sft"], 3);
     assert!(text.contains("rows repeat others"), "{text}");
 }
 

@@ -170,7 +170,7 @@ fn an_answer_that_is_no_option_is_named_by_its_row() {
     let project = Project::new();
     let far = FAR.replace("{{ options[answer] }}", "E");
     project.write("recipes/tiny.toml", &recipe(&format!("{EVAL}{far}")));
-    let stderr = project.fail(&["run", "recipes/tiny.toml", "--only", "far"], 4);
+    let stderr = project.fail(&["run", "recipes/tiny.toml", "--only", "far"], 3);
     assert!(stderr.contains("mcq.jsonl:1: the answer `E` is none of the options A, B, C, D"), "{stderr}");
     assert!(stderr.contains("hint: the template `answer` gives the letter or the text of one of them"), "{stderr}");
 }
