@@ -157,7 +157,11 @@ fn rubric(options: &Options) -> Rubric {
         ("rougeL", Scope::Explanation, rouge(RougeVariant::L)),
         ("rougeLsum", Scope::Explanation, rouge(RougeVariant::Lsum)),
         ("correctness", Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
-        ("format", Scope::Completion, Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded })),
+        (
+            "format",
+            Scope::Completion,
+            Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded, answers: Vec::new() }),
+        ),
         ("cot", Scope::Think, cot),
         ("length", Scope::Completion, Component::Length(length)),
         ("repetition", Scope::Completion, Component::Repetition { ngram: 3 }),

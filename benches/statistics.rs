@@ -3,6 +3,8 @@
 //! Every cell draws data of which the truth is known and asks `orchestrate::stats` as an evaluation, `compare` and `report` do.
 //! The draws are of fixed seeds, so the table is the same on every machine.
 
+#![expect(clippy::print_stdout, reason = "the table is the program's output")]
+
 use orchestrate::stats::{Design, Document, bounded_interval, crossed_tests, mean, mean_interval, perplexity_interval};
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -204,8 +206,8 @@ fn coverage(&(metric, seeds, questions): &(Metric, usize, usize)) -> Vec<String>
 
 /// The mean of all questions and seeds, by drawing many.
 fn truth(metric: Metric, spread: f64) -> f64 {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
     const DRAWS: usize = 4_000_000;
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
     match metric {
         Metric::Normal => 0.0,
         Metric::Lognormal => ((1.0 + spread * spread) / 2.0).exp(),

@@ -28,7 +28,8 @@ fn joined(text: &str) -> String {
             Some(last) if is_open && is_prose => {
                 // a JSON object goes on without a space
                 let gap = if last.ends_with(['|', ',']) && last.contains("{\"") { "" } else { " " };
-                *last += &format!("{gap}{line}");
+                last.push_str(gap);
+                last.push_str(line);
             }
             _ => lines.push(line.to_owned()),
         }

@@ -63,7 +63,9 @@ impl Evidence {
             let mut message = "the arms' reward mixes differ, so their `reward` is not compared".to_owned();
             if is_there {
                 let parts: Vec<String> = weights.iter().map(|(name, weight)| format!("{weight:.3} {name}")).collect();
-                message += &format!("; `common_score` is {} in every arm", parts.join(" + "));
+                message.push_str("; `common_score` is ");
+                message.push_str(&parts.join(" + "));
+                message.push_str(" in every arm");
             }
             if !self.has_one_mix(&evaluation) {
                 self.problems.push(Problem::new(ProblemKind::DifferentMixes, message));

@@ -43,11 +43,10 @@ pub fn stage_version(work: &Work) -> u32 {
         // letters are read out of prose with more care
         Work::Grpo(spec) if spec.rewards.values().any(reads_letters) => 2,
         Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Command(_) => 1,
-        // 2: ratings differ in the last digits, and other pairs are chosen; 3: a comparison is one game
-        Work::Arena(_) => 3,
         // 2: completions name their questions; 3: intervals stay within their metric's range, letters are read
         // out of prose with more care
-        Work::Eval(_) => 3,
+        // of an arena 2: ratings differ in the last digits, and other pairs are chosen; 3: a comparison is one game
+        Work::Eval(_) | Work::Arena(_) => 3,
     }
 }
 

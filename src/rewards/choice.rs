@@ -30,7 +30,7 @@ const NOT: &str = "not|isn't|nor|neither|than|nicht|kein|keine|weder|pas|ni|non|
 const OR: &str = "or|and|oder|und|ou|et|o|y|u|e";
 
 /// One letter in brackets, quotes or marks of Markdown, and nothing else.
-static ALONE: LazyLock<Regex> = LazyLock::new(|| pattern(r#"^[\s\p{P}*_`$]*(\p{L})[\s\p{P}*_`$]*$"#));
+static ALONE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[\s\p{P}*_`$]*(\p{L})[\s\p{P}*_`$]*$"));
 /// A letter at the beginning with what lists have behind it: `B)`, `(B) the heart`, `**B.** the heart`.
 static LABEL: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^[\s*_`]*(?:\((\p{L})\)|\[(\p{L})\]|(\p{L})[*_`]*\s*[).:\]])(?:[\s*_`]|$)"));
@@ -38,7 +38,7 @@ static LABEL: LazyLock<Regex> =
 static LISTED: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^[\s*_`-]*\(?(\p{Lu})[).:]\s+\S"));
 static SAID: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(
-        r#"(?i)\b(?:{ANSWER})s?\b(?:[^.!?\n\p{{Lu}}]{{0,60}}?\b(?:{IS})\b)?[\s\p{{P}}*_`=]*(?:(?:{IS})\b[\s\p{{P}}*_`]*)?(?:(?:the|die|der|la|l'|il|a|o)\s+)?(?:(?:{ANSWER}|letter|buchstabe|lettre|letra|lettera)\b[\s\p{{P}}*_`]*)?"#
+        r"(?i)\b(?:{ANSWER})s?\b(?:[^.!?\n\p{{Lu}}]{{0,60}}?\b(?:{IS})\b)?[\s\p{{P}}*_`=]*(?:(?:{IS})\b[\s\p{{P}}*_`]*)?(?:(?:the|die|der|la|l'|il|a|o)\s+)?(?:(?:{ANSWER}|letter|buchstabe|lettre|letra|lettera)\b[\s\p{{P}}*_`]*)?"
     ))
 });
 static CALLED: LazyLock<Regex> = LazyLock::new(|| {

@@ -28,8 +28,9 @@ pub fn mean_interval(values: &[f64], range: Option<(f64, f64)>, resamples: u32, 
     if values.len() < 2 {
         return None;
     }
-    if values.iter().all(|value| *value == least || *value == most) {
-        let share = share_interval(values.iter().filter(|value| **value == most).count(), values.len())?;
+    let is = |value: f64, end: f64| value.total_cmp(&end).is_eq();
+    if values.iter().all(|&value| is(value, least) || is(value, most)) {
+        let share = share_interval(values.iter().filter(|value| is(**value, most)).count(), values.len())?;
         return Some(stretched(share, (least, most)));
     }
     let count = values.len() as f64;
@@ -46,7 +47,7 @@ pub fn bounded_interval(mean: f64, half: f64, range: (f64, f64), count: usize) -
     let width = most - least;
     let share = ((mean - least) / width).clamp(0.0, 1.0);
     // less is rounding errors of equal values
-    let is_end = share < 1e-12 || share > 1.0 - 1e-12;
+    let is_end = !(1e-12..=1.0 - 1e-12).contains(&share);
     if is_end {
         return (count > 0).then(|| stretched(wilson(share.round(), count as f64), range));
     }

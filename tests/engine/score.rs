@@ -101,7 +101,7 @@ fn explanations_say_what_was_found() {
     assert_eq!(found[1]["parts"]["rouge"]["value"], Value::Null);
 
     let shown = scored(&project, "eval", &["--input", "texts.jsonl", "--explain"]);
-    for words in ["── texts.jsonl:2  total –", "missing: the row has no reference", "the letter is `b`"] {
+    for words in ["── texts.jsonl:2  total –", "missing: the row has no reference", "the letter is `B`"] {
         assert!(shown.contains(words), "{words}:\n{shown}");
     }
     let table = scored(&project, "eval", &["--input", "texts.jsonl"]);

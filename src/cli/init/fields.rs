@@ -96,18 +96,18 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn fields(row: Value) -> Option<Fields> {
+    fn fields(row: &Value) -> Option<Fields> {
         of_row(row.as_object().unwrap())
     }
 
     #[test]
     fn templates_name_the_fields_that_are_there() {
-        let found = fields(json!({"problem": "2 + 2", "solution": "4"})).unwrap();
+        let found = fields(&json!({"problem": "2 + 2", "solution": "4"})).unwrap();
         assert!(found.templates.contains("{{ problem }}\nGive the answer inside <answer></answer>."));
         assert!(found.templates.contains("completion = \"<answer>{{ solution }}</answer>\""));
         assert!(found.rewards.contains("match = \"numeric\"") && found.rewards.contains("tags = [\"answer\"]"));
         let row = json!({"question": "Bone?", "choices": {"A": "femur"}, "label": "A", "rationale": "Long."});
-        let found = fields(row).unwrap();
+        let found = fields(&row).unwrap();
         assert!(found.templates.contains("in choices|items"));
         assert!(found.templates.contains("<think>{{ rationale }}</think><answer>{{ label }}</answer>"));
         assert!(found.rewards.contains("match = \"choice\"") && found.rewards.contains("scope = \"think\""));
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn rows_with_other_fields_are_refused() {
-        assert!(fields(json!({"text": "a document"})).is_none());
-        assert!(fields(json!({"question": "no answer"})).is_none());
+        assert!(fields(&json!({"text": "a document"})).is_none());
+        assert!(fields(&json!({"question": "no answer"})).is_none());
     }
 }

@@ -8,6 +8,9 @@ use crate::orchestrate::{CachedResults, LoggedPlan, LoggedVariant};
 use crate::report::html::Arm;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Names of files with the beginnings of their digests.
+type Inputs = Vec<(String, String)>;
+
 /// The arms, and the files that any of them was made from, with the beginning of their digests.
 pub(super) fn arms(
     context: &Context,
@@ -15,7 +18,7 @@ pub(super) fn arms(
     evidence: &Evidence,
     plans: &[LoggedPlan],
     baseline: Option<usize>,
-) -> Result<(Vec<Arm>, Vec<(String, String)>), CliError> {
+) -> Result<(Vec<Arm>, Inputs), CliError> {
     let cached = CachedResults::load(cache, context.project())?;
     let variants: Vec<Option<&LoggedVariant>> = evidence.arms.iter().map(|arm| variant(arm, plans)).collect();
     let reference = baseline.and_then(|place| variants[place]);
