@@ -25,7 +25,7 @@ fn main() {
          are of fixed seeds.\n"
     );
     println!("## How often a 95% interval holds the truth\n");
-    table(&["metric", "seeds", "questions", "covered", "below", "above"], coverage_cells(), coverage);
+    table(&["metric", "seeds", "questions", "covered", "below", "above"], &coverage_cells(), coverage);
     println!(
         "\n`below` and `above`: the interval lies below or above the truth. With one seed the truth is that of the seed, with several that \
          of all seeds.\n"
@@ -42,18 +42,18 @@ fn main() {
             "called",
             "interval disagrees",
         ],
-        null_cells(),
+        &null_cells(),
         null,
     );
     println!("\n## How often a difference is found\n");
     println!(
         "A difference of 0.1 of scores that vary by 0.3 between questions, by 0.3 at random, and by the share between seeds.\n"
     );
-    table(&["seeds", "questions", "standard deviation between seeds", "found"], power_cells(), power);
+    table(&["seeds", "questions", "standard deviation between seeds", "found"], &power_cells(), power);
 }
 
 /// Prints a row for each of `cells`, which are computed by all cores.
-fn table<C: Sync>(heading: &[&str], cells: Vec<C>, row: impl Fn(&C) -> Vec<String> + Sync) {
+fn table<C: Sync>(heading: &[&str], cells: &[C], row: impl Fn(&C) -> Vec<String> + Sync) {
     println!("| {} |\n|{}", heading.join(" | "), " --- |".repeat(heading.len()));
     let threads = available_parallelism().map_or(1, std::num::NonZero::get);
     let next = AtomicUsize::new(0);
@@ -210,7 +210,7 @@ fn truth(metric: Metric, spread: f64) -> f64 {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     match metric {
         Metric::Normal => 0.0,
-        Metric::Lognormal => ((1.0 + spread * spread) / 2.0).exp(),
+        Metric::Lognormal => f64::midpoint(1.0, spread * spread).exp(),
         Metric::Binary(share) => {
             let centre = (share / (1.0 - share)).ln();
             (0..DRAWS).map(|_| logistic(centre + spread * normal(&mut rng))).sum::<f64>() / DRAWS as f64

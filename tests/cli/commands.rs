@@ -186,8 +186,10 @@ fn a_new_recipe_is_right_and_nothing_is_overwritten() {
 #[test]
 fn a_new_recipe_reads_the_users_own_data() {
     let env = TestEnv::new();
-    let rows: String =
-        (0..40).map(|n| format!("{{\"problem\": \"{n} + 1\", \"solution\": \"{}\"}}\n", n + 1)).collect();
+    let rows: String = (0..40)
+        .map(|n| format!("{{\"problem\": \"{n} + 1\", \"solution\": \"{}\"}}", n + 1))
+        .collect::<Vec<_>>()
+        .join("\n");
     env.write("data/sums.jsonl", &rows);
     env.run(&["init", "mine.toml", "--model", "models/tiny", "--data", "data/sums.jsonl"]).ends_with(0);
     let recipe = fs_err::read_to_string(env.path("mine.toml")).unwrap();
