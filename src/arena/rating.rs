@@ -147,8 +147,8 @@ impl<'a> Arena<'a> {
             .flat_map(move |comparison| judges.iter().map(move |&judge| (comparison, &comparison.verdicts[judge])))
     }
 
-    /// The games of `judges` between those that `number` gives the models of a comparison: one a comparison, whatever the number
-    /// of its judges and of the orders in which they read the answers, as these are not independent.
+    /// One game for each comparison that a judge of `judges` decided; `number` numbers the players. Several judges, and the two
+    /// orders in which each reads, are not independent, so their wins are averaged.
     fn games(&self, judges: &[usize], number: impl Fn(usize) -> usize) -> Vec<Game> {
         let game = |comparison: &Comparison| {
             let wins: Vec<f64> = judges.iter().filter_map(|&judge| comparison.verdicts[judge].win()).collect();

@@ -8,8 +8,8 @@ pub(super) fn command() -> Command {
     reflowed(Cli::command())
 }
 
-/// `command` whose texts are one line a paragraph, as clap wraps lines and never joins them: text that was wrapped in the source would
-/// be wrapped twice in a narrower terminal. Lines that begin with a space, such as examples, stay as they are.
+/// `command` with each paragraph of its texts on one line. clap wraps lines and never joins them, so text that is wrapped in
+/// the source would be wrapped twice in a narrow terminal. Lines that begin with a space, such as examples, stay.
 fn reflowed(command: Command) -> Command {
     let after_help = command.get_after_help().map(|text| joined(&text.to_string()));
     let command = match after_help {

@@ -87,7 +87,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
     execute(context, &request)
 }
 
-/// The commit that is checked out in `project`, with `+` where files differ from it; absent where Git knows nothing of it.
+/// The commit that is checked out in `project`, with `+` where files differ from it; absent outside a Git repository.
 fn commit(project: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(project).args(arguments).stderr(Stdio::null()).output().ok()?;

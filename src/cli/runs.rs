@@ -73,7 +73,8 @@ pub(super) fn find_runs<'a>(runs: &'a [PastRun], wanted: &[String]) -> Result<Ve
     Ok(found)
 }
 
-/// The stages of a run that are called `name`, of the variants that one of `patterns` matches; all of them where nothing is said.
+/// The stages of a run that are called `name` and belong to a variant that one of `patterns` matches. Without a name, any
+/// stage is meant; without patterns, any variant.
 pub(super) fn find_stages<'a>(
     plan: &'a LoggedPlan,
     name: Option<&str>,

@@ -59,14 +59,7 @@ pub fn compare(evidence: &Evidence, request: &ComparisonRequest) -> Comparisons 
     }
     metrics.retain(|metric| !metric.arms.is_empty());
     metrics.iter_mut().for_each(judge);
-    Comparisons {
-        baseline: request.baseline.clone(),
-        alpha: ALPHA,
-        power: POWER,
-        common_score: evidence.common_score.clone(),
-        metrics,
-        problems,
-    }
+    Comparisons { baseline: request.baseline.clone(), alpha: ALPHA, power: POWER, metrics, problems }
 }
 
 fn trials<'a>(arm: &'a Arm, evaluation: &str) -> Vec<&'a Trial> {

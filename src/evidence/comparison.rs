@@ -3,7 +3,6 @@
 use super::Problem;
 use super::metric::Direction;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The chance, over all arms of a metric together, of calling one better or worse that is not.
 pub const ALPHA: f64 = 0.05;
@@ -29,8 +28,6 @@ pub struct Comparisons {
     pub alpha: f64,
     /// The share of tries in which the numbers of seeds and questions that are still needed would show the difference.
     pub power: f64,
-    /// The components of the metric `eval/common_score`, with their weights.
-    pub common_score: BTreeMap<String, f64>,
     /// One for each metric of each evaluation, the main ones first.
     pub metrics: Vec<MetricComparison>,
     /// What a reader has to know before believing a number.

@@ -1,9 +1,8 @@
 //! What decides: the baseline and the primary metric.
 
-use super::metric::{ACCURACY, is_result, rank, short_name};
+use super::metric::{ACCURACY, short_name};
 use super::mix::difference_of_meaning;
-use super::{Direction, Evidence, Trial};
-use std::collections::BTreeSet;
+use super::{Direction, Evidence, Trial, metric_names};
 
 impl Evidence {
     /// The arm that the others are compared with where nobody names one: the recipe's, else `sft`, else `base`, else the first
@@ -19,19 +18,12 @@ impl Evidence {
     /// the same in all arms. None where nothing does.
     pub fn primary_metric(&self) -> Option<String> {
         let trials: Vec<&Trial> = self.arms.iter().flat_map(|arm| &arm.trials).collect();
-        let mut names: Vec<&String> = trials
-            .iter()
-            .flat_map(|trial| trial.scores.keys().chain(trial.measurements.keys()))
-            .filter(|name| is_result(name))
-            .collect::<BTreeSet<&String>>()
-            .into_iter()
-            .collect();
-        names.sort_by_key(|name| (rank(name), *name));
-        let named = |wanted: &str| names.iter().find(|name| *name == &wanted || short_name(name) == wanted);
+        let names = metric_names(self);
+        let named = |wanted: &str| names.iter().find(|name| *name == wanted || short_name(name) == wanted);
         let decides =
-            |name: &&&String| self.direction_of(name).is_some() && difference_of_meaning(name, &trials, &[]).is_none();
+            |name: &&String| self.direction_of(name).is_some() && difference_of_meaning(name, &trials, &[]).is_none();
         let found = self.settings.metric.as_deref().and_then(named).or_else(|| named(ACCURACY));
-        found.or_else(|| names.iter().find(decides)).map(|name| (*name).clone())
+        found.or_else(|| names.iter().find(decides)).cloned()
     }
 
     /// Which way the metric called `name` is better: as the recipe says, else as its name does.

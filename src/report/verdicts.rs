@@ -48,7 +48,7 @@ pub fn verdict_line(metric: &MetricComparison, baseline: &str, several_evaluatio
 }
 
 /// What follows a verdict that one training run of each side gave.
-const ONE_SEED: &str = " on these questions (one seed)";
+pub(super) const ONE_SEED: &str = " on these questions (one seed)";
 
 /// The metric's short name, with the evaluation where there are several.
 fn title(metric: &MetricComparison, several_evaluations: bool) -> String {

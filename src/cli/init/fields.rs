@@ -4,11 +4,13 @@ use super::super::error::{CliError, Kind};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// What fields are called that hold a question, its answer, why it is right, and what can be chosen; the first that is there is
-/// taken.
+/// Common names of the field with the question. The first that a row has is taken, as for the lists below.
 const QUESTION: [&str; 6] = ["question", "prompt", "instruction", "problem", "query", "input"];
+/// Of the field with the answer.
 const ANSWER: [&str; 7] = ["answer", "label", "target", "solution", "output", "response", "completion"];
+/// Of the field that says why the answer is right.
 const EXPLANATION: [&str; 5] = ["explanation", "rationale", "reasoning", "reference", "cot"];
+/// Of the field with the options.
 const OPTIONS: [&str; 2] = ["options", "choices"];
 
 /// The parts of a recipe that depend on the data.

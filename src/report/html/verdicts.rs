@@ -7,7 +7,7 @@ use crate::evidence::{
     ArmComparison, Basis, Comparisons, Direction, Evidence, MetricComparison, Over, Role, Verdict as Outcome, Way,
     short_name,
 };
-use crate::report::verdicts::{verdict_line, verdict_words};
+use crate::report::verdicts::{ONE_SEED, verdict_line, verdict_words};
 
 /// The comparisons as tables, `first` first, which is a metric.
 pub fn verdicts(evidence: &Evidence, estimates: &Estimates, found: &Comparisons, first: Option<&str>) -> Vec<Verdict> {
@@ -95,7 +95,7 @@ fn lead(metric: &MetricComparison, baseline: &str, name: &str) -> String {
     for way in Way::ALL {
         for basis in [Basis::Seeds, Basis::OneSeed] {
             let names = of(Outcome::Separable(way, basis));
-            let once = if basis == Basis::OneSeed { " on these questions (one seed)" } else { "" };
+            let once = if basis == Basis::OneSeed { ONE_SEED } else { "" };
             if !names.is_empty() {
                 parts.push(format!("{} {} {} than {baseline}{once}", listed(&names), is(&names), way.word()));
             }
