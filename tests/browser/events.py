@@ -56,6 +56,7 @@ else:
         if stage == "grpo":
             metrics = {
                 "reward/mean": 1.0 + skill * step / 40 + draw.random() / 5,
+                "reward/correctness": 0.2 + 0.6 * skill * step / 40 + draw.random() / 10,
                 "grpo/kl": 0.001 * step + draw.random() / 100,
             }
         tell({"step": {"step": step, "total_steps": 40, "metrics": metrics}})
