@@ -132,6 +132,13 @@ bench-gpu *options: setup
 gpu-check: build
     @scripts/gpu-check.sh target/release/orchestrate-worker
 
+# Compares numbers with those of transformers, PEFT, lm-evaluation-harness, scipy, pandas, ... (6 GB of packages the first time); `outside models`: some
+[group('test')]
+outside *areas: build models data
+    @if [ ! -x .tools/outside/bin/python ]; then python3 -m venv .tools/outside; fi
+    @.tools/outside/bin/python -m pip install --quiet --requirement scripts/outside/requirements.txt
+    @.tools/outside/bin/python scripts/outside/compare.py target/release/orchestrate . {{ areas }}
+
 # Recomputes tests/golden/ with PyTorch and transformers (6 GB of packages) and shows what changed
 [group('test')]
 golden: models

@@ -45,7 +45,7 @@ pub use explain::{CachedResults, Explanation, ParentChange, remember_inputs};
 pub use history::{OpenHistory, Rebuilt, open_history, rebuild_history};
 pub use index::{IndexError, Indexed, Scope};
 pub use memory::{TooLarge, plan_memory, too_large};
-pub use past_runs::{CancelError, PastRun, PastRuns, resumable};
+pub use past_runs::{CancelError, PastRun, PastRuns, RemovalRefusal, remove_run, resumable};
 pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_diff::{StageChange, StagePair, environment, stage_change, stage_pairs};
 pub use run_log::{Invocation, LogDamage, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};

@@ -1,5 +1,6 @@
 //! Digests of files and model directories, remembered by what the file system says of a file.
 
+use super::write_volatile;
 use crate::digest::{Digest, canonical_json};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -79,8 +80,7 @@ impl FileDigests {
             return;
         }
         let text = serde_json::to_vec(&Memo { digests: self.memo.clone() }).expect("a memo serializes");
-        let temporary = self.path.with_extension(format!("{}.part", std::process::id()));
-        if fs_err::write(&temporary, text).and_then(|()| fs_err::rename(&temporary, &self.path)).is_ok() {
+        if write_volatile(&self.path, &text).is_ok() {
             self.changed = false;
         }
     }

@@ -24,6 +24,7 @@
 //!   trash/                 what `cache gc` is about to remove
 //!   gc.lock                keeps runs from beginning while it chooses
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
+//!   inspected.json         memo of models and data that a worker found good, by their digests
 //!   timings.jsonl          memo of how long stages took, by which the longest chain is started first
 //!   history.db             SQLite index (`store`)
 //!   log/<run>/             one run: run.jsonl (its events), recipes as they were, a lock that is held while the run lives
@@ -72,6 +73,7 @@ mod error;
 mod event_log;
 mod fault;
 mod inputs;
+mod inspected;
 mod inventory;
 mod lease;
 mod lock;
@@ -93,6 +95,7 @@ pub use fault::{
     is_asked_for,
 };
 pub use inputs::InputRecord;
+pub use inspected::{Inspected, inspection_key};
 pub use inventory::{Leftover, LeftoverKind, StoredCheckpoint};
 pub use lease::{Lease, LeaseOwner, boot_id};
 pub use lock::FileLock;

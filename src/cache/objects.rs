@@ -5,6 +5,7 @@ use super::attempt::{ASSIGNMENT, Attempt, KEY, OUT, remove_dir};
 use super::digests::FileDigests;
 use super::error::CacheError;
 use super::fault::fault_point;
+use super::inspected::Inspected;
 use super::lease::{Lease, LeaseOwner};
 use super::manifest::{MANIFEST, Manifest};
 use super::{write_file, write_volatile};
@@ -77,6 +78,11 @@ impl Cache {
     /// The memo of file digests.
     pub fn digests(&self) -> FileDigests {
         FileDigests::open(&self.root.join(DIGESTS))
+    }
+
+    /// The memo of inspections.
+    pub fn inspected(&self) -> Inspected {
+        Inspected::open(&self.root)
     }
 
     /// Looks for a checkpoint; one whose files are missing or of another size is moved to the quarantine, never served.

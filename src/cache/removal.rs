@@ -11,6 +11,7 @@ use super::objects::{CACHE, Cache, TRASH};
 use super::retention::{Removal, place};
 use rustix::fs::{FlockOperation, flock};
 use std::io::ErrorKind;
+use std::path::Path;
 
 const LOCK: &str = "gc.lock";
 
@@ -47,13 +48,22 @@ impl Cache {
         if attempt.is_some_and(|dir| Lease::is_held(&dir)) {
             return Ok(false);
         }
-        let trash = self.root().join(TRASH);
-        if place.starts_with(&trash) {
+        if place.starts_with(self.root().join(TRASH)) {
             return Ok(true);
         }
+        self.move_to_trash(&place)
+    }
+
+    /// Renames the directory of a run's log into the trash; false when it is gone already.
+    pub fn throw_away_log(&self, _lock: &CollectionLock, log_dir: &Path) -> Result<bool, CacheError> {
+        self.move_to_trash(log_dir)
+    }
+
+    fn move_to_trash(&self, place: &Path) -> Result<bool, CacheError> {
+        let trash = self.root().join(TRASH);
         fs_err::create_dir_all(&trash)?;
         let name = place.file_name().expect("what goes has a name").to_string_lossy();
-        match fs_err::rename(&place, trash.join(format!("{name}-{}", ulid::Ulid::generate()))) {
+        match fs_err::rename(place, trash.join(format!("{name}-{}", ulid::Ulid::generate()))) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error.into()),

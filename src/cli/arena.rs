@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::error::CliError;
+use super::find::{find_run, past_runs};
 use super::output::Output;
-use super::runs::{find_run, past_runs};
 use crate::cache::Cache;
 use crate::orchestrate::{LoggedPlan, arena_result};
 use crate::report::{arena_details, arena_table, width};
@@ -35,7 +35,7 @@ pub(super) fn arena(context: &Context, args: &ArenaArgs) -> Result<(), CliError>
     let cache = Cache::open(context.runs())?;
     let mut out = Output::stdout();
     let mut gap = "";
-    for stage in super::runs::find_stages(&plan, args.stage.as_deref(), &[])? {
+    for stage in super::find::find_stages(&plan, args.stage.as_deref(), &[])? {
         let Some(result) = arena_result(&cache, &stage.key)? else { continue };
         if context.json {
             let mut line = serde_json::json!({ "run": past.run, "stage": stage.stage, "key": stage.key });

@@ -2,7 +2,8 @@
 
 use super::{
     arena, cache, cancel, check, compare, completions, cost, db, diff, doctor, explain, export, history, init, keys,
-    logs, man, metrics, model, plan, query, report, resume, rewards, run, samples, schema, score, serve, show, verify,
+    logs, man, metrics, model, plan, query, report, resume, rewards, run, runs, samples, schema, score, serve, show,
+    verify,
 };
 use crate::cache::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -25,6 +26,9 @@ Start here:
   orchestrate history                    what ran before
   orchestrate resume                     go on after Ctrl-C, a crash or a failure
 
+What runs leave behind is in `runs/`, or where `--runs-dir`, `$ORCHESTRATE_RUNS` or the key `runs_dir` in the
+project's file `orchestrate.toml` says.
+
 stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe,
 4 a stage failed, 5 nothing matched, 6 corrupt cache, 7 a rerun differs, 130 interrupted."
 )]
@@ -41,6 +45,9 @@ pub(super) struct GlobalArgs {
     /// Work in DIR, the project directory, as if started there.
     #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
     pub(super) directory: Option<PathBuf>,
+    /// Keep what runs leave behind in DIR [default: runs]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) runs_dir: Option<PathBuf>,
     /// Print one JSON object a line instead of tables.
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -73,6 +80,8 @@ pub(super) enum Command {
     History(history::HistoryArgs),
     /// Show one run: its stages, failures and results.
     Show(show::ShowArgs),
+    /// List runs, or remove the records of some.
+    Runs(runs::RunsArgs),
     /// Compare two runs: recipes, what they ran on, results.
     Diff(diff::DiffArgs),
     /// Compare arms with a baseline: better, worse, or how many more seeds would tell.

@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::error::{CliError, Kind};
+use super::find::{find_run, past_runs};
 use super::output::Output;
-use super::runs::{find_run, past_runs};
 use crate::orchestrate::{CancelError, PastRun};
 use clap::Args;
 use serde_json::json;

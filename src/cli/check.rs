@@ -6,13 +6,12 @@ use super::error::CliError;
 use super::output::Output;
 use super::plan::count;
 use super::planning;
-use super::show_data::{refuse_data, show_data};
+use super::show_data::{refuse_data, show_data, warn_not_inspected};
 use crate::exec::LocalExecutor;
 use crate::recipe::Overrides;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::io::Write as _;
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -21,7 +20,8 @@ Reads the recipes as `run` does: unknown keys, wrong types, values out of range,
 missing files and circles are all reported at once, with their line. A stage that cannot fit into
 memory is refused. Then the worker looks at each stage's model and reads its data as the stage will: every row's
 templates are filled in and its tokens counted. What a stage would refuse is an error. Stages that read more than
-64 MiB are left out, but with --show-data. Nothing is run; `run` does the same first.
+64 MiB are left out, but with --show-data; what passed is not read again until it changes. Nothing is run; `run`
+does the same first.
 
 --show-data shows what each stage would read: rows, tokens, the share that carries loss,
 whether the end of a turn is trained, lengths, duplicates, and a row with its loss mask.
@@ -55,8 +55,7 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
     if planned.plan.stages.iter().any(|stage| stage.program.is_none()) {
         match LocalExecutor::find() {
             Ok(executor) => refuse_data(context, &executor, &planned.plan, planned.plan.stages.iter())?,
-            // With stderr gone there is nobody left to tell.
-            Err(error) => drop(writeln!(std::io::stderr(), "warning: models and data were not looked at: {error}")),
+            Err(error) => warn_not_inspected(&error),
         }
     }
     for recipe in &planned.recipes {

@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::error::{CliError, Kind};
+use super::find::{find_runs, past_runs};
 use super::output::Output;
-use super::runs::{find_runs, past_runs};
 use crate::cache::Cache;
 use crate::evidence::{
     ComparisonRequest, Comparisons, Direction, Evidence, MetricComparison, Verdict, compare as compare_arms,

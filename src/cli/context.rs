@@ -1,13 +1,46 @@
 //! Where a command works and how it speaks.
+//!
+//! What a project sets for all commands is in its `orchestrate.toml`, if it has one:
+//!
+//! ```toml
+//! runs_dir = "/scratch/me/runs"   # where everything that runs leave behind goes, instead of `runs`
+//! ```
 
 use super::args::GlobalArgs;
 use super::error::{CliError, Kind};
 use crate::report::ProgressMode;
+use serde::Deserialize;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
 /// Names another directory than `runs/` for everything that runs leave behind.
 const RUNS_VARIABLE: &str = "ORCHESTRATE_RUNS";
+/// What a project sets for all commands.
+const SETTINGS: &str = "orchestrate.toml";
+
+/// The content of `orchestrate.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// The directory for everything that runs leave behind, relative to the project directory.
+    runs_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Those of the project; none are set where it has no such file.
+    fn load(project: &Path) -> Result<Self, CliError> {
+        let path = project.join(SETTINGS);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(CliError::new(Kind::Usage, format!("`{SETTINGS}` cannot be read: {error}"))),
+        };
+        toml::from_str(&text).map_err(|error| {
+            CliError::new(Kind::Usage, format!("`{SETTINGS}`: {}", error.to_string().trim_end()))
+                .hint("it may hold `runs_dir = \"DIR\"`; what belongs to a recipe goes into the recipe")
+        })
+    }
+}
 
 /// Where a command works and how it speaks.
 #[derive(Clone, Debug)]
@@ -29,8 +62,12 @@ impl Context {
             })?;
         }
         let project = std::env::current_dir()?;
-        let runs = std::env::var_os(RUNS_VARIABLE).filter(|value| !value.is_empty());
-        let runs = project.join(runs.unwrap_or_else(|| "runs".into()));
+        let variable = || std::env::var_os(RUNS_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let runs = match global.runs_dir.clone().or_else(variable) {
+            Some(runs) => runs,
+            None => Settings::load(&project)?.runs_dir.unwrap_or_else(|| "runs".into()),
+        };
+        let runs = project.join(runs);
         for path in [&project, &runs] {
             if path.to_str().is_none() {
                 #[expect(clippy::unnecessary_debug_formatting, reason = "it shows the bytes that are no text")]

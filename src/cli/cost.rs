@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::error::CliError;
+use super::find::{find_runs, past_runs};
 use super::output::Output;
-use super::runs::{find_runs, past_runs};
 use crate::cache::Cache;
 use crate::orchestrate::gather_cost;
 use crate::report::{cost_totals, stage_costs, variant_costs, width};

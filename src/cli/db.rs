@@ -2,10 +2,10 @@
 
 use super::context::{Context, block_on};
 use super::error::CliError;
+use super::find::warn_of;
 use super::output::Output;
 use super::past;
 use super::plan::count;
-use super::runs::warn_of;
 use crate::cache::Cache;
 use crate::orchestrate::rebuild_history;
 use clap::{Args, Subcommand};

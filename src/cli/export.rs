@@ -2,10 +2,10 @@
 
 use super::context::{Context, block_on};
 use super::error::CliError;
+use super::find::{find_run, past_runs};
 use super::output::Output;
 use super::past;
 use super::plan::count;
-use super::runs::{find_run, past_runs};
 use crate::export::{EventFile, TableFormat, TableWriter};
 use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, Scope};
 use crate::store::{Store, VIEWS};

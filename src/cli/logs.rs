@@ -3,8 +3,8 @@
 use super::args::RunStagesArgs;
 use super::context::Context;
 use super::error::CliError;
+use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
-use super::runs::{find_run, find_stages, past_runs, stage_title};
 use crate::digest::Digest;
 use crate::orchestrate::LoggedPlan;
 use crate::printable::harmless_log;

@@ -3,9 +3,9 @@
 use super::args::RunStagesArgs;
 use super::context::Context;
 use super::error::CliError;
+use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
 use super::records;
-use super::runs::{find_run, find_stages, past_runs, stage_title};
 use crate::orchestrate::{LoggedPlan, Series};
 use crate::report::{Column, Table, number, sparkline, width};
 use clap::Args;

@@ -4,6 +4,7 @@
 //! `output::Output`, everything else to stderr. A command that needs no database opens none, and only `run`, `resume`
 //! and those that ask the database start an async runtime.
 
+mod amount;
 mod arena;
 mod args;
 mod cache;
@@ -20,6 +21,7 @@ mod doctor;
 mod error;
 mod explain;
 mod export;
+mod find;
 mod help;
 mod history;
 mod init;
@@ -93,6 +95,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Resume(args) => resume::resume(&context, &args),
         Command::Cancel(args) => cancel::cancel(&context, &args),
         Command::History(args) => history::history(&context, &args),
+        Command::Runs(args) => runs::runs(&context, &args),
         Command::Show(args) => show::show(&context, &args),
         Command::Diff(args) => diff::diff(&context, &args),
         Command::Compare(args) => compare::compare(&context, &args),

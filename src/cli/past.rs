@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::error::CliError;
+use super::find::warn_of;
 use super::plan::count;
-use super::runs::warn_of;
 use crate::cache::Cache;
 use crate::orchestrate::{Indexed, Scope, open_history};
 use crate::store::Store;

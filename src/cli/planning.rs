@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::error::{CliError, Kind};
+use super::find::VariantPattern;
 use crate::cache::{Cache, FileDigests, Lookup};
 use crate::digest::Digest;
 use crate::hub::{Hub, HubEnvironment, HubError, HubStep};
@@ -10,16 +11,11 @@ use crate::orchestrate::{
     unknown_stages,
 };
 use crate::plan::{Plan, PlannedStage};
-use crate::recipe::{
-    self, CellPattern, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides, did_you_mean,
-};
+use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
 use crate::report::{Downloads, ProgressMode, StageStatus};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Variants that a message names.
-const MOST_VARIANTS: usize = 20;
 
 /// Digests of a recipe's files from the cache's memo, and what it names on the hub.
 struct ProjectFiles {
@@ -110,25 +106,17 @@ fn keep_variants(recipes: &mut [LoadedRecipe], patterns: &[String]) -> Result<()
     }
     let mut kept: Vec<BTreeSet<String>> = vec![BTreeSet::new(); recipes.len()];
     for text in patterns {
+        let pattern = VariantPattern::new(text)?;
         let mut found = false;
         for (recipe, kept) in recipes.iter().zip(&mut kept) {
-            // A label, as tables show it, names the recipe too.
-            let cell = text.strip_prefix(&recipe.name).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text);
-            let pattern = CellPattern::new(cell).map_err(|reason| {
-                CliError::new(Kind::Usage, format!("`--variant {text}` is no pattern: {reason}"))
-                    .hint("for example `--variant rouge`, `--variant seed=1` or `--variant 'rouge,seed=*'`")
-            })?;
-            for variant in recipe.variants.iter().filter(|variant| pattern.matches(&variant.name)) {
+            for variant in recipe.variants.iter().filter(|variant| pattern.matches(&recipe.name, &variant.name)) {
                 found = true;
                 kept.insert(variant.name.clone());
             }
         }
         if !found {
-            let names = recipes.iter().flat_map(|recipe| &recipe.variants).map(|variant| variant.name.as_str());
-            let known: Vec<&str> = names.take(MOST_VARIANTS).collect();
-            return Err(CliError::nothing(format!("no variant matches `{text}`"))
-                .hint(did_you_mean(text, "variants", &known))
-                .hint("a pattern names parts of a variant's name, separated by commas; `*` is any text"));
+            let variants = recipes.iter().flat_map(|recipe| &recipe.variants);
+            return Err(pattern.matches_none(variants.map(|variant| variant.name.as_str())));
         }
     }
     for (recipe, kept) in recipes.iter_mut().zip(&kept) {

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::error::CliError;
-use super::runs::past_runs;
+use super::find::past_runs;
 use crate::cache::{COMPLETIONS, Cache, EventLog};
 use crate::digest::Digest;
 use crate::orchestrate::{self, PastRun, RunEventKind, Series, events_dir};

@@ -3,9 +3,9 @@
 use super::args::DispatchArgs;
 use super::context::Context;
 use super::error::{CliError, Kind};
+use super::find::{find_run, past_runs};
 use super::planning;
-use super::run::execute;
-use super::runs::{find_run, past_runs};
+use super::run::{commit, execute};
 use crate::orchestrate::{Invocation, Liveness, RunRequest, resumable};
 use clap::Args;
 use std::io::Write as _;
@@ -84,6 +84,7 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
         invocation: Invocation {
             recipes: stored,
             sources: invocation.sources_by_copy(&past.log_dir),
+            commit: commit(context.project()),
             jobs,
             resumes: Some(past.run.clone()),
             forced: still_forced,

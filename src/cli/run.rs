@@ -88,7 +88,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
 }
 
 /// The commit that is checked out in `project`, with `+` where files differ from it; absent outside a Git repository.
-fn commit(project: &Path) -> Option<String> {
+pub(super) fn commit(project: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(project).args(arguments).stderr(Stdio::null()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

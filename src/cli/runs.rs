@@ -1,127 +1,212 @@
-//! Runs by what the user types for them.
+//! `orchestrate runs ls|rm`.
 
+use super::amount::{ago, parse_age, size};
 use super::context::Context;
 use super::error::{CliError, Kind};
+use super::find::{find_run, warn_of};
+use super::output::Output;
 use super::plan::count;
-use crate::orchestrate::{LogDamage, LoggedPlan, LoggedStage, PastRun, PastRuns};
-use crate::recipe::{CellPattern, did_you_mean};
-use std::collections::BTreeSet;
+use crate::cache::Cache;
+use crate::orchestrate::{KeyUse, LogDamage, PastRuns, RemovalRefusal, key_uses, remove_run};
+use crate::report::{Column, Table, width};
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::{Args, Subcommand};
+use serde_json::json;
 use std::io::Write as _;
+use ulid::Ulid;
 
-/// The runs of the past, the newest first; a log that cannot be read is told on stderr.
-///
-/// # Errors
-/// Every log is damaged.
-pub(super) fn past_runs(context: &Context) -> Result<Vec<PastRun>, CliError> {
+/// What to do with the records of runs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orchestrate runs ls                            every run, the newest last
+  orchestrate runs rm 7Q4XZ1                     forget one
+  orchestrate runs rm --older-than 90d --dry-run what would be forgotten")]
+pub(super) struct RunsArgs {
+    #[command(subcommand)]
+    command: RunsCommand,
+}
+
+/// What to do with the records of runs.
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// List the runs.
+    Ls(LsArgs),
+    /// Remove the records of runs; their results stay in the cache.
+    Rm(RmArgs),
+}
+
+/// Which runs to list.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orchestrate runs ls
+  orchestrate runs ls --older-than 30d
+
+--json prints {\"run\",\"status\",\"started_at\",\"recipes\":[..],\"stages\",\"resumes\"}, one a line.")]
+struct LsArgs {
+    /// Only runs that began at least AGE ago: 12h, 30d, 2w
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    older_than: Option<TimeDelta>,
+}
+
+/// Which runs to forget.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Removes the directory `runs/log/RUN`: what the run was asked, its recipes, its plan and what happened. The
+history no longer lists it. Its results stay in the cache, and `orchestrate cache gc --unreferenced` frees
+those that no other run names. A run that is running is never removed; one whose log is damaged may be.
+
+Examples:
+  orchestrate runs rm 7Q4XZ1
+  orchestrate runs rm --older-than 90d --dry-run
+  orchestrate runs rm --older-than 90d
+
+--json prints {\"run\",\"removed\"}, one a line.")]
+struct RmArgs {
+    /// Runs' ids, the beginnings or ends of some, or `latest`
+    #[arg(value_name = "RUN", required_unless_present = "older_than")]
+    runs: Vec<String>,
+    /// All runs that began at least AGE ago: 12h, 30d, 2w
+    #[arg(long, value_name = "AGE", value_parser = parse_age, conflicts_with = "runs")]
+    older_than: Option<TimeDelta>,
+    /// Remove nothing; list what would be removed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+pub(super) fn runs(context: &Context, args: &RunsArgs) -> Result<(), CliError> {
+    match &args.command {
+        RunsCommand::Ls(args) => ls(context, args),
+        RunsCommand::Rm(args) => rm(context, args),
+    }
+}
+
+fn ls(context: &Context, args: &LsArgs) -> Result<(), CliError> {
     let PastRuns { runs, damage } = PastRuns::all(context.runs())?;
-    if let ([], [damage, ..]) = (&runs[..], &damage[..]) {
-        return Err(damage.clone().into());
+    damage.iter().for_each(warn_of);
+    let mut out = Output::stdout();
+    let now = Utc::now();
+    let mut table = Table::new(vec![
+        Column::left("run"),
+        Column::right("began"),
+        Column::left("status"),
+        Column::right("stages").dropped(1),
+        Column::left("recipes").shortened(),
+    ]);
+    for past in runs.iter().rev().filter(|past| is_older(&past.run, args.older_than, now)) {
+        let stages = past.planned_stages();
+        let began = began(&past.run);
+        if context.json {
+            out.json(&json!({
+                "run": past.run, "status": past.status, "started_at": began, "recipes": past.invocation.recipes,
+                "stages": stages, "resumes": past.invocation.resumes,
+            }))?;
+            continue;
+        }
+        let recipes: Vec<String> = past.invocation.recipes.iter().map(|path| path.display().to_string()).collect();
+        table.push(vec![
+            past.run.clone(),
+            began.map(|at| ago(at, now)).unwrap_or_default(),
+            past.status.clone(),
+            stages.map(|stages| stages.to_string()).unwrap_or_default(),
+            recipes.join(" "),
+        ]);
     }
-    for damage in &damage {
-        warn_of(damage);
+    if !table.is_empty() {
+        out.line(table.render(width()))?;
     }
-    for past in runs.iter().filter(|past| past.unreadable_lines > 0) {
-        let path = past.log_dir.join("run.jsonl");
+    out.finish()
+}
+
+fn rm(context: &Context, args: &RmArgs) -> Result<(), CliError> {
+    let found = PastRuns::all(context.runs())?;
+    let chosen = match args.older_than {
+        Some(age) => older(&found, age),
+        None => named(&found, &args.runs)?,
+    };
+    let cache = Cache::open(context.runs())?;
+    let mut out = Output::stdout();
+    for run in &chosen {
+        if !args.dry_run {
+            remove_run(&cache, run).map_err(|refusal| cannot_remove(run, refusal))?;
+        }
+        if context.json {
+            out.json(&json!({"run": run, "removed": !args.dry_run}))?;
+        } else {
+            out.line(format!("run {run}  {}", if args.dry_run { "would be removed" } else { "removed" }))?;
+        }
+    }
+    out.finish()?;
+    cache.empty_trash()?;
+    if !context.quiet {
+        tell_what_is_left(context, &cache, &chosen, args.dry_run)?;
+    }
+    Ok(())
+}
+
+/// When the run with this id began.
+fn began(run: &str) -> Option<DateTime<Utc>> {
+    Some(Ulid::from_string(run).ok()?.datetime().into())
+}
+
+fn is_older(run: &str, age: Option<TimeDelta>, now: DateTime<Utc>) -> bool {
+    age.is_none_or(|age| began(run).is_some_and(|began| began <= now - age))
+}
+
+/// Runs that can be removed and are as old as this, the oldest first.
+fn older(found: &PastRuns, age: TimeDelta) -> Vec<String> {
+    let now = Utc::now();
+    let ended = found.runs.iter().filter(|past| past.status != "running").map(|past| past.run.clone());
+    let mut chosen: Vec<String> = ended.filter(|run| is_older(run, Some(age), now)).collect();
+    chosen.reverse();
+    chosen
+}
+
+/// The runs that are called so, those with damaged logs too.
+fn named(found: &PastRuns, wanted: &[String]) -> Result<Vec<String>, CliError> {
+    let damaged: Vec<&str> = found.damage.iter().filter_map(LogDamage::run).collect();
+    let mut chosen: Vec<String> = Vec::new();
+    for wanted in wanted {
+        let upper = wanted.to_ascii_uppercase();
+        let run = match damaged.iter().find(|run| **run == upper) {
+            Some(run) => (*run).to_owned(),
+            None => find_run(&found.runs, wanted)?.run.clone(),
+        };
+        if !chosen.contains(&run) {
+            chosen.push(run);
+        }
+    }
+    Ok(chosen)
+}
+
+fn cannot_remove(run: &str, refusal: RemovalRefusal) -> CliError {
+    match refusal {
+        RemovalRefusal::Running => CliError::new(Kind::Usage, format!("run {run} is still running"))
+            .hint(format!("`orchestrate cancel {run}` stops it")),
+        RemovalRefusal::Unknown { host } => {
+            CliError::new(Kind::Usage, format!("run {run} was started on `{host}`, and it may still run there"))
+                .hint(format!("if it is dead: `orchestrate resume {run} --takeover`, then remove it"))
+        }
+        RemovalRefusal::Cache(error) => error.into(),
+    }
+}
+
+/// Says how many results no run names any more.
+fn tell_what_is_left(context: &Context, cache: &Cache, removed: &[String], dry_run: bool) -> Result<(), CliError> {
+    let uses = key_uses(context.runs())?.by_key;
+    let is_named = |uses: &KeyUse| uses.runs.iter().any(|run| !removed.contains(run));
+    let left = cache.checkpoints()?.into_iter().filter(|checkpoint| !uses.get(&checkpoint.key).is_some_and(is_named));
+    let (number, bytes) = left.fold((0, 0), |(number, bytes), checkpoint| (number + 1, bytes + checkpoint.bytes));
+    if number > 0 {
+        let verb = if dry_run { "would be" } else { "are" };
+        // With stderr gone there is nobody left to tell.
         let _ = writeln!(
             std::io::stderr(),
-            "warning: {} of `{}` cannot be read and are left out",
-            count(past.unreadable_lines, "line"),
-            path.display()
+            "{} ({}) {verb} named by no run; `orchestrate cache gc --unreferenced --delete` removes such results",
+            count(number, "result"),
+            size(bytes)
         );
     }
-    Ok(runs)
-}
-
-/// Tells of a log that is left out.
-pub(super) fn warn_of(damage: &LogDamage) {
-    // With stderr gone there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "warning: a run is left out: {damage}\nhint: {}", damage.hint());
-}
-
-/// The run called `wanted`: `latest`, an id, or the beginning or the end of one that no other run shares.
-pub(super) fn find_run<'a>(runs: &'a [PastRun], wanted: &str) -> Result<&'a PastRun, CliError> {
-    if runs.is_empty() {
-        return Err(CliError::nothing("nothing has been run here yet").hint("`orchestrate run RECIPE` runs a recipe"));
-    }
-    if wanted == "latest" {
-        return Ok(&runs[0]);
-    }
-    let wanted = wanted.to_ascii_uppercase();
-    let found: Vec<&PastRun> =
-        runs.iter().filter(|past| past.run.starts_with(&wanted) || past.run.ends_with(&wanted)).collect();
-    match found.as_slice() {
-        [one] => Ok(one),
-        [] => Err(CliError::nothing(format!("no run is called `{wanted}`"))
-            .hint("`orchestrate history` lists the runs; `latest` is the newest")),
-        several => {
-            let ids: Vec<&str> = several.iter().take(5).map(|past| past.run.as_str()).collect();
-            Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} runs", several.len()))
-                .hint(format!("type more of it: {}", ids.join(", "))))
-        }
-    }
-}
-
-/// The runs that are called so, each once, in the order they are named.
-pub(super) fn find_runs<'a>(runs: &'a [PastRun], wanted: &[String]) -> Result<Vec<&'a PastRun>, CliError> {
-    let mut found: Vec<&PastRun> = Vec::new();
-    for wanted in wanted {
-        let past = find_run(runs, wanted)?;
-        if !found.iter().any(|known| known.run == past.run) {
-            found.push(past);
-        }
-    }
-    Ok(found)
-}
-
-/// The stages of a run that are called `name` and belong to a variant that one of `patterns` matches. Without a name, any
-/// stage is meant; without patterns, any variant.
-pub(super) fn find_stages<'a>(
-    plan: &'a LoggedPlan,
-    name: Option<&str>,
-    patterns: &[String],
-) -> Result<Vec<&'a LoggedStage>, CliError> {
-    let mut found = match name {
-        None => plan.stages.iter().collect(),
-        Some(name) => plan.stages_named(name),
-    };
-    if let (Some(name), true) = (name, found.is_empty()) {
-        let mut known: Vec<&str> = plan.stages.iter().map(|stage| stage.stage.as_str()).collect();
-        known.sort_unstable();
-        known.dedup();
-        return Err(
-            CliError::nothing(format!("the run has no stage `{name}`")).hint(did_you_mean(name, "stages", &known))
-        );
-    }
-    if patterns.is_empty() {
-        return Ok(found);
-    }
-    let labels = matching_labels(plan, patterns)?;
-    found.retain(|stage| stage.variants.iter().any(|label| labels.contains(label)));
-    Ok(found)
-}
-
-/// The labels of the variants whose names, or labels, one of `patterns` matches.
-fn matching_labels(plan: &LoggedPlan, patterns: &[String]) -> Result<BTreeSet<String>, CliError> {
-    let mut labels = BTreeSet::new();
-    for text in patterns {
-        let pattern = CellPattern::new(text)
-            .map_err(|reason| CliError::new(Kind::Usage, format!("`{text}` is no pattern of variants: {reason}")))?;
-        let matching = plan.variants.iter().filter(|variant| variant.label == *text || pattern.matches(&variant.name));
-        let before = labels.len();
-        labels.extend(matching.map(|variant| variant.label.clone()));
-        if labels.len() == before {
-            let names: Vec<&str> = plan.variants.iter().map(|variant| variant.name.as_str()).collect();
-            return Err(CliError::nothing(format!("the run has no variant `{text}`"))
-                .hint(did_you_mean(text, "variants", &names)));
-        }
-    }
-    Ok(labels)
-}
-
-/// A stage's name, with its variants unless all share it.
-pub(super) fn stage_title(plan: &LoggedPlan, stage: &LoggedStage) -> String {
-    if stage.variants.len() >= plan.variants.len() {
-        return stage.stage.clone();
-    }
-    format!("{} [{}]", stage.stage, stage.variants.join(" "))
+    Ok(())
 }

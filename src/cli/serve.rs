@@ -2,9 +2,9 @@
 
 use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
+use super::find::warn_of;
 use super::output::Output;
 use super::report;
-use super::runs::warn_of;
 use crate::cache::Cache;
 use crate::orchestrate::PastRuns;
 use crate::serve::{Hosts, serve as answer};

@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::error::CliError;
+use super::find::{find_run, past_runs};
 use super::output::Output;
-use super::runs::{find_run, past_runs};
 use super::{history, records};
 use crate::cache::Cache;
 use crate::event::MemoryUse;

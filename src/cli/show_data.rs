@@ -4,8 +4,8 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
-use crate::cache::{Assignment, Cache};
-use crate::exec::{DataReport, Inspection, LocalExecutor, inspect_data};
+use crate::cache::{Assignment, Cache, inspection_key};
+use crate::exec::{DataReport, ExecError, Inspection, LocalExecutor, inspect_data};
 use crate::orchestrate::assignment;
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::spec::{StageSpec, Work};
@@ -22,7 +22,9 @@ const MOST_BYTES: u64 = 64 << 20;
 /// # Errors
 /// Data or a model that a stage would refuse.
 pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Result<(), CliError> {
-    let inspections = inspect_data(&LocalExecutor::find()?, &distinct(context, plan, plan.stages.iter())?)?;
+    let (_, assignments): (Vec<Value>, Vec<Assignment>) =
+        distinct(context, plan, plan.stages.iter())?.into_iter().unzip();
+    let inspections = inspect_data(&LocalExecutor::find()?, &assignments)?;
     if context.json {
         for inspection in &inspections {
             out.json(&json!(inspection))?;
@@ -33,7 +35,8 @@ pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Res
     refusal(&inspections)
 }
 
-/// Lets the worker look at the model and read the data of `stages` of `plan`, as they will, but for large files.
+/// Lets the worker look at the model and read the data of `stages` of `plan`, as they will, but for large files and what it
+/// has found good before.
 ///
 /// # Errors
 /// Data or a model that a stage would refuse.
@@ -47,38 +50,62 @@ pub(super) fn refuse_data<'a>(
         let sizes = stage.inputs.values().filter_map(|path| fs_err::metadata(path).ok());
         sizes.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum::<u64>() <= MOST_BYTES
     };
-    let assignments = distinct(context, plan, stages.filter(is_small))?;
+    let cache = Cache::open(context.runs())?;
+    let mut memo = cache.inspected();
+    let mut digests = cache.digests();
+    let worker = digests.file(executor.program())?;
+    digests.save();
+    let mut assignments = Vec::new();
+    let mut keys = Vec::new();
+    for (reads, assignment) in distinct(context, plan, stages.filter(is_small))? {
+        let key = inspection_key(&reads, &worker);
+        if !memo.has_passed(&key) {
+            assignments.push(assignment);
+            keys.push(key);
+        }
+    }
     if assignments.is_empty() {
         return Ok(());
     }
     match inspect_data(executor, &assignments) {
-        Ok(inspections) => refusal(&inspections),
+        Ok(inspections) => {
+            for (inspection, key) in inspections.iter().zip(keys) {
+                if inspection.failure.is_none() {
+                    memo.pass(key);
+                }
+            }
+            memo.save();
+            refusal(&inspections)
+        }
         // a worker that cannot start says more when its stage is run
         Err(error) => {
-            // With stderr gone there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "warning: models and data were not looked at: {error}");
+            warn_not_inspected(&error);
             Ok(())
         }
     }
 }
 
-/// The assignments of those of `stages` that need a worker, each once that reads the same.
+/// Says that models and data were not looked at.
+pub(super) fn warn_not_inspected(error: &ExecError) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "warning: models and data were not looked at: {error}");
+}
+
+/// The assignments of those of `stages` that need a worker, each once that reads the same, with what it reads.
 fn distinct<'a>(
     context: &Context,
     plan: &Plan,
     stages: impl Iterator<Item = &'a PlannedStage>,
-) -> Result<Vec<Assignment>, CliError> {
+) -> Result<Vec<(Value, Assignment)>, CliError> {
     let cache = Cache::open(context.runs())?;
-    let mut seen: Vec<Value> = Vec::new();
-    let mut assignments: Vec<Assignment> = Vec::new();
+    let mut found: Vec<(Value, Assignment)> = Vec::new();
     for stage in stages.filter(|stage| stage.program.is_none()) {
         let reads = reads(&stage.spec);
-        if !seen.contains(&reads) {
-            seen.push(reads);
-            assignments.push(assignment(stage, plan, &cache));
+        if !found.iter().any(|(known, _)| *known == reads) {
+            found.push((reads, assignment(stage, plan, &cache)));
         }
     }
-    Ok(assignments)
+    Ok(found)
 }
 
 fn refusal(inspections: &[Inspection]) -> Result<(), CliError> {

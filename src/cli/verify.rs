@@ -2,8 +2,8 @@
 
 use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
+use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
-use super::runs::{find_run, find_stages, past_runs, stage_title};
 use super::{planning, summary};
 use crate::cache::{Cache, Checkpoint, DeviceChoice, EventLog, Lookup, Manifest};
 use crate::digest::Digest;

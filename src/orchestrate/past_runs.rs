@@ -1,7 +1,8 @@
 //! Runs of the past, as their logs tell them.
 
-use super::run_log::{Invocation, LogDamage, RunEventKind, append_end, read_events};
+use super::run_log::{Invocation, LogDamage, LoggedPlan, RunEventKind, append_end, read_events};
 use super::run_process::{Liveness, RunProcess, is_locked, liveness, signal_run};
+use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
@@ -121,6 +122,11 @@ impl PastRun {
         Ok(Some(Self { run, log_dir, status, invocation, process, unreadable_lines }))
     }
 
+    /// How many stages it planned; absent when its plan cannot be read.
+    pub fn planned_stages(&self) -> Option<usize> {
+        Some(LoggedPlan::load(&self.log_dir).ok()?.stages.len())
+    }
+
     /// How it stands now.
     pub fn status_now(&self) -> String {
         let now = self.log_dir.parent().map(|directory| Self::read(self.run.clone(), directory));
@@ -154,6 +160,44 @@ impl PastRun {
         }
         Ok(())
     }
+}
+
+/// Why the record of a run cannot be removed.
+#[derive(Debug)]
+pub enum RemovalRefusal {
+    /// It is running.
+    Running,
+    /// It was started on another machine, and from here nothing is known of it.
+    Unknown {
+        /// The machine.
+        host: String,
+    },
+    /// The files could not be moved.
+    Cache(CacheError),
+}
+
+/// Removes the record of the run with this id, also one that cannot be read. What it made stays in the cache.
+///
+/// # Errors
+/// The run may be alive, or its files cannot be moved.
+pub fn remove_run(cache: &Cache, run: &str) -> Result<(), RemovalRefusal> {
+    let log_dir = cache.root().join("log").join(run);
+    // so that nobody who counts the uses of results sees half of it
+    let lock = cache.lock_for_removal().map_err(RemovalRefusal::Cache)?;
+    if is_locked(&log_dir) {
+        return Err(RemovalRefusal::Running);
+    }
+    if let Ok(Some(past)) = PastRun::named(cache.root(), run) {
+        match (past.liveness(), past.process) {
+            (Liveness::Alive, _) => return Err(RemovalRefusal::Running),
+            (Liveness::Unknown, Some(process)) if past.status == "running" => {
+                return Err(RemovalRefusal::Unknown { host: process.host });
+            }
+            _ => {}
+        }
+    }
+    cache.throw_away_log(&lock, &log_dir).map_err(RemovalRefusal::Cache)?;
+    Ok(())
 }
 
 /// Whether a run whose end was not read yet has died.

@@ -34,10 +34,15 @@ pub struct LogDamage {
 }
 
 impl LogDamage {
+    /// The id of the run.
+    pub fn run(&self) -> Option<&str> {
+        self.path.parent()?.file_name()?.to_str()
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> String {
-        let directory = self.path.parent().unwrap_or(&self.path);
-        format!("restore the file, or move `{}` away: then nothing is known of the run", directory.display())
+        let run = self.run().unwrap_or_default();
+        format!("restore the file, or forget the run: `orchestrate runs rm {run}`")
     }
 
     /// The damage in an error.

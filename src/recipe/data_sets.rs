@@ -134,9 +134,15 @@ pub(super) fn check_needs(cell: &Cell<'_>, name: &str, table: &DataTable, needs:
             let message = format!("{} needs the template `{}`, which `data.{name}` lacks", need.by, need.template);
             let label = format!("needs `data.{name}.{}`", need.template);
             let help = format!("add to `[data.{name}]`: {} = \"{{{{ field }}}}\"", need.template);
-            problems.push(Problem::at(cell.value_place(&need.at), message, label).help(help));
+            let problem = Problem::at(cell.value_place(&need.at), message, label).help(help);
+            problems.push(problem.caused_by(missing_template(name, need.template), &need.by));
         }
     }
+}
+
+/// What all problems of a missing template share.
+pub(super) fn missing_template(data: &str, template: &str) -> String {
+    format!("data.{data}.{template}")
 }
 
 /// The data set that the key `at` names, if there is one.

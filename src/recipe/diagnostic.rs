@@ -49,6 +49,10 @@ pub struct Problem {
     pub label: String,
     /// What to do.
     pub help: Option<String>,
+    /// What has to be mended, if several problems may come from it, and whom this one concerns.
+    cause: Option<(String, String)>,
+    /// Other places in the same text that have this problem, and what stands at their carets.
+    also: Vec<(Range<usize>, String)>,
 }
 
 impl Problem {
@@ -59,12 +63,12 @@ impl Problem {
         if place.span.start >= text.len() && !text.is_empty() {
             place.span = floor_char_boundary(text, text.len() - 1)..text.len();
         }
-        Self { message: message.into(), place: Some(place), label: label.into(), help: None }
+        Self { place: Some(place), label: label.into(), ..Self::nowhere(message) }
     }
 
     /// A problem that lies in no text, such as a recipe file that cannot be read.
     pub fn nowhere(message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: None, label: String::new(), help: None }
+        Self { message: message.into(), place: None, label: String::new(), help: None, cause: None, also: Vec::new() }
     }
 
     /// Adds what to do.
@@ -72,6 +76,28 @@ impl Problem {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// Says what has to be mended and whom this concerns: of several problems with one `cause` only the first is reported,
+    /// with carets for the others.
+    #[must_use]
+    pub(super) fn caused_by(mut self, cause: String, concerns: impl Into<String>) -> Self {
+        self.cause = Some((cause, concerns.into()));
+        self
+    }
+
+    /// Takes in `other` as another place of this problem, if both have the same cause.
+    fn absorb(&mut self, other: &Self) -> bool {
+        let (Some((cause, _)), Some((other_cause, concerns))) = (&self.cause, &other.cause) else { return false };
+        if cause != other_cause {
+            return false;
+        }
+        let (Some(place), Some(other)) = (&self.place, &other.place) else { return true };
+        let is_same_text = place.source.name() == other.source.name() && place.source.inner() == other.source.inner();
+        if is_same_text && place.span != other.span && !self.also.iter().any(|(span, _)| *span == other.span) {
+            self.also.push((other.span.clone(), format!("{concerns} too")));
+        }
+        true
     }
 
     /// What two problems that are the same share.
@@ -87,7 +113,8 @@ impl Problem {
             span: span.clone(),
         });
         let help = self.help.as_deref().map(harmless);
-        Self { message: harmless(&self.message), place, label: harmless(&self.label), help }
+        let also = self.also.iter().map(|(span, label)| (span.clone(), harmless(label))).collect();
+        Self { message: harmless(&self.message), place, label: harmless(&self.label), help, cause: None, also }
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -123,7 +150,8 @@ impl Diagnostic for Problem {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let place = self.place.as_ref()?;
         let label = LabeledSpan::new_primary_with_span(Some(self.label.clone()), place.span.clone());
-        Some(Box::new(std::iter::once(label)))
+        let also = self.also.iter().map(|(span, label)| LabeledSpan::new_with_span(Some(label.clone()), span.clone()));
+        Some(Box::new(std::iter::once(label).chain(also)))
     }
 }
 
@@ -226,7 +254,13 @@ impl Problems {
             let start = problem.place.as_ref().map_or(0, |place| place.span.start);
             (files.iter().position(|file| file == name), start)
         });
-        Err(RecipeError { problems: self.found })
+        let mut problems: Vec<Problem> = Vec::new();
+        for problem in self.found {
+            if !problems.iter_mut().any(|known| known.absorb(&problem)) {
+                problems.push(problem);
+            }
+        }
+        Err(RecipeError { problems })
     }
 }
 

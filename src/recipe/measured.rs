@@ -2,6 +2,7 @@
 //! the recipe rewards, so that each variant is measured by what it was trained on and by what it never saw; everywhere
 //! whether the answer is right and whether the form is, where the data set tells. And which of it this variant was trained on.
 
+use super::data_sets::missing_template;
 use super::diagnostic::{Place, Problem, Problems, did_you_mean};
 use super::files::Files;
 use super::load::ResolvedVariant;
@@ -263,21 +264,21 @@ impl Pool {
 
     /// Reports at `place` what the `eval` stage whose `rewards` are at `key` cannot measure.
     fn check(&self, place: &Place, key: &KeyPath, eval: &EvalSpec, problems: &mut Problems) {
-        let mut report = |message: String, label: &str, help: String| {
-            problems.push(Problem::at(place.clone(), message, label).help(help));
-        };
+        let problem =
+            |message: String, label: &str, help: String| Problem::at(place.clone(), message, label).help(help);
         if let Some((name, one, other)) = &self.clash {
             let message = format!(
                 "two components of the recipe are named `{name}` and have different settings: in {one} and in {other}"
             );
             let help =
                 format!("give one of them another name and a `kind`, or list what is measured: `[{key}.{name}]`");
-            report(message, "which of them?", help);
+            problems.push(problem(message, "which of them?", help));
             return;
         }
         if self.components.is_empty() {
             let help = format!("list what is measured: `[{key}.NAME]`, for example `[{key}.rouge]`");
-            report(format!("`{key}` is `all`, but no stage of the recipe rewards anything"), "all of nothing", help);
+            let message = format!("`{key}` is `all`, but no stage of the recipe rewards anything");
+            problems.push(problem(message, "all of nothing", help));
             return;
         }
         for (name, found) in &self.components {
@@ -288,7 +289,9 @@ impl Pool {
                 );
                 let help =
                     format!("add `{template}` to `[data.{}]`, or list what is measured: `[{key}.NAME]`", eval.data_set);
-                report(message, "measures it too", help);
+                let cause = missing_template(&eval.data_set, template);
+                problems
+                    .push(problem(message, "measures it too", help).caused_by(cause, format!("the reward `{name}`")));
             }
             if let Some(needed) = fewest_samples(&found.spec.component).filter(|most| *most > eval.samples_per_question)
             {
@@ -299,7 +302,7 @@ impl Pool {
                 let help = format!(
                     "set `samples_per_question = {needed}` and a `temperature`, or list what is measured: `[{key}.NAME]`"
                 );
-                report(message, "measures it too", help);
+                problems.push(problem(message, "measures it too", help));
             }
         }
     }

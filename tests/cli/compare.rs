@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-const GRID: &str = r#"
+pub(crate) const GRID: &str = r#"
 name = "grid"
 
 [model]
@@ -45,7 +45,7 @@ set = { "stages.sft.lr" = 3e-5 }
 "#;
 
 /// What an arm with a seed scores on a question; absent: nothing was returned.
-type Scores<'a> = &'a dyn Fn(&str, u64, usize) -> Option<f64>;
+pub(crate) type Scores<'a> = &'a dyn Fn(&str, u64, usize) -> Option<f64>;
 
 /// A number between 0 and 1 that looks drawn, but is the same every time.
 fn noise(words: &str) -> f64 {
@@ -57,7 +57,7 @@ fn noise(words: &str) -> f64 {
 
 #[expect(clippy::unnecessary_wraps, reason = "other tests have arms that return nothing")]
 /// `good` is ahead of `sft`, `bad` behind, `same` neither.
-fn usual(arm: &str, seed: u64, question: usize) -> Option<f64> {
+pub(crate) fn usual(arm: &str, seed: u64, question: usize) -> Option<f64> {
     let lead = match arm {
         "good" => 0.2,
         "bad" => -0.2,
@@ -67,14 +67,14 @@ fn usual(arm: &str, seed: u64, question: usize) -> Option<f64> {
 }
 
 /// A project with the recipe `grid.toml`.
-fn project(recipe: &str) -> TestEnv {
+pub(crate) fn project(recipe: &str) -> TestEnv {
     let env = TestEnv::new();
     env.write("grid.toml", recipe);
     env
 }
 
 /// Tells the worker what the evaluations of `recipe` answer: `questions` questions an evaluation, called by `text`.
-fn prepare(
+pub(crate) fn prepare(
     env: &TestEnv,
     recipe: &str,
     questions: usize,
@@ -111,7 +111,7 @@ fn prepare(
     }
 }
 
-fn asked(_: &str, _: u64, question: usize) -> String {
+pub(crate) fn asked(_: &str, _: u64, question: usize) -> String {
     format!("Question {question}?")
 }
 

@@ -1,8 +1,8 @@
 //! `orchestrate cache gc`.
 
-use super::amount::{parse_age, parse_size, size};
 use super::shown_key;
 use crate::cache::{Cache, Choice, LeftoverKind, Need, Needs, Policy, Removal, choose};
+use crate::cli::amount::{parse_age, parse_size, size};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;

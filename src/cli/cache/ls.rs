@@ -1,12 +1,12 @@
 //! `orchestrate cache ls`.
 
-use super::amount::{ago, parse_age, parse_size, size};
 use super::shown_key;
 use crate::cache::{Cache, StoredCheckpoint};
+use crate::cli::amount::{ago, parse_age, parse_size, size};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
+use crate::cli::find::warn_of;
 use crate::cli::output::Output;
-use crate::cli::runs::warn_of;
 use crate::orchestrate::{KeyUse, KeyUses, key_uses};
 use crate::report::{Column, Table, width};
 use chrono::{DateTime, TimeDelta, Utc};

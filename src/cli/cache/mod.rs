@@ -1,6 +1,5 @@
 //! `orchestrate cache ls|verify|gc|pin|unpin`.
 
-mod amount;
 mod gc;
 mod ls;
 mod pin;

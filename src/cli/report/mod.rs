@@ -10,8 +10,8 @@ mod write;
 
 use super::context::Context;
 use super::error::{CliError, Kind};
+use super::find::{find_run, past_runs};
 use super::output::Output;
-use super::runs::{find_run, past_runs};
 use crate::report::html::{DEFAULT_COMPLETIONS, Report, html_page};
 use clap::{Args, ValueEnum};
 use serde_json::json;

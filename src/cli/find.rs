@@ -1,0 +1,167 @@
+//! Runs by what the user types for them.
+
+use super::context::Context;
+use super::error::{CliError, Kind};
+use super::plan::count;
+use crate::orchestrate::{LogDamage, LoggedPlan, LoggedStage, PastRun, PastRuns};
+use crate::recipe::{CellPattern, did_you_mean};
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+/// The runs of the past, the newest first; a log that cannot be read is told on stderr.
+///
+/// # Errors
+/// Every log is damaged.
+pub(super) fn past_runs(context: &Context) -> Result<Vec<PastRun>, CliError> {
+    let PastRuns { runs, damage } = PastRuns::all(context.runs())?;
+    if let ([], [damage, ..]) = (&runs[..], &damage[..]) {
+        return Err(damage.clone().into());
+    }
+    for damage in &damage {
+        warn_of(damage);
+    }
+    for past in runs.iter().filter(|past| past.unreadable_lines > 0) {
+        let path = past.log_dir.join("run.jsonl");
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: {} of `{}` cannot be read and are left out",
+            count(past.unreadable_lines, "line"),
+            path.display()
+        );
+    }
+    Ok(runs)
+}
+
+/// Tells of a log that is left out.
+pub(super) fn warn_of(damage: &LogDamage) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "warning: a run is left out: {damage}\nhint: {}", damage.hint());
+}
+
+/// The run called `wanted`: `latest`, an id, or the beginning or the end of one that no other run shares.
+pub(super) fn find_run<'a>(runs: &'a [PastRun], wanted: &str) -> Result<&'a PastRun, CliError> {
+    if runs.is_empty() {
+        return Err(CliError::nothing("nothing has been run here yet").hint("`orchestrate run RECIPE` runs a recipe"));
+    }
+    if wanted == "latest" {
+        return Ok(&runs[0]);
+    }
+    let wanted = wanted.to_ascii_uppercase();
+    let found: Vec<&PastRun> =
+        runs.iter().filter(|past| past.run.starts_with(&wanted) || past.run.ends_with(&wanted)).collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(CliError::nothing(format!("no run is called `{wanted}`"))
+            .hint("`orchestrate history` lists the runs; `latest` is the newest")),
+        several => {
+            let ids: Vec<&str> = several.iter().take(5).map(|past| past.run.as_str()).collect();
+            Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} runs", several.len()))
+                .hint(format!("type more of it: {}", ids.join(", "))))
+        }
+    }
+}
+
+/// The runs that are called so, each once, in the order they are named.
+pub(super) fn find_runs<'a>(runs: &'a [PastRun], wanted: &[String]) -> Result<Vec<&'a PastRun>, CliError> {
+    let mut found: Vec<&PastRun> = Vec::new();
+    for wanted in wanted {
+        let past = find_run(runs, wanted)?;
+        if !found.iter().any(|known| known.run == past.run) {
+            found.push(past);
+        }
+    }
+    Ok(found)
+}
+
+/// The stages of a run that are called `name` and belong to a variant that one of `patterns` matches. Without a name, any
+/// stage is meant; without patterns, any variant.
+pub(super) fn find_stages<'a>(
+    plan: &'a LoggedPlan,
+    name: Option<&str>,
+    patterns: &[String],
+) -> Result<Vec<&'a LoggedStage>, CliError> {
+    let mut found = match name {
+        None => plan.stages.iter().collect(),
+        Some(name) => plan.stages_named(name),
+    };
+    if let (Some(name), true) = (name, found.is_empty()) {
+        let mut known: Vec<&str> = plan.stages.iter().map(|stage| stage.stage.as_str()).collect();
+        known.sort_unstable();
+        known.dedup();
+        return Err(
+            CliError::nothing(format!("the run has no stage `{name}`")).hint(did_you_mean(name, "stages", &known))
+        );
+    }
+    if patterns.is_empty() {
+        return Ok(found);
+    }
+    let labels = matching_labels(plan, patterns)?;
+    found.retain(|stage| stage.variants.iter().any(|label| labels.contains(label)));
+    Ok(found)
+}
+
+/// The labels of the variants that one of `patterns` matches.
+fn matching_labels(plan: &LoggedPlan, patterns: &[String]) -> Result<BTreeSet<String>, CliError> {
+    let mut labels = BTreeSet::new();
+    for text in patterns {
+        let pattern = VariantPattern::new(text)?;
+        let before = labels.len();
+        let matching = plan.variants.iter().filter(|variant| pattern.matches(&variant.recipe, &variant.name));
+        labels.extend(matching.map(|variant| variant.label.clone()));
+        if labels.len() == before {
+            return Err(pattern.matches_none(plan.variants.iter().map(|variant| variant.name.as_str())));
+        }
+    }
+    Ok(labels)
+}
+
+/// The argument of `--variant`.
+pub(super) struct VariantPattern<'t> {
+    text: &'t str,
+    cells: CellPattern,
+}
+
+impl<'t> VariantPattern<'t> {
+    /// Variants that a message names.
+    const MOST_NAMED: usize = 20;
+
+    pub(super) fn new(text: &'t str) -> Result<Self, CliError> {
+        match CellPattern::new(text) {
+            Ok(cells) => Ok(Self { text, cells }),
+            Err(reason) => {
+                Err(CliError::new(Kind::Usage, format!("`--variant {text}` is not a valid pattern: {reason}"))
+                    .hint("for example `--variant rouge`, `--variant seed=1` or `--variant 'rouge,seed=*'`"))
+            }
+        }
+    }
+
+    /// Whether it means the variant `name` of `recipe`: the label `recipe/name`, as tables show it, names the recipe too.
+    pub(super) fn matches(&self, recipe: &str, name: &str) -> bool {
+        let of_recipe = self.text.strip_prefix(recipe).and_then(|rest| rest.strip_prefix('/'));
+        match of_recipe.map(CellPattern::new) {
+            Some(Ok(cells)) => cells.matches(name),
+            _ => self.cells.matches(name),
+        }
+    }
+
+    /// The error of a pattern that matches none of the variants with these names.
+    pub(super) fn matches_none<'n>(&self, names: impl Iterator<Item = &'n str>) -> CliError {
+        let mut known: Vec<&str> = Vec::new();
+        for name in names.filter(|name| !name.is_empty()) {
+            if !known.contains(&name) && known.len() < Self::MOST_NAMED {
+                known.push(name);
+            }
+        }
+        CliError::nothing(format!("no variant matches `{}`", self.text))
+            .hint(did_you_mean(self.text, "variants", &known))
+            .hint("a pattern names parts of a variant's name, separated by commas; `*` is any text")
+    }
+}
+
+/// A stage's name, with its variants unless all share it.
+pub(super) fn stage_title(plan: &LoggedPlan, stage: &LoggedStage) -> String {
+    if stage.variants.len() >= plan.variants.len() {
+        return stage.stage.clone();
+    }
+    format!("{} [{}]", stage.stage, stage.variants.join(" "))
+}
