@@ -128,6 +128,9 @@ pub struct StepPart {
     pub total_steps: u64,
     /// Of this step, from 0 to 1.
     pub share: f64,
+    /// Of the whole stage, from 0 to 1; absent where all steps take about as long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_of_stage: Option<f64>,
 }
 
 /// The end of a step.

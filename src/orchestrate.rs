@@ -48,8 +48,8 @@ pub use memory::{TooLarge, plan_memory, too_large};
 pub use past_runs::{CancelError, PastRun, PastRuns, RemovalRefusal, remove_run, resumable};
 pub use rerun::{Rerun, rerun, rerun_plan};
 pub use run_diff::{StageChange, StagePair, environment, stage_change, stage_pairs};
-pub use run_log::{Invocation, LogDamage, LoggedPlan, LoggedStage, LoggedVariant, RunEvent, RunEventKind};
-pub use run_process::{Liveness, RunProcess};
+pub use run_log::{Invocation, LogDamage, LoggedPlan, LoggedStage, LoggedVariant};
+pub use run_process::Liveness;
 pub use selection::{limited, stage_names, stages_named, titles, unknown_stages};
 pub use spending::gather_cost;
 pub use stage_rows::{Series, StageRow, stage_metrics};
@@ -60,6 +60,7 @@ use crate::event::Failure;
 use crate::exec::{ExecError, LocalExecutor};
 use crate::plan::{Plan, Scheduler};
 use crate::report::Progress;
+use crate::stage::{RunStatus, StageStatus};
 use costs::Costs;
 use dispatch::{Dispatch, Loop};
 use machine::Machine;
@@ -102,6 +103,19 @@ pub enum StageEnd {
     Stopped,
     /// It was not run, because of another stage or because the run stopped.
     Skipped,
+}
+
+impl StageEnd {
+    /// How the stage stands then.
+    pub fn status(&self) -> StageStatus {
+        match self {
+            Self::Hit => StageStatus::Cached,
+            Self::Done { .. } => StageStatus::Ok,
+            Self::Failed(_) => StageStatus::Failed,
+            Self::Stopped => StageStatus::Interrupted,
+            Self::Skipped => StageStatus::Skipped,
+        }
+    }
 }
 
 /// A stage that failed.
@@ -213,7 +227,7 @@ pub async fn run(
     let report = match report {
         Ok(report) => report,
         Err(error) => {
-            recorder.end("failed").await;
+            recorder.end(RunStatus::Failed).await;
             return Err(error);
         }
     };
@@ -223,11 +237,11 @@ pub async fn run(
     let failed = ends.iter().any(|end| matches!(end, StageEnd::Failed(_)));
     recorder
         .end(if report.interrupted {
-            "interrupted"
+            RunStatus::Interrupted
         } else if failed {
-            "failed"
+            RunStatus::Failed
         } else {
-            "ok"
+            RunStatus::Ok
         })
         .await;
     fault_point(RUN_ENDED);

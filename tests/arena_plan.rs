@@ -5,7 +5,7 @@ mod project;
 use orchestrate::plan::{Plan, PlannedStage, judge_calls};
 use orchestrate::recipe::Overrides;
 use orchestrate::recipe::spec::{ArenaSpec, PlayerSpec, Work};
-use orchestrate::report::{StageStatus, plan_tree};
+use orchestrate::report::{PlannedStatus, plan_tree};
 use project::Project;
 
 const RECIPE: &str = r#"
@@ -151,7 +151,7 @@ fn seeds_can_be_players_of_their_own() {
 #[test]
 fn a_plan_shows_it_once_after_everything_else() {
     let plan = plan_of(RECIPE, &[]);
-    let tree = plan_tree(&plan, &vec![StageStatus::default(); plan.stages.len()], 120, false);
+    let tree = plan_tree(&plan, &vec![PlannedStatus::default(); plan.stages.len()], 120, false);
     let lines: Vec<&str> = tree.lines().collect();
     let shown: Vec<&&str> = lines.iter().filter(|line| line.contains("arena")).collect();
     assert_eq!(shown.len(), 1, "{tree}");

@@ -8,6 +8,7 @@ use super::manifest::Manifest;
 use super::objects::{CACHE, Cache, QUARANTINE, REPLACE, TRASH, WORK};
 use super::pins::{PINS, Pin};
 use crate::digest::Digest;
+use crate::stage::StageKind;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -22,8 +23,8 @@ pub struct StoredCheckpoint {
     pub key: Digest,
     /// The stage's name in the recipe that made it; empty when it does not say.
     pub stage: String,
-    /// The stage's kind; empty when it does not say.
-    pub kind: String,
+    /// The stage's kind; absent when it does not say.
+    pub kind: Option<StageKind>,
     /// When it was committed.
     pub committed_at: DateTime<Utc>,
     /// Bytes of its files.
@@ -103,7 +104,7 @@ impl Cache {
             let key_json = json(&dir.join(KEY));
             found.push(StoredCheckpoint {
                 stage: text("stage"),
-                kind: text("kind"),
+                kind: text("kind").parse().ok(),
                 committed_at: tree.touched_at,
                 bytes: tree.bytes,
                 damaged: manifest.is_none(),

@@ -6,8 +6,11 @@ use super::{
     verify,
 };
 use crate::cache::DeviceChoice;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::str::FromStr;
+use strum::VariantArray;
 
 /// Turns TOML recipes into trained models and trustworthy comparisons.
 ///
@@ -170,6 +173,15 @@ pub(super) struct DispatchArgs {
     /// After a failure, start nothing more.
     #[arg(long)]
     pub(super) fail_fast: bool,
+}
+
+/// Reads one of the words of `T`.
+pub(super) fn word<T>() -> impl TypedValueParser<Value = T>
+where
+    T: VariantArray + Into<&'static str> + FromStr + Copy + Send + Sync + 'static,
+{
+    let words = T::VARIANTS.iter().map(|&word| -> &'static str { word.into() });
+    PossibleValuesParser::new(words).map(|text| text.parse().ok().expect("a possible value is a word"))
 }
 
 /// Reads `auto`, `cpu` or `cuda:N`.

@@ -5,6 +5,7 @@ use super::error::{CliError, Kind};
 use super::find::{find_run, past_runs};
 use super::output::Output;
 use crate::orchestrate::{CancelError, PastRun};
+use crate::stage::RunStatus;
 use clap::Args;
 use serde_json::json;
 use std::io::Write as _;
@@ -44,7 +45,7 @@ pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<(), CliErro
         let _ = writeln!(std::io::stderr(), "run {}: {how}", past.run);
     }
     let mut status = past.status_now();
-    while status == "running" {
+    while status == RunStatus::Running {
         std::thread::sleep(POLL_EVERY);
         status = past.status_now();
     }
@@ -59,7 +60,7 @@ pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<(), CliErro
 
 /// The run that is meant, which is running.
 fn choose<'a>(runs: &'a [PastRun], wanted: Option<&str>) -> Result<&'a PastRun, CliError> {
-    let running: Vec<&PastRun> = runs.iter().filter(|past| past.status == "running").collect();
+    let running: Vec<&PastRun> = runs.iter().filter(|past| past.status == RunStatus::Running).collect();
     let past = match (wanted, running.as_slice()) {
         (Some("latest"), [newest, ..]) | (None, [newest]) => newest,
         (Some("latest") | None, []) => {
@@ -72,7 +73,7 @@ fn choose<'a>(runs: &'a [PastRun], wanted: Option<&str>) -> Result<&'a PastRun, 
         }
         (Some(wanted), _) => find_run(runs, wanted)?,
     };
-    if past.status != "running" {
+    if past.status != RunStatus::Running {
         return Err(CliError::nothing(format!("run {} is not running: it ended `{}`", past.run, past.status))
             .hint("`orchestrate cancel` without a run names the one that is"));
     }

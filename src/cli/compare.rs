@@ -11,7 +11,7 @@ use crate::evidence::{
 };
 use crate::orchestrate::gather_answers;
 use crate::recipe::did_you_mean;
-use crate::report::{verdict_heading, verdict_line, verdict_table, width};
+use crate::report::{filled, verdict_heading, verdict_line, verdict_table, width};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -156,7 +156,7 @@ fn print(context: &Context, found: &Comparisons, only_primary: bool) -> Result<(
         out.line("")?;
     }
     for problem in &found.problems {
-        out.line(format!("note: {}", problem.message))?;
+        out.line(filled(&format!("note: {}", problem.message), "  "))?;
     }
     for metric in &found.metrics {
         let heading = verdict_heading(metric, several);

@@ -23,7 +23,7 @@ Examples:
   orchestrate explain recipes/grid.toml sft --variant 'rouge,seed=1'
   orchestrate explain recipes/demo.toml grpo --set stages.grpo.lr=2e-5     what would change
 
---json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"hit\"|\"miss\",\"reasons\":[..],\"compared\"}, one a
+--json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\":\"cached\"|\"pending\",\"reasons\":[..],\"compared\"}, one a
 line, where compared is {\"nearest\",\"changes\":[..],\"parents\":[{\"stage\",\"compared\"}]}, or null without a result of
 its kind.")]
 pub(super) struct ExplainArgs {
@@ -50,7 +50,7 @@ pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), CliEr
         if context.json {
             out.json(&json!({
                 "stage": planned.name, "kind": planned.spec.work.kind(), "variant": planned.variants,
-                "key": planned.key, "status": if status.hit { "hit" } else { "miss" }, "reasons": status.reasons,
+                "key": planned.key, "status": status.status(), "reasons": status.reasons,
                 "compared": compared.as_ref().map(to_json),
             }))?;
             continue;

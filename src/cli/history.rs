@@ -1,5 +1,6 @@
 //! `orchestrate history`.
 
+use super::args::word;
 use super::condition::Condition;
 use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
@@ -10,13 +11,12 @@ use crate::digest::Digest;
 use crate::orchestrate::Scope;
 use crate::recipe::did_you_mean;
 use crate::report::{Column, Table, duration, measurement, number, width};
+use crate::stage::{StageKind, StageStatus};
 use crate::store::{HistoryQuery, HistoryRow, Order, OrderBy, Store};
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
 use clap::Args;
 use std::io::Write as _;
 
-/// What a stage of a run may be.
-const STATUSES: [&str; 8] = ["pending", "running", "hit", "ok", "failed", "skipped", "interrupted", "not run"];
 /// Columns, and what each is called in the database.
 const COLUMNS: [(&str, &str); 11] = [
     ("run", "s.run"),
@@ -64,11 +64,11 @@ pub(super) struct HistoryArgs {
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
     /// Only stages of this kind (cpt, sft, grpo, eval, ...); may be given often.
-    #[arg(long, value_name = "KIND", value_delimiter = ',')]
-    kind: Vec<String>,
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = word::<StageKind>())]
+    kind: Vec<StageKind>,
     /// Only stages with this status; may be given often.
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(STATUSES))]
-    status: Vec<String>,
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = word::<StageStatus>())]
+    status: Vec<StageStatus>,
     /// Only runs that began since: 90m, 12h, 2d, 1w ago, or a date like 2026-11-01 or 2026-11-01T18:00.
     #[arg(long, value_name = "WHEN", value_parser = |text: &str| since(text, Utc::now()))]
     since: Option<DateTime<Utc>>,
@@ -256,10 +256,10 @@ fn cell(context: &Context, row: &StageRow, column: &str) -> String {
         "stage" => row.stage.clone(),
         "recipe" => row.recipe.clone(),
         "variant" => row.variant.clone(),
-        "kind" => row.kind.clone(),
+        "kind" => row.kind.to_string(),
         "key" if context.verbose => row.key.as_str().to_owned(),
         "key" => row.key.short().to_owned(),
-        "status" => row.status.clone(),
+        "status" => row.status.to_string(),
         "time" => row.seconds.map(duration).unwrap_or_default(),
         "seconds" => row.seconds.map(number).unwrap_or_default(),
         "result" => result(row),

@@ -8,7 +8,7 @@ use super::planning;
 use crate::cache::Cache;
 use crate::plan::{Plan, judge_calls};
 use crate::recipe::Overrides;
-use crate::report::{StageStatus, plan_tree, width};
+use crate::report::{PlannedStatus, plan_tree, width};
 use clap::Args;
 use serde_json::json;
 
@@ -21,7 +21,7 @@ Examples:
   orchestrate plan recipes/demo.toml
   orchestrate plan recipes/*.toml --set stages.grpo.steps=20
   orchestrate plan recipes/demo.toml --variant rouge,seed=1
-  orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"miss\") | .stage'
+  orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"pending\") | .stage'
 
 --json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"parents\":[KEY..],\"status\":\"hit\"|\"miss\",\"reasons\":[..],
 \"memory_bytes\",\"judge_calls\":{JUDGE:N}}, one a line; memory is the estimated peak, and judges are asked N times at most,
@@ -43,14 +43,14 @@ pub(super) fn plan(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
 }
 
 /// Prints `plan`, for this command and for `run --dry-run`.
-pub(super) fn show(context: &Context, plan: &Plan, statuses: &[StageStatus]) -> Result<(), CliError> {
+pub(super) fn show(context: &Context, plan: &Plan, statuses: &[PlannedStatus]) -> Result<(), CliError> {
     let mut out = Output::stdout();
     if context.json {
         for (stage, status) in plan.stages.iter().zip(statuses) {
             let parents: Vec<_> = stage.parents.iter().map(|&parent| &plan.stages[parent].key).collect();
             out.json(&json!({
                 "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants, "key": stage.key,
-                "parents": parents, "status": if status.hit { "hit" } else { "miss" }, "reasons": status.reasons,
+                "parents": parents, "status": status.status(), "reasons": status.reasons,
                 "memory_bytes": stage.memory.estimate.map(|estimate| estimate.total()),
                 "judge_calls": judge_calls(&stage.spec),
             }))?;

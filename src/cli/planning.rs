@@ -12,7 +12,7 @@ use crate::orchestrate::{
 };
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
-use crate::report::{Downloads, ProgressMode, StageStatus};
+use crate::report::{Downloads, PlannedStatus, ProgressMode};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -148,18 +148,18 @@ pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage
 }
 
 /// What the cache says of each stage.
-pub(super) fn statuses(context: &Context, plan: &Plan, cache: &Cache) -> Result<Vec<StageStatus>, CliError> {
+pub(super) fn statuses(context: &Context, plan: &Plan, cache: &Cache) -> Result<Vec<PlannedStatus>, CliError> {
     let mut statuses = Vec::with_capacity(plan.stages.len());
     let mut cached = None;
     for (index, stage) in plan.stages.iter().enumerate() {
         match cache.lookup(&stage.key)? {
             Lookup::Hit(_) => {
-                statuses.push(StageStatus { hit: true, reasons: Vec::new() });
+                statuses.push(PlannedStatus { hit: true, reasons: Vec::new() });
                 continue;
             }
             Lookup::Quarantined { reason, .. } => {
                 let reasons = vec![format!("its result was damaged and is in quarantine: {reason}")];
-                statuses.push(StageStatus { hit: false, reasons });
+                statuses.push(PlannedStatus { hit: false, reasons });
                 continue;
             }
             Lookup::Miss => {}
@@ -173,7 +173,7 @@ pub(super) fn statuses(context: &Context, plan: &Plan, cache: &Cache) -> Result<
             };
             cached.reasons(plan, index)
         };
-        statuses.push(StageStatus { hit: false, reasons });
+        statuses.push(PlannedStatus { hit: false, reasons });
     }
     Ok(statuses)
 }

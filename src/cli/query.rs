@@ -24,7 +24,7 @@ Examples:
   orchestrate query --schema
   orchestrate query \"SELECT stage, status, seconds FROM stages ORDER BY seconds DESC LIMIT 5\"
   orchestrate query \"SELECT s.variant, r.value, r.low, r.high FROM stages s JOIN results r USING (key)
-                     WHERE r.name = 'eval/accuracy' AND s.status IN ('ok', 'hit')\" --format csv
+                     WHERE r.name = 'eval/accuracy' AND s.status IN ('ok', 'cached')\" --format csv
   orchestrate query \"SELECT step, value FROM metrics WHERE name = 'reward/mean'\" --json
   orchestrate query \"SELECT component, AVG(value), COUNT(missing) FROM rewards GROUP BY component\"
   orchestrate query \"SELECT COUNT(*) FROM completions\" --timeout 10

@@ -5,8 +5,9 @@ use super::error::CliError;
 use super::find::past_runs;
 use crate::cache::{COMPLETIONS, Cache, EventLog};
 use crate::digest::Digest;
-use crate::orchestrate::{self, PastRun, RunEventKind, Series, events_dir};
+use crate::orchestrate::{self, PastRun, Series, events_dir};
 use crate::report::duration;
+use crate::run_event::RunEventKind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

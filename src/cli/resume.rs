@@ -7,6 +7,7 @@ use super::find::{find_run, past_runs};
 use super::planning;
 use super::run::{commit, execute};
 use crate::orchestrate::{Invocation, Liveness, RunRequest, resumable};
+use crate::stage::RunStatus;
 use clap::Args;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
                 .hint("`orchestrate history` lists what ran; `orchestrate run RECIPE` runs a recipe")
         })?,
     };
-    if past.status == "running" {
+    if past.status == RunStatus::Running {
         match past.liveness() {
             Liveness::Unknown if args.takeover => past.take_over()?,
             Liveness::Unknown => {

@@ -9,6 +9,7 @@ use super::plan::count;
 use crate::cache::Cache;
 use crate::orchestrate::{KeyUse, LogDamage, PastRuns, RemovalRefusal, key_uses, remove_run};
 use crate::report::{Column, Table, width};
+use crate::stage::RunStatus;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -108,7 +109,7 @@ fn ls(context: &Context, args: &LsArgs) -> Result<(), CliError> {
         table.push(vec![
             past.run.clone(),
             began.map(|at| ago(at, now)).unwrap_or_default(),
-            past.status.clone(),
+            past.status.to_string(),
             stages.map(|stages| stages.to_string()).unwrap_or_default(),
             recipes.join(" "),
         ]);
@@ -157,7 +158,7 @@ fn is_older(run: &str, age: Option<TimeDelta>, now: DateTime<Utc>) -> bool {
 /// Runs that can be removed and are as old as this, the oldest first.
 fn older(found: &PastRuns, age: TimeDelta) -> Vec<String> {
     let now = Utc::now();
-    let ended = found.runs.iter().filter(|past| past.status != "running").map(|past| past.run.clone());
+    let ended = found.runs.iter().filter(|past| past.status != RunStatus::Running).map(|past| past.run.clone());
     let mut chosen: Vec<String> = ended.filter(|run| is_older(run, Some(age), now)).collect();
     chosen.reverse();
     chosen

@@ -10,6 +10,7 @@ use crate::event::MemoryUse;
 use crate::orchestrate::{LoggedPlan, PastRun, arena_result, stage_spec};
 use crate::recipe::spec::Work;
 use crate::report::{Column, Comparison, ComparisonRow, Table, arena_table, gib, width};
+use crate::stage::{StageKind, StageStatus};
 use clap::Args;
 
 /// Which run.
@@ -63,7 +64,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
         out.line(format!("\n{}", comparison.render(width())))?;
     }
     let cache = Cache::open(context.runs())?;
-    for row in rows.iter().filter(|row| row.kind == "arena") {
+    for row in rows.iter().filter(|row| row.kind == StageKind::Arena) {
         if let Some(result) = arena_result(&cache, &row.key)? {
             out.line(format!("\n{}", arena_table(&row.stage, &result, width())))?;
         }
@@ -98,9 +99,9 @@ fn comparison(cache: &Cache, past: &PastRun, rows: &[records::StageRow]) -> Resu
     let mut comparison = Comparison::default();
     for variant in &plan.variants {
         let own = |row: &&records::StageRow| variant.stages.values().any(|key| *key == row.key);
-        let hits = rows.iter().filter(own).filter(|row| row.status == "hit").count();
+        let hits = rows.iter().filter(own).filter(|row| row.status == StageStatus::Cached).count();
         let seconds = rows.iter().filter(own).filter_map(|row| row.seconds).sum();
-        for row in rows.iter().filter(own).filter(|row| row.kind == "eval" && !row.metrics.is_empty()) {
+        for row in rows.iter().filter(own).filter(|row| row.kind == StageKind::Eval && !row.metrics.is_empty()) {
             let stage = variant.stages.iter().find(|(_, key)| **key == row.key);
             let measured = ComparisonRow {
                 variant: variant.label.clone(),

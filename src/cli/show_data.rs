@@ -10,6 +10,7 @@ use crate::orchestrate::assignment;
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::spec::{StageSpec, Work};
 use crate::report::{Column, Table, masked, width};
+use crate::stage::StageKind;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
@@ -177,7 +178,7 @@ fn cells(context: &Context, inspection: &Inspection, report: &DataReport) -> Vec
     vec![
         inspection.stage.clone(),
         files.join(" "),
-        if inspection.data.len() > 1 && inspection.kind != "eval" {
+        if inspection.data.len() > 1 && inspection.kind != StageKind::Eval {
             percent(Some(report.weight))
         } else {
             String::new()

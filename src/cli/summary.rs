@@ -40,7 +40,7 @@ pub(super) fn print(
         for (stage, end) in plan.stages.iter().zip(&summary.ends) {
             let mut line = json!({
                 "run": summary.run, "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants,
-                "key": stage.key, "status": status_word(end),
+                "key": stage.key, "status": end.status(),
                 "seconds": if let StageEnd::Done { seconds } = end { Some(*seconds) } else { None },
             });
             if let Work::Eval(eval) = &stage.spec.work {
@@ -154,17 +154,6 @@ pub(super) fn print_failure(
         }
     }
     Ok(())
-}
-
-/// The word for an end in `--json`.
-fn status_word(end: &StageEnd) -> &'static str {
-    match end {
-        StageEnd::Hit => "hit",
-        StageEnd::Done { .. } => "ok",
-        StageEnd::Failed(_) => "failed",
-        StageEnd::Stopped => "interrupted",
-        StageEnd::Skipped => "skipped",
-    }
 }
 
 /// What the run measured, arm by arm.

@@ -181,7 +181,8 @@ fn measure(open: &mut [Open]) {
                     (Some(_), None) => Some("every seed differs by the same: nothing to tell chance by".to_owned()),
                     _ => None,
                 };
-                if let Some(between_seeds) = found.between_seeds {
+                // nothing that varies says how much more is needed
+                if let Some(between_seeds) = found.between_seeds.filter(|_| found.p_value.is_some()) {
                     let there = arm.len().min(baseline.len());
                     let needed = |spread| seeds_needed(found.difference, 0.0, 1, spread, alpha);
                     one.row.needs_more_seeds = likely(between_seeds, there as f64 - 1.0, there, needed);

@@ -2,6 +2,7 @@
 
 use crate::digest::Digest;
 use crate::event::MemoryUse;
+use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -27,7 +28,7 @@ pub struct StageCost {
     /// Its name in the recipe.
     pub stage: String,
     /// Its kind.
-    pub kind: String,
+    pub kind: StageKind,
     /// Its cache key.
     pub key: Digest,
     /// Labels of the variants that share it.
@@ -136,7 +137,7 @@ impl AddAssign<&Self> for Spending {
 impl StageCost {
     /// Whether there is one for all variants, which no variant would have for itself.
     fn is_of_all(&self) -> bool {
-        self.kind == "arena"
+        self.kind == StageKind::Arena
     }
 }
 
@@ -185,7 +186,7 @@ mod tests {
     fn stage(name: &str, variants: &[&str], spent: Option<f64>, hits: u32, made: Option<f64>) -> StageCost {
         StageCost {
             stage: name.to_owned(),
-            kind: "sft".to_owned(),
+            kind: StageKind::Sft,
             key: Digest::of(name.as_bytes()),
             variants: variants.iter().map(|&label| label.to_owned()).collect(),
             spent: spending(spent),
@@ -218,8 +219,7 @@ mod tests {
 
     #[test]
     fn an_arena_is_nobodys_own_and_shared_with_nobody() {
-        let arena =
-            StageCost { kind: "arena".to_owned(), ..stage("arena", &["r/a", "r/b"], Some(60.0), 0, Some(60.0)) };
+        let arena = StageCost { kind: StageKind::Arena, ..stage("arena", &["r/a", "r/b"], Some(60.0), 0, Some(60.0)) };
         let own = stage("a", &["r/a"], Some(10.0), 0, Some(10.0));
         let keys = vec![own.key.clone(), arena.key.clone()];
         let cost = Cost::of(vec![own, arena], &[("r/a".to_owned(), keys)]);

@@ -18,6 +18,8 @@ mod sides;
 #[cfg(test)]
 mod tests;
 
+use crate::stage::RunStatus;
+use crate::stage::StageKind;
 pub use compare::{compare, metric_names};
 pub use comparison::{
     ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,
@@ -63,7 +65,7 @@ pub struct SourceRun {
     /// Its id.
     pub run: String,
     /// `ok`, `failed`, `interrupted` or `running`.
-    pub status: String,
+    pub status: RunStatus,
     /// The names of its recipes.
     pub recipes: Vec<String>,
 }
@@ -98,7 +100,7 @@ pub struct Trial {
     /// The stage's name in the recipe.
     pub stage: String,
     /// The stage's kind: `eval` or `command`.
-    pub kind: String,
+    pub kind: StageKind,
     /// What it is compared within: trials of one evaluation answer the same questions, or are of stages of one name.
     pub evaluation: String,
     /// The stage's cache key.
@@ -180,7 +182,7 @@ pub struct Curves {
     /// The stage's name in the recipe.
     pub stage: String,
     /// The stage's kind: `cpt`, `sft` or `grpo`.
-    pub kind: String,
+    pub kind: StageKind,
     /// The stage's cache key.
     pub key: Digest,
     /// By metric, e.g. `reward/mean`: step and value.

@@ -1,6 +1,7 @@
 //! Comparisons of evidence that is made by hand.
 
 use super::*;
+use crate::stage::StageKind;
 
 const BETTER: Verdict = Verdict::Separable(Way::Better, Basis::Seeds);
 
@@ -25,7 +26,7 @@ fn arm(name: &str, lead: f64, seeds: &[u64], questions: usize) -> Arm {
             run: "run".to_owned(),
             variant: format!("r/{name},seed={seed}"),
             stage: "eval".to_owned(),
-            kind: "eval".to_owned(),
+            kind: StageKind::Eval,
             evaluation: "eval".to_owned(),
             key: Digest::of(format!("{name}{seed}").as_bytes()),
             answers: (0..questions).map(|question| Answer { question, completions: Vec::new() }).collect(),

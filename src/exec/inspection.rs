@@ -3,6 +3,7 @@
 use super::local::{ExecError, LocalExecutor};
 use crate::cache::Assignment;
 use crate::event::Failure;
+use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::process::Stdio;
@@ -13,7 +14,7 @@ pub struct Inspection {
     /// The stage's name in its recipe.
     pub stage: String,
     /// `cpt`, `sft`, `grpo` or `eval`.
-    pub kind: String,
+    pub kind: StageKind,
     /// Its data sets, in the order of their content.
     pub data: Vec<DataReport>,
     /// Why the stage would refuse to start.

@@ -5,6 +5,7 @@
 //! a kind that never ran here, at that of all. It is a memo: without it stages start in a less fitting order.
 
 use crate::plan::{Plan, PlannedStage, work_size};
+use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -19,7 +20,7 @@ const GUESS: f64 = 1e-11;
 /// A stage that ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Timing {
-    kind: String,
+    kind: StageKind,
     size: f64,
     seconds: f64,
 }
@@ -29,7 +30,7 @@ struct Timing {
 pub(super) struct Costs {
     path: PathBuf,
     /// Seconds for a size of 1, by kind.
-    paces: BTreeMap<String, f64>,
+    paces: BTreeMap<StageKind, f64>,
     /// Of all kinds.
     pace: f64,
 }
@@ -39,7 +40,7 @@ impl Costs {
     pub(super) fn read(runs: &Path) -> Self {
         let path = runs.join(FILE);
         let timings = tail(&path).unwrap_or_default();
-        let mut by_kind: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        let mut by_kind: BTreeMap<StageKind, Vec<f64>> = BTreeMap::new();
         for timing in timings.lines().filter_map(|line| serde_json::from_str::<Timing>(line).ok()) {
             if timing.size > 0.0 && timing.seconds > 0.0 {
                 by_kind.entry(timing.kind).or_default().push(timing.seconds / timing.size);
@@ -52,7 +53,7 @@ impl Costs {
 
     /// Whether stages like `stage` have been measured here.
     pub(super) fn knows(&self, stage: &PlannedStage) -> bool {
-        self.paces.contains_key(stage.spec.work.kind())
+        self.paces.contains_key(&stage.spec.work.kind())
     }
 
     /// Milliseconds that each stage of `plan` will take, about.
@@ -62,7 +63,7 @@ impl Costs {
     }
 
     fn seconds<'a>(&self, stage: &'a PlannedStage, lengths: &mut BTreeMap<&'a Path, u64>) -> f64 {
-        let pace = self.paces.get(stage.spec.work.kind()).unwrap_or(&self.pace);
+        let pace = self.paces.get(&stage.spec.work.kind()).unwrap_or(&self.pace);
         pace * size(stage, lengths)
     }
 
@@ -71,7 +72,7 @@ impl Costs {
     /// # Errors
     /// A file that cannot be written, which costs the next run its order, no more.
     pub(super) fn remember(&self, stage: &PlannedStage, seconds: f64) -> io::Result<()> {
-        let kind = stage.spec.work.kind().to_owned();
+        let kind = stage.spec.work.kind();
         let timing = Timing { kind, size: size(stage, &mut BTreeMap::new()), seconds };
         let mut line = serde_json::to_vec(&timing).map_err(io::Error::from)?;
         line.push(b'\n');
@@ -126,7 +127,7 @@ mod tests {
             "{\"kind\":\"cpt\",\"size\":10.0,\"seconds\":1.0}\n{\"kind\":\"cpt\",\"size\":10.0,\"seconds\":2.0}\n\
              {\"kind\":\"cpt\",\"size\":10.0,\"seconds\":90.0}\n{\"kind\":\"grpo\",\"size\":1.0,\"seconds\":5.0}\nhalf a li",
         );
-        assert_eq!(costs.paces, BTreeMap::from([("cpt".to_owned(), 0.2), ("grpo".to_owned(), 5.0)]));
+        assert_eq!(costs.paces, BTreeMap::from([(StageKind::Cpt, 0.2), (StageKind::Grpo, 5.0)]));
         assert!((costs.pace - 5.0).abs() < 1e-12);
     }
 

@@ -4,7 +4,7 @@ use super::checkpoints::{checkpoint_dir, events_dir, results};
 use super::evidence_names::{ArmNames, without_seed};
 use super::fingerprints::Fingerprints;
 use super::past_runs::PastRun;
-use super::run_log::{LoggedPlan, LoggedVariant, RunEventKind};
+use super::run_log::{LoggedPlan, LoggedVariant};
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Completion, Measurement};
@@ -12,12 +12,9 @@ use crate::evidence::{
     Answer, Arm, Curves, Evidence, MissingTrial, MixPart, Problem, ProblemKind, Question, Score, SourceRun, Trial,
     scores_of,
 };
+use crate::run_event::StageProgress;
+use crate::stage::{StageKind, StageStatus};
 use std::collections::{BTreeMap, HashMap};
-
-/// Kinds of stages that measure.
-const MEASURING: [&str; 2] = ["eval", "command"];
-/// Kinds of stages that train.
-const TRAINING: [&str; 3] = ["cpt", "sft", "grpo"];
 
 /// What `runs` measured, arm by arm.
 ///
@@ -52,7 +49,7 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
         let plan = LoggedPlan::load(&past.log_dir)?;
         let mut recipes: Vec<String> = plan.variants.iter().map(|variant| variant.recipe.clone()).collect();
         recipes.dedup();
-        gathering.evidence.runs.push(SourceRun { run: past.run.clone(), status: past.status.clone(), recipes });
+        gathering.evidence.runs.push(SourceRun { run: past.run.clone(), status: past.status, recipes });
         for settings in plan.compare.values() {
             // the newest run that says anything decides
             gathering.evidence.settings = settings.clone();
@@ -78,7 +75,7 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
                     continue;
                 }
                 let mix = fingerprints.mix(key);
-                let place = Place { run: &past.run, variant, stage: name, kind, seed: *seed, key, mix };
+                let place = Place { run: &past.run, variant, stage: name, kind: *kind, seed: *seed, key, mix };
                 for (component, (low, high)) in fingerprints.ranges(key) {
                     let known =
                         gathering.evidence.ranges.entry(format!("eval/reward/{component}")).or_insert((low, high));
@@ -89,8 +86,7 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
             let trained_on = fingerprints.rewards(stages.iter().map(|(_, _, key)| *key));
             gathering.evidence.arms[position].trained_on.extend(trained_on);
             for (name, key) in &variant.stages {
-                let kind = kind_of(&plan, key);
-                if with_training && TRAINING.contains(&kind) {
+                if let Some(kind) = kind_of(&plan, key).filter(|kind| with_training && kind.is_training()) {
                     let seed = fingerprints.seed(key);
                     gathering.add_curves(position, name, kind, key, seed);
                 }
@@ -111,37 +107,29 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
 }
 
 /// The stages of `variant` that measure, parents first: name, kind, key.
-fn measuring<'a>(plan: &'a LoggedPlan, variant: &'a LoggedVariant) -> Vec<(&'a str, &'a str, &'a Digest)> {
+fn measuring<'a>(plan: &'a LoggedPlan, variant: &'a LoggedVariant) -> Vec<(&'a str, StageKind, &'a Digest)> {
     let place = |key: &Digest| plan.stages.iter().position(|stage| stage.key == *key);
-    let named = variant.stages.iter().map(|(name, key)| (name.as_str(), kind_of(plan, key), key));
-    let mut found: Vec<_> = named.filter(|(_, kind, _)| MEASURING.contains(kind)).collect();
+    let named = variant.stages.iter().filter_map(|(name, key)| Some((name.as_str(), kind_of(plan, key)?, key)));
+    let mut found: Vec<_> = named.filter(|(_, kind, _)| kind.measures()).collect();
     found.sort_by_key(|(_, _, key)| place(key));
     found
 }
 
-fn kind_of<'a>(plan: &'a LoggedPlan, key: &Digest) -> &'a str {
-    plan.stages.iter().find(|stage| stage.key == *key).map_or("", |stage| stage.kind.as_str())
+fn kind_of(plan: &LoggedPlan, key: &Digest) -> Option<StageKind> {
+    plan.stages.iter().find(|stage| stage.key == *key).map(|stage| stage.kind)
 }
 
 /// Why stages of a run have no result, by their keys.
 fn reasons(past: &PastRun) -> Result<HashMap<Digest, String>, CacheError> {
-    let mut found = HashMap::new();
-    for event in past.events()? {
-        match event.kind {
-            RunEventKind::StageFailed { key, failure, .. } => found.insert(key, format!("failed: {}", failure.message)),
-            RunEventKind::StageSkipped { key, because } => found.insert(key, format!("skipped: {because}")),
-            RunEventKind::StageStopped { key, .. } => found.insert(key, "stopped".to_owned()),
-            RunEventKind::StageStarted { key } => {
-                let state = if past.status == "running" { "still running" } else { "interrupted" };
-                found.insert(key, state.to_owned())
-            }
-            RunEventKind::StageDone { key, .. } | RunEventKind::StageHit { key } => {
-                found.insert(key, "its result is gone from the cache".to_owned())
-            }
-            _ => None,
-        };
-    }
-    Ok(found)
+    let reason = |progress: StageProgress| match (progress.status, progress.message) {
+        (StageStatus::Pending, _) => None,
+        (StageStatus::Running, _) => Some("still running".to_owned()),
+        (StageStatus::Cached | StageStatus::Ok, _) => Some("its result is gone from the cache".to_owned()),
+        (status, Some(message)) => Some(format!("{status}: {message}")),
+        (status, None) => Some(status.to_string()),
+    };
+    let progress = past.stage_progress()?;
+    Ok(progress.into_iter().filter_map(|(key, progress)| Some((key, reason(progress)?))).collect())
 }
 
 /// The scores of answers, by metric.
@@ -152,7 +140,7 @@ struct Place<'a> {
     run: &'a str,
     variant: &'a LoggedVariant,
     stage: &'a str,
-    kind: &'a str,
+    kind: StageKind,
     seed: u64,
     key: &'a Digest,
     mix: BTreeMap<String, MixPart>,
@@ -196,7 +184,7 @@ impl Gathering<'_> {
             run: run.to_owned(),
             variant: variant.label.clone(),
             stage: stage.to_owned(),
-            kind: kind.to_owned(),
+            kind,
             evaluation: stage.to_owned(),
             key: key.clone(),
             answers,
@@ -262,7 +250,7 @@ impl Gathering<'_> {
     }
 
     /// Adds what training measured; curves that cannot be read are a problem, none at all is not.
-    fn add_curves(&mut self, arm: usize, stage: &str, kind: &str, key: &Digest, seed: u64) {
+    fn add_curves(&mut self, arm: usize, stage: &str, kind: StageKind, key: &Digest, seed: u64) {
         // arms are named at the end
         let arm = arm.to_string();
         if let Some(known) = self.evidence.training.iter_mut().find(|curves| curves.key == *key) {
@@ -277,7 +265,7 @@ impl Gathering<'_> {
                 arms: vec![arm],
                 seed,
                 stage: stage.to_owned(),
-                kind: kind.to_owned(),
+                kind,
                 key: key.clone(),
                 series,
             }),

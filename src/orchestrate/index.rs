@@ -11,11 +11,12 @@ mod files;
 
 use super::checkpoints::{checkpoint_dir, events_dir};
 use super::past_runs::has_died;
-use super::run_log::{LogDamage, LoggedPlan, LoggedStage, RunEvent, RunEventKind};
+use super::run_log::{LogDamage, LoggedPlan, LoggedStage};
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::store::{KeyState, Results, StageChange, StageRecord, StageState, Store, StoreError, Update};
+use crate::run_event::{RunEvent, RunEventKind};
+use crate::store::{KeyState, Results, StageRecord, Store, StoreError, Update};
 use files::{Lines, commit_of, first_line, length};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -221,9 +222,8 @@ pub(super) async fn read_run(
     while let Some(event) = lines.next_event()? {
         events.push(event);
     }
-    let changes: Vec<StageChange> = events.iter().filter_map(change_of).collect();
     if known.is_some() {
-        update.change_stages(run, &changes).await?;
+        update.change_stages(run, &events).await?;
     } else {
         let loaded;
         let plan = if let Some(plan) = plan {
@@ -239,7 +239,7 @@ pub(super) async fn read_run(
         };
         let began = Ulid::from_string(run).map_or(SystemTime::UNIX_EPOCH, |id| id.datetime());
         let stages: Vec<StageRecord> = plan.stages.iter().zip(plan.names()).map(record_of).collect();
-        update.add_run(run, began.into(), &stages, &changes).await?;
+        update.add_run(run, began.into(), &stages, &events).await?;
     }
     let mut started: BTreeSet<&Digest> = BTreeSet::new();
     let mut measured: BTreeMap<&Digest, &Results> = BTreeMap::new();
@@ -248,7 +248,7 @@ pub(super) async fn read_run(
             RunEventKind::RunStarted { process, version } => {
                 update.set_owner(run, *at, (&process.host, process.pid, version)).await?;
             }
-            RunEventKind::RunEnded { status } => update.end_run(run, status, *at).await?,
+            RunEventKind::RunEnded { status } => update.end_run(run, *status, *at).await?,
             RunEventKind::StageStarted { key } => {
                 started.insert(key);
             }
@@ -270,48 +270,15 @@ pub(super) async fn read_run(
     if let Some(newest) = events.last() {
         update.set_log_bytes(run, lines.offset, newest.at).await?;
     }
-    let touched = events.iter().filter_map(|event| key_of(&event.kind).cloned()).collect();
+    let touched = events.iter().filter_map(|event| worked_on(&event.kind).cloned()).collect();
     Ok((touched, lines.unreadable))
 }
 
-/// What the event says of a stage.
-fn change_of(RunEvent { at, kind }: &RunEvent) -> Option<StageChange> {
-    let (key, state) = match kind {
-        RunEventKind::RunStarted { .. }
-        | RunEventKind::StageEnergy { .. }
-        | RunEventKind::StageMemory { .. }
-        | RunEventKind::RunEnded { .. } => return None,
-        RunEventKind::StageHit { key } => (key, StageState::Hit),
-        RunEventKind::StageStarted { key } => (key, StageState::Running),
-        RunEventKind::StageWaiting { key, .. } => (key, StageState::Waiting),
-        RunEventKind::StageDone { key, seconds, .. } => (key, StageState::Ok { seconds: *seconds }),
-        RunEventKind::StageFailed { key, seconds, failure } => {
-            (key, StageState::Failed { seconds: *seconds, message: failure.message.clone() })
-        }
-        RunEventKind::StageRetried { key, failure, .. } => {
-            (key, StageState::Retrying { message: failure.message.clone() })
-        }
-        RunEventKind::StageStopped { key, seconds } => (key, StageState::Interrupted { seconds: *seconds }),
-        RunEventKind::StageSkipped { key, because } => (key, StageState::Skipped { because: because.clone() }),
-    };
-    Some(StageChange { key: key.clone(), state, at: *at })
-}
-
-/// The stage that worked, or whose result was used.
-fn key_of(kind: &RunEventKind) -> Option<&Digest> {
+/// The stage that worked, or whose result was used, so that its own events may be new.
+fn worked_on(kind: &RunEventKind) -> Option<&Digest> {
     match kind {
-        RunEventKind::StageHit { key }
-        | RunEventKind::StageStarted { key }
-        | RunEventKind::StageWaiting { key, .. }
-        | RunEventKind::StageDone { key, .. }
-        | RunEventKind::StageFailed { key, .. }
-        | RunEventKind::StageRetried { key, .. }
-        | RunEventKind::StageStopped { key, .. } => Some(key),
-        RunEventKind::RunStarted { .. }
-        | RunEventKind::StageEnergy { .. }
-        | RunEventKind::StageMemory { .. }
-        | RunEventKind::StageSkipped { .. }
-        | RunEventKind::RunEnded { .. } => None,
+        RunEventKind::StageSkipped { .. } | RunEventKind::StageEnergy { .. } | RunEventKind::StageMemory { .. } => None,
+        kind => kind.key(),
     }
 }
 
@@ -382,7 +349,7 @@ async fn read_key(update: &mut Update, cache: &Cache, key: &Digest, known: &KeyS
 
 /// What is recorded of a stage of a plan.
 fn record_of((stage, (recipe, variant)): (&LoggedStage, (String, String))) -> StageRecord {
-    StageRecord { stage: stage.stage.clone(), kind: stage.kind.clone(), key: stage.key.clone(), recipe, variant }
+    StageRecord { stage: stage.stage.clone(), kind: stage.kind, key: stage.key.clone(), recipe, variant }
 }
 
 /// The ids of all runs with a log.

@@ -1,9 +1,11 @@
 //! Runs of the past, as their logs tell them.
 
-use super::run_log::{Invocation, LogDamage, LoggedPlan, RunEventKind, append_end, read_events};
-use super::run_process::{Liveness, RunProcess, is_locked, liveness, signal_run};
+use super::run_log::{Invocation, LogDamage, LoggedPlan, append_end, read_events};
+use super::run_process::{Liveness, is_locked, liveness, signal_run};
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
+use crate::run_event::{RunEventKind, RunProcess};
+use crate::stage::RunStatus;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::io;
@@ -17,8 +19,8 @@ pub struct PastRun {
     pub run: String,
     /// Its log directory.
     pub log_dir: PathBuf,
-    /// `ok`, `failed`, `interrupted`, or `running` while its process lives or nothing is known of it.
-    pub status: String,
+    /// How it stands.
+    pub status: RunStatus,
     /// What it was asked.
     pub invocation: Invocation,
     /// The process that runs its stages; absent when it was killed before it wrote that down.
@@ -114,10 +116,10 @@ impl PastRun {
             _ => None,
         });
         let status = match events.last().map(|event| &event.kind) {
-            Some(RunEventKind::RunEnded { status }) => status.clone(),
-            _ if was_alive || liveness(&log_dir, process.as_ref()) != Liveness::Ended => "running".to_owned(),
+            Some(RunEventKind::RunEnded { status }) => *status,
+            _ if was_alive || liveness(&log_dir, process.as_ref()) != Liveness::Ended => RunStatus::Running,
             None => return Ok(None),
-            Some(_) => "interrupted".to_owned(),
+            Some(_) => RunStatus::Interrupted,
         };
         Ok(Some(Self { run, log_dir, status, invocation, process, unreadable_lines }))
     }
@@ -128,9 +130,9 @@ impl PastRun {
     }
 
     /// How it stands now.
-    pub fn status_now(&self) -> String {
+    pub fn status_now(&self) -> RunStatus {
         let now = self.log_dir.parent().map(|directory| Self::read(self.run.clone(), directory));
-        now.and_then(|now| now.ok().flatten()).map_or_else(|| self.status.clone(), |now| now.status)
+        now.and_then(|now| now.ok().flatten()).map_or(self.status, |now| now.status)
     }
 
     /// What is known of its process now.
@@ -140,7 +142,7 @@ impl PastRun {
 
     /// Declares it dead: for a run of another machine of which nothing is known ([`Liveness::Unknown`]).
     pub fn take_over(&self) -> io::Result<()> {
-        append_end(&self.log_dir, "interrupted")
+        append_end(&self.log_dir, RunStatus::Interrupted)
     }
 
     /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is no error.
@@ -190,7 +192,7 @@ pub fn remove_run(cache: &Cache, run: &str) -> Result<(), RemovalRefusal> {
     if let Ok(Some(past)) = PastRun::named(cache.root(), run) {
         match (past.liveness(), past.process) {
             (Liveness::Alive, _) => return Err(RemovalRefusal::Running),
-            (Liveness::Unknown, Some(process)) if past.status == "running" => {
+            (Liveness::Unknown, Some(process)) if past.status == RunStatus::Running => {
                 return Err(RemovalRefusal::Unknown { host: process.host });
             }
             _ => {}
@@ -203,7 +205,7 @@ pub fn remove_run(cache: &Cache, run: &str) -> Result<(), RemovalRefusal> {
 /// Whether a run whose end was not read yet has died.
 pub(super) fn has_died(runs: &Path, run: &str) -> bool {
     match PastRun::named(runs, run) {
-        Ok(Some(past)) => past.status == "interrupted",
+        Ok(Some(past)) => past.status == RunStatus::Interrupted,
         Ok(None) => true,
         Err(_) => !is_locked(&runs.join("log").join(run)),
     }
@@ -212,23 +214,17 @@ pub(super) fn has_died(runs: &Path, run: &str) -> bool {
 /// The newest run that did not end well, is not running, and was not resumed by another.
 pub fn resumable(runs: &[PastRun]) -> Option<&PastRun> {
     let resumed = |run: &PastRun| runs.iter().any(|other| other.invocation.resumes.as_ref() == Some(&run.run));
-    runs.iter().find(|run| run.status != "ok" && run.status != "running" && !resumed(run))
+    runs.iter().find(|run| matches!(run.status, RunStatus::Failed | RunStatus::Interrupted) && !resumed(run))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use RunStatus::{Failed, Interrupted, Ok, Running};
 
-    fn past(run: &str, status: &str, resumes: Option<&str>) -> PastRun {
+    fn past(run: &str, status: RunStatus, resumes: Option<&str>) -> PastRun {
         let invocation = Invocation { resumes: resumes.map(str::to_owned), ..Invocation::default() };
-        PastRun {
-            run: run.into(),
-            log_dir: PathBuf::new(),
-            status: status.into(),
-            invocation,
-            process: None,
-            unreadable_lines: 0,
-        }
+        PastRun { run: run.into(), log_dir: PathBuf::new(), status, invocation, process: None, unreadable_lines: 0 }
     }
 
     fn resumes(runs: &[PastRun]) -> Option<&str> {
@@ -237,18 +233,18 @@ mod tests {
 
     #[test]
     fn the_newest_run_that_did_not_end_well_is_resumed() {
-        let runs = [past("c", "ok", None), past("b", "interrupted", None), past("a", "failed", None)];
+        let runs = [past("c", Ok, None), past("b", Interrupted, None), past("a", Failed, None)];
         assert_eq!(resumes(&runs), Some("b"));
     }
 
     #[test]
     fn a_run_that_was_resumed_is_left_to_the_one_that_did() {
-        assert_eq!(resumes(&[past("b", "ok", Some("a")), past("a", "interrupted", None)]), None);
-        assert_eq!(resumes(&[past("b", "failed", Some("a")), past("a", "interrupted", None)]), Some("b"));
+        assert_eq!(resumes(&[past("b", Ok, Some("a")), past("a", Interrupted, None)]), None);
+        assert_eq!(resumes(&[past("b", Failed, Some("a")), past("a", Interrupted, None)]), Some("b"));
     }
 
     #[test]
     fn a_running_run_is_not_resumed() {
-        assert_eq!(resumes(&[past("a", "running", None)]), None);
+        assert_eq!(resumes(&[past("a", Running, None)]), None);
     }
 }

@@ -6,12 +6,13 @@
 
 use super::dispatch::Retry;
 use super::index::{self, IndexError};
-use super::run_log::{LoggedPlan, RunEventKind, RunLog};
-use super::run_process::RunProcess;
+use super::run_log::{LoggedPlan, RunLog};
 use super::{FailedStage, RunError, RunRequest};
 use crate::cache::{Cache, FileLock};
 use crate::digest::Digest;
 use crate::event::{Event, Failure, Measurement, MemoryUse};
+use crate::run_event::{RunEventKind, RunProcess};
+use crate::stage::RunStatus;
 use crate::store::{Store, database_path};
 use chrono::Utc;
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,9 +153,9 @@ impl Recorder {
         self.append(RunEventKind::StageSkipped { key: self.keys[stage].clone(), because: because.to_owned() });
     }
 
-    /// The run ended: `ok`, `failed` or `interrupted`.
-    pub(super) async fn end(&mut self, status: &str) {
-        self.append(RunEventKind::RunEnded { status: status.to_owned() });
+    /// The run ended.
+    pub(super) async fn end(&mut self, status: RunStatus) {
+        self.append(RunEventKind::RunEnded { status });
         let deadline = Instant::now() + LAST_WAIT;
         loop {
             self.flush().await;

@@ -2,9 +2,10 @@
 
 use super::CachedResults;
 use super::past_runs::PastRun;
-use super::run_log::{LoggedPlan, LoggedVariant, RunEventKind};
+use super::run_log::{LoggedPlan, LoggedVariant};
 use crate::cache::{Cache, EventLog};
 use crate::digest::Digest;
+use crate::run_event::RunEventKind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -137,6 +138,7 @@ pub fn environment(past: &PastRun, cache: &Cache) -> io::Result<BTreeMap<&'stati
 mod tests {
     use super::super::run_log::LoggedStage;
     use super::*;
+    use crate::stage::StageKind;
 
     /// A plan of variants, each `(label, [(stage, content)])`.
     fn plan(variants: &[(&str, &[(&str, &str)])]) -> LoggedPlan {
@@ -148,7 +150,7 @@ mod tests {
             for (stage, content) in *own {
                 stages.push(LoggedStage {
                     stage: (*stage).into(),
-                    kind: "sft".into(),
+                    kind: StageKind::Sft,
                     key: key(content),
                     parents: Vec::new(),
                     variants: vec![(*label).into()],

@@ -9,12 +9,13 @@
 //!   lock              locked while the run lives
 //! ```
 
-use super::run_process::{RunProcess, lock_run};
+use super::run_process::lock_run;
 use crate::cache::{FileLock, write_file};
 use crate::digest::Digest;
-use crate::event::{Failure, Measurement, MemoryUse};
 use crate::plan::Plan;
 use crate::recipe::{CompareSettings, Overrides};
+use crate::run_event::{RunEvent, RunEventKind};
+use crate::stage::{RunStatus, StageKind};
 use chrono::{DateTime, Utc};
 use fs_err as fs;
 use serde::de::DeserializeOwned;
@@ -80,14 +81,14 @@ pub(super) fn read_events(log_dir: &Path) -> io::Result<(Vec<RunEvent>, usize)> 
 }
 
 /// Writes down the end of a run whose process no longer can.
-pub(super) fn append_end(log_dir: &Path, status: &str) -> io::Result<()> {
+pub(super) fn append_end(log_dir: &Path, status: RunStatus) -> io::Result<()> {
     let path = log_dir.join("run.jsonl");
     let is_cut = fs::read(&path)?.last().is_some_and(|&byte| byte != b'\n');
     let mut log = RunLog { events: fs::OpenOptions::new().append(true).open(path)?, lock: None };
     if is_cut {
         log.events.write_all(b"\n")?;
     }
-    log.append(Utc::now(), vec![RunEventKind::RunEnded { status: status.to_owned() }])
+    log.append(Utc::now(), vec![RunEventKind::RunEnded { status }])
 }
 
 /// What a run was asked.
@@ -168,7 +169,7 @@ pub struct LoggedStage {
     /// Its name in the recipe that mentions it first.
     pub stage: String,
     /// Its kind.
-    pub kind: String,
+    pub kind: StageKind,
     /// Its cache key.
     pub key: Digest,
     /// The keys of the stages it starts from.
@@ -197,7 +198,7 @@ impl LoggedPlan {
         let key = |stage: usize| plan.stages[stage].key.clone();
         let stages = plan.stages.iter().map(|stage| LoggedStage {
             stage: stage.name.clone(),
-            kind: stage.spec.work.kind().to_owned(),
+            kind: stage.spec.work.kind(),
             key: stage.key.clone(),
             parents: stage.parents.iter().map(|&parent| key(parent)).collect(),
             variants: stage.variants.clone(),
@@ -237,112 +238,6 @@ impl LoggedPlan {
         let called = |key: &Digest| self.variants.iter().any(|variant| variant.stages.get(name) == Some(key));
         self.stages.iter().filter(|stage| stage.stage == name || called(&stage.key)).collect()
     }
-}
-
-/// A line of `run.jsonl`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RunEvent {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// What.
-    pub kind: RunEventKind,
-}
-
-/// What happened in a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunEventKind {
-    /// The run began.
-    RunStarted {
-        /// The process that runs its stages.
-        #[serde(flatten)]
-        process: RunProcess,
-        /// Version of `orchestrate`.
-        version: String,
-    },
-    /// A stage's result was in the cache.
-    StageHit {
-        /// Its cache key.
-        key: Digest,
-    },
-    /// A worker was started.
-    StageStarted {
-        /// The stage's cache key.
-        key: Digest,
-    },
-    /// Another process works on the stage.
-    StageWaiting {
-        /// The stage's cache key.
-        key: Digest,
-        /// Which process.
-        owner: String,
-    },
-    /// A try at a stage is about to end, and the device tells what energy it took meanwhile.
-    StageEnergy {
-        /// The stage's cache key.
-        key: Digest,
-        /// Joules since the worker was started.
-        joules: f64,
-    },
-    /// A try at a stage is about to end, and the system says what memory it took.
-    StageMemory {
-        /// The stage's cache key.
-        key: Digest,
-        /// The most it held, and what was expected.
-        memory: MemoryUse,
-    },
-    /// A stage's checkpoint was committed.
-    StageDone {
-        /// The stage's cache key.
-        key: Digest,
-        /// Seconds since it was started.
-        seconds: f64,
-        /// What its `finished` event says.
-        results: BTreeMap<String, Measurement>,
-    },
-    /// A stage failed.
-    StageFailed {
-        /// The stage's cache key.
-        key: Digest,
-        /// Seconds since it was started.
-        seconds: f64,
-        /// Why.
-        failure: Failure,
-    },
-    /// A try at a stage failed, and there is another.
-    StageRetried {
-        /// The stage's cache key.
-        key: Digest,
-        /// Tries so far.
-        tries: u32,
-        /// Seconds since this one was started.
-        seconds: f64,
-        /// Why it failed.
-        failure: Failure,
-        /// Seconds before the next one.
-        after_s: f64,
-        /// Whether the next one is with gradient checkpointing, as this one was not.
-        gradient_checkpointing: bool,
-    },
-    /// A stage stopped on request.
-    StageStopped {
-        /// The stage's cache key.
-        key: Digest,
-        /// Seconds since it was started.
-        seconds: f64,
-    },
-    /// A stage was not run because of another.
-    StageSkipped {
-        /// Its cache key.
-        key: Digest,
-        /// Why.
-        because: String,
-    },
-    /// The run ended.
-    RunEnded {
-        /// How.
-        status: String,
-    },
 }
 
 /// The open log of a run.

@@ -6,26 +6,11 @@
 //! there nothing is known.
 
 use crate::cache::{FileLock, NETWORK_FAULT, boot_id, is_asked_for};
+use crate::run_event::RunProcess;
 use crate::store::network_file_system;
 use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// The process that runs the stages of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunProcess {
-    /// Host name.
-    pub host: String,
-    /// Process id.
-    pub pid: u32,
-    /// Identity of the host's boot; empty in the logs of earlier versions.
-    #[serde(default)]
-    pub boot_id: String,
-    /// When the process started, in clock ticks since then; absent in the logs of earlier versions.
-    #[serde(default)]
-    pub start_ticks: Option<u64>,
-}
 
 /// What is known of a run's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use super::checkpoints::{checkpoint_dir, results};
 use super::past_runs::PastRun;
-use super::run_log::{LoggedPlan, RunEventKind};
+use super::run_log::LoggedPlan;
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
 use crate::evidence::{Cost, JudgeCost, Spending, StageCost};
+use crate::run_event::RunEventKind;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::AddAssign;
 
@@ -47,7 +48,7 @@ pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<
             let position = *place.entry(stage.key.clone()).or_insert_with(|| {
                 stages.push(StageCost {
                     stage: stage.stage.clone(),
-                    kind: stage.kind.clone(),
+                    kind: stage.kind,
                     key: stage.key.clone(),
                     variants: Vec::new(),
                     spent: Spending::default(),

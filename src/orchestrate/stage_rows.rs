@@ -2,10 +2,12 @@
 
 use super::checkpoints::{events_dir, results};
 use super::past_runs::PastRun;
-use super::run_log::{LoggedPlan, LoggedStage, RunEvent, RunEventKind, read_events};
+use super::run_log::{LoggedPlan, LoggedStage, read_events};
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
+use crate::run_event::{RunEvent, StageProgress};
+use crate::stage::{RunStatus, StageKind, StageStatus};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -23,11 +25,11 @@ pub struct StageRow {
     /// Its name.
     pub stage: String,
     /// Its kind.
-    pub kind: String,
+    pub kind: StageKind,
     /// Its cache key.
     pub key: Digest,
-    /// `pending`, `running`, `hit`, `ok`, `failed`, `skipped`, `interrupted` or `not run`.
-    pub status: String,
+    /// How it stands.
+    pub status: StageStatus,
     /// When a worker was first started on it.
     pub started_at: Option<DateTime<Utc>>,
     /// Seconds that its last worker took.
@@ -60,12 +62,40 @@ impl PastRun {
         Ok(read_events(&self.log_dir)?.0)
     }
 
+    /// How its stages stand to which anything has happened, by their keys.
+    pub fn stage_progress(&self) -> io::Result<BTreeMap<Digest, StageProgress>> {
+        let mut progress: BTreeMap<Digest, StageProgress> = BTreeMap::new();
+        for event in self.events()? {
+            if let Some(key) = event.kind.key() {
+                progress.entry(key.clone()).or_default().take_in(&event);
+            }
+        }
+        if self.status != RunStatus::Running {
+            for stage in progress.values_mut() {
+                stage.status = stage.status.after_the_run();
+            }
+        }
+        Ok(progress)
+    }
+
+    /// How a stage stands to which nothing has happened.
+    fn not_begun(&self) -> StageProgress {
+        let status = match self.status {
+            RunStatus::Running => StageStatus::Pending,
+            _ => StageStatus::NotRun,
+        };
+        StageProgress { status, ..StageProgress::default() }
+    }
+
     /// Its stages, in the order of its plan.
     pub fn stage_rows(&self, cache: &Cache) -> io::Result<Vec<StageRow>> {
         let plan = LoggedPlan::load(&self.log_dir)?;
-        let events = self.events()?;
+        let mut progress = self.stage_progress()?;
         let stages = plan.stages.iter().zip(plan.names());
-        Ok(stages.map(|(stage, names)| row(cache, self, names, stage, &events)).collect())
+        let row = |(stage, names): (&LoggedStage, (String, String))| {
+            row(cache, self, names, stage, progress.remove(&stage.key).unwrap_or_else(|| self.not_begun()))
+        };
+        Ok(stages.map(row).collect())
     }
 }
 
@@ -89,75 +119,27 @@ fn row(
     past: &PastRun,
     (recipe, variant): (String, String),
     stage: &LoggedStage,
-    events: &[RunEvent],
+    progress: StageProgress,
 ) -> StageRow {
-    let mut row = StageRow {
+    let StageProgress { status, started_at, seconds, message, tries, memory, results: measured } = progress;
+    let metrics = match status {
+        // nothing if its events are gone
+        StageStatus::Cached => results(cache, &stage.key).unwrap_or_default(),
+        _ => measured,
+    };
+    StageRow {
         run: past.run.clone(),
         recipe,
         variant,
         stage: stage.stage.clone(),
-        kind: stage.kind.clone(),
+        kind: stage.kind,
         key: stage.key.clone(),
-        status: if past.status == "running" { "pending" } else { "not run" }.to_owned(),
-        started_at: None,
-        seconds: None,
-        metrics: BTreeMap::new(),
-        message: None,
-        tries: 0,
-        memory: None,
-    };
-    for event in events {
-        take_in(&mut row, event);
-    }
-    match row.status.as_str() {
-        "running" if past.status != "running" => "interrupted".clone_into(&mut row.status),
-        // nothing if its events are gone
-        "hit" => row.metrics = results(cache, &stage.key).unwrap_or_default(),
-        _ => {}
-    }
-    row
-}
-
-/// Brings `row` up to `event`, if it is about its stage.
-fn take_in(row: &mut StageRow, event: &RunEvent) {
-    let mut ended = |key: &Digest, status: &str, seconds: Option<f64>| {
-        let concerned = *key == row.key;
-        if concerned {
-            status.clone_into(&mut row.status);
-            row.seconds = seconds;
-        }
-        concerned
-    };
-    match &event.kind {
-        RunEventKind::StageHit { key } => {
-            ended(key, "hit", None);
-        }
-        RunEventKind::StageStarted { key } if ended(key, "running", None) => {
-            row.started_at = row.started_at.or(Some(event.at));
-            row.tries += 1;
-        }
-        RunEventKind::StageRetried { key, failure, .. } if ended(key, "running", None) => {
-            row.message = Some(failure.message.clone());
-        }
-        RunEventKind::StageMemory { key, memory } if *key == row.key => {
-            row.memory = Some(row.memory.map_or(*memory, |other| other.larger(*memory)));
-        }
-        RunEventKind::StageWaiting { key, .. } => {
-            ended(key, "running", None);
-        }
-        RunEventKind::StageDone { key, seconds, results } if ended(key, "ok", Some(*seconds)) => {
-            row.metrics.clone_from(results);
-            row.message = None; // that of a try that failed
-        }
-        RunEventKind::StageFailed { key, seconds, failure } if ended(key, "failed", Some(*seconds)) => {
-            row.message = Some(failure.message.clone());
-        }
-        RunEventKind::StageStopped { key, seconds } => {
-            ended(key, "interrupted", Some(*seconds));
-        }
-        RunEventKind::StageSkipped { key, because } if ended(key, "skipped", None) => {
-            row.message = Some(because.clone());
-        }
-        _ => {}
+        status,
+        started_at,
+        seconds,
+        metrics,
+        message,
+        tries,
+        memory,
     }
 }

@@ -4,6 +4,7 @@ use super::past_runs::PastRuns;
 use super::run_log::{LogDamage, LoggedPlan};
 use super::run_process::Liveness;
 use crate::digest::Digest;
+use crate::stage::RunStatus;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -45,7 +46,7 @@ pub fn key_uses(runs: &Path) -> io::Result<KeyUses> {
             }
         };
         // also one that has written down its end and still shows its results
-        let lives = past.status == "running" || past.liveness() == Liveness::Alive;
+        let lives = past.status == RunStatus::Running || past.liveness() == Liveness::Alive;
         let began: Option<DateTime<Utc>> = Ulid::from_string(&past.run).ok().map(|id| id.datetime().into());
         for stage in plan.stages {
             let found = uses.by_key.entry(stage.key).or_default();

@@ -6,6 +6,7 @@ use super::judge_server::{self, JudgeServer};
 use super::located::KeyPath;
 use super::schema;
 use super::sweep::Cell;
+use crate::stage::StageKind;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -145,8 +146,8 @@ impl Device {
 
 impl RuntimeSettings {
     /// The time limit of the stage `name` of this `kind`: that of its name, else that of its kind.
-    pub fn timeout_s(&self, name: &str, kind: &str) -> Option<f64> {
-        self.timeout_s.get(name).or_else(|| self.timeout_s.get(kind)).copied()
+    pub fn timeout_s(&self, name: &str, kind: StageKind) -> Option<f64> {
+        self.timeout_s.get(name).or_else(|| self.timeout_s.get(kind.name())).copied()
     }
 
     /// From the table of the recipe, with the defaults filled in; `stages` tells the names of the recipe's stages. Absent when

@@ -15,6 +15,7 @@ pub use rewards::{
 };
 
 use crate::digest::Digest;
+use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,14 +52,14 @@ pub enum Work {
 
 impl Work {
     /// The recipe's word for the kind.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> StageKind {
         match self {
-            Self::Cpt(_) => "cpt",
-            Self::Sft(_) => "sft",
-            Self::Grpo(_) => "grpo",
-            Self::Eval(_) => "eval",
-            Self::Command(_) => "command",
-            Self::Arena(_) => "arena",
+            Self::Cpt(_) => StageKind::Cpt,
+            Self::Sft(_) => StageKind::Sft,
+            Self::Grpo(_) => StageKind::Grpo,
+            Self::Eval(_) => StageKind::Eval,
+            Self::Command(_) => StageKind::Command,
+            Self::Arena(_) => StageKind::Arena,
         }
     }
 

@@ -18,7 +18,7 @@ pub fn stage_costs(cost: &Cost) -> Table {
         let cached = match (stage.hits, stage.made.seconds) {
             (0, _) => String::new(),
             (_, Some(seconds)) => format!("saved {}", duration(seconds * f64::from(stage.hits))),
-            (_, None) => "hit; nobody knows what it took".to_owned(),
+            (_, None) => "cached; its duration is unknown".to_owned(),
         };
         let mut cells = vec![stage.stage.clone(), variants];
         cells.extend(spending(&stage.spent));

@@ -34,7 +34,7 @@ pub use main_curve::main_curve;
 pub use mask::masked;
 pub use number::{duration, gib, interval, measurement, number, rate, signed};
 pub use pace::Pace;
-pub use plan_tree::{StageStatus, plan_tree};
+pub use plan_tree::{PlannedStatus, plan_tree};
 pub use progress::{Progress, ProgressMode};
 pub use side_by_side::{indented, side_by_side};
 pub use spark::sparkline;

@@ -1,10 +1,14 @@
 //! How fast a stage goes and when it will end.
 
+use crate::event::StepPart;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::VecDeque;
 
 /// Steps that the estimate looks back on: enough to smooth, few enough to follow a change of pace.
 const WINDOW: usize = 20;
+
+/// What must be done of a first step, or of a stage, before the rest is estimated from it.
+const LEAST_SHARE: f64 = 0.05;
 
 /// Estimates the time left from the last steps.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +16,8 @@ pub struct Pace {
     seen: VecDeque<(DateTime<Utc>, u64)>,
     /// How far the step after the last one was, and when.
     part: Option<(DateTime<Utc>, f64)>,
+    /// How far the whole stage was when the worker began to work and at last, where the worker knows better than to count steps.
+    stage: Option<[(DateTime<Utc>, f64); 2]>,
     total_steps: u64,
 }
 
@@ -20,6 +26,7 @@ impl Pace {
     pub fn start(&mut self, at: DateTime<Utc>, step: u64, total_steps: u64) {
         self.seen.clear();
         self.part = None;
+        self.stage = None;
         self.seen.push_back((at, step));
         self.total_steps = total_steps;
     }
@@ -31,9 +38,13 @@ impl Pace {
         }
     }
 
-    /// `share` of the next step was done at `at`.
-    pub fn part(&mut self, at: DateTime<Utc>, share: f64) {
-        self.part = Some((at, share));
+    /// The next step was so far at `at`.
+    pub fn part(&mut self, at: DateTime<Utc>, part: &StepPart) {
+        self.part = Some((at, part.share));
+        if let Some(share) = part.share_of_stage {
+            let first = self.stage.map_or((at, share), |[first, _]| first);
+            self.stage = Some([first, (at, share)]);
+        }
     }
 
     /// How far the next step is, where that is known.
@@ -58,10 +69,17 @@ impl Pace {
 
     /// Seconds left, once a step has been timed, or a part of the first one.
     pub fn eta_s(&self, now: DateTime<Utc>) -> Option<f64> {
+        if let Some([(first_at, first), (last_at, last)]) = self.stage {
+            if last - first < LEAST_SHARE {
+                return None;
+            }
+            let left = seconds(last_at - first_at) * (1.0 - last) / (last - first);
+            return Some((left - seconds(now - last_at)).max(0.0));
+        }
         let (&(first_at, first), &(last_at, last)) = (self.seen.front()?, self.seen.back()?);
         let per_step = match last.checked_sub(first)? {
             0 => {
-                let (part_at, share) = self.part.filter(|(_, share)| *share > 0.0)?;
+                let (part_at, share) = self.part.filter(|(_, share)| *share >= LEAST_SHARE)?;
                 seconds(part_at - last_at) / share
             }
             steps => seconds(last_at - first_at) / steps as f64,
@@ -104,13 +122,37 @@ mod tests {
         let mut pace = Pace::default();
         pace.start(at(0), 0, 10);
         pace.restart_clock(at(100));
-        pace.part(at(100), 0.0);
+        pace.part(at(100), &part(0.02, None));
         assert_eq!(pace.eta_s(at(104)), None);
-        pace.part(at(105), 0.25);
+        pace.part(at(105), &part(0.25, None));
         assert_eq!(pace.eta_s(at(105)), Some(195.0));
         assert_eq!(pace.share(), Some(0.25));
         pace.step(at(118), 1, 10);
         assert_eq!((pace.share(), pace.eta_s(at(118))), (None, Some(162.0)));
+    }
+
+    fn part(share: f64, share_of_stage: Option<f64>) -> StepPart {
+        StepPart { step: 1, total_steps: 10, share, share_of_stage }
+    }
+
+    #[test]
+    fn steps_that_differ_are_weighed_by_the_worker() {
+        let mut pace = Pace::default();
+        pace.start(at(0), 0, 7);
+        pace.restart_clock(at(100));
+        pace.part(at(100), &part(0.0, Some(0.0)));
+        pace.part(at(101), &part(0.02, Some(0.01)));
+        assert_eq!(pace.eta_s(at(101)), None);
+        pace.part(at(140), &part(0.5, Some(0.25)));
+        assert_eq!(pace.eta_s(at(140)), Some(120.0));
+        pace.step(at(180), 1, 7);
+        pace.part(at(180), &part(0.0, Some(0.5)));
+        assert_eq!(pace.eta_s(at(185)), Some(75.0));
+        // a worker that went on in the middle counts what it did itself
+        pace.start(at(200), 1, 7);
+        pace.part(at(200), &part(0.0, Some(0.5)));
+        pace.part(at(210), &part(0.0, Some(0.75)));
+        assert_eq!(pace.eta_s(at(210)), Some(10.0));
     }
 
     #[test]

@@ -4,14 +4,22 @@ use super::number::gib;
 use super::table::{Column, Table};
 use crate::plan::Plan;
 use crate::recipe::spec::Work;
+use crate::stage::StageStatus;
 
 /// What the cache says of a stage.
 #[derive(Clone, Debug, Default)]
-pub struct StageStatus {
+pub struct PlannedStatus {
     /// Its result is in the cache.
     pub hit: bool,
     /// Why it will run; empty on a hit.
     pub reasons: Vec<String>,
+}
+
+impl PlannedStatus {
+    /// How it stands before a run.
+    pub fn status(&self) -> StageStatus {
+        if self.hit { StageStatus::Cached } else { StageStatus::Pending }
+    }
 }
 
 /// The table of `plan`'s stages in at most `width` columns; `statuses` has one entry a stage.
@@ -19,7 +27,7 @@ pub struct StageStatus {
 /// # Panics
 ///
 /// If `statuses` has another length than the plan.
-pub fn plan_tree(plan: &Plan, statuses: &[StageStatus], width: usize, whole_keys: bool) -> String {
+pub fn plan_tree(plan: &Plan, statuses: &[PlannedStatus], width: usize, whole_keys: bool) -> String {
     assert_eq!(statuses.len(), plan.stages.len(), "one status a stage");
     let mut table = Table::new(vec![
         Column::left("stage"),
@@ -36,9 +44,9 @@ pub fn plan_tree(plan: &Plan, statuses: &[StageStatus], width: usize, whole_keys
         let status = &statuses[stage];
         table.push(vec![
             format!("{branch}{}", planned.name),
-            planned.spec.work.kind().to_owned(),
+            planned.spec.work.kind().to_string(),
             if whole_keys { planned.key.as_str() } else { planned.key.short() }.to_owned(),
-            if status.hit { "hit" } else { "miss" }.to_owned(),
+            status.status().to_string(),
             planned.memory.estimate.filter(|_| !status.hit).map_or_else(String::new, |needed| gib(needed.total())),
             status.reasons.join("; "),
             variants_of(plan, stage, one_recipe),

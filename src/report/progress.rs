@@ -202,7 +202,7 @@ impl Progress {
     /// The stage's checkpoint is committed.
     pub fn finished(&mut self, stage: usize, seconds: f64) {
         let summary = self.end_live(stage).map(|line| line.summary()).unwrap_or_default();
-        let word = self.paint.green("   done");
+        let word = self.paint.green("     ok");
         self.stay(&word, stage, &format!("{:>7}  {summary}", duration(seconds)));
     }
 

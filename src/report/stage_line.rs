@@ -38,7 +38,7 @@ impl StageLine {
             }
             EventKind::StepPart(part) => {
                 self.phase = None;
-                self.pace.part(at, part.share);
+                self.pace.part(at, part);
             }
             EventKind::Step(step) => {
                 self.phase = None;
@@ -175,7 +175,10 @@ mod tests {
         let mut line = StageLine::default();
         line.event(at(0), &started(None));
         line.event(at(1), &EventKind::Phase("loading the model".into()));
-        line.event(at(31), &EventKind::StepPart(StepPart { step: 1, total_steps: 100, share: 0.25 }));
+        line.event(
+            at(31),
+            &EventKind::StepPart(StepPart { step: 1, total_steps: 100, share: 0.25, share_of_stage: None }),
+        );
         assert_eq!(line.progress(at(31)), "step 0/100 + 25%  ETA 3h19m");
     }
 

@@ -4,6 +4,8 @@ use super::follow::Follower;
 use super::{Site, snapshot};
 use crate::digest::Digest;
 use crate::orchestrate::{PastRun, events_dir};
+use crate::stage::RunStatus;
+use crate::stage::StageStatus;
 use axum::response::sse::Event;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -44,7 +46,7 @@ pub(super) fn follow(site: Arc<Site>, run: PastRun, permit: OwnedSemaphorePermit
             let Ok((next, news)) = looked.await else { return };
             watch = next;
             let (events, is_over) = match news {
-                Ok(events) => (events, watch.run.status != "running"),
+                Ok(events) => (events, watch.run.status != RunStatus::Running),
                 Err(error) => (vec![event("problem", &json!(error.to_string()))], false),
             };
             for event in events {
@@ -77,7 +79,7 @@ impl Watch {
         let is_first = self.told.is_null();
         // a stage that has just ended has its last steps told
         let mut followed: Vec<Digest> = self.followers.keys().cloned().collect();
-        for row in rows.iter().filter(|row| row.status == "running") {
+        for row in rows.iter().filter(|row| row.status == StageStatus::Running) {
             if !followed.contains(&row.key) {
                 followed.push(row.key.clone());
             }
@@ -104,7 +106,7 @@ impl Watch {
                 }
             }
         }
-        self.followers.retain(|key, _| rows.iter().any(|row| row.key == *key && row.status == "running"));
+        self.followers.retain(|key, _| rows.iter().any(|row| row.key == *key && row.status == StageStatus::Running));
         let told = snapshot::run(&self.run, &rows);
         if told != self.told {
             events.push(event("run", &told));

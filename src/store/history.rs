@@ -3,6 +3,7 @@
 use super::update::timestamp;
 use super::{Store, StoreError};
 use crate::event::Measurement;
+use crate::stage::{StageKind, StageStatus};
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
 use std::collections::{BTreeMap, HashMap};
@@ -74,9 +75,9 @@ pub struct HistoryQuery {
     /// Only of this variant.
     pub variant: Option<String>,
     /// Only of one of these kinds; empty: of all.
-    pub kinds: Vec<String>,
+    pub kinds: Vec<StageKind>,
     /// Only with one of these statuses; empty: with any.
-    pub statuses: Vec<String>,
+    pub statuses: Vec<StageStatus>,
     /// Only of runs that began then or later.
     pub since: Option<DateTime<Utc>>,
     /// Only those that fulfil all of these.
@@ -112,11 +113,13 @@ pub struct HistoryRow {
     /// Name.
     pub stage: String,
     /// Kind.
-    pub kind: String,
+    #[sqlx(try_from = "String")]
+    pub kind: StageKind,
     /// Cache key.
     pub key: String,
     /// Status.
-    pub status: String,
+    #[sqlx(try_from = "String")]
+    pub status: StageStatus,
     /// When its worker was started.
     pub started_at: Option<String>,
     /// Seconds it took.
@@ -187,7 +190,7 @@ impl Store {
         let column = match &order.by {
             OrderBy::Result(name) => {
                 sql.push(" FROM result_rows o CROSS JOIN stage_rows s ON s.key_id = o.key_id ").push(JOINED);
-                sql.push(" WHERE s.status IN ('ok', 'hit') AND o.name = ").push_bind(name);
+                sql.push(" WHERE s.status IN ('ok', 'cached') AND o.name = ").push_bind(name);
                 sql.push(" AND o.value").push(until).push("COALESCE((SELECT value FROM result_rows WHERE name = ");
                 sql.push_bind(name);
                 "value"
@@ -259,7 +262,7 @@ impl Store {
 
     async fn add_results(&self, rows: &mut [HistoryRow]) -> Result<(), StoreError> {
         let mut of_key: HashMap<i64, Vec<usize>> = HashMap::new();
-        for (position, row) in rows.iter().enumerate().filter(|(_, row)| matches!(row.status.as_str(), "ok" | "hit")) {
+        for (position, row) in rows.iter().enumerate().filter(|(_, row)| row.status.has_result()) {
             of_key.entry(row.key_id).or_default().push(position);
         }
         let ids = serde_json::to_string(&of_key.keys().collect::<Vec<_>>()).expect("numbers serialize");
@@ -287,14 +290,14 @@ fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &HistoryQuery, few: &[boo
         }
     }
     if !query.kinds.is_empty() {
-        push_words(sql.push(" AND s.kind"), query.kinds.iter());
+        push_words(sql.push(" AND s.kind"), query.kinds.iter().map(|kind| kind.name()));
     }
     if !query.statuses.is_empty() {
-        let (waiting, plain): (Vec<_>, Vec<_>) =
-            query.statuses.iter().partition(|status| matches!(status.as_str(), "pending" | "not run"));
-        push_words(sql.push(" AND (s.status"), plain.into_iter());
+        let (waiting, plain): (Vec<StageStatus>, Vec<StageStatus>) =
+            query.statuses.iter().partition(|status| matches!(status, StageStatus::Pending | StageStatus::NotRun));
+        push_words(sql.push(" AND (s.status"), plain.iter().map(|status| status.name()));
         for status in waiting {
-            let is_live = if status == "pending" { "IN" } else { "NOT IN" };
+            let is_live = if status == StageStatus::Pending { "IN" } else { "NOT IN" };
             sql.push(" OR s.status = 'pending' AND s.run ").push(is_live);
             sql.push(" (SELECT run FROM run_rows WHERE status = 'running')");
         }
@@ -309,7 +312,7 @@ fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &HistoryQuery, few: &[boo
             sql.push(" AND s.seconds").push(comparison.sql()).push_bind(*bound);
             continue;
         }
-        sql.push(" AND s.status IN ('ok', 'hit') AND ");
+        sql.push(" AND s.status IN ('ok', 'cached') AND ");
         if *few {
             push_condition(sql.push("s.key_id IN (SELECT key_id FROM result_rows"), condition);
         } else {
@@ -326,11 +329,11 @@ fn push_condition(sql: &mut QueryBuilder<Sqlite>, MetricCondition { name, compar
     sql.push(" WHERE name = ").push_bind(name).push(" AND value").push(comparison.sql()).push_bind(*bound);
 }
 
-fn push_words<'a>(sql: &mut QueryBuilder<Sqlite>, words: impl Iterator<Item = &'a String>) {
+fn push_words(sql: &mut QueryBuilder<Sqlite>, words: impl Iterator<Item = &'static str>) {
     sql.push(" IN (");
     let mut list = sql.separated(", ");
     for word in words {
-        list.push_bind(word.clone());
+        list.push_bind(word);
     }
     sql.push(")");
 }
@@ -344,7 +347,7 @@ fn push_order(sql: &mut QueryBuilder<Sqlite>, order: Option<&Order>) {
             OrderBy::Column(column) => sql.push(*column),
             OrderBy::Result(name) => {
                 sql.push(
-                    "CASE WHEN s.status IN ('ok', 'hit') THEN (SELECT value FROM result_rows WHERE key_id = s.key_id",
+                    "CASE WHEN s.status IN ('ok', 'cached') THEN (SELECT value FROM result_rows WHERE key_id = s.key_id",
                 );
                 sql.push(" AND name = ").push_bind(name.clone()).push(") END")
             }

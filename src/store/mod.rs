@@ -17,7 +17,7 @@ pub use location::{DATABASE_VARIABLE, database_path, network_file_system};
 pub use query::Answer;
 pub use question::{QuestionError, check_question};
 pub use schema::{ColumnType, VIEWS, View, ViewColumn};
-pub use stages::{StageChange, StageRecord, StageState};
+pub use stages::StageRecord;
 pub use update::{KeyState, Results, Update};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};

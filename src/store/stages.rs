@@ -3,6 +3,8 @@
 use super::StoreError;
 use super::update::{ROWS_AT_ONCE, Update, timestamp};
 use crate::digest::Digest;
+use crate::run_event::{RunEvent, StageProgress};
+use crate::stage::{StageKind, StageStatus};
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ pub struct StageRecord {
     /// Name in its recipe.
     pub stage: String,
     /// Kind.
-    pub kind: String,
+    pub kind: StageKind,
     /// Cache key.
     pub key: Digest,
     /// The recipes that need it, with spaces between.
@@ -22,90 +24,50 @@ pub struct StageRecord {
     pub variant: String,
 }
 
-/// Something that happened to a recorded stage.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StageState {
-    /// Its result was in the cache.
-    Hit,
-    /// This run waits for another's worker.
-    Waiting,
-    /// A worker runs it.
-    Running,
-    /// A try failed, and there is another.
-    Retrying {
-        /// Why it failed.
-        message: String,
-    },
-    /// It ran to its end.
-    Ok {
-        /// Seconds it took.
-        seconds: f64,
-    },
-    /// It failed.
-    Failed {
-        /// Seconds it took.
-        seconds: f64,
-        /// Why.
-        message: String,
-    },
-    /// It was stopped on request.
-    Interrupted {
-        /// Seconds it took.
-        seconds: f64,
-    },
-    /// It was not run.
-    Skipped {
-        /// Why.
-        because: String,
-    },
-}
-
-/// A [`StageState`] of a stage and when it came about.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StageChange {
-    /// The stage's cache key.
-    pub key: Digest,
-    /// What happened.
-    pub state: StageState,
-    /// When.
-    pub at: DateTime<Utc>,
-}
-
 /// What all that happened to a stage comes to: its columns.
-#[derive(Clone, Debug, sqlx::FromRow)]
-struct Progress {
-    status: String,
+#[derive(Clone, Debug, Default, sqlx::FromRow)]
+struct StageColumns {
+    #[sqlx(try_from = "String")]
+    status: StageStatus,
     started_at: Option<String>,
     seconds: Option<f64>,
     message: Option<String>,
-    tries: i64,
+    tries: u32,
 }
 
-impl Default for Progress {
-    fn default() -> Self {
-        Self { status: "pending".to_owned(), started_at: None, seconds: None, message: None, tries: 0 }
+impl StageColumns {
+    fn of(progress: StageProgress) -> Self {
+        let StageProgress { status, started_at, seconds, message, tries, memory: _, results: _ } = progress;
+        Self { status, started_at: started_at.map(timestamp), seconds, message, tries }
     }
-}
 
-impl Progress {
-    fn take_in(&mut self, change: &StageChange) {
-        let (status, seconds, message) = match &change.state {
-            StageState::Hit => ("hit", None, self.message.take()),
-            StageState::Waiting | StageState::Running => ("running", None, None),
-            StageState::Retrying { message } => ("running", None, Some(message.clone())),
-            StageState::Ok { seconds } => ("ok", Some(*seconds), None),
-            StageState::Failed { seconds, message } => ("failed", Some(*seconds), Some(message.clone())),
-            StageState::Interrupted { seconds } => ("interrupted", Some(*seconds), None),
-            StageState::Skipped { because } => ("skipped", None, Some(because.clone())),
+    /// What is known after `events` too.
+    fn after(self, events: &[&RunEvent]) -> Self {
+        // when it was started stays as it was written
+        let mut progress = StageProgress {
+            status: self.status,
+            seconds: self.seconds,
+            message: self.message,
+            tries: self.tries,
+            ..StageProgress::default()
         };
-        if change.state == StageState::Running {
-            self.started_at.get_or_insert_with(|| timestamp(change.at));
-            self.tries += 1;
+        for event in events {
+            progress.take_in(event);
         }
-        status.clone_into(&mut self.status);
-        self.seconds = seconds;
-        self.message = message;
+        let changed = Self::of(progress);
+        Self { started_at: self.started_at.or(changed.started_at.clone()), ..changed }
     }
+}
+
+/// The events of each stage, in order.
+fn by_stage(events: &[RunEvent]) -> BTreeMap<&Digest, Vec<&RunEvent>> {
+    let mut of_stage: BTreeMap<&Digest, Vec<&RunEvent>> = BTreeMap::new();
+    for event in events {
+        if let Some(key) = event.kind.key() {
+            of_stage.entry(key).or_default().push(event);
+        }
+    }
+    of_stage
 }
 
 impl Update {
@@ -115,7 +77,7 @@ impl Update {
         run: &str,
         at: DateTime<Utc>,
         stages: &[StageRecord],
-        changes: &[StageChange],
+        events: &[RunEvent],
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO run_rows (run, started_at, updated_at, status, host, pid, version, log_bytes) \
@@ -125,10 +87,7 @@ impl Update {
         .bind(timestamp(at))
         .execute(&mut *self.transaction)
         .await?;
-        let mut progress: BTreeMap<&Digest, Progress> = BTreeMap::new();
-        for change in changes {
-            progress.entry(&change.key).or_default().take_in(change);
-        }
+        let events = by_stage(events);
         for records in stages.chunks(ROWS_AT_ONCE) {
             let mut keys = QueryBuilder::new("INSERT OR IGNORE INTO key_rows (key) ");
             keys.push_values(records, |mut row, record| {
@@ -143,16 +102,16 @@ impl Update {
                  message, tries) ",
             );
             rows.push_values(records, |mut row, (position, record)| {
-                let progress = progress.remove(&record.key).unwrap_or_default();
+                let columns = StageColumns::default().after(events.get(&record.key).map_or(&[], Vec::as_slice));
                 row.push_bind(run).push_bind(i64::try_from(*position).unwrap_or(i64::MAX));
                 row.push("(SELECT id FROM key_rows WHERE key = ").push_bind_unseparated(record.key.as_str());
                 row.push_unseparated(")");
                 row.push_bind(&record.stage)
-                    .push_bind(&record.kind)
+                    .push_bind(record.kind.name())
                     .push_bind(&record.recipe)
                     .push_bind(&record.variant);
-                row.push_bind(progress.status).push_bind(progress.started_at).push_bind(progress.seconds);
-                row.push_bind(progress.message).push_bind(progress.tries);
+                row.push_bind(columns.status.name()).push_bind(columns.started_at).push_bind(columns.seconds);
+                row.push_bind(columns.message).push_bind(columns.tries);
             });
             rows.build().execute(&mut *self.transaction).await?;
         }
@@ -160,29 +119,23 @@ impl Update {
     }
 
     /// Records what happened to stages of a run that is recorded.
-    pub async fn change_stages(&mut self, run: &str, changes: &[StageChange]) -> Result<(), StoreError> {
-        let mut of_stage: BTreeMap<&Digest, Vec<&StageChange>> = BTreeMap::new();
-        for change in changes {
-            of_stage.entry(&change.key).or_default().push(change);
-        }
+    pub async fn change_stages(&mut self, run: &str, events: &[RunEvent]) -> Result<(), StoreError> {
         let known = "SELECT status, started_at, seconds, message, tries FROM stage_rows \
                      WHERE run = ? AND key_id = (SELECT id FROM key_rows WHERE key = ?)";
         let change = "UPDATE stage_rows SET status = ?, started_at = ?, seconds = ?, message = ?, tries = ? \
                       WHERE run = ? AND key_id = (SELECT id FROM key_rows WHERE key = ?)";
-        for (key, changes) in of_stage {
+        for (key, events) in by_stage(events) {
             let known = sqlx::query_as(known).bind(run).bind(key.as_str());
-            let Some(mut progress): Option<Progress> = known.fetch_optional(&mut *self.transaction).await? else {
+            let Some(columns): Option<StageColumns> = known.fetch_optional(&mut *self.transaction).await? else {
                 continue; // the plan has no such stage
             };
-            for change in changes {
-                progress.take_in(change);
-            }
+            let columns = columns.after(&events);
             sqlx::query(change)
-                .bind(progress.status)
-                .bind(progress.started_at)
-                .bind(progress.seconds)
-                .bind(progress.message)
-                .bind(progress.tries)
+                .bind(columns.status.name())
+                .bind(columns.started_at)
+                .bind(columns.seconds)
+                .bind(columns.message)
+                .bind(columns.tries)
                 .bind(run)
                 .bind(key.as_str())
                 .execute(&mut *self.transaction)

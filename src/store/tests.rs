@@ -1,8 +1,14 @@
 use super::*;
 use crate::digest::Digest;
-use crate::event::{Completion, Event, EventKind, Measurement, Part, Started, Step, StopReason};
+use crate::event::{Completion, Event, EventKind, Failure, FailureClass, Measurement, Part, Started, Step, StopReason};
+use crate::run_event::{RunEvent, RunEventKind};
+use crate::stage::{RunStatus, StageKind, StageStatus};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
+
+fn running(stage: &StageRecord, at: DateTime<Utc>) -> RunEvent {
+    RunEvent { at, kind: RunEventKind::StageStarted { key: stage.key.clone() } }
+}
 
 fn event(kind: EventKind) -> Event {
     Event { at: DateTime::UNIX_EPOCH, kind, energy_j: None, peak_memory: None }
@@ -62,7 +68,7 @@ async fn column(store: &Store, sql: &str) -> Vec<serde_json::Value> {
 fn record(stage: &str, kind: &str, key: &str) -> StageRecord {
     StageRecord {
         stage: stage.to_owned(),
-        kind: kind.to_owned(),
+        kind: kind.parse().unwrap(),
         key: Digest::of(key.as_bytes()),
         recipe: "demo".to_owned(),
         variant: format!("{key} shared"),
@@ -203,19 +209,22 @@ async fn two_runs() -> (tempfile::TempDir, Store) {
     let now = Utc::now();
     let stages = [record("base", "cpt", "a"), record("eval", "eval", "b"), record("eval", "eval", "c")];
     for (run, at) in [("1", now - TimeDelta::days(5)), ("2", now)] {
-        let change = |stage: &StageRecord, state| StageChange { key: stage.key.clone(), state, at };
-        let running: Vec<StageChange> = stages.iter().map(|stage| change(stage, StageState::Running)).collect();
+        let running: Vec<RunEvent> = stages.iter().map(|stage| running(stage, at)).collect();
         update.add_run(run, at, &stages, &running).await.unwrap();
         for (stage, seconds) in stages.iter().zip([5.0, 1.0, 3.0]) {
-            let state = match (run, stage.variant.as_str()) {
-                ("1", "b shared") => StageState::Failed { seconds, message: "no".to_owned() },
-                _ => StageState::Ok { seconds },
+            let key = stage.key.clone();
+            let kind = match (run, stage.variant.as_str()) {
+                ("1", "b shared") => {
+                    let failure = Failure { class: FailureClass::Crash, message: "no".to_owned(), hint: None };
+                    RunEventKind::StageFailed { key, seconds, failure }
+                }
+                _ => RunEventKind::StageDone { key, seconds, results: BTreeMap::new() },
             };
-            update.change_stages(run, &[change(stage, state)]).await.unwrap();
+            update.change_stages(run, &[RunEvent { at, kind }]).await.unwrap();
         }
-        update.end_run(run, "ok", at).await.unwrap();
+        update.end_run(run, RunStatus::Ok, at).await.unwrap();
     }
-    let hit = StageChange { key: stages[0].key.clone(), state: StageState::Hit, at: now };
+    let hit = RunEvent { at: now, kind: RunEventKind::StageHit { key: stages[0].key.clone() } };
     update.change_stages("2", &[hit]).await.unwrap();
     for (key, value) in [("b", 0.25), ("c", 0.5)] {
         let id = update.key(&Digest::of(key.as_bytes())).await.unwrap().id;
@@ -246,8 +255,8 @@ async fn history_is_filtered_sorted_and_cut() {
     assert_eq!(shown(HistoryQuery { variant: Some("b".to_owned()), ..all.clone() }).await, "2b 1b");
     assert_eq!(shown(HistoryQuery { variant: Some("share".to_owned()), ..all.clone() }).await, "");
     assert_eq!(shown(HistoryQuery { recipe: Some("demo".to_owned()), limit: Some(1), ..all.clone() }).await, "2a");
-    assert_eq!(shown(HistoryQuery { kinds: vec!["cpt".to_owned()], ..all.clone() }).await, "2a 1a");
-    let statuses = vec!["failed".to_owned(), "hit".to_owned()];
+    assert_eq!(shown(HistoryQuery { kinds: vec![StageKind::Cpt], ..all.clone() }).await, "2a 1a");
+    let statuses = vec![StageStatus::Failed, StageStatus::Cached];
     assert_eq!(shown(HistoryQuery { statuses, ..all.clone() }).await, "2a 1b");
     let since = Some(Utc::now() - TimeDelta::days(1));
     assert_eq!(shown(HistoryQuery { since, ..all.clone() }).await, "2a 2b 2c");
@@ -296,9 +305,8 @@ async fn a_run_that_has_ended_has_no_running_stage() {
     let (_dir, store) = store().await;
     let mut update = store.update().await.unwrap();
     let stages = [record("base", "cpt", "a")];
-    let running = StageChange { key: stages[0].key.clone(), state: StageState::Running, at: Utc::now() };
-    update.add_run("1", Utc::now(), &stages, &[running]).await.unwrap();
-    update.end_run("1", "interrupted", Utc::now()).await.unwrap();
+    update.add_run("1", Utc::now(), &stages, &[running(&stages[0], Utc::now())]).await.unwrap();
+    update.end_run("1", RunStatus::Interrupted, Utc::now()).await.unwrap();
     update.commit().await.unwrap();
     assert_eq!(column(&store, "SELECT status FROM stages").await, ["interrupted"]);
 }
@@ -308,8 +316,7 @@ async fn a_stage_that_never_began_is_pending_while_its_run_goes_on() {
     let (_dir, store) = store().await;
     let mut update = store.update().await.unwrap();
     let stages = [record("base", "cpt", "a"), record("sft", "sft", "b")];
-    let running = StageChange { key: stages[0].key.clone(), state: StageState::Running, at: Utc::now() };
-    update.add_run("1", Utc::now(), &stages, &[running]).await.unwrap();
+    update.add_run("1", Utc::now(), &stages, &[running(&stages[0], Utc::now())]).await.unwrap();
     update.commit().await.unwrap();
     let statuses = "SELECT status FROM stages ORDER BY position";
     assert_eq!(column(&store, statuses).await, ["running", "pending"]);
@@ -317,8 +324,8 @@ async fn a_stage_that_never_began_is_pending_while_its_run_goes_on() {
     update.end_dead_run("1").await.unwrap();
     update.commit().await.unwrap();
     assert_eq!(column(&store, statuses).await, ["interrupted", "not run"]);
-    for (status, count) in [("pending", 0), ("not run", 1), ("interrupted", 1)] {
-        let query = HistoryQuery { statuses: vec![status.to_owned()], ..HistoryQuery::default() };
+    for (status, count) in [(StageStatus::Pending, 0), (StageStatus::NotRun, 1), (StageStatus::Interrupted, 1)] {
+        let query = HistoryQuery { statuses: vec![status], ..HistoryQuery::default() };
         assert_eq!(store.history_count(&query, 99).await.unwrap(), count, "{status}");
         assert!(store.history(&query).await.unwrap().iter().all(|row| row.status == status));
     }

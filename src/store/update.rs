@@ -3,6 +3,7 @@
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::event::{Completion, Event, EventKind, Measurement};
+use crate::stage::RunStatus;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use sqlx::{QueryBuilder, Sqlite, Transaction};
@@ -191,9 +192,9 @@ impl Update {
     }
 
     /// Records how the run ended, e.g. `ok`.
-    pub async fn end_run(&mut self, run: &str, status: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn end_run(&mut self, run: &str, status: RunStatus, at: DateTime<Utc>) -> Result<(), StoreError> {
         sqlx::query("UPDATE run_rows SET status = ?, ended_at = ? WHERE run = ?")
-            .bind(status)
+            .bind(status.name())
             .bind(timestamp(at))
             .bind(run)
             .execute(&mut *self.transaction)

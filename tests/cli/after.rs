@@ -24,7 +24,7 @@ fn a_second_run_is_all_hits_with_the_results_of_the_first() {
         env.run(&["run", "small.toml", "--only", "base"]).ends_with(0);
     }
     let rows = env.run(&["show", "latest", "--json"]).ends_with(0).json();
-    assert_eq!(rows[0]["status"], "hit");
+    assert_eq!(rows[0]["status"], "cached");
     assert_eq!(rows[0]["metrics"]["train/loss"]["value"], 1.5);
 }
 

@@ -61,7 +61,7 @@ fn a_program_runs_once_and_its_output_and_metrics_are_the_result() {
     assert_eq!(made(&env, "worker.log"), "hello\n");
     assert!(made(&env, "key.json").contains("\"kind\": \"command\""));
     let second = env.run(&["run", "made.toml", "--json"]).ends_with(0);
-    assert_eq!(status(&second), "hit");
+    assert_eq!(status(&second), "cached");
     assert_eq!(fs_err::read_to_string(env.path("ran")).unwrap(), "x\n", "it ran once");
     let history = env.run(&["history", "--json"]).ends_with(0);
     assert!(history.json().iter().any(|line| line["metrics"]["accuracy"]["value"] == 0.5), "{history:?}");
@@ -114,7 +114,7 @@ fn programs_read_the_results_of_the_stages_they_go_after() {
     env.run(&["run", "made.toml"]).ends_with(0);
     assert_eq!(made(&env, "sum"), "2\n1\n", "in the order of `after`");
     let other = env.run(&["plan", "made.toml", "--json", "--set", "stages.sum.after=[\"one\", \"two\"]"]).ends_with(0);
-    let misses: Vec<Value> = other.json().into_iter().filter(|line| line["status"] == "miss").collect();
+    let misses: Vec<Value> = other.json().into_iter().filter(|line| line["status"] == "pending").collect();
     assert_eq!(misses.len(), 1, "another order is another stage: {misses:?}");
     // a trained model is read like any other result, by a program that is told the model's directory too
     let of_model = table(
@@ -190,7 +190,7 @@ fn a_file_that_changes_while_the_program_runs_is_noticed() {
     for content in ["one\n", "two\n"] {
         env.write("f.txt", content);
         let plan = env.run(&["plan", "made.toml", "--json"]).ends_with(0);
-        assert_eq!(status(&plan), "miss", "something was cached under the key of {content:?}");
+        assert_eq!(status(&plan), "pending", "something was cached under the key of {content:?}");
     }
     env.run(&["resume"]).ends_with(0);
     assert_eq!(made(&env, "copied"), "two\n");

@@ -9,7 +9,7 @@ fn a_plan_names_every_stage_once_and_runs_nothing() {
     let stages: Vec<&str> = plan.iter().map(|line| line["stage"].as_str().unwrap()).collect();
     assert_eq!(stages.len(), 3, "{plan:?}");
     for line in &plan {
-        assert_eq!(line["status"], "miss");
+        assert_eq!(line["status"], "pending");
         assert_eq!(line["key"].as_str().unwrap().len(), 64);
         assert_eq!(line["reasons"][0], "never run");
     }
@@ -248,7 +248,7 @@ fn stages_of_some_variants_are_shown() {
     for command in ["metrics", "logs", "samples"] {
         env.run(&[command, "latest", "--variant", "fats"])
             .ends_with(5)
-            .says(&["no variant `fats`", "did you mean `fast`?"]);
+            .says(&["no variant matches `fats`", "did you mean `fast`?"]);
     }
     env.run(&["logs", "latest", "tunde"]).ends_with(5).says(&["no stage `tunde`", "did you mean `tuned`?"]);
 }

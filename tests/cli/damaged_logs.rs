@@ -26,7 +26,12 @@ fn nothing_is_removed_while_a_log_cannot_be_read() {
         for args in [["--unreferenced"].as_slice(), &["--older-than", "0s"]] {
             for delete in [[].as_slice(), &["--delete"]] {
                 let gc = env.run(&[["cache", "gc"].as_slice(), args, delete].concat()).ends_with(6);
-                gc.says(&[&format!("`{}` is damaged", path.display()), "at line ", "nothing was removed", "move `"]);
+                gc.says(&[
+                    &format!("`{}` is damaged", path.display()),
+                    "at line ",
+                    "nothing was removed",
+                    "orchestrate runs rm",
+                ]);
             }
         }
         assert_eq!(results(&env), 3);

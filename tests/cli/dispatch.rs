@@ -29,9 +29,9 @@ fn everything_runs_once_and_is_cached_then() {
     let first = env.run(&["run", "small.toml", "--json"]).ends_with(0);
     assert_eq!(statuses(&first).iter().filter(|(_, status)| status == "ok").count(), 3, "{first:?}");
     let second = env.run_with(&["run", "small.toml", "--json"], "ORCHESTRATE_WORKER", "/nowhere").ends_with(0);
-    assert!(statuses(&second).iter().all(|(_, status)| status == "hit"), "{second:?}");
+    assert!(statuses(&second).iter().all(|(_, status)| status == "cached"), "{second:?}");
     let plan = env.run(&["plan", "small.toml", "--json"]).ends_with(0);
-    assert!(plan.json().iter().all(|line| line["status"] == "hit"));
+    assert!(plan.json().iter().all(|line| line["status"] == "cached"));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn forcing_a_stage_runs_it_again() {
     let env = TestEnv::new();
     env.run(&["run", "small.toml", "--only", "tuned"]).ends_with(0);
     let forced = env.run(&["run", "small.toml", "--only", "tuned", "--force", "--json"]).ends_with(0);
-    assert_eq!(statuses(&forced), [pair("base", "hit"), pair("tuned", "ok")]);
+    assert_eq!(statuses(&forced), [pair("base", "cached"), pair("tuned", "ok")]);
 }
 
 #[test]

@@ -103,9 +103,9 @@ fn what_plan_calls_a_hit_is_not_run_and_what_it_calls_a_miss_is() {
         let planned = env.run(&[&["plan", "small.toml", "--json"], only].concat()).ends_with(0).json();
         env.run(&[&["run", "small.toml", "-q"], only].concat()).ends_with(0);
         let ran = env.run(&["show", "latest", "--json"]).ends_with(0).json();
-        assert_eq!(keys(&planned, "hit"), keys(&ran, "hit"), "round {round}: {recipe}");
-        assert_eq!(keys(&planned, "miss"), keys(&ran, "ok"), "round {round}: {recipe}");
+        assert_eq!(keys(&planned, "cached"), keys(&ran, "cached"), "round {round}: {recipe}");
+        assert_eq!(keys(&planned, "pending"), keys(&ran, "ok"), "round {round}: {recipe}");
         let again = env.run(&[&["plan", "small.toml", "--json"], only].concat()).ends_with(0).json();
-        assert!(keys(&again, "miss").is_empty(), "round {round}: nothing is left to run");
+        assert!(keys(&again, "pending").is_empty(), "round {round}: nothing is left to run");
     }
 }

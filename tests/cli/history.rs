@@ -110,7 +110,7 @@ fn a_rebuilt_database_has_the_same_rows() {
         assert!(!rows.is_empty(), "{view} is empty");
     }
     let [stages, metrics, completions] = [1, 2, 4].map(|i| before[i].join("\n"));
-    for status in ["ok", "hit", "failed", "skipped", "interrupted"] {
+    for status in ["ok", "cached", "failed", "skipped", "interrupted"] {
         assert!(stages.contains(&format!("\"status\":\"{status}\"")), "{status}: {stages}");
     }
     assert!(metrics.contains("\"step\":3,\"name\":\"reward/mean\",\"value\":0.1,"), "{metrics}");
@@ -220,7 +220,7 @@ fn history_takes_filters_orders_and_columns() {
         rows.iter().map(words).collect::<Vec<_>>()
     };
     assert_eq!(stages(&["--status", "failed"]), ["base failed"]);
-    assert_eq!(stages(&["--kind", "sft", "--status", "ok,hit"]), ["tuned ok"]);
+    assert_eq!(stages(&["--kind", "sft", "--status", "ok,cached"]), ["tuned ok"]);
     assert_eq!(stages(&["--recipe", "small", "--limit", "1"]), stages(&["--limit", "1"]));
     assert_eq!(stages(&["--where", "train/loss<2", "--where", "seconds>=0", "--kind", "sft"]), ["tuned ok"]);
     assert_eq!(stages(&["--since", "1h"]).len(), 13);
@@ -262,4 +262,19 @@ fn a_question_is_answered_as_a_table_csv_or_json() {
     assert_eq!(columns[0]["view"], "runs");
     assert!(columns.iter().any(|c| c["view"] == "results" && c["column"] == "low" && c["type"] == "real"));
     env.run(&["query"]).ends_with(2);
+}
+
+#[test]
+fn the_failure_of_a_try_is_not_that_of_the_stage_that_was_interrupted_later() {
+    let env = TestEnv::new();
+    env.behave("base", "crash_then_wait");
+    let set = ["--set", "runtime.retries.crash=1", "--set", "runtime.retries.backoff_s=0"];
+    let mut child = env.start(&[&["run", "small.toml", "--only", "base"][..], &set].concat());
+    env.wait_for("again-base");
+    env.run(&["cancel"]).ends_with(0);
+    child.wait().unwrap();
+    let of = |lines: Vec<Value>| (lines[0]["status"].clone(), lines[0]["message"].clone(), lines[0]["tries"].clone());
+    let expected = (json!("interrupted"), json!(null), json!(2));
+    assert_eq!(of(env.run(&["show", "latest", "--json"]).ends_with(0).json()), expected);
+    assert_eq!(of(env.run(&["history", "--json"]).ends_with(0).json()), expected);
 }

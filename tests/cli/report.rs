@@ -102,7 +102,7 @@ fn what_is_missing_stands_first() {
     for words in ["ended as failed", "2 stages failed", "row 3 has no", "No result of <code>eval</code> of"] {
         assert!(problems.contains(words), "{words} is not in\n{problems}");
     }
-    assert!(page.contains("3 hits, 1 ran"), "no hits in the graph");
+    assert!(page.contains("3 cached, 1 ran"), "no hits in the graph");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn tables_fit_the_terminal() {
         &["cost", &grid],
         &["metrics", &grid, "sft", "--variant", "good"],
         &["samples", &grid, "eval", "--variant", "good,seed=1", "--limit", "2"],
-        &["cache", "ls", "--kind", "eval"],
+        &["cache", "ls"],
         &["explain", "grid.toml", "sft", "--set", "stages.sft.lr=3e-4", "--variant", "seed=1"],
         &["keys", "grpo.zero_std"],
     ];

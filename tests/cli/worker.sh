@@ -45,6 +45,12 @@ abort) exit 139 ;;
 crash_once)
     if [ ! -f "$project/crashed-$stage" ]; then touch "$project/crashed-$stage"; exit 134; fi
     ;;
+crash_then_wait)
+    if [ ! -f "$project/crashed-$stage" ]; then touch "$project/crashed-$stage"; exit 134; fi
+    touch "$project/again-$stage"
+    trap 'event "{\"stopped\":{\"step\":3}}"; exit 12' TERM
+    while :; do sleep 0.05; done
+    ;;
 kill) kill -9 $$ ;;
 kill_without_checkpointing)
     case $assignment in *'"gradient_checkpointing":true'*) ;; *) kill -9 $$ ;; esac

@@ -99,7 +99,7 @@ fn an_arena_of_all_variants_needs_no_server_and_resumes_bitwise_when_it_is_kille
 
     let plan = whole.plan();
     let arenas: Vec<&Value> = plan.iter().filter(|line| line["stage"] == "arena").collect();
-    assert_eq!((arenas.len(), &arenas[0]["status"]), (1, &"hit".into()));
+    assert_eq!((arenas.len(), &arenas[0]["status"]), (1, &"cached".into()));
     assert_eq!(arenas[0]["variant"].as_array().unwrap().len(), 2);
     let verified = whole.succeed(&["verify", "latest", "arena"]);
     assert!(verified.contains("same") && !verified.contains("DIFFERS"), "{verified}");

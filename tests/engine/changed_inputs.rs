@@ -77,7 +77,7 @@ fn edited_at(point: &str, stage: &str, parent: Option<&str>, edit: &Edit, reason
     edit.revert(&project);
     let plan = project.plan();
     let planned = plan.iter().find(|line| line["stage"] == stage).unwrap();
-    assert_eq!(planned["status"], "miss", "the key of what was there before has a result: {planned}");
+    assert_eq!(planned["status"], "pending", "the key of what was there before has a result: {planned}");
 }
 
 const BEFORE: &str = "has changed since this stage was planned";

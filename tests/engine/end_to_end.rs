@@ -10,13 +10,13 @@ fn a_recipe_runs_from_start_to_history_and_shares_what_its_variants_have_in_comm
     let before = project.plan();
     // cpt and sft once, grpo and eval once a variant
     assert_eq!(before.len(), 6, "{before:#?}");
-    assert!(before.iter().all(|line| line["status"] == "miss"));
+    assert!(before.iter().all(|line| line["status"] == "pending"));
 
     let table = project.succeed(&["run", "recipes/tiny.toml"]);
     for word in ["semantic", "rouge", "accuracy", "perplexity", "["] {
         assert!(table.contains(word), "the table lacks `{word}`:\n{table}");
     }
-    assert!(project.plan().iter().all(|line| line["status"] == "hit"));
+    assert!(project.plan().iter().all(|line| line["status"] == "cached"));
 
     let history = json_lines(&project.succeed(&["history", "--json"]));
     assert_eq!(history.len(), 6, "{history:#?}");
@@ -122,9 +122,9 @@ fn changing_the_learning_rate_of_sft_keeps_cpt_and_invalidates_the_rest() {
         let plan = project.plan();
         plan.iter().find(|line| line["stage"] == stage).unwrap()["status"].as_str().unwrap().to_owned()
     };
-    assert_eq!(status("cpt"), "hit");
-    assert_eq!(status("sft"), "miss");
-    assert_eq!(status("grpo"), "miss");
+    assert_eq!(status("cpt"), "cached");
+    assert_eq!(status("sft"), "pending");
+    assert_eq!(status("grpo"), "pending");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cache::pins::Pin;
+use crate::stage::StageKind;
 use proptest::prelude::*;
 
 fn now() -> DateTime<Utc> {
@@ -19,7 +20,7 @@ fn made(name: &str, days: i64, parents: &[&str]) -> StoredCheckpoint {
     StoredCheckpoint {
         key: key(name),
         stage: name.to_owned(),
-        kind: "sft".to_owned(),
+        kind: Some(StageKind::Sft),
         committed_at: days_ago(days),
         bytes: 100,
         damaged: false,

@@ -3,12 +3,14 @@
 use super::shown_key;
 use crate::cache::{Cache, StoredCheckpoint};
 use crate::cli::amount::{ago, parse_age, parse_size, size};
+use crate::cli::args::word;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::find::warn_of;
 use crate::cli::output::Output;
 use crate::orchestrate::{KeyUse, KeyUses, key_uses};
 use crate::report::{Column, Table, width};
+use crate::stage::StageKind;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -35,8 +37,8 @@ pub(super) struct LsArgs {
     #[arg(long)]
     reverse: bool,
     /// Only stages of this kind; may be given often
-    #[arg(long, value_name = "KIND")]
-    kind: Vec<String>,
+    #[arg(long, value_name = "KIND", value_parser = word::<StageKind>())]
+    kind: Vec<StageKind>,
     /// Only those of more than SIZE: 500MB, 2GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     larger: Option<u64>,
@@ -120,7 +122,7 @@ pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), 
         table.push(vec![
             shown_key(context, &checkpoint.key),
             checkpoint.stage.clone(),
-            checkpoint.kind.clone(),
+            checkpoint.kind.map(|kind| kind.to_string()).unwrap_or_default(),
             checkpoint.committed_at.format("%Y-%m-%d %H:%M").to_string(),
             ago(row.last_used(), now),
             uses.runs.len().to_string(),
@@ -149,7 +151,7 @@ fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> 
         .checkpoints()?
         .into_iter()
         .map(|checkpoint| Row { uses: uses.remove(&checkpoint.key).unwrap_or_default(), checkpoint })
-        .filter(|row| args.kind.is_empty() || args.kind.contains(&row.checkpoint.kind))
+        .filter(|row| args.kind.is_empty() || row.checkpoint.kind.is_some_and(|kind| args.kind.contains(&kind)))
         .filter(|row| args.larger.is_none_or(|bytes| row.checkpoint.bytes > bytes))
         .filter(|row| args.older_than.is_none_or(|age| now - row.last_used() >= age))
         .filter(|row| !args.pinned || row.checkpoint.pin.is_some())

@@ -2,14 +2,15 @@
 
 use crate::evidence::{Cost as Spent, Spending};
 use crate::report::html::{Cost, CostRow};
+use crate::stage::StageKind;
 use std::collections::BTreeMap;
 
 /// The costs of a report; `arm_of` gives a variant's arm by its label, `arms` are all of them in their order.
 pub(super) fn cost(found: &Spent, arm_of: &BTreeMap<String, String>, arms: &[&str]) -> Cost {
-    let mut kinds: Vec<(String, usize, Spending, Spending)> = Vec::new();
+    let mut kinds: Vec<(StageKind, usize, Spending, Spending)> = Vec::new();
     for stage in &found.stages {
         let position = kinds.iter().position(|(kind, ..)| *kind == stage.kind).unwrap_or_else(|| {
-            kinds.push((stage.kind.clone(), 0, Spending::default(), Spending::default()));
+            kinds.push((stage.kind, 0, Spending::default(), Spending::default()));
             kinds.len() - 1
         });
         let (_, stages, spent, saved) = &mut kinds[position];
@@ -28,7 +29,10 @@ pub(super) fn cost(found: &Spent, arm_of: &BTreeMap<String, String>, arms: &[&st
         row(arm, stages, &made, None)
     };
     Cost {
-        kinds: kinds.iter().map(|(kind, stages, spent, saved)| row(kind, *stages, spent, saved.seconds)).collect(),
+        kinds: kinds
+            .iter()
+            .map(|(kind, stages, spent, saved)| row(kind.name(), *stages, spent, saved.seconds))
+            .collect(),
         arms: arms.iter().map(of_arm).collect(),
         total: row("all", found.stages.len(), &found.spent, found.saved_by_cache.seconds),
         saved_by_sharing: found.saved_by_sharing.seconds,

@@ -7,8 +7,11 @@ use super::super::records::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
 use crate::cache::Cache;
 use crate::evidence::{ComparisonRequest, Evidence, ProblemKind, compare as compare_arms};
-use crate::orchestrate::{LoggedPlan, PastRun, RunEventKind, environment, gather_cost, gather_evidence};
+use crate::orchestrate::{LoggedPlan, PastRun, environment, gather_cost, gather_evidence};
 use crate::report::html::{self, Problem, RecipeText, Report, RunLine, Severity, Stages};
+use crate::run_event::RunEventKind;
+use crate::stage::RunStatus;
+use crate::stage::StageStatus;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -133,7 +136,7 @@ fn title(evidence: &Evidence) -> String {
 }
 
 fn run_line(past: &PastRun) -> Result<RunLine, CliError> {
-    let mut line = RunLine { run: past.run.clone(), status: past.status.clone(), ..RunLine::default() };
+    let mut line = RunLine { run: past.run.clone(), status: past.status, ..RunLine::default() };
     let mut ends: Option<(DateTime<Utc>, DateTime<Utc>)> = None;
     for event in past.events()? {
         ends = Some((ends.map_or(event.at, |(start, _)| start), event.at));
@@ -144,7 +147,7 @@ fn run_line(past: &PastRun) -> Result<RunLine, CliError> {
     if let Some((start, end)) = ends {
         line.started = start.format("%Y-%m-%d %H:%M UTC").to_string();
         let seconds = (end - start).as_seconds_f64();
-        line.seconds = (past.status != "running").then_some(seconds);
+        line.seconds = (past.status != RunStatus::Running).then_some(seconds);
     }
     Ok(line)
 }
@@ -172,15 +175,15 @@ fn arms_of_variants(evidence: &Evidence, plans: &[LoggedPlan]) -> BTreeMap<Strin
 /// What must be known first: what failed, what is missing, what must not be compared.
 fn problems(known: &[crate::evidence::Problem], runs: &[&PastRun], rows: &[StageRow]) -> Vec<Problem> {
     let mut found: Vec<Problem> = Vec::new();
-    for past in runs.iter().filter(|past| past.status != "ok") {
-        let what = match past.status.as_str() {
-            "running" => format!("Run {} is still running: this is what it has so far.", short_run(&past.run)),
+    for past in runs.iter().filter(|past| past.status != RunStatus::Ok) {
+        let what = match past.status {
+            RunStatus::Running => format!("Run {} is still running: this is what it has so far.", short_run(&past.run)),
             status => format!("Run {} ended as {status}.", short_run(&past.run)),
         };
-        let severity = if past.status == "running" { Severity::Warning } else { Severity::Problem };
+        let severity = if past.status == RunStatus::Running { Severity::Warning } else { Severity::Problem };
         found.push(Problem { severity, what, details: Vec::new() });
     }
-    let failed = rows.iter().filter(|row| row.status == "failed" && !made_later(rows, row));
+    let failed = rows.iter().filter(|row| row.status == StageStatus::Failed && !made_later(rows, row));
     let failed: Vec<String> = failed
         .map(|row| format!("{} of {}: {}", row.stage, row.variant, row.message.as_deref().unwrap_or("no reason given")))
         .collect();
@@ -205,7 +208,7 @@ fn problems(known: &[crate::evidence::Problem], runs: &[&PastRun], rows: &[Stage
 
 /// Whether some run has the result that failed here.
 fn made_later(rows: &[StageRow], failed: &StageRow) -> bool {
-    rows.iter().any(|row| row.key == failed.key && ["ok", "hit"].contains(&row.status.as_str()))
+    rows.iter().any(|row| row.key == failed.key && row.status.has_result())
 }
 
 fn heading(kind: ProblemKind, number: usize) -> (Severity, String) {
@@ -254,10 +257,10 @@ fn stage_row(row: &StageRow) -> html::StageRow {
     html::StageRow {
         run: short_run(&row.run),
         stage: row.stage.clone(),
-        kind: row.kind.clone(),
+        kind: row.kind.to_string(),
         key: row.key.short().to_owned(),
         variants: row.variant.replace(' ', ", "),
-        status: row.status.clone(),
+        status: row.status,
         seconds: row.seconds,
         message: row.message.clone(),
     }

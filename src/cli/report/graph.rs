@@ -4,6 +4,7 @@ use super::super::records::StageRow;
 use crate::digest::Digest;
 use crate::orchestrate::LoggedPlan;
 use crate::report::chart::{GraphNode, NodeStatus};
+use crate::stage::StageStatus;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The nodes, parents first. `rows` are the stages of the runs, oldest run first; `arm_of` gives a variant's arm by its
@@ -35,7 +36,8 @@ pub(super) fn nodes(
     let order = parents_first(&groups);
     let node = |&place: &usize| {
         let group = &groups[place];
-        let of_keys: Vec<&str> = group.keys.iter().map(|key| *statuses.get(key).unwrap_or(&"not run")).collect();
+        let of_keys: Vec<StageStatus> =
+            group.keys.iter().map(|key| statuses.get(key).copied().unwrap_or(StageStatus::NotRun)).collect();
         let parents = group.parents.iter().filter_map(|parent| order.iter().position(|other| other == parent));
         let here = order.iter().position(|other| *other == place).unwrap_or(0);
         GraphNode {
@@ -56,13 +58,13 @@ struct Group {
     parents: BTreeSet<usize>,
 }
 
-/// How each key ended over all runs: one that a run made was made, whatever was a hit later.
-fn statuses(rows: &[StageRow]) -> BTreeMap<&Digest, &str> {
-    let mut found: BTreeMap<&Digest, &str> = BTreeMap::new();
+/// How each key ended over all runs: one that a run made was made, whatever was cached later.
+fn statuses(rows: &[StageRow]) -> BTreeMap<&Digest, StageStatus> {
+    let mut found: BTreeMap<&Digest, StageStatus> = BTreeMap::new();
     for row in rows {
-        let known = found.entry(&row.key).or_insert(row.status.as_str());
-        if *known != "ok" && row.status != "not run" {
-            *known = row.status.as_str();
+        let known = found.entry(&row.key).or_insert(row.status);
+        if *known != StageStatus::Ok && row.status != StageStatus::NotRun {
+            *known = row.status;
         }
     }
     found
@@ -90,29 +92,25 @@ fn whose(of: &BTreeSet<String>, arms: usize) -> String {
     }
 }
 
-/// `2 hits, 1 ran`.
-fn ended(statuses: &[&str]) -> String {
-    let count = |wanted: &[&str]| statuses.iter().filter(|status| wanted.contains(status)).count();
-    let rest = statuses.len() - count(&["hit", "ok", "failed"]);
-    let parts = [
-        (count(&["hit"]), if count(&["hit"]) == 1 { "hit" } else { "hits" }),
-        (count(&["ok"]), "ran"),
-        (count(&["failed"]), "failed"),
-        (rest, "not ended"),
-    ];
+/// `2 cached, 1 ran`.
+fn ended(statuses: &[StageStatus]) -> String {
+    let count = |wanted: StageStatus| statuses.iter().filter(|status| **status == wanted).count();
+    let (cached, ran, failed) = (count(StageStatus::Cached), count(StageStatus::Ok), count(StageStatus::Failed));
+    let rest = statuses.len() - cached - ran - failed;
+    let parts = [(cached, "cached"), (ran, "ran"), (failed, "failed"), (rest, "not ended")];
     let told: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     told.join(", ")
 }
 
-fn status(statuses: &[&str]) -> NodeStatus {
-    if statuses.contains(&"failed") {
+fn status(statuses: &[StageStatus]) -> NodeStatus {
+    if statuses.contains(&StageStatus::Failed) {
         NodeStatus::Failed
-    } else if statuses.iter().any(|status| !["hit", "ok"].contains(status)) {
+    } else if !statuses.iter().all(|status| status.has_result()) {
         NodeStatus::Open
-    } else if statuses.contains(&"ok") {
+    } else if statuses.contains(&StageStatus::Ok) {
         NodeStatus::Ran
     } else {
-        NodeStatus::Hit
+        NodeStatus::Cached
     }
 }
 
@@ -120,26 +118,28 @@ fn status(statuses: &[&str]) -> NodeStatus {
 mod tests {
     use super::*;
     use crate::orchestrate::LoggedStage;
+    use crate::stage::StageKind;
+    use StageStatus::{Cached, Failed, Ok, Skipped};
 
     fn stage(name: &str, content: &str, parents: &[&str], variants: &[&str]) -> LoggedStage {
         LoggedStage {
             stage: name.into(),
-            kind: "sft".into(),
+            kind: StageKind::Sft,
             key: Digest::of(content.as_bytes()),
             parents: parents.iter().map(|parent| Digest::of(parent.as_bytes())).collect(),
             variants: variants.iter().map(|label| (*label).to_owned()).collect(),
         }
     }
 
-    fn row(content: &str, status: &str) -> StageRow {
+    fn row(content: &str, status: StageStatus) -> StageRow {
         StageRow {
             run: String::new(),
             recipe: String::new(),
             variant: String::new(),
             stage: String::new(),
-            kind: String::new(),
+            kind: StageKind::Sft,
             key: Digest::of(content.as_bytes()),
-            status: status.into(),
+            status,
             started_at: None,
             seconds: None,
             metrics: BTreeMap::new(),
@@ -163,12 +163,12 @@ mod tests {
         };
         let arm_of =
             ["a", "b"].iter().flat_map(|arm| [1, 2].map(|seed| (format!("r/{arm},seed={seed}"), (*arm).to_owned())));
-        let rows = [row("s1", "hit"), row("s2", "ok"), row("s2", "hit"), row("a1", "failed"), row("b1", "skipped")];
+        let rows = [row("s1", Cached), row("s2", Ok), row("s2", Cached), row("a1", Failed), row("b1", Skipped)];
         let found = nodes(&[plan], &rows, &arm_of.collect(), 2);
         let told: Vec<String> = found.iter().map(|n| format!("{} {} {:?}", n.name, n.note, n.parents)).collect();
         assert_eq!(
             told,
-            ["sft all arms · 1 hit, 1 ran []", "eval a · 1 failed, 1 not ended [0]", "eval b · 1 not ended [0]"]
+            ["sft all arms · 1 cached, 1 ran []", "eval a · 1 failed, 1 not ended [0]", "eval b · 1 not ended [0]"]
         );
         assert_eq!(found[0].status, NodeStatus::Ran);
     }

@@ -5,6 +5,7 @@ use crate::cache::{Cache, CacheError};
 use crate::orchestrate::{LoggedPlan, arena_result};
 use crate::report::chart::Whisker;
 use crate::report::html::{Problem, Rating, Severity};
+use crate::stage::StageKind;
 use std::collections::BTreeSet;
 
 /// Ratings of every arena of `plans` by all judges and by each, and what a reader must know of them.
@@ -12,7 +13,7 @@ pub(super) fn ratings(cache: &Cache, plans: &[LoggedPlan]) -> Result<(Vec<Rating
     let (mut ratings, mut problems) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     for stage in plans.iter().flat_map(|plan| &plan.stages) {
-        if stage.kind != "arena" || !seen.insert(&stage.key) {
+        if stage.kind != StageKind::Arena || !seen.insert(&stage.key) {
             continue;
         }
         let Some(found) = arena_result(cache, &stage.key)? else { continue };

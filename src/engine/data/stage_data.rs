@@ -138,7 +138,7 @@ pub fn inspect(assignment: &Assignment) -> Inspection {
     };
     Inspection {
         stage: assignment.stage.clone(),
-        kind: assignment.spec.work.kind().to_owned(),
+        kind: assignment.spec.work.kind(),
         data,
         failure: failure.map(Into::into),
     }

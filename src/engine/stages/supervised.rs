@@ -52,7 +52,8 @@ pub(super) fn train(
         let micro_batches = batch.chunks(knobs.micro_batch_size);
         let parts = micro_batches.len() as f64;
         for (index, micro_batch) in micro_batches.enumerate() {
-            let part = StepPart { step: progress.step + 1, total_steps, share: index as f64 / parts };
+            let part =
+                StepPart { step: progress.step + 1, total_steps, share: index as f64 / parts, share_of_stage: None };
             if context.should_drop_step(part)? {
                 let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &progress);
                 return context.stop_within_step(progress.step, write);

@@ -8,7 +8,7 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 pub enum NodeStatus {
     /// All were in the cache.
-    Hit,
+    Cached,
     /// Some ran, none failed.
     Ran,
     /// Some failed.
@@ -23,7 +23,7 @@ pub enum NodeStatus {
 pub struct GraphNode {
     /// The stage's name.
     pub name: String,
-    /// Whose it is and how its stages ended, e.g. `rouge · 2 hits, 1 ran`.
+    /// Whose it is and how its stages ended, e.g. `rouge · 2 cached, 1 ran`.
     pub note: String,
     /// How they ended.
     pub status: NodeStatus,
@@ -68,7 +68,7 @@ pub fn graph_chart(label: &str, nodes: &[GraphNode]) -> String {
 
 fn draw(svg: &mut Svg, node: &GraphNode, (x, y): (f64, f64), width: f64) {
     let (class, mark, fill, edge) = match node.status {
-        NodeStatus::Hit => ("node-hit", "✓", "#e3eef6", "#7fb0d3"),
+        NodeStatus::Cached => ("node-cached", "✓", "#e3eef6", "#7fb0d3"),
         NodeStatus::Ran => ("node-ran", "●", "#ffffff", "#a8afb9"),
         NodeStatus::Failed => ("node-failed", "✕", "#fbe5d9", "#d55e00"),
         NodeStatus::Open => ("node-open", "○", "#f6f6f6", "#c9ced6"),

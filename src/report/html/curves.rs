@@ -22,7 +22,7 @@ pub fn curves(evidence: &Evidence) -> Vec<Curve> {
     // stages in the order in which they train, metrics by their names
     let kind = |stage: &str| {
         let of = evidence.training.iter().find(|curves| curves.stage == stage);
-        of.map(|curves| ["cpt", "sft", "grpo"].iter().position(|kind| *kind == curves.kind))
+        of.map(|curves| curves.kind)
     };
     found.sort_by_key(|curve| (kind(&curve.stage), curve.stage.clone(), curve.metric.clone()));
     for curve in &mut found {

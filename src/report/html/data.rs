@@ -2,6 +2,8 @@
 
 use crate::event::Measurement;
 use crate::report::chart::{CurveLine, GraphNode, Whisker};
+use crate::stage::RunStatus;
+use crate::stage::StageStatus;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -48,7 +50,7 @@ pub struct RunLine {
     /// Its id.
     pub run: String,
     /// How it ended.
-    pub status: String,
+    pub status: RunStatus,
     /// When it began, in UTC.
     pub started: String,
     /// Seconds from its begin to its end; absent while it runs.
@@ -306,8 +308,8 @@ pub struct StageRow {
     pub key: String,
     /// Variants that need it.
     pub variants: String,
-    /// How it ended: `hit`, `ok`, `failed`, ...
-    pub status: String,
+    /// How it stands.
+    pub status: StageStatus,
     /// Seconds it took in this run.
     pub seconds: Option<f64>,
     /// Why it failed or was skipped.

@@ -75,6 +75,7 @@ mod tests {
     use super::*;
     use crate::event::Measurement;
     use crate::evidence::Trial;
+    use crate::stage::StageKind;
     use std::collections::BTreeMap;
 
     fn arm(name: &str, trained_on: &[&str], metrics: &[(&str, f64)]) -> Arm {
@@ -87,7 +88,7 @@ mod tests {
                 run: "R".into(),
                 variant: name.into(),
                 stage: "eval".into(),
-                kind: "eval".into(),
+                kind: StageKind::Eval,
                 evaluation: "eval".into(),
                 key: crate::digest::Digest::of(name.as_bytes()),
                 answers: Vec::new(),

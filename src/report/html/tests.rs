@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::Measurement;
 use crate::report::chart::{Bucket, CurveLine, GraphNode, NodeStatus, Whisker};
+use crate::stage::{RunStatus, StageStatus};
 
 const HOSTILE: &str =
     "</script><script>alert(1)</script><!--<script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}\u{2028}";
@@ -14,7 +15,7 @@ fn hostile() -> Report {
     let whisker = Whisker { name: text(), value: 1500.0, low: 1450.0, high: 1540.0 };
     Report {
         title: text(),
-        runs: vec![RunLine { run: text(), status: "ok".into(), host: text(), ..RunLine::default() }],
+        runs: vec![RunLine { run: text(), status: RunStatus::Ok, host: text(), ..RunLine::default() }],
         problems: vec![Problem { severity: Severity::Problem, what: text(), details: vec![text(); 5] }],
         arms: vec![
             Arm {
@@ -97,7 +98,7 @@ fn hostile() -> Report {
             nodes: vec![GraphNode { name: text(), note: text(), status: NodeStatus::Failed, parents: vec![] }],
             rows: vec![StageRow {
                 stage: text(),
-                status: "failed".into(),
+                status: StageStatus::Failed,
                 message: Some(text()),
                 ..StageRow::default()
             }],

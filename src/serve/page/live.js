@@ -4,7 +4,7 @@ const at = (id) => document.getElementById(id);
 const state = { run: null, rows: [], live: new Map(), source: null, curves: [], hidden: new Set(), metric: null, step: null };
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a7a00", "#7d5ba6"];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
-const ORDER = ["running", "failed", "interrupted", "ok", "hit", "pending", "skipped", "not run"];
+const ORDER = ["running", "failed", "interrupted", "ok", "cached", "pending", "skipped", "not run"];
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -117,11 +117,11 @@ function takeRun(run) {
 function showSummary() {
   const run = state.about;
   const count = (...statuses) => state.rows.filter((row) => statuses.includes(row.status)).length;
-  const done = count("ok", "hit");
+  const done = count("ok", "cached");
   const end = run.ended_at ? new Date(run.ended_at) : new Date();
   const elapsed = run.started_at ? (end - new Date(run.started_at)) / 1000 : null;
   const facts = [
-    ["Status", run.status], ["Stages done", `${done} of ${state.rows.length}`], ["From the cache", count("hit")],
+    ["Status", run.status], ["Stages done", `${done} of ${state.rows.length}`], ["Cached", count("cached")],
     ["Running", count("running")], ["Failed", count("failed")], ["Elapsed", duration(elapsed)],
     ["Recipe", run.recipes.join(" ")],
   ];
@@ -305,7 +305,7 @@ function chart(curves, look) {
 
 function listCompletionStages() {
   const choice = at("completion-stage");
-  const rows = state.rows.filter((row) => ["grpo", "eval", "arena"].includes(row.kind) && ["running", "ok", "hit", "failed", "interrupted"].includes(row.status));
+  const rows = state.rows.filter((row) => ["grpo", "eval", "arena"].includes(row.kind) && ["running", "ok", "cached", "failed", "interrupted"].includes(row.status));
   const chosen = choice.value;
   const keys = rows.map((row) => row.key).join();
   if (choice.dataset.keys === keys) return;

@@ -21,7 +21,7 @@ fn a_deleted_database_costs_no_result() {
     holds_the_same(&env, "a deleted database");
     let rows = env.run(&["history", "--json"]).ends_with(0).json();
     let of = |stage: &str, status: &str| rows.iter().any(|row| row["stage"] == stage && row["status"] == status);
-    assert!(of("base", "hit") && of("tuned", "ok"), "the resumed run is not in the new history: {rows:?}");
+    assert!(of("base", "cached") && of("tuned", "ok"), "the resumed run is not in the new history: {rows:?}");
 }
 
 fn runs_of(rows: &[Value]) -> BTreeSet<&str> {
@@ -51,7 +51,7 @@ fn a_locked_database_costs_the_history_of_the_run_and_says_so() {
     env.run(&["db", "rebuild"]).ends_with(0);
     assert_eq!(env.run(&["history", "--json"]).json(), rows);
     let plan = env.run(&["plan", "small.toml", "--json"]).json();
-    assert!(plan.iter().all(|line| line["status"] == "hit"), "{plan:?}");
+    assert!(plan.iter().all(|line| line["status"] == "cached"), "{plan:?}");
     let other = plan.iter().find(|line| line["stage"] == "other").unwrap();
     fs_err::remove_dir_all(env.path("runs/cache").join(other["key"].as_str().unwrap())).unwrap();
     holds_the_same(&env, "a locked database");

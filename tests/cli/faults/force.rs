@@ -10,7 +10,7 @@ const FORCE: [&str; 5] = ["run", "small.toml", "--only", "tuned", "--force"];
 #[track_caller]
 fn all_cached(env: &TestEnv, after: &str) {
     let plan = env.run(&["plan", "small.toml", "--only", "tuned", "--json"]).ends_with(0).json();
-    assert!(plan.len() == 2 && plan.iter().all(|line| line["status"] == "hit"), "after {after}: {plan:?}");
+    assert!(plan.len() == 2 && plan.iter().all(|line| line["status"] == "cached"), "after {after}: {plan:?}");
 }
 
 /// What the commit wrote of itself, so another one for another commit.

@@ -72,7 +72,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
             let started = Instant::now();
             let done = progress.answers[number].len();
             let next = &asked[done..asked.len().min(done + batch)];
-            let part = |share: f64| StepPart { step: progress.step + 1, total_steps, share };
+            let part = |share: f64| StepPart { step: progress.step + 1, total_steps, share, share_of_stage: None };
             let asked_model = kept.or_ask(next, || {
                 if policy.is_none() {
                     context.phase(&format!("loading `{label}`"))?;

@@ -76,17 +76,30 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
         .chain(documents.chunks(spec.batch_size).map(|s| Batch::Likelihood(s, true)))
         .collect();
     let total_steps = batches.len() as u64;
+    let shares = Shares::of(&batches, spec);
 
     let mut measured = resume(context, total_steps)?;
     while let Some(batch) = usize::try_from(measured.step).ok().and_then(|step| batches.get(step)) {
         let started = Instant::now();
         let mut metrics = BTreeMap::new();
+        let step = measured.step;
+        let part = |share: f64| StepPart {
+            step: step + 1,
+            total_steps,
+            share,
+            share_of_stage: Some(shares.of_stage(step, share)),
+        };
+        if context.should_drop_step(part(0.0))? {
+            return context.stop_within_step(step, |dir| write(dir, &measured));
+        }
         let tokens = match batch {
             Batch::Questions(questions, options) => {
-                let part = |share: f64| StepPart { step: measured.step + 1, total_steps, share };
-                let Some(choices) = choices(context, &policy, questions, options, spec.batch_size, part)? else {
+                let of_options = options_share(questions, options, spec);
+                let of_choices = |share: f64| part(of_options * share);
+                let Some(choices) = choices(context, &policy, questions, options, spec.batch_size, of_choices)? else {
                     return context.stop_within_step(measured.step, |dir| write(dir, &measured));
                 };
+                let part = |share: f64| part(of_options + (1.0 - of_options) * share);
                 let Some(answers) = answer(context, &policy, questions, spec, assignment.spec.seed, part)? else {
                     return context.stop_within_step(measured.step, |dir| write(dir, &measured));
                 };
@@ -139,6 +152,54 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     Ok(Outcome::Finished(results))
 }
 
+/// Which shares of the stage's work its batches are, about: a token that is sampled takes as long as two that are read.
+struct Shares {
+    /// Of the work of all batches before each one, and of all.
+    before: Vec<f64>,
+}
+
+impl Shares {
+    fn of(batches: &[Batch<'_>], spec: &EvalSpec) -> Self {
+        let work = |batch: &Batch<'_>| match batch {
+            Batch::Questions(questions, options) => option_tokens(questions, options) + sampling_work(questions, spec),
+            Batch::Likelihood(sequences, _) => sequences.iter().map(|sequence| sequence.ids.len() as f64).sum(),
+        };
+        let mut before = vec![0.0];
+        for batch in batches {
+            before.push(before[before.len() - 1] + work(batch));
+        }
+        Self { before }
+    }
+
+    /// How far the stage is when `share` of the batch after `step` batches is done.
+    fn of_stage(&self, step: u64, share: f64) -> f64 {
+        let step = usize::try_from(step).unwrap_or(usize::MAX);
+        let (Some(before), Some(after)) = (self.before.get(step), self.before.get(step + 1)) else { return 1.0 };
+        (before + share * (after - before)) / self.before[self.before.len() - 1].max(1.0)
+    }
+}
+
+/// Tokens that are read to tell the likelihoods of options: a prompt once, with all its options.
+fn option_tokens(questions: &[data::Example], options: &[data::Options]) -> f64 {
+    let tokens = |(question, options): (&data::Example, &data::Options)| {
+        question.prompt_ids.len() + options.ids.iter().map(Vec::len).sum::<usize>()
+    };
+    questions.iter().zip(options).map(tokens).sum::<usize>() as f64
+}
+
+/// What answering takes, in tokens that are read, where each answer is as long as it may be.
+fn sampling_work(questions: &[data::Example], spec: &EvalSpec) -> f64 {
+    let prompts: usize = questions.iter().map(|question| question.prompt_ids.len()).sum();
+    let sampled = questions.len() * spec.samples_per_question * spec.sampling.max_new_tokens;
+    prompts as f64 + 2.0 * sampled as f64
+}
+
+/// The share of a batch of questions that the likelihoods of their options take.
+fn options_share(questions: &[data::Example], options: &[data::Options], spec: &EvalSpec) -> f64 {
+    let options = option_tokens(questions, options);
+    options / (options + sampling_work(questions, spec)).max(1.0)
+}
+
 /// Refuses a question that the model cannot read together with each of its options.
 fn check_fits(questions: &[data::Example], options: &[data::Options], context_length: usize) -> StageResult<()> {
     for (question, options) in questions.iter().zip(options) {
@@ -175,7 +236,7 @@ fn choices(
         .collect();
     let mut sums = Vec::with_capacity(groups.len());
     for groups in groups.chunks(batch_size) {
-        if context.should_drop_step(part(0.0))? {
+        if context.should_drop_step(part(sums.len() as f64 / questions.len() as f64))? {
             return Ok(None);
         }
         sums.extend(loglikelihoods(&policy.decoder, groups));

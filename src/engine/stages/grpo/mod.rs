@@ -91,7 +91,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
             let micro_batches = rated.chunks(spec.micro_batch_size);
             let parts = micro_batches.len() as f64;
             for (index, micro_batch) in micro_batches.enumerate() {
-                let part = StepPart { step, total_steps, share: 0.5 + index as f64 / parts / 2.0 };
+                let part =
+                    StepPart { step, total_steps, share: 0.5 + index as f64 / parts / 2.0, share_of_stage: None };
                 if context.should_drop_step(part)? {
                     // a resumed stage samples its rollout anew, which takes the weights from before its first update
                     if update > 0 {

@@ -152,7 +152,8 @@ impl<'a> Rollout<'a> {
             };
             let (decoder, sampling) = (&policy.decoder, &spec.sampling);
             // sampling is about half of a step
-            let part = |share: f64| StepPart { step, total_steps: spec.steps, share: share / 2.0 };
+            let part =
+                |share: f64| StepPart { step, total_steps: spec.steps, share: share / 2.0, share_of_stage: None };
             let seconds = context.until_stopped(part, |go_on| {
                 sample_groups(Decoding::new, decoder, &requests, sampling, stop, batch_size, hand_over, go_on)
             });
