@@ -62,7 +62,7 @@ test-other-bfloat16: build
 # Runs the tests of the root package, which need no libtorch
 [group('test')]
 test-fast *arguments:
-    cargo test --release --package orchestrate {{ arguments }}
+    cargo test --release --package orchestrate --package orchestrate-core {{ arguments }}
 
 # Opens a report in headless Chromium, by mouse and keyboard, light and dark; pictures come into target/browser/
 [group('test')]
@@ -118,7 +118,7 @@ bench-stages *options:
 # Measures by simulation how often intervals hold the truth and verdicts are wrong (10 minutes), and writes the table
 [group('benchmark')]
 bench-statistics:
-    cargo bench --bench statistics > benches/results/statistics.md.new
+    cargo bench --package orchestrate-core --bench statistics > benches/results/statistics.md.new
     mv benches/results/statistics.md.new benches/results/statistics.md
 
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)

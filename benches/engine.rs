@@ -1,12 +1,12 @@
 //! The engine's side of the benchmarks beside `scripts/peers/`: `engine train|sft|generate MODEL_DIR [OPTIONS]` prints one
 //! line of JSON with the same fields.
 
-use orchestrate::recipe::spec::{LoraSpec, Sampling};
+use orchestrate_core::recipe::spec::{LoraSpec, Sampling};
 use orchestrate_engine::data::Sequence;
+use orchestrate_engine::generation::{Request, Sampled, Seconds, Stop, sample_groups};
 use orchestrate_engine::models::{Decoder, Decoding, PassOptions};
 use orchestrate_engine::optim::AdamW;
 use orchestrate_engine::products;
-use orchestrate_engine::rollout::{Request, Sampled, Seconds, Stop, sample_groups};
 use orchestrate_engine::seed;
 use orchestrate_engine::stages::accumulate;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,11 +1,13 @@
 //! Rating beside `scripts/peers/`: `rewards embed|rouge|rate [OPTIONS]` prints one line of JSON.
 
-use orchestrate::digest::Digest;
-use orchestrate::recipe::spec::{
+use orchestrate_core::digest::Digest;
+use orchestrate_core::recipe::spec::{
     Component, Dtype, FormatSpec, Grading, Leak, LengthSpec, Match, RewardSpec, RougeMeasure, RougeTokenizer,
     RougeVariant, Scope,
 };
-use orchestrate::rewards::{EncoderError, JudgeAccess, Rubric, Sample, StopCheck, Surroundings, TextEncoder, rouge};
+use orchestrate_core::rewards::{
+    EncoderError, JudgeAccess, Rubric, Sample, StopCheck, Surroundings, TextEncoder, rouge,
+};
 use orchestrate_engine::encoder::Encoder;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -1,11 +1,13 @@
 //! How often intervals cover the truth and verdicts are wrong, by simulation: `statistics > benches/results/statistics.md`.
 //!
-//! Every cell draws data of which the truth is known and asks `orchestrate::stats` as an evaluation, `compare` and `report` do.
+//! Every cell draws data of which the truth is known and asks `orchestrate_core::stats` as an evaluation, `compare` and `report` do.
 //! The draws are of fixed seeds, so the table is the same on every machine.
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 
-use orchestrate::stats::{Design, Document, bounded_interval, crossed_tests, mean, mean_interval, perplexity_interval};
+use orchestrate_core::stats::{
+    Design, Document, bounded_interval, crossed_tests, mean, mean_interval, perplexity_interval,
+};
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::f64::consts::PI;

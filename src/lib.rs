@@ -11,6 +11,7 @@
 //!    What an arena of models makes of judges' verdicts is [`arena`].
 //!    Programs of the user's, which rewards ask and stages are, are started by [`program`].
 //! 6. `orchestrate-engine` (`src/engine`), the only importer of libtorch: models, data, optimizers, stages.
+//!    It and this package share `orchestrate-core` (`src/core`), which has all of the above.
 //! 7. [`hub`] brings `hf://` paths into the user's Hugging Face cache before a plan is made.
 //! 8. [`exec`] starts workers, [`store`] remembers, [`orchestrate`] dispatches, [`report`] prints, [`serve`] shows it in a browser,
 //!    [`cli`] decides.
@@ -24,30 +25,18 @@
 //! # Layers
 //!
 //! Imports go one way. `tests/layers.rs` has the table of who may use whom, and fails on any other edge and on an allowance that
-//! nobody uses. Lowest are [`digest`], [`stage`] (the words for kinds and states), `parallel` (work on all cores) and [`cpu`] (what the CPU
+//! nobody uses. Lowest are [`digest`], [`stage`] (the words for kinds and states), [`parallel`] (work on all cores) and [`cpu`] (what the CPU
 //! can do); highest is [`cli`].
 
-pub mod arena;
-pub mod cache;
+pub use orchestrate_core::{
+    arena, cache, cpu, digest, energy, event, evidence, exec, host, metric, number, pace, parallel, plan, printable,
+    program, recipe, rewards, run_event, run_update, stage, stats,
+};
+
 pub mod cli;
-pub mod cpu;
-pub mod digest;
-pub mod energy;
-pub mod event;
-pub mod evidence;
-pub mod exec;
 pub mod export;
 pub mod hub;
 pub mod orchestrate;
-mod parallel;
-pub mod plan;
-pub mod printable;
-pub mod program;
-pub mod recipe;
 pub mod report;
-pub mod rewards;
-pub mod run_event;
 pub mod serve;
-pub mod stage;
-pub mod stats;
 pub mod store;

@@ -55,11 +55,12 @@ pub use spending::gather_cost;
 pub use stage_rows::{Series, StageRow, stage_metrics};
 pub use uses::{KeyUse, KeyUses, key_uses};
 
-use crate::cache::{Cache, CacheError, FileLock, RUN_ENDED, fault_point};
+use crate::cache::{Cache, CacheError, RUN_ENDED, fault_point};
 use crate::event::Failure;
 use crate::exec::{ExecError, LocalExecutor};
+use crate::host::FileLock;
 use crate::plan::{Plan, Scheduler};
-use crate::report::Progress;
+use crate::run_update::RunUpdate;
 use crate::stage::{RunStatus, StageStatus};
 use costs::Costs;
 use dispatch::{Dispatch, Loop};
@@ -181,13 +182,14 @@ pub enum RunError {
     },
 }
 
-/// Runs `request`. Workers are started by `executor`, or by the one that is found when a first one is needed.
+/// Runs `request`. Workers are started by `executor`, or by the one that is found when a first one is needed; `display` is told
+/// of everything that happens.
 pub async fn run(
     request: &RunRequest,
     cache: &Cache,
     runs: &Path,
     executor: Option<LocalExecutor>,
-    progress: &mut Progress,
+    display: &mut dyn FnMut(&RunUpdate),
 ) -> Result<RunSummary, RunError> {
     let mut signals =
         StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
@@ -212,7 +214,7 @@ pub async fn run(
         plan,
         cache,
         executor,
-        progress,
+        display,
         recorder: &mut recorder,
         costs,
         expected_ms,

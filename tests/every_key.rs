@@ -1,5 +1,6 @@
 //! No key of a recipe is ignored: each one in the schema, changed in a full recipe, changes what it should.
 
+mod golden_keys;
 mod project;
 
 use orchestrate::plan::Plan;

@@ -108,7 +108,7 @@ fn later_layers_win_key_by_key() {
         env: BTreeMap::from([
             ("ORCHESTRATE_STAGES__CPT__STEPS".to_owned(), "5".to_owned()),
             ("ORCHESTRATE_STAGES__CPT__WEIGHT_DECAY".to_owned(), "0.25".to_owned()),
-            ("ORCHESTRATE_LOG".to_owned(), "debug".to_owned()),
+            ("ORCHESTRATE_DB".to_owned(), "debug".to_owned()),
             ("HOME".to_owned(), "/".to_owned()),
         ]),
     };

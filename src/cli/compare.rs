@@ -6,9 +6,9 @@ use super::find::{find_runs, past_runs};
 use super::output::Output;
 use crate::cache::Cache;
 use crate::evidence::{
-    ComparisonRequest, Comparisons, Direction, Evidence, MetricComparison, Verdict, compare as compare_arms,
-    metric_names, short_name,
+    ComparisonRequest, Comparisons, Evidence, MetricComparison, Verdict, compare as compare_arms, metric_names,
 };
+use crate::metric::{Direction, short_name};
 use crate::orchestrate::gather_answers;
 use crate::recipe::did_you_mean;
 use crate::report::{filled, verdict_heading, verdict_line, verdict_table, width};

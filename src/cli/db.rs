@@ -3,8 +3,8 @@
 use super::context::{Context, block_on};
 use super::error::CliError;
 use super::find::warn_of;
+use super::open_history;
 use super::output::Output;
-use super::past;
 use super::plan::count;
 use crate::cache::Cache;
 use crate::orchestrate::rebuild_history;
@@ -63,6 +63,6 @@ pub(super) fn db(context: &Context, args: &DbArgs) -> Result<(), CliError> {
         let stages = count(rebuilt.lost, "stage");
         let _ = writeln!(err, "no file has the metrics and completions of {stages} any more: removed from the cache");
     }
-    out.line(format!("`{}` rebuilt: {}", context.shown(&rebuilt.path), past::read(&rebuilt.indexed)))?;
+    out.line(format!("`{}` rebuilt: {}", context.shown(&rebuilt.path), open_history::read(&rebuilt.indexed)))?;
     out.finish()
 }

@@ -6,10 +6,11 @@ use super::find::{find_run, past_runs};
 use super::output::Output;
 use crate::cache::Cache;
 use crate::event::Measurement;
+use crate::number::{measurement, number};
 use crate::orchestrate::{
     CachedResults, LoggedPlan, PastRun, StageChange, StagePair, environment, results, stage_change, stage_pairs,
 };
-use crate::report::{Column, Table, measurement, number, width};
+use crate::report::{Column, Table, width};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -7,6 +7,8 @@ use super::planning;
 use crate::cache::Cache;
 use crate::cpu::BadChoice;
 use crate::exec::{CpuReport, CudaProblem, LocalExecutor, WorkerVersion, worker_version};
+use crate::host::{InstalledGpu, installed_gpus, installed_memory_bytes};
+use crate::number::gib;
 use crate::recipe::{Bfloat16Products, Overrides};
 use crate::report::{Column, Table, width};
 use crate::rewards::{reach_judge, reach_service};
@@ -15,7 +17,6 @@ use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 /// Least free space that a run should begin with.
 const LOW_DISK_GIB: f64 = 5.0;
@@ -128,12 +129,13 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
     }
 }
 
-/// The GPUs that the driver's own tool lists, by name and memory; none where there is no such tool.
+/// The GPUs that the driver lists, by name and memory.
 fn listed_gpus() -> Vec<String> {
-    let query = ["--query-gpu=name,memory.total", "--format=csv,noheader"];
-    let answer = std::process::Command::new("nvidia-smi").args(query).stdin(Stdio::null()).output();
-    let Some(answer) = answer.ok().filter(|answer| answer.status.success()) else { return Vec::new() };
-    String::from_utf8_lossy(&answer.stdout).lines().map(|line| line.trim().to_owned()).collect()
+    let shown = |gpu: InstalledGpu| match gpu.memory_bytes {
+        Some(bytes) => format!("{}, {}", gpu.name, gib(bytes)),
+        None => gpu.name,
+    };
+    installed_gpus().into_iter().map(shown).collect()
 }
 
 /// What the worker sees of the GPUs that are `listed`. None at all is in order; one that cannot be used is not.
@@ -170,15 +172,8 @@ fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Findin
 
 fn processors() -> Finding {
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let memory = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory_gib(&text));
-    let memory = memory.map(|gib| format!(", {gib:.1} GiB of memory")).unwrap_or_default();
+    let memory = installed_memory_bytes().map(|bytes| format!(", {} of memory", gib(bytes))).unwrap_or_default();
     Finding { what: "machine".to_owned(), ok: true, found: format!("{count} cores{memory}"), hint: None }
-}
-
-fn total_memory_gib(meminfo: &str) -> Option<f64> {
-    let line = meminfo.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / (1024.0 * 1024.0))
 }
 
 fn disk(context: &Context) -> Finding {

@@ -3,8 +3,8 @@
 use super::context::{Context, block_on};
 use super::error::CliError;
 use super::find::{find_run, past_runs};
+use super::open_history;
 use super::output::Output;
-use super::past;
 use super::plan::count;
 use crate::export::{EventFile, TableFormat, TableWriter};
 use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, Scope};
@@ -66,13 +66,13 @@ pub(super) fn export(context: &Context, args: &ExportArgs) -> Result<(), CliErro
         Format::Parquet => TableFormat::Parquet,
         Format::Tensorboard => {
             return block_on(async {
-                let store = past::open(context, Scope::Runs).await?;
+                let store = open_history::open(context, Scope::Runs).await?;
                 event_files(context, &store, &runs, &args.output).await
             });
         }
     };
     block_on(async {
-        let store = past::open(context, Scope::Everything).await?;
+        let store = open_history::open(context, Scope::Everything).await?;
         tables(context, &store, &runs, &args.output, format).await
     })
 }

@@ -4,13 +4,14 @@ use super::args::word;
 use super::condition::Condition;
 use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
+use super::open_history;
 use super::output::Output;
-use super::past;
-use super::records::StageRow;
+use super::run_rows::StageRow;
 use crate::digest::Digest;
+use crate::number::{duration, measurement, number};
 use crate::orchestrate::Scope;
 use crate::recipe::did_you_mean;
-use crate::report::{Column, Table, duration, measurement, number, width};
+use crate::report::{Column, Table, width};
 use crate::stage::{StageKind, StageStatus};
 use crate::store::{HistoryQuery, HistoryRow, Order, OrderBy, Store};
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
@@ -99,7 +100,7 @@ pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<(), CliEr
         limit: (limit > 0).then_some(limit),
     };
     block_on(async {
-        let store = past::open(context, Scope::Runs).await?;
+        let store = open_history::open(context, Scope::Runs).await?;
         if store.is_empty().await? {
             if !context.quiet {
                 // No data is no error: a script that asks an empty project gets an empty answer.

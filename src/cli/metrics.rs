@@ -5,9 +5,10 @@ use super::context::Context;
 use super::error::CliError;
 use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
-use super::records;
+use super::run_rows;
+use crate::number::number;
 use crate::orchestrate::{LoggedPlan, Series};
-use crate::report::{Column, Table, number, sparkline, width};
+use crate::report::{Column, Table, sparkline, width};
 use clap::Args;
 use serde_json::json;
 
@@ -40,7 +41,7 @@ pub(super) fn metrics(context: &Context, args: &MetricsArgs) -> Result<(), CliEr
     let mut out = Output::stdout();
     let mut found = false;
     for stage in find_stages(&plan, args.of.stage.as_deref(), &args.of.variants)? {
-        let mut metrics = records::stage_metrics(context, &stage.key)?;
+        let mut metrics = run_rows::stage_metrics(context, &stage.key)?;
         metrics.retain(|name, _| args.name.is_empty() || args.name.iter().any(|wanted| matches(wanted, name)));
         if metrics.is_empty() {
             continue;

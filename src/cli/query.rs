@@ -2,8 +2,8 @@
 
 use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
+use super::open_history;
 use super::output::Output;
-use super::past;
 use crate::export::csv_line;
 use crate::orchestrate::Scope;
 use crate::report::{Column, Table, plain_table, width};
@@ -79,7 +79,7 @@ pub(super) fn query(context: &Context, args: &QueryArgs) -> Result<(), CliError>
 }
 
 async fn print_answer(context: &Context, sql: &str, format: Format) -> Result<(), CliError> {
-    let store = past::open(context, Scope::Everything).await?;
+    let store = open_history::open(context, Scope::Everything).await?;
     let mut out = Output::stdout();
     match format {
         Format::Table => {

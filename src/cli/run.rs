@@ -120,6 +120,8 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     orchestrate::remember_inputs(&cache, context.project(), plan, missing.iter().copied());
     let mut progress = Progress::new(context.progress_mode(), titles(plan));
     let runs: PathBuf = context.runs().to_owned();
-    let finished = block_on(async { Ok(orchestrate::run(request, &cache, &runs, executor, &mut progress).await?) })?;
+    let finished = block_on(async {
+        Ok(orchestrate::run(request, &cache, &runs, executor, &mut |update| progress.update(update)).await?)
+    })?;
     summary::print(context, request, &cache, &finished)
 }

@@ -6,12 +6,13 @@ use super::context::Context;
 use super::error::CliError;
 use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
-use super::records;
+use super::run_rows;
 use crate::cache::EventLog;
 use crate::event::{Completion, Part};
+use crate::number::number;
 use crate::orchestrate::{LoggedPlan, LoggedStage};
 use crate::printable::harmless;
-use crate::report::{indented, number, side_by_side, terminal_width, text_width};
+use crate::report::{indented, side_by_side, terminal_width, text_width};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -79,7 +80,7 @@ pub(super) fn samples(context: &Context, args: &SamplesArgs) -> Result<(), CliEr
     let mut logs = Vec::new();
     let mut components = BTreeSet::new();
     for stage in stages {
-        let log = records::event_log(context, &stage.key)?;
+        let log = run_rows::event_log(context, &stage.key)?;
         let first = log.completions(..)?.next().transpose()?;
         if let Some(first) = first {
             components.extend(first.parts.into_keys());
@@ -110,7 +111,7 @@ pub(super) fn samples(context: &Context, args: &SamplesArgs) -> Result<(), CliEr
             }
         }
         if context.verbose
-            && let Some(file) = records::completions_file(context, &stage.key)?
+            && let Some(file) = run_rows::completions_file(context, &stage.key)?
         {
             let _ = writeln!(std::io::stderr(), "all completions of {}: {}", stage.stage, context.shown(&file));
         }
@@ -130,7 +131,7 @@ fn print_files(context: &Context, plan: &LoggedPlan, stages: &[&LoggedStage]) ->
     let mut out = Output::stdout();
     let mut found = false;
     for stage in stages {
-        if let Some(file) = records::completions_file(context, &stage.key)? {
+        if let Some(file) = run_rows::completions_file(context, &stage.key)? {
             found = true;
             if context.json {
                 out.json(&json!({"stage": stage_title(plan, stage), "key": stage.key, "completions": file}))?;

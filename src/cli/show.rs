@@ -4,12 +4,13 @@ use super::context::Context;
 use super::error::CliError;
 use super::find::{find_run, past_runs};
 use super::output::Output;
-use super::{history, records};
+use super::{history, run_rows};
 use crate::cache::Cache;
 use crate::event::MemoryUse;
+use crate::number::gib;
 use crate::orchestrate::{LoggedPlan, PastRun, arena_result, stage_spec};
 use crate::recipe::spec::Work;
-use crate::report::{Column, Comparison, ComparisonRow, Table, arena_table, gib, width};
+use crate::report::{Column, Comparison, ComparisonRow, Table, arena_table, width};
 use crate::stage::{StageKind, StageStatus};
 use clap::Args;
 
@@ -29,9 +30,12 @@ pub(super) struct ShowArgs {
 pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
-    let rows = records::stage_rows(context, Some(past))?;
+    let mut rows = run_rows::stage_rows(context, Some(past))?;
     if context.json {
         return history::print_default(context, &rows);
+    }
+    for row in rows.iter_mut().filter(|row| row.status == StageStatus::Running) {
+        row.message = run_rows::progress(context, &row.key)?;
     }
     let mut out = Output::stdout();
     out.line(format!("run {}  {}", past.run, past.status))?;
@@ -56,7 +60,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     }
     let comparison = comparison(&Cache::open(context.runs())?, past, &rows)?;
     let mut out = Output::stdout();
-    for (key, failed) in records::failed_tries(past)? {
+    for (key, failed) in run_rows::failed_tries(past)? {
         let name = rows.iter().find(|row| row.key == key).map_or("", |row| row.stage.as_str());
         out.line(format!("{name}  {failed}"))?;
     }
@@ -71,7 +75,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     }
     let mut gap = "\n";
     for row in &rows {
-        if let Some(file) = records::completions_file(context, &row.key)? {
+        if let Some(file) = run_rows::completions_file(context, &row.key)? {
             out.line(format!("{gap}completions of {}  {}", row.stage, context.shown(&file)))?;
             gap = "";
         }
@@ -80,7 +84,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
 }
 
 /// What the stages that ran took of memory, beside what the plan expected.
-fn memory(rows: &[records::StageRow]) -> Table {
+fn memory(rows: &[run_rows::StageRow]) -> Table {
     let headings = ["peak memory", "planned", "GPU"].map(Column::right);
     let mut table =
         Table::new([Column::left("stage"), Column::left("variant").shortened()].into_iter().chain(headings).collect());
@@ -94,11 +98,11 @@ fn memory(rows: &[records::StageRow]) -> Table {
 }
 
 /// The evaluations of the run that have a result.
-fn comparison(cache: &Cache, past: &PastRun, rows: &[records::StageRow]) -> Result<Comparison, CliError> {
+fn comparison(cache: &Cache, past: &PastRun, rows: &[run_rows::StageRow]) -> Result<Comparison, CliError> {
     let plan = LoggedPlan::load(&past.log_dir)?;
     let mut comparison = Comparison::default();
     for variant in &plan.variants {
-        let own = |row: &&records::StageRow| variant.stages.values().any(|key| *key == row.key);
+        let own = |row: &&run_rows::StageRow| variant.stages.values().any(|key| *key == row.key);
         let hits = rows.iter().filter(own).filter(|row| row.status == StageStatus::Cached).count();
         let seconds = rows.iter().filter(own).filter_map(|row| row.seconds).sum();
         for row in rows.iter().filter(own).filter(|row| row.kind == StageKind::Eval && !row.metrics.is_empty()) {

@@ -5,7 +5,8 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
 use crate::cache::Cache;
-use crate::evidence::{ComparisonRequest, Evidence, TOTAL, Trial, compare};
+use crate::evidence::{ComparisonRequest, Evidence, Trial, compare};
+use crate::metric::TOTAL;
 use crate::orchestrate::{
     FailedStage, PastRun, RunRequest, RunSummary, StageEnd, arena_result, gather_answers, titles,
 };

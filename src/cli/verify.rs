@@ -146,7 +146,8 @@ fn again(
     let titles = titles(&plan);
     let name = titles[own].clone();
     let mut progress = Progress::new(context.progress_mode(), titles);
-    let mut again = block_on(async { Ok(rerun(plan, &parents, cache, executor, &mut progress).await?) })?;
+    let mut again =
+        block_on(async { Ok(rerun(plan, &parents, cache, executor, &mut |update| progress.update(update)).await?) })?;
     if again.interrupted {
         return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun is gone, the cache as it was"));
     }

@@ -6,7 +6,7 @@
 use crate::checkpoint;
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
-use orchestrate::recipe::spec::LoraSpec;
+use orchestrate_core::recipe::spec::LoraSpec;
 use serde_json::{Map, Value};
 use std::path::Path;
 

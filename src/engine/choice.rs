@@ -15,7 +15,7 @@
 
 use crate::head;
 use crate::models::{Decoder, Group, Packed};
-use orchestrate::event::Choice;
+use orchestrate_core::event::Choice;
 use tch::{Kind, Tensor};
 
 /// Log-likelihood of each group's completions after its prompt, in their order; each prompt is computed once.

@@ -29,8 +29,8 @@
 //! The bytes depend on the completions alone.
 
 use crate::error::{StageError, StageResult};
-use orchestrate::cache::CacheError;
-use orchestrate::event::{Choice, Completion, FailureClass, Part};
+use orchestrate_core::cache::CacheError;
+use orchestrate_core::event::{Choice, Completion, FailureClass, Part};
 use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as Physical, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::{ParquetError, Result};
@@ -271,7 +271,7 @@ fn levels<T>(values: &[Option<T>]) -> Vec<i16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use orchestrate::event::{EvalRecord, StopReason};
+    use orchestrate_core::event::{EvalRecord, StopReason};
     use parquet::file::reader::{FileReader as _, SerializedFileReader};
     use serde_json::{Value, json};
     use std::collections::BTreeMap;

@@ -2,10 +2,10 @@
 
 use crate::error::{StageError, StageResult};
 use crate::memory;
-use orchestrate::cache::{DeviceChoice, Meters};
-use orchestrate::energy::EnergyMeter;
-use orchestrate::event::PeakMemory;
-use orchestrate::exec::CudaProblem;
+use orchestrate_core::cache::{DeviceChoice, Meters};
+use orchestrate_core::energy::EnergyMeter;
+use orchestrate_core::event::PeakMemory;
+use orchestrate_core::exec::CudaProblem;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use tch::{Cuda, Device};

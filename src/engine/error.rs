@@ -1,6 +1,6 @@
 //! The engine's error: a class that decides about retries, a sentence, and a hint.
 
-use orchestrate::event::{Failure, FailureClass};
+use orchestrate_core::event::{Failure, FailureClass};
 use std::path::Path;
 
 /// Why a stage cannot go on.

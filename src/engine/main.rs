@@ -1,12 +1,12 @@
 //! `orchestrate-worker ATTEMPT_DIR`: runs one stage to its end and says how it ended by its exit code
-//! (`orchestrate::exec::exit`). Its other commands train nothing: `inspect-data` reads assignments from stdin, one a line, and
-//! answers each with one line of JSON (`orchestrate::exec::Inspection`); `model REQUEST` answers a question about a model
-//! (`orchestrate::exec::ModelRequest`); `score REQUEST` rates texts (`orchestrate::exec::ScoreRequest`); `self-test` checks the engine on this machine's device.
+//! (`orchestrate_core::exec::exit`). Its other commands train nothing: `inspect-data` reads assignments from stdin, one a line, and
+//! answers each with one line of JSON (`orchestrate_core::exec::Inspection`); `model REQUEST` answers a question about a model
+//! (`orchestrate_core::exec::ModelRequest`); `score REQUEST` rates texts (`orchestrate_core::exec::ScoreRequest`); `self-test` checks the engine on this machine's device.
 
-use orchestrate::cache::{Assignment, DeviceChoice};
-use orchestrate::event::Failure;
-use orchestrate::exec::{CpuReport, CudaProblem, ModelRequest, ScoreRequest, exit};
-use orchestrate::recipe::Bfloat16Products;
+use orchestrate_core::cache::{Assignment, DeviceChoice};
+use orchestrate_core::event::Failure;
+use orchestrate_core::exec::{CpuReport, CudaProblem, ModelRequest, ScoreRequest, exit};
+use orchestrate_core::recipe::Bfloat16Products;
 use orchestrate_engine::error::{StageError, StageResult};
 use orchestrate_engine::stages::{self, Ending};
 use orchestrate_engine::{commands, data, device, products, self_test, stages::LIBTORCH_VERSION};

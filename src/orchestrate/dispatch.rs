@@ -19,13 +19,13 @@ use super::signals::StopSignals;
 use super::{Report, RunError, StageEnd};
 use crate::cache::{Cache, CacheError, DeviceChoice, EventReader, fault_point};
 use crate::exec::{ExecError, LocalExecutor, WorkerExit};
+use crate::pace::Pace;
 use crate::plan::{Plan, Scheduler, Start};
 use crate::recipe::RuntimeSettings;
-use crate::report::{Progress, duration};
+use crate::run_update::RunUpdate;
 use cached::Cached;
 use chrono::Utc;
 use leases::Waiting;
-pub(super) use retries::Retry;
 use retries::{Retrying, Tries};
 use running::{Due, Running, TimeLimit};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) plan: &'a Plan,
     pub(super) cache: &'a Cache,
     pub(super) executor: Option<LocalExecutor>,
-    pub(super) progress: &'a mut Progress,
+    /// Shows the run to the user.
+    pub(super) display: &'a mut dyn FnMut(&RunUpdate),
     pub(super) recorder: &'a mut Recorder,
     pub(super) costs: Costs,
     /// Milliseconds that each stage will take, about.
@@ -52,6 +53,19 @@ pub(super) struct Dispatch<'a> {
     pub(super) forced: BTreeSet<usize>,
     /// Goes on with what an earlier run began, forced stages too.
     pub(super) resumes: bool,
+}
+
+impl Dispatch<'_> {
+    /// Tells everybody who follows the run.
+    pub(super) async fn tell(&mut self, update: RunUpdate) {
+        (self.display)(&update);
+        self.recorder.record(&update).await;
+    }
+
+    /// Tells something about a stage that no log keeps.
+    async fn note(&mut self, stage: usize, message: String) {
+        self.tell(RunUpdate::Note { stage: Some(stage), message }).await;
+    }
 }
 
 type Ended = (usize, Result<WorkerExit, ExecError>);
@@ -104,7 +118,7 @@ impl<'a> Loop<'a> {
     /// Runs until every stage has ended or nothing more may be started. No worker outlives it.
     pub(super) async fn run(mut self, signals: &mut StopSignals) -> Result<Report, RunError> {
         let done = self.until_done(signals).await;
-        self.dispatch.progress.clear();
+        self.dispatch.tell(RunUpdate::Ended).await;
         if let Err(error) = done {
             for running in self.running.values() {
                 running.group.stop();
@@ -138,13 +152,13 @@ impl<'a> Loop<'a> {
                 Some(joined) = self.cached.checks.join_next() => {
                     self.checked(joined.expect("waiting for a thread does not panic")).await?;
                 }
-                () = signals.next() => self.stop(),
+                () = signals.next() => self.stop().await,
                 _ = tick.tick() => {
                     self.follow().await?;
-                    self.keep_time();
+                    self.keep_time().await;
                     self.look_at_leases().await?;
                     self.wake_retries();
-                    self.show();
+                    self.show().await;
                 }
             }
         }
@@ -194,7 +208,7 @@ impl<'a> Loop<'a> {
                     Err(CacheError::Leased { owner }) => return self.wait_instead(stage, &owner.to_string()).await,
                     moved => moved?.display().to_string(),
                 };
-                self.dispatch.progress.stage_note(stage, &format!("{error}: moved to {aside}, and begun anew"));
+                self.dispatch.note(stage, format!("{error}: moved to {aside}, and begun anew")).await;
                 self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
                 reader = EventReader::new(attempt.dir());
                 0
@@ -219,8 +233,7 @@ impl<'a> Loop<'a> {
             started => started?,
         };
         fault_point("worker-started");
-        self.dispatch.progress.started(stage, now);
-        self.dispatch.recorder.started(stage).await;
+        self.dispatch.tell(RunUpdate::Started { stage }).await;
         let RuntimeSettings { stop_grace_s, .. } = planned.runtime;
         let timeout_s = planned.runtime.timeout_s(&planned.name, planned.spec.work.kind());
         let running = Running {
@@ -238,6 +251,7 @@ impl<'a> Loop<'a> {
             damage: None,
             energy_j: None,
             peak_memory: None,
+            pace: Pace::default(),
         };
         self.running.insert(stage, running);
         self.workers.spawn(async move { (stage, worker.wait().await) });
@@ -282,15 +296,15 @@ impl<'a> Loop<'a> {
         running.seen += events.len();
         for event in &events {
             running.take_in(event);
-            self.dispatch.progress.event(stage, event);
         }
-        self.dispatch.recorder.events(stage, &events).await;
+        self.dispatch.tell(RunUpdate::Worked { stage, events }).await;
         Ok(())
     }
 
     /// Stops workers whose time is over, and kills those that were asked to and did not in time.
-    fn keep_time(&mut self) {
+    async fn keep_time(&mut self) {
         let now = Instant::now();
+        let mut out_of_time = Vec::new();
         for (stage, running) in &mut self.running {
             let grace = self.dispatch.plan.stages[*stage].runtime.stop_grace_s;
             if self.stopping_since.is_some_and(|since| (now - since).as_secs_f64() >= grace) {
@@ -298,41 +312,37 @@ impl<'a> Loop<'a> {
             }
             match running.limit.as_mut().and_then(|limit| limit.due(now)) {
                 Some(Due::Stop) => {
-                    self.dispatch.progress.stage_note(*stage, "its time is over: waiting for a resume point");
                     running.group.stop();
+                    out_of_time.push(*stage);
                 }
                 Some(Due::Kill) => running.group.kill(),
                 None => {}
             }
         }
+        for stage in out_of_time {
+            self.dispatch.note(stage, "its time is over: waiting for a resume point".to_owned()).await;
+        }
     }
 
-    /// What is waited for after a request to stop, and for how long at most.
-    fn stopping(&self) -> String {
+    /// What is waited for after a request to stop.
+    fn stopping(&self) -> RunUpdate {
         let plan = self.dispatch.plan;
-        let mut names: Vec<String> =
-            self.running.keys().map(|&stage| format!("`{}`", plan.stages[stage].name)).collect();
-        names.dedup();
+        let mut stages: Vec<String> = self.running.keys().map(|&stage| plan.stages[stage].name.clone()).collect();
+        stages.dedup();
         let graces = self.running.keys().map(|&stage| plan.stages[stage].runtime.stop_grace_s);
-        let Some(longest) = graces.reduce(f64::max) else { return "stopping".to_owned() };
-        let s = if names.len() == 1 { "" } else { "s" };
-        format!(
-            "stopping: waiting for the resume point{s} of {}, at most {} (Ctrl-C again: kill now)",
-            names.join(", "),
-            duration(longest)
-        )
+        RunUpdate::Stopping { stages, grace_s: graces.fold(0.0, f64::max) }
     }
 
     /// A request to stop: the first is passed on, the second ends everything now.
-    fn stop(&mut self) {
+    async fn stop(&mut self) {
         self.stop_requests += 1;
-        if self.stop_requests == 1 {
-            self.stopping_since = Some(Instant::now());
-            self.dispatch.progress.note(&self.stopping());
-        }
         for running in self.running.values() {
             if self.stop_requests == 1 { running.group.stop() } else { running.group.kill() }
         }
         self.waiting.clear();
+        if self.stop_requests == 1 {
+            self.stopping_since = Some(Instant::now());
+            self.dispatch.tell(self.stopping()).await;
+        }
     }
 }

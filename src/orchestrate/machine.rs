@@ -1,12 +1,12 @@
 //! What this machine has, and what each stage of a plan takes of it.
 
-use super::memory::{host_memory, nvidia_smi};
+use crate::host::{InstalledGpu, installed_gpus, memory_bytes};
 use crate::plan::{Capacity, GpuNeed, GpuSlot, Need, Plan, PlannedStage};
 use crate::recipe::Device;
 
 /// The variable that says which GPUs a process sees, and in which order.
 pub(super) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
-/// The variable that says how CUDA counts GPUs; `nvidia-smi` counts by their bus.
+/// The variable that says how CUDA counts GPUs; the driver counts by their bus.
 const ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
 
 /// The machine of a run.
@@ -32,7 +32,7 @@ impl Machine {
         let capacity = Capacity {
             jobs: jobs.unwrap_or(gpus.len()).max(1),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: host_memory(),
+            memory_bytes: memory_bytes(),
             gpus,
         };
         Self { capacity, visible, chosen: choice.is_some() }
@@ -76,32 +76,10 @@ impl Machine {
     }
 }
 
-/// A GPU of the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct InstalledGpu {
-    index: String,
-    uuid: String,
-    memory_bytes: Option<u64>,
-}
-
-/// The machine's GPUs as `nvidia-smi` counts them; none where there is no such program.
-fn installed_gpus() -> Vec<InstalledGpu> {
-    let lines = nvidia_smi(&["--query-gpu=index,uuid,memory.total"]).unwrap_or_default();
-    lines.lines().filter_map(installed_gpu).collect()
-}
-
-fn installed_gpu(line: &str) -> Option<InstalledGpu> {
-    let mut fields = line.split(',').map(|field| field.trim().to_owned());
-    let (index, uuid) = (fields.next()?, fields.next()?);
-    let memory_bytes =
-        fields.next().and_then(|mebibytes| mebibytes.parse::<u64>().ok()).map(|mebibytes| mebibytes << 20);
-    Some(InstalledGpu { index, uuid, memory_bytes })
-}
-
 /// Those of `installed` that `CUDA_VISIBLE_DEVICES` leaves visible, in its order; it may also name parts of GPUs.
 fn visible_gpus(installed: Vec<InstalledGpu>, choice: Option<&str>) -> Vec<GpuSlot> {
     let Some(choice) = choice else {
-        let slot = |gpu: InstalledGpu| GpuSlot { device: gpu.index, memory_bytes: gpu.memory_bytes };
+        let slot = |gpu: InstalledGpu| GpuSlot { device: gpu.index.to_string(), memory_bytes: gpu.memory_bytes };
         return installed.into_iter().map(slot).collect();
     };
     let names = choice.split(',').map(str::trim);
@@ -110,8 +88,9 @@ fn visible_gpus(installed: Vec<InstalledGpu>, choice: Option<&str>) -> Vec<GpuSl
         .take_while(|name| !name.is_empty() && !name.starts_with('-'))
         .filter_map(|name| {
             let is_part = name.starts_with("MIG-");
-            let is_it =
-                |gpu: &&InstalledGpu| gpu.index == name || (name.starts_with("GPU-") && gpu.uuid.starts_with(name));
+            let is_it = |gpu: &&InstalledGpu| {
+                gpu.index.to_string() == name || (name.starts_with("GPU-") && gpu.uuid.starts_with(name))
+            };
             let gpu = installed.iter().find(is_it);
             (is_part || gpu.is_some())
                 .then(|| GpuSlot { device: name.to_owned(), memory_bytes: gpu.and_then(|gpu| gpu.memory_bytes) })
@@ -137,8 +116,14 @@ mod tests {
     use super::*;
 
     fn installed() -> Vec<InstalledGpu> {
-        let lines = "0, GPU-aa11, 81559\n1, GPU-bb22, 81559\n2, GPU-cc33, [N/A]\n";
-        lines.lines().filter_map(installed_gpu).collect()
+        let gpu = |index, uuid: &str, memory_bytes| InstalledGpu {
+            index,
+            name: "GPU".to_owned(),
+            uuid: uuid.to_owned(),
+            memory_bytes,
+        };
+        let bytes = Some(81559 << 20);
+        vec![gpu(0, "GPU-aa11", bytes), gpu(1, "GPU-bb22", bytes), gpu(2, "GPU-cc33", None)]
     }
 
     fn names(slots: &[GpuSlot]) -> Vec<&str> {

@@ -2,13 +2,12 @@
 
 use crate::cpu;
 use crate::digest::Digest;
+use crate::host;
+use crate::number::gib;
 use crate::plan::{Computing, MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
 use crate::recipe::spec::{Dtype, ModelSpec, StageSpec, Work};
 use crate::recipe::{Device, GradientCheckpointing};
-use crate::report::gib;
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
 
 /// A stage that cannot fit.
 #[derive(Clone, Debug)]
@@ -137,28 +136,10 @@ impl DeviceMemory {
             Device::Cuda(index) => return Self { on_cpu: false, bytes: gpu_memory(index) },
             Device::Auto => gpu_memory(0),
         };
-        Self { on_cpu: gpu.is_none(), bytes: gpu.or_else(host_memory) }
+        Self { on_cpu: gpu.is_none(), bytes: gpu.or_else(host::memory_bytes) }
     }
 }
 
 fn gpu_memory(index: usize) -> Option<u64> {
-    let mebibytes: u64 = nvidia_smi(&["--query-gpu=memory.total", "-i", &index.to_string()])?.trim().parse().ok()?;
-    Some(mebibytes << 20)
-}
-
-/// What `nvidia-smi` answers, one line a GPU.
-pub(super) fn nvidia_smi(question: &[&str]) -> Option<String> {
-    let output = Command::new("nvidia-smi").args(question).arg("--format=csv,noheader,nounits").output().ok()?;
-    output.status.success().then(|| String::from_utf8(output.stdout).ok())?
-}
-
-/// The machine's memory, or less where a control group allows less.
-pub(super) fn host_memory() -> Option<u64> {
-    let info = fs_err::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let total = line.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
-    let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| fs_err::read_to_string(Path::new(path)).ok()?.trim().parse::<u64>().ok());
-    Some(limit.map_or(total, |limit| limit.min(total)))
+    host::installed_gpus().get(index)?.memory_bytes
 }

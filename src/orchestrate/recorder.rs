@@ -4,18 +4,18 @@
 //! holds is left for later, and one that cannot be written at all costs nothing but the time a later question takes to read
 //! the files. A failure never ends a run that may have been going on for days: the first one is told at the end.
 
-use super::dispatch::Retry;
 use super::index::{self, IndexError};
 use super::run_log::{LoggedPlan, RunLog};
-use super::{FailedStage, RunError, RunRequest};
-use crate::cache::{Cache, FileLock};
+use super::{RunError, RunRequest};
+use crate::cache::Cache;
 use crate::digest::Digest;
-use crate::event::{Event, Failure, Measurement, MemoryUse};
+use crate::host::FileLock;
 use crate::run_event::{RunEventKind, RunProcess};
+use crate::run_update::RunUpdate;
 use crate::stage::RunStatus;
 use crate::store::{Store, database_path};
 use chrono::Utc;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use ulid::Ulid;
@@ -81,76 +81,67 @@ impl Recorder {
         (self.problem, self.log.into_lock())
     }
 
-    /// Results of stages were in the cache. There may be thousands of them at once, so the database waits for something
-    /// slower.
-    #[expect(clippy::unused_async, reason = "like what else may happen to a stage")]
-    pub(super) async fn hits(&mut self, stages: &[usize]) {
-        self.append_all(stages.iter().map(|&stage| RunEventKind::StageHit { key: self.keys[stage].clone() }).collect());
-    }
-
-    /// A worker was started.
-    pub(super) async fn started(&mut self, stage: usize) {
-        self.append(RunEventKind::StageStarted { key: self.keys[stage].clone() });
-        self.flush().await;
-    }
-
-    /// A worker wrote events, if there are any.
-    pub(super) async fn events(&mut self, stage: usize, events: &[Event]) {
-        if !events.is_empty() {
-            self.new_events.insert(stage);
-        }
-        self.flush().await;
-    }
-
-    /// Another process works on the stage.
-    pub(super) async fn waiting(&mut self, stage: usize, owner: &str) {
-        self.append(RunEventKind::StageWaiting { key: self.keys[stage].clone(), owner: owner.to_owned() });
-        self.flush().await;
-    }
-
-    /// A try is about to end, after its device took so much energy; the end is flushed with it.
-    pub(super) fn energy(&mut self, stage: usize, joules: f64) {
-        self.append(RunEventKind::StageEnergy { key: self.keys[stage].clone(), joules });
-    }
-
-    /// A try is about to end, which has taken so much memory; the end is flushed with it.
-    pub(super) fn memory(&mut self, stage: usize, memory: MemoryUse) {
-        self.append(RunEventKind::StageMemory { key: self.keys[stage].clone(), memory });
-    }
-
-    /// A checkpoint was committed.
-    pub(super) async fn done(&mut self, stage: usize, seconds: f64, results: BTreeMap<String, Measurement>) {
-        self.ended(stage, RunEventKind::StageDone { key: self.keys[stage].clone(), seconds, results }).await;
-    }
-
-    /// A stage failed.
-    pub(super) async fn failed(&mut self, stage: usize, seconds: f64, failure: &Failure) {
-        let key = self.keys[stage].clone();
-        self.ended(stage, RunEventKind::StageFailed { key, seconds, failure: failure.clone() }).await;
-    }
-
-    /// A try failed, and there is another.
-    pub(super) async fn retrying(&mut self, stage: usize, seconds: f64, failed: &FailedStage, retry: &Retry) {
-        let kind = RunEventKind::StageRetried {
-            key: self.keys[stage].clone(),
-            tries: failed.tries,
-            seconds,
-            failure: failed.failure.clone(),
-            after_s: retry.after.as_secs_f64(),
-            gradient_checkpointing: retry.checkpointing,
+    /// Writes down what the log keeps of `update`, and brings the database up to it where that is slower than the stages.
+    pub(super) async fn record(&mut self, update: &RunUpdate) {
+        let key = |stage: &usize| self.keys[*stage].clone();
+        let kind = match update {
+            // the database waits for something slower than thousands of cached stages
+            RunUpdate::Cached { stages } => {
+                return self
+                    .append_all(stages.iter().map(|stage| RunEventKind::StageHit { key: key(stage) }).collect());
+            }
+            RunUpdate::Skipped { stage, because } => {
+                return self.append(RunEventKind::StageSkipped { key: key(stage), because: because.clone() });
+            }
+            // the end of the try, which follows, is flushed with it
+            RunUpdate::Energy { stage, joules } => {
+                return self.append(RunEventKind::StageEnergy { key: key(stage), joules: *joules });
+            }
+            RunUpdate::Memory { stage, memory } => {
+                return self.append(RunEventKind::StageMemory { key: key(stage), memory: *memory });
+            }
+            RunUpdate::Worked { stage, events } => {
+                if !events.is_empty() {
+                    self.new_events.insert(*stage);
+                }
+                return self.flush().await;
+            }
+            RunUpdate::Started { stage } => RunEventKind::StageStarted { key: key(stage) },
+            RunUpdate::Waiting { stage, owner } => RunEventKind::StageWaiting { key: key(stage), owner: owner.clone() },
+            RunUpdate::Retried { stage, tries, seconds, failure, retry } => {
+                self.new_events.insert(*stage);
+                RunEventKind::StageRetried {
+                    key: self.keys[*stage].clone(),
+                    tries: *tries,
+                    seconds: *seconds,
+                    failure: failure.clone(),
+                    after_s: retry.after.as_secs_f64(),
+                    gradient_checkpointing: retry.checkpointing,
+                }
+            }
+            RunUpdate::Done { stage, seconds, results } => {
+                self.new_events.insert(*stage);
+                let key = self.keys[*stage].clone();
+                RunEventKind::StageDone { key, seconds: *seconds, results: results.clone() }
+            }
+            RunUpdate::Failed { stage, seconds, failure } => {
+                self.new_events.insert(*stage);
+                let key = self.keys[*stage].clone();
+                RunEventKind::StageFailed { key, seconds: *seconds, failure: failure.clone() }
+            }
+            RunUpdate::Stopped { stage, seconds, step: _ } => {
+                self.new_events.insert(*stage);
+                RunEventKind::StageStopped { key: self.keys[*stage].clone(), seconds: *seconds }
+            }
+            RunUpdate::Note { .. }
+            | RunUpdate::Warning { .. }
+            | RunUpdate::Stopping { .. }
+            | RunUpdate::Overall { .. }
+            | RunUpdate::Tick
+            | RunUpdate::Ended => return,
         };
-        self.ended(stage, kind).await;
-    }
-
-    /// A stage stopped on request.
-    pub(super) async fn stopped(&mut self, stage: usize, seconds: f64) {
-        self.ended(stage, RunEventKind::StageStopped { key: self.keys[stage].clone(), seconds }).await;
-    }
-
-    /// A stage was not run because of another.
-    #[expect(clippy::unused_async, reason = "like what else may happen to a stage")]
-    pub(super) async fn skipped(&mut self, stage: usize, because: &str) {
-        self.append(RunEventKind::StageSkipped { key: self.keys[stage].clone(), because: because.to_owned() });
+        self.append(kind);
+        self.flush().await;
     }
 
     /// The run ended.
@@ -165,12 +156,6 @@ impl Recorder {
             }
             tokio::time::sleep_until(next_try.into()).await;
         }
-    }
-
-    async fn ended(&mut self, stage: usize, kind: RunEventKind) {
-        self.new_events.insert(stage);
-        self.append(kind);
-        self.flush().await;
     }
 
     fn is_behind(&self) -> bool {

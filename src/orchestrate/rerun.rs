@@ -8,7 +8,7 @@ use super::{Invocation, RunError, RunRequest, StageEnd, run};
 use crate::cache::{Cache, Checkpoint, JUDGE_CACHE, Lookup};
 use crate::exec::LocalExecutor;
 use crate::plan::{Plan, PlannedStage};
-use crate::report::Progress;
+use crate::run_update::RunUpdate;
 use std::path::{Path, PathBuf};
 use ulid::Ulid;
 
@@ -64,7 +64,7 @@ pub async fn rerun(
     parents: &[Checkpoint],
     cache: &Cache,
     executor: LocalExecutor,
-    progress: &mut Progress,
+    display: &mut dyn FnMut(&RunUpdate),
 ) -> Result<Rerun, RunError> {
     let key = plan.stages.last().expect("a plan to rerun has a stage").key.clone();
     let io = |source| RunError::Io { what: "cannot make a directory for the rerun", source };
@@ -88,7 +88,7 @@ pub async fn rerun(
         fail_fast: true,
         forced: [].into(),
     };
-    let summary = run(&request, &scratch, scratch.root(), Some(executor), progress).await?;
+    let summary = run(&request, &scratch, scratch.root(), Some(executor), display).await?;
     rerun.interrupted = summary.interrupted;
     rerun.end = summary.ends.into_iter().next_back().expect("the plan has a stage");
     if let Lookup::Hit(checkpoint) = scratch.lookup(&key)? {

@@ -10,8 +10,9 @@
 //! ```
 
 use super::run_process::lock_run;
-use crate::cache::{FileLock, write_file};
+use crate::cache::write_file;
 use crate::digest::Digest;
+use crate::host::FileLock;
 use crate::plan::Plan;
 use crate::recipe::{CompareSettings, Overrides};
 use crate::run_event::{RunEvent, RunEventKind};

@@ -5,9 +5,9 @@
 //! while a process of its start time does. Locks of other machines may be invisible on a network file system: of a run
 //! there nothing is known.
 
-use crate::cache::{FileLock, NETWORK_FAULT, boot_id, is_asked_for};
+use crate::cache::{NETWORK_FAULT, is_asked_for};
+use crate::host::{FileLock, boot_id, host_name, network_file_system};
 use crate::run_event::RunProcess;
-use crate::store::network_file_system;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,19 +21,6 @@ pub enum Liveness {
     Ended,
     /// It was started on another machine, whose processes and locks cannot be seen from here.
     Unknown,
-}
-
-impl RunProcess {
-    /// This process.
-    pub(super) fn this_process() -> Self {
-        let pid = std::process::id();
-        Self { host: host_name(), pid, boot_id: boot_id(), start_ticks: start_ticks(pid) }
-    }
-
-    /// Whether a process with this id that began at the same time is there.
-    fn is_there(&self) -> bool {
-        self.boot_id == boot_id() && self.start_ticks.is_some() && start_ticks(self.pid) == self.start_ticks
-    }
 }
 
 /// The file that the run with this log directory locks.
@@ -95,21 +82,6 @@ fn is_on_a_network(directory: &Path) -> bool {
     is_asked_for(NETWORK_FAULT) || network_file_system(directory).is_some()
 }
 
-/// When the process began, in clock ticks since the boot; absent when it is gone, or has ended and was not yet asked
-/// about.
-fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the name of the program is in parentheses and may hold anything
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace(); // from field 3, the state
-    let is_zombie = fields.next()? == "Z";
-    fields.nth(18).filter(|_| !is_zombie)?.parse().ok() // field 22
-}
-
-/// This machine's name.
-pub(super) fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,16 +118,5 @@ mod tests {
         ] {
             assert_eq!(liveness(dir.path(), Some(process)), expected, "{process:?}");
         }
-    }
-
-    #[test]
-    fn a_process_that_has_ended_and_was_not_waited_for_has_no_start_time() {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let state = || fs_err::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        while !state().contains(") Z ") {
-            std::thread::yield_now();
-        }
-        assert_eq!(start_ticks(child.id()), None);
-        child.wait().unwrap();
     }
 }

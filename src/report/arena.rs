@@ -1,8 +1,8 @@
 //! The tables of an arena: who stands where, who cannot be told apart, what judges are worth.
 
-use super::number::{interval, number};
 use super::table::{Column, Table};
 use crate::arena::{ArenaResult, JudgeResult, Lead, PairRecord, Standing};
+use crate::number::{interval, number};
 
 /// The table that a run ends with, in at most `width` columns: ratings by all judges together, leads that cannot be told from none,
 /// and what a reader must know besides.

@@ -1,23 +1,13 @@
 //! The table a run ends with: variants against what their evaluations measured.
 
-use super::number::{duration, measurement};
 use super::table::{Column, Table};
 use crate::event::Measurement;
-use crate::evidence::FORM_AGAIN;
+use crate::metric::{FORM_AGAIN, rank, short_name};
+use crate::number::{duration, measurement};
 use crate::recipe::spec::EvalSpec;
 use crate::recipe::{Training, training_of};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Measurements that come first, in this order; reward components follow, then everything else by name.
-const FIRST: [&str; 6] = [
-    "eval/accuracy",
-    "eval/loglikelihood_accuracy",
-    "eval/loglikelihood_accuracy_norm",
-    "eval/format_valid",
-    "eval/common_score",
-    "eval/reward/total",
-];
-const REWARD_PREFIX: &str = "eval/reward/";
 /// Stands before a measurement that is no surprise.
 const TRAINED: &str = "*";
 const LEGEND: &str = "* this variant's training rewarded it; rewards and accuracies without * were held out";
@@ -89,11 +79,6 @@ impl Comparison {
     fn names(&self) -> Vec<&str> {
         let all: BTreeSet<&str> =
             self.rows.iter().flat_map(|row| row.measurements.keys()).map(String::as_str).collect();
-        let rank = |name: &str| match FIRST.iter().position(|first| *first == name) {
-            Some(position) => position,
-            None if name.starts_with(REWARD_PREFIX) => FIRST.len(),
-            None => FIRST.len() + 1,
-        };
         // what judges cost is no result of the variant
         let has_accuracy = all.contains("eval/accuracy");
         let is_again = |name: &str| name == FORM_AGAIN || (has_accuracy && name == "eval/reward/correctness");
@@ -119,7 +104,7 @@ impl Comparison {
     fn variants_down(&self) -> Table {
         let names = self.names();
         let mut columns = vec![Column::left("variant")];
-        columns.extend(names.iter().map(|name| Column::right(heading(name))));
+        columns.extend(names.iter().map(|name| Column::right(short_name(name))));
         columns.extend([Column::right("time"), Column::right("cached")]);
         let mut table = Table::new(columns);
         for row in &self.rows {
@@ -139,18 +124,11 @@ impl Comparison {
             table.push([title.to_owned()].into_iter().chain(self.rows.iter().map(cell)).collect());
         };
         for name in self.names() {
-            push(heading(name), &|row| cell(row, name));
+            push(short_name(name), &|row| cell(row, name));
         }
         push("time", &|row| duration(row.seconds));
         push("cached", &cached);
         table
-    }
-}
-
-fn heading(name: &str) -> &str {
-    match name {
-        "eval/reward/total" => "reward",
-        _ => name.strip_prefix(REWARD_PREFIX).or_else(|| name.strip_prefix("eval/")).unwrap_or(name),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What runs cost, as `cost` prints it.
 
-use super::number::{duration, gib, rate};
 use super::table::{Column, Table};
 use crate::evidence::{Cost, Spending};
+use crate::number::{duration, gib, rate};
 
 /// Every stage once: what it cost, and how many variants share it.
 pub fn stage_costs(cost: &Cost) -> Table {

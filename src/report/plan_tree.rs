@@ -1,7 +1,7 @@
 //! The plan as a tree: each stage once, below the stage it starts from.
 
-use super::number::gib;
 use super::table::{Column, Table};
+use crate::number::gib;
 use crate::plan::Plan;
 use crate::recipe::spec::Work;
 use crate::stage::StageStatus;

@@ -3,11 +3,12 @@
 //! On a terminal: one moving line for each running stage, and a line that stays for each that ended. Elsewhere: plain
 //! lines, at every change of phase and every ten seconds or tenth of the way.
 
-use super::number::duration;
 use super::paint::Paint;
 use super::stage_line::StageLine;
 use crate::event::{Event, EventKind};
+use crate::number::duration;
 use crate::printable::harmless;
+use crate::run_update::{Retry, RunUpdate};
 use chrono::{DateTime, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
@@ -70,8 +71,36 @@ impl Progress {
         }
     }
 
+    /// Shows what happens in a run.
+    pub fn update(&mut self, update: &RunUpdate) {
+        let now = Utc::now();
+        match update {
+            RunUpdate::Cached { stages } => self.hits(stages),
+            RunUpdate::Started { stage } => self.started(*stage, now),
+            RunUpdate::Waiting { stage, owner } => self.waiting(*stage, owner),
+            RunUpdate::Worked { stage, events } => {
+                for event in events {
+                    self.event(*stage, event);
+                }
+            }
+            RunUpdate::Retried { stage, failure, retry, .. } => self.retrying(*stage, &failure.message, *retry),
+            RunUpdate::Done { stage, seconds, .. } => self.finished(*stage, *seconds),
+            RunUpdate::Failed { stage, failure, .. } => self.failed(*stage, &failure.message),
+            RunUpdate::Stopped { stage, step, .. } => self.stopped(*stage, *step),
+            RunUpdate::Skipped { stage, because } => self.skipped(*stage, because),
+            RunUpdate::Note { stage: Some(stage), message } => self.stage_note(*stage, message),
+            RunUpdate::Note { stage: None, message } => self.note(message),
+            RunUpdate::Warning { message } => self.warn(message),
+            RunUpdate::Stopping { stages, grace_s } => self.note(&stopping(stages, *grace_s)),
+            RunUpdate::Overall { ended, stages, eta_s } => self.overall(*ended, *stages, *eta_s),
+            RunUpdate::Tick => self.tick(now),
+            RunUpdate::Ended => self.clear(),
+            RunUpdate::Energy { .. } | RunUpdate::Memory { .. } => {}
+        }
+    }
+
     /// The stages' results were in the cache: all lines as one write, as there may be thousands of them.
-    pub fn hits(&mut self, stages: &[usize]) {
+    fn hits(&mut self, stages: &[usize]) {
         if stages.is_empty() || self.mode == ProgressMode::Quiet {
             return;
         }
@@ -81,7 +110,7 @@ impl Progress {
     }
 
     /// A worker was started on the stage.
-    pub fn started(&mut self, stage: usize, now: DateTime<Utc>) {
+    fn started(&mut self, stage: usize, now: DateTime<Utc>) {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = ProgressBar::new(1).with_style(bar_style());
             let bar = match &self.overall {
@@ -100,7 +129,7 @@ impl Progress {
     }
 
     /// Another process works on the stage; `whom` says which.
-    pub fn waiting(&mut self, stage: usize, whom: &str) {
+    fn waiting(&mut self, stage: usize, whom: &str) {
         let message = format!("waiting for {whom}, which works on the same stage");
         self.end_live(stage);
         let word = self.paint.yellow("waiting");
@@ -108,7 +137,7 @@ impl Progress {
     }
 
     /// The stage's worker wrote an event.
-    pub fn event(&mut self, stage: usize, event: &Event) {
+    fn event(&mut self, stage: usize, event: &Event) {
         let Some(live) = self.live.get_mut(&stage) else { return };
         let phase_before = live.line.phase().map(str::to_owned);
         live.line.event(event.at, &event.kind);
@@ -146,15 +175,12 @@ impl Progress {
         }
     }
 
-    /// Seconds until the stage's worker will be done, once it has timed a step.
-    pub fn eta_s(&self, stage: usize, now: DateTime<Utc>) -> Option<f64> {
-        self.live.get(&stage)?.line.eta_s(now)
-    }
-
     /// How far the whole run is: stages that have ended, of all, and the seconds that are left, if that is known.
-    pub fn overall(&mut self, ended: usize, stages: usize, eta_s: Option<f64>) {
-        if stages < 2 {
-            return; // the stage's own line says it
+    fn overall(&mut self, ended: usize, stages: usize, eta_s: Option<f64>) {
+        // where lines do not move, once a stage
+        let is_news = self.bars.is_some() || (self.mode == ProgressMode::Auto && ended > self.told);
+        if stages < 2 || !is_news {
+            return; // the line of a single stage says it
         }
         let left = eta_s.map_or_else(String::new, |seconds| format!(", about {} left", duration(seconds)));
         let line = format!("{ended} of {stages} stages, {}{left}", duration(self.began.elapsed().as_secs_f64()));
@@ -171,14 +197,8 @@ impl Progress {
         overall.set_message(line);
     }
 
-    /// Whether there is something to tell of the run of which `ended` stages have ended: always where lines move, else once a
-    /// stage.
-    pub fn wants_overall(&self, ended: usize) -> bool {
-        self.bars.is_some() || (self.mode == ProgressMode::Auto && ended > self.told)
-    }
-
     /// Takes the moving lines away.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         for stage in self.live.keys().copied().collect::<Vec<_>>() {
             self.end_live(stage);
         }
@@ -188,7 +208,7 @@ impl Progress {
     }
 
     /// Brings the moving lines up to date.
-    pub fn tick(&self, now: DateTime<Utc>) {
+    fn tick(&self, now: DateTime<Utc>) {
         for live in self.live.values() {
             if let Some(bar) = &live.bar {
                 let (step, total) = live.line.position();
@@ -200,34 +220,36 @@ impl Progress {
     }
 
     /// The stage's checkpoint is committed.
-    pub fn finished(&mut self, stage: usize, seconds: f64) {
+    fn finished(&mut self, stage: usize, seconds: f64) {
         let summary = self.end_live(stage).map(|line| line.summary()).unwrap_or_default();
         let word = self.paint.green("     ok");
         self.stay(&word, stage, &format!("{:>7}  {summary}", duration(seconds)));
     }
 
     /// The stage failed.
-    pub fn failed(&mut self, stage: usize, message: &str) {
+    fn failed(&mut self, stage: usize, message: &str) {
         self.end_live(stage);
         let word = self.paint.red(" failed");
         self.always(&word, stage, message);
     }
 
-    /// A try at the stage failed; `how` says when there is another.
-    pub fn retrying(&mut self, stage: usize, message: &str, how: &str) {
+    /// A try at the stage failed, and there is another.
+    fn retrying(&mut self, stage: usize, message: &str, Retry { after, checkpointing }: Retry) {
         self.end_live(stage);
+        let pause = if after.is_zero() { String::new() } else { format!(" in {} s", after.as_secs_f64()) };
+        let how = if checkpointing { " with gradient checkpointing" } else { "" };
         let word = self.paint.yellow("  retry");
-        self.always(&word, stage, &format!("{message}; {how}"));
+        self.always(&word, stage, &format!("{message}; tried again{pause}{how}"));
     }
 
     /// Something that concerns one stage.
-    pub fn stage_note(&self, stage: usize, message: &str) {
+    fn stage_note(&self, stage: usize, message: &str) {
         let word = self.paint.yellow("   note");
         self.stay(&word, stage, message);
     }
 
     /// The stage stopped on request after `step`.
-    pub fn stopped(&mut self, stage: usize, step: Option<u64>) {
+    fn stopped(&mut self, stage: usize, step: Option<u64>) {
         self.end_live(stage);
         let message = match step {
             None | Some(0) => "no step done".to_owned(),
@@ -238,20 +260,20 @@ impl Progress {
     }
 
     /// The stage is not run because of another.
-    pub fn skipped(&mut self, stage: usize, because: &str) {
+    fn skipped(&mut self, stage: usize, because: &str) {
         let word = self.paint.yellow("skipped");
         self.stay(&word, stage, because);
     }
 
     /// Something that concerns the whole run.
-    pub fn note(&self, message: &str) {
+    fn note(&self, message: &str) {
         if self.mode != ProgressMode::Quiet {
             self.write(&harmless(message));
         }
     }
 
     /// Something that concerns the whole run and that nobody should miss.
-    pub fn warn(&self, message: &str) {
+    fn warn(&self, message: &str) {
         self.write(&format!("{} {}", self.paint.yellow("warning:"), harmless(message)));
     }
 
@@ -304,6 +326,20 @@ impl Progress {
             None => std::io::stderr().write_all(format!("{line}\n").as_bytes()), // one write
         };
     }
+}
+
+/// What is waited for after a request to stop, and for how long at most.
+fn stopping(stages: &[String], grace_s: f64) -> String {
+    if stages.is_empty() {
+        return "stopping".to_owned();
+    }
+    let names: Vec<String> = stages.iter().map(|name| format!("`{name}`")).collect();
+    let s = if names.len() == 1 { "" } else { "s" };
+    format!(
+        "stopping: waiting for the resume point{s} of {}, at most {} (Ctrl-C again: kill now)",
+        names.join(", "),
+        duration(grace_s)
+    )
 }
 
 fn bar_style() -> ProgressStyle {

@@ -1,8 +1,8 @@
 //! What one line says about a stage.
 
-use super::number::{duration, measurement, number, rate};
-use super::pace::Pace;
 use crate::event::{EventKind, Measurement};
+use crate::number::{duration, measurement, number, rate};
+use crate::pace::Pace;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
@@ -27,22 +27,13 @@ pub struct StageLine {
 impl StageLine {
     /// Takes in an event.
     pub fn event(&mut self, at: DateTime<Utc>, kind: &EventKind) {
+        self.pace.event(at, kind);
         match kind {
-            EventKind::Started(started) => {
-                self.resumed_from_step = started.resumed_from_step;
-                self.pace.start(at, started.resumed_from_step.unwrap_or(0), started.total_steps);
-            }
-            EventKind::Phase(phase) => {
-                self.pace.restart_clock(at);
-                self.phase = Some(phase.clone());
-            }
-            EventKind::StepPart(part) => {
-                self.phase = None;
-                self.pace.part(at, part);
-            }
+            EventKind::Started(started) => self.resumed_from_step = started.resumed_from_step,
+            EventKind::Phase(phase) => self.phase = Some(phase.clone()),
+            EventKind::StepPart(_) => self.phase = None,
             EventKind::Step(step) => {
                 self.phase = None;
-                self.pace.step(at, step.step, step.total_steps);
                 self.metrics.extend(step.metrics.iter().map(|(name, value)| (name.clone(), *value)));
             }
             EventKind::Finished(results) => self.results.clone_from(results),

@@ -5,6 +5,7 @@ use tabled::builder::Builder;
 use tabled::settings::object::{Columns, Object as _, Rows};
 use tabled::settings::style::HorizontalLine;
 use tabled::settings::{Alignment, Padding, Style};
+use textwrap::core::display_width;
 
 /// Space between two columns.
 const GAP: usize = 2;
@@ -148,8 +149,8 @@ impl Table {
     }
 
     fn column_width(&self, column: usize) -> usize {
-        let cells = self.rows.iter().map(|row| chars(&row[column]));
-        cells.chain([chars(&self.columns[column].heading)]).max().unwrap_or(0)
+        let cells = self.rows.iter().map(|row| display_width(&row[column]));
+        cells.chain([display_width(&self.columns[column].heading)]).max().unwrap_or(0)
     }
 
     fn total(&self, shown: &[usize]) -> usize {
@@ -172,7 +173,7 @@ impl Table {
                 .filter(|&i| {
                     let column = &self.columns[shown[i]];
                     let least = if column.fit == Fit::Wrap { NARROWEST } else { SHORTEST };
-                    ways.contains(&column.fit) && widths[i] > least.max(chars(&column.heading))
+                    ways.contains(&column.fit) && widths[i] > least.max(display_width(&column.heading))
                 })
                 .max_by_key(|&i| widths[i]);
             let Some(i) = widest else { break };
@@ -221,19 +222,28 @@ impl Table {
     }
 }
 
-fn chars(text: &str) -> usize {
-    text.chars().count()
-}
-
-/// `text` in at most `limit` characters, its middle left out.
+/// `text` in at most `limit` columns, its middle left out.
 fn cut(text: &str, limit: usize) -> String {
-    let count = chars(text);
-    if count <= limit {
+    if display_width(text) <= limit {
         return text.to_owned();
     }
     let kept = limit.saturating_sub(1);
-    let (head, tail) = (kept.div_ceil(2), kept / 2);
-    text.chars().take(head).chain(['…']).chain(text.chars().skip(count - tail)).collect()
+    let head = fitting(text.chars(), kept.div_ceil(2));
+    let tail = fitting(text.chars().rev(), kept / 2);
+    head.into_iter().chain(['…']).chain(tail.into_iter().rev()).collect()
+}
+
+/// The first characters that fit into `limit` columns. One of Chinese, Japanese or Korean takes two.
+fn fitting(characters: impl Iterator<Item = char>, limit: usize) -> Vec<char> {
+    let mut left = limit;
+    let mut buffer = [0; 4];
+    let fits = |character: &char| {
+        let width = display_width(character.encode_utf8(&mut buffer));
+        let fits = width <= left;
+        left = left.saturating_sub(width);
+        fits
+    };
+    characters.take_while(fits).collect()
 }
 
 /// Columns and rows as they are, for answers whose columns are not known before.
@@ -251,6 +261,16 @@ pub fn plain_table(columns: &[String], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        assert_eq!(cut("心臓は血液を送り出す", 9), "心臓…出す");
+        assert_eq!(cut("心臓は血液を送り出す", 8), "心臓…す");
+        assert_eq!(display_width("心臓"), 4);
+        let mut table = Table::new(vec![Column::left("stage"), Column::left("言葉").shortened(), Column::right("n")]);
+        table.push(vec!["eval".into(), "心臓は血液を全身に送り出す".into(), "1".into()]);
+        assert!(table.render(24).lines().all(|line| display_width(line) <= 24), "{}", table.render(24));
+    }
 
     fn example() -> Table {
         let mut table = Table::new(vec![

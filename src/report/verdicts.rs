@@ -1,10 +1,9 @@
 //! Arms against a baseline, as `compare` prints them: a line that says what comes of it, and a table.
 
-use super::number::number;
 use super::table::{Column, Table};
-use crate::evidence::{
-    ArmComparison, Basis, Direction, MetricComparison, Needed, Over, Role, Verdict, Way, short_name,
-};
+use crate::evidence::{ArmComparison, Basis, MetricComparison, Needed, Over, Role, Verdict, Way};
+use crate::metric::{Direction, short_name};
+use crate::number::number;
 
 /// What comes of all arms of a metric, in one line: `accuracy: rouge better than sft, plain worse, 3 not separable`.
 pub fn verdict_line(metric: &MetricComparison, baseline: &str, several_evaluations: bool) -> String {

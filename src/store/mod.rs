@@ -13,7 +13,7 @@ mod stages;
 mod update;
 
 pub use history::{Comparison, HistoryQuery, HistoryRow, MetricCondition, Order, OrderBy};
-pub use location::{DATABASE_VARIABLE, database_path, network_file_system};
+pub use location::{DATABASE_VARIABLE, database_path};
 pub use query::Answer;
 pub use question::{QuestionError, check_question};
 pub use schema::{ColumnType, VIEWS, View, ViewColumn};
@@ -97,13 +97,27 @@ impl StoreError {
 
     /// Whether another process holds the database, so that the same may work later.
     pub fn is_busy(&self) -> bool {
-        let text = match self {
-            Self::Statement(error) | Self::Open { source: error, .. } => error.to_string(),
-            Self::Migrate { source, .. } => source.to_string(),
-            Self::Missing { .. } | Self::Network { .. } | Self::OtherProject { .. } => return false,
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = match self {
+            Self::Statement(error) | Self::Open { source: error, .. } => Some(error),
+            Self::Migrate { source, .. } => Some(source),
+            Self::Missing { .. } | Self::Network { .. } | Self::OtherProject { .. } => None,
         };
-        text.contains("locked") || text.contains("busy")
+        while let Some(error) = cause {
+            if error.downcast_ref::<sqlx::Error>().is_some_and(is_held) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
+}
+
+/// Whether SQLite says that another connection holds the database.
+fn is_held(error: &sqlx::Error) -> bool {
+    const BUSY: u32 = 5;
+    const LOCKED: u32 = 6;
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, BUSY | LOCKED)) // the rest says how it came to that
 }
 
 /// What [`Store::check`] found.

@@ -278,3 +278,15 @@ fn the_failure_of_a_try_is_not_that_of_the_stage_that_was_interrupted_later() {
     assert_eq!(of(env.run(&["show", "latest", "--json"]).ends_with(0).json()), expected);
     assert_eq!(of(env.run(&["history", "--json"]).ends_with(0).json()), expected);
 }
+
+#[test]
+fn a_running_stage_shows_how_far_it_is() {
+    let env = TestEnv::new();
+    env.behave("base", "wait");
+    let mut child = env.start(&["run", "small.toml", "--only", "base"]);
+    env.wait_for("started-base");
+    let shown = env.run(&["show"]).ends_with(0).stdout;
+    assert!(shown.contains("running") && shown.contains("step 3/3") && shown.contains("loss 1.500"), "{shown}");
+    env.run(&["cancel"]).ends_with(0);
+    child.wait().unwrap();
+}

@@ -1,7 +1,7 @@
 //! Twenty optimizer steps beside transformers, PEFT and torch.optim: the whole of a step at once, and nothing drifts.
 
 use crate::golden::{json, path};
-use orchestrate::recipe::spec::{AdjustLr, Optimizer as Rule, OptimizerSpec, Schedule};
+use orchestrate_core::recipe::spec::{AdjustLr, Optimizer as Rule, OptimizerSpec, Schedule};
 use orchestrate_engine::adapter;
 use orchestrate_engine::data::Sequence;
 use orchestrate_engine::models::{Decoder, PassOptions};

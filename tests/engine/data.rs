@@ -1,8 +1,8 @@
 //! Conversations with their masks, documents, prompts: on the tiny project's byte-level tokenizer.
 
 use crate::project::{Project, json_lines, tokenizer};
-use orchestrate::digest::Digest;
-use orchestrate::recipe::spec::{DataFile, DataFormat, DataSpec, Role, Split, Templates};
+use orchestrate_core::digest::Digest;
+use orchestrate_core::recipe::spec::{DataFile, DataFormat, DataSpec, Role, Split, Templates};
 use orchestrate_engine::data::{self, Sequence};
 use orchestrate_engine::error::StageResult;
 use orchestrate_engine::tokenizer::Tokenizer;

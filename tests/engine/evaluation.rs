@@ -1,7 +1,7 @@
 //! What an evaluation measures and what it leaves for others to pair, on the tiny project.
 
 use crate::project::{Project, RECIPE, json_lines};
-use orchestrate::digest::{Digest, canonical_json};
+use orchestrate_core::digest::{Digest, canonical_json};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

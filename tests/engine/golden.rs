@@ -1,7 +1,7 @@
 //! Where the golden values lie, and decoders against Hugging Face's logits (`tests/golden/gen_golden.py`).
 
-use orchestrate::digest::Digest;
-use orchestrate::recipe::spec::{Dtype, LoraSpec, ModelSpec, ParentAdapter};
+use orchestrate_core::digest::Digest;
+use orchestrate_core::recipe::spec::{Dtype, LoraSpec, ModelSpec, ParentAdapter};
 use orchestrate_engine::checkpoint;
 use orchestrate_engine::models::{Decoder, Packed};
 use orchestrate_engine::weights::{load_tensors, save_sharded};

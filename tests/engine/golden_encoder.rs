@@ -1,7 +1,7 @@
 //! Encoders against Hugging Face, and whole directories against sentence-transformers.
 
 use crate::golden::{json, largest_difference, path, tensors};
-use orchestrate::rewards::TextEncoder;
+use orchestrate_core::rewards::TextEncoder;
 use orchestrate_engine::encoder::Encoder;
 use orchestrate_engine::models::{TextModel, load_text_model};
 use serde_json::Value;

@@ -2,7 +2,7 @@
 //! and what missing rewards do.
 
 use crate::golden::json;
-use orchestrate::recipe::spec::{LossType, ScaleRewards};
+use orchestrate_core::recipe::spec::{LossType, ScaleRewards};
 use orchestrate_engine::loss::{
     Column, PolicyInputs, PolicyKnobs, Surrogate, advantages, gdpo_advantages, has_spread, policy_loss, token_weights,
 };

@@ -1,7 +1,7 @@
 //! AdamW and Muon against `PyTorch`, schedules against transformers, clipping against its definition.
 
 use crate::golden::{json, largest_difference, tensors};
-use orchestrate::recipe::spec::{self, AdjustLr, OptimizerSpec, Schedule};
+use orchestrate_core::recipe::spec::{self, AdjustLr, OptimizerSpec, Schedule};
 use orchestrate_engine::optim::{AdamW, Muon, Optimizer, clip_grad_norm, lr_multiplier};
 use tch::{Kind, Tensor};
 

@@ -2,7 +2,7 @@
 //! nudged: through the head, the entropy bonus and all layers.
 
 use crate::golden::path;
-use orchestrate::recipe::spec::LossType;
+use orchestrate_core::recipe::spec::LossType;
 use orchestrate_engine::adapter;
 use orchestrate_engine::head::{self, TokenGrads};
 use orchestrate_engine::loss::{PolicyInputs, PolicyKnobs, policy_loss, token_weights};

@@ -2,7 +2,7 @@
 
 use crate::golden;
 use crate::project::Project;
-use orchestrate::recipe::spec::LoraSpec;
+use orchestrate_core::recipe::spec::LoraSpec;
 use orchestrate_engine::data::{PackedRow, Sequence, one_a_row, packed_rows};
 use orchestrate_engine::models::{Decoder, PassOptions};
 use orchestrate_engine::stages::accumulate;

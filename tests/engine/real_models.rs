@@ -1,12 +1,12 @@
 //! The packaged SmolLM2-135M-Instruct against transformers' token log-probabilities.
 
 use crate::golden;
-use orchestrate::event::StopReason;
-use orchestrate::recipe::spec::Sampling;
+use orchestrate_core::event::StopReason;
+use orchestrate_core::recipe::spec::Sampling;
 use orchestrate_engine::choice::{loglikelihoods, verdict};
+use orchestrate_engine::generation::{Request, Sampled, Stop, sample};
 use orchestrate_engine::head;
 use orchestrate_engine::models::{Decoder, Group, Packed};
-use orchestrate_engine::rollout::{Request, Sampled, Stop, sample};
 use orchestrate_engine::tokenizer::Tokenizer;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};

@@ -2,11 +2,11 @@
 
 use crate::golden;
 use crate::project::Project;
-use orchestrate::event::StopReason;
-use orchestrate::recipe::spec::Sampling;
+use orchestrate_core::event::StopReason;
+use orchestrate_core::recipe::spec::Sampling;
+use orchestrate_engine::generation::{Request, Sampled, Stop, sample, sample_groups};
 use orchestrate_engine::head;
 use orchestrate_engine::models::{Decoder, Decoding, Packed};
-use orchestrate_engine::rollout::{Request, Sampled, Stop, sample, sample_groups};
 use orchestrate_engine::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};

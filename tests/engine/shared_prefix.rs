@@ -2,7 +2,7 @@
 //! micro-batches; and the head's gradients are those of autograd.
 
 use crate::golden;
-use orchestrate::recipe::spec::LoraSpec;
+use orchestrate_core::recipe::spec::LoraSpec;
 use orchestrate_engine::head::{self, TokenGrads};
 use orchestrate_engine::loss::{PolicyInputs, PolicyKnobs, Surrogate, policy_loss};
 use orchestrate_engine::models::{Decoder, Group, Packed, PassOptions, TrainingPass};

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orchestrate::recipe::spec::{Component, Match, RewardSpec, Scope};
-use orchestrate::rewards::{JudgeAccess, Rubric, Sample, StopCheck, Surroundings};
+use orchestrate_core::recipe::spec::{Component, Match, RewardSpec, Scope};
+use orchestrate_core::rewards::{JudgeAccess, Rubric, Sample, StopCheck, Surroundings};
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orchestrate::recipe::HubReference;
+use orchestrate_core::recipe::HubReference;
 use std::path::{Component, Path};
 
 fuzz_target!(|text: &str| {

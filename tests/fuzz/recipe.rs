@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orchestrate::digest::Digest;
-use orchestrate::plan::Plan;
-use orchestrate::recipe::{HubFiles, HubReference, HubRefusal, Inputs, Overrides, load};
+use orchestrate_core::digest::Digest;
+use orchestrate_core::plan::Plan;
+use orchestrate_core::recipe::{HubFiles, HubReference, HubRefusal, Inputs, Overrides, load};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

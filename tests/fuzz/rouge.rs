@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orchestrate::recipe::spec::{RougeTokenizer, RougeVariant};
-use orchestrate::rewards::rouge;
+use orchestrate_core::recipe::spec::{RougeTokenizer, RougeVariant};
+use orchestrate_core::rewards::rouge;
 
 fuzz_target!(|texts: (&str, &str)| {
     let (one, other) = texts;

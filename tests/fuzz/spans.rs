@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orchestrate::recipe::spec::Scope;
-use orchestrate::rewards::span;
+use orchestrate_core::recipe::spec::Scope;
+use orchestrate_core::rewards::span;
 use std::borrow::Cow;
 
 fuzz_target!(|input: (&str, &str)| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orchestrate::rewards::stem;
+use orchestrate_core::rewards::stem;
 
 fuzz_target!(|text: &str| {
     for word in text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit())).filter(|word| !word.is_empty()) {

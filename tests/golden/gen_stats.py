@@ -1,4 +1,4 @@
-"""Reference values of src/stats from scipy and statsmodels: gen_stats.py > stats.json
+"""Reference values of src/core/stats from scipy and statsmodels: gen_stats.py > stats.json
 
 Needs numpy, scipy and statsmodels; reads the games of bradley_terry.json beside it. The intervals are of many
 resamples, so that only the tested side's error counts.

@@ -71,7 +71,7 @@ impl Stage {
             part.value.ok_or_else(|| part.missing.expect("what is missing has a reason"))
         };
         let values = scores?.into_iter().map(|score| value(score.parts)).collect();
-        Ok((values, rubric.metrics().map(|(name, value)| (name, value.to_string())).collect()))
+        Ok((values, rubric.metrics().map(|metric| (metric.name.into_owned(), metric.value.to_string())).collect()))
     }
 
     #[track_caller]

@@ -120,7 +120,7 @@ fn values(scores: &[Score]) -> Vec<Result<f64, String>> {
 }
 
 fn metrics(rubric: &Rubric) -> BTreeMap<String, f64> {
-    rubric.metrics().collect()
+    rubric.metrics().map(|metric| (metric.name.into_owned(), metric.value)).collect()
 }
 
 #[test]

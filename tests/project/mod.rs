@@ -16,9 +16,7 @@ impl Project {
     pub(crate) fn new() -> Self {
         let project = Self { directory: tempfile::tempdir().expect("a temporary directory can be made") };
         for model in ["tiny", "other", "encoder"] {
-            project.write(&format!("models/{model}/config.json"), &format!("{{\"name\": \"{model}\"}}"));
-            project.write(&format!("models/{model}/tokenizer.json"), "{}");
-            project.write(&format!("models/{model}/model.safetensors"), "");
+            project.model(&format!("models/{model}"));
         }
         project.write("data/cpt.txt", "The heart pumps blood.\n");
         project.write("data/more.txt", "The liver stores glycogen.\n");
@@ -37,6 +35,13 @@ impl Project {
         let path = self.path().join(path);
         fs_err::create_dir_all(path.parent().expect("files lie in directories")).expect("a directory can be made");
         fs_err::write(path, text).expect("a file can be written");
+    }
+
+    /// Makes the directory of a model, of which nothing is read.
+    pub(crate) fn model(&self, directory: &str) {
+        self.write(&format!("{directory}/config.json"), &format!("{{\"name\": \"{directory}\"}}"));
+        self.write(&format!("{directory}/tokenizer.json"), "{}");
+        self.write(&format!("{directory}/model.safetensors"), "");
     }
 
     pub(crate) fn load(&self, recipes: &[&str], overrides: &Overrides) -> Result<Vec<LoadedRecipe>, RecipeError> {

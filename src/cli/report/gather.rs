@@ -3,7 +3,7 @@
 use super::super::compare;
 use super::super::context::Context;
 use super::super::error::CliError;
-use super::super::records::{StageRow, stage_rows};
+use super::super::run_rows::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
 use crate::cache::Cache;
 use crate::evidence::{ComparisonRequest, Evidence, ProblemKind, compare as compare_arms};

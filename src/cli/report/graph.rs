@@ -1,6 +1,6 @@
 //! The stages of runs as a graph in which those that differ by their seed alone are one node.
 
-use super::super::records::StageRow;
+use super::super::run_rows::StageRow;
 use crate::digest::Digest;
 use crate::orchestrate::LoggedPlan;
 use crate::report::chart::{GraphNode, NodeStatus};

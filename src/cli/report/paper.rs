@@ -1,9 +1,9 @@
 //! Tables and charts for papers.
 
 use crate::event::Measurement;
+use crate::number::{number, signed};
 use crate::report::chart::{HeatCell, Shade, Whisker, curve_chart, forest_chart, graph_chart, heat_chart};
 use crate::report::html::{Report, ScoreCell, p_value};
-use crate::report::{number, signed};
 use std::fmt::Write as _;
 
 /// A table as rows of words; the first row is its heading, the first column its names.

@@ -5,7 +5,8 @@ use super::super::error::CliError;
 use super::super::output::Output;
 use super::result;
 use crate::exec::ScoreRequest;
-use crate::report::{Column, Table, number, width};
+use crate::number::number;
+use crate::report::{Column, Table, width};
 use serde_json::Value;
 use std::io::Write as _;
 

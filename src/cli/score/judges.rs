@@ -6,8 +6,9 @@ use super::super::output::Output;
 use super::super::plan::count;
 use super::result;
 use crate::exec::ScoreRequest;
+use crate::number::number;
 use crate::printable::harmless;
-use crate::report::{Column, Table, number, width};
+use crate::report::{Column, Table, width};
 use serde_json::Value;
 
 pub(super) fn print(context: &Context, request: &ScoreRequest) -> Result<(), CliError> {

@@ -5,8 +5,9 @@ use super::super::error::CliError;
 use super::super::output::Output;
 use super::{answers, parsed};
 use crate::exec::ScoreRequest;
+use crate::number::number;
 use crate::printable::harmless;
-use crate::report::{Column, Counter, ProgressMode, Table, indented, number, terminal_width, width};
+use crate::report::{Column, Counter, ProgressMode, Table, indented, terminal_width, width};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

@@ -5,8 +5,8 @@ use super::input;
 use crate::encoder::Encoder;
 use crate::error::{StageError, StageResult};
 use crate::policy::kind;
-use orchestrate::exec::{Input, ModelRequest};
-use orchestrate::rewards::TextEncoder as _;
+use orchestrate_core::exec::{Input, ModelRequest};
+use orchestrate_core::rewards::TextEncoder as _;
 use serde::Serialize;
 use tch::Device;
 

@@ -3,13 +3,13 @@
 use super::input::{self, Line};
 use super::{Answers, adapters_template, decoder};
 use crate::error::StageResult;
+use crate::generation::{Request, Stop, sample};
 use crate::models::DecoderConfig;
 use crate::policy::kind;
-use crate::rollout::{Request, Stop, sample};
 use crate::seed;
 use crate::tokenizer::{Message, Tokenizer};
-use orchestrate::exec::{Input, ModelRequest};
-use orchestrate::recipe::spec::Sampling;
+use orchestrate_core::exec::{Input, ModelRequest};
+use orchestrate_core::recipe::spec::Sampling;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tch::Device;

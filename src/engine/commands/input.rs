@@ -2,7 +2,7 @@
 //! costs no time.
 
 use crate::error::{StageError, StageResult};
-use orchestrate::exec::Input;
+use orchestrate_core::exec::Input;
 use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader};
 

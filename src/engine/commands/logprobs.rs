@@ -7,7 +7,7 @@ use crate::head;
 use crate::models::{Decoder, DecoderConfig, Packed};
 use crate::policy::kind;
 use crate::tokenizer::Tokenizer;
-use orchestrate::exec::{Input, ModelRequest};
+use orchestrate_core::exec::{Input, ModelRequest};
 use serde::Serialize;
 use tch::{Device, Tensor};
 

@@ -1,7 +1,7 @@
 //! Questions about a model, one file each: `orchestrate model logprobs|embed|generate|merge`; and about a stage's reward mix:
 //! `orchestrate score`.
 //!
-//! A request comes as `orchestrate::exec::ModelRequest` or `ScoreRequest`; answers go to stdout, one JSON object a line.
+//! A request comes as `orchestrate_core::exec::ModelRequest` or `ScoreRequest`; answers go to stdout, one JSON object a line.
 
 mod embed;
 mod generate;
@@ -16,7 +16,7 @@ use crate::checkpoint::CHAT_TEMPLATE;
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
 use crate::{adapter, device, policy};
-use orchestrate::exec::{ModelRequest, ModelTask};
+use orchestrate_core::exec::{ModelRequest, ModelTask};
 use serde::Serialize;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;

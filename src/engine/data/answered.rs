@@ -5,8 +5,8 @@ use super::templates::Template;
 use super::turns::{Source, Turn};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
-use orchestrate::digest::Digest;
-use orchestrate::recipe::spec::{DataSpec, Role};
+use orchestrate_core::digest::Digest;
+use orchestrate_core::recipe::spec::{DataSpec, Role};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

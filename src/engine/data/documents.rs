@@ -5,8 +5,8 @@ use super::sequence::Sequence;
 use super::templates::{Template, text_field};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
-use orchestrate::digest::Digest;
-use orchestrate::recipe::spec::DataSpec;
+use orchestrate_core::digest::Digest;
+use orchestrate_core::recipe::spec::DataSpec;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -5,9 +5,9 @@ use super::prompts::Example;
 use super::sequence::Sequence;
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
-use orchestrate::digest::Digest;
-use orchestrate::exec::{DataReport, ExampleRow, ExampleSpan};
-use orchestrate::recipe::spec::DataSpec;
+use orchestrate_core::digest::Digest;
+use orchestrate_core::exec::{DataReport, ExampleRow, ExampleSpan};
+use orchestrate_core::recipe::spec::DataSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -176,10 +176,10 @@ mod tests {
         let spec = DataSpec {
             files: Vec::new(),
             eval_fraction: 0.0,
-            split: orchestrate::recipe::spec::Split::All,
+            split: orchestrate_core::recipe::spec::Split::All,
             max_rows: None,
             messages: None,
-            templates: orchestrate::recipe::spec::Templates::default(),
+            templates: orchestrate_core::recipe::spec::Templates::default(),
         };
         let report = lengths(&spec, &BTreeMap::new(), &ids);
         assert_eq!((report.tokens_p50, report.tokens_p95, report.tokens_max), (10, 19, 20));

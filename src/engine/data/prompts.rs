@@ -5,8 +5,8 @@ use super::templates::Template;
 use super::turns::{Source, Turn, refuse_long, render};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
-use orchestrate::digest::Digest;
-use orchestrate::recipe::spec::{DataSpec, Role};
+use orchestrate_core::digest::Digest;
+use orchestrate_core::recipe::spec::{DataSpec, Role};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub struct Example {
     /// Position of the row in its data set.
     pub row: usize,
-    /// Names the row by its content ([`orchestrate::event::EvalRecord::question_id`]).
+    /// Names the row by its content ([`orchestrate_core::event::EvalRecord::question_id`]).
     pub id: String,
     /// `FILE:LINE` of the row.
     pub location: String,

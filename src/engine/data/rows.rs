@@ -2,8 +2,8 @@
 
 use super::parquet_file::read_parquet;
 use crate::error::{StageError, StageResult};
-use orchestrate::digest::{Digest, canonical_json};
-use orchestrate::recipe::spec::{DataFormat, DataSpec, Split};
+use orchestrate_core::digest::{Digest, canonical_json};
+use orchestrate_core::recipe::spec::{DataFormat, DataSpec, Split};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -114,7 +114,7 @@ fn read_paragraphs(path: &Path, text: &str, rows: &mut Vec<Row>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use orchestrate::recipe::spec::{DataFile, Templates};
+    use orchestrate_core::recipe::spec::{DataFile, Templates};
 
     fn load(name: &str, text: &str, split: Split, eval_fraction: f64) -> StageResult<Vec<Row>> {
         let dir = tempfile::tempdir().unwrap();

@@ -11,10 +11,10 @@ use crate::error::{StageError, StageResult};
 use crate::models::DecoderConfig;
 use crate::policy;
 use crate::tokenizer::Tokenizer;
-use orchestrate::cache::Assignment;
-use orchestrate::digest::Digest;
-use orchestrate::exec::{DataReport, Inspection};
-use orchestrate::recipe::spec::{ArenaSpec, CptSpec, EvalSpec, GrpoSpec, SftSpec, WeightedData, Work};
+use orchestrate_core::cache::Assignment;
+use orchestrate_core::digest::Digest;
+use orchestrate_core::exec::{DataReport, Inspection};
+use orchestrate_core::recipe::spec::{ArenaSpec, CptSpec, EvalSpec, GrpoSpec, SftSpec, WeightedData, Work};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

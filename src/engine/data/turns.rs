@@ -4,7 +4,7 @@ use super::rows::Row;
 use super::templates::Template;
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
-use orchestrate::recipe::spec::{DataSpec, Role};
+use orchestrate_core::recipe::spec::{DataSpec, Role};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 

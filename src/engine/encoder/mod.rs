@@ -16,7 +16,7 @@ use self::settings::Settings;
 use crate::error::{StageError, StageResult};
 use crate::models::{TextModel, load_text_model};
 use crate::tokenizer::read_tokenizer;
-use orchestrate::rewards::TextEncoder;
+use orchestrate_core::rewards::TextEncoder;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};

@@ -1,7 +1,7 @@
 //! How much better than the rest of its group a completion is.
 
-use orchestrate::recipe::spec::ScaleRewards;
-use orchestrate::stats::{mean, standard_deviation};
+use orchestrate_core::recipe::spec::ScaleRewards;
+use orchestrate_core::stats::{mean, standard_deviation};
 
 /// Keeps a group of equal rewards from dividing by zero.
 const STD_EPS: f64 = 1e-4;

@@ -1,6 +1,6 @@
 //! The policy loss of some completions, from log-probabilities and advantages.
 
-use orchestrate::recipe::spec::{GrpoLossSpec, LossType};
+use orchestrate_core::recipe::spec::{GrpoLossSpec, LossType};
 use tch::{Kind, Tensor};
 
 /// What stands for the probability of a token (or completion) in the loss.

@@ -1,6 +1,6 @@
 //! How per-token losses become one number.
 
-use orchestrate::recipe::spec::LossType;
+use orchestrate_core::recipe::spec::LossType;
 
 /// Weight of each completion's tokens in the loss of a whole optimizer step: the loss is the weighted *sum* over tokens,
 /// over all micro-batches. A completion that takes no part (`lengths[i]` is `None`) gets 0 and counts in no normalizer.

@@ -10,7 +10,7 @@ use super::shared_prefix;
 use crate::error::{StageError, StageResult};
 use crate::products;
 use crate::weights::Weights;
-use orchestrate::recipe::spec::LoraSpec;
+use orchestrate_core::recipe::spec::LoraSpec;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 

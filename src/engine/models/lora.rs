@@ -1,7 +1,7 @@
 //! Low-rank adapters on linear layers (arXiv:2106.09685), named and scaled as PEFT does.
 
 use crate::seed;
-use orchestrate::recipe::spec::LoraSpec;
+use orchestrate_core::recipe::spec::LoraSpec;
 use tch::{Device, Kind, Tensor};
 
 /// The adapter of one linear layer: adds `scale * B A x`.

@@ -4,7 +4,7 @@
 use super::parameter::Parameter;
 use crate::error::StageResult;
 use crate::products;
-use orchestrate::recipe::spec::AdjustLr;
+use orchestrate_core::recipe::spec::AdjustLr;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 

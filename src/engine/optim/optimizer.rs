@@ -2,7 +2,7 @@
 
 use super::{AdamW, Muon};
 use crate::error::StageResult;
-use orchestrate::recipe::spec::{self, OptimizerSpec};
+use orchestrate_core::recipe::spec::{self, OptimizerSpec};
 use std::collections::BTreeMap;
 use tch::Tensor;
 

@@ -1,6 +1,6 @@
 //! Learning-rate schedules.
 
-use orchestrate::recipe::spec::Schedule;
+use orchestrate_core::recipe::spec::Schedule;
 use std::f64::consts::PI;
 
 /// The factor on the peak learning rate at `step` (counted from 0) of `total_steps`, as in transformers' `get_scheduler`:

@@ -2,7 +2,7 @@
 //! doubled forty times takes forty steps: so a thread watches the process while texts are rendered, and ends it when
 //! one takes too much.
 
-use orchestrate::exec::exit;
+use orchestrate_core::exec::exit;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;

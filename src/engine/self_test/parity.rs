@@ -6,7 +6,7 @@ use crate::encoder::Encoder;
 use crate::error::{StageError, StageResult};
 use crate::models::{Decoder, Packed};
 use crate::weights::load_tensors;
-use orchestrate::rewards::TextEncoder as _;
+use orchestrate_core::rewards::TextEncoder as _;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};

@@ -4,13 +4,13 @@ use super::{Report, line};
 use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::weights::load_tensors;
-use orchestrate::cache::{
+use orchestrate_core::cache::{
     Assignment, Cache, CacheError, DeviceChoice, EventReader, FileDigests, Runtime, SUPERVISOR_VARIABLE,
 };
-use orchestrate::digest::Digest;
-use orchestrate::event::{Event, EventKind, Step};
-use orchestrate::plan::{Plan, PlannedStage};
-use orchestrate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, Overrides};
+use orchestrate_core::digest::Digest;
+use orchestrate_core::event::{Event, EventKind, Step};
+use orchestrate_core::plan::{Plan, PlannedStage};
+use orchestrate_core::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, Overrides};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -19,11 +19,11 @@ use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::products::{self, ProductCounter};
 use crate::rendering;
-use orchestrate::cache::{Attempt, CacheError, PlannedInputs};
-use orchestrate::digest::ContentChanged;
-use orchestrate::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
-use orchestrate::exec::DataReport;
-use orchestrate::recipe::spec::Work;
+use orchestrate_core::cache::{Attempt, CacheError, PlannedInputs};
+use orchestrate_core::digest::ContentChanged;
+use orchestrate_core::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
+use orchestrate_core::exec::DataReport;
+use orchestrate_core::recipe::spec::Work;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -164,9 +164,9 @@ impl Context<'_> {
             device: device::name(self.device),
             libtorch: LIBTORCH_VERSION.to_owned(),
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
-            instructions: on_cpu.then(orchestrate::cpu::instructions),
+            instructions: on_cpu.then(orchestrate_core::cpu::instructions),
             bfloat16_products: on_cpu.then(products::bfloat16_products),
-            float32_products: on_cpu.then(orchestrate::cpu::float32_products),
+            float32_products: on_cpu.then(orchestrate_core::cpu::float32_products),
             resumed_from_step,
             total_steps,
         }))

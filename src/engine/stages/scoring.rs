@@ -5,16 +5,17 @@ use crate::completions::{Origin, write_completions};
 use crate::data::Example;
 use crate::encoder::Encoder;
 use crate::error::{StageError, StageResult};
+use crate::generation::Sampled;
 use crate::policy;
-use crate::rollout::Sampled;
 use crate::tokenizer::Tokenizer;
-use orchestrate::cache::{Assignment, COMPLETIONS, EventLog};
-use orchestrate::digest::Digest;
-use orchestrate::event::{Completion, FailureClass, Measurement};
-use orchestrate::recipe::spec::{Dtype, RewardSpec};
-use orchestrate::rewards::{
-    CountTokens, EncoderError, Expenses, JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, StopCheck,
-    Surroundings, TextEncoder,
+use orchestrate_core::cache::{Assignment, COMPLETIONS, EventLog};
+use orchestrate_core::digest::Digest;
+use orchestrate_core::event::{Completion, FailureClass, Measurement};
+use orchestrate_core::metric::Aggregate;
+use orchestrate_core::recipe::spec::{Dtype, RewardSpec};
+use orchestrate_core::rewards::{
+    ComponentMetric, CountTokens, EncoderError, Expenses, JudgeAccess, RewardError, Rubric, RubricError, Sample, Score,
+    StopCheck, Surroundings, TextEncoder,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -277,14 +278,19 @@ pub(super) struct RatingMetrics {
 impl RatingMetrics {
     /// Takes in the batch that `rubric` scored last.
     pub(super) fn add(&mut self, rubric: &Rubric) {
-        let truncated = rubric.truncated().map(|(name, count)| (format!("{name}_truncated"), count as f64));
-        for (name, value) in truncated.chain(rubric.metrics()) {
-            if name.ends_with("_latency_s") || name.ends_with("_spread") {
-                let (sum, batches) = self.means.entry(name).or_default();
-                *sum += value;
-                *batches += 1.0;
-            } else {
-                *self.counts.entry(name).or_default() += value;
+        for (name, count) in rubric.truncated() {
+            *self.counts.entry(format!("{name}_truncated")).or_default() += count as f64;
+        }
+        for ComponentMetric { name, value, over_batches } in rubric.metrics() {
+            let name = name.into_owned();
+            match over_batches {
+                Aggregate::Sum => *self.counts.entry(name).or_default() += value,
+                Aggregate::Mean => {
+                    let (sum, batches) = self.means.entry(name).or_default();
+                    *sum += value;
+                    *batches += 1.0;
+                }
+                Aggregate::Last => drop(self.counts.insert(name, value)),
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::orchestrate::{RunError, StageEnd};
 use crate::parallel;
 use crate::plan::{Plan, PlannedStage};
+use crate::run_update::RunUpdate;
 use std::collections::BTreeSet;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -59,7 +60,7 @@ impl Loop<'_> {
             if self.cached.read_here.contains(&stage) && matches!(found, Lookup::Hit(_)) {
                 to_check.push((stage, key.clone()));
                 self.scheduler.hold(stage);
-            } else if self.is_usable(&found) {
+            } else if self.is_usable(&found).await {
                 self.scheduler.finish(stage);
                 hits.push(stage);
             }
@@ -79,7 +80,7 @@ impl Loop<'_> {
     pub(super) async fn checked(&mut self, checked: Checked) -> Result<(), RunError> {
         let mut hits = Vec::new();
         for (stage, found) in checked? {
-            if self.is_usable(&found) {
+            if self.is_usable(&found).await {
                 self.scheduler.finish(stage);
                 hits.push(stage);
             } else {
@@ -91,21 +92,20 @@ impl Loop<'_> {
     }
 
     /// Whether the stage's result is there now; one that is damaged is told and moved away.
-    pub(super) fn is_cached(&mut self, stage: usize) -> Result<bool, RunError> {
+    pub(super) async fn is_cached(&mut self, stage: usize) -> Result<bool, RunError> {
         let found = self.dispatch.cache.lookup(&self.dispatch.plan.stages[stage].key)?;
-        Ok(self.is_usable(&found))
+        Ok(self.is_usable(&found).await)
     }
 
     /// Whether what was found can be used.
-    fn is_usable(&self, found: &Lookup) -> bool {
+    async fn is_usable(&mut self, found: &Lookup) -> bool {
         match found {
             Lookup::Hit(_) => true,
             Lookup::Miss => false,
             Lookup::Quarantined { reason, dir } => {
                 let dir = dir.display();
-                self.dispatch
-                    .progress
-                    .warn(&format!("a damaged result was moved to {dir} and is made again: {reason}"));
+                let message = format!("a damaged result was moved to {dir} and is made again: {reason}");
+                self.dispatch.tell(RunUpdate::Warning { message }).await;
                 false
             }
         }
@@ -113,8 +113,10 @@ impl Loop<'_> {
 
     /// Stages that the scheduler knows to be finished had their results in the cache.
     pub(super) async fn hits(&mut self, stages: &[usize]) {
-        self.dispatch.progress.hits(stages);
-        self.dispatch.recorder.hits(stages).await;
+        if stages.is_empty() {
+            return;
+        }
+        self.dispatch.tell(RunUpdate::Cached { stages: stages.to_vec() }).await;
         self.ends.extend(stages.iter().map(|&stage| (stage, StageEnd::Hit)));
     }
 }

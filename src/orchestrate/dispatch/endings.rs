@@ -8,6 +8,7 @@ use crate::exec::WorkerExit;
 use crate::orchestrate::checkpoints::results;
 use crate::orchestrate::failure::{failure_of, memory_ran_out};
 use crate::orchestrate::{FailedStage, RunError, StageEnd};
+use crate::run_update::RunUpdate;
 use chrono::Utc;
 
 impl Loop<'_> {
@@ -18,16 +19,17 @@ impl Loop<'_> {
         let now = Utc::now();
         let seconds = (now - running.started_at).as_seconds_f64();
         if let Some(joules) = running.energy_j {
-            self.dispatch.recorder.energy(stage, joules);
+            self.dispatch.tell(RunUpdate::Energy { stage, joules }).await;
         }
         if let Some(peak) = running.peak_memory {
             let planned_bytes = self.dispatch.plan.stages[stage].memory.estimate.map(|estimate| estimate.total());
-            self.dispatch.recorder.memory(stage, MemoryUse { peak, planned_bytes });
+            let memory = MemoryUse { peak, planned_bytes };
+            self.dispatch.tell(RunUpdate::Memory { stage, memory }).await;
         }
         match exit {
             WorkerExit::LeaseHeld => {
                 self.tries.entry(stage).or_default().begun -= 1;
-                if !self.dispatch.forced.contains(&stage) && self.is_cached(stage)? {
+                if !self.dispatch.forced.contains(&stage) && self.is_cached(stage).await? {
                     self.scheduler.finish(stage);
                     self.hits(&[stage]).await;
                     return Ok(());
@@ -61,7 +63,7 @@ impl Loop<'_> {
 
     /// The worker says the checkpoint is there: it is believed when the cache says so too.
     async fn committed(&mut self, stage: usize, running: Running, seconds: f64) -> Result<(), RunError> {
-        if !self.is_cached(stage)? {
+        if !self.is_cached(stage).await? {
             let failure = Failure {
                 class: FailureClass::Io,
                 message: "the worker ended well but left no valid checkpoint in the cache".into(),
@@ -74,14 +76,13 @@ impl Loop<'_> {
             // what cannot be remembered costs the next run its order, no more
             let _ = self.dispatch.costs.remember(&self.dispatch.plan.stages[stage], seconds);
         }
-        self.dispatch.progress.finished(stage, seconds);
         let results = if running.results.is_empty() {
             results(self.dispatch.cache, &self.dispatch.plan.stages[stage].key)?
         } else {
             running.results
         };
         fault_point("stage-before-record");
-        self.dispatch.recorder.done(stage, seconds, results).await;
+        self.dispatch.tell(RunUpdate::Done { stage, seconds, results }).await;
         fault_point("stage-recorded");
         self.ends.insert(stage, StageEnd::Done { seconds });
         self.scheduler.finish(stage);
@@ -89,16 +90,14 @@ impl Loop<'_> {
     }
 
     pub(super) async fn failed(&mut self, stage: usize, failed: FailedStage, seconds: f64) {
-        self.dispatch.progress.failed(stage, &failed.failure.message);
-        self.dispatch.recorder.failed(stage, seconds, &failed.failure).await;
+        self.dispatch.tell(RunUpdate::Failed { stage, seconds, failure: failed.failure.clone() }).await;
         self.ends.insert(stage, StageEnd::Failed(failed));
         self.has_failed = true;
         self.skip_below(stage, "failed").await;
     }
 
     pub(super) async fn stopped(&mut self, stage: usize, step: Option<u64>, seconds: f64) {
-        self.dispatch.progress.stopped(stage, step);
-        self.dispatch.recorder.stopped(stage, seconds).await;
+        self.dispatch.tell(RunUpdate::Stopped { stage, seconds, step }).await;
         self.ends.insert(stage, StageEnd::Stopped);
         self.skip_below(stage, "stopped").await;
     }
@@ -107,8 +106,7 @@ impl Loop<'_> {
     async fn skip_below(&mut self, stage: usize, how: &str) {
         let because = format!("`{}` {how}", self.dispatch.plan.stages[stage].name);
         for skipped in self.scheduler.fail(stage) {
-            self.dispatch.progress.skipped(skipped, &because);
-            self.dispatch.recorder.skipped(skipped, &because).await;
+            self.dispatch.tell(RunUpdate::Skipped { stage: skipped, because: because.clone() }).await;
             self.ends.insert(skipped, StageEnd::Skipped);
         }
     }

@@ -1,6 +1,7 @@
-//! The live display, and how long the run will take.
+//! How long the run will take.
 
 use super::Loop;
+use crate::run_update::RunUpdate;
 use chrono::Utc;
 use std::time::{Duration, Instant};
 
@@ -8,17 +9,16 @@ use std::time::{Duration, Instant};
 const ESTIMATE_EVERY: Duration = Duration::from_secs(2);
 
 impl Loop<'_> {
-    /// Brings the live display up to date.
-    pub(super) fn show(&mut self) {
+    /// Tells that time goes by, and at times how much is left.
+    pub(super) async fn show(&mut self) {
         let now = Instant::now();
         let (ended, stages) = self.scheduler.ended();
-        let is_due = self.estimated_at.is_none_or(|at| now - at >= ESTIMATE_EVERY);
-        if is_due && self.dispatch.progress.wants_overall(ended) {
+        if self.estimated_at.is_none_or(|at| now - at >= ESTIMATE_EVERY) {
             self.estimated_at = Some(now);
             let eta_s = self.eta_s();
-            self.dispatch.progress.overall(ended, stages, eta_s);
+            self.dispatch.tell(RunUpdate::Overall { ended, stages, eta_s }).await;
         }
-        self.dispatch.progress.tick(Utc::now());
+        self.dispatch.tell(RunUpdate::Tick).await;
     }
 
     /// Seconds until the whole run has ended, once stages of every kind that is left have been measured or tell themselves.
@@ -32,7 +32,7 @@ impl Loop<'_> {
             let known = self.dispatch.costs.knows(planned);
             if let Some(running) = self.running.get(&stage) {
                 let spent = u64::try_from((now - running.started_at).num_milliseconds()).unwrap_or(0);
-                let told = self.dispatch.progress.eta_s(stage, now).map(|s| Duration::from_secs_f64(s).as_millis());
+                let told = running.pace.eta_s(now).map(|s| Duration::from_secs_f64(s).as_millis());
                 left[stage] = match told.map(u64::try_from) {
                     Some(Ok(told)) => told,
                     _ if known => left[stage].saturating_sub(spent),

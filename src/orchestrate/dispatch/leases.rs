@@ -12,10 +12,11 @@
 //! to guess it from files, to save the seconds that loading the model takes.
 
 use super::Loop;
-use crate::cache::{LeaseOwner, SUPERVISOR_VARIABLE, boot_id};
+use crate::cache::{LeaseOwner, SUPERVISOR_VARIABLE};
 use crate::exec::WorkerGroup;
+use crate::host;
 use crate::orchestrate::RunError;
-use crate::orchestrate::run_process::host_name;
+use crate::run_update::RunUpdate;
 use std::time::{Duration, Instant};
 
 /// How often a lease that another process holds is looked at.
@@ -31,8 +32,7 @@ pub(super) struct Waiting {
 impl Loop<'_> {
     pub(super) async fn wait_for(&mut self, stage: usize, whom: &str) {
         self.scheduler.pause(stage);
-        self.dispatch.progress.waiting(stage, whom);
-        self.dispatch.recorder.waiting(stage, whom).await;
+        self.dispatch.tell(RunUpdate::Waiting { stage, owner: whom.to_owned() }).await;
         self.waiting.insert(stage, Waiting { looked_at: Instant::now(), asked_at: None });
     }
 
@@ -44,12 +44,12 @@ impl Loop<'_> {
             self.waiting.iter().filter(|(_, waiting)| is_due(waiting)).map(|(&stage, _)| stage).collect();
         for stage in due {
             let key = &self.dispatch.plan.stages[stage].key;
-            if !self.dispatch.forced.contains(&stage) && self.is_cached(stage)? {
+            if !self.dispatch.forced.contains(&stage) && self.is_cached(stage).await? {
                 self.waiting.remove(&stage);
                 self.scheduler.finish(stage);
                 self.hits(&[stage]).await;
             } else if let Some(owner) = self.dispatch.cache.holder(key) {
-                self.end_orphans(stage, &owner, now);
+                self.end_orphans(stage, &owner, now).await;
             } else {
                 self.waiting.remove(&stage);
                 self.scheduler.wake(stage);
@@ -59,7 +59,7 @@ impl Loop<'_> {
     }
 
     /// Ends what holds the lease if it belongs to a run that is dead.
-    fn end_orphans(&mut self, stage: usize, owner: &LeaseOwner, now: Instant) {
+    async fn end_orphans(&mut self, stage: usize, owner: &LeaseOwner, now: Instant) {
         let Some(waiting) = self.waiting.get_mut(&stage) else { return };
         waiting.looked_at = now;
         let planned = &self.dispatch.plan.stages[stage];
@@ -67,20 +67,19 @@ impl Loop<'_> {
         let Some(orphans) = Orphans::of(owner, &holders) else { return };
         let grace = Duration::from_secs_f64(planned.runtime.stop_grace_s);
         let process = orphans.process;
-        match waiting.asked_at {
+        let message = match waiting.asked_at {
             None => {
                 waiting.asked_at = Some(now);
-                let message = format!("asking process {process} to end, {} has died", orphans.whose);
-                self.dispatch.progress.stage_note(stage, &message);
                 orphans.groups.iter().for_each(|group| group.stop());
+                format!("asking process {process} to end, {} has died", orphans.whose)
             }
             Some(asked_at) if now - asked_at >= grace => {
-                let message = format!("killing process {process}, which did not end in {} s", grace.as_secs_f64());
-                self.dispatch.progress.stage_note(stage, &message);
                 orphans.groups.iter().for_each(|group| group.kill());
+                format!("killing process {process}, which did not end in {} s", grace.as_secs_f64())
             }
-            Some(_) => {}
-        }
+            Some(_) => return,
+        };
+        self.dispatch.note(stage, message).await;
     }
 }
 
@@ -98,7 +97,7 @@ impl Orphans {
     /// Those among the `holders` of a lease: the worker that `owner` names, if its run no longer supervises it, or what
     /// is left of the program of a worker that is dead itself. Of another host's owner nothing is known.
     fn of(owner: &LeaseOwner, holders: &[u32]) -> Option<Self> {
-        let is_here = owner.host == host_name() && owner.boot_id == boot_id();
+        let is_here = owner.host == host::host_name() && owner.boot_id == host::boot_id();
         // a worker that has just taken the lease is not yet the owner by name
         if !is_here || holders.iter().any(|&holder| Supervision::of(holder) == Supervision::Supervised) {
             return None;
@@ -133,13 +132,8 @@ enum Supervision {
 
 impl Supervision {
     fn of(process: u32) -> Self {
-        let read = |file| fs_err::read(format!("/proc/{process}/{file}")).unwrap_or_default();
-        let number_after = |name: &str, text: &[u8], end: u8| {
-            let value = text.split(|&byte| byte == end).find_map(|line| line.strip_prefix(name.as_bytes()))?;
-            std::str::from_utf8(value).ok()?.trim().parse::<u32>().ok()
-        };
-        let supervisor = number_after(&format!("{SUPERVISOR_VARIABLE}="), &read("environ"), 0);
-        match (supervisor, number_after("PPid:", &read("status"), b'\n')) {
+        let supervisor = host::environment_variable(process, SUPERVISOR_VARIABLE);
+        match (supervisor.and_then(|id| id.parse::<u32>().ok()), host::parent(process)) {
             (Some(supervisor), Some(parent)) if supervisor == parent => Self::Supervised,
             (Some(_), Some(_)) => Self::Left,
             _ => Self::Unknown,

@@ -6,6 +6,7 @@ use crate::event::{Failure, FailureClass};
 use crate::orchestrate::FailedStage;
 use crate::orchestrate::failure::log_tail;
 use crate::recipe::Retries;
+use crate::run_update::{Retry, RunUpdate};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -26,25 +27,6 @@ pub(super) struct Tries {
     failed: BTreeMap<&'static str, u32>,
     /// From now on with gradient checkpointing.
     pub(super) checkpointing: bool,
-}
-
-/// Another try.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::orchestrate) struct Retry {
-    pub(in crate::orchestrate) after: Duration,
-    /// With gradient checkpointing, which the last one was without.
-    pub(in crate::orchestrate) checkpointing: bool,
-}
-
-impl Retry {
-    /// When, and what is different then.
-    pub(super) fn describe(&self) -> String {
-        let how = if self.checkpointing { " with gradient checkpointing" } else { "" };
-        if self.after.is_zero() {
-            return format!("tried again{how}");
-        }
-        format!("tried again in {} s{how}", self.after.as_secs_f64())
-    }
 }
 
 impl Tries {
@@ -93,8 +75,8 @@ impl Loop<'_> {
         let Some(retry) = retry.filter(|_| self.may_start()) else {
             return self.failed(stage, failed, seconds).await;
         };
-        self.dispatch.progress.retrying(stage, &failed.failure.message, &retry.describe());
-        self.dispatch.recorder.retrying(stage, seconds, &failed, &retry).await;
+        let (tries, failure) = (failed.tries, failed.failure.clone());
+        self.dispatch.tell(RunUpdate::Retried { stage, tries, seconds, failure, retry }).await;
         self.scheduler.pause(stage);
         let due = Instant::now() + retry.after;
         self.retrying.insert(stage, Retrying { due, failed, last_step: running.last_step, seconds });

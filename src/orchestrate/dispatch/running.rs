@@ -3,6 +3,7 @@
 use crate::cache::{CacheError, EventReader};
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement, PeakMemory};
 use crate::exec::WorkerGroup;
+use crate::pace::Pace;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,12 +31,14 @@ pub(super) struct Running {
     pub(super) energy_j: Option<f64>,
     /// The most memory the worker has held, if the system says.
     pub(super) peak_memory: Option<PeakMemory>,
+    pub(super) pace: Pace,
 }
 
 impl Running {
     pub(super) fn take_in(&mut self, event: &Event) {
         self.energy_j = event.energy_j.or(self.energy_j);
         self.peak_memory = event.peak_memory.or(self.peak_memory);
+        self.pace.event(event.at, &event.kind);
         match &event.kind {
             EventKind::Step(step) => self.last_step = Some(step.step),
             EventKind::Started(started) => {

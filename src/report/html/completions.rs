@@ -1,7 +1,8 @@
 //! What the arms answered to the same questions, as much of it as a page may hold.
 
 use super::data::{Answer, Completions, Question};
-use crate::evidence::{Evidence, Trial, short_name};
+use crate::evidence::{Evidence, Trial};
+use crate::metric::short_name;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Completions that a page holds unless it is told otherwise: some megabytes.

@@ -1,6 +1,6 @@
 //! Numbers as the page's templates write them.
 
-use crate::report::number::{duration, number, signed};
+use crate::number::{duration, number, signed};
 use minijinja::{Environment, HtmlEscape, Value};
 use std::fmt::Write as _;
 

@@ -2,7 +2,8 @@
 
 use super::data::{Component, ScoreCell, Scores};
 use super::estimates::Estimates;
-use crate::evidence::{Arm, Comparisons, Evidence, TOTAL, Verdict, Way, metric_names, short_name};
+use crate::evidence::{Arm, Comparisons, Evidence, Verdict, Way, metric_names};
+use crate::metric::{TOTAL, short_name};
 
 /// Every metric of every evaluation, a column each, over seeds and questions; `found` are the arms against the baseline.
 pub fn scores(evidence: &Evidence, estimates: &Estimates, found: Option<&Comparisons>) -> Scores {

@@ -4,9 +4,9 @@ use super::data::{Verdict, VerdictRow};
 use super::estimates::Estimates;
 use crate::event::Measurement;
 use crate::evidence::{
-    ArmComparison, Basis, Comparisons, Direction, Evidence, MetricComparison, Over, Role, Verdict as Outcome, Way,
-    short_name,
+    ArmComparison, Basis, Comparisons, Evidence, MetricComparison, Over, Role, Verdict as Outcome, Way,
 };
+use crate::metric::{Direction, short_name};
 use crate::report::verdicts::{ONE_SEED, verdict_line, verdict_words};
 
 /// The comparisons as tables, `first` first, which is a metric.

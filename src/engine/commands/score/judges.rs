@@ -7,8 +7,8 @@ use super::texts::Text;
 use super::{rewards, tell};
 use crate::error::{StageError, StageResult};
 use crate::stages::{judge_access, unbuilt, unrated};
-use orchestrate::exec::{Input, ScoreRequest};
-use orchestrate::rewards::{JudgeLab, Sample, StopCheck};
+use orchestrate_core::exec::{Input, ScoreRequest};
+use orchestrate_core::rewards::{JudgeLab, Sample, StopCheck};
 use serde_json::json;
 
 pub(super) fn run(

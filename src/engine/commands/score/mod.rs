@@ -8,10 +8,10 @@ use super::Answers;
 use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::stages::{judge_access, load_rubric};
-use orchestrate::cache::Assignment;
-use orchestrate::exec::{ScoreRequest, ScoreTask};
-use orchestrate::recipe::spec::{RewardSpec, Work};
-use orchestrate::rewards::{Rubric, StopCheck};
+use orchestrate_core::cache::Assignment;
+use orchestrate_core::exec::{ScoreRequest, ScoreTask};
+use orchestrate_core::recipe::spec::{RewardSpec, Work};
+use orchestrate_core::rewards::{Rubric, StopCheck};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter};
 

@@ -213,10 +213,10 @@ macro_rules! on_this_processor {
                 unsafe fn avx2 $(<$($generic: $bound),*>)? ($($argument: $type),*) {
                     unsafe { $kernel::<Avx2 $($(, $generic)*)?>($($argument),*) }
                 }
-                match orchestrate::cpu::instructions() {
-                    orchestrate::cpu::Instructions::Avx512 => return unsafe { avx512($($argument),*) },
-                    orchestrate::cpu::Instructions::Avx2 => return unsafe { avx2($($argument),*) },
-                    orchestrate::cpu::Instructions::Portable => {}
+                match orchestrate_core::cpu::instructions() {
+                    orchestrate_core::cpu::Instructions::Avx512 => return unsafe { avx512($($argument),*) },
+                    orchestrate_core::cpu::Instructions::Avx2 => return unsafe { avx2($($argument),*) },
+                    orchestrate_core::cpu::Instructions::Portable => {}
                 }
             }
             unsafe { $kernel::<$crate::models::cpu::simd::Portable $($(, $generic)*)?>($($argument),*) }

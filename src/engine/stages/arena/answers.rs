@@ -4,17 +4,17 @@ use super::super::Context;
 use super::super::scoring::Answer;
 use crate::data::{self, Example};
 use crate::error::{StageError, StageResult};
+use crate::generation::{Request, Sampled, Stop, sample_while};
 use crate::policy::{self, Policy};
-use crate::rollout::{Request, Sampled, Stop, sample_while};
 use crate::seed;
 use crate::tokenizer::Tokenizer;
-use orchestrate::arena::{Answers, Question};
-use orchestrate::cache::Assignment;
-use orchestrate::digest::Digest;
-use orchestrate::event::StepPart;
-use orchestrate::exec::DataReport;
-use orchestrate::recipe::spec::{ArenaSpec, PlayerModel};
-use orchestrate::rewards::Score;
+use orchestrate_core::arena::{Answers, Question};
+use orchestrate_core::cache::Assignment;
+use orchestrate_core::digest::Digest;
+use orchestrate_core::event::StepPart;
+use orchestrate_core::exec::DataReport;
+use orchestrate_core::recipe::spec::{ArenaSpec, PlayerModel};
+use orchestrate_core::rewards::Score;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -30,7 +30,7 @@ pub(super) struct Answered {
 
 impl Answered {
     pub(super) fn new(answer: &Answer<'_>, score: &Score) -> Self {
-        let measure = |part: &orchestrate::event::Part| {
+        let measure = |part: &orchestrate_core::event::Part| {
             part.value.map(rounded).ok_or_else(|| part.missing.clone().unwrap_or_default())
         };
         Self {

@@ -4,11 +4,11 @@ use super::super::Context;
 use super::super::scoring::{Answer, judge_access, load_rubric, unrated};
 use super::answers::{Answered, Questions};
 use crate::error::{StageError, StageResult};
-use orchestrate::arena::{Comparison, Match, Verdict};
-use orchestrate::cache::Assignment;
-use orchestrate::event::FailureClass;
-use orchestrate::recipe::spec::{ArenaJudge, ArenaSpec, CompareWith, Component, JudgeSampling, RewardSpec, Scope};
-use orchestrate::rewards::{Expenses, Pair, PairJudges, PairVerdict, Rubric, Sample, Score, span};
+use orchestrate_core::arena::{Comparison, Match, Verdict};
+use orchestrate_core::cache::Assignment;
+use orchestrate_core::event::FailureClass;
+use orchestrate_core::recipe::spec::{ArenaJudge, ArenaSpec, CompareWith, Component, JudgeSampling, RewardSpec, Scope};
+use orchestrate_core::rewards::{Expenses, Pair, PairJudges, PairVerdict, Rubric, Sample, Score, span};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 

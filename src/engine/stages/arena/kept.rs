@@ -7,11 +7,11 @@
 use super::answers;
 use crate::data::Example;
 use crate::error::StageResult;
-use crate::rollout::Sampled;
-use orchestrate::cache::{Assignment, Attempt, write_file};
-use orchestrate::digest::{Digest, canonical_json};
-use orchestrate::event::StopReason;
-use orchestrate::recipe::spec::ArenaSpec;
+use crate::generation::Sampled;
+use orchestrate_core::cache::{Assignment, Attempt, write_file};
+use orchestrate_core::digest::{Digest, canonical_json};
+use orchestrate_core::event::StopReason;
+use orchestrate_core::recipe::spec::ArenaSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

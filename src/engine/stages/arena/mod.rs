@@ -17,10 +17,10 @@ use super::{Context, Outcome, cache_error, training};
 use crate::error::{StageError, StageResult};
 use crate::policy::{self, Policy};
 use crate::seed;
-use orchestrate::arena::{ARENA, ArenaResult, COMPARISONS, Comparison, Schedule, rate};
-use orchestrate::cache::Assignment;
-use orchestrate::event::{EventKind, Measurement, StepPart};
-use orchestrate::recipe::spec::{ArenaSpec, PlayerModel};
+use orchestrate_core::arena::{ARENA, ArenaResult, COMPARISONS, Comparison, Schedule, rate};
+use orchestrate_core::cache::Assignment;
+use orchestrate_core::event::{EventKind, Measurement, StepPart};
+use orchestrate_core::recipe::spec::{ArenaSpec, PlayerModel};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -178,7 +178,7 @@ fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult<Progress> 
 
 /// What each model is called: its player, and its seed where the player has several.
 fn labels(spec: &ArenaSpec) -> Vec<String> {
-    let of_player = |player: &orchestrate::recipe::spec::PlayerSpec| -> Vec<String> {
+    let of_player = |player: &orchestrate_core::recipe::spec::PlayerSpec| -> Vec<String> {
         let label = |model: &PlayerModel| match model.seed {
             Some(seed) if player.models.len() > 1 => format!("{} seed {seed}", player.name),
             _ => player.name.clone(),

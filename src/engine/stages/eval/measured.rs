@@ -4,12 +4,12 @@
 //! and how many answers each has does not make it narrower than it is.
 
 use super::super::scoring::Answer;
-use orchestrate::event::{Choice, Measurement};
-use orchestrate::evidence::range_of_share;
-use orchestrate::recipe::spec::{EvalSpec, RewardSpec, total_range};
-use orchestrate::recipe::{Training, training_of};
-use orchestrate::rewards::Score;
-use orchestrate::stats::{Document, Interval, mean_interval, pass_at, perplexity_interval};
+use orchestrate_core::event::{Choice, Measurement};
+use orchestrate_core::metric::range_of_share;
+use orchestrate_core::recipe::spec::{EvalSpec, RewardSpec, total_range};
+use orchestrate_core::recipe::{Training, training_of};
+use orchestrate_core::rewards::Score;
+use orchestrate_core::stats::{Document, Interval, mean_interval, pass_at, perplexity_interval};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

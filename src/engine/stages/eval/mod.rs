@@ -1,8 +1,11 @@
 //! Held-out measurements: accuracy by generation and by likelihood, pass@k, every reward component, length, perplexity, each
 //! with a 95% interval.
 
+mod batches;
 mod measured;
 
+pub(super) use self::batches::QUESTIONS_PER_ROW;
+use self::batches::{Batch, Shares, batches, options_share};
 use self::measured::{Measured, metrics_json};
 use super::scoring::{Answer, RatingMetrics, check_measured, judge_expenses, rubric, save_completions, score};
 use super::supervised::loss_positions;
@@ -11,30 +14,18 @@ use super::{Context, Outcome, cache_error};
 use crate::choice::{loglikelihoods, verdict};
 use crate::data::{self, Sequence};
 use crate::error::{StageError, StageResult};
+use crate::generation::{Request, Stop, sample_while};
 use crate::head;
 use crate::models::{Group, Packed};
 use crate::policy::Policy;
-use crate::rollout::{Request, Stop, sample_while};
 use crate::seed;
-use orchestrate::cache::Assignment;
-use orchestrate::event::{Choice, Completion, EvalRecord, EventKind, StepPart};
-use orchestrate::recipe::spec::{EvalSpec, Role};
+use orchestrate_core::cache::Assignment;
+use orchestrate_core::event::{Choice, Completion, EvalRecord, EventKind, StepPart};
+use orchestrate_core::recipe::spec::{EvalSpec, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 use tch::Kind;
-
-/// Questions of a batch for each row that is decoded at a time: who has a short answer makes room for the next, so that few
-/// rows wait for the longest.
-pub(super) const QUESTIONS_PER_ROW: usize = 4;
-
-/// One unit of work.
-enum Batch<'a> {
-    /// Questions to answer, and the options of each if they have any.
-    Questions(&'a [data::Example], &'a [data::Options]),
-    /// Sequences whose likelihood is measured, and whether they are documents.
-    Likelihood(&'a [Sequence], bool),
-}
 
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &EvalSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
@@ -57,24 +48,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     } else {
         Vec::new()
     };
-    let documents: Vec<Sequence> = match &spec.text {
-        Some(text) => data::documents(text, &assignment.inputs, &policy.tokenizer)?
-            .into_iter()
-            .map(|mut document| {
-                document.ids.truncate(context_length);
-                Sequence::document(document.location, document.ids)
-            })
-            .collect(),
-        None => Vec::new(),
-    };
-    let questions_per_batch = (QUESTIONS_PER_ROW * spec.batch_size / spec.samples_per_question).max(1);
-    let batches: Vec<Batch<'_>> = questions
-        .chunks(questions_per_batch)
-        .zip(options.chunks(questions_per_batch).chain(std::iter::repeat(&[][..])))
-        .map(|(questions, options)| Batch::Questions(questions, options))
-        .chain(completions.chunks(spec.batch_size).map(|s| Batch::Likelihood(s, false)))
-        .chain(documents.chunks(spec.batch_size).map(|s| Batch::Likelihood(s, true)))
-        .collect();
+    let documents = documents(assignment, spec, &policy, context_length)?;
+    let batches = batches(spec, &questions, &options, &completions, &documents);
     let total_steps = batches.len() as u64;
     let shares = Shares::of(&batches, spec);
 
@@ -152,52 +127,20 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     Ok(Outcome::Finished(results))
 }
 
-/// Which shares of the stage's work its batches are, about: a token that is sampled takes as long as two that are read.
-struct Shares {
-    /// Of the work of all batches before each one, and of all.
-    before: Vec<f64>,
-}
-
-impl Shares {
-    fn of(batches: &[Batch<'_>], spec: &EvalSpec) -> Self {
-        let work = |batch: &Batch<'_>| match batch {
-            Batch::Questions(questions, options) => option_tokens(questions, options) + sampling_work(questions, spec),
-            Batch::Likelihood(sequences, _) => sequences.iter().map(|sequence| sequence.ids.len() as f64).sum(),
-        };
-        let mut before = vec![0.0];
-        for batch in batches {
-            before.push(before[before.len() - 1] + work(batch));
-        }
-        Self { before }
-    }
-
-    /// How far the stage is when `share` of the batch after `step` batches is done.
-    fn of_stage(&self, step: u64, share: f64) -> f64 {
-        let step = usize::try_from(step).unwrap_or(usize::MAX);
-        let (Some(before), Some(after)) = (self.before.get(step), self.before.get(step + 1)) else { return 1.0 };
-        (before + share * (after - before)) / self.before[self.before.len() - 1].max(1.0)
-    }
-}
-
-/// Tokens that are read to tell the likelihoods of options: a prompt once, with all its options.
-fn option_tokens(questions: &[data::Example], options: &[data::Options]) -> f64 {
-    let tokens = |(question, options): (&data::Example, &data::Options)| {
-        question.prompt_ids.len() + options.ids.iter().map(Vec::len).sum::<usize>()
+/// The documents of `text`, as far as the model can read them.
+fn documents(
+    assignment: &Assignment,
+    spec: &EvalSpec,
+    policy: &Policy<'_>,
+    context_length: usize,
+) -> StageResult<Vec<Sequence>> {
+    let Some(text) = &spec.text else { return Ok(Vec::new()) };
+    let documents = data::documents(text, &assignment.inputs, &policy.tokenizer)?;
+    let cut = |mut document: Sequence| {
+        document.ids.truncate(context_length);
+        Sequence::document(document.location, document.ids)
     };
-    questions.iter().zip(options).map(tokens).sum::<usize>() as f64
-}
-
-/// What answering takes, in tokens that are read, where each answer is as long as it may be.
-fn sampling_work(questions: &[data::Example], spec: &EvalSpec) -> f64 {
-    let prompts: usize = questions.iter().map(|question| question.prompt_ids.len()).sum();
-    let sampled = questions.len() * spec.samples_per_question * spec.sampling.max_new_tokens;
-    prompts as f64 + 2.0 * sampled as f64
-}
-
-/// The share of a batch of questions that the likelihoods of their options take.
-fn options_share(questions: &[data::Example], options: &[data::Options], spec: &EvalSpec) -> f64 {
-    let options = option_tokens(questions, options);
-    options / (options + sampling_work(questions, spec)).max(1.0)
+    Ok(documents.into_iter().map(cut).collect())
 }
 
 /// Refuses a question that the model cannot read together with each of its options.

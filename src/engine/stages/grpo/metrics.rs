@@ -1,8 +1,8 @@
 //! What a rollout is like: lengths, truncation, repetition.
 
 use super::super::scoring::Answer;
-use orchestrate::event::StopReason;
-use orchestrate::rewards::repeats;
+use orchestrate_core::event::StopReason;
+use orchestrate_core::rewards::repeats;
 use std::collections::BTreeMap;
 
 /// A sampled completion, as far as it is counted.
@@ -41,7 +41,7 @@ pub(super) fn rollout_metrics(completions: &[Counted<'_>], group_size: usize) ->
         ("completion/truncated_frac".to_owned(), truncated as f64 / count),
         ("completion/repeated_frac".to_owned(), repeated as f64 / count),
     ]);
-    if let Some(mean) = orchestrate::stats::mean(&stopped) {
+    if let Some(mean) = orchestrate_core::stats::mean(&stopped) {
         metrics.insert("completion/tokens_mean_stopped".to_owned(), mean);
     }
     metrics

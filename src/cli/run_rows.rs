@@ -1,0 +1,66 @@
+//! What is known of past runs, as rows.
+
+use super::context::Context;
+use super::error::CliError;
+use super::find::past_runs;
+use crate::cache::{COMPLETIONS, Cache, EventLog, EventReader};
+use crate::digest::Digest;
+use crate::number::duration;
+use crate::orchestrate::{self, PastRun, Series, events_dir};
+use crate::report::StageLine;
+use crate::run_event::RunEventKind;
+use chrono::Utc;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub(super) use crate::orchestrate::StageRow;
+
+/// The stages of `run`, or of all runs, the newest run first, in the order of their plans.
+pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec<StageRow>, CliError> {
+    let all = if run.is_none() { past_runs(context)? } else { Vec::new() };
+    let cache = Cache::open(context.runs())?;
+    let mut rows = Vec::new();
+    for past in run.map_or(&all[..], std::slice::from_ref) {
+        rows.extend(past.stage_rows(&cache)?);
+    }
+    Ok(rows)
+}
+
+/// What the tries at stages of `past` failed of that were followed by others, with the stages' keys.
+pub(super) fn failed_tries(past: &PastRun) -> Result<Vec<(Digest, String)>, CliError> {
+    let tries = past.events()?.into_iter().filter_map(|event| match event.kind {
+        RunEventKind::StageRetried { key, tries, seconds, failure, gradient_checkpointing, .. } => {
+            let then = if gradient_checkpointing { "; then with gradient checkpointing" } else { "" };
+            Some((key, format!("try {tries} failed after {}: {}{then}", duration(seconds), failure.message)))
+        }
+        _ => None,
+    });
+    Ok(tries.collect())
+}
+
+/// The events of the stage with this key.
+pub(super) fn event_log(context: &Context, key: &Digest) -> Result<EventLog, CliError> {
+    Ok(EventLog::open(&events_dir(&Cache::open(context.runs())?, key))?)
+}
+
+/// How far the worker of the stage with this key is; absent before it has told anything.
+pub(super) fn progress(context: &Context, key: &Digest) -> Result<Option<String>, CliError> {
+    let dir = events_dir(&Cache::open(context.runs())?, key);
+    let events = EventReader::new(&dir).poll()?;
+    let mut line = StageLine::default();
+    for event in &events {
+        line.event(event.at, &event.kind);
+    }
+    Ok((!events.is_empty()).then(|| line.progress(Utc::now())))
+}
+
+/// The metrics of the stage with this key.
+pub(super) fn stage_metrics(context: &Context, key: &Digest) -> Result<BTreeMap<String, Series>, CliError> {
+    Ok(orchestrate::stage_metrics(&Cache::open(context.runs())?, key)?)
+}
+
+/// The file with all completions of the stage with this key, once it is committed.
+pub(super) fn completions_file(context: &Context, key: &Digest) -> Result<Option<PathBuf>, CliError> {
+    let path = events_dir(&Cache::open(context.runs())?, key).join(COMPLETIONS);
+    Ok(path.is_file().then_some(path))
+}

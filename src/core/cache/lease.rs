@@ -1,0 +1,112 @@
+//! Leases: at most one process works on a key.
+//!
+//! The arbiter is an advisory lock on `lease.lock`, which the kernel drops when the last process that holds it ends.
+//! The worker of a `command` stage shares it with its program, so that a program that outlives its worker keeps the
+//! lease. `lease.json` beside it says who the owner is, for people.
+
+use super::error::CacheError;
+use super::fault::fault_point;
+use super::write_volatile;
+use crate::host::FileLock;
+use crate::host::boot_id;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+const LOCK: &str = "lease.lock";
+
+/// Who works on a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseOwner {
+    /// Host name.
+    pub host: String,
+    /// Identity of the host's boot, so that a process id is not mistaken for one of before.
+    pub boot_id: String,
+    /// Process id.
+    pub pid: u32,
+    /// When the lease was taken.
+    pub since: DateTime<Utc>,
+}
+
+impl fmt::Display for LeaseOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on {} (since {})", self.pid, self.host, self.since.format("%Y-%m-%d %H:%M:%S UTC"))
+    }
+}
+
+impl LeaseOwner {
+    /// This process.
+    pub fn this_process() -> Self {
+        Self {
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            boot_id: boot_id(),
+            pid: std::process::id(),
+            since: Utc::now(),
+        }
+    }
+}
+
+/// The right to work on a key, until it is dropped or the last process that holds it ends.
+#[derive(Debug)]
+pub struct Lease(FileLock);
+
+impl Lease {
+    /// Takes the lease of the attempt directory `dir`.
+    ///
+    /// # Errors
+    /// [`CacheError::Leased`] with the owner when somebody has it.
+    pub(super) fn acquire(dir: &Path) -> Result<Self, CacheError> {
+        let lock = loop {
+            // whoever commits moves the directory away, perhaps between here and the lock
+            fs_err::create_dir_all(dir)?;
+            let file = match fs_err::OpenOptions::new().create(true).append(true).open(dir.join(LOCK)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            let Some(lock) = FileLock::try_exclusive(file)? else {
+                return Err(CacheError::Leased { owner: Self::owner(dir) });
+            };
+            if lock.is_at(&dir.join(LOCK)) {
+                break lock;
+            }
+        };
+        let text = serde_json::to_vec_pretty(&LeaseOwner::this_process()).expect("an owner serializes");
+        write_volatile(&dir.join("lease.json"), &text)?;
+        fault_point("lease-taken");
+        Ok(Self(lock))
+    }
+
+    /// Lets every process that this one starts from now on hold the lease too.
+    pub fn share_with_children(&self) -> io::Result<()> {
+        self.0.share_with_children()
+    }
+
+    /// Who took the lease of `dir` last, whether or not they still have it.
+    fn owner(dir: &Path) -> LeaseOwner {
+        let owner = fs_err::read(dir.join("lease.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        owner.unwrap_or_else(|| LeaseOwner {
+            host: "this or another host".to_owned(),
+            boot_id: String::new(),
+            pid: 0,
+            since: Utc::now(),
+        })
+    }
+
+    /// Whether somebody has the lease of `dir` now.
+    pub(super) fn is_held(dir: &Path) -> bool {
+        FileLock::is_held(&dir.join(LOCK))
+    }
+
+    /// The processes of this machine that hold the lease of `dir` ([`FileLock::holders`]).
+    pub(super) fn holders(dir: &Path) -> Vec<u32> {
+        FileLock::holders(&dir.join(LOCK))
+    }
+
+    /// Who has the lease of `dir` now.
+    pub(super) fn holder(dir: &Path) -> Option<LeaseOwner> {
+        Self::is_held(dir).then(|| Self::owner(dir))
+    }
+}

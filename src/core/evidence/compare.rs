@@ -1,0 +1,274 @@
+//! Arms against a baseline: what is better, what is worse, what cannot be told apart, and what would tell it.
+
+use super::comparison::{
+    ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,
+};
+use super::gaps::problems_of;
+use super::metric::is_result;
+use super::mix::difference_of_meaning;
+use super::sides::{Counts, Sides, sides};
+use super::{Arm, Evidence, Trial};
+use crate::metric::{Direction, rank};
+use crate::stats::{
+    CrossedTest, Interval, POWER, both_needed, cliffs_delta, crossed_tests, hedges_g, holm, likely_variance, mean,
+    paired_seeds, questions_needed, seeds_needed, unpaired_seeds, variance,
+};
+use std::collections::BTreeSet;
+
+/// One comparison on its way.
+struct Open {
+    metric: usize,
+    sides: Sides,
+    row: ArmComparison,
+}
+
+/// Compares every arm of `evidence` with the baseline, metric by metric.
+pub fn compare(evidence: &Evidence, request: &ComparisonRequest) -> Comparisons {
+    let mut metrics = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
+    let mut problems = evidence.problems.clone();
+    let primary = request.primary.clone().or_else(|| evidence.primary_metric());
+    for evaluation in evidence.evaluations() {
+        let arms: Vec<(&Arm, Vec<&Trial>)> = evidence.arms.iter().map(|arm| (arm, trials(arm, evaluation))).collect();
+        let Some((_, baseline)) = arms.iter().find(|(arm, _)| arm.name == request.baseline) else { continue };
+        problems.extend(problems_of(evaluation, &request.baseline, &arms, baseline));
+        for (metric, direction) in wanted(evidence, request, &arms) {
+            let position = metrics.len();
+            for (arm, trials) in arms.iter().filter(|(arm, trials)| arm.name != request.baseline && !trials.is_empty())
+            {
+                let sides = match difference_of_meaning(&metric, trials, baseline) {
+                    Some(reason) => Sides::Nothing(reason),
+                    None => sides(trials, baseline, &metric),
+                };
+                let trained_on = metric
+                    .strip_prefix("eval/reward/")
+                    .filter(|component| *component != "total")
+                    .map(|component| arm.trained_on.get(component).is_some_and(|weight| *weight != 0.0));
+                open.push(Open { metric: position, row: row(&arm.name, &sides, trained_on), sides });
+            }
+            let baseline = baseline_value(baseline, &metric);
+            let evaluation = evaluation.to_owned();
+            let role = if primary.as_ref() == Some(&metric) { Role::Primary } else { Role::Exploratory };
+            metrics.push(MetricComparison { evaluation, metric, role, direction, baseline, arms: Vec::new() });
+        }
+    }
+    measure(&mut open);
+    for Open { metric, mut row, .. } in open {
+        let metric = &mut metrics[metric];
+        row.interval = row.interval.map(|interval| evidence.possible_difference(&metric.metric, interval));
+        metric.arms.push(row);
+    }
+    metrics.retain(|metric| !metric.arms.is_empty());
+    metrics.iter_mut().for_each(judge);
+    Comparisons { baseline: request.baseline.clone(), alpha: ALPHA, power: POWER, metrics, problems }
+}
+
+fn trials<'a>(arm: &'a Arm, evaluation: &str) -> Vec<&'a Trial> {
+    arm.trials.iter().filter(|trial| trial.evaluation == evaluation).collect()
+}
+
+/// The metrics that are asked for and that any of `arms` has, with their directions.
+fn wanted(
+    evidence: &Evidence,
+    request: &ComparisonRequest,
+    arms: &[(&Arm, Vec<&Trial>)],
+) -> Vec<(String, Option<Direction>)> {
+    let known: BTreeSet<&String> = arms
+        .iter()
+        .flat_map(|(_, trials)| trials)
+        .flat_map(|trial| trial.scores.keys().chain(trial.measurements.keys()))
+        .filter(|name| is_result(name))
+        .collect();
+    if !request.metrics.is_empty() {
+        let found = request.metrics.iter().filter(|(name, _)| known.contains(name));
+        return found
+            .map(|(name, direction)| (name.clone(), direction.or_else(|| evidence.direction_of(name))))
+            .collect();
+    }
+    // a component that the evaluation has a name of its own for is told once
+    let again = |name: &str| match name {
+        "eval/reward/correctness" => known.contains(&"eval/accuracy".to_owned()),
+        _ => false,
+    };
+    let mut names: Vec<&String> = known.iter().copied().filter(|name| !again(name)).collect();
+    names.sort_by_key(|name| (rank(name), *name));
+    names.into_iter().map(|name| (name.clone(), evidence.direction_of(name))).collect()
+}
+
+/// The names of all metrics by which arms can be compared, the main ones first.
+pub fn metric_names(evidence: &Evidence) -> Vec<String> {
+    let trials = evidence.arms.iter().flat_map(|arm| &arm.trials);
+    let names: BTreeSet<&String> =
+        trials.flat_map(|trial| trial.scores.keys().chain(trial.measurements.keys())).collect();
+    let mut names: Vec<String> = names.into_iter().filter(|name| is_result(name)).cloned().collect();
+    names.sort_by_key(|name| (rank(name), name.clone()));
+    names
+}
+
+/// The mean over all that the baseline has; of answers, if there are any, else of the stage's own numbers.
+fn baseline_value(trials: &[&Trial], metric: &str) -> Option<f64> {
+    let scores = trials.iter().filter_map(|trial| trial.scores.get(metric)).flatten();
+    let scores: Vec<f64> = scores.filter_map(|score| score.value).collect();
+    let whole = || trials.iter().filter_map(|trial| Some(trial.measurements.get(metric)?.value)).collect::<Vec<f64>>();
+    mean(&scores).or_else(|| mean(&whole()))
+}
+
+/// What is known before anything is drawn.
+fn row(arm: &str, sides: &Sides, trained_on: Option<bool>) -> ArmComparison {
+    let (counts, value, baseline, over, note) = match sides {
+        Sides::Questions { design, arm, baseline, counts } => {
+            let over = if design.has_several_seeds() { Over::SeedsAndQuestions } else { Over::Questions };
+            (counts.clone(), mean(arm), mean(baseline), Some(over), None)
+        }
+        Sides::Seeds { arm, baseline, counts, .. } => {
+            (counts.clone(), mean(arm), mean(baseline), Some(Over::Seeds), None)
+        }
+        Sides::Nothing(reason) => (Counts::default(), None, None, None, Some(reason.clone())),
+    };
+    ArmComparison {
+        arm: arm.to_owned(),
+        verdict: Verdict::NotCompared,
+        value,
+        baseline,
+        difference: value.zip(baseline).map(|(value, baseline)| value - baseline),
+        interval: None,
+        p_value: None,
+        p_corrected: None,
+        hedges_g: None,
+        cliffs_delta: None,
+        over,
+        seeds: counts.seeds.0,
+        baseline_seeds: counts.seeds.1,
+        questions: counts.questions,
+        only_arm: counts.only.0,
+        only_baseline: counts.only.1,
+        without_value: counts.without_value,
+        needs_more_seeds: None,
+        needs_more_questions: None,
+        trained_on,
+        note,
+    }
+}
+
+/// Fills in intervals, p-values, effect sizes and what is still needed.
+fn measure(open: &mut [Open]) {
+    let designs: Vec<_> = open
+        .iter()
+        .filter_map(|one| if let Sides::Questions { design, .. } = &one.sides { Some(design.clone()) } else { None })
+        .collect();
+    let mut computed = crossed_tests(&designs).into_iter();
+    let rivals = |open: &[Open], metric: usize| {
+        open.iter().filter(|one| one.metric == metric && one.row.over.is_some()).count().max(1)
+    };
+    let counts: Vec<usize> = open.iter().map(|one| rivals(open, one.metric)).collect();
+    for (one, arms) in open.iter_mut().zip(counts) {
+        let alpha = ALPHA / arms as f64;
+        match &one.sides {
+            Sides::Nothing(_) => {}
+            Sides::Questions { arm, baseline, .. } => {
+                let Some(test) = computed.next() else { break };
+                one.row.hedges_g = hedges_g(&arm.iter().zip(baseline).map(|(a, b)| a - b).collect::<Vec<f64>>());
+                one.row.cliffs_delta = cliffs_delta(arm, baseline);
+                fill(&mut one.row, (arm, baseline), test, alpha);
+            }
+            Sides::Seeds { arm, baseline, paired, .. } => {
+                let found = if *paired { paired_seeds(arm, baseline) } else { unpaired_seeds(arm, baseline) };
+                let Some(found) = found else { continue };
+                one.row.interval = found.interval.map(|Interval { low, high }| (low, high));
+                one.row.p_value = found.p_value;
+                one.row.note = match (found.between_seeds, found.p_value) {
+                    (None, _) => Some("one number and one seed: nothing to tell chance by".to_owned()),
+                    (Some(_), None) if found.difference == 0.0 => Some("every seed measured the same".to_owned()),
+                    (Some(_), None) => Some("every seed differs by the same: nothing to tell chance by".to_owned()),
+                    _ => None,
+                };
+                // nothing that varies says how much more is needed
+                if let Some(between_seeds) = found.between_seeds.filter(|_| found.p_value.is_some()) {
+                    let there = arm.len().min(baseline.len());
+                    let needed = |spread| seeds_needed(found.difference, 0.0, 1, spread, alpha);
+                    one.row.needs_more_seeds = likely(between_seeds, there as f64 - 1.0, there, needed);
+                }
+            }
+        }
+    }
+}
+
+/// Fills in what a comparison by question found.
+fn fill(row: &mut ArmComparison, (arm, baseline): (&[f64], &[f64]), test: Option<CrossedTest>, alpha: f64) {
+    let Some(test) = test else {
+        row.note = Some("one question: nothing to tell chance by".to_owned());
+        return;
+    };
+    row.interval = test.interval.map(|Interval { low, high }| (low, high));
+    row.p_value = test.p_value;
+    if test.p_value.is_none() {
+        let same = test.difference == 0.0;
+        row.note =
+            Some(if same { "every answer scores the same" } else { "every question differs by the same" }.into());
+        return;
+    }
+    let questions = row.questions as f64;
+    if row.over == Some(Over::SeedsAndQuestions) {
+        let of_question = test.of_questions * questions;
+        let there = row.seeds.len().min(row.baseline_seeds.len());
+        let needed = |spread| seeds_needed(test.difference, test.of_questions, row.questions, spread, alpha);
+        let seeds = likely(test.between_seeds, test.seeds_df, there, needed);
+        (row.needs_more_seeds, row.needs_more_questions) = match seeds {
+            Some(seeds) => (Some(seeds), None),
+            None if test.between_seeds > 0.0 => {
+                let needed = both_needed(test.difference, of_question, test.between_seeds, alpha);
+                let seeds = needed.map(|(seeds, _)| seeds.saturating_sub(there as u64)).filter(|&seeds| seeds > 0);
+                let seeds = seeds.map(|seeds| Needed { least: seeds, most: Some(seeds) });
+                (seeds, needed.map(|(_, questions)| further(questions, row.questions)))
+            }
+            None => {
+                let needed = questions_needed(test.difference, of_question, alpha);
+                (None, needed.map(|questions| further(questions, row.questions)))
+            }
+        };
+    } else {
+        let differences: Vec<f64> = arm.iter().zip(baseline).map(|(a, b)| a - b).collect();
+        let needed = questions_needed(test.difference, variance(&differences), alpha);
+        row.needs_more_questions = needed.map(|needed| further(needed, row.questions));
+    }
+}
+
+/// What the seeds that are `there` need beside them, where `needed` says how many a variance between them asks for, which is
+/// estimated as `between_seeds` with `df` degrees of freedom. None when even seeds that vary little would not do.
+fn likely(between_seeds: f64, df: f64, there: usize, needed: impl Fn(f64) -> Option<u64>) -> Option<Needed> {
+    needed(between_seeds)?;
+    let (little, much) = likely_variance(between_seeds, df);
+    let least = further(needed(little)?, there);
+    Some(Needed { least, most: needed(much).map(|seeds| further(seeds, there)) })
+}
+
+/// How many of `needed` are still to come: what is not told apart with what there is needs one more at least.
+fn further(needed: u64, there: usize) -> u64 {
+    needed.saturating_sub(there as u64).max(1)
+}
+
+/// Corrects the p-values of a metric and says what comes of each arm.
+fn judge(metric: &mut MetricComparison) {
+    let p_values: Vec<f64> = metric.arms.iter().filter_map(|row| row.p_value).collect();
+    let mut corrected = holm(&p_values).into_iter();
+    for row in &mut metric.arms {
+        row.p_corrected = row.p_value.and_then(|_| corrected.next());
+        let basis = if row.over == Some(Over::Questions) { Basis::OneSeed } else { Basis::Seeds };
+        row.verdict = match (row.difference, row.p_corrected) {
+            (None, _) => Verdict::NotCompared,
+            (Some(difference), Some(p_value)) if p_value < ALPHA => {
+                let way = match (metric.direction, difference > 0.0) {
+                    (Some(Direction::Higher), true) | (Some(Direction::Lower), false) => Way::Better,
+                    (Some(_), _) => Way::Worse,
+                    (None, true) => Way::Higher,
+                    (None, false) => Way::Lower,
+                };
+                Verdict::Separable(way, basis)
+            }
+            _ => Verdict::NotSeparable,
+        };
+        if row.verdict != Verdict::NotSeparable {
+            (row.needs_more_seeds, row.needs_more_questions) = (None, None);
+        }
+    }
+}

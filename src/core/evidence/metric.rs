@@ -1,0 +1,38 @@
+//! What metrics are of: which component decides their meaning, and whether arms are compared by them.
+
+use crate::metric::{ACCURACY, FORM_AGAIN, TOTAL};
+
+const COMPONENT: &str = "eval/reward/";
+const PASS_AT: &str = "eval/pass_at_";
+
+/// The reward component whose settings decide what the metric called `name` means.
+pub(super) fn component_of(name: &str) -> Option<&str> {
+    match name {
+        ACCURACY => Some("correctness"),
+        "eval/format_valid" => Some("format_valid"),
+        TOTAL => None,
+        _ if name.starts_with(PASS_AT) => Some("correctness"),
+        _ => name.strip_prefix(COMPONENT),
+    }
+}
+
+/// The part of `interval` that is possible.
+pub(super) fn within(range: Option<(f64, f64)>, interval: (f64, f64)) -> (f64, f64) {
+    range.map_or(interval, |(least, most)| (interval.0.max(least), interval.1.min(most)))
+}
+
+/// Whether arms are compared by it: what judges cost and how often they failed are no results, and nothing is one twice.
+pub(super) fn is_result(name: &str) -> bool {
+    !name.starts_with("judge/") && !name.starts_with("eval/missing/") && name != FORM_AGAIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_ends_where_its_metric_does() {
+        assert_eq!(within(Some((0.0, 1.0)), (-0.12, 0.66)), (0.0, 0.66));
+        assert_eq!(within(None, (-0.12, 1.2)), (-0.12, 1.2));
+    }
+}

@@ -1,0 +1,314 @@
+//! Every metric that the program makes: what it is, in which unit, which way it is better, what values it can have, and how it is
+//! shown. Nothing is read out of a name's letters: what is not in this table, such as what a user's program measures, has neither
+//! a direction nor a range until the user gives one.
+
+use serde::{Deserialize, Serialize};
+
+/// Which way a metric is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+}
+
+/// What a value counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Nothing: a ratio, a score, a loss.
+    None,
+    /// A part of a whole, from 0 to 1.
+    Fraction,
+    /// Whole things: completions, groups, calls.
+    Count,
+    /// Tokens.
+    Tokens,
+    /// Words.
+    Words,
+    /// Tokens a second.
+    TokensPerSecond,
+    /// Comparisons a second.
+    ComparisonsPerSecond,
+    /// Seconds.
+    Seconds,
+    /// US dollars.
+    UsDollars,
+}
+
+/// What the values of several batches come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Their mean.
+    Mean,
+    /// Their sum.
+    Sum,
+    /// The last one.
+    Last,
+}
+
+/// Where tables show a metric, the first rank first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// The shares of right answers, in their order.
+    Accuracy(u8),
+    /// One mix for all arms.
+    CommonScore,
+    /// The mix an arm is trained on.
+    Reward,
+    /// A component of it.
+    Component,
+    /// Everything else.
+    Other,
+}
+
+/// A kind of metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// The name; a word in braces stands for a name of the user's, `{k}` for a number.
+    pub name: &'static str,
+    /// What it counts.
+    pub unit: Unit,
+    /// Which way it is better; absent where that depends.
+    pub direction: Option<Direction>,
+    /// How batches are put together.
+    pub over_batches: Aggregate,
+    /// Where it is shown.
+    pub rank: Rank,
+    /// What it is.
+    pub meaning: &'static str,
+}
+
+/// The share of right answers: the primary metric where the recipe names none.
+pub const ACCURACY: &str = "eval/accuracy";
+/// The weighted sum of the reward components, by the weights of the arm's own mix.
+pub const TOTAL: &str = "eval/reward/total";
+/// What every arm scores by one and the same mix.
+pub const COMMON_SCORE: &str = "eval/common_score";
+/// The form as a component, which is told as `eval/format_valid`.
+pub const FORM_AGAIN: &str = "eval/reward/format_valid";
+
+const fn metric(name: &'static str, unit: Unit, over_batches: Aggregate, meaning: &'static str) -> Metric {
+    Metric { name, unit, direction: None, over_batches, rank: Rank::Other, meaning }
+}
+
+const fn result(name: &'static str, unit: Unit, direction: Direction, rank: Rank, meaning: &'static str) -> Metric {
+    Metric { name, unit, direction: Some(direction), over_batches: Aggregate::Mean, rank, meaning }
+}
+
+/// All of them. The first whose name fits is meant, so those with fixed endings come before those without.
+pub const METRICS: &[Metric] = {
+    use Aggregate::{Last, Mean, Sum};
+    use Direction::{Higher, Lower};
+    use Unit::{ComparisonsPerSecond, Count, Fraction, None, Seconds, Tokens, TokensPerSecond, UsDollars, Words};
+    &[
+        metric("train/loss", None, Mean, "loss of the step, over its trained tokens"),
+        metric("train/tokens", Tokens, Last, "tokens trained on so far"),
+        metric("optim/lr", None, Last, "learning rate of the step"),
+        metric("optim/grad_norm", None, Mean, "norm of the gradient before clipping"),
+        metric("perf/tokens_per_s", TokensPerSecond, Mean, "tokens that the step computed, a second"),
+        metric("perf/rollout_tokens_per_s", TokensPerSecond, Mean, "tokens sampled, a second"),
+        metric("perf/comparisons_per_s", ComparisonsPerSecond, Mean, "comparisons an arena made, a second"),
+        metric("time/step_s", Seconds, Sum, "the whole step"),
+        metric("time/rollout_s", Seconds, Sum, "sampling and rating"),
+        metric("time/prefill_s", Seconds, Sum, "reading prompts"),
+        metric("time/decode_s", Seconds, Sum, "sampling tokens"),
+        metric("time/reward_s", Seconds, Sum, "rating completions"),
+        metric("time/update_s", Seconds, Sum, "optimizer steps"),
+        metric("reward/mean", None, Mean, "total reward of the step's completions"),
+        metric("reward/std", None, Mean, "standard deviation of the total reward"),
+        metric("reward/missing", Count, Sum, "completions without a total reward"),
+        metric("reward/{component}_std", None, Mean, "standard deviation of the component's values"),
+        metric("reward/{component}_missing", Count, Sum, "completions the component has no value for"),
+        metric("reward/{component}_zero_std_groups", Count, Sum, "groups in which its values are all the same"),
+        metric("reward/{component}_share", Fraction, Mean, "its part of the spread within groups"),
+        metric("reward/{component}_truncated", Count, Sum, "distinct texts it cut at its length limit"),
+        metric("reward/{component}_failed_calls", Count, Sum, "requests without a usable answer"),
+        metric("reward/{component}_calls", Count, Sum, "requests it sent"),
+        metric("reward/{component}_cache_hits", Count, Sum, "answers it kept from before"),
+        metric("reward/{component}_prompt_tokens", Tokens, Sum, "tokens its judges read"),
+        metric("reward/{component}_completion_tokens", Tokens, Sum, "tokens its judges wrote"),
+        metric("reward/{component}_tokens", Tokens, Sum, "tokens its judges read and wrote"),
+        metric("reward/{component}_cost_usd", UsDollars, Sum, "what its judges cost"),
+        metric("reward/{component}_restarts", Count, Sum, "times its program was started again"),
+        metric("reward/{component}_latency_s", Seconds, Mean, "time until it answered"),
+        metric("reward/{component}_spread", None, Mean, "standard deviation of repeated answers of its judges"),
+        metric("reward/{component}", None, Mean, "its values, without their weight"),
+        metric("grpo/zero_std_groups", Count, Sum, "groups whose completions all have the same reward"),
+        metric("grpo/resampled_groups", Count, Sum, "groups sampled in place of such"),
+        metric("grpo/dropped_groups", Count, Sum, "groups left out of the update"),
+        metric("grpo/ratio_mean", None, Mean, "probability ratio of the policy to the one that sampled"),
+        metric("grpo/ratio_deviation", None, Mean, "distance of that ratio from 1"),
+        metric("grpo/clip_frac", Fraction, Mean, "tokens whose ratio was clipped"),
+        metric("grpo/clip_low_frac", Fraction, Mean, "tokens whose ratio was clipped from below"),
+        metric("grpo/clip_high_frac", Fraction, Mean, "tokens whose ratio was clipped from above"),
+        metric("grpo/entropy", None, Mean, "entropy of the policy at sampled tokens, in nats"),
+        metric("grpo/kl", None, Mean, "KL divergence to the reference policy (k3 estimator), in nats a token"),
+        result(ACCURACY, Fraction, Higher, Rank::Accuracy(0), "right answers, as `correctness` reads them"),
+        result(
+            "eval/loglikelihood_accuracy",
+            Fraction,
+            Higher,
+            Rank::Accuracy(1),
+            "questions whose right option is likeliest",
+        ),
+        result(
+            "eval/loglikelihood_accuracy_norm",
+            Fraction,
+            Higher,
+            Rank::Accuracy(2),
+            "questions whose right option is likeliest per UTF-8 byte",
+        ),
+        result("eval/format_valid", Fraction, Higher, Rank::Accuracy(3), "answers in the form that is asked for"),
+        result(COMMON_SCORE, None, Higher, Rank::CommonScore, "one mix of components for all arms"),
+        result(TOTAL, None, Higher, Rank::Reward, "weighted sum of the components, by the arm's own mix"),
+        result(
+            "eval/reward/{component}",
+            None,
+            Higher,
+            Rank::Component,
+            "the component's values, without their weight",
+        ),
+        result(
+            "eval/pass_at_{k}",
+            Fraction,
+            Higher,
+            Rank::Other,
+            "questions that k of the sampled answers would solve",
+        ),
+        result("eval/perplexity", None, Lower, Rank::Other, "perplexity of the rows' completions"),
+        result("eval/text_perplexity", None, Lower, Rank::Other, "perplexity of the documents of `text`"),
+        result("eval/truncated_frac", Fraction, Lower, Rank::Other, "answers cut at `max_new_tokens`"),
+        metric("eval/tokens_mean", Tokens, Mean, "length of answers"),
+        metric("eval/words_mean", Words, Mean, "length of answers"),
+        metric("eval/missing/{component}", Count, Sum, "answers the component has no value for"),
+        metric("judge/{model}/calls", Count, Sum, "requests to a judge"),
+        metric("judge/{model}/cache_hits", Count, Sum, "answers of a judge kept from before"),
+        metric("judge/{model}/prompt_tokens", Tokens, Sum, "tokens a judge read"),
+        metric("judge/{model}/completion_tokens", Tokens, Sum, "tokens a judge wrote"),
+        metric("judge/{model}/cost_usd", UsDollars, Sum, "what a judge cost"),
+    ]
+};
+
+impl Metric {
+    /// The metric called `name`, if the program makes it.
+    pub fn of(name: &str) -> Option<&'static Self> {
+        METRICS.iter().find(|metric| metric.is(name))
+    }
+
+    /// The least and the greatest value it can have.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        (self.unit == Unit::Fraction).then_some((0.0, 1.0))
+    }
+
+    fn is(&self, name: &str) -> bool {
+        let Some((before, rest)) = self.name.split_once('{') else { return name == self.name };
+        let (word, after) = rest.split_once('}').unwrap_or((rest, ""));
+        let middle = name.strip_prefix(before).and_then(|name| name.strip_suffix(after));
+        middle.is_some_and(|middle| if word == "k" { middle.parse::<u32>().is_ok() } else { !middle.is_empty() })
+    }
+}
+
+impl Direction {
+    /// That of the metric called `name`, if the program makes it.
+    pub fn of(name: &str) -> Option<Self> {
+        Metric::of(name)?.direction
+    }
+}
+
+/// The least and the greatest value of the metric called `name`, where it is a fraction that the program makes. What a user's
+/// program calls accuracy may be in percent.
+pub fn range_of_share(name: &str) -> Option<(f64, f64)> {
+    Metric::of(name)?.range()
+}
+
+/// Where tables show the metric called `name`.
+pub fn rank(name: &str) -> Rank {
+    Metric::of(name).map_or(Rank::Other, |metric| metric.rank)
+}
+
+/// A metric's name without what all share: `accuracy`, `semantic`, and `reward` for the weighted sum.
+pub fn short_name(name: &str) -> &str {
+    match name {
+        TOTAL => "reward",
+        _ => name.strip_prefix("eval/reward/").or_else(|| name.strip_prefix("eval/")).unwrap_or(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_direction_of_what_an_evaluation_measures_is_known() {
+        for name in [ACCURACY, TOTAL, COMMON_SCORE, "eval/reward/semantic", "eval/pass_at_4", "eval/format_valid"] {
+            assert_eq!(Direction::of(name), Some(Direction::Higher), "{name}");
+        }
+        for name in ["eval/perplexity", "eval/text_perplexity", "eval/truncated_frac"] {
+            assert_eq!(Direction::of(name), Some(Direction::Lower), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_out_of_the_names_of_programs() {
+        for name in [
+            "invalid_frac",
+            "accuracy_loss",
+            "accuracy",
+            "eval/tokens_mean",
+            "elo",
+            "error_rate",
+            "valid",
+            "eval/pass_at_x",
+        ] {
+            assert_eq!(Direction::of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn fractions_end_at_0_and_1() {
+        for name in [ACCURACY, "eval/loglikelihood_accuracy_norm", "eval/pass_at_4", "eval/truncated_frac"] {
+            assert_eq!(range_of_share(name), Some((0.0, 1.0)), "{name}");
+        }
+        for name in ["accuracy", "eval/reward/accuracy", "eval/perplexity", "eval/words_mean", TOTAL] {
+            assert_eq!(range_of_share(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_short_where_that_is_clear() {
+        assert_eq!(
+            [ACCURACY, "eval/reward/rouge", TOTAL, COMMON_SCORE, "words"].map(short_name),
+            ["accuracy", "rouge", "reward", "common_score", "words"]
+        );
+    }
+
+    #[test]
+    fn a_fixed_ending_is_none_of_the_users() {
+        let found = |name: &str| Metric::of(name).map(|metric| metric.name);
+        assert_eq!(found("reward/std"), Some("reward/std"));
+        assert_eq!(found("reward/my_judge_latency_s"), Some("reward/{component}_latency_s"));
+        assert_eq!(found("reward/my_judge_failed_calls"), Some("reward/{component}_failed_calls"));
+        assert_eq!(found("reward/my_judge"), Some("reward/{component}"));
+        assert_eq!(found("judge/org/model/calls"), Some("judge/{model}/calls"));
+        assert_eq!(found("something/else"), None);
+    }
+
+    #[test]
+    fn every_row_finds_itself_and_accuracy_stands_first() {
+        let mut names = BTreeSet::new();
+        for metric in METRICS {
+            assert!(names.insert(metric.name), "{} is there twice", metric.name);
+            let example = metric.name.replace("{k}", "4").replace("{component}", "mine").replace("{model}", "org/m");
+            assert_eq!(Metric::of(&example).map(|found| found.name), Some(metric.name));
+        }
+        let mut ranked = ["eval/words_mean", "eval/reward/rouge", TOTAL, COMMON_SCORE, "eval/format_valid", ACCURACY];
+        ranked.sort_by_key(|name| rank(name));
+        assert_eq!(
+            ranked,
+            [ACCURACY, "eval/format_valid", COMMON_SCORE, TOTAL, "eval/reward/rouge", "eval/words_mean"]
+        );
+    }
+}

@@ -1,0 +1,562 @@
+//! Cache keys: the digest of everything a stage's result depends on.
+//!
+//! | input | where it goes |
+//! |---|---|
+//! | every field of [`StageSpec`], defaults written out | hashed, by serialization, with no list of exceptions |
+//! | content of model, tokenizer, encoder and data files | hashed, as the digests in the spec |
+//! | the seed | hashed, in the spec |
+//! | the parent stage | hashed, as its key; those of an `arena` in the order of their keys |
+//! | the kind of stage and the version of its code ([`stage_version`]) | hashed |
+//! | the form of this document ([`KEY_FORMAT`]) | hashed |
+//! | names of judges and services, of the variables that a reward's program is given | hashed, in the spec |
+//! | of an `arena`: names of its players, and which of them are one player's seeds | hashed: its result tells them |
+//! | of a `command` stage: the program's words, files' content, parameters, outputs, names of variables | hashed, in the spec |
+//! | of a `command` stage: the seed and the model | hashed when its words name them, else 0 and absent |
+//! | device, threads, libtorch, host, process, times of each attempt | recorded, in `events.jsonl` beside the result |
+//! | version of `orchestrate`, `--set`, `ORCHESTRATE_*`, `--variant`, `--only` | recorded, in `runs/log/<run>/` |
+//! | names of recipes, variants and stages, the recipes' texts | recorded, in `runs/log/<run>/` |
+//! | paths of files, digests of their rows | recorded, in `runs/inputs/`, to explain a miss |
+//! | the name of the data set that an `eval` stage measures | hashed, in the spec: the result names it |
+//! | names of other data sets, the order of keys, comments, how a number is written | ignored |
+//! | modification times of files; files of a model that nothing reads, such as a README | ignored |
+//! | `[runtime]`: device, threads, jobs, resume points, checkpointing, where judges and services are served | ignored |
+//! | values of those variables, what a reward's command finds on `PATH` | ignored: list a program's files in `files` |
+//! | of a `command` stage: `timeout_s`, `resume` | ignored |
+//! | executor, retries, logging | ignored |
+//!
+//! A user's cache holds weeks of work, so keys stay. A new recipe key whose default means "as before" changes no key of recipes
+//! that do not set it: its neutral value is not serialized (`#[serde(skip_serializing_if = ...)]`). What must change a result raises
+//! [`stage_version`] for the specs that it concerns, and no others; a new form of the document raises [`KEY_FORMAT`]. Either is
+//! listed under *Breaking* in the changelog. `tests/golden_keys.rs` compares the keys of the shipped recipes with those of before.
+//!
+//! `key.json`, beside each result, is what the key is the digest of:
+//! `{key_format, kind, stage_version, spec, parents}`, as canonical JSON. As the parent enters by key, every key is
+//! known before anything runs, and a change reaches exactly the stages below it.
+
+use crate::digest::{Digest, canonical_json};
+use crate::recipe::spec::{Component, Match, RewardSpec, StageSpec, Work};
+use serde_json::Value;
+
+/// The form of `key.json`; a new form makes all keys new.
+pub const KEY_FORMAT: u32 = 4;
+
+/// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
+pub fn stage_version(work: &Work) -> u32 {
+    let reads_letters =
+        |reward: &RewardSpec| matches!(&reward.component, Component::Correctness { matching: Match::Choice, .. });
+    match work {
+        // letters are read out of prose with more care
+        Work::Grpo(spec) if spec.rewards.values().any(reads_letters) => 2,
+        Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Command(_) => 1,
+        // 2: completions name their questions; 3: intervals stay within their metric's range, letters are read
+        // out of prose with more care
+        // of an arena 2: ratings differ in the last digits, and other pairs are chosen; 3: a comparison is one game
+        Work::Eval(_) | Work::Arena(_) => 3,
+    }
+}
+
+/// A key and what it is the digest of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageKey {
+    /// SHA-256 of `text`.
+    pub key: Digest,
+    /// The content of `key.json`, in its canonical form.
+    pub text: String,
+}
+
+impl StageKey {
+    /// The content of `key.json`.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).expect("the text is JSON")
+    }
+}
+
+/// The key of a stage that does `spec` on the results of `parents`.
+pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
+    key_of_text(&spec.work, &spec_text(spec), parents)
+}
+
+/// The canonical form of `spec`.
+pub(super) fn spec_text(spec: &StageSpec) -> String {
+    canonical_json(&serde_json::to_value(spec).expect("a spec has string keys and finite numbers"))
+}
+
+/// The key of a stage that does `work` as `spec_text` says: its document in canonical form, so with its keys sorted.
+pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> StageKey {
+    let (kind, version) = (work.kind(), stage_version(work));
+    let parents: Vec<String> = parents.iter().map(|parent| format!("\"{parent}\"")).collect();
+    let parents = parents.join(",");
+    let text = format!(
+        r#"{{"key_format":{KEY_FORMAT},"kind":"{kind}","parents":[{parents}],"spec":{spec_text},"stage_version":{version}}}"#
+    );
+    StageKey { key: Digest::of(text.as_bytes()), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::spec::{
+        AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, CommandSpec, CommandStageSpec, CompareWith, Component,
+        CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec,
+        HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec,
+        OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec,
+        RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale, Sampling,
+        ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
+    };
+    use proptest::prelude::*;
+    use regex::Regex;
+    use serde_json::json;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn data() -> DataSpec {
+        let template = |text: &str| Some(text.to_owned());
+        DataSpec {
+            files: vec![
+                DataFile { digest: Digest::of(b"text"), format: DataFormat::Text },
+                DataFile { digest: Digest::of(b"rows"), format: DataFormat::Jsonl },
+            ],
+            eval_fraction: 0.125,
+            split: Split::Train,
+            max_rows: Some(100),
+            messages: Some("m".to_owned()),
+            templates: Templates {
+                system: template("s"),
+                prompt: template("p"),
+                completion: template("c"),
+                reference: template("r"),
+                answer: template("a"),
+                text: template("t"),
+            },
+        }
+    }
+
+    fn mixture() -> Vec<WeightedData> {
+        vec![WeightedData { weight: 0.75, data: data() }, WeightedData { weight: 0.25, data: data() }]
+    }
+
+    fn optimizer() -> OptimizerSpec {
+        OptimizerSpec {
+            optimizer: Optimizer::Adamw { betas: (0.9, 0.999), eps: 1e-8 },
+            lr: 1e-4,
+            weight_decay: 0.5,
+            schedule: Schedule::Cosine,
+            warmup_steps: 3,
+            max_grad_norm: 1.0,
+        }
+    }
+
+    fn muon() -> OptimizerSpec {
+        let adjust_lr = AdjustLr::MatchRmsAdamw;
+        let optimizer = Optimizer::Muon { momentum: 0.95, adjust_lr, betas: (0.9, 0.999), eps: 1e-8 };
+        OptimizerSpec { optimizer, schedule: Schedule::Wsd { decay_steps: 2 }, ..self::optimizer() }
+    }
+
+    fn sampling() -> Sampling {
+        Sampling {
+            max_prompt_tokens: 100,
+            max_new_tokens: 50,
+            min_new_tokens: 5,
+            temperature: 1.0,
+            top_p: 0.9,
+            top_k: 40,
+            min_p: 0.1,
+            repetition_penalty: 1.1,
+            stop_strings: vec!["</answer>".to_owned()],
+        }
+    }
+
+    /// Every component; `size` and `name` are named as what careless key functions leave out.
+    fn rewards() -> BTreeMap<String, RewardSpec> {
+        let rouge = Component::Rouge {
+            variant: RougeVariant::L,
+            measure: RougeMeasure::F1,
+            tokenizer: RougeTokenizer::Unicode,
+            stemming: false,
+        };
+        let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
+        let (references, window_sentences) = (Some(SeveralReferences::Max), Some(2));
+        let (dtype, baseline) = (Dtype::Float32, Some(0.25));
+        let semantic = Component::Semantic { encoder, dtype, baseline, prompt, references, window_sentences };
+        let tags = vec!["think".to_owned(), "answer".to_owned()];
+        let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
+        let http = HttpSpec { endpoint, version, cache: true };
+        let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
+        let leak = Leak::Before;
+        let (min_words, max_words, min_tokens, max_tokens) = (5, Some(50), Some(8), Some(90));
+        let cot = Component::Cot { min_words, max_words, min_tokens, max_tokens, leak };
+        let components = [
+            ("semantic", semantic),
+            ("size", rouge),
+            (
+                "name",
+                Component::Correctness {
+                    matching: Match::Numeric { tolerance: 0.5 },
+                    pattern: Some("=(.*)".to_owned()),
+                },
+            ),
+            ("format", Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded, answers: Vec::new() })),
+            ("pattern", Component::Format(FormatSpec::Pattern("a+".to_owned()))),
+            ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
+            ("cot", cot),
+            ("judge", Component::Judge(judge(JudgeMode::Rubric(rubric())))),
+            (
+                "with_reference",
+                Component::Judge(judge(JudgeMode::PairWithReference { prompt: "{{ first }}".to_owned() })),
+            ),
+            (
+                "within_group",
+                Component::Judge(judge(JudgeMode::PairWithinGroup {
+                    prompt: "{{ first }}".to_owned(),
+                    opponents: Some(3),
+                })),
+            ),
+            ("command", Component::Command(command())),
+            ("http", Component::Http(http)),
+            ("length", Component::Length(length)),
+            ("repetition", Component::Repetition { ngram: 3 }),
+        ];
+        let spec = |component| {
+            let (scope, clip, on_error) = (Scope::Tag("work".to_owned()), Some((0.0, 0.5)), OnError::Missing);
+            RewardSpec { weight: 1.5, scope, clip, scale: 2.0, on_error, component }
+        };
+        components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
+    }
+
+    fn with_answers(mut rewards: BTreeMap<String, RewardSpec>) -> BTreeMap<String, RewardSpec> {
+        for reward in rewards.values_mut() {
+            if let Component::Format(FormatSpec::Tags { answers, .. }) = &mut reward.component {
+                answers.push("A".to_owned());
+            }
+        }
+        rewards
+    }
+
+    fn judge(mode: JudgeMode) -> JudgeSpec {
+        let judges = vec!["one".to_owned(), "two".to_owned()];
+        let sampling = JudgeSampling { temperature: 0.5, seed: 7, max_tokens: 64 };
+        JudgeSpec { judges, aggregate: Aggregate::Median, mode, sampling }
+    }
+
+    fn rubric() -> RubricScale {
+        RubricScale { prompt: "{{ completion }}".to_owned(), min_score: 1, max_score: 5 }
+    }
+
+    fn command() -> CommandSpec {
+        CommandSpec {
+            command: vec![Argument::Text("python3".to_owned()), Argument::File(Digest::of(b"script"))],
+            files: vec![Digest::of(b"script"), Digest::of(b"table")],
+            env: vec!["TABLE".to_owned()],
+            timeout_s: 30.0,
+        }
+    }
+
+    fn spec(work: Work) -> StageSpec {
+        let lora = LoraSpec {
+            rank: 8,
+            alpha: 16.0,
+            dropout: 0.0,
+            rslora: false,
+            target_modules: vec!["q_proj".to_owned(), "v_proj".to_owned()],
+        };
+        let parent_adapter = ParentAdapter::Continue;
+        let model = ModelSpec {
+            files: Digest::of(b"model"),
+            chat_template: None,
+            dtype: Dtype::Float32,
+            lora: Some(lora),
+            parent_adapter,
+        };
+        StageSpec { seed: 17, model: Some(model), work }
+    }
+
+    /// Parameters named as what careless key functions leave out.
+    fn command_stage() -> StageSpec {
+        let parameters =
+            [("size", json!(3)), ("name", json!("harness")), ("options", json!({ "path": ["a", 0.5, true] }))];
+        spec(Work::Command(CommandStageSpec {
+            command: vec![Argument::Text("python3".to_owned()), Argument::File(Digest::of(b"script"))],
+            files: vec![Digest::of(b"script"), Digest::of(b"tasks")],
+            outputs: BTreeSet::from(["scores.jsonl".to_owned(), "samples".to_owned()]),
+            parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
+            env: vec!["HF_HOME".to_owned()],
+            working_directory: "harness".to_owned(),
+        }))
+    }
+
+    /// A player with a parent, an untrained one, and both kinds of judges.
+    fn arena() -> StageSpec {
+        let trained = spec(Work::Command(CommandStageSpec {
+            command: Vec::new(),
+            files: Vec::new(),
+            outputs: BTreeSet::new(),
+            parameters: BTreeMap::new(),
+            env: Vec::new(),
+            working_directory: String::new(),
+        }));
+        let model = trained.model.expect("it has one");
+        let player = |name: &str, parent: Option<usize>| PlayerSpec {
+            name: name.to_owned(),
+            models: vec![PlayerModel { parent, seed: parent.map(|_| 3), model: model.clone() }],
+        };
+        let similarity = ArenaJudge::Similarity {
+            encoder: Digest::of(b"encoder"),
+            dtype: Dtype::Float32,
+            prompt: Some("query: ".to_owned()),
+            scope: Scope::Explanation,
+            compare_with: CompareWith::Reference,
+            tie_margin: 0.25,
+        };
+        let models = ArenaJudge::Models {
+            judges: vec!["one".to_owned(), "two".to_owned()],
+            scope: Scope::Completion,
+            prompt: "{{ first }}".to_owned(),
+            sampling: JudgeSampling { temperature: 0.5, seed: 7, max_tokens: 64 },
+        };
+        let work = ArenaSpec {
+            data: data(),
+            questions: Some(20),
+            sampling: sampling(),
+            batch_size: 4,
+            players: vec![player("grpo [rouge]", Some(0)), player("base", None)],
+            pairing: Pairing::Adaptive { max_comparisons: 60 },
+            judges: BTreeMap::from([("name".to_owned(), similarity), ("panel".to_owned(), models)]),
+            prior_sd: 400.0,
+            bootstrap_resamples: 1000,
+            max_missing_fraction: 0.5,
+        };
+        StageSpec { seed: 17, model: None, work: Work::Arena(work) }
+    }
+
+    fn cpt() -> StageSpec {
+        spec(Work::Cpt(CptSpec {
+            data: mixture(),
+            seq_len: 64,
+            length: Length::Steps(10),
+            global_batch_size: 8,
+            micro_batch_size: 2,
+            optimizer: optimizer(),
+        }))
+    }
+
+    /// One spec of each kind, with every optional field there.
+    fn specs() -> Vec<StageSpec> {
+        let sft = SftSpec {
+            data: mixture(),
+            train_on: BTreeSet::from([Role::User, Role::Assistant]),
+            seq_len: 64,
+            packing: true,
+            length: Length::Epochs(1.5),
+            global_batch_size: 8,
+            micro_batch_size: 2,
+            optimizer: muon(),
+        };
+        let grpo = GrpoSpec {
+            data: mixture(),
+            steps: 10,
+            prompts_per_step: 2,
+            group_size: 4,
+            micro_batch_size: 2,
+            rollout_batch_size: 12,
+            updates_per_rollout: 1,
+            mini_batches: 1,
+            sampling: sampling(),
+            overlong: Some(OverlongSpec { buffer_tokens: 10, penalty: 0.5 }),
+            reward_aggregation: RewardAggregation::SumThenNormalize,
+            zero_std: ZeroStd::Resample { max_prompts: 4 },
+            loss: GrpoLossSpec {
+                loss_type: LossType::Dapo,
+                scale_rewards: ScaleRewards::Group,
+                kl_coef: 0.0,
+                entropy_coef: 0.01,
+                clip_low: 0.2,
+                clip_high: 0.25,
+                mask_truncated: false,
+            },
+            optimizer: optimizer(),
+            rewards: rewards(),
+            max_missing_fraction: 0.5,
+        };
+        let eval = EvalSpec {
+            data_set: "mcq".to_owned(),
+            out_of_domain: true,
+            data: data(),
+            options: Some(OptionsSpec { options: "choices".to_owned(), option: "{{ option.text }}".to_owned() }),
+            text: Some(data()),
+            sampling: sampling(),
+            samples_per_question: 8,
+            pass_at: BTreeSet::from([1, 4]),
+            batch_size: 4,
+            rewards: with_answers(rewards()),
+            trained: BTreeSet::from(["semantic".to_owned()]),
+            bootstrap_resamples: 100,
+            max_missing_fraction: 0.5,
+        };
+        let mut sft = spec(Work::Sft(sft));
+        sft.model.as_mut().expect("sft has a model").chat_template = Some("{{ messages }}".to_owned());
+        vec![cpt(), sft, spec(Work::Grpo(grpo)), spec(Work::Eval(eval)), command_stage(), arena()]
+    }
+
+    fn key_of(json: &Value) -> Digest {
+        Digest::of(canonical_json(json).as_bytes())
+    }
+
+    /// Every document that differs from `json` in one leaf, or lacks or renames one field.
+    fn changed(json: &Value) -> Vec<Value> {
+        match json {
+            Value::Object(fields) => {
+                let mut all = Vec::new();
+                for (name, value) in fields {
+                    for other in changed(value) {
+                        let mut fields = fields.clone();
+                        fields[name] = other;
+                        all.push(Value::Object(fields));
+                    }
+                    let mut less = fields.clone();
+                    let value = less.shift_remove(name).expect("the field is there");
+                    all.push(Value::Object(less.clone()));
+                    less.insert(format!("{name}_"), value);
+                    all.push(Value::Object(less));
+                }
+                all
+            }
+            Value::Array(items) => {
+                let mut all: Vec<Value> = vec![items.iter().rev().skip(1).rev().cloned().collect()];
+                for (index, item) in items.iter().enumerate() {
+                    for other in changed(item) {
+                        let mut items = items.clone();
+                        items[index] = other;
+                        all.push(Value::Array(items));
+                    }
+                }
+                all
+            }
+            Value::String(text) => vec![json!(format!("{text}x")), Value::Null],
+            Value::Number(number) => {
+                let float = number.as_f64().expect("numbers of a spec are finite");
+                let next =
+                    if number.is_f64() { json!(f64::from_bits(float.to_bits() + 1)) } else { json!(float + 0.5) };
+                vec![next, json!(number.to_string())]
+            }
+            Value::Bool(boolean) => vec![json!(!boolean)],
+            Value::Null => vec![json!(0)],
+        }
+    }
+
+    fn reversed(json: &Value) -> Value {
+        match json {
+            Value::Object(fields) => {
+                Value::Object(fields.iter().rev().map(|(name, value)| (name.clone(), reversed(value))).collect())
+            }
+            Value::Array(items) => items.iter().map(reversed).collect(),
+            scalar => scalar.clone(),
+        }
+    }
+
+    #[test]
+    fn any_change_of_any_spec_field_changes_the_key() {
+        for spec in specs() {
+            let json = stage_key(&spec, &[Digest::of(b"parent")]).json();
+            let variations = changed(&json);
+            assert!(variations.len() > 100, "{} variations", variations.len());
+            let keys: BTreeSet<Digest> = variations.iter().map(key_of).collect();
+            assert!(!keys.contains(&key_of(&json)), "a change keeps the key of {}", spec.work.kind());
+            let distinct: BTreeSet<String> = variations.iter().map(canonical_json).collect();
+            assert_eq!(keys.len(), distinct.len(), "two changes share a key");
+        }
+    }
+
+    #[test]
+    fn the_document_is_in_its_canonical_form() {
+        for spec in specs() {
+            let key = stage_key(&spec, &[Digest::of(b"one"), Digest::of(b"two")]);
+            assert_eq!(key.text, canonical_json(&key.json()));
+        }
+    }
+
+    #[test]
+    fn the_order_of_fields_does_not_change_the_key() {
+        for spec in specs() {
+            let key = stage_key(&spec, &[]);
+            assert_eq!(key.key, key_of(&reversed(&key.json())));
+        }
+    }
+
+    #[test]
+    fn a_spec_read_back_from_key_json_has_the_same_key() {
+        for spec in specs() {
+            let key = stage_key(&spec, &[]);
+            let text = serde_json::to_string_pretty(&key.json()).expect("JSON can be written");
+            let json: Value = serde_json::from_str(&text).expect("JSON can be read");
+            assert_eq!(key_of(&json), key.key);
+            let read: StageSpec = serde_json::from_value(json["spec"].clone()).expect("the spec can be read");
+            assert_eq!(stage_key(&read, &[]), key);
+        }
+    }
+
+    #[test]
+    fn the_parent_is_part_of_the_key() {
+        let keys: BTreeSet<Digest> = [vec![], vec![Digest::of(b"one")], vec![Digest::of(b"two")]]
+            .iter()
+            .map(|parents| stage_key(&cpt(), parents).key)
+            .collect();
+        assert_eq!(keys.len(), 3);
+    }
+
+    /// Fails when specs are serialized otherwise than before: then every result of every user is lost to the cache.
+    /// If that is meant, say so in the changelog, raise `KEY_FORMAT`, and put the new key here.
+    #[test]
+    fn keys_are_those_of_earlier_versions() {
+        let parent = [Digest::of(b"parent")];
+        let found: Vec<String> = specs()
+            .iter()
+            .map(|spec| format!("{} {}", spec.work.kind(), stage_key(spec, &parent).key))
+            .chain([format!("cpt, first {}", stage_key(&cpt(), &[]).key)])
+            .collect();
+        let golden = [
+            "cpt 413ed5c04d23e7993ea1a359f6315d11be947f0fdd0ba2a118f5d1956a82b924",
+            "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
+            "grpo 073c11ca16d06fc9fc7011a2d1275d159246562166d9df86fafc43c4e75a3ab5",
+            "eval e8d3d39e4c1a484555f7e4671f54614d585c7b55a889fde05726624ef80badfe",
+            "command bd2d53948043e38251f467e427b045619db8ad11aefd2602ad3ce143abd26dcd",
+            "arena 776454aa14fb75b38a570c4f969e2c86177f13f5f555315d7486104319b11849",
+            "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",
+        ];
+        assert_eq!(found, golden);
+    }
+
+    /// So that no field goes untested: a new one has to come into `specs`, with every alternative that holds something.
+    #[test]
+    fn the_specs_of_these_tests_have_every_field_there_is() {
+        let documents: Vec<String> = specs().iter().map(|spec| stage_key(spec, &[]).text).collect();
+        let source = concat!(include_str!("../recipe/spec.rs"), include_str!("../recipe/spec/rewards.rs"));
+        let fields = Regex::new(r"(?m)^ {4,8}(?:pub )?([a-z_]+): ").expect("the pattern is right");
+        let alternatives = Regex::new(r"(?m)^ {4}([A-Z][A-Za-z]+)(?:\(| \{)").expect("the pattern is right");
+        let snake_case = Regex::new("([a-z])([A-Z])").expect("the pattern is right");
+        let names = fields.captures_iter(source).map(|found| found[1].to_owned());
+        let names = names.chain(
+            alternatives.captures_iter(source).map(|found| snake_case.replace_all(&found[1], "${1}_$2").to_lowercase()),
+        );
+        let mut checked = 0;
+        for name in names {
+            let written = if name == "matching" { "match" } else { &name };
+            let is_there = documents.iter().any(|document| document.contains(&format!("\"{written}\":")));
+            assert!(is_there, "no spec of these tests has `{name}`");
+            checked += 1;
+        }
+        assert!(checked > 120, "only {checked} fields were found");
+    }
+
+    proptest! {
+        #[test]
+        fn different_numbers_give_different_keys(one in any::<f64>(), other in any::<f64>()) {
+            prop_assume!(one.is_finite() && other.is_finite() && one.to_bits() != other.to_bits());
+            let with = |lr: f64| {
+                let mut spec = cpt();
+                let Work::Cpt(work) = &mut spec.work else { unreachable!("the spec is one of cpt") };
+                work.optimizer.lr = lr;
+                stage_key(&spec, &[]).key
+            };
+            prop_assert_ne!(with(one), with(other));
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Some cells of a sweep, by what their names are made of.
+//!
+//! `rouge` is every cell of that variant, `seed=1` every cell with that value, `rouge,seed=*` those that are both. `*`
+//! stands for any text and `?` for any character; a number may be written in any way (`lr=1e-4` is `lr=0.0001`).
+
+use glob::Pattern;
+
+/// What the parts of a cell's name look like; a cell matches when it has them all.
+#[derive(Clone, Debug)]
+pub struct CellPattern {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    text: String,
+    pattern: Pattern,
+}
+
+impl Part {
+    fn matches(&self, part: &str) -> bool {
+        let same_number = || {
+            let ((key, number), (own_key, own_number)) = (setting(part)?, setting(&self.text)?);
+            Some(key == own_key && number.to_bits() == own_number.to_bits())
+        };
+        self.pattern.matches(part) || same_number() == Some(true)
+    }
+}
+
+/// The key and the number of `key=number`.
+fn setting(part: &str) -> Option<(&str, f64)> {
+    let (key, value) = part.split_once('=')?;
+    Some((key, value.parse().ok()?))
+}
+
+impl CellPattern {
+    /// Reads parts that are separated by commas; the error is a sentence.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let part = |part: &str| match part.trim() {
+            "" => Err("a part of it is empty".to_owned()),
+            text => Pattern::new(text)
+                .map(|pattern| Part { text: text.to_owned(), pattern })
+                .map_err(|error| format!("{} (`[[]` stands for a bracket)", error.msg)),
+        };
+        Ok(Self { parts: text.split(',').map(part).collect::<Result<_, _>>()? })
+    }
+
+    /// Whether the cell called `name` is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        self.parts.iter().all(|own| name.split(',').any(|part| own.matches(part)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, name: &str) -> bool {
+        CellPattern::new(pattern).unwrap().matches(name)
+    }
+
+    #[test]
+    fn a_cell_matches_with_every_part_in_any_order() {
+        assert!(matches("rouge", "rouge,lr=0.1,seed=1"));
+        assert!(matches("seed=1,rouge", "rouge,lr=0.1,seed=1"));
+        assert!(!matches("rouge,seed=2", "rouge,lr=0.1,seed=1"));
+        assert!(!matches("seed=1", "rouge,lr=0.1,seed=10"), "a part is matched whole");
+        assert!(matches("lr=1e-4", "rouge,lr=0.0001") && !matches("lr=1e-4", "rouge,lr=0.0002"));
+        assert!(matches("r*,seed=1?", "rouge,lr=0.1,seed=10"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        assert!(CellPattern::new("a,,b").unwrap_err().contains("empty"));
+        assert!(CellPattern::new("[").is_err());
+    }
+}

@@ -1,0 +1,534 @@
+//! The weighted sum of the components.
+
+use super::command::Command;
+use super::correctness::Correctness;
+use super::cot::{Cot, TokenLimits};
+use super::explain::looked_at;
+use super::format::Format;
+use super::http::{Http, HttpError};
+use super::judge::{Bench, Client, Expenses, Judge, JudgeAccess, JudgeError};
+use super::length::Length;
+use super::repetition::Repetition;
+use super::rouge::Rouge;
+use super::semantic::{Semantic, SemanticSettings};
+use super::{ComponentMetric, CountTokens, EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
+use crate::digest::Digest;
+use crate::event::{FailureClass, Part};
+use crate::program::ProgramError;
+use crate::recipe::HttpEndpoint;
+use crate::recipe::spec::{Component, OnError, RewardSpec, Scope};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A reward mix, ready to rate.
+pub struct Rubric {
+    /// In alphabetical order.
+    components: Vec<Named>,
+    judges: Vec<Arc<Client>>,
+}
+
+struct Named {
+    name: String,
+    weight: f64,
+    scope: Scope,
+    clip: Option<(f64, f64)>,
+    scale: f64,
+    on_error: OnError,
+    asks_a_server: bool,
+    reward: Box<dyn Reward>,
+}
+
+impl Named {
+    /// The value that counts, of what the component measured.
+    fn value(&self, measured: f64) -> f64 {
+        self.scale * self.clip.map_or(measured, |(low, high)| measured.clamp(low, high))
+    }
+
+    /// Rates `samples`; one value a sample, in order, or why it has none.
+    fn rate(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Result<f64, String>>, RewardError> {
+        let spans: Vec<Option<Cow<'_, str>>> =
+            samples.iter().map(|sample| span(sample.completion, &self.scope)).collect();
+        let texts: Vec<Option<&str>> = spans.iter().map(Option::as_deref).collect();
+        let verdicts = self.reward.rate(samples, &texts)?;
+        assert_eq!(verdicts.len(), samples.len(), "reward `{}` gives one verdict a sample", self.name);
+        let rated = verdicts.into_iter().map(|verdict| match verdict {
+            Verdict::Value(measured) => Ok(Ok(self.value(measured))),
+            Verdict::Missing(reason) if self.on_error == OnError::Missing => Ok(Err(reason)),
+            Verdict::Missing(message) => {
+                let hint = "`on_error = \"missing\"` leaves such completions out of their group instead".to_owned();
+                let class = if self.asks_a_server { FailureClass::JudgeUnavailable } else { FailureClass::Input };
+                Err(RewardError { message, hint: Some(hint), class })
+            }
+        });
+        rated.collect()
+    }
+}
+
+/// What the mix says of one sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Sum of weight times value; absent when a part with a weight is missing. A part of weight 0 is held out: it is
+    /// measured and takes no part in the total.
+    pub total: Option<f64>,
+    /// Every component, by name.
+    pub parts: BTreeMap<String, Part>,
+}
+
+/// Why a reward mix cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum RubricError {
+    /// The encoder did not load.
+    #[error("the encoder of reward `{component}` does not load")]
+    Encoder {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: EncoderError,
+    },
+    /// The policy's tokenizer did not load.
+    #[error("the policy's tokenizer, which the reward `{component}` counts with, does not load")]
+    Tokenizer {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: EncoderError,
+    },
+    /// A component's setting is none.
+    #[error("a setting of the reward `{component}` cannot be used")]
+    Setting {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A judge cannot be asked.
+    #[error("the reward `{component}` cannot be computed")]
+    Judge {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: JudgeError,
+    },
+    /// A program cannot be set up.
+    #[error("the reward `{component}` cannot be computed")]
+    Command {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: ProgramError,
+    },
+    /// A service cannot be asked.
+    #[error("the reward `{component}` cannot be computed")]
+    Http {
+        /// Name of the component.
+        component: String,
+        /// Why.
+        source: HttpError,
+    },
+}
+
+/// What the components of a mix need of the world around them.
+pub struct Surroundings<'a> {
+    /// Loads the encoder with the given digest, dtype and prompt.
+    pub encoder: &'a mut LoadEncoder<'a>,
+    /// Loads what counts the policy's tokens.
+    pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
+    /// How judges are reached.
+    pub judges: JudgeAccess<'a>,
+    /// Where the file with the given digest lies.
+    pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
+    /// Where services are served, by the name that the recipe gives them.
+    pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
+}
+
+impl Rubric {
+    /// The mix of `spec`.
+    pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
+        let Surroundings { encoder, count_tokens, judges, file, endpoints } = surroundings;
+        let mut bench = Bench::new(judges);
+        let mut components = Vec::with_capacity(spec.len());
+        for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
+            let reward: Box<dyn Reward> = match component {
+                Component::Semantic { encoder: digest, dtype, baseline, prompt, references, window_sentences } => {
+                    let encoder = encoder(digest, *dtype, prompt.as_deref())
+                        .map_err(|source| RubricError::Encoder { component: name.clone(), source })?;
+                    let (baseline, references, window_sentences) = (*baseline, *references, *window_sentences);
+                    Box::new(Semantic::new(encoder, SemanticSettings { baseline, references, window_sentences }))
+                }
+                Component::Rouge { variant, measure, tokenizer, stemming } => {
+                    let (variant, measure, tokenizer, stemming) = (*variant, *measure, *tokenizer, *stemming);
+                    Box::new(Rouge { variant, measure, tokenizer, stemming })
+                }
+                Component::Correctness { matching, pattern } => Box::new(
+                    Correctness::new(*matching, pattern.as_deref())
+                        .map_err(|source| RubricError::Setting { component: name.clone(), source: source.into() })?,
+                ),
+                Component::Format(form) => Box::new(
+                    Format::new(form).map_err(|source| RubricError::Setting { component: name.clone(), source })?,
+                ),
+                Component::Cot { min_words, max_words, min_tokens, max_tokens, leak } => {
+                    let (min, max) = (*min_tokens, *max_tokens);
+                    let count = (min.is_some() || max.is_some()).then(count_tokens).transpose();
+                    let count = count.map_err(|source| RubricError::Tokenizer { component: name.clone(), source })?;
+                    let tokens = count.map(|count| TokenLimits { min, max, count });
+                    let (min_words, max_words, leak) = (*min_words, *max_words, *leak);
+                    Box::new(Cot { scope: scope.clone(), min_words, max_words, tokens, leak })
+                }
+                Component::Judge(spec) => Box::new(
+                    Judge::new(spec, &mut bench)
+                        .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
+                ),
+                Component::Command(spec) => Box::new(
+                    Command::new(spec, file, judges.variable, judges.stop)
+                        .map_err(|source| RubricError::Command { component: name.clone(), source })?,
+                ),
+                Component::Length(spec) => Box::new(Length { spec: *spec }),
+                Component::Repetition { ngram } => Box::new(Repetition { ngram: *ngram }),
+                Component::Http(spec) => Box::new(
+                    Http::new(spec, endpoints, &judges)
+                        .map_err(|source| RubricError::Http { component: name.clone(), source })?,
+                ),
+            };
+            components.push(Named {
+                name: name.clone(),
+                weight: *weight,
+                scope: scope.clone(),
+                clip: *clip,
+                scale: *scale,
+                on_error: *on_error,
+                asks_a_server: component.asks_a_server(),
+                reward,
+            });
+        }
+        Ok(Self { components, judges: bench.clients() })
+    }
+
+    /// What each judge was asked so far, over all attempts at the stage, by the name of its model.
+    pub fn expenses(&self) -> BTreeMap<String, Expenses> {
+        self.judges.iter().map(|judge| (judge.model().to_owned(), judge.expenses())).collect()
+    }
+
+    /// How many distinct texts of the last batch each component cut at its length limit, where any were.
+    pub fn truncated(&self) -> impl Iterator<Item = (&str, usize)> {
+        let counts = self.components.iter().map(|component| (component.name.as_str(), component.reward.truncated()));
+        counts.filter(|(_, count)| *count > 0)
+    }
+
+    /// What rating the last batch took, as `COMPONENT_WHAT`.
+    pub fn metrics(&self) -> impl Iterator<Item = ComponentMetric> {
+        self.components.iter().flat_map(|Named { name, reward, .. }| {
+            let named = move |metric: ComponentMetric| ComponentMetric {
+                name: format!("{name}_{}", metric.name).into(),
+                ..metric
+            };
+            reward.metrics().into_iter().map(named)
+        })
+    }
+
+    /// What a person should look at, each told once.
+    pub fn warnings(&mut self) -> Vec<String> {
+        let warnings = |Named { name, reward, .. }: &mut Named| {
+            let named: Vec<String> = reward.warnings().iter().map(|text| format!("reward `{name}`: {text}")).collect();
+            named
+        };
+        self.components.iter_mut().flat_map(warnings).collect()
+    }
+
+    /// Rates `samples`; one score a sample, in order.
+    ///
+    /// # Errors
+    /// What a component cannot say as a missing value, such as a judge that refuses every request.
+    pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Score>, RewardError> {
+        let mut scores = vec![Score { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
+        for component in &mut self.components {
+            let rated = component.rate(samples).map_err(|error| {
+                let message = format!("reward `{}`: {error}", component.name);
+                RewardError { message, ..error }
+            })?;
+            let weight = component.weight;
+            for (score, rated) in scores.iter_mut().zip(rated) {
+                let (value, missing) = match rated {
+                    Ok(value) => (Some(value), None),
+                    Err(reason) => (None, Some(reason)),
+                };
+                if weight != 0.0 {
+                    score.total = score.total.zip(value).map(|(total, value)| total + weight * value);
+                }
+                score.parts.insert(component.name.clone(), Part { value, weight, missing });
+            }
+        }
+        Ok(scores)
+    }
+
+    /// Why each of `samples` is rated as it is, by component: what the component looked at and what it found.
+    pub fn explain(&mut self, samples: &[Sample<'_>]) -> Vec<BTreeMap<String, String>> {
+        let mut explanations = vec![BTreeMap::new(); samples.len()];
+        for Named { name, scope, reward, .. } in &mut self.components {
+            for (sample, explained) in samples.iter().zip(&mut explanations) {
+                let text = span(sample.completion, scope);
+                let mut explanation = looked_at(scope, text.as_deref());
+                if let Some(found) = reward.explain(sample, text.as_deref()) {
+                    explanation = format!("{explanation}; {found}");
+                }
+                explained.insert(name.clone(), explanation);
+            }
+        }
+        explanations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::spec::{
+        Dtype, FormatSpec, Grading, Leak, LengthSpec, Match, RougeMeasure, RougeTokenizer, RougeVariant,
+    };
+    use crate::rewards::testing::{LetterEncoder, sample};
+    use crate::rewards::{StopCheck, TextEncoder};
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    fn mix() -> BTreeMap<String, RewardSpec> {
+        let (encoder, prompt) = (Digest::of(b"an encoder"), Some("query: ".to_owned()));
+        let rouge = Component::Rouge {
+            variant: RougeVariant::L,
+            measure: RougeMeasure::F1,
+            tokenizer: RougeTokenizer::Unicode,
+            stemming: false,
+        };
+        let (references, window_sentences) = (None, None);
+        let (dtype, baseline) = (Dtype::Bfloat16, None);
+        let semantic = Component::Semantic { encoder, dtype, baseline, prompt, references, window_sentences };
+        let (min_tokens, max_tokens, leak) = (None, None, Leak::Ignore);
+        let cot = Component::Cot { min_words: 3, max_words: None, min_tokens, max_tokens, leak };
+        let tags = vec!["think".to_owned(), "answer".to_owned()];
+        let format = Component::Format(FormatSpec::Tags { tags, grading: Grading::Binary, answers: Vec::new() });
+        [
+            ("meaning", 2.0, Scope::Think, semantic),
+            ("words", 0.5, Scope::Think, rouge),
+            ("correctness", 1.0, Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
+            ("format", 1.0, Scope::Completion, format),
+            ("cot", -1.0, Scope::Think, cot),
+        ]
+        .map(|(name, weight, scope, component)| (name.to_owned(), RewardSpec::plain(weight, scope, component)))
+        .into()
+    }
+
+    fn rubric() -> Rubric {
+        new(&mut |digest, dtype, prompt| {
+            assert_eq!((digest, dtype, prompt), (&Digest::of(b"an encoder"), Dtype::Bfloat16, Some("query: ")));
+            Ok(Box::new(LetterEncoder::default()))
+        })
+        .unwrap()
+    }
+
+    fn new(encoder: &mut LoadEncoder<'_>) -> Result<Rubric, RubricError> {
+        new_of(&mix(), encoder)
+    }
+
+    fn new_of(mix: &BTreeMap<String, RewardSpec>, encoder: &mut LoadEncoder<'_>) -> Result<Rubric, RubricError> {
+        let servers = BTreeMap::new();
+        let nowhere = Path::new("/nonexistent");
+        let judges = JudgeAccess {
+            servers: &servers,
+            cache: nowhere,
+            ledgers: nowhere,
+            variable: &|_| None,
+            stop: &StopCheck::never(),
+        };
+        Rubric::new(
+            mix,
+            Surroundings {
+                encoder: &mut |digest, dtype, prompt| encoder(digest, dtype, prompt),
+                count_tokens: &|| Err("no tokenizer".into()),
+                judges,
+                file: &|_| None,
+                endpoints: &BTreeMap::new(),
+            },
+        )
+    }
+
+    const COMPLETION: &str = "<think>the heart pumps blood</think><answer>B</answer>";
+
+    #[test]
+    fn the_total_is_the_weighted_sum_of_all_parts() {
+        let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(COMPLETION) };
+        let [score] = <[Score; 1]>::try_from(rubric().score(&[sample]).unwrap()).unwrap();
+        let values: Vec<(&str, f64)> = score.parts.iter().map(|(name, part)| (&**name, part.value.unwrap())).collect();
+        let [("correctness", 1.0), ("cot", 1.0), ("format", 1.0), ("meaning", meaning), ("words", 1.0)] = values[..]
+        else {
+            panic!("{values:?}");
+        };
+        assert!(score.parts.values().all(|part| part.missing.is_none()));
+        assert!((score.total.unwrap() - (1.0 - 1.0 + 1.0 + 2.0 * meaning + 0.5)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_explanation_says_what_each_component_found() {
+        let completion = "<think>the heart sends blood</think><answer>it is B</answer> so";
+        let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(completion) };
+        let explained = rubric().explain(&[sample, Sample { reference: None, ..sample }]);
+        let expected = [
+            ("correctness", "<answer> holds `it is B`; the letter is `B`, the row's answer is `b`"),
+            ("cot", "<think> holds `the heart sends blood`; 4 words of reasoning, at least 3 are wanted"),
+            ("format", "looks at the whole completion; text after </answer>: `so`"),
+            (
+                "words",
+                "<think> holds `the heart sends blood`; 3 words match in order: `the heart blood`; the reference has 4 \
+                       words, the text 4",
+            ),
+        ];
+        for (name, text) in expected {
+            assert_eq!(explained[0][name], text);
+        }
+        let meaning = &explained[0]["meaning"];
+        assert!(meaning.starts_with("<think> holds `the heart sends blood`; the cosine is 0."), "{meaning}");
+        assert_eq!(explained[1]["meaning"], "<think> holds `the heart sends blood`");
+    }
+
+    #[test]
+    fn a_missing_part_leaves_no_total_but_every_other_part() {
+        let samples = [Sample { answer: Some("B"), ..sample(COMPLETION) }];
+        let [score] = <[Score; 1]>::try_from(rubric().score(&samples).unwrap()).unwrap();
+        assert_eq!(score.total, None);
+        assert_eq!(score.parts["meaning"].missing.as_deref(), Some("the row has no reference"));
+        assert_eq!(score.parts["meaning"].value, None);
+        assert_eq!(score.parts["correctness"].value, Some(1.0));
+        assert_eq!(score.parts.len(), 5);
+    }
+
+    #[test]
+    fn a_held_out_part_is_measured_but_neither_counted_nor_needed() {
+        let mut mix = mix();
+        mix.get_mut("meaning").unwrap().weight = 0.0;
+        mix.get_mut("words").unwrap().weight = 0.0;
+        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let row = Sample { answer: Some("B"), ..sample(COMPLETION) };
+        let with_reference = Sample { reference: Some("the heart pumps blood"), ..row };
+        let [without, with] = <[Score; 2]>::try_from(rubric.score(&[row, with_reference]).unwrap()).unwrap();
+        assert_eq!((without.total, with.total), (Some(1.0), Some(1.0)), "correctness + format - cot");
+        assert_eq!(without.parts["words"].value, None);
+        assert_eq!(with.parts["words"], Part { value: Some(1.0), weight: 0.0, missing: None });
+    }
+
+    #[test]
+    fn a_value_is_clipped_then_scaled_and_that_is_what_everybody_sees() {
+        let mut mix = mix();
+        let meaning = mix.get_mut("meaning").unwrap();
+        (meaning.clip, meaning.scale) = (Some((0.0, 0.25)), -4.0);
+        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let row = Sample { reference: Some("the heart pumps blood"), answer: Some("B"), ..sample(COMPLETION) };
+        let [score] = <[Score; 1]>::try_from(rubric.score(&[row]).unwrap()).unwrap();
+        assert_eq!(score.parts["meaning"], Part { value: Some(-1.0), weight: 2.0, missing: None });
+        assert!((score.total.unwrap() - (1.0 - 1.0 + 1.0 - 2.0 + 0.5)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_missing_value_fails_the_batch_where_that_is_asked_for() {
+        let mut mix = mix();
+        mix.get_mut("meaning").unwrap().on_error = OnError::Fail;
+        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let row = Sample { reference: Some("blood"), answer: Some("B"), ..sample(COMPLETION) };
+        assert!(rubric.score(&[row]).is_ok());
+        let error = rubric.score(&[row, Sample { reference: None, ..row }]).unwrap_err();
+        assert_eq!(error.message, "reward `meaning`: the row has no reference");
+        assert!(error.class == FailureClass::Input && error.hint.is_some());
+    }
+
+    #[test]
+    fn an_empty_completion_is_measured_not_missing() {
+        let samples = [Sample { reference: Some("blood"), answer: Some("B"), ..sample("") }];
+        assert_eq!(rubric().score(&samples).unwrap()[0].total, Some(0.0));
+    }
+
+    #[test]
+    fn scores_come_in_the_order_of_the_samples() {
+        let row = Sample { reference: Some("the heart pumps blood"), answer: Some("B"), ..sample(COMPLETION) };
+        let scores = rubric().score(&[sample(""), row, Sample { answer: Some("C"), ..row }]).unwrap();
+        assert_eq!(scores[0].total, None);
+        assert_eq!(scores[1].parts["correctness"].value, Some(1.0));
+        assert_eq!(scores[2].parts["correctness"].value, Some(0.0));
+        assert!(rubric().score(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn texts_cut_at_a_length_limit_are_counted_by_component() {
+        let mut encoder = |_: &Digest, _: Dtype, _: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
+            Ok(Box::new(LetterEncoder { limit: Some(3), ..Default::default() }))
+        };
+        let mut rubric = new(&mut encoder).unwrap();
+        let row = |completion| Sample { reference: Some("abc"), ..sample(completion) };
+        rubric.score(&[row("<think>abcd</think>"), row("<think>ab</think>")]).unwrap();
+        assert_eq!(rubric.truncated().collect::<Vec<_>>(), [("meaning", 1)]);
+        rubric.score(&[row("<think>ab</think>")]).unwrap();
+        assert_eq!(rubric.truncated().count(), 0);
+    }
+
+    #[test]
+    fn an_encoder_that_does_not_load_is_named() {
+        let error = new(&mut |_, _, _| Err("no such file".into())).err().unwrap();
+        assert_eq!(error.to_string(), "the encoder of reward `meaning` does not load");
+        assert_eq!(error.source().unwrap().to_string(), "no such file");
+    }
+
+    /// A rubric of the components that see no more than their scope, all with the same one.
+    fn local(scope: &Scope) -> Rubric {
+        let (variant, measure, tokenizer) = (RougeVariant::L, RougeMeasure::F1, RougeTokenizer::RougeScore);
+        let length = LengthSpec { min_words: Some(3), max_words: Some(6), tolerance_words: 4 };
+        let components = [
+            ("meaning", mix()["meaning"].component.clone()),
+            ("words", Component::Rouge { variant, measure, tokenizer, stemming: true }),
+            ("right", Component::Correctness { matching: Match::Choice, pattern: None }),
+            ("pattern", Component::Format(FormatSpec::Pattern("[a-z ]+".to_owned()))),
+            ("length", Component::Length(length)),
+            ("repetition", Component::Repetition { ngram: 2 }),
+        ]
+        .map(|(name, component)| (name.to_owned(), RewardSpec::plain(1.0, scope.clone(), component)));
+        new_of(&components.into(), &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_stands_outside_its_scope_is_nothing_to_a_component(inside in "[A-Ca-c ]{0,20}", around in "[A-Ca-c ]{0,20}") {
+            let score = |scope: &Scope, completion: &str| {
+                let row = Sample { reference: Some("a bb ab cab"), answer: Some("B"), ..sample(completion) };
+                let mut rubric = local(scope);
+                let explained = rubric.explain(&[row]).remove(0);
+                assert_eq!(explained.len(), 6, "each says why");
+                rubric.score(&[row]).unwrap().remove(0)
+            };
+            let alone = score(&Scope::Completion, &inside);
+            for scope in [Scope::Think, Scope::Answer, Scope::Explanation, Scope::Tag("work".to_owned())] {
+                let tag = match &scope {
+                    Scope::Think => "think",
+                    Scope::Answer => "answer",
+                    Scope::Explanation => "explanation",
+                    Scope::Tag(name) => name,
+                    Scope::Completion => unreachable!("it is not among them"),
+                };
+                let completion = format!("{around}<{tag}>{inside}</{tag}>{around}");
+                prop_assert_eq!(&score(&scope, &completion), &alone, "{}", completion);
+            }
+        }
+
+        #[test]
+        fn rates_any_text_within_range(
+            completion in "(<think>|</think>|<answer>|</answer>|<explanation>|\\PC| )*",
+            reference in any::<String>(),
+            answer in any::<String>(),
+        ) {
+            let rated = Sample { reference: Some(&reference), answer: Some(&answer), ..sample(&completion) };
+            prop_assert_eq!(rubric().explain(&[rated]).remove(0).len(), mix().len());
+            for score in rubric().score(&[rated]).unwrap() {
+                for part in score.parts.values() {
+                    prop_assert!(part.value.is_some() != part.missing.is_some());
+                    prop_assert!(part.value.is_none_or(|value| (-1.0..=1.0).contains(&value)));
+                }
+                prop_assert!(score.total.is_none_or(f64::is_finite));
+            }
+        }
+    }
+}

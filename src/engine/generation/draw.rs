@@ -1,0 +1,203 @@
+//! Drawing the next token of each row.
+
+use super::{Request, Row, Stop};
+use crate::models::Decoding;
+use orchestrate_core::recipe::spec::Sampling;
+use rand::RngExt as _;
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use tch::{Device, Kind, Tensor};
+
+/// The next token of each row and its log-probability. // (B, V) -> B of each
+pub(super) fn draw(
+    logits: &Tensor,
+    sampling: &Sampling,
+    stop: &Stop<'_>,
+    decoding: &Decoding<'_>,
+    rows: &mut [Row],
+    requests: &[Request<'_>],
+) -> (Vec<i64>, Vec<f32>) {
+    let greedy = sampling.temperature == 0.0;
+    let penalized = penalized(logits, sampling, stop, rows, requests);
+    let from_all = sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p == 0.0;
+    if logits.device() == Device::Cpu && from_all && !greedy && penalized.is_none() {
+        return draw_from_all(logits, sampling.temperature, decoding, rows);
+    }
+    let at_temperature = |logits: &Tensor| {
+        let scaled = if greedy { logits.shallow_clone() } else { logits / sampling.temperature };
+        scaled.log_softmax(-1, Kind::Float) // (B, V)
+    };
+    let policy = at_temperature(logits);
+    let chosen_from = match penalized {
+        Some(logits) => at_temperature(&logits),
+        None => policy.shallow_clone(),
+    };
+    let ids = if greedy {
+        chosen_from.argmax(-1, false)
+    } else {
+        let uniform: Vec<f64> = rows.iter_mut().map(|row| row.rng.random::<f64>()).collect();
+        pick(&restrict(&chosen_from.exp(), sampling), &uniform)
+    };
+    let logprobs = policy.gather(1, &ids.unsqueeze(1), false).squeeze_dim(1);
+    (to_vec(&ids), to_vec(&logprobs))
+}
+
+/// The usual case on the CPU: nothing is cut, and the threads that decode draw as well, since libtorch's would stay awake beside
+/// them. // (B, V) -> B of each
+fn draw_from_all(logits: &Tensor, temperature: f64, decoding: &Decoding<'_>, rows: &mut [Row]) -> (Vec<i64>, Vec<f32>) {
+    let vocabulary = usize::try_from(logits.size()[1]).expect("sizes are positive");
+    let uniform: Vec<f64> = rows.iter_mut().map(|row| row.rng.random::<f64>()).collect();
+    let logits: Vec<f32> = to_vec(&logits.reshape([-1]));
+    let temperature = temperature as f32;
+    decoding.install(|| {
+        logits
+            .par_chunks_exact(vocabulary)
+            .zip(uniform)
+            .map_init(Vec::new, |weights, (logits, uniform)| {
+                let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                weights.clear();
+                weights.extend(logits.iter().map(|logit| ((logit - largest) / temperature).exp()));
+                let (id, total) = pick_here(weights, uniform);
+                let chosen = logits[usize::try_from(id).expect("ids are positive")];
+                (id, (chosen - largest) / temperature - total.ln() as f32)
+            })
+            .unzip()
+    })
+}
+
+/// The logits with the repetition penalty (arXiv:1909.05858) and without the stop tokens that come too early; absent when
+/// neither changes anything. // (B, V)
+fn penalized(
+    logits: &Tensor,
+    sampling: &Sampling,
+    stop: &Stop<'_>,
+    rows: &[Row],
+    requests: &[Request<'_>],
+) -> Option<Tensor> {
+    let early = |row: &Row| row.sampled.ids.len() < sampling.min_new_tokens;
+    let penalty = sampling.repetition_penalty;
+    let penalizes = (penalty - 1.0).abs() > f64::EPSILON;
+    if !penalizes && !rows.iter().any(early) {
+        return None;
+    }
+    let logits = logits.copy();
+    let stop_ids: Vec<i64> = stop.tokens().iter().copied().collect();
+    let stop_ids = Tensor::from_slice(&stop_ids).to_device(logits.device());
+    for (i, row) in (0..).zip(rows) {
+        let mut logits = logits.get(i); // (V,)
+        if penalizes {
+            let seen: BTreeSet<i64> =
+                requests[row.request].prompt_ids.iter().chain(&row.sampled.ids).copied().collect();
+            let seen = Tensor::from_slice(&seen.into_iter().collect::<Vec<_>>()).to_device(logits.device());
+            let old = logits.index_select(0, &seen);
+            let new = (&old / penalty).where_self(&old.gt(0.0), &(&old * penalty));
+            let _ = logits.index_copy_(0, &seen, &new);
+        }
+        if early(row) {
+            let _ = logits.index_fill_(0, &stop_ids, f64::NEG_INFINITY);
+        }
+    }
+    Some(logits)
+}
+
+/// Zeroes what `top_k`, `top_p` and `min_p` exclude, in this order. // (B, V) -> (B, V)
+fn restrict(probabilities: &Tensor, sampling: &Sampling) -> Tensor {
+    let vocabulary = probabilities.size()[1];
+    let top_k = i64::try_from(sampling.top_k).expect("top_k fits i64");
+    let mut kept = probabilities.shallow_clone();
+    if top_k > 0 && top_k < vocabulary {
+        let (values, _) = kept.topk(top_k, -1, true, true);
+        let smallest = values.narrow(1, top_k - 1, 1); // (B, 1)
+        kept = kept.masked_fill(&kept.lt_tensor(&smallest), 0.0);
+    }
+    if sampling.top_p < 1.0 {
+        let (sorted, order) = kept.sort(-1, true);
+        let before = sorted.cumsum(-1, Kind::Float) - &sorted; // probability of all that are more likely
+        let total = sorted.sum_dim_intlist(-1, true, Kind::Float);
+        let sorted = sorted.masked_fill(&before.ge_tensor(&(total * sampling.top_p)), 0.0);
+        kept = kept.zeros_like().scatter(1, &order, &sorted);
+    }
+    if sampling.min_p > 0.0 {
+        let threshold = kept.amax([-1], true) * sampling.min_p; // (B, 1)
+        kept = kept.masked_fill(&kept.lt_tensor(&threshold), 0.0);
+    }
+    kept
+}
+
+/// The token at which the running sum of each row exceeds its share `uniform` of the row's total. // (B, V), B -> (B,)
+fn pick(weights: &Tensor, uniform: &[f64]) -> Tensor {
+    if weights.device() == Device::Cpu {
+        let ids: Vec<i64> =
+            (0..).zip(uniform).map(|(row, &uniform)| pick_here(&to_vec(&weights.get(row)), uniform).0).collect();
+        return Tensor::from_slice(&ids);
+    }
+    let cumulative = weights.cumsum(-1, Kind::Double); // (B, V)
+    let last = cumulative.size()[1] - 1;
+    let uniform = Tensor::from_slice(uniform).to_device(cumulative.device()).unsqueeze(1);
+    let threshold = uniform * cumulative.narrow(1, last, 1); // (B, 1)
+    cumulative.le_tensor(&threshold).sum_dim_intlist(-1, false, Kind::Int64).clamp_max(last)
+}
+
+/// The same of one row, with the row's total. Sums are taken by parts, both times in the same order, so that the running sum
+/// ends at just the total.
+fn pick_here(weights: &[f32], uniform: f64) -> (i64, f64) {
+    const PART: usize = 16;
+    let sum = |part: &[f32]| f64::from(part.iter().sum::<f32>());
+    let total: f64 = weights.chunks(PART).map(sum).sum();
+    let threshold = uniform * total;
+    let mut before = 0.0;
+    for (index, part) in weights.chunks(PART).enumerate() {
+        let here = sum(part);
+        if before + here > threshold {
+            let mut running = 0.0f32;
+            let exceeds = |weight: &f32| {
+                running += weight;
+                before + f64::from(running) > threshold
+            };
+            let position = part.iter().position(exceeds).expect("the whole part exceeds it");
+            return (i64::try_from(index * PART + position).expect("ids fit i64"), total);
+        }
+        before += here;
+    }
+    // `uniform` was 1 but for rounding
+    let last = weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0);
+    (i64::try_from(last).expect("ids fit i64"), total)
+}
+
+fn to_vec<T: tch::kind::Element + Copy>(tensor: &Tensor) -> Vec<T>
+where
+    Vec<T>: TryFrom<Tensor>,
+    <Vec<T> as TryFrom<Tensor>>::Error: std::fmt::Debug,
+{
+    Vec::<T>::try_from(tensor.to_device(Device::Cpu)).expect("a vector of the tensor's own type")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_pick_is_where_the_running_sum_passes_the_share(
+            weights in proptest::collection::vec(prop_oneof![Just(0.0f32), 1e-6f32..1.0], 1..70), uniform in 0.0f64..1.0,
+        ) {
+            prop_assume!(weights.iter().any(|&weight| weight > 0.0));
+            let (id, total) = pick_here(&weights, uniform);
+            let id = usize::try_from(id).unwrap();
+            prop_assert!(weights[id] > 0.0, "what has no weight is never picked");
+            let exact = |end: usize| weights[..end].iter().map(|&weight| f64::from(weight)).sum::<f64>();
+            prop_assert!((total - exact(weights.len())).abs() < 1e-5);
+            let share = uniform * total;
+            prop_assert!(exact(id) <= share + 1e-5 && exact(id + 1) >= share - 1e-5);
+        }
+    }
+
+    #[test]
+    fn the_largest_share_picks_the_last_weight() {
+        let weights = [0.5, 0.25, 0.0];
+        assert_eq!(pick_here(&weights, 1.0 - f64::EPSILON / 2.0).0, 1);
+        assert_eq!(pick_here(&weights, 0.0).0, 0);
+        assert_eq!(pick_here(&[0.0, 1.0], 0.0).0, 1);
+    }
+}
