@@ -1,7 +1,7 @@
 //! The training engine: everything that touches libtorch.
 //!
 //! Reading order: [`models`] (what is computed), [`head`] and [`loss`] (what is optimized), [`optim`] (how), [`data`] and
-//! [`rollout`] (on what), [`choice`] (what is likeliest), [`checkpoint`] and [`completions`] (what is kept), [`stages`]
+//! [`generation`] (sampling), [`choice`] (what is likeliest), [`checkpoint`] and [`completions`] (what is kept), [`stages`]
 //! (the loops, one file each), [`commands`] (questions about a model).
 //!
 //! Every random draw is seeded from the stage's seed and what it is for ([`seed`]); so a stage that resumes after step n
