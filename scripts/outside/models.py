@@ -40,7 +40,7 @@ def logprobs(report, program, directory, tokenizer, model, rows):
     theirs = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     report.same("tokens of texts (transformers)", zip((answer["input_ids"] for answer in answers), theirs))
     pairs = [pair for answer, ids in zip(answers, theirs) for pair in zip(answer["token_logprobs"], token_logprobs(model, ids))]
-    report.row("log-probabilities of tokens (transformers)", len(pairs), largest(pairs), 2e-3)
+    report.row("log-probabilities of tokens (transformers)", len(pairs), largest(pairs), 5e-4)
 
 
 def greedy(report, program, directory, tokenizer, model, rows):
@@ -68,7 +68,7 @@ def likelihoods(report, program, directory, tokenizer, model, rows):
     ours = program.json("model", "logprobs", "--model", directory, "--input", "-",
                         lines=[{"input_ids": context + option} for context, option in ids])
     sums = [sum(answer["token_logprobs"][-len(option):]) for answer, (_, option) in zip(ours, ids)]
-    report.row("log-likelihoods of options (lm-evaluation-harness)", len(sums), largest(zip(sums, theirs)), 5e-3)
+    report.row("log-likelihoods of options (lm-evaluation-harness)", len(sums), largest(zip(sums, theirs)), 1e-3)
 
 
 def adapters(report, program, project):
@@ -81,13 +81,13 @@ def adapters(report, program, project):
     theirs = [value for ids in sequences for value in token_logprobs(model, ids)]
     ours = program.json("model", "logprobs", "--model", base, "--adapter", adapter, "--input", "-", lines=lines)
     values = [value for answer in ours for value in answer["token_logprobs"]]
-    report.row("log-probabilities with an adapter (PEFT)", len(values), largest(zip(values, theirs)), 2e-4)
+    report.row("log-probabilities with an adapter (PEFT)", len(values), largest(zip(values, theirs)), 1e-4)
     with tempfile.TemporaryDirectory() as directory:
         merged = os.path.join(directory, "merged")
         program.run("model", "merge", "--model", base, "--adapter", adapter, "--output", merged)
         model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
         values = [value for ids in sequences for value in token_logprobs(model, ids)]
-    report.row("the merged model, read by transformers (PEFT)", len(values), largest(zip(values, theirs)), 2e-4)
+    report.row("the merged model, read by transformers (PEFT)", len(values), largest(zip(values, theirs)), 1e-4)
 
 
 def embeddings(report, program, project, rows):

@@ -23,7 +23,7 @@ class Report:
         verdict = "DIFFERS" if different or not pairs else "agrees"
         print(f"{verdict:8} {name:52} {len(pairs) - len(different):,} of {len(pairs):,} the same", flush=True)
         for ours, theirs in different[:2]:
-            print(f"         here: {ours!r}\n         there: {theirs!r}")
+            print(f"         here: {repr(ours)[:300]}\n         there: {repr(theirs)[:300]}")
         if different or not pairs:
             self.failed.append(name)
 

@@ -29,7 +29,7 @@ kind = "rouge"
 variant = "2"
 tokenizer = "rouge-score"
 scope = "completion"
-[stages.eval.rewards.rougeL]
+[stages.eval.rewards.rouge_l]
 kind = "rouge"
 variant = "L"
 tokenizer = "rouge-score"
@@ -46,7 +46,7 @@ def compare(report, program, project):
             file.write(RECIPE.format(project=project))
         lines = [{"prompt": "", "completion": completion, "reference": reference} for completion, reference in pairs]
         scored = Program(program.path, directory).json("score", "outside.toml", "eval", "--input", "-", lines=lines)
-    for name in ("rouge1", "rouge2", "rougeL"):
+    for name, component in (("rouge1", "rouge1"), ("rouge2", "rouge2"), ("rougeL", "rouge_l")):
         theirs = [scorer.score(reference, completion)[name].fmeasure for completion, reference in pairs]
-        ours = [line["parts"][name]["value"] for line in scored]
+        ours = [line["parts"][component]["value"] for line in scored]
         report.row(f"{name} (rouge-score)", len(ours), largest(zip(ours, theirs)), 1e-12)

@@ -1,6 +1,6 @@
 //! The training engine: everything that touches libtorch.
 //!
-//! Reading order: [`models`] (what is computed), [`head`] and [`loss`] (what is optimized), [`optim`] (how), [`data`] and
+//! Reading order: [`models`] (what is computed), [`head`] and [`loss`] (what is optimized), [`optim`] (how), [`data`] (on what),
 //! [`generation`] (sampling), [`choice`] (what is likeliest), [`checkpoint`] and [`completions`] (what is kept), [`stages`]
 //! (the loops, one file each), [`commands`] (questions about a model).
 //!
