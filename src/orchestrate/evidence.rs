@@ -14,7 +14,7 @@ use crate::evidence::{
 };
 use crate::run_event::StageProgress;
 use crate::stage::{StageKind, StageStatus};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What `runs` measured, arm by arm.
 ///
@@ -45,6 +45,8 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
     let mut gathering = Gathering { cache, evidence: Evidence::default(), by_id: HashMap::new() };
     let mut fingerprints = Fingerprints::new(cache);
     let mut names = ArmNames::default();
+    // arm, stage and key of the trials so far
+    let mut met: HashSet<(usize, String, Digest)> = HashSet::new();
     for past in runs {
         let plan = LoggedPlan::load(&past.log_dir)?;
         let mut recipes: Vec<String> = plan.variants.iter().map(|variant| variant.recipe.clone()).collect();
@@ -55,8 +57,10 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
             gathering.evidence.settings = settings.clone();
         }
         let reasons = reasons(past)?;
+        let places: Places<'_> =
+            plan.stages.iter().enumerate().map(|(place, stage)| (&stage.key, (place, stage.kind))).collect();
         for variant in &plan.variants {
-            let stages = measuring(&plan, variant);
+            let stages = measuring(&places, variant);
             let prints: Vec<(String, u64, Digest, Digest)> = stages
                 .iter()
                 .map(|(name, _, key)| {
@@ -70,8 +74,7 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
                 gathering.evidence.arms.push(arm);
             }
             for ((name, kind, key), (_, seed, _, _)) in stages.iter().zip(&prints) {
-                let seen = &gathering.evidence.arms[position];
-                if seen.trials.iter().any(|trial| trial.key == **key && trial.stage == **name) {
+                if !met.insert((position, (*name).to_owned(), (*key).clone())) {
                     continue;
                 }
                 let mix = fingerprints.mix(key);
@@ -86,7 +89,8 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
             let trained_on = fingerprints.rewards(stages.iter().map(|(_, _, key)| *key));
             gathering.evidence.arms[position].trained_on.extend(trained_on);
             for (name, key) in &variant.stages {
-                if let Some(kind) = kind_of(&plan, key).filter(|kind| with_training && kind.is_training()) {
+                let kind = places.get(key).map(|(_, kind)| *kind);
+                if let Some(kind) = kind.filter(|kind| with_training && kind.is_training()) {
                     let seed = fingerprints.seed(key);
                     gathering.add_curves(position, name, kind, key, seed);
                 }
@@ -106,17 +110,18 @@ fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evide
     Ok(evidence)
 }
 
-/// The stages of `variant` that measure, parents first: name, kind, key.
-fn measuring<'a>(plan: &'a LoggedPlan, variant: &'a LoggedVariant) -> Vec<(&'a str, StageKind, &'a Digest)> {
-    let place = |key: &Digest| plan.stages.iter().position(|stage| stage.key == *key);
-    let named = variant.stages.iter().filter_map(|(name, key)| Some((name.as_str(), kind_of(plan, key)?, key)));
-    let mut found: Vec<_> = named.filter(|(_, kind, _)| kind.measures()).collect();
-    found.sort_by_key(|(_, _, key)| place(key));
-    found
-}
+/// Where the stages of a plan stand in it, and their kinds.
+type Places<'a> = HashMap<&'a Digest, (usize, StageKind)>;
 
-fn kind_of(plan: &LoggedPlan, key: &Digest) -> Option<StageKind> {
-    plan.stages.iter().find(|stage| stage.key == *key).map(|stage| stage.kind)
+/// The stages of `variant` that measure, parents first: name, kind, key.
+fn measuring<'a>(places: &Places<'_>, variant: &'a LoggedVariant) -> Vec<(&'a str, StageKind, &'a Digest)> {
+    let placed = |(name, key): (&'a String, &'a Digest)| {
+        let (place, kind) = *places.get(key)?;
+        kind.measures().then_some((place, (name.as_str(), kind, key)))
+    };
+    let mut found: Vec<_> = variant.stages.iter().filter_map(placed).collect();
+    found.sort_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, stage)| stage).collect()
 }
 
 /// Why stages of a run have no result, by their keys.

@@ -3,7 +3,7 @@
 use super::run_log::LoggedVariant;
 use crate::digest::Digest;
 use crate::evidence::{Evidence, Problem, ProblemKind};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A variant's name without its seed, and the seed: `rouge,seed=2` is `rouge` and 2. The name of a recipe's only variant
 /// that has nothing but a seed is empty.
@@ -46,6 +46,8 @@ struct Known {
 #[derive(Default)]
 pub(super) struct ArmNames {
     known: Vec<Known>,
+    /// The meanings of a name of a recipe, by their places in `known`.
+    meanings: HashMap<(String, String), Vec<usize>>,
 }
 
 impl ArmNames {
@@ -61,20 +63,21 @@ impl ArmNames {
         if name.is_empty() {
             name.clone_from(&variant.recipe);
         }
-        let is_named = |known: &Known| known.recipe == variant.recipe && known.name == name;
         // within a run a name has one meaning
-        let is_of_run = |known: &Known| is_named(known) && known.runs.iter().any(|other| other == run);
+        let is_of_run = |known: &Known| known.runs.iter().any(|other| other == run);
         let fits = |known: &Known| {
-            is_named(known)
-                && stages.iter().all(|(stage, seed, key, print)| {
-                    let same_print = known.prints.get(stage).is_none_or(|other| other == print);
-                    let same_key = known.keys.get(&(stage.clone(), *seed)).is_none_or(|other| other == key);
-                    // a stage that was never reached has no fingerprint to compare
-                    (same_print || print == key) && same_key
-                })
+            stages.iter().all(|(stage, seed, key, print)| {
+                let same_print = known.prints.get(stage).is_none_or(|other| other == print);
+                let same_key = known.keys.get(&(stage.clone(), *seed)).is_none_or(|other| other == key);
+                // a stage that was never reached has no fingerprint to compare
+                (same_print || print == key) && same_key
+            })
         };
-        let found = self.known.iter().position(is_of_run).or_else(|| self.known.iter().position(fits));
+        let meanings = self.meanings.entry((variant.recipe.clone(), name.clone())).or_default();
+        let of_run = meanings.iter().find(|&&place| is_of_run(&self.known[place]));
+        let found = of_run.or_else(|| meanings.iter().find(|&&place| fits(&self.known[place]))).copied();
         let position = found.unwrap_or_else(|| {
+            meanings.push(self.known.len());
             self.known.push(Known {
                 recipe: variant.recipe.clone(),
                 name,
@@ -100,15 +103,16 @@ impl ArmNames {
     /// Gives every arm its name and every trial its evaluation; what had to be told apart is returned.
     pub(super) fn finish(self, evidence: &mut Evidence) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let several = |position: usize, same: &dyn Fn(&Known, &Known) -> bool| {
-            self.known.iter().filter(|other| same(other, &self.known[position])).count() > 1
-        };
+        let mut recipes_of: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+        for (recipe, name) in self.meanings.keys() {
+            recipes_of.entry(name).or_default().insert(recipe);
+        }
         for (position, known) in self.known.iter().enumerate() {
             let mut name = known.name.clone();
-            if several(position, &|a, b| std::ptr::eq(a, b) || a.name == b.name && a.recipe != b.recipe) {
+            if recipes_of[known.name.as_str()].len() > 1 {
                 name = format!("{}/{name}", known.recipe);
             }
-            if several(position, &|a, b| a.name == b.name && a.recipe == b.recipe) {
+            if self.meanings[&(known.recipe.clone(), known.name.clone())].len() > 1 {
                 let first = &known.runs[0];
                 name = format!("{name}@{}", &first[first.len().saturating_sub(6)..]);
                 let message = format!(

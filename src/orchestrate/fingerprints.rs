@@ -7,11 +7,12 @@ use crate::evidence::MixPart;
 use crate::recipe::spec::{RewardSpec, total_range};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 /// What the `key.json` of stages say, their seeds left out.
 pub(super) struct Fingerprints<'a> {
     cache: &'a Cache,
-    documents: HashMap<Digest, Option<Value>>,
+    documents: HashMap<Digest, Option<Rc<Value>>>,
     prints: HashMap<Digest, Digest>,
 }
 
@@ -27,7 +28,8 @@ impl<'a> Fingerprints<'a> {
         }
         let print = match self.document(key) {
             None => key.clone(), // nothing is known of it, so it is like no other
-            Some(mut document) => {
+            Some(document) => {
+                let mut document = Value::clone(&document);
                 let parents = parents(&document);
                 if let Some(spec) = document.get_mut("spec").and_then(Value::as_object_mut) {
                     spec.remove("seed");
@@ -91,13 +93,13 @@ impl<'a> Fingerprints<'a> {
         rewards.and_then(|rewards| serde_json::from_value(rewards).ok()).unwrap_or_default()
     }
 
-    fn document(&mut self, key: &Digest) -> Option<Value> {
+    fn document(&mut self, key: &Digest) -> Option<Rc<Value>> {
         let cache = self.cache;
         let read = || {
             let committed = checkpoint_dir(cache, key).join("key.json");
             let attempt = cache.attempt_dir(key).join("key.json");
             let bytes = fs_err::read(committed).or_else(|_| fs_err::read(attempt)).ok()?;
-            serde_json::from_slice(&bytes).ok()
+            serde_json::from_slice(&bytes).ok().map(Rc::new)
         };
         self.documents.entry(key.clone()).or_insert_with(read).clone()
     }
