@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::number::{duration, measurement, number};
 use crate::orchestrate::Scope;
 use crate::recipe::did_you_mean;
-use crate::report::{Column, Table, width};
+use crate::report::{Column, Table, headlines, width};
 use crate::stage::{StageKind, StageStatus};
 use crate::store::{HistoryQuery, HistoryRow, Order, OrderBy, Store};
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
@@ -280,21 +280,10 @@ pub(super) fn short_run(run: &str) -> &str {
 
 /// The numbers a stage is known by, or why it failed.
 fn result(row: &StageRow) -> String {
-    const MAIN: [(&str, &str); 4] = [
-        ("eval/accuracy", "accuracy"),
-        ("eval/perplexity", "perplexity"),
-        ("train/loss", "loss"),
-        ("reward/mean", "reward"),
-    ];
     if let Some(message) = &row.message {
         return message.clone();
     }
-    let found = MAIN.iter().filter_map(|(name, word)| {
-        let measured = row.metrics.get(*name)?;
-        let shown = if measured.interval.is_some() { measurement(measured) } else { number(measured.value) };
-        Some(format!("{word} {shown}"))
-    });
-    found.collect::<Vec<_>>().join("  ")
+    headlines(&row.metrics).join("  ")
 }
 
 /// Reads `90m`, `12h`, `2d` or `1w`, which is before `now`, or a date or a time of this machine's clock.

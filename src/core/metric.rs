@@ -228,10 +228,15 @@ pub fn rank(name: &str) -> Rank {
     Metric::of(name).map_or(Rank::Other, |metric| metric.rank)
 }
 
-/// A metric's name without what all share: `accuracy`, `semantic`, and `reward` for the weighted sum.
+/// The results that a line about a stage has room for, in this order. The sum of the rewards of an evaluation is none of them, as
+/// variants are rewarded by different sums.
+pub const HEADLINES: [&str; 4] = [ACCURACY, "eval/perplexity", "train/loss", "reward/mean"];
+
+/// A metric's name without what all share: `accuracy`, `semantic`, `loss`, and `reward` for the weighted sum.
 pub fn short_name(name: &str) -> &str {
     match name {
-        TOTAL => "reward",
+        TOTAL | "reward/mean" => "reward",
+        "train/loss" => "loss",
         _ => name.strip_prefix("eval/reward/").or_else(|| name.strip_prefix("eval/")).unwrap_or(name),
     }
 }
@@ -280,8 +285,8 @@ mod tests {
     #[test]
     fn names_are_short_where_that_is_clear() {
         assert_eq!(
-            [ACCURACY, "eval/reward/rouge", TOTAL, COMMON_SCORE, "words"].map(short_name),
-            ["accuracy", "rouge", "reward", "common_score", "words"]
+            [ACCURACY, "eval/reward/rouge", TOTAL, COMMON_SCORE, "words", "reward/mean", "train/loss"].map(short_name),
+            ["accuracy", "rouge", "reward", "common_score", "words", "reward", "loss"]
         );
     }
 

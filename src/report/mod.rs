@@ -34,7 +34,7 @@ pub use plan_tree::{PlannedStatus, plan_tree};
 pub use progress::{Progress, ProgressMode};
 pub use side_by_side::{indented, side_by_side};
 pub use spark::sparkline;
-pub use stage_line::StageLine;
+pub use stage_line::{StageLine, headlines};
 pub use table::{Align, Column, Table, plain_table};
 pub use terminal::{filled, terminal_width, text_width, width};
 pub use verdicts::{verdict_heading, verdict_line, verdict_table, verdict_words};

@@ -1,6 +1,7 @@
 //! What one line says about a stage.
 
 use crate::event::{EventKind, Measurement};
+use crate::metric::{HEADLINES, short_name};
 use crate::number::{duration, measurement, number, rate};
 use crate::pace::Pace;
 use chrono::{DateTime, Utc};
@@ -8,9 +9,6 @@ use std::collections::BTreeMap;
 
 /// Metrics that a line has room for, with the word it uses for each.
 const SHOWN: [(&str, &str); 3] = [("train/loss", "loss"), ("reward/mean", "reward"), ("eval/accuracy", "accuracy")];
-/// Results that a finished stage's line has room for. The sum of the rewards is none of them: variants are rewarded by
-/// different sums.
-const RESULTS: [(&str, &str); 2] = [("eval/accuracy", "accuracy"), ("eval/perplexity", "perplexity")];
 /// Reward components that a finished stage's line has room for, where it has no other result.
 const COMPONENTS: usize = 2;
 
@@ -90,10 +88,7 @@ impl StageLine {
 
     /// What came out: `loss 0.244`, `accuracy 0.41 [0.33, 0.49]`.
     pub fn summary(&self) -> String {
-        let results = RESULTS.iter().filter_map(|(name, word)| {
-            self.results.get(*name).map(|measured| format!("{word} {}", measurement(measured)))
-        });
-        let mut parts: Vec<String> = results.collect();
+        let mut parts = headlines(&self.results);
         if parts.is_empty() {
             let component = |(name, measured): (&String, &Measurement)| {
                 let component = name.strip_prefix("eval/reward/").filter(|component| *component != "total")?;
@@ -117,6 +112,16 @@ impl StageLine {
             .iter()
             .filter_map(|(name, word)| self.metrics.get(*name).map(|value| format!("{word} {}", number(*value))))
     }
+}
+
+/// The main results of a stage, as its line and the history show them: `accuracy 0.41 [0.33, 0.49]`, `loss 0.244`.
+pub fn headlines(results: &BTreeMap<String, Measurement>) -> Vec<String> {
+    let found = HEADLINES.iter().filter_map(|name| {
+        let measured = results.get(*name)?;
+        let shown = if measured.interval.is_some() { measurement(measured) } else { number(measured.value) };
+        Some(format!("{} {shown}", short_name(name)))
+    });
+    found.collect()
 }
 
 #[cfg(test)]
@@ -180,6 +185,16 @@ mod tests {
         let accuracy = Measurement { value: 0.41, interval: Some((0.33, 0.49)), count: Some(120) };
         line.event(at(3), &EventKind::Finished([("eval/accuracy".to_owned(), accuracy)].into()));
         assert_eq!(line.summary(), "accuracy 0.41 [0.33, 0.49]");
+    }
+
+    #[test]
+    fn a_finished_stage_shows_its_result_as_the_history_does() {
+        let mut line = StageLine::default();
+        line.event(at(0), &started(None));
+        line.event(at(1), &step(1));
+        let loss = Measurement { value: 0.059, interval: None, count: Some(20) };
+        line.event(at(3), &EventKind::Finished([("train/loss".to_owned(), loss)].into()));
+        assert_eq!(line.summary(), "loss 0.059", "not that of the last step");
     }
 
     #[test]

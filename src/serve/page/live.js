@@ -4,6 +4,9 @@ const at = (id) => document.getElementById(id);
 const state = { run: null, rows: [], live: new Map(), source: null, curves: [], hidden: new Set(), metric: null, step: null };
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a7a00", "#7d5ba6"];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
+const SHORT = { "eval/reward/total": "reward", "reward/mean": "reward", "train/loss": "loss" };
+// as tables in the terminal call it
+const shortName = (name) => SHORT[name] ?? name.replace(/^eval\/(reward\/)?/, "");
 const ORDER = ["running", "failed", "interrupted", "ok", "cached", "pending", "skipped", "not run"];
 
 function element(name, attributes = {}, ...children) {
@@ -180,7 +183,7 @@ function mainResults(row) {
   return found.map((name) => {
     const { value, interval } = row.metrics[name];
     const range = interval ? ` [${number(interval[0])}, ${number(interval[1])}]` : "";
-    return `${name.split("/").slice(1).join("/")} ${number(value)}${range}`;
+    return `${shortName(name)} ${number(value)}${range}`;
   }).join("  ");
 }
 
