@@ -5,6 +5,7 @@ use super::evidence_names::{ArmNames, without_seed};
 use super::fingerprints::Fingerprints;
 use super::past_runs::PastRun;
 use super::run_log::{LoggedPlan, LoggedVariant};
+use super::stage_rows::stage_metrics;
 use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Completion, Measurement};
@@ -264,7 +265,7 @@ impl Gathering<'_> {
             }
             return;
         }
-        match series(self.cache, key) {
+        match stage_metrics(self.cache, key) {
             Ok(series) if series.is_empty() => {}
             Ok(series) => self.evidence.training.push(Curves {
                 arms: vec![arm],
@@ -280,17 +281,6 @@ impl Gathering<'_> {
             }
         }
     }
-}
-
-fn series(cache: &Cache, key: &Digest) -> Result<BTreeMap<String, Vec<(u64, f64)>>, CacheError> {
-    let mut series: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
-    for step in EventLog::open(&events_dir(cache, key))?.steps()? {
-        let step = step?;
-        for (name, value) in step.metrics {
-            series.entry(name).or_default().push((step.step, value));
-        }
-    }
-    Ok(series)
 }
 
 /// The k of each pass@k that an evaluation estimated.
