@@ -57,13 +57,13 @@ pub use uses::{KeyUse, KeyUses, key_uses};
 
 use crate::cache::{Cache, CacheError, RUN_ENDED, fault_point};
 use crate::event::Failure;
-use crate::exec::{ExecError, LocalExecutor};
+use crate::exec::{ExecError, Executor};
 use crate::host::FileLock;
 use crate::plan::{Plan, Scheduler};
 use crate::run_update::RunUpdate;
 use crate::stage::{RunStatus, StageStatus};
 use costs::Costs;
-use dispatch::{Dispatch, Loop};
+use dispatch::{Cached, Dispatch, Loop};
 use machine::Machine;
 use recorder::Recorder;
 use signals::StopSignals;
@@ -182,28 +182,22 @@ pub enum RunError {
     },
 }
 
-/// Runs `request`. Workers are started by `executor`, or by the one that is found when a first one is needed; `display` is told
-/// of everything that happens.
-pub async fn run(
+/// Runs the loop over the stages of `request`.
+async fn dispatch(
     request: &RunRequest,
     cache: &Cache,
     runs: &Path,
-    executor: Option<LocalExecutor>,
+    executor: &mut dyn Executor,
     display: &mut dyn FnMut(&RunUpdate),
-) -> Result<RunSummary, RunError> {
-    let mut signals =
-        StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
+    recorder: &mut Recorder,
+    signals: &mut StopSignals,
+) -> Result<Report, RunError> {
     let plan = &request.plan;
-    fault_point("run-before-plan");
-    // from here on `cache gc` knows what this run needs
-    let lock = cache.lock_for_planning()?;
-    let mut recorder = Recorder::begin(request, runs)?;
-    drop(lock);
-    fault_point("run-planned");
-    // where nothing is missing, nothing will run
+    let cached = Cached::look(plan, cache, &request.forced)?;
+    let will_run = !cached.is_everything();
     let costs = Costs::read(runs);
-    let expected_ms = if executor.is_some() { costs.expected_ms(plan) } else { vec![0; plan.stages.len()] };
-    let machine = Machine::find(plan, request.jobs, executor.is_some());
+    let expected_ms = if will_run { costs.expected_ms(plan) } else { vec![0; plan.stages.len()] };
+    let machine = Machine::find(plan, request.jobs, will_run);
     let scheduler = Scheduler::new(
         &plan.stages.iter().map(|stage| stage.parents.clone()).collect::<Vec<_>>(),
         &expected_ms,
@@ -215,17 +209,34 @@ pub async fn run(
         cache,
         executor,
         display,
-        recorder: &mut recorder,
+        recorder,
         costs,
         expected_ms,
         fail_fast: request.fail_fast,
         forced: request.forced.clone(),
         resumes: request.invocation.resumes.is_some(),
     };
-    let report = match Loop::new(dispatch, machine, scheduler) {
-        Ok(begun) => begun.run(&mut signals).await,
-        Err(error) => Err(error.into()),
-    };
+    Loop::new(dispatch, machine, scheduler, cached).run(signals).await
+}
+
+/// Runs `request` with workers of `executor`. `display` receives everything that happens.
+pub async fn run(
+    request: &RunRequest,
+    cache: &Cache,
+    runs: &Path,
+    executor: &mut dyn Executor,
+    display: &mut dyn FnMut(&RunUpdate),
+) -> Result<RunSummary, RunError> {
+    let mut signals =
+        StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
+    let plan = &request.plan;
+    fault_point("run-before-plan");
+    // from here on `cache gc` knows what this run needs
+    let lock = cache.lock_for_planning()?;
+    let mut recorder = Recorder::begin(request, runs)?;
+    drop(lock);
+    fault_point("run-planned");
+    let report = dispatch(request, cache, runs, executor, display, &mut recorder, &mut signals).await;
     let report = match report {
         Ok(report) => report,
         Err(error) => {

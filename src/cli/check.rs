@@ -7,7 +7,7 @@ use super::output::Output;
 use super::plan::count;
 use super::planning;
 use super::show_data::{refuse_data, show_data, warn_not_inspected};
-use crate::exec::LocalExecutor;
+use crate::exec::WorkerBinary;
 use crate::recipe::Overrides;
 use clap::Args;
 use serde_json::json;
@@ -53,8 +53,8 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
         return shown;
     }
     if planned.plan.stages.iter().any(|stage| stage.program.is_none()) {
-        match LocalExecutor::find() {
-            Ok(executor) => refuse_data(context, &executor, &planned.plan, planned.plan.stages.iter())?,
+        match WorkerBinary::find() {
+            Ok(worker) => refuse_data(context, &worker, &planned.plan, planned.plan.stages.iter())?,
             Err(error) => warn_not_inspected(&error),
         }
     }

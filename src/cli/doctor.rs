@@ -6,7 +6,7 @@ use super::output::Output;
 use super::planning;
 use crate::cache::Cache;
 use crate::cpu::BadChoice;
-use crate::exec::{CpuReport, CudaProblem, LocalExecutor, WorkerVersion, worker_version};
+use crate::exec::{CpuReport, CudaProblem, WorkerBinary, WorkerVersion, worker_version};
 use crate::host::{InstalledGpu, installed_gpus, installed_memory_bytes};
 use crate::number::gib;
 use crate::recipe::{Bfloat16Products, Overrides};
@@ -79,16 +79,16 @@ pub(super) fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), CliErro
 /// The worker, and the GPUs it can use.
 fn worker() -> Vec<Finding> {
     let what = "worker".to_owned();
-    let executor = match LocalExecutor::find() {
-        Ok(executor) => executor,
+    let worker = match WorkerBinary::find() {
+        Ok(worker) => worker,
         Err(error) => {
             let hint = "`cargo build --release` builds it; `ORCHESTRATE_WORKER` names one elsewhere";
             return vec![Finding { what, ok: false, found: error.to_string(), hint: Some(hint.into()) }];
         }
     };
-    match worker_version(&executor) {
+    match worker_version(&worker) {
         Ok(WorkerVersion { version, libtorch, cuda_devices, cuda_problem, cpu: report, cpu_problem }) => {
-            let found = format!("{version}, libtorch {libtorch} ({})", executor.program().display());
+            let found = format!("{version}, libtorch {libtorch} ({})", worker.program().display());
             let worker = Finding { what, ok: true, found, hint: None };
             vec![worker, cpu(report.ok_or(cpu_problem)), gpu(cuda_devices, cuda_problem.as_ref(), &listed_gpus())]
         }

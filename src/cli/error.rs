@@ -166,7 +166,7 @@ impl From<ExecError> for CliError {
             ExecError::Start { .. } | ExecError::Version { .. } | ExecError::Inspection { .. } => {
                 found.hint("see `orchestrate doctor`")
             }
-            ExecError::CurrentExe(_) | ExecError::Log(_) | ExecError::Wait(_) => found,
+            ExecError::CurrentExe(_) | ExecError::AttemptGone | ExecError::Log(_) | ExecError::Wait(_) => found,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use crate::cache::DeviceChoice;
 use crate::event::FailureClass;
-use crate::exec::{Answered, Input, LocalExecutor, ModelRequest, ModelTask, ask};
+use crate::exec::{Answered, Input, ModelRequest, ModelTask, WorkerBinary, ask};
 use crate::recipe::spec::{Dtype, Sampling};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
@@ -265,8 +265,8 @@ fn parsed(line: &str) -> Result<Value, CliError> {
 
 /// Asks the worker and prints each line of its answer as it comes.
 fn answer(request: &ModelRequest, print: impl Fn(&mut Output, &str) -> Result<(), CliError>) -> Result<(), CliError> {
-    let executor = LocalExecutor::find()?;
-    let ended = ask(&executor, request, |line| {
+    let worker = WorkerBinary::find()?;
+    let ended = ask(&worker, request, |line| {
         let mut out = Output::stdout();
         print(&mut out, line)?;
         out.finish()

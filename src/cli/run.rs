@@ -7,7 +7,7 @@ use super::planning::{self, Planned};
 use super::{show_data, summary};
 use crate::cache::Cache;
 use crate::digest::Digest;
-use crate::exec::LocalExecutor;
+use crate::exec::{LocalExecutor, WorkerBinary};
 use crate::orchestrate::{self, Invocation, RunRequest, stages_named, titles};
 use crate::recipe::Overrides;
 use crate::report::Progress;
@@ -113,15 +113,16 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     planning::refuse_too_large(missing.iter().map(|&index| &plan.stages[index]))?;
     // Without a worker nothing should begin.
     let needs_worker = missing.iter().any(|&index| plan.stages[index].program.is_none());
-    let executor = needs_worker.then(LocalExecutor::find).transpose()?;
-    if let Some(executor) = &executor {
-        show_data::refuse_data(context, executor, plan, missing.iter().map(|&index| &plan.stages[index]))?;
+    let worker = needs_worker.then(WorkerBinary::find).transpose()?;
+    if let Some(worker) = &worker {
+        show_data::refuse_data(context, worker, plan, missing.iter().map(|&index| &plan.stages[index]))?;
     }
     orchestrate::remember_inputs(&cache, context.project(), plan, missing.iter().copied());
     let mut progress = Progress::new(context.progress_mode(), titles(plan));
     let runs: PathBuf = context.runs().to_owned();
+    let mut executor = LocalExecutor::new(worker);
     let finished = block_on(async {
-        Ok(orchestrate::run(request, &cache, &runs, executor, &mut |update| progress.update(update)).await?)
+        Ok(orchestrate::run(request, &cache, &runs, &mut executor, &mut |update| progress.update(update)).await?)
     })?;
     summary::print(context, request, &cache, &finished)
 }

@@ -5,7 +5,7 @@ use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
 use crate::cache::{Assignment, Cache, inspection_key};
-use crate::exec::{DataReport, ExecError, Inspection, LocalExecutor, inspect_data};
+use crate::exec::{DataReport, ExecError, Inspection, WorkerBinary, inspect_data};
 use crate::orchestrate::assignment;
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::spec::{StageSpec, Work};
@@ -25,7 +25,7 @@ const MOST_BYTES: u64 = 64 << 20;
 pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Result<(), CliError> {
     let (_, assignments): (Vec<Value>, Vec<Assignment>) =
         distinct(context, plan, plan.stages.iter())?.into_iter().unzip();
-    let inspections = inspect_data(&LocalExecutor::find()?, &assignments)?;
+    let inspections = inspect_data(&WorkerBinary::find()?, &assignments)?;
     if context.json {
         for inspection in &inspections {
             out.json(&json!(inspection))?;
@@ -43,7 +43,7 @@ pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Res
 /// Data or a model that a stage would refuse.
 pub(super) fn refuse_data<'a>(
     context: &Context,
-    executor: &LocalExecutor,
+    worker: &WorkerBinary,
     plan: &Plan,
     stages: impl Iterator<Item = &'a PlannedStage>,
 ) -> Result<(), CliError> {
@@ -54,12 +54,12 @@ pub(super) fn refuse_data<'a>(
     let cache = Cache::open(context.runs())?;
     let mut memo = cache.inspected();
     let mut digests = cache.digests();
-    let worker = digests.file(executor.program())?;
+    let program = digests.file(worker.program())?;
     digests.save();
     let mut assignments = Vec::new();
     let mut keys = Vec::new();
     for (reads, assignment) in distinct(context, plan, stages.filter(is_small))? {
-        let key = inspection_key(&reads, &worker);
+        let key = inspection_key(&reads, &program);
         if !memo.has_passed(&key) {
             assignments.push(assignment);
             keys.push(key);
@@ -68,7 +68,7 @@ pub(super) fn refuse_data<'a>(
     if assignments.is_empty() {
         return Ok(());
     }
-    match inspect_data(executor, &assignments) {
+    match inspect_data(worker, &assignments) {
         Ok(inspections) => {
             for (inspection, key) in inspections.iter().zip(keys) {
                 if inspection.failure.is_none() {

@@ -8,7 +8,7 @@ use super::{planning, summary};
 use crate::cache::{Cache, Checkpoint, DeviceChoice, EventLog, Lookup, Manifest};
 use crate::digest::Digest;
 use crate::event::Started;
-use crate::exec::LocalExecutor;
+use crate::exec::{Executor, LocalExecutor, WorkerBinary};
 use crate::orchestrate::{LoggedPlan, PastRun, Rerun, StageEnd, rerun, rerun_plan, titles};
 use crate::plan::Plan;
 use crate::recipe::Device;
@@ -82,12 +82,12 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliErro
     }
     let plan = plan_again(context, past, args)?;
     let cache = Cache::open(context.runs())?;
-    let executor = LocalExecutor::find()?;
+    let mut executor = LocalExecutor::new(Some(WorkerBinary::find()?));
     let mut differing = Vec::new();
     for stage in stages {
         let name = stage_title(&logged, stage);
         let recorded = cached(&cache, &stage.key, &name)?;
-        let again = again(context, &plan, &recorded, &cache, executor.clone())?;
+        let again = again(context, &plan, &recorded, &cache, &mut executor)?;
         if !compare(context, &name, &stage.variants, &recorded, again)? {
             differing.push(name);
         }
@@ -133,7 +133,7 @@ fn again(
     plan: &Plan,
     recorded: &Checkpoint,
     cache: &Cache,
-    executor: LocalExecutor,
+    executor: &mut dyn Executor,
 ) -> Result<Rerun, CliError> {
     let Some(stage) = plan.stages.iter().position(|stage| stage.key == recorded.key) else {
         return Err(CliError::nothing("the run's recipes no longer lead to this result")

@@ -3,12 +3,12 @@
 //! answers each with one line of JSON (`orchestrate_core::exec::Inspection`); `model REQUEST` answers a question about a model
 //! (`orchestrate_core::exec::ModelRequest`); `score REQUEST` rates texts (`orchestrate_core::exec::ScoreRequest`); `self-test` checks the engine on this machine's device.
 
-use orchestrate_core::cache::{Assignment, DeviceChoice};
+use orchestrate_core::cache::{Assignment, DeviceChoice, Ending};
 use orchestrate_core::event::Failure;
 use orchestrate_core::exec::{CpuReport, CudaProblem, ModelRequest, ScoreRequest, exit};
 use orchestrate_core::recipe::Bfloat16Products;
 use orchestrate_engine::error::{StageError, StageResult};
-use orchestrate_engine::stages::{self, Ending};
+use orchestrate_engine::stages;
 use orchestrate_engine::{commands, data, device, products, self_test, stages::LIBTORCH_VERSION};
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -35,17 +35,14 @@ fn main() -> ExitCode {
 }
 
 fn run(dir: &Path) -> ExitCode {
-    let code = match stages::run(dir) {
-        Ok(Ending::Committed) => exit::COMMITTED,
-        Ok(Ending::Failed) => exit::FAILED,
-        Ok(Ending::LeaseHeld) => exit::LEASE_HELD,
-        Ok(Ending::Stopped) => exit::STOPPED,
-        Err(error) => {
-            report(&format!("error: {error}"));
-            exit::FAILED
-        }
-    };
-    ExitCode::from(code)
+    let ending = stages::run(dir).unwrap_or_else(|error| {
+        report(&format!("error: {error}"));
+        Ending::Failed
+    });
+    if let Err(error) = ending.record(dir) {
+        report(&format!("error: {error}"));
+    }
+    ExitCode::from(exit::code(ending))
 }
 
 /// One line of JSON for each assignment on stdin, which `orchestrate check --show-data` reads.

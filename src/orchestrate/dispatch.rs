@@ -9,39 +9,39 @@ mod eta;
 mod leases;
 mod retries;
 mod running;
+mod starts;
 
-use super::assignment::assignment;
+pub(super) use cached::Cached;
+
 use super::checkpoints::checkpoint_dir;
 use super::costs::Costs;
 use super::machine::Machine;
 use super::recorder::Recorder;
 use super::signals::StopSignals;
 use super::{Report, RunError, StageEnd};
-use crate::cache::{Cache, CacheError, DeviceChoice, EventReader, fault_point};
-use crate::exec::{ExecError, LocalExecutor, WorkerExit};
-use crate::pace::Pace;
+use crate::cache::{Cache, CacheError, EventReader, Job};
+use crate::exec::{Cancel, Executor, JobState};
 use crate::plan::{Plan, Scheduler, Start};
-use crate::recipe::RuntimeSettings;
 use crate::run_update::RunUpdate;
-use cached::Cached;
-use chrono::Utc;
 use leases::Waiting;
 use retries::{Retrying, Tries};
-use running::{Due, Running, TimeLimit};
+use running::{Due, Running};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 /// How often event files are read.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
+/// The worker's output, in its attempt directory.
+const WORKER_LOG: &str = "worker.log";
+
 /// What the loop works with.
 pub(super) struct Dispatch<'a> {
     pub(super) plan: &'a Plan,
     pub(super) cache: &'a Cache,
-    pub(super) executor: Option<LocalExecutor>,
+    /// Runs the workers.
+    pub(super) executor: &'a mut dyn Executor,
     /// Shows the run to the user.
     pub(super) display: &'a mut dyn FnMut(&RunUpdate),
     pub(super) recorder: &'a mut Recorder,
@@ -68,14 +68,10 @@ impl Dispatch<'_> {
     }
 }
 
-type Ended = (usize, Result<WorkerExit, ExecError>);
-
 /// The state of the loop.
 pub(super) struct Loop<'a> {
     dispatch: Dispatch<'a>,
     machine: Machine,
-    /// Absent until a first `command` stage is started.
-    command_executor: Option<LocalExecutor>,
     scheduler: Scheduler,
     running: BTreeMap<usize, Running>,
     waiting: BTreeMap<usize, Waiting>,
@@ -83,7 +79,6 @@ pub(super) struct Loop<'a> {
     tries: BTreeMap<usize, Tries>,
     /// When the time left of the run was last estimated.
     estimated_at: Option<Instant>,
-    workers: JoinSet<Ended>,
     ends: BTreeMap<usize, StageEnd>,
     has_failed: bool,
     cached: Cached,
@@ -94,25 +89,22 @@ pub(super) struct Loop<'a> {
 }
 
 impl<'a> Loop<'a> {
-    pub(super) fn new(dispatch: Dispatch<'a>, machine: Machine, scheduler: Scheduler) -> Result<Self, CacheError> {
-        let cached = Cached::look(dispatch.plan, dispatch.cache, &dispatch.forced)?;
-        Ok(Self {
+    pub(super) fn new(dispatch: Dispatch<'a>, machine: Machine, scheduler: Scheduler, cached: Cached) -> Self {
+        Self {
             cached,
             dispatch,
             machine,
-            command_executor: None,
             scheduler,
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
             retrying: BTreeMap::new(),
             tries: BTreeMap::new(),
             estimated_at: None,
-            workers: JoinSet::new(),
             ends: BTreeMap::new(),
             has_failed: false,
             stop_requests: 0,
             stopping_since: None,
-        })
+        }
     }
 
     /// Runs until every stage has ended or nothing more may be started. No worker outlives it.
@@ -120,10 +112,8 @@ impl<'a> Loop<'a> {
         let done = self.until_done(signals).await;
         self.dispatch.tell(RunUpdate::Ended).await;
         if let Err(error) = done {
-            for running in self.running.values() {
-                running.group.stop();
-            }
-            while self.workers.join_next().await.is_some() {}
+            self.cancel_all(Cancel::Stop);
+            self.wait_for_all().await;
             return Err(error);
         }
         let stopped = self.ends.values().any(|end| matches!(end, StageEnd::Stopped));
@@ -145,10 +135,7 @@ impl<'a> Loop<'a> {
                 return Ok(());
             }
             tokio::select! {
-                Some(joined) = self.workers.join_next() => {
-                    let (stage, exit) = joined.expect("waiting for a worker does not panic");
-                    self.ended(stage, exit?).await?;
-                }
+                () = self.dispatch.executor.changed() => self.look_for_ends().await?,
                 Some(joined) = self.cached.checks.join_next() => {
                     self.checked(joined.expect("waiting for a thread does not panic")).await?;
                 }
@@ -168,8 +155,11 @@ impl<'a> Loop<'a> {
     async fn start_ready(&mut self) -> Result<(), RunError> {
         while self.may_start() {
             self.pass_over_cached().await?;
-            let Some(start) = self.scheduler.start_next() else { return Ok(()) };
-            self.start(start).await?;
+            let starts: Vec<Start> = std::iter::from_fn(|| self.scheduler.start_next()).collect();
+            if starts.is_empty() {
+                return Ok(());
+            }
+            self.start(&starts).await?;
         }
         Ok(())
     }
@@ -178,91 +168,22 @@ impl<'a> Loop<'a> {
         self.stop_requests == 0 && !(self.dispatch.fail_fast && self.has_failed)
     }
 
-    /// Prepares the attempt and starts its worker, unless another process is at it.
-    async fn start(&mut self, Start { stage, gpu }: Start) -> Result<(), RunError> {
-        let now = Utc::now();
-        let planned = &self.dispatch.plan.stages[stage];
-        if let Some(owner) = self.dispatch.cache.holder(&planned.key) {
-            self.wait_for(stage, &owner.to_string()).await;
-            return Ok(());
-        }
-        let tries = self.tries.entry(stage).or_default();
-        // a second try goes on from what the first one left
-        if tries.begun == 0 && self.dispatch.forced.contains(&stage) {
-            self.dispatch.cache.begin_again(&planned.key, self.dispatch.resumes)?;
-        }
-        tries.begun += 1;
-        let mut assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
-        assignment.runtime.gradient_checkpointing |= tries.checkpointing;
-        assignment.runtime.threads = self.machine.threads(planned);
-        let environment = gpu.map(|slot| self.machine.environment(slot)).unwrap_or_default();
-        if gpu.is_some() && assignment.runtime.device != DeviceChoice::Auto {
-            assignment.runtime.device = DeviceChoice::Cuda(0); // the only one it sees
-        }
-        let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
-        let mut reader = EventReader::new(attempt.dir());
-        // what an earlier attempt wrote has been recorded with that attempt
-        let seen = match reader.poll() {
-            Err(error @ CacheError::Malformed { .. }) => {
-                let aside = match self.dispatch.cache.set_attempt_aside(&planned.key) {
-                    Err(CacheError::Leased { owner }) => return self.wait_instead(stage, &owner.to_string()).await,
-                    moved => moved?.display().to_string(),
-                };
-                self.dispatch.note(stage, format!("{error}: moved to {aside}, and begun anew")).await;
-                self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
-                reader = EventReader::new(attempt.dir());
-                0
-            }
-            polled => polled?.len(),
-        };
-        let executor = match (&planned.program, &self.dispatch.executor) {
-            (Some(_), _) => match &self.command_executor {
-                Some(executor) => executor,
-                None => self.command_executor.insert(LocalExecutor::of_command_stages()?),
-            },
-            (None, Some(executor)) => executor,
-            (None, None) => self.dispatch.executor.insert(LocalExecutor::find()?),
-        };
-        let log = attempt.dir().join("worker.log");
-        let log_start = log.metadata().map_or(0, |metadata| metadata.len());
-        let worker = match executor.start(attempt.dir(), &environment) {
-            // the process that has just committed the stage moved the directory away
-            Err(ExecError::Log(error)) if error.kind() == ErrorKind::NotFound => {
-                return self.wait_instead(stage, "another process").await;
-            }
-            started => started?,
-        };
-        fault_point("worker-started");
-        self.dispatch.tell(RunUpdate::Started { stage }).await;
-        let RuntimeSettings { stop_grace_s, .. } = planned.runtime;
-        let timeout_s = planned.runtime.timeout_s(&planned.name, planned.spec.work.kind());
-        let running = Running {
-            group: worker.group(),
-            reader,
-            seen,
-            log,
-            log_start,
-            started_at: now,
-            limit: timeout_s.map(|seconds| TimeLimit::new(seconds, stop_grace_s)),
-            last_step: None,
-            resumed: false,
-            results: BTreeMap::new(),
-            failure: None,
-            damage: None,
-            energy_j: None,
-            peak_memory: None,
-            pace: Pace::default(),
-        };
-        self.running.insert(stage, running);
-        self.workers.spawn(async move { (stage, worker.wait().await) });
-        Ok(())
+    fn cancel_all(&mut self, how: Cancel) {
+        let jobs: Vec<Job> = self.running.values().map(|running| running.job.clone()).collect();
+        self.dispatch.executor.cancel(&jobs, how);
     }
 
-    /// Waits for `whom`, who was faster: nothing was tried.
-    async fn wait_instead(&mut self, stage: usize, whom: &str) -> Result<(), RunError> {
-        self.tries.entry(stage).or_default().begun -= 1;
-        self.wait_for(stage, whom).await;
-        Ok(())
+    /// Waits until no worker is left, or the executor cannot tell.
+    async fn wait_for_all(&mut self) {
+        let mut jobs: Vec<Job> = self.running.values().map(|running| running.job.clone()).collect();
+        while !jobs.is_empty() {
+            let Ok(states) = self.dispatch.executor.poll(&jobs) else { return };
+            let mut states = states.into_iter();
+            jobs.retain(|_| states.next() == Some(JobState::Active));
+            if !jobs.is_empty() {
+                self.dispatch.executor.changed().await;
+            }
+        }
     }
 
     /// Reads what the workers wrote since the last time.
@@ -278,7 +199,8 @@ impl<'a> Loop<'a> {
         let Some(running) = self.running.get_mut(&stage) else { return Ok(()) };
         let mut events = match running.reader.poll() {
             Err(error @ CacheError::Malformed { .. }) => {
-                running.group.kill(); // the next try begins anew
+                // the next try begins anew
+                self.dispatch.executor.cancel(std::slice::from_ref(&running.job), Cancel::Kill);
                 running.damage = Some(error);
                 Vec::new()
             }
@@ -308,14 +230,16 @@ impl<'a> Loop<'a> {
         for (stage, running) in &mut self.running {
             let grace = self.dispatch.plan.stages[*stage].runtime.stop_grace_s;
             if self.stopping_since.is_some_and(|since| (now - since).as_secs_f64() >= grace) {
-                running.group.kill();
+                self.dispatch.executor.cancel(std::slice::from_ref(&running.job), Cancel::Kill);
             }
             match running.limit.as_mut().and_then(|limit| limit.due(now)) {
                 Some(Due::Stop) => {
-                    running.group.stop();
+                    self.dispatch.executor.cancel(std::slice::from_ref(&running.job), Cancel::Stop);
                     out_of_time.push(*stage);
                 }
-                Some(Due::Kill) => running.group.kill(),
+                Some(Due::Kill) => {
+                    self.dispatch.executor.cancel(std::slice::from_ref(&running.job), Cancel::Kill);
+                }
                 None => {}
             }
         }
@@ -336,9 +260,7 @@ impl<'a> Loop<'a> {
     /// A request to stop: the first is passed on, the second ends everything now.
     async fn stop(&mut self) {
         self.stop_requests += 1;
-        for running in self.running.values() {
-            if self.stop_requests == 1 { running.group.stop() } else { running.group.kill() }
-        }
+        self.cancel_all(if self.stop_requests == 1 { Cancel::Stop } else { Cancel::Kill });
         self.waiting.clear();
         if self.stop_requests == 1 {
             self.stopping_since = Some(Instant::now());

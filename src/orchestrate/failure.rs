@@ -1,5 +1,6 @@
 //! What is said of a stage that failed.
 
+use crate::cache::Ending;
 use crate::event::{Failure, FailureClass};
 use crate::exec::WorkerExit;
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ const OUT_OF_MEMORY: [&str; 6] = [
 /// The failure of a worker that exited like this, having written `said` as its last word, if any. `memory_ran_out`: its log
 /// says so.
 pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>, memory_ran_out: bool) -> Failure {
-    if let (WorkerExit::Failed, Some(failure)) = (exit, &said) {
+    if let (WorkerExit::Said(Ending::Failed), Some(failure)) = (exit, &said) {
         return failure.clone();
     }
     if exit.looks_out_of_memory() || (said.is_none() && memory_ran_out) {
@@ -77,10 +78,11 @@ pub(super) fn log_tail(path: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::SystemEnd;
 
     #[test]
     fn a_killed_worker_is_taken_for_exhausted_memory() {
-        let failure = failure_of(WorkerExit::Crashed { code: None, signal: Some(9) }, None, false);
+        let failure = failure_of(WorkerExit::Crashed(SystemEnd { code: None, signal: Some(9) }), None, false);
         assert_eq!(failure.class, FailureClass::OutOfMemory);
         assert!(failure.message.contains("SIGKILL"), "{}", failure.message);
     }
@@ -88,8 +90,8 @@ mod tests {
     #[test]
     fn what_the_worker_said_is_what_is_reported() {
         let said = Failure { class: FailureClass::Input, message: "row 3 has no `question`".into(), hint: None };
-        assert_eq!(failure_of(WorkerExit::Failed, Some(said.clone()), false), said);
-        assert_eq!(failure_of(WorkerExit::Failed, None, false).class, FailureClass::Crash);
+        assert_eq!(failure_of(WorkerExit::Said(Ending::Failed), Some(said.clone()), false), said);
+        assert_eq!(failure_of(WorkerExit::Said(Ending::Failed), None, false).class, FailureClass::Crash);
     }
 
     #[test]
@@ -101,7 +103,7 @@ mod tests {
         fs_err::write(&path, first.to_owned() + &"frame\n".repeat(500)).expect("written");
         assert!(memory_ran_out(&path, 0));
         assert!(!memory_ran_out(&path, first.len() as u64), "that was the worker before");
-        let panicked = WorkerExit::Crashed { code: Some(101), signal: None };
+        let panicked = WorkerExit::Crashed(SystemEnd { code: Some(101), signal: None });
         assert_eq!(failure_of(panicked, None, true).class, FailureClass::OutOfMemory);
         assert_eq!(failure_of(panicked, None, false).class, FailureClass::Crash);
     }

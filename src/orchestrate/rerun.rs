@@ -6,7 +6,7 @@
 
 use super::{Invocation, RunError, RunRequest, StageEnd, run};
 use crate::cache::{Cache, Checkpoint, JUDGE_CACHE, Lookup};
-use crate::exec::LocalExecutor;
+use crate::exec::Executor;
 use crate::plan::{Plan, PlannedStage};
 use crate::run_update::RunUpdate;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub async fn rerun(
     plan: Plan,
     parents: &[Checkpoint],
     cache: &Cache,
-    executor: LocalExecutor,
+    executor: &mut dyn Executor,
     display: &mut dyn FnMut(&RunUpdate),
 ) -> Result<Rerun, RunError> {
     let key = plan.stages.last().expect("a plan to rerun has a stage").key.clone();
@@ -88,7 +88,7 @@ pub async fn rerun(
         fail_fast: true,
         forced: [].into(),
     };
-    let summary = run(&request, &scratch, scratch.root(), Some(executor), display).await?;
+    let summary = run(&request, &scratch, scratch.root(), executor, display).await?;
     rerun.interrupted = summary.interrupted;
     rerun.end = summary.ends.into_iter().next_back().expect("the plan has a stage");
     if let Lookup::Hit(checkpoint) = scratch.lookup(&key)? {

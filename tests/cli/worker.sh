@@ -11,9 +11,17 @@ stage=$(field stage)
 key=$(basename "$attempt")
 event() { echo "{\"at\":\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\",\"kind\":$1}" >> "$attempt/events.jsonl"; }
 
+# says how this worker ended, and ends
+leave() {
+    case $1 in failed) code=10 ;; lease_held) code=11 ;; stopped) code=12 ;; esac
+    echo "{\"ending\":\"$1\"}" > "$attempt/.exit.$$.part"
+    mv "$attempt/.exit.$$.part" "$attempt/exit-${ORCHESTRATE_JOB##*.}.json"
+    exit "$code"
+}
+
 # the lease, which the kernel drops when this process dies
 exec 9>> "$attempt/lease.lock"
-flock -n 9 || exit 11
+flock -n 9 || leave lease_held
 echo "{\"host\":\"$(uname -n)\",\"boot_id\":\"$(cat /proc/sys/kernel/random/boot_id)\",\"pid\":$$,\"since\":\"2026-01-01T00:00:00Z\"}" \
     > "$attempt/lease.json"
 
@@ -35,7 +43,7 @@ mv "$project/.started-$stage" "$project/started-$stage" # whole, for those who w
 case $behaviour in
 fail)
     event '{"failed":{"class":"input","message":"row 3 has no `question`","hint":"add it to `data/rows.jsonl`"}}'
-    exit 10
+    leave failed
     ;;
 crash)
     echo "terminate called after throwing an instance of std::bad_alloc" >&2
@@ -48,7 +56,7 @@ crash_once)
 crash_then_wait)
     if [ ! -f "$project/crashed-$stage" ]; then touch "$project/crashed-$stage"; exit 134; fi
     touch "$project/again-$stage"
-    trap 'event "{\"stopped\":{\"step\":3}}"; exit 12' TERM
+    trap 'event "{\"stopped\":{\"step\":3}}"; leave stopped' TERM
     while :; do sleep 0.05; done
     ;;
 kill) kill -9 $$ ;;
@@ -56,7 +64,7 @@ kill_without_checkpointing)
     case $assignment in *'"gradient_checkpointing":true'*) ;; *) kill -9 $$ ;; esac
     ;;
 wait)
-    trap 'event "{\"stopped\":{\"step\":3}}"; exit 12' TERM
+    trap 'event "{\"stopped\":{\"step\":3}}"; leave stopped' TERM
     while :; do sleep 0.05; done
     ;;
 deaf)
@@ -71,9 +79,10 @@ cache=$(dirname "$(dirname "$attempt")")/cache
 mkdir -p "$attempt/out" "$cache"
 echo "result of $stage" > "$attempt/out/result.txt"
 cp "$attempt/key.json" "$attempt/events.jsonl" "$attempt/out/"
+echo "{\"stage\":\"$stage\",\"job\":\"$ORCHESTRATE_JOB\"}" > "$attempt/out/record.json"
 cd "$attempt/out"
 entries=
-for file in events.jsonl key.json result.txt; do
+for file in events.jsonl key.json record.json result.txt; do
     digest=$(sha256sum "$file" | cut -d' ' -f1)
     entries="$entries${entries:+,}\"$file\":{\"sha256\":\"$digest\",\"bytes\":$(stat -c %s "$file")}"
 done

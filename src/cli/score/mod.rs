@@ -9,7 +9,7 @@ use super::error::{CliError, Kind};
 use super::planning;
 use crate::cache::{Assignment, Cache, DeviceChoice, JUDGE_CACHE};
 use crate::event::FailureClass;
-use crate::exec::{Answered, Input, LocalExecutor, ScoreRequest, ScoreTask, ask_score};
+use crate::exec::{Answered, Input, ScoreRequest, ScoreTask, WorkerBinary, ask_score};
 use crate::orchestrate::assignment;
 use crate::plan::Plan;
 use crate::recipe::Overrides;
@@ -165,7 +165,7 @@ fn rated(spec: &StageSpec) -> Option<Value> {
 
 /// Asks the worker, and hands every line of its answer to `each` as it comes.
 fn answers(request: &ScoreRequest, each: impl FnMut(&str) -> Result<(), CliError>) -> Result<(), CliError> {
-    match ask_score(&LocalExecutor::find()?, request, each)?? {
+    match ask_score(&WorkerBinary::find()?, request, each)?? {
         Answered::Whole => Ok(()),
         Answered::Failed(failure) => {
             let kind = match failure.class {

@@ -3,6 +3,7 @@
 use super::assignment::Assignment;
 use super::error::CacheError;
 use super::fault::{REPLACE_FAULT, fault_point, is_asked_for};
+use super::job::Job;
 use super::lease::{Lease, LeaseOwner};
 use super::manifest::{MANIFEST, Manifest};
 use super::objects::{CACHE, Checkpoint, DIGESTS, REPLACE, REPLACED};
@@ -247,6 +248,7 @@ impl Attempt {
             "kind": self.assignment.spec.work.kind(),
             "committed_at": Utc::now(),
             "by": LeaseOwner::this_process(),
+            "job": Job::of_this_process(),
             "version": env!("CARGO_PKG_VERSION"),
         });
         let text = serde_json::to_vec_pretty(&record).expect("a record serializes");

@@ -99,14 +99,15 @@ impl Lease {
     pub(super) fn is_held(dir: &Path) -> bool {
         FileLock::is_held(&dir.join(LOCK))
     }
+}
 
-    /// The processes of this machine that hold the lease of `dir` ([`FileLock::holders`]).
-    pub(super) fn holders(dir: &Path) -> Vec<u32> {
-        FileLock::holders(&dir.join(LOCK))
-    }
+/// The processes of this machine that hold the lease of the attempt directory `dir` ([`FileLock::holders`]): its worker,
+/// and the program of a `command` stage.
+pub fn lease_holders(dir: &Path) -> Vec<u32> {
+    FileLock::holders(&dir.join(LOCK))
+}
 
-    /// Who has the lease of `dir` now.
-    pub(super) fn holder(dir: &Path) -> Option<LeaseOwner> {
-        Self::is_held(dir).then(|| Self::owner(dir))
-    }
+/// The owner of the lease of the attempt directory `dir`; absent when no process has it.
+pub fn lease_owner(dir: &Path) -> Option<LeaseOwner> {
+    Lease::is_held(dir).then(|| Lease::owner(dir))
 }

@@ -8,6 +8,7 @@
 //!     lease.lock, .json    the lock of who works here, and who that is: host, boot id, process id
 //!     events.jsonl         what happened (`event`), appended by the worker
 //!     worker.log           the worker's stderr
+//!     exit-*.json          how a worker ended that committed nothing, one file for each ([`Job`])
 //!     judge-spent-*.json   what the stage asked a judge so far, and what it cost
 //!     resume/step-N/       resume points, each with a manifest.json written last; of a `command` stage, what its program likes
 //!     parameters.json      what the program of a `command` stage is told
@@ -75,6 +76,7 @@ mod fault;
 mod inputs;
 mod inspected;
 mod inventory;
+mod job;
 mod lease;
 mod manifest;
 mod objects;
@@ -96,7 +98,8 @@ pub use fault::{
 pub use inputs::InputRecord;
 pub use inspected::{Inspected, inspection_key};
 pub use inventory::{Leftover, LeftoverKind, StoredCheckpoint};
-pub use lease::{Lease, LeaseOwner};
+pub use job::{Ending, JOB_VARIABLE, Job};
+pub use lease::{Lease, LeaseOwner, lease_holders, lease_owner};
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Cache, Checkpoint, Lookup};
 pub use pins::Pin;

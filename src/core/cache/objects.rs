@@ -6,7 +6,7 @@ use super::digests::FileDigests;
 use super::error::CacheError;
 use super::fault::fault_point;
 use super::inspected::Inspected;
-use super::lease::{Lease, LeaseOwner};
+use super::lease::{Lease, LeaseOwner, lease_owner};
 use super::manifest::{MANIFEST, Manifest};
 use super::{write_file, write_volatile};
 use crate::digest::Digest;
@@ -190,12 +190,7 @@ impl Cache {
 
     /// Who works on `key` now.
     pub fn holder(&self, key: &Digest) -> Option<LeaseOwner> {
-        Lease::holder(&self.attempt_dir(key))
-    }
-
-    /// The processes of this machine that work on `key` now: its worker, and the program of a `command` stage.
-    pub fn lease_holders(&self, key: &Digest) -> Vec<u32> {
-        Lease::holders(&self.attempt_dir(key))
+        lease_owner(&self.attempt_dir(key))
     }
 
     /// Makes the attempt at `key` one whose result takes the place of the one in the cache, which stays until then. Unless the

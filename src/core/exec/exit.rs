@@ -1,5 +1,7 @@
 //! Exit codes of `orchestrate-worker`; the table is in [`crate::exec`].
 
+use crate::cache::Ending;
+
 /// The checkpoint is in the cache.
 pub const COMMITTED: u8 = 0;
 /// The stage failed and a `failed` event says why.
@@ -10,3 +12,20 @@ pub const LEASE_HELD: u8 = 11;
 pub const STOPPED: u8 = 12;
 /// The worker was started with arguments it does not know.
 pub const USAGE: u8 = 2;
+
+/// The code of a worker that ended like this.
+pub fn code(ending: Ending) -> u8 {
+    match ending {
+        Ending::Committed => COMMITTED,
+        Ending::Failed => FAILED,
+        Ending::LeaseHeld => LEASE_HELD,
+        Ending::Stopped => STOPPED,
+    }
+}
+
+/// What the code says; nothing when it is none of a worker's.
+pub fn ending(exit_code: u8) -> Option<Ending> {
+    [Ending::Committed, Ending::Failed, Ending::LeaseHeld, Ending::Stopped]
+        .into_iter()
+        .find(|&ending| code(ending) == exit_code)
+}

@@ -1,6 +1,6 @@
 //! What a worker says of the data of a stage, before anything is trained on it.
 
-use super::local::{ExecError, LocalExecutor};
+use super::{ExecError, WorkerBinary};
 use crate::cache::Assignment;
 use crate::event::Failure;
 use crate::stage::StageKind;
@@ -79,10 +79,10 @@ impl DataReport {
 }
 
 /// Asks `orchestrate-worker inspect-data`, which takes assignments on stdin, one a line, and answers each with one line.
-pub fn inspect_data(executor: &LocalExecutor, assignments: &[Assignment]) -> Result<Vec<Inspection>, ExecError> {
-    let path = executor.program().to_owned();
+pub fn inspect_data(worker: &WorkerBinary, assignments: &[Assignment]) -> Result<Vec<Inspection>, ExecError> {
+    let path = worker.program().to_owned();
     let start = |source| ExecError::Start { path: path.clone(), source };
-    let mut child = executor
+    let mut child = worker
         .command()
         .arg("inspect-data")
         .stdin(Stdio::piped())

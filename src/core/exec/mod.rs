@@ -1,7 +1,8 @@
 //! Starts workers and says how they ended.
 //!
-//! A stage runs as `orchestrate-worker ATTEMPT_DIR` in a process group of its own. What it has to say goes into files of
-//! the attempt directory (`events.jsonl`, `worker.log`) and into its exit code:
+//! A stage runs as `orchestrate-worker ATTEMPT_DIR`, started by an [`Executor`]. What it has to say goes into files of the attempt
+//! directory: `events.jsonl`, `worker.log` and, when it ends, `exit-*.json` ([`Ending`](crate::cache::Ending)). Its exit code
+//! says the same to people and scripts; the run loop does not read it:
 //!
 //! | code | constant                | meaning                                                                            |
 //! |-----:|-------------------------|------------------------------------------------------------------------------------|
@@ -12,9 +13,9 @@
 //! |   12 | [`exit::STOPPED`]       | stopped on request (SIGTERM, SIGINT, supervisor gone); a resume point is left      |
 //! | else | -                       | crashed; SIGKILL (or 137) that nobody here sent most likely means memory ran out   |
 //!
-//! Asking a worker to stop is SIGTERM to its process group; [`WorkerGroup::kill`] is SIGKILL. A worker also stops by itself
-//! when the process that started it (`cache::supervisor`) is gone, so a killed dispatcher leaves no orphans; one that
-//! hangs is ended by the next run that needs its stage (`orchestrate::dispatch::leases`).
+//! On this machine, asking a worker to stop is SIGTERM to its process group, and [`Cancel::Kill`] is SIGKILL. A worker also stops
+//! by itself when the process that started it (`cache::supervisor`) is gone; one that hangs is ended by the next run that
+//! needs its stage ([`Orphans`]).
 //!
 //! A worker that is to run on a certain GPU sees no other: `CUDA_VISIBLE_DEVICES` is set for it.
 //!
@@ -24,17 +25,24 @@
 //! `orchestrate-worker model REQUEST` answers a question about a model instead ([`ModelRequest`]), with the codes 0, 2 and
 //! 10; `orchestrate-worker score REQUEST` rates texts ([`ScoreRequest`]) in the same manner.
 
+mod binary;
 mod command_stage;
+mod executor;
 pub mod exit;
 mod inspection;
 mod local;
+mod orphans;
 mod outcome;
+mod process_group;
 mod request;
 mod score_request;
 
+pub use binary::{CpuReport, CudaProblem, ExecError, WorkerBinary, WorkerVersion, worker_version};
 pub use command_stage::{METRICS, RUN_COMMAND_STAGE, run_command_stage};
+pub use executor::{Cancel, Executor, JobState, Left, Submission, SystemEnd, WorkerProgram};
 pub use inspection::{DataReport, ExampleRow, ExampleSpan, Inspection, inspect_data};
-pub use local::{CpuReport, CudaProblem, ExecError, LocalExecutor, Worker, WorkerGroup, WorkerVersion, worker_version};
+pub use local::LocalExecutor;
+pub use orphans::Orphans;
 pub use outcome::WorkerExit;
 pub use request::{Answered, Input, ModelRequest, ModelTask, ask};
 pub use score_request::{ScoreRequest, ScoreTask, ask_score};

@@ -1,59 +1,52 @@
 //! How a worker ended.
 
+use super::executor::SystemEnd;
 use super::exit;
+use crate::cache::Ending;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-/// How a worker ended, by its exit code.
+/// How a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerExit {
-    /// The checkpoint is in the cache.
-    Committed,
-    /// The stage failed; its last event says why.
-    Failed,
-    /// Another live process holds the lease.
-    LeaseHeld,
-    /// Stopped on request, leaving a resume point.
-    Stopped,
+    /// It says how itself.
+    Said(Ending),
     /// It died without a word.
-    Crashed {
-        /// Exit code, if it exited.
-        code: Option<i32>,
-        /// Signal, if one killed it.
-        signal: Option<i32>,
-    },
+    Crashed(SystemEnd),
 }
 
+impl From<ExitStatus> for SystemEnd {
+    fn from(status: ExitStatus) -> Self {
+        Self { code: status.code(), signal: status.signal() }
+    }
+}
+
+/// By its exit code, of a worker that was asked a question and has no attempt directory to leave word in.
 impl From<ExitStatus> for WorkerExit {
     fn from(status: ExitStatus) -> Self {
-        match status.code().map(u8::try_from) {
-            Some(Ok(exit::COMMITTED)) => Self::Committed,
-            Some(Ok(exit::FAILED)) => Self::Failed,
-            Some(Ok(exit::LEASE_HELD)) => Self::LeaseHeld,
-            Some(Ok(exit::STOPPED)) => Self::Stopped,
-            _ => Self::Crashed { code: status.code(), signal: status.signal() },
-        }
+        let said = status.code().and_then(|code| exit::ending(u8::try_from(code).ok()?));
+        said.map_or_else(|| Self::Crashed(status.into()), Self::Said)
     }
 }
 
 impl WorkerExit {
     /// Whether this looks like the kernel's out-of-memory killer: SIGKILL that nobody here sent.
     pub fn looks_out_of_memory(self) -> bool {
-        matches!(self, Self::Crashed { signal: Some(9), .. } | Self::Crashed { code: Some(137), .. })
+        matches!(self, Self::Crashed(SystemEnd { signal: Some(9), .. } | SystemEnd { code: Some(137), .. }))
     }
 
     /// One sentence about a crash, without the worker's own words.
     pub fn describe(self) -> String {
         match self {
-            Self::Committed => "the worker committed its checkpoint".into(),
-            Self::Failed => "the worker failed".into(),
-            Self::LeaseHeld => "another process is working on the same stage".into(),
-            Self::Stopped => "the worker stopped on request".into(),
-            Self::Crashed { signal: Some(signal), .. } => {
+            Self::Said(Ending::Committed) => "the worker committed its checkpoint".into(),
+            Self::Said(Ending::Failed) => "the worker failed".into(),
+            Self::Said(Ending::LeaseHeld) => "another process is working on the same stage".into(),
+            Self::Said(Ending::Stopped) => "the worker stopped on request".into(),
+            Self::Crashed(SystemEnd { signal: Some(signal), .. }) => {
                 format!("the worker was killed by signal {signal}{}", signal_name(signal))
             }
-            Self::Crashed { code: Some(code), .. } => format!("the worker crashed with exit code {code}"),
-            Self::Crashed { .. } => "the worker crashed".into(),
+            Self::Crashed(SystemEnd { code: Some(code), .. }) => format!("the worker crashed with exit code {code}"),
+            Self::Crashed(_) => "the worker crashed".into(),
         }
     }
 }
@@ -81,11 +74,11 @@ mod tests {
 
     #[test]
     fn documented_codes_are_told_apart() {
-        assert_eq!(exited(0), WorkerExit::Committed);
-        assert_eq!(exited(10), WorkerExit::Failed);
-        assert_eq!(exited(11), WorkerExit::LeaseHeld);
-        assert_eq!(exited(12), WorkerExit::Stopped);
-        assert_eq!(exited(101), WorkerExit::Crashed { code: Some(101), signal: None });
+        assert_eq!(exited(0), WorkerExit::Said(Ending::Committed));
+        assert_eq!(exited(10), WorkerExit::Said(Ending::Failed));
+        assert_eq!(exited(11), WorkerExit::Said(Ending::LeaseHeld));
+        assert_eq!(exited(12), WorkerExit::Said(Ending::Stopped));
+        assert_eq!(exited(101), WorkerExit::Crashed(SystemEnd { code: Some(101), signal: None }));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! `orchestrate-worker model REQUEST` answers in JSON lines on stdout. On failure it ends with [`super::exit::FAILED`] and the
 //! last line of its stderr is a [`Failure`].
 
-use super::{ExecError, LocalExecutor, WorkerExit};
-use crate::cache::DeviceChoice;
+use super::{ExecError, WorkerBinary, WorkerExit};
+use crate::cache::{DeviceChoice, Ending};
 use crate::event::Failure;
 use crate::recipe::spec::{Dtype, Sampling};
 use serde::{Deserialize, Serialize};
@@ -93,23 +93,23 @@ pub enum Answered {
 /// # Errors
 /// A worker that cannot be started or waited for, and whatever `each` returns.
 pub fn ask<E>(
-    executor: &LocalExecutor,
+    worker: &WorkerBinary,
     request: &ModelRequest,
     each: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Result<Answered, E>, ExecError> {
     let text = serde_json::to_string(request).expect("a request serializes");
-    ask_worker(executor, ["model", &text], reads_stdin(&request.task), each)
+    ask_worker(worker, ["model", &text], reads_stdin(&request.task), each)
 }
 
 /// Starts a worker with these arguments and hands on what it answers.
 pub(super) fn ask_worker<E>(
-    executor: &LocalExecutor,
+    worker: &WorkerBinary,
     arguments: [&str; 2],
     reads_stdin: bool,
     mut each: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Result<Answered, E>, ExecError> {
-    let path = executor.program().to_owned();
-    let mut child = executor
+    let path = worker.program().to_owned();
+    let mut child = worker
         .command()
         .args(arguments)
         .stdin(if reads_stdin { Stdio::inherit() } else { Stdio::null() })
@@ -135,8 +135,8 @@ pub(super) fn ask_worker<E>(
         say(&line);
     }
     Ok(Ok(match (ended, failure) {
-        (WorkerExit::Committed, _) => Answered::Whole,
-        (WorkerExit::Failed, Some(failure)) => Answered::Failed(failure),
+        (WorkerExit::Said(Ending::Committed), _) => Answered::Whole,
+        (WorkerExit::Said(Ending::Failed), Some(failure)) => Answered::Failed(failure),
         (ended, _) => Answered::Crashed(ended),
     }))
 }

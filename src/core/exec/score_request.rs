@@ -3,7 +3,7 @@
 //! `orchestrate-worker score REQUEST` answers in JSON lines on stdout, and fails as `orchestrate-worker model` does.
 
 use super::request::{Answered, Input, ask_worker};
-use super::{ExecError, LocalExecutor};
+use super::{ExecError, WorkerBinary};
 use crate::cache::Assignment;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ pub enum ScoreTask {
 /// # Errors
 /// A worker that cannot be started or waited for, and whatever `each` returns.
 pub fn ask_score<E>(
-    executor: &LocalExecutor,
+    worker: &WorkerBinary,
     request: &ScoreRequest,
     each: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Result<Answered, E>, ExecError> {
@@ -64,5 +64,5 @@ pub fn ask_score<E>(
         ScoreTask::Texts { input: Input::Stdin, .. } | ScoreTask::Judges { input: Some(Input::Stdin), .. }
     );
     let request = serde_json::to_string(request).expect("a request serializes");
-    ask_worker(executor, ["score", &request], reads_stdin, each)
+    ask_worker(worker, ["score", &request], reads_stdin, each)
 }

@@ -19,7 +19,7 @@ use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::products::{self, ProductCounter};
 use crate::rendering;
-use orchestrate_core::cache::{Attempt, CacheError, PlannedInputs};
+use orchestrate_core::cache::{Attempt, CacheError, Ending, PlannedInputs};
 use orchestrate_core::digest::ContentChanged;
 use orchestrate_core::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
 use orchestrate_core::exec::DataReport;
@@ -28,19 +28,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::Device;
-
-/// How a stage ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The checkpoint is committed.
-    Committed,
-    /// A `failed` event says why.
-    Failed,
-    /// Another live process works on the same key.
-    LeaseHeld,
-    /// It was asked to stop and left a resume point.
-    Stopped,
-}
 
 /// What a stage's loop comes back with.
 enum Outcome {
@@ -195,6 +182,7 @@ pub fn run(dir: &Path) -> StageResult<Ending> {
         let failure = Failure::from(StageError::input(message).hinted(rendering::HINT));
         // the process ends in any case
         let _ = Attempt::open(&own).and_then(|mut attempt| attempt.append(&EventKind::Failed(failure)));
+        let _ = Ending::Failed.record(&own);
     });
     let counter = std::env::var_os(COUNT_PRODUCTS).map(|_| ProductCounter::start());
     let worked = work(&mut attempt);

@@ -19,7 +19,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 pub(super) type Checked = Result<Vec<(usize, Lookup)>, CacheError>;
 
 /// What the cache had when the run began, and what is being read of it.
-pub(super) struct Cached {
+pub(in crate::orchestrate) struct Cached {
     /// By stage: what a first look found, until its turn comes.
     first_looks: Vec<Option<Lookup>>,
     /// Stages whose results, if they are cached, a stage of this run starts from.
@@ -30,7 +30,11 @@ pub(super) struct Cached {
 
 impl Cached {
     /// Looks for the results of all stages of `plan` but the `forced` ones.
-    pub(super) fn look(plan: &Plan, cache: &Cache, forced: &BTreeSet<usize>) -> Result<Self, CacheError> {
+    pub(in crate::orchestrate) fn look(
+        plan: &Plan,
+        cache: &Cache,
+        forced: &BTreeSet<usize>,
+    ) -> Result<Self, CacheError> {
         let stages: Vec<(usize, &PlannedStage)> = plan.stages.iter().enumerate().collect();
         let look = |(index, stage): &(usize, &PlannedStage)| {
             if forced.contains(index) { Ok(None) } else { cache.lookup(&stage.key).map(Some) }
@@ -39,6 +43,11 @@ impl Cached {
         let runs = |&(index, _): &(usize, &PlannedStage)| !matches!(first_looks[index], Some(Lookup::Hit(_)));
         let read_here = stages.into_iter().filter(runs).flat_map(|(_, stage)| stage.parents.iter().copied()).collect();
         Ok(Self { first_looks, read_here, checks: JoinSet::new() })
+    }
+
+    /// Whether all results were there at the first look.
+    pub(in crate::orchestrate) fn is_everything(&self) -> bool {
+        self.first_looks.iter().all(|look| matches!(look, Some(Lookup::Hit(_))))
     }
 }
 

@@ -2,20 +2,36 @@
 
 use super::Loop;
 use super::running::Running;
-use crate::cache::fault_point;
+use crate::cache::{Ending, Job, fault_point};
 use crate::event::{Failure, FailureClass, MemoryUse};
-use crate::exec::WorkerExit;
-use crate::orchestrate::checkpoints::results;
+use crate::exec::{JobState, SystemEnd, WorkerExit};
+use crate::orchestrate::checkpoints::{checkpoint_dir, results};
 use crate::orchestrate::failure::{failure_of, memory_ran_out};
 use crate::orchestrate::{FailedStage, RunError, StageEnd};
 use crate::run_update::RunUpdate;
 use chrono::Utc;
 
 impl Loop<'_> {
-    /// A worker ended.
-    pub(super) async fn ended(&mut self, stage: usize, exit: WorkerExit) -> Result<(), RunError> {
+    /// Asks the executor about all workers, and goes on from those that ended.
+    pub(super) async fn look_for_ends(&mut self) -> Result<(), RunError> {
+        let (stages, jobs): (Vec<usize>, Vec<Job>) =
+            self.running.iter().map(|(&stage, running)| (stage, running.job.clone())).unzip();
+        for (stage, state) in stages.into_iter().zip(self.dispatch.executor.poll(&jobs)?) {
+            if let JobState::Ended(end) = state {
+                self.ended(stage, end).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker is gone; how it ended is in its files.
+    async fn ended(&mut self, stage: usize, end: SystemEnd) -> Result<(), RunError> {
         self.follow_one(stage).await?;
         let running = self.running.remove(&stage).expect("only running stages end");
+        let key = &self.dispatch.plan.stages[stage].key;
+        let committed = checkpoint_dir(self.dispatch.cache, key);
+        let said = Ending::of(&running.job, &self.dispatch.cache.attempt_dir(key), &committed);
+        let exit = said.map_or(WorkerExit::Crashed(end), WorkerExit::Said);
         let now = Utc::now();
         let seconds = (now - running.started_at).as_seconds_f64();
         if let Some(joules) = running.energy_j {
@@ -27,7 +43,7 @@ impl Loop<'_> {
             self.dispatch.tell(RunUpdate::Memory { stage, memory }).await;
         }
         match exit {
-            WorkerExit::LeaseHeld => {
+            WorkerExit::Said(Ending::LeaseHeld) => {
                 self.tries.entry(stage).or_default().begun -= 1;
                 if !self.dispatch.forced.contains(&stage) && self.is_cached(stage).await? {
                     self.scheduler.finish(stage);
@@ -37,22 +53,22 @@ impl Loop<'_> {
                 let owner = self.dispatch.cache.holder(&self.dispatch.plan.stages[stage].key);
                 self.wait_for(stage, &owner.map_or("another process".to_owned(), |owner| owner.to_string())).await;
             }
-            WorkerExit::Committed => self.committed(stage, running, seconds).await?,
-            WorkerExit::Stopped | WorkerExit::Crashed { signal: Some(9 | 15), .. } if self.stop_requests > 0 => {
+            WorkerExit::Said(Ending::Committed) => self.committed(stage, running, seconds).await?,
+            _ if was_ended(exit) && self.stop_requests > 0 => {
                 self.stopped(stage, running.last_step, seconds).await;
             }
-            WorkerExit::Stopped | WorkerExit::Crashed { signal: Some(9 | 15), .. } if running.timed_out().is_some() => {
+            _ if was_ended(exit) && running.timed_out().is_some() => {
                 let failure = running.timed_out().map(|limit| limit.failure(running.last_step));
                 self.failed_try(stage, failure.expect("checked above"), running, seconds).await;
             }
-            WorkerExit::Stopped => self.stopped(stage, running.last_step, seconds).await,
-            WorkerExit::Failed | WorkerExit::Crashed { .. } if running.damage.is_some() => {
+            WorkerExit::Said(Ending::Stopped) => self.stopped(stage, running.last_step, seconds).await,
+            WorkerExit::Said(Ending::Failed) | WorkerExit::Crashed(_) if running.damage.is_some() => {
                 let message = running.damage.as_ref().map(ToString::to_string).expect("checked above");
                 let hint = "the disk may be damaged, or another program wrote into the file".to_owned();
                 let failure = Failure { class: FailureClass::Crash, message, hint: Some(hint) };
                 self.failed_try(stage, failure, running, seconds).await;
             }
-            WorkerExit::Failed | WorkerExit::Crashed { .. } => {
+            WorkerExit::Said(Ending::Failed) | WorkerExit::Crashed(_) => {
                 let memory_ran_out = memory_ran_out(&running.log, running.log_start);
                 let failure = failure_of(exit, running.failure.clone(), memory_ran_out);
                 self.failed_try(stage, failure, running, seconds).await;
@@ -110,4 +126,9 @@ impl Loop<'_> {
             self.ends.insert(skipped, StageEnd::Skipped);
         }
     }
+}
+
+/// Whether a worker ended as one does that was asked to stop, or was killed.
+fn was_ended(exit: WorkerExit) -> bool {
+    matches!(exit, WorkerExit::Said(Ending::Stopped) | WorkerExit::Crashed(SystemEnd { signal: Some(9 | 15), .. }))
 }

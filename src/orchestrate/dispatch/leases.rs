@@ -6,15 +6,11 @@
 //! meanwhile finds its lease held and waits; a worker that does not end, because it hangs, is asked to (SIGTERM) and, when
 //! the recipe's `stop_grace_s` is over, killed. Only then is the lease free, and the stage goes on from the resume point:
 //! no two workers are ever at one key. A worker of a `command` stage that was killed too may leave its program behind,
-//! which holds the lease as well: it is ended in the same way.
-//!
-//! Taking such a worker over instead was weighed and left: only a parent learns how its child ended, so an adopter would have
-//! to guess it from files, to save the seconds that loading the model takes.
+//! which holds the lease as well: it is ended in the same way. Which processes these are is the executor's to know; where
+//! workers outlive their dispatcher, on a cluster, it finds a job instead, which is followed (`Left::Job`).
 
 use super::Loop;
-use crate::cache::{LeaseOwner, SUPERVISOR_VARIABLE};
-use crate::exec::WorkerGroup;
-use crate::host;
+use crate::exec::{Cancel, Left};
 use crate::orchestrate::RunError;
 use crate::run_update::RunUpdate;
 use std::time::{Duration, Instant};
@@ -48,8 +44,8 @@ impl Loop<'_> {
                 self.waiting.remove(&stage);
                 self.scheduler.finish(stage);
                 self.hits(&[stage]).await;
-            } else if let Some(owner) = self.dispatch.cache.holder(key) {
-                self.end_orphans(stage, &owner, now).await;
+            } else if self.dispatch.cache.holder(key).is_some() {
+                self.end_orphans(stage, now).await;
             } else {
                 self.waiting.remove(&stage);
                 self.scheduler.wake(stage);
@@ -59,84 +55,26 @@ impl Loop<'_> {
     }
 
     /// Ends what holds the lease if it belongs to a run that is dead.
-    async fn end_orphans(&mut self, stage: usize, owner: &LeaseOwner, now: Instant) {
+    async fn end_orphans(&mut self, stage: usize, now: Instant) {
         let Some(waiting) = self.waiting.get_mut(&stage) else { return };
         waiting.looked_at = now;
         let planned = &self.dispatch.plan.stages[stage];
-        let holders = self.dispatch.cache.lease_holders(&planned.key);
-        let Some(orphans) = Orphans::of(owner, &holders) else { return };
+        let dir = self.dispatch.cache.attempt_dir(&planned.key);
+        let Some(Some(Left::Orphans(orphans))) = self.dispatch.executor.find(&[&dir]).pop() else { return };
         let grace = Duration::from_secs_f64(planned.runtime.stop_grace_s);
-        let process = orphans.process;
+        let (process, whose) = (orphans.process(), orphans.whose());
         let message = match waiting.asked_at {
             None => {
                 waiting.asked_at = Some(now);
-                orphans.groups.iter().for_each(|group| group.stop());
-                format!("asking process {process} to end, {} has died", orphans.whose)
+                orphans.end(Cancel::Stop);
+                format!("asking process {process} to end, {whose} has died")
             }
             Some(asked_at) if now - asked_at >= grace => {
-                orphans.groups.iter().for_each(|group| group.kill());
+                orphans.end(Cancel::Kill);
                 format!("killing process {process}, which did not end in {} s", grace.as_secs_f64())
             }
             Some(_) => return,
         };
         self.dispatch.note(stage, message).await;
-    }
-}
-
-/// What holds a lease although its run is dead.
-struct Orphans {
-    /// The first of the processes.
-    process: u32,
-    /// What of theirs has died.
-    whose: &'static str,
-    /// Their process groups.
-    groups: Vec<WorkerGroup>,
-}
-
-impl Orphans {
-    /// Those among the `holders` of a lease: the worker that `owner` names, if its run no longer supervises it, or what
-    /// is left of the program of a worker that is dead itself. Of another host's owner nothing is known.
-    fn of(owner: &LeaseOwner, holders: &[u32]) -> Option<Self> {
-        let is_here = owner.host == host::host_name() && owner.boot_id == host::boot_id();
-        // a worker that has just taken the lease is not yet the owner by name
-        if !is_here || holders.iter().any(|&holder| Supervision::of(holder) == Supervision::Supervised) {
-            return None;
-        }
-        let whose = if !holders.contains(&owner.pid) {
-            "whose worker"
-        } else if Supervision::of(owner.pid) == Supervision::Left {
-            "whose run"
-        } else {
-            return None; // started by hand
-        };
-        let mut groups = Vec::new();
-        for group in holders.iter().filter_map(|&holder| WorkerGroup::of(holder)) {
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
-        }
-        Some(Self { process: *holders.first()?, whose, groups })
-    }
-}
-
-/// Whether the process that started a worker looks after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Supervision {
-    /// It is the worker's parent.
-    Supervised,
-    /// It is not any more: when a parent ends, its children become another's.
-    Left,
-    /// The process was not started as a worker, or is gone.
-    Unknown,
-}
-
-impl Supervision {
-    fn of(process: u32) -> Self {
-        let supervisor = host::environment_variable(process, SUPERVISOR_VARIABLE);
-        match (supervisor.and_then(|id| id.parse::<u32>().ok()), host::parent(process)) {
-            (Some(supervisor), Some(parent)) if supervisor == parent => Self::Supervised,
-            (Some(_), Some(_)) => Self::Left,
-            _ => Self::Unknown,
-        }
     }
 }

@@ -1,17 +1,16 @@
 //! A stage whose worker is running, and how long it may.
 
-use crate::cache::{CacheError, EventReader};
+use crate::cache::{CacheError, EventReader, Job};
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement, PeakMemory};
-use crate::exec::WorkerGroup;
 use crate::pace::Pace;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A stage whose worker is running.
 pub(super) struct Running {
-    pub(super) group: WorkerGroup,
+    pub(super) job: Job,
     pub(super) reader: EventReader,
     /// Events read so far.
     pub(super) seen: usize,
@@ -35,6 +34,28 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// A worker on the attempt directory `dir`, just started, after earlier workers that left `seen` events and `log_start`
+    /// bytes of the log.
+    pub(super) fn new(job: Job, dir: &Path, reader: EventReader, seen: usize, log_start: u64) -> Self {
+        Self {
+            job,
+            reader,
+            seen,
+            log: dir.join(super::WORKER_LOG),
+            log_start,
+            started_at: Utc::now(),
+            limit: None,
+            last_step: None,
+            resumed: false,
+            results: BTreeMap::new(),
+            failure: None,
+            damage: None,
+            energy_j: None,
+            peak_memory: None,
+            pace: Pace::default(),
+        }
+    }
+
     pub(super) fn take_in(&mut self, event: &Event) {
         self.energy_j = event.energy_j.or(self.energy_j);
         self.peak_memory = event.peak_memory.or(self.peak_memory);

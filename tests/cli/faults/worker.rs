@@ -1,6 +1,6 @@
 //! The worker of these tests.
 
-use orchestrate::cache::{Attempt, CacheError, PlannedInputs, supervisor};
+use orchestrate::cache::{Attempt, CacheError, Ending, PlannedInputs, supervisor};
 use orchestrate::digest::{ContentChanged, Digest};
 use orchestrate::event::{EventKind, Failure, FailureClass, Started, Step};
 use orchestrate::exec::exit;
@@ -15,17 +15,19 @@ const STEPS: u64 = 3;
 #[expect(clippy::exit, reason = "a worker tells how it ended by its exit code")]
 fn worker() {
     if let (Some(attempt), Some(project)) = (std::env::var_os("FAULTS_ATTEMPT"), std::env::var_os("FAULTS_PROJECT")) {
-        let code = run(Path::new(&attempt), Path::new(&project)).unwrap_or(exit::FAILED);
-        std::process::exit(code.into());
+        let ending = run(Path::new(&attempt), Path::new(&project)).unwrap_or(Ending::Failed);
+        let _ = ending.record(Path::new(&attempt));
+        std::process::exit(exit::code(ending).into());
     }
 }
 
-fn run(dir: &Path, project: &Path) -> Result<u8, CacheError> {
-    let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(exit::LEASE_HELD) };
+fn run(dir: &Path, project: &Path) -> Result<Ending, CacheError> {
+    let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(Ending::LeaseHeld) };
     let worked = work(&mut attempt, project);
-    match worked.and_then(|code| if code == exit::COMMITTED { attempt.commit(&lease).map(|_| code) } else { Ok(code) })
-    {
-        Ok(code) => Ok(code),
+    match worked.and_then(
+        |ending| if ending == Ending::Committed { attempt.commit(&lease).map(|_| ending) } else { Ok(ending) },
+    ) {
+        Ok(ending) => Ok(ending),
         Err(error) => {
             let hint = error.hint();
             attempt.append(&EventKind::Failed(Failure {
@@ -33,13 +35,13 @@ fn run(dir: &Path, project: &Path) -> Result<u8, CacheError> {
                 message: error.to_string(),
                 hint,
             }))?;
-            Ok(exit::FAILED)
+            Ok(Ending::Failed)
         }
     }
 }
 
 /// A chain of digests over the parent's result: another parent or a lost step would give another end.
-fn work(attempt: &mut Attempt, project: &Path) -> Result<u8, CacheError> {
+fn work(attempt: &mut Attempt, project: &Path) -> Result<Ending, CacheError> {
     let assignment = attempt.assignment().clone();
     let stage = &assignment.stage;
     let mut begun =
@@ -85,12 +87,12 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<u8, CacheError> {
         }
         if orphaned() {
             attempt.append(&EventKind::Stopped { step })?;
-            return Ok(exit::STOPPED);
+            return Ok(Ending::Stopped);
         }
     }
     fs_err::write(attempt.out_dir()?.join("result"), &state)?;
     attempt.append(&EventKind::Finished(BTreeMap::new()))?;
-    Ok(exit::COMMITTED)
+    Ok(Ending::Committed)
 }
 
 /// As the engine's supervisor has it.

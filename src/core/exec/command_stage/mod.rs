@@ -19,7 +19,7 @@ mod outputs;
 mod supervision;
 
 use super::exit;
-use crate::cache::{Attempt, CacheError, DeviceChoice, Meters, PlannedInputs, supervisor};
+use crate::cache::{Attempt, CacheError, DeviceChoice, Ending, Meters, PlannedInputs, supervisor};
 use crate::digest::ContentChanged;
 use crate::energy::EnergyMeter;
 use crate::event::{EventKind, Failure, FailureClass, Measurement, PeakMemory, Started};
@@ -41,10 +41,14 @@ const PARAMETERS: &str = "parameters.json";
 
 /// Runs the stage of the attempt directory `dir` to its end and says how it ended ([`exit`]).
 pub fn run_command_stage(dir: &Path) -> u8 {
-    run(dir).unwrap_or_else(|error| {
+    let ending = run(dir).unwrap_or_else(|error| {
         report(&format!("error: {error}"));
-        exit::FAILED
-    })
+        Ending::Failed
+    });
+    if let Err(error) = ending.record(dir) {
+        report(&format!("error: {error}"));
+    }
+    exit::code(ending)
 }
 
 /// The most memory that a process of the program has held, once it has ended.
@@ -59,26 +63,26 @@ fn report(message: &str) {
     eprintln!("{message}");
 }
 
-fn run(dir: &Path) -> Result<u8, CacheError> {
-    let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(exit::LEASE_HELD) };
+fn run(dir: &Path) -> Result<Ending, CacheError> {
+    let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(Ending::LeaseHeld) };
     // a program that outlives this worker keeps the lease, so that no other worker begins beside it
     lease.share_with_children()?;
     let failure = match work(&mut attempt) {
         Ok(Some(results)) => {
             attempt.append(&EventKind::Finished(results))?;
             match attempt.commit(&lease) {
-                Ok(_) => return Ok(exit::COMMITTED),
+                Ok(_) => return Ok(Ending::Committed),
                 Err(error) => failure_of(&error),
             }
         }
         Ok(None) => {
             attempt.append(&EventKind::Stopped { step: 0 })?;
-            return Ok(exit::STOPPED);
+            return Ok(Ending::Stopped);
         }
         Err(failure) => failure,
     };
     attempt.append(&EventKind::Failed(failure))?;
-    Ok(exit::FAILED)
+    Ok(Ending::Failed)
 }
 
 fn failure_of(error: &CacheError) -> Failure {
