@@ -2,8 +2,8 @@
 
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{
-    Component, Dtype, FormatSpec, Grading, Leak, LengthSpec, Match, RewardSpec, RougeMeasure, RougeTokenizer,
-    RougeVariant, Scope,
+    Component, CorrectnessSpec, CotSpec, Dtype, FormatSpec, Grading, Leak, LengthSpec, Match, RepetitionSpec,
+    RewardSpec, RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, Scope, SemanticSpec,
 };
 use orchestrate_core::rewards::{
     EncoderError, JudgeAccess, Rubric, Sample, StopCheck, Surroundings, TextEncoder, rouge,
@@ -139,10 +139,10 @@ fn rate(options: &Options) -> Value {
 
 fn rubric(options: &Options) -> Rubric {
     let (measure, tokenizer) = (RougeMeasure::F1, RougeTokenizer::Unicode);
-    let rouge = |variant| Component::Rouge { variant, measure, tokenizer, stemming: false };
+    let rouge = |variant| Component::Rouge(RougeSpec { variant, measure, tokenizer, stemming: false });
     let (max_words, min_tokens, max_tokens, leak) = (None, None, None, Leak::Ignore);
-    let cot = Component::Cot { min_words: 20, max_words, min_tokens, max_tokens, leak };
-    let semantic = Component::Semantic {
+    let cot = CotSpec { min_words: 20, max_words, min_tokens, max_tokens, leak };
+    let semantic = SemanticSpec {
         encoder: Digest::of(b"the encoder"),
         dtype: options.dtype().0,
         baseline: None,
@@ -153,20 +153,20 @@ fn rubric(options: &Options) -> Rubric {
     let tags = ["think", "explanation", "answer"].map(str::to_owned).to_vec();
     let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
     let components = [
-        ("semantic", Scope::Explanation, semantic),
+        ("semantic", Scope::Explanation, semantic.into()),
         ("rouge1", Scope::Explanation, rouge(RougeVariant::One)),
         ("rouge2", Scope::Explanation, rouge(RougeVariant::Two)),
         ("rougeL", Scope::Explanation, rouge(RougeVariant::L)),
         ("rougeLsum", Scope::Explanation, rouge(RougeVariant::Lsum)),
-        ("correctness", Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
+        ("correctness", Scope::Answer, CorrectnessSpec { matching: Match::Choice, pattern: None }.into()),
         (
             "format",
             Scope::Completion,
             Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded, answers: Vec::new() }),
         ),
-        ("cot", Scope::Think, cot),
+        ("cot", Scope::Think, cot.into()),
         ("length", Scope::Completion, Component::Length(length)),
-        ("repetition", Scope::Completion, Component::Repetition { ngram: 3 }),
+        ("repetition", Scope::Completion, RepetitionSpec { ngram: 3 }.into()),
     ];
     let spec = components
         .into_iter()

@@ -192,7 +192,10 @@ async fn a_job_that_outlived_its_dispatcher_is_followed_and_not_submitted_again(
 async fn a_job_that_dies_without_a_word_is_a_crash_and_is_tried_again() {
     let project = Project::new();
     let dies = "if [ ! -e died ]; then touch died; kill -9 $PPID; sleep 5; fi; echo one >";
-    project.write("programs.toml", &format!("{}\n[runtime.retries]\nbackoff_s = 0.1\n", RECIPE.replace("echo one >", dies)));
+    project.write(
+        "programs.toml",
+        &format!("{}\n[runtime.retries]\nbackoff_s = 0.1\n", RECIPE.replace("echo one >", dies)),
+    );
     let mut executor = Detached::new(&project);
     let summary = run_with(&project, &mut executor).await;
     let done = |end: &StageEnd| matches!(end, StageEnd::Done { .. });

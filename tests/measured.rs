@@ -94,8 +94,11 @@ fn every_component_of_the_recipe_is_measured_on_every_variant_and_marked() {
             let (stage, eval) = stage(&recipe, variant, "eval");
             let measured: Vec<String> =
                 eval.rewards.iter().map(|(name, spec)| format!("{name}*{}", spec.weight)).collect();
-            let Component::Semantic { encoder, .. } = &eval.rewards["semantic"].component else { panic!("semantic") };
-            assert!(stage.inputs[encoder].ends_with("models/encoder"), "{variant} knows where the encoder lies");
+            let Component::Semantic(semantic) = &eval.rewards["semantic"].component else { panic!("semantic") };
+            assert!(
+                stage.inputs[&semantic.encoder].ends_with("models/encoder"),
+                "{variant} knows where the encoder lies"
+            );
             (measured.join(" "), names(&eval.trained))
         })
         .collect();

@@ -10,8 +10,8 @@ use crate::evidence::{
 };
 use crate::metric::{Direction, short_name};
 use crate::orchestrate::gather_answers;
-use crate::recipe::did_you_mean;
 use crate::report::{filled, verdict_heading, verdict_line, verdict_table, width};
+use crate::suggestion::did_you_mean;
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::Write as _;

@@ -2,8 +2,8 @@
 
 use super::error::{CliError, Kind};
 use crate::event::{Completion, StopReason};
-use crate::recipe::did_you_mean;
 use crate::store::{Comparison, MetricCondition};
+use crate::suggestion::did_you_mean;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::str::FromStr;

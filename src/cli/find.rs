@@ -4,7 +4,8 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::plan::count;
 use crate::orchestrate::{LogDamage, LoggedPlan, LoggedStage, PastRun, PastRuns};
-use crate::recipe::{CellPattern, did_you_mean};
+use crate::recipe::CellPattern;
+use crate::suggestion::did_you_mean;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 

@@ -3,8 +3,9 @@
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
-use crate::recipe::{Key, KeySection, did_you_mean, key_sections};
+use crate::recipe::{Key, KeySection, key_sections};
 use crate::report::{Column, Table, filled, width};
+use crate::suggestion::did_you_mean;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
 use crate::report::{Column, Table, width};
-use crate::rewards::{PAGES, Page};
+use crate::rewards::{Page, pages};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
@@ -21,17 +21,17 @@ Examples:
 `none`, `required` or what it is in words.")]
 pub(super) struct RewardsArgs {
     /// The component [default: list all]
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(PAGES.iter().map(|page| page.name)))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(pages().map(|page| page.name)))]
     name: Option<String>,
 }
 
 pub(super) fn rewards(context: &Context, args: &RewardsArgs) -> Result<(), CliError> {
-    let asked = |page: &&Page| args.name.as_ref().is_none_or(|name| name == page.name);
-    let pages: Vec<&Page> = PAGES.iter().filter(asked).collect();
+    let asked = |page: &Page| args.name.as_ref().is_none_or(|name| name == page.name);
+    let pages = pages().filter(asked);
     let mut out = Output::stdout();
     if context.json {
         for page in pages {
-            out.json(&in_json(page))?;
+            out.json(&in_json(&page))?;
         }
     } else if args.name.is_some() {
         for page in pages {

@@ -4,6 +4,7 @@
 //! `ONEDNN_MAX_CPU_ISA` limits those of oneDNN, which multiplies bfloat16 matrices inside libtorch. Together they make a wide
 //! CPU behave like a narrow one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
@@ -184,6 +185,30 @@ fn lacks_bfloat16(limit: &str) -> bool {
     limit.starts_with("SSE")
         || limit.starts_with("AVX2")
         || ["AVX", "AVX512_CORE", "AVX512_CORE_VNNI"].contains(&limit.as_str())
+}
+
+/// How a CPU multiplies with weights that are held in bfloat16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bfloat16Products {
+    /// In bfloat16 on a CPU with AVX512-BF16 or AMX, else widened.
+    #[default]
+    Auto,
+    /// In bfloat16, by libtorch. Without AVX512-BF16 or AMX this takes 7 to 60 times as long.
+    Native,
+    /// In 32 bits; each weight is widened whenever it is used.
+    Widened,
+}
+
+impl Bfloat16Products {
+    /// Whether weights are widened, on a CPU whose own bfloat16 product `is_fast` or slow.
+    pub fn widens(self, is_fast: bool) -> bool {
+        match self {
+            Self::Auto => !is_fast,
+            Self::Native => false,
+            Self::Widened => true,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! reports progress. A stage that is resumed goes on in the same file: a later [`EventKind::Started`] with
 //! `resumed_from_step = n` takes back every step and completion after step n that stands before it.
 
+use crate::cpu::Bfloat16Products;
 use crate::cpu::{Float32Products, Instructions};
-use crate::recipe::Bfloat16Products;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

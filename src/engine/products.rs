@@ -16,8 +16,8 @@
 //! else.
 
 use crate::error::{StageError, StageResult};
+use orchestrate_core::cpu::Bfloat16Products;
 use orchestrate_core::cpu::{self, BadChoice, Cpu, Float32Products};
-use orchestrate_core::recipe::Bfloat16Products;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use std::ffi::{CStr, c_char};

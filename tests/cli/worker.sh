@@ -79,10 +79,10 @@ cache=$(dirname "$(dirname "$attempt")")/cache
 mkdir -p "$attempt/out" "$cache"
 echo "result of $stage" > "$attempt/out/result.txt"
 cp "$attempt/key.json" "$attempt/events.jsonl" "$attempt/out/"
-echo "{\"stage\":\"$stage\",\"job\":\"$ORCHESTRATE_JOB\"}" > "$attempt/out/record.json"
+echo "{\"job\":\"$ORCHESTRATE_JOB\"}" > "$attempt/out/record.json"
 cd "$attempt/out"
 entries=
-for file in events.jsonl key.json record.json result.txt; do
+for file in events.jsonl key.json result.txt; do
     digest=$(sha256sum "$file" | cut -d' ' -f1)
     entries="$entries${entries:+,}\"$file\":{\"sha256\":\"$digest\",\"bytes\":$(stat -c %s "$file")}"
 done

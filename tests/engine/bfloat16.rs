@@ -1,7 +1,7 @@
 //! bfloat16 on every CPU: what a recipe in bfloat16 computes where libtorch's own bfloat16 product is slow.
 
 use crate::project::{Project, json_lines};
-use orchestrate_core::recipe::Bfloat16Products;
+use orchestrate_core::cpu::Bfloat16Products;
 use orchestrate_engine::products::{activations, bfloat16_products};
 use orchestrate_engine::weights::{load_tensors, save_tensors};
 use serde_json::Value;

@@ -2,15 +2,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orchestrate_core::recipe::spec::{Component, Match, RewardSpec, Scope};
+use orchestrate_core::recipe::spec::{CorrectnessSpec, Match, RewardSpec, Scope};
 use orchestrate_core::rewards::{JudgeAccess, Rubric, Sample, StopCheck, Surroundings};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 fuzz_target!(|input: (&str, &str)| {
     let (answer, completion) = input;
-    let component = Component::Correctness { matching: Match::Choice, pattern: None };
-    let spec = RewardSpec::plain(1.0, Scope::Completion, component);
+    let component = CorrectnessSpec { matching: Match::Choice, pattern: None };
+    let spec = RewardSpec::plain(1.0, Scope::Completion, component.into());
     let nowhere = Path::new("/nonexistent");
     let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None, stop: &StopCheck::never() };
     let surroundings = Surroundings {

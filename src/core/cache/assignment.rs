@@ -1,8 +1,10 @@
 //! `assignment.json`: what the dispatcher asks of a worker.
 
+use crate::cpu::Bfloat16Products;
 use crate::digest::Digest;
+use crate::recipe::ProgramRun;
 use crate::recipe::spec::StageSpec;
-use crate::recipe::{Bfloat16Products, HttpEndpoint, JudgeServer, ProgramRun};
+use crate::rewards::{HttpEndpoint, JudgeServer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

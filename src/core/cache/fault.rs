@@ -27,6 +27,10 @@ pub const WORKER_FAULTS: [&str; 13] = [
     "commit-after-cleanup",
 ];
 
+/// Those of [`WORKER_FAULTS`] that a worker passes once its checkpoint is in the cache.
+pub const COMMITTED_FAULTS: [&str; 4] =
+    ["commit-before-sync", "commit-after-rename", "commit-in-cleanup", "commit-after-cleanup"];
+
 /// Between the two renames by which a result is replaced where the file system cannot exchange two names at once. Asking for
 /// it takes that way on any file system.
 pub const REPLACE_FAULT: &str = "replace-between-renames";

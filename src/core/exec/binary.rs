@@ -1,7 +1,7 @@
 //! The worker binary: where it is, what it says of itself.
 
+use crate::cpu::Bfloat16Products;
 use crate::cpu::{Float32Products, Instructions};
-use crate::recipe::Bfloat16Products;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

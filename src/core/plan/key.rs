@@ -34,7 +34,7 @@
 //! known before anything runs, and a change reaches exactly the stages below it.
 
 use crate::digest::{Digest, canonical_json};
-use crate::recipe::spec::{Component, Match, RewardSpec, StageSpec, Work};
+use crate::recipe::spec::{Component, CorrectnessSpec, Match, RewardSpec, StageSpec, Work};
 use serde_json::Value;
 
 /// The form of `key.json`; a new form makes all keys new.
@@ -42,8 +42,9 @@ pub const KEY_FORMAT: u32 = 4;
 
 /// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
 pub fn stage_version(work: &Work) -> u32 {
-    let reads_letters =
-        |reward: &RewardSpec| matches!(&reward.component, Component::Correctness { matching: Match::Choice, .. });
+    let reads_letters = |reward: &RewardSpec| {
+        matches!(&reward.component, Component::Correctness(CorrectnessSpec { matching: Match::Choice, .. }))
+    };
     match work {
         // letters are read out of prose with more care
         Work::Grpo(spec) if spec.rewards.values().any(reads_letters) => 2,
@@ -96,12 +97,13 @@ pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> S
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, CommandSpec, CommandStageSpec, CompareWith, Component,
+        AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, CommandSpec, CommandStageSpec, CompareWith, CotSpec,
         CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec,
-        HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec,
+        HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType, ModelSpec,
         OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec,
-        RewardAggregation, RewardSpec, Role, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale, Sampling,
-        ScaleRewards, Schedule, Scope, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        RepetitionSpec, RewardAggregation, Role, RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale,
+        Sampling, ScaleRewards, Schedule, Scope, SemanticSpec, SeveralReferences, SftSpec, Split, Templates,
+        WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use regex::Regex;
@@ -167,37 +169,33 @@ mod tests {
 
     /// Every component; `size` and `name` are named as what careless key functions leave out.
     fn rewards() -> BTreeMap<String, RewardSpec> {
-        let rouge = Component::Rouge {
-            variant: RougeVariant::L,
-            measure: RougeMeasure::F1,
-            tokenizer: RougeTokenizer::Unicode,
-            stemming: false,
-        };
+        let (variant, measure) = (RougeVariant::L, RougeMeasure::F1);
+        let rouge = RougeSpec { variant, measure, tokenizer: RougeTokenizer::Unicode, stemming: false };
         let (encoder, prompt) = (Digest::of(b"encoder"), Some("query: ".to_owned()));
         let (references, window_sentences) = (Some(SeveralReferences::Max), Some(2));
         let (dtype, baseline) = (Dtype::Float32, Some(0.25));
-        let semantic = Component::Semantic { encoder, dtype, baseline, prompt, references, window_sentences };
+        let semantic = SemanticSpec { encoder, dtype, baseline, prompt, references, window_sentences };
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true };
         let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
         let leak = Leak::Before;
         let (min_words, max_words, min_tokens, max_tokens) = (5, Some(50), Some(8), Some(90));
-        let cot = Component::Cot { min_words, max_words, min_tokens, max_tokens, leak };
+        let cot = CotSpec { min_words, max_words, min_tokens, max_tokens, leak };
         let components = [
-            ("semantic", semantic),
-            ("size", rouge),
+            ("semantic", Component::Semantic(semantic)),
+            ("size", Component::Rouge(rouge)),
             (
                 "name",
-                Component::Correctness {
+                Component::Correctness(CorrectnessSpec {
                     matching: Match::Numeric { tolerance: 0.5 },
                     pattern: Some("=(.*)".to_owned()),
-                },
+                }),
             ),
             ("format", Component::Format(FormatSpec::Tags { tags, grading: Grading::Graded, answers: Vec::new() })),
             ("pattern", Component::Format(FormatSpec::Pattern("a+".to_owned()))),
             ("json", Component::Format(FormatSpec::JsonSchema(json!({ "type": "object", "maxProperties": 2 })))),
-            ("cot", cot),
+            ("cot", Component::Cot(cot)),
             ("judge", Component::Judge(judge(JudgeMode::Rubric(rubric())))),
             (
                 "with_reference",
@@ -213,7 +211,7 @@ mod tests {
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),
             ("length", Component::Length(length)),
-            ("repetition", Component::Repetition { ngram: 3 }),
+            ("repetition", Component::Repetition(RepetitionSpec { ngram: 3 })),
         ];
         let spec = |component| {
             let (scope, clip, on_error) = (Scope::Tag("work".to_owned()), Some((0.0, 0.5)), OnError::Missing);
@@ -524,17 +522,35 @@ mod tests {
         assert_eq!(found, golden);
     }
 
+    /// The types that reward components are hashed as: what both reads and writes itself.
+    fn components() -> String {
+        let rewards = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("rewards");
+        let mut files = vec![rewards.join("spec.rs"), rewards.join("components/judge/spec.rs")];
+        files.push(rewards.join("components/command/keys.rs"));
+        let entries = fs_err::read_dir(rewards.join("components")).expect("the folder is there");
+        files.extend(entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()));
+        let item = Regex::new(r"(?ms)^#\[derive\([^\]]*Serialize, Deserialize[^\]]*\)\]\n.*?^\}")
+            .expect("the pattern is right");
+        let items = |file: &std::path::PathBuf| {
+            let text = fs_err::read_to_string(file).expect("a source file is text");
+            item.find_iter(&text).map(|item| item.as_str().to_owned() + "\n").collect::<String>()
+        };
+        files.iter().map(items).collect()
+    }
+
     /// So that no field goes untested: a new one has to come into `specs`, with every alternative that holds something.
     #[test]
     fn the_specs_of_these_tests_have_every_field_there_is() {
         let documents: Vec<String> = specs().iter().map(|spec| stage_key(spec, &[]).text).collect();
-        let source = concat!(include_str!("../recipe/spec.rs"), include_str!("../recipe/spec/rewards.rs"));
+        let source = include_str!("../recipe/spec.rs").to_owned() + &components();
         let fields = Regex::new(r"(?m)^ {4,8}(?:pub )?([a-z_]+): ").expect("the pattern is right");
         let alternatives = Regex::new(r"(?m)^ {4}([A-Z][A-Za-z]+)(?:\(| \{)").expect("the pattern is right");
         let snake_case = Regex::new("([a-z])([A-Z])").expect("the pattern is right");
-        let names = fields.captures_iter(source).map(|found| found[1].to_owned());
+        let names = fields.captures_iter(&source).map(|found| found[1].to_owned());
         let names = names.chain(
-            alternatives.captures_iter(source).map(|found| snake_case.replace_all(&found[1], "${1}_$2").to_lowercase()),
+            alternatives
+                .captures_iter(&source)
+                .map(|found| snake_case.replace_all(&found[1], "${1}_$2").to_lowercase()),
         );
         let mut checked = 0;
         for name in names {

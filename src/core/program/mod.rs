@@ -9,7 +9,7 @@ mod process;
 pub use process::{ProgramEnd, ProgramProcess};
 
 use crate::digest::{ContentChanged, Digest};
-use crate::recipe::spec::Argument;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,16 @@ impl ProgramError {
             Self::NoFile { .. } => "`orchestrate run` plans anew",
         }
     }
+}
+
+/// A word of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Argument {
+    /// As it is.
+    Text(String),
+    /// The path of the file with this digest.
+    File(Digest),
 }
 
 /// A program with what it is made of and what it is given.

@@ -1,13 +1,14 @@
 //! `[data.NAME]` resolved: templates checked, paths spread out to files.
 
 use super::command_words::is_template;
-use super::diagnostic::{Problem, Problems, did_you_mean};
+use super::diagnostic::{Problem, Problems};
 use super::file::DataTable;
 use super::files::Files;
 use super::located::{KeyPath, Step};
 use super::spec::{DataSpec, OptionsSpec, Split, Templates, WeightedData};
 use super::sweep::Cell;
 use crate::digest::{Digest, canonical_json};
+use crate::suggestion::did_you_mean;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,12 +1,21 @@
 //! The lowest layer of a recipe: `defaults.toml`, laid out under the tables that the recipe has.
 
+use crate::rewards::{KINDS, KindEntry};
 use std::sync::LazyLock;
 use toml::{Table, Value};
 
-static BUILT_IN: LazyLock<Table> =
-    LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is TOML"));
+static BUILT_IN: LazyLock<Table> = LazyLock::new(|| {
+    let mut built_in: Table = include_str!("defaults.toml").parse().expect("defaults.toml is TOML");
+    let common = table(built_in.get("rewards")).cloned().expect("`[rewards]` is a table");
+    let of_kind = |kind: &KindEntry| {
+        let own: Table = kind.defaults.parse().expect("a component's defaults are TOML");
+        (kind.name.to_owned(), Value::Table(over(common.clone(), own)))
+    };
+    built_in.insert("rewards".to_owned(), Value::Table(KINDS.iter().map(of_kind).collect()));
+    built_in
+});
 
-/// `defaults.toml`.
+/// `defaults.toml`, with `rewards` by kind of component.
 pub(super) fn built_in() -> &'static Table {
     &BUILT_IN
 }
@@ -95,15 +104,8 @@ fn of_reward(name: &str, reward: &Value) -> Value {
     let kind = reward.get("kind").and_then(Value::as_str).unwrap_or(name);
     let mut lowest = section("rewards", kind);
     lowest.insert("kind".to_owned(), Value::String(kind.to_owned()));
-    if kind == "format" && ["pattern", "json_schema"].iter().any(|key| reward.get(key).is_some()) {
-        lowest.remove("tags");
-    }
-    if kind == "judge" {
-        let is_rubric = matches!(reward.get("mode").and_then(Value::as_str), None | Some("rubric"));
-        let of_the_other: &[&str] = if is_rubric { &["pair_prompt"] } else { &["prompt", "min_score", "max_score"] };
-        for key in of_the_other {
-            lowest.remove(*key);
-        }
+    if let (Some(kind), Some(written)) = (KindEntry::named(kind), reward.as_table()) {
+        (kind.trim_defaults)(&mut lowest, written);
     }
     Value::Table(lowest)
 }

@@ -1,6 +1,6 @@
 //! The files a recipe names: whether they are there, and their digests.
 
-use super::diagnostic::{Problem, Problems, nearest};
+use super::diagnostic::{Problem, Problems};
 use super::hub_reference::{HubReference, HubRepoKind};
 use super::inputs::{HubFiles, Inputs};
 use super::layers::io_reason;
@@ -8,6 +8,7 @@ use super::located::KeyPath;
 use super::spec::{DataFile, DataFormat};
 use super::sweep::Cell;
 use crate::digest::Digest;
+use crate::suggestion::nearest;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::FileType;
 use std::io;

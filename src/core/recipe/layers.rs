@@ -4,8 +4,9 @@
 //! figment merges the values. The texts are kept beside them, so that every later problem can point at the layer that
 //! set the value: the highest one that has its path.
 
-use super::diagnostic::{Place, Problem, Problems, Source, did_you_mean};
+use super::diagnostic::{Place, Problem, Problems, Source};
 use super::located::{Document, KeyPath, Step};
+use crate::suggestion::did_you_mean;
 use figment::Figment;
 use figment::providers::Serialized;
 use miette::NamedSource;

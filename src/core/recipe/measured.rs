@@ -3,17 +3,16 @@
 //! whether the answer is right and whether the form is, where the data set tells. And which of it this variant was trained on.
 
 use super::data_sets::missing_template;
-use super::diagnostic::{Place, Problem, Problems, did_you_mean};
+use super::diagnostic::{Place, Problem, Problems};
 use super::files::Files;
 use super::load::ResolvedVariant;
 use super::located::KeyPath;
 use super::resolve::ResolvedStage;
-use super::reward_file::RewardTable;
-use super::spec::{
-    Argument, Component, EvalSpec, FormatSpec, Grading, JudgeMode, JudgeSpec, Leak, Match, RewardSpec, Scope, Work,
-};
+use super::spec::{Component, CorrectnessSpec, EvalSpec, FormatSpec, Grading, Match, RewardSpec, Scope, Work};
 use super::sweep::Cell;
 use crate::digest::Digest;
+use crate::rewards::RewardTable;
+use crate::suggestion::did_you_mean;
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -156,8 +155,7 @@ fn mixes(stages: &[ResolvedStage], place: usize) -> Vec<Mix> {
 /// whether the answer or the form is right, one that asks for it in any way. So what is called held out is.
 fn was_rewarded(name: &str, spec: &RewardSpec, mixes: &[Mix]) -> bool {
     let alike = |theirs: &Component| match (&spec.component, theirs) {
-        (Component::Correctness { .. }, Component::Correctness { .. })
-        | (Component::Format(_), Component::Format(_)) => true,
+        (Component::Correctness(_), Component::Correctness(_)) | (Component::Format(_), Component::Format(_)) => true,
         (ours, theirs) => ours == theirs,
     };
     let rewarded = mixes.iter().flatten().filter(|(_, theirs)| theirs.weight != 0.0);
@@ -172,8 +170,8 @@ fn same_settings(one: &RewardSpec, other: &RewardSpec) -> bool {
 /// `correctness` where the data set has answers, `format_valid` where its form can be told; both count for nothing in the total.
 fn add_what_the_data_tells(eval: &mut EvalSpec) {
     if eval.data.templates.answer.is_some() && !eval.rewards.contains_key(EvalSpec::CORRECTNESS) {
-        let correctness = Component::Correctness { matching: Match::Choice, pattern: None };
-        let correctness = RewardSpec::plain(0.0, Scope::Answer, correctness);
+        let correctness = CorrectnessSpec { matching: Match::Choice, pattern: None };
+        let correctness = RewardSpec::plain(0.0, Scope::Answer, correctness.into());
         eval.rewards.insert(EvalSpec::CORRECTNESS.to_owned(), correctness);
     }
     if let Some((scope, form)) = form(eval) {
@@ -249,7 +247,7 @@ impl Pool {
                             pool.clash.get_or_insert_with(clash);
                         }
                         None => {
-                            let needed = digests(&spec.component);
+                            let needed = spec.component.measure().files();
                             let input = |digest: &Digest| Some((digest.clone(), stage.inputs.get(digest)?.clone()));
                             let inputs = needed.into_iter().filter_map(input).collect();
                             let spec = RewardSpec { weight: 0.0, ..spec.clone() };
@@ -293,8 +291,8 @@ impl Pool {
                 problems
                     .push(problem(message, "measures it too", help).caused_by(cause, format!("the reward `{name}`")));
             }
-            if let Some(needed) = fewest_samples(&found.spec.component).filter(|most| *most > eval.samples_per_question)
-            {
+            let needed = found.spec.component.measure().fewest_samples();
+            if needed > eval.samples_per_question {
                 let samples = eval.samples_per_question;
                 let message = format!(
                     "the reward `{name}` compares {needed} completions of a question, but `samples_per_question` is {samples}"
@@ -308,43 +306,15 @@ impl Pool {
     }
 }
 
-/// Files that a component is computed with.
-fn digests(component: &Component) -> Vec<&Digest> {
-    match component {
-        Component::Semantic { encoder, .. } => vec![encoder],
-        Component::Command(command) => {
-            let words = command.command.iter().filter_map(|word| match word {
-                Argument::File(digest) => Some(digest),
-                Argument::Text(_) => None,
-            });
-            words.chain(&command.files).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
 /// The template that a component needs and the data set of `eval` lacks.
 fn lacking(component: &Component, eval: &EvalSpec) -> Option<&'static str> {
     let templates = &eval.data.templates;
-    let judges_a_pair = |judge: &JudgeSpec| matches!(judge.mode, JudgeMode::PairWithReference { .. });
-    let (name, template) = match component {
-        Component::Semantic { .. } | Component::Rouge { .. } => ("reference", &templates.reference),
-        Component::Correctness { .. } => ("answer", &templates.answer),
-        Component::Cot { leak, .. } if *leak != Leak::Ignore => ("answer", &templates.answer),
-        Component::Judge(judge) if judges_a_pair(judge) => ("reference", &templates.reference),
-        _ => return None,
+    let needed = component.measure().needs()?;
+    let is_there = match needed {
+        "reference" => templates.reference.is_some(),
+        _ => templates.answer.is_some(),
     };
-    template.is_none().then_some(name)
-}
-
-/// Completions of a question that a component compares at least, if it compares any.
-fn fewest_samples(component: &Component) -> Option<usize> {
-    match component {
-        Component::Judge(JudgeSpec { mode: JudgeMode::PairWithinGroup { opponents, .. }, .. }) => {
-            Some(opponents.unwrap_or(1) + 1)
-        }
-        _ => None,
-    }
+    (!is_there).then_some(needed)
 }
 
 #[cfg(test)]

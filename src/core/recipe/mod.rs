@@ -6,7 +6,7 @@
 //!   -> checked against the schema                           schema, validate  unknown keys, types, ranges
 //!   -> cells = variants x zip x matrix                      sweep             each checked again, with its changes
 //!   -> cells over the built-in defaults                     defaults
-//!   -> the tables of file, stage_file, reward_file
+//!   -> the tables of file, stage_file, rewards::table
 //!   -> spec::StageSpec, one a stage                         resolve           references, files, digests
 //!   -> what evaluations measure of all variants' rewards    measured
 //! ```
@@ -23,6 +23,7 @@ pub mod arena_file;
 mod cell_pattern;
 mod command_words;
 mod compare;
+mod component_table;
 mod data_sets;
 mod defaults;
 mod diagnostic;
@@ -46,10 +47,9 @@ mod resolve_command;
 mod resolve_grpo;
 mod resolve_model;
 mod resolve_optimizer;
-pub mod reward_file;
-mod reward_judge;
 mod reward_mix;
-mod reward_program;
+#[cfg(test)]
+mod reward_pages_tests;
 mod runtime;
 mod schema;
 pub mod spec;
@@ -59,15 +59,14 @@ mod sweep_axes;
 mod synonyms;
 mod validate;
 
+pub use crate::cpu::Bfloat16Products;
+pub use crate::rewards::{HttpEndpoint, JudgeServer};
 pub use cell_pattern::CellPattern;
 pub use command_words::CommandWords;
 pub use compare::CompareSettings;
-pub use diagnostic::did_you_mean;
 pub use diagnostic::{Place, Problem, RecipeError, Source};
-pub use http_endpoint::HttpEndpoint;
 pub use hub_reference::{HUB_SCHEME, HubReference, HubRepoKind, is_commit, is_path};
 pub use inputs::{HubFiles, HubRefusal, Inputs};
-pub use judge_server::JudgeServer;
 pub use layers::{Overrides, PROGRAM_VARIABLES};
 pub use load::{LoadedRecipe, ResolvedVariant, load};
 pub use measured::{Training, training_of};
@@ -75,5 +74,5 @@ pub use reference::{Key, KeySection, key_sections};
 pub use resolve::ResolvedStage;
 pub use resolve_arena::FanIn;
 pub use resolve_command::ProgramRun;
-pub use runtime::{Bfloat16Products, Device, GradientCheckpointing, Retries, RuntimeSettings};
+pub use runtime::{Device, GradientCheckpointing, Retries, RuntimeSettings};
 pub use schema::{layer_schema, schema};

@@ -1,9 +1,10 @@
 //! The order of a recipe's stages: parents first, no circles.
 
-use super::diagnostic::{Problem, Problems, did_you_mean};
+use super::diagnostic::{Problem, Problems};
 use super::located::KeyPath;
 use super::stage_file::StageTable;
 use super::sweep::Cell;
+use crate::suggestion::did_you_mean;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Value;
 

@@ -18,7 +18,7 @@ use super::spec::{
 };
 use super::stage_file::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
 use super::sweep::Cell;
-use super::{measured, reward_judge, reward_mix};
+use super::{measured, reward_mix};
 use crate::digest::Digest;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -369,14 +369,14 @@ impl Resolver<'_> {
         let rewards_key = key.key("rewards");
         let mut needs = vec![stage_need(key, "prompt")];
         needs.extend(reward_mix::needs(&rewards_key, &table.rewards));
-        if !table.rewards.is_empty() && table.rewards.values().all(|reward| reward.weight() == 0.0) {
+        if !table.rewards.is_empty() && table.rewards.values().all(|reward| reward.common.weight == 0.0) {
             let message = format!("all weights in `{rewards_key}` are 0");
             self.problem(&rewards_key, message, "rewards nothing", "give one component a weight");
         }
         self.check_aggregation(key, table);
         let overlong = self.overlong(key, table);
         let zero_std = self.zero_std(key, table);
-        reward_judge::check_opponents(&mut self.files, &rewards_key, &table.rewards, table.group_size);
+        reward_mix::check_group(&mut self.files, &rewards_key, &table.rewards, table.group_size, &mut self.found);
         let data = self.mixture(key, &table.data, &needs);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
         Some(GrpoSpec {
@@ -427,7 +427,7 @@ impl Resolver<'_> {
             self.problem(&key.key("text_split"), message, "no effect", "remove it, or name a data set in `text`");
         }
         let samples_per_question = table.samples_per_question;
-        reward_judge::check_opponents(&mut self.files, &rewards_key, &rewards_table, samples_per_question);
+        reward_mix::check_group(&mut self.files, &rewards_key, &rewards_table, samples_per_question, &mut self.found);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &rewards_table, &mut self.found);
         let set = self.data.get(&table.data).and_then(Option::as_ref);
         let options = set.and_then(data_sets::options);

@@ -4,14 +4,16 @@
 //! once the plan knows the stages' keys ([`crate::plan::Plan::build`]).
 
 use super::arena_file::{ArenaJudgeTable, ArenaTable, PairJudgesTable, PairsName, SimilarityTable};
+use super::component_table::ComponentTable;
 use super::data_sets::Need;
 use super::diagnostic::{Problem, Problems};
 use super::load::ResolvedVariant;
 use super::located::KeyPath;
 use super::resolve::{Resolver, sampling, stage_need};
+use super::reward_mix;
 use super::spec::{ArenaJudge, ArenaSpec, CompareWith, ModelSpec, Pairing, ParentAdapter, Sampling, StageSpec, Work};
 use super::sweep::Cell;
-use super::{reward_judge, reward_mix};
+use crate::rewards::{OF_A_PAIR, PAIR_PROMPT, TableContext as _, check_served};
 use std::collections::BTreeMap;
 
 /// What an arena's players are made of, beside the stages it goes after.
@@ -114,8 +116,12 @@ impl Resolver<'_> {
                 let PairJudgesTable { judges, pair_prompt, .. } = table;
                 let before = self.files.problems.len();
                 let scope = reward_mix::scope(&mut self.files, &key.key("scope"), &table.scope);
-                reward_judge::check_served(&mut self.files, &key.key("judges"), judges);
-                let prompt = reward_judge::prompt_of_pairs(&mut self.files, key, pair_prompt.as_deref());
+                let mut recipe = ComponentTable { files: &mut self.files, key, found: &mut self.found };
+                check_served(judges, &mut recipe);
+                if let Some(prompt) = pair_prompt {
+                    recipe.check_template("pair_prompt", prompt, OF_A_PAIR);
+                }
+                let prompt = pair_prompt.as_ref().unwrap_or(&PAIR_PROMPT).clone();
                 let sampling = super::spec::JudgeSampling {
                     temperature: table.temperature,
                     seed: table.seed,

@@ -1,10 +1,11 @@
 //! A stage's model: path, number format, adapter, and whether it fits what the parent stage left.
 
-use super::diagnostic::{Problem, did_you_mean};
+use super::diagnostic::Problem;
 use super::file::{LoraTable, ModelOverride};
 use super::located::KeyPath;
 use super::resolve::Resolver;
 use super::spec::{LoraSpec, ModelSpec, ParentAdapter};
+use crate::suggestion::did_you_mean;
 use toml::Value;
 
 /// What `target_modules` says for all of [`LINEAR_LAYERS`].

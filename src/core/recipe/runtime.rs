@@ -1,15 +1,18 @@
 //! `[runtime]`: how stages are run. Nothing of it may change a result, and nothing of it is hashed.
 
-use super::diagnostic::{Problem, Problems, did_you_mean};
-use super::http_endpoint::{self, HttpEndpoint};
-use super::judge_server::{self, JudgeServer};
+use super::diagnostic::{Problem, Problems};
+use super::http_endpoint;
+use super::judge_server;
 use super::located::KeyPath;
 use super::schema;
 use super::sweep::Cell;
+use crate::cpu::Bfloat16Products;
+use crate::rewards::{HttpEndpoint, JudgeServer};
 use crate::stage::StageKind;
+use crate::suggestion::did_you_mean;
 use schemars::JsonSchema;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
@@ -81,30 +84,6 @@ pub enum GradientCheckpointing {
     On,
     /// Never.
     Off,
-}
-
-/// How a CPU multiplies with weights that are held in bfloat16.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Bfloat16Products {
-    /// In bfloat16 on a CPU with AVX512-BF16 or AMX, else widened.
-    #[default]
-    Auto,
-    /// In bfloat16, by libtorch. Without AVX512-BF16 or AMX this takes 7 to 60 times as long.
-    Native,
-    /// In 32 bits; each weight is widened whenever it is used.
-    Widened,
-}
-
-impl Bfloat16Products {
-    /// Whether weights are widened, on a CPU whose own bfloat16 product `is_fast` or slow.
-    pub fn widens(self, is_fast: bool) -> bool {
-        match self {
-            Self::Auto => !is_fast,
-            Self::Native => false,
-            Self::Widened => true,
-        }
-    }
 }
 
 /// How often a stage that failed is tried again; each try goes on from the newest resume point. What would fail the same is

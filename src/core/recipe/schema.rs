@@ -2,6 +2,7 @@
 
 use super::defaults;
 use super::file::RecipeFile;
+use crate::rewards::{KINDS, table_name};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
@@ -19,16 +20,6 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("ArenaTable", &["stages", "arena"]),
     ("SimilarityTable", &["arena_judges", "similarity"]),
     ("PairJudgesTable", &["arena_judges", "judge"]),
-    ("SemanticTable", &["rewards", "semantic"]),
-    ("RougeTable", &["rewards", "rouge"]),
-    ("CorrectnessTable", &["rewards", "correctness"]),
-    ("FormatTable", &["rewards", "format"]),
-    ("CotTable", &["rewards", "cot"]),
-    ("JudgeTable", &["rewards", "judge"]),
-    ("CommandTable", &["rewards", "command"]),
-    ("HttpTable", &["rewards", "http"]),
-    ("LengthTable", &["rewards", "length"]),
-    ("RepetitionTable", &["rewards", "repetition"]),
     ("HttpEndpoint", &["endpoints"]),
     ("JudgeServer", &["judges"]),
     ("SweepTable", &["sweep"]),
@@ -45,10 +36,15 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
             table[*key].as_table().expect("each section of defaults.toml is a table")
         });
         add_defaults(&mut schema["$defs"][*table], section);
-        if ["rewards", "arena_judges"].contains(&path[0]) {
-            // A component's or a judge's kind is its name unless it says otherwise.
+        if path[0] == "arena_judges" {
+            // a judge's kind is its name unless it says otherwise
             drop_required(&mut schema["$defs"][*table], "kind");
         }
+    }
+    for kind in KINDS {
+        let table = &mut schema["$defs"][table_name(kind.name)];
+        add_defaults(table, defaults::built_in()["rewards"][kind.name].as_table().expect("each kind has defaults"));
+        drop_required(table, "kind"); // a component's kind is its name unless it says otherwise
     }
     let seed = toml::Table::from_iter([("seed".to_owned(), defaults::built_in()["seed"].clone())]);
     add_defaults(&mut schema, &seed);

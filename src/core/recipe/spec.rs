@@ -5,14 +5,15 @@
 //! Maps are ordered and enums externally tagged, so that the serialization is canonical.
 
 mod arena;
-mod rewards;
 
-pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, PlayerSpec};
-pub use rewards::{
-    Aggregate, Argument, CommandSpec, Component, FormatSpec, Grading, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec,
-    Leak, LengthSpec, Match, OnError, RewardSpec, RougeMeasure, RougeTokenizer, RougeVariant, RubricScale, Scope,
-    SeveralReferences, total_range,
+pub use crate::dtype::Dtype;
+pub use crate::program::Argument;
+pub use crate::rewards::{
+    Aggregate, CommandSpec, Component, CorrectnessSpec, CotSpec, FormatSpec, Grading, HttpSpec, JudgeMode,
+    JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, OnError, RepetitionSpec, RewardSpec, RougeMeasure, RougeSpec,
+    RougeTokenizer, RougeVariant, RubricScale, Scope, SemanticSpec, SeveralReferences, total_range,
 };
+pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, PlayerSpec};
 
 use crate::digest::Digest;
 use crate::stage::StageKind;
@@ -92,16 +93,6 @@ pub struct ModelSpec {
     pub lora: Option<LoraSpec>,
     /// What becomes of the parent stage's adapter.
     pub parent_adapter: ParentAdapter,
-}
-
-/// Number format of weights and activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    /// 32-bit IEEE floating point.
-    Float32,
-    /// bfloat16 weights and activations; adapters, optimizer state and losses stay 32-bit.
-    Bfloat16,
 }
 
 /// Low-rank adaptation (arXiv:2106.09685): `W x + scale * B A x`.

@@ -4,8 +4,8 @@
 
 use super::arena_file::ArenaTable;
 use super::file::{ModelOverride, string_or_strings};
-use super::reward_file::RewardTable;
 use super::spec::{AdjustLr, LossType, RewardAggregation, Role, ScaleRewards, Split};
+use crate::rewards::RewardTable;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};

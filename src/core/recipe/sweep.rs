@@ -6,10 +6,11 @@
 //! a sweep the only cell is named after the recipe.
 
 use super::cell_pattern::CellPattern;
-use super::diagnostic::{Place, Problem, Problems, did_you_mean};
+use super::diagnostic::{Place, Problem, Problems};
 use super::layers::Layers;
 use super::located::{KeyPath, Step};
 use super::sweep_axes::{Change, Choice, both, matrix, variants, zip};
+use crate::suggestion::did_you_mean;
 use toml::{Table, Value};
 
 /// A sweep of more cells is a mistake: each is a whole recipe, checked and planned.

@@ -1,11 +1,12 @@
 //! Checks a recipe's shape against the schema: unknown keys, wrong types, values out of range, missing keys.
 
-use super::diagnostic::{Problem, Problems, did_you_mean, nearest};
+use super::diagnostic::{Problem, Problems};
 use super::layers::ENVIRONMENT;
 use super::located::{KeyPath, Step};
 use super::schema;
 use super::sweep::Cell;
 use super::synonyms::synonym;
+use crate::suggestion::{did_you_mean, nearest};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 

@@ -4,7 +4,7 @@
 //! gives all three the same value can teach nothing that the data knows.
 
 use super::{Score, spread_shares};
-use crate::recipe::spec::{Component, RewardSpec};
+use crate::rewards::RewardSpec;
 use crate::stats::{auc, mean, standard_deviation};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -106,14 +106,6 @@ fn described(values: &[Option<f64>]) -> ComponentCalibration {
     }
 }
 
-/// What a component should tell apart: does it see the row at all?
-fn compares(component: &Component) -> bool {
-    matches!(
-        component,
-        Component::Semantic { .. } | Component::Rouge { .. } | Component::Correctness { .. } | Component::Judge(_)
-    )
-}
-
 impl ComponentCalibration {
     fn warnings(
         &self,
@@ -135,7 +127,9 @@ impl ComponentCalibration {
         }
         if let Some(value) = flat {
             warnings.push(format!("`{name}` is {value} for every text, so it teaches nothing"));
-        } else if let Some(auc) = self.auc_shuffled.filter(|auc| *auc < LEAST_AUC && compares(&reward.component)) {
+        } else if let Some(auc) =
+            self.auc_shuffled.filter(|auc| *auc < LEAST_AUC && reward.component.measure().compares_with_the_row())
+        {
             warnings.push(format!(
                 "`{name}` does not tell a row's own completion from another row's: AUC {auc:.2}, where chance is 0.5"
             ));
@@ -163,18 +157,19 @@ fn most_frequent_reason<'a>(name: &str, scores: &'a [Score]) -> &'a str {
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use crate::dtype::Dtype;
     use crate::event::Part;
-    use crate::recipe::spec::{Dtype, FormatSpec, Grading, Scope};
+    use crate::rewards::{Component, FormatSpec, Grading, Scope, SemanticSpec};
 
     fn mix(weights: [f64; 2]) -> BTreeMap<String, RewardSpec> {
-        let semantic = Component::Semantic {
+        let semantic = Component::Semantic(SemanticSpec {
             encoder: Digest::of(b"e"),
             dtype: Dtype::Float32,
             baseline: None,
             prompt: None,
             references: None,
             window_sentences: None,
-        };
+        });
         let format = Component::Format(FormatSpec::Tags {
             tags: vec!["think".to_owned()],
             grading: Grading::Binary,

@@ -1,6 +1,6 @@
 //! The reward mix: typed components, their weighted sum, and nothing about tensors.
 //!
-//! One file a component. The encoder behind `semantic` comes in through [`TextEncoder`]. A value that cannot be computed
+//! One file a component ([`component`] says how to add one). The encoder behind `semantic` comes in through [`TextEncoder`]. A value that cannot be computed
 //! (no reference, a failed encoder) is *missing*, with a reason, never 0; what the policy itself failed to produce (a tag
 //! it did not write) is a measured value, the component's floor of 0.
 //!
@@ -10,55 +10,47 @@
 //! compares any two texts.
 
 mod calibration;
-mod choice;
-mod command;
-mod correctness;
-mod cot;
-mod exchange;
-mod explain;
-mod format;
-mod http;
-mod judge;
-mod lcs;
-mod length;
-mod numbers;
+pub mod component;
+mod components;
 mod pages;
-mod questions;
-mod reach;
-mod repetition;
-mod rouge;
+mod remote;
 mod rubric;
-mod semantic;
-mod server;
-mod spans;
-mod stem;
-mod stop;
+mod served;
+mod spec;
 mod summary;
+mod table;
 #[cfg(test)]
 mod testing;
+mod text;
 mod watch;
-mod words;
 
 pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibrate};
-pub use http::HttpError;
-pub use judge::{
-    Agreement, Expenses, JudgeAccess, JudgeError, JudgeLab, JudgeMeasured, JudgeReport, Judgement, Pair, PairJudges,
-    PairVerdict, PositionBias, Preference, RepeatSpread,
+pub use component::{Component, KINDS, KindEntry};
+pub use components::judge::{
+    Agreement, Expenses, JudgeAccess, JudgeError, JudgeLab, JudgeMeasured, JudgeReport, Judgement, OF_A_PAIR,
+    PAIR_PROMPT, Pair, PairJudges, PairVerdict, PositionBias, Preference, RepeatSpread, check_served,
 };
-pub use pages::{Key, PAGES, Page};
-pub use reach::{reach_judge, reach_service};
-pub use rouge::{Overlap, rouge};
-pub use rubric::{Rubric, RubricError, Score, Surroundings};
-pub use spans::span;
-pub use stem::stem;
-pub use stop::StopCheck;
+pub use components::{
+    Aggregate, CommandSpec, CorrectnessSpec, CotSpec, FormatSpec, Grading, HttpError, HttpSpec, JudgeMode,
+    JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, Overlap, RepetitionSpec, RougeMeasure, RougeSpec,
+    RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
+};
+pub use pages::{Key, Page, pages};
+pub use remote::reach::{reach_judge, reach_service};
+pub use remote::stop::StopCheck;
+pub use rubric::{BuildError, Rubric, RubricError, Score, Setup, Surroundings};
+pub use served::{HttpEndpoint, JudgeServer};
+pub use spec::{NoScope, OnError, RewardSpec, Scope, TAG_RULE, is_tag, total_range};
 pub use summary::{flat_groups, reward_metrics, spread_shares};
+pub use table::{At, CommonTable, RewardTable, TableContext, table_name};
+pub use text::spans::span;
+pub use text::stem::stem;
 pub use watch::{RewardWatch, Watched, repeats};
 
 use crate::digest::Digest;
+use crate::dtype::Dtype;
 use crate::event::FailureClass;
-use crate::metric::Aggregate;
-use crate::recipe::spec::Dtype;
+use crate::metric;
 use std::borrow::Cow;
 use std::error::Error;
 
@@ -129,18 +121,18 @@ pub struct ComponentMetric {
     /// Its value.
     pub value: f64,
     /// What several batches come to.
-    pub over_batches: Aggregate,
+    pub over_batches: metric::Aggregate,
 }
 
 impl ComponentMetric {
     /// A count, which is summed.
     pub fn count(name: &'static str, value: f64) -> Self {
-        Self { name: name.into(), value, over_batches: Aggregate::Sum }
+        Self { name: name.into(), value, over_batches: metric::Aggregate::Sum }
     }
 
     /// A mean, of which the mean is taken.
     pub fn mean(name: &'static str, value: f64) -> Self {
-        Self { name: name.into(), value, over_batches: Aggregate::Mean }
+        Self { name: name.into(), value, over_batches: metric::Aggregate::Mean }
     }
 }
 

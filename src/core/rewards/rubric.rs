@@ -1,22 +1,15 @@
 //! The weighted sum of the components.
 
-use super::command::Command;
-use super::correctness::Correctness;
-use super::cot::{Cot, TokenLimits};
-use super::explain::looked_at;
-use super::format::Format;
-use super::http::{Http, HttpError};
-use super::judge::{Bench, Client, Expenses, Judge, JudgeAccess, JudgeError};
-use super::length::Length;
-use super::repetition::Repetition;
-use super::rouge::Rouge;
-use super::semantic::{Semantic, SemanticSettings};
-use super::{ComponentMetric, CountTokens, EncoderError, LoadEncoder, Reward, RewardError, Sample, Verdict, span};
+use super::components::HttpError;
+use super::components::judge::{Bench, Client, Expenses, JudgeAccess, JudgeError};
+use super::text::explain::looked_at;
+use super::{
+    ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadEncoder, OnError, Reward, RewardError, RewardSpec,
+    Sample, Scope, Verdict, span,
+};
 use crate::digest::Digest;
 use crate::event::{FailureClass, Part};
 use crate::program::ProgramError;
-use crate::recipe::HttpEndpoint;
-use crate::recipe::spec::{Component, OnError, RewardSpec, Scope};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -77,57 +70,48 @@ pub struct Score {
     pub parts: BTreeMap<String, Part>,
 }
 
+/// Why a component cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum BuildError {
+    /// The encoder does not load.
+    Encoder(EncoderError),
+    /// The policy's tokenizer does not load.
+    Tokenizer(EncoderError),
+    /// A setting is none.
+    Setting(Box<dyn Error + Send + Sync>),
+    /// A judge cannot be asked.
+    Judge(#[from] JudgeError),
+    /// A program cannot be set up.
+    Command(#[from] ProgramError),
+    /// A service cannot be asked.
+    Http(#[from] HttpError),
+}
+
 /// Why a reward mix cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum RubricError {
-    /// The encoder did not load.
-    #[error("the encoder of reward `{component}` does not load")]
-    Encoder {
-        /// Name of the component.
-        component: String,
-        /// Why.
-        source: EncoderError,
-    },
-    /// The policy's tokenizer did not load.
-    #[error("the policy's tokenizer, which the reward `{component}` counts with, does not load")]
-    Tokenizer {
-        /// Name of the component.
-        component: String,
-        /// Why.
-        source: EncoderError,
-    },
-    /// A component's setting is none.
-    #[error("a setting of the reward `{component}` cannot be used")]
-    Setting {
-        /// Name of the component.
-        component: String,
-        /// Why.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// A judge cannot be asked.
-    #[error("the reward `{component}` cannot be computed")]
-    Judge {
-        /// Name of the component.
-        component: String,
-        /// Why.
-        source: JudgeError,
-    },
-    /// A program cannot be set up.
-    #[error("the reward `{component}` cannot be computed")]
-    Command {
-        /// Name of the component.
-        component: String,
-        /// Why.
-        source: ProgramError,
-    },
-    /// A service cannot be asked.
-    #[error("the reward `{component}` cannot be computed")]
-    Http {
-        /// Name of the component.
-        component: String,
-        /// Why.
-        source: HttpError,
-    },
+#[error("{}", self.describe())]
+pub struct RubricError {
+    /// Name of the component.
+    pub component: String,
+    /// Why.
+    pub source: BuildError,
+}
+
+impl RubricError {
+    fn describe(&self) -> String {
+        let component = &self.component;
+        match self.source {
+            BuildError::Encoder(_) => format!("the encoder of reward `{component}` does not load"),
+            BuildError::Tokenizer(_) => {
+                format!("the policy's tokenizer, which the reward `{component}` counts with, does not load")
+            }
+            BuildError::Setting(_) => format!("a setting of the reward `{component}` cannot be used"),
+            BuildError::Judge(_) | BuildError::Command(_) | BuildError::Http(_) => {
+                format!("the reward `{component}` cannot be computed")
+            }
+        }
+    }
 }
 
 /// What the components of a mix need of the world around them.
@@ -144,54 +128,30 @@ pub struct Surroundings<'a> {
     pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
 }
 
+/// What a component is set up with.
+pub struct Setup<'a> {
+    /// Loads the encoder with the given digest, dtype and prompt.
+    pub encoder: &'a mut LoadEncoder<'a>,
+    /// Loads what counts the policy's tokens.
+    pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
+    /// The judges of the mix.
+    pub(super) judges: Bench<'a>,
+    /// Where the file with the given digest lies.
+    pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
+    /// Where services are served, by the name that the recipe gives them.
+    pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
+}
+
 impl Rubric {
     /// The mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
         let Surroundings { encoder, count_tokens, judges, file, endpoints } = surroundings;
-        let mut bench = Bench::new(judges);
+        let mut setup = Setup { encoder, count_tokens, judges: Bench::new(judges), file, endpoints };
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
-            let reward: Box<dyn Reward> = match component {
-                Component::Semantic { encoder: digest, dtype, baseline, prompt, references, window_sentences } => {
-                    let encoder = encoder(digest, *dtype, prompt.as_deref())
-                        .map_err(|source| RubricError::Encoder { component: name.clone(), source })?;
-                    let (baseline, references, window_sentences) = (*baseline, *references, *window_sentences);
-                    Box::new(Semantic::new(encoder, SemanticSettings { baseline, references, window_sentences }))
-                }
-                Component::Rouge { variant, measure, tokenizer, stemming } => {
-                    let (variant, measure, tokenizer, stemming) = (*variant, *measure, *tokenizer, *stemming);
-                    Box::new(Rouge { variant, measure, tokenizer, stemming })
-                }
-                Component::Correctness { matching, pattern } => Box::new(
-                    Correctness::new(*matching, pattern.as_deref())
-                        .map_err(|source| RubricError::Setting { component: name.clone(), source: source.into() })?,
-                ),
-                Component::Format(form) => Box::new(
-                    Format::new(form).map_err(|source| RubricError::Setting { component: name.clone(), source })?,
-                ),
-                Component::Cot { min_words, max_words, min_tokens, max_tokens, leak } => {
-                    let (min, max) = (*min_tokens, *max_tokens);
-                    let count = (min.is_some() || max.is_some()).then(count_tokens).transpose();
-                    let count = count.map_err(|source| RubricError::Tokenizer { component: name.clone(), source })?;
-                    let tokens = count.map(|count| TokenLimits { min, max, count });
-                    let (min_words, max_words, leak) = (*min_words, *max_words, *leak);
-                    Box::new(Cot { scope: scope.clone(), min_words, max_words, tokens, leak })
-                }
-                Component::Judge(spec) => Box::new(
-                    Judge::new(spec, &mut bench)
-                        .map_err(|source| RubricError::Judge { component: name.clone(), source })?,
-                ),
-                Component::Command(spec) => Box::new(
-                    Command::new(spec, file, judges.variable, judges.stop)
-                        .map_err(|source| RubricError::Command { component: name.clone(), source })?,
-                ),
-                Component::Length(spec) => Box::new(Length { spec: *spec }),
-                Component::Repetition { ngram } => Box::new(Repetition { ngram: *ngram }),
-                Component::Http(spec) => Box::new(
-                    Http::new(spec, endpoints, &judges)
-                        .map_err(|source| RubricError::Http { component: name.clone(), source })?,
-                ),
-            };
+            let measure = component.measure();
+            let reward =
+                measure.build(scope, &mut setup).map_err(|source| RubricError { component: name.clone(), source })?;
             components.push(Named {
                 name: name.clone(),
                 weight: *weight,
@@ -199,11 +159,11 @@ impl Rubric {
                 clip: *clip,
                 scale: *scale,
                 on_error: *on_error,
-                asks_a_server: component.asks_a_server(),
+                asks_a_server: measure.asks_a_server(),
                 reward,
             });
         }
-        Ok(Self { components, judges: bench.clients() })
+        Ok(Self { components, judges: setup.judges.clients() })
     }
 
     /// What each judge was asked so far, over all attempts at the stage, by the name of its model.
@@ -283,33 +243,31 @@ impl Rubric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::spec::{
-        Dtype, FormatSpec, Grading, Leak, LengthSpec, Match, RougeMeasure, RougeTokenizer, RougeVariant,
-    };
+    use crate::dtype::Dtype;
     use crate::rewards::testing::{LetterEncoder, sample};
+    use crate::rewards::{
+        Component, CorrectnessSpec, CotSpec, FormatSpec, Grading, Leak, LengthSpec, Match, RepetitionSpec,
+        RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, SemanticSpec,
+    };
     use crate::rewards::{StopCheck, TextEncoder};
     use proptest::prelude::*;
     use std::path::Path;
 
     fn mix() -> BTreeMap<String, RewardSpec> {
         let (encoder, prompt) = (Digest::of(b"an encoder"), Some("query: ".to_owned()));
-        let rouge = Component::Rouge {
-            variant: RougeVariant::L,
-            measure: RougeMeasure::F1,
-            tokenizer: RougeTokenizer::Unicode,
-            stemming: false,
-        };
+        let (variant, measure, tokenizer) = (RougeVariant::L, RougeMeasure::F1, RougeTokenizer::Unicode);
+        let rouge = Component::Rouge(RougeSpec { variant, measure, tokenizer, stemming: false });
         let (references, window_sentences) = (None, None);
         let (dtype, baseline) = (Dtype::Bfloat16, None);
-        let semantic = Component::Semantic { encoder, dtype, baseline, prompt, references, window_sentences };
+        let semantic = SemanticSpec { encoder, dtype, baseline, prompt, references, window_sentences }.into();
         let (min_tokens, max_tokens, leak) = (None, None, Leak::Ignore);
-        let cot = Component::Cot { min_words: 3, max_words: None, min_tokens, max_tokens, leak };
+        let cot = CotSpec { min_words: 3, max_words: None, min_tokens, max_tokens, leak }.into();
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         let format = Component::Format(FormatSpec::Tags { tags, grading: Grading::Binary, answers: Vec::new() });
         [
             ("meaning", 2.0, Scope::Think, semantic),
             ("words", 0.5, Scope::Think, rouge),
-            ("correctness", 1.0, Scope::Answer, Component::Correctness { matching: Match::Choice, pattern: None }),
+            ("correctness", 1.0, Scope::Answer, CorrectnessSpec { matching: Match::Choice, pattern: None }.into()),
             ("format", 1.0, Scope::Completion, format),
             ("cot", -1.0, Scope::Think, cot),
         ]
@@ -480,11 +438,11 @@ mod tests {
         let length = LengthSpec { min_words: Some(3), max_words: Some(6), tolerance_words: 4 };
         let components = [
             ("meaning", mix()["meaning"].component.clone()),
-            ("words", Component::Rouge { variant, measure, tokenizer, stemming: true }),
-            ("right", Component::Correctness { matching: Match::Choice, pattern: None }),
+            ("words", RougeSpec { variant, measure, tokenizer, stemming: true }.into()),
+            ("right", CorrectnessSpec { matching: Match::Choice, pattern: None }.into()),
             ("pattern", Component::Format(FormatSpec::Pattern("[a-z ]+".to_owned()))),
             ("length", Component::Length(length)),
-            ("repetition", Component::Repetition { ngram: 2 }),
+            ("repetition", RepetitionSpec { ngram: 2 }.into()),
         ]
         .map(|(name, component)| (name.to_owned(), RewardSpec::plain(1.0, scope.clone(), component)));
         new_of(&components.into(), &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap()

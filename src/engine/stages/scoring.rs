@@ -221,7 +221,7 @@ fn commonest(scores: &[Score], counted: impl Fn(&str, f64) -> bool) -> Option<(&
 
 /// The failure of a stage whose `reward` is mostly to blame.
 fn too_much_missing(message: String, reward: &RewardSpec) -> StageError {
-    let asks = reward.component.asks_a_server();
+    let asks = reward.component.measure().asks_a_server();
     let class = if asks { FailureClass::JudgeUnavailable } else { FailureClass::Input };
     let hint = "`max_missing_fraction` is the share that may be missing; after the cause is gone: `orchestrate resume`";
     StageError { class, message, hint: Some(hint.to_owned()) }

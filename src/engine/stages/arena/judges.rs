@@ -7,7 +7,9 @@ use crate::error::{StageError, StageResult};
 use orchestrate_core::arena::{Comparison, Match, Verdict};
 use orchestrate_core::cache::Assignment;
 use orchestrate_core::event::FailureClass;
-use orchestrate_core::recipe::spec::{ArenaJudge, ArenaSpec, CompareWith, Component, JudgeSampling, RewardSpec, Scope};
+use orchestrate_core::recipe::spec::{
+    ArenaJudge, ArenaSpec, CompareWith, JudgeSampling, RewardSpec, Scope, SemanticSpec,
+};
 use orchestrate_core::rewards::{Expenses, Pair, PairJudges, PairVerdict, Rubric, Sample, Score, span};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -50,7 +52,7 @@ impl Judges {
         for (name, judge) in &spec.judges {
             let (scope, asking) = match judge {
                 ArenaJudge::Similarity { encoder, dtype, prompt, scope, compare_with, tie_margin } => {
-                    let component = Component::Semantic {
+                    let component = SemanticSpec {
                         encoder: encoder.clone(),
                         dtype: *dtype,
                         baseline: None,
@@ -58,7 +60,7 @@ impl Judges {
                         references: None,
                         window_sentences: None,
                     };
-                    let mix = BTreeMap::from([(name.clone(), RewardSpec::plain(1.0, scope.clone(), component))]);
+                    let mix = BTreeMap::from([(name.clone(), RewardSpec::plain(1.0, scope.clone(), component.into()))]);
                     let rubric = load_rubric(assignment, &mix, context.device, access)?;
                     (scope, Asking::Similarity { rubric, compare_with: *compare_with, tie_margin: *tie_margin })
                 }

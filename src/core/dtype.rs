@@ -1,0 +1,14 @@
+//! The number formats of tensors.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Number format of weights and activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// 32-bit IEEE floating point.
+    Float32,
+    /// bfloat16 weights and activations; adapters, optimizer state and losses stay 32-bit.
+    Bfloat16,
+}

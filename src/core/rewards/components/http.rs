@@ -1,0 +1,365 @@
+#![doc = include_str!("docs/http.md")]
+
+use crate::digest::Digest;
+use crate::event::FailureClass;
+use crate::rewards::HttpEndpoint;
+use crate::rewards::component::{Kind, Measure};
+use crate::rewards::components::judge::{Cache, JudgeAccess, cache_key};
+use crate::rewards::remote::exchange::ApiKey;
+use crate::rewards::remote::questions::{Question, verdict};
+use crate::rewards::remote::server::{Attempts, Server, Unanswered};
+use crate::rewards::table::At;
+use crate::rewards::text::explain::excerpt;
+use crate::rewards::{BuildError, ComponentMetric, Reward, RewardError, Sample, Scope, Setup, TableContext, Verdict};
+use crate::suggestion::did_you_mean;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use thiserror::Error;
+
+/// What a service of yours says of it. It is posted a JSON array of completions, each as `command` gets it but for the
+/// `id`, and answers with an array of `{"value": number}` or `{"missing": "why"}`, as long and in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSpec {
+    /// Name of the service; `[runtime.endpoints.NAME]` says where it is served.
+    pub endpoint: String,
+    /// Which version of the service is asked: another one has other answers, so stages run again and kept answers do not
+    /// count. Default: none.
+    pub version: Option<String>,
+    /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
+    /// resume or a rerun is the same to the bit only with it.
+    pub cache: bool,
+}
+
+impl Kind for HttpSpec {
+    const NAME: &'static str = "http";
+    const PAGE: &'static str = include_str!("docs/http.md");
+    const DEFAULTS: &'static str = r#"
+scope = "completion" # a service can read tags
+cache = true # else a resume would not be the same to the bit
+"#;
+
+    type Table = Self;
+
+    fn resolve(table: &Self::Table, recipe: &mut dyn TableContext) -> Option<Self> {
+        let known = recipe.served("endpoints");
+        let name = &table.endpoint;
+        if known.contains(name) {
+            return Some(table.clone());
+        }
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let message = format!("nothing says where the endpoint `{name}` is served");
+        let help =
+            did_you_mean(name, "endpoints", &known) + &format!("; add `[runtime.endpoints.{name:?}]` with its `url`");
+        recipe.problem(At::Key("endpoint"), message, "not known", &help);
+        None
+    }
+}
+
+impl Measure for HttpSpec {
+    fn build(&self, _scope: &Scope, setup: &mut Setup<'_>) -> Result<Box<dyn Reward>, BuildError> {
+        Ok(Box::new(Http::new(self, setup.endpoints, setup.judges.access())?))
+    }
+
+    fn range(&self) -> Option<(f64, f64)> {
+        None
+    }
+
+    fn asks_a_server(&self) -> bool {
+        true
+    }
+}
+
+/// Why a service cannot be set up.
+#[derive(Debug, Error)]
+pub enum HttpError {
+    /// Nobody says where it is served.
+    #[error("nothing says where the endpoint `{name}` is served")]
+    NoEndpoint {
+        /// Name of the endpoint.
+        name: String,
+    },
+    /// The environment lacks its key.
+    #[error("the environment variable `{variable}`, the key of the endpoint `{name}`, is not set")]
+    NoKey {
+        /// Name of the endpoint.
+        name: String,
+        /// Name of the variable.
+        variable: String,
+    },
+}
+
+/// The component.
+pub(super) struct Http {
+    spec: HttpSpec,
+    server: Server,
+    batch_size: usize,
+    concurrency: usize,
+    cache: Cache,
+    /// The last batch's questions with what was answered, and whether that was kept from before.
+    said: HashMap<String, (String, bool)>,
+    metrics: Vec<ComponentMetric>,
+    warnings: Vec<String>,
+}
+
+/// What is asked of a sample, by the key that its answer is kept by.
+struct Asked {
+    key: Digest,
+    /// What the key is the digest of.
+    identity: Value,
+}
+
+/// One request's attempts, and which questions it was about.
+type Posted<'a> = (&'a [Asked], Attempts<Vec<Value>, Infallible>);
+
+impl Http {
+    /// The service of `spec`, served as `endpoints` say.
+    pub(super) fn new(
+        spec: &HttpSpec,
+        endpoints: &BTreeMap<String, HttpEndpoint>,
+        access: &JudgeAccess<'_>,
+    ) -> Result<Self, HttpError> {
+        let name = &spec.endpoint;
+        let endpoint = endpoints.get(name).ok_or_else(|| HttpError::NoEndpoint { name: name.clone() })?;
+        let HttpEndpoint { url, api_key_env, batch_size, concurrency, timeout_s, retries, requests_per_minute } =
+            endpoint;
+        let key = match api_key_env {
+            Some(variable) => {
+                let key = (access.variable)(variable)
+                    .filter(|key| !key.is_empty())
+                    .ok_or_else(|| HttpError::NoKey { name: name.clone(), variable: variable.clone() })?;
+                Some(ApiKey::new(key))
+            }
+            None => None,
+        };
+        Ok(Self {
+            spec: spec.clone(),
+            server: Server::new(url.clone(), key, *timeout_s, *retries, *requests_per_minute, access.stop),
+            batch_size: *batch_size,
+            concurrency: *concurrency,
+            cache: Cache::new(access.cache),
+            said: HashMap::new(),
+            metrics: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn asked(&self, index: usize, question: &Question<'_>) -> Asked {
+        let mut identity = json!({"endpoint": self.spec.endpoint, "version": self.spec.version, "question": question});
+        if !self.spec.cache {
+            // equal questions are asked for themselves
+            identity["index"] = json!(index);
+        }
+        Asked { key: cache_key(&identity), identity }
+    }
+
+    /// The kept answer, if there is one.
+    fn kept(&mut self, Asked { key, identity }: &Asked) -> Option<Verdict> {
+        if !self.spec.cache {
+            return None;
+        }
+        match self.cache.get::<Value>(key) {
+            Ok(answer) => {
+                let answer = answer?;
+                let verdict = verdict(&answer).ok()?;
+                self.said.insert(identity["question"].to_string(), (answer.to_string(), true));
+                Some(verdict)
+            }
+            Err(error) => {
+                self.warnings.push(format!("it is asked again, as a kept answer cannot be read: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Sends all questions, some in each request, as many requests at a time as the endpoint lets. What comes after a refusal
+    /// is not sent.
+    fn post<'a>(&self, questions: &'a [Asked]) -> Vec<Posted<'a>> {
+        let requests: Vec<&[Asked]> = questions.chunks(self.batch_size).collect();
+        let (next, is_over) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+        let work = || {
+            let mut done = Vec::new();
+            while !is_over.load(Ordering::Relaxed)
+                && let Some(&asked) = requests.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                let body: Value = asked.iter().map(|asked| asked.identity["question"].clone()).collect();
+                let parse = |body: &str| answers(body, asked.len());
+                let attempts = self.server.ask(&body, &asked[0].key, parse, || Ok(()));
+                if matches!(attempts.result, Err(Unanswered::Refused(_) | Unanswered::Interrupted)) {
+                    is_over.store(true, Ordering::Relaxed);
+                }
+                done.push((asked, attempts));
+            }
+            done
+        };
+        self.server.begin();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.concurrency.min(requests.len())).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("asking does not panic")).collect()
+        })
+    }
+
+    /// The verdicts of what was `posted`, by key.
+    fn take_in(&mut self, posted: Vec<Posted<'_>>, verdicts: &mut HashMap<Digest, Verdict>) -> Result<(), RewardError> {
+        let (mut calls, mut failed_calls, mut latencies) = (0, 0, Vec::new());
+        let (mut refused, mut interrupted) = (None, false);
+        for (asked, attempts) in posted {
+            calls += attempts.calls;
+            failed_calls += attempts.calls - u64::from(attempts.latency.is_some());
+            latencies.extend(attempts.latency.map(|latency| latency.as_secs_f64()));
+            match attempts.result {
+                Ok(answers) => {
+                    for (Asked { key, identity }, answer) in asked.iter().zip(answers) {
+                        verdicts.insert(key.clone(), self.settle(key, identity, answer));
+                    }
+                }
+                Err(Unanswered::Question(reason)) => {
+                    let missing = Verdict::Missing(self.said(&reason));
+                    verdicts.extend(asked.iter().map(|asked| (asked.key.clone(), missing.clone())));
+                }
+                Err(Unanswered::Refused(reason)) => refused = Some(reason),
+                Err(Unanswered::Interrupted) => interrupted = true,
+                Err(Unanswered::Stopped(never)) => match never {},
+            }
+        }
+        self.metrics.push(ComponentMetric::count("calls", calls as f64));
+        self.metrics.push(ComponentMetric::count("failed_calls", failed_calls as f64));
+        if !latencies.is_empty() {
+            let mean = latencies.iter().sum::<f64>() / latencies.len() as f64;
+            self.metrics.push(ComponentMetric::mean("latency_s", mean));
+        }
+        if interrupted {
+            return Err(RewardError::interrupted());
+        }
+        match refused {
+            Some(reason) => {
+                let table = format!("[runtime.endpoints.{:?}]", self.spec.endpoint);
+                let hint = format!("check `url` in `{table}`; `api_key_env` names the variable with a key");
+                Err(RewardError {
+                    message: self.said(&reason),
+                    hint: Some(hint),
+                    class: FailureClass::JudgeUnavailable,
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the answer means; one that means something is kept, and one that was kept before counts.
+    fn settle(&mut self, key: &Digest, identity: &Value, answer: Value) -> Verdict {
+        self.said.insert(identity["question"].to_string(), (answer.to_string(), false));
+        let now = match verdict(&answer) {
+            Ok(verdict) => verdict,
+            Err(reason) => return Verdict::Missing(self.said(&reason)),
+        };
+        if !self.spec.cache {
+            return now;
+        }
+        match self.cache.store(key, identity, answer) {
+            Ok(counts) => verdict(&counts).unwrap_or(now),
+            Err(error) => {
+                let text = format!("an answer cannot be kept, so a resume would ask again: {error}");
+                if !self.warnings.contains(&text) {
+                    self.warnings.push(text);
+                }
+                now
+            }
+        }
+    }
+
+    fn said(&self, reason: &str) -> String {
+        format!("the endpoint `{}` at {}: {reason}", self.spec.endpoint, self.server.url())
+    }
+}
+
+/// The answers in `body`, of which there must be `count`.
+fn answers(body: &str, count: usize) -> Result<Vec<Value>, String> {
+    match serde_json::from_str::<Vec<Value>>(body) {
+        Ok(answers) if answers.len() == count => Ok(answers),
+        Ok(answers) => Err(format!("it sends {} answers to {count} questions", answers.len())),
+        Err(_) => Err(format!("it sends what is no JSON array: {}", super::judge::shortened(body))),
+    }
+}
+
+impl Reward for Http {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+        let pairs = samples.iter().zip(texts).enumerate();
+        let asked: Vec<Asked> =
+            pairs.map(|(index, (sample, text))| self.asked(index, &Question::new(sample, *text))).collect();
+        let keys: Vec<Digest> = asked.iter().map(|asked| asked.key.clone()).collect();
+        self.said.clear();
+        let mut verdicts = HashMap::new();
+        let mut new: Vec<Asked> = Vec::new();
+        for asked in asked {
+            if verdicts.contains_key(&asked.key) || new.iter().any(|other| other.key == asked.key) {
+                continue;
+            }
+            match self.kept(&asked) {
+                Some(verdict) => drop(verdicts.insert(asked.key, verdict)),
+                None => new.push(asked),
+            }
+        }
+        self.metrics = vec![ComponentMetric::count("cache_hits", verdicts.len() as f64)];
+        let posted = self.post(&new);
+        self.take_in(posted, &mut verdicts)?;
+        Ok(keys.iter().map(|key| verdicts[key].clone()).collect())
+    }
+
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let question = Question::new(sample, text);
+        let sent = question.shown();
+        Some(match self.said.get(&json!(question).to_string()) {
+            Some((answer, true)) => format!("to {sent} it once answered {}, which is kept", excerpt(answer)),
+            Some((answer, false)) => format!("it is sent {sent} and answers {}", excerpt(answer)),
+            None => format!("it is sent {sent} and gives no answer"),
+        })
+    }
+
+    fn metrics(&self) -> Vec<ComponentMetric> {
+        self.metrics.clone()
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_body_is_as_many_answers_as_questions_or_a_short_reason(
+            body in r#"(\[|\]|\{|"value": ?|"missing": ?|"so"|-|[0-9]{1,3}|e999|NaN|null|, ?|\}|\PC)*"#, count in 0..4_usize
+        ) {
+            match answers(&body, count) {
+                Ok(answers) => {
+                    prop_assert_eq!(answers.len(), count);
+                    for answer in answers {
+                        match verdict(&answer) {
+                            Ok(Verdict::Value(value)) => prop_assert!(value.is_finite()),
+                            Ok(Verdict::Missing(_)) => {}
+                            Err(reason) => prop_assert!(reason.chars().count() < 300),
+                        }
+                    }
+                }
+                Err(reason) => prop_assert!(reason.chars().count() < 300),
+            }
+        }
+
+        #[test]
+        fn answers_keep_their_number_and_order(values in prop::collection::vec(-1e6..1e6, 0..9), others in 1..3_usize) {
+            let body = values.iter().map(|value| json!({"value": value})).collect::<Value>().to_string();
+            let read = answers(&body, values.len()).unwrap();
+            let read: Vec<Verdict> = read.iter().map(|answer| verdict(answer).unwrap()).collect();
+            prop_assert_eq!(read, values.iter().copied().map(Verdict::Value).collect::<Vec<_>>());
+            prop_assert!(answers(&body, values.len() + others).is_err());
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The components: one file each, or a folder, with its keys, their defaults, what is hashed of them, and what rates texts.
+//! [`component`](super::component) says how to add one.
+
+mod command;
+mod correctness;
+mod cot;
+mod format;
+mod http;
+pub(super) mod judge;
+mod length;
+mod repetition;
+mod rouge;
+mod semantic;
+
+pub use command::CommandSpec;
+pub use correctness::{CorrectnessSpec, Match};
+pub use cot::{CotSpec, Leak};
+pub use format::{FormatSpec, Grading};
+pub use http::{HttpError, HttpSpec};
+pub use judge::{Aggregate, JudgeMode, JudgeSampling, JudgeSpec, RubricScale};
+pub use length::LengthSpec;
+pub use repetition::RepetitionSpec;
+pub use rouge::{Overlap, RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, rouge};
+pub use semantic::{SemanticSpec, SeveralReferences};

@@ -1,0 +1,152 @@
+//! `[stages.NAME.rewards.NAME]`: the keys that all components have, and what the tables of components are read with.
+
+use super::component::{KINDS, KindEntry, OwnKeys};
+use super::spec::OnError;
+use crate::digest::Digest;
+use crate::program::Argument;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value as Json, json};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A reward component; its `kind` (default: its name) decides which keys it takes.
+#[derive(Clone, Debug)]
+pub struct RewardTable {
+    /// The keys that every component has.
+    pub common: CommonTable,
+    /// Its own keys.
+    pub own: Arc<dyn OwnKeys>,
+}
+
+/// The keys that every component has.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommonTable {
+    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    pub weight: f64,
+    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    pub scope: String,
+    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    pub clip: Option<[f64; 2]>,
+    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    pub scale: f64,
+    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    pub on_error: OnError,
+}
+
+impl CommonTable {
+    const KEYS: [&str; 5] = ["weight", "scope", "clip", "scale", "on_error"];
+}
+
+impl<'de> Deserialize<'de> for RewardTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut own = toml::Table::deserialize(deserializer)?;
+        let kind = own.remove("kind");
+        let kind = kind.as_ref().and_then(toml::Value::as_str).and_then(KindEntry::named);
+        let kind = kind.ok_or_else(|| D::Error::custom("`kind` must name a reward component"))?;
+        let common = CommonTable::KEYS.into_iter().filter_map(|key| own.remove_entry(key)).collect();
+        let common = CommonTable::deserialize(toml::Value::Table(common)).map_err(D::Error::custom)?;
+        let own = (kind.read)(toml::Value::Table(own)).map_err(D::Error::custom)?;
+        Ok(Self { common, own })
+    }
+}
+
+impl JsonSchema for RewardTable {
+    fn schema_name() -> Cow<'static, str> {
+        "RewardTable".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let branches: Vec<Json> = KINDS.iter().map(|kind| branch(kind, generator)).collect();
+        json_schema!({
+            "description": "A reward component; its `kind` (default: its name) decides which keys it takes.",
+            "anyOf": branches,
+        })
+    }
+}
+
+/// The name of a component's table in the schema.
+pub fn table_name(kind: &str) -> String {
+    let (first, rest) = kind.split_at(1);
+    format!("{}{rest}Table", first.to_uppercase())
+}
+
+/// A reference to the definition of a component's table, which is added.
+fn branch(kind: &KindEntry, generator: &mut SchemaGenerator) -> Json {
+    let common = CommonTable::json_schema(generator).to_value();
+    let mut table = (kind.schema)(generator).to_value();
+    let mut properties = serde_json::Map::new();
+    let what = json!({ "description": "What is computed; default: the component's name.", "type": "string", "const": kind.name });
+    properties.insert("kind".to_owned(), what);
+    let mut required = vec![json!("kind")];
+    for part in [common, table.take()] {
+        let Json::Object(mut part) = part else { unreachable!("a table's schema is an object") };
+        if let Some(Json::Object(own)) = part.remove("properties") {
+            properties.extend(own);
+        }
+        if let Some(Json::Array(own)) = part.remove("required") {
+            required.extend(own);
+        }
+        table = Json::Object(part);
+    }
+    table["properties"] = Json::Object(properties);
+    table["required"] = Json::Array(required);
+    let name = table_name(kind.name);
+    let reference = format!("#/$defs/{name}");
+    generator.definitions_mut().insert(name, table);
+    json!({ "$ref": reference })
+}
+
+/// A place in a component's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At<'a> {
+    /// The table itself.
+    Table,
+    /// The value of a key.
+    Key(&'a str),
+    /// An item of the array that a key has.
+    Item(&'a str, usize),
+}
+
+/// The recipe around a component's table: what resolving it may ask and report.
+pub trait TableContext {
+    /// The place as messages name it, `stages.grpo.rewards.rouge.variant` for instance.
+    fn name(&self, at: At<'_>) -> String;
+
+    /// Reports a problem with the value at this place.
+    fn problem(&mut self, at: At<'_>, message: String, label: &str, help: &str);
+
+    /// How many problems have been reported so far, here and elsewhere.
+    fn problems(&self) -> usize;
+
+    /// The digest of the Hugging Face directory that `key` names; absent if there is none, which has been reported.
+    fn directory(&mut self, what: &str, named: &str, key: &str) -> Option<Digest>;
+
+    /// The JSON in the file that `key` names; absent if there is none, which has been reported.
+    fn json(&mut self, what: &str, named: &str, key: &str) -> Option<Json>;
+
+    /// The words of a program and the digests of its files, from the keys `command`, `files` and `env`.
+    fn program(&mut self, command: &[String], files: &[String], env: &[String])
+    -> Option<(Vec<Argument>, Vec<Digest>)>;
+
+    /// Reports a template that is none, or that names what is not among `variables`.
+    fn check_template(&mut self, key: &str, template: &str, variables: &[&str]);
+
+    /// The names of the tables in `[runtime.GROUP]`: `judges` or `endpoints`.
+    fn served(&self, group: &str) -> Vec<String>;
+}
+
+/// The value of `key` as a regular expression; reports what is none.
+pub(super) fn regular_expression(recipe: &mut dyn TableContext, key: &str, pattern: &str) -> Option<regex::Regex> {
+    regex::Regex::new(pattern)
+        .map_err(|error| {
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            let message = format!("`{}` is no regular expression: {reason}", recipe.name(At::Key(key)));
+            let help = "the syntax is that of https://docs.rs/regex; write it in '...', where `\\` is itself";
+            recipe.problem(At::Key(key), message, "here", help);
+        })
+        .ok()
+}

@@ -1,0 +1,9 @@
+//! What components do with texts: spans, words, stems, numbers, choices, and excerpts for explanations.
+
+pub(super) mod choice;
+pub(super) mod explain;
+pub(super) mod lcs;
+pub(super) mod numbers;
+pub(super) mod spans;
+pub(super) mod stem;
+pub(super) mod words;
