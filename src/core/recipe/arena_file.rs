@@ -1,6 +1,7 @@
 //! `[stages.NAME]` of the kind `arena`, and its judges.
 
 use super::file::string_or_strings;
+use super::sampling_table::SamplingTable;
 use super::spec::{CompareWith, Dtype, Split};
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 /// Comparisons of models: all answer the same held-out questions, and judges say of two answers which is better. There is one
 /// for the whole recipe: its players are the stages named in `after` in every variant of the sweep that has them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct ArenaTable {
     /// Names the kind of stage, and with it the keys it takes.
     #[schemars(extend("const" = "arena"))]
@@ -29,31 +30,12 @@ pub struct ArenaTable {
     pub questions: Option<usize>,
     /// The arena's own seed, instead of the recipe's; a sweep over `seed` does not change it.
     pub seed: Option<u64>,
-    /// Longest prompt in tokens; a longer one is an error.
-    #[schemars(range(min = 1))]
-    pub max_prompt_tokens: usize,
-    /// Answers are cut here.
-    #[schemars(range(min = 1))]
-    pub max_new_tokens: usize,
-    /// An answer does not end before it has this many tokens.
-    pub min_new_tokens: usize,
     /// Divides the logits; 0 takes the most likely token.
     #[schemars(range(min = 0))]
     pub temperature: f64,
-    /// Draws from the smallest set of tokens with this much probability; 1: from all.
-    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
-    pub top_p: f64,
-    /// Draws from this many most likely tokens; 0: from all.
-    pub top_k: usize,
-    /// Draws from tokens at least this many times as likely as the most likely one; 0: from all.
-    #[schemars(range(min = 0, max = 1))]
-    pub min_p: f64,
-    /// Divides positive logits of tokens that occurred in prompt or answer, and multiplies negative ones; 1: none.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub repetition_penalty: f64,
-    /// An answer ends with the first of these texts that it comes to hold; the text stays part of it.
-    #[schemars(inner(length(min = 1)))]
-    pub stop_strings: Vec<String>,
+    /// How answers are sampled.
+    #[serde(flatten)]
+    pub sampling: SamplingTable,
     /// Answers decoded at a time.
     #[schemars(range(min = 1))]
     pub batch_size: usize,

@@ -12,10 +12,27 @@ static BUILT_IN: LazyLock<Table> = LazyLock::new(|| {
         (kind.name.to_owned(), Value::Table(over(common.clone(), own)))
     };
     built_in.insert("rewards".to_owned(), Value::Table(KINDS.iter().map(of_kind).collect()));
+    for (group, kinds) in SHARED {
+        let shared = table(built_in.get(*group)).cloned().expect("each group is a table");
+        for kind in *kinds {
+            let own = built_in["stages"][*kind].as_table_mut().expect("each kind is a table");
+            *own = over(shared.clone(), std::mem::take(own));
+        }
+    }
     built_in
 });
 
-/// `defaults.toml`, with `rewards` by kind of component.
+/// Groups of keys that kinds of stage share.
+const SHARED: &[(&str, &[&str])] = &[("optimizer", &["cpt", "sft", "grpo"]), ("sampling", &["grpo", "eval", "arena"])];
+
+/// Defaults of stages that count only beside another key, and its value, if only one will do.
+const CONDITIONAL: &[(&str, &str, Option<&str>)] = &[
+    ("momentum", "optimizer", Some("muon")),
+    ("adjust_lr", "optimizer", Some("muon")),
+    ("overlong_penalty", "overlong_buffer_tokens", None),
+];
+
+/// `defaults.toml`, with `rewards` by kind of component, and what kinds of stage share with each of them.
 pub(super) fn built_in() -> &'static Table {
     &BUILT_IN
 }
@@ -78,6 +95,13 @@ fn of_stage(stage: &Value) -> Value {
     let mut lowest = section("stages", kind);
     if stage.get("steps").is_some() {
         lowest.remove("epochs");
+    }
+    for (key, beside, value) in CONDITIONAL {
+        let there = stage.get(*beside).or_else(|| lowest.get(*beside));
+        let counts = there.is_some_and(|there| value.is_none_or(|value| there.as_str() == Some(value)));
+        if !counts {
+            lowest.remove(*key);
+        }
     }
     if let Some(rewards) = table(stage.get("rewards")) {
         let each = rewards.iter().map(|(name, reward)| (name.clone(), of_reward(name, reward)));

@@ -11,10 +11,9 @@ use super::located::KeyPath;
 use super::order::{self, StageOrder};
 use super::resolve_arena::FanIn;
 use super::resolve_command::ProgramRun;
-use super::resolve_optimizer::OptimizerKeys;
 use super::spec::{
-    CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, OptimizerSpec, ParentAdapter, Sampling, SftSpec,
-    Split, StageSpec, WeightedData, Work,
+    CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, SftSpec, Split, StageSpec,
+    WeightedData, Work,
 };
 use super::stage_file::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
 use super::sweep::Cell;
@@ -129,48 +128,6 @@ fn tables<T>(
     named.map(&mut typed_table).collect()
 }
 
-/// The optimizer's keys of a training table.
-macro_rules! optimizer {
-    ($resolver:expr, $key:expr, $table:expr) => {{
-        $resolver.check_betas($key, $table.betas);
-        OptimizerSpec {
-            optimizer: $resolver.update_rule(
-                $key,
-                $table.optimizer,
-                &OptimizerKeys {
-                    betas: ($table.betas[0], $table.betas[1]),
-                    eps: $table.eps,
-                    momentum: $table.momentum,
-                    adjust_lr: $table.adjust_lr,
-                },
-            ),
-            lr: $table.lr,
-            weight_decay: $table.weight_decay,
-            schedule: $resolver.schedule($key, $table.schedule, $table.decay_steps),
-            warmup_steps: $table.warmup_steps,
-            max_grad_norm: $table.max_grad_norm,
-        }
-    }};
-}
-
-/// The sampling keys of a table.
-macro_rules! sampling {
-    ($resolver:expr, $key:expr, $table:expr) => {
-        Sampling {
-            max_prompt_tokens: $table.max_prompt_tokens,
-            max_new_tokens: $table.max_new_tokens,
-            min_new_tokens: $resolver.min_new_tokens($key, $table.min_new_tokens, $table.max_new_tokens),
-            temperature: $table.temperature,
-            top_p: $table.top_p,
-            top_k: $table.top_k,
-            min_p: $table.min_p,
-            repetition_penalty: $table.repetition_penalty,
-            stop_strings: $table.stop_strings.clone(),
-        }
-    };
-}
-pub(super) use sampling;
-
 pub(super) struct Resolver<'a> {
     pub(super) files: Files<'a>,
     pub(super) model: Option<ModelTable>,
@@ -183,6 +140,11 @@ pub(super) struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
+    pub(super) fn no_effect(&mut self, key: &KeyPath, without: &str) {
+        let message = format!("`{key}` has no effect without `{without}`");
+        self.problem(key, message, "no effect", format!("remove it, or set `{without}`"));
+    }
+
     pub(super) fn problem(&mut self, key: &KeyPath, message: String, label: &str, help: impl Into<String>) {
         self.files.problems.push(Problem::at(self.files.cell.value_place(key), message, label).help(help));
     }
@@ -276,19 +238,6 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn min_new_tokens(&mut self, key: &KeyPath, min: usize, max: usize) -> usize {
-        if min > max {
-            let message = format!("`{key}.min_new_tokens` is {min}, more than `max_new_tokens`, {max}");
-            self.problem(
-                &key.key("min_new_tokens"),
-                message,
-                "never reached",
-                "completions are cut at `max_new_tokens`",
-            );
-        }
-        min
-    }
-
     fn check_batches(&mut self, key: &KeyPath, global_batch_size: usize, micro_batch_size: usize) {
         if !global_batch_size.is_multiple_of(micro_batch_size) {
             let message = format!(
@@ -317,24 +266,10 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_betas(&mut self, key: &KeyPath, betas: [f64; 2]) {
-        for (index, beta) in betas.into_iter().enumerate() {
-            if !(0.0..1.0).contains(&beta) {
-                let at = key.key("betas").index(index);
-                self.problem(
-                    &at,
-                    format!("`{at}` must be at least 0 and less than 1, but is {beta}"),
-                    "out of range",
-                    "AdamW's usual betas are [0.9, 0.999]",
-                );
-            }
-        }
-    }
-
     fn cpt(&mut self, key: &KeyPath, table: &CptTable) -> Option<CptSpec> {
         self.check_batches(key, table.global_batch_size, table.micro_batch_size);
-        let length = self.length(key, table.steps, table.epochs, table.warmup_steps);
-        let optimizer = optimizer!(self, key, table);
+        let length = self.length(key, table.steps, table.epochs, table.optimizer.warmup_steps);
+        let optimizer = table.optimizer.resolve(self, key);
         Some(CptSpec {
             data: self.mixture(key, &table.data, &[])?,
             seq_len: table.seq_len,
@@ -347,8 +282,8 @@ impl Resolver<'_> {
 
     fn sft(&mut self, key: &KeyPath, table: &SftTable) -> Option<SftSpec> {
         self.check_batches(key, table.global_batch_size, table.micro_batch_size);
-        let length = self.length(key, table.steps, table.epochs, table.warmup_steps);
-        let optimizer = optimizer!(self, key, table);
+        let length = self.length(key, table.steps, table.epochs, table.optimizer.warmup_steps);
+        let optimizer = table.optimizer.resolve(self, key);
         let needs = ["prompt", "completion"].map(|template| stage_need(key, template));
         Some(SftSpec {
             data: self.mixture(key, &table.data, &needs)?,
@@ -363,9 +298,9 @@ impl Resolver<'_> {
     }
 
     fn grpo(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<GrpoSpec> {
-        self.check_warmup(key, table.warmup_steps, table.steps);
+        self.check_warmup(key, table.optimizer.warmup_steps, table.steps);
         self.check_mini_batches(key, table);
-        let optimizer = optimizer!(self, key, table);
+        let optimizer = table.optimizer.resolve(self, key);
         let rewards_key = key.key("rewards");
         let mut needs = vec![stage_need(key, "prompt")];
         needs.extend(reward_mix::needs(&rewards_key, &table.rewards));
@@ -388,7 +323,7 @@ impl Resolver<'_> {
             updates_per_rollout: table.updates_per_rollout,
             rollout_batch_size: table.rollout_batch_size,
             mini_batches: table.mini_batches,
-            sampling: sampling!(self, key, table),
+            sampling: table.sampling.resolve(self, key, table.temperature),
             overlong,
             reward_aggregation: table.reward_aggregation,
             zero_std: zero_std?,
@@ -443,7 +378,7 @@ impl Resolver<'_> {
             data: data?,
             options,
             text: text.map_or(Some(None), |text| text.map(Some))?,
-            sampling: sampling!(self, key, table),
+            sampling: table.sampling.resolve(self, key, table.temperature),
             samples_per_question,
             pass_at: table.pass_at.iter().copied().collect(),
             batch_size: table.batch_size,

@@ -9,9 +9,9 @@ use super::data_sets::Need;
 use super::diagnostic::{Problem, Problems};
 use super::load::ResolvedVariant;
 use super::located::KeyPath;
-use super::resolve::{Resolver, sampling, stage_need};
+use super::resolve::{Resolver, stage_need};
 use super::reward_mix;
-use super::spec::{ArenaJudge, ArenaSpec, CompareWith, ModelSpec, Pairing, ParentAdapter, Sampling, StageSpec, Work};
+use super::spec::{ArenaJudge, ArenaSpec, CompareWith, ModelSpec, Pairing, ParentAdapter, StageSpec, Work};
 use super::sweep::Cell;
 use crate::rewards::{OF_A_PAIR, PAIR_PROMPT, TableContext as _, check_served};
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ impl Resolver<'_> {
         // an adapter of its own would be nothing yet
         let base = if table.base { Some(self.model(key, None)) } else { None };
         let untrained = |model: ModelSpec| ModelSpec { lora: None, parent_adapter: ParentAdapter::Continue, ..model };
-        let sampling = sampling!(self, key, table);
+        let sampling = table.sampling.resolve(self, key, table.temperature);
         let seed = self.seed?;
         if self.files.problems.len() > before {
             return None;

@@ -23,10 +23,10 @@ impl Resolver<'_> {
             }
             return None;
         };
-        if buffer_tokens > table.max_new_tokens {
+        if buffer_tokens > table.sampling.max_new_tokens {
             let message = format!(
                 "`{key}.overlong_buffer_tokens` is {buffer_tokens}, more than `max_new_tokens` ({})",
-                table.max_new_tokens
+                table.sampling.max_new_tokens
             );
             let help = "the penalty grows over the last tokens before the limit; a fifth of it is usual";
             self.problem(&key.key("overlong_buffer_tokens"), message, "longer than a completion", help);
@@ -37,7 +37,7 @@ impl Resolver<'_> {
             let help = "name the component otherwise: `overlong_buffer_tokens` adds a part called `overlong`";
             self.problem(&rewards, message, "taken", help);
         }
-        Some(OverlongSpec { buffer_tokens, penalty: table.overlong_penalty.unwrap_or(1.0) })
+        Some(OverlongSpec { buffer_tokens, penalty: table.overlong_penalty.unwrap_or_default() })
     }
 
     pub(super) fn zero_std(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<ZeroStd> {

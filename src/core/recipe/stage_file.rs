@@ -1,10 +1,12 @@
 //! `[stages.NAME]`: one table type for each kind of stage.
 //!
-//! The optimizer's keys stand in each training table, because a flattened struct would cost the strict reading of keys.
+//! Keys that several kinds of stage have are structs of their own: [`OptimizerTable`], [`SamplingTable`].
 
 use super::arena_file::ArenaTable;
 use super::file::{ModelOverride, string_or_strings};
-use super::spec::{AdjustLr, LossType, RewardAggregation, Role, ScaleRewards, Split};
+use super::optimizer_table::OptimizerTable;
+use super::sampling_table::SamplingTable;
+use super::spec::{LossType, RewardAggregation, Role, ScaleRewards, Split};
 use crate::rewards::RewardTable;
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -64,30 +66,6 @@ fn all_or_rewards(generator: &mut schemars::SchemaGenerator) -> schemars::Schema
     })
 }
 
-/// Update rules.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerName {
-    /// `AdamW` (arXiv:1711.05101).
-    Adamw,
-    /// Muon (arXiv:2502.16982) for hidden matrices, `AdamW` for the rest.
-    Muon,
-}
-
-/// Learning-rate schedules, as in transformers' `get_scheduler`.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ScheduleName {
-    /// Stays at `lr`.
-    Constant,
-    /// Falls linearly to 0 at the last step.
-    Linear,
-    /// Falls along half a cosine to 0 at the last step.
-    Cosine,
-    /// Stays at `lr`, then falls linearly to 0 over the last `decay_steps` (arXiv:2404.06395).
-    Wsd,
-}
-
 /// What becomes of groups whose rewards are all equal.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -102,7 +80,7 @@ pub enum ZeroStdName {
 
 /// Continued pre-training: next-token loss on packed text.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct CptTable {
     /// Names the kind of stage, and with it the keys it takes.
     #[schemars(extend("const" = "cpt"))]
@@ -131,39 +109,14 @@ pub struct CptTable {
     /// Rows per forward pass.
     #[schemars(range(min = 1))]
     pub micro_batch_size: usize,
-    /// Update rule.
-    pub optimizer: OptimizerName,
-    /// Peak learning rate.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub lr: f64,
-    /// Decoupled weight decay; matrices only.
-    #[schemars(range(min = 0))]
-    pub weight_decay: f64,
-    /// Shape of the learning rate after warm-up.
-    pub schedule: ScheduleName,
-    /// Steps of the final decay of the schedule `wsd`.
-    #[schemars(range(min = 1))]
-    pub decay_steps: Option<u64>,
-    /// Linear warm-up from 0 to `lr` over this many steps.
-    pub warmup_steps: u64,
-    /// Gradients are scaled down to this norm.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub max_grad_norm: f64,
-    /// Decay rates of `AdamW`'s two moments, each at least 0 and below 1.
-    pub betas: [f64; 2],
-    /// Added to `AdamW`'s denominator.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub eps: f64,
-    /// Decay rate of Muon's momentum; default: 0.95.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
-    pub momentum: Option<f64>,
-    /// How Muon's learning rate depends on a matrix's shape; default: `match_rms_adamw`.
-    pub adjust_lr: Option<AdjustLr>,
+    /// How its parameters are updated.
+    #[serde(flatten)]
+    pub optimizer: OptimizerTable,
 }
 
 /// Supervised fine-tuning: next-token loss on the turns of some roles only.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct SftTable {
     /// Names the kind of stage, and with it the keys it takes.
     #[schemars(extend("const" = "sft"))]
@@ -198,39 +151,14 @@ pub struct SftTable {
     /// Rows per forward pass.
     #[schemars(range(min = 1))]
     pub micro_batch_size: usize,
-    /// Update rule.
-    pub optimizer: OptimizerName,
-    /// Peak learning rate.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub lr: f64,
-    /// Decoupled weight decay; matrices only.
-    #[schemars(range(min = 0))]
-    pub weight_decay: f64,
-    /// Shape of the learning rate after warm-up.
-    pub schedule: ScheduleName,
-    /// Steps of the final decay of the schedule `wsd`.
-    #[schemars(range(min = 1))]
-    pub decay_steps: Option<u64>,
-    /// Linear warm-up from 0 to `lr` over this many steps.
-    pub warmup_steps: u64,
-    /// Gradients are scaled down to this norm.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub max_grad_norm: f64,
-    /// Decay rates of `AdamW`'s two moments, each at least 0 and below 1.
-    pub betas: [f64; 2],
-    /// Added to `AdamW`'s denominator.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub eps: f64,
-    /// Decay rate of Muon's momentum; default: 0.95.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
-    pub momentum: Option<f64>,
-    /// How Muon's learning rate depends on a matrix's shape; default: `match_rms_adamw`.
-    pub adjust_lr: Option<AdjustLr>,
+    /// How its parameters are updated.
+    #[serde(flatten)]
+    pub optimizer: OptimizerTable,
 }
 
 /// Group-relative policy optimization (arXiv:2402.03300) under a mix of rewards.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct GrpoTable {
     /// Names the kind of stage, and with it the keys it takes.
     #[schemars(extend("const" = "grpo"))]
@@ -264,36 +192,17 @@ pub struct GrpoTable {
     /// Parts that a rollout's prompts are dealt into, of which each optimizer step uses one.
     #[schemars(range(min = 1))]
     pub mini_batches: usize,
-    /// Longest prompt in tokens; a longer one is an error.
-    #[schemars(range(min = 1))]
-    pub max_prompt_tokens: usize,
-    /// Completions are cut here.
-    #[schemars(range(min = 1))]
-    pub max_new_tokens: usize,
-    /// A completion does not end before it has this many tokens.
-    pub min_new_tokens: usize,
     /// Divides the logits; greater than 0, as a group of equal completions teaches nothing.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// Draws from the smallest set of tokens with this much probability; 1: from all.
-    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
-    pub top_p: f64,
-    /// Draws from this many most likely tokens; 0: from all.
-    pub top_k: usize,
-    /// Draws from tokens at least this many times as likely as the most likely one; 0: from all.
-    #[schemars(range(min = 0, max = 1))]
-    pub min_p: f64,
-    /// Divides positive logits of tokens that occurred in prompt or completion, and multiplies negative ones; 1: none.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub repetition_penalty: f64,
-    /// A completion ends with the first of these texts that it comes to hold; the text stays part of it.
-    #[schemars(inner(length(min = 1)))]
-    pub stop_strings: Vec<String>,
+    /// How completions are sampled.
+    #[serde(flatten)]
+    pub sampling: SamplingTable,
     /// Takes up to `overlong_penalty` from the reward of a completion that ends within this many tokens of
     /// `max_new_tokens`; default: nothing is taken.
     #[schemars(range(min = 1))]
     pub overlong_buffer_tokens: Option<usize>,
-    /// What a completion of `max_new_tokens` loses under `overlong_buffer_tokens`; default: 1.0.
+    /// What a completion of `max_new_tokens` loses under `overlong_buffer_tokens`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub overlong_penalty: Option<f64>,
     /// Whether the weighted sum of the components is normalized, or each component within its group before they are added.
@@ -322,34 +231,9 @@ pub struct GrpoTable {
     pub clip_high: f64,
     /// Leaves completions that hit the length limit out of the loss.
     pub mask_truncated: bool,
-    /// Update rule.
-    pub optimizer: OptimizerName,
-    /// Peak learning rate.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub lr: f64,
-    /// Decoupled weight decay; matrices only.
-    #[schemars(range(min = 0))]
-    pub weight_decay: f64,
-    /// Shape of the learning rate after warm-up.
-    pub schedule: ScheduleName,
-    /// Steps of the final decay of the schedule `wsd`.
-    #[schemars(range(min = 1))]
-    pub decay_steps: Option<u64>,
-    /// Linear warm-up from 0 to `lr` over this many steps.
-    pub warmup_steps: u64,
-    /// Gradients are scaled down to this norm.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub max_grad_norm: f64,
-    /// Decay rates of `AdamW`'s two moments, each at least 0 and below 1.
-    pub betas: [f64; 2],
-    /// Added to `AdamW`'s denominator.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub eps: f64,
-    /// Decay rate of Muon's momentum; default: 0.95.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
-    pub momentum: Option<f64>,
-    /// How Muon's learning rate depends on a matrix's shape; default: `match_rms_adamw`.
-    pub adjust_lr: Option<AdjustLr>,
+    /// How its parameters are updated.
+    #[serde(flatten)]
+    pub optimizer: OptimizerTable,
     /// The reward mix, by component name.
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
     pub rewards: BTreeMap<String, RewardTable>,
@@ -360,7 +244,7 @@ pub struct GrpoTable {
 
 /// Held-out measurements; trains nothing.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct EvalTable {
     /// Names the kind of stage, and with it the keys it takes.
     #[schemars(extend("const" = "eval"))]
@@ -379,31 +263,12 @@ pub struct EvalTable {
     pub text: Option<String>,
     /// The side of that data set's split that is read; default: `eval`.
     pub text_split: Option<Split>,
-    /// Longest prompt in tokens; a longer one is an error.
-    #[schemars(range(min = 1))]
-    pub max_prompt_tokens: usize,
-    /// Completions are cut here.
-    #[schemars(range(min = 1))]
-    pub max_new_tokens: usize,
-    /// A completion does not end before it has this many tokens.
-    pub min_new_tokens: usize,
     /// Divides the logits; 0 takes the most likely token.
     #[schemars(range(min = 0))]
     pub temperature: f64,
-    /// Draws from the smallest set of tokens with this much probability; 1: from all.
-    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
-    pub top_p: f64,
-    /// Draws from this many most likely tokens; 0: from all.
-    pub top_k: usize,
-    /// Draws from tokens at least this many times as likely as the most likely one; 0: from all.
-    #[schemars(range(min = 0, max = 1))]
-    pub min_p: f64,
-    /// Divides positive logits of tokens that occurred in prompt or completion, and multiplies negative ones; 1: none.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub repetition_penalty: f64,
-    /// A completion ends with the first of these texts that it comes to hold; the text stays part of it.
-    #[schemars(inner(length(min = 1)))]
-    pub stop_strings: Vec<String>,
+    /// How completions are sampled.
+    #[serde(flatten)]
+    pub sampling: SamplingTable,
     /// Answers that are drawn to each question; the mean over them is the question's value.
     #[schemars(range(min = 1))]
     pub samples_per_question: usize,

@@ -34,7 +34,7 @@ pub struct CorrectnessTable {
     /// What makes an answer equal to the row's: `choice`, `exact`, `numeric` or `set`.
     #[serde(rename = "match")]
     pub matching: MatchName,
-    /// How far a number may be from the row's, either way, with `match = "numeric"`; default: 0.
+    /// How far a number may be from the row's, either way, with `match = "numeric"`.
     #[schemars(range(min = 0))]
     pub tolerance: Option<f64>,
     /// Regular expression with one group: the answer is what the group holds at the last place in the scope where it
@@ -77,12 +77,19 @@ impl Kind for CorrectnessSpec {
     const DEFAULTS: &'static str = r#"
 scope = "answer"
 match = "choice"
+tolerance = 0.0 # with `match = "numeric"` only
 "#;
 
     type Table = CorrectnessTable;
 
     fn needed(_table: &Self::Table) -> Option<&'static str> {
         Some("answer")
+    }
+
+    fn trim_defaults(defaults: &mut toml::Table, written: &toml::Table) {
+        if written.get("match").and_then(toml::Value::as_str) != Some("numeric") {
+            defaults.remove("tolerance");
+        }
     }
 
     fn resolve(table: &Self::Table, recipe: &mut dyn TableContext) -> Option<Self> {
@@ -104,7 +111,7 @@ match = "choice"
         let matching = match table.matching {
             MatchName::Choice => Match::Choice,
             MatchName::Exact => Match::Exact,
-            MatchName::Numeric => Match::Numeric { tolerance: table.tolerance.unwrap_or(0.0) },
+            MatchName::Numeric => Match::Numeric { tolerance: table.tolerance.unwrap_or_default() },
             MatchName::Set => Match::Set,
         };
         (recipe.problems() == before).then(|| Self { matching, pattern: table.pattern.clone() })

@@ -17,7 +17,7 @@ pub struct FormatTable {
     /// Names of the tags that stand once each, in this order, closed, with nothing but white space around them.
     #[schemars(length(min = 1))]
     pub tags: Option<Vec<String>>,
-    /// `binary`: 1 when all tags are right, else 0; `graded`: the share of the tags that are. Default: `binary`.
+    /// `binary`: 1 when all tags are right, else 0; `graded`: the share of the tags that are.
     pub grading: Option<Grading>,
     /// What the tag `answer` may hold, e.g. the letters of the options, in upper or lower case; default: anything.
     #[schemars(length(min = 1))]
@@ -73,6 +73,7 @@ impl Kind for FormatSpec {
     const DEFAULTS: &'static str = r#"
 scope = "completion"
 tags = ["think", "answer"] # unless there is a pattern or a json_schema
+grading = "binary" # with `tags` only
 "#;
 
     type Table = FormatTable;
@@ -80,6 +81,7 @@ tags = ["think", "answer"] # unless there is a pattern or a json_schema
     fn trim_defaults(defaults: &mut toml::Table, written: &toml::Table) {
         if ["pattern", "json_schema"].iter().any(|key| written.contains_key(*key)) {
             defaults.remove("tags");
+            defaults.remove("grading");
         }
     }
 
