@@ -10,7 +10,7 @@
 use orchestrate_core::cache::DeviceChoice;
 use orchestrate_core::recipe::spec::LoraSpec;
 use orchestrate_engine::data::Sequence;
-use orchestrate_engine::models::{Decoder, DecoderConfig, PassOptions};
+use orchestrate_engine::models::{Decoder, DecoderConfig, PassOptions, load_config};
 use orchestrate_engine::optim::AdamW;
 use orchestrate_engine::stages::accumulate;
 use orchestrate_engine::{device, memory};
@@ -198,7 +198,7 @@ fn config(
         "max_position_embeddings": seq, "rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "tie_word_embeddings": tied,
     });
     fs_err::write(dir.path().join("config.json"), json.to_string()).expect("the directory is writable");
-    DecoderConfig::load(dir.path()).expect("the configuration is supported")
+    load_config(dir.path()).expect("the configuration is supported")
 }
 
 /// Adapters on every linear layer, as recipes have them.

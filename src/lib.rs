@@ -29,8 +29,8 @@
 //! can do); highest is [`cli`].
 
 pub use orchestrate_core::{
-    arena, cache, cpu, digest, dtype, energy, event, evidence, exec, host, metric, number, pace, parallel, plan,
-    printable, program, recipe, rewards, run_event, run_update, stage, stats, suggestion,
+    architecture, arena, cache, cpu, digest, dtype, energy, event, evidence, exec, host, metric, number, pace,
+    parallel, plan, printable, program, recipe, rewards, run_event, run_update, stage, stats, suggestion,
 };
 
 pub mod cli;

@@ -2,7 +2,7 @@
 
 mod project;
 
-use orchestrate::plan::{Plan, PlannedStage, judge_calls};
+use orchestrate::plan::{Plan, PlannedStage, planned};
 use orchestrate::recipe::Overrides;
 use orchestrate::recipe::spec::{ArenaSpec, PlayerSpec, Work};
 use orchestrate::report::{PlannedStatus, plan_tree};
@@ -171,7 +171,8 @@ fn without_a_sweep_the_stages_of_the_one_variant_play() {
 
 #[test]
 fn a_plan_knows_how_much_judges_will_be_asked() {
-    let calls = |set: &[&str]| judge_calls(&arena(&plan_of(RECIPE, set)).0.spec).into_iter().collect::<Vec<_>>();
+    let calls =
+        |set: &[&str]| planned(&arena(&plan_of(RECIPE, set)).0.spec.work).judge_calls().into_iter().collect::<Vec<_>>();
     // 3 players of 3 models and one of 1, each pair of different players, both orders
     let all = 2 * 50 * (3 * 9 + 3 * 3);
     assert_eq!(calls(&[]), [("one".to_owned(), all), ("two".to_owned(), all)]);

@@ -1,6 +1,6 @@
 //! A user's cache holds weeks of work under its keys: the keys of these recipes are those of earlier versions.
 //!
-//! A key may change only together with its stage's version or the key format (`orchestrate_core::plan::stage_version`,
+//! A key may change only together with its stage's version or the key format (`orchestrate_core::plan::PlannedWork::version`,
 //! `KEY_FORMAT`), and then CHANGELOG.md says so under *Breaking*. A new recipe key whose default means "as before" changes none:
 //! its neutral value is not written into the spec (`skip_serializing_if`). When a change is meant, run this test with
 //! `INSTA_UPDATE=always` and commit the list.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// For each module, the modules it may use. The order is that of the layers, lowest first.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("architecture", &[]),
     ("cpu", &[]),
     ("digest", &[]),
     ("dtype", &[]),
@@ -26,14 +27,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rewards", &["digest", "dtype", "metric", "stats", "suggestion", "event", "program"]),
     ("run_event", &["digest", "host", "stage", "event"]),
     ("run_update", &["event"]),
-    ("recipe", &["cpu", "digest", "dtype", "printable", "stage", "suggestion", "program", "rewards"]),
+    ("recipe", &["architecture", "cpu", "digest", "dtype", "printable", "stage", "suggestion", "program", "rewards"]),
     ("store", &["digest", "host", "stage", "event", "run_event"]),
     ("arena", &["digest", "stats", "rewards", "recipe"]),
     ("cache", &["cpu", "digest", "energy", "host", "parallel", "stage", "event", "rewards", "recipe"]),
     ("evidence", &["digest", "metric", "stage", "stats", "event", "recipe"]),
     ("export", &["store"]),
     ("hub", &["digest", "recipe"]),
-    ("plan", &["digest", "parallel", "recipe"]),
+    ("plan", &["architecture", "digest", "parallel", "recipe"]),
     ("exec", &["cpu", "digest", "energy", "host", "stage", "event", "program", "recipe", "cache"]),
     (
         "report",
@@ -56,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "orchestrate",
         &[
+            "architecture",
             "cpu",
             "digest",
             "host",

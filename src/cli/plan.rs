@@ -6,7 +6,7 @@ use super::error::CliError;
 use super::output::Output;
 use super::planning;
 use crate::cache::Cache;
-use crate::plan::{Plan, judge_calls};
+use crate::plan::{Plan, planned};
 use crate::recipe::Overrides;
 use crate::report::{PlannedStatus, plan_tree, width};
 use clap::Args;
@@ -52,7 +52,7 @@ pub(super) fn show(context: &Context, plan: &Plan, statuses: &[PlannedStatus]) -
                 "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants, "key": stage.key,
                 "parents": parents, "status": status.status(), "reasons": status.reasons,
                 "memory_bytes": stage.memory.estimate.map(|estimate| estimate.total()),
-                "judge_calls": judge_calls(&stage.spec),
+                "judge_calls": planned(&stage.spec.work).judge_calls(),
             }))?;
         }
         return out.finish();
@@ -62,7 +62,7 @@ pub(super) fn show(context: &Context, plan: &Plan, statuses: &[PlannedStatus]) -
     let (stages, variants) = (count(plan.stages.len(), "stage"), count(plan.variants.len(), "variant"));
     out.line(format!("\n{stages} of {variants}: {hits} cached, {} to run", plan.stages.len() - hits))?;
     for (stage, status) in plan.stages.iter().zip(statuses) {
-        for (judge, calls) in judge_calls(&stage.spec).into_iter().filter(|_| !status.hit) {
+        for (judge, calls) in planned(&stage.spec.work).judge_calls().into_iter().filter(|_| !status.hit) {
             let limit = stage.runtime.judges.get(&judge).and_then(|server| server.max_calls);
             let budget = match limit {
                 Some(limit) if limit < calls => format!(", more than its `max_calls` of {limit}"),

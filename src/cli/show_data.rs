@@ -7,8 +7,8 @@ use super::plan::count;
 use crate::cache::{Assignment, Cache, inspection_key};
 use crate::exec::{DataReport, ExecError, Inspection, WorkerBinary, inspect_data};
 use crate::orchestrate::assignment;
-use crate::plan::{Plan, PlannedStage};
-use crate::recipe::spec::{StageSpec, Work};
+use crate::plan::{Plan, PlannedStage, planned};
+use crate::recipe::spec::StageSpec;
 use crate::report::{Column, Table, masked, width};
 use crate::stage::StageKind;
 use serde_json::{Value, json};
@@ -124,16 +124,7 @@ fn refusal(inspections: &[Inspection]) -> Result<(), CliError> {
 
 /// What decides which tokens a stage sees.
 fn reads(spec: &StageSpec) -> Value {
-    let work = match &spec.work {
-        Work::Cpt(cpt) => json!(["cpt", cpt.data, cpt.seq_len]),
-        Work::Sft(sft) => json!(["sft", sft.data, sft.seq_len, sft.train_on, sft.packing]),
-        Work::Grpo(grpo) => json!(["grpo", grpo.data, grpo.sampling.max_prompt_tokens]),
-        // its program reads what it likes
-        Work::Command(_) => Value::Null,
-        Work::Arena(arena) => json!(["arena", arena.data, arena.questions, arena.sampling.max_prompt_tokens]),
-        Work::Eval(eval) => json!(["eval", eval.data, eval.text, eval.sampling.max_prompt_tokens]),
-    };
-    json!([spec.model.as_ref().map(|model| &model.files), work])
+    json!([spec.model.as_ref().map(|model| &model.files), planned(&spec.work).reads()])
 }
 
 fn print(context: &Context, inspections: &[Inspection], out: &mut Output) -> Result<(), CliError> {

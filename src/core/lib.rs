@@ -1,6 +1,7 @@
 //! What the command line and the engine share: what is asked (recipes, plans), where it happens (the run directory, workers),
 //! what comes of it (events, rewards, statistics). No command line, no database and no libtorch.
 
+pub mod architecture;
 pub mod arena;
 pub mod cache;
 pub mod cpu;

@@ -53,6 +53,11 @@ impl StageKind {
         matches!(self, Self::Eval | Self::Command)
     }
 
+    /// Whether there is one for all variants of a recipe, which starts from the stages of all of them.
+    pub fn fans_in(self) -> bool {
+        self == Self::Arena
+    }
+
     /// Whether it samples completions.
     pub fn samples(self) -> bool {
         matches!(self, Self::Grpo | Self::Eval | Self::Arena)

@@ -1,10 +1,10 @@
 //! How long stages will take, from how long others took.
 //!
 //! `runs/timings.jsonl` has a line for each stage that ran from its beginning to its end: its kind, how much it had to compute
-//! ([`work_size`] times the weights) and its seconds. A stage is expected to go at the median pace of the newest of its kind;
+//! ([`PlannedWork::work_size`](crate::plan::PlannedWork::work_size) times the weights) and its seconds. A stage is expected to go at the median pace of the newest of its kind;
 //! a kind that never ran here, at that of all. It is a memo: without it stages start in a less fitting order.
 
-use crate::plan::{Plan, PlannedStage, work_size};
+use crate::plan::{Plan, PlannedStage, planned};
 use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ fn size<'a>(stage: &'a PlannedStage, lengths: &mut BTreeMap<&'a Path, u64>) -> f
             .or_insert_with(|| path.metadata().ok().filter(std::fs::Metadata::is_file).map_or(0, |m| m.len()))
     });
     let weights = stage.memory.estimate.map_or(1, |memory| memory.weights.max(1));
-    work_size(&stage.spec, data_bytes.sum()) * weights as f64
+    planned(&stage.spec.work).work_size(data_bytes.sum()) * weights as f64
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and a century")]

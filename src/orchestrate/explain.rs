@@ -5,7 +5,6 @@ use super::differences::{Difference, differences, shown};
 use crate::cache::{Cache, CacheError, InputRecord};
 use crate::digest::Digest;
 use crate::plan::Plan;
-use crate::recipe::spec::Work;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -112,7 +111,7 @@ impl<'a> CachedResults<'a> {
         let old_parents: Vec<Digest> =
             old["parents"].as_array().into_iter().flatten().filter_map(|key| Digest::parse(key.as_str()?)).collect();
         let mut parents = Vec::new();
-        if matches!(planned.spec.work, Work::Arena(_)) {
+        if planned.spec.work.kind().fans_in() {
             // they stand in the order of their keys: which one took whose place is not told
             let is_new = |parent: &&usize| !old_parents.contains(&plan.stages[**parent].key);
             for &parent in planned.parents.iter().filter(is_new) {

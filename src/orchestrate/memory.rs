@@ -1,11 +1,12 @@
 //! Whether the stages of a plan fit into the machine's memory, and which of them need gradient checkpointing to.
 
+use crate::architecture::DecoderConfig;
 use crate::cpu;
 use crate::digest::Digest;
 use crate::host;
 use crate::number::gib;
-use crate::plan::{Computing, MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, memory_estimate};
-use crate::recipe::spec::{Dtype, ModelSpec, StageSpec, Work};
+use crate::plan::{Computing, MemoryEstimate, ModelShape, Plan, PlannedStage, StageMemory, StageModel, planned};
+use crate::recipe::spec::{Dtype, ModelSpec};
 use crate::recipe::{Device, GradientCheckpointing};
 use std::collections::BTreeMap;
 
@@ -40,9 +41,9 @@ pub fn plan_memory(plan: &mut Plan) {
             shapes.entry(model.files.clone()).or_insert_with(|| model_shape(stage, &model.files));
         }
         let estimate = |model: &ModelSpec, checkpointing: bool| {
-            let spec = StageSpec { model: Some(model.clone()), ..stage.spec.clone() };
             let widened = model.dtype == Dtype::Bfloat16 && on_cpu && stage.runtime.bfloat16_products.widens(is_fast);
-            memory_estimate(&spec, shapes[&model.files].as_ref()?, Computing { checkpointing, widened })
+            let (shape, computing) = (shapes[&model.files].as_ref()?, Computing { checkpointing, widened });
+            planned(&stage.spec.work).memory(&StageModel { spec: model, shape, computing })
         };
         let largest = |checkpointing: bool| {
             let estimates = models.iter().filter_map(|model| estimate(model, checkpointing));
@@ -56,7 +57,7 @@ pub fn plan_memory(plan: &mut Plan) {
             GradientCheckpointing::On => true,
             GradientCheckpointing::Off => false,
         };
-        let trains = !matches!(stage.spec.work, Work::Eval(_) | Work::Arena(_));
+        let trains = stage.spec.work.kind().is_training();
         let can_checkpoint = trains && !checkpointing && asked == GradientCheckpointing::Auto;
         stage.memory = StageMemory { can_checkpoint, ..with(checkpointing) };
         let decided = if checkpointing { GradientCheckpointing::On } else { GradientCheckpointing::Off };
@@ -104,11 +105,9 @@ fn models_of(stage: &PlannedStage) -> Vec<ModelSpec> {
         return Vec::new();
     }
     let mut models: Vec<ModelSpec> = stage.spec.model.iter().cloned().collect();
-    if let Work::Arena(arena) = &stage.spec.work {
-        for player in arena.models() {
-            if !models.contains(&player.model) {
-                models.push(player.model.clone());
-            }
+    for model in planned(&stage.spec.work).further_models() {
+        if !models.contains(model) {
+            models.push(model.clone());
         }
     }
     models
@@ -116,7 +115,7 @@ fn models_of(stage: &PlannedStage) -> Vec<ModelSpec> {
 
 fn model_shape(stage: &PlannedStage, files: &Digest) -> Option<ModelShape> {
     let dir = stage.inputs.get(files)?;
-    serde_json::from_str(&fs_err::read_to_string(dir.join("config.json")).ok()?).ok()
+    DecoderConfig::read(dir).ok().map(ModelShape::from)
 }
 
 /// The memory that stages of a device use.

@@ -3,7 +3,6 @@
 use super::table::{Column, Table};
 use crate::number::gib;
 use crate::plan::Plan;
-use crate::recipe::spec::Work;
 use crate::stage::StageStatus;
 
 /// What the cache says of a stage.
@@ -69,7 +68,7 @@ fn lines(plan: &Plan) -> Vec<(usize, String)> {
 }
 
 fn is_arena(plan: &Plan, stage: usize) -> bool {
-    matches!(plan.stages[stage].spec.work, Work::Arena(_))
+    plan.stages[stage].spec.work.kind().fans_in()
 }
 
 /// Draws the stages whose first parent is `stage`.

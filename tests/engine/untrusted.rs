@@ -2,7 +2,7 @@
 
 use crate::golden::path;
 use crate::project::tokenizer;
-use orchestrate_engine::models::{Decoder, DecoderConfig};
+use orchestrate_engine::models::{Decoder, load_config};
 use orchestrate_engine::tokenizer::Tokenizer;
 use orchestrate_engine::weights::{Weights, load_tensors};
 use proptest::prelude::*;
@@ -72,7 +72,7 @@ fn pickles_are_refused_with_the_remedy() {
 
 /// Loads everything of a model directory; only that nothing panics is asked.
 fn load(dir: &Path) {
-    let _ = DecoderConfig::load(dir);
+    let _ = load_config(dir);
     let _ = Tokenizer::load(dir).map(|tokenizer| tokenizer.encode("heart <|im_end|> \u{0} ❤"));
 }
 

@@ -13,7 +13,7 @@ use crate::exec::{Answered, Input, ScoreRequest, ScoreTask, WorkerBinary, ask_sc
 use crate::orchestrate::assignment;
 use crate::plan::Plan;
 use crate::recipe::Overrides;
-use crate::recipe::spec::{StageSpec, Work};
+use crate::recipe::spec::StageSpec;
 use crate::report::Counter;
 use clap::Args;
 use serde_json::{Value, json};
@@ -156,11 +156,7 @@ fn chosen(plan: &Plan, args: &ScoreArgs) -> Result<usize, CliError> {
 
 /// What decides how a stage rates its data; absent when it rates nothing.
 fn rated(spec: &StageSpec) -> Option<Value> {
-    match &spec.work {
-        Work::Grpo(grpo) => Some(json!([grpo.rewards, grpo.data, spec.seed])),
-        Work::Eval(eval) => Some(json!([eval.rewards, eval.data, spec.seed])),
-        Work::Cpt(_) | Work::Sft(_) | Work::Command(_) | Work::Arena(_) => None,
-    }
+    Some(json!([spec.work.rewards()?, spec.work.prompts(), spec.seed]))
 }
 
 /// Asks the worker, and hands every line of its answer to `each` as it comes.

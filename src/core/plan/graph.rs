@@ -1,7 +1,7 @@
 //! The deduplicated graph of all variants' stages.
 
-use super::arena::Arenas;
 use super::key::{StageKey, key_of_text, spec_text};
+use super::kinds::Arenas;
 use super::memory::StageMemory;
 use crate::digest::Digest;
 use crate::parallel;

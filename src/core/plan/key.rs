@@ -6,7 +6,7 @@
 //! | content of model, tokenizer, encoder and data files | hashed, as the digests in the spec |
 //! | the seed | hashed, in the spec |
 //! | the parent stage | hashed, as its key; those of an `arena` in the order of their keys |
-//! | the kind of stage and the version of its code ([`stage_version`]) | hashed |
+//! | the kind of stage and the version of its code ([`PlannedWork::version`](super::PlannedWork::version)) | hashed |
 //! | the form of this document ([`KEY_FORMAT`]) | hashed |
 //! | names of judges and services, of the variables that a reward's program is given | hashed, in the spec |
 //! | of an `arena`: names of its players, and which of them are one player's seeds | hashed: its result tells them |
@@ -26,35 +26,20 @@
 //!
 //! A user's cache holds weeks of work, so keys stay. A new recipe key whose default means "as before" changes no key of recipes
 //! that do not set it: its neutral value is not serialized (`#[serde(skip_serializing_if = ...)]`). What must change a result raises
-//! [`stage_version`] for the specs that it concerns, and no others; a new form of the document raises [`KEY_FORMAT`]. Either is
+//! [`PlannedWork::version`](super::PlannedWork::version) for the specs that it concerns, and no others; a new form of the document raises [`KEY_FORMAT`]. Either is
 //! listed under *Breaking* in the changelog. `tests/golden_keys.rs` compares the keys of the shipped recipes with those of before.
 //!
 //! `key.json`, beside each result, is what the key is the digest of:
 //! `{key_format, kind, stage_version, spec, parents}`, as canonical JSON. As the parent enters by key, every key is
 //! known before anything runs, and a change reaches exactly the stages below it.
 
+use super::kinds::planned;
 use crate::digest::{Digest, canonical_json};
-use crate::recipe::spec::{Component, CorrectnessSpec, Match, RewardSpec, StageSpec, Work};
+use crate::recipe::spec::{StageSpec, Work};
 use serde_json::Value;
 
 /// The form of `key.json`; a new form makes all keys new.
 pub const KEY_FORMAT: u32 = 4;
-
-/// The version of the code behind a kind of stage: one more whenever the same spec gives another result.
-pub fn stage_version(work: &Work) -> u32 {
-    let reads_letters = |reward: &RewardSpec| {
-        matches!(&reward.component, Component::Correctness(CorrectnessSpec { matching: Match::Choice, .. }))
-    };
-    match work {
-        // letters are read out of prose with more care
-        Work::Grpo(spec) if spec.rewards.values().any(reads_letters) => 2,
-        Work::Cpt(_) | Work::Sft(_) | Work::Grpo(_) | Work::Command(_) => 1,
-        // 2: completions name their questions; 3: intervals stay within their metric's range, letters are read
-        // out of prose with more care
-        // of an arena 2: ratings differ in the last digits, and other pairs are chosen; 3: a comparison is one game
-        Work::Eval(_) | Work::Arena(_) => 3,
-    }
-}
 
 /// A key and what it is the digest of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +69,7 @@ pub(super) fn spec_text(spec: &StageSpec) -> String {
 
 /// The key of a stage that does `work` as `spec_text` says: its document in canonical form, so with its keys sorted.
 pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> StageKey {
-    let (kind, version) = (work.kind(), stage_version(work));
+    let (kind, version) = (work.kind(), planned(work).version());
     let parents: Vec<String> = parents.iter().map(|parent| format!("\"{parent}\"")).collect();
     let parents = parents.join(",");
     let text = format!(
@@ -97,13 +82,13 @@ pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> S
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, CommandSpec, CommandStageSpec, CompareWith, CotSpec,
-        CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, FormatSpec, Grading, GrpoLossSpec, GrpoSpec,
-        HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec, LossType, ModelSpec,
-        OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec,
-        RepetitionSpec, RewardAggregation, Role, RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale,
-        Sampling, ScaleRewards, Schedule, Scope, SemanticSpec, SeveralReferences, SftSpec, Split, Templates,
-        WeightedData, ZeroStd,
+        AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, CommandSpec, CommandStageSpec, CompareWith, Component,
+        CorrectnessSpec, CotSpec, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, FormatSpec, Grading,
+        GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec,
+        LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing,
+        ParentAdapter, PlayerModel, PlayerSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role, RougeMeasure,
+        RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope, SemanticSpec,
+        SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use regex::Regex;

@@ -4,11 +4,8 @@
 //! follows from what the engine's backward pass keeps (`engine::models::pass`); the rest was fitted to measured peaks, and a
 //! test holds it to them.
 
-use crate::recipe::spec::{
-    ArenaSpec, CptSpec, Dtype, EvalSpec, GrpoSpec, LoraSpec, ModelSpec, Optimizer, OptimizerSpec, SftSpec, StageSpec,
-    Work,
-};
-use serde::Deserialize;
+use crate::architecture::{DecoderConfig, LINEAR_LAYERS, LinearLayer};
+use crate::recipe::spec::{Dtype, LoraSpec, ModelSpec, Optimizer, OptimizerSpec, Sampling};
 
 /// Libraries, buffers and threads of a worker, before any model.
 const PROCESS: u64 = 400 << 20;
@@ -17,18 +14,26 @@ const HEAD_CHUNK: u64 = 512;
 /// 32-bit copies of a chunk's logits at the peak: logits, their softmax, a gradient, and two on the way.
 const HEAD_COPIES: u64 = 5;
 
-/// The sizes of a decoder, from its `config.json`.
-#[derive(Clone, Debug, Deserialize)]
+/// The sizes of a decoder, as counts of bytes want them.
+#[derive(Clone, Debug)]
 pub struct ModelShape {
+    config: DecoderConfig,
     hidden_size: u64,
     intermediate_size: u64,
     num_hidden_layers: u64,
-    num_attention_heads: u64,
-    num_key_value_heads: Option<u64>,
-    head_dim: Option<u64>,
     vocab_size: u64,
-    #[serde(default)]
-    tie_word_embeddings: bool,
+}
+
+impl From<DecoderConfig> for ModelShape {
+    fn from(config: DecoderConfig) -> Self {
+        Self {
+            hidden_size: config.hidden_size.unsigned_abs(),
+            intermediate_size: config.intermediate_size.unsigned_abs(),
+            num_hidden_layers: config.num_hidden_layers as u64,
+            vocab_size: config.vocab_size.unsigned_abs(),
+            config,
+        }
+    }
 }
 
 /// Bytes at the peak of a stage, by what they are for.
@@ -74,36 +79,29 @@ impl MemoryEstimate {
 }
 
 impl ModelShape {
-    fn head_dim(&self) -> u64 {
-        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
-    }
-
     fn query_size(&self) -> u64 {
-        self.num_attention_heads * self.head_dim()
+        self.config.query_size().unsigned_abs()
     }
 
     fn key_value_size(&self) -> u64 {
-        self.num_key_value_heads.unwrap_or(self.num_attention_heads) * self.head_dim()
+        self.config.key_value_size().unsigned_abs()
     }
 
     /// Weights of the model.
     pub fn parameters(&self) -> u64 {
-        let (c, q, kv) = (self.hidden_size, self.query_size(), self.key_value_size());
-        let layer = 2 * c * q + 2 * c * kv + 3 * c * self.intermediate_size + 2 * c;
-        let vocabularies = if self.tie_word_embeddings { 1 } else { 2 };
-        vocabularies * self.vocab_size * c + self.num_hidden_layers * layer + c
+        let linear = LINEAR_LAYERS.iter().map(|layer| layer.parameters(&self.config)).sum::<i64>();
+        let head_norms = if self.config.qk_norm { 2 * self.config.head_dim } else { 0 };
+        let layer = linear.unsigned_abs() + 2 * self.hidden_size + head_norms.unsigned_abs();
+        let vocabularies = if self.config.tie_word_embeddings { 1 } else { 2 };
+        vocabularies * self.vocab_size * self.hidden_size + self.num_hidden_layers * layer + self.hidden_size
     }
 
     /// Weights of the adapters.
     fn adapter_parameters(&self, lora: &LoraSpec) -> u64 {
-        let (c, q, kv, i) = (self.hidden_size, self.query_size(), self.key_value_size(), self.intermediate_size);
-        let widths = |name: &str| match name {
-            "q_proj" | "o_proj" => c + q,
-            "k_proj" | "v_proj" => c + kv,
-            _ => c + i,
-        };
-        let per_layer: u64 = lora.target_modules.iter().map(|name| u64::from(lora.rank) * widths(name)).sum();
-        self.num_hidden_layers * per_layer
+        let has_adapter = |layer: &&LinearLayer| lora.target_modules.iter().any(|name| name == layer.name);
+        let widths = |layer: &LinearLayer| (layer.in_features)(&self.config) + (layer.out_features)(&self.config);
+        let per_layer = LINEAR_LAYERS.iter().filter(has_adapter).map(widths).sum::<i64>().unsigned_abs();
+        self.num_hidden_layers * u64::from(lora.rank) * per_layer
     }
 
     /// Bytes that a layer's backward pass keeps of one token.
@@ -193,74 +191,76 @@ impl Computing {
     }
 }
 
-/// Most prompts in a micro-batch of neighbouring completions, which share them; the first and the last group may be cut.
-/// Completions that are left out of the loss make groups smaller, which is not foreseen here.
-fn prompts_of(micro_batch_size: usize, group_size: usize) -> usize {
-    micro_batch_size.saturating_sub(1).div_ceil(group_size) + 1
+/// A model as a stage holds it, with what memory its parts take there.
+#[derive(Clone, Copy, Debug)]
+pub struct StageModel<'a> {
+    /// What the stage says of it.
+    pub spec: &'a ModelSpec,
+    /// Its sizes.
+    pub shape: &'a ModelShape,
+    /// How the stage computes.
+    pub computing: Computing,
 }
 
-/// The peak of `stage` on a model of this `shape`; of a program of the user's nobody knows.
-pub fn memory_estimate(stage: &StageSpec, shape: &ModelShape, computing: Computing) -> Option<MemoryEstimate> {
-    let model = stage.model.as_ref()?;
-    let weights = shape.parameters() * bytes(model.dtype)
-        + computing.wide_heads(model) * shape.vocab_size * shape.hidden_size * 4;
-    let base = MemoryEstimate { weights, process: PROCESS, ..MemoryEstimate::default() };
-    let supervised = |tokens: usize, optimizer: &OptimizerSpec| MemoryEstimate {
-        training: shape.training(model, optimizer, false),
-        activations: shape.activations(model, tokens as u64, computing),
-        logits: shape.logits(tokens as u64),
-        ..base
-    };
-    Some(match &stage.work {
-        Work::Cpt(CptSpec { seq_len, micro_batch_size, optimizer, .. })
-        | Work::Sft(SftSpec { seq_len, micro_batch_size, optimizer, .. }) => {
-            supervised(seq_len * micro_batch_size, optimizer)
+impl StageModel<'_> {
+    /// The process and the weights.
+    fn base(&self) -> MemoryEstimate {
+        let Self { spec, shape, computing } = self;
+        let weights = shape.parameters() * bytes(spec.dtype)
+            + computing.wide_heads(spec) * shape.vocab_size * shape.hidden_size * 4;
+        MemoryEstimate { weights, process: PROCESS, ..MemoryEstimate::default() }
+    }
+
+    /// Training on micro-batches of so many tokens.
+    pub fn supervised(&self, tokens: usize, optimizer: &OptimizerSpec) -> MemoryEstimate {
+        MemoryEstimate {
+            training: self.training(optimizer, false),
+            activations: self.shape.activations(self.spec, tokens as u64, self.computing),
+            logits: self.logits(tokens),
+            ..self.base()
         }
-        Work::Grpo(spec) => {
-            let GrpoSpec {
-                sampling,
-                prompts_per_step,
-                group_size,
-                micro_batch_size,
-                rollout_batch_size,
-                optimizer,
-                loss,
-                ..
-            } = spec;
-            let completions = prompts_per_step * group_size;
-            let rows = if *rollout_batch_size == 0 { completions } else { completions.min(*rollout_batch_size) };
-            let prompts_read = prompts_of(rows, *group_size).min(*prompts_per_step);
-            let prompts = prompts_of(*micro_batch_size, *group_size);
-            let tokens = prompts * sampling.max_prompt_tokens + micro_batch_size * sampling.max_new_tokens;
-            let passes = supervised(tokens, optimizer);
-            let prefixes = shape.prefixes(model, micro_batch_size * sampling.max_prompt_tokens, computing);
-            MemoryEstimate {
-                training: shape.training(model, optimizer, loss.kl_coef != 0.0),
-                activations: passes.activations + prefixes,
-                kv_cache: shape.kv_cache(rows * sampling.max_new_tokens + prompts_read * sampling.max_prompt_tokens),
-                logits: shape.logits((micro_batch_size * sampling.max_new_tokens) as u64),
-                ..passes
-            }
+    }
+
+    /// Sampling so many rows at a time.
+    pub fn sampling(&self, sampling: &Sampling, rows: usize) -> MemoryEstimate {
+        MemoryEstimate {
+            kv_cache: self.kv_cache(rows * (sampling.max_prompt_tokens + sampling.max_new_tokens)),
+            logits: self.shape.logits(HEAD_CHUNK),
+            ..self.base()
         }
-        // one player at a time
-        Work::Arena(ArenaSpec { sampling, batch_size, .. }) | Work::Eval(EvalSpec { sampling, batch_size, .. }) => {
-            MemoryEstimate {
-                kv_cache: shape.kv_cache(batch_size * (sampling.max_prompt_tokens + sampling.max_new_tokens)),
-                logits: shape.logits(HEAD_CHUNK),
-                ..base
-            }
-        }
-        Work::Command(_) => return None,
-    })
+    }
+
+    /// Gradients, optimizer state and copies, also of a reference policy where there is one.
+    pub fn training(&self, optimizer: &OptimizerSpec, reference: bool) -> u64 {
+        self.shape.training(self.spec, optimizer, reference)
+    }
+
+    /// Keys and values of shared prompts, which stand before those of each completion: `tokens` counts them all.
+    pub fn prefixes(&self, tokens: usize) -> u64 {
+        self.shape.prefixes(self.spec, tokens, self.computing)
+    }
+
+    /// Keys and values of so many tokens.
+    pub fn kv_cache(&self, tokens: usize) -> u64 {
+        self.shape.kv_cache(tokens)
+    }
+
+    /// Logits of so many positions.
+    pub fn logits(&self, positions: usize) -> u64 {
+        self.shape.logits(positions as u64)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::recipe::spec::{DataSpec, Length, ParentAdapter, Schedule, Split, Templates, WeightedData};
+    use crate::plan::planned;
+    use crate::recipe::spec::{
+        CptSpec, DataSpec, Length, ParentAdapter, Schedule, Split, StageSpec, Templates, WeightedData, Work,
+    };
 
-    const SMOLLM2_135M: &str = r#"{"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    const SMOLLM2_135M: &str = r#"{"model_type": "llama", "max_position_embeddings": 8192, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
         "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": true}"#;
 
     fn stage(full: bool, dtype: Dtype) -> StageSpec {
@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn estimates_hold_and_are_not_far_above_what_was_measured() {
-        let shape: ModelShape = serde_json::from_str(SMOLLM2_135M).expect("the shape is valid");
+        let config = serde_json::from_str(SMOLLM2_135M).expect("it is JSON");
+        let shape = ModelShape::from(DecoderConfig::of(&config).expect("it is supported"));
         assert_eq!(shape.parameters(), 134_515_008);
         // peak resident MiB of `just bench`, benches/results: of a CPU that is fast in bfloat16, and of one that widens
         for (full, dtype, widened, checkpointing, measured) in [
@@ -318,19 +319,13 @@ mod tests {
             (true, Dtype::Bfloat16, true, false, 5821),
         ] {
             let computing = Computing { checkpointing, widened };
-            let estimate = memory_estimate(&stage(full, dtype), &shape, computing).expect("it has a model");
+            let stage = stage(full, dtype);
+            let model = StageModel { spec: stage.model.as_ref().expect("it has one"), shape: &shape, computing };
+            let estimate = planned(&stage.work).memory(&model).expect("training takes memory");
             let estimate = estimate.total() >> 20;
             let case = format!("full {full}, {dtype:?}, {computing:?}");
             assert!(estimate >= measured, "{case}: {estimate} MiB, measured {measured}");
             assert!(10 * estimate <= 14 * measured, "{case}: {estimate} MiB, measured {measured}");
-        }
-    }
-
-    #[test]
-    fn a_micro_batch_has_no_more_prompts_than_groups_it_touches() {
-        for (micro_batch_size, group_size) in (1..20).flat_map(|m| (2..9).map(move |g| (m, g))) {
-            let touched = (0..group_size).map(|first| (first + micro_batch_size - 1) / group_size + 1).max();
-            assert_eq!(Some(prompts_of(micro_batch_size, group_size)), touched, "{micro_batch_size} of {group_size}");
         }
     }
 }

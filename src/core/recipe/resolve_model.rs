@@ -5,13 +5,12 @@ use super::file::{LoraTable, ModelOverride};
 use super::located::KeyPath;
 use super::resolve::Resolver;
 use super::spec::{LoraSpec, ModelSpec, ParentAdapter};
+use crate::architecture::LINEAR_LAYERS;
 use crate::suggestion::did_you_mean;
 use toml::Value;
 
 /// What `target_modules` says for all of [`LINEAR_LAYERS`].
 const ALL_LINEAR: &str = "all-linear";
-/// The linear layers of the Llama architecture, which adapters can be put on.
-const LINEAR_LAYERS: &[&str] = &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 impl Resolver<'_> {
     pub(super) fn model(&mut self, stage: &KeyPath, over: Option<&ModelOverride>) -> Option<ModelSpec> {
@@ -55,7 +54,9 @@ impl Resolver<'_> {
         let LoraTable { rank, alpha, dropout, rslora, target_modules } = table;
         let key = key.key("target_modules");
         let named: Vec<(KeyPath, &str)> = match &target_modules {
-            Value::String(all) if all == ALL_LINEAR => LINEAR_LAYERS.iter().map(|&name| (key.clone(), name)).collect(),
+            Value::String(all) if all == ALL_LINEAR => {
+                LINEAR_LAYERS.iter().map(|layer| (key.clone(), layer.name)).collect()
+            }
             Value::String(name) => vec![(key, name)],
             other => {
                 let names = other.as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -64,8 +65,8 @@ impl Resolver<'_> {
         };
         let mut fits = !named.is_empty();
         for (position, (at, module)) in named.iter().enumerate() {
-            if !LINEAR_LAYERS.contains(module) {
-                let known: Vec<&str> = LINEAR_LAYERS.iter().copied().chain([ALL_LINEAR]).collect();
+            if !LINEAR_LAYERS.iter().any(|layer| layer.name == *module) {
+                let known: Vec<&str> = LINEAR_LAYERS.iter().map(|layer| layer.name).chain([ALL_LINEAR]).collect();
                 let help = did_you_mean(module, "layers", &known);
                 self.problem(at, format!("unknown linear layer `{module}`"), "no such layer", help);
                 fits = false;

@@ -2,6 +2,7 @@
 
 use super::defaults;
 use super::file::RecipeFile;
+use crate::architecture::LINEAR_LAYERS;
 use crate::rewards::{KINDS, table_name};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -85,7 +86,7 @@ fn without_required(schema: &mut Value) {
 fn refine(schema: &mut Value) {
     const SCOPE: &str = "^(completion|think|answer|explanation|tag:.+)$";
     const DEVICE: &str = "^(auto|cpu|cuda:[0-9]+)$";
-    const LAYERS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    let layers = LINEAR_LAYERS.map(|layer| layer.name);
     let Some(tables) = schema.get_mut("$defs").and_then(Value::as_object_mut) else { return };
     for (name, table) in tables.iter_mut() {
         let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else { continue };
@@ -94,9 +95,9 @@ fn refine(schema: &mut Value) {
                 (_, "scope") => property["pattern"] = json!(SCOPE),
                 ("RuntimeTable", "device") => property["pattern"] = json!(DEVICE),
                 ("LoraTable", "target_modules") => {
-                    let words: Vec<&str> = ["all-linear"].into_iter().chain(LAYERS).collect();
+                    let words: Vec<&str> = ["all-linear"].into_iter().chain(layers).collect();
                     let word = json!({ "enum": words });
-                    property["anyOf"] = json!([word, { "type": "array", "items": { "enum": LAYERS } }]);
+                    property["anyOf"] = json!([word, { "type": "array", "items": { "enum": layers } }]);
                 }
                 _ => bound(property),
             }

@@ -64,17 +64,32 @@ impl Work {
         }
     }
 
+    /// The mix that its completions are rated with.
+    pub fn rewards(&self) -> Option<&BTreeMap<String, RewardSpec>> {
+        match self {
+            Self::Grpo(spec) => Some(&spec.rewards),
+            Self::Eval(spec) => Some(&spec.rewards),
+            Self::Cpt(_) | Self::Sft(_) | Self::Command(_) | Self::Arena(_) => None,
+        }
+    }
+
+    /// The data sets whose rows its prompts are.
+    pub fn prompts(&self) -> Vec<&DataSpec> {
+        match self {
+            Self::Grpo(spec) => spec.data.iter().map(|set| &set.data).collect(),
+            Self::Eval(spec) => vec![&spec.data],
+            Self::Arena(spec) => vec![&spec.data],
+            Self::Cpt(_) | Self::Sft(_) | Self::Command(_) => Vec::new(),
+        }
+    }
+
     /// Digests of the files of the programs that rate its texts.
     pub fn reward_files(&self) -> Vec<&Digest> {
-        let rewards = match self {
-            Self::Grpo(spec) => &spec.rewards,
-            Self::Eval(spec) => &spec.rewards,
-            Self::Cpt(_) | Self::Sft(_) | Self::Command(_) | Self::Arena(_) => return Vec::new(),
-        };
-        let programs = rewards.values().filter_map(|reward| match &reward.component {
-            Component::Command(program) => Some(&program.files),
-            _ => None,
-        });
+        let programs =
+            self.rewards().into_iter().flat_map(BTreeMap::values).filter_map(|reward| match &reward.component {
+                Component::Command(program) => Some(&program.files),
+                _ => None,
+            });
         programs.flatten().collect()
     }
 }

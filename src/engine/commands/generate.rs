@@ -4,7 +4,7 @@ use super::input::{self, Line};
 use super::{Answers, adapters_template, decoder};
 use crate::error::StageResult;
 use crate::generation::{Request, Stop, sample};
-use crate::models::DecoderConfig;
+use crate::models::{DecoderConfig, load_config};
 use crate::policy::kind;
 use crate::seed;
 use crate::tokenizer::{Message, Tokenizer};
@@ -51,7 +51,7 @@ pub(super) fn run(
     let lines = input::read(input, "prompt")?;
     let template = adapters_template(request).map(fs_err::read_to_string).transpose()?;
     let tokenizer = Tokenizer::load_with(&request.model, template.as_deref())?;
-    let config = DecoderConfig::load(&request.model)?;
+    let config = load_config(&request.model)?;
     tokenizer.check_against(usize::try_from(config.vocab_size).unwrap_or(0))?;
     let prompts: Vec<Prompt> =
         lines.iter().map(|line| prompt(line, &tokenizer, &config, knobs)).collect::<StageResult<_>>()?;

@@ -4,7 +4,7 @@ use super::input::{self, Line};
 use super::{Answers, decoder};
 use crate::error::StageResult;
 use crate::head;
-use crate::models::{Decoder, DecoderConfig, Packed};
+use crate::models::{Decoder, DecoderConfig, Packed, load_config};
 use crate::policy::kind;
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::exec::{Input, ModelRequest};
@@ -22,7 +22,7 @@ const BATCH_TOKENS: usize = 4096;
 
 pub(super) fn run(request: &ModelRequest, input: &Input, device: Device, answers: &mut Answers) -> StageResult<()> {
     let lines = input::read(input, "text")?;
-    let config = DecoderConfig::load(&request.model)?;
+    let config = load_config(&request.model)?;
     // ids need no tokenizer, and a directory may have none
     let needs_tokenizer = lines.iter().any(|line| line.field("text").is_some());
     let tokenizer = needs_tokenizer.then(|| Tokenizer::load(&request.model)).transpose()?;

@@ -8,7 +8,7 @@ use super::preflight::{check, of_prompts, of_sequences};
 use super::prompts::{Example, prompts};
 use super::sequence::{PackedRow, Sequence, one_a_row, packed_rows};
 use crate::error::{StageError, StageResult};
-use crate::models::DecoderConfig;
+use crate::models::load_config;
 use crate::policy;
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::cache::Assignment;
@@ -118,7 +118,7 @@ pub fn inspect(assignment: &Assignment) -> Inspection {
             return arena(spec, assignment);
         }
         // a model that is not implemented would be found once its stage begins, after all before it
-        DecoderConfig::load(policy::input(assignment, &policy::model(assignment)?.files)?)?;
+        load_config(policy::input(assignment, &policy::model(assignment)?.files)?)?;
         let tokenizer = policy::tokenizer(assignment)?;
         let inputs = &assignment.inputs;
         match &assignment.spec.work {

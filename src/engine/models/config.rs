@@ -1,146 +1,16 @@
-//! What a decoder's `config.json` says: the fields that the architectures share, and refusal of what is not implemented.
+//! `config.json`, with the errors of a stage.
 
-use super::rotary::Llama3Scaling;
-use super::{llama, qwen2, qwen3};
 use crate::error::{StageError, StageResult};
+use orchestrate_core::architecture::{ConfigError, DecoderConfig};
 use std::path::Path;
 
-/// No model has a size above this one; a file that says so is damaged or hostile.
-const LARGEST_SIZE: i64 = 1 << 24;
-/// Numbers in the table of rotations: a million positions of heads of 256.
-const LARGEST_ROTATION: i64 = 1 << 28;
-
-/// What a decoder's `config.json` says, after its architecture's file has read it.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an independent field of config.json")]
-pub struct DecoderConfig {
-    /// C.
-    pub hidden_size: i64,
-    /// Width inside the feed-forward.
-    pub intermediate_size: i64,
-    /// Layers.
-    pub num_hidden_layers: usize,
-    /// H.
-    pub num_attention_heads: i64,
-    /// K.
-    pub num_key_value_heads: i64,
-    /// D.
-    pub head_dim: i64,
-    /// V.
-    pub vocab_size: i64,
-    /// Longest sequence.
-    pub max_position_embeddings: i64,
-    /// Added to the mean square in norms.
-    pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Scaling of the rotary frequencies.
-    pub rope_scaling: Option<Llama3Scaling>,
-    /// Whether the head is the embedding.
-    pub tie_word_embeddings: bool,
-    /// Whether q, k and v have biases.
-    pub qkv_bias: bool,
-    /// Whether o has a bias.
-    pub o_bias: bool,
-    /// Whether the feed-forward has biases.
-    pub mlp_bias: bool,
-    /// Whether queries and keys are normed per head.
-    pub qk_norm: bool,
-}
-
-impl DecoderConfig {
-    /// Reads `config.json` of the Hugging Face directory `dir`.
-    ///
-    /// # Errors
-    /// A missing or malformed file, an unsupported architecture, or an unsupported field, by name.
-    pub fn load(dir: &Path) -> StageResult<Self> {
-        let path = dir.join("config.json");
-        let text = fs_err::read_to_string(&path).map_err(|e| StageError::io(&path, &e))?;
-        let json: serde_json::Value = serde_json::from_str(&text)
-            .map_err(|e| StageError::input(format!("`{}` is not JSON: {e}", path.display())))?;
-        let model_type = json.get("model_type").and_then(|v| v.as_str()).unwrap_or("absent");
-        let config = match model_type {
-            "llama" => llama::config(&json),
-            "qwen2" => qwen2::config(&json),
-            "qwen3" => qwen3::config(&json),
-            other => Err(format!("model_type `{other}` is not supported; supported are llama, qwen2, qwen3")),
-        };
-        config.map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))
-    }
-}
-
-/// The fields that Llama, Qwen2 and Qwen3 have under the same names, and refusal of what is not implemented.
-pub(super) fn common_config(json: &serde_json::Value) -> Result<DecoderConfig, String> {
-    let size = |name: &str| match json.get(name).filter(|value| !value.is_null()) {
-        None => Ok(None),
-        Some(value) => match value.as_i64().filter(|size| (1..=LARGEST_SIZE).contains(size)) {
-            Some(size) => Ok(Some(size)),
-            None => Err(format!("`{name}` is {value}, not a whole number from 1 to {LARGEST_SIZE}")),
-        },
-    };
-    let needed = |name: &str| size(name)?.ok_or_else(|| format!("`{name}` is missing"));
-    let positive = |name: &str, value: Option<&serde_json::Value>, default: f64| match value {
-        None => Ok(default),
-        Some(value) => {
-            let number = value.as_f64().filter(|number| *number > 0.0);
-            number.ok_or_else(|| format!("`{name}` is {value}, not a positive number"))
-        }
-    };
-    let flag = |name: &str| json.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
-    let hidden_act = json.get("hidden_act").and_then(|v| v.as_str()).unwrap_or("silu");
-    if hidden_act != "silu" {
-        return Err(format!("`hidden_act` is `{hidden_act}`; supported is `silu`"));
-    }
-    if flag("use_sliding_window") {
-        return Err("`use_sliding_window` is true; sliding-window attention is not supported".to_owned());
-    }
-    if json.get("quantization_config").is_some_and(|v| !v.is_null()) {
-        return Err("`quantization_config` is present; quantized weights are not supported".to_owned());
-    }
-    let hidden_size = needed("hidden_size")?;
-    let num_attention_heads = needed("num_attention_heads")?;
-    let num_key_value_heads = size("num_key_value_heads")?.unwrap_or(num_attention_heads);
-    if num_attention_heads % num_key_value_heads != 0 {
-        return Err(format!(
-            "`num_key_value_heads` is {num_key_value_heads}, which does not divide the {num_attention_heads} attention heads"
-        ));
-    }
-    let head_dim = size("head_dim")?.unwrap_or(hidden_size / num_attention_heads);
-    if head_dim == 0 || head_dim % 2 != 0 {
-        return Err(format!("`head_dim` is {head_dim}, and rotary positions turn pairs of numbers"));
-    }
-    let max_position_embeddings = needed("max_position_embeddings")?;
-    if max_position_embeddings * head_dim > LARGEST_ROTATION {
-        return Err(format!("`max_position_embeddings` is {max_position_embeddings}, more than can be prepared for"));
-    }
-    // transformers 5 keeps both in `rope_parameters`; before, they stood in `rope_theta` and `rope_scaling`
-    let rope = ["rope_parameters", "rope_scaling"].into_iter().find_map(|n| json.get(n).filter(|v| v.is_object()));
-    let rope_theta = [json.get("rope_theta"), rope.and_then(|r| r.get("rope_theta"))].into_iter().flatten().next();
-    Ok(DecoderConfig {
-        hidden_size,
-        intermediate_size: needed("intermediate_size")?,
-        num_hidden_layers: usize::try_from(needed("num_hidden_layers")?).map_err(|e| e.to_string())?,
-        num_attention_heads,
-        num_key_value_heads,
-        head_dim,
-        vocab_size: needed("vocab_size")?,
-        max_position_embeddings,
-        rms_norm_eps: positive("rms_norm_eps", json.get("rms_norm_eps"), 1e-6)?,
-        rope_theta: positive("rope_theta", rope_theta, 10_000.0)?,
-        rope_scaling: rope.map(rope_scaling).transpose()?.flatten(),
-        tie_word_embeddings: flag("tie_word_embeddings"),
-        qkv_bias: flag("attention_bias"),
-        o_bias: flag("attention_bias"),
-        mlp_bias: flag("mlp_bias"),
-        qk_norm: false,
+/// Reads `config.json` of the Hugging Face directory `dir`.
+///
+/// # Errors
+/// See [`DecoderConfig::read`].
+pub fn load_config(dir: &Path) -> StageResult<DecoderConfig> {
+    DecoderConfig::read(dir).map_err(|error| match error {
+        ConfigError::Io { path, source } => StageError::io(&path, &source),
+        ConfigError::Unsupported(message) => StageError::input(message),
     })
-}
-
-fn rope_scaling(rope: &serde_json::Value) -> Result<Option<Llama3Scaling>, String> {
-    let kind = ["rope_type", "type"].into_iter().find_map(|n| rope.get(n)).and_then(|v| v.as_str());
-    match kind.unwrap_or("default") {
-        "default" => Ok(None),
-        "llama3" => serde_json::from_value(rope.clone()).map(Some).map_err(|e| format!("`rope_scaling`: {e}")),
-        other => Err(format!("rope type `{other}` is not supported; supported are default and llama3")),
-    }
 }

@@ -1,8 +1,8 @@
 //! A decoder-only language model: embedding, layers, final norm, head.
 
-use super::config::DecoderConfig;
 use super::kv_cache::{LayerCache, PromptCache, SlotCache, by_prompt};
 use super::layers::{Attention, Layer, Layout, Linear, Mlp, RmsNorm};
+use super::load_config;
 use super::lora::Lora;
 use super::packed::Packed;
 use super::rotary::Rotary;
@@ -10,6 +10,9 @@ use super::shared_prefix;
 use crate::error::{StageError, StageResult};
 use crate::products;
 use crate::weights::Weights;
+use orchestrate_core::architecture::{
+    DOWN_PROJ, DecoderConfig, GATE_PROJ, K_PROJ, LinearLayer, O_PROJ, Q_PROJ, UP_PROJ, V_PROJ,
+};
 use orchestrate_core::recipe::spec::LoraSpec;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -38,7 +41,7 @@ impl Decoder {
     /// Reads a decoder from the Hugging Face directory `dir`; all weights frozen.
     ///
     /// # Errors
-    /// See [`DecoderConfig::load`]; and weights that are missing or of another shape.
+    /// See [`DecoderConfig::read`]; and weights that are missing or of another shape.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> StageResult<Self> {
         Self::read(dir, kind, device, true)
     }
@@ -52,7 +55,7 @@ impl Decoder {
     }
 
     fn read(dir: &Path, kind: Kind, device: Device, with_head: bool) -> StageResult<Self> {
-        let config = DecoderConfig::load(dir)?;
+        let config = load_config(dir)?;
         let weights = Weights::open(dir)?;
         // a checkpoint saved without a head has the names of what stands below `model`
         let bare = weights.names().any(|name| name == "embed_tokens.weight");
@@ -85,26 +88,27 @@ impl Decoder {
         get: impl Fn(&str, &[i64]) -> StageResult<Tensor>,
     ) -> StageResult<Self> {
         let c = &config;
-        let linear = |name: String, out: i64, input: i64, bias: bool| -> StageResult<Linear> {
+        let linear = |index: usize, layer: LinearLayer| -> StageResult<Linear> {
+            let name = format!("model.layers.{index}.{}.{}", layer.module, layer.name);
+            let (out, input) = ((layer.out_features)(c), (layer.in_features)(c));
             let weight = get(&format!("{name}.weight"), &[out, input])?;
-            let bias = if bias { Some(get(&format!("{name}.bias"), &[out])?) } else { None };
+            let bias = if (layer.bias)(c) { Some(get(&format!("{name}.bias"), &[out])?) } else { None };
             Ok(Linear { name, weight, bias, lora: None })
         };
         let norm = |name: String, size: i64| -> StageResult<RmsNorm> {
             let weight = get(&format!("{name}.weight"), &[size])?;
             Ok(RmsNorm { name, weight, eps: c.rms_norm_eps })
         };
-        let (q_size, kv_size) = (c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim);
         let layers = (0..c.num_hidden_layers)
             .map(|i| {
                 let at = |rest: &str| format!("model.layers.{i}.{rest}");
                 Ok(Layer {
                     input_layernorm: norm(at("input_layernorm"), c.hidden_size)?,
                     self_attn: Attention {
-                        q_proj: linear(at("self_attn.q_proj"), q_size, c.hidden_size, c.qkv_bias)?,
-                        k_proj: linear(at("self_attn.k_proj"), kv_size, c.hidden_size, c.qkv_bias)?,
-                        v_proj: linear(at("self_attn.v_proj"), kv_size, c.hidden_size, c.qkv_bias)?,
-                        o_proj: linear(at("self_attn.o_proj"), c.hidden_size, q_size, c.o_bias)?,
+                        q_proj: linear(i, Q_PROJ)?,
+                        k_proj: linear(i, K_PROJ)?,
+                        v_proj: linear(i, V_PROJ)?,
+                        o_proj: linear(i, O_PROJ)?,
                         q_norm: if c.qk_norm { Some(norm(at("self_attn.q_norm"), c.head_dim)?) } else { None },
                         k_norm: if c.qk_norm { Some(norm(at("self_attn.k_norm"), c.head_dim)?) } else { None },
                         num_heads: c.num_attention_heads,
@@ -113,9 +117,9 @@ impl Decoder {
                     },
                     post_attention_layernorm: norm(at("post_attention_layernorm"), c.hidden_size)?,
                     mlp: Mlp {
-                        gate_proj: linear(at("mlp.gate_proj"), c.intermediate_size, c.hidden_size, c.mlp_bias)?,
-                        up_proj: linear(at("mlp.up_proj"), c.intermediate_size, c.hidden_size, c.mlp_bias)?,
-                        down_proj: linear(at("mlp.down_proj"), c.hidden_size, c.intermediate_size, c.mlp_bias)?,
+                        gate_proj: linear(i, GATE_PROJ)?,
+                        up_proj: linear(i, UP_PROJ)?,
+                        down_proj: linear(i, DOWN_PROJ)?,
                     },
                 })
             })

@@ -1,21 +1,8 @@
 //! Rotary position embedding (arXiv:2104.09864), with the `llama3` frequency scaling of Llama 3.1.
 
-use serde::Deserialize;
+use orchestrate_core::architecture::Llama3Scaling;
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
-
-/// How inverse frequencies are scaled for contexts longer than those of pre-training.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Llama3Scaling {
-    /// Slow frequencies are divided by this.
-    pub factor: f64,
-    /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are slow.
-    pub low_freq_factor: f64,
-    /// Wavelengths below `original_max_position_embeddings / high_freq_factor` stay as they are.
-    pub high_freq_factor: f64,
-    /// Context length of pre-training.
-    pub original_max_position_embeddings: f64,
-}
 
 /// Cosines and sines of every position up to the model's limit.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ use crate::seed;
 use crate::stages::unrated;
 use orchestrate_core::cache::Assignment;
 use orchestrate_core::exec::ScoreRequest;
-use orchestrate_core::recipe::spec::{DataSpec, Work};
 use orchestrate_core::rewards::{PER_ROW, Sample, Score, calibrate};
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
@@ -49,13 +48,8 @@ impl Rows {
     /// Data without completions, and fewer than two rows.
     pub(super) fn draw(assignment: &Assignment, limit: Option<usize>) -> StageResult<Self> {
         let tokenizer = policy::tokenizer(assignment)?;
-        let sets: Vec<&DataSpec> = match &assignment.spec.work {
-            Work::Grpo(spec) => spec.data.iter().map(|set| &set.data).collect(),
-            Work::Eval(spec) => vec![&spec.data],
-            Work::Cpt(_) | Work::Sft(_) | Work::Command(_) | Work::Arena(_) => Vec::new(),
-        };
         let mut rows = Vec::new();
-        for set in sets {
+        for set in assignment.spec.work.prompts() {
             rows.extend(answered(set, &assignment.inputs, &tokenizer)?);
         }
         let mut rng = seed::generator(seed::derive(assignment.spec.seed, &["calibrate"]));

@@ -10,7 +10,7 @@ use crate::error::{StageError, StageResult};
 use crate::stages::{judge_access, load_rubric};
 use orchestrate_core::cache::Assignment;
 use orchestrate_core::exec::{ScoreRequest, ScoreTask};
-use orchestrate_core::recipe::spec::{RewardSpec, Work};
+use orchestrate_core::recipe::spec::RewardSpec;
 use orchestrate_core::rewards::{Rubric, StopCheck};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter};
@@ -35,11 +35,9 @@ pub fn run(request: &ScoreRequest) -> StageResult<()> {
 
 /// The mix that the stage rates with.
 fn rewards(assignment: &Assignment) -> StageResult<BTreeMap<String, RewardSpec>> {
-    match &assignment.spec.work {
-        Work::Grpo(spec) => Ok(spec.rewards.clone()),
-        Work::Eval(spec) => Ok(spec.rewards.clone()),
-        other => Err(StageError::input(format!("a stage of the kind `{}` has no rewards", other.kind()))),
-    }
+    let work = &assignment.spec.work;
+    let none = || StageError::input(format!("a stage of the kind `{}` has no rewards", work.kind()));
+    work.rewards().cloned().ok_or_else(none)
 }
 
 /// A mix with what it needs around it. Each question to the mix has a budget of its own for judges.

@@ -1,20 +1,72 @@
-//! The arenas of a recipe: one stage each, whose players are stages of all its variants.
+//! `arena`: one stage for all variants of a recipe, whose players are stages of all its variants.
 //!
 //! Players stand in the order of their stages' keys, and their names depend on no order either, so that the order of variants
 //! changes no key.
 
-use super::graph::{Plan, PlannedStage};
-use super::key::{StageKey, stage_key};
-use super::memory::StageMemory;
+use super::{DECODING, PlannedWork, ROW_BYTES};
 use crate::digest::Digest;
-use crate::recipe::spec::{ArenaSpec, ModelSpec, ParentAdapter, PlayerModel, PlayerSpec, StageSpec, Work};
+use crate::plan::graph::{Plan, PlannedStage};
+use crate::plan::key::{StageKey, stage_key};
+use crate::plan::memory::{MemoryEstimate, StageMemory, StageModel};
+use crate::recipe::spec::{
+    ArenaJudge, ArenaSpec, ModelSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec, StageSpec, Work,
+};
 use crate::recipe::{ResolvedStage, RuntimeSettings};
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
+impl PlannedWork for ArenaSpec {
+    /// 2: ratings differ in the last digits, and other pairs are chosen; 3: a comparison is one game.
+    fn version(&self) -> u32 {
+        3
+    }
+
+    fn work_size(&self, data_bytes: u64) -> f64 {
+        let models = self.models().count() as f64;
+        data_bytes as f64 / ROW_BYTES * models * self.sampling.max_new_tokens as f64 * DECODING
+    }
+
+    /// One player at a time.
+    fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate> {
+        Some(model.sampling(&self.sampling, self.batch_size))
+    }
+
+    fn reads(&self) -> Value {
+        json!(["arena", self.data, self.questions, self.sampling.max_prompt_tokens])
+    }
+
+    /// Every pair of players in both orders on every question, or as many as the budget has.
+    fn judge_calls(&self) -> BTreeMap<String, u64> {
+        let sizes: Vec<u64> = self.players.iter().map(|player| player.models.len() as u64).collect();
+        let all: u64 = sizes.iter().sum();
+        let of_different_players = (all * all - sizes.iter().map(|size| size * size).sum::<u64>()) / 2;
+        let everything = self.questions.map(|questions| questions as u64 * of_different_players);
+        let comparisons = match self.pairing {
+            Pairing::Full => everything,
+            Pairing::Adaptive { max_comparisons } => {
+                Some(everything.map_or(max_comparisons as u64, |all| all.min(max_comparisons as u64)))
+            }
+        };
+        let Some(comparisons) = comparisons else { return BTreeMap::new() };
+        let mut calls = BTreeMap::new();
+        for judge in self.judges.values() {
+            let ArenaJudge::Models { judges, .. } = judge else { continue };
+            for name in judges {
+                *calls.entry(name.clone()).or_default() += 2 * comparisons;
+            }
+        }
+        calls
+    }
+
+    fn further_models(&self) -> Vec<&ModelSpec> {
+        self.models().map(|player| &player.model).collect()
+    }
+}
+
 /// The arenas of a recipe by name, while its variants are planned.
 #[derive(Default)]
-pub(super) struct Arenas(BTreeMap<String, Gathered>);
+pub(in crate::plan) struct Arenas(BTreeMap<String, Gathered>);
 
 /// What the variants seen so far tell of an arena.
 struct Gathered {
@@ -46,7 +98,7 @@ struct Arm<'a> {
 impl Arenas {
     /// Takes in the arena `stage` of the variant `variant` (its name, and its place in the plan), which goes after `parents`
     /// (their names and places).
-    pub(super) fn add(
+    pub(in crate::plan) fn add(
         &mut self,
         plan: &Plan,
         stage: &ResolvedStage,
@@ -81,7 +133,7 @@ impl Arenas {
     }
 
     /// Adds every arena to `plan` and to its variants; `known` are the plan's stages by key.
-    pub(super) fn plan(self, plan: &mut Plan, runtime: &RuntimeSettings, known: &mut HashMap<Digest, usize>) {
+    pub(in crate::plan) fn plan(self, plan: &mut Plan, runtime: &RuntimeSettings, known: &mut HashMap<Digest, usize>) {
         for (name, gathered) in self.0 {
             let parent_keys: Vec<Digest> = gathered.parents.keys().cloned().collect();
             let spec = gathered.spec(plan);

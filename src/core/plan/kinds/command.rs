@@ -1,0 +1,25 @@
+//! `command`: nothing is known of somebody else's program.
+
+use super::{PlannedWork, TOKEN_BYTES};
+use crate::plan::memory::{MemoryEstimate, StageModel};
+use crate::recipe::spec::CommandStageSpec;
+use serde_json::Value;
+
+impl PlannedWork for CommandStageSpec {
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn work_size(&self, data_bytes: u64) -> f64 {
+        data_bytes as f64 / TOKEN_BYTES
+    }
+
+    fn memory(&self, _model: &StageModel<'_>) -> Option<MemoryEstimate> {
+        None
+    }
+
+    /// Its program reads what it likes.
+    fn reads(&self) -> Value {
+        Value::Null
+    }
+}

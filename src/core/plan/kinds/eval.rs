@@ -1,0 +1,27 @@
+//! `eval`.
+
+use super::{DECODING, PlannedWork, ROW_BYTES};
+use crate::plan::memory::{MemoryEstimate, StageModel};
+use crate::recipe::spec::EvalSpec;
+use serde_json::{Value, json};
+
+impl PlannedWork for EvalSpec {
+    /// 2: completions name their questions; 3: intervals stay within their metric's range, letters are read out of prose with
+    /// more care.
+    fn version(&self) -> u32 {
+        3
+    }
+
+    fn work_size(&self, data_bytes: u64) -> f64 {
+        let completion = (self.samples_per_question * self.sampling.max_new_tokens) as f64;
+        data_bytes as f64 / ROW_BYTES * completion * DECODING
+    }
+
+    fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate> {
+        Some(model.sampling(&self.sampling, self.batch_size))
+    }
+
+    fn reads(&self) -> Value {
+        json!(["eval", self.data, self.text, self.sampling.max_prompt_tokens])
+    }
+}
