@@ -109,13 +109,12 @@ impl DecoderConfig {
     /// An unsupported architecture or an unsupported field, by name.
     pub fn of(json: &serde_json::Value) -> Result<Self, String> {
         let model_type = json.get("model_type").and_then(|v| v.as_str()).unwrap_or("absent");
-        match ARCHITECTURES.iter().find(|(name, _)| *name == model_type) {
-            Some((_, read)) => read(json),
-            None => {
-                let known: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
-                Err(format!("model_type `{model_type}` is not supported; supported are {}", known.join(", ")))
-            }
-        }
+        let known = ARCHITECTURES.iter().find(|(name, _)| *name == model_type);
+        let Some((_, read)) = known else {
+            let names: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
+            return Err(format!("model_type `{model_type}` is not supported; supported are {}", names.join(", ")));
+        };
+        read(json)
     }
 }
 
