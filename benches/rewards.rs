@@ -6,7 +6,7 @@ use orchestrate_core::recipe::spec::{
     RewardSpec, RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, Scope, SemanticSpec,
 };
 use orchestrate_core::rewards::{
-    EncoderError, JudgeAccess, Rubric, Sample, StopCheck, Surroundings, TextEncoder, rouge,
+    EncoderError, JudgeAccess, RewardContext, RewardMix, Sample, StopCheck, TextEncoder, rouge,
 };
 use orchestrate_engine::encoder::Encoder;
 use serde::Deserialize;
@@ -105,7 +105,7 @@ fn overlap(options: &Options) -> Value {
 fn rate(options: &Options) -> Value {
     let runs = options.number("--runs", 20);
     let questions: Vec<Question> = options.lines("--questions", 2 * (runs + 1) + 6);
-    let mut rubric = rubric(options);
+    let mut reward_mix = reward_mix(options);
     let mut parts = BTreeMap::new();
     let seconds = timed(runs, |run| {
         let completions: Vec<(&Question, String)> = (0..12)
@@ -127,7 +127,7 @@ fn rate(options: &Options) -> Value {
                 answer: Some(&asked.answer),
             })
             .collect();
-        let scores = rubric.score(&samples).expect("nothing fails");
+        let scores = reward_mix.score(&samples).expect("nothing fails");
         parts = scores[0].parts.iter().map(|(name, part)| (name.clone(), part.value)).collect();
         assert!(scores.iter().all(|score| score.total.is_some()), "every component has a value");
     });
@@ -137,7 +137,7 @@ fn rate(options: &Options) -> Value {
     })
 }
 
-fn rubric(options: &Options) -> Rubric {
+fn reward_mix(options: &Options) -> RewardMix {
     let (measure, tokenizer) = (RougeMeasure::F1, RougeTokenizer::Unicode);
     let rouge = |variant| Component::Rouge(RougeSpec { variant, measure, tokenizer, stemming: false });
     let (max_words, min_tokens, max_tokens, leak) = (None, None, None, Leak::Ignore);
@@ -183,14 +183,14 @@ fn rubric(options: &Options) -> Rubric {
         variable: &|_| None,
         stop: &StopCheck::never(),
     };
-    let around = Surroundings {
+    let around = RewardContext {
         encoder: &mut encoder,
         count_tokens: &|| Err("no tokenizer here".into()),
         judges,
         file: &|_| None,
         endpoints: &BTreeMap::new(),
     };
-    Rubric::new(&spec, around).expect("the mix is sound")
+    RewardMix::new(&spec, around).expect("the mix is sound")
 }
 
 /// Seconds of each of `runs` runs, after one more that is not counted.

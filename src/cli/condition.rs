@@ -238,7 +238,7 @@ fn value<'a>(completion: &'a Completion, field: &str) -> Option<Value<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Part;
+    use crate::event::ComponentScore;
     use std::collections::BTreeMap;
 
     fn completion(reward: Option<f64>, format: Option<f64>) -> Completion {
@@ -255,7 +255,10 @@ mod tests {
             player: None,
             reward,
             advantage: reward,
-            parts: BTreeMap::from([("format".to_owned(), Part { value: format, weight: 1.0, missing: None })]),
+            parts: BTreeMap::from([(
+                "format".to_owned(),
+                ComponentScore { value: format, weight: 1.0, missing: None },
+            )]),
             eval: None,
         }
     }

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
-use crate::recipe::{Key, KeySection, key_sections};
+use crate::recipe::{KeySection, RecipeKey, key_sections};
 use crate::report::{Column, Table, filled, width};
 use crate::suggestion::did_you_mean;
 use clap::Args;
@@ -67,7 +67,7 @@ pub(super) fn keys(context: &Context, args: &KeysArgs) -> Result<(), CliError> {
     out.finish()
 }
 
-type Found = (&'static KeySection, Option<&'static Key>);
+type Found = (&'static KeySection, Option<&'static RecipeKey>);
 
 /// What `name` means: a table, a key of a table, or a key of any.
 fn find(name: &str) -> Result<Vec<Found>, CliError> {
@@ -110,7 +110,7 @@ fn all(section: &KeySection) -> String {
 }
 
 /// One key, with what each of its words means.
-fn one(section: &KeySection, key: &Key) -> String {
+fn one(section: &KeySection, key: &RecipeKey) -> String {
     let value = if key.words.is_empty() { key.value.clone() } else { words(key) };
     let head = format!("{} in {}: {value}; default: {}", key.name, section.heading, key.default);
     let mut lines = vec![filled(&head, ""), filled(&key.meaning, "")];
@@ -120,11 +120,11 @@ fn one(section: &KeySection, key: &Key) -> String {
     lines.join("\n")
 }
 
-fn words(key: &Key) -> String {
+fn words(key: &RecipeKey) -> String {
     key.words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
 }
 
-fn in_json(section: &KeySection, key: &Key) -> Value {
+fn in_json(section: &KeySection, key: &RecipeKey) -> Value {
     let words: serde_json::Map<String, Value> =
         key.words.iter().map(|(word, meaning)| (word.clone(), Value::from(meaning.clone()))).collect();
     json!({

@@ -8,7 +8,7 @@ use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
 use super::run_rows;
 use crate::cache::EventLog;
-use crate::event::{Completion, Part};
+use crate::event::{Completion, ComponentScore};
 use crate::number::number;
 use crate::orchestrate::{LoggedPlan, LoggedStage};
 use crate::printable::harmless;
@@ -219,7 +219,7 @@ fn print(out: &mut Output, title: &str, completion: &Completion, beside: bool) -
     field(out, "answer", completion.answer.as_ref())?;
     let total = completion.reward.map_or_else(|| "missing".to_owned(), number);
     let advantage = completion.advantage.map(|value| format!("  advantage {}", number(value))).unwrap_or_default();
-    let is_held_out = |part: &&Part| part.weight == 0.0;
+    let is_held_out = |part: &&ComponentScore| part.weight == 0.0;
     let summed = completion.parts.iter().filter(|(_, part)| !is_held_out(part));
     let summed: Vec<String> = summed.map(|(name, part)| format!("{name} {}", verdict(part))).collect();
     field(out, "reward", Some(&format!("{total}{advantage}  = {}", summed.join(" + "))))?;
@@ -237,13 +237,13 @@ fn print(out: &mut Output, title: &str, completion: &Completion, beside: bool) -
 }
 
 /// `0.72 x 1`, or why there is no value.
-fn verdict(part: &Part) -> String {
+fn verdict(part: &ComponentScore) -> String {
     let weight = if part.value.is_some() { format!(" x {}", part.weight) } else { String::new() };
     measured(part) + &weight
 }
 
 /// `0.72`, or why there is no value.
-fn measured(part: &Part) -> String {
+fn measured(part: &ComponentScore) -> String {
     match (part.value, &part.missing) {
         (Some(value), _) => number(value),
         (None, why) => format!("missing ({})", why.as_deref().unwrap_or("no reason given")),

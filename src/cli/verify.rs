@@ -58,13 +58,13 @@ impl VerifyArgs {
 }
 
 /// A file of a stage's output.
-struct Row {
+struct FileRow {
     file: String,
     recorded: Option<Digest>,
     rerun: Option<Digest>,
 }
 
-impl Row {
+impl FileRow {
     fn same(&self) -> bool {
         self.recorded == self.rerun
     }
@@ -171,7 +171,7 @@ fn compare(
         return Err(CliError::new(Kind::Internal, "the rerun ended well but left no checkpoint"));
     };
     let rows = rows(&recorded.manifest, &made.manifest);
-    let same = rows.iter().all(Row::same);
+    let same = rows.iter().all(FileRow::same);
     let (recorded_on, rerun_on) = (starts(&recorded.dir)?, starts(&made.dir)?);
     let kept = (!same).then(|| made.dir.clone());
     let mut out = Output::stdout();
@@ -208,12 +208,12 @@ fn compare(
     Ok(same)
 }
 
-fn rows(recorded: &Manifest, rerun: &Manifest) -> Vec<Row> {
+fn rows(recorded: &Manifest, rerun: &Manifest) -> Vec<FileRow> {
     let names: BTreeSet<&str> = recorded.outputs().chain(rerun.outputs()).map(|(name, _)| name).collect();
     let digest = |manifest: &Manifest, name: &str| manifest.files.get(name).map(|record| record.sha256.clone());
     names
         .into_iter()
-        .map(|name| Row { file: name.to_owned(), recorded: digest(recorded, name), rerun: digest(rerun, name) })
+        .map(|name| FileRow { file: name.to_owned(), recorded: digest(recorded, name), rerun: digest(rerun, name) })
         .collect()
 }
 

@@ -173,7 +173,7 @@ pub struct Completion {
     /// Advantage within the group, in GRPO.
     pub advantage: Option<f64>,
     /// Every component, by name.
-    pub parts: BTreeMap<String, Part>,
+    pub parts: BTreeMap<String, ComponentScore>,
     /// What an evaluation knows besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<EvalRecord>,
@@ -236,7 +236,7 @@ impl StopReason {
 
 /// One reward component's verdict on one completion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct ComponentScore {
     /// The unweighted value; absent when it is missing.
     pub value: Option<f64>,
     /// Factor in the total.

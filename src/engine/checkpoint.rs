@@ -138,7 +138,7 @@ fn copy_into(path: &Path, targets: &[(String, Tensor)]) -> StageResult<()> {
 /// Where a training stage stands after a step; with the tensors beside it, all that the next step depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Progress {
+pub struct TrainingProgress {
     /// Optimizer steps done.
     pub step: u64,
     /// Tokens trained on so far.
@@ -153,7 +153,12 @@ pub struct Progress {
 }
 
 /// Writes a resume point of a training stage into `dir`.
-pub fn save_resume(dir: &Path, decoder: &Decoder, optimizer: &Optimizer, progress: &Progress) -> StageResult<()> {
+pub fn save_resume(
+    dir: &Path,
+    decoder: &Decoder,
+    optimizer: &Optimizer,
+    progress: &TrainingProgress,
+) -> StageResult<()> {
     save_tensors(&dir.join("trainable.safetensors"), &decoder.trainable(), &[])?;
     save_tensors(&dir.join("optimizer.safetensors"), &optimizer.state(), &[])?;
     let text = serde_json::to_string(progress).expect("progress serializes");
@@ -161,7 +166,7 @@ pub fn save_resume(dir: &Path, decoder: &Decoder, optimizer: &Optimizer, progres
 }
 
 /// Takes up what [`save_resume`] wrote.
-pub fn load_resume(dir: &Path, decoder: &Decoder, optimizer: &mut Optimizer) -> StageResult<Progress> {
+pub fn load_resume(dir: &Path, decoder: &Decoder, optimizer: &mut Optimizer) -> StageResult<TrainingProgress> {
     copy_into(&dir.join("trainable.safetensors"), &decoder.trainable())?;
     optimizer.load_state(&load_tensors(&dir.join("optimizer.safetensors"))?)?;
     let path = dir.join("progress.json");

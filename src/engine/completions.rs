@@ -30,7 +30,7 @@
 
 use crate::error::{StageError, StageResult};
 use orchestrate_core::cache::CacheError;
-use orchestrate_core::event::{Choice, Completion, FailureClass, Part};
+use orchestrate_core::event::{Choice, Completion, ComponentScore, FailureClass};
 use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as Physical, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::{ParquetError, Result};
@@ -154,7 +154,7 @@ fn columns(components: &[String], players: bool) -> Vec<Column> {
     }
     for name in components {
         // names hold no `/`, so these are no other column's
-        let number = |what: fn(&Part) -> Option<f64>| {
+        let number = |what: fn(&ComponentScore) -> Option<f64>| {
             let name = name.clone();
             Values::OptionalNumber(Box::new(move |c| c.parts.get(&name).and_then(what)))
         };
@@ -291,7 +291,7 @@ mod tests {
             player: None,
             reward: rouge,
             advantage: rouge.map(|value| value - 0.5),
-            parts: BTreeMap::from([("rouge".to_owned(), Part { value: rouge, weight: 2.0, missing })]),
+            parts: BTreeMap::from([("rouge".to_owned(), ComponentScore { value: rouge, weight: 2.0, missing })]),
             eval: None,
         }
     }

@@ -10,8 +10,8 @@ use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Completion, Measurement};
 use crate::evidence::{
-    Answer, Arm, Curves, Evidence, MissingTrial, MixPart, Problem, ProblemKind, Question, Score, SourceRun, Trial,
-    scores_of,
+    Arm, Curves, Evidence, MissingTrial, MixPart, Problem, ProblemKind, Question, QuestionCompletions, Score,
+    SourceRun, Trial, scores_of,
 };
 use crate::run_event::StageProgress;
 use crate::stage::{StageKind, StageStatus};
@@ -202,7 +202,7 @@ impl Gathering<'_> {
     }
 
     /// The answers of the stage with this key, and their scores by metric; `pass_at` are the k of each pass@k.
-    fn answers(&mut self, key: &Digest, pass_at: &[usize]) -> Result<(Vec<Answer>, Scores), CacheError> {
+    fn answers(&mut self, key: &Digest, pass_at: &[usize]) -> Result<(Vec<QuestionCompletions>, Scores), CacheError> {
         let log = EventLog::open(&events_dir(self.cache, key))?;
         let mut by_row: BTreeMap<usize, Vec<Completion>> = BTreeMap::new();
         for completion in log.completions(..)? {
@@ -220,7 +220,7 @@ impl Gathering<'_> {
             }
             let question = self.question(&completions[0], &mut asked);
             let completions = completions.into_iter().map(|completion| completion.completion).collect();
-            answers.push(Answer { question, completions });
+            answers.push(QuestionCompletions { question, completions });
         }
         for column in scores.values_mut() {
             column.resize_with(answers.len(), || Score::missing("not measured on this question"));

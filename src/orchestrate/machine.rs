@@ -1,7 +1,7 @@
 //! What this machine has, and what each stage of a plan takes of it.
 
 use crate::host::{InstalledGpu, installed_gpus, memory_bytes};
-use crate::plan::{Capacity, GpuNeed, GpuSlot, Need, Plan, PlannedStage};
+use crate::plan::{Capacity, GpuNeed, GpuSlot, Plan, PlannedStage, StageNeed};
 use crate::recipe::Device;
 
 /// The variable that says which GPUs a process sees, and in which order.
@@ -46,7 +46,7 @@ impl Machine {
     }
 
     /// What `stage` takes while it runs.
-    pub(super) fn need(&self, stage: &PlannedStage) -> Need {
+    pub(super) fn need(&self, stage: &PlannedStage) -> StageNeed {
         let is_slot = |device: &String| self.capacity.gpus.iter().any(|slot| slot.device == *device);
         let gpu = match stage.runtime.device {
             Device::Auto if !self.capacity.gpus.is_empty() => GpuNeed::Any,
@@ -55,7 +55,7 @@ impl Machine {
             Device::Cuda(index) => name_of(index, &self.visible).filter(is_slot).map_or(GpuNeed::None, GpuNeed::Device),
         };
         let on_cpu = gpu == GpuNeed::None && !matches!(stage.runtime.device, Device::Cuda(_));
-        Need {
+        StageNeed {
             threads: if on_cpu { stage.runtime.threads.unwrap_or(0) } else { 0 },
             memory_bytes: stage
                 .memory

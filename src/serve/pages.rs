@@ -95,7 +95,7 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
     response
 }
 
-type Answer = Result<Json<Value>, Refusal>;
+type JsonResult = Result<Json<Value>, Refusal>;
 
 /// Runs `read`, which reads files, on a thread of its own.
 async fn reading<T: Send + 'static>(read: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
@@ -117,11 +117,11 @@ async fn report(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Resul
     Ok((headers, page.await?).into_response())
 }
 
-async fn list(State(site): State<Arc<Site>>) -> Answer {
+async fn list(State(site): State<Arc<Site>>) -> JsonResult {
     reading(move || Ok(Json(snapshot::runs(&site)?))).await
 }
 
-async fn one(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
+async fn one(State(site): State<Arc<Site>>, Path(run): Path<String>) -> JsonResult {
     reading(move || {
         let run = found(&site, &run)?;
         Ok(Json(snapshot::run(&run, &run.stage_rows(&site.cache)?)))
@@ -129,7 +129,7 @@ async fn one(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
     .await
 }
 
-async fn metrics(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
+async fn metrics(State(site): State<Arc<Site>>, Path(run): Path<String>) -> JsonResult {
     reading(move || Ok(Json(curves::names(&site, &found(&site, &run)?)?))).await
 }
 
@@ -138,7 +138,7 @@ struct CurveQuery {
     metric: String,
 }
 
-async fn curve(State(site): State<Arc<Site>>, Path(run): Path<String>, Query(query): Query<CurveQuery>) -> Answer {
+async fn curve(State(site): State<Arc<Site>>, Path(run): Path<String>, Query(query): Query<CurveQuery>) -> JsonResult {
     reading(move || Ok(Json(curves::curves(&site, &found(&site, &run)?, &query.metric)?))).await
 }
 
@@ -152,7 +152,7 @@ async fn completions(
     State(site): State<Arc<Site>>,
     Path(run): Path<String>,
     Query(query): Query<CompletionsQuery>,
-) -> Answer {
+) -> JsonResult {
     reading(move || {
         let rows = found(&site, &run)?.stage_rows(&site.cache)?;
         // only keys of the run name directories

@@ -14,7 +14,7 @@ mod update;
 
 pub use history::{Comparison, HistoryQuery, HistoryRow, MetricCondition, Order, OrderBy};
 pub use location::{DATABASE_VARIABLE, database_path};
-pub use query::Answer;
+pub use query::QueryResult;
 pub use question::{QuestionError, check_question};
 pub use schema::{ColumnType, VIEWS, View, ViewColumn};
 pub use stages::StageRecord;

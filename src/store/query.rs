@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Column as _, Row as _, SqlSafeStr as _, Statement as _
 
 /// The answer to a question: columns in their order, and rows of as many values.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answer {
+pub struct QueryResult {
     /// Names of the columns.
     pub columns: Vec<String>,
     /// Values, row by row.
@@ -17,8 +17,8 @@ pub struct Answer {
 
 impl Store {
     /// The whole answer to a question. On a store that was opened read-only, a change of it is refused by SQLite.
-    pub async fn query(&self, sql: &str) -> Result<Answer, StoreError> {
-        let mut answer = Answer { columns: self.columns(sql).await?, rows: Vec::new() };
+    pub async fn query(&self, sql: &str) -> Result<QueryResult, StoreError> {
+        let mut answer = QueryResult { columns: self.columns(sql).await?, rows: Vec::new() };
         self.for_each_row(sql, &[], |row| {
             answer.rows.push(row);
             Ok::<_, StoreError>(())

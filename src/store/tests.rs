@@ -1,6 +1,8 @@
 use super::*;
 use crate::digest::Digest;
-use crate::event::{Completion, Event, EventKind, Failure, FailureClass, Measurement, Part, Started, Step, StopReason};
+use crate::event::{
+    Completion, ComponentScore, Event, EventKind, Failure, FailureClass, Measurement, Started, Step, StopReason,
+};
 use crate::run_event::{RunEvent, RunEventKind};
 use crate::stage::{RunStatus, StageKind, StageStatus};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -43,7 +45,7 @@ fn step(step: u64, loss: f64) -> [Event; 2] {
         player: None,
         reward: Some(0.5),
         advantage: Some(loss),
-        parts: BTreeMap::from([("rouge".to_owned(), Part { value: Some(0.5), weight: 1.0, missing: None })]),
+        parts: BTreeMap::from([("rouge".to_owned(), ComponentScore { value: Some(0.5), weight: 1.0, missing: None })]),
         eval: None,
     };
     let metrics = BTreeMap::from([("train/loss".to_owned(), loss)]);
@@ -119,7 +121,7 @@ async fn a_question_cannot_write() {
     temporary.forbid_writing().await.unwrap();
     assert!(temporary.query("DELETE FROM run_rows").await.unwrap_err().to_string().contains("readonly"));
     let nothing = store.query("SELECT run, status FROM runs").await.unwrap();
-    assert_eq!(nothing, Answer { columns: vec!["run".to_owned(), "status".to_owned()], rows: Vec::new() });
+    assert_eq!(nothing, QueryResult { columns: vec!["run".to_owned(), "status".to_owned()], rows: Vec::new() });
 }
 
 #[tokio::test]

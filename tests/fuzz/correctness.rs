@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use orchestrate_core::recipe::spec::{CorrectnessSpec, Match, RewardSpec, Scope};
-use orchestrate_core::rewards::{JudgeAccess, Rubric, Sample, StopCheck, Surroundings};
+use orchestrate_core::rewards::{JudgeAccess, RewardMix, Sample, StopCheck, RewardContext};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -13,16 +13,16 @@ fuzz_target!(|input: (&str, &str)| {
     let spec = RewardSpec::plain(1.0, Scope::Completion, component.into());
     let nowhere = Path::new("/nonexistent");
     let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None, stop: &StopCheck::never() };
-    let surroundings = Surroundings {
+    let surroundings = RewardContext {
         encoder: &mut |_, _, _| unreachable!("no encoder"),
         count_tokens: &|| unreachable!("no tokenizer"),
         judges,
         file: &|_| None,
         endpoints: &BTreeMap::new(),
     };
-    let mut rubric = Rubric::new(&[("right".to_owned(), spec)].into(), surroundings).unwrap();
+    let mut reward_mix = RewardMix::new(&[("right".to_owned(), spec)].into(), surroundings).unwrap();
     let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer) };
-    let scores = rubric.score(&[sample(completion), sample(answer)]).unwrap();
+    let scores = reward_mix.score(&[sample(completion), sample(answer)]).unwrap();
     let value = |index: usize| scores[index].parts["right"].value;
     assert!(matches!(value(0), None | Some(0.0 | 1.0)));
     assert_eq!(value(0).is_none(), answer.trim().is_empty());

@@ -4,7 +4,7 @@ use crate::KEY;
 use crate::server::{Act, Server};
 use orchestrate::recipe::HttpEndpoint;
 use orchestrate::recipe::spec::{Component, HttpSpec, RewardSpec, Scope};
-use orchestrate::rewards::{JudgeAccess, RewardError, Rubric, RubricError, Sample, StopCheck, Surroundings};
+use orchestrate::rewards::{JudgeAccess, RewardContext, RewardError, RewardMix, RewardMixError, Sample, StopCheck};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -41,7 +41,7 @@ impl Stage {
         Self { dir: tempfile::tempdir().unwrap(), spec, endpoint, stop: StopCheck::never() }
     }
 
-    fn rubric(&self, named: &str, key: Option<&str>) -> Result<Rubric, RubricError> {
+    fn reward_mix(&self, named: &str, key: Option<&str>) -> Result<RewardMix, RewardMixError> {
         let component = Component::Http(self.spec.clone());
         let reward = RewardSpec::plain(1.0, Scope::Answer, component);
         let judges = JudgeAccess {
@@ -54,24 +54,24 @@ impl Stage {
         let encoder = &mut |_: &_, _, _: Option<&str>| Err("no encoder here".into());
         let endpoints = &BTreeMap::from([(named.to_owned(), self.endpoint.clone())]);
         let count_tokens = &|| Err("no tokenizer here".into());
-        let surroundings = Surroundings { encoder, count_tokens, judges, file: &|_| None, endpoints };
-        Rubric::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
+        let surroundings = RewardContext { encoder, count_tokens, judges, file: &|_| None, endpoints };
+        RewardMix::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
     }
 
     /// The values of completions with these answers, and what rating them took.
     fn rate(&self, answers: &[&str]) -> Result<(Values, BTreeMap<String, String>), RewardError> {
-        let mut rubric = self.rubric("units", Some(KEY)).unwrap();
+        let mut reward_mix = self.reward_mix("units", Some(KEY)).unwrap();
         let completions: Vec<String> = answers.iter().map(|answer| format!("<answer>{answer}</answer>")).collect();
         let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: Some("B") };
         let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(completion.as_str())).collect();
-        let scores = rubric.score(&samples);
+        let scores = reward_mix.score(&samples);
         assert!(!format!("{scores:?}").contains(KEY), "the key is told: {scores:?}");
-        let value = |mut parts: BTreeMap<String, orchestrate::event::Part>| {
+        let value = |mut parts: BTreeMap<String, orchestrate::event::ComponentScore>| {
             let part = parts.remove("units").unwrap();
             part.value.ok_or_else(|| part.missing.expect("what is missing has a reason"))
         };
         let values = scores?.into_iter().map(|score| value(score.parts)).collect();
-        Ok((values, rubric.metrics().map(|metric| (metric.name.into_owned(), metric.value.to_string())).collect()))
+        Ok((values, reward_mix.metrics().map(|metric| (metric.name.into_owned(), metric.value.to_string())).collect()))
     }
 
     #[track_caller]
@@ -89,9 +89,9 @@ impl Stage {
 fn a_service_is_posted_an_array_of_questions() {
     let server = Server::start([]);
     let stage = Stage::new(&server);
-    let mut rubric = stage.rubric("units", Some(KEY)).unwrap();
+    let mut reward_mix = stage.reward_mix("units", Some(KEY)).unwrap();
     let with = Sample { prompt: "Q", completion: "<answer>abc</answer>", reference: Some("r"), answer: None };
-    let scores = rubric.score(&[with, Sample { completion: "none", ..with }]).unwrap();
+    let scores = reward_mix.score(&[with, Sample { completion: "none", ..with }]).unwrap();
     assert_eq!(scores.iter().map(|score| score.total).collect::<Vec<_>>(), [Some(3.0), Some(-1.0)]);
     let asked = server.asked();
     let [asked] = asked.as_slice() else { panic!("{asked:?}") };
@@ -222,7 +222,7 @@ fn a_stale_key_and_a_redirect_end_the_stage() {
 #[test]
 fn a_service_without_its_key_or_its_address_is_none() {
     let stage = Stage::at("http://127.0.0.1:9/".to_owned());
-    let reason = |named, key| stage.rubric(named, key).err().unwrap().source().unwrap().to_string();
+    let reason = |named, key| stage.reward_mix(named, key).err().unwrap().source().unwrap().to_string();
     assert_eq!(reason("other", Some(KEY)), "nothing says where the endpoint `units` is served");
     let without = "the environment variable `RATE_KEY`, the key of the endpoint `units`, is not set";
     assert_eq!((reason("units", None), reason("units", Some(""))), (without.to_owned(), without.to_owned()));

@@ -10,7 +10,9 @@ use orchestrate::recipe::JudgeServer;
 use orchestrate::recipe::spec::{
     Aggregate, Component, JudgeMode, JudgeSampling, JudgeSpec, OnError, RewardSpec, RubricScale, Scope,
 };
-use orchestrate::rewards::{JudgeAccess, RewardError, Rubric, RubricError, Sample, Score, StopCheck, Surroundings};
+use orchestrate::rewards::{
+    JudgeAccess, RewardContext, RewardError, RewardMix, RewardMixError, RewardScore, Sample, StopCheck,
+};
 use server::{Act, Server, score_of, verdict};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -44,7 +46,7 @@ fn served(endpoint: &str) -> JudgeServer {
     }
 }
 
-fn rubric(prompt: &str) -> JudgeMode {
+fn reward_mix(prompt: &str) -> JudgeMode {
     JudgeMode::Rubric(RubricScale { prompt: prompt.to_owned(), min_score: 1, max_score: 5 })
 }
 
@@ -54,7 +56,7 @@ impl Stage {
         let spec = JudgeSpec {
             judges: vec!["tiny".to_owned()],
             aggregate: Aggregate::Mean,
-            mode: rubric("Rate: {{ completion }}"),
+            mode: reward_mix("Rate: {{ completion }}"),
             sampling: JudgeSampling { temperature: 0.0, seed: 3, max_tokens: 20 },
         };
         let dir = tempfile::tempdir().unwrap();
@@ -66,7 +68,7 @@ impl Stage {
         self.servers.get_mut("tiny").unwrap()
     }
 
-    fn rubric(&self) -> Result<Rubric, RubricError> {
+    fn reward_mix(&self) -> Result<RewardMix, RewardMixError> {
         let component = Component::Judge(self.spec.clone());
         let on_error = self.on_error;
         let reward = RewardSpec { on_error, ..RewardSpec::plain(2.0, Scope::Completion, component) };
@@ -78,9 +80,9 @@ impl Stage {
             stop: &self.stop,
         };
         let encoder = &mut |_: &_, _, _: Option<&str>| Err("no encoder here".into());
-        Rubric::new(
+        RewardMix::new(
             &BTreeMap::from([("clear".to_owned(), reward)]),
-            Surroundings {
+            RewardContext {
                 encoder,
                 count_tokens: &|| Err("no tokenizer here".into()),
                 judges,
@@ -90,8 +92,8 @@ impl Stage {
         )
     }
 
-    fn scores(&self, completions: &[&str]) -> Result<Vec<Score>, RewardError> {
-        score(&mut self.rubric().unwrap(), completions)
+    fn scores(&self, completions: &[&str]) -> Result<Vec<RewardScore>, RewardError> {
+        score(&mut self.reward_mix().unwrap(), completions)
     }
 
     /// The value of one completion, or why it is missing.
@@ -102,16 +104,16 @@ impl Stage {
     }
 }
 
-fn score(rubric: &mut Rubric, completions: &[&str]) -> Result<Vec<Score>, RewardError> {
+fn score(reward_mix: &mut RewardMix, completions: &[&str]) -> Result<Vec<RewardScore>, RewardError> {
     let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: None };
     let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(*completion)).collect();
-    let scores = rubric.score(&samples);
+    let scores = reward_mix.score(&samples);
     assert!(!format!("{scores:?}").contains(KEY), "the key is told: {scores:?}");
     scores
 }
 
-fn values(scores: &[Score]) -> Vec<Result<f64, String>> {
-    let value = |score: &Score| {
+fn values(scores: &[RewardScore]) -> Vec<Result<f64, String>> {
+    let value = |score: &RewardScore| {
         let part = &score.parts["clear"];
         assert_eq!(score.total, part.value.map(|value| 2.0 * value));
         part.value.ok_or_else(|| part.missing.clone().expect("what is missing has a reason"))
@@ -119,8 +121,8 @@ fn values(scores: &[Score]) -> Vec<Result<f64, String>> {
     scores.iter().map(value).collect()
 }
 
-fn metrics(rubric: &Rubric) -> BTreeMap<String, f64> {
-    rubric.metrics().map(|metric| (metric.name.into_owned(), metric.value)).collect()
+fn metrics(reward_mix: &RewardMix) -> BTreeMap<String, f64> {
+    reward_mix.metrics().map(|metric| (metric.name.into_owned(), metric.value)).collect()
 }
 
 #[test]
@@ -144,12 +146,12 @@ fn a_judge_is_asked_as_openai_is_and_its_score_is_the_value() {
 #[test]
 fn an_explanation_quotes_the_judge_and_asks_nobody() {
     let server = Server::start([verdict(4)]);
-    let mut rubric = Stage::new(&server.endpoint()).rubric().unwrap();
+    let mut reward_mix = Stage::new(&server.endpoint()).reward_mix().unwrap();
     let sample = Sample { prompt: "Q", completion: "so", reference: None, answer: None };
-    let before = rubric.explain(&[sample]);
+    let before = reward_mix.explain(&[sample]);
     assert!(before[0]["clear"].ends_with("`tiny` wrote nothing that was kept"), "{before:?}");
-    score(&mut rubric, &["so"]).unwrap();
-    let after = rubric.explain(&[sample]);
+    score(&mut reward_mix, &["so"]).unwrap();
+    let after = reward_mix.explain(&[sample]);
     assert!(after[0]["clear"].contains("`tiny` wrote `{\"score\""), "{after:?}");
     assert_eq!(server.asked().len(), 1);
 }
@@ -183,9 +185,9 @@ fn failures_of_a_server_are_outlasted() {
     let broken = || Act::Status(500, "", "oops".to_owned());
     let server = Server::start([broken(), broken(), verdict(2)]);
     let stage = Stage::new(&server.endpoint());
-    let mut rubric = stage.rubric().unwrap();
-    assert_eq!(values(&score(&mut rubric, &["so"]).unwrap()), [Ok(0.25)]);
-    let metrics = metrics(&rubric);
+    let mut reward_mix = stage.reward_mix().unwrap();
+    assert_eq!(values(&score(&mut reward_mix, &["so"]).unwrap()), [Ok(0.25)]);
+    let metrics = metrics(&reward_mix);
     assert_eq!((metrics["clear_calls"], metrics["clear_failed_calls"], metrics["clear_tokens"]), (3.0, 2.0, 40.0));
     assert!(metrics["clear_latency_s"] > 0.0);
 }
@@ -294,22 +296,22 @@ fn what_was_asked_before_is_not_asked_again_wherever_it_is_served() {
     let texts = ["one", "two", "", "one", "three"];
     let first = Server::start([]);
     let mut stage = Stage::new(&first.endpoint());
-    let mut rubric = stage.rubric().unwrap();
-    let scores = score(&mut rubric, &texts).unwrap();
+    let mut reward_mix = stage.reward_mix().unwrap();
+    let scores = score(&mut reward_mix, &texts).unwrap();
     let expected: Vec<Result<f64, String>> = texts
         .iter()
         .map(|text| Ok(if text.is_empty() { 0.0 } else { (score_of(&format!("Rate: {text}")) - 1) as f64 / 4.0 }))
         .collect();
     assert_eq!(values(&scores), expected);
     assert_eq!(first.asked().len(), 3, "equal texts are one question, an empty one is none");
-    assert_eq!((metrics(&rubric)["clear_calls"], metrics(&rubric)["clear_cache_hits"]), (3.0, 0.0));
+    assert_eq!((metrics(&reward_mix)["clear_calls"], metrics(&reward_mix)["clear_cache_hits"]), (3.0, 0.0));
     let second = Server::start([]);
     stage.server().endpoint = second.endpoint();
     stage.server().api_key_env = None;
-    let mut rubric = stage.rubric().unwrap();
-    assert_eq!(score(&mut rubric, &texts).unwrap(), scores);
+    let mut reward_mix = stage.reward_mix().unwrap();
+    assert_eq!(score(&mut reward_mix, &texts).unwrap(), scores);
     assert!(second.asked().is_empty());
-    assert_eq!((metrics(&rubric)["clear_calls"], metrics(&rubric)["clear_cache_hits"]), (0.0, 3.0));
+    assert_eq!((metrics(&reward_mix)["clear_calls"], metrics(&reward_mix)["clear_cache_hits"]), (0.0, 3.0));
     for (name, text) in files(stage.dir.path()) {
         assert!(!name.contains(KEY) && !text.contains(KEY), "{name} holds the key");
         assert!(!text.contains(&first.endpoint()), "{name} holds the endpoint");
@@ -336,11 +338,11 @@ fn a_damaged_answer_is_asked_for_again_with_a_warning() {
     assert_eq!(stage.one(), Ok(0.75));
     let (path, text) = files(&stage.dir.path().join("judge-cache")).remove(0);
     fs_err::write(&path, &text[..text.len() / 2]).unwrap();
-    let mut rubric = stage.rubric().unwrap();
-    assert_eq!(values(&score(&mut rubric, &["so"]).unwrap()), [Ok(0.25)]);
-    let warnings = rubric.warnings();
+    let mut reward_mix = stage.reward_mix().unwrap();
+    assert_eq!(values(&score(&mut reward_mix, &["so"]).unwrap()), [Ok(0.25)]);
+    let warnings = reward_mix.warnings();
     assert!(warnings[0].contains(&path) && warnings[0].contains("damaged"), "{warnings:?}");
-    assert!(rubric.warnings().is_empty(), "told once");
+    assert!(reward_mix.warnings().is_empty(), "told once");
 }
 
 #[test]
@@ -399,7 +401,7 @@ fn several_judges_are_aggregated_and_none_may_be_lacking() {
     stage.servers.insert("other".to_owned(), JudgeServer { concurrency: 1, ..served(&two.endpoint()) });
     let reason = stage.one().unwrap_err();
     assert_eq!(reason, "the judge `other`: its answer is no {\"score\": integer}: `?`");
-    stage.spec.mode = rubric("Grade: {{ completion }}");
+    stage.spec.mode = reward_mix("Grade: {{ completion }}");
     let value = (score_of("Grade: so") - 1) as f64 / 4.0;
     for aggregate in [Aggregate::Mean, Aggregate::Median, Aggregate::Min] {
         stage.spec.aggregate = aggregate;
@@ -408,30 +410,30 @@ fn several_judges_are_aggregated_and_none_may_be_lacking() {
     assert_eq!(two.asked().last().unwrap().body["model"], "other");
     let two = Server::start([verdict(1)]);
     stage.servers.insert("other".to_owned(), served(&two.endpoint()));
-    stage.spec.mode = rubric("Mark: {{ completion }}");
+    stage.spec.mode = reward_mix("Mark: {{ completion }}");
     stage.spec.aggregate = Aggregate::Min;
-    let mut rubric = stage.rubric().unwrap();
-    assert_eq!(values(&score(&mut rubric, &["so"]).unwrap()), [Ok(0.0)]);
+    let mut reward_mix = stage.reward_mix().unwrap();
+    assert_eq!(values(&score(&mut reward_mix, &["so"]).unwrap()), [Ok(0.0)]);
     let apart = (score_of("Mark: so") - 1) as f64 / 4.0;
-    assert_eq!(metrics(&rubric)["clear_spread"].to_bits(), apart.to_bits());
+    assert_eq!(metrics(&reward_mix)["clear_spread"].to_bits(), apart.to_bits());
 }
 
 #[test]
 fn a_judge_without_its_key_or_its_server_is_no_judge() {
     let mut stage = Stage::new("http://127.0.0.1:1/v1");
     stage.server().api_key_env = Some("ANOTHER_KEY".to_owned());
-    let with_sources = |error: RubricError| {
+    let with_sources = |error: RewardMixError| {
         let source = std::error::Error::source(&error).unwrap().to_string();
         format!("{error}: {source}")
     };
-    let message = with_sources(stage.rubric().err().unwrap());
+    let message = with_sources(stage.reward_mix().err().unwrap());
     assert_eq!(
         message,
         "the reward `clear` cannot be computed: the environment variable `ANOTHER_KEY`, the key of the judge `tiny`, is \
          not set"
     );
     stage.servers.clear();
-    assert!(with_sources(stage.rubric().err().unwrap()).ends_with("nothing says where the judge `tiny` is served"));
+    assert!(with_sources(stage.reward_mix().err().unwrap()).ends_with("nothing says where the judge `tiny` is served"));
 }
 
 /// So many zeros, compressed.

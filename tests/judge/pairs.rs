@@ -137,15 +137,15 @@ fn completions_of_a_group_are_compared_with_each_other() {
     let mut stage = Stage::new(&server.endpoint());
     stage.spec.mode = within_group(None);
     let completions = ["a", "bb", "ccc", "bb", ""];
-    let mut rubric = stage.rubric().unwrap();
-    let found = values(&crate::score(&mut rubric, &completions).unwrap());
+    let mut reward_mix = stage.reward_mix().unwrap();
+    let found = values(&crate::score(&mut reward_mix, &completions).unwrap());
     // `bb` beats `a` and the empty one, and ties with its like
     assert_eq!(found, [0.25, 0.625, 1.0, 0.625, 0.0].map(Ok));
     // 6 pairs of texts that are not empty, less one of equals, less one that another pair equals twice
     assert_eq!(server.asked().len(), 2 * 3);
-    assert_eq!(metrics(&rubric)["clear_calls"].to_bits(), 6.0_f64.to_bits());
+    assert_eq!(metrics(&reward_mix)["clear_calls"].to_bits(), 6.0_f64.to_bits());
     let sample = Sample { prompt: "Q", completion: "bb", reference: None, answer: None };
-    let explained = rubric.explain(&[sample]).remove(0).remove("clear").unwrap();
+    let explained = reward_mix.explain(&[sample]).remove(0).remove("clear").unwrap();
     assert!(explained.ends_with("`tiny`: 62% of the wins over 4 others"), "{explained}");
 
     stage.spec.mode = within_group(Some(2));
@@ -159,7 +159,7 @@ fn a_completion_is_compared_with_its_reference() {
     let server = Server::start([]);
     let mut stage = Stage::new(&server.endpoint());
     stage.spec.mode = with_reference();
-    let mut rubric = stage.rubric().unwrap();
+    let mut reward_mix = stage.reward_mix().unwrap();
     let sample = |completion, reference| Sample { prompt: "Q", completion, reference, answer: None };
     let samples = [
         sample("longer", Some("long")),
@@ -168,11 +168,11 @@ fn a_completion_is_compared_with_its_reference() {
         sample("", Some("long")),
         sample("so", None),
     ];
-    let found = values(&rubric.score(&samples).unwrap());
+    let found = values(&reward_mix.score(&samples).unwrap());
     let missing = Err("the row has no reference".to_owned());
     assert_eq!(found, [Ok(1.0), Ok(0.0), Ok(0.5), Ok(0.0), missing]);
     assert_eq!(server.asked().len(), 4);
-    let explained = rubric.explain(&samples[..1]).remove(0).remove("clear").unwrap();
+    let explained = reward_mix.explain(&samples[..1]).remove(0).remove("clear").unwrap();
     let expected = "reading it first, `tiny` prefers this one: `so it is`; reading it second, this one: `so it is`";
     assert!(explained.ends_with(expected), "{explained}");
 }
@@ -184,9 +184,9 @@ fn several_judges_of_pairs_are_aggregated() {
     stage.spec.judges.push("other".to_owned());
     stage.servers.insert("other".to_owned(), served(&two.endpoint()));
     stage.spec.mode = within_group(None);
-    let mut rubric = stage.rubric().unwrap();
-    assert_eq!(values(&crate::score(&mut rubric, &["a", "bb"]).unwrap()), [Ok(0.25), Ok(0.75)]);
-    assert_eq!(metrics(&rubric)["clear_spread"].to_bits(), 0.5_f64.to_bits());
+    let mut reward_mix = stage.reward_mix().unwrap();
+    assert_eq!(values(&crate::score(&mut reward_mix, &["a", "bb"]).unwrap()), [Ok(0.25), Ok(0.75)]);
+    assert_eq!(metrics(&reward_mix)["clear_spread"].to_bits(), 0.5_f64.to_bits());
     stage.spec.aggregate = Aggregate::Min;
     assert_eq!(values(&stage.scores(&["a", "bb"]).unwrap()), [Ok(0.0), Ok(0.5)]);
 }
@@ -200,9 +200,9 @@ fn kept_verdicts_give_the_same_bits_and_cost_nothing() {
     let first = stage.scores(&completions).unwrap();
     assert_eq!(server.asked().len(), 6);
     stage.server().endpoint = "http://127.0.0.1:9/v1".to_owned();
-    let mut rubric = stage.rubric().unwrap();
-    assert_eq!(crate::score(&mut rubric, &completions).unwrap(), first);
-    let metrics = metrics(&rubric);
+    let mut reward_mix = stage.reward_mix().unwrap();
+    assert_eq!(crate::score(&mut reward_mix, &completions).unwrap(), first);
+    let metrics = metrics(&reward_mix);
     assert_eq!((metrics["clear_calls"], metrics["clear_cache_hits"]), (0.0, 6.0));
     assert_eq!(values(&first).iter().filter(|value| value.is_err()).count(), 2, "what was said to one pair stays said");
     assert!(files(stage.dir.path()).iter().all(|(_, text)| !text.contains(KEY)));
@@ -229,15 +229,18 @@ fn what_is_asked_costs_what_the_recipe_says_over_all_attempts() {
     let mut stage = Stage::new(&server.endpoint());
     stage.server().price_per_million_input_tokens_usd = Some(100.0);
     stage.server().price_per_million_output_tokens_usd = Some(1000.0);
-    let mut rubric = stage.rubric().unwrap();
-    crate::score(&mut rubric, &["a", "b"]).unwrap();
+    let mut reward_mix = stage.reward_mix().unwrap();
+    crate::score(&mut reward_mix, &["a", "b"]).unwrap();
     // two answers to 30 tokens with 10
-    let cost = metrics(&rubric)["clear_cost_usd"];
+    let cost = metrics(&reward_mix)["clear_cost_usd"];
     assert!((cost - 2.0 * (0.003 + 0.01)).abs() < 1e-12, "{cost}");
-    assert_eq!((metrics(&rubric)["clear_prompt_tokens"], metrics(&rubric)["clear_completion_tokens"]), (60.0, 20.0));
-    let mut rubric = stage.rubric().unwrap();
-    crate::score(&mut rubric, &["a", "c"]).unwrap();
-    let expenses = rubric.expenses()["tiny"];
+    assert_eq!(
+        (metrics(&reward_mix)["clear_prompt_tokens"], metrics(&reward_mix)["clear_completion_tokens"]),
+        (60.0, 20.0)
+    );
+    let mut reward_mix = stage.reward_mix().unwrap();
+    crate::score(&mut reward_mix, &["a", "c"]).unwrap();
+    let expenses = reward_mix.expenses()["tiny"];
     assert_eq!((expenses.calls, expenses.cache_hits), (4, 1));
     assert_eq!((expenses.prompt_tokens, expenses.completion_tokens), (90, 30));
     assert!((expenses.cost_usd.unwrap() - 0.039).abs() < 1e-12);

@@ -1,7 +1,7 @@
 //! `orchestrate cache gc`.
 
 use super::shown_key;
-use crate::cache::{Cache, Choice, LeftoverKind, Need, Needs, Policy, Removal, choose};
+use crate::cache::{Cache, LeftoverKind, Need, Needs, Policy, Removal, RemovalChoice, choose};
 use crate::cli::amount::{parse_age, parse_size, size};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
@@ -119,7 +119,7 @@ fn what(removal: &Removal) -> &'static str {
     }
 }
 
-fn print(context: &Context, choice: &Choice, args: &GcArgs) -> Result<(), CliError> {
+fn print(context: &Context, choice: &RemovalChoice, args: &GcArgs) -> Result<(), CliError> {
     let mut out = Output::stdout();
     let mut table = Table::new(vec![
         Column::left("what"),
@@ -166,7 +166,7 @@ fn print(context: &Context, choice: &Choice, args: &GcArgs) -> Result<(), CliErr
 }
 
 /// Says what stays although the user asked for it to go.
-fn tell_needed(err: &mut impl std::io::Write, choice: &Choice, args: &GcArgs) -> std::io::Result<()> {
+fn tell_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcArgs) -> std::io::Result<()> {
     let words = [
         (Need::Pinned, "pinned"),
         (Need::LiveRun, "used by a live run"),

@@ -72,12 +72,12 @@ enum Sort {
 }
 
 /// A checkpoint with its uses.
-struct Row {
+struct CheckpointRow {
     checkpoint: StoredCheckpoint,
     uses: KeyUse,
 }
 
-impl Row {
+impl CheckpointRow {
     fn last_used(&self) -> DateTime<Utc> {
         self.uses.last_used.map_or(self.checkpoint.committed_at, |used| used.max(self.checkpoint.committed_at))
     }
@@ -88,7 +88,7 @@ pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), 
     let rows = rows(context, cache, args, now)?;
     let mut out = Output::stdout();
     if context.json {
-        for Row { checkpoint, uses } in &rows {
+        for CheckpointRow { checkpoint, uses } in &rows {
             let StoredCheckpoint { key, stage, kind, committed_at, bytes, damaged, parents, pin, held, inputs: _ } =
                 checkpoint;
             out.json(&json!({
@@ -112,7 +112,7 @@ pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), 
         Column::left("note").wrapped(),
     ]);
     for row in &rows {
-        let Row { checkpoint, uses } = row;
+        let CheckpointRow { checkpoint, uses } = row;
         let note = match (&checkpoint.pin, checkpoint.damaged, uses.live || checkpoint.held) {
             (_, true, _) => "damaged".to_owned(),
             (Some(pin), ..) => pin.note.as_ref().map_or("pinned".to_owned(), |note| format!("pinned: {note}")),
@@ -137,7 +137,7 @@ pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), 
     out.finish()
 }
 
-fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> Result<Vec<Row>, CliError> {
+fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> Result<Vec<CheckpointRow>, CliError> {
     let KeyUses { by_key: mut uses, damage } = key_uses(context.runs())?;
     damage.iter().for_each(warn_of);
     let newest = uses.values().filter_map(|uses| uses.runs.first()).max().cloned();
@@ -147,10 +147,10 @@ fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> 
         let is_variant = |label: &String| label == wanted || label.rsplit('/').next() == Some(wanted);
         uses.runs.iter().any(is_run) || uses.variants.iter().any(is_variant)
     };
-    let mut rows: Vec<Row> = cache
+    let mut rows: Vec<CheckpointRow> = cache
         .checkpoints()?
         .into_iter()
-        .map(|checkpoint| Row { uses: uses.remove(&checkpoint.key).unwrap_or_default(), checkpoint })
+        .map(|checkpoint| CheckpointRow { uses: uses.remove(&checkpoint.key).unwrap_or_default(), checkpoint })
         .filter(|row| args.kind.is_empty() || row.checkpoint.kind.is_some_and(|kind| args.kind.contains(&kind)))
         .filter(|row| args.larger.is_none_or(|bytes| row.checkpoint.bytes > bytes))
         .filter(|row| args.older_than.is_none_or(|age| now - row.last_used() >= age))
@@ -161,7 +161,7 @@ fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> 
     rows.sort_by(|a, b| a.checkpoint.key.cmp(&b.checkpoint.key));
     match args.sort {
         Sort::Committed => rows.sort_by_key(|row| row.checkpoint.committed_at),
-        Sort::Used => rows.sort_by_key(Row::last_used),
+        Sort::Used => rows.sort_by_key(CheckpointRow::last_used),
         Sort::Size => rows.sort_by_key(|row| row.checkpoint.bytes),
         Sort::Stage => rows.sort_by(|a, b| a.checkpoint.stage.cmp(&b.checkpoint.stage)),
         Sort::Key => {}

@@ -1,6 +1,6 @@
 //! How far the judges of an arena agree.
 
-use super::comparison::{Better, Comparison, Verdict};
+use super::comparison::{Better, Comparison, ComparisonVerdict};
 use super::result::JudgeAgreement;
 use crate::stats::{kappa, krippendorff_alpha};
 
@@ -12,7 +12,7 @@ pub(super) fn agreement(comparisons: &[Comparison], judges: usize) -> Option<Jud
     let judged: Vec<Vec<Option<[Better; 2]>>> = comparisons
         .iter()
         .map(|comparison| {
-            let orders = |verdict: &Verdict| verdict.orders().filter(|_| verdict.is_judged());
+            let orders = |verdict: &ComparisonVerdict| verdict.orders().filter(|_| verdict.is_judged());
             comparison.verdicts.iter().map(orders).collect::<Vec<_>>()
         })
         .filter(|verdicts| verdicts.iter().any(Option::is_some))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// A question, by what it is and by where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Question {
+pub struct ArenaQuestion {
     /// Digest of its prompt, reference and answer.
     pub digest: String,
     /// Row of the data set.
@@ -26,7 +26,7 @@ pub struct Comparison {
     /// The other.
     pub other: usize,
     /// What each judge says, in the order of [`ArenaSpec::judge_names`].
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<ComparisonVerdict>,
 }
 
 /// Which of two answers is better.
@@ -44,7 +44,7 @@ pub enum Better {
 /// What a judge says of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Verdict {
+pub enum ComparisonVerdict {
     /// It read both answers in both orders.
     Read {
         /// The better one when the one model's stood first.
@@ -67,7 +67,7 @@ pub enum Verdict {
     Missing(String),
 }
 
-impl Verdict {
+impl ComparisonVerdict {
     /// What a language model said of a pair.
     pub fn read(verdict: &PairVerdict) -> Self {
         match verdict {
@@ -148,23 +148,23 @@ impl Better {
 impl Comparison {
     /// A flat line for each judge, as `comparisons.jsonl` has it: `one_first` and `other_first` are `one`, `other` or `tie`, by the
     /// answer that was read first; `win` is how much the one model wins.
-    pub fn lines(&self, spec: &ArenaSpec, question: &Question) -> Vec<Value> {
+    pub fn lines(&self, spec: &ArenaSpec, question: &ArenaQuestion) -> Vec<Value> {
         let named: Vec<(&str, Option<u64>)> = spec
             .players
             .iter()
             .flat_map(|player| player.models.iter().map(|model| (player.name.as_str(), model.seed)))
             .collect();
         let ((one, one_seed), (other, other_seed)) = (named[self.one], named[self.other]);
-        let line = |(judge, verdict): (String, &Verdict)| {
+        let line = |(judge, verdict): (String, &ComparisonVerdict)| {
             let (status, missing) = match verdict {
-                Verdict::Read { .. } => ("read", None),
-                Verdict::Measured { .. } => ("measured", None),
-                Verdict::Settled(_) => ("settled", None),
-                Verdict::Missing(reason) => ("missing", Some(reason)),
+                ComparisonVerdict::Read { .. } => ("read", None),
+                ComparisonVerdict::Measured { .. } => ("measured", None),
+                ComparisonVerdict::Settled(_) => ("settled", None),
+                ComparisonVerdict::Missing(reason) => ("missing", Some(reason)),
             };
             let [one_first, other_first] = verdict.orders().map_or([None, None], |orders| orders.map(Some));
             let measures = match verdict {
-                Verdict::Measured { one, other, .. } => Some([one, other]),
+                ComparisonVerdict::Measured { one, other, .. } => Some([one, other]),
                 _ => None,
             };
             json!({
@@ -192,11 +192,15 @@ mod tests {
         for one_first in [First, Second, Tie] {
             for other_first in [First, Second, Tie] {
                 let verdict = asked(one_first, other_first);
-                assert_eq!(Verdict::read(&verdict).win(), verdict.win().ok(), "{one_first:?} {other_first:?}");
+                assert_eq!(
+                    ComparisonVerdict::read(&verdict).win(),
+                    verdict.win().ok(),
+                    "{one_first:?} {other_first:?}"
+                );
             }
         }
         for win in [0.0, 0.5, 1.0] {
-            assert_eq!(Verdict::read(&PairVerdict::Settled(win)).win(), Some(win));
+            assert_eq!(ComparisonVerdict::read(&PairVerdict::Settled(win)).win(), Some(win));
         }
     }
 
@@ -204,19 +208,19 @@ mod tests {
     fn one_order_alone_is_no_verdict() {
         let PairVerdict::Asked { one_first, .. } = asked(Preference::First, Preference::First) else { unreachable!() };
         let cut = PairVerdict::Asked { one_first, other_first: Err("cut".to_owned()) };
-        assert_eq!(Verdict::read(&cut), Verdict::Missing("cut".to_owned()));
-        assert_eq!(Verdict::read(&cut).win(), None);
+        assert_eq!(ComparisonVerdict::read(&cut), ComparisonVerdict::Missing("cut".to_owned()));
+        assert_eq!(ComparisonVerdict::read(&cut).win(), None);
     }
 
     #[test]
     fn measures_closer_than_the_margin_tie_and_swapping_them_swaps_the_verdict() {
-        let better = |one: f64, other: f64| match Verdict::measured(&Ok(one), &Ok(other), 0.1) {
-            Verdict::Measured { better, .. } => better,
+        let better = |one: f64, other: f64| match ComparisonVerdict::measured(&Ok(one), &Ok(other), 0.1) {
+            ComparisonVerdict::Measured { better, .. } => better,
             verdict => panic!("{verdict:?}"),
         };
         assert_eq!([better(0.5, 0.45), better(0.7, 0.5), better(0.5, 0.7)], [Better::Tie, Better::One, Better::Other]);
-        assert_eq!(Verdict::measured(&Ok(0.5), &Ok(0.5), 0.0).win(), Some(0.5));
-        let missing = Verdict::measured(&Ok(0.5), &Err("no reference".to_owned()), 0.1);
-        assert_eq!(missing, Verdict::Missing("no reference".to_owned()));
+        assert_eq!(ComparisonVerdict::measured(&Ok(0.5), &Ok(0.5), 0.0).win(), Some(0.5));
+        let missing = ComparisonVerdict::measured(&Ok(0.5), &Err("no reference".to_owned()), 0.1);
+        assert_eq!(missing, ComparisonVerdict::Missing("no reference".to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! Arenas: who is compared with whom ([`Schedule`]), what judges say ([`Comparison`], [`Verdict`]), and the ratings that follow
+//! Arenas: who is compared with whom ([`Schedule`]), what judges say ([`Comparison`], [`ComparisonVerdict`]), and the ratings that follow
 //! ([`rate`], [`ArenaResult`]). Pure; models and judges belong to the engine's stage, printing to `report`.
 //!
 //! A *player* is an arm of a recipe, made of one *model* a seed. All models answer the same questions. A *comparison* is of the
@@ -18,7 +18,7 @@ mod schedule;
 #[cfg(test)]
 mod testing;
 
-pub use comparison::{Better, Comparison, Question, Verdict};
+pub use comparison::{ArenaQuestion, Better, Comparison, ComparisonVerdict};
 pub use rating::{Answers, rate};
 pub use result::{
     ArenaModel, ArenaPlayer, ArenaResult, JudgeAgreement, JudgeResult, Lead, PairRecord, Ratings, SeedStanding,

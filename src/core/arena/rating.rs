@@ -1,7 +1,7 @@
 //! From comparisons to ratings.
 
 use super::agreement::agreement;
-use super::comparison::{Better, Comparison, Verdict};
+use super::comparison::{Better, Comparison, ComparisonVerdict};
 use super::notes::notes;
 use super::result::{
     ArenaModel, ArenaPlayer, ArenaResult, JudgeResult, Lead, PairRecord, Ratings, SeedStanding, Standing,
@@ -141,7 +141,7 @@ impl<'a> Arena<'a> {
     }
 
     /// Verdicts of `judges`, each with its comparison.
-    fn verdicts(&self, judges: &'a [usize]) -> impl Iterator<Item = (&'a Comparison, &'a Verdict)> {
+    fn verdicts(&self, judges: &'a [usize]) -> impl Iterator<Item = (&'a Comparison, &'a ComparisonVerdict)> {
         self.comparisons
             .iter()
             .flat_map(move |comparison| judges.iter().map(move |&judge| (comparison, &comparison.verdicts[judge])))
@@ -170,14 +170,14 @@ impl<'a> Arena<'a> {
             let verdict = &comparison.verdicts[judge];
             verdicts += usize::from(verdict.is_judged());
             match verdict {
-                Verdict::Read { one_first, other_first } => {
+                ComparisonVerdict::Read { one_first, other_first } => {
                     read += 1;
                     first_place += usize::from((*one_first, *other_first) == (Better::One, Better::Other));
                     second_place += usize::from((*one_first, *other_first) == (Better::Other, Better::One));
                 }
-                Verdict::Measured { .. } => {}
-                Verdict::Settled(_) => settled += 1,
-                Verdict::Missing(reason) => {
+                ComparisonVerdict::Measured { .. } => {}
+                ComparisonVerdict::Settled(_) => settled += 1,
+                ComparisonVerdict::Missing(reason) => {
                     // without what it wrote, which is never the same
                     let kind = reason.split_once(": `").map_or(reason.as_str(), |(kind, _)| kind);
                     *missing.entry(kind.to_owned()).or_default() += 1;

@@ -1,6 +1,6 @@
 //! Tests of ratings, from verdicts to standings and notes.
 
-use super::comparison::{Better, Comparison, Verdict};
+use super::comparison::{Better, Comparison, ComparisonVerdict};
 use super::rating::{Answers, rate};
 use super::result::{ArenaResult, PairRecord, Ratings, Standing};
 use super::testing::{comparison, spec};
@@ -36,9 +36,9 @@ fn the_better_player_stands_first_and_its_lead_is_told() {
     let mut comparisons = Vec::new();
     for question in 0..40 {
         let better = if question % 4 < 3 { Better::One } else { Better::Other };
-        comparisons.push(comparison(question, 0, 1, &[Verdict::Settled(better)]));
+        comparisons.push(comparison(question, 0, 1, &[ComparisonVerdict::Settled(better)]));
         let even = [Better::One, Better::Tie, Better::Other, Better::Tie][question % 4];
-        comparisons.push(comparison(question, 1, 2, &[Verdict::Settled(even)]));
+        comparisons.push(comparison(question, 1, 2, &[ComparisonVerdict::Settled(even)]));
     }
     let result = rated(&spec(&[1, 1, 1], 1), &comparisons);
     let [first, second, third] = &result.pooled.standings[..] else { panic!("three players") };
@@ -59,7 +59,7 @@ fn seeds_are_one_player_and_listed_below_it() {
     let mut comparisons = Vec::new();
     for question in 0..20 {
         for (seed, better) in [(0, Better::One), (1, Better::Tie)] {
-            comparisons.push(comparison(question, seed, 2, &[Verdict::Settled(better)]));
+            comparisons.push(comparison(question, seed, 2, &[ComparisonVerdict::Settled(better)]));
         }
     }
     let result = rated(&spec(&[2, 1], 1), &comparisons);
@@ -73,17 +73,17 @@ fn seeds_are_one_player_and_listed_below_it() {
 
 #[test]
 fn what_is_missing_is_counted_and_told_and_in_no_game() {
-    let cut = || Verdict::Missing("the judge `j`: its answer was cut: `{\"re`".to_owned());
+    let cut = || ComparisonVerdict::Missing("the judge `j`: its answer was cut: `{\"re`".to_owned());
     let comparisons = vec![
-        comparison(0, 0, 1, &[Verdict::Settled(Better::One), cut()]),
-        comparison(1, 0, 1, &[Verdict::Read { one_first: Better::One, other_first: Better::One }, cut()]),
+        comparison(0, 0, 1, &[ComparisonVerdict::Settled(Better::One), cut()]),
+        comparison(1, 0, 1, &[ComparisonVerdict::Read { one_first: Better::One, other_first: Better::One }, cut()]),
         comparison(
             2,
             0,
             1,
             &[
-                Verdict::Read { one_first: Better::One, other_first: Better::Other },
-                Verdict::Read { one_first: Better::One, other_first: Better::One },
+                ComparisonVerdict::Read { one_first: Better::One, other_first: Better::Other },
+                ComparisonVerdict::Read { one_first: Better::One, other_first: Better::One },
             ],
         ),
     ];
@@ -102,9 +102,9 @@ fn what_is_missing_is_counted_and_told_and_in_no_game() {
 
 #[test]
 fn a_judge_that_returned_nothing_rates_nobody() {
-    let none = || Verdict::Missing("no answer".to_owned());
+    let none = || ComparisonVerdict::Missing("no answer".to_owned());
     let comparisons: Vec<Comparison> =
-        (0..5).map(|question| comparison(question, 0, 1, &[Verdict::Settled(Better::One), none()])).collect();
+        (0..5).map(|question| comparison(question, 0, 1, &[ComparisonVerdict::Settled(Better::One), none()])).collect();
     let result = rated(&spec(&[1, 1, 1], 2), &comparisons);
     let silent = &result.judges[1].ratings.standings;
     assert!(silent.iter().all(|standing| standing.record.games == 0 && standing.interval.is_none()), "{silent:?}");
@@ -116,7 +116,7 @@ fn a_judge_that_returned_nothing_rates_nobody() {
 
 #[test]
 fn two_judges_have_cohens_kappa_and_three_that_of_fleiss() {
-    let read = |better| Verdict::Read { one_first: better, other_first: better };
+    let read = |better| ComparisonVerdict::Read { one_first: better, other_first: better };
     let verdicts = [Better::One, Better::Other, Better::One, Better::Tie];
     let of = |judges: usize| -> Vec<Comparison> {
         (0..4).map(|q| comparison(q, 0, 1, &vec![read(verdicts[q]); judges])).collect()
@@ -128,12 +128,12 @@ fn two_judges_have_cohens_kappa_and_three_that_of_fleiss() {
     }
 }
 
-fn verdict() -> impl Strategy<Value = Verdict> {
+fn verdict() -> impl Strategy<Value = ComparisonVerdict> {
     let better = || prop_oneof![Just(Better::One), Just(Better::Other), Just(Better::Tie)];
     prop_oneof![
-        4 => (better(), better()).prop_map(|(one_first, other_first)| Verdict::Read { one_first, other_first }),
-        1 => better().prop_map(Verdict::Settled),
-        1 => Just(Verdict::Missing("none".to_owned())),
+        4 => (better(), better()).prop_map(|(one_first, other_first)| ComparisonVerdict::Read { one_first, other_first }),
+        1 => better().prop_map(ComparisonVerdict::Settled),
+        1 => Just(ComparisonVerdict::Missing("none".to_owned())),
     ]
 }
 
@@ -145,17 +145,17 @@ fn comparisons() -> impl Strategy<Value = Vec<Comparison>> {
     })
 }
 
-fn turned(verdict: &Verdict) -> Verdict {
+fn turned(verdict: &ComparisonVerdict) -> ComparisonVerdict {
     let turn = |better| match better {
         Better::One => Better::Other,
         Better::Other => Better::One,
         Better::Tie => Better::Tie,
     };
     match verdict {
-        Verdict::Read { one_first, other_first } => {
-            Verdict::Read { one_first: turn(*other_first), other_first: turn(*one_first) }
+        ComparisonVerdict::Read { one_first, other_first } => {
+            ComparisonVerdict::Read { one_first: turn(*other_first), other_first: turn(*one_first) }
         }
-        Verdict::Settled(better) => Verdict::Settled(turn(*better)),
+        ComparisonVerdict::Settled(better) => ComparisonVerdict::Settled(turn(*better)),
         other => other.clone(),
     }
 }

@@ -106,7 +106,7 @@ impl<'a> Schedule<'a> {
         for comparison in played {
             let (first, second) = (player_of[comparison.one], player_of[comparison.other]);
             *used.entry((first, second)).or_default() += 1;
-            let wins: Vec<f64> = comparison.verdicts.iter().filter_map(super::Verdict::win).collect();
+            let wins: Vec<f64> = comparison.verdicts.iter().filter_map(super::ComparisonVerdict::win).collect();
             let Some(score) = crate::stats::mean(&wins) else { continue };
             games.push(Game { first, second, score, question: comparison.question });
         }
@@ -160,7 +160,7 @@ impl<'a> Schedule<'a> {
 mod tests {
     use super::*;
     use crate::arena::testing::{comparison, spec};
-    use crate::arena::{Better, Verdict};
+    use crate::arena::{Better, ComparisonVerdict};
     use std::collections::BTreeSet;
 
     /// Plays all that `schedule` asks for; the lower model wins when it is far below.
@@ -173,7 +173,7 @@ mod tests {
             }
             for Match { question, one, other } in next {
                 let better = if other > one + 1 || question % 2 == 0 { Better::One } else { Better::Other };
-                played.push(comparison(question, one, other, &[Verdict::Settled(better)]));
+                played.push(comparison(question, one, other, &[ComparisonVerdict::Settled(better)]));
             }
         }
     }

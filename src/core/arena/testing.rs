@@ -1,6 +1,6 @@
 //! What the tests share.
 
-use super::comparison::{Comparison, Verdict};
+use super::comparison::{Comparison, ComparisonVerdict};
 use crate::digest::Digest;
 use crate::recipe::spec::{
     ArenaJudge, ArenaSpec, CompareWith, DataSpec, Dtype, ModelSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec,
@@ -51,6 +51,6 @@ pub(super) fn spec(models: &[usize], judges: usize) -> ArenaSpec {
     }
 }
 
-pub(super) fn comparison(question: usize, one: usize, other: usize, verdicts: &[Verdict]) -> Comparison {
+pub(super) fn comparison(question: usize, one: usize, other: usize, verdicts: &[ComparisonVerdict]) -> Comparison {
     Comparison { question, one, other, verdicts: verdicts.to_vec() }
 }

@@ -168,7 +168,7 @@ fn step_of_completion(line: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Part, StopReason};
+    use crate::event::{ComponentScore, StopReason};
     use std::collections::BTreeMap;
 
     fn line(kind: EventKind) -> String {
@@ -205,7 +205,10 @@ mod tests {
             player: None,
             reward: Some(0.5),
             advantage: None,
-            parts: BTreeMap::from([("format".to_owned(), Part { value: Some(0.5), weight: 1.0, missing: None })]),
+            parts: BTreeMap::from([(
+                "format".to_owned(),
+                ComponentScore { value: Some(0.5), weight: 1.0, missing: None },
+            )]),
             eval: None,
         })))
     }

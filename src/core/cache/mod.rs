@@ -105,7 +105,7 @@ pub use objects::{Cache, Checkpoint, Lookup};
 pub use pins::Pin;
 pub use planned_inputs::PlannedInputs;
 pub use removal::CollectionLock;
-pub use retention::{Choice, Need, Needs, Policy, Removal, choose};
+pub use retention::{Need, Needs, Policy, Removal, RemovalChoice, choose};
 
 use std::io::Write as _;
 use std::path::Path;

@@ -86,7 +86,7 @@ pub enum Need {
 
 /// The choice.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Choice {
+pub struct RemovalChoice {
     /// What goes.
     pub removals: Vec<Removal>,
     /// What the policy would take but for this need.
@@ -102,8 +102,8 @@ pub fn choose(
     needs: &Needs,
     policy: &Policy,
     now: DateTime<Utc>,
-) -> Choice {
-    let mut choice = Choice::default();
+) -> RemovalChoice {
+    let mut choice = RemovalChoice::default();
     let mut stay: Vec<&Leftover> = Vec::new();
     let (records, leftovers): (Vec<_>, Vec<_>) =
         leftovers.iter().partition(|leftover| leftover.kind == LeftoverKind::InputRecord);

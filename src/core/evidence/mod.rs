@@ -43,7 +43,7 @@ pub struct Evidence {
     pub runs: Vec<SourceRun>,
     /// The arms, in the order of the recipes.
     pub arms: Vec<Arm>,
-    /// Every question that any trial answered, each once; [`Answer::question`] is an index into this list.
+    /// Every question that any trial answered, each once; [`QuestionCompletions::question`] is an index into this list.
     pub questions: Vec<Question>,
     /// What training measured over its steps; a stage that several arms share stands here once.
     pub training: Vec<Curves>,
@@ -106,7 +106,7 @@ pub struct Trial {
     /// The stage's cache key.
     pub key: Digest,
     /// What it answered; empty where the stage tells no single questions, as those of the kind `command` do.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<QuestionCompletions>,
     /// By metric, e.g. `eval/accuracy` or `eval/reward/semantic`: the score of each answer, in the order of `answers`.
     pub scores: BTreeMap<String, Vec<Score>>,
     /// By reward component: how the evaluation measures it.
@@ -155,7 +155,7 @@ pub struct Question {
 
 /// What one trial answered to one question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct QuestionCompletions {
     /// Which question: an index into [`Evidence::questions`].
     pub question: usize,
     /// The sampled texts: one, or several when the stage samples several.

@@ -1,7 +1,7 @@
 //! What the answers to one question score.
 
 use super::Score;
-use crate::event::{Completion, Part};
+use crate::event::{Completion, ComponentScore};
 use crate::stats;
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 ///
 /// `pass_at` are the k of each pass@k that is estimated, where there are as many completions.
 pub fn scores_of(completions: &[Completion], pass_at: &[usize]) -> BTreeMap<String, Score> {
-    let part = |part: &Part| match part.value {
+    let part = |part: &ComponentScore| match part.value {
         Some(value) => Score::of(value),
         None => Score::missing(part.missing.as_deref().unwrap_or("no reason given")),
     };
@@ -89,7 +89,7 @@ mod tests {
             reward: rating,
             advantage: None,
             player: None,
-            parts: [("correctness".to_owned(), Part { value: rating, weight, missing })].into(),
+            parts: [("correctness".to_owned(), ComponentScore { value: rating, weight, missing })].into(),
             eval: Some(EvalRecord {
                 question_id: "0".to_owned(),
                 data_set: "mcq".to_owned(),

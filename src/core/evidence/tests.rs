@@ -32,7 +32,7 @@ fn arm(name: &str, lead: f64, seeds: &[u64], questions: usize) -> Arm {
             kind: StageKind::Eval,
             evaluation: "eval".to_owned(),
             key: Digest::of(format!("{name}{seed}").as_bytes()),
-            answers: (0..questions).map(|question| Answer { question, completions: Vec::new() }).collect(),
+            answers: (0..questions).map(|question| QuestionCompletions { question, completions: Vec::new() }).collect(),
             scores: [("eval/reward/rouge".to_owned(), (0..questions).map(score).collect())].into(),
             mix: BTreeMap::new(),
             measurements: BTreeMap::new(),

@@ -11,5 +11,5 @@ pub use graph::{Plan, PlannedStage, PlannedVariant};
 pub use key::{KEY_FORMAT, StageKey, stage_key};
 pub use kinds::{PlannedWork, planned};
 pub use memory::{Computing, MemoryEstimate, ModelShape, StageMemory, StageModel};
-pub use resources::{Capacity, GpuNeed, GpuSlot, Need};
+pub use resources::{Capacity, GpuNeed, GpuSlot, StageNeed};
 pub use scheduler::{Outcome, Scheduler, Start};

@@ -36,7 +36,7 @@ pub struct GpuSlot {
 
 /// What a stage takes while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Need {
+pub struct StageNeed {
     /// CPU threads that are counted.
     pub threads: usize,
     /// Bytes at the peak, of its GPU or else of the host; 0 when unknown.
@@ -100,7 +100,7 @@ fn has_room(taken: u64, need: u64, capacity: u64) -> bool {
 
 impl<'a> Tally<'a> {
     /// What stages with these needs take, each with the slot that it has.
-    pub(super) fn of(capacity: &'a Capacity, running: impl Iterator<Item = (&'a Need, Option<usize>)>) -> Self {
+    pub(super) fn of(capacity: &'a Capacity, running: impl Iterator<Item = (&'a StageNeed, Option<usize>)>) -> Self {
         let mut tally = Self {
             capacity,
             places: 0,
@@ -129,7 +129,7 @@ impl<'a> Tally<'a> {
     }
 
     /// Where a stage with this need may run now. If nowhere, what it is short of is reserved for it.
-    pub(super) fn place(&mut self, need: &Need) -> Option<Room> {
+    pub(super) fn place(&mut self, need: &StageNeed) -> Option<Room> {
         let on_gpu = need.gpu != GpuNeed::None;
         let slot = (0..self.slots.len()).find(|&slot| self.is_free(slot, need));
         let host_memory = self.capacity.memory_bytes.unwrap_or(u64::MAX);
@@ -145,7 +145,7 @@ impl<'a> Tally<'a> {
         Some(Room { gpu: slot })
     }
 
-    fn is_free(&self, slot: usize, need: &Need) -> bool {
+    fn is_free(&self, slot: usize, need: &StageNeed) -> bool {
         let GpuSlot { device, memory_bytes } = &self.capacity.gpus[slot];
         let taken = self.gpu_memory_bytes.get(device.as_str()).copied().unwrap_or(0);
         need.gpu.accepts(&self.capacity.gpus[slot])
@@ -154,7 +154,7 @@ impl<'a> Tally<'a> {
     }
 
     /// Counts what somebody waits for as taken, for those who come after.
-    fn reserve(&mut self, need: &Need, short: Shortage) {
+    fn reserve(&mut self, need: &StageNeed, short: Shortage) {
         if short.threads {
             self.threads = self.threads.saturating_add(need.threads);
         }

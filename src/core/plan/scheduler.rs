@@ -9,7 +9,7 @@
 //! Of the stages that are ready, the one with the longest path of costs below it starts first, if what it takes of the
 //! machine is free ([`super::resources`]); so the plan's longest chain is not left to the end.
 
-use super::resources::{Capacity, Need, Tally};
+use super::resources::{Capacity, StageNeed, Tally};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,7 @@ pub struct Scheduler {
     /// Parents without a result.
     missing: Vec<usize>,
     priorities: Vec<u64>,
-    needs: Vec<Need>,
+    needs: Vec<StageNeed>,
     capacity: Capacity,
     states: Vec<State>,
     ready: BTreeSet<Urgency>,
@@ -69,7 +69,7 @@ impl Scheduler {
     /// # Panics
     ///
     /// When the lists differ in length, a parent does not come before its child, or a stage needs a GPU that is not there.
-    pub fn new(parents: &[Vec<usize>], costs: &[u64], needs: Vec<Need>, capacity: Capacity) -> Self {
+    pub fn new(parents: &[Vec<usize>], costs: &[u64], needs: Vec<StageNeed>, capacity: Capacity) -> Self {
         assert_eq!(parents.len(), costs.len(), "each stage has a cost");
         assert_eq!(parents.len(), needs.len(), "each stage has a need");
         for need in &needs {

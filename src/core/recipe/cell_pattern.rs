@@ -8,16 +8,16 @@ use glob::Pattern;
 /// What the parts of a cell's name look like; a cell matches when it has them all.
 #[derive(Clone, Debug)]
 pub struct CellPattern {
-    parts: Vec<Part>,
+    parts: Vec<PatternPart>,
 }
 
 #[derive(Clone, Debug)]
-struct Part {
+struct PatternPart {
     text: String,
     pattern: Pattern,
 }
 
-impl Part {
+impl PatternPart {
     fn matches(&self, part: &str) -> bool {
         let same_number = || {
             let ((key, number), (own_key, own_number)) = (setting(part)?, setting(&self.text)?);
@@ -39,7 +39,7 @@ impl CellPattern {
         let part = |part: &str| match part.trim() {
             "" => Err("a part of it is empty".to_owned()),
             text => Pattern::new(text)
-                .map(|pattern| Part { text: text.to_owned(), pattern })
+                .map(|pattern| PatternPart { text: text.to_owned(), pattern })
                 .map_err(|error| format!("{} (`[[]` stands for a bracket)", error.msg)),
         };
         Ok(Self { parts: text.split(',').map(part).collect::<Result<_, _>>()? })

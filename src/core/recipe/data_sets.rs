@@ -117,7 +117,7 @@ fn check_syntax(cell: &Cell<'_>, key: &KeyPath, template: &str, problems: &mut P
 }
 
 /// What a stage needs of its data set, and for what.
-pub(super) struct Need {
+pub(super) struct TemplateNeed {
     /// The template's key.
     pub(super) template: &'static str,
     /// Who needs it, e.g. "the reward `semantic`".
@@ -127,7 +127,13 @@ pub(super) struct Need {
 }
 
 /// Reports templates that `needs` asks for and the data set `name` lacks.
-pub(super) fn check_needs(cell: &Cell<'_>, name: &str, table: &DataTable, needs: &[Need], problems: &mut Problems) {
+pub(super) fn check_needs(
+    cell: &Cell<'_>,
+    name: &str,
+    table: &DataTable,
+    needs: &[TemplateNeed],
+    problems: &mut Problems,
+) {
     for need in needs {
         let is_template = templates(table).iter().any(|(key, template)| *key == need.template && template.is_some());
         let is_message = table.messages.is_some() && OF_ONE_TURN.contains(&need.template);

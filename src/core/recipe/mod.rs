@@ -71,7 +71,7 @@ pub use inputs::{HubFiles, HubRefusal, Inputs};
 pub use layers::{Overrides, PROGRAM_VARIABLES};
 pub use load::{LoadedRecipe, ResolvedVariant, load};
 pub use measured::{Training, training_of};
-pub use reference::{Key, KeySection, key_sections};
+pub use reference::{KeySection, RecipeKey, key_sections};
 pub use resolve::ResolvedStage;
 pub use resolve_arena::FanIn;
 pub use resolve_command::ProgramRun;

@@ -14,12 +14,12 @@ pub struct KeySection {
     /// What it is.
     pub description: String,
     /// Its keys, as they stand in the schema.
-    pub keys: Vec<Key>,
+    pub keys: Vec<RecipeKey>,
 }
 
 /// A key.
 #[derive(Clone, Debug)]
-pub struct Key {
+pub struct RecipeKey {
     /// The key.
     pub name: String,
     /// What its value is: `integer, at least 2`, `string`, `table`.
@@ -80,7 +80,7 @@ static SECTIONS: LazyLock<Vec<KeySection>> = LazyLock::new(|| {
 fn section(name: &str, heading: &str, table: &'static Value) -> KeySection {
     let required: Vec<&str> = table["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let properties = table["properties"].as_object().into_iter().flatten();
-    let key = |(name, schema): (&String, &'static Value)| Key {
+    let key = |(name, schema): (&String, &'static Value)| RecipeKey {
         name: name.clone(),
         value: value_words(schema),
         default: match schema.get("default") {
@@ -158,7 +158,7 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn key(section: &str, key: &str) -> Key {
+    fn key(section: &str, key: &str) -> RecipeKey {
         let section = key_sections().iter().find(|known| known.name == section).expect("there is such a table");
         section.keys.iter().find(|known| known.name == key).expect("it has such a key").clone()
     }

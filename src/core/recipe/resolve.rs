@@ -2,7 +2,7 @@
 //!
 //! What the schema cannot say is checked here: names that refer to something, keys that exclude each other, files.
 
-use super::data_sets::{self, Need};
+use super::data_sets::{self, TemplateNeed};
 use super::diagnostic::{Problem, Problems};
 use super::file::{DataTable, ModelTable};
 use super::files::{Files, KnownFiles};
@@ -179,7 +179,7 @@ impl Resolver<'_> {
     }
 
     /// The data sets that a training stage's `data` names, with their weights.
-    fn mixture(&mut self, stage: &KeyPath, named: &Value, needs: &[Need]) -> Option<Vec<WeightedData>> {
+    fn mixture(&mut self, stage: &KeyPath, named: &Value, needs: &[TemplateNeed]) -> Option<Vec<WeightedData>> {
         let key = stage.key("data");
         let Value::Table(weights) = named else {
             let data = self.data(&key, named.as_str()?, needs, Split::Train)?;
@@ -202,7 +202,7 @@ impl Resolver<'_> {
         sets.filter(|sets| !sets.is_empty()).map(data_sets::mixture)
     }
 
-    pub(super) fn data(&mut self, key: &KeyPath, name: &str, needs: &[Need], split: Split) -> Option<DataSpec> {
+    pub(super) fn data(&mut self, key: &KeyPath, name: &str, needs: &[TemplateNeed], split: Split) -> Option<DataSpec> {
         let table = data_sets::named(self.files.cell, name, key, self.data, self.files.problems)?;
         data_sets::check_needs(self.files.cell, name, table, needs, self.files.problems);
         if split == Split::Train {
@@ -348,7 +348,7 @@ impl Resolver<'_> {
         let mut needs = vec![stage_need(key, "prompt")];
         needs.extend(reward_mix::needs(&rewards_key, &rewards_table));
         if !table.pass_at.is_empty() {
-            needs.push(Need { template: "answer", by: format!("`{key}.pass_at`"), at: key.key("pass_at") });
+            needs.push(TemplateNeed { template: "answer", by: format!("`{key}.pass_at`"), at: key.key("pass_at") });
         }
         self.check_samples(key, table);
         let split = self.held_out(key, ("data", &table.data), ("split", table.split));
@@ -413,6 +413,6 @@ impl Resolver<'_> {
     }
 }
 
-pub(super) fn stage_need(key: &KeyPath, template: &'static str) -> Need {
-    Need { template, by: format!("`{key}`"), at: key.key("data") }
+pub(super) fn stage_need(key: &KeyPath, template: &'static str) -> TemplateNeed {
+    TemplateNeed { template, by: format!("`{key}`"), at: key.key("data") }
 }

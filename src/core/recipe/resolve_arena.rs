@@ -5,7 +5,7 @@
 
 use super::arena_file::{ArenaJudgeTable, ArenaTable, PairJudgesTable, PairsName, SimilarityTable};
 use super::component_table::ComponentTable;
-use super::data_sets::Need;
+use super::data_sets::TemplateNeed;
 use super::diagnostic::{Problem, Problems};
 use super::load::ResolvedVariant;
 use super::located::KeyPath;
@@ -43,7 +43,7 @@ impl Resolver<'_> {
                 judge
             {
                 let at = key.key("judges").key(name).key("compare_with");
-                needs.push(Need { template: "reference", by: format!("the judge `{name}`"), at });
+                needs.push(TemplateNeed { template: "reference", by: format!("the judge `{name}`"), at });
             }
         }
         let split = self.held_out(key, ("data", &table.data), ("split", table.split));

@@ -1,7 +1,7 @@
 //! `[stages.NAME.rewards.NAME]` resolved: scopes read, files digested.
 
 use super::component_table::ComponentTable;
-use super::data_sets::Need;
+use super::data_sets::TemplateNeed;
 use super::diagnostic::Problem;
 use super::files::Files;
 use super::located::KeyPath;
@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What the components at `key` need of the stage's data set.
-pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> Vec<Need> {
+pub(super) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> Vec<TemplateNeed> {
     let need = |(name, reward): (&String, &RewardTable)| {
         let template = reward.own.needed()?;
-        Some(Need { template, by: format!("the reward `{name}`"), at: key.key(name) })
+        Some(TemplateNeed { template, by: format!("the reward `{name}`"), at: key.key(name) })
     };
     rewards.iter().filter_map(need).collect()
 }

@@ -3,7 +3,7 @@
 //! Every row is rated three times: with its true completion, with another row's (`shuffled`), and with an empty one. What
 //! gives all three the same value can teach nothing that the data knows.
 
-use super::{Score, spread_shares};
+use super::{RewardScore, spread_shares};
 use crate::rewards::RewardSpec;
 use crate::stats::{auc, mean, standard_deviation};
 use serde::Serialize;
@@ -70,7 +70,7 @@ pub struct Spread {
 ///
 /// # Panics
 /// When there are not three scores a row.
-pub fn calibrate(scores: &[Score], spec: &BTreeMap<String, RewardSpec>) -> Calibration {
+pub fn calibrate(scores: &[RewardScore], spec: &BTreeMap<String, RewardSpec>) -> Calibration {
     assert!(scores.len().is_multiple_of(PER_ROW), "each row is rated three times");
     let shares = spread_shares(scores, PER_ROW);
     let mut warnings = Vec::new();
@@ -112,7 +112,7 @@ impl ComponentCalibration {
         name: &str,
         reward: &RewardSpec,
         spec: &BTreeMap<String, RewardSpec>,
-        scores: &[Score],
+        scores: &[RewardScore],
     ) -> Vec<String> {
         let mut warnings = Vec::new();
         let values: Vec<f64> = scores.iter().filter_map(|score| score.parts.get(name)?.value).collect();
@@ -145,7 +145,7 @@ impl ComponentCalibration {
     }
 }
 
-fn most_frequent_reason<'a>(name: &str, scores: &'a [Score]) -> &'a str {
+fn most_frequent_reason<'a>(name: &str, scores: &'a [RewardScore]) -> &'a str {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for reason in scores.iter().filter_map(|score| score.parts.get(name)?.missing.as_deref()) {
         *counts.entry(reason).or_default() += 1;
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::dtype::Dtype;
-    use crate::event::Part;
+    use crate::event::ComponentScore;
     use crate::rewards::{Component, FormatSpec, Grading, Scope, SemanticSpec};
 
     fn mix(weights: [f64; 2]) -> BTreeMap<String, RewardSpec> {
@@ -181,14 +181,14 @@ mod tests {
     }
 
     /// Rows of (format, semantic) for the true, the shuffled and the empty completion.
-    fn scores(rows: &[[(f64, Option<f64>); 3]], weights: [f64; 2]) -> Vec<Score> {
+    fn scores(rows: &[[(f64, Option<f64>); 3]], weights: [f64; 2]) -> Vec<RewardScore> {
         let score = |&(format, semantic): &(f64, Option<f64>)| {
             let missing = semantic.is_none().then(|| "the row has no reference".to_owned());
-            Score {
+            RewardScore {
                 total: semantic.map(|semantic| weights[0] * format + weights[1] * semantic),
                 parts: BTreeMap::from([
-                    ("format".to_owned(), Part { value: Some(format), weight: weights[0], missing: None }),
-                    ("semantic".to_owned(), Part { value: semantic, weight: weights[1], missing }),
+                    ("format".to_owned(), ComponentScore { value: Some(format), weight: weights[0], missing: None }),
+                    ("semantic".to_owned(), ComponentScore { value: semantic, weight: weights[1], missing }),
                 ]),
             }
         };

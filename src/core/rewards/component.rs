@@ -9,7 +9,7 @@
 //! 3. Add the name to the list at the end of this file, and `mod NAME;` to `components/mod.rs`.
 //! 4. Add the component to `tests/recipes/full.toml` and its keys to `tests/every_key.rs`, which demand it.
 //!
-//! The recipe's schema, its validation, cache keys, `orchestrate rewards`, calibration and the rubric follow.
+//! The recipe's schema, its validation, cache keys, `orchestrate rewards`, calibration and the reward mix follow.
 
 use super::components::{
     CommandSpec, CorrectnessSpec, CotSpec, FormatSpec, HttpSpec, JudgeSpec, LengthSpec, RepetitionSpec, RougeSpec,

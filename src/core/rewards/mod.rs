@@ -4,7 +4,7 @@
 //! (no reference, a failed encoder) is *missing*, with a reason, never 0; what the policy itself failed to produce (a tag
 //! it did not write) is a measured value, the component's floor of 0.
 //!
-//! [`Rubric`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
+//! [`RewardMix`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
 //! [`reward_metrics`] puts a step's scores into numbers, [`RewardWatch`] warns when they look gamed. [`calibrate`] says how
 //! well a mix tells good texts from bad ones, before anything is trained on it; [`JudgeLab`] measures its judges. [`PairJudges`]
 //! compares any two texts.
@@ -12,9 +12,9 @@
 mod calibration;
 pub mod component;
 mod components;
+mod mix;
 mod pages;
 mod remote;
-mod rubric;
 mod served;
 mod spec;
 mod summary;
@@ -35,10 +35,10 @@ pub use components::{
     JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, Overlap, RepetitionSpec, RougeMeasure, RougeSpec,
     RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
 };
-pub use pages::{Key, Page, pages};
+pub use mix::{BuildError, RewardContext, RewardMix, RewardMixError, RewardScore, Setup};
+pub use pages::{ComponentKey, Page, pages};
 pub use remote::reach::{reach_judge, reach_service};
 pub use remote::stop::StopCheck;
-pub use rubric::{BuildError, Rubric, RubricError, Score, Setup, Surroundings};
 pub use served::{HttpEndpoint, JudgeServer};
 pub use spec::{NoScope, OnError, RewardSpec, Scope, TAG_RULE, is_tag, total_range};
 pub use summary::{flat_groups, reward_metrics, spread_shares};
@@ -69,14 +69,14 @@ pub struct Sample<'a> {
 
 /// A component's verdict on one sample.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub enum RewardValue {
     /// The unweighted value; finite.
     Value(f64),
     /// It cannot be computed, and why.
     Missing(String),
 }
 
-impl Verdict {
+impl RewardValue {
     /// 1 when `holds`, else 0.
     fn binary(holds: bool) -> Self {
         Self::Value(f64::from(u8::from(holds)))
@@ -90,7 +90,7 @@ pub trait Reward: Send {
     ///
     /// # Errors
     /// What no sample's verdict can say: the stage cannot go on.
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError>;
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError>;
 
     /// Why `sample` has the verdict it has, for a person to read; `text` is as for [`Reward::rate`].
     fn explain(&mut self, _sample: &Sample<'_>, _text: Option<&str>) -> Option<String> {

@@ -17,7 +17,7 @@ pub struct Page {
 
 /// A key of a component's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct ComponentKey {
     /// As it is written.
     pub name: &'static str,
     /// The value without it, in TOML; or what it is, in words: `none`, `required`.
@@ -48,7 +48,7 @@ impl Page {
     }
 
     /// The keys of its table, its own first.
-    pub fn keys(&self) -> Vec<Key> {
+    pub fn keys(&self) -> Vec<ComponentKey> {
         let mut all = keys(self.own);
         for common in keys(COMMON) {
             if !all.iter().any(|key| key.name == common.name) {
@@ -60,12 +60,12 @@ impl Page {
 }
 
 /// The rows of the table of keys in `page`.
-fn keys(page: &'static str) -> Vec<Key> {
+fn keys(page: &'static str) -> Vec<ComponentKey> {
     let rows = page.lines().skip_while(|line| *line != HEADING).skip(2).take_while(|line| line.starts_with('|'));
     let key = |row: &'static str| {
         let mut cells = row.trim_matches('|').splitn(3, '|').map(str::trim);
         let mut cell = || cells.next().unwrap_or_default();
-        Key { name: bare(cell()), default: bare(cell()), meaning: cell() }
+        ComponentKey { name: bare(cell()), default: bare(cell()), meaning: cell() }
     };
     rows.map(key).collect()
 }

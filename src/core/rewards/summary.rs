@@ -1,6 +1,6 @@
 //! What the rewards of a step are like: the total, every component, and who decides.
 
-use super::Score;
+use super::RewardScore;
 use crate::stats::{mean, standard_deviation};
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const FLAT: f64 = 1e-8;
 /// | `reward/NAME_missing` | how many it has no value for, if any |
 /// | `reward/NAME_zero_std_groups` | groups in which its values are all the same |
 /// | `reward/NAME_share` | its share of the spread within groups, see [`spread_shares`] |
-pub fn reward_metrics(scores: &[Score], group_size: usize) -> BTreeMap<String, f64> {
+pub fn reward_metrics(scores: &[RewardScore], group_size: usize) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     let names = scores.first().map(|score| score.parts.keys()).into_iter().flatten();
     for name in names {
@@ -60,11 +60,11 @@ pub fn flat_groups(values: &[Option<f64>], group_size: usize) -> usize {
 /// the weights say: binary correctness (std 0.5) drowns a cosine (std 0.03).
 ///
 /// Completions without a total take no part, nor do held-out components (weight 0); empty where no group differs.
-pub fn spread_shares(scores: &[Score], group_size: usize) -> BTreeMap<String, f64> {
+pub fn spread_shares(scores: &[RewardScore], group_size: usize) -> BTreeMap<String, f64> {
     let mut sums: BTreeMap<String, f64> = BTreeMap::new();
     let mut groups = 0;
     for group in scores.chunks(group_size) {
-        let rated: Vec<&Score> = group.iter().filter(|score| score.total.is_some()).collect();
+        let rated: Vec<&RewardScore> = group.iter().filter(|score| score.total.is_some()).collect();
         let mut spreads: BTreeMap<&str, (f64, Vec<f64>)> = BTreeMap::new();
         for (name, part) in rated.iter().flat_map(|score| &score.parts) {
             if let Some(value) = part.value.filter(|_| part.weight != 0.0) {
@@ -87,18 +87,18 @@ pub fn spread_shares(scores: &[Score], group_size: usize) -> BTreeMap<String, f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Part;
+    use crate::event::ComponentScore;
 
-    fn score(total: Option<f64>, parts: &[(&str, Option<f64>, f64)]) -> Score {
+    fn score(total: Option<f64>, parts: &[(&str, Option<f64>, f64)]) -> RewardScore {
         let part = |&(name, value, weight): &(&str, Option<f64>, f64)| {
             let missing = value.is_none().then(|| "no reference".to_owned());
-            (name.to_owned(), Part { value, weight, missing })
+            (name.to_owned(), ComponentScore { value, weight, missing })
         };
-        Score { total, parts: parts.iter().map(part).collect() }
+        RewardScore { total, parts: parts.iter().map(part).collect() }
     }
 
     /// Two groups of two: in the first both components differ, in the second only `format` does.
-    fn scores() -> Vec<Score> {
+    fn scores() -> Vec<RewardScore> {
         let row = |format: f64, cosine: f64| {
             let parts = [("cosine", Some(cosine), 2.0), ("format", Some(format), 1.0), ("rouge", Some(cosine), 0.0)];
             score(Some(format + 2.0 * cosine), &parts)

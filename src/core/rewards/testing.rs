@@ -1,6 +1,6 @@
 //! What the tests of the components share.
 
-use super::{EncoderError, Reward, Sample, TextEncoder, Verdict};
+use super::{EncoderError, Reward, RewardValue, Sample, TextEncoder};
 use std::sync::{Arc, Mutex};
 
 /// A sample with nothing but a completion.
@@ -9,9 +9,9 @@ pub(super) fn sample(completion: &str) -> Sample<'_> {
 }
 
 /// The verdict on one sample.
-pub(super) fn rate_one(reward: &mut dyn Reward, sample: Sample<'_>, text: Option<&str>) -> Verdict {
+pub(super) fn rate_one(reward: &mut dyn Reward, sample: Sample<'_>, text: Option<&str>) -> RewardValue {
     let verdicts = reward.rate(&[sample], &[text]).expect("the component can rate");
-    let [verdict] = <[Verdict; 1]>::try_from(verdicts).expect("one verdict a sample");
+    let [verdict] = <[RewardValue; 1]>::try_from(verdicts).expect("one verdict a sample");
     verdict
 }
 

@@ -10,7 +10,7 @@
 //! A sign that was warned of is warned of again after [`AGAIN`] steps at the earliest. What is remembered is a few numbers
 //! a step of the window.
 
-use super::{Score, spread_shares};
+use super::{RewardScore, spread_shares};
 use crate::stats::{mean, welch_t};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -42,7 +42,7 @@ pub struct Watched<'a> {
     /// Tokens sampled.
     pub tokens: usize,
     /// What the mix says of it.
-    pub score: &'a Score,
+    pub score: &'a RewardScore,
 }
 
 /// What is remembered of the last steps; part of a resume point, so that a resumed stage warns as one that was never stopped.
@@ -178,7 +178,7 @@ impl RewardWatch {
 
 impl Seen {
     fn of(step: u64, completions: &[Watched<'_>], group_size: usize) -> Self {
-        let scores: Vec<Score> = completions.iter().map(|completion| completion.score.clone()).collect();
+        let scores: Vec<RewardScore> = completions.iter().map(|completion| completion.score.clone()).collect();
         let rewards: Vec<f64> = scores.iter().filter_map(|score| score.total).collect();
         let lengths: Vec<f64> = completions.iter().map(|completion| completion.tokens as f64).collect();
         let mut held_out: BTreeMap<&str, Vec<f64>> = BTreeMap::new();

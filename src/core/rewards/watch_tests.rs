@@ -1,19 +1,23 @@
 use super::*;
-use crate::event::Part;
+use crate::event::ComponentScore;
 
 /// A completion of a made-up step.
 struct Row {
     text: String,
     tokens: usize,
-    score: Score,
+    score: RewardScore,
 }
 
 fn row(text: &str, tokens: usize, parts: &[(&str, f64, f64)]) -> Row {
     let part = |&(name, value, weight): &(&str, f64, f64)| {
-        (name.to_owned(), Part { value: Some(value), weight, missing: None })
+        (name.to_owned(), ComponentScore { value: Some(value), weight, missing: None })
     };
     let total = parts.iter().map(|(_, value, weight)| value * weight).sum();
-    Row { text: text.to_owned(), tokens, score: Score { total: Some(total), parts: parts.iter().map(part).collect() } }
+    Row {
+        text: text.to_owned(),
+        tokens,
+        score: RewardScore { total: Some(total), parts: parts.iter().map(part).collect() },
+    }
 }
 
 /// Watches `steps` steps of one group each and collects what is said, with the step it was said at.
@@ -134,7 +138,7 @@ fn a_held_out_component_that_falls_while_the_reward_rises_is_told() {
             for row in &mut rows {
                 *row.score.total.as_mut().unwrap() += trained * step as f64;
                 let value = Some(0.5 + held_out * step as f64 + noise(step + 2));
-                row.score.parts.insert("rouge".to_owned(), Part { value, weight: 0.0, missing: None });
+                row.score.parts.insert("rouge".to_owned(), ComponentScore { value, weight: 0.0, missing: None });
             }
             rows
         }

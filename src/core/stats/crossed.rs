@@ -6,7 +6,7 @@
 
 use super::bootstrap::Interval;
 use super::describe::variance;
-use super::uncertain::{Estimate, Part, Quantiles, UncertainMean};
+use super::uncertain::{Estimate, Quantiles, UncertainMean, VariancePart};
 
 /// The scores of two arms by seed and question, as what is summed up to their difference.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,14 +95,14 @@ impl Design {
         let by_question = self.by_question();
         let difference = mean(&by_question);
         let of_means = variance(&by_question) / questions;
-        let mut parts = vec![Part { of: Estimate { value: of_means, df: questions - 1.0 }, less: None }];
+        let mut parts = vec![VariancePart { of: Estimate { value: of_means, df: questions - 1.0 }, less: None }];
         let (mut of_rest, mut between_seeds, mut seeds_df) = (0.0, 0.0, 0.0);
         for group in self.groups.iter().filter(|group| group.len() > 1) {
             let seeds = group.len() as f64;
             let of_seeds = variance(&group.iter().map(|row| mean(row)).collect::<Vec<f64>>());
             let rest = residual(group) / (seeds * questions);
             let less = Estimate { value: rest, df: (seeds - 1.0) * (questions - 1.0) };
-            parts.push(Part { of: Estimate { value: of_seeds / seeds, df: seeds - 1.0 }, less: Some(less) });
+            parts.push(VariancePart { of: Estimate { value: of_seeds / seeds, df: seeds - 1.0 }, less: Some(less) });
             of_rest += rest;
             between_seeds += of_seeds;
             seeds_df += seeds - 1.0;

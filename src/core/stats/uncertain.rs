@@ -34,7 +34,7 @@ pub(super) struct Estimate {
 
 /// A part of the squared standard error.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Part {
+pub(super) struct VariancePart {
     /// The estimate.
     pub(super) of: Estimate,
     /// What the estimate holds too, and is taken from it; the rest is not below 0.
@@ -81,16 +81,16 @@ enum StandardError {
 
 impl UncertainMean {
     /// Of `mean`, whose squared standard error is the sum of `parts`.
-    pub(super) fn new(mean: f64, parts: &[Part], quantiles: &mut Quantiles) -> Self {
+    pub(super) fn new(mean: f64, parts: &[VariancePart], quantiles: &mut Quantiles) -> Self {
         // less is rounding errors of values that are all equal
         let least = 1e-24 * mean * mean;
-        let parts: Vec<&Part> = parts.iter().filter(|part| part.of.value > least).collect();
+        let parts: Vec<&VariancePart> = parts.iter().filter(|part| part.of.value > least).collect();
         let error = match parts.as_slice() {
             [] => StandardError::Zero,
-            [Part { of, less: None }] => StandardError::Student { error: of.value.sqrt(), df: of.df },
+            [VariancePart { of, less: None }] => StandardError::Student { error: of.value.sqrt(), df: of.df },
             parts => {
                 let mut squared = vec![0.0; POINTS];
-                for (axis, Part { of, less }) in parts.iter().enumerate() {
+                for (axis, VariancePart { of, less }) in parts.iter().enumerate() {
                     let own = quantiles.of(of.df, 2 * axis);
                     let taken = less.map(|less| (less.value, quantiles.of(less.df, 2 * axis + 1)));
                     for (point, sum) in squared.iter_mut().enumerate() {
@@ -154,8 +154,8 @@ mod tests {
     use super::*;
     use crate::stats::testing::assert_near;
 
-    fn part(value: f64, df: f64) -> Part {
-        Part { of: Estimate { value, df }, less: None }
+    fn part(value: f64, df: f64) -> VariancePart {
+        VariancePart { of: Estimate { value, df }, less: None }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tch::Device;
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct EmbedLine<'a> {
     text: &'a str,
     embedding: Vec<f32>,
 }
@@ -29,7 +29,7 @@ pub(super) fn run(request: &ModelRequest, input: &Input, device: Device, answers
     for batch in texts.chunks(BATCH) {
         let embeddings = encoder.embed(batch).map_err(|e| StageError::input(format!("the encoder failed: {e}")))?;
         for (text, embedding) in batch.iter().zip(embeddings) {
-            answers.line(&Answer { text, embedding })?;
+            answers.line(&EmbedLine { text, embedding })?;
         }
         answers.flush()?;
     }

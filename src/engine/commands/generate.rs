@@ -20,7 +20,7 @@ const ROWS: usize = 32;
 const BATCH: usize = 4 * ROWS;
 
 /// How completions are sampled.
-pub(super) struct Knobs<'a> {
+pub(super) struct GenerateOptions<'a> {
     pub(super) sampling: &'a Sampling,
     pub(super) seed: u64,
     pub(super) samples: usize,
@@ -44,7 +44,7 @@ struct Prompt {
 pub(super) fn run(
     request: &ModelRequest,
     input: &Input,
-    knobs: &Knobs<'_>,
+    knobs: &GenerateOptions<'_>,
     device: Device,
     answers: &mut Answers,
 ) -> StageResult<()> {
@@ -88,7 +88,12 @@ pub(super) fn run(
 }
 
 /// The tokens a line asks to go on from: a prompt is a user's turn, or with `raw` what the assistant continues.
-fn prompt(line: &Line, tokenizer: &Tokenizer, config: &DecoderConfig, knobs: &Knobs<'_>) -> StageResult<Prompt> {
+fn prompt(
+    line: &Line,
+    tokenizer: &Tokenizer,
+    config: &DecoderConfig,
+    knobs: &GenerateOptions<'_>,
+) -> StageResult<Prompt> {
     let render = |messages: &[Message<'_>]| {
         if !tokenizer.has_chat_template() {
             return Err(line.error("the model has no chat template").hinted("`--raw` takes prompts as they stand"));

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tch::{Device, Tensor};
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct LogprobsLine<'a> {
     input_ids: &'a [i64],
     token_logprobs: Vec<f32>,
 }
@@ -38,7 +38,7 @@ pub(super) fn run(request: &ModelRequest, input: &Input, device: Device, answers
         });
         let (batch, after) = rest.split_at(fits.count().max(1));
         for (ids, logprobs) in batch.iter().zip(token_logprobs(&decoder, batch)) {
-            answers.line(&Answer { input_ids: ids, token_logprobs: logprobs })?;
+            answers.line(&LogprobsLine { input_ids: ids, token_logprobs: logprobs })?;
         }
         answers.flush()?;
         rest = after;

@@ -44,7 +44,7 @@ pub(super) fn run(
             hint: Some("are the adapter's weights finite, and is it an adapter of this model?".to_owned()),
         });
     }
-    let part = Part::beside(output)?;
+    let part = PartialDirectory::beside(output)?;
     save_sharded(&part.0, &decoder.weights(), kind, SHARD_BYTES)?;
     checkpoint::copy_companions(&request.model, &part.0)?;
     if let Some(template) = adapters_template(request) {
@@ -128,9 +128,9 @@ fn check_written(dir: &Path, decoder: &Decoder, kind: Kind) -> StageResult<()> {
 }
 
 /// A directory in the making, beside its place; removed unless it was renamed there.
-struct Part(PathBuf);
+struct PartialDirectory(PathBuf);
 
-impl Part {
+impl PartialDirectory {
     fn beside(output: &Path) -> StageResult<Self> {
         let name = output
             .file_name()
@@ -141,7 +141,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialDirectory {
     fn drop(&mut self) {
         // after the rename there is nothing to remove; after a failure, leftovers only cost space
         let _ = std::fs::remove_dir_all(&self.0);

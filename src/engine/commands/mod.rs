@@ -37,7 +37,7 @@ pub fn run(request: &ModelRequest) -> StageResult<()> {
         ModelTask::Logprobs { input } => logprobs::run(request, input, device, &mut answers),
         ModelTask::Embed { input } => embed::run(request, input, device, &mut answers),
         ModelTask::Generate { input, sampling, seed, samples, raw } => {
-            let knobs = generate::Knobs { sampling, seed: *seed, samples: *samples, raw: *raw };
+            let knobs = generate::GenerateOptions { sampling, seed: *seed, samples: *samples, raw: *raw };
             generate::run(request, input, &knobs, device, &mut answers)
         }
         ModelTask::Merge { output, save_dtype } => {

@@ -13,11 +13,11 @@ const WHOLE_BITS: u32 = 32;
 /// What a stage draws from.
 #[derive(Debug)]
 pub struct Mixture<T> {
-    parts: Vec<Part<T>>,
+    parts: Vec<Portion<T>>,
 }
 
 #[derive(Debug)]
-struct Part<T> {
+struct Portion<T> {
     /// Share of the positions that the parts before leave over.
     share: u64,
     items: Vec<T>,
@@ -38,7 +38,7 @@ impl<T> Mixture<T> {
             #[expect(clippy::cast_sign_loss, reason = "shares are positive")]
             let share = ((weight / left * whole as f64).round() as u64).clamp(1, whole);
             left -= weight;
-            Part { share: if index == last { whole } else { share }, items }
+            Portion { share: if index == last { whole } else { share }, items }
         };
         Self { parts: sets.into_iter().enumerate().map(part).collect() }
     }

@@ -1,6 +1,6 @@
 //! Drawing the next token of each row.
 
-use super::{Request, Row, Stop};
+use super::{DecodingRow, Request, Stop};
 use crate::models::Decoding;
 use orchestrate_core::recipe::spec::Sampling;
 use rand::RngExt as _;
@@ -14,7 +14,7 @@ pub(super) fn draw(
     sampling: &Sampling,
     stop: &Stop<'_>,
     decoding: &Decoding<'_>,
-    rows: &mut [Row],
+    rows: &mut [DecodingRow],
     requests: &[Request<'_>],
 ) -> (Vec<i64>, Vec<f32>) {
     let greedy = sampling.temperature == 0.0;
@@ -44,7 +44,12 @@ pub(super) fn draw(
 
 /// The usual case on the CPU: nothing is cut, and the threads that decode draw as well, since libtorch's would stay awake beside
 /// them. // (B, V) -> B of each
-fn draw_from_all(logits: &Tensor, temperature: f64, decoding: &Decoding<'_>, rows: &mut [Row]) -> (Vec<i64>, Vec<f32>) {
+fn draw_from_all(
+    logits: &Tensor,
+    temperature: f64,
+    decoding: &Decoding<'_>,
+    rows: &mut [DecodingRow],
+) -> (Vec<i64>, Vec<f32>) {
     let vocabulary = usize::try_from(logits.size()[1]).expect("sizes are positive");
     let uniform: Vec<f64> = rows.iter_mut().map(|row| row.rng.random::<f64>()).collect();
     let logits: Vec<f32> = to_vec(&logits.reshape([-1]));
@@ -71,10 +76,10 @@ fn penalized(
     logits: &Tensor,
     sampling: &Sampling,
     stop: &Stop<'_>,
-    rows: &[Row],
+    rows: &[DecodingRow],
     requests: &[Request<'_>],
 ) -> Option<Tensor> {
-    let early = |row: &Row| row.sampled.ids.len() < sampling.min_new_tokens;
+    let early = |row: &DecodingRow| row.sampled.ids.len() < sampling.min_new_tokens;
     let penalty = sampling.repetition_penalty;
     let penalizes = (penalty - 1.0).abs() > f64::EPSILON;
     if !penalizes && !rows.iter().any(early) {

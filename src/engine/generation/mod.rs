@@ -49,7 +49,7 @@ pub struct Seconds {
 }
 
 /// A completion in the making.
-struct Row {
+struct DecodingRow {
     request: usize,
     index: usize,
     rng: ChaCha8Rng,
@@ -110,10 +110,10 @@ pub fn sample_groups<'a>(
         .flat_map(|(request, r)| (0..r.seeds.len()).map(move |index| (request, index)))
         .collect();
     let capacity = if batch_size == 0 { waiting.len() } else { batch_size };
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<DecodingRow> = Vec::new();
     let most = (waiting.len() * sampling.max_new_tokens) as f64;
     loop {
-        let left = |row: &Row| sampling.max_new_tokens - row.sampled.ids.len();
+        let left = |row: &DecodingRow| sampling.max_new_tokens - row.sampled.ids.len();
         let to_draw = waiting.len() * sampling.max_new_tokens + rows.iter().map(left).sum::<usize>();
         if !go_on(1.0 - to_draw as f64 / most) {
             return None;
@@ -121,7 +121,7 @@ pub fn sample_groups<'a>(
         // 1. completions that wait take the places that are free, and draw their first tokens
         let entering = waiting.len().min(capacity - rows.len());
         if entering > 0 {
-            let mut new: Vec<Row> = Vec::with_capacity(entering);
+            let mut new: Vec<DecodingRow> = Vec::with_capacity(entering);
             let mut prompts: Vec<Prompt> = Vec::with_capacity(entering);
             for (request, index) in waiting.drain(..entering) {
                 let group = &mut groups[request];
@@ -133,7 +133,7 @@ pub fn sample_groups<'a>(
                 if last {
                     group.prompt = None;
                 }
-                new.push(Row::new(request, index, requests[request].seeds[index]));
+                new.push(DecodingRow::new(request, index, requests[request].seeds[index]));
             }
             let started = Instant::now();
             let logits = Tensor::stack(&prompts.iter().map(Prompt::logits).collect::<Vec<_>>(), 0); // (B, V)
@@ -149,7 +149,7 @@ pub fn sample_groups<'a>(
         }
         // 2. one more token in each row
         let started = Instant::now();
-        let last: Vec<i64> = rows.iter().map(Row::last).collect();
+        let last: Vec<i64> = rows.iter().map(DecodingRow::last).collect();
         let logits = decoding.decode(&last); // (B, V)
         let on = advance(&mut rows, &logits, &decoding, requests, sampling, stop);
         if on.len() < rows.len() {
@@ -162,7 +162,7 @@ pub fn sample_groups<'a>(
 
 /// Draws a token for each row, and returns the indices of those that go on.
 fn advance(
-    rows: &mut [Row],
+    rows: &mut [DecodingRow],
     logits: &Tensor,
     decoding: &Decoding<'_>,
     requests: &[Request<'_>],
@@ -184,7 +184,12 @@ fn advance(
 }
 
 /// Removes the rows that are not in `on`, and hands over the groups that are complete.
-fn retire(rows: &mut Vec<Row>, on: &[usize], groups: &mut [Group], ended: &mut impl FnMut(usize, Vec<Sampled>)) {
+fn retire(
+    rows: &mut Vec<DecodingRow>,
+    on: &[usize],
+    groups: &mut [Group],
+    ended: &mut impl FnMut(usize, Vec<Sampled>),
+) {
     let (mut kept, mut index) = (on.iter().copied().peekable(), 0..);
     for row in rows.extract_if(.., |_| kept.next_if_eq(&index.next().expect("counting goes on")).is_none()) {
         let group = &mut groups[row.request];
@@ -208,7 +213,7 @@ impl Group {
     }
 }
 
-impl Row {
+impl DecodingRow {
     fn new(request: usize, index: usize, seed: u64) -> Self {
         let sampled = Sampled { ids: Vec::new(), logprobs: Vec::new(), stop_reason: StopReason::Length };
         Self { request, index, rng: seed::generator(seed), sampled }

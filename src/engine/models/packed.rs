@@ -31,7 +31,7 @@ impl Packed {
     /// # Panics
     /// When a sequence is empty.
     pub fn new<S: AsRef<[i64]>>(sequences: &[S], device: Device) -> Self {
-        let mut row = Row::default();
+        let mut row = PackedRow::default();
         for sequence in sequences {
             row.push(sequence.as_ref(), 0);
         }
@@ -44,7 +44,7 @@ impl Packed {
     /// # Panics
     /// When a prompt or a completion is empty.
     pub fn grouped(groups: &[Group<'_>], device: Device) -> Self {
-        let mut row = Row::default();
+        let mut row = PackedRow::default();
         for group in groups {
             let prompt = row.push(group.prompt, 0);
             for completion in &group.completions {
@@ -88,13 +88,13 @@ impl Packed {
 }
 
 #[derive(Default)]
-struct Row {
+struct PackedRow {
     ids: Vec<i64>,
     positions: Vec<i64>,
     lengths: Vec<i64>,
 }
 
-impl Row {
+impl PackedRow {
     /// Adds a sequence whose first token has position `first`, and tells its length.
     fn push(&mut self, sequence: &[i64], first: i64) -> i64 {
         assert!(!sequence.is_empty(), "a packed sequence has at least one token");

@@ -1,6 +1,6 @@
 //! Continued pre-training: next-token loss on documents packed into rows of `seq_len` tokens.
 
-use super::supervised::{Knobs, train};
+use super::supervised::{SupervisedOptions, train};
 use super::{Context, Outcome};
 use crate::data;
 use crate::error::StageResult;
@@ -14,7 +14,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Cpt
     context.phase("packing the documents")?;
     let data = data::cpt(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&data.reports)?;
-    let knobs = Knobs {
+    let knobs = SupervisedOptions {
         length: spec.length,
         global_batch_size: spec.global_batch_size,
         micro_batch_size: spec.micro_batch_size,

@@ -11,7 +11,7 @@ mod supervisor;
 mod training;
 
 pub use grpo::{Rated, Reference, Sums, UpdateOptions, accumulate as accumulate_rated};
-pub(crate) use scoring::{judge_access, load_rubric, unbuilt, unrated};
+pub(crate) use scoring::{judge_access, load_reward_mix, unbuilt, unrated};
 pub use supervised::accumulate;
 
 use crate::data;

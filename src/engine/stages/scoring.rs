@@ -14,8 +14,8 @@ use orchestrate_core::event::{Completion, FailureClass, Measurement};
 use orchestrate_core::metric::Aggregate;
 use orchestrate_core::recipe::spec::{Dtype, RewardSpec};
 use orchestrate_core::rewards::{
-    ComponentMetric, CountTokens, EncoderError, Expenses, JudgeAccess, RewardError, Rubric, RubricError, Sample, Score,
-    StopCheck, Surroundings, TextEncoder,
+    ComponentMetric, CountTokens, EncoderError, Expenses, JudgeAccess, RewardContext, RewardError, RewardMix,
+    RewardMixError, RewardScore, Sample, StopCheck, TextEncoder,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -23,26 +23,26 @@ use std::path::Path;
 use tch::Device;
 
 /// The reward mix of a stage, its encoders loaded.
-pub(super) fn rubric(
+pub(super) fn reward_mix(
     context: &Context<'_>,
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
-) -> StageResult<Rubric> {
+) -> StageResult<RewardMix> {
     let attempt = &*context.attempt;
     let (cache, stop) = (attempt.judge_cache_dir(), context.supervisor.stop_check());
-    load_rubric(assignment, rewards, context.device, judge_access(assignment, &cache, attempt.dir(), &stop))
+    load_reward_mix(assignment, rewards, context.device, judge_access(assignment, &cache, attempt.dir(), &stop))
 }
 
 /// A reward mix outside of a stage too.
 ///
 /// # Errors
 /// An encoder or a judge that cannot be used.
-pub(crate) fn load_rubric(
+pub(crate) fn load_reward_mix(
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
     device: Device,
     judges: JudgeAccess<'_>,
-) -> StageResult<Rubric> {
+) -> StageResult<RewardMix> {
     let mut encoder =
         |digest: &Digest, dtype: Dtype, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
             let encoder = Encoder::load(policy::input(assignment, digest)?, device, policy::kind(dtype))?;
@@ -56,9 +56,9 @@ pub(crate) fn load_rubric(
         Ok(Box::new(move |text| Ok(tokenizer.encode(text)?.len())))
     };
     let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
-    Rubric::new(
+    RewardMix::new(
         rewards,
-        Surroundings {
+        RewardContext {
             encoder: &mut encoder,
             count_tokens: &count_tokens,
             judges,
@@ -82,7 +82,7 @@ pub(crate) fn judge_access<'a>(
 }
 
 /// Why a mix cannot be set up.
-pub(crate) fn unbuilt(error: &RubricError) -> StageError {
+pub(crate) fn unbuilt(error: &RewardMixError) -> StageError {
     StageError::input(format!("the reward mix cannot be built: {}", with_sources(error)))
 }
 
@@ -93,7 +93,7 @@ fn with_sources(error: &dyn Error) -> String {
 }
 
 /// A sampled completion with its text and the example it answers.
-pub(super) struct Answer<'a> {
+pub(super) struct SampledCompletion<'a> {
     pub(super) example: &'a Example,
     /// Which of the example's completions.
     pub(super) index: usize,
@@ -101,7 +101,7 @@ pub(super) struct Answer<'a> {
     pub(super) text: String,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> SampledCompletion<'a> {
     /// Decodes `sampled` up to its stop token.
     pub(super) fn new(
         example: &'a Example,
@@ -130,7 +130,7 @@ impl<'a> Answer<'a> {
     }
 
     /// The record of this answer.
-    pub(super) fn completion(&self, step: u64, score: &Score, advantage: Option<f64>) -> Completion {
+    pub(super) fn completion(&self, step: u64, score: &RewardScore, advantage: Option<f64>) -> Completion {
         Completion {
             step,
             row: self.example.row,
@@ -152,9 +152,12 @@ impl<'a> Answer<'a> {
 
 /// One score an answer, in order, or why there is none; nothing when rating was asked to stop. And what a person should
 /// be told.
-pub(super) fn score(rubric: &mut Rubric, answers: &[Answer<'_>]) -> (StageResult<Option<Vec<Score>>>, Vec<String>) {
-    let samples: Vec<Sample<'_>> = answers.iter().map(Answer::sample).collect();
-    (or_stopped(rubric.score(&samples).map_err(unrated)), rubric.warnings())
+pub(super) fn score(
+    reward_mix: &mut RewardMix,
+    answers: &[SampledCompletion<'_>],
+) -> (StageResult<Option<Vec<RewardScore>>>, Vec<String>) {
+    let samples: Vec<Sample<'_>> = answers.iter().map(SampledCompletion::sample).collect();
+    (or_stopped(reward_mix.score(&samples).map_err(unrated)), reward_mix.warnings())
 }
 
 /// Nothing when rating was asked to stop.
@@ -172,7 +175,7 @@ pub(crate) fn unrated(RewardError { message, hint, class }: RewardError) -> Stag
 
 /// Fails when more than `limit` of the `scores` lack their total: what is left would teach something else.
 pub(super) fn check_missing(
-    scores: &[Score],
+    scores: &[RewardScore],
     rewards: &BTreeMap<String, RewardSpec>,
     limit: f64,
     step: u64,
@@ -190,13 +193,13 @@ pub(super) fn check_missing(
 
 /// Fails when a component has no value for more than `limit` of the `scores`: its mean would stand for what is left.
 pub(super) fn check_measured(
-    scores: &[Score],
+    scores: &[RewardScore],
     rewards: &BTreeMap<String, RewardSpec>,
     limit: f64,
     step: u64,
 ) -> StageResult<()> {
     for (name, reward) in rewards {
-        let lacks = |score: &&Score| score.parts.get(name).is_some_and(|part| part.missing.is_some());
+        let lacks = |score: &&RewardScore| score.parts.get(name).is_some_and(|part| part.missing.is_some());
         let (missing, count) = (scores.iter().filter(lacks).count(), scores.len());
         if missing as f64 <= limit * count as f64 {
             continue;
@@ -209,7 +212,7 @@ pub(super) fn check_measured(
 }
 
 /// The component and the reason that most values of those `counted` (by name and weight) are missing for.
-fn commonest(scores: &[Score], counted: impl Fn(&str, f64) -> bool) -> Option<(&str, &str)> {
+fn commonest(scores: &[RewardScore], counted: impl Fn(&str, f64) -> bool) -> Option<(&str, &str)> {
     let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (name, part) in scores.iter().flat_map(|score| &score.parts) {
         if let Some(reason) = part.missing.as_ref().filter(|_| counted(name, part.weight)) {
@@ -242,8 +245,8 @@ pub(super) fn save_completions(context: &mut Context<'_>) -> StageResult<()> {
 /// What judges were asked and what that cost, over all attempts at the stage: `judge/MODEL/calls`, `cache_hits`,
 /// `prompt_tokens`, `completion_tokens` and, where the recipe tells a price, `cost_usd`. It is told, and no part of the result:
 /// an answer that is kept costs nothing.
-pub(super) fn judge_expenses(rubric: &Rubric) -> BTreeMap<String, Measurement> {
-    expenses(rubric.expenses())
+pub(super) fn judge_expenses(reward_mix: &RewardMix) -> BTreeMap<String, Measurement> {
+    expenses(reward_mix.expenses())
 }
 
 /// The same of judges by name.
@@ -277,11 +280,11 @@ pub(super) struct RatingMetrics {
 
 impl RatingMetrics {
     /// Takes in the batch that `rubric` scored last.
-    pub(super) fn add(&mut self, rubric: &Rubric) {
-        for (name, count) in rubric.truncated() {
+    pub(super) fn add(&mut self, reward_mix: &RewardMix) {
+        for (name, count) in reward_mix.truncated() {
             *self.counts.entry(format!("{name}_truncated")).or_default() += count as f64;
         }
-        for ComponentMetric { name, value, over_batches } in rubric.metrics() {
+        for ComponentMetric { name, value, over_batches } in reward_mix.metrics() {
             let name = name.into_owned();
             match over_batches {
                 Aggregate::Sum => *self.counts.entry(name).or_default() += value,

@@ -1,6 +1,6 @@
 //! Supervised fine-tuning: next-token loss on the turns of some roles only, the end of each turn included.
 
-use super::supervised::{Knobs, train};
+use super::supervised::{SupervisedOptions, train};
 use super::{Context, Outcome};
 use crate::data;
 use crate::error::StageResult;
@@ -14,7 +14,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Sft
     context.phase("reading the rows")?;
     let data = data::sft(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&data.reports)?;
-    let knobs = Knobs {
+    let knobs = SupervisedOptions {
         length: spec.length,
         global_batch_size: spec.global_batch_size,
         micro_batch_size: spec.micro_batch_size,

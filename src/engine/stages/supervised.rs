@@ -18,7 +18,7 @@ use std::time::Instant;
 use tch::{Kind, Tensor};
 
 /// The knobs of the loop.
-pub(super) struct Knobs<'a> {
+pub(super) struct SupervisedOptions<'a> {
     pub(super) length: Length,
     pub(super) global_batch_size: usize,
     pub(super) micro_batch_size: usize,
@@ -31,7 +31,7 @@ pub(super) fn train(
     assignment: &Assignment,
     policy: &Policy<'_>,
     rows: &Mixture<PackedRow>,
-    knobs: &Knobs<'_>,
+    knobs: &SupervisedOptions<'_>,
 ) -> StageResult<Outcome> {
     let seed = assignment.spec.seed;
     let drops = crate::policy::model(assignment)?.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);

@@ -1,7 +1,7 @@
 //! What the training stages share: optimizers, resume points, and the checks of a step.
 
 use super::Context;
-use crate::checkpoint::{self, Progress};
+use crate::checkpoint::{self, TrainingProgress};
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
 use crate::optim::{Optimizer, clip_grad_norm, lr_multiplier};
@@ -20,11 +20,11 @@ pub(super) fn start(
     decoder: &Decoder,
     optimizer: &mut Optimizer,
     total_steps: u64,
-) -> StageResult<Progress> {
+) -> StageResult<TrainingProgress> {
     let point = context.attempt.latest_resume_point().map_err(super::cache_error)?;
     let progress = match &point {
         Some((_, dir)) => checkpoint::load_resume(dir, decoder, optimizer)?,
-        None => Progress::default(),
+        None => TrainingProgress::default(),
     };
     context.started(point.map(|(step, _)| step), total_steps)?;
     Ok(progress)
@@ -35,7 +35,7 @@ pub(super) fn resume_point(
     context: &mut Context<'_>,
     decoder: &Decoder,
     optimizer: &Optimizer,
-    progress: &Progress,
+    progress: &TrainingProgress,
 ) -> StageResult<bool> {
     let stop = context.supervisor.should_stop();
     if stop || context.supervisor.resume_point_due() {
@@ -88,7 +88,7 @@ pub(super) fn report(
     context.emit(&EventKind::Step(Step { step, total_steps, metrics }))
 }
 
-impl Progress {
+impl TrainingProgress {
     /// Remembers a step's main value, of which the stage's result is the mean over the last steps.
     pub(super) fn remember(&mut self, value: f64) {
         self.recent.push(value);

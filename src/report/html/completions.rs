@@ -1,6 +1,6 @@
 //! What the arms answered to the same questions, as much of it as a page may hold.
 
-use super::data::{Answer, Completions, Question};
+use super::data::{CompletionView, Completions, QuestionView};
 use crate::evidence::{Evidence, Trial};
 use crate::metric::short_name;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub fn completions(evidence: &Evidence, most: usize) -> Completions {
         .filter(|name| !NO_COMPONENT.contains(&name.as_str()))
         .collect();
     let metrics: Vec<&String> = metrics.into_iter().collect();
-    let mut by_question: BTreeMap<usize, Vec<Answer>> = BTreeMap::new();
+    let mut by_question: BTreeMap<usize, Vec<CompletionView>> = BTreeMap::new();
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for (_, trial) in trials(evidence) {
         for answer in &trial.answers {
@@ -35,7 +35,7 @@ pub fn completions(evidence: &Evidence, most: usize) -> Completions {
     }
     let questions = by_question.into_iter().map(|(place, answers)| {
         let asked = &evidence.questions[place];
-        Question {
+        QuestionView {
             row: asked.row,
             prompt: asked.prompt.clone(),
             reference: asked.reference.clone(),
@@ -43,7 +43,7 @@ pub fn completions(evidence: &Evidence, most: usize) -> Completions {
             answers,
         }
     });
-    let questions: Vec<Question> = questions.collect();
+    let questions: Vec<QuestionView> = questions.collect();
     Completions {
         components: metrics.iter().map(|metric| short_name(metric).to_owned()).collect(),
         ranges: (0..metrics.len()).map(|part| range(&questions, part)).collect(),
@@ -71,14 +71,14 @@ fn choose(counts: &BTreeMap<usize, usize>, most: usize) -> BTreeSet<usize> {
 
 /// The completions of a trial to one of its questions. Where there are several, the values are their means, said with the
 /// first of them alone.
-fn answers(arm: usize, trial: &Trial, place: usize, texts: &[String], metrics: &[&String]) -> Vec<Answer> {
+fn answers(arm: usize, trial: &Trial, place: usize, texts: &[String], metrics: &[&String]) -> Vec<CompletionView> {
     let score = |metric: &str| trial.scores.get(metric).and_then(|column| column.get(place)?.value);
     let answer = |(number, text): (usize, &String)| {
-        let shown: String = text.chars().take(Answer::LONGEST).collect();
+        let shown: String = text.chars().take(CompletionView::LONGEST).collect();
         let value = |metric: &str| if number == 0 { score(metric) } else { None };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of tokens")]
         let tokens = value("eval/tokens_mean").unwrap_or(0.0).round() as usize;
-        Answer {
+        CompletionView {
             arm,
             seed: trial.seed.to_string(),
             cut: text.chars().count() - shown.chars().count(),
@@ -94,7 +94,7 @@ fn answers(arm: usize, trial: &Trial, place: usize, texts: &[String], metrics: &
 }
 
 /// Lowest and highest value, at least from 0 to 1, so that bars of different questions can be compared.
-fn range(questions: &[Question], part: usize) -> (f64, f64) {
+fn range(questions: &[QuestionView], part: usize) -> (f64, f64) {
     let answers = questions.iter().flat_map(|question| &question.answers);
     let values = answers.filter_map(|answer| answer.parts[part]).filter(|value| value.is_finite());
     values.fold((0.0, 1.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)))

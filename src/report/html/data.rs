@@ -21,7 +21,7 @@ pub struct Report {
     /// The files that the arms were made from, with the beginnings of their digests.
     pub inputs: Vec<(String, String)>,
     /// Which arm is better, by each metric; the one that decides first.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<VerdictView>,
     /// Ratings of an arena, by judge and pooled; empty without one.
     pub ratings: Vec<Rating>,
     /// Every component of every arm; absent when nothing was evaluated.
@@ -112,7 +112,7 @@ pub struct Arm {
 
 /// Which arm is better, by one metric.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Verdict {
+pub struct VerdictView {
     /// The metric, e.g. `eval/accuracy`.
     pub metric: String,
     /// What it is called here, e.g. `accuracy`.
@@ -238,14 +238,14 @@ pub struct Completions {
     pub ranges: Vec<(f64, f64)>,
     /// The questions.
     #[serde(skip)] // the page has them as JSON for its script
-    pub questions: Vec<Question>,
+    pub questions: Vec<QuestionView>,
     /// Questions that are left out, for the size of the page.
     pub left_out: usize,
 }
 
 /// A question with its answers.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Question {
+pub struct QuestionView {
     /// Row of the data set.
     pub row: usize,
     /// What was asked.
@@ -255,17 +255,17 @@ pub struct Question {
     /// The right answer.
     pub answer: Option<String>,
     /// By arm and seed.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<CompletionView>,
 }
 
 /// What one arm answered.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Answer {
+pub struct CompletionView {
     /// The arm.
     pub arm: usize,
     /// Its seed.
     pub seed: String,
-    /// The text, cut at [`Answer::LONGEST`] characters.
+    /// The text, cut at [`CompletionView::LONGEST`] characters.
     pub text: String,
     /// Characters that were cut.
     pub cut: usize,
@@ -281,7 +281,7 @@ pub struct Answer {
     pub parts: Vec<Option<f64>>,
 }
 
-impl Answer {
+impl CompletionView {
     /// Characters of a completion that a report holds.
     pub const LONGEST: usize = 4000;
 }

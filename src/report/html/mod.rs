@@ -23,8 +23,8 @@ pub use behaviour::behaviour;
 pub use completions::{DEFAULT_COMPLETIONS, completions};
 pub use curves::curves;
 pub use data::{
-    Answer, Arm, Behaviour, Completions, Component, Cost, CostRow, Curve, Problem, Question, Rating, RecipeText,
-    Report, RunLine, ScoreCell, Scores, Severity, StageRow, Stages, Verdict, VerdictRow,
+    Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, Problem, QuestionView, Rating,
+    RecipeText, Report, RunLine, ScoreCell, Scores, Severity, StageRow, Stages, VerdictRow, VerdictView,
 };
 pub use estimates::{Estimates, estimates};
 pub use filters::p_value;

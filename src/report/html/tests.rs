@@ -28,7 +28,7 @@ fn hostile() -> Report {
             Arm { name: "rouge".into(), seeds: vec!["1".into()], is_baseline: false, ..Arm::default() },
         ],
         inputs: vec![(text(), text())],
-        verdicts: vec![Verdict {
+        verdicts: vec![VerdictView {
             metric: text(),
             title: text(),
             direction: text(),
@@ -79,17 +79,17 @@ fn hostile() -> Report {
         completions: Completions {
             components: vec![text()],
             ranges: vec![(0.0, 1.0)],
-            questions: vec![Question {
+            questions: vec![QuestionView {
                 row: 4,
                 prompt: text(),
                 reference: Some(text()),
                 answer: Some(text()),
-                answers: vec![Answer {
+                answers: vec![CompletionView {
                     arm: 0,
                     seed: "1".into(),
                     text: text(),
                     parts: vec![None],
-                    ..Answer::default()
+                    ..CompletionView::default()
                 }],
             }],
             left_out: 7,

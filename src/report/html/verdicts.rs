@@ -1,6 +1,6 @@
 //! Which arm is better than the baseline, metric by metric.
 
-use super::data::{Verdict, VerdictRow};
+use super::data::{VerdictRow, VerdictView};
 use super::estimates::Estimates;
 use crate::event::Measurement;
 use crate::evidence::{
@@ -10,7 +10,12 @@ use crate::metric::{Direction, short_name};
 use crate::report::verdicts::{ONE_SEED, verdict_line, verdict_words};
 
 /// The comparisons as tables, `first` first, which is a metric.
-pub fn verdicts(evidence: &Evidence, estimates: &Estimates, found: &Comparisons, first: Option<&str>) -> Vec<Verdict> {
+pub fn verdicts(
+    evidence: &Evidence,
+    estimates: &Estimates,
+    found: &Comparisons,
+    first: Option<&str>,
+) -> Vec<VerdictView> {
     let several = evidence.evaluations().len() > 1;
     let mut metrics: Vec<&MetricComparison> = found.metrics.iter().collect();
     metrics.sort_by_key(|metric| Some(metric.metric.as_str()) != first); // stable
@@ -23,7 +28,7 @@ fn verdict(
     metric: &MetricComparison,
     estimates: &Estimates,
     several: bool,
-) -> Verdict {
+) -> VerdictView {
     let name = short_name(&metric.metric);
     let place = |name: &str| evidence.arms.iter().position(|arm| arm.name == name);
     let value = |arm: usize| estimates.get(&(arm, metric.evaluation.clone(), metric.metric.clone())).copied();
@@ -35,7 +40,7 @@ fn verdict(
         let arm = place(&row.arm)?;
         Some(VerdictRow { value: value(arm), ..verdict_row(arm, row) })
     }));
-    Verdict {
+    VerdictView {
         metric: metric.metric.clone(),
         title: if several { format!("{name} in {}", metric.evaluation) } else { name.to_owned() },
         role: match metric.role {

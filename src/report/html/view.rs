@@ -1,6 +1,6 @@
 //! What the templates are given besides the report itself: charts, shades, which sections there are.
 
-use super::data::{Completions, Cost, CostRow, Question, Report};
+use super::data::{Completions, Cost, CostRow, QuestionView, Report};
 use crate::report::chart::{CurveLine, Whisker, arm_class, curve_chart, graph_chart, scatter_chart, strip};
 use crate::report::main_curve;
 use base64::Engine as _;
@@ -115,7 +115,7 @@ struct CompletionsJson<'a> {
     components: &'a [String],
     ranges: &'a [(f64, f64)],
     seeds: Vec<&'a str>,
-    questions: &'a [Question],
+    questions: &'a [QuestionView],
 }
 
 impl<'a> View<'a> {
@@ -202,7 +202,7 @@ fn sections(report: &Report) -> Vec<Section> {
     sections.map(|(id, title)| Section { id, title, count: count(id) }).collect()
 }
 
-fn verdict_strips(report: &Report, verdict: &super::Verdict) -> Vec<String> {
+fn verdict_strips(report: &Report, verdict: &super::VerdictView) -> Vec<String> {
     let whisker = |row: &super::VerdictRow| {
         let measured = row.difference?;
         let (low, high) = measured.interval?;

@@ -53,7 +53,7 @@ fn older_than(days: i64) -> Policy {
 }
 
 /// Stages and file names of what goes, in the order in which it goes.
-fn gone(choice: &Choice) -> Vec<String> {
+fn gone(choice: &RemovalChoice) -> Vec<String> {
     let name = |removal: &Removal| match removal {
         Removal::Checkpoint { checkpoint, .. } => checkpoint.stage.clone(),
         Removal::Leftover { leftover, .. } => leftover.path.to_string_lossy().into_owned(),
@@ -64,7 +64,7 @@ fn gone(choice: &Choice) -> Vec<String> {
 #[test]
 fn no_checkpoint_goes_unasked() {
     let choice = choose(&[made("old", 1000, &[])], &[], &Needs::default(), &nothing_asked(), now());
-    assert_eq!(choice, Choice { kept_bytes: 100, ..Choice::default() });
+    assert_eq!(choice, RemovalChoice { kept_bytes: 100, ..RemovalChoice::default() });
 }
 
 #[test]

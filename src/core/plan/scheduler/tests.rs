@@ -7,21 +7,21 @@ use proptest::prelude::*;
 struct Case {
     parents: Vec<Vec<usize>>,
     costs: Vec<u64>,
-    needs: Vec<Need>,
+    needs: Vec<StageNeed>,
     capacity: Capacity,
     fails: Vec<bool>,
     pauses: Vec<bool>,
     choices: Vec<usize>,
 }
 
-fn needs(devices: usize) -> impl Strategy<Value = Need> {
+fn needs(devices: usize) -> impl Strategy<Value = StageNeed> {
     let gpu = (0..devices + 3).prop_map(move |gpu| match gpu {
         _ if devices == 0 => GpuNeed::None,
         0..=1 => GpuNeed::None,
         2 => GpuNeed::Any,
         device => GpuNeed::Device((device - 3).to_string()),
     });
-    (0..5_usize, prop_oneof![Just(0), 1..130_u64], gpu).prop_map(|(threads, memory_bytes, gpu)| Need {
+    (0..5_usize, prop_oneof![Just(0), 1..130_u64], gpu).prop_map(|(threads, memory_bytes, gpu)| StageNeed {
         threads,
         memory_bytes,
         gpu,
@@ -226,7 +226,7 @@ proptest! {
     }
 }
 
-fn scheduler(parents: &[Vec<usize>], costs: &[u64], needs: &[Need], capacity: Capacity) -> Scheduler {
+fn scheduler(parents: &[Vec<usize>], costs: &[u64], needs: &[StageNeed], capacity: Capacity) -> Scheduler {
     Scheduler::new(parents, costs, needs.to_vec(), capacity)
 }
 
@@ -234,8 +234,8 @@ fn places(jobs: usize) -> Capacity {
     Capacity { jobs, threads: 4, memory_bytes: Some(100), gpus: Vec::new() }
 }
 
-fn memory(memory_bytes: u64) -> Need {
-    Need { memory_bytes, ..Need::default() }
+fn memory(memory_bytes: u64) -> StageNeed {
+    StageNeed { memory_bytes, ..StageNeed::default() }
 }
 
 fn started(scheduler: &mut Scheduler) -> Vec<usize> {
@@ -245,7 +245,7 @@ fn started(scheduler: &mut Scheduler) -> Vec<usize> {
 #[test]
 fn the_longest_chain_starts_first() {
     // 0 alone and long; 1 -> 2 -> 3 longer together.
-    let needs = vec![Need::default(); 4];
+    let needs = vec![StageNeed::default(); 4];
     let mut scheduler = scheduler(&[vec![], vec![], vec![1], vec![2]], &[10, 1, 1, 9], &needs, places(2));
     assert_eq!(started(&mut scheduler), [1, 0]);
 }
@@ -274,7 +274,7 @@ fn stages_that_do_not_fit_together_run_one_after_the_other_and_small_ones_do_not
 fn each_gpu_has_one_stage_for_each_of_its_slots() {
     let slot = |device: &str| GpuSlot { device: device.to_owned(), memory_bytes: Some(100) };
     let capacity = Capacity { gpus: vec![slot("0"), slot("0"), slot("1")], ..places(9) };
-    let on = |gpu: GpuNeed| Need { gpu, ..memory(60) };
+    let on = |gpu: GpuNeed| StageNeed { gpu, ..memory(60) };
     let one = || on(GpuNeed::Device("1".to_owned()));
     let needs = [on(GpuNeed::Any), one(), on(GpuNeed::Any), one()];
     let mut scheduler = scheduler(&vec![vec![]; 4], &[9, 8, 7, 6], &needs, capacity);
@@ -302,9 +302,9 @@ fn the_time_left_is_that_of_the_schedule_that_will_be() {
     // 0 -> 2 -> 3 beside 1, in one place and in two
     let parents = [vec![], vec![], vec![0], vec![2]];
     let left = [5, 4, 3, 2];
-    let one = scheduler(&parents, &left, &vec![Need::default(); 4], places(1));
+    let one = scheduler(&parents, &left, &vec![StageNeed::default(); 4], places(1));
     assert_eq!(one.time_left(&left), 14);
-    let mut two = scheduler(&parents, &left, &vec![Need::default(); 4], places(2));
+    let mut two = scheduler(&parents, &left, &vec![StageNeed::default(); 4], places(2));
     assert_eq!(two.time_left(&left), 10);
     assert_eq!(started(&mut two), [0, 1]);
     assert_eq!(two.time_left(&[1, 4, 3, 2]), 6, "0 has but 1 to go");

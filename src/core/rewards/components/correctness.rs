@@ -6,7 +6,7 @@ use crate::rewards::text::choice::{Choice, choice};
 use crate::rewards::text::explain::excerpt;
 use crate::rewards::text::numbers::last_number;
 use crate::rewards::text::words::normalized;
-use crate::rewards::{BuildError, Reward, RewardError, Sample, Scope, Setup, TableContext, Verdict};
+use crate::rewards::{BuildError, Reward, RewardError, RewardValue, Sample, Scope, Setup, TableContext};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -151,12 +151,12 @@ impl Correctness {
         Ok(Self { matching, pattern: pattern.map(Regex::new).transpose()? })
     }
 
-    fn rate_one(&self, answer: Option<&str>, text: Option<&str>) -> Verdict {
+    fn rate_one(&self, answer: Option<&str>, text: Option<&str>) -> RewardValue {
         let Some(answer) = answer.map(str::trim).filter(|answer| !answer.is_empty()) else {
-            return Verdict::Missing("the row has no answer".to_owned());
+            return RewardValue::Missing("the row has no answer".to_owned());
         };
         let given = text.and_then(|text| self.given(text));
-        let right = |is_right: &dyn Fn(&str) -> bool| Verdict::binary(given.is_some_and(is_right));
+        let right = |is_right: &dyn Fn(&str) -> bool| RewardValue::binary(given.is_some_and(is_right));
         match self.matching {
             Match::Choice => right(&|given| is_choice(given, answer)),
             Match::Exact => right(&|given| normalized(given) == normalized(answer)),
@@ -165,11 +165,11 @@ impl Correctness {
                     let slack = tolerance + SAME_NUMBER * wanted.abs();
                     last_number(given).is_some_and(|number| (number - wanted).abs() <= slack)
                 }),
-                None => Verdict::Missing(format!("the row's answer is no number: `{}`", beginning(answer))),
+                None => RewardValue::Missing(format!("the row's answer is no number: `{}`", beginning(answer))),
             },
             Match::Set => match items(answer) {
                 wanted if wanted.is_empty() => {
-                    Verdict::Missing(format!("the row's answer lists nothing: `{}`", beginning(answer)))
+                    RewardValue::Missing(format!("the row's answer lists nothing: `{}`", beginning(answer)))
                 }
                 wanted => right(&|given| items(given) == wanted),
             },
@@ -186,7 +186,7 @@ impl Correctness {
 }
 
 impl Reward for Correctness {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
         Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.answer, *text)).collect())
     }
 
@@ -260,11 +260,11 @@ mod tests {
     use crate::rewards::testing::{rate_one, sample};
     use proptest::prelude::*;
 
-    fn rate(answer: &str, text: &str) -> Verdict {
+    fn rate(answer: &str, text: &str) -> RewardValue {
         rate_by(Match::Choice, None, answer, text)
     }
 
-    fn rate_by(matching: Match, pattern: Option<&str>, answer: &str, text: &str) -> Verdict {
+    fn rate_by(matching: Match, pattern: Option<&str>, answer: &str, text: &str) -> RewardValue {
         let mut correctness = Correctness::new(matching, pattern).unwrap();
         rate_one(&mut correctness, Sample { answer: Some(answer), ..sample(text) }, Some(text))
     }
@@ -276,10 +276,10 @@ mod tests {
     #[test]
     fn the_letter_that_is_chosen_is_compared() {
         for right in ["B", "b", " B) heart", "Answer: B, not C", "The answer is a bone, so B", "I think it is B"] {
-            assert_eq!(rate("B", right), Verdict::Value(1.0), "{right:?}");
+            assert_eq!(rate("B", right), RewardValue::Value(1.0), "{right:?}");
         }
         for wrong in ["C", "C, not B", "", "Because", "B2", "éB", "A or B"] {
-            assert_eq!(rate("B", wrong), Verdict::Value(0.0), "{wrong:?}");
+            assert_eq!(rate("B", wrong), RewardValue::Value(0.0), "{wrong:?}");
         }
     }
 
@@ -292,40 +292,40 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_letter_is_compared_whole() {
-        assert_eq!(rate("Left Ventricle", " left ventricle\n"), Verdict::Value(1.0));
-        assert_eq!(rate("left ventricle", "the left ventricle"), Verdict::Value(0.0));
-        assert_eq!(rate("4", "4"), Verdict::Value(1.0));
-        assert_eq!(rate("4", "40"), Verdict::Value(0.0));
+        assert_eq!(rate("Left Ventricle", " left ventricle\n"), RewardValue::Value(1.0));
+        assert_eq!(rate("left ventricle", "the left ventricle"), RewardValue::Value(0.0));
+        assert_eq!(rate("4", "4"), RewardValue::Value(1.0));
+        assert_eq!(rate("4", "40"), RewardValue::Value(0.0));
     }
 
     #[test]
     fn a_row_without_an_answer_is_missing_and_a_completion_without_one_is_wrong() {
-        assert!(matches!(rate_one(&mut by_choice(), sample("B"), Some("B")), Verdict::Missing(_)));
-        assert!(matches!(rate(" ", "B"), Verdict::Missing(_)));
+        assert!(matches!(rate_one(&mut by_choice(), sample("B"), Some("B")), RewardValue::Missing(_)));
+        assert!(matches!(rate(" ", "B"), RewardValue::Missing(_)));
         let row = Sample { answer: Some("B"), ..sample("") };
-        assert_eq!(rate_one(&mut by_choice(), row, None), Verdict::Value(0.0));
+        assert_eq!(rate_one(&mut by_choice(), row, None), RewardValue::Value(0.0));
     }
 
     #[test]
     fn exact_answers_differ_in_case_and_white_space_at_most() {
         let rate = |answer, text| rate_by(Match::Exact, None, answer, text);
-        assert_eq!(rate("Left  ventricle", " left\nVentricle "), Verdict::Value(1.0));
-        assert_eq!(rate("B", "B) the heart"), Verdict::Value(0.0));
-        assert_eq!(rate("left ventricle", "left ventricle."), Verdict::Value(0.0));
+        assert_eq!(rate("Left  ventricle", " left\nVentricle "), RewardValue::Value(1.0));
+        assert_eq!(rate("B", "B) the heart"), RewardValue::Value(0.0));
+        assert_eq!(rate("left ventricle", "left ventricle."), RewardValue::Value(0.0));
     }
 
     #[test]
     fn numbers_are_compared_by_value_within_the_tolerance() {
         let rate = |tolerance, answer, text| rate_by(Match::Numeric { tolerance }, None, answer, text);
-        assert_eq!(rate(0.0, "#### 1,200", "2 x 600 = 1200 mL"), Verdict::Value(1.0));
-        assert_eq!(rate(0.0, "1/3", "0.33333333333"), Verdict::Value(1.0));
-        assert_eq!(rate(0.0, "0.3", "30 %"), Verdict::Value(1.0));
-        assert_eq!(rate(0.0, "1200", "1201"), Verdict::Value(0.0));
-        assert_eq!(rate(1.0, "1200", "1201"), Verdict::Value(1.0));
-        assert_eq!(rate(1.0, "1200", "1198.9"), Verdict::Value(0.0));
-        assert_eq!(rate(1.0, "1200", "I do not know"), Verdict::Value(0.0));
+        assert_eq!(rate(0.0, "#### 1,200", "2 x 600 = 1200 mL"), RewardValue::Value(1.0));
+        assert_eq!(rate(0.0, "1/3", "0.33333333333"), RewardValue::Value(1.0));
+        assert_eq!(rate(0.0, "0.3", "30 %"), RewardValue::Value(1.0));
+        assert_eq!(rate(0.0, "1200", "1201"), RewardValue::Value(0.0));
+        assert_eq!(rate(1.0, "1200", "1201"), RewardValue::Value(1.0));
+        assert_eq!(rate(1.0, "1200", "1198.9"), RewardValue::Value(0.0));
+        assert_eq!(rate(1.0, "1200", "I do not know"), RewardValue::Value(0.0));
         let reason = "the row's answer is no number: `many`".to_owned();
-        assert_eq!(rate(1.0, "many", "1200"), Verdict::Missing(reason));
+        assert_eq!(rate(1.0, "many", "1200"), RewardValue::Missing(reason));
     }
 
     #[test]
@@ -338,22 +338,22 @@ mod tests {
             "[\"aorta\", \"Vena cava\"]",
             "1. aorta\n2. vena cava",
         ] {
-            assert_eq!(rate("aorta, vena cava", right), Verdict::Value(1.0), "{right:?}");
+            assert_eq!(rate("aorta, vena cava", right), RewardValue::Value(1.0), "{right:?}");
         }
         for wrong in ["aorta", "aorta, vena cava, atrium", "", "aorta vena cava"] {
-            assert_eq!(rate("aorta, vena cava", wrong), Verdict::Value(0.0), "{wrong:?}");
+            assert_eq!(rate("aorta, vena cava", wrong), RewardValue::Value(0.0), "{wrong:?}");
         }
-        assert_eq!(rate("[1, 2]", "2, 1"), Verdict::Value(1.0));
-        assert!(matches!(rate(" ,", "aorta"), Verdict::Missing(_)));
+        assert_eq!(rate("[1, 2]", "2, 1"), RewardValue::Value(1.0));
+        assert!(matches!(rate(" ,", "aorta"), RewardValue::Missing(_)));
     }
 
     #[test]
     fn a_pattern_says_where_the_answer_stands_and_the_last_place_counts() {
         let rate = |text| rate_by(Match::Exact, Some(r"(?i)answer is (\w+)"), "b", text);
-        assert_eq!(rate("The answer is B."), Verdict::Value(1.0));
-        assert_eq!(rate("The answer is A; no, the answer is B"), Verdict::Value(1.0));
-        assert_eq!(rate("The answer is B; no, the answer is A"), Verdict::Value(0.0));
-        assert_eq!(rate("B"), Verdict::Value(0.0));
+        assert_eq!(rate("The answer is B."), RewardValue::Value(1.0));
+        assert_eq!(rate("The answer is A; no, the answer is B"), RewardValue::Value(1.0));
+        assert_eq!(rate("The answer is B; no, the answer is A"), RewardValue::Value(0.0));
+        assert_eq!(rate("B"), RewardValue::Value(0.0));
     }
 
     proptest! {
@@ -361,16 +361,16 @@ mod tests {
         fn every_way_gives_0_or_1_and_an_answer_is_right_about_itself(text in any::<String>(), answer in any::<String>()) {
             for matching in [Match::Choice, Match::Exact, Match::Numeric { tolerance: 0.5 }, Match::Set] {
                 let verdict = rate_by(matching, None, &answer, &text);
-                prop_assert!(matches!(verdict, Verdict::Missing(_)) || [Verdict::Value(0.0), Verdict::Value(1.0)].contains(&verdict));
+                prop_assert!(matches!(verdict, RewardValue::Missing(_)) || [RewardValue::Value(0.0), RewardValue::Value(1.0)].contains(&verdict));
                 let itself = rate_by(matching, None, &answer, &answer);
-                prop_assert!(matches!(itself, Verdict::Missing(_)) || itself == Verdict::Value(1.0), "{matching:?}: {itself:?}");
+                prop_assert!(matches!(itself, RewardValue::Missing(_)) || itself == RewardValue::Value(1.0), "{matching:?}: {itself:?}");
             }
         }
 
         #[test]
         fn is_0_or_1_for_any_text(text in any::<String>(), answer in "\\PC{1,3}") {
             let verdict = rate(&answer, &text);
-            let expected = [Verdict::binary(false), Verdict::binary(true)];
+            let expected = [RewardValue::binary(false), RewardValue::binary(true)];
             prop_assert!(expected.contains(&verdict) || answer.trim().is_empty());
         }
     }

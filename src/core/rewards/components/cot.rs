@@ -5,7 +5,7 @@ use crate::rewards::table::At;
 use crate::rewards::text::explain::wanted;
 use crate::rewards::text::words::normalized;
 use crate::rewards::{
-    BuildError, CountTokens, EncoderError, Reward, RewardError, Sample, Scope, Setup, TableContext, Verdict, span,
+    BuildError, CountTokens, EncoderError, Reward, RewardError, RewardValue, Sample, Scope, Setup, TableContext, span,
 };
 use regex::Regex;
 use schemars::JsonSchema;
@@ -114,7 +114,7 @@ impl TokenLimits {
 }
 
 impl Reward for Cot {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
         Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample, text.is_some())).collect())
     }
 
@@ -134,16 +134,16 @@ impl Reward for Cot {
 }
 
 impl Cot {
-    fn rate_one(&self, sample: &Sample<'_>, is_there: bool) -> Verdict {
+    fn rate_one(&self, sample: &Sample<'_>, is_there: bool) -> RewardValue {
         let answer = match (self.leak, sample.answer.map(str::trim).filter(|answer| !answer.is_empty())) {
             (Leak::Ignore, _) => None,
-            (_, None) => return Verdict::Missing("the row has no answer".to_owned()),
+            (_, None) => return RewardValue::Missing("the row has no answer".to_owned()),
             (_, Some(answer)) => Some(answer),
         };
         match is_there.then(|| self.reasons(sample.completion, answer)) {
-            None => Verdict::binary(false),
-            Some(Ok(reasons)) => Verdict::binary(reasons),
-            Some(Err(error)) => Verdict::Missing(format!("its tokens cannot be counted: {error}")),
+            None => RewardValue::binary(false),
+            Some(Ok(reasons)) => RewardValue::binary(reasons),
+            Some(Err(error)) => RewardValue::Missing(format!("its tokens cannot be counted: {error}")),
         }
     }
 
@@ -223,48 +223,48 @@ mod tests {
     use crate::rewards::testing::{rate_one, sample};
     use proptest::prelude::*;
 
-    fn rate_by(scope: Scope, leak: Leak, answer: Option<&str>, completion: &str) -> Verdict {
+    fn rate_by(scope: Scope, leak: Leak, answer: Option<&str>, completion: &str) -> RewardValue {
         let text = span(completion, &scope);
         let mut cot = Cot { scope, min_words: 3, max_words: Some(12), tokens: None, leak };
         rate_one(&mut cot, Sample { answer, ..sample(completion) }, text.as_deref())
     }
 
-    fn rate(scope: Scope, completion: &str) -> Verdict {
+    fn rate(scope: Scope, completion: &str) -> RewardValue {
         rate_by(scope, Leak::Ignore, None, completion)
     }
 
     #[test]
     fn enough_words_before_the_answer_are_reasoning() {
-        assert_eq!(rate(Scope::Think, "<think>one two three</think><answer>B</answer>"), Verdict::Value(1.0));
-        assert_eq!(rate(Scope::Think, "<think>one two three</think>"), Verdict::Value(1.0));
-        assert_eq!(rate(Scope::Completion, "one two three <answer>B</answer>"), Verdict::Value(1.0));
+        assert_eq!(rate(Scope::Think, "<think>one two three</think><answer>B</answer>"), RewardValue::Value(1.0));
+        assert_eq!(rate(Scope::Think, "<think>one two three</think>"), RewardValue::Value(1.0));
+        assert_eq!(rate(Scope::Completion, "one two three <answer>B</answer>"), RewardValue::Value(1.0));
     }
 
     #[test]
     fn too_few_words_or_punctuation_alone_are_not() {
-        assert_eq!(rate(Scope::Think, "<think>one two</think><answer>B</answer>"), Verdict::Value(0.0));
-        assert_eq!(rate(Scope::Think, "<think>one two . - ! </think><answer>B</answer>"), Verdict::Value(0.0));
-        assert_eq!(rate(Scope::Think, "one two three"), Verdict::Value(0.0));
-        assert_eq!(rate(Scope::Think, "<think>one two three"), Verdict::Value(0.0));
+        assert_eq!(rate(Scope::Think, "<think>one two</think><answer>B</answer>"), RewardValue::Value(0.0));
+        assert_eq!(rate(Scope::Think, "<think>one two . - ! </think><answer>B</answer>"), RewardValue::Value(0.0));
+        assert_eq!(rate(Scope::Think, "one two three"), RewardValue::Value(0.0));
+        assert_eq!(rate(Scope::Think, "<think>one two three"), RewardValue::Value(0.0));
     }
 
     #[test]
     fn an_answer_before_or_inside_the_reasoning_spoils_it() {
-        assert_eq!(rate(Scope::Think, "<answer>B</answer><think>one two three</think>"), Verdict::Value(0.0));
-        assert_eq!(rate(Scope::Think, "<think>one two three <answer>B</answer></think>"), Verdict::Value(0.0));
-        assert_eq!(rate(Scope::Completion, "<answer>B</answer> one two three"), Verdict::Value(0.0));
+        assert_eq!(rate(Scope::Think, "<answer>B</answer><think>one two three</think>"), RewardValue::Value(0.0));
+        assert_eq!(rate(Scope::Think, "<think>one two three <answer>B</answer></think>"), RewardValue::Value(0.0));
+        assert_eq!(rate(Scope::Completion, "<answer>B</answer> one two three"), RewardValue::Value(0.0));
     }
 
     #[test]
     fn reasoning_may_be_asked_for_in_the_answer_itself() {
-        assert_eq!(rate(Scope::Answer, "<answer>one two three</answer>"), Verdict::Value(1.0));
+        assert_eq!(rate(Scope::Answer, "<answer>one two three</answer>"), RewardValue::Value(1.0));
     }
 
     #[test]
     fn more_words_than_the_most_are_none() {
         let of = |count: usize| format!("<think>{}</think><answer>B</answer>", vec!["so"; count].join(" "));
-        assert_eq!(rate(Scope::Think, &of(12)), Verdict::Value(1.0));
-        assert_eq!(rate(Scope::Think, &of(13)), Verdict::Value(0.0));
+        assert_eq!(rate(Scope::Think, &of(12)), RewardValue::Value(1.0));
+        assert_eq!(rate(Scope::Think, &of(13)), RewardValue::Value(0.0));
     }
 
     /// A tokenizer that makes a token of every three bytes, and cannot read `~`.
@@ -275,7 +275,7 @@ mod tests {
         Cot { scope: Scope::Think, min_words: 1, max_words: None, tokens, leak: Leak::Ignore }
     }
 
-    fn rate_in_tokens(cot: &mut Cot, completion: &str) -> Verdict {
+    fn rate_in_tokens(cot: &mut Cot, completion: &str) -> RewardValue {
         rate_one(cot, sample(completion), span(completion, &Scope::Think).as_deref())
     }
 
@@ -284,9 +284,12 @@ mod tests {
         let of = |letters: usize| format!("so <think> {} </think><answer>B</answer>", "a".repeat(letters));
         let mut cot = in_tokens(Some(3), Some(5));
         let value = |cot: &mut Cot, letters| rate_in_tokens(cot, &of(letters));
-        assert_eq!([6, 7, 15, 16].map(|letters| value(&mut cot, letters)), [0.0, 1.0, 1.0, 0.0].map(Verdict::Value));
-        assert_eq!(value(&mut in_tokens(None, Some(2)), 7), Verdict::Value(0.0));
-        assert_eq!(value(&mut in_tokens(Some(3), None), 700), Verdict::Value(1.0));
+        assert_eq!(
+            [6, 7, 15, 16].map(|letters| value(&mut cot, letters)),
+            [0.0, 1.0, 1.0, 0.0].map(RewardValue::Value)
+        );
+        assert_eq!(value(&mut in_tokens(None, Some(2)), 7), RewardValue::Value(0.0));
+        assert_eq!(value(&mut in_tokens(Some(3), None), 700), RewardValue::Value(1.0));
         let why = cot.explain(&sample(&of(7)), Some("aaaaaaa")).unwrap();
         assert_eq!(why, "1 words of reasoning, at least 1 are wanted; 3 tokens, 3 to 5 are wanted");
     }
@@ -295,8 +298,8 @@ mod tests {
     fn tokens_that_cannot_be_counted_are_missing_unless_there_is_no_reasoning() {
         let mut cot = in_tokens(Some(3), None);
         let reason = "its tokens cannot be counted: no such byte".to_owned();
-        assert_eq!(rate_in_tokens(&mut cot, "<think>a ~ b</think>"), Verdict::Missing(reason));
-        assert_eq!(rate_in_tokens(&mut cot, "~"), Verdict::Value(0.0));
+        assert_eq!(rate_in_tokens(&mut cot, "<think>a ~ b</think>"), RewardValue::Missing(reason));
+        assert_eq!(rate_in_tokens(&mut cot, "~"), RewardValue::Value(0.0));
     }
 
     #[test]
@@ -308,9 +311,9 @@ mod tests {
             "<think>Answer: (b), because one two three</think>",
             "<think>Answer **B** as one two three</think>",
         ] {
-            assert_eq!(rate(Leak::Before, leaked), Verdict::Value(0.0), "{leaked:?}");
-            assert_eq!(rate(Leak::Inside, leaked), Verdict::Value(0.0), "{leaked:?}");
-            assert_eq!(rate(Leak::Ignore, leaked), Verdict::Value(1.0), "{leaked:?}");
+            assert_eq!(rate(Leak::Before, leaked), RewardValue::Value(0.0), "{leaked:?}");
+            assert_eq!(rate(Leak::Inside, leaked), RewardValue::Value(0.0), "{leaked:?}");
+            assert_eq!(rate(Leak::Ignore, leaked), RewardValue::Value(1.0), "{leaked:?}");
         }
         for free in [
             "The answer follows. <think>one two three</think>",
@@ -321,30 +324,30 @@ mod tests {
             "<think>one two three</think> The answer is B. <answer>B</answer>",
             "<think>the answer: b vitamins</think>",
         ] {
-            assert_eq!(rate(Leak::Before, free), Verdict::Value(1.0), "{free:?}");
-            assert_eq!(rate(Leak::Inside, free), Verdict::Value(1.0), "{free:?}");
+            assert_eq!(rate(Leak::Before, free), RewardValue::Value(1.0), "{free:?}");
+            assert_eq!(rate(Leak::Inside, free), RewardValue::Value(1.0), "{free:?}");
         }
         let concluded = "<think>one two three, so the answer is B</think>";
-        assert_eq!(rate(Leak::Before, concluded), Verdict::Value(1.0));
-        assert_eq!(rate(Leak::Inside, concluded), Verdict::Value(0.0));
+        assert_eq!(rate(Leak::Before, concluded), RewardValue::Value(1.0));
+        assert_eq!(rate(Leak::Inside, concluded), RewardValue::Value(0.0));
     }
 
     #[test]
     fn a_longer_answer_is_stated_by_its_words() {
         let rate = |answer, thought: &str| rate_by(Scope::Think, Leak::Before, Some(answer), thought);
         let thought = "It is the Left\n ventricle: <think>one two three</think>";
-        assert_eq!(rate("left ventricle", thought), Verdict::Value(0.0));
-        assert_eq!(rate("ventric", thought), Verdict::Value(1.0));
-        assert_eq!(rate("42", "It is 42: <think>one two three</think>"), Verdict::Value(0.0));
-        assert_eq!(rate("4", "It is 42: <think>one two three</think>"), Verdict::Value(1.0));
-        assert_eq!(rate("(+)", "It is (+)! <think>one two three</think>"), Verdict::Value(0.0));
+        assert_eq!(rate("left ventricle", thought), RewardValue::Value(0.0));
+        assert_eq!(rate("ventric", thought), RewardValue::Value(1.0));
+        assert_eq!(rate("42", "It is 42: <think>one two three</think>"), RewardValue::Value(0.0));
+        assert_eq!(rate("4", "It is 42: <think>one two three</think>"), RewardValue::Value(1.0));
+        assert_eq!(rate("(+)", "It is (+)! <think>one two three</think>"), RewardValue::Value(0.0));
     }
 
     #[test]
     fn where_leaks_matter_a_row_needs_an_answer() {
         for leak in [Leak::Before, Leak::Inside] {
             let verdict = rate_by(Scope::Think, leak, Some(" "), "<think>one two three</think>");
-            assert_eq!(verdict, Verdict::Missing("the row has no answer".to_owned()));
+            assert_eq!(verdict, RewardValue::Missing("the row has no answer".to_owned()));
         }
     }
 
@@ -356,9 +359,9 @@ mod tests {
             let [ignored, before, inside] = [Leak::Ignore, Leak::Before, Leak::Inside]
                 .map(|leak| rate_by(Scope::Think, leak, Some(&answer), &text));
             if !answer.trim().is_empty() {
-                let value = |verdict: &Verdict| match verdict {
-                    Verdict::Value(value) => *value,
-                    Verdict::Missing(reason) => panic!("{reason}"),
+                let value = |verdict: &RewardValue| match verdict {
+                    RewardValue::Value(value) => *value,
+                    RewardValue::Missing(reason) => panic!("{reason}"),
                 };
                 prop_assert!(value(&ignored) >= value(&before) && value(&before) >= value(&inside));
             }
@@ -367,8 +370,8 @@ mod tests {
         #[test]
         fn limits_in_tokens_only_take_away(text in "(<think>|</think>|<answer>|[a-z]{1,9} )*", min in 0..20_usize, more in 0..40_usize) {
             let value = |mut cot: Cot| match rate_in_tokens(&mut cot, &text) {
-                Verdict::Value(value) => value,
-                Verdict::Missing(reason) => panic!("{reason}"),
+                RewardValue::Value(value) => value,
+                RewardValue::Missing(reason) => panic!("{reason}"),
             };
             let [without, within, below, above] =
                 [(None, None), (Some(min), Some(min + more)), (None, min.checked_sub(1)), (Some(min + more + 1), None)]
@@ -381,7 +384,7 @@ mod tests {
 
         #[test]
         fn is_0_or_1_for_any_text(text in "(<think>|</think>|<answer>|</answer>|\\PC| )*") {
-            prop_assert!([Verdict::Value(0.0), Verdict::Value(1.0)].contains(&rate(Scope::Think, &text)));
+            prop_assert!([RewardValue::Value(0.0), RewardValue::Value(1.0)].contains(&rate(Scope::Think, &text)));
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::rewards::component::{Kind, Measure};
 use crate::rewards::spec::{TAG_RULE, is_tag};
 use crate::rewards::table::{At, regular_expression};
 use crate::rewards::text::explain::{excerpt, tag_fault};
-use crate::rewards::{BuildError, Reward, RewardError, Sample, Scope, Setup, TableContext, Verdict};
+use crate::rewards::{BuildError, Reward, RewardError, RewardValue, Sample, Scope, Setup, TableContext};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -212,9 +212,9 @@ impl Format {
 }
 
 impl Reward for Format {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
         let value = |text: Option<&str>| text.map_or(0.0, |text| self.value(text));
-        Ok(samples.iter().zip(texts).map(|(_, text)| Verdict::Value(value(*text))).collect())
+        Ok(samples.iter().zip(texts).map(|(_, text)| RewardValue::Value(value(*text))).collect())
     }
 
     fn explain(&mut self, _sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
@@ -286,7 +286,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn rate_as(grading: Grading, text: &str) -> Verdict {
+    fn rate_as(grading: Grading, text: &str) -> RewardValue {
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         rate_by(&FormatSpec::Tags { tags, grading, answers: Vec::new() }, text)
     }
@@ -297,26 +297,26 @@ mod tests {
         let form =
             |grading| FormatSpec::Tags { tags: tags.clone(), grading, answers: ["A", "B"].map(str::to_owned).to_vec() };
         let rated = |grading, text: &str| rate_by(&form(grading), text);
-        assert_eq!(rated(Grading::Binary, "<think>so</think><answer> b </answer>"), Verdict::Value(1.0));
+        assert_eq!(rated(Grading::Binary, "<think>so</think><answer> b </answer>"), RewardValue::Value(1.0));
         let wrong = "<think>so</think><answer>Radiomycosis</answer>";
-        assert_eq!(rated(Grading::Binary, wrong), Verdict::Value(0.0));
-        assert_eq!(rated(Grading::Graded, wrong), Verdict::Value(0.5));
+        assert_eq!(rated(Grading::Binary, wrong), RewardValue::Value(0.0));
+        assert_eq!(rated(Grading::Graded, wrong), RewardValue::Value(0.5));
         let told = Format::new(&form(Grading::Binary)).unwrap().explain(&sample(wrong), Some(wrong));
         assert_eq!(told.as_deref(), Some("<answer> holds `Radiomycosis`, which is none of a, b"));
     }
 
-    fn rate_by(spec: &FormatSpec, text: &str) -> Verdict {
+    fn rate_by(spec: &FormatSpec, text: &str) -> RewardValue {
         rate_one(&mut Format::new(spec).unwrap(), sample(text), Some(text))
     }
 
-    fn rate(text: &str) -> Verdict {
+    fn rate(text: &str) -> RewardValue {
         rate_as(Grading::Binary, text)
     }
 
     #[test]
     fn every_tag_once_in_order_and_closed_is_right() {
-        assert_eq!(rate("<think>a</think><answer>B</answer>"), Verdict::Value(1.0));
-        assert_eq!(rate(" <think>a < b\n</think>\n\n<answer></answer>\n"), Verdict::Value(1.0));
+        assert_eq!(rate("<think>a</think><answer>B</answer>"), RewardValue::Value(1.0));
+        assert_eq!(rate(" <think>a < b\n</think>\n\n<answer></answer>\n"), RewardValue::Value(1.0));
     }
 
     #[test]
@@ -339,18 +339,18 @@ mod tests {
             ("<Think>a</Think><answer>B</answer>", 0.0),
             ("</think>a<think> <answer>B</answer>", 0.0),
         ] {
-            assert_eq!(rate(wrong), Verdict::Value(0.0), "{wrong:?}");
-            assert_eq!(rate_as(Grading::Graded, wrong), Verdict::Value(share), "{wrong:?}");
+            assert_eq!(rate(wrong), RewardValue::Value(0.0), "{wrong:?}");
+            assert_eq!(rate_as(Grading::Graded, wrong), RewardValue::Value(share), "{wrong:?}");
         }
     }
 
     #[test]
     fn a_pattern_is_matched_by_the_whole_text() {
         let rate = |text| rate_by(&FormatSpec::Pattern(r"\w+: [A-D]|none".to_owned()), text);
-        assert_eq!(rate("Answer: B"), Verdict::Value(1.0));
-        assert_eq!(rate("none"), Verdict::Value(1.0));
+        assert_eq!(rate("Answer: B"), RewardValue::Value(1.0));
+        assert_eq!(rate("none"), RewardValue::Value(1.0));
         for wrong in ["The answer: B", "Answer: B.", "Answer: B\n", "none of them", ""] {
-            assert_eq!(rate(wrong), Verdict::Value(0.0), "{wrong:?}");
+            assert_eq!(rate(wrong), RewardValue::Value(0.0), "{wrong:?}");
         }
     }
 
@@ -361,7 +361,7 @@ mod tests {
             "properties": { "answer": { "enum": ["A", "B"] }, "confidence": { "type": "number", "maximum": 1 } },
         });
         let rate = |text| rate_by(&FormatSpec::JsonSchema(schema.clone()), text);
-        assert_eq!(rate(r#"{"answer": "B", "confidence": 0.5}"#), Verdict::Value(1.0));
+        assert_eq!(rate(r#"{"answer": "B", "confidence": 0.5}"#), RewardValue::Value(1.0));
         for wrong in [
             "",
             "B",
@@ -371,14 +371,14 @@ mod tests {
             r#"{"answer": "B"} so"#,
             r#"{"answer": "B""#,
         ] {
-            assert_eq!(rate(wrong), Verdict::Value(0.0), "{wrong:?}");
+            assert_eq!(rate(wrong), RewardValue::Value(0.0), "{wrong:?}");
         }
     }
 
     #[test]
     fn a_part_that_is_not_there_has_no_form() {
         let pattern = &mut Format::new(&FormatSpec::Pattern(".*".to_owned())).unwrap();
-        assert_eq!(rate_one(pattern, sample("x"), None), Verdict::Value(0.0));
+        assert_eq!(rate_one(pattern, sample("x"), None), RewardValue::Value(0.0));
     }
 
     proptest! {
@@ -388,17 +388,17 @@ mod tests {
             right in "<think>[a-z]*</think> *<answer>[a-z]*</answer>( x)?"
         ) {
             for text in [text, right] {
-                prop_assert!([Verdict::Value(0.0), Verdict::Value(1.0)].contains(&rate(&text)));
-                let Verdict::Value(grade) = rate_as(Grading::Graded, &text) else { panic!("nothing is missing") };
+                prop_assert!([RewardValue::Value(0.0), RewardValue::Value(1.0)].contains(&rate(&text)));
+                let RewardValue::Value(grade) = rate_as(Grading::Graded, &text) else { panic!("nothing is missing") };
                 prop_assert!((0.0..=1.0).contains(&grade));
-                prop_assert_eq!(rate(&text) == Verdict::Value(1.0), grade >= 1.0);
+                prop_assert_eq!(rate(&text) == RewardValue::Value(1.0), grade >= 1.0);
             }
         }
 
         #[test]
         fn what_is_wrong_has_a_fault_and_nothing_else(text in "(<think>|</think>|<answer>|</answer>|x| ){0,8}") {
             let fault = tag_fault(&text, &["think".to_owned(), "answer".to_owned()]);
-            prop_assert_eq!(rate(&text), Verdict::binary(fault.is_none()), "{:?}", fault);
+            prop_assert_eq!(rate(&text), RewardValue::binary(fault.is_none()), "{:?}", fault);
         }
     }
 }

@@ -6,11 +6,13 @@ use crate::rewards::HttpEndpoint;
 use crate::rewards::component::{Kind, Measure};
 use crate::rewards::components::judge::{Cache, JudgeAccess, cache_key};
 use crate::rewards::remote::exchange::ApiKey;
-use crate::rewards::remote::questions::{Question, verdict};
+use crate::rewards::remote::questions::{RewardQuestion, verdict};
 use crate::rewards::remote::server::{Attempts, Server, Unanswered};
 use crate::rewards::table::At;
 use crate::rewards::text::explain::excerpt;
-use crate::rewards::{BuildError, ComponentMetric, Reward, RewardError, Sample, Scope, Setup, TableContext, Verdict};
+use crate::rewards::{
+    BuildError, ComponentMetric, Reward, RewardError, RewardValue, Sample, Scope, Setup, TableContext,
+};
 use crate::suggestion::did_you_mean;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -148,7 +150,7 @@ impl Http {
         })
     }
 
-    fn asked(&self, index: usize, question: &Question<'_>) -> Asked {
+    fn asked(&self, index: usize, question: &RewardQuestion<'_>) -> Asked {
         let mut identity = json!({"endpoint": self.spec.endpoint, "version": self.spec.version, "question": question});
         if !self.spec.cache {
             // equal questions are asked for themselves
@@ -158,7 +160,7 @@ impl Http {
     }
 
     /// The kept answer, if there is one.
-    fn kept(&mut self, Asked { key, identity }: &Asked) -> Option<Verdict> {
+    fn kept(&mut self, Asked { key, identity }: &Asked) -> Option<RewardValue> {
         if !self.spec.cache {
             return None;
         }
@@ -204,7 +206,11 @@ impl Http {
     }
 
     /// The verdicts of what was `posted`, by key.
-    fn take_in(&mut self, posted: Vec<Posted<'_>>, verdicts: &mut HashMap<Digest, Verdict>) -> Result<(), RewardError> {
+    fn take_in(
+        &mut self,
+        posted: Vec<Posted<'_>>,
+        verdicts: &mut HashMap<Digest, RewardValue>,
+    ) -> Result<(), RewardError> {
         let (mut calls, mut failed_calls, mut latencies) = (0, 0, Vec::new());
         let (mut refused, mut interrupted) = (None, false);
         for (asked, attempts) in posted {
@@ -218,7 +224,7 @@ impl Http {
                     }
                 }
                 Err(Unanswered::Question(reason)) => {
-                    let missing = Verdict::Missing(self.said(&reason));
+                    let missing = RewardValue::Missing(self.said(&reason));
                     verdicts.extend(asked.iter().map(|asked| (asked.key.clone(), missing.clone())));
                 }
                 Err(Unanswered::Refused(reason)) => refused = Some(reason),
@@ -250,11 +256,11 @@ impl Http {
     }
 
     /// What the answer means; one that means something is kept, and one that was kept before counts.
-    fn settle(&mut self, key: &Digest, identity: &Value, answer: Value) -> Verdict {
+    fn settle(&mut self, key: &Digest, identity: &Value, answer: Value) -> RewardValue {
         self.said.insert(identity["question"].to_string(), (answer.to_string(), false));
         let now = match verdict(&answer) {
             Ok(verdict) => verdict,
-            Err(reason) => return Verdict::Missing(self.said(&reason)),
+            Err(reason) => return RewardValue::Missing(self.said(&reason)),
         };
         if !self.spec.cache {
             return now;
@@ -286,10 +292,10 @@ fn answers(body: &str, count: usize) -> Result<Vec<Value>, String> {
 }
 
 impl Reward for Http {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
         let pairs = samples.iter().zip(texts).enumerate();
         let asked: Vec<Asked> =
-            pairs.map(|(index, (sample, text))| self.asked(index, &Question::new(sample, *text))).collect();
+            pairs.map(|(index, (sample, text))| self.asked(index, &RewardQuestion::new(sample, *text))).collect();
         let keys: Vec<Digest> = asked.iter().map(|asked| asked.key.clone()).collect();
         self.said.clear();
         let mut verdicts = HashMap::new();
@@ -310,7 +316,7 @@ impl Reward for Http {
     }
 
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
-        let question = Question::new(sample, text);
+        let question = RewardQuestion::new(sample, text);
         let sent = question.shown();
         Some(match self.said.get(&json!(question).to_string()) {
             Some((answer, true)) => format!("to {sent} it once answered {}, which is kept", excerpt(answer)),
@@ -343,8 +349,8 @@ mod tests {
                     prop_assert_eq!(answers.len(), count);
                     for answer in answers {
                         match verdict(&answer) {
-                            Ok(Verdict::Value(value)) => prop_assert!(value.is_finite()),
-                            Ok(Verdict::Missing(_)) => {}
+                            Ok(RewardValue::Value(value)) => prop_assert!(value.is_finite()),
+                            Ok(RewardValue::Missing(_)) => {}
                             Err(reason) => prop_assert!(reason.chars().count() < 300),
                         }
                     }
@@ -357,8 +363,8 @@ mod tests {
         fn answers_keep_their_number_and_order(values in prop::collection::vec(-1e6..1e6, 0..9), others in 1..3_usize) {
             let body = values.iter().map(|value| json!({"value": value})).collect::<Value>().to_string();
             let read = answers(&body, values.len()).unwrap();
-            let read: Vec<Verdict> = read.iter().map(|answer| verdict(answer).unwrap()).collect();
-            prop_assert_eq!(read, values.iter().copied().map(Verdict::Value).collect::<Vec<_>>());
+            let read: Vec<RewardValue> = read.iter().map(|answer| verdict(answer).unwrap()).collect();
+            prop_assert_eq!(read, values.iter().copied().map(RewardValue::Value).collect::<Vec<_>>());
             prop_assert!(answers(&body, values.len() + others).is_err());
         }
     }

@@ -3,7 +3,7 @@
 use crate::rewards::component::{Kind, Measure};
 use crate::rewards::table::At;
 use crate::rewards::text::explain::wanted;
-use crate::rewards::{BuildError, Reward, RewardError, Sample, Scope, Setup, TableContext, Verdict};
+use crate::rewards::{BuildError, Reward, RewardError, RewardValue, Sample, Scope, Setup, TableContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -58,8 +58,8 @@ pub(super) struct Length {
 }
 
 impl Reward for Length {
-    fn rate(&mut self, _: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
-        Ok(texts.iter().map(|text| Verdict::Value(text.map_or(0.0, |text| self.value(count(text))))).collect())
+    fn rate(&mut self, _: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
+        Ok(texts.iter().map(|text| RewardValue::Value(text.map_or(0.0, |text| self.value(count(text))))).collect())
     }
 
     fn explain(&mut self, _: &Sample<'_>, text: Option<&str>) -> Option<String> {
@@ -101,8 +101,8 @@ mod tests {
         let (min_words, max_words) = range;
         let mut length = Length { spec: LengthSpec { min_words, max_words, tolerance_words } };
         match rate_one(&mut length, sample(""), text) {
-            Verdict::Value(value) => value,
-            Verdict::Missing(reason) => panic!("{reason}"),
+            RewardValue::Value(value) => value,
+            RewardValue::Missing(reason) => panic!("{reason}"),
         }
     }
 

@@ -4,7 +4,7 @@ use super::RougeTokenizer;
 use crate::rewards::component::{Kind, Measure};
 use crate::rewards::text::explain::excerpt;
 use crate::rewards::text::words::words;
-use crate::rewards::{BuildError, Reward, RewardError, Sample, Scope, Setup, TableContext, Verdict};
+use crate::rewards::{BuildError, Reward, RewardError, RewardValue, Sample, Scope, Setup, TableContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -46,8 +46,8 @@ pub(super) struct Repetition {
 }
 
 impl Reward for Repetition {
-    fn rate(&mut self, _: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
-        Ok(texts.iter().map(|text| Verdict::Value(text.map_or(0.0, |text| self.value(text)))).collect())
+    fn rate(&mut self, _: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
+        Ok(texts.iter().map(|text| RewardValue::Value(text.map_or(0.0, |text| self.value(text)))).collect())
     }
 
     fn explain(&mut self, _: &Sample<'_>, text: Option<&str>) -> Option<String> {
@@ -89,8 +89,8 @@ mod tests {
 
     fn rate(ngram: usize, text: Option<&str>) -> f64 {
         match rate_one(&mut Repetition { ngram }, sample(""), text) {
-            Verdict::Value(value) => value,
-            Verdict::Missing(reason) => panic!("{reason}"),
+            RewardValue::Value(value) => value,
+            RewardValue::Missing(reason) => panic!("{reason}"),
         }
     }
 

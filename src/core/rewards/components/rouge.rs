@@ -5,7 +5,7 @@ use crate::rewards::table::At;
 use crate::rewards::text::explain::{common_ngrams, common_subsequence};
 use crate::rewards::text::lcs::{longest_common_subsequence, union_of_subsequences};
 use crate::rewards::text::words::{Vocabulary, folded};
-use crate::rewards::{BuildError, Reward, RewardError, Sample, Scope, Setup, TableContext, Verdict};
+use crate::rewards::{BuildError, Reward, RewardError, RewardValue, Sample, Scope, Setup, TableContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -220,16 +220,16 @@ pub(super) struct Rouge {
 }
 
 impl Rouge {
-    fn rate_one(&self, reference: Option<&str>, text: Option<&str>) -> Verdict {
+    fn rate_one(&self, reference: Option<&str>, text: Option<&str>) -> RewardValue {
         let Some(reference) = reference else {
-            return Verdict::Missing("the row has no reference".to_owned());
+            return RewardValue::Missing("the row has no reference".to_owned());
         };
         let (text, reference) = (folded(text.unwrap_or_default(), self.stemming), folded(reference, self.stemming));
         let overlap = measured(&text, &reference, self.variant, self.tokenizer);
         let Some(Overlap { precision, recall, f1 }) = overlap else {
-            return Verdict::Missing("the reference has no words".to_owned());
+            return RewardValue::Missing("the reference has no words".to_owned());
         };
-        Verdict::Value(match self.measure {
+        RewardValue::Value(match self.measure {
             RougeMeasure::Precision => precision,
             RougeMeasure::Recall => recall,
             RougeMeasure::F1 => f1,
@@ -238,7 +238,7 @@ impl Rouge {
 }
 
 impl Reward for Rouge {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
         Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.reference, *text)).collect())
     }
 
@@ -328,11 +328,11 @@ mod tests {
                         rate_one(&mut rouge, Sample { reference: Some(reference), ..sample("") }, Some(candidate));
                     let expected = pair["scores"][name][i].as_f64().unwrap();
                     match verdict {
-                        Verdict::Value(value) => assert!(
+                        RewardValue::Value(value) => assert!(
                             (value - expected).abs() < 1e-9,
                             "{name} [{i}] of {candidate:?} against {reference:?}: {value}, not {expected}"
                         ),
-                        Verdict::Missing(_) => assert!(reference.trim().is_empty(), "{reference:?}"),
+                        RewardValue::Missing(_) => assert!(reference.trim().is_empty(), "{reference:?}"),
                     }
                 }
             }
@@ -355,12 +355,12 @@ mod tests {
 
     #[test]
     fn a_row_without_a_reference_is_missing_and_a_completion_without_the_text_is_0() {
-        assert!(matches!(rate_one(&mut rouge_l(), sample("x"), Some("x")), Verdict::Missing(_)));
+        assert!(matches!(rate_one(&mut rouge_l(), sample("x"), Some("x")), RewardValue::Missing(_)));
         let empty = Sample { reference: Some(" ?"), ..sample("x") };
-        assert!(matches!(rate_one(&mut rouge_l(), empty, Some("x")), Verdict::Missing(_)));
+        assert!(matches!(rate_one(&mut rouge_l(), empty, Some("x")), RewardValue::Missing(_)));
         let full = Sample { reference: Some("the heart pumps blood"), ..sample("x") };
-        assert_eq!(rate_one(&mut rouge_l(), full, None), Verdict::Value(0.0));
-        assert_eq!(rate_one(&mut rouge_l(), full, Some("The blood pumps.")), Verdict::Value(0.5));
+        assert_eq!(rate_one(&mut rouge_l(), full, None), RewardValue::Value(0.0));
+        assert_eq!(rate_one(&mut rouge_l(), full, Some("The blood pumps.")), RewardValue::Value(0.5));
     }
 
     fn any_variant() -> impl Strategy<Value = (RougeVariant, RougeTokenizer)> {

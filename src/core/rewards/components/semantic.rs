@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::rewards::component::{Kind, Measure};
 use crate::rewards::{
-    BuildError, EncoderError, Reward, RewardError, Sample, Scope, Setup, TableContext, TextEncoder, Verdict,
+    BuildError, EncoderError, Reward, RewardError, RewardValue, Sample, Scope, Setup, TableContext, TextEncoder,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -218,7 +218,7 @@ impl Semantic {
         }
     }
 
-    fn compare(&self, references: &[Cow<'_, str>], windows: &[&str], found: &Embeddings<'_>) -> Verdict {
+    fn compare(&self, references: &[Cow<'_, str>], windows: &[&str], found: &Embeddings<'_>) -> RewardValue {
         let nearest = |reference: &Cow<'_, str>| {
             let reference = &found.references[&**reference];
             let cosines = windows.iter().map(|window| cosine(reference, &found.texts[window]));
@@ -230,8 +230,8 @@ impl Semantic {
         };
         let values: Option<Vec<f64>> = references.iter().map(nearest).collect();
         match values {
-            None => Verdict::Missing("the encoder's embedding is not finite".to_owned()),
-            Some(values) => Verdict::Value(match self.settings.references {
+            None => RewardValue::Missing("the encoder's embedding is not finite".to_owned()),
+            Some(values) => RewardValue::Value(match self.settings.references {
                 Some(SeveralReferences::Mean) => values.iter().sum::<f64>() / values.len() as f64,
                 Some(SeveralReferences::Max) | None => values.into_iter().fold(f64::NEG_INFINITY, f64::max),
             }),
@@ -273,14 +273,14 @@ fn windows(text: &str, sentences: Option<usize>) -> Vec<&str> {
 }
 
 impl Reward for Semantic {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
         let cases: Vec<Case<'_>> =
             samples.iter().zip(texts).map(|(sample, text)| self.case(sample.reference, *text)).collect();
         let embeddings = self.embed(&cases).map_err(|error| format!("the encoder failed: {}", with_sources(&*error)));
         let verdict = |case: &Case<'_>| match (case, &embeddings) {
-            (Case::NoReference, _) => Verdict::Missing("the row has no reference".to_owned()),
-            (Case::NoText, _) => Verdict::Value(0.0),
-            (Case::Comparable { .. }, Err(reason)) => Verdict::Missing(reason.clone()),
+            (Case::NoReference, _) => RewardValue::Missing("the row has no reference".to_owned()),
+            (Case::NoText, _) => RewardValue::Value(0.0),
+            (Case::Comparable { .. }, Err(reason)) => RewardValue::Missing(reason.clone()),
             (Case::Comparable { references, windows }, Ok(found)) => self.compare(references, windows, found),
         };
         Ok(cases.iter().map(verdict).collect())
@@ -327,10 +327,10 @@ mod tests {
         Semantic::new(Box::new(LetterEncoder::default()), settings)
     }
 
-    fn value(verdict: &Verdict) -> f64 {
+    fn value(verdict: &RewardValue) -> f64 {
         match verdict {
-            Verdict::Value(value) => *value,
-            Verdict::Missing(reason) => panic!("{reason}"),
+            RewardValue::Value(value) => *value,
+            RewardValue::Missing(reason) => panic!("{reason}"),
         }
     }
 
@@ -347,17 +347,17 @@ mod tests {
         let row = Sample { reference: Some("ab"), ..sample("") };
         let above = value(&rate_one(&mut semantic(Some(0.5)), row, Some("a")));
         assert!((above - (0.5_f64.sqrt() - 0.5) / 0.5).abs() < 1e-6);
-        assert_eq!(rate_one(&mut semantic(Some(0.9)), row, Some("a")), Verdict::Value(0.0));
+        assert_eq!(rate_one(&mut semantic(Some(0.9)), row, Some("a")), RewardValue::Value(0.0));
     }
 
     #[test]
     fn a_text_the_policy_did_not_write_is_0_and_a_reference_the_row_has_not_is_missing() {
         let row = Sample { reference: Some("ab"), ..sample("") };
-        assert_eq!(rate_one(&mut semantic(None), row, None), Verdict::Value(0.0));
-        assert_eq!(rate_one(&mut semantic(None), row, Some(" ")), Verdict::Value(0.0));
-        assert!(matches!(rate_one(&mut semantic(None), sample(""), Some("a")), Verdict::Missing(_)));
+        assert_eq!(rate_one(&mut semantic(None), row, None), RewardValue::Value(0.0));
+        assert_eq!(rate_one(&mut semantic(None), row, Some(" ")), RewardValue::Value(0.0));
+        assert!(matches!(rate_one(&mut semantic(None), sample(""), Some("a")), RewardValue::Missing(_)));
         let blank = Sample { reference: Some(" "), ..sample("") };
-        assert!(matches!(rate_one(&mut semantic(None), blank, None), Verdict::Missing(_)));
+        assert!(matches!(rate_one(&mut semantic(None), blank, None), RewardValue::Missing(_)));
     }
 
     #[test]
@@ -366,7 +366,10 @@ mod tests {
             Semantic::new(Box::new(LetterEncoder { fails: true, ..Default::default() }), SemanticSettings::default());
         let row = Sample { reference: Some("ab"), ..sample("") };
         let verdicts = failing.rate(&[row, row], &[Some("a"), None]).unwrap();
-        assert_eq!(verdicts, [Verdict::Missing("the encoder failed: out of memory".to_owned()), Verdict::Value(0.0)]);
+        assert_eq!(
+            verdicts,
+            [RewardValue::Missing("the encoder failed: out of memory".to_owned()), RewardValue::Value(0.0)]
+        );
     }
 
     #[test]
@@ -424,8 +427,8 @@ mod tests {
         assert!((value(&rate(mean, Some(0.5), r#"["ab", "acd"]"#, "ab")) - 0.5).abs() < 1e-6, "each is rescaled");
         assert!(value(&rate(None, None, both, "ba")) < 0.9, "the list itself is the reference");
         assert!((value(&rate(max, None, "ab", "ba")) - 1.0).abs() < 1e-6, "a text is a list of one");
-        assert!(matches!(rate(max, None, "[\"\"]", "ba"), Verdict::Missing(_)));
-        assert!(matches!(rate(max, None, "[]", "ba"), Verdict::Missing(_)));
+        assert!(matches!(rate(max, None, "[\"\"]", "ba"), RewardValue::Missing(_)));
+        assert!(matches!(rate(max, None, "[]", "ba"), RewardValue::Missing(_)));
     }
 
     #[test]
@@ -458,9 +461,9 @@ mod tests {
             let row = Sample { reference: Some(&reference), ..sample("") };
             let references = mean.then_some(SeveralReferences::Mean);
             match rate_one(&mut set(SemanticSettings { baseline, references, window_sentences }), row, Some(&text)) {
-                Verdict::Value(value) if baseline.is_some() => prop_assert!((0.0..=1.0).contains(&value)),
-                Verdict::Value(value) => prop_assert!((-1.0..=1.0).contains(&value)),
-                Verdict::Missing(_) => prop_assert!(reference.trim().is_empty()),
+                RewardValue::Value(value) if baseline.is_some() => prop_assert!((0.0..=1.0).contains(&value)),
+                RewardValue::Value(value) => prop_assert!((-1.0..=1.0).contains(&value)),
+                RewardValue::Missing(_) => prop_assert!(reference.trim().is_empty()),
             }
         }
     }

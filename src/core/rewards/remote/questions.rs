@@ -1,7 +1,7 @@
 //! What a program outside this one is asked about a completion, and what it answers: a JSON object each.
 
 use crate::rewards::components::judge::shortened;
-use crate::rewards::{Sample, Verdict};
+use crate::rewards::{RewardValue, Sample};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ const LARGEST_VALUE: f64 = 1e6;
 
 /// A completion as the program is told of it.
 #[derive(Serialize)]
-pub(in crate::rewards) struct Question<'a> {
+pub(in crate::rewards) struct RewardQuestion<'a> {
     prompt: &'a str,
     completion: &'a str,
     /// The scope's part of the completion; `null` where it has none.
@@ -22,14 +22,14 @@ pub(in crate::rewards) struct Question<'a> {
     answer: Option<&'a str>,
 }
 
-impl<'a> Question<'a> {
+impl<'a> RewardQuestion<'a> {
     pub(in crate::rewards) fn new(sample: &Sample<'a>, text: Option<&'a str>) -> Self {
         let Sample { prompt, completion, reference, answer } = *sample;
         Self { prompt, completion, text, reference, answer }
     }
 }
 
-impl Question<'_> {
+impl RewardQuestion<'_> {
     /// The question as it is sent, but for the rest of long texts: for a person to read.
     pub(in crate::rewards) fn shown(&self) -> String {
         let mut shown = serde_json::to_value(self).expect("a question serializes");
@@ -46,25 +46,27 @@ impl Question<'_> {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ServiceReply {
     value: Option<f64>,
     missing: Option<String>,
 }
 
 /// What an answer means: `{"value": number}` or `{"missing": "why"}`, other fields aside. What is neither is an error.
-pub(in crate::rewards) fn verdict(answer: &Value) -> Result<Verdict, String> {
-    match Answer::deserialize(answer) {
-        Ok(Answer { value: Some(value), missing: None }) if value.abs() <= LARGEST_VALUE => Ok(Verdict::Value(value)),
-        Ok(Answer { value: Some(value), missing: None }) if value.is_finite() => {
-            Ok(Verdict::Missing(format!("its value {value:e} is beyond ±{LARGEST_VALUE}, which cannot be meant")))
+pub(in crate::rewards) fn verdict(answer: &Value) -> Result<RewardValue, String> {
+    match ServiceReply::deserialize(answer) {
+        Ok(ServiceReply { value: Some(value), missing: None }) if value.abs() <= LARGEST_VALUE => {
+            Ok(RewardValue::Value(value))
         }
-        Ok(Answer { value: None, missing: Some(reason) }) => Ok(Verdict::Missing(reason)),
+        Ok(ServiceReply { value: Some(value), missing: None }) if value.is_finite() => {
+            Ok(RewardValue::Missing(format!("its value {value:e} is beyond ±{LARGEST_VALUE}, which cannot be meant")))
+        }
+        Ok(ServiceReply { value: None, missing: Some(reason) }) => Ok(RewardValue::Missing(reason)),
         _ => Err(no_answer(&answer.to_string())),
     }
 }
 
 /// [`verdict`] of an answer's text.
-pub(in crate::rewards) fn verdict_of_text(answer: &str) -> Result<Verdict, String> {
+pub(in crate::rewards) fn verdict_of_text(answer: &str) -> Result<RewardValue, String> {
     serde_json::from_str(answer).map_err(|_| no_answer(answer)).and_then(|answer| verdict(&answer))
 }
 
@@ -81,10 +83,10 @@ mod tests {
     #[test]
     fn a_question_has_all_fields_and_null_for_what_is_not_there() {
         let rated = Sample { prompt: "Q\n", reference: Some("r"), ..sample("<answer>B</answer>") };
-        let question = serde_json::to_string(&Question::new(&rated, Some("B"))).unwrap();
+        let question = serde_json::to_string(&RewardQuestion::new(&rated, Some("B"))).unwrap();
         let written = r#"{"prompt":"Q\n","completion":"<answer>B</answer>","text":"B","reference":"r","answer":null}"#;
         assert_eq!(question, written);
-        assert!(serde_json::to_string(&Question::new(&rated, None)).unwrap().contains(r#""text":null"#));
+        assert!(serde_json::to_string(&RewardQuestion::new(&rated, None)).unwrap().contains(r#""text":null"#));
     }
 
     #[test]
@@ -94,13 +96,13 @@ mod tests {
         let cut = "ä".repeat(40) + "…";
         let shown =
             format!("`{{\"prompt\":\"\",\"completion\":\"{cut}\",\"text\":null,\"reference\":null,\"answer\":\"B\"}}`");
-        assert_eq!(Question::new(&rated, None).shown(), shown);
+        assert_eq!(RewardQuestion::new(&rated, None).shown(), shown);
     }
 
     #[test]
     fn a_number_is_a_value_and_a_reason_is_missing() {
-        assert_eq!(verdict_of_text(r#"{"value": -2.5, "note": "bad"}"#), Ok(Verdict::Value(-2.5)));
-        assert_eq!(verdict_of_text(r#" {"missing": "no key"} "#), Ok(Verdict::Missing("no key".to_owned())));
+        assert_eq!(verdict_of_text(r#"{"value": -2.5, "note": "bad"}"#), Ok(RewardValue::Value(-2.5)));
+        assert_eq!(verdict_of_text(r#" {"missing": "no key"} "#), Ok(RewardValue::Missing("no key".to_owned())));
     }
 
     #[test]
@@ -130,7 +132,7 @@ mod tests {
     #[test]
     fn a_number_that_cannot_be_meant_is_missing() {
         for value in ["1e308", "-1e308", "1000001", "-3.5e38"] {
-            let Ok(Verdict::Missing(reason)) = verdict_of_text(&format!(r#"{{"value": {value}}}"#)) else {
+            let Ok(RewardValue::Missing(reason)) = verdict_of_text(&format!(r#"{{"value": {value}}}"#)) else {
                 panic!("{value}")
             };
             assert!(reason.contains("is beyond ±1000000"), "{reason}");
@@ -140,7 +142,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_gives_a_value_that_is_not_finite(text in r#"(\{"value": ?|-|[0-9]{1,4}|e[0-9]{1,3}|\.|NaN|\}|\PC)*"#) {
-            if let Ok(Verdict::Value(value)) = verdict_of_text(&text) {
+            if let Ok(RewardValue::Value(value)) = verdict_of_text(&text) {
                 prop_assert!(value.is_finite());
             }
         }
@@ -148,7 +150,7 @@ mod tests {
         #[test]
         fn every_number_that_can_be_meant_comes_through(value in -LARGEST_VALUE..=LARGEST_VALUE) {
             let text = serde_json::json!({"value": value}).to_string();
-            let Ok(Verdict::Value(read)) = verdict_of_text(&text) else { panic!("{text}") };
+            let Ok(RewardValue::Value(read)) = verdict_of_text(&text) else { panic!("{text}") };
             prop_assert!((read - value).abs() <= value.abs() * 1e-15);
         }
     }

@@ -9,7 +9,7 @@ use crate::seed;
 use crate::stages::unrated;
 use orchestrate_core::cache::Assignment;
 use orchestrate_core::exec::ScoreRequest;
-use orchestrate_core::rewards::{PER_ROW, Sample, Score, calibrate};
+use orchestrate_core::rewards::{PER_ROW, RewardScore, Sample, calibrate};
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -22,11 +22,11 @@ pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut An
     let rewards = rewards(&request.assignment)?;
     let Rows { rows, others } = Rows::draw(&request.assignment, limit)?;
     let mut mix = Mix::load(request, &rewards)?;
-    let mut scores: Vec<Score> = Vec::with_capacity(PER_ROW * rows.len());
+    let mut scores: Vec<RewardScore> = Vec::with_capacity(PER_ROW * rows.len());
     for (batch, others_of) in rows.chunks(BATCH).zip(others.chunks(BATCH)) {
         let triples = batch.iter().zip(others_of);
         let samples: Vec<Sample<'_>> = triples.flat_map(|(row, &other)| triple(row, &rows[other])).collect();
-        scores.extend(mix.rubric.score(&samples).map_err(unrated)?);
+        scores.extend(mix.reward_mix.score(&samples).map_err(unrated)?);
         mix.warn();
         answers.line(&json!({"progress": {"done": scores.len() / PER_ROW, "total": rows.len()}}))?;
         answers.flush()?;

@@ -7,11 +7,11 @@ mod texts;
 use super::Answers;
 use crate::device;
 use crate::error::{StageError, StageResult};
-use crate::stages::{judge_access, load_rubric};
+use crate::stages::{judge_access, load_reward_mix};
 use orchestrate_core::cache::Assignment;
 use orchestrate_core::exec::{ScoreRequest, ScoreTask};
 use orchestrate_core::recipe::spec::RewardSpec;
-use orchestrate_core::rewards::{Rubric, StopCheck};
+use orchestrate_core::rewards::{RewardMix, StopCheck};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter};
 
@@ -42,7 +42,7 @@ fn rewards(assignment: &Assignment) -> StageResult<BTreeMap<String, RewardSpec>>
 
 /// A mix with what it needs around it. Each question to the mix has a budget of its own for judges.
 struct Mix {
-    rubric: Rubric,
+    reward_mix: RewardMix,
     /// Where judges' expenses are written; gone with this.
     _ledgers: tempfile::TempDir,
 }
@@ -54,13 +54,13 @@ impl Mix {
         let ledgers = tempfile::tempdir()?;
         let never = StopCheck::never();
         let judges = judge_access(assignment, &request.judge_cache, ledgers.path(), &never);
-        let rubric = load_rubric(assignment, rewards, device, judges)?;
-        Ok(Self { rubric, _ledgers: ledgers })
+        let reward_mix = load_reward_mix(assignment, rewards, device, judges)?;
+        Ok(Self { reward_mix, _ledgers: ledgers })
     }
 
     /// Tells on stderr what a person should look at.
     fn warn(&mut self) {
-        tell(self.rubric.warnings());
+        tell(self.reward_mix.warnings());
     }
 }
 

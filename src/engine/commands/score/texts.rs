@@ -6,7 +6,7 @@ use super::{Mix, rewards};
 use crate::error::StageResult;
 use crate::stages::unrated;
 use orchestrate_core::exec::{Input, ScoreRequest};
-use orchestrate_core::rewards::{Sample, Score};
+use orchestrate_core::rewards::{RewardScore, Sample};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -59,7 +59,7 @@ impl Text {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct ScoreLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,11 +102,11 @@ pub(super) fn run(
         // the lines before a bad one are rated still
         let (batch, failure) = take(&mut lines);
         let samples: Vec<Sample<'_>> = batch.iter().map(Text::sample).collect();
-        let scores = mix.rubric.score(&samples).map_err(unrated)?;
+        let scores = mix.reward_mix.score(&samples).map_err(unrated)?;
         mix.warn();
-        let explanations = if explain { mix.rubric.explain(&samples) } else { Vec::new() };
+        let explanations = if explain { mix.reward_mix.explain(&samples) } else { Vec::new() };
         for (i, (text, score)) in batch.iter().zip(&scores).enumerate() {
-            answers.line(&Answer {
+            answers.line(&ScoreLine {
                 location: repeat.then_some(&*text.location),
                 completion: repeat.then_some(&*text.completion),
                 ..answer(score, explanations.get(i))
@@ -133,7 +133,7 @@ fn take(lines: &mut Peekable<impl Iterator<Item = StageResult<Text>>>) -> (Vec<T
     (batch, Ok(()))
 }
 
-fn answer<'a>(score: &'a Score, explanations: Option<&'a BTreeMap<String, String>>) -> Answer<'a> {
+fn answer<'a>(score: &'a RewardScore, explanations: Option<&'a BTreeMap<String, String>>) -> ScoreLine<'a> {
     let parts = score.parts.iter().map(|(name, part)| {
         let rated = RatedPart {
             value: part.value,
@@ -144,5 +144,5 @@ fn answer<'a>(score: &'a Score, explanations: Option<&'a BTreeMap<String, String
         };
         (name.as_str(), rated)
     });
-    Answer { location: None, completion: None, total: score.total, parts: parts.collect() }
+    ScoreLine { location: None, completion: None, total: score.total, parts: parts.collect() }
 }

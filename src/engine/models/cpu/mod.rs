@@ -32,7 +32,7 @@ pub struct CpuDecoding<'a> {
     head_dim: usize,
     max_new_tokens: usize,
     pool: rayon::ThreadPool,
-    rows: Vec<Row>,
+    rows: Vec<CachedRow>,
     /// Caches of rows that ended, for rows to come.
     free: Vec<Vec<Vec<HeadCache>>>,
 }
@@ -63,7 +63,7 @@ pub(super) struct CpuPrompt {
 }
 
 /// A row: its prompt, and the keys and values of its own tokens.
-struct Row {
+struct CachedRow {
     prompt: Arc<CpuPrompt>,
     /// Position of the next token.
     position: usize,
@@ -114,7 +114,7 @@ impl<'a> CpuDecoding<'a> {
             let heads = |layer: &CpuLayer<'_>| layer.k_proj.out_features / self.head_dim;
             self.layers.iter().map(|layer| (0..heads(layer)).map(|_| cache()).collect()).collect()
         });
-        self.rows.push(Row { position: prompt.length, prompt, layers });
+        self.rows.push(CachedRow { position: prompt.length, prompt, layers });
     }
 
     /// Keeps only these rows, given in ascending order.
@@ -161,7 +161,7 @@ impl<'a> CpuDecoding<'a> {
 }
 
 impl CpuLayer<'_> {
-    fn decode(&self, index: usize, x: &mut [f32], rows: &mut [Row], head_dim: usize, cos: &[f32], sin: &[f32]) {
+    fn decode(&self, index: usize, x: &mut [f32], rows: &mut [CachedRow], head_dim: usize, cos: &[f32], sin: &[f32]) {
         let count = rows.len();
         let (q_size, kv_size) = (self.q_proj.out_features, self.k_proj.out_features);
         let normed = self.input_layernorm.forward(x);

@@ -1,20 +1,20 @@
 //! The questions of an arena, and what models answer.
 
 use super::super::Context;
-use super::super::scoring::Answer;
+use super::super::scoring::SampledCompletion;
 use crate::data::{self, Example};
 use crate::error::{StageError, StageResult};
 use crate::generation::{Request, Sampled, Stop, sample_while};
 use crate::policy::{self, Policy};
 use crate::seed;
 use crate::tokenizer::Tokenizer;
-use orchestrate_core::arena::{Answers, Question};
+use orchestrate_core::arena::{Answers, ArenaQuestion};
 use orchestrate_core::cache::Assignment;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::event::StepPart;
 use orchestrate_core::exec::DataReport;
 use orchestrate_core::recipe::spec::{ArenaSpec, PlayerModel};
-use orchestrate_core::rewards::Score;
+use orchestrate_core::rewards::RewardScore;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -29,8 +29,8 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    pub(super) fn new(answer: &Answer<'_>, score: &Score) -> Self {
-        let measure = |part: &orchestrate_core::event::Part| {
+    pub(super) fn new(answer: &SampledCompletion<'_>, score: &RewardScore) -> Self {
+        let measure = |part: &orchestrate_core::event::ComponentScore| {
             part.value.map(rounded).ok_or_else(|| part.missing.clone().unwrap_or_default())
         };
         Self {
@@ -63,7 +63,7 @@ type Tokenization = (Digest, Option<String>);
 /// The questions, as the tokenizer of each model cuts them.
 pub(super) struct Questions {
     /// What each question is.
-    pub(super) named: Vec<Question>,
+    pub(super) named: Vec<ArenaQuestion>,
     pub(super) report: DataReport,
     cut: Vec<Cut>,
 }
@@ -94,7 +94,7 @@ impl Questions {
             cut.push(Cut { tokenization, tokenizer, questions });
         }
         let first = cut.first().map_or(&[][..], |first| &first.questions);
-        let named: Vec<Question> = first.iter().map(named).collect();
+        let named: Vec<ArenaQuestion> = first.iter().map(named).collect();
         let report = report.filter(|_| !named.is_empty()).ok_or_else(|| {
             StageError::input("the arena's data set has no questions")
                 .hinted("`split` and `eval_fraction` say which rows are read")
@@ -126,10 +126,10 @@ fn tokenization(model: &PlayerModel) -> Tokenization {
     (model.model.files.clone(), model.model.chat_template.clone())
 }
 
-pub(super) fn named(example: &Example) -> Question {
+pub(super) fn named(example: &Example) -> ArenaQuestion {
     let Example { prompt, reference, answer, row, .. } = example;
     let content = json!([prompt, reference, answer]).to_string();
-    Question { digest: Digest::of(content.as_bytes()).to_string(), row: *row }
+    ArenaQuestion { digest: Digest::of(content.as_bytes()).to_string(), row: *row }
 }
 
 /// The `count` questions whose digests come first, in the order of the data set: rows that are added or moved change few of them.

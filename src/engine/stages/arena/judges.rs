@@ -1,16 +1,16 @@
 //! Who compares the answers of an arena.
 
 use super::super::Context;
-use super::super::scoring::{Answer, judge_access, load_rubric, unrated};
+use super::super::scoring::{SampledCompletion, judge_access, load_reward_mix, unrated};
 use super::answers::{Answered, Questions};
 use crate::error::{StageError, StageResult};
-use orchestrate_core::arena::{Comparison, Match, Verdict};
+use orchestrate_core::arena::{Comparison, ComparisonVerdict, Match};
 use orchestrate_core::cache::Assignment;
 use orchestrate_core::event::FailureClass;
 use orchestrate_core::recipe::spec::{
     ArenaJudge, ArenaSpec, CompareWith, JudgeSampling, RewardSpec, Scope, SemanticSpec,
 };
-use orchestrate_core::rewards::{Expenses, Pair, PairJudges, PairVerdict, Rubric, Sample, Score, span};
+use orchestrate_core::rewards::{Expenses, Pair, PairJudges, PairVerdict, RewardMix, RewardScore, Sample, span};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ struct Table {
 
 enum Asking {
     /// An encoder, as the component of a mix of its own.
-    Similarity { rubric: Rubric, compare_with: CompareWith, tie_margin: f64 },
+    Similarity { reward_mix: RewardMix, compare_with: CompareWith, tie_margin: f64 },
     /// Language models.
     Models(Box<PairJudges>),
 }
@@ -61,8 +61,8 @@ impl Judges {
                         window_sentences: None,
                     };
                     let mix = BTreeMap::from([(name.clone(), RewardSpec::plain(1.0, scope.clone(), component.into()))]);
-                    let rubric = load_rubric(assignment, &mix, context.device, access)?;
-                    (scope, Asking::Similarity { rubric, compare_with: *compare_with, tie_margin: *tie_margin })
+                    let reward_mix = load_reward_mix(assignment, &mix, context.device, access)?;
+                    (scope, Asking::Similarity { reward_mix, compare_with: *compare_with, tie_margin: *tie_margin })
                 }
                 ArenaJudge::Models { scope, .. } => {
                     (scope, Asking::Models(Box::new(models.next().expect("one for each table of models"))))
@@ -75,19 +75,20 @@ impl Judges {
 
     /// How similar each answer is, by every encoder: a part of its score without weight. All answers of a call are embedded
     /// together, so it must be the same ones whenever the stage is run.
-    pub(super) fn measure(&mut self, answers: &[Answer<'_>]) -> StageResult<Vec<Score>> {
-        let mut scores: Vec<Score> = answers.iter().map(|_| Score { total: None, parts: BTreeMap::new() }).collect();
+    pub(super) fn measure(&mut self, answers: &[SampledCompletion<'_>]) -> StageResult<Vec<RewardScore>> {
+        let mut scores: Vec<RewardScore> =
+            answers.iter().map(|_| RewardScore { total: None, parts: BTreeMap::new() }).collect();
         for table in &mut self.tables {
-            let Asking::Similarity { rubric, compare_with, .. } = &mut table.asking else { continue };
+            let Asking::Similarity { reward_mix, compare_with, .. } = &mut table.asking else { continue };
             let sample = |answer| {
-                let sample: Sample<'_> = Answer::sample(answer);
+                let sample: Sample<'_> = SampledCompletion::sample(answer);
                 match compare_with {
                     CompareWith::Reference => sample,
                     CompareWith::Prompt => Sample { reference: Some(sample.prompt), ..sample },
                 }
             };
             let samples: Vec<Sample<'_>> = answers.iter().map(sample).collect();
-            for (score, own) in scores.iter_mut().zip(rubric.score(&samples).map_err(unrated)?) {
+            for (score, own) in scores.iter_mut().zip(reward_mix.score(&samples).map_err(unrated)?) {
                 for (name, mut part) in own.parts {
                     part.weight = 0.0;
                     score.parts.insert(name, part);
@@ -106,7 +107,7 @@ impl Judges {
     ) -> (StageResult<Vec<Comparison>>, Vec<String>) {
         let mut warnings = Vec::new();
         let compared = self.verdicts(matches, questions, answers, &mut warnings).map(|verdicts| {
-            let comparison = |(played, verdicts): (&Match, Vec<Verdict>)| {
+            let comparison = |(played, verdicts): (&Match, Vec<ComparisonVerdict>)| {
                 let Match { question, one, other } = *played;
                 Comparison { question, one, other, verdicts }
             };
@@ -121,8 +122,8 @@ impl Judges {
         questions: &Questions,
         answers: &[Vec<Answered>],
         warnings: &mut Vec<String>,
-    ) -> StageResult<Vec<Vec<Verdict>>> {
-        let mut verdicts: Vec<Vec<Verdict>> = vec![Vec::new(); matches.len()];
+    ) -> StageResult<Vec<Vec<ComparisonVerdict>>> {
+        let mut verdicts: Vec<Vec<ComparisonVerdict>> = vec![Vec::new(); matches.len()];
         let mut encoders = 0;
         for Table { scope, asking, .. } in &mut self.tables {
             let text = |model: usize, question: usize| -> Cow<'_, str> {
@@ -144,8 +145,10 @@ impl Judges {
                     for ((played, pair), verdicts) in matches.iter().zip(&pairs).zip(&mut verdicts) {
                         let measure = |model: usize| &answers[model][played.question].measures[encoders];
                         verdicts.push(match pair.settled() {
-                            Some(win) => Verdict::read(&PairVerdict::Settled(win)),
-                            None => Verdict::measured(measure(played.one), measure(played.other), *tie_margin),
+                            Some(win) => ComparisonVerdict::read(&PairVerdict::Settled(win)),
+                            None => {
+                                ComparisonVerdict::measured(measure(played.one), measure(played.other), *tie_margin)
+                            }
                         });
                     }
                     encoders += 1;
@@ -154,7 +157,7 @@ impl Judges {
                     let said = judges.compare(&pairs).map_err(unrated);
                     warnings.extend(judges.warnings());
                     for (verdicts, of_pair) in verdicts.iter_mut().zip(said?) {
-                        verdicts.extend(of_pair.iter().map(Verdict::read));
+                        verdicts.extend(of_pair.iter().map(ComparisonVerdict::read));
                     }
                 }
             }
@@ -166,7 +169,7 @@ impl Judges {
     pub(super) fn check(&self, comparisons: &[Comparison], spec: &ArenaSpec) -> StageResult<()> {
         for (judge, name) in spec.judge_names().into_iter().enumerate() {
             let missing = |comparison: &Comparison| match &comparison.verdicts[judge] {
-                Verdict::Missing(reason) => Some(reason.clone()),
+                ComparisonVerdict::Missing(reason) => Some(reason.clone()),
                 _ => None,
             };
             let reasons: Vec<String> = comparisons.iter().filter_map(missing).collect();

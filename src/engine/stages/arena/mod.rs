@@ -12,7 +12,7 @@ use self::answers::{Answered, Cut, Questions};
 use self::judges::Judges;
 use self::kept::KeptAnswers;
 use super::eval::QUESTIONS_PER_ROW;
-use super::scoring::{Answer, expenses, or_stopped, save_completions};
+use super::scoring::{SampledCompletion, expenses, or_stopped, save_completions};
 use super::{Context, Outcome, cache_error, training};
 use crate::error::{StageError, StageResult};
 use crate::policy::{self, Policy};
@@ -32,7 +32,7 @@ const WINDOW: usize = 32;
 
 /// What is done; a resume point holds just this.
 #[derive(Default, Serialize, Deserialize)]
-struct Progress {
+struct ArenaProgress {
     /// Batches of questions and of comparisons done.
     step: u64,
     /// The answers of each model, in the order of the questions; of the last one perhaps not all.
@@ -85,8 +85,8 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
             let Some((sampled, is_kept)) = asked_model else {
                 return context.stop_within_step(progress.step, |dir| write(dir, &progress));
             };
-            let answer = |(q, s)| Answer::new(q, 0, s, tokenizer, tokenizer.stop_ids());
-            let answers: Vec<Answer<'_>> = next.iter().zip(sampled).map(answer).collect();
+            let answer = |(q, s)| SampledCompletion::new(q, 0, s, tokenizer, tokenizer.stop_ids());
+            let answers: Vec<SampledCompletion<'_>> = next.iter().zip(sampled).map(answer).collect();
             let scores = judges.measure(&answers)?;
             for (answer, score) in answers.iter().zip(&scores) {
                 let mut completion = answer.completion(progress.step + 1, score, None);
@@ -144,7 +144,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Are
 /// Tells of a step that is done; whether the stage is to stop, with a resume point on disk.
 fn end_step(
     context: &mut Context<'_>,
-    progress: &mut Progress,
+    progress: &mut ArenaProgress,
     total_steps: u64,
     speed: (String, f64),
     is_player_done: bool,
@@ -158,11 +158,11 @@ fn end_step(
     Ok(stop && progress.step < total_steps)
 }
 
-fn write(dir: &Path, progress: &Progress) -> std::io::Result<()> {
+fn write(dir: &Path, progress: &ArenaProgress) -> std::io::Result<()> {
     fs_err::write(dir.join("progress.json"), serde_json::to_string(progress).expect("answers and verdicts serialize"))
 }
 
-fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult<Progress> {
+fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult<ArenaProgress> {
     let point = context.attempt.latest_resume_point().map_err(cache_error)?;
     let progress = match &point {
         Some((_, dir)) => {
@@ -170,7 +170,7 @@ fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult<Progress> 
             serde_json::from_str(&fs_err::read_to_string(&path)?)
                 .map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))?
         }
-        None => Progress::default(),
+        None => ArenaProgress::default(),
     };
     context.started(point.map(|(step, _)| step), total_steps)?;
     Ok(progress)

@@ -3,12 +3,12 @@
 //! Every number is a mean over questions, a question's value being the mean over its answers; so an interval is over questions,
 //! and how many answers each has does not make it narrower than it is.
 
-use super::super::scoring::Answer;
+use super::super::scoring::SampledCompletion;
 use orchestrate_core::event::{Choice, Measurement};
 use orchestrate_core::metric::range_of_share;
 use orchestrate_core::recipe::spec::{EvalSpec, RewardSpec, total_range};
 use orchestrate_core::recipe::{Training, training_of};
-use orchestrate_core::rewards::Score;
+use orchestrate_core::rewards::RewardScore;
 use orchestrate_core::stats::{Document, Interval, mean_interval, pass_at, perplexity_interval};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,8 +48,8 @@ impl Measured {
     pub(super) fn record(
         &mut self,
         spec: &EvalSpec,
-        answers: &[Answer<'_>],
-        scores: &[Score],
+        answers: &[SampledCompletion<'_>],
+        scores: &[RewardScore],
         choice: Option<&Choice>,
     ) {
         for name in spec.rewards.keys() {

@@ -7,7 +7,9 @@ mod measured;
 pub(super) use self::batches::QUESTIONS_PER_ROW;
 use self::batches::{Batch, Shares, batches, options_share};
 use self::measured::{Measured, metrics_json};
-use super::scoring::{Answer, RatingMetrics, check_measured, judge_expenses, rubric, save_completions, score};
+use super::scoring::{
+    RatingMetrics, SampledCompletion, check_measured, judge_expenses, reward_mix, save_completions, score,
+};
 use super::supervised::loss_positions;
 use super::training;
 use super::{Context, Outcome, cache_error};
@@ -30,7 +32,7 @@ use tch::Kind;
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &EvalSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let policy = Policy::load(assignment, context.device)?;
-    let mut rubric = rubric(context, assignment, &spec.rewards)?;
+    let mut reward_mix = reward_mix(context, assignment, &spec.rewards)?;
     context.phase("reading the questions")?;
     let limit = spec.sampling.max_prompt_tokens;
     let questions = data::prompts(&spec.data, &assignment.inputs, &policy.tokenizer, limit)?;
@@ -78,7 +80,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
                 let Some(answers) = answer(context, &policy, questions, spec, assignment.spec.seed, part)? else {
                     return context.stop_within_step(measured.step, |dir| write(dir, &measured));
                 };
-                let (scores, warnings) = score(&mut rubric, &answers);
+                let (scores, warnings) = score(&mut reward_mix, &answers);
                 for warning in warnings {
                     context.emit(&EventKind::Warning(warning))?;
                 }
@@ -97,7 +99,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
                     measured.record(spec, answers, scores, choice);
                 }
                 let mut rating = RatingMetrics::default();
-                rating.add(&rubric);
+                rating.add(&reward_mix);
                 metrics.extend(rating.finish());
                 answers.iter().map(|a| a.sampled.ids.len()).sum::<usize>()
             }
@@ -123,7 +125,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Eva
     let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
     fs_err::write(path, metrics_json(spec, &results))?;
     save_completions(context)?;
-    results.extend(judge_expenses(&rubric));
+    results.extend(judge_expenses(&reward_mix));
     Ok(Outcome::Finished(results))
 }
 
@@ -196,7 +198,7 @@ fn answer<'a>(
     spec: &EvalSpec,
     seed: u64,
     part: impl Fn(f64) -> StepPart,
-) -> StageResult<Option<Vec<Answer<'a>>>> {
+) -> StageResult<Option<Vec<SampledCompletion<'a>>>> {
     let samples = spec.samples_per_question;
     let requests: Vec<Request<'_>> = questions
         .iter()
@@ -212,7 +214,7 @@ fn answer<'a>(
     })?;
     let Some(sampled) = sampled else { return Ok(None) };
     let asked = questions.iter().flat_map(|question| (0..samples).map(move |sample| (question, sample)));
-    let answer = |((q, sample), s)| Answer::new(q, sample, s, &policy.tokenizer, stop_ids);
+    let answer = |((q, sample), s)| SampledCompletion::new(q, sample, s, &policy.tokenizer, stop_ids);
     Ok(Some(asked.zip(sampled).map(answer).collect()))
 }
 
@@ -226,7 +228,7 @@ fn sample_seed(seed: u64, row: usize, sample: usize) -> u64 {
 }
 
 /// What pairs `answer` with those of another evaluation.
-fn record(spec: &EvalSpec, answer: &Answer<'_>, choice: Option<&Choice>) -> EvalRecord {
+fn record(spec: &EvalSpec, answer: &SampledCompletion<'_>, choice: Option<&Choice>) -> EvalRecord {
     EvalRecord {
         question_id: answer.example.id.clone(),
         data_set: spec.data_set.clone(),

@@ -1,6 +1,6 @@
 //! What a rollout is like: lengths, truncation, repetition.
 
-use super::super::scoring::Answer;
+use super::super::scoring::SampledCompletion;
 use orchestrate_core::event::StopReason;
 use orchestrate_core::rewards::repeats;
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ pub(super) struct Counted<'a> {
     stop_reason: StopReason,
 }
 
-impl<'a> From<&'a Answer<'_>> for Counted<'a> {
-    fn from(answer: &'a Answer<'_>) -> Self {
+impl<'a> From<&'a SampledCompletion<'_>> for Counted<'a> {
+    fn from(answer: &'a SampledCompletion<'_>) -> Self {
         let sampled = &answer.sampled;
         Self { text: &answer.text, tokens: sampled.ids.len(), stop_reason: sampled.stop_reason }
     }

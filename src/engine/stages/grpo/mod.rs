@@ -13,7 +13,7 @@ use self::metrics::{Counted, rollout_metrics};
 use self::rollout::{Rollout, Source, Timing};
 use self::update::check_on_policy;
 pub use self::update::{Rated, Reference, Sums, UpdateOptions, accumulate};
-use super::scoring::{check_missing, judge_expenses, rubric, save_completions};
+use super::scoring::{check_missing, judge_expenses, reward_mix, save_completions};
 use super::training;
 use super::{Context, Outcome};
 use crate::checkpoint;
@@ -32,7 +32,7 @@ use std::time::Instant;
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GrpoSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;
     let mut policy = Policy::load(assignment, context.device)?;
-    let mut rubric = rubric(context, assignment, &spec.rewards)?;
+    let mut reward_mix = reward_mix(context, assignment, &spec.rewards)?;
     context.phase("reading the prompts")?;
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
@@ -46,7 +46,7 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
         // 1. rollout: `group_size` completions for each of the step's prompts, rated
         let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
         let before = progress.clone();
-        let Some(mut rollout) = Rollout::draw(context, &source, &mut rubric, progress.prompts, progress.step + 1)?
+        let Some(mut rollout) = Rollout::draw(context, &source, &mut reward_mix, progress.prompts, progress.step + 1)?
         else {
             let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
             return context.stop_within_step(before.step, write);
@@ -142,6 +142,6 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Grp
     training::save_output(context, assignment, &policy)?;
     save_completions(context)?;
     let mut results = progress.result("reward/mean");
-    results.extend(judge_expenses(&rubric));
+    results.extend(judge_expenses(&reward_mix));
     Ok(Outcome::Finished(results))
 }

@@ -5,7 +5,7 @@
 //! on the policy and on where in that order it begins, and on nothing else.
 
 use super::super::Context;
-use super::super::scoring::{Answer, RatingMetrics, score};
+use super::super::scoring::{RatingMetrics, SampledCompletion, score};
 use crate::data::{Example, Mixture};
 use crate::error::StageResult;
 use crate::generation::{Request, Sampled, Stop, sample_groups};
@@ -13,9 +13,9 @@ use crate::loss::{Column, advantages, gdpo_advantages, has_spread, overlong_pena
 use crate::models::Decoding;
 use crate::policy::Policy;
 use crate::seed;
-use orchestrate_core::event::{EventKind, Part, StepPart};
+use orchestrate_core::event::{ComponentScore, EventKind, StepPart};
 use orchestrate_core::recipe::spec::{GrpoSpec, OverlongSpec, RewardAggregation, ZeroStd};
-use orchestrate_core::rewards::{Rubric, Score};
+use orchestrate_core::rewards::{RewardMix, RewardScore};
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Instant;
@@ -50,8 +50,8 @@ pub(super) struct Timing {
 
 /// The completions of one prompt.
 struct Group<'a> {
-    answers: Vec<Answer<'a>>,
-    scores: Vec<Score>,
+    answers: Vec<SampledCompletion<'a>>,
+    scores: Vec<RewardScore>,
     /// Whether they were rated differently.
     has_spread: bool,
 }
@@ -82,7 +82,7 @@ impl<'a> Rollout<'a> {
     pub(super) fn draw(
         context: &mut Context<'_>,
         source: &Source<'_, 'a>,
-        rubric: &mut Rubric,
+        reward_mix: &mut RewardMix,
         first: u64,
         step: u64,
     ) -> StageResult<Option<Self>> {
@@ -96,7 +96,7 @@ impl<'a> Rollout<'a> {
         loop {
             let from = first + rollout.prompts();
             let positions = from..from + wanted as u64;
-            let Some(groups) = rollout.groups(context, source, rubric, positions, step)? else { return Ok(None) };
+            let Some(groups) = rollout.groups(context, source, reward_mix, positions, step)? else { return Ok(None) };
             for group in groups {
                 if group.has_spread || spec.zero_std == ZeroStd::Keep {
                     rollout.kept.push(group);
@@ -120,7 +120,7 @@ impl<'a> Rollout<'a> {
         &mut self,
         context: &mut Context<'_>,
         source: &Source<'_, 'a>,
-        rubric: &mut Rubric,
+        reward_mix: &mut RewardMix,
         positions: std::ops::Range<u64>,
         step: u64,
     ) -> StageResult<Option<Vec<Group<'a>>>> {
@@ -137,14 +137,15 @@ impl<'a> Rollout<'a> {
             })
             .collect();
         let (ended, to_rate) = mpsc::channel();
-        let answers = |request: usize, group: Vec<Sampled>| -> Vec<Answer<'a>> {
+        let answers = |request: usize, group: Vec<Sampled>| -> Vec<SampledCompletion<'a>> {
             let (tokenizer, stop_ids) = (&policy.tokenizer, policy.tokenizer.stop_ids());
-            let answer = |(index, sampled)| Answer::new(chosen[request], index, sampled, tokenizer, stop_ids);
+            let answer =
+                |(index, sampled)| SampledCompletion::new(chosen[request], index, sampled, tokenizer, stop_ids);
             group.into_iter().enumerate().map(answer).collect()
         };
         let (seconds, rated) = std::thread::scope(|scope| {
             let rating = &mut self.rating;
-            let rater = scope.spawn(move || rate_all(rubric, rating, spec, to_rate));
+            let rater = scope.spawn(move || rate_all(reward_mix, rating, spec, to_rate));
             let batch_size = spec.rollout_batch_size;
             let hand_over = |request, group| {
                 // the rater ends early only when it failed, which its result tells
@@ -199,7 +200,10 @@ impl<'a> Rollout<'a> {
     }
 
     /// All completions with their scores and advantages; those of discarded groups come last and have no advantage.
-    pub(super) fn advantages(self, spec: &GrpoSpec) -> (Vec<Answer<'a>>, Vec<Score>, Vec<Option<f64>>) {
+    pub(super) fn advantages(
+        self,
+        spec: &GrpoSpec,
+    ) -> (Vec<SampledCompletion<'a>>, Vec<RewardScore>, Vec<Option<f64>>) {
         let mut answers = Vec::new();
         let mut scores = Vec::new();
         for group in self.kept {
@@ -231,16 +235,16 @@ struct Rating<'a> {
 
 /// Rates groups in the order they come, until no more come or one cannot be rated.
 fn rate_all<'a>(
-    rubric: &mut Rubric,
+    reward_mix: &mut RewardMix,
     metrics: &mut RatingMetrics,
     spec: &GrpoSpec,
-    to_rate: mpsc::Receiver<(usize, Vec<Answer<'a>>)>,
+    to_rate: mpsc::Receiver<(usize, Vec<SampledCompletion<'a>>)>,
 ) -> Rating<'a> {
     let mut rating = Rating { groups: Ok(Some(Vec::new())), warnings: Vec::new(), seconds: 0.0 };
     for (request, answers) in to_rate {
         let started = Instant::now();
-        let (scores, warnings) = score(rubric, &answers);
-        metrics.add(rubric);
+        let (scores, warnings) = score(reward_mix, &answers);
+        metrics.add(reward_mix);
         rating.warnings.extend(warnings);
         rating.seconds += started.elapsed().as_secs_f64();
         match (scores, &mut rating.groups) {
@@ -261,7 +265,7 @@ fn rate_all<'a>(
 
 impl<'a> Group<'a> {
     /// Rated answers, with the penalty of those that are too long among their parts.
-    fn new(answers: Vec<Answer<'a>>, mut scores: Vec<Score>, spec: &GrpoSpec) -> Self {
+    fn new(answers: Vec<SampledCompletion<'a>>, mut scores: Vec<RewardScore>, spec: &GrpoSpec) -> Self {
         if let Some(overlong) = &spec.overlong {
             for (answer, score) in answers.iter().zip(&mut scores) {
                 let tokens = answer.sampled.ids.len();
@@ -274,29 +278,29 @@ impl<'a> Group<'a> {
 }
 
 /// Adds a part that the reward mix knows nothing of.
-fn add_part(score: &mut Score, name: &str, weight: f64, value: f64) {
+fn add_part(score: &mut RewardScore, name: &str, weight: f64, value: f64) {
     score.total = score.total.map(|total| total + weight * value);
-    score.parts.insert(name.to_owned(), Part { value: Some(value), weight, missing: None });
+    score.parts.insert(name.to_owned(), ComponentScore { value: Some(value), weight, missing: None });
 }
 
-fn group_has_spread(scores: &[Score], aggregation: RewardAggregation) -> bool {
+fn group_has_spread(scores: &[RewardScore], aggregation: RewardAggregation) -> bool {
     match aggregation {
         RewardAggregation::SumThenNormalize => has_spread(&totals(scores)),
         RewardAggregation::NormalizeThenSum => {
-            let complete: Vec<Score> = scores.iter().filter(|score| score.total.is_some()).cloned().collect();
+            let complete: Vec<RewardScore> = scores.iter().filter(|score| score.total.is_some()).cloned().collect();
             columns(&complete).iter().any(|column| column.weight != 0.0 && has_spread(&column.values))
         }
     }
 }
 
-fn totals(scores: &[Score]) -> Vec<Option<f64>> {
+fn totals(scores: &[RewardScore]) -> Vec<Option<f64>> {
     scores.iter().map(|score| score.total).collect()
 }
 
 /// The components that have a weight; a held-out one is neither normalized nor needed.
-fn columns(scores: &[Score]) -> Vec<Column> {
+fn columns(scores: &[RewardScore]) -> Vec<Column> {
     let Some(first) = scores.first() else { return Vec::new() };
-    let column = |(name, part): (&String, &Part)| Column {
+    let column = |(name, part): (&String, &ComponentScore)| Column {
         weight: part.weight,
         values: scores.iter().map(|score| score.parts[name].value).collect(),
     };
@@ -309,13 +313,13 @@ mod tests {
 
     #[test]
     fn a_missing_held_out_part_changes_no_advantage() {
-        let part = |value: Option<f64>, weight| Part { value, weight, missing: None };
+        let part = |value: Option<f64>, weight| ComponentScore { value, weight, missing: None };
         let rated = |held_out: Option<f64>| {
-            let scores: Vec<Score> = [0.0, 1.0, 3.0]
+            let scores: Vec<RewardScore> = [0.0, 1.0, 3.0]
                 .into_iter()
                 .map(|value| {
                     let parts = [("format", part(Some(value), 1.0)), ("rouge", part(held_out, 0.0))];
-                    Score { total: Some(value), parts: parts.map(|(name, part)| (name.to_owned(), part)).into() }
+                    RewardScore { total: Some(value), parts: parts.map(|(name, part)| (name.to_owned(), part)).into() }
                 })
                 .collect();
             gdpo_advantages(&columns(&scores), 3)

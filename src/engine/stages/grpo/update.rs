@@ -1,7 +1,7 @@
 //! One update of the policy: the gradients of a micro-batch of rated completions, and what is logged of them.
 
 use super::super::Context;
-use super::super::scoring::Answer;
+use super::super::scoring::SampledCompletion;
 use crate::error::{StageError, StageResult};
 use crate::head::{self, TokenGrads, TokenLogprobs};
 use crate::loss::{PolicyInputs, PolicyKnobs, PolicyLoss, Surrogate, policy_loss, token_weights};
@@ -35,7 +35,7 @@ pub struct Rated<'a> {
 impl<'a> Rated<'a> {
     /// What one of a rollout's updates is made of: of `answers`, groups one after the other, those with an advantage, and
     /// under `mask_truncated` not cut short.
-    pub(super) fn of(answers: &'a [Answer<'_>], advantages: &[Option<f64>], spec: &GrpoSpec) -> Vec<Self> {
+    pub(super) fn of(answers: &'a [SampledCompletion<'_>], advantages: &[Option<f64>], spec: &GrpoSpec) -> Vec<Self> {
         let lengths: Vec<Option<usize>> = answers
             .iter()
             .zip(advantages)

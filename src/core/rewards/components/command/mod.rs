@@ -9,9 +9,9 @@ use self::process::{Answers, Process};
 use crate::digest::Digest;
 use crate::event::FailureClass;
 use crate::program::{Program, ProgramError};
-use crate::rewards::remote::questions::{Question, verdict_of_text};
+use crate::rewards::remote::questions::{RewardQuestion, verdict_of_text};
 use crate::rewards::text::explain::excerpt;
-use crate::rewards::{ComponentMetric, Reward, RewardError, Sample, StopCheck, Verdict};
+use crate::rewards::{ComponentMetric, Reward, RewardError, RewardValue, Sample, StopCheck};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::io::{self, Read as _};
@@ -97,7 +97,7 @@ impl Command {
 
 /// The JSON object that the program is sent, without its `id`.
 fn question(sample: &Sample<'_>, text: Option<&str>) -> String {
-    serde_json::to_string(&Question::new(sample, text)).expect("a question serializes")
+    serde_json::to_string(&RewardQuestion::new(sample, text)).expect("a question serializes")
 }
 
 /// The digest of the file's bytes.
@@ -114,7 +114,7 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
 }
 
 impl Reward for Command {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
         if samples.is_empty() {
             return Ok(Vec::new());
         }
@@ -136,17 +136,17 @@ impl Reward for Command {
             ComponentMetric::count("restarts", restarts as f64),
             ComponentMetric::mean("latency_s", began.elapsed().as_secs_f64()),
         ];
-        let mut verdicts: Vec<Verdict> =
-            lines.iter().map(|line| verdict_of_text(line).unwrap_or_else(Verdict::Missing)).collect();
+        let mut verdicts: Vec<RewardValue> =
+            lines.iter().map(|line| verdict_of_text(line).unwrap_or_else(RewardValue::Missing)).collect();
         let said = lines.into_iter().map(|line| Some(line.trim_end().to_owned())).chain(std::iter::repeat(None));
         self.said = questions.into_iter().zip(said).collect();
         let reason = failure.unwrap_or_default();
-        verdicts.resize(samples.len(), Verdict::Missing(reason));
+        verdicts.resize(samples.len(), RewardValue::Missing(reason));
         Ok(verdicts)
     }
 
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
-        let sent = Question::new(sample, text).shown();
+        let sent = RewardQuestion::new(sample, text).shown();
         Some(match self.said.get(&question(sample, text))? {
             Some(answer) => format!("it is sent {sent}, besides the `id`, and answers {}", excerpt(answer)),
             None => format!("it is sent {sent}, besides the `id`, and gives no answer"),

@@ -54,17 +54,17 @@ impl Scripted {
     }
 }
 
-fn rate(command: &mut Command, completions: &[&str]) -> Vec<Verdict> {
+fn rate(command: &mut Command, completions: &[&str]) -> Vec<RewardValue> {
     let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(completion)).collect();
     let texts: Vec<Option<&str>> = completions.iter().copied().map(Some).collect();
     command.rate(&samples, &texts).unwrap()
 }
 
 #[track_caller]
-fn reason(verdict: &Verdict) -> &str {
+fn reason(verdict: &RewardValue) -> &str {
     match verdict {
-        Verdict::Missing(reason) => reason,
-        Verdict::Value(value) => panic!("{value} is a value"),
+        RewardValue::Missing(reason) => reason,
+        RewardValue::Value(value) => panic!("{value} is a value"),
     }
 }
 
@@ -72,8 +72,8 @@ fn restarts(command: &Command) -> Option<f64> {
     command.metrics().into_iter().find(|metric| metric.name == "restarts").map(|metric| metric.value)
 }
 
-fn values(of: &[f64]) -> Vec<Verdict> {
-    of.iter().copied().map(Verdict::Value).collect()
+fn values(of: &[f64]) -> Vec<RewardValue> {
+    of.iter().copied().map(RewardValue::Value).collect()
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn it_is_told_the_whole_sample() {
     );
     let rated = Sample { prompt: "Q", reference: Some("r"), answer: Some("B"), ..sample("c") };
     let verdicts = scripted.command().rate(&[rated], &[None]).unwrap();
-    assert_eq!(verdicts, [Verdict::Missing("no idea".to_owned())]);
+    assert_eq!(verdicts, [RewardValue::Missing("no idea".to_owned())]);
     let told = "{\"id\":0,\"prompt\":\"Q\",\"completion\":\"c\",\"text\":null,\"reference\":\"r\",\"answer\":\"B\"}\n";
     assert_eq!(scripted.file("rate.py.in"), told);
 }
@@ -120,7 +120,7 @@ fn what_is_not_answered_in_time_is_missing_and_the_next_batch_has_a_new_process(
     let began = Instant::now();
     let verdicts = rate(&mut command, &["quick", "slow", "quick"]);
     assert!(began.elapsed() < Duration::from_secs(10));
-    assert_eq!(verdicts[0], Verdict::Value(1.0), "what was answered stands");
+    assert_eq!(verdicts[0], RewardValue::Value(1.0), "what was answered stands");
     for verdict in &verdicts[1..] {
         assert!(reason(verdict).starts_with("it has given 1 of 3 answers within 1.5 s"), "{verdict:?}");
     }
@@ -136,7 +136,7 @@ fn a_crash_is_missing_with_the_programs_last_words() {
     let scripted = Scripted::new(crashing);
     let mut command = scripted.command();
     let verdicts = rate(&mut command, &["good", "bad", "good"]);
-    assert_eq!(verdicts[0], Verdict::Value(1.0));
+    assert_eq!(verdicts[0], RewardValue::Value(1.0));
     let told = "it ended with exit code 1 after 1 of 3 answers: `ValueError: no such unit`";
     assert_eq!((reason(&verdicts[1]), reason(&verdicts[2])), (told, told));
     assert_eq!(rate(&mut command, &["good"]), values(&[1.0]));
@@ -171,7 +171,7 @@ fn garbage_leaves_the_rest_of_the_batch_without_answers() {
     let chatty = "import sys\nfor i, line in enumerate(sys.stdin):\n    \
                   print('loading...') if i == 1 else say(line, value=1)";
     let verdicts = rate(&mut Scripted::new(chatty).command(), &["a", "b", "c"]);
-    assert_eq!(verdicts[0], Verdict::Value(1.0));
+    assert_eq!(verdicts[0], RewardValue::Value(1.0));
     for verdict in &verdicts[1..] {
         assert_eq!(reason(verdict), "its line 2 of 3 is no JSON object: `loading...`");
     }
@@ -185,11 +185,11 @@ fn an_object_that_is_no_answer_is_missing_alone() {
     let scripted = Scripted::new(&script);
     let mut command = scripted.command();
     let verdicts = rate(&mut command, &["a"; 5]);
-    assert_eq!(verdicts[1], Verdict::Value(1.0));
-    for (answer, verdict) in answers.iter().zip(&verdicts).filter(|(_, verdict)| **verdict != Verdict::Value(1.0)) {
+    assert_eq!(verdicts[1], RewardValue::Value(1.0));
+    for (answer, verdict) in answers.iter().zip(&verdicts).filter(|(_, verdict)| **verdict != RewardValue::Value(1.0)) {
         assert!(reason(verdict).starts_with("its answer is no {\"value\": number}"), "{answer}: {verdict:?}");
     }
-    assert_eq!(verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Missing(_))).count(), 4);
+    assert_eq!(verdicts.iter().filter(|verdict| matches!(verdict, RewardValue::Missing(_))).count(), 4);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn an_explanation_shows_what_was_sent_and_answered() {
 fn too_few_lines_are_missing_after_the_time_limit() {
     let lazy = "import sys\nfor i, line in enumerate(sys.stdin):\n    if i % 2 == 0: say(line, value=1)";
     let verdicts = rate(&mut Scripted::new(lazy).within(1.0).command(), &["a", "b"]);
-    assert_eq!(verdicts[0], Verdict::Value(1.0));
+    assert_eq!(verdicts[0], RewardValue::Value(1.0));
     assert!(reason(&verdicts[1]).starts_with("it has given 1 of 2 answers within 1 s"), "{verdicts:?}");
 }
 
@@ -352,8 +352,8 @@ proptest! {
         prop_assert_eq!(verdicts.len(), 2);
         for verdict in verdicts {
             match verdict {
-                Verdict::Value(value) => prop_assert!(value.is_finite()),
-                Verdict::Missing(reason) => prop_assert!(!reason.is_empty() || lines.iter().any(|line| line.contains("missing"))),
+                RewardValue::Value(value) => prop_assert!(value.is_finite()),
+                RewardValue::Missing(reason) => prop_assert!(!reason.is_empty() || lines.iter().any(|line| line.contains("missing"))),
             }
         }
     }

@@ -111,11 +111,11 @@ mod tests {
     use super::*;
     use crate::rewards::components::judge::prompt::{preference_schema, score_schema};
     use crate::rewards::components::judge::testing::{SAMPLING, scale};
-    use crate::rewards::components::judge::verdict::Answer;
+    use crate::rewards::components::judge::verdict::JudgeReply;
     use crate::rewards::{JudgeSampling, RubricScale};
 
-    fn answer(content: &str) -> Answer {
-        Answer {
+    fn answer(content: &str) -> JudgeReply {
+        JudgeReply {
             content: Some(content.to_owned()),
             refusal: None,
             finish_reason: None,
@@ -135,7 +135,7 @@ mod tests {
         let cache = Cache::new(&dir.path().join("judge-cache"));
         let request = request(SAMPLING, "m", "How good?");
         let key = key(&request);
-        assert_eq!(cache.get::<Answer>(&key).unwrap(), None);
+        assert_eq!(cache.get::<JudgeReply>(&key).unwrap(), None);
         assert_eq!(cache.store(&key, &request, answer("1")).unwrap(), answer("1"));
         assert_eq!(cache.store(&key, &request, answer("2")).unwrap(), answer("1"), "the first one counts");
         assert_eq!(Cache::new(&dir.path().join("judge-cache")).get(&key).unwrap(), Some(answer("1")));
@@ -157,7 +157,7 @@ mod tests {
         for damaged in damages {
             assert_ne!(damaged, whole);
             fs_err::write(&path, damaged).unwrap();
-            let error = cache.get::<Answer>(&key).unwrap_err().to_string();
+            let error = cache.get::<JudgeReply>(&key).unwrap_err().to_string();
             assert!(error.contains("is damaged") && error.contains(key.as_str()), "{error}");
             assert_eq!(cache.store(&key, &request, answer("new")).unwrap(), answer("new"));
             assert_eq!(cache.get(&key).unwrap(), Some(answer("new")));

@@ -1,16 +1,16 @@
 //! What a server of OpenAI's chat completions sends.
 
-use super::verdict::{Answer, shortened};
+use super::verdict::{JudgeReply, shortened};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct ChatCompletion {
-    choices: Vec<Choice>,
+    choices: Vec<ChatChoice>,
     usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct ChatChoice {
     message: Message,
     finish_reason: Option<String>,
 }
@@ -33,13 +33,13 @@ struct Usage {
 }
 
 /// The answer in a response's `body`.
-pub(super) fn answer(body: &str) -> Result<Answer, String> {
+pub(super) fn answer(body: &str) -> Result<JudgeReply, String> {
     let completion: ChatCompletion =
         serde_json::from_str(body).map_err(|_| format!("it sends what is no chat completion: {}", shortened(body)))?;
     let Usage { total_tokens, prompt_tokens, completion_tokens } = completion.usage.unwrap_or_default();
     match completion.choices.into_iter().next() {
-        Some(Choice { message: Message { content, refusal }, finish_reason }) => {
-            Ok(Answer { content, refusal, finish_reason, total_tokens, prompt_tokens, completion_tokens })
+        Some(ChatChoice { message: Message { content, refusal }, finish_reason }) => {
+            Ok(JudgeReply { content, refusal, finish_reason, total_tokens, prompt_tokens, completion_tokens })
         }
         None => Err("it sends a chat completion without a choice".to_owned()),
     }

@@ -1,7 +1,7 @@
 //! A judge as its server lets it be asked (`server`): so many requests at a time, within a budget.
 
 use super::chat;
-use super::verdict::Answer;
+use super::verdict::JudgeReply;
 use crate::digest::Digest;
 use crate::event::FailureClass;
 use crate::rewards::JudgeServer;
@@ -27,7 +27,7 @@ pub(super) enum Failure {
 
 /// What one question took.
 pub(super) struct Asked {
-    pub(super) result: Result<Answer, Failure>,
+    pub(super) result: Result<JudgeReply, Failure>,
     /// Requests that were sent.
     pub(super) calls: u64,
     /// How long the one took that was answered.
@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// What `answer` costs, if a price is known.
-    pub(super) fn cost_usd(&self, answer: &Answer) -> Option<f64> {
+    pub(super) fn cost_usd(&self, answer: &JudgeReply) -> Option<f64> {
         self.limits.cost_usd(answer.prompt_tokens, answer.completion_tokens)
     }
 

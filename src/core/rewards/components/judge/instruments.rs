@@ -4,9 +4,9 @@
 use super::client::{Client, Expenses};
 use super::pairs::PairVerdict;
 use super::verdict::Preference;
-use super::{Asking, Bench, Case, JudgeAccess};
+use super::{Asking, Case, JudgeAccess, JudgePool};
 use crate::rewards::{Component, JudgeMode, RewardSpec, Scope};
-use crate::rewards::{RewardError, RubricError, Sample, Verdict, span};
+use crate::rewards::{RewardError, RewardMixError, RewardValue, Sample, span};
 use crate::stats::{kappa, krippendorff_alpha, mean, share_interval, standard_deviation, variance};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -105,8 +105,8 @@ impl JudgeLab {
     ///
     /// # Errors
     /// A judge that cannot be set up.
-    pub fn new(rewards: &BTreeMap<String, RewardSpec>, access: JudgeAccess<'_>) -> Result<Self, RubricError> {
-        let mut bench = Bench::new(access);
+    pub fn new(rewards: &BTreeMap<String, RewardSpec>, access: JudgeAccess<'_>) -> Result<Self, RewardMixError> {
+        let mut bench = JudgePool::new(access);
         let mut components = Vec::new();
         for (name, reward) in rewards {
             let Component::Judge(spec) = &reward.component else { continue };
@@ -116,7 +116,7 @@ impl JudgeLab {
                 JudgeMode::PairWithinGroup { .. } => "pair_within_group",
             };
             let asking = Asking::new(spec, &mut bench)
-                .map_err(|source| RubricError { component: name.clone(), source: source.into() })?;
+                .map_err(|source| RewardMixError { component: name.clone(), source: source.into() })?;
             components.push((name.clone(), reward.scope.clone(), mode, asking));
         }
         Ok(Self { components })
@@ -192,9 +192,9 @@ impl Asking {
                         for case in scorers.measure(samples, texts, repeat)? {
                             let of_judges = match case {
                                 Case::Judged(values) => values,
-                                Case::Settled(Verdict::Missing(reason)) => vec![Err(reason); judges],
+                                Case::Settled(RewardValue::Missing(reason)) => vec![Err(reason); judges],
                                 // nobody was asked
-                                Case::Settled(Verdict::Value(_)) => continue,
+                                Case::Settled(RewardValue::Value(_)) => continue,
                             };
                             values.iter_mut().zip(of_judges).for_each(|(all, value)| all.push(value));
                         }

@@ -39,7 +39,7 @@ use self::verdict::{aggregated, spread};
 use self::versus::{Against, Versus};
 use crate::rewards::JudgeServer;
 use crate::rewards::remote::exchange::ApiKey;
-use crate::rewards::{ComponentMetric, Reward, RewardError, Sample, StopCheck, Verdict};
+use crate::rewards::{ComponentMetric, Reward, RewardError, RewardValue, Sample, StopCheck};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,12 +83,12 @@ pub enum JudgeError {
 }
 
 /// The judges of a mix: components that ask the same judge share its limits and its budget.
-pub(in crate::rewards) struct Bench<'a> {
+pub(in crate::rewards) struct JudgePool<'a> {
     access: JudgeAccess<'a>,
     clients: BTreeMap<String, Arc<Client>>,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> JudgePool<'a> {
     pub(in crate::rewards) fn new(access: JudgeAccess<'a>) -> Self {
         Self { access, clients: BTreeMap::new() }
     }
@@ -140,7 +140,7 @@ enum Asking {
 /// What is known of a sample.
 enum Case {
     /// Without asking anybody.
-    Settled(Verdict),
+    Settled(RewardValue),
     /// Each judge's value, in the judges' order, or why it has none.
     Judged(Vec<Result<f64, String>>),
 }
@@ -150,13 +150,13 @@ fn is_blank(text: &str) -> bool {
 }
 
 impl Judge {
-    pub(super) fn new(spec: &JudgeSpec, bench: &mut Bench<'_>) -> Result<Self, JudgeError> {
+    pub(super) fn new(spec: &JudgeSpec, bench: &mut JudgePool<'_>) -> Result<Self, JudgeError> {
         Ok(Self { spec: spec.clone(), asking: Asking::new(spec, bench)?, spread: None })
     }
 }
 
 impl Asking {
-    fn new(spec: &JudgeSpec, bench: &mut Bench<'_>) -> Result<Self, JudgeError> {
+    fn new(spec: &JudgeSpec, bench: &mut JudgePool<'_>) -> Result<Self, JudgeError> {
         let JudgeSpec { judges, sampling, .. } = spec;
         let mut versus = |prompt: &str, against| {
             let judges = PairJudges::of(prompt, *sampling, judges, bench)?;
@@ -185,7 +185,7 @@ impl Asking {
 }
 
 impl Reward for Judge {
-    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Verdict>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
         self.spread = None;
         let cases = match &mut self.asking {
             Asking::Scores(scorers) => scorers.measure(samples, texts, 0)?,
@@ -197,13 +197,13 @@ impl Reward for Judge {
             Case::Judged(values) => match values.into_iter().collect::<Result<Vec<f64>, String>>() {
                 Ok(values) => {
                     spreads.push(spread(&values));
-                    Verdict::Value(aggregated(&values, self.spec.aggregate))
+                    RewardValue::Value(aggregated(&values, self.spec.aggregate))
                 }
                 // an aggregate of fewer judges would be another reward
-                Err(reason) => Verdict::Missing(reason),
+                Err(reason) => RewardValue::Missing(reason),
             },
         });
-        let verdicts: Vec<Verdict> = verdicts.collect();
+        let verdicts: Vec<RewardValue> = verdicts.collect();
         if self.spec.judges.len() > 1 {
             self.spread = crate::stats::mean(&spreads);
         }

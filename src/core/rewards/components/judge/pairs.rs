@@ -6,8 +6,8 @@
 use super::panel::{Panel, Questions};
 use super::prompt::{Prompt, preference_schema};
 use super::scores::again;
-use super::verdict::{Answer, Preference};
-use super::{Bench, Expenses, JudgeAccess, JudgeError, is_blank};
+use super::verdict::{JudgeReply, Preference};
+use super::{Expenses, JudgeAccess, JudgeError, JudgePool, is_blank};
 use crate::digest::Digest;
 use crate::rewards::JudgeSampling;
 use crate::rewards::RewardError;
@@ -120,7 +120,7 @@ impl PairJudges {
         judges: &[String],
         access: JudgeAccess<'_>,
     ) -> Result<Self, JudgeError> {
-        Self::of(prompt, sampling, judges, &mut Bench::new(access))
+        Self::of(prompt, sampling, judges, &mut JudgePool::new(access))
     }
 
     /// Several such tables of judges, each a prompt, how they answer and their names: who is in two of them has one budget.
@@ -131,7 +131,7 @@ impl PairJudges {
         tables: &[(&str, JudgeSampling, &[String])],
         access: JudgeAccess<'_>,
     ) -> Result<Vec<Self>, JudgeError> {
-        let mut bench = Bench::new(access);
+        let mut bench = JudgePool::new(access);
         tables.iter().map(|(prompt, sampling, judges)| Self::of(prompt, *sampling, judges, &mut bench)).collect()
     }
 
@@ -139,7 +139,7 @@ impl PairJudges {
         prompt: &str,
         sampling: JudgeSampling,
         judges: &[String],
-        bench: &mut Bench<'_>,
+        bench: &mut JudgePool<'_>,
     ) -> Result<Self, JudgeError> {
         let (prompt, schema) = (Prompt::new(prompt)?, preference_schema());
         Ok(Self { prompt, schema, sampling, panel: Panel::new(judges, bench)? })
@@ -200,7 +200,7 @@ impl PairJudges {
     }
 }
 
-fn judgement(answer: &Answer) -> Result<Judgement, String> {
+fn judgement(answer: &JudgeReply) -> Result<Judgement, String> {
     answer.preferred().map(|said| Judgement { preference: said.verdict, reason: said.reason })
 }
 

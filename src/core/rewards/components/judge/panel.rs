@@ -3,8 +3,8 @@
 use super::cache::{self, Cache};
 use super::client::{Asked, Client, Failure};
 use super::prompt::request;
-use super::verdict::Answer;
-use super::{Bench, JudgeError};
+use super::verdict::JudgeReply;
+use super::{JudgeError, JudgePool};
 use crate::digest::Digest;
 use crate::rewards::JudgeSampling;
 use crate::rewards::{ComponentMetric, RewardError};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A request to one of the judges.
-pub(super) struct Question {
+pub(super) struct JudgeQuestion {
     /// Which judge.
     judge: usize,
     request: Value,
@@ -22,10 +22,10 @@ pub(super) struct Question {
 }
 
 /// Each question once, by its key.
-pub(super) type Questions = BTreeMap<Digest, Question>;
+pub(super) type Questions = BTreeMap<Digest, JudgeQuestion>;
 
 /// The answers, or why there are none, by the key of the request.
-pub(super) type Answers = HashMap<Digest, Result<Answer, String>>;
+pub(super) type Answers = HashMap<Digest, Result<JudgeReply, String>>;
 
 pub(super) struct Panel {
     judges: Vec<Arc<Client>>,
@@ -37,7 +37,7 @@ pub(super) struct Panel {
 
 impl Panel {
     /// The judges with these names.
-    pub(super) fn new(names: &[String], bench: &mut Bench<'_>) -> Result<Self, JudgeError> {
+    pub(super) fn new(names: &[String], bench: &mut JudgePool<'_>) -> Result<Self, JudgeError> {
         let judges = names.iter().map(|name| bench.client(name)).collect::<Result<_, _>>()?;
         Ok(Self { judges, cache: Cache::new(bench.access.cache), metrics: Vec::new(), warnings: Vec::new() })
     }
@@ -66,7 +66,7 @@ impl Panel {
         let to_each = self.judges.iter().enumerate().map(|(judge, client)| {
             let request = request(sampling, client.model(), message, schema);
             let key = cache::key(&request);
-            questions.entry(key.clone()).or_insert_with(|| Question { judge, request, key: key.clone() });
+            questions.entry(key.clone()).or_insert_with(|| JudgeQuestion { judge, request, key: key.clone() });
             key
         });
         to_each.collect()
@@ -77,7 +77,7 @@ impl Panel {
         &self,
         keys: &[Digest],
         answers: &Answers,
-        read: impl Fn(&Answer) -> Result<T, String>,
+        read: impl Fn(&JudgeReply) -> Result<T, String>,
     ) -> Vec<Result<T, String>> {
         let of_one = |(key, client): (&Digest, &Arc<Client>)| {
             let answer = answers[key].as_ref().map_err(String::clone)?;
@@ -87,7 +87,7 @@ impl Panel {
     }
 
     /// The kept answer to the request with this key.
-    pub(super) fn kept(&self, key: &Digest) -> Option<Answer> {
+    pub(super) fn kept(&self, key: &Digest) -> Option<JudgeReply> {
         self.cache.get(key).ok().flatten()
     }
 
@@ -158,7 +158,7 @@ impl Panel {
 
     /// Asks every question, each judge as many at a time as it lets. One result a question, in order; absent where a
     /// failure that ends the stage came before.
-    fn ask(&mut self, questions: &[Question]) -> Vec<Option<Asked>> {
+    fn ask(&mut self, questions: &[JudgeQuestion]) -> Vec<Option<Asked>> {
         let mut results: Vec<Option<Asked>> = questions.iter().map(|_| None).collect();
         let (cache, is_over) = (&self.cache, &AtomicBool::new(false));
         let mut unkept = Vec::new();
@@ -166,7 +166,7 @@ impl Panel {
             let mut threads = Vec::new();
             for (judge, client) in self.judges.iter().enumerate() {
                 let own = questions.iter().enumerate().filter(|(_, question)| question.judge == judge);
-                let own: Arc<Vec<(usize, &Question)>> = Arc::new(own.collect());
+                let own: Arc<Vec<(usize, &JudgeQuestion)>> = Arc::new(own.collect());
                 let next = Arc::new(AtomicUsize::new(0));
                 if !own.is_empty() {
                     client.begin();

@@ -2,10 +2,10 @@
 
 use super::panel::{Panel, Questions};
 use super::prompt::{Prompt, score_schema};
-use super::verdict::{Answer, shortened};
-use super::{Bench, Case, JudgeError, is_blank};
+use super::verdict::{JudgeReply, shortened};
+use super::{Case, JudgeError, JudgePool, is_blank};
 use crate::rewards::{JudgeSampling, RubricScale};
-use crate::rewards::{RewardError, Sample, Verdict};
+use crate::rewards::{RewardError, RewardValue, Sample};
 use serde_json::Value;
 
 /// Judges with a rubric.
@@ -22,7 +22,7 @@ impl Scorers {
         scale: &RubricScale,
         sampling: JudgeSampling,
         judges: &[String],
-        bench: &mut Bench<'_>,
+        bench: &mut JudgePool<'_>,
     ) -> Result<Self, JudgeError> {
         let (schema, prompt) = (score_schema(scale), Prompt::new(&scale.prompt)?);
         Ok(Self { scale: scale.clone(), schema, prompt, sampling, panel: Panel::new(judges, bench)? })
@@ -42,10 +42,10 @@ impl Scorers {
             .zip(texts)
             .map(|(sample, text)| {
                 let Some(text) = text.filter(|text| !is_blank(text)) else {
-                    return Err(Case::Settled(Verdict::Value(0.0)));
+                    return Err(Case::Settled(RewardValue::Value(0.0)));
                 };
                 let message = self.prompt.of_text(sample, text, &self.scale);
-                let message = message.map_err(|reason| Case::Settled(Verdict::Missing(reason)))?;
+                let message = message.map_err(|reason| Case::Settled(RewardValue::Missing(reason)))?;
                 Ok(self.panel.put(&message, sampling, &self.schema, &mut questions))
             })
             .collect();
@@ -65,7 +65,7 @@ impl Scorers {
             let text = self
                 .panel
                 .kept(key)
-                .map(|Answer { refusal, content, .. }| shortened(&refusal.or(content).unwrap_or_default()));
+                .map(|JudgeReply { refusal, content, .. }| shortened(&refusal.or(content).unwrap_or_default()));
             format!("`{}` wrote {}", client.model(), text.as_deref().unwrap_or("nothing that was kept"))
         };
         Some(keys.iter().zip(self.panel.judges()).map(wrote).collect::<Vec<_>>().join(", "))

@@ -9,7 +9,7 @@ const SHOWN: usize = 160;
 /// A judge's whole answer; what is kept of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Answer {
+pub(super) struct JudgeReply {
     /// What it wrote.
     pub(super) content: Option<String>,
     /// What it wrote instead when it declined to answer.
@@ -59,7 +59,7 @@ pub(super) struct Preferred {
     pub(super) verdict: Preference,
 }
 
-impl Answer {
+impl JudgeReply {
     /// The score on its scale, from 0 to 1; or why there is none.
     pub(super) fn value(&self, scale: &RubricScale) -> Result<f64, String> {
         let content = self.whole()?;
@@ -138,8 +138,8 @@ mod tests {
     use crate::rewards::components::judge::testing::scale;
     use proptest::prelude::*;
 
-    fn answer(content: &str) -> Answer {
-        Answer {
+    fn answer(content: &str) -> JudgeReply {
+        JudgeReply {
             content: Some(content.to_owned()),
             refusal: None,
             finish_reason: Some("stop".to_owned()),
@@ -175,9 +175,9 @@ mod tests {
 
     #[test]
     fn an_answer_that_was_cut_is_missing_even_when_it_can_be_read() {
-        let cut = Answer { finish_reason: Some("length".to_owned()), ..answer("{\"score\": 4}") };
+        let cut = JudgeReply { finish_reason: Some("length".to_owned()), ..answer("{\"score\": 4}") };
         assert_eq!(cut.value(&scale()).unwrap_err(), "its answer was cut at `max_tokens`: `{\"score\": 4}`");
-        let declined = Answer { content: None, refusal: Some("I can't.".to_owned()), ..answer("") };
+        let declined = JudgeReply { content: None, refusal: Some("I can't.".to_owned()), ..answer("") };
         assert_eq!(declined.value(&scale()).unwrap_err(), "it declines: `I can't.`");
     }
 

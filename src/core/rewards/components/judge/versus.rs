@@ -3,7 +3,7 @@
 use super::pairs::{Pair, PairJudges, PairVerdict};
 use super::verdict::{Preference, shortened};
 use super::{Case, is_blank};
-use crate::rewards::{RewardError, Sample, Verdict};
+use crate::rewards::{RewardError, RewardValue, Sample};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ pub(super) struct Versus {
 pub(super) struct Pairs<'a> {
     pub(super) pairs: Vec<Pair<'a>>,
     /// Of each text: its pairs, and whether it is the other one there; or why it has none.
-    of_text: Vec<Result<Vec<(usize, bool)>, Verdict>>,
+    of_text: Vec<Result<Vec<(usize, bool)>, RewardValue>>,
 }
 
 impl Versus {
@@ -112,9 +112,9 @@ fn mean_win(own: &[(usize, bool)], judge: usize, verdicts: &[Vec<PairVerdict>]) 
 fn with_references<'a>(samples: &[Sample<'a>], texts: &[Option<&'a str>]) -> Pairs<'a> {
     let mut pairs = Vec::new();
     let of_text = samples.iter().zip(texts).map(|(sample, text)| {
-        let Some(one) = text.filter(|text| !is_blank(text)) else { return Err(Verdict::Value(0.0)) };
+        let Some(one) = text.filter(|text| !is_blank(text)) else { return Err(RewardValue::Value(0.0)) };
         let Some(other) = sample.reference else {
-            return Err(Verdict::Missing("the row has no reference".to_owned()));
+            return Err(RewardValue::Missing("the row has no reference".to_owned()));
         };
         // told as a reference, it would give itself away
         pairs.push(Pair { prompt: sample.prompt, one, other, reference: None, answer: sample.answer });
@@ -132,9 +132,9 @@ fn within_groups<'a>(samples: &[Sample<'a>], texts: &[Option<&'a str>], opponent
             let text = texts[group.start + own].filter(|text| !is_blank(text));
             if others.is_empty() {
                 let reason = "its group has no other completion to compare it with".to_owned();
-                of_text.push(Err(Verdict::Missing(reason)));
+                of_text.push(Err(RewardValue::Missing(reason)));
             } else if text.is_none() {
-                of_text.push(Err(Verdict::Value(0.0)));
+                of_text.push(Err(RewardValue::Value(0.0)));
             } else {
                 let pair_with = |other: usize| {
                     let (one, two) = (own.min(other), own.max(other));
@@ -232,7 +232,7 @@ mod tests {
         let Pairs { pairs, of_text } = within_groups(&samples, &texts, None);
         assert_eq!(pairs.len(), 1);
         assert_eq!(of_text[..2], [Ok(vec![(0, false)]), Ok(vec![(0, true)])]);
-        assert!(matches!(&of_text[2], Err(Verdict::Missing(reason)) if reason.contains("no other completion")));
+        assert!(matches!(&of_text[2], Err(RewardValue::Missing(reason)) if reason.contains("no other completion")));
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         let row = Sample { reference: Some("R"), answer: Some("B"), ..sample("c") };
         let found = with_references(&[row, row, Sample { reference: None, ..row }], &[Some("x"), Some(" "), Some("x")]);
         assert_eq!(found.pairs, [Pair { prompt: "", one: "x", other: "R", reference: None, answer: Some("B") }]);
-        assert_eq!(found.of_text[1], Err(Verdict::Value(0.0)));
-        assert_eq!(found.of_text[2], Err(Verdict::Missing("the row has no reference".to_owned())));
+        assert_eq!(found.of_text[1], Err(RewardValue::Value(0.0)));
+        assert_eq!(found.of_text[2], Err(RewardValue::Missing("the row has no reference".to_owned())));
     }
 }

@@ -1,14 +1,14 @@
 //! The weighted sum of the components.
 
 use super::components::HttpError;
-use super::components::judge::{Bench, Client, Expenses, JudgeAccess, JudgeError};
+use super::components::judge::{Client, Expenses, JudgeAccess, JudgeError, JudgePool};
 use super::text::explain::looked_at;
 use super::{
     ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadEncoder, OnError, Reward, RewardError, RewardSpec,
-    Sample, Scope, Verdict, span,
+    RewardValue, Sample, Scope, span,
 };
 use crate::digest::Digest;
-use crate::event::{FailureClass, Part};
+use crate::event::{ComponentScore, FailureClass};
 use crate::program::ProgramError;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A reward mix, ready to rate.
-pub struct Rubric {
+pub struct RewardMix {
     /// In alphabetical order.
     components: Vec<Named>,
     judges: Vec<Arc<Client>>,
@@ -48,9 +48,9 @@ impl Named {
         let verdicts = self.reward.rate(samples, &texts)?;
         assert_eq!(verdicts.len(), samples.len(), "reward `{}` gives one verdict a sample", self.name);
         let rated = verdicts.into_iter().map(|verdict| match verdict {
-            Verdict::Value(measured) => Ok(Ok(self.value(measured))),
-            Verdict::Missing(reason) if self.on_error == OnError::Missing => Ok(Err(reason)),
-            Verdict::Missing(message) => {
+            RewardValue::Value(measured) => Ok(Ok(self.value(measured))),
+            RewardValue::Missing(reason) if self.on_error == OnError::Missing => Ok(Err(reason)),
+            RewardValue::Missing(message) => {
                 let hint = "`on_error = \"missing\"` leaves such completions out of their group instead".to_owned();
                 let class = if self.asks_a_server { FailureClass::JudgeUnavailable } else { FailureClass::Input };
                 Err(RewardError { message, hint: Some(hint), class })
@@ -62,12 +62,12 @@ impl Named {
 
 /// What the mix says of one sample.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Score {
+pub struct RewardScore {
     /// Sum of weight times value; absent when a part with a weight is missing. A part of weight 0 is held out: it is
     /// measured and takes no part in the total.
     pub total: Option<f64>,
     /// Every component, by name.
-    pub parts: BTreeMap<String, Part>,
+    pub parts: BTreeMap<String, ComponentScore>,
 }
 
 /// Why a component cannot be set up.
@@ -91,14 +91,14 @@ pub enum BuildError {
 /// Why a reward mix cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.describe())]
-pub struct RubricError {
+pub struct RewardMixError {
     /// Name of the component.
     pub component: String,
     /// Why.
     pub source: BuildError,
 }
 
-impl RubricError {
+impl RewardMixError {
     fn describe(&self) -> String {
         let component = &self.component;
         match self.source {
@@ -115,7 +115,7 @@ impl RubricError {
 }
 
 /// What the components of a mix need of the world around them.
-pub struct Surroundings<'a> {
+pub struct RewardContext<'a> {
     /// Loads the encoder with the given digest, dtype and prompt.
     pub encoder: &'a mut LoadEncoder<'a>,
     /// Loads what counts the policy's tokens.
@@ -135,23 +135,24 @@ pub struct Setup<'a> {
     /// Loads what counts the policy's tokens.
     pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
     /// The judges of the mix.
-    pub(super) judges: Bench<'a>,
+    pub(super) judges: JudgePool<'a>,
     /// Where the file with the given digest lies.
     pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
     /// Where services are served, by the name that the recipe gives them.
     pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
 }
 
-impl Rubric {
+impl RewardMix {
     /// The mix of `spec`.
-    pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: Surroundings<'_>) -> Result<Self, RubricError> {
-        let Surroundings { encoder, count_tokens, judges, file, endpoints } = surroundings;
-        let mut setup = Setup { encoder, count_tokens, judges: Bench::new(judges), file, endpoints };
+    pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: RewardContext<'_>) -> Result<Self, RewardMixError> {
+        let RewardContext { encoder, count_tokens, judges, file, endpoints } = surroundings;
+        let mut setup = Setup { encoder, count_tokens, judges: JudgePool::new(judges), file, endpoints };
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
             let measure = component.measure();
-            let reward =
-                measure.build(scope, &mut setup).map_err(|source| RubricError { component: name.clone(), source })?;
+            let reward = measure
+                .build(scope, &mut setup)
+                .map_err(|source| RewardMixError { component: name.clone(), source })?;
             components.push(Named {
                 name: name.clone(),
                 weight: *weight,
@@ -201,8 +202,8 @@ impl Rubric {
     ///
     /// # Errors
     /// What a component cannot say as a missing value, such as a judge that refuses every request.
-    pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Score>, RewardError> {
-        let mut scores = vec![Score { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
+    pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<RewardScore>, RewardError> {
+        let mut scores = vec![RewardScore { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
         for component in &mut self.components {
             let rated = component.rate(samples).map_err(|error| {
                 let message = format!("reward `{}`: {error}", component.name);
@@ -217,7 +218,7 @@ impl Rubric {
                 if weight != 0.0 {
                     score.total = score.total.zip(value).map(|(total, value)| total + weight * value);
                 }
-                score.parts.insert(component.name.clone(), Part { value, weight, missing });
+                score.parts.insert(component.name.clone(), ComponentScore { value, weight, missing });
             }
         }
         Ok(scores)
@@ -275,7 +276,7 @@ mod tests {
         .into()
     }
 
-    fn rubric() -> Rubric {
+    fn reward_mix() -> RewardMix {
         new(&mut |digest, dtype, prompt| {
             assert_eq!((digest, dtype, prompt), (&Digest::of(b"an encoder"), Dtype::Bfloat16, Some("query: ")));
             Ok(Box::new(LetterEncoder::default()))
@@ -283,11 +284,11 @@ mod tests {
         .unwrap()
     }
 
-    fn new(encoder: &mut LoadEncoder<'_>) -> Result<Rubric, RubricError> {
+    fn new(encoder: &mut LoadEncoder<'_>) -> Result<RewardMix, RewardMixError> {
         new_of(&mix(), encoder)
     }
 
-    fn new_of(mix: &BTreeMap<String, RewardSpec>, encoder: &mut LoadEncoder<'_>) -> Result<Rubric, RubricError> {
+    fn new_of(mix: &BTreeMap<String, RewardSpec>, encoder: &mut LoadEncoder<'_>) -> Result<RewardMix, RewardMixError> {
         let servers = BTreeMap::new();
         let nowhere = Path::new("/nonexistent");
         let judges = JudgeAccess {
@@ -297,9 +298,9 @@ mod tests {
             variable: &|_| None,
             stop: &StopCheck::never(),
         };
-        Rubric::new(
+        RewardMix::new(
             mix,
-            Surroundings {
+            RewardContext {
                 encoder: &mut |digest, dtype, prompt| encoder(digest, dtype, prompt),
                 count_tokens: &|| Err("no tokenizer".into()),
                 judges,
@@ -314,7 +315,7 @@ mod tests {
     #[test]
     fn the_total_is_the_weighted_sum_of_all_parts() {
         let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(COMPLETION) };
-        let [score] = <[Score; 1]>::try_from(rubric().score(&[sample]).unwrap()).unwrap();
+        let [score] = <[RewardScore; 1]>::try_from(reward_mix().score(&[sample]).unwrap()).unwrap();
         let values: Vec<(&str, f64)> = score.parts.iter().map(|(name, part)| (&**name, part.value.unwrap())).collect();
         let [("correctness", 1.0), ("cot", 1.0), ("format", 1.0), ("meaning", meaning), ("words", 1.0)] = values[..]
         else {
@@ -328,7 +329,7 @@ mod tests {
     fn an_explanation_says_what_each_component_found() {
         let completion = "<think>the heart sends blood</think><answer>it is B</answer> so";
         let sample = Sample { reference: Some("The heart pumps blood."), answer: Some("b"), ..sample(completion) };
-        let explained = rubric().explain(&[sample, Sample { reference: None, ..sample }]);
+        let explained = reward_mix().explain(&[sample, Sample { reference: None, ..sample }]);
         let expected = [
             ("correctness", "<answer> holds `it is B`; the letter is `B`, the row's answer is `b`"),
             ("cot", "<think> holds `the heart sends blood`; 4 words of reasoning, at least 3 are wanted"),
@@ -350,7 +351,7 @@ mod tests {
     #[test]
     fn a_missing_part_leaves_no_total_but_every_other_part() {
         let samples = [Sample { answer: Some("B"), ..sample(COMPLETION) }];
-        let [score] = <[Score; 1]>::try_from(rubric().score(&samples).unwrap()).unwrap();
+        let [score] = <[RewardScore; 1]>::try_from(reward_mix().score(&samples).unwrap()).unwrap();
         assert_eq!(score.total, None);
         assert_eq!(score.parts["meaning"].missing.as_deref(), Some("the row has no reference"));
         assert_eq!(score.parts["meaning"].value, None);
@@ -363,13 +364,13 @@ mod tests {
         let mut mix = mix();
         mix.get_mut("meaning").unwrap().weight = 0.0;
         mix.get_mut("words").unwrap().weight = 0.0;
-        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let mut reward_mix = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
         let row = Sample { answer: Some("B"), ..sample(COMPLETION) };
         let with_reference = Sample { reference: Some("the heart pumps blood"), ..row };
-        let [without, with] = <[Score; 2]>::try_from(rubric.score(&[row, with_reference]).unwrap()).unwrap();
+        let [without, with] = <[RewardScore; 2]>::try_from(reward_mix.score(&[row, with_reference]).unwrap()).unwrap();
         assert_eq!((without.total, with.total), (Some(1.0), Some(1.0)), "correctness + format - cot");
         assert_eq!(without.parts["words"].value, None);
-        assert_eq!(with.parts["words"], Part { value: Some(1.0), weight: 0.0, missing: None });
+        assert_eq!(with.parts["words"], ComponentScore { value: Some(1.0), weight: 0.0, missing: None });
     }
 
     #[test]
@@ -377,10 +378,10 @@ mod tests {
         let mut mix = mix();
         let meaning = mix.get_mut("meaning").unwrap();
         (meaning.clip, meaning.scale) = (Some((0.0, 0.25)), -4.0);
-        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let mut reward_mix = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
         let row = Sample { reference: Some("the heart pumps blood"), answer: Some("B"), ..sample(COMPLETION) };
-        let [score] = <[Score; 1]>::try_from(rubric.score(&[row]).unwrap()).unwrap();
-        assert_eq!(score.parts["meaning"], Part { value: Some(-1.0), weight: 2.0, missing: None });
+        let [score] = <[RewardScore; 1]>::try_from(reward_mix.score(&[row]).unwrap()).unwrap();
+        assert_eq!(score.parts["meaning"], ComponentScore { value: Some(-1.0), weight: 2.0, missing: None });
         assert!((score.total.unwrap() - (1.0 - 1.0 + 1.0 - 2.0 + 0.5)).abs() < 1e-12);
     }
 
@@ -388,10 +389,10 @@ mod tests {
     fn a_missing_value_fails_the_batch_where_that_is_asked_for() {
         let mut mix = mix();
         mix.get_mut("meaning").unwrap().on_error = OnError::Fail;
-        let mut rubric = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
+        let mut reward_mix = new_of(&mix, &mut |_, _, _| Ok(Box::new(LetterEncoder::default()))).unwrap();
         let row = Sample { reference: Some("blood"), answer: Some("B"), ..sample(COMPLETION) };
-        assert!(rubric.score(&[row]).is_ok());
-        let error = rubric.score(&[row, Sample { reference: None, ..row }]).unwrap_err();
+        assert!(reward_mix.score(&[row]).is_ok());
+        let error = reward_mix.score(&[row, Sample { reference: None, ..row }]).unwrap_err();
         assert_eq!(error.message, "reward `meaning`: the row has no reference");
         assert!(error.class == FailureClass::Input && error.hint.is_some());
     }
@@ -399,17 +400,17 @@ mod tests {
     #[test]
     fn an_empty_completion_is_measured_not_missing() {
         let samples = [Sample { reference: Some("blood"), answer: Some("B"), ..sample("") }];
-        assert_eq!(rubric().score(&samples).unwrap()[0].total, Some(0.0));
+        assert_eq!(reward_mix().score(&samples).unwrap()[0].total, Some(0.0));
     }
 
     #[test]
     fn scores_come_in_the_order_of_the_samples() {
         let row = Sample { reference: Some("the heart pumps blood"), answer: Some("B"), ..sample(COMPLETION) };
-        let scores = rubric().score(&[sample(""), row, Sample { answer: Some("C"), ..row }]).unwrap();
+        let scores = reward_mix().score(&[sample(""), row, Sample { answer: Some("C"), ..row }]).unwrap();
         assert_eq!(scores[0].total, None);
         assert_eq!(scores[1].parts["correctness"].value, Some(1.0));
         assert_eq!(scores[2].parts["correctness"].value, Some(0.0));
-        assert!(rubric().score(&[]).unwrap().is_empty());
+        assert!(reward_mix().score(&[]).unwrap().is_empty());
     }
 
     #[test]
@@ -417,12 +418,12 @@ mod tests {
         let mut encoder = |_: &Digest, _: Dtype, _: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
             Ok(Box::new(LetterEncoder { limit: Some(3), ..Default::default() }))
         };
-        let mut rubric = new(&mut encoder).unwrap();
+        let mut reward_mix = new(&mut encoder).unwrap();
         let row = |completion| Sample { reference: Some("abc"), ..sample(completion) };
-        rubric.score(&[row("<think>abcd</think>"), row("<think>ab</think>")]).unwrap();
-        assert_eq!(rubric.truncated().collect::<Vec<_>>(), [("meaning", 1)]);
-        rubric.score(&[row("<think>ab</think>")]).unwrap();
-        assert_eq!(rubric.truncated().count(), 0);
+        reward_mix.score(&[row("<think>abcd</think>"), row("<think>ab</think>")]).unwrap();
+        assert_eq!(reward_mix.truncated().collect::<Vec<_>>(), [("meaning", 1)]);
+        reward_mix.score(&[row("<think>ab</think>")]).unwrap();
+        assert_eq!(reward_mix.truncated().count(), 0);
     }
 
     #[test]
@@ -433,7 +434,7 @@ mod tests {
     }
 
     /// A rubric of the components that see no more than their scope, all with the same one.
-    fn local(scope: &Scope) -> Rubric {
+    fn local(scope: &Scope) -> RewardMix {
         let (variant, measure, tokenizer) = (RougeVariant::L, RougeMeasure::F1, RougeTokenizer::RougeScore);
         let length = LengthSpec { min_words: Some(3), max_words: Some(6), tolerance_words: 4 };
         let components = [
@@ -453,10 +454,10 @@ mod tests {
         fn what_stands_outside_its_scope_is_nothing_to_a_component(inside in "[A-Ca-c ]{0,20}", around in "[A-Ca-c ]{0,20}") {
             let score = |scope: &Scope, completion: &str| {
                 let row = Sample { reference: Some("a bb ab cab"), answer: Some("B"), ..sample(completion) };
-                let mut rubric = local(scope);
-                let explained = rubric.explain(&[row]).remove(0);
+                let mut reward_mix = local(scope);
+                let explained = reward_mix.explain(&[row]).remove(0);
                 assert_eq!(explained.len(), 6, "each says why");
-                rubric.score(&[row]).unwrap().remove(0)
+                reward_mix.score(&[row]).unwrap().remove(0)
             };
             let alone = score(&Scope::Completion, &inside);
             for scope in [Scope::Think, Scope::Answer, Scope::Explanation, Scope::Tag("work".to_owned())] {
@@ -479,8 +480,8 @@ mod tests {
             answer in any::<String>(),
         ) {
             let rated = Sample { reference: Some(&reference), answer: Some(&answer), ..sample(&completion) };
-            prop_assert_eq!(rubric().explain(&[rated]).remove(0).len(), mix().len());
-            for score in rubric().score(&[rated]).unwrap() {
+            prop_assert_eq!(reward_mix().explain(&[rated]).remove(0).len(), mix().len());
+            for score in reward_mix().score(&[rated]).unwrap() {
                 for part in score.parts.values() {
                     prop_assert!(part.value.is_some() != part.missing.is_some());
                     prop_assert!(part.value.is_none_or(|value| (-1.0..=1.0).contains(&value)));
