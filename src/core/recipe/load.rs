@@ -1,18 +1,20 @@
 //! From recipe files on the command line to resolved stages.
 
-use super::compare::CompareSettings;
-use super::defaults;
-use super::diagnostic::{Problem, Problems, RecipeError};
-use super::files::KnownFiles;
-use super::inputs::Inputs;
-use super::layers::{Layers, Overrides};
-use super::located::KeyPath;
-use super::measured;
-use super::resolve::{ResolvedStage, resolve};
-use super::resolve_arena;
-use super::runtime::RuntimeSettings;
-use super::sweep::{self, Cell};
-use super::validate::{Demand, NAME_RULE, is_name, keep_fitting};
+use crate::recipe::resolve::arena;
+use crate::recipe::resolve::files::KnownFiles;
+use crate::recipe::resolve::inputs::Inputs;
+use crate::recipe::resolve::measured;
+use crate::recipe::resolve::resolved::ResolvedVariant;
+use crate::recipe::resolve::stages::resolve;
+use crate::recipe::runtime::settings::RuntimeSettings;
+use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::cells::cells;
+use crate::recipe::tables::compare::CompareSettings;
+use crate::recipe::tables::defaults;
+use crate::recipe::tables::validate::{Demand, NAME_RULE, is_name, keep_fitting};
+use crate::recipe::text::diagnostic::{Problem, Problems, RecipeError};
+use crate::recipe::text::layers::{Layers, Overrides};
+use crate::recipe::text::located::KeyPath;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -31,15 +33,6 @@ pub struct LoadedRecipe {
     pub runtime: RuntimeSettings,
     /// The files it was read from and their texts, the recipe first, then what it extends.
     pub files: Vec<(PathBuf, String)>,
-}
-
-/// One cell of a recipe's sweep.
-#[derive(Clone, Debug)]
-pub struct ResolvedVariant {
-    /// The cell's name, unique in its recipe: `rouge`, `seed=1`, `rouge,seed=1`.
-    pub name: String,
-    /// Its stages, parents first.
-    pub stages: Vec<ResolvedStage>,
 }
 
 /// Reads and resolves the recipes at `paths`, which are, as the paths in them, relative to the directory `project`.
@@ -83,7 +76,7 @@ fn load_one(
     let written = stage_names(&base.value);
     let seed = defaults::seed(&base.value);
     let (mut variants, mut asking) = (Vec::new(), Vec::new());
-    for mut cell in sweep::cells(&mut base, problems) {
+    for mut cell in cells(&mut base, problems) {
         keep_fitting(&mut cell, Demand::Complete, problems);
         cell.value = defaults::filled_in(std::mem::take(&mut cell.value));
         let written = cell.value.get("stages").and_then(Value::as_table).map_or(0, Table::len);
@@ -93,7 +86,7 @@ fn load_one(
         variants.push(ResolvedVariant { name: cell.name, stages });
     }
     measured::complete(&asking, &mut variants, problems);
-    resolve_arena::settle(&base, seed, &mut variants, problems);
+    arena::settle(&base, seed, &mut variants, problems);
     let names = || {
         let resolved = variants.iter().flat_map(|variant| variant.stages.iter().map(|stage| stage.name.as_str()));
         written.iter().map(String::as_str).chain(resolved).collect()

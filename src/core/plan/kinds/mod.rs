@@ -3,8 +3,8 @@
 //! # How to add a kind of stage
 //!
 //! 1. `stage.rs`: a word in `StageKind`, and what its methods say of it.
-//! 2. `recipe/spec.rs`: what is hashed, as a variant of `Work`. `recipe/stage_file.rs`: its table. `recipe/defaults.toml`: its
-//!    defaults. `recipe/resolve.rs`: from one to the other.
+//! 2. `recipe/spec/stage.rs`: what is hashed, as a variant of `Work`. `recipe/tables/stage.rs`: its table. `recipe/tables/defaults.toml`: its
+//!    defaults. `recipe/resolve/stages.rs`: from one to the other.
 //! 3. `plan/kinds/KIND.rs`, and a line in [`planned`]: its version, its size, its memory, its judge calls.
 //! 4. `engine/stages/KIND.rs`, with the loop, and a line in `engine/stages/mod.rs`; what it reads in
 //!    `engine/data/stage_data.rs`.

@@ -1,0 +1,74 @@
+//! A component's table in a recipe, as [`crate::rewards`] reads it.
+
+use crate::digest::Digest;
+use crate::program::Argument;
+use crate::recipe::resolve::data_sets::check_template;
+use crate::recipe::resolve::files::Files;
+use crate::recipe::resolve::program::{ProgramKeys, program};
+use crate::recipe::text::diagnostic::Problem;
+use crate::recipe::text::located::KeyPath;
+use crate::rewards::{At, TableContext};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The table at `key`; the files it names are added to `found`.
+pub(in crate::recipe) struct ComponentTable<'a, 'f> {
+    pub(in crate::recipe) files: &'a mut Files<'f>,
+    pub(in crate::recipe) key: &'a KeyPath,
+    pub(in crate::recipe) found: &'a mut BTreeMap<Digest, PathBuf>,
+}
+
+impl ComponentTable<'_, '_> {
+    fn path(&self, at: At<'_>) -> KeyPath {
+        match at {
+            At::Table => self.key.clone(),
+            At::Key(key) => self.key.key(key),
+            At::Item(key, index) => self.key.key(key).index(index),
+        }
+    }
+}
+
+impl TableContext for ComponentTable<'_, '_> {
+    fn name(&self, at: At<'_>) -> String {
+        self.path(at).to_string()
+    }
+
+    fn problem(&mut self, at: At<'_>, message: String, label: &str, help: &str) {
+        let path = self.path(at);
+        let cell = self.files.cell;
+        let place = if at == At::Table { cell.key_place(&path) } else { cell.value_place(&path) };
+        self.files.problems.push(Problem::at(place, message, label).help(help));
+    }
+
+    fn problems(&self) -> usize {
+        self.files.problems.len()
+    }
+
+    fn directory(&mut self, what: &str, named: &str, key: &str) -> Option<Digest> {
+        self.files.directory(what, named, &self.key.key(key), self.found)
+    }
+
+    fn json(&mut self, what: &str, named: &str, key: &str) -> Option<serde_json::Value> {
+        self.files.json(what, named, &self.key.key(key))
+    }
+
+    fn program(
+        &mut self,
+        command: &[String],
+        files: &[String],
+        env: &[String],
+    ) -> Option<(Vec<Argument>, Vec<Digest>)> {
+        let keys = ProgramKeys { command, files, env, directory: self.files.project };
+        program(self.files, self.key, &keys, self.found)
+    }
+
+    fn check_template(&mut self, key: &str, template: &str, variables: &[&str]) {
+        check_template(self.files.cell, &self.key.key(key), template, variables, self.files.problems);
+    }
+
+    fn served(&self, group: &str) -> Vec<String> {
+        let runtime = self.files.cell.value.get("runtime");
+        let served = runtime.and_then(|runtime| runtime.get(group)).and_then(toml::Value::as_table);
+        served.into_iter().flat_map(toml::Table::keys).cloned().collect()
+    }
+}

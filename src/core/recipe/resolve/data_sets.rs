@@ -1,0 +1,276 @@
+//! `[data.NAME]` resolved: templates checked, paths spread out to files.
+
+use crate::digest::{Digest, canonical_json};
+use crate::recipe::resolve::command_words::is_template;
+use crate::recipe::resolve::files::Files;
+use crate::recipe::spec::{DataSpec, OptionsSpec, Split, Templates, WeightedData};
+use crate::recipe::sweep::cell::Cell;
+use crate::recipe::tables::recipe::DataTable;
+use crate::recipe::text::diagnostic::{Problem, Problems};
+use crate::recipe::text::located::{KeyPath, Step};
+use crate::suggestion::did_you_mean;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The templates of a data set, each with its key.
+fn templates(table: &DataTable) -> [(&'static str, Option<&String>); 7] {
+    [
+        ("system", table.system.as_ref()),
+        ("prompt", table.prompt.as_ref()),
+        ("completion", table.completion.as_ref()),
+        ("reference", table.reference.as_ref()),
+        ("answer", table.answer.as_ref()),
+        ("option", table.option.as_ref()),
+        ("text", table.text.as_ref()),
+    ]
+}
+
+/// Templates that a field with a conversation takes the place of.
+const OF_ONE_TURN: [&str; 3] = ["system", "prompt", "completion"];
+
+/// Reports templates that are no templates, or that `messages` would leave without effect.
+pub(in crate::recipe) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
+    for (name, template) in templates(table) {
+        let Some(template) = template else { continue };
+        if table.messages.is_some() && OF_ONE_TURN.contains(&name) {
+            let message = format!("`{key}` has both `messages` and `{name}`");
+            let problem = Problem::at(cell.value_place(&key.key(name)), message, "and `messages` too");
+            problems.push(problem.help("keep one: the field `messages` names holds whole conversations"));
+        }
+        check_syntax(cell, &key.key(name), template, problems);
+    }
+    check_options(cell, key, table, problems);
+}
+
+/// Reports `options` that are no expression or of which none is right, and an `option` without them.
+fn check_options(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
+    let Some(options) = &table.options else {
+        if table.option.is_some() {
+            let key = key.key("option");
+            let problem =
+                Problem::at(cell.value_place(&key), format!("`{key}` has no effect without `options`"), "no effect");
+            problems.push(problem.help("`options` names the field that holds a row's options"));
+        }
+        return;
+    };
+    let key = key.key("options");
+    if let Err(error) = minijinja::Environment::new().compile_expression(options) {
+        let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        let message = format!("`{key}` is not an expression: {detail}");
+        let problem = Problem::at(cell.value_place(&key), message, "here");
+        problems.push(problem.help("name the field that holds them, without braces: `options`, `choices.text`"));
+    }
+    if table.answer.is_none() {
+        let message = format!("`{key}` says what can be chosen, but no `answer` which of it is right");
+        let problem = Problem::at(cell.value_place(&key), message, "none is right");
+        problems.push(problem.help("add the template `answer`: the letter or the text of the right option"));
+    }
+}
+
+/// What of a data set's options an evaluation compares.
+pub(in crate::recipe) fn options(table: &DataTable) -> Option<OptionsSpec> {
+    let option = table.option.clone().unwrap_or_else(|| "{{ option.letter }}".to_owned());
+    Some(OptionsSpec { options: table.options.clone()?, option })
+}
+
+/// Reports at `key` that `template` is none, or names what is not among `variables`.
+pub(in crate::recipe) fn check_template(
+    cell: &Cell<'_>,
+    key: &KeyPath,
+    template: &str,
+    variables: &[&str],
+    problems: &mut Problems,
+) {
+    if !is_template(template) || !check_syntax(cell, key, template, problems) {
+        return;
+    }
+    let environment = minijinja::Environment::new();
+    let template = environment.template_from_str(template).expect("it was checked");
+    let mut unknown: Vec<String> =
+        template.undeclared_variables(false).into_iter().filter(|name| !variables.contains(&name.as_str())).collect();
+    unknown.sort();
+    for name in unknown {
+        let problem = Problem::at(cell.value_place(key), format!("`{key}` names `{name}`, which it cannot"), "in here");
+        problems.push(problem.help(did_you_mean(&name, "variables", variables)));
+    }
+}
+
+/// Reports at `key` that `template` is none; false then.
+fn check_syntax(cell: &Cell<'_>, key: &KeyPath, template: &str, problems: &mut Problems) -> bool {
+    if !is_template(template) {
+        return true;
+    }
+    let environment = minijinja::Environment::new();
+    let Err(error) = environment.template_from_str(template) else { return true };
+    let mut place = cell.value_place(key);
+    // Without escapes the template stands in the recipe as it is, and the caret can point into it.
+    let literal = &place.source.inner()[place.span.clone()];
+    if let (Some(start), Some(range)) = (literal.find(template), error.range()) {
+        let start = place.span.start + start;
+        let end = start + template.len();
+        place.span = (start + range.start).min(end)..(start + range.end).min(end);
+    }
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let problem = Problem::at(place, format!("`{key}` is not a template: {detail}"), "here");
+    problems.push(problem.help("templates are Jinja: `{{ field }}`, `{% for x in items %}...{% endfor %}`"));
+    false
+}
+
+/// What a stage needs of its data set, and for what.
+pub(in crate::recipe) struct TemplateNeed {
+    /// The template's key.
+    pub(in crate::recipe) template: &'static str,
+    /// Who needs it, e.g. "the reward `semantic`".
+    pub(in crate::recipe) by: String,
+    /// The key that says so.
+    pub(in crate::recipe) at: KeyPath,
+}
+
+/// Reports templates that `needs` asks for and the data set `name` lacks.
+pub(in crate::recipe) fn check_needs(
+    cell: &Cell<'_>,
+    name: &str,
+    table: &DataTable,
+    needs: &[TemplateNeed],
+    problems: &mut Problems,
+) {
+    for need in needs {
+        let is_template = templates(table).iter().any(|(key, template)| *key == need.template && template.is_some());
+        let is_message = table.messages.is_some() && OF_ONE_TURN.contains(&need.template);
+        if !is_template && !is_message {
+            let message = format!("{} needs the template `{}`, which `data.{name}` lacks", need.by, need.template);
+            let label = format!("needs `data.{name}.{}`", need.template);
+            let help = format!("add to `[data.{name}]`: {} = \"{{{{ field }}}}\"", need.template);
+            let problem = Problem::at(cell.value_place(&need.at), message, label).help(help);
+            problems.push(problem.caused_by(missing_template(name, need.template), &need.by));
+        }
+    }
+}
+
+/// What all problems of a missing template share.
+pub(in crate::recipe) fn missing_template(data: &str, template: &str) -> String {
+    format!("data.{data}.{template}")
+}
+
+/// The data set that the key `at` names, if there is one.
+pub(in crate::recipe) fn named<'t>(
+    cell: &Cell<'_>,
+    name: &str,
+    at: &KeyPath,
+    tables: &'t BTreeMap<String, Option<DataTable>>,
+    problems: &mut Problems,
+) -> Option<&'t DataTable> {
+    if let Some(table) = tables.get(name) {
+        return table.as_ref();
+    }
+    if cell.refused.contains(&KeyPath::dotted("data").key(name)) {
+        return None;
+    }
+    let known: Vec<&str> = tables.keys().map(String::as_str).collect();
+    let is_key = at.0.last() == Some(&Step::Key(name.to_owned())); // of a table of weights
+    let place = if is_key { cell.key_place(at) } else { cell.value_place(at) };
+    let problem = Problem::at(place, format!("unknown data set `{name}`"), "no such `[data.NAME]`");
+    problems.push(problem.help(did_you_mean(name, "data sets", &known)));
+    None
+}
+
+/// Reports at `key` that a training stage reads a data set that is to measure what it did not see.
+pub(in crate::recipe) fn check_is_in_domain(
+    cell: &Cell<'_>,
+    name: &str,
+    table: &DataTable,
+    key: &KeyPath,
+    problems: &mut Problems,
+) {
+    if table.out_of_domain {
+        let message = format!("`{key}` trains on `data.{name}`, which is marked `out_of_domain`");
+        let problem = Problem::at(cell.value_place(key), message, "trains on it");
+        problems.push(
+            problem.help("train on another data set, or take the mark away: a model that saw it is at home in it"),
+        );
+    }
+}
+
+/// The side of the split that an evaluation reads: what it says, else all of a data set that nothing trains on, else the
+/// held-out rows, which there have to be.
+pub(in crate::recipe) fn held_out(
+    cell: &Cell<'_>,
+    table: &DataTable,
+    (name, at): (&str, &KeyPath),
+    (split, split_key): (Option<Split>, &KeyPath),
+    problems: &mut Problems,
+) -> Split {
+    let split_name = match split_key.0.last() {
+        Some(Step::Key(key)) => key.as_str(),
+        _ => "split",
+    };
+    if table.out_of_domain && split.is_none() {
+        return Split::All;
+    }
+    if table.eval_fraction == 0.0 && matches!(split, None | Some(Split::Eval)) {
+        let at = if split.is_some() { split_key } else { at };
+        let message = format!("`data.{name}` holds no rows out for evaluation");
+        let help = format!(
+            "set `eval_fraction` in `[data.{name}]`, or say `{split_name} = \"all\"` to measure on rows that may have been trained on"
+        );
+        problems.push(Problem::at(cell.value_place(at), message, "its `eval_fraction` is 0").help(help));
+    }
+    split.unwrap_or(Split::Eval)
+}
+
+/// The data set `name`, with the digests of its files.
+pub(in crate::recipe) fn resolve(
+    files: &mut Files<'_>,
+    name: &str,
+    table: &DataTable,
+    split: Split,
+    found: &mut BTreeMap<Digest, PathBuf>,
+) -> Option<DataSpec> {
+    let key = KeyPath::dotted("data").key(name).key("path");
+    let named: Vec<(&str, KeyPath)> = match &table.path {
+        toml::Value::Array(items) => {
+            items.iter().enumerate().filter_map(|(index, item)| Some((item.as_str()?, key.index(index)))).collect()
+        }
+        single => single.as_str().map(|path| (path, key.clone())).into_iter().collect(),
+    };
+    // Overlapping patterns name a file twice; it is read once, at the first key that names it.
+    let mut paths: BTreeMap<PathBuf, KeyPath> = BTreeMap::new();
+    let mut all_found = true;
+    for (path, key) in named {
+        let matching = files.data(path, &key);
+        all_found &= !matching.is_empty();
+        for path in matching {
+            paths.entry(path).or_insert_with(|| key.clone());
+        }
+    }
+    let count = paths.len();
+    let data_files: Vec<_> = paths.iter().filter_map(|(path, key)| files.data_file(path, key, found)).collect();
+    let templates = Templates {
+        system: table.system.clone(),
+        prompt: table.prompt.clone(),
+        completion: table.completion.clone(),
+        reference: table.reference.clone(),
+        answer: table.answer.clone(),
+        text: table.text.clone(),
+    };
+    (all_found && data_files.len() == count).then_some(DataSpec {
+        files: data_files,
+        eval_fraction: table.eval_fraction,
+        split,
+        max_rows: table.max_rows,
+        messages: table.messages.clone(),
+        templates,
+    })
+}
+
+/// Brings data sets with their weights into the one form that a spec has of them: shares of 1, sorted by content.
+pub(in crate::recipe) fn mixture(sets: Vec<(f64, DataSpec)>) -> Vec<WeightedData> {
+    let total: f64 = sets.iter().map(|(weight, _)| weight).sum();
+    let mut sets: Vec<WeightedData> =
+        sets.into_iter().map(|(weight, data)| WeightedData { weight: weight / total, data }).collect();
+    let content = |set: &WeightedData| {
+        canonical_json(&serde_json::to_value(&set.data).expect("a spec has string keys and finite numbers"))
+    };
+    sets.sort_by(|a, b| content(a).cmp(&content(b)).then(a.weight.total_cmp(&b.weight)));
+    sets
+}

@@ -1,0 +1,341 @@
+//! What an `eval` stage measures beyond its own table: with `rewards = "all"` every component that any stage of any variant of
+//! the recipe rewards, so that each variant is measured by what it was trained on and by what it never saw; everywhere
+//! whether the answer is right and whether the form is, where the data set tells. And which of it this variant was trained on.
+
+use crate::digest::Digest;
+use crate::recipe::resolve::data_sets::missing_template;
+use crate::recipe::resolve::files::Files;
+use crate::recipe::resolve::resolved::ResolvedStage;
+use crate::recipe::resolve::resolved::ResolvedVariant;
+use crate::recipe::spec::{Component, CorrectnessSpec, EvalSpec, FormatSpec, Grading, Match, RewardSpec, Scope, Work};
+use crate::recipe::sweep::cell::Cell;
+use crate::recipe::text::diagnostic::{Place, Problem, Problems};
+use crate::recipe::text::located::KeyPath;
+use crate::rewards::RewardTable;
+use crate::suggestion::did_you_mean;
+use serde::Deserialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use toml::Value;
+
+/// The word for every component of the recipe.
+const ALL: &str = "all";
+
+/// What a variant's training had to do with what is measured of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Training {
+    /// It was rewarded.
+    Trained,
+    /// It was never rewarded.
+    HeldOut,
+}
+
+impl Training {
+    /// The word that results have for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Trained => "trained",
+            Self::HeldOut => "held_out",
+        }
+    }
+}
+
+/// Whether training rewarded what the metric of this name measures; absent where that is no reward component. Whoever was
+/// rewarded for right answers was trained for their likelihood too.
+pub fn training_of(eval: &EvalSpec, metric: &str) -> Option<Training> {
+    let component = match metric {
+        "eval/accuracy" | "eval/loglikelihood_accuracy" | "eval/loglikelihood_accuracy_norm" => EvalSpec::CORRECTNESS,
+        "eval/format_valid" => EvalSpec::FORMAT_VALID,
+        _ if metric.starts_with("eval/pass_at_") => EvalSpec::CORRECTNESS,
+        _ => metric.strip_prefix("eval/reward/")?,
+    };
+    eval.rewards
+        .contains_key(component)
+        .then(|| if eval.trained.contains(component) { Training::Trained } else { Training::HeldOut })
+}
+
+type Mix = BTreeMap<String, RewardSpec>;
+
+/// The components that the `rewards` at `key` name; none where the word stands for those of the whole recipe. Absent if they
+/// are neither; that has been reported.
+pub(in crate::recipe) fn named(
+    files: &mut Files<'_>,
+    key: &KeyPath,
+    rewards: Option<&Value>,
+) -> Option<BTreeMap<String, RewardTable>> {
+    match rewards {
+        None => Some(BTreeMap::new()),
+        Some(Value::String(word)) if word == ALL => Some(BTreeMap::new()),
+        Some(Value::String(word)) => {
+            let problem =
+                Problem::at(files.cell.value_place(key), format!("`{key}` cannot be `{word}`"), "no such value");
+            let help = did_you_mean(word, "values", &[ALL]);
+            files.problems.push(problem.help(format!("{help}; or write a table a component, `[{key}.NAME]`")));
+            None
+        }
+        Some(tables) => match BTreeMap::deserialize(tables.clone()) {
+            Ok(tables) => Some(tables),
+            Err(error) => {
+                // a table that lacks a key, which was reported with the shape
+                if files.problems.is_empty() {
+                    let problem =
+                        Problem::at(files.cell.value_place(key), format!("`{key}` is not valid: {error}"), "here");
+                    files.problems.push(problem.help("`orchestrate schema` describes every key"));
+                }
+                None
+            }
+        },
+    }
+}
+
+/// The stages of a cell that ask for every component of the recipe, each with where it does.
+pub(in crate::recipe) type Asking = BTreeMap<String, Place>;
+
+/// The stages of `cell` that ask for every component of the recipe.
+pub(in crate::recipe) fn asking(cell: &Cell<'_>) -> Asking {
+    let asks = |stage: &Value| stage.get("rewards").and_then(Value::as_str) == Some(ALL);
+    let stages = cell.value.get("stages").and_then(Value::as_table).into_iter().flatten();
+    stages
+        .filter(|(_, stage)| asks(stage))
+        .map(|(name, _)| (name.clone(), cell.value_place(&rewards_key(name))))
+        .collect()
+}
+
+fn rewards_key(stage: &str) -> KeyPath {
+    KeyPath::dotted("stages").key(stage).key("rewards")
+}
+
+/// Writes into every `eval` stage of `variants`, of which some are `asking`, what it measures and what of it was rewarded
+/// before.
+pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVariant], problems: &mut Problems) {
+    let is_asked = asking.iter().any(|stages| !stages.is_empty());
+    let all = if is_asked { Pool::of(variants) } else { Pool::default() };
+    for (variant, asking) in variants.iter_mut().zip(asking) {
+        for place in 0..variant.stages.len() {
+            if !matches!(variant.stages[place].spec.work, Work::Eval(_)) {
+                continue;
+            }
+            let mixes = mixes(&variant.stages, place);
+            let stage = &mut variant.stages[place];
+            let Work::Eval(eval) = &mut stage.spec.work else { continue };
+            if let Some(place) = asking.get(&stage.name) {
+                all.check(place, &rewards_key(&stage.name), eval, problems);
+                let weight = |name: &str, spec: &RewardSpec| {
+                    let own = mixes.iter().find_map(|mix| mix.get(name)).filter(|own| same_settings(own, spec));
+                    own.map_or(0.0, |own| own.weight)
+                };
+                for (name, found) in &all.components {
+                    let spec = RewardSpec { weight: weight(name, &found.spec), ..found.spec.clone() };
+                    eval.rewards.insert(name.clone(), spec);
+                    stage.inputs.extend(found.inputs.clone());
+                }
+            }
+            add_what_the_data_tells(eval);
+            let trained = eval.rewards.iter().filter(|(name, spec)| was_rewarded(name, spec, &mixes));
+            eval.trained = trained.map(|(name, _)| name.clone()).collect();
+        }
+    }
+}
+
+/// The reward mixes of the stages above the one at `place`, the nearest first.
+fn mixes(stages: &[ResolvedStage], place: usize) -> Vec<Mix> {
+    let mut found = Vec::new();
+    let mut waiting: VecDeque<&String> = stages[place].after.iter().collect();
+    while let Some(name) = waiting.pop_front() {
+        let Some(stage) = stages.iter().find(|stage| stage.name == *name) else { continue };
+        if let Work::Grpo(grpo) = &stage.spec.work {
+            found.push(grpo.rewards.clone());
+        }
+        waiting.extend(&stage.after);
+    }
+    found
+}
+
+/// Whether training rewarded what `spec` measures: a component of that name, one that computes the same, or, where it is
+/// whether the answer or the form is right, one that asks for it in any way. So what is called held out is.
+fn was_rewarded(name: &str, spec: &RewardSpec, mixes: &[Mix]) -> bool {
+    let alike = |theirs: &Component| match (&spec.component, theirs) {
+        (Component::Correctness(_), Component::Correctness(_)) | (Component::Format(_), Component::Format(_)) => true,
+        (ours, theirs) => ours == theirs,
+    };
+    let rewarded = mixes.iter().flatten().filter(|(_, theirs)| theirs.weight != 0.0);
+    rewarded.into_iter().any(|(theirs, component)| theirs == name || alike(&component.component))
+}
+
+/// Whether two components differ in nothing but their weight.
+fn same_settings(one: &RewardSpec, other: &RewardSpec) -> bool {
+    RewardSpec { weight: 0.0, ..one.clone() } == RewardSpec { weight: 0.0, ..other.clone() }
+}
+
+/// `correctness` where the data set has answers, `format_valid` where its form can be told; both count for nothing in the total.
+fn add_what_the_data_tells(eval: &mut EvalSpec) {
+    if eval.data.templates.answer.is_some() && !eval.rewards.contains_key(EvalSpec::CORRECTNESS) {
+        let correctness = CorrectnessSpec { matching: Match::Choice, pattern: None };
+        let correctness = RewardSpec::plain(0.0, Scope::Answer, correctness.into());
+        eval.rewards.insert(EvalSpec::CORRECTNESS.to_owned(), correctness);
+    }
+    if let Some((scope, form)) = form(eval) {
+        let form = RewardSpec::plain(0.0, scope, Component::Format(form));
+        eval.rewards.entry(EvalSpec::FORMAT_VALID.to_owned()).or_insert(form);
+    }
+}
+
+/// The form that completions are to have: that of the component `format` or else the first of its kind, right as a whole; else
+/// the tags that the data set's own completions are made of.
+fn form(eval: &EvalSpec) -> Option<(Scope, FormatSpec)> {
+    let whole = |form: &FormatSpec| match form {
+        FormatSpec::Tags { tags, answers, .. } => {
+            FormatSpec::Tags { tags: tags.clone(), grading: Grading::Binary, answers: answers.clone() }
+        }
+        other => other.clone(),
+    };
+    let forms = || eval.rewards.iter().filter(|(_, spec)| matches!(spec.component, Component::Format(_)));
+    let spec = forms().find(|(name, _)| *name == "format").or_else(|| forms().next()).map(|(_, spec)| spec);
+    if let Some(RewardSpec { scope, component: Component::Format(form), .. }) = spec {
+        return Some((scope.clone(), whole(form)));
+    }
+    let tags = tags(eval.data.templates.completion.as_ref()?)?;
+    Some((Scope::Completion, FormatSpec::Tags { tags, grading: Grading::Binary, answers: Vec::new() }))
+}
+
+/// The tags that `template` is made of, if it is made of nothing else: `<think>...</think> <answer>...</answer>`.
+fn tags(template: &str) -> Option<Vec<String>> {
+    let mut tags: Vec<String> = Vec::new();
+    let mut rest = template.trim();
+    while !rest.is_empty() {
+        let (tag, inside) = rest.strip_prefix('<')?.split_once('>')?;
+        let is_name = tag.starts_with(|first: char| first.is_ascii_alphabetic())
+            && tag.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let (_, after) = inside.split_once(&format!("</{tag}>"))?;
+        if !is_name || tags.iter().any(|earlier| earlier == tag) {
+            return None;
+        }
+        tags.push(tag.to_owned());
+        rest = after.trim_start();
+    }
+    (!tags.is_empty()).then_some(tags)
+}
+
+/// Every component that the recipe rewards, by name.
+#[derive(Default)]
+struct Pool {
+    components: BTreeMap<String, Found>,
+    /// A name that two components share, with where each of them stands.
+    clash: Option<(String, String, String)>,
+}
+
+struct Found {
+    /// Without its weight, which is the variant's.
+    spec: RewardSpec,
+    inputs: BTreeMap<Digest, PathBuf>,
+    /// The stage and the variant, for messages.
+    place: String,
+}
+
+impl Pool {
+    fn of(variants: &[ResolvedVariant]) -> Self {
+        let mut pool = Self::default();
+        for variant in variants {
+            for stage in &variant.stages {
+                let Work::Grpo(grpo) = &stage.spec.work else { continue };
+                for (name, spec) in &grpo.rewards {
+                    let place = || format!("`stages.{}` of the variant `{}`", stage.name, variant.name);
+                    match pool.components.get(name) {
+                        Some(found) if same_settings(&found.spec, spec) => {}
+                        Some(found) => {
+                            let clash = || (name.clone(), found.place.clone(), place());
+                            pool.clash.get_or_insert_with(clash);
+                        }
+                        None => {
+                            let needed = spec.component.measure().files();
+                            let input = |digest: &Digest| Some((digest.clone(), stage.inputs.get(digest)?.clone()));
+                            let inputs = needed.into_iter().filter_map(input).collect();
+                            let spec = RewardSpec { weight: 0.0, ..spec.clone() };
+                            pool.components.insert(name.clone(), Found { spec, inputs, place: place() });
+                        }
+                    }
+                }
+            }
+        }
+        pool
+    }
+
+    /// Reports at `place` what the `eval` stage whose `rewards` are at `key` cannot measure.
+    fn check(&self, place: &Place, key: &KeyPath, eval: &EvalSpec, problems: &mut Problems) {
+        let problem =
+            |message: String, label: &str, help: String| Problem::at(place.clone(), message, label).help(help);
+        if let Some((name, one, other)) = &self.clash {
+            let message = format!(
+                "two components of the recipe are named `{name}` and have different settings: in {one} and in {other}"
+            );
+            let help =
+                format!("give one of them another name and a `kind`, or list what is measured: `[{key}.{name}]`");
+            problems.push(problem(message, "which of them?", help));
+            return;
+        }
+        if self.components.is_empty() {
+            let help = format!("list what is measured: `[{key}.NAME]`, for example `[{key}.rouge]`");
+            let message = format!("`{key}` is `all`, but no stage of the recipe rewards anything");
+            problems.push(problem(message, "all of nothing", help));
+            return;
+        }
+        for (name, found) in &self.components {
+            if let Some(template) = lacking(&found.spec.component, eval) {
+                let message = format!(
+                    "the reward `{name}` needs the template `{template}`, which `data.{}` lacks",
+                    eval.data_set
+                );
+                let help =
+                    format!("add `{template}` to `[data.{}]`, or list what is measured: `[{key}.NAME]`", eval.data_set);
+                let cause = missing_template(&eval.data_set, template);
+                problems
+                    .push(problem(message, "measures it too", help).caused_by(cause, format!("the reward `{name}`")));
+            }
+            let needed = found.spec.component.measure().fewest_samples();
+            if needed > eval.samples_per_question {
+                let samples = eval.samples_per_question;
+                let message = format!(
+                    "the reward `{name}` compares {needed} completions of a question, but `samples_per_question` is {samples}"
+                );
+                let help = format!(
+                    "set `samples_per_question = {needed}` and a `temperature`, or list what is measured: `[{key}.NAME]`"
+                );
+                problems.push(problem(message, "measures it too", help));
+            }
+        }
+    }
+}
+
+/// The template that a component needs and the data set of `eval` lacks.
+fn lacking(component: &Component, eval: &EvalSpec) -> Option<&'static str> {
+    let templates = &eval.data.templates;
+    let needed = component.measure().needs()?;
+    let is_there = match needed {
+        "reference" => templates.reference.is_some(),
+        _ => templates.answer.is_some(),
+    };
+    (!is_there).then_some(needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_data_set_is_told_by_a_template_that_is_made_of_tags() {
+        let found = |template: &str| tags(template).map(|tags| tags.join(" "));
+        assert_eq!(found("<think>{{ why }}</think><answer>{{ letter }}</answer>").as_deref(), Some("think answer"));
+        assert_eq!(found(" <think>{{ a }}</think>\n<answer>{{ b }}</answer>\n").as_deref(), Some("think answer"));
+        assert_eq!(found("<work><step>{{ a }}</step></work>").as_deref(), Some("work"));
+        for other in [
+            "{{ answer }}",
+            "<think>{{ a }}</think> so <answer>{{ b }}</answer>",
+            "<think>{{ a }}<answer>{{ b }}</answer>",
+            "<a>1</a><a>2</a>",
+            "<{{ tag }}>x</{{ tag }}>",
+            "",
+        ] {
+            assert_eq!(found(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The order of a recipe's stages: parents first, no circles.
+
+use crate::recipe::sweep::cell::Cell;
+use crate::recipe::tables::stage::StageTable;
+use crate::recipe::text::diagnostic::{Problem, Problems};
+use crate::recipe::text::located::KeyPath;
+use crate::suggestion::did_you_mean;
+use std::collections::{BTreeMap, BTreeSet};
+use toml::Value;
+
+/// A stage and those it starts from, in the order in which it names them.
+pub(in crate::recipe) struct StageOrder {
+    pub(in crate::recipe) name: String,
+    pub(in crate::recipe) after: Vec<String>,
+}
+
+/// The stages that `stage` names, each with where in its `after`.
+fn after(stage: &StageTable) -> Vec<(&str, Option<usize>)> {
+    let named = match stage {
+        StageTable::Cpt(table) => &table.after,
+        StageTable::Sft(table) => &table.after,
+        StageTable::Grpo(table) => &table.after,
+        StageTable::Eval(table) => &table.after,
+        StageTable::Command(table) => return table.after.as_ref().map_or_else(Vec::new, several),
+        StageTable::Arena(table) => return several(&table.after),
+    };
+    named.iter().map(|name| (name.as_str(), None)).collect()
+}
+
+/// The names in `after`, a name or a list of them.
+fn several(after: &Value) -> Vec<(&str, Option<usize>)> {
+    match after {
+        Value::Array(names) => {
+            names.iter().enumerate().filter_map(|(index, name)| Some((name.as_str()?, Some(index)))).collect()
+        }
+        single => single.as_str().map(|name| (name, None)).into_iter().collect(),
+    }
+}
+
+/// Stages with every parent before its children, otherwise by name; those whose parents are unknown or go round in a
+/// circle are reported and left out.
+pub(in crate::recipe) fn parents_first(
+    cell: &Cell<'_>,
+    stages: &BTreeMap<String, Option<StageTable>>,
+    problems: &mut Problems,
+) -> Vec<StageOrder> {
+    let mut waiting: Vec<StageOrder> = Vec::new();
+    for (name, stage) in stages {
+        let Some(stage) = stage else { continue };
+        let mut after = after(stage);
+        if matches!(stage, StageTable::Arena(_)) {
+            // A variant that has no such stage sends no player of it.
+            let unset = |name: &str| cell.sweep_reaches(&KeyPath::dotted("stages").key(name));
+            after.retain(|(parent, _)| stages.contains_key(*parent) || !unset(parent));
+        }
+        let key = KeyPath::dotted("stages").key(name).key("after");
+        for (position, (parent, index)) in after.iter().enumerate() {
+            let at = index.map_or_else(|| key.clone(), |index| key.index(index));
+            check_parent(cell, (name, stage), (parent, &at), stages, problems);
+            if after[..position].iter().any(|(other, _)| other == parent) {
+                let problem = Problem::at(cell.value_place(&at), format!("`{key}` names `{parent}` twice"), "again");
+                problems.push(problem.help("remove one"));
+            }
+        }
+        waiting.push(StageOrder { name: name.clone(), after: after.into_iter().map(|(p, _)| p.to_owned()).collect() });
+    }
+    let mut missing: Vec<usize> = Vec::with_capacity(waiting.len());
+    let mut children: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, stage) in waiting.iter().enumerate() {
+        let parents: BTreeSet<&str> = stage.after.iter().map(String::as_str).collect();
+        let parents: Vec<&str> = parents.into_iter().filter(|parent| !is_broken(parent, stages)).collect();
+        missing.push(parents.len());
+        for parent in parents {
+            children.entry(parent).or_default().push(index);
+        }
+    }
+    let mut ready: BTreeSet<usize> = (0..waiting.len()).filter(|index| missing[*index] == 0).collect();
+    let mut order: Vec<usize> = Vec::with_capacity(waiting.len());
+    while let Some(next) = ready.pop_first() {
+        order.push(next);
+        for &child in children.get(waiting[next].name.as_str()).into_iter().flatten() {
+            missing[child] -= 1;
+            if missing[child] == 0 {
+                ready.insert(child);
+            }
+        }
+    }
+    let mut waiting: Vec<Option<StageOrder>> = waiting.into_iter().map(Some).collect();
+    let ordered = order.into_iter().filter_map(|index| waiting[index].take()).collect();
+    let waiting: Vec<StageOrder> = waiting.into_iter().flatten().collect();
+    report_circles(cell, &waiting, problems);
+    ordered
+}
+
+/// A stage that is not there, or not whole: reported already, so its children are checked as if it were done.
+fn is_broken(name: &str, stages: &BTreeMap<String, Option<StageTable>>) -> bool {
+    !matches!(stages.get(name), Some(Some(_)))
+}
+
+fn check_parent(
+    cell: &Cell<'_>,
+    (name, stage): (&str, &StageTable),
+    (parent, at): (&str, &KeyPath),
+    stages: &BTreeMap<String, Option<StageTable>>,
+    problems: &mut Problems,
+) {
+    let place = || cell.value_place(at);
+    let is_command = matches!(stage, StageTable::Command(_));
+    match stages.get(parent) {
+        None if cell.refused.contains(&KeyPath::dotted("stages").key(parent)) => {}
+        None => {
+            let known: Vec<&str> = stages.keys().map(String::as_str).filter(|known| *known != name).collect();
+            let problem = Problem::at(place(), format!("unknown stage `{parent}`"), "no such `[stages.NAME]`");
+            problems.push(problem.help(did_you_mean(parent, "stages", &known)));
+        }
+        Some(Some(StageTable::Arena(_))) => {
+            let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "an `arena` stage");
+            problems.push(problem.help("an `arena` belongs to all variants and trains nothing: nothing goes after it"));
+        }
+        Some(Some(StageTable::Command(_))) if !is_command => {
+            let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "a `command` stage");
+            problems.push(problem.help("what a program leaves is no checkpoint that this program knows to go on from"));
+        }
+        Some(Some(StageTable::Eval(_))) if !is_command => {
+            let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "an `eval` stage");
+            problems.push(problem.help("an `eval` stage trains nothing; name the stage that it measures"));
+        }
+        _ => {}
+    }
+}
+
+fn report_circles(cell: &Cell<'_>, waiting: &[StageOrder], problems: &mut Problems) {
+    let mut reported: Vec<&str> = Vec::new();
+    for start in waiting {
+        let mut chain: Vec<&str> = Vec::new();
+        let mut at = Some(start);
+        while let Some(stage) = at.filter(|stage| !chain.contains(&stage.name.as_str())) {
+            chain.push(&stage.name);
+            // Of several parents, one that waits too.
+            at = waiting.iter().find(|other| stage.after.contains(&other.name));
+        }
+        // A stage that merely hangs on a circle is no part of it.
+        if at.is_none_or(|stage| stage.name != start.name) || reported.contains(&start.name.as_str()) {
+            continue;
+        }
+        reported.extend(&chain);
+        chain.push(&start.name);
+        let place = cell.value_place(&KeyPath::dotted("stages").key(&start.name).key("after"));
+        let round = chain.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" after ");
+        let problem = Problem::at(place, format!("the stages go round in a circle: {round}"), "part of the circle");
+        problems.push(problem.help("remove one `after` of the circle"));
+    }
+}

@@ -1,0 +1,94 @@
+//! `[stages.NAME.rewards.NAME]` resolved: scopes read, files digested.
+
+use crate::digest::Digest;
+use crate::recipe::resolve::component_table::ComponentTable;
+use crate::recipe::resolve::data_sets::TemplateNeed;
+use crate::recipe::resolve::files::Files;
+use crate::recipe::spec::{RewardSpec, Scope};
+use crate::recipe::text::diagnostic::Problem;
+use crate::recipe::text::located::KeyPath;
+use crate::rewards::{CommonTable, NoScope, RewardTable, TAG_RULE};
+use crate::suggestion::did_you_mean;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What the components at `key` need of the stage's data set.
+pub(in crate::recipe) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> Vec<TemplateNeed> {
+    let need = |(name, reward): (&String, &RewardTable)| {
+        let template = reward.own.needed()?;
+        Some(TemplateNeed { template, by: format!("the reward `{name}`"), at: key.key(name) })
+    };
+    rewards.iter().filter_map(need).collect()
+}
+
+/// The mix at `key`, for groups of this many completions; absent if a component cannot be resolved.
+pub(in crate::recipe) fn resolve(
+    files: &mut Files<'_>,
+    key: &KeyPath,
+    rewards: &BTreeMap<String, RewardTable>,
+    found: &mut BTreeMap<Digest, PathBuf>,
+) -> Option<BTreeMap<String, RewardSpec>> {
+    let resolved: BTreeMap<String, RewardSpec> = rewards
+        .iter()
+        .filter_map(|(name, reward)| {
+            let key = key.key(name);
+            let CommonTable { weight, scope: written, clip, scale, on_error } = &reward.common;
+            let scope = scope(files, &key.key("scope"), written);
+            let fits = clip_and_scale_fit(files, &key, *clip, *scale);
+            let component = reward.own.resolve(&mut ComponentTable { files, key: &key, found });
+            let clip = clip.map(|[low, high]| (low, high));
+            let (weight, scale, on_error) = (*weight, *scale, *on_error);
+            let spec = RewardSpec { weight, scope: scope?, clip, scale, on_error, component: component? };
+            fits.then_some((name.clone(), spec))
+        })
+        .collect();
+    (resolved.len() == rewards.len()).then_some(resolved)
+}
+
+/// Checks that the components at `key` fit groups of this many completions.
+pub(in crate::recipe) fn check_group(
+    files: &mut Files<'_>,
+    key: &KeyPath,
+    rewards: &BTreeMap<String, RewardTable>,
+    group_size: usize,
+    found: &mut BTreeMap<Digest, PathBuf>,
+) {
+    for (name, reward) in rewards {
+        reward.own.check_group(group_size, &mut ComponentTable { files, key: &key.key(name), found });
+    }
+}
+
+/// Reports bounds without room between them, and a factor that makes every value 0.
+fn clip_and_scale_fit(files: &mut Files<'_>, key: &KeyPath, clip: Option<[f64; 2]>, scale: f64) -> bool {
+    let before = files.problems.len();
+    if let Some([low, high]) = clip.filter(|[low, high]| low >= high) {
+        let key = key.key("clip");
+        let message = format!("`{key}` is from {low} to {high}: no value is left but one");
+        files
+            .problems
+            .push(Problem::at(files.cell.value_place(&key), message, "no range").help("the lower bound comes first"));
+    }
+    if scale == 0.0 {
+        let key = key.key("scale");
+        let problem = Problem::at(files.cell.value_place(&key), format!("`{key}` makes every value 0"), "nothing left");
+        files.problems.push(problem.help("`weight = 0` measures a component without rewarding it"));
+    }
+    files.problems.len() == before
+}
+
+pub(in crate::recipe) fn scope(files: &mut Files<'_>, key: &KeyPath, written: &str) -> Option<Scope> {
+    let problem = match Scope::read(written) {
+        Ok(scope) => return Some(scope),
+        Err(NoScope::Word) => {
+            let place = files.cell.value_place(key);
+            let problem = Problem::at(place, format!("unknown scope `{written}`"), "no such scope");
+            problem.help(did_you_mean(written, "scopes", Scope::WORDS))
+        }
+        Err(NoScope::Tag(tag)) => {
+            let place = files.cell.value_place(key);
+            Problem::at(place, format!("`{tag}` cannot be a tag"), "not a tag's name").help(TAG_RULE)
+        }
+    };
+    files.problems.push(problem);
+    None
+}

@@ -1,0 +1,355 @@
+//! One cell of a recipe -> its stages, each a whole [`StageSpec`].
+//!
+//! What the schema cannot say is checked here: names that refer to something, keys that exclude each other, files.
+
+use crate::recipe::resolve::data_sets::{self, TemplateNeed};
+use crate::recipe::resolve::files::{Files, KnownFiles};
+use crate::recipe::resolve::inputs::Inputs;
+use crate::recipe::resolve::measured;
+use crate::recipe::resolve::order::{self, StageOrder};
+use crate::recipe::resolve::resolved::ResolvedStage;
+use crate::recipe::resolve::resolver::{Resolver, stage_need};
+use crate::recipe::resolve::reward_mix;
+use crate::recipe::spec::{
+    CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, SftSpec, Split, StageSpec,
+    WeightedData, Work,
+};
+use crate::recipe::sweep::cell::Cell;
+use crate::recipe::tables::recipe::{DataTable, ModelTable};
+use crate::recipe::tables::stage::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
+use crate::recipe::text::diagnostic::{Problem, Problems};
+use crate::recipe::text::located::KeyPath;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use toml::Value;
+
+/// The stages of `cell`, parents first. Its value has the defaults, and not what does not fit the schema, which has been
+/// reported.
+pub(in crate::recipe) fn resolve(
+    cell: &Cell<'_>,
+    project: &Path,
+    (known, inputs): (&mut KnownFiles, &mut dyn Inputs),
+    problems: &mut Problems,
+) -> Vec<ResolvedStage> {
+    let stages: BTreeMap<String, Option<StageTable>> = tables(cell, "stages", StageTable::of, problems);
+    let order = order::parents_first(cell, &stages, problems);
+    let data: BTreeMap<String, Option<DataTable>> = tables(cell, "data", DataTable::deserialize, problems);
+    for (name, table) in &data {
+        let key = KeyPath::dotted("data").key(name);
+        if let Some(table) = table {
+            data_sets::check_templates(cell, &key, table, problems);
+        }
+    }
+    let model: Option<ModelTable> = of_recipe(cell, "model", problems);
+    let has_model = cell.value.contains_key("model") || cell.refused.contains(&KeyPath::dotted("model"));
+    let seed = of_recipe(cell, "seed", problems);
+    let files = Files { cell, project, known, inputs, problems };
+    let mut resolver = Resolver { files, model, has_model, seed, data: &data, found: BTreeMap::new() };
+    let mut resolved: Vec<ResolvedStage> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for StageOrder { name, after } in order {
+        let Some(Some(table)) = stages.get(&name) else { continue };
+        let key = KeyPath::dotted("stages").key(&name);
+        resolver.found = BTreeMap::new();
+        let parent = after.first().and_then(|after| places.get(after)).map(|place| &resolved[*place]);
+        let found = match table {
+            StageTable::Command(table) => {
+                resolver.command_stage(&key, table, &after, parent).map(|(spec, run)| (spec, Some(run), None))
+            }
+            StageTable::Arena(table) => {
+                resolver.arena_stage(&key, table).map(|(spec, players)| (spec, None, Some(players)))
+            }
+            table => resolver.stage(&key, table, parent).map(|spec| (spec, None, None)),
+        };
+        let Some((spec, program, fan_in)) = found else { continue };
+        places.insert(name.clone(), resolved.len());
+        let inputs = std::mem::take(&mut resolver.found);
+        resolved.push(ResolvedStage { name, after, spec, inputs, program, fan_in });
+    }
+    resolved
+}
+
+/// What was read of the value at `path`.
+fn typed<T>(
+    cell: &Cell<'_>,
+    read: Result<T, toml::de::Error>,
+    path: impl FnOnce() -> KeyPath,
+    problems: &mut Problems,
+) -> Option<T> {
+    match read {
+        Ok(typed) => Some(typed),
+        Err(error) => {
+            // A value that lacks a key, or had one taken out, fails here and has been reported.
+            if problems.is_empty() {
+                let path = path();
+                let problem = Problem::at(cell.key_place(&path), format!("`{path}` is not valid: {error}"), "here");
+                problems.push(problem.help("`orchestrate schema` describes every key"));
+            }
+            None
+        }
+    }
+}
+
+/// What the recipe has at its top.
+fn of_recipe<T: for<'de> Deserialize<'de>>(cell: &Cell<'_>, key: &str, problems: &mut Problems) -> Option<T> {
+    typed(cell, T::deserialize(cell.value.get(key)?.clone()), || KeyPath::dotted(key), problems)
+}
+
+/// The tables below `group`, each as a `T`.
+fn tables<T>(
+    cell: &Cell<'_>,
+    group: &str,
+    read: impl Fn(Value) -> Result<T, toml::de::Error>,
+    problems: &mut Problems,
+) -> BTreeMap<String, Option<T>> {
+    let named = cell.value.get(group).and_then(Value::as_table).into_iter().flatten();
+    let mut typed_table = |(name, value): (&String, &Value)| {
+        let table = typed(cell, read(value.clone()), || KeyPath::dotted(group).key(name), problems);
+        (name.clone(), table)
+    };
+    named.map(&mut typed_table).collect()
+}
+
+impl Resolver<'_> {
+    /// What a stage of the engine does, which starts from `parent`.
+    fn stage(&mut self, key: &KeyPath, table: &StageTable, parent: Option<&ResolvedStage>) -> Option<StageSpec> {
+        let (seed, model_override) = match table {
+            StageTable::Cpt(table) => (table.seed, table.model.as_ref()),
+            StageTable::Sft(table) => (table.seed, table.model.as_ref()),
+            StageTable::Grpo(table) => (table.seed, table.model.as_ref()),
+            StageTable::Eval(table) => (table.seed, table.model.as_ref()),
+            StageTable::Command(_) | StageTable::Arena(_) => return None,
+        };
+        let model = self.model(key, model_override);
+        let work = match table {
+            StageTable::Cpt(table) => self.cpt(key, table).map(Work::Cpt),
+            StageTable::Sft(table) => self.sft(key, table).map(Work::Sft),
+            StageTable::Grpo(table) => self.grpo(key, table).map(Work::Grpo),
+            StageTable::Eval(table) => self.eval(key, table).map(Work::Eval),
+            StageTable::Command(_) | StageTable::Arena(_) => None,
+        };
+        let (seed, mut model, work) = (seed.or(self.seed)?, model?, work?);
+        if let Some((parent, theirs)) = parent.and_then(|parent| Some((parent, parent.spec.model.as_ref()?))) {
+            if matches!(table, StageTable::Eval(EvalTable { model: None, .. })) {
+                // what trains nothing takes its parent's adapter as it is
+                model.lora.clone_from(&theirs.lora);
+                model.parent_adapter = ParentAdapter::Continue;
+            }
+            self.check_model(key, &model, &parent.name, theirs);
+        }
+        Some(StageSpec { seed, model: Some(model), work })
+    }
+
+    /// The data sets that a training stage's `data` names, with their weights.
+    fn mixture(&mut self, stage: &KeyPath, named: &Value, needs: &[TemplateNeed]) -> Option<Vec<WeightedData>> {
+        let key = stage.key("data");
+        let Value::Table(weights) = named else {
+            let data = self.data(&key, named.as_str()?, needs, Split::Train)?;
+            return Some(data_sets::mixture(vec![(1.0, data)]));
+        };
+        let refused = |path: &KeyPath| path.0.starts_with(&key.0);
+        if weights.is_empty() && !self.files.cell.refused.iter().any(refused) {
+            let help = "name data sets with their weights: { textbook = 0.7, general = 0.3 }";
+            self.problem(&key, format!("`{key}` names no data set"), "empty", help);
+        }
+        let sets: Vec<Option<(f64, DataSpec)>> = weights
+            .iter()
+            .map(|(name, weight)| {
+                #[expect(clippy::cast_precision_loss, reason = "weights are small")]
+                let weight = weight.as_float().or_else(|| weight.as_integer().map(|weight| weight as f64))?;
+                Some((weight, self.data(&key.key(name), name, needs, Split::Train)?))
+            })
+            .collect();
+        let sets: Option<Vec<(f64, DataSpec)>> = sets.into_iter().collect();
+        sets.filter(|sets| !sets.is_empty()).map(data_sets::mixture)
+    }
+
+    fn length(&mut self, key: &KeyPath, steps: Option<u64>, epochs: Option<f64>, warmup_steps: u64) -> Option<Length> {
+        match (steps, epochs) {
+            (Some(_), Some(_)) => {
+                let message = format!("`{key}` has both `steps` and `epochs`");
+                self.problem(&key.key("epochs"), message, "and `steps` too", "keep one of both");
+                None
+            }
+            (Some(steps), None) => {
+                self.check_warmup(key, warmup_steps, steps);
+                Some(Length::Steps(steps))
+            }
+            (None, epochs) => epochs.map(Length::Epochs),
+        }
+    }
+
+    fn check_warmup(&mut self, key: &KeyPath, warmup_steps: u64, steps: u64) {
+        if warmup_steps > steps {
+            let message = format!("`{key}.warmup_steps` is {warmup_steps}, more than the stage's {steps} steps");
+            self.problem(&key.key("warmup_steps"), message, "never ends", "`lr` would never be reached");
+        }
+    }
+
+    fn check_batches(&mut self, key: &KeyPath, global_batch_size: usize, micro_batch_size: usize) {
+        if !global_batch_size.is_multiple_of(micro_batch_size) {
+            let message = format!(
+                "`global_batch_size` ({global_batch_size}) is not a multiple of `micro_batch_size` ({micro_batch_size})"
+            );
+            let help = "an optimizer step is a whole number of micro-batches";
+            self.problem(&key.key("global_batch_size"), message, "not a multiple", help);
+        }
+    }
+
+    fn check_mini_batches(&mut self, key: &KeyPath, table: &GrpoTable) {
+        let mini_batches = table.mini_batches;
+        let counts = [
+            (
+                "updates_per_rollout",
+                table.updates_per_rollout,
+                "every prompt then takes part in as many updates as any other",
+            ),
+            ("prompts_per_step", table.prompts_per_step as u64, "every update then has as many prompts as any other"),
+        ];
+        for (name, count, help) in counts {
+            if !count.is_multiple_of(mini_batches as u64) {
+                let message = format!("`{name}` ({count}) is not a multiple of `mini_batches` ({mini_batches})");
+                self.problem(&key.key("mini_batches"), message, "not a divisor", help);
+            }
+        }
+    }
+
+    fn cpt(&mut self, key: &KeyPath, table: &CptTable) -> Option<CptSpec> {
+        self.check_batches(key, table.global_batch_size, table.micro_batch_size);
+        let length = self.length(key, table.steps, table.epochs, table.optimizer.warmup_steps);
+        let optimizer = table.optimizer.resolve(self, key);
+        Some(CptSpec {
+            data: self.mixture(key, &table.data, &[])?,
+            seq_len: table.seq_len,
+            length: length?,
+            global_batch_size: table.global_batch_size,
+            micro_batch_size: table.micro_batch_size,
+            optimizer,
+        })
+    }
+
+    fn sft(&mut self, key: &KeyPath, table: &SftTable) -> Option<SftSpec> {
+        self.check_batches(key, table.global_batch_size, table.micro_batch_size);
+        let length = self.length(key, table.steps, table.epochs, table.optimizer.warmup_steps);
+        let optimizer = table.optimizer.resolve(self, key);
+        let needs = ["prompt", "completion"].map(|template| stage_need(key, template));
+        Some(SftSpec {
+            data: self.mixture(key, &table.data, &needs)?,
+            train_on: table.train_on.iter().copied().collect(),
+            seq_len: table.seq_len,
+            packing: table.packing,
+            length: length?,
+            global_batch_size: table.global_batch_size,
+            micro_batch_size: table.micro_batch_size,
+            optimizer,
+        })
+    }
+
+    fn grpo(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<GrpoSpec> {
+        self.check_warmup(key, table.optimizer.warmup_steps, table.steps);
+        self.check_mini_batches(key, table);
+        let optimizer = table.optimizer.resolve(self, key);
+        let rewards_key = key.key("rewards");
+        let mut needs = vec![stage_need(key, "prompt")];
+        needs.extend(reward_mix::needs(&rewards_key, &table.rewards));
+        if !table.rewards.is_empty() && table.rewards.values().all(|reward| reward.common.weight == 0.0) {
+            let message = format!("all weights in `{rewards_key}` are 0");
+            self.problem(&rewards_key, message, "rewards nothing", "give one component a weight");
+        }
+        self.check_aggregation(key, table);
+        let overlong = self.overlong(key, table);
+        let zero_std = self.zero_std(key, table);
+        reward_mix::check_group(&mut self.files, &rewards_key, &table.rewards, table.group_size, &mut self.found);
+        let data = self.mixture(key, &table.data, &needs);
+        let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
+        Some(GrpoSpec {
+            data: data?,
+            steps: table.steps,
+            prompts_per_step: table.prompts_per_step,
+            group_size: table.group_size,
+            micro_batch_size: table.micro_batch_size,
+            updates_per_rollout: table.updates_per_rollout,
+            rollout_batch_size: table.rollout_batch_size,
+            mini_batches: table.mini_batches,
+            sampling: table.sampling.resolve(self, key, table.temperature),
+            overlong,
+            reward_aggregation: table.reward_aggregation,
+            zero_std: zero_std?,
+            loss: GrpoLossSpec {
+                loss_type: table.loss_type,
+                scale_rewards: table.scale_rewards,
+                kl_coef: table.kl_coef,
+                entropy_coef: table.entropy_coef,
+                clip_low: table.clip_low,
+                clip_high: table.clip_high,
+                mask_truncated: table.mask_truncated,
+            },
+            optimizer,
+            rewards: rewards?,
+            max_missing_fraction: table.max_missing_fraction,
+        })
+    }
+
+    fn eval(&mut self, key: &KeyPath, table: &EvalTable) -> Option<EvalSpec> {
+        let rewards_key = key.key("rewards");
+        let rewards_table = measured::named(&mut self.files, &rewards_key, table.rewards.as_ref())?;
+        let mut needs = vec![stage_need(key, "prompt")];
+        needs.extend(reward_mix::needs(&rewards_key, &rewards_table));
+        if !table.pass_at.is_empty() {
+            needs.push(TemplateNeed { template: "answer", by: format!("`{key}.pass_at`"), at: key.key("pass_at") });
+        }
+        self.check_samples(key, table);
+        let split = self.held_out(key, ("data", &table.data), ("split", table.split));
+        let data = self.data(&key.key("data"), &table.data, &needs, split);
+        let text = table.text.as_ref().map(|name| {
+            let split = self.held_out(key, ("text", name), ("text_split", table.text_split));
+            self.data(&key.key("text"), name, &[], split)
+        });
+        if table.text.is_none() && table.text_split.is_some() {
+            let message = format!("`{key}.text_split` has no effect without `text`");
+            self.problem(&key.key("text_split"), message, "no effect", "remove it, or name a data set in `text`");
+        }
+        let samples_per_question = table.samples_per_question;
+        reward_mix::check_group(&mut self.files, &rewards_key, &rewards_table, samples_per_question, &mut self.found);
+        let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &rewards_table, &mut self.found);
+        let set = self.data.get(&table.data).and_then(Option::as_ref);
+        let options = set.and_then(data_sets::options);
+        let out_of_domain = set.is_some_and(|set| set.out_of_domain);
+        let wants_all = table.rewards.as_ref().is_some_and(Value::is_str);
+        if rewards_table.is_empty() && !wants_all && table.text.is_none() && options.is_none() {
+            let help = "add `[stages.NAME.rewards.NAME]` tables, or name a data set in `text` for its perplexity";
+            self.problem(key, format!("`{key}` measures nothing"), "no `rewards`, no `text`", help);
+        }
+        Some(EvalSpec {
+            data_set: table.data.clone(),
+            out_of_domain,
+            data: data?,
+            options,
+            text: text.map_or(Some(None), |text| text.map(Some))?,
+            sampling: table.sampling.resolve(self, key, table.temperature),
+            samples_per_question,
+            pass_at: table.pass_at.iter().copied().collect(),
+            batch_size: table.batch_size,
+            rewards: rewards?,
+            trained: BTreeSet::new(), // known when every stage is: `measured`
+            bootstrap_resamples: table.bootstrap_resamples,
+            max_missing_fraction: table.max_missing_fraction,
+        })
+    }
+
+    fn check_samples(&mut self, key: &KeyPath, table: &EvalTable) {
+        let samples = table.samples_per_question;
+        if samples > 1 && table.temperature == 0.0 {
+            let at = key.key("samples_per_question");
+            let message = format!("`{at}` is {samples}, but at `temperature = 0` they are all the same");
+            self.problem(&at, message, "all the same", "set a `temperature`, 0.8 for instance, or sample once");
+        }
+        for (index, k) in table.pass_at.iter().enumerate().filter(|(_, k)| **k > samples) {
+            let message = format!("`{key}.pass_at` asks for {k} answers to a question, but {samples} are drawn");
+            let help =
+                format!("set `samples_per_question` to {k} or more: the estimate is the better the more there are");
+            self.problem(&key.key("pass_at").index(index), message, "more than there are", help);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! `[runtime.endpoints.NAME]`: where a service that rates completions is served. Nothing of it may change an answer.
+
+use crate::recipe::runtime::judge_server::{check_api_key_env, check_url};
+use crate::recipe::sweep::cell::Cell;
+use crate::recipe::text::diagnostic::{Problem, Problems};
+use crate::recipe::text::located::KeyPath;
+use crate::rewards::HttpEndpoint;
+use std::collections::BTreeMap;
+
+/// Reports what cannot be a URL or the name of a variable.
+pub(in crate::recipe) fn check(cell: &Cell<'_>, endpoints: &BTreeMap<String, HttpEndpoint>, problems: &mut Problems) {
+    for (name, endpoint) in endpoints {
+        let key = KeyPath::dotted("runtime.endpoints").key(name);
+        if let Err((reason, help)) = check_url(&endpoint.url, "give an address, e.g. \"http://127.0.0.1:8080/rate\"") {
+            let message = format!("`{}` cannot be a URL: {reason}", key.key("url"));
+            problems.push(Problem::at(cell.value_place(&key.key("url")), message, "here").help(help));
+        }
+        check_api_key_env(cell, &key, endpoint.api_key_env.as_deref(), "RATE_KEY", problems);
+    }
+}

@@ -1,0 +1,66 @@
+//! `[runtime.judges.NAME]`: where the judge with this model's name is served. Nothing of it may change an answer.
+
+use crate::recipe::sweep::cell::Cell;
+use crate::recipe::text::diagnostic::{Problem, Problems};
+use crate::recipe::text::located::KeyPath;
+use crate::rewards::JudgeServer;
+use std::collections::BTreeMap;
+use url::Url;
+
+/// Reports what cannot be an endpoint or the name of a variable.
+pub(in crate::recipe) fn check(cell: &Cell<'_>, judges: &BTreeMap<String, JudgeServer>, problems: &mut Problems) {
+    for (name, server) in judges {
+        let key = KeyPath::dotted("runtime.judges").key(name);
+        if let Err((reason, help)) = check_endpoint(&server.endpoint) {
+            let place = cell.value_place(&key.key("endpoint"));
+            let problem =
+                Problem::at(place, format!("`{}` cannot be an endpoint: {reason}", key.key("endpoint")), "here");
+            problems.push(problem.help(help));
+        }
+        check_api_key_env(cell, &key, server.api_key_env.as_deref(), "JUDGE_KEY", problems);
+    }
+}
+
+/// Reports an `api_key_env` of the server's table at `key` that cannot name a variable; `example` is a name that could.
+pub(in crate::recipe) fn check_api_key_env(
+    cell: &Cell<'_>,
+    key: &KeyPath,
+    variable: Option<&str>,
+    example: &str,
+    problems: &mut Problems,
+) {
+    if variable.is_some_and(|name| !is_variable(name)) {
+        // shown at the table, and without its value: it might be the key itself
+        let message = format!("`{}` is not the name of an environment variable", key.key("api_key_env"));
+        let help = format!("export the key, as in `{example}=...`, and write `api_key_env = \"{example}\"`");
+        problems.push(Problem::at(cell.key_place(key), message, "its `api_key_env`").help(help));
+    }
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), (String, &'static str)> {
+    const FORM: &str = "give the server's base address, e.g. \"http://127.0.0.1:8099/v1\"";
+    let url = check_url(endpoint, FORM)?;
+    if url.path().trim_end_matches('/').ends_with("/chat/completions") {
+        return Err(("`/chat/completions` is added to it".to_owned(), FORM));
+    }
+    Ok(())
+}
+
+/// `text` as the URL of a server; or what is wrong with it, and what to do, which is `form` if it is none at all.
+pub(in crate::recipe) fn check_url(text: &str, form: &'static str) -> Result<Url, (String, &'static str)> {
+    let url = Url::parse(text).map_err(|error| (error.to_string(), form))?;
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err((format!("it begins with `{}:`", url.scheme()), form));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        let help = "a key belongs into an environment variable, whose name `api_key_env` is";
+        return Err(("it holds more than a host and a path".to_owned(), help));
+    }
+    Ok(url)
+}
+
+/// Whether `name` may name a variable of the environment.
+pub(in crate::recipe) fn is_variable(name: &str) -> bool {
+    let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}

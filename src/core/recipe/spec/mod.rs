@@ -1,0 +1,18 @@
+//! What a stage does, fully resolved: every default written out, every file replaced by the digest of its content.
+//!
+//! *Everything here and in `rewards` is hashed* into the stage's cache key (`plan::key`), by serialization, with no list of
+//! exceptions. What must not be hashed (names, paths, devices, intervals) lives elsewhere: in `cache::Assignment`.
+//! Maps are ordered and enums externally tagged, so that the serialization is canonical.
+
+mod arena;
+mod stage;
+
+pub use crate::dtype::Dtype;
+pub use crate::program::Argument;
+pub use crate::rewards::{
+    Aggregate, CommandSpec, Component, CorrectnessSpec, CotSpec, FormatSpec, Grading, HttpSpec, JudgeMode,
+    JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, OnError, RepetitionSpec, RewardSpec, RougeMeasure, RougeSpec,
+    RougeTokenizer, RougeVariant, RubricScale, Scope, SemanticSpec, SeveralReferences, total_range,
+};
+pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, PlayerSpec};
+pub use stage::*;

@@ -1,0 +1,64 @@
+//! One cell of a sweep: a whole recipe, of which every value knows where it stands.
+
+use crate::recipe::text::diagnostic::Place;
+use crate::recipe::text::layers::Layers;
+use crate::recipe::text::located::{KeyPath, Step};
+use toml::Table;
+
+/// One variant of the recipe: its values, and where each of them stands.
+#[derive(Clone, Debug)]
+pub(in crate::recipe) struct Cell<'a> {
+    pub(in crate::recipe) name: String,
+    pub(in crate::recipe) value: Table,
+    pub(in crate::recipe) layers: &'a Layers,
+    /// What the sweep sets in this cell: the path, and where in the recipe its value stands.
+    pub(in crate::recipe) swept: Vec<(KeyPath, KeyPath)>,
+    /// What was taken out of `value` because it does not fit the schema; reported, so not to be missed.
+    pub(in crate::recipe) refused: Vec<KeyPath>,
+}
+
+impl<'a> Cell<'a> {
+    /// The recipe as written.
+    pub(in crate::recipe) fn base(name: &str, value: Table, layers: &'a Layers) -> Self {
+        Self { name: name.to_owned(), value, layers, swept: Vec::new(), refused: Vec::new() }
+    }
+
+    /// Where the key at `path`, or the nearest table around it, was set.
+    pub(in crate::recipe) fn key_place(&self, path: &KeyPath) -> Place {
+        self.nearest(path, Layers::key_place)
+    }
+
+    /// Where the value at `path`, or the nearest table around it, was set.
+    pub(in crate::recipe) fn value_place(&self, path: &KeyPath) -> Place {
+        self.nearest(path, Layers::value_place)
+    }
+
+    /// Whether the sweep sets or unsets the key at `path` itself in this cell.
+    pub(in crate::recipe) fn sweep_reaches(&self, path: &KeyPath) -> bool {
+        self.swept.iter().any(|(target, _)| target == path)
+    }
+
+    fn nearest(&self, path: &KeyPath, find: impl Fn(&Layers, &KeyPath) -> Option<Place>) -> Place {
+        (1..=path.0.len())
+            .rev()
+            .find_map(|length| {
+                let steps = &path.0[..length];
+                let swept = self.swept.iter().rev().find(|(target, _)| steps.starts_with(&target.0));
+                let inside = || self.swept.iter().find(|(target, _)| target.0.starts_with(steps));
+                match swept {
+                    Some((target, origin)) => find(self.layers, &origin.join(&steps[target.0.len()..])),
+                    None => find(self.layers, &KeyPath(steps.to_vec()))
+                        .or_else(|| find(self.layers, &strip_index(&inside()?.1))),
+                }
+            })
+            .unwrap_or_else(|| self.layers.beginning())
+    }
+}
+
+/// The key of an array's item.
+pub(in crate::recipe) fn strip_index(path: &KeyPath) -> KeyPath {
+    match path.0.split_last() {
+        Some((Step::Index(_), steps)) => KeyPath(steps.to_vec()),
+        _ => path.clone(),
+    }
+}

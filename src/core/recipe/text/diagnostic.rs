@@ -1,0 +1,270 @@
+//! What is wrong with recipes: all problems at once, each with its place in the file, a caret and what to do.
+
+use crate::printable::{harmless, harmless_in_place};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use serde_json::json;
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A text that recipe values come from: a file, an environment variable, a `--set` argument.
+pub type Source = Arc<NamedSource<String>>;
+
+/// A piece of a [`Source`].
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The text and its name.
+    pub source: Source,
+    /// Bytes of it.
+    pub span: Range<usize>,
+}
+
+impl Place {
+    /// The line and the column, counted from 1.
+    pub fn line_and_column(&self) -> (usize, usize) {
+        let text = self.source.inner();
+        let before = &text[..floor_char_boundary(text, self.span.start)];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}
+
+/// The last start of a character at or before byte `at`.
+fn floor_char_boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// A message, and the name of the text and the bytes of it that it is about.
+type Identity = (String, Option<(String, Range<usize>)>);
+
+/// One thing that is wrong.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// What is wrong.
+    pub message: String,
+    /// Where.
+    pub place: Option<Place>,
+    /// What stands at the caret.
+    pub label: String,
+    /// What to do.
+    pub help: Option<String>,
+    /// What has to be mended, if several problems may come from it, and whom this one concerns.
+    cause: Option<(String, String)>,
+    /// Other places in the same text that have this problem, and what stands at their carets.
+    also: Vec<(Range<usize>, String)>,
+}
+
+impl Problem {
+    /// A problem at `place`.
+    pub fn at(mut place: Place, message: impl Into<String>, label: impl Into<String>) -> Self {
+        // A caret needs a character to stand under.
+        let text = place.source.inner();
+        if place.span.start >= text.len() && !text.is_empty() {
+            place.span = floor_char_boundary(text, text.len() - 1)..text.len();
+        }
+        Self { place: Some(place), label: label.into(), ..Self::nowhere(message) }
+    }
+
+    /// A problem that lies in no text, such as a recipe file that cannot be read.
+    pub fn nowhere(message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: None, label: String::new(), help: None, cause: None, also: Vec::new() }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Says what has to be mended and whom this concerns: of several problems with one `cause` only the first is reported,
+    /// with carets for the others.
+    #[must_use]
+    pub(in crate::recipe) fn caused_by(mut self, cause: String, concerns: impl Into<String>) -> Self {
+        self.cause = Some((cause, concerns.into()));
+        self
+    }
+
+    /// Takes in `other` as another place of this problem, if both have the same cause.
+    fn absorb(&mut self, other: &Self) -> bool {
+        let (Some((cause, _)), Some((other_cause, concerns))) = (&self.cause, &other.cause) else { return false };
+        if cause != other_cause {
+            return false;
+        }
+        let (Some(place), Some(other)) = (&self.place, &other.place) else { return true };
+        let is_same_text = place.source.name() == other.source.name() && place.source.inner() == other.source.inner();
+        if is_same_text && place.span != other.span && !self.also.iter().any(|(span, _)| *span == other.span) {
+            self.also.push((other.span.clone(), format!("{concerns} too")));
+        }
+        true
+    }
+
+    /// What two problems that are the same share.
+    fn identity(&self) -> Identity {
+        let place = self.place.as_ref().map(|at| (at.source.name().to_owned(), at.span.clone()));
+        (self.message.clone(), place)
+    }
+
+    /// The same without what steers a terminal: keys and values are others' texts.
+    fn printable(&self) -> Self {
+        let place = self.place.as_ref().map(|Place { source, span }| Place {
+            source: Arc::new(NamedSource::new(harmless(source.name()), harmless_in_place(source.inner()))),
+            span: span.clone(),
+        });
+        let help = self.help.as_deref().map(harmless);
+        let also = self.also.iter().map(|(span, label)| (span.clone(), harmless(label))).collect();
+        Self { message: harmless(&self.message), place, label: harmless(&self.label), help, cause: None, also }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let position = self.place.as_ref().map(Place::line_and_column);
+        json!({
+            "message": self.message,
+            "file": self.place.as_ref().map(|place| place.source.name()),
+            "line": position.map(|(line, _)| line),
+            "column": position.map(|(_, column)| column),
+            "label": self.label,
+            "help": self.help,
+            "also": self.also.iter().filter_map(|(span, _)| {
+                let source = self.place.as_ref()?.source.clone();
+                Some(Place { source, span: span.clone() }.line_and_column().0)
+            }).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.place.as_ref().map(|place| &place.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let place = self.place.as_ref()?;
+        let label = LabeledSpan::new_primary_with_span(Some(self.label.clone()), place.span.clone());
+        let also = self.also.iter().map(|(span, label)| LabeledSpan::new_with_span(Some(label.clone()), span.clone()));
+        Some(Box::new(std::iter::once(label).chain(also)))
+    }
+}
+
+/// Everything that is wrong with the recipes of one command line; never empty.
+#[derive(Clone, Debug)]
+pub struct RecipeError {
+    problems: Vec<Problem>,
+}
+
+impl RecipeError {
+    /// The problems, by file and place.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The whole message for a terminal of `width` columns.
+    pub fn render(&self, width: usize, colour: bool) -> String {
+        let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(width)
+            .with_context_lines(1)
+            .with_links(false)
+            .without_syntax_highlighting();
+        let mut out = String::new();
+        for problem in &self.problems {
+            handler.render_report(&mut out, &problem.printable()).expect("writing to a string succeeds");
+            out.push('\n');
+        }
+        out.push_str(&self.to_string());
+        out.push('\n');
+        out
+    }
+
+    /// One object a problem: `message`, `file`, `line`, `column`, `label`, `help`, and `also`, the lines of other places that have
+    /// it.
+    pub fn to_json(&self) -> serde_json::Value {
+        self.problems.iter().map(Problem::to_json).collect()
+    }
+}
+
+impl fmt::Display for RecipeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.len() {
+            1 => f.write_str("1 problem in the recipe; nothing was run"),
+            count => write!(f, "{count} problems in the recipe; nothing was run"),
+        }
+    }
+}
+
+impl std::error::Error for RecipeError {}
+
+impl Diagnostic for RecipeError {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.problems.iter().map(|problem| problem as &dyn Diagnostic)))
+    }
+}
+
+/// Collects problems, each once.
+#[derive(Debug, Default)]
+pub(in crate::recipe) struct Problems {
+    found: Vec<Problem>,
+    known: HashSet<Identity>,
+    /// Kinds of tables whose keys have been listed.
+    listed: HashSet<String>,
+}
+
+impl Problems {
+    pub(in crate::recipe) fn push(&mut self, problem: Problem) {
+        if self.known.insert(problem.identity()) {
+            self.found.push(problem);
+        }
+    }
+
+    /// Whether the keys of `table`, a kind of table, have yet to be listed; from then on they have been.
+    pub(in crate::recipe) fn is_first(&mut self, table: &str) -> bool {
+        self.listed.insert(table.to_owned())
+    }
+
+    pub(in crate::recipe) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub(in crate::recipe) fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// `value`, unless something is wrong.
+    pub(in crate::recipe) fn or<T>(mut self, value: T) -> Result<T, RecipeError> {
+        if self.found.is_empty() {
+            return Ok(value);
+        }
+        let mut files: Vec<String> = Vec::new();
+        for problem in &self.found {
+            let name = problem.place.as_ref().map_or("", |place| place.source.name());
+            if !files.iter().any(|file| file == name) {
+                files.push(name.to_owned());
+            }
+        }
+        self.found.sort_by_key(|problem| {
+            let name = problem.place.as_ref().map_or("", |place| place.source.name());
+            let start = problem.place.as_ref().map_or(0, |place| place.span.start);
+            (files.iter().position(|file| file == name), start)
+        });
+        let mut problems: Vec<Problem> = Vec::new();
+        for problem in self.found {
+            if !problems.iter_mut().any(|known| known.absorb(&problem)) {
+                problems.push(problem);
+            }
+        }
+        Err(RecipeError { problems })
+    }
+}
