@@ -13,7 +13,7 @@
 //! 6. `orchestrate-engine` (`src/engine`), the only importer of libtorch: models, data, optimizers, stages.
 //!    It and this package share `orchestrate-core` (`src/core`), which has all of the above.
 //! 7. [`hub`] brings `hf://` paths into the user's Hugging Face cache before a plan is made.
-//! 8. [`exec`] starts workers, [`store`] remembers, [`orchestrate`] dispatches, [`report`] prints, [`serve`] shows it in a browser,
+//! 8. [`exec`] starts workers, [`store`] remembers, [`run`] dispatches, [`history`] reads what it left, [`report`] prints, [`serve`] shows it in a browser,
 //!    [`cli`] decides.
 //!
 //! # Two binaries
@@ -35,8 +35,9 @@ pub use orchestrate_core::{
 
 pub mod cli;
 pub mod export;
+pub mod history;
 pub mod hub;
-pub mod orchestrate;
 pub mod report;
+pub mod run;
 pub mod serve;
 pub mod store;

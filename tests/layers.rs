@@ -37,6 +37,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plan", &["architecture", "digest", "parallel", "recipe"]),
     ("exec", &["cpu", "digest", "energy", "host", "stage", "event", "program", "recipe", "cache"]),
     (
+        "history",
+        &["digest", "host", "stage", "event", "run_event", "recipe", "store", "arena", "cache", "evidence", "plan"],
+    ),
+    (
         "report",
         &[
             "digest",
@@ -55,7 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "orchestrate",
+        "run",
         &[
             "architecture",
             "cpu",
@@ -70,14 +74,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "run_update",
             "recipe",
             "store",
-            "arena",
             "cache",
-            "evidence",
             "plan",
             "exec",
+            "history",
         ],
     ),
-    ("serve", &["digest", "stage", "event", "run_event", "cache", "report", "orchestrate"]),
+    ("serve", &["digest", "stage", "event", "run_event", "cache", "history", "report"]),
     (
         "cli",
         &[
@@ -101,8 +104,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hub",
             "plan",
             "exec",
+            "history",
             "report",
-            "orchestrate",
+            "run",
             "serve",
         ],
     ),

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::find::{find_run, past_runs};
 use super::output::Output;
 use crate::cache::Cache;
-use crate::orchestrate::{LoggedPlan, arena_result};
+use crate::history::{LoggedPlan, arena_result};
 use crate::report::{arena_details, arena_table, width};
 use clap::Args;
 use serde_json::Value;

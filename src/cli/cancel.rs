@@ -4,7 +4,7 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::find::{find_run, past_runs};
 use super::output::Output;
-use crate::orchestrate::{CancelError, PastRun};
+use crate::history::{CancelError, PastRun};
 use crate::stage::RunStatus;
 use clap::Args;
 use serde_json::json;

@@ -8,8 +8,8 @@ use crate::cache::Cache;
 use crate::evidence::{
     ComparisonRequest, Comparisons, Evidence, MetricComparison, Verdict, compare as compare_arms, metric_names,
 };
+use crate::history::gather_answers;
 use crate::metric::{Direction, short_name};
-use crate::orchestrate::gather_answers;
 use crate::report::{filled, verdict_heading, verdict_line, verdict_table, width};
 use crate::suggestion::did_you_mean;
 use clap::Args;

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::find::{find_runs, past_runs};
 use super::output::Output;
 use crate::cache::Cache;
-use crate::orchestrate::gather_cost;
+use crate::history::gather_cost;
 use crate::report::{cost_totals, stage_costs, variant_costs, width};
 use clap::Args;
 use serde_json::json;

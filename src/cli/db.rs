@@ -7,7 +7,7 @@ use super::open_history;
 use super::output::Output;
 use super::plan::count;
 use crate::cache::Cache;
-use crate::orchestrate::rebuild_history;
+use crate::history::rebuild_history;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::Write as _;

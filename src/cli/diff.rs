@@ -6,10 +6,10 @@ use super::find::{find_run, past_runs};
 use super::output::Output;
 use crate::cache::Cache;
 use crate::event::Measurement;
-use crate::number::{measurement, number};
-use crate::orchestrate::{
+use crate::history::{
     CachedResults, LoggedPlan, PastRun, StageChange, StagePair, environment, results, stage_change, stage_pairs,
 };
+use crate::number::{measurement, number};
 use crate::report::{Column, Table, width};
 use clap::Args;
 use serde_json::json;

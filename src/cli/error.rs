@@ -2,9 +2,10 @@
 
 use crate::cache::{CacheError, io_hint};
 use crate::exec::ExecError;
-use crate::orchestrate::{IndexError, LogDamage, RunError};
+use crate::history::{IndexError, LogDamage};
 use crate::printable::harmless;
 use crate::recipe::RecipeError;
+use crate::run::RunError;
 use crate::store::StoreError;
 use serde_json::json;
 use std::error::Error;

@@ -7,8 +7,9 @@ use super::output::Output;
 use super::planning;
 use crate::cache::Cache;
 use crate::digest::Digest;
-use crate::orchestrate::{CachedResults, Explanation, ParentChange, stages_named, titles};
+use crate::history::{CachedResults, Explanation, ParentChange};
 use crate::recipe::Overrides;
+use crate::run::{stages_named, titles};
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use super::open_history;
 use super::output::Output;
 use super::plan::count;
 use crate::export::{EventFile, TableFormat, TableWriter};
-use crate::orchestrate::{LoggedPlan, LoggedStage, PastRun, Scope};
+use crate::history::{LoggedPlan, LoggedStage, PastRun, Scope};
 use crate::store::{Store, VIEWS};
 use clap::{Args, ValueEnum};
 use serde_json::json;

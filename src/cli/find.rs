@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::plan::count;
-use crate::orchestrate::{LogDamage, LoggedPlan, LoggedStage, PastRun, PastRuns};
+use crate::history::{LogDamage, LoggedPlan, LoggedStage, PastRun, PastRuns};
 use crate::recipe::CellPattern;
 use crate::suggestion::did_you_mean;
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@ use super::error::CliError;
 use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
 use crate::digest::Digest;
-use crate::orchestrate::LoggedPlan;
+use crate::history::LoggedPlan;
 use crate::printable::harmless_log;
 use clap::Args;
 use serde_json::json;

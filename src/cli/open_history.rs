@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::find::warn_of;
 use super::plan::count;
 use crate::cache::Cache;
-use crate::orchestrate::{Indexed, Scope, open_history};
+use crate::history::{Indexed, Scope, open_history};
 use crate::store::Store;
 use std::io::Write as _;
 

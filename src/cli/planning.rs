@@ -5,14 +5,12 @@ use super::error::{CliError, Kind};
 use super::find::VariantPattern;
 use crate::cache::{Cache, FileDigests, Lookup};
 use crate::digest::Digest;
+use crate::history::{CachedResults, newest_resume_step};
 use crate::hub::{Hub, HubEnvironment, HubError, HubStep};
-use crate::orchestrate::{
-    CachedResults, TooLarge, limited, newest_resume_step, plan_memory, stage_names, stages_named, too_large,
-    unknown_stages,
-};
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
 use crate::report::{Downloads, PlannedStatus, ProgressMode};
+use crate::run::{TooLarge, limited, plan_memory, stage_names, stages_named, too_large, unknown_stages};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use super::error::{CliError, Kind};
 use super::open_history;
 use super::output::Output;
 use crate::export::csv_line;
-use crate::orchestrate::Scope;
+use crate::history::Scope;
 use crate::report::{Column, Table, plain_table, width};
 use crate::store::{VIEWS, check_question};
 use clap::{Args, ValueEnum};

@@ -8,9 +8,10 @@ use super::{show_data, summary};
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::exec::{LocalExecutor, WorkerBinary};
-use crate::orchestrate::{self, Invocation, RunRequest, stages_named, titles};
+use crate::history::{Invocation, remember_inputs};
 use crate::recipe::Overrides;
 use crate::report::Progress;
+use crate::run::{RunRequest, stages_named, titles};
 use clap::Args;
 use std::collections::{BTreeMap, HashSet};
 use std::mem::ManuallyDrop;
@@ -117,12 +118,12 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     if let Some(worker) = &worker {
         show_data::refuse_data(context, worker, plan, missing.iter().map(|&index| &plan.stages[index]))?;
     }
-    orchestrate::remember_inputs(&cache, context.project(), plan, missing.iter().copied());
+    remember_inputs(&cache, context.project(), plan, missing.iter().copied());
     let mut progress = Progress::new(context.progress_mode(), titles(plan));
     let runs: PathBuf = context.runs().to_owned();
     let mut executor = LocalExecutor::new(worker);
     let finished = block_on(async {
-        Ok(orchestrate::run(request, &cache, &runs, &mut executor, &mut |update| progress.update(update)).await?)
+        Ok(crate::run::run(request, &cache, &runs, &mut executor, &mut |update| progress.update(update)).await?)
     })?;
     summary::print(context, request, &cache, &finished)
 }

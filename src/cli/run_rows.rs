@@ -5,15 +5,15 @@ use super::error::CliError;
 use super::find::past_runs;
 use crate::cache::{COMPLETIONS, Cache, EventLog, EventReader};
 use crate::digest::Digest;
+use crate::history::{PastRun, Series, events_dir};
 use crate::number::duration;
-use crate::orchestrate::{self, PastRun, Series, events_dir};
 use crate::report::StageLine;
 use crate::run_event::RunEventKind;
 use chrono::Utc;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub(super) use crate::orchestrate::StageRow;
+pub(super) use crate::history::StageRow;
 
 /// The stages of `run`, or of all runs, the newest run first, in the order of their plans.
 pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec<StageRow>, CliError> {
@@ -56,7 +56,7 @@ pub(super) fn progress(context: &Context, key: &Digest) -> Result<Option<String>
 
 /// The metrics of the stage with this key.
 pub(super) fn stage_metrics(context: &Context, key: &Digest) -> Result<BTreeMap<String, Series>, CliError> {
-    Ok(orchestrate::stage_metrics(&Cache::open(context.runs())?, key)?)
+    Ok(crate::history::stage_metrics(&Cache::open(context.runs())?, key)?)
 }
 
 /// The file with all completions of the stage with this key, once it is committed.

@@ -7,7 +7,7 @@ use super::find::{find_run, warn_of};
 use super::output::Output;
 use super::plan::count;
 use crate::cache::Cache;
-use crate::orchestrate::{KeyUse, LogDamage, PastRuns, RemovalRefusal, key_uses, remove_run};
+use crate::history::{KeyUse, LogDamage, PastRuns, RemovalRefusal, key_uses, remove_run};
 use crate::report::{Column, Table, width};
 use crate::stage::RunStatus;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -6,7 +6,7 @@ use super::find::warn_of;
 use super::output::Output;
 use super::report;
 use crate::cache::Cache;
-use crate::orchestrate::PastRuns;
+use crate::history::PastRuns;
 use crate::serve::{Hosts, serve as answer};
 use clap::Args;
 use serde_json::json;

@@ -6,16 +6,15 @@ use super::output::Output;
 use super::plan::count;
 use crate::cache::Cache;
 use crate::evidence::{ComparisonRequest, Evidence, Trial, compare};
+use crate::history::{PastRun, arena_result, gather_answers};
 use crate::metric::TOTAL;
-use crate::orchestrate::{
-    FailedStage, PastRun, RunRequest, RunSummary, StageEnd, arena_result, gather_answers, titles,
-};
 use crate::plan::{Plan, PlannedVariant};
 use crate::printable::{harmless, harmless_log};
 use crate::recipe::spec::Work;
 use crate::recipe::{Training, training_of};
 use crate::report::html::estimates;
 use crate::report::{Comparison, ComparisonRow, arena_table, verdict_line, width};
+use crate::run::{FailedStage, RunRequest, RunSummary, StageEnd, titles};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};

@@ -2,7 +2,7 @@
 
 use super::Site;
 use crate::digest::Digest;
-use crate::orchestrate::{LoggedPlan, PastRun, Series, events_dir, reward_mixes, stage_metrics};
+use crate::history::{LoggedPlan, PastRun, Series, events_dir, reward_mixes, stage_metrics};
 use crate::report::main_curve;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -53,7 +53,7 @@ pub(super) fn names(site: &Site, run: &PastRun) -> io::Result<Value> {
 pub(super) fn curves(site: &Site, run: &PastRun, name: &str) -> io::Result<Value> {
     let plan = LoggedPlan::load(&run.log_dir)?;
     let titles = plan.names();
-    let curve = |(stage, (_, variant)): (&crate::orchestrate::LoggedStage, &(String, String))| {
+    let curve = |(stage, (_, variant)): (&crate::history::LoggedStage, &(String, String))| {
         let metrics = site.curves.of(site, &stage.key)?;
         let series = metrics.get(name)?;
         Some(json!({

@@ -2,7 +2,7 @@
 
 use super::{Site, curves, snapshot, stream};
 use crate::digest::Digest;
-use crate::orchestrate::PastRun;
+use crate::history::PastRun;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};

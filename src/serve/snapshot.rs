@@ -4,7 +4,7 @@ use super::Site;
 use super::follow::Follower;
 use crate::cache::EventLog;
 use crate::digest::Digest;
-use crate::orchestrate::{PastRun, PastRuns, StageRow, events_dir};
+use crate::history::{PastRun, PastRuns, StageRow, events_dir};
 use crate::run_event::RunEventKind;
 use chrono::Utc;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use super::follow::Follower;
 use super::{Site, snapshot};
 use crate::digest::Digest;
-use crate::orchestrate::{PastRun, events_dir};
+use crate::history::{PastRun, events_dir};
 use crate::stage::RunStatus;
 use crate::stage::StageStatus;
 use axum::response::sse::Event;

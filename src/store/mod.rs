@@ -1,6 +1,6 @@
 //! The history in SQLite: the only importer of sqlx.
 //!
-//! It is an index of the files under `runs/`, which `orchestrate::index` reads into it: how far each file was read is
+//! It is an index of the files under `runs/`, which `history::index` reads into it: how far each file was read is
 //! stored beside its rows, in the same transaction. So every writer goes on where the last one stopped, a failure to write
 //! costs nothing, and the whole can be made again. The schema is in `migrations/`; questions go to its views ([`VIEWS`]).
 

@@ -8,7 +8,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::plan::count;
 use crate::cli::planning;
-use crate::orchestrate::{KeyUses, key_uses};
+use crate::history::{KeyUses, key_uses};
 use crate::recipe::Overrides;
 use crate::report::{Column, Table, width};
 use chrono::{TimeDelta, Utc};

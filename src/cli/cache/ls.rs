@@ -8,7 +8,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::find::warn_of;
 use crate::cli::output::Output;
-use crate::orchestrate::{KeyUse, KeyUses, key_uses};
+use crate::history::{KeyUse, KeyUses, key_uses};
 use crate::report::{Column, Table, width};
 use crate::stage::StageKind;
 use chrono::{DateTime, TimeDelta, Utc};

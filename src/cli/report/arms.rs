@@ -4,7 +4,7 @@ use super::super::context::Context;
 use super::super::error::CliError;
 use crate::cache::Cache;
 use crate::evidence::Evidence;
-use crate::orchestrate::{CachedResults, LoggedPlan, LoggedVariant};
+use crate::history::{CachedResults, LoggedPlan, LoggedVariant};
 use crate::report::html::Arm;
 use std::collections::{BTreeMap, BTreeSet};
 

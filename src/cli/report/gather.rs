@@ -7,7 +7,7 @@ use super::super::run_rows::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
 use crate::cache::Cache;
 use crate::evidence::{ComparisonRequest, Evidence, ProblemKind, compare as compare_arms};
-use crate::orchestrate::{LoggedPlan, PastRun, environment, gather_cost, gather_evidence};
+use crate::history::{LoggedPlan, PastRun, environment, gather_cost, gather_evidence};
 use crate::report::html::{self, Problem, RecipeText, Report, RunLine, Severity, Stages};
 use crate::run_event::RunEventKind;
 use crate::stage::RunStatus;

@@ -2,7 +2,7 @@
 
 use super::super::run_rows::StageRow;
 use crate::digest::Digest;
-use crate::orchestrate::LoggedPlan;
+use crate::history::LoggedPlan;
 use crate::report::chart::{GraphNode, NodeStatus};
 use crate::stage::StageStatus;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ fn status(statuses: &[StageStatus]) -> NodeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::orchestrate::LoggedStage;
+    use crate::history::LoggedStage;
     use crate::stage::StageKind;
     use StageStatus::{Cached, Failed, Ok, Skipped};
 

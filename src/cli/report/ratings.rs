@@ -2,7 +2,7 @@
 
 use crate::arena::{ArenaResult, JudgeResult, Ratings};
 use crate::cache::{Cache, CacheError};
-use crate::orchestrate::{LoggedPlan, arena_result};
+use crate::history::{LoggedPlan, arena_result};
 use crate::report::chart::Whisker;
 use crate::report::html::{Problem, Rating, Severity};
 use crate::stage::StageKind;

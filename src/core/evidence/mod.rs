@@ -1,6 +1,6 @@
 //! What runs measured, question by question, and what follows from it: plain data that `compare` and the report share.
 //!
-//! An *arm* is a variant without its seeds, a *trial* one of its evaluations with one seed. `orchestrate::gather_evidence`
+//! An *arm* is a variant without its seeds, a *trial* one of its evaluations with one seed. `history::gather_evidence`
 //! fills [`Evidence`] from the files of past runs; nothing in this module reads or writes anything.
 //!
 //! What is missing stays missing: a value that no judge gave is a [`Score`] with a reason, a trial without a result is a

@@ -1,0 +1,289 @@
+//! [`Evidence`] out of the files of past runs.
+
+use crate::cache::{Cache, CacheError, EventLog};
+use crate::digest::Digest;
+use crate::event::{Completion, Measurement};
+use crate::evidence::{
+    Arm, Curves, Evidence, MissingTrial, MixPart, Problem, ProblemKind, Question, QuestionCompletions, Score,
+    SourceRun, Trial, scores_of,
+};
+use crate::history::arm_names::{ArmNames, without_seed};
+use crate::history::checkpoints::{checkpoint_dir, events_dir, results};
+use crate::history::fingerprints::Fingerprints;
+use crate::history::past_runs::PastRun;
+use crate::history::run_log::{LoggedPlan, LoggedVariant};
+use crate::history::stage_rows::stage_metrics;
+use crate::run_event::StageProgress;
+use crate::stage::{StageKind, StageStatus};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What `runs` measured, arm by arm.
+///
+/// Results are taken from the cache, whichever run made them. What is not there becomes a [`MissingTrial`] or a
+/// [`Problem`].
+///
+/// # Errors
+/// A run whose plan cannot be read.
+pub fn gather_evidence(cache: &Cache, runs: &[&PastRun]) -> Result<Evidence, CacheError> {
+    gather(cache, runs, true)
+}
+
+/// The same without what training measured over its steps, which may be long.
+///
+/// # Errors
+/// A run whose plan cannot be read.
+pub fn gather_answers(cache: &Cache, runs: &[&PastRun]) -> Result<Evidence, CacheError> {
+    gather(cache, runs, false)
+}
+
+/// The reward components, with their weights, that each variant of `plan` is trained on.
+pub fn reward_mixes(cache: &Cache, plan: &LoggedPlan) -> Vec<BTreeMap<String, f64>> {
+    let mut fingerprints = Fingerprints::new(cache);
+    plan.variants.iter().map(|variant| fingerprints.rewards(variant.stages.values())).collect()
+}
+
+fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evidence, CacheError> {
+    let mut gathering = Gathering { cache, evidence: Evidence::default(), by_id: HashMap::new() };
+    let mut fingerprints = Fingerprints::new(cache);
+    let mut names = ArmNames::default();
+    // arm, stage and key of the trials so far
+    let mut met: HashSet<(usize, String, Digest)> = HashSet::new();
+    for past in runs {
+        let plan = LoggedPlan::load(&past.log_dir)?;
+        let mut recipes: Vec<String> = plan.variants.iter().map(|variant| variant.recipe.clone()).collect();
+        recipes.dedup();
+        gathering.evidence.runs.push(SourceRun { run: past.run.clone(), status: past.status, recipes });
+        for settings in plan.compare.values() {
+            // the newest run that says anything decides
+            gathering.evidence.settings = settings.clone();
+        }
+        let reasons = reasons(past)?;
+        let places: Places<'_> =
+            plan.stages.iter().enumerate().map(|(place, stage)| (&stage.key, (place, stage.kind))).collect();
+        for variant in &plan.variants {
+            let stages = measuring(&places, variant);
+            let prints: Vec<(String, u64, Digest, Digest)> = stages
+                .iter()
+                .map(|(name, _, key)| {
+                    let seed = without_seed(&variant.name).1.unwrap_or_else(|| fingerprints.seed(key));
+                    ((*name).to_owned(), seed, (*key).clone(), fingerprints.of(key))
+                })
+                .collect();
+            let position = names.arm(&past.run, variant, &prints);
+            if position == gathering.evidence.arms.len() {
+                let arm = Arm { recipe: variant.recipe.clone(), ..Arm::default() };
+                gathering.evidence.arms.push(arm);
+            }
+            for ((name, kind, key), (_, seed, _, _)) in stages.iter().zip(&prints) {
+                if !met.insert((position, (*name).to_owned(), (*key).clone())) {
+                    continue;
+                }
+                let mix = fingerprints.mix(key);
+                let place = Place { run: &past.run, variant, stage: name, kind: *kind, seed: *seed, key, mix };
+                for (component, (low, high)) in fingerprints.ranges(key) {
+                    let known =
+                        gathering.evidence.ranges.entry(format!("eval/reward/{component}")).or_insert((low, high));
+                    *known = (known.0.min(low), known.1.max(high));
+                }
+                gathering.add(position, &place, reasons.get(*key).map(String::as_str))?;
+            }
+            let trained_on = fingerprints.rewards(stages.iter().map(|(_, _, key)| *key));
+            gathering.evidence.arms[position].trained_on.extend(trained_on);
+            for (name, key) in &variant.stages {
+                let kind = places.get(key).map(|(_, kind)| *kind);
+                if let Some(kind) = kind.filter(|kind| with_training && kind.is_training()) {
+                    let seed = fingerprints.seed(key);
+                    gathering.add_curves(position, name, kind, key, seed);
+                }
+            }
+        }
+    }
+    let mut evidence = gathering.evidence;
+    let found = names.finish(&mut evidence);
+    evidence.problems.extend(found);
+    for arm in &mut evidence.arms {
+        // an earlier run's failure is no gap when a later one has the result
+        let trials = &arm.trials;
+        arm.missing.retain(|gap| !trials.iter().any(|trial| trial.stage == gap.stage && Some(trial.seed) == gap.seed));
+    }
+    evidence.tell_gaps();
+    evidence.add_common_score();
+    Ok(evidence)
+}
+
+/// Where the stages of a plan stand in it, and their kinds.
+type Places<'a> = HashMap<&'a Digest, (usize, StageKind)>;
+
+/// The stages of `variant` that measure, parents first: name, kind, key.
+fn measuring<'a>(places: &Places<'_>, variant: &'a LoggedVariant) -> Vec<(&'a str, StageKind, &'a Digest)> {
+    let placed = |(name, key): (&'a String, &'a Digest)| {
+        let (place, kind) = *places.get(key)?;
+        kind.measures().then_some((place, (name.as_str(), kind, key)))
+    };
+    let mut found: Vec<_> = variant.stages.iter().filter_map(placed).collect();
+    found.sort_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, stage)| stage).collect()
+}
+
+/// Why stages of a run have no result, by their keys.
+fn reasons(past: &PastRun) -> Result<HashMap<Digest, String>, CacheError> {
+    let reason = |progress: StageProgress| match (progress.status, progress.message) {
+        (StageStatus::Pending, _) => None,
+        (StageStatus::Running, _) => Some("still running".to_owned()),
+        (StageStatus::Cached | StageStatus::Ok, _) => Some("its result is gone from the cache".to_owned()),
+        (status, Some(message)) => Some(format!("{status}: {message}")),
+        (status, None) => Some(status.to_string()),
+    };
+    let progress = past.stage_progress()?;
+    Ok(progress.into_iter().filter_map(|(key, progress)| Some((key, reason(progress)?))).collect())
+}
+
+/// The scores of answers, by metric.
+type Scores = BTreeMap<String, Vec<Score>>;
+
+/// Where a trial stands.
+struct Place<'a> {
+    run: &'a str,
+    variant: &'a LoggedVariant,
+    stage: &'a str,
+    kind: StageKind,
+    seed: u64,
+    key: &'a Digest,
+    mix: BTreeMap<String, MixPart>,
+}
+
+struct Gathering<'a> {
+    cache: &'a Cache,
+    evidence: Evidence,
+    /// Positions of questions by their ids.
+    by_id: HashMap<String, usize>,
+}
+
+impl Gathering<'_> {
+    /// Adds the trial, or that it is missing.
+    fn add(&mut self, arm: usize, place: &Place<'_>, reason: Option<&str>) -> Result<(), CacheError> {
+        let Place { run, variant, stage, kind, seed, key, ref mix } = *place;
+        if !checkpoint_dir(self.cache, key).is_dir() {
+            self.evidence.arms[arm].missing.push(MissingTrial {
+                seed: Some(seed),
+                run: run.to_owned(),
+                variant: variant.label.clone(),
+                stage: stage.to_owned(),
+                reason: reason.unwrap_or("not run yet").to_owned(),
+            });
+            return Ok(());
+        }
+        let measurements = results(self.cache, key)?;
+        let (answers, scores) = match self.answers(key, &pass_at(&measurements)) {
+            Ok(found) => found,
+            Err(error) => {
+                let message = format!("the answers of {} (stage `{stage}`) cannot be read: {error}", variant.label);
+                self.evidence.problems.push(Problem::new(ProblemKind::Unreadable, message));
+                Default::default()
+            }
+        };
+        if measurements.is_empty() && answers.is_empty() {
+            return Ok(()); // a program that measures nothing
+        }
+        self.evidence.arms[arm].trials.push(Trial {
+            seed,
+            run: run.to_owned(),
+            variant: variant.label.clone(),
+            stage: stage.to_owned(),
+            kind,
+            evaluation: stage.to_owned(),
+            key: key.clone(),
+            answers,
+            scores,
+            mix: mix.clone(),
+            measurements,
+        });
+        Ok(())
+    }
+
+    /// The answers of the stage with this key, and their scores by metric; `pass_at` are the k of each pass@k.
+    fn answers(&mut self, key: &Digest, pass_at: &[usize]) -> Result<(Vec<QuestionCompletions>, Scores), CacheError> {
+        let log = EventLog::open(&events_dir(self.cache, key))?;
+        let mut by_row: BTreeMap<usize, Vec<Completion>> = BTreeMap::new();
+        for completion in log.completions(..)? {
+            let completion = completion?;
+            by_row.entry(completion.row).or_default().push(completion);
+        }
+        let mut asked: HashMap<String, usize> = HashMap::new();
+        let mut answers = Vec::new();
+        let mut scores = Scores::new();
+        for (position, completions) in by_row.into_values().enumerate() {
+            for (metric, score) in scores_of(&completions, pass_at) {
+                let column = scores.entry(metric).or_default();
+                column.resize_with(position, || Score::missing("not measured on this question"));
+                column.push(score);
+            }
+            let question = self.question(&completions[0], &mut asked);
+            let completions = completions.into_iter().map(|completion| completion.completion).collect();
+            answers.push(QuestionCompletions { question, completions });
+        }
+        for column in scores.values_mut() {
+            column.resize_with(answers.len(), || Score::missing("not measured on this question"));
+        }
+        Ok((answers, scores))
+    }
+
+    /// The position of the question that `completion` answers; `asked` counts within the stage.
+    fn question(&mut self, completion: &Completion, asked: &mut HashMap<String, usize>) -> usize {
+        let Completion { prompt, reference, answer, eval, .. } = completion;
+        let id = eval.as_ref().map_or_else(
+            || {
+                let content = serde_json::to_vec(&(prompt, reference, answer)).expect("texts serialize");
+                let id = Digest::of(&content).as_str()[..16].to_owned();
+                let times = asked.entry(id.clone()).or_default();
+                *times += 1;
+                if *times > 1 { format!("{id}#{times}") } else { id }
+            },
+            |eval| eval.question_id.clone(),
+        );
+        *self.by_id.entry(id.clone()).or_insert_with(|| {
+            self.evidence.questions.push(Question {
+                id,
+                data_set: eval.as_ref().map(|eval| eval.data_set.clone()).unwrap_or_default(),
+                out_of_domain: eval.as_ref().is_some_and(|eval| eval.out_of_domain),
+                row: completion.row,
+                prompt: prompt.clone(),
+                reference: reference.clone(),
+                answer: answer.clone(),
+            });
+            self.evidence.questions.len() - 1
+        })
+    }
+
+    /// Adds what training measured; curves that cannot be read are a problem, none at all is not.
+    fn add_curves(&mut self, arm: usize, stage: &str, kind: StageKind, key: &Digest, seed: u64) {
+        // arms are named at the end
+        let arm = arm.to_string();
+        if let Some(known) = self.evidence.training.iter_mut().find(|curves| curves.key == *key) {
+            if !known.arms.contains(&arm) {
+                known.arms.push(arm);
+            }
+            return;
+        }
+        match stage_metrics(self.cache, key) {
+            Ok(series) if series.is_empty() => {}
+            Ok(series) => self.evidence.training.push(Curves {
+                arms: vec![arm],
+                seed,
+                stage: stage.to_owned(),
+                kind,
+                key: key.clone(),
+                series,
+            }),
+            Err(error) => {
+                let message = format!("the curves of the stage `{stage}` cannot be read: {error}");
+                self.evidence.problems.push(Problem::new(ProblemKind::Unreadable, message));
+            }
+        }
+    }
+}
+
+/// The k of each pass@k that an evaluation estimated.
+fn pass_at(measurements: &BTreeMap<String, Measurement>) -> Vec<usize> {
+    measurements.keys().filter_map(|name| name.strip_prefix("eval/pass_at_")?.parse().ok()).collect()
+}

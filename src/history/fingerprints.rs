@@ -1,0 +1,111 @@
+//! What stages do but for their seeds, as their `key.json` say it.
+
+use crate::cache::Cache;
+use crate::digest::{Digest, canonical_json};
+use crate::evidence::MixPart;
+use crate::history::checkpoints::checkpoint_dir;
+use crate::recipe::spec::{RewardSpec, total_range};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+/// What the `key.json` of stages say, their seeds left out.
+pub(super) struct Fingerprints<'a> {
+    cache: &'a Cache,
+    documents: HashMap<Digest, Option<Rc<Value>>>,
+    prints: HashMap<Digest, Digest>,
+}
+
+impl<'a> Fingerprints<'a> {
+    pub(super) fn new(cache: &'a Cache) -> Self {
+        Self { cache, documents: HashMap::new(), prints: HashMap::new() }
+    }
+
+    /// The same for stages that differ in nothing but their seeds and those of the stages they start from.
+    pub(super) fn of(&mut self, key: &Digest) -> Digest {
+        if let Some(known) = self.prints.get(key) {
+            return known.clone();
+        }
+        let print = match self.document(key) {
+            None => key.clone(), // nothing is known of it, so it is like no other
+            Some(document) => {
+                let mut document = Value::clone(&document);
+                let parents = parents(&document);
+                if let Some(spec) = document.get_mut("spec").and_then(Value::as_object_mut) {
+                    spec.remove("seed");
+                }
+                let parents: Vec<Digest> = parents.iter().map(|parent| self.of(parent)).collect();
+                document["parents"] = serde_json::json!(parents);
+                Digest::of(canonical_json(&document).as_bytes())
+            }
+        };
+        self.prints.insert(key.clone(), print.clone());
+        print
+    }
+
+    /// The seed of the stage with this key; 0 when it is not known.
+    pub(super) fn seed(&mut self, key: &Digest) -> u64 {
+        self.document(key).and_then(|document| document["spec"]["seed"].as_u64()).unwrap_or(0)
+    }
+
+    /// The reward components that the stages with these keys, and all they start from, trained on, with their weights.
+    pub(super) fn rewards<'k>(&mut self, keys: impl Iterator<Item = &'k Digest>) -> BTreeMap<String, f64> {
+        let mut open: Vec<Digest> = keys.cloned().collect();
+        let mut seen = BTreeSet::new();
+        let mut found = BTreeMap::new();
+        while let Some(key) = open.pop() {
+            if !seen.insert(key.clone()) {
+                continue;
+            }
+            let Some(document) = self.document(&key) else { continue };
+            let rewards = document["spec"]["work"]["grpo"]["rewards"].as_object();
+            for (name, reward) in rewards.into_iter().flatten() {
+                found.insert(name.clone(), reward["weight"].as_f64().unwrap_or(0.0));
+            }
+            open.extend(parents(&document));
+        }
+        found
+    }
+
+    /// How the evaluation with this key measures each reward component.
+    pub(super) fn mix(&mut self, key: &Digest) -> BTreeMap<String, MixPart> {
+        let part = |(name, spec): (String, RewardSpec)| {
+            let (weight, plain) = (spec.weight, RewardSpec { weight: 0.0, ..spec });
+            let settings = serde_json::to_value(&plain).expect("a spec has string keys and finite numbers");
+            (name, MixPart { weight, settings: Digest::of(canonical_json(&settings).as_bytes()) })
+        };
+        self.components(key).into_iter().map(part).collect()
+    }
+
+    /// The least and the greatest value of each reward component that the evaluation with this key measures, and of their
+    /// weighted sum as `total`, where they have them.
+    pub(super) fn ranges(&mut self, key: &Digest) -> Vec<(String, (f64, f64))> {
+        let components = self.components(key);
+        let mut found: Vec<(String, (f64, f64))> =
+            components.iter().filter_map(|(name, spec)| Some((name.clone(), spec.range()?))).collect();
+        found.extend(total_range(&components).map(|range| ("total".to_owned(), range)));
+        found
+    }
+
+    /// The reward components that the evaluation with this key measures.
+    fn components(&mut self, key: &Digest) -> BTreeMap<String, RewardSpec> {
+        let rewards = self.document(key).map(|document| document["spec"]["work"]["eval"]["rewards"].clone());
+        rewards.and_then(|rewards| serde_json::from_value(rewards).ok()).unwrap_or_default()
+    }
+
+    fn document(&mut self, key: &Digest) -> Option<Rc<Value>> {
+        let cache = self.cache;
+        let read = || {
+            let committed = checkpoint_dir(cache, key).join("key.json");
+            let attempt = cache.attempt_dir(key).join("key.json");
+            let bytes = fs_err::read(committed).or_else(|_| fs_err::read(attempt)).ok()?;
+            serde_json::from_slice(&bytes).ok().map(Rc::new)
+        };
+        self.documents.entry(key.clone()).or_insert_with(read).clone()
+    }
+}
+
+fn parents(document: &Value) -> Vec<Digest> {
+    let listed = document["parents"].as_array().into_iter().flatten();
+    listed.filter_map(|parent| Digest::parse(parent.as_str()?)).collect()
+}

@@ -1,0 +1,108 @@
+//! The database as questions see it: it says what the files say.
+
+use crate::cache::Cache;
+use crate::history::index::{self, IndexError, Indexed, Scope};
+use crate::store::{BUSY_TIMEOUT, SchemaCheck, Store, StoreError, database_path};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How long a question waits for another process that writes into the database.
+const QUESTION_WAIT: Duration = Duration::from_secs(2);
+
+/// An up-to-date history that cannot be changed.
+#[derive(Debug)]
+pub struct OpenHistory {
+    /// The database.
+    pub store: Store,
+    /// What was read from files first.
+    pub indexed: Indexed,
+    /// Why the database could not be brought up to date, so that this is a temporary one.
+    pub problem: Option<StoreError>,
+}
+
+/// What [`rebuild_history`] did.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// The database.
+    pub path: PathBuf,
+    /// What was read.
+    pub indexed: Indexed,
+    /// Where a database that was no more one was moved.
+    pub moved: Option<PathBuf>,
+    /// Stages whose metrics and completions went, because no file has them any more.
+    pub lost: usize,
+}
+
+/// Opens the history, after bringing it up to date with the files; one that cannot be written is made anew in a temporary
+/// file, so what is read is true in any case.
+pub async fn open_history(cache: &Cache, scope: Scope) -> Result<OpenHistory, IndexError> {
+    match database_path(cache.root()) {
+        Ok(path) => match up_to_date(cache, &path, scope).await {
+            Err(IndexError::Store(problem)) => temporary(cache, problem).await,
+            other => other,
+        },
+        Err(problem) => temporary(cache, problem).await,
+    }
+}
+
+async fn up_to_date(cache: &Cache, path: &Path, scope: Scope) -> Result<OpenHistory, IndexError> {
+    if path.exists() {
+        let store = Store::open_read_only(path).await?;
+        let is_ready = store.schema().await? == SchemaCheck::Current && index::is_of(&store, cache, path).await?;
+        if is_ready && index::behind(&store, cache, scope).await?.is_empty() {
+            return Ok(OpenHistory { store, indexed: Indexed::default(), problem: None });
+        }
+        store.close().await;
+    }
+    let store = index::open(cache, path, QUESTION_WAIT).await?;
+    let behind = index::behind(&store, cache, scope).await?;
+    let indexed = index::catch_up(&store, cache, &behind).await?;
+    store.forbid_writing().await?;
+    Ok(OpenHistory { store, indexed, problem: None })
+}
+
+async fn temporary(cache: &Cache, problem: StoreError) -> Result<OpenHistory, IndexError> {
+    let store = Store::temporary().await?;
+    let indexed = index::rebuild(&store, cache).await?;
+    store.forbid_writing().await?;
+    Ok(OpenHistory { store, indexed, problem: Some(problem) })
+}
+
+/// Makes the history again from the files. A file that is no database is moved away first.
+pub async fn rebuild_history(cache: &Cache) -> Result<Rebuilt, IndexError> {
+    let path = database_path(cache.root())?;
+    let (store, moved) = match Store::open(&path, BUSY_TIMEOUT).await {
+        Ok(store) if matches!(store.check().await, Ok(SchemaCheck::Current)) => (store, None),
+        Err(error) if error.is_busy() => return Err(error.into()),
+        _ => {
+            let moved = move_away(&path)?;
+            (Store::open(&path, BUSY_TIMEOUT).await?, moved)
+        }
+    };
+    let before = store.recorded_keys().await?;
+    let indexed = index::rebuild(&store, cache).await?;
+    let after = store.recorded_keys().await?;
+    let lost = before.iter().filter(|key| !after.contains(key)).count();
+    store.close().await;
+    Ok(Rebuilt { path, indexed, moved, lost })
+}
+
+/// Renames the database and what SQLite keeps beside it, which belongs to it alone.
+fn move_away(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let with = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let away = with(path, &format!(".damaged-{now}"));
+    let mut moved = None;
+    for suffix in ["", "-wal", "-shm"] {
+        let file = with(path, suffix);
+        if file.exists() {
+            fs_err::rename(&file, with(&away, suffix))?;
+            moved = Some(away.clone());
+        }
+    }
+    Ok(moved)
+}

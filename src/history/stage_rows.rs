@@ -1,0 +1,145 @@
+//! The stages of past runs, as their logs tell them.
+
+use crate::cache::{Cache, CacheError, EventLog};
+use crate::digest::Digest;
+use crate::event::{Measurement, MemoryUse};
+use crate::history::checkpoints::{events_dir, results};
+use crate::history::past_runs::PastRun;
+use crate::history::run_log::{LoggedPlan, LoggedStage, read_events};
+use crate::run_event::{RunEvent, StageProgress};
+use crate::stage::{RunStatus, StageKind, StageStatus};
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io;
+
+/// A stage of a run.
+#[derive(Clone, Debug)]
+pub struct StageRow {
+    /// The run.
+    pub run: String,
+    /// Recipes it belongs to, with spaces between.
+    pub recipe: String,
+    /// Variants it belongs to, with spaces between.
+    pub variant: String,
+    /// Its name.
+    pub stage: String,
+    /// Its kind.
+    pub kind: StageKind,
+    /// Its cache key.
+    pub key: Digest,
+    /// How it stands.
+    pub status: StageStatus,
+    /// When a worker was first started on it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Seconds that its last worker took.
+    pub seconds: Option<f64>,
+    /// What it measured.
+    pub metrics: BTreeMap<String, Measurement>,
+    /// Why it failed or was skipped.
+    pub message: Option<String>,
+    /// How often a worker was started on it.
+    pub tries: u32,
+    /// The memory it took here; absent where it did not run or the system does not say.
+    pub memory: Option<MemoryUse>,
+}
+
+impl StageRow {
+    /// The documented object of `history --json`.
+    pub fn to_json(&self) -> serde_json::Value {
+        json!({
+            "run": self.run, "recipe": self.recipe, "variant": self.variant, "stage": self.stage, "kind": self.kind,
+            "key": self.key, "status": self.status, "started_at": self.started_at, "seconds": self.seconds,
+            "metrics": self.metrics, "message": self.message, "tries": self.tries,
+            "memory": self.memory,
+        })
+    }
+}
+
+impl PastRun {
+    /// What happened, in order. A line that was being written when its process died is no event.
+    pub fn events(&self) -> io::Result<Vec<RunEvent>> {
+        Ok(read_events(&self.log_dir)?.0)
+    }
+
+    /// How its stages stand to which anything has happened, by their keys.
+    pub fn stage_progress(&self) -> io::Result<BTreeMap<Digest, StageProgress>> {
+        let mut progress: BTreeMap<Digest, StageProgress> = BTreeMap::new();
+        for event in self.events()? {
+            if let Some(key) = event.kind.key() {
+                progress.entry(key.clone()).or_default().take_in(&event);
+            }
+        }
+        if self.status != RunStatus::Running {
+            for stage in progress.values_mut() {
+                stage.status = stage.status.after_the_run();
+            }
+        }
+        Ok(progress)
+    }
+
+    /// How a stage stands to which nothing has happened.
+    fn not_begun(&self) -> StageProgress {
+        let status = match self.status {
+            RunStatus::Running => StageStatus::Pending,
+            _ => StageStatus::NotRun,
+        };
+        StageProgress { status, ..StageProgress::default() }
+    }
+
+    /// Its stages, in the order of its plan.
+    pub fn stage_rows(&self, cache: &Cache) -> io::Result<Vec<StageRow>> {
+        let plan = LoggedPlan::load(&self.log_dir)?;
+        let mut progress = self.stage_progress()?;
+        let stages = plan.stages.iter().zip(plan.names());
+        let row = |(stage, names): (&LoggedStage, (String, String))| {
+            row(cache, self, names, stage, progress.remove(&stage.key).unwrap_or_else(|| self.not_begun()))
+        };
+        Ok(stages.map(row).collect())
+    }
+}
+
+/// One metric of a stage over its steps.
+pub type Series = Vec<(u64, f64)>;
+
+/// The metrics of the stage with this key.
+pub fn stage_metrics(cache: &Cache, key: &Digest) -> Result<BTreeMap<String, Series>, CacheError> {
+    let mut metrics: BTreeMap<String, Series> = BTreeMap::new();
+    for step in EventLog::open(&events_dir(cache, key))?.steps()? {
+        let step = step?;
+        for (name, value) in step.metrics {
+            metrics.entry(name).or_default().push((step.step, value));
+        }
+    }
+    Ok(metrics)
+}
+
+fn row(
+    cache: &Cache,
+    past: &PastRun,
+    (recipe, variant): (String, String),
+    stage: &LoggedStage,
+    progress: StageProgress,
+) -> StageRow {
+    let StageProgress { status, started_at, seconds, message, tries, memory, results: measured } = progress;
+    let metrics = match status {
+        // nothing if its events are gone
+        StageStatus::Cached => results(cache, &stage.key).unwrap_or_default(),
+        _ => measured,
+    };
+    StageRow {
+        run: past.run.clone(),
+        recipe,
+        variant,
+        stage: stage.stage.clone(),
+        kind: stage.kind,
+        key: stage.key.clone(),
+        status,
+        started_at,
+        seconds,
+        metrics,
+        message,
+        tries,
+        memory,
+    }
+}

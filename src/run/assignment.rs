@@ -1,0 +1,32 @@
+//! What a worker is told.
+
+use crate::cache::{Assignment, Cache, DeviceChoice, Runtime};
+use crate::history::checkpoints::checkpoint_dir;
+use crate::plan::{Plan, PlannedStage};
+use crate::recipe::{Device, GradientCheckpointing};
+
+/// What the worker is to do.
+pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignment {
+    Assignment {
+        key: planned.key.clone(),
+        stage: planned.name.clone(),
+        spec: planned.spec.clone(),
+        inputs: planned.inputs.clone(),
+        parents: planned.parents.iter().map(|&parent| checkpoint_dir(cache, &plan.stages[parent].key)).collect(),
+        program: planned.program.clone(),
+        runtime: Runtime {
+            device: match planned.runtime.device {
+                Device::Auto => DeviceChoice::Auto,
+                Device::Cpu => DeviceChoice::Cpu,
+                Device::Cuda(index) => DeviceChoice::Cuda(index),
+            },
+            threads: planned.runtime.threads,
+            resume_interval_s: planned.runtime.resume_interval_s,
+            keep_resume_points: planned.runtime.keep_resume_points,
+            gradient_checkpointing: planned.runtime.gradient_checkpointing == GradientCheckpointing::On,
+            bfloat16_products: planned.runtime.bfloat16_products,
+            judges: planned.runtime.judges.clone(),
+            endpoints: planned.runtime.endpoints.clone(),
+        },
+    }
+}

@@ -1,0 +1,134 @@
+//! How workers are started.
+
+use super::run_loop::{Loop, WORKER_LOG};
+use super::running::{Running, TimeLimit};
+use crate::cache::{CacheError, DeviceChoice, EventReader, Job, fault_point};
+use crate::event::EventKind;
+use crate::exec::{ExecError, Left, Submission, WorkerProgram};
+use crate::plan::Start;
+use crate::run::RunError;
+use crate::run::assignment::assignment;
+use crate::run_update::RunUpdate;
+use std::path::PathBuf;
+
+/// A stage that is ready to be submitted.
+struct Prepared {
+    stage: usize,
+    submission: Submission,
+    reader: EventReader,
+    /// Events that earlier workers wrote.
+    seen: usize,
+    /// Bytes of the log that earlier workers wrote.
+    log_start: u64,
+}
+
+impl Loop<'_> {
+    /// Starts workers for these stages, but follows jobs that run already, and waits where another process is at work.
+    pub(super) async fn start(&mut self, starts: &[Start]) -> Result<(), RunError> {
+        let key = |start: &Start| &self.dispatch.plan.stages[start.stage].key;
+        let dirs: Vec<PathBuf> = starts.iter().map(|start| self.dispatch.cache.attempt_dir(key(start))).collect();
+        let left = self.dispatch.executor.find(&dirs.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+        let mut prepared = Vec::new();
+        for (start, left) in starts.iter().zip(left) {
+            match left {
+                Some(Left::Job(job)) => self.follow_job(start.stage, job).await?,
+                Some(Left::Orphans(_)) | None => prepared.extend(self.prepare(start).await?),
+            }
+        }
+        let batch: Vec<Submission> = prepared.iter().map(|prepared| prepared.submission.clone()).collect();
+        let submitted = self.dispatch.executor.submit(&batch);
+        fault_point("worker-started");
+        let mut failed = Ok(());
+        for (Prepared { stage, submission, reader, seen, log_start }, submitted) in prepared.into_iter().zip(submitted)
+        {
+            match submitted {
+                Ok(()) => {
+                    let running = Running::new(submission.job, &submission.dir, reader, seen, log_start);
+                    self.started(stage, running).await;
+                }
+                // the process that has just committed the stage moved the directory away
+                Err(ExecError::AttemptGone) => self.wait_instead(stage, "another process").await,
+                Err(error) => failed = failed.and(Err(error)),
+            }
+        }
+        Ok(failed?)
+    }
+
+    /// Makes the attempt ready for a worker; nothing when another process is at it.
+    async fn prepare(&mut self, &Start { stage, gpu }: &Start) -> Result<Option<Prepared>, RunError> {
+        let planned = &self.dispatch.plan.stages[stage];
+        if let Some(owner) = self.dispatch.cache.holder(&planned.key) {
+            self.wait_for(stage, &owner.to_string()).await;
+            return Ok(None);
+        }
+        let tries = self.tries.entry(stage).or_default();
+        // a second try goes on from what the first one left
+        if tries.begun == 0 && self.dispatch.forced.contains(&stage) {
+            self.dispatch.cache.begin_again(&planned.key, self.dispatch.resumes)?;
+        }
+        tries.begun += 1;
+        let mut assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
+        assignment.runtime.gradient_checkpointing |= tries.checkpointing;
+        assignment.runtime.threads = self.machine.threads(planned);
+        let environment = gpu.map(|slot| self.machine.environment(slot)).unwrap_or_default();
+        if gpu.is_some() && assignment.runtime.device != DeviceChoice::Auto {
+            assignment.runtime.device = DeviceChoice::Cuda(0); // the only one it sees
+        }
+        let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
+        let mut reader = EventReader::new(attempt.dir());
+        // what an earlier attempt wrote has been recorded with that attempt
+        let seen = match reader.poll() {
+            Err(error @ CacheError::Malformed { .. }) => {
+                let aside = match self.dispatch.cache.set_attempt_aside(&planned.key) {
+                    Err(CacheError::Leased { owner }) => {
+                        self.wait_instead(stage, &owner.to_string()).await;
+                        return Ok(None);
+                    }
+                    moved => moved?.display().to_string(),
+                };
+                self.dispatch.note(stage, format!("{error}: moved to {aside}, and begun anew")).await;
+                self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
+                reader = EventReader::new(attempt.dir());
+                0
+            }
+            polled => polled?.len(),
+        };
+        let program = if planned.program.is_some() { WorkerProgram::CommandStage } else { WorkerProgram::Engine };
+        let dir = attempt.dir().to_owned();
+        let log_start = dir.join(WORKER_LOG).metadata().map_or(0, |metadata| metadata.len());
+        let submission = Submission { job: Job::new(&planned.key), dir, program, environment };
+        Ok(Some(Prepared { stage, submission, reader, seen, log_start }))
+    }
+
+    /// Follows a job that an earlier dispatcher submitted, from where its events stand.
+    async fn follow_job(&mut self, stage: usize, job: Job) -> Result<(), RunError> {
+        let dir = self.dispatch.cache.attempt_dir(&self.dispatch.plan.stages[stage].key);
+        let mut reader = EventReader::new(&dir);
+        let events = reader.poll()?;
+        let begun = events.iter().rposition(|event| matches!(event.kind, EventKind::Started(_))).unwrap_or(0);
+        let mut running = Running::new(job, &dir, reader, events.len(), 0);
+        for event in &events[begun..] {
+            running.take_in(event);
+        }
+        running.resumed = true; // its seconds here are not those of the whole stage
+        self.tries.entry(stage).or_default().begun += 1;
+        self.dispatch.note(stage, "following the worker that an earlier run started".to_owned()).await;
+        self.started(stage, running).await;
+        Ok(())
+    }
+
+    /// A worker is at the stage.
+    async fn started(&mut self, stage: usize, mut running: Running) {
+        self.dispatch.tell(RunUpdate::Started { stage }).await;
+        let planned = &self.dispatch.plan.stages[stage];
+        let timeout_s = planned.runtime.timeout_s(&planned.name, planned.spec.work.kind());
+        running.limit = timeout_s.map(|seconds| TimeLimit::new(seconds, planned.runtime.stop_grace_s));
+        self.running.insert(stage, running);
+    }
+
+    /// Waits for `whom`, who was faster: nothing was tried.
+    async fn wait_instead(&mut self, stage: usize, whom: &str) {
+        self.tries.entry(stage).or_default().begun -= 1;
+        self.wait_for(stage, whom).await;
+    }
+}

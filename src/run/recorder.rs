@@ -1,0 +1,210 @@
+//! Writes down what a run does: first into its log directory, then into the database.
+//!
+//! The log is the truth, the database an index of it that is read from it (`index`). So a database that another process
+//! holds is left for later, and one that cannot be written at all costs nothing but the time a later question takes to read
+//! the files. A failure never ends a run that may have been going on for days: the first one is told at the end.
+
+use super::{RunError, RunRequest};
+use crate::cache::Cache;
+use crate::digest::Digest;
+use crate::history::index::{self, IndexError};
+use crate::history::run_log::{LoggedPlan, RunLog};
+use crate::host::FileLock;
+use crate::run_event::{RunEventKind, RunProcess};
+use crate::run_update::RunUpdate;
+use crate::stage::RunStatus;
+use crate::store::{Store, database_path};
+use chrono::Utc;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use ulid::Ulid;
+
+/// How long a run in progress waits for another process that writes into the database; its workers wait with it.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
+/// How long a run that has ended tries once more.
+const LAST_WAIT: Duration = Duration::from_secs(3);
+/// How long it leaves the database alone then.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The memory of a run that is going on.
+pub(super) struct Recorder {
+    run: String,
+    keys: Vec<Digest>,
+    cache: Cache,
+    plan: LoggedPlan,
+    log: RunLog,
+    store: Option<Store>,
+    /// Something of the run's log is not in the database yet.
+    log_is_new: bool,
+    /// Stages whose events are not in the database yet.
+    new_events: BTreeSet<usize>,
+    /// When the database may be tried again; absent: never.
+    next_try: Option<Instant>,
+    problem: Option<String>,
+}
+
+impl Recorder {
+    /// Gives the run an id and writes down what it was asked.
+    pub(super) fn begin(request: &RunRequest, runs: &Path) -> Result<Self, RunError> {
+        let run = Ulid::generate().to_string();
+        let log_dir = runs.join("log").join(&run);
+        let plan = LoggedPlan::of(&request.plan);
+        let log = RunLog::create(&log_dir, request.invocation.clone(), &request.files, &plan)
+            .map_err(|source| RunError::Io { what: "cannot write the log of the run", source })?;
+        let mut recorder = Self {
+            run,
+            keys: request.plan.stages.iter().map(|stage| stage.key.clone()).collect(),
+            cache: Cache::open(runs)?,
+            plan,
+            log,
+            store: None,
+            log_is_new: true,
+            new_events: BTreeSet::new(),
+            next_try: Some(Instant::now()),
+            problem: None,
+        };
+        recorder.append(RunEventKind::RunStarted {
+            process: RunProcess::this_process(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        Ok(recorder)
+    }
+
+    /// The run's id.
+    pub(super) fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// What could not be written, and why; and what shows that the run's process lives.
+    pub(super) fn into_end(self) -> (Option<String>, Option<FileLock>) {
+        (self.problem, self.log.into_lock())
+    }
+
+    /// Writes down what the log keeps of `update`, and brings the database up to it where that is slower than the stages.
+    pub(super) async fn record(&mut self, update: &RunUpdate) {
+        let key = |stage: &usize| self.keys[*stage].clone();
+        let kind = match update {
+            // the database waits for something slower than thousands of cached stages
+            RunUpdate::Cached { stages } => {
+                return self
+                    .append_all(stages.iter().map(|stage| RunEventKind::StageHit { key: key(stage) }).collect());
+            }
+            RunUpdate::Skipped { stage, because } => {
+                return self.append(RunEventKind::StageSkipped { key: key(stage), because: because.clone() });
+            }
+            // the end of the try, which follows, is flushed with it
+            RunUpdate::Energy { stage, joules } => {
+                return self.append(RunEventKind::StageEnergy { key: key(stage), joules: *joules });
+            }
+            RunUpdate::Memory { stage, memory } => {
+                return self.append(RunEventKind::StageMemory { key: key(stage), memory: *memory });
+            }
+            RunUpdate::Worked { stage, events } => {
+                if !events.is_empty() {
+                    self.new_events.insert(*stage);
+                }
+                return self.flush().await;
+            }
+            RunUpdate::Started { stage } => RunEventKind::StageStarted { key: key(stage) },
+            RunUpdate::Waiting { stage, owner } => RunEventKind::StageWaiting { key: key(stage), owner: owner.clone() },
+            RunUpdate::Retried { stage, tries, seconds, failure, retry } => {
+                self.new_events.insert(*stage);
+                RunEventKind::StageRetried {
+                    key: self.keys[*stage].clone(),
+                    tries: *tries,
+                    seconds: *seconds,
+                    failure: failure.clone(),
+                    after_s: retry.after.as_secs_f64(),
+                    gradient_checkpointing: retry.checkpointing,
+                }
+            }
+            RunUpdate::Done { stage, seconds, results } => {
+                self.new_events.insert(*stage);
+                let key = self.keys[*stage].clone();
+                RunEventKind::StageDone { key, seconds: *seconds, results: results.clone() }
+            }
+            RunUpdate::Failed { stage, seconds, failure } => {
+                self.new_events.insert(*stage);
+                let key = self.keys[*stage].clone();
+                RunEventKind::StageFailed { key, seconds: *seconds, failure: failure.clone() }
+            }
+            RunUpdate::Stopped { stage, seconds, step: _ } => {
+                self.new_events.insert(*stage);
+                RunEventKind::StageStopped { key: self.keys[*stage].clone(), seconds: *seconds }
+            }
+            RunUpdate::Note { .. }
+            | RunUpdate::Warning { .. }
+            | RunUpdate::Stopping { .. }
+            | RunUpdate::Overall { .. }
+            | RunUpdate::Tick
+            | RunUpdate::Ended => return,
+        };
+        self.append(kind);
+        self.flush().await;
+    }
+
+    /// The run ended.
+    pub(super) async fn end(&mut self, status: RunStatus) {
+        self.append(RunEventKind::RunEnded { status });
+        let deadline = Instant::now() + LAST_WAIT;
+        loop {
+            self.flush().await;
+            let Some(next_try) = self.next_try.filter(|_| self.is_behind()) else { return };
+            if next_try > deadline {
+                return self.remember(&"another process holds the history; the next question reads this run into it");
+            }
+            tokio::time::sleep_until(next_try.into()).await;
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.log_is_new || !self.new_events.is_empty()
+    }
+
+    /// Brings the database up to the files, unless another process holds it.
+    async fn flush(&mut self) {
+        if !self.is_behind() || self.next_try.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        match self.write().await {
+            Ok(()) => {
+                self.log_is_new = false;
+                self.new_events.clear();
+            }
+            Err(IndexError::Store(error)) if error.is_busy() => self.next_try = Some(Instant::now() + RETRY_AFTER),
+            Err(error) => {
+                self.next_try = None;
+                let hint = if let IndexError::Store(error) = &error { error.hint() } else { String::new() };
+                self.remember(&format_args!("{error}; {hint}"));
+            }
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), IndexError> {
+        let store = match &self.store {
+            Some(store) => store,
+            None => self.store.insert(index::open(&self.cache, &database_path(self.cache.root())?, SHORT_WAIT).await?),
+        };
+        let mut update = store.update().await?;
+        index::read_run(&mut update, &self.cache, &self.run, Some(&self.plan)).await?;
+        let keys = self.new_events.iter().map(|&stage| self.keys[stage].clone()).collect();
+        index::read_keys(&mut update, &self.cache, &keys).await?;
+        Ok(update.commit().await?)
+    }
+
+    fn append(&mut self, kind: RunEventKind) {
+        self.append_all(vec![kind]);
+    }
+
+    fn append_all(&mut self, kinds: Vec<RunEventKind>) {
+        self.log_is_new |= !kinds.is_empty();
+        if let Err(error) = self.log.append(Utc::now(), kinds) {
+            self.remember(&error);
+        }
+    }
+
+    fn remember(&mut self, problem: &dyn std::fmt::Display) {
+        self.problem.get_or_insert_with(|| problem.to_string());
+    }
+}

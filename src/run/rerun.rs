@@ -1,0 +1,99 @@
+//! Runs a cached stage again without touching the cache.
+//!
+//! A worker commits into the cache beside its attempt directory. So the rerun gets a directory like `runs/` of its own
+//! (`runs/work/verify-...`), in which the parent's checkpoint is a link into the real cache: whatever happens there, the
+//! real one is only read.
+
+use super::{RunError, RunRequest, StageEnd, run};
+use crate::cache::{Cache, Checkpoint, JUDGE_CACHE, Lookup};
+use crate::exec::Executor;
+use crate::history::Invocation;
+use crate::plan::{Plan, PlannedStage};
+use crate::run_update::RunUpdate;
+use std::path::{Path, PathBuf};
+use ulid::Ulid;
+
+/// A stage that was run again.
+#[derive(Debug)]
+pub struct Rerun {
+    /// How it ended.
+    pub end: StageEnd,
+    /// Whether it was asked to stop.
+    pub interrupted: bool,
+    /// What it made, if it came to its end; it lies in [`Rerun::dir`].
+    pub checkpoint: Option<Checkpoint>,
+    dir: PathBuf,
+    kept: bool,
+}
+
+impl Rerun {
+    /// Where it ran: a directory like `runs/`, removed when this is dropped.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Leaves the directory for somebody to look at.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Rerun {
+    fn drop(&mut self) {
+        if !self.kept {
+            // what cannot be removed costs space, no more
+            let _ = fs_err::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// The part of `plan` that a rerun of `stage` shows: its parents, which count as cached, and then the stage itself.
+pub fn rerun_plan(plan: &Plan, stage: usize) -> Plan {
+    let stage = &plan.stages[stage];
+    let mut stages: Vec<PlannedStage> = stage
+        .parents
+        .iter()
+        .map(|&parent| PlannedStage { parents: Vec::new(), ..plan.stages[parent].clone() })
+        .collect();
+    stages.push(PlannedStage { parents: (0..stages.len()).collect(), ..stage.clone() });
+    Plan { stages, ..Plan::default() }
+}
+
+/// Runs the last stage of `plan`, a [`rerun_plan`], again; `parents` are the checkpoints of the others.
+pub async fn rerun(
+    plan: Plan,
+    parents: &[Checkpoint],
+    cache: &Cache,
+    executor: &mut dyn Executor,
+    display: &mut dyn FnMut(&RunUpdate),
+) -> Result<Rerun, RunError> {
+    let key = plan.stages.last().expect("a plan to rerun has a stage").key.clone();
+    let io = |source| RunError::Io { what: "cannot make a directory for the rerun", source };
+    let dir = cache.root().join("work").join(format!("verify-{}-{}", key.short(), Ulid::generate()));
+    let mut rerun = Rerun { end: StageEnd::Skipped, interrupted: false, checkpoint: None, dir, kept: false };
+    let scratch = Cache::open(&rerun.dir)?;
+    for parent in parents {
+        let link = scratch.root().join("cache").join(parent.key.as_str());
+        fs_err::os::unix::fs::symlink(&parent.dir, link).map_err(io)?;
+    }
+    // what judges answered then is what they answer now: asking again would cost, and judge them instead of the stage
+    let answers = cache.root().join(JUDGE_CACHE);
+    if answers.exists() {
+        fs_err::os::unix::fs::symlink(&answers, scratch.root().join(JUDGE_CACHE)).map_err(io)?;
+    }
+    let request = RunRequest {
+        plan,
+        invocation: Invocation::default(),
+        files: Vec::new(),
+        jobs: Some(1),
+        fail_fast: true,
+        forced: [].into(),
+    };
+    let summary = run(&request, &scratch, scratch.root(), executor, display).await?;
+    rerun.interrupted = summary.interrupted;
+    rerun.end = summary.ends.into_iter().next_back().expect("the plan has a stage");
+    if let Lookup::Hit(checkpoint) = scratch.lookup(&key)? {
+        rerun.checkpoint = Some(checkpoint);
+    }
+    Ok(rerun)
+}
