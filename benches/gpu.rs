@@ -7,8 +7,8 @@
 //! weights are trained; 4 N with `LoRA`, whose base gets no gradient, and 6 for each weight of the adapter; and for
 //! attention 12 L H D S, the causal half not taken off (the convention of `PaLM`, arXiv:2204.02311, appendix B).
 
-use orchestrate_core::cache::DeviceChoice;
 use orchestrate_core::recipe::spec::LoraSpec;
+use orchestrate_core::workspace::DeviceChoice;
 use orchestrate_engine::data::Sequence;
 use orchestrate_engine::models::{Decoder, DecoderConfig, PassOptions, load_config};
 use orchestrate_engine::optim::AdamW;

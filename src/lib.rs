@@ -4,7 +4,7 @@
 //!
 //! 1. [`recipe`]: what a user writes, and [`recipe::spec`], what it means with every default written out.
 //! 2. [`plan`]: the deduplicated graph of all variants' stages, their cache keys, and which are hits.
-//! 3. [`cache`]: how an attempt at a stage becomes a checkpoint, whole or not at all.
+//! 3. [`workspace`]: how an attempt at a stage becomes a checkpoint, whole or not at all.
 //! 4. [`event`]: the one stream a worker writes and everybody else reads.
 //!    [`evidence`] is what the runs measured, question by question.
 //! 5. [`rewards`]: the reward mix.
@@ -29,8 +29,8 @@
 //! can do); highest is [`cli`].
 
 pub use orchestrate_core::{
-    architecture, arena, cache, cpu, digest, dtype, energy, event, evidence, exec, host, metric, number, pace,
-    parallel, plan, printable, program, recipe, rewards, run_event, run_update, stage, stats, suggestion,
+    architecture, arena, cpu, digest, dtype, energy, event, evidence, exec, host, metric, number, pace, parallel, plan,
+    printable, program, recipe, rewards, run_event, run_update, stage, stats, suggestion, workspace,
 };
 
 pub mod cli;

@@ -2,13 +2,15 @@
 //!
 //! Each test runs this very binary again as the worker that dies, with a fault point set in its environment.
 
-use orchestrate::cache::{Assignment, Attempt, Cache, CacheError, DeviceChoice, EventReader, Lookup, Runtime};
 use orchestrate::digest::Digest;
 use orchestrate::event::EventKind;
 use orchestrate::recipe::Bfloat16Products;
 use orchestrate::recipe::spec::{
     DataFile, DataFormat, DataSpec, Dtype, EvalSpec, ModelSpec, ParentAdapter, Sampling, Split, StageSpec, Templates,
     Work,
+};
+use orchestrate::workspace::{
+    Assignment, Attempt, DeviceChoice, EventReader, Lookup, Runtime, Workspace, WorkspaceError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -70,14 +72,14 @@ fn assignment() -> Assignment {
     }
 }
 
-fn prepare(root: &Path) -> (Cache, Attempt) {
-    let cache = Cache::open(root).unwrap();
+fn prepare(root: &Path) -> (Workspace, Attempt) {
+    let cache = Workspace::open(root).unwrap();
     let attempt = cache.prepare(&assignment(), &serde_json::json!({"kind": "eval"})).unwrap();
     (cache, attempt)
 }
 
 /// What the child does: a resume point, an output, the commit.
-fn work(dir: &Path) -> Result<(), CacheError> {
+fn work(dir: &Path) -> Result<(), WorkspaceError> {
     let mut attempt = Attempt::open(dir)?;
     let lease = attempt.acquire()?;
     if attempt.is_committed() {
@@ -112,7 +114,7 @@ fn run_child(dir: &Path, fault: &str) -> bool {
     status.success()
 }
 
-fn result(cache: &Cache) -> Option<PathBuf> {
+fn result(cache: &Workspace) -> Option<PathBuf> {
     match cache.lookup(&assignment().key).unwrap() {
         Lookup::Hit(checkpoint) => Some(checkpoint.dir.join("result")),
         Lookup::Miss => None,
@@ -196,10 +198,10 @@ fn a_lease_excludes_a_second_worker_and_falls_free_when_its_owner_ends() {
     let (cache, attempt) = prepare(root.path());
     let lease = attempt.acquire().unwrap();
     let error = Attempt::open(attempt.dir()).unwrap().acquire().unwrap_err();
-    let CacheError::Leased { owner } = &error else { panic!("{error}") };
+    let WorkspaceError::Leased { owner } = &error else { panic!("{error}") };
     assert_eq!(owner.pid, std::process::id());
     assert_eq!(cache.holder(&assignment().key).unwrap().pid, std::process::id());
-    assert!(matches!(cache.begin_again(&assignment().key, false), Err(CacheError::Leased { .. })));
+    assert!(matches!(cache.begin_again(&assignment().key, false), Err(WorkspaceError::Leased { .. })));
     drop(lease);
     assert_eq!(cache.holder(&assignment().key), None);
     // a worker that dies holding it
@@ -228,7 +230,7 @@ fn an_event_line_that_a_killed_worker_left_unfinished_is_cut_off() {
 fn a_read_only_directory_is_an_error_that_names_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
     // a directory below a file cannot be made, even by root
-    let error = Cache::open(&file.path().join("runs")).unwrap_err();
+    let error = Workspace::open(&file.path().join("runs")).unwrap_err();
     assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");
 }
 

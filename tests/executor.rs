@@ -3,7 +3,6 @@
 
 mod project;
 
-use orchestrate::cache::{Cache, JOB_VARIABLE, Job, SUPERVISOR_VARIABLE};
 use orchestrate::event::FailureClass;
 use orchestrate::exec::{Cancel, ExecError, Executor, JobState, Left, RUN_COMMAND_STAGE, Submission, SystemEnd};
 use orchestrate::history::Invocation;
@@ -11,6 +10,7 @@ use orchestrate::host;
 use orchestrate::plan::Plan;
 use orchestrate::recipe::Overrides;
 use orchestrate::run::{RunRequest, RunSummary, StageEnd, run};
+use orchestrate::workspace::{JOB_VARIABLE, Job, SUPERVISOR_VARIABLE, Workspace};
 use project::Project;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
@@ -138,7 +138,7 @@ fn request(project: &Project) -> RunRequest {
 
 async fn run_with(project: &Project, executor: &mut Detached) -> RunSummary {
     let runs = project.path().join("runs");
-    let cache = Cache::open(&runs).unwrap();
+    let cache = Workspace::open(&runs).unwrap();
     run(&request(project), &cache, &runs, executor, &mut |_| {}).await.unwrap()
 }
 

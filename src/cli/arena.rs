@@ -4,9 +4,9 @@ use super::context::Context;
 use super::error::CliError;
 use super::find::{find_run, past_runs};
 use super::output::Output;
-use crate::cache::Cache;
 use crate::history::{LoggedPlan, arena_result};
 use crate::report::{arena_details, arena_table, width};
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::Value;
 
@@ -32,11 +32,11 @@ pub(super) fn arena(context: &Context, args: &ArenaArgs) -> Result<(), CliError>
     let runs = past_runs(context)?;
     let past = find_run(&runs, &args.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     let mut out = Output::stdout();
     let mut gap = "";
     for stage in super::find::find_stages(&plan, args.stage.as_deref(), &[])? {
-        let Some(result) = arena_result(&cache, &stage.key)? else { continue };
+        let Some(result) = arena_result(&workspace, &stage.key)? else { continue };
         if context.json {
             let mut line = serde_json::json!({ "run": past.run, "stage": stage.stage, "key": stage.key });
             let whole = serde_json::to_value(&result).expect("ratings are JSON");

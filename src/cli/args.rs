@@ -5,7 +5,7 @@ use super::{
     logs, man, metrics, model, plan, query, report, resume, rewards, run, runs, samples, schema, score, serve, show,
     verify,
 };
-use crate::cache::DeviceChoice;
+use crate::workspace::DeviceChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

@@ -4,7 +4,6 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::find::{find_runs, past_runs};
 use super::output::Output;
-use crate::cache::Cache;
 use crate::evidence::{
     ComparisonRequest, Comparisons, Evidence, MetricComparison, Verdict, compare as compare_arms, metric_names,
 };
@@ -12,6 +11,7 @@ use crate::history::gather_answers;
 use crate::metric::{Direction, short_name};
 use crate::report::{filled, verdict_heading, verdict_line, verdict_table, width};
 use crate::suggestion::did_you_mean;
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -79,7 +79,7 @@ fn metric(text: &str) -> Result<(String, Option<Direction>), String> {
 pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliError> {
     let runs = past_runs(context)?;
     let chosen = find_runs(&runs, &args.runs)?;
-    let evidence = gather_answers(&Cache::open(context.runs())?, &chosen)?;
+    let evidence = gather_answers(&Workspace::open(context.runs())?, &chosen)?;
     let baseline = baseline(&evidence, args.baseline.as_deref())?;
     let metrics = match metrics(&evidence, &args.metrics)? {
         none if none.is_empty() && !args.all => {

@@ -4,9 +4,9 @@ use super::context::Context;
 use super::error::CliError;
 use super::find::{find_runs, past_runs};
 use super::output::Output;
-use crate::cache::Cache;
 use crate::history::gather_cost;
 use crate::report::{cost_totals, stage_costs, variant_costs, width};
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::json;
 
@@ -37,7 +37,7 @@ pub(super) struct CostArgs {
 pub(super) fn cost(context: &Context, args: &CostArgs) -> Result<(), CliError> {
     let runs = past_runs(context)?;
     let chosen = find_runs(&runs, &args.runs)?;
-    let cost = gather_cost(&Cache::open(context.runs())?, &chosen, &runs)?;
+    let cost = gather_cost(&Workspace::open(context.runs())?, &chosen, &runs)?;
     let mut out = Output::stdout();
     if context.json {
         for (what, lines) in [("stage", json!(cost.stages)), ("variant", json!(cost.variants))] {

@@ -6,8 +6,8 @@ use super::find::warn_of;
 use super::open_history;
 use super::output::Output;
 use super::plan::count;
-use crate::cache::Cache;
 use crate::history::rebuild_history;
+use crate::workspace::Workspace;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::Write as _;
@@ -43,7 +43,7 @@ not work on network file systems.
 
 pub(super) fn db(context: &Context, args: &DbArgs) -> Result<(), CliError> {
     let DbCommand::Rebuild = args.command;
-    let rebuilt = block_on(async { Ok(rebuild_history(&Cache::open(context.runs())?).await?) })?;
+    let rebuilt = block_on(async { Ok(rebuild_history(&Workspace::open(context.runs())?).await?) })?;
     let mut out = Output::stdout();
     if context.json {
         let indexed = &rebuilt.indexed;

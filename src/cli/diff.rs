@@ -4,13 +4,13 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::find::{find_run, past_runs};
 use super::output::Output;
-use crate::cache::Cache;
 use crate::event::Measurement;
 use crate::history::{
     CachedResults, LoggedPlan, PastRun, StageChange, StagePair, environment, results, stage_change, stage_pairs,
 };
 use crate::number::{measurement, number};
 use crate::report::{Column, Table, width};
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -76,17 +76,17 @@ pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
         return Err(CliError::new(Kind::Usage, format!("both are run {}", before.run))
             .hint("`orchestrate history` lists the runs"));
     }
-    let cache = Cache::open(context.runs())?;
-    let cached = CachedResults::load(&cache, context.project())?;
+    let workspace = Workspace::open(context.runs())?;
+    let cached = CachedResults::load(&workspace, context.project())?;
     let pairs = stage_pairs(&LoggedPlan::load(&before.log_dir)?, &LoggedPlan::load(&after.log_dir)?);
     let changes: Vec<StageChange> = pairs.iter().map(|pair| stage_change(pair, &cached)).collect();
-    let (was, is) = (environment(before, &cache)?, environment(after, &cache)?);
+    let (was, is) = (environment(before, &workspace)?, environment(after, &workspace)?);
     let names: BTreeSet<&str> =
         was.keys().chain(is.keys()).copied().filter(|name| was.get(name) != is.get(name)).collect();
     let list = |of: &std::collections::BTreeMap<&'static str, BTreeSet<String>>, name: &str| -> Vec<String> {
         of.get(name).into_iter().flatten().cloned().collect()
     };
-    let outcomes = outcomes(&pairs, &cache)?;
+    let outcomes = outcomes(&pairs, &workspace)?;
     let mut out = Output::stdout();
     if context.json {
         for (pair, change) in pairs.iter().zip(&changes) {
@@ -130,12 +130,12 @@ pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
 }
 
 /// What both runs measured in stages that differ.
-fn outcomes<'a>(pairs: &'a [StagePair], cache: &Cache) -> Result<Vec<Outcome<'a>>, CliError> {
+fn outcomes<'a>(pairs: &'a [StagePair], workspace: &Workspace) -> Result<Vec<Outcome<'a>>, CliError> {
     let mut found = Vec::new();
     for pair in pairs {
         let (Some(before), Some(after)) = &pair.keys else { continue };
-        let measured = |key| match cache.lookup(key)? {
-            crate::cache::Lookup::Hit(_) => results(cache, key),
+        let measured = |key| match workspace.lookup(key)? {
+            crate::workspace::Lookup::Hit(_) => results(workspace, key),
             _ => Ok([].into()),
         };
         let (before, after) = (measured(before)?, measured(after)?);

@@ -4,7 +4,6 @@ use super::context::{Context, block_on};
 use super::error::{CliError, Kind};
 use super::output::Output;
 use super::planning;
-use crate::cache::Cache;
 use crate::cpu::BadChoice;
 use crate::cpu::Bfloat16Products;
 use crate::exec::{CpuReport, CudaProblem, WorkerBinary, WorkerVersion, worker_version};
@@ -14,6 +13,7 @@ use crate::recipe::Overrides;
 use crate::report::{Column, Table, width};
 use crate::rewards::{reach_judge, reach_service};
 use crate::store::{SchemaCheck, Store, database_path};
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -193,7 +193,7 @@ fn disk(context: &Context) -> Finding {
 
 fn cache(context: &Context) -> Finding {
     let what = "cache".to_owned();
-    let found = Cache::open(context.runs()).and_then(|cache| cache.keys());
+    let found = Workspace::open(context.runs()).and_then(|workspace| workspace.keys());
     match found {
         Ok(checkpoints) => Finding { what, ok: true, found: format!("{} checkpoints", checkpoints.len()), hint: None },
         Err(error) => Finding { what, ok: false, found: error.to_string(), hint: None },

@@ -1,12 +1,12 @@
 //! Errors as the user sees them: what went wrong, why, what to do, and the exit code. The only place that decides either.
 
-use crate::cache::{CacheError, io_hint};
 use crate::exec::ExecError;
 use crate::history::{IndexError, LogDamage};
 use crate::printable::harmless;
 use crate::recipe::RecipeError;
 use crate::run::RunError;
 use crate::store::StoreError;
+use crate::workspace::{WorkspaceError, io_hint};
 use serde_json::json;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -172,13 +172,13 @@ impl From<ExecError> for CliError {
     }
 }
 
-impl From<CacheError> for CliError {
-    fn from(error: CacheError) -> Self {
+impl From<WorkspaceError> for CliError {
+    fn from(error: WorkspaceError) -> Self {
         let error = match error {
-            CacheError::Io(error) if LogDamage::in_error(&error).is_some() => return error.into(),
+            WorkspaceError::Io(error) if LogDamage::in_error(&error).is_some() => return error.into(),
             error => error,
         };
-        let kind = if matches!(error, CacheError::Malformed { .. }) { Kind::CorruptCache } else { Kind::Internal };
+        let kind = if matches!(error, WorkspaceError::Malformed { .. }) { Kind::CorruptCache } else { Kind::Internal };
         let found = Self::from_error(kind, &error);
         match error.hint() {
             Some(hint) => found.hint(hint),
@@ -205,7 +205,7 @@ impl From<IndexError> for CliError {
     fn from(error: IndexError) -> Self {
         match error {
             IndexError::Store(error) => error.into(),
-            IndexError::Cache(error) => error.into(),
+            IndexError::Workspace(error) => error.into(),
             IndexError::Io(error) => error.into(),
         }
     }
@@ -214,7 +214,7 @@ impl From<IndexError> for CliError {
 impl From<RunError> for CliError {
     fn from(error: RunError) -> Self {
         match error {
-            RunError::Cache(error) => error.into(),
+            RunError::Workspace(error) => error.into(),
             RunError::Exec(error) => error.into(),
             RunError::Io { ref source, .. } => {
                 let found = Self::from_error(Kind::Internal, &error);

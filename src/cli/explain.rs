@@ -5,11 +5,11 @@ use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
 use super::planning;
-use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::history::{CachedResults, Explanation, ParentChange};
 use crate::recipe::Overrides;
 use crate::run::{stages_named, titles};
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -40,9 +40,9 @@ pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), CliEr
     let planned = planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let wanted = std::slice::from_ref(&args.stage);
     let plan = planning::only(planned.plan, wanted)?;
-    let cache = Cache::open(context.runs())?;
-    let statuses = planning::statuses(context, &plan, &cache)?;
-    let cached = CachedResults::load(&cache, context.project())?;
+    let workspace = Workspace::open(context.runs())?;
+    let statuses = planning::statuses(context, &plan, &workspace)?;
+    let cached = CachedResults::load(&workspace, context.project())?;
     let mut out = Output::stdout();
     let titles = titles(&plan);
     for stage in stages_named(&plan, wanted) {

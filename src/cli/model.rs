@@ -3,10 +3,10 @@
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
-use crate::cache::DeviceChoice;
 use crate::event::FailureClass;
 use crate::exec::{Answered, Input, ModelRequest, ModelTask, WorkerBinary, ask};
 use crate::recipe::spec::{Dtype, Sampling};
+use crate::workspace::DeviceChoice;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use std::path::PathBuf;

@@ -4,14 +4,14 @@ use super::context::Context;
 use super::error::CliError;
 use super::find::warn_of;
 use super::plan::count;
-use crate::cache::Cache;
 use crate::history::{Indexed, Scope, open_history};
 use crate::store::Store;
+use crate::workspace::Workspace;
 use std::io::Write as _;
 
 /// Opens the history for questions, up to date with the files; what had to be done for it is told on stderr.
 pub(super) async fn open(context: &Context, scope: Scope) -> Result<Store, CliError> {
-    let opened = open_history(&Cache::open(context.runs())?, scope).await?;
+    let opened = open_history(&Workspace::open(context.runs())?, scope).await?;
     for damage in &opened.indexed.damage {
         warn_of(damage);
     }

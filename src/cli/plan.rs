@@ -5,10 +5,10 @@ use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
 use super::planning;
-use crate::cache::Cache;
 use crate::plan::{Plan, planned};
 use crate::recipe::Overrides;
 use crate::report::{PlannedStatus, plan_tree, width};
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::json;
 
@@ -38,8 +38,8 @@ pub(super) fn plan(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
     let overrides = Overrides::with_process_environment(args.recipes.set.clone());
     let planned = planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let plan = planning::only(planned.plan, &args.only)?;
-    let cache = Cache::open(context.runs())?;
-    show(context, &plan, &planning::statuses(context, &plan, &cache)?)
+    let workspace = Workspace::open(context.runs())?;
+    show(context, &plan, &planning::statuses(context, &plan, &workspace)?)
 }
 
 /// Prints `plan`, for this command and for `run --dry-run`.

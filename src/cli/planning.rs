@@ -3,7 +3,6 @@
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::find::VariantPattern;
-use crate::cache::{Cache, FileDigests, Lookup};
 use crate::digest::Digest;
 use crate::history::{CachedResults, newest_resume_step};
 use crate::hub::{Hub, HubEnvironment, HubError, HubStep};
@@ -11,6 +10,7 @@ use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
 use crate::report::{Downloads, PlannedStatus, ProgressMode};
 use crate::run::{TooLarge, limited, plan_memory, stage_names, stages_named, too_large, unknown_stages};
+use crate::workspace::{FileDigests, Lookup, Workspace};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ pub(super) fn planned(
     variants: &[String],
 ) -> Result<Planned, CliError> {
     let mode = context.progress_mode();
-    let mut files = ProjectFiles { digests: Cache::open(context.runs())?.digests(), hub: None, mode };
+    let mut files = ProjectFiles { digests: Workspace::open(context.runs())?.digests(), hub: None, mode };
     let loaded = recipe::load(context.project(), recipes, overrides, &mut files);
     files.digests.save();
     if let Some(hub) = &files.hub {
@@ -146,11 +146,11 @@ pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage
 }
 
 /// What the cache says of each stage.
-pub(super) fn statuses(context: &Context, plan: &Plan, cache: &Cache) -> Result<Vec<PlannedStatus>, CliError> {
+pub(super) fn statuses(context: &Context, plan: &Plan, workspace: &Workspace) -> Result<Vec<PlannedStatus>, CliError> {
     let mut statuses = Vec::with_capacity(plan.stages.len());
     let mut cached = None;
     for (index, stage) in plan.stages.iter().enumerate() {
-        match cache.lookup(&stage.key)? {
+        match workspace.lookup(&stage.key)? {
             Lookup::Hit(_) => {
                 statuses.push(PlannedStatus { hit: true, reasons: Vec::new() });
                 continue;
@@ -162,12 +162,12 @@ pub(super) fn statuses(context: &Context, plan: &Plan, cache: &Cache) -> Result<
             }
             Lookup::Miss => {}
         }
-        let reasons = if let Some(step) = newest_resume_step(cache, &stage.key) {
+        let reasons = if let Some(step) = newest_resume_step(workspace, &stage.key) {
             vec![format!("interrupted, goes on after step {step}")]
         } else {
             let cached = match &mut cached {
                 Some(cached) => cached,
-                none => none.insert(CachedResults::load(cache, context.project())?),
+                none => none.insert(CachedResults::load(workspace, context.project())?),
             };
             cached.reasons(plan, index)
         };

@@ -5,13 +5,13 @@ use super::context::{Context, block_on};
 use super::error::CliError;
 use super::planning::{self, Planned};
 use super::{show_data, summary};
-use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::exec::{LocalExecutor, WorkerBinary};
 use crate::history::{Invocation, remember_inputs};
 use crate::recipe::Overrides;
 use crate::report::Progress;
 use crate::run::{RunRequest, stages_named, titles};
+use crate::workspace::Workspace;
 use clap::Args;
 use std::collections::{BTreeMap, HashSet};
 use std::mem::ManuallyDrop;
@@ -66,8 +66,8 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
         planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let plan = planning::only(plan, &args.only)?;
     if args.dry_run {
-        let cache = Cache::open(context.runs())?;
-        return super::plan::show(context, &plan, &planning::statuses(context, &plan, &cache)?);
+        let workspace = Workspace::open(context.runs())?;
+        return super::plan::show(context, &plan, &planning::statuses(context, &plan, &workspace)?);
     }
     let forced = match (args.force, args.only.is_empty()) {
         (false, _) => [].into(),
@@ -105,10 +105,10 @@ fn owned((name, value): (&String, &String)) -> (String, String) {
 
 /// Runs `request` and says how it went, for this command and `resume`.
 pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), CliError> {
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     let plan = &request.plan;
     // whether they are whole is looked at when their turns come
-    let cached: HashSet<Digest> = cache.keys()?.into_iter().collect();
+    let cached: HashSet<Digest> = workspace.keys()?.into_iter().collect();
     let is_missing = |index: &usize| request.forced.contains(index) || !cached.contains(&plan.stages[*index].key);
     let missing: Vec<usize> = (0..plan.stages.len()).filter(is_missing).collect();
     planning::refuse_too_large(missing.iter().map(|&index| &plan.stages[index]))?;
@@ -118,12 +118,12 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     if let Some(worker) = &worker {
         show_data::refuse_data(context, worker, plan, missing.iter().map(|&index| &plan.stages[index]))?;
     }
-    remember_inputs(&cache, context.project(), plan, missing.iter().copied());
+    remember_inputs(&workspace, context.project(), plan, missing.iter().copied());
     let mut progress = Progress::new(context.progress_mode(), titles(plan));
     let runs: PathBuf = context.runs().to_owned();
     let mut executor = LocalExecutor::new(worker);
     let finished = block_on(async {
-        Ok(crate::run::run(request, &cache, &runs, &mut executor, &mut |update| progress.update(update)).await?)
+        Ok(crate::run::run(request, &workspace, &runs, &mut executor, &mut |update| progress.update(update)).await?)
     })?;
-    summary::print(context, request, &cache, &finished)
+    summary::print(context, request, &workspace, &finished)
 }

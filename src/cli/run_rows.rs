@@ -3,12 +3,12 @@
 use super::context::Context;
 use super::error::CliError;
 use super::find::past_runs;
-use crate::cache::{COMPLETIONS, Cache, EventLog, EventReader};
 use crate::digest::Digest;
 use crate::history::{PastRun, Series, events_dir};
 use crate::number::duration;
 use crate::report::StageLine;
 use crate::run_event::RunEventKind;
+use crate::workspace::{COMPLETIONS, EventLog, EventReader, Workspace};
 use chrono::Utc;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ pub(super) use crate::history::StageRow;
 /// The stages of `run`, or of all runs, the newest run first, in the order of their plans.
 pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec<StageRow>, CliError> {
     let all = if run.is_none() { past_runs(context)? } else { Vec::new() };
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     let mut rows = Vec::new();
     for past in run.map_or(&all[..], std::slice::from_ref) {
-        rows.extend(past.stage_rows(&cache)?);
+        rows.extend(past.stage_rows(&workspace)?);
     }
     Ok(rows)
 }
@@ -40,12 +40,12 @@ pub(super) fn failed_tries(past: &PastRun) -> Result<Vec<(Digest, String)>, CliE
 
 /// The events of the stage with this key.
 pub(super) fn event_log(context: &Context, key: &Digest) -> Result<EventLog, CliError> {
-    Ok(EventLog::open(&events_dir(&Cache::open(context.runs())?, key))?)
+    Ok(EventLog::open(&events_dir(&Workspace::open(context.runs())?, key))?)
 }
 
 /// How far the worker of the stage with this key is; absent before it has told anything.
 pub(super) fn progress(context: &Context, key: &Digest) -> Result<Option<String>, CliError> {
-    let dir = events_dir(&Cache::open(context.runs())?, key);
+    let dir = events_dir(&Workspace::open(context.runs())?, key);
     let events = EventReader::new(&dir).poll()?;
     let mut line = StageLine::default();
     for event in &events {
@@ -56,11 +56,11 @@ pub(super) fn progress(context: &Context, key: &Digest) -> Result<Option<String>
 
 /// The metrics of the stage with this key.
 pub(super) fn stage_metrics(context: &Context, key: &Digest) -> Result<BTreeMap<String, Series>, CliError> {
-    Ok(crate::history::stage_metrics(&Cache::open(context.runs())?, key)?)
+    Ok(crate::history::stage_metrics(&Workspace::open(context.runs())?, key)?)
 }
 
 /// The file with all completions of the stage with this key, once it is committed.
 pub(super) fn completions_file(context: &Context, key: &Digest) -> Result<Option<PathBuf>, CliError> {
-    let path = events_dir(&Cache::open(context.runs())?, key).join(COMPLETIONS);
+    let path = events_dir(&Workspace::open(context.runs())?, key).join(COMPLETIONS);
     Ok(path.is_file().then_some(path))
 }

@@ -6,10 +6,10 @@ use super::error::{CliError, Kind};
 use super::find::{find_run, warn_of};
 use super::output::Output;
 use super::plan::count;
-use crate::cache::Cache;
 use crate::history::{KeyUse, LogDamage, PastRuns, RemovalRefusal, key_uses, remove_run};
 use crate::report::{Column, Table, width};
 use crate::stage::RunStatus;
+use crate::workspace::Workspace;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -126,11 +126,11 @@ fn rm(context: &Context, args: &RmArgs) -> Result<(), CliError> {
         Some(age) => older(&found, age),
         None => named(&found, &args.runs)?,
     };
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     let mut out = Output::stdout();
     for run in &chosen {
         if !args.dry_run {
-            remove_run(&cache, run).map_err(|refusal| cannot_remove(run, refusal))?;
+            remove_run(&workspace, run).map_err(|refusal| cannot_remove(run, refusal))?;
         }
         if context.json {
             out.json(&json!({"run": run, "removed": !args.dry_run}))?;
@@ -139,9 +139,9 @@ fn rm(context: &Context, args: &RmArgs) -> Result<(), CliError> {
         }
     }
     out.finish()?;
-    cache.empty_trash()?;
+    workspace.empty_trash()?;
     if !context.quiet {
-        tell_what_is_left(context, &cache, &chosen, args.dry_run)?;
+        tell_what_is_left(context, &workspace, &chosen, args.dry_run)?;
     }
     Ok(())
 }
@@ -189,15 +189,21 @@ fn cannot_remove(run: &str, refusal: RemovalRefusal) -> CliError {
             CliError::new(Kind::Usage, format!("run {run} was started on `{host}`, and it may still run there"))
                 .hint(format!("if it is dead: `orchestrate resume {run} --takeover`, then remove it"))
         }
-        RemovalRefusal::Cache(error) => error.into(),
+        RemovalRefusal::Workspace(error) => error.into(),
     }
 }
 
 /// Says how many results no run names any more.
-fn tell_what_is_left(context: &Context, cache: &Cache, removed: &[String], dry_run: bool) -> Result<(), CliError> {
+fn tell_what_is_left(
+    context: &Context,
+    workspace: &Workspace,
+    removed: &[String],
+    dry_run: bool,
+) -> Result<(), CliError> {
     let uses = key_uses(context.runs())?.by_key;
     let is_named = |uses: &KeyUse| uses.runs.iter().any(|run| !removed.contains(run));
-    let left = cache.checkpoints()?.into_iter().filter(|checkpoint| !uses.get(&checkpoint.key).is_some_and(is_named));
+    let left =
+        workspace.checkpoints()?.into_iter().filter(|checkpoint| !uses.get(&checkpoint.key).is_some_and(is_named));
     let (number, bytes) = left.fold((0, 0), |(number, bytes), checkpoint| (number + 1, bytes + checkpoint.bytes));
     if number > 0 {
         let verb = if dry_run { "would be" } else { "are" };

@@ -5,9 +5,9 @@ use super::error::{CliError, Kind};
 use super::find::warn_of;
 use super::output::Output;
 use super::report;
-use crate::cache::Cache;
 use crate::history::PastRuns;
 use crate::serve::{Hosts, serve as answer};
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::json;
 use std::io::{ErrorKind, Write as _};
@@ -39,7 +39,7 @@ pub(super) struct ServeArgs {
 
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> Result<(), CliError> {
     PastRuns::all(context.runs())?.damage.iter().for_each(warn_of);
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     let hosts = Hosts::new(args.address, &args.allowed);
     let reporting = context.clone();
     let report = move |run: &str| report::page(&reporting, run).map_err(|error| error.sentence());
@@ -64,7 +64,7 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> Result<(), CliError>
         }
         drop(err);
         tokio::select! {
-            ended = answer(listener, context.runs(), cache, hosts, report) => Ok(ended?),
+            ended = answer(listener, context.runs(), workspace, hosts, report) => Ok(ended?),
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     })

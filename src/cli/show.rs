@@ -5,13 +5,13 @@ use super::error::CliError;
 use super::find::{find_run, past_runs};
 use super::output::Output;
 use super::{history, run_rows};
-use crate::cache::Cache;
 use crate::event::MemoryUse;
 use crate::history::{LoggedPlan, PastRun, arena_result, stage_spec};
 use crate::number::gib;
 use crate::recipe::spec::Work;
 use crate::report::{Column, Comparison, ComparisonRow, Table, arena_table, width};
 use crate::stage::{StageKind, StageStatus};
+use crate::workspace::Workspace;
 use clap::Args;
 
 /// Which run.
@@ -58,7 +58,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     if !memory.is_empty() {
         Output::stdout().line(format!("\n{}", memory.render(width())))?;
     }
-    let comparison = comparison(&Cache::open(context.runs())?, past, &rows)?;
+    let comparison = comparison(&Workspace::open(context.runs())?, past, &rows)?;
     let mut out = Output::stdout();
     for (key, failed) in run_rows::failed_tries(past)? {
         let name = rows.iter().find(|row| row.key == key).map_or("", |row| row.stage.as_str());
@@ -67,9 +67,9 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     if !comparison.rows.is_empty() {
         out.line(format!("\n{}", comparison.render(width())))?;
     }
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     for row in rows.iter().filter(|row| row.kind == StageKind::Arena) {
-        if let Some(result) = arena_result(&cache, &row.key)? {
+        if let Some(result) = arena_result(&workspace, &row.key)? {
             out.line(format!("\n{}", arena_table(&row.stage, &result, width())))?;
         }
     }
@@ -98,7 +98,7 @@ fn memory(rows: &[run_rows::StageRow]) -> Table {
 }
 
 /// The evaluations of the run that have a result.
-fn comparison(cache: &Cache, past: &PastRun, rows: &[run_rows::StageRow]) -> Result<Comparison, CliError> {
+fn comparison(workspace: &Workspace, past: &PastRun, rows: &[run_rows::StageRow]) -> Result<Comparison, CliError> {
     let plan = LoggedPlan::load(&past.log_dir)?;
     let mut comparison = Comparison::default();
     for variant in &plan.variants {
@@ -115,7 +115,7 @@ fn comparison(cache: &Cache, past: &PastRun, rows: &[run_rows::StageRow]) -> Res
                 hits: (hits, variant.stages.len()),
                 ..ComparisonRow::default()
             };
-            comparison.rows.push(match stage_spec(cache, &row.key).map(|spec| spec.work) {
+            comparison.rows.push(match stage_spec(workspace, &row.key).map(|spec| spec.work) {
                 Some(Work::Eval(eval)) => measured.marked(&eval),
                 _ => measured,
             });

@@ -4,13 +4,13 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
-use crate::cache::{Assignment, Cache, inspection_key};
 use crate::exec::{DataReport, ExecError, Inspection, WorkerBinary, inspect_data};
 use crate::plan::{Plan, PlannedStage, planned};
 use crate::recipe::spec::StageSpec;
 use crate::report::{Column, Table, masked, width};
 use crate::run::assignment;
 use crate::stage::StageKind;
+use crate::workspace::{Assignment, Workspace, inspection_key};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
@@ -51,9 +51,9 @@ pub(super) fn refuse_data<'a>(
         let sizes = stage.inputs.values().filter_map(|path| fs_err::metadata(path).ok());
         sizes.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum::<u64>() <= MOST_BYTES
     };
-    let cache = Cache::open(context.runs())?;
-    let mut memo = cache.inspected();
-    let mut digests = cache.digests();
+    let workspace = Workspace::open(context.runs())?;
+    let mut memo = workspace.inspected();
+    let mut digests = workspace.digests();
     let program = digests.file(worker.program())?;
     digests.save();
     let mut assignments = Vec::new();
@@ -98,12 +98,12 @@ fn distinct<'a>(
     plan: &Plan,
     stages: impl Iterator<Item = &'a PlannedStage>,
 ) -> Result<Vec<(Value, Assignment)>, CliError> {
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     let mut found: Vec<(Value, Assignment)> = Vec::new();
     for stage in stages.filter(|stage| stage.program.is_none()) {
         let reads = reads(&stage.spec);
         if !found.iter().any(|(known, _)| *known == reads) {
-            found.push((reads, assignment(stage, plan, &cache)));
+            found.push((reads, assignment(stage, plan, &workspace)));
         }
     }
     Ok(found)

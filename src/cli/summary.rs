@@ -4,7 +4,6 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
-use crate::cache::Cache;
 use crate::evidence::{ComparisonRequest, Evidence, Trial, compare};
 use crate::history::{PastRun, arena_result, gather_answers};
 use crate::metric::TOTAL;
@@ -15,6 +14,7 @@ use crate::recipe::{Training, training_of};
 use crate::report::html::estimates;
 use crate::report::{Comparison, ComparisonRow, arena_table, verdict_line, width};
 use crate::run::{FailedStage, RunRequest, RunSummary, StageEnd, titles};
+use crate::workspace::Workspace;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
@@ -23,7 +23,7 @@ use std::io::{self, Write as _};
 pub(super) fn print(
     context: &Context,
     request: &RunRequest,
-    cache: &Cache,
+    workspace: &Workspace,
     summary: &RunSummary,
 ) -> Result<(), CliError> {
     let plan = &request.plan;
@@ -34,7 +34,7 @@ pub(super) fn print(
             let _ = print_failure(context, &titles[stage], &plan.stages[stage].variants, failed);
         }
     }
-    let evidence = evidence(context, cache, &summary.run)?;
+    let evidence = evidence(context, workspace, &summary.run)?;
     let mut out = Output::stdout();
     if context.json {
         for (stage, end) in plan.stages.iter().zip(&summary.ends) {
@@ -63,7 +63,7 @@ pub(super) fn print(
         }
         for (stage, end) in plan.stages.iter().zip(&summary.ends) {
             let has_result = matches!(end, StageEnd::Hit | StageEnd::Done { .. });
-            if let Some(result) = arena_result(cache, &stage.key)?.filter(|_| has_result) {
+            if let Some(result) = arena_result(workspace, &stage.key)?.filter(|_| has_result) {
                 out.line(format!("\n{}", arena_table(&stage.name, &result, width())))?;
             }
         }
@@ -157,9 +157,9 @@ pub(super) fn print_failure(
 }
 
 /// What the run measured, arm by arm.
-fn evidence(context: &Context, cache: &Cache, run: &str) -> Result<Evidence, CliError> {
+fn evidence(context: &Context, workspace: &Workspace, run: &str) -> Result<Evidence, CliError> {
     let past = PastRun::named(context.runs(), run)?;
-    Ok(gather_answers(cache, &past.iter().collect::<Vec<_>>())?)
+    Ok(gather_answers(workspace, &past.iter().collect::<Vec<_>>())?)
 }
 
 /// What came out by the primary metric, a line an evaluation; nothing where there is one arm.

@@ -5,7 +5,6 @@ use super::error::{CliError, Kind};
 use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
 use super::{planning, summary};
-use crate::cache::{Cache, Checkpoint, DeviceChoice, EventLog, Lookup, Manifest};
 use crate::digest::Digest;
 use crate::event::Started;
 use crate::exec::{Executor, LocalExecutor, WorkerBinary};
@@ -14,6 +13,7 @@ use crate::plan::Plan;
 use crate::recipe::Device;
 use crate::report::{Column, Progress, Table, width};
 use crate::run::{Rerun, StageEnd, rerun, rerun_plan, titles};
+use crate::workspace::{Checkpoint, DeviceChoice, EventLog, Lookup, Manifest, Workspace};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -82,13 +82,13 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliErro
             .hint(format!("the run's variants are {}", labels.join(", "))));
     }
     let plan = plan_again(context, past, args)?;
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     let mut executor = LocalExecutor::new(Some(WorkerBinary::find()?));
     let mut differing = Vec::new();
     for stage in stages {
         let name = stage_title(&logged, stage);
-        let recorded = cached(&cache, &stage.key, &name)?;
-        let again = again(context, &plan, &recorded, &cache, &mut executor)?;
+        let recorded = cached(&workspace, &stage.key, &name)?;
+        let again = again(context, &plan, &recorded, &workspace, &mut executor)?;
         if !compare(context, &name, &stage.variants, &recorded, again)? {
             differing.push(name);
         }
@@ -116,8 +116,8 @@ fn plan_again(context: &Context, past: &PastRun, args: &VerifyArgs) -> Result<Pl
     Ok(plan)
 }
 
-fn cached(cache: &Cache, key: &Digest, name: &str) -> Result<Checkpoint, CliError> {
-    match cache.lookup(key)? {
+fn cached(workspace: &Workspace, key: &Digest, name: &str) -> Result<Checkpoint, CliError> {
+    match workspace.lookup(key)? {
         Lookup::Hit(checkpoint) => Ok(checkpoint),
         Lookup::Miss => Err(CliError::nothing(format!("the result of `{name}` is not in the cache"))
             .hint("`orchestrate resume` or `orchestrate run` makes it; there is nothing to compare with")),
@@ -133,7 +133,7 @@ fn again(
     context: &Context,
     plan: &Plan,
     recorded: &Checkpoint,
-    cache: &Cache,
+    workspace: &Workspace,
     executor: &mut dyn Executor,
 ) -> Result<Rerun, CliError> {
     let Some(stage) = plan.stages.iter().position(|stage| stage.key == recorded.key) else {
@@ -142,13 +142,16 @@ fn again(
     };
     let plan = rerun_plan(plan, stage);
     let own = plan.stages.len() - 1;
-    let parents: Vec<Checkpoint> =
-        plan.stages[..own].iter().map(|parent| cached(cache, &parent.key, &parent.name)).collect::<Result<_, _>>()?;
+    let parents: Vec<Checkpoint> = plan.stages[..own]
+        .iter()
+        .map(|parent| cached(workspace, &parent.key, &parent.name))
+        .collect::<Result<_, _>>()?;
     let titles = titles(&plan);
     let name = titles[own].clone();
     let mut progress = Progress::new(context.progress_mode(), titles);
-    let mut again =
-        block_on(async { Ok(rerun(plan, &parents, cache, executor, &mut |update| progress.update(update)).await?) })?;
+    let mut again = block_on(async {
+        Ok(rerun(plan, &parents, workspace, executor, &mut |update| progress.update(update)).await?)
+    })?;
     if again.interrupted {
         return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun is gone, the cache as it was"));
     }

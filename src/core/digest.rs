@@ -1,6 +1,6 @@
 //! Content digests and the canonical JSON they are taken of.
 //!
-//! The bottom of the layers: no file is opened here (`cache::digests` hashes files), nothing here knows a recipe.
+//! The bottom of the layers: no file is opened here (`workspace::digests` hashes files), nothing here knows a recipe.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

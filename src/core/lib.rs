@@ -3,7 +3,6 @@
 
 pub mod architecture;
 pub mod arena;
-pub mod cache;
 pub mod cpu;
 pub mod digest;
 pub mod dtype;
@@ -26,3 +25,4 @@ pub mod run_update;
 pub mod stage;
 pub mod stats;
 pub mod suggestion;
+pub mod workspace;

@@ -29,8 +29,8 @@
 //! The bytes depend on the completions alone.
 
 use crate::error::{StageError, StageResult};
-use orchestrate_core::cache::CacheError;
 use orchestrate_core::event::{Choice, Completion, ComponentScore, FailureClass};
+use orchestrate_core::workspace::WorkspaceError;
 use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as Physical, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::{ParquetError, Result};
@@ -77,7 +77,7 @@ pub fn write_completions(
     path: &Path,
     components: &[String],
     origin: Origin,
-    completions: impl Iterator<Item = std::result::Result<Completion, CacheError>>,
+    completions: impl Iterator<Item = std::result::Result<Completion, WorkspaceError>>,
 ) -> StageResult<()> {
     let mut columns = columns(components, origin == Origin::Arena);
     if origin == Origin::Eval {

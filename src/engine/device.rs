@@ -2,10 +2,10 @@
 
 use crate::error::{StageError, StageResult};
 use crate::memory;
-use orchestrate_core::cache::{DeviceChoice, Meters};
 use orchestrate_core::energy::EnergyMeter;
 use orchestrate_core::event::PeakMemory;
 use orchestrate_core::exec::CudaProblem;
+use orchestrate_core::workspace::{DeviceChoice, Meters};
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use tch::{Cuda, Device};

@@ -3,10 +3,10 @@
 //! answers each with one line of JSON (`orchestrate_core::exec::Inspection`); `model REQUEST` answers a question about a model
 //! (`orchestrate_core::exec::ModelRequest`); `score REQUEST` rates texts (`orchestrate_core::exec::ScoreRequest`); `self-test` checks the engine on this machine's device.
 
-use orchestrate_core::cache::{Assignment, DeviceChoice, Ending};
 use orchestrate_core::cpu::Bfloat16Products;
 use orchestrate_core::event::Failure;
 use orchestrate_core::exec::{CpuReport, CudaProblem, ModelRequest, ScoreRequest, exit};
+use orchestrate_core::workspace::{Assignment, DeviceChoice, Ending};
 use orchestrate_engine::error::{StageError, StageResult};
 use orchestrate_engine::stages;
 use orchestrate_engine::{commands, data, device, products, self_test, stages::LIBTORCH_VERSION};

@@ -5,9 +5,9 @@ use crate::checkpoint;
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
 use crate::tokenizer::Tokenizer;
-use orchestrate_core::cache::Assignment;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{Dtype, ModelSpec, ParentAdapter, PlayerModel, StageSpec};
+use orchestrate_core::workspace::Assignment;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 

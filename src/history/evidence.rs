@@ -1,6 +1,5 @@
 //! [`Evidence`] out of the files of past runs.
 
-use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Completion, Measurement};
 use crate::evidence::{
@@ -15,6 +14,7 @@ use crate::history::run_log::{LoggedPlan, LoggedVariant};
 use crate::history::stage_rows::stage_metrics;
 use crate::run_event::StageProgress;
 use crate::stage::{StageKind, StageStatus};
+use crate::workspace::{EventLog, Workspace, WorkspaceError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What `runs` measured, arm by arm.
@@ -24,27 +24,27 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 ///
 /// # Errors
 /// A run whose plan cannot be read.
-pub fn gather_evidence(cache: &Cache, runs: &[&PastRun]) -> Result<Evidence, CacheError> {
-    gather(cache, runs, true)
+pub fn gather_evidence(workspace: &Workspace, runs: &[&PastRun]) -> Result<Evidence, WorkspaceError> {
+    gather(workspace, runs, true)
 }
 
 /// The same without what training measured over its steps, which may be long.
 ///
 /// # Errors
 /// A run whose plan cannot be read.
-pub fn gather_answers(cache: &Cache, runs: &[&PastRun]) -> Result<Evidence, CacheError> {
-    gather(cache, runs, false)
+pub fn gather_answers(workspace: &Workspace, runs: &[&PastRun]) -> Result<Evidence, WorkspaceError> {
+    gather(workspace, runs, false)
 }
 
 /// The reward components, with their weights, that each variant of `plan` is trained on.
-pub fn reward_mixes(cache: &Cache, plan: &LoggedPlan) -> Vec<BTreeMap<String, f64>> {
-    let mut fingerprints = Fingerprints::new(cache);
+pub fn reward_mixes(workspace: &Workspace, plan: &LoggedPlan) -> Vec<BTreeMap<String, f64>> {
+    let mut fingerprints = Fingerprints::new(workspace);
     plan.variants.iter().map(|variant| fingerprints.rewards(variant.stages.values())).collect()
 }
 
-fn gather(cache: &Cache, runs: &[&PastRun], with_training: bool) -> Result<Evidence, CacheError> {
-    let mut gathering = Gathering { cache, evidence: Evidence::default(), by_id: HashMap::new() };
-    let mut fingerprints = Fingerprints::new(cache);
+fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Result<Evidence, WorkspaceError> {
+    let mut gathering = Gathering { workspace, evidence: Evidence::default(), by_id: HashMap::new() };
+    let mut fingerprints = Fingerprints::new(workspace);
     let mut names = ArmNames::default();
     // arm, stage and key of the trials so far
     let mut met: HashSet<(usize, String, Digest)> = HashSet::new();
@@ -126,7 +126,7 @@ fn measuring<'a>(places: &Places<'_>, variant: &'a LoggedVariant) -> Vec<(&'a st
 }
 
 /// Why stages of a run have no result, by their keys.
-fn reasons(past: &PastRun) -> Result<HashMap<Digest, String>, CacheError> {
+fn reasons(past: &PastRun) -> Result<HashMap<Digest, String>, WorkspaceError> {
     let reason = |progress: StageProgress| match (progress.status, progress.message) {
         (StageStatus::Pending, _) => None,
         (StageStatus::Running, _) => Some("still running".to_owned()),
@@ -153,7 +153,7 @@ struct Place<'a> {
 }
 
 struct Gathering<'a> {
-    cache: &'a Cache,
+    workspace: &'a Workspace,
     evidence: Evidence,
     /// Positions of questions by their ids.
     by_id: HashMap<String, usize>,
@@ -161,9 +161,9 @@ struct Gathering<'a> {
 
 impl Gathering<'_> {
     /// Adds the trial, or that it is missing.
-    fn add(&mut self, arm: usize, place: &Place<'_>, reason: Option<&str>) -> Result<(), CacheError> {
+    fn add(&mut self, arm: usize, place: &Place<'_>, reason: Option<&str>) -> Result<(), WorkspaceError> {
         let Place { run, variant, stage, kind, seed, key, ref mix } = *place;
-        if !checkpoint_dir(self.cache, key).is_dir() {
+        if !checkpoint_dir(self.workspace, key).is_dir() {
             self.evidence.arms[arm].missing.push(MissingTrial {
                 seed: Some(seed),
                 run: run.to_owned(),
@@ -173,7 +173,7 @@ impl Gathering<'_> {
             });
             return Ok(());
         }
-        let measurements = results(self.cache, key)?;
+        let measurements = results(self.workspace, key)?;
         let (answers, scores) = match self.answers(key, &pass_at(&measurements)) {
             Ok(found) => found,
             Err(error) => {
@@ -202,8 +202,12 @@ impl Gathering<'_> {
     }
 
     /// The answers of the stage with this key, and their scores by metric; `pass_at` are the k of each pass@k.
-    fn answers(&mut self, key: &Digest, pass_at: &[usize]) -> Result<(Vec<QuestionCompletions>, Scores), CacheError> {
-        let log = EventLog::open(&events_dir(self.cache, key))?;
+    fn answers(
+        &mut self,
+        key: &Digest,
+        pass_at: &[usize],
+    ) -> Result<(Vec<QuestionCompletions>, Scores), WorkspaceError> {
+        let log = EventLog::open(&events_dir(self.workspace, key))?;
         let mut by_row: BTreeMap<usize, Vec<Completion>> = BTreeMap::new();
         for completion in log.completions(..)? {
             let completion = completion?;
@@ -265,7 +269,7 @@ impl Gathering<'_> {
             }
             return;
         }
-        match stage_metrics(self.cache, key) {
+        match stage_metrics(self.workspace, key) {
             Ok(series) if series.is_empty() => {}
             Ok(series) => self.evidence.training.push(Curves {
                 arms: vec![arm],

@@ -1,10 +1,10 @@
 //! Why a stage will run: what its `key.json` differs in from the nearest result in the cache, in words.
 
-use crate::cache::{Cache, CacheError, InputRecord};
 use crate::digest::Digest;
 use crate::history::checkpoints::key_documents;
 use crate::history::differences::{Difference, differences, shown};
 use crate::plan::Plan;
+use crate::workspace::{InputRecord, Workspace, WorkspaceError};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const MOST: usize = 3;
 /// The results in the cache, and what is remembered of the files that went into them.
 #[derive(Debug)]
 pub struct CachedResults<'a> {
-    cache: &'a Cache,
+    workspace: &'a Workspace,
     project: &'a Path,
     /// `key.json` by key.
     documents: BTreeMap<Digest, Value>,
@@ -46,9 +46,9 @@ pub struct ParentChange {
 
 impl<'a> CachedResults<'a> {
     /// Reads `key.json` of every result; recipes of the directory `project` are compared with them.
-    pub fn load(cache: &'a Cache, project: &'a Path) -> Result<Self, CacheError> {
-        let documents = key_documents(cache)?;
-        Ok(Self { cache, project, documents, files: RefCell::default() })
+    pub fn load(workspace: &'a Workspace, project: &'a Path) -> Result<Self, WorkspaceError> {
+        let documents = key_documents(workspace)?;
+        Ok(Self { workspace, project, documents, files: RefCell::default() })
     }
 
     /// Why a stage of `plan` is a miss, in a few words.
@@ -77,7 +77,7 @@ impl<'a> CachedResults<'a> {
     pub fn changes_between(&self, before: &Digest, after: &Digest) -> Option<Vec<String>> {
         let document = |key: &Digest| match self.documents.get(key) {
             Some(document) => Some(document.clone()),
-            None => serde_json::from_slice(&fs_err::read(self.cache.attempt_dir(key).join("key.json")).ok()?).ok(),
+            None => serde_json::from_slice(&fs_err::read(self.workspace.attempt_dir(key).join("key.json")).ok()?).ok(),
         };
         let changes = differences(&document(before)?, &document(after)?);
         Some(changes.iter().map(|change| self.words(change, &BTreeMap::new())).collect())
@@ -87,7 +87,7 @@ impl<'a> CachedResults<'a> {
     /// is known of the stage.
     pub fn inputs(&self, key: &Digest) -> Vec<(PathBuf, Digest)> {
         let found = self.documents.get(key).map(|document| digests(&document["spec"])).unwrap_or_default();
-        let record = |digest: Digest| Some((InputRecord::load(self.cache, &digest)?.path, digest));
+        let record = |digest: Digest| Some((InputRecord::load(self.workspace, &digest)?.path, digest));
         found.into_iter().filter_map(record).collect()
     }
 
@@ -167,7 +167,7 @@ impl<'a> CachedResults<'a> {
 
     /// What is known of the content with this digest: from the recipe, or from when a stage read it.
     fn record(&self, digest: &Digest, inputs: &BTreeMap<Digest, PathBuf>) -> Option<InputRecord> {
-        InputRecord::load(self.cache, digest).or_else(|| {
+        InputRecord::load(self.workspace, digest).or_else(|| {
             let path = inputs.get(digest)?;
             Some(InputRecord::read(digest, path, path.strip_prefix(self.project).unwrap_or(path)))
         })
@@ -175,10 +175,10 @@ impl<'a> CachedResults<'a> {
 }
 
 /// Remembers what the files are called that the stages of `plan` in `stages` read, and their rows.
-pub fn remember_inputs(cache: &Cache, project: &Path, plan: &Plan, stages: impl Iterator<Item = usize>) {
+pub fn remember_inputs(workspace: &Workspace, project: &Path, plan: &Plan, stages: impl Iterator<Item = usize>) {
     for stage in stages {
         for (digest, path) in &plan.stages[stage].inputs {
-            InputRecord::remember(cache, digest, path, path.strip_prefix(project).unwrap_or(path));
+            InputRecord::remember(workspace, digest, path, path.strip_prefix(project).unwrap_or(path));
         }
     }
 }

@@ -1,24 +1,24 @@
 //! What stages do but for their seeds, as their `key.json` say it.
 
-use crate::cache::Cache;
 use crate::digest::{Digest, canonical_json};
 use crate::evidence::MixPart;
 use crate::history::checkpoints::checkpoint_dir;
 use crate::recipe::spec::{RewardSpec, total_range};
+use crate::workspace::Workspace;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// What the `key.json` of stages say, their seeds left out.
 pub(super) struct Fingerprints<'a> {
-    cache: &'a Cache,
+    workspace: &'a Workspace,
     documents: HashMap<Digest, Option<Rc<Value>>>,
     prints: HashMap<Digest, Digest>,
 }
 
 impl<'a> Fingerprints<'a> {
-    pub(super) fn new(cache: &'a Cache) -> Self {
-        Self { cache, documents: HashMap::new(), prints: HashMap::new() }
+    pub(super) fn new(workspace: &'a Workspace) -> Self {
+        Self { workspace, documents: HashMap::new(), prints: HashMap::new() }
     }
 
     /// The same for stages that differ in nothing but their seeds and those of the stages they start from.
@@ -94,10 +94,10 @@ impl<'a> Fingerprints<'a> {
     }
 
     fn document(&mut self, key: &Digest) -> Option<Rc<Value>> {
-        let cache = self.cache;
+        let workspace = self.workspace;
         let read = || {
-            let committed = checkpoint_dir(cache, key).join("key.json");
-            let attempt = cache.attempt_dir(key).join("key.json");
+            let committed = checkpoint_dir(workspace, key).join("key.json");
+            let attempt = workspace.attempt_dir(key).join("key.json");
             let bytes = fs_err::read(committed).or_else(|_| fs_err::read(attempt)).ok()?;
             serde_json::from_slice(&bytes).ok().map(Rc::new)
         };

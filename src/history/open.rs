@@ -1,8 +1,8 @@
 //! The database as questions see it: it says what the files say.
 
-use crate::cache::Cache;
 use crate::history::index::{self, IndexError, Indexed, Scope};
 use crate::store::{BUSY_TIMEOUT, SchemaCheck, Store, StoreError, database_path};
+use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -35,42 +35,42 @@ pub struct Rebuilt {
 
 /// Opens the history, after bringing it up to date with the files; one that cannot be written is made anew in a temporary
 /// file, so what is read is true in any case.
-pub async fn open_history(cache: &Cache, scope: Scope) -> Result<OpenHistory, IndexError> {
-    match database_path(cache.root()) {
-        Ok(path) => match up_to_date(cache, &path, scope).await {
-            Err(IndexError::Store(problem)) => temporary(cache, problem).await,
+pub async fn open_history(workspace: &Workspace, scope: Scope) -> Result<OpenHistory, IndexError> {
+    match database_path(workspace.root()) {
+        Ok(path) => match up_to_date(workspace, &path, scope).await {
+            Err(IndexError::Store(problem)) => temporary(workspace, problem).await,
             other => other,
         },
-        Err(problem) => temporary(cache, problem).await,
+        Err(problem) => temporary(workspace, problem).await,
     }
 }
 
-async fn up_to_date(cache: &Cache, path: &Path, scope: Scope) -> Result<OpenHistory, IndexError> {
+async fn up_to_date(workspace: &Workspace, path: &Path, scope: Scope) -> Result<OpenHistory, IndexError> {
     if path.exists() {
         let store = Store::open_read_only(path).await?;
-        let is_ready = store.schema().await? == SchemaCheck::Current && index::is_of(&store, cache, path).await?;
-        if is_ready && index::behind(&store, cache, scope).await?.is_empty() {
+        let is_ready = store.schema().await? == SchemaCheck::Current && index::is_of(&store, workspace, path).await?;
+        if is_ready && index::behind(&store, workspace, scope).await?.is_empty() {
             return Ok(OpenHistory { store, indexed: Indexed::default(), problem: None });
         }
         store.close().await;
     }
-    let store = index::open(cache, path, QUESTION_WAIT).await?;
-    let behind = index::behind(&store, cache, scope).await?;
-    let indexed = index::catch_up(&store, cache, &behind).await?;
+    let store = index::open(workspace, path, QUESTION_WAIT).await?;
+    let behind = index::behind(&store, workspace, scope).await?;
+    let indexed = index::catch_up(&store, workspace, &behind).await?;
     store.forbid_writing().await?;
     Ok(OpenHistory { store, indexed, problem: None })
 }
 
-async fn temporary(cache: &Cache, problem: StoreError) -> Result<OpenHistory, IndexError> {
+async fn temporary(workspace: &Workspace, problem: StoreError) -> Result<OpenHistory, IndexError> {
     let store = Store::temporary().await?;
-    let indexed = index::rebuild(&store, cache).await?;
+    let indexed = index::rebuild(&store, workspace).await?;
     store.forbid_writing().await?;
     Ok(OpenHistory { store, indexed, problem: Some(problem) })
 }
 
 /// Makes the history again from the files. A file that is no database is moved away first.
-pub async fn rebuild_history(cache: &Cache) -> Result<Rebuilt, IndexError> {
-    let path = database_path(cache.root())?;
+pub async fn rebuild_history(workspace: &Workspace) -> Result<Rebuilt, IndexError> {
+    let path = database_path(workspace.root())?;
     let (store, moved) = match Store::open(&path, BUSY_TIMEOUT).await {
         Ok(store) if matches!(store.check().await, Ok(SchemaCheck::Current)) => (store, None),
         Err(error) if error.is_busy() => return Err(error.into()),
@@ -80,7 +80,7 @@ pub async fn rebuild_history(cache: &Cache) -> Result<Rebuilt, IndexError> {
         }
     };
     let before = store.recorded_keys().await?;
-    let indexed = index::rebuild(&store, cache).await?;
+    let indexed = index::rebuild(&store, workspace).await?;
     let after = store.recorded_keys().await?;
     let lost = before.iter().filter(|key| !after.contains(key)).count();
     store.close().await;

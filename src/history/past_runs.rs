@@ -1,11 +1,11 @@
 //! Runs of the past, as their logs tell them.
 
-use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::history::run_log::{Invocation, LogDamage, LoggedPlan, append_end, read_events};
 use crate::history::run_process::{Liveness, is_locked, liveness, signal_run};
 use crate::run_event::{RunEventKind, RunProcess};
 use crate::stage::RunStatus;
+use crate::workspace::{Workspace, WorkspaceError};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::io;
@@ -175,21 +175,21 @@ pub enum RemovalRefusal {
         host: String,
     },
     /// The files could not be moved.
-    Cache(CacheError),
+    Workspace(WorkspaceError),
 }
 
 /// Removes the record of the run with this id, also one that cannot be read. What it made stays in the cache.
 ///
 /// # Errors
 /// The run may be alive, or its files cannot be moved.
-pub fn remove_run(cache: &Cache, run: &str) -> Result<(), RemovalRefusal> {
-    let log_dir = cache.root().join("log").join(run);
+pub fn remove_run(workspace: &Workspace, run: &str) -> Result<(), RemovalRefusal> {
+    let log_dir = workspace.root().join("log").join(run);
     // so that nobody who counts the uses of results sees half of it
-    let lock = cache.lock_for_removal().map_err(RemovalRefusal::Cache)?;
+    let lock = workspace.lock_for_removal().map_err(RemovalRefusal::Workspace)?;
     if is_locked(&log_dir) {
         return Err(RemovalRefusal::Running);
     }
-    if let Ok(Some(past)) = PastRun::named(cache.root(), run) {
+    if let Ok(Some(past)) = PastRun::named(workspace.root(), run) {
         match (past.liveness(), past.process) {
             (Liveness::Alive, _) => return Err(RemovalRefusal::Running),
             (Liveness::Unknown, Some(process)) if past.status == RunStatus::Running => {
@@ -198,7 +198,7 @@ pub fn remove_run(cache: &Cache, run: &str) -> Result<(), RemovalRefusal> {
             _ => {}
         }
     }
-    cache.throw_away_log(&lock, &log_dir).map_err(RemovalRefusal::Cache)?;
+    workspace.throw_away_log(&lock, &log_dir).map_err(RemovalRefusal::Workspace)?;
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! In what two past runs differ: the stages that stand at the same place in both, and what they ran on.
 
 use super::explain::CachedResults;
-use crate::cache::{Cache, EventLog};
 use crate::digest::Digest;
 use crate::history::past_runs::PastRun;
 use crate::history::run_log::{LoggedPlan, LoggedVariant};
 use crate::run_event::RunEventKind;
+use crate::workspace::{EventLog, Workspace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -101,7 +101,7 @@ pub fn stage_change(pair: &StagePair, cached: &CachedResults<'_>) -> StageChange
 }
 
 /// What a run ran on and was told, by what it is: values of all its stages.
-pub fn environment(past: &PastRun, cache: &Cache) -> io::Result<BTreeMap<&'static str, BTreeSet<String>>> {
+pub fn environment(past: &PastRun, workspace: &Workspace) -> io::Result<BTreeMap<&'static str, BTreeSet<String>>> {
     let mut found: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
     let mut add = |what, value: String| found.entry(what).or_default().insert(value);
     for argument in &past.invocation.set {
@@ -123,7 +123,7 @@ pub fn environment(past: &PastRun, cache: &Cache) -> io::Result<BTreeMap<&'stati
     }
     for stage in LoggedPlan::load(&past.log_dir)?.stages {
         // A stage that was never begun ran on nothing.
-        let Ok(log) = EventLog::open(&super::events_dir(cache, &stage.key)) else { continue };
+        let Ok(log) = EventLog::open(&super::events_dir(workspace, &stage.key)) else { continue };
         for start in log.starts() {
             add("host", start.host.clone());
             add("device", start.device.clone());

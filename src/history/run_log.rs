@@ -9,7 +9,6 @@
 //!   lock              locked while the run lives
 //! ```
 
-use crate::cache::write_file;
 use crate::digest::Digest;
 use crate::history::run_process::lock_run;
 use crate::host::FileLock;
@@ -17,6 +16,7 @@ use crate::plan::Plan;
 use crate::recipe::{CompareSettings, Overrides};
 use crate::run_event::{RunEvent, RunEventKind};
 use crate::stage::{RunStatus, StageKind};
+use crate::workspace::write_file;
 use chrono::{DateTime, Utc};
 use fs_err as fs;
 use serde::de::DeserializeOwned;

@@ -5,9 +5,9 @@
 //! while a process of its start time does. Locks of other machines may be invisible on a network file system: of a run
 //! there nothing is known.
 
-use crate::cache::{NETWORK_FAULT, is_asked_for};
 use crate::host::{FileLock, boot_id, host_name, network_file_system};
 use crate::run_event::RunProcess;
+use crate::workspace::{NETWORK_FAULT, is_asked_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
 //! What past runs cost, by their logs and by the events of their stages.
 
-use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
 use crate::evidence::{Cost, JudgeCost, Spending, StageCost};
@@ -8,6 +7,7 @@ use crate::history::checkpoints::{checkpoint_dir, results};
 use crate::history::past_runs::PastRun;
 use crate::history::run_log::LoggedPlan;
 use crate::run_event::RunEventKind;
+use crate::workspace::{EventLog, Workspace, WorkspaceError};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::AddAssign;
 
@@ -37,7 +37,7 @@ impl AddAssign<&Self> for Worked {
 ///
 /// # Errors
 /// A log that cannot be read.
-pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<Cost, CacheError> {
+pub fn gather_cost(workspace: &Workspace, runs: &[&PastRun], all: &[PastRun]) -> Result<Cost, WorkspaceError> {
     let mut stages: Vec<StageCost> = Vec::new();
     let mut place: HashMap<Digest, usize> = HashMap::new();
     let mut variants: Vec<(String, Vec<Digest>)> = Vec::new();
@@ -79,7 +79,7 @@ pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<
             in_all += worked;
         }
         stage.hits = u32::try_from(here.iter().filter(|worked| worked.hit).count()).unwrap_or(u32::MAX);
-        stage.made = told(cache, &stage.key)?;
+        stage.made = told(workspace, &stage.key)?;
         stage.memory = in_all.memory;
         if in_all.made {
             stage.made += &in_all.spent;
@@ -96,7 +96,7 @@ pub fn gather_cost(cache: &Cache, runs: &[&PastRun], all: &[PastRun]) -> Result<
 }
 
 /// What `past` did to its stages.
-fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, CacheError> {
+fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, WorkspaceError> {
     let mut found: HashMap<Digest, Worked> = HashMap::new();
     for event in past.events()? {
         let mut add = |key: Digest, more: Worked| *found.entry(key).or_default() += &more;
@@ -128,7 +128,7 @@ fn made_elsewhere(
     runs: &[&PastRun],
     all: &[PastRun],
     here: &HashMap<Digest, Vec<Worked>>,
-) -> Result<HashMap<Digest, Worked>, CacheError> {
+) -> Result<HashMap<Digest, Worked>, WorkspaceError> {
     let mut found: HashMap<Digest, Worked> = HashMap::new();
     if here.values().flatten().any(|worked| worked.hit) {
         for past in all.iter().filter(|past| !runs.iter().any(|own| own.run == past.run)) {
@@ -142,8 +142,8 @@ fn made_elsewhere(
 }
 
 /// What the events of the stage with this key tell of its cost; nothing where it has no result.
-fn told(cache: &Cache, key: &Digest) -> Result<Spending, CacheError> {
-    let directory = checkpoint_dir(cache, key);
+fn told(workspace: &Workspace, key: &Digest) -> Result<Spending, WorkspaceError> {
+    let directory = checkpoint_dir(workspace, key);
     if !directory.is_dir() {
         return Ok(Spending::default());
     }
@@ -160,7 +160,7 @@ fn told(cache: &Cache, key: &Digest) -> Result<Spending, CacheError> {
             sampled = Some(sampled.unwrap_or(0) + completion.tokens as u64);
         }
     }
-    let judges = judges(&results(cache, key)?);
+    let judges = judges(&results(workspace, key)?);
     Ok(Spending { seconds: None, trained_tokens: trained.map(whole), sampled_tokens: sampled, energy_j: None, judges })
 }
 

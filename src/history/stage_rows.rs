@@ -1,6 +1,5 @@
 //! The stages of past runs, as their logs tell them.
 
-use crate::cache::{Cache, CacheError, EventLog};
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
 use crate::history::checkpoints::{events_dir, results};
@@ -8,6 +7,7 @@ use crate::history::past_runs::PastRun;
 use crate::history::run_log::{LoggedPlan, LoggedStage, read_events};
 use crate::run_event::{RunEvent, StageProgress};
 use crate::stage::{RunStatus, StageKind, StageStatus};
+use crate::workspace::{EventLog, Workspace, WorkspaceError};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -88,12 +88,12 @@ impl PastRun {
     }
 
     /// Its stages, in the order of its plan.
-    pub fn stage_rows(&self, cache: &Cache) -> io::Result<Vec<StageRow>> {
+    pub fn stage_rows(&self, workspace: &Workspace) -> io::Result<Vec<StageRow>> {
         let plan = LoggedPlan::load(&self.log_dir)?;
         let mut progress = self.stage_progress()?;
         let stages = plan.stages.iter().zip(plan.names());
         let row = |(stage, names): (&LoggedStage, (String, String))| {
-            row(cache, self, names, stage, progress.remove(&stage.key).unwrap_or_else(|| self.not_begun()))
+            row(workspace, self, names, stage, progress.remove(&stage.key).unwrap_or_else(|| self.not_begun()))
         };
         Ok(stages.map(row).collect())
     }
@@ -103,9 +103,9 @@ impl PastRun {
 pub type Series = Vec<(u64, f64)>;
 
 /// The metrics of the stage with this key.
-pub fn stage_metrics(cache: &Cache, key: &Digest) -> Result<BTreeMap<String, Series>, CacheError> {
+pub fn stage_metrics(workspace: &Workspace, key: &Digest) -> Result<BTreeMap<String, Series>, WorkspaceError> {
     let mut metrics: BTreeMap<String, Series> = BTreeMap::new();
-    for step in EventLog::open(&events_dir(cache, key))?.steps()? {
+    for step in EventLog::open(&events_dir(workspace, key))?.steps()? {
         let step = step?;
         for (name, value) in step.metrics {
             metrics.entry(name).or_default().push((step.step, value));
@@ -115,7 +115,7 @@ pub fn stage_metrics(cache: &Cache, key: &Digest) -> Result<BTreeMap<String, Ser
 }
 
 fn row(
-    cache: &Cache,
+    workspace: &Workspace,
     past: &PastRun,
     (recipe, variant): (String, String),
     stage: &LoggedStage,
@@ -124,7 +124,7 @@ fn row(
     let StageProgress { status, started_at, seconds, message, tries, memory, results: measured } = progress;
     let metrics = match status {
         // nothing if its events are gone
-        StageStatus::Cached => results(cache, &stage.key).unwrap_or_default(),
+        StageStatus::Cached => results(workspace, &stage.key).unwrap_or_default(),
         _ => measured,
     };
     StageRow {

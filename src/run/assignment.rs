@@ -1,18 +1,18 @@
 //! What a worker is told.
 
-use crate::cache::{Assignment, Cache, DeviceChoice, Runtime};
 use crate::history::checkpoints::checkpoint_dir;
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{Device, GradientCheckpointing};
+use crate::workspace::{Assignment, DeviceChoice, Runtime, Workspace};
 
 /// What the worker is to do.
-pub fn assignment(planned: &PlannedStage, plan: &Plan, cache: &Cache) -> Assignment {
+pub fn assignment(planned: &PlannedStage, plan: &Plan, workspace: &Workspace) -> Assignment {
     Assignment {
         key: planned.key.clone(),
         stage: planned.name.clone(),
         spec: planned.spec.clone(),
         inputs: planned.inputs.clone(),
-        parents: planned.parents.iter().map(|&parent| checkpoint_dir(cache, &plan.stages[parent].key)).collect(),
+        parents: planned.parents.iter().map(|&parent| checkpoint_dir(workspace, &plan.stages[parent].key)).collect(),
         program: planned.program.clone(),
         runtime: Runtime {
             device: match planned.runtime.device {

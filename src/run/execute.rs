@@ -7,17 +7,17 @@ use super::outcome::{Report, RunError, RunSummary, StageEnd};
 use super::recorder::Recorder;
 use super::request::RunRequest;
 use super::signals::StopSignals;
-use crate::cache::{Cache, RUN_ENDED, fault_point};
 use crate::exec::Executor;
 use crate::plan::Scheduler;
 use crate::run_update::RunUpdate;
 use crate::stage::RunStatus;
+use crate::workspace::{RUN_ENDED, Workspace, fault_point};
 use std::path::Path;
 
 /// Runs the loop over the stages of `request`.
 async fn dispatch(
     request: &RunRequest,
-    cache: &Cache,
+    workspace: &Workspace,
     runs: &Path,
     executor: &mut dyn Executor,
     display: &mut dyn FnMut(&RunUpdate),
@@ -25,7 +25,7 @@ async fn dispatch(
     signals: &mut StopSignals,
 ) -> Result<Report, RunError> {
     let plan = &request.plan;
-    let cached = Cached::look(plan, cache, &request.forced)?;
+    let cached = Cached::look(plan, workspace, &request.forced)?;
     let will_run = !cached.is_everything();
     let costs = Costs::read(runs);
     let expected_ms = if will_run { costs.expected_ms(plan) } else { vec![0; plan.stages.len()] };
@@ -38,7 +38,7 @@ async fn dispatch(
     );
     let dispatch = Dispatch {
         plan,
-        cache,
+        workspace,
         executor,
         display,
         recorder,
@@ -54,7 +54,7 @@ async fn dispatch(
 /// Runs `request` with workers of `executor`. `display` receives everything that happens.
 pub async fn run(
     request: &RunRequest,
-    cache: &Cache,
+    workspace: &Workspace,
     runs: &Path,
     executor: &mut dyn Executor,
     display: &mut dyn FnMut(&RunUpdate),
@@ -64,11 +64,11 @@ pub async fn run(
     let plan = &request.plan;
     fault_point("run-before-plan");
     // from here on `cache gc` knows what this run needs
-    let lock = cache.lock_for_planning()?;
+    let lock = workspace.lock_for_planning()?;
     let mut recorder = Recorder::begin(request, runs)?;
     drop(lock);
     fault_point("run-planned");
-    let report = dispatch(request, cache, runs, executor, display, &mut recorder, &mut signals).await;
+    let report = dispatch(request, workspace, runs, executor, display, &mut recorder, &mut signals).await;
     let report = match report {
         Ok(report) => report,
         Err(error) => {

@@ -1,8 +1,8 @@
 //! What is said of a stage that failed.
 
-use crate::cache::Ending;
 use crate::event::{Failure, FailureClass};
 use crate::exec::WorkerExit;
+use crate::workspace::Ending;
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;

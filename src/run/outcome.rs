@@ -1,10 +1,10 @@
 //! How a run and its stages end.
 
-use crate::cache::CacheError;
 use crate::event::Failure;
 use crate::exec::ExecError;
 use crate::host::FileLock;
 use crate::stage::StageStatus;
+use crate::workspace::WorkspaceError;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ pub(super) struct Report {
 pub enum RunError {
     /// The cache failed.
     #[error(transparent)]
-    Cache(#[from] CacheError),
+    Workspace(#[from] WorkspaceError),
     /// A worker could not be started or followed.
     #[error(transparent)]
     Exec(#[from] ExecError),

@@ -5,7 +5,6 @@
 //! the files. A failure never ends a run that may have been going on for days: the first one is told at the end.
 
 use super::{RunError, RunRequest};
-use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::history::index::{self, IndexError};
 use crate::history::run_log::{LoggedPlan, RunLog};
@@ -14,6 +13,7 @@ use crate::run_event::{RunEventKind, RunProcess};
 use crate::run_update::RunUpdate;
 use crate::stage::RunStatus;
 use crate::store::{Store, database_path};
+use crate::workspace::Workspace;
 use chrono::Utc;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,7 +31,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Recorder {
     run: String,
     keys: Vec<Digest>,
-    cache: Cache,
+    workspace: Workspace,
     plan: LoggedPlan,
     log: RunLog,
     store: Option<Store>,
@@ -55,7 +55,7 @@ impl Recorder {
         let mut recorder = Self {
             run,
             keys: request.plan.stages.iter().map(|stage| stage.key.clone()).collect(),
-            cache: Cache::open(runs)?,
+            workspace: Workspace::open(runs)?,
             plan,
             log,
             store: None,
@@ -184,12 +184,14 @@ impl Recorder {
     async fn write(&mut self) -> Result<(), IndexError> {
         let store = match &self.store {
             Some(store) => store,
-            None => self.store.insert(index::open(&self.cache, &database_path(self.cache.root())?, SHORT_WAIT).await?),
+            None => self
+                .store
+                .insert(index::open(&self.workspace, &database_path(self.workspace.root())?, SHORT_WAIT).await?),
         };
         let mut update = store.update().await?;
-        index::read_run(&mut update, &self.cache, &self.run, Some(&self.plan)).await?;
+        index::read_run(&mut update, &self.workspace, &self.run, Some(&self.plan)).await?;
         let keys = self.new_events.iter().map(|&stage| self.keys[stage].clone()).collect();
-        index::read_keys(&mut update, &self.cache, &keys).await?;
+        index::read_keys(&mut update, &self.workspace, &keys).await?;
         Ok(update.commit().await?)
     }
 

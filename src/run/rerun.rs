@@ -5,11 +5,11 @@
 //! real one is only read.
 
 use super::{RunError, RunRequest, StageEnd, run};
-use crate::cache::{Cache, Checkpoint, JUDGE_CACHE, Lookup};
 use crate::exec::Executor;
 use crate::history::Invocation;
 use crate::plan::{Plan, PlannedStage};
 use crate::run_update::RunUpdate;
+use crate::workspace::{Checkpoint, JUDGE_CACHE, Lookup, Workspace};
 use std::path::{Path, PathBuf};
 use ulid::Ulid;
 
@@ -63,21 +63,21 @@ pub fn rerun_plan(plan: &Plan, stage: usize) -> Plan {
 pub async fn rerun(
     plan: Plan,
     parents: &[Checkpoint],
-    cache: &Cache,
+    workspace: &Workspace,
     executor: &mut dyn Executor,
     display: &mut dyn FnMut(&RunUpdate),
 ) -> Result<Rerun, RunError> {
     let key = plan.stages.last().expect("a plan to rerun has a stage").key.clone();
     let io = |source| RunError::Io { what: "cannot make a directory for the rerun", source };
-    let dir = cache.root().join("work").join(format!("verify-{}-{}", key.short(), Ulid::generate()));
+    let dir = workspace.root().join("work").join(format!("verify-{}-{}", key.short(), Ulid::generate()));
     let mut rerun = Rerun { end: StageEnd::Skipped, interrupted: false, checkpoint: None, dir, kept: false };
-    let scratch = Cache::open(&rerun.dir)?;
+    let scratch = Workspace::open(&rerun.dir)?;
     for parent in parents {
         let link = scratch.root().join("cache").join(parent.key.as_str());
         fs_err::os::unix::fs::symlink(&parent.dir, link).map_err(io)?;
     }
     // what judges answered then is what they answer now: asking again would cost, and judge them instead of the stage
-    let answers = cache.root().join(JUDGE_CACHE);
+    let answers = workspace.root().join(JUDGE_CACHE);
     if answers.exists() {
         fs_err::os::unix::fs::symlink(&answers, scratch.root().join(JUDGE_CACHE)).map_err(io)?;
     }

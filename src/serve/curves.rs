@@ -22,7 +22,7 @@ pub(super) struct Curves {
 
 impl Curves {
     fn of(&self, site: &Site, key: &Digest) -> Option<Arc<Metrics>> {
-        let length = fs_err::metadata(events_dir(&site.cache, key).join("events.jsonl")).ok()?.len();
+        let length = fs_err::metadata(events_dir(&site.workspace, key).join("events.jsonl")).ok()?.len();
         let read = || self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, metrics)) = read().get(key)
             && *known == length
@@ -30,7 +30,7 @@ impl Curves {
             return Some(Arc::clone(metrics));
         }
         // events that are damaged or taken away meanwhile have no curves
-        let metrics = Arc::new(stage_metrics(&site.cache, key).ok()?);
+        let metrics = Arc::new(stage_metrics(&site.workspace, key).ok()?);
         read().insert(key.clone(), (length, Arc::clone(&metrics)));
         Some(metrics)
     }
@@ -43,7 +43,7 @@ pub(super) fn names(site: &Site, run: &PastRun) -> io::Result<Value> {
     for stage in &plan.stages {
         names.extend(site.curves.of(site, &stage.key).iter().flat_map(|metrics| metrics.keys().cloned()));
     }
-    let main = main_curve(&reward_mixes(&site.cache, &plan), |name| names.contains(name));
+    let main = main_curve(&reward_mixes(&site.workspace, &plan), |name| names.contains(name));
     let rest = names.iter().filter(|name| Some(*name) != main.as_ref());
     Ok(json!(main.iter().chain(rest).collect::<Vec<_>>()))
 }

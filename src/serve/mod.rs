@@ -23,7 +23,7 @@ mod stream;
 
 pub use hosts::Hosts;
 
-use crate::cache::Cache;
+use crate::workspace::Workspace;
 use curves::Curves;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,7 +46,7 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// What every request is answered from.
 struct Site {
     runs: PathBuf,
-    cache: Cache,
+    workspace: Workspace,
     hosts: Hosts,
     curves: Curves,
     followers: Arc<Semaphore>,
@@ -61,13 +61,13 @@ type Reporter = dyn Fn(&str) -> Result<String, String> + Send + Sync;
 pub async fn serve(
     listener: TcpListener,
     runs: &Path,
-    cache: Cache,
+    workspace: Workspace,
     hosts: Hosts,
     report: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
 ) -> io::Result<()> {
     let site = Site {
         runs: runs.to_owned(),
-        cache,
+        workspace,
         hosts,
         curves: Curves::default(),
         followers: Arc::new(Semaphore::new(FOLLOWERS)),

@@ -124,7 +124,7 @@ async fn list(State(site): State<Arc<Site>>) -> JsonResult {
 async fn one(State(site): State<Arc<Site>>, Path(run): Path<String>) -> JsonResult {
     reading(move || {
         let run = found(&site, &run)?;
-        Ok(Json(snapshot::run(&run, &run.stage_rows(&site.cache)?)))
+        Ok(Json(snapshot::run(&run, &run.stage_rows(&site.workspace)?)))
     })
     .await
 }
@@ -154,7 +154,7 @@ async fn completions(
     Query(query): Query<CompletionsQuery>,
 ) -> JsonResult {
     reading(move || {
-        let rows = found(&site, &run)?.stage_rows(&site.cache)?;
+        let rows = found(&site, &run)?.stage_rows(&site.workspace)?;
         // only keys of the run name directories
         let row = rows.iter().find(|row| row.key.as_str() == query.key);
         let key: &Digest = &row.ok_or(Refusal::NotFound("the run has no such stage"))?.key;

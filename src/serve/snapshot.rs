@@ -2,10 +2,10 @@
 
 use super::Site;
 use super::follow::Follower;
-use crate::cache::EventLog;
 use crate::digest::Digest;
 use crate::history::{PastRun, PastRuns, StageRow, events_dir};
 use crate::run_event::RunEventKind;
+use crate::workspace::EventLog;
 use chrono::Utc;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub(super) fn live(followers: &BTreeMap<Digest, Follower>) -> Value {
 
 /// Completions of one step of the stage with this key: of `step`, or of the last that has any.
 pub(super) fn completions(site: &Site, key: &Digest, step: Option<u64>) -> io::Result<Value> {
-    let log = EventLog::open(&events_dir(&site.cache, key)).map_err(io::Error::other)?;
+    let log = EventLog::open(&events_dir(&site.workspace, key)).map_err(io::Error::other)?;
     let steps = log.completion_steps();
     let chosen = step.or_else(|| steps.last().copied());
     let mut found = Vec::new();

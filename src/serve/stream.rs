@@ -75,7 +75,7 @@ impl Watch {
         if let Some(now) = PastRun::named(&self.site.runs, &self.run.run).map_err(io::Error::other)? {
             self.run = now;
         }
-        let rows = self.run.stage_rows(&self.site.cache)?;
+        let rows = self.run.stage_rows(&self.site.workspace)?;
         let is_first = self.told.is_null();
         // a stage that has just ended has its last steps told
         let mut followed: Vec<Digest> = self.followers.keys().cloned().collect();
@@ -86,7 +86,7 @@ impl Watch {
         }
         for key in followed {
             let is_new = !self.followers.contains_key(&key);
-            let path = events_dir(&self.site.cache, &key).join("events.jsonl");
+            let path = events_dir(&self.site.workspace, &key).join("events.jsonl");
             let follower = self.followers.entry(key.clone()).or_default();
             loop {
                 let news = follower.read(&path)?;

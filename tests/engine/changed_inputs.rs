@@ -2,7 +2,7 @@
 
 use crate::project::Project;
 use crate::resume::{result, run, uninterrupted_in, wait_for_event};
-use orchestrate_core::cache::FAULT_VARIABLE;
+use orchestrate_core::workspace::FAULT_VARIABLE;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,6 @@
 //! `orchestrate cache gc`.
 
 use super::shown_key;
-use crate::cache::{Cache, LeftoverKind, Need, Needs, Policy, Removal, RemovalChoice, choose};
 use crate::cli::amount::{parse_age, parse_size, size};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
@@ -11,6 +10,7 @@ use crate::cli::planning;
 use crate::history::{KeyUses, key_uses};
 use crate::recipe::Overrides;
 use crate::report::{Column, Table, width};
+use crate::workspace::{LeftoverKind, Need, Needs, Policy, Removal, RemovalChoice, Workspace, choose};
 use chrono::{TimeDelta, Utc};
 use clap::Args;
 use serde_json::json;
@@ -60,7 +60,7 @@ pub(super) struct GcArgs {
     delete: bool,
 }
 
-pub(super) fn gc(context: &Context, cache: &Cache, args: &GcArgs) -> Result<(), CliError> {
+pub(super) fn gc(context: &Context, workspace: &Workspace, args: &GcArgs) -> Result<(), CliError> {
     // recipes may take long to plan: before the lock
     let planned = match args.recipes.as_slice() {
         [] => None,
@@ -69,7 +69,7 @@ pub(super) fn gc(context: &Context, cache: &Cache, args: &GcArgs) -> Result<(), 
             Some(planning::planned(context, recipes, &overrides, &[])?.plan)
         }
     };
-    let lock = if args.delete { Some(cache.lock_for_removal()?) } else { None };
+    let lock = if args.delete { Some(workspace.lock_for_removal()?) } else { None };
     let KeyUses { by_key: uses, damage } = key_uses(context.runs())?;
     if let Some(damage) = damage.into_iter().next() {
         // it may name any of the results
@@ -89,17 +89,17 @@ pub(super) fn gc(context: &Context, cache: &Cache, args: &GcArgs) -> Result<(), 
         max_bytes: args.max_size,
         leftovers_untouched_for: args.leftovers,
     };
-    let mut choice = choose(&cache.checkpoints()?, &cache.leftovers()?, &needs, &policy, Utc::now());
+    let mut choice = choose(&workspace.checkpoints()?, &workspace.leftovers()?, &needs, &policy, Utc::now());
     if let Some(lock) = lock {
         let mut removed = Vec::new();
         for removal in choice.removals {
-            if cache.throw_away(&lock, &removal)? {
+            if workspace.throw_away(&lock, &removal)? {
                 removed.push(removal);
             }
         }
         choice.removals = removed;
         drop(lock);
-        cache.empty_trash()?;
+        workspace.empty_trash()?;
     }
     print(context, &choice, args)
 }

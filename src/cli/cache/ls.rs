@@ -1,7 +1,6 @@
 //! `orchestrate cache ls`.
 
 use super::shown_key;
-use crate::cache::{Cache, StoredCheckpoint};
 use crate::cli::amount::{ago, parse_age, parse_size, size};
 use crate::cli::args::word;
 use crate::cli::context::Context;
@@ -11,6 +10,7 @@ use crate::cli::output::Output;
 use crate::history::{KeyUse, KeyUses, key_uses};
 use crate::report::{Column, Table, width};
 use crate::stage::StageKind;
+use crate::workspace::{StoredCheckpoint, Workspace};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -83,9 +83,9 @@ impl CheckpointRow {
     }
 }
 
-pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), CliError> {
+pub(super) fn ls(context: &Context, workspace: &Workspace, args: &LsArgs) -> Result<(), CliError> {
     let now = Utc::now();
-    let rows = rows(context, cache, args, now)?;
+    let rows = rows(context, workspace, args, now)?;
     let mut out = Output::stdout();
     if context.json {
         for CheckpointRow { checkpoint, uses } in &rows {
@@ -137,7 +137,12 @@ pub(super) fn ls(context: &Context, cache: &Cache, args: &LsArgs) -> Result<(), 
     out.finish()
 }
 
-fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> Result<Vec<CheckpointRow>, CliError> {
+fn rows(
+    context: &Context,
+    workspace: &Workspace,
+    args: &LsArgs,
+    now: DateTime<Utc>,
+) -> Result<Vec<CheckpointRow>, CliError> {
     let KeyUses { by_key: mut uses, damage } = key_uses(context.runs())?;
     damage.iter().for_each(warn_of);
     let newest = uses.values().filter_map(|uses| uses.runs.first()).max().cloned();
@@ -147,7 +152,7 @@ fn rows(context: &Context, cache: &Cache, args: &LsArgs, now: DateTime<Utc>) -> 
         let is_variant = |label: &String| label == wanted || label.rsplit('/').next() == Some(wanted);
         uses.runs.iter().any(is_run) || uses.variants.iter().any(is_variant)
     };
-    let mut rows: Vec<CheckpointRow> = cache
+    let mut rows: Vec<CheckpointRow> = workspace
         .checkpoints()?
         .into_iter()
         .map(|checkpoint| CheckpointRow { uses: uses.remove(&checkpoint.key).unwrap_or_default(), checkpoint })

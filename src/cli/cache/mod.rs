@@ -7,8 +7,8 @@ mod verify;
 
 use super::context::Context;
 use super::error::CliError;
-use crate::cache::Cache;
 use crate::digest::Digest;
+use crate::workspace::Workspace;
 use clap::{Args, Subcommand};
 
 /// What to do with the cache.
@@ -41,13 +41,13 @@ enum CacheCommand {
 }
 
 pub(super) fn cache(context: &Context, args: &CacheArgs) -> Result<(), CliError> {
-    let cache = Cache::open(context.runs())?;
+    let workspace = Workspace::open(context.runs())?;
     match &args.command {
-        CacheCommand::Ls(args) => ls::ls(context, &cache, args),
-        CacheCommand::Verify(args) => verify::verify(context, &cache, args),
-        CacheCommand::Gc(args) => gc::gc(context, &cache, args),
-        CacheCommand::Pin(args) => pin::pin(context, &cache, args),
-        CacheCommand::Unpin(args) => pin::unpin(context, &cache, args),
+        CacheCommand::Ls(args) => ls::ls(context, &workspace, args),
+        CacheCommand::Verify(args) => verify::verify(context, &workspace, args),
+        CacheCommand::Gc(args) => gc::gc(context, &workspace, args),
+        CacheCommand::Pin(args) => pin::pin(context, &workspace, args),
+        CacheCommand::Unpin(args) => pin::unpin(context, &workspace, args),
     }
 }
 

@@ -1,11 +1,11 @@
 //! `orchestrate cache pin` and `unpin`.
 
 use super::{keys_named, shown_key};
-use crate::cache::Cache;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::output::Output;
 use crate::digest::Digest;
+use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::json;
 
@@ -36,21 +36,21 @@ pub(super) struct UnpinArgs {
     key: String,
 }
 
-pub(super) fn pin(context: &Context, cache: &Cache, args: &PinArgs) -> Result<(), CliError> {
-    let key = the_one(&cache.keys()?, &args.key)?;
-    cache.pin(&key, args.note.clone())?;
+pub(super) fn pin(context: &Context, workspace: &Workspace, args: &PinArgs) -> Result<(), CliError> {
+    let key = the_one(&workspace.keys()?, &args.key)?;
+    workspace.pin(&key, args.note.clone())?;
     tell(context, &key, true)
 }
 
-pub(super) fn unpin(context: &Context, cache: &Cache, args: &UnpinArgs) -> Result<(), CliError> {
+pub(super) fn unpin(context: &Context, workspace: &Workspace, args: &UnpinArgs) -> Result<(), CliError> {
     // a pin may be older than its checkpoint, which was quarantined
-    let pinned: Vec<Digest> = cache.pins()?.into_keys().collect();
-    let mut known = cache.keys()?;
+    let pinned: Vec<Digest> = workspace.pins()?.into_keys().collect();
+    let mut known = workspace.keys()?;
     known.extend(pinned);
     known.sort();
     known.dedup();
     let key = the_one(&known, &args.key)?;
-    if !cache.unpin(&key)? {
+    if !workspace.unpin(&key)? {
         return Err(CliError::nothing(format!("{} is not pinned", shown_key(context, &key)))
             .hint("`orchestrate cache ls --pinned` lists those that are"));
     }

@@ -1,7 +1,6 @@
 //! `orchestrate cache verify`.
 
 use super::keys_named;
-use crate::cache::{Cache, Lookup, Manifest};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::output::Output;
@@ -9,6 +8,7 @@ use crate::cli::plan::count;
 use crate::cli::verify::{VerifyArgs as VerifyByRerunArgs, verify as verify_by_rerun};
 use crate::digest::Digest;
 use crate::report::Counter;
+use crate::workspace::{Lookup, Manifest, Workspace};
 use clap::Args;
 use serde_json::json;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,23 +34,23 @@ pub(super) struct VerifyArgs {
     rerun: Option<String>,
 }
 
-pub(super) fn verify(context: &Context, cache: &Cache, args: &VerifyArgs) -> Result<(), CliError> {
+pub(super) fn verify(context: &Context, workspace: &Workspace, args: &VerifyArgs) -> Result<(), CliError> {
     if let Some(stage) = &args.rerun {
         return verify_by_rerun(context, &VerifyByRerunArgs::latest(stage));
     }
-    let all = cache.keys()?;
+    let all = workspace.keys()?;
     let keys = if args.keys.is_empty() { all } else { keys_named(&all, &args.keys)? };
     let keys: Vec<&Digest> = keys.iter().collect();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let found = {
         const MEGABYTE: u64 = 1_000_000;
         let megabytes = |bytes: u64| usize::try_from(bytes / MEGABYTE).unwrap_or(usize::MAX);
-        let manifests = keys.iter().filter_map(|key| Manifest::read(&cache.checkpoint_dir(key)).ok().flatten());
+        let manifests = keys.iter().filter_map(|key| Manifest::read(&workspace.checkpoint_dir(key)).ok().flatten());
         let total = megabytes(manifests.map(|manifest| manifest.bytes()).sum());
         let counter = Counter::new(context.progress_mode(), "MB read");
         let done = AtomicU64::new(0);
         let read = |bytes| counter.at(megabytes(done.fetch_add(bytes, Ordering::Relaxed) + bytes), Some(total));
-        cache.verify_all(&keys, args.jobs.map_or(cores, usize::from), &read)?
+        workspace.verify_all(&keys, args.jobs.map_or(cores, usize::from), &read)?
     };
     let mut out = Output::stdout();
     let mut damaged = 0;

@@ -2,10 +2,10 @@
 
 use super::super::context::Context;
 use super::super::error::CliError;
-use crate::cache::Cache;
 use crate::evidence::Evidence;
 use crate::history::{CachedResults, LoggedPlan, LoggedVariant};
 use crate::report::html::Arm;
+use crate::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names of files with the beginnings of their digests.
@@ -14,12 +14,12 @@ type Inputs = Vec<(String, String)>;
 /// The arms, and the files that any of them was made from, with the beginning of their digests.
 pub(super) fn arms(
     context: &Context,
-    cache: &Cache,
+    workspace: &Workspace,
     evidence: &Evidence,
     plans: &[LoggedPlan],
     baseline: Option<usize>,
 ) -> Result<(Vec<Arm>, Inputs), CliError> {
-    let cached = CachedResults::load(cache, context.project())?;
+    let cached = CachedResults::load(workspace, context.project())?;
     let variants: Vec<Option<&LoggedVariant>> = evidence.arms.iter().map(|arm| variant(arm, plans)).collect();
     let reference = baseline.and_then(|place| variants[place]);
     let arm = |(place, arm): (usize, &crate::evidence::Arm)| {

@@ -5,13 +5,13 @@ use super::super::context::Context;
 use super::super::error::CliError;
 use super::super::run_rows::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
-use crate::cache::Cache;
 use crate::evidence::{ComparisonRequest, Evidence, ProblemKind, compare as compare_arms};
 use crate::history::{LoggedPlan, PastRun, environment, gather_cost, gather_evidence};
 use crate::report::html::{self, Problem, RecipeText, Report, RunLine, Severity, Stages};
 use crate::run_event::RunEventKind;
 use crate::stage::RunStatus;
 use crate::stage::StageStatus;
+use crate::workspace::Workspace;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -49,8 +49,8 @@ pub(super) fn gather(
     all: &[PastRun],
     wanted: &Wanted<'_>,
 ) -> Result<Report, CliError> {
-    let cache = Cache::open(context.runs())?;
-    let evidence = gather_evidence(&cache, runs)?;
+    let workspace = Workspace::open(context.runs())?;
+    let evidence = gather_evidence(&workspace, runs)?;
     let plans = runs.iter().map(|past| LoggedPlan::load(&past.log_dir)).collect::<Result<Vec<_>, _>>()?;
     let mut rows = Vec::new();
     for past in runs {
@@ -75,18 +75,18 @@ pub(super) fn gather(
     let arm_of = arms_of_variants(&evidence, &plans);
     let mut environment_lines: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
     for past in runs {
-        for (name, values) in environment(past, &cache)? {
+        for (name, values) in environment(past, &workspace)? {
             environment_lines.entry(name).or_default().extend(values);
         }
     }
-    let (ratings, of_ratings) = ratings::ratings(&cache, &plans)?;
+    let (ratings, of_ratings) = ratings::ratings(&workspace, &plans)?;
     let known = compared.map_or(&evidence.problems, |found| &found.problems);
     let mut problems = problems(known, runs, &rows);
     problems.extend(of_ratings);
     problems.sort_by_key(|problem| problem.severity);
     let arm_names: Vec<&str> = evidence.arms.iter().map(|arm| arm.name.as_str()).collect();
-    let (arms, inputs) = super::arms::arms(context, &cache, &evidence, &plans, baseline)?;
-    let spent = gather_cost(&cache, runs, all)?;
+    let (arms, inputs) = super::arms::arms(context, &workspace, &evidence, &plans, baseline)?;
+    let spent = gather_cost(&workspace, runs, all)?;
     Ok(Report {
         title: title(&evidence),
         runs: runs.iter().map(|past| run_line(past)).collect::<Result<_, _>>()?,

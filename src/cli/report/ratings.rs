@@ -1,22 +1,25 @@
 //! Ratings of arenas.
 
 use crate::arena::{ArenaResult, JudgeResult, Ratings};
-use crate::cache::{Cache, CacheError};
 use crate::history::{LoggedPlan, arena_result};
 use crate::report::chart::Whisker;
 use crate::report::html::{Problem, Rating, Severity};
 use crate::stage::StageKind;
+use crate::workspace::{Workspace, WorkspaceError};
 use std::collections::BTreeSet;
 
 /// Ratings of every arena of `plans` by all judges and by each, and what a reader must know of them.
-pub(super) fn ratings(cache: &Cache, plans: &[LoggedPlan]) -> Result<(Vec<Rating>, Vec<Problem>), CacheError> {
+pub(super) fn ratings(
+    workspace: &Workspace,
+    plans: &[LoggedPlan],
+) -> Result<(Vec<Rating>, Vec<Problem>), WorkspaceError> {
     let (mut ratings, mut problems) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     for stage in plans.iter().flat_map(|plan| &plan.stages) {
         if stage.kind != StageKind::Arena || !seen.insert(&stage.key) {
             continue;
         }
-        let Some(found) = arena_result(cache, &stage.key)? else { continue };
+        let Some(found) = arena_result(workspace, &stage.key)? else { continue };
         ratings.push(pooled(&stage.stage, &found));
         if found.judges.len() > 1 {
             ratings.extend(found.judges.iter().map(|judge| by_judge(&stage.stage, &found, judge)));

@@ -7,7 +7,6 @@ mod texts;
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::planning;
-use crate::cache::{Assignment, Cache, DeviceChoice, JUDGE_CACHE};
 use crate::event::FailureClass;
 use crate::exec::{Answered, Input, ScoreRequest, ScoreTask, WorkerBinary, ask_score};
 use crate::plan::Plan;
@@ -15,6 +14,7 @@ use crate::recipe::Overrides;
 use crate::recipe::spec::StageSpec;
 use crate::report::Counter;
 use crate::run::assignment;
+use crate::workspace::{Assignment, DeviceChoice, JUDGE_CACHE, Workspace};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -91,7 +91,7 @@ pub(super) fn score(context: &Context, args: ScoreArgs) -> Result<(), CliError> 
     let overrides = Overrides::with_process_environment(args.set.clone());
     let plan = planning::planned(context, std::slice::from_ref(&args.recipe), &overrides, &[])?.plan;
     let index = chosen(&plan, &args)?;
-    let mut assignment: Assignment = assignment(&plan.stages[index], &plan, &Cache::open(context.runs())?);
+    let mut assignment: Assignment = assignment(&plan.stages[index], &plan, &Workspace::open(context.runs())?);
     if let Some(device) = args.device {
         assignment.runtime.device = device;
     }

@@ -2,11 +2,11 @@
 //!
 //! The run loop prepares attempt directories, submits them in batches, and follows each attempt by its files: events, log,
 //! exit file, checkpoint. Of an executor it needs no more than this trait. How a worker ended is never the executor's to
-//! say ([`Ending`](crate::cache::Ending)); what its system saw of the end ([`SystemEnd`]) explains a crash.
+//! say ([`Ending`](crate::workspace::Ending)); what its system saw of the end ([`SystemEnd`]) explains a crash.
 
 use super::ExecError;
 use super::orphans::Orphans;
-use crate::cache::Job;
+use crate::workspace::Job;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -34,7 +34,7 @@ pub trait Executor: Send {
 /// An attempt for which a worker is to be started.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// The name of the job, which the worker learns as [`JOB_VARIABLE`](crate::cache::JOB_VARIABLE).
+    /// The name of the job, which the worker learns as [`JOB_VARIABLE`](crate::workspace::JOB_VARIABLE).
     pub job: Job,
     /// The attempt directory. The worker's output is appended to `worker.log` there.
     pub dir: PathBuf,

@@ -1,6 +1,6 @@
 //! Exit codes of `orchestrate-worker`; the table is in [`crate::exec`].
 
-use crate::cache::Ending;
+use crate::workspace::Ending;
 
 /// The checkpoint is in the cache.
 pub const COMMITTED: u8 = 0;

@@ -1,9 +1,9 @@
 //! What a worker says of the data of a stage, before anything is trained on it.
 
 use super::{ExecError, WorkerBinary};
-use crate::cache::Assignment;
 use crate::event::Failure;
 use crate::stage::StageKind;
+use crate::workspace::Assignment;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::process::Stdio;

@@ -8,8 +8,8 @@ use super::executor::{Cancel, Executor, JobState, Left, Submission, SystemEnd, W
 use super::orphans::Orphans;
 use super::process_group::ProcessGroup;
 use super::{ExecError, WorkerBinary};
-use crate::cache::{JOB_VARIABLE, Job, SUPERVISOR_VARIABLE};
 use crate::host::cores_are_busy;
+use crate::workspace::{JOB_VARIABLE, Job, SUPERVISOR_VARIABLE};
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io::{self, ErrorKind};

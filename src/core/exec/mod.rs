@@ -1,7 +1,7 @@
 //! Starts workers and says how they ended.
 //!
 //! A stage runs as `orchestrate-worker ATTEMPT_DIR`, started by an [`Executor`]. What it has to say goes into files of the attempt
-//! directory: `events.jsonl`, `worker.log` and, when it ends, `exit-*.json` ([`Ending`](crate::cache::Ending)). Its exit code
+//! directory: `events.jsonl`, `worker.log` and, when it ends, `exit-*.json` ([`Ending`](crate::workspace::Ending)). Its exit code
 //! says the same to people and scripts; the run loop does not read it:
 //!
 //! | code | constant                | meaning                                                                            |
@@ -14,7 +14,7 @@
 //! | else | -                       | crashed; SIGKILL (or 137) that nobody here sent most likely means memory ran out   |
 //!
 //! On this machine, asking a worker to stop is SIGTERM to its process group, and [`Cancel::Kill`] is SIGKILL. A worker also stops
-//! by itself when the process that started it (`cache::supervisor`) is gone; one that hangs is ended by the next run that
+//! by itself when the process that started it (`workspace::supervisor`) is gone; one that hangs is ended by the next run that
 //! needs its stage ([`Orphans`]).
 //!
 //! A worker that is to run on a certain GPU sees no other: `CUDA_VISIBLE_DEVICES` is set for it.

@@ -2,8 +2,8 @@
 
 use super::executor::Cancel;
 use super::process_group::ProcessGroup;
-use crate::cache::{LeaseOwner, SUPERVISOR_VARIABLE, lease_holders, lease_owner};
 use crate::host;
+use crate::workspace::{LeaseOwner, SUPERVISOR_VARIABLE, lease_holders, lease_owner};
 use std::path::Path;
 
 /// Processes of this machine that hold the lease of an attempt although their run is dead.

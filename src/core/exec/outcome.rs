@@ -2,7 +2,7 @@
 
 use super::executor::SystemEnd;
 use super::exit;
-use crate::cache::Ending;
+use crate::workspace::Ending;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 

@@ -4,9 +4,9 @@
 //! last line of its stderr is a [`Failure`].
 
 use super::{ExecError, WorkerBinary, WorkerExit};
-use crate::cache::{DeviceChoice, Ending};
 use crate::event::Failure;
 use crate::recipe::spec::{Dtype, Sampling};
+use crate::workspace::{DeviceChoice, Ending};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::path::PathBuf;

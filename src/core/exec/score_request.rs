@@ -4,7 +4,7 @@
 
 use super::request::{Answered, Input, ask_worker};
 use super::{ExecError, WorkerBinary};
-use crate::cache::Assignment;
+use crate::workspace::Assignment;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

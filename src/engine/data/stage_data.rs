@@ -11,10 +11,10 @@ use crate::error::{StageError, StageResult};
 use crate::models::load_config;
 use crate::policy;
 use crate::tokenizer::Tokenizer;
-use orchestrate_core::cache::Assignment;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::exec::{DataReport, Inspection};
 use orchestrate_core::recipe::spec::{ArenaSpec, CptSpec, EvalSpec, GrpoSpec, SftSpec, WeightedData, Work};
+use orchestrate_core::workspace::Assignment;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

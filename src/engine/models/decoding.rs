@@ -12,11 +12,11 @@ use tch::{Device, Kind, Tensor};
 #[derive(Clone)]
 pub struct Prompt {
     logits: Rc<Tensor>, // (V,)
-    cache: Cache,
+    cache: Workspace,
 }
 
 #[derive(Clone)]
-enum Cache {
+enum Workspace {
     Cpu(Arc<CpuPrompt>),
     Tensors(Rc<PromptCache>),
 }
@@ -73,8 +73,8 @@ impl<'a> Decoding<'a> {
         let logits = decoder.logits(&last).to_kind(Kind::Float).squeeze_dim(0);
         let cache = caches.pop().expect("one prompt was read");
         let cache = match self {
-            Self::Cpu(_) => Cache::Cpu(Arc::new(CpuPrompt::new(&cache))),
-            Self::Tensors(_) => Cache::Tensors(Rc::new(cache)),
+            Self::Cpu(_) => Workspace::Cpu(Arc::new(CpuPrompt::new(&cache))),
+            Self::Tensors(_) => Workspace::Tensors(Rc::new(cache)),
         };
         Prompt { logits: Rc::new(logits), cache }
     }
@@ -86,8 +86,10 @@ impl<'a> Decoding<'a> {
     pub fn enter(&mut self, prompts: &[&Prompt]) {
         for prompt in prompts {
             match (&mut *self, &prompt.cache) {
-                (Self::Cpu(decoding), Cache::Cpu(cache)) => decoding.enter(Arc::clone(cache)),
-                (Self::Tensors(decoding), Cache::Tensors(cache)) => decoding.slots.push(decoding.cache.enter(cache)),
+                (Self::Cpu(decoding), Workspace::Cpu(cache)) => decoding.enter(Arc::clone(cache)),
+                (Self::Tensors(decoding), Workspace::Tensors(cache)) => {
+                    decoding.slots.push(decoding.cache.enter(cache))
+                }
                 _ => panic!("a prompt goes on where it was read"),
             }
         }

@@ -9,7 +9,7 @@ mod project;
 
 use crate::device;
 use crate::error::{StageError, StageResult};
-use orchestrate_core::cache::DeviceChoice;
+use orchestrate_core::workspace::DeviceChoice;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -4,13 +4,13 @@ use super::{Report, line};
 use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::weights::load_tensors;
-use orchestrate_core::cache::{
-    Assignment, Cache, CacheError, DeviceChoice, EventReader, FileDigests, Runtime, SUPERVISOR_VARIABLE,
-};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::event::{Event, EventKind, Step};
 use orchestrate_core::plan::{Plan, PlannedStage};
 use orchestrate_core::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, Overrides};
+use orchestrate_core::workspace::{
+    Assignment, DeviceChoice, EventReader, FileDigests, Runtime, SUPERVISOR_VARIABLE, Workspace, WorkspaceError,
+};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,7 +24,7 @@ const LEFT_BYTES: u64 = 256 << 20;
 
 pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageResult<()> {
     let memory_before = device::memory_used(device);
-    let cache = Cache::open(&project.join("runs")).map_err(failed)?;
+    let cache = Workspace::open(&project.join("runs")).map_err(failed)?;
     let plan = plan(project, &cache)?;
     let mut most_memory = memory_before;
     for (index, stage) in plan.stages.iter().enumerate() {
@@ -51,11 +51,11 @@ pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageR
 }
 
 /// Kills the SFT stage in the middle, resumes it, and compares with the one that was never stopped.
-fn resume(report: &mut Report, project: &Path, plan: &Plan, cache: &Cache, device: Device) -> StageResult<()> {
+fn resume(report: &mut Report, project: &Path, plan: &Plan, cache: &Workspace, device: Device) -> StageResult<()> {
     let index = plan.stages.iter().position(|stage| stage.name == "sft").expect("the recipe has the stage sft");
     let key = &plan.stages[index].key;
-    let adapter = |cache: &Cache| cache.root().join("cache").join(key.as_str()).join("adapter_model.safetensors");
-    let resumed = Cache::open(&project.join("resumed")).map_err(failed)?;
+    let adapter = |cache: &Workspace| cache.root().join("cache").join(key.as_str()).join("adapter_model.safetensors");
+    let resumed = Workspace::open(&project.join("resumed")).map_err(failed)?;
     let mut worker = Worker::start(plan, index, cache, &resumed, device)?;
     worker.wait_for_resume_point()?;
     worker.child.kill()?;
@@ -69,7 +69,7 @@ fn resume(report: &mut Report, project: &Path, plan: &Plan, cache: &Cache, devic
         return report.check("resume after a kill", true, "the same to the bit as never stopped");
     }
     // some kernels of GPUs add in any order: then two runs that were never stopped differ as much
-    let again = Cache::open(&project.join("again")).map_err(failed)?;
+    let again = Workspace::open(&project.join("again")).map_err(failed)?;
     Worker::start(plan, index, cache, &again, device)?.child.wait()?;
     let noise = difference(&adapter(cache), &adapter(&again))?;
     let found = format!("largest difference {off:.1e}; between two runs that were never stopped {noise:.1e}");
@@ -109,7 +109,7 @@ fn judge(events: &[Event]) -> (bool, String) {
     (loss(last) < loss(first), format!("{} steps, loss {:.2} -> {:.2}", steps.len(), loss(first), loss(last)))
 }
 
-fn plan(project: &Path, cache: &Cache) -> StageResult<Plan> {
+fn plan(project: &Path, cache: &Workspace) -> StageResult<Plan> {
     let mut files = Files(cache.digests());
     let recipes = recipe::load(project, &[PathBuf::from("recipe.toml")], &Overrides::default(), &mut files)
         .map_err(|e| StageError::input(format!("the recipe of the self-test: {}", e.render(100, false))))?;
@@ -142,7 +142,7 @@ struct Worker {
 
 impl Worker {
     /// Starts a stage of `plan`, whose parent is in `parents`, to be committed into `cache`.
-    fn start(plan: &Plan, index: usize, parents: &Cache, cache: &Cache, device: Device) -> StageResult<Self> {
+    fn start(plan: &Plan, index: usize, parents: &Workspace, cache: &Workspace, device: Device) -> StageResult<Self> {
         let stage: &PlannedStage = &plan.stages[index];
         let checkpoint = |parent: &usize| parents.root().join("cache").join(plan.stages[*parent].key.as_str());
         let assignment = Assignment {
@@ -200,7 +200,7 @@ impl Worker {
     }
 
     /// What it reported, from its checkpoint or, if there is none, from its attempt.
-    fn events(&self, cache: &Cache) -> StageResult<Vec<Event>> {
+    fn events(&self, cache: &Workspace) -> StageResult<Vec<Event>> {
         let committed = cache.root().join("cache").join(self.key.as_str());
         let dir = if committed.is_dir() { &committed } else { &self.attempt };
         EventReader::new(dir).poll().map_err(failed)
@@ -208,6 +208,6 @@ impl Worker {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the function that `map_err` is given")]
-fn failed(error: CacheError) -> StageError {
+fn failed(error: WorkspaceError) -> StageError {
     StageError::input(format!("the self-test's directory: {error}"))
 }

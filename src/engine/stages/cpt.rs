@@ -5,8 +5,8 @@ use super::{Context, Outcome};
 use crate::data;
 use crate::error::StageResult;
 use crate::policy::Policy;
-use orchestrate_core::cache::Assignment;
 use orchestrate_core::recipe::spec::CptSpec;
+use orchestrate_core::workspace::Assignment;
 
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &CptSpec) -> StageResult<Outcome> {
     context.phase("loading the model")?;

@@ -19,11 +19,11 @@ use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::products::{self, ProductCounter};
 use crate::rendering;
-use orchestrate_core::cache::{Attempt, CacheError, Ending, PlannedInputs};
 use orchestrate_core::digest::ContentChanged;
 use orchestrate_core::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
 use orchestrate_core::exec::DataReport;
 use orchestrate_core::recipe::spec::Work;
+use orchestrate_core::workspace::{Attempt, Ending, PlannedInputs, WorkspaceError};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -240,7 +240,7 @@ fn changed(changed: ContentChanged) -> StageError {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the function that `map_err` is given")]
-fn cache_error(error: CacheError) -> StageError {
+fn cache_error(error: WorkspaceError) -> StageError {
     let hint = error.hint();
     StageError { class: FailureClass::Io, message: error.to_string(), hint }
 }

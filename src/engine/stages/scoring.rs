@@ -8,7 +8,6 @@ use crate::error::{StageError, StageResult};
 use crate::generation::Sampled;
 use crate::policy;
 use crate::tokenizer::Tokenizer;
-use orchestrate_core::cache::{Assignment, COMPLETIONS, EventLog};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::event::{Completion, FailureClass, Measurement};
 use orchestrate_core::metric::Aggregate;
@@ -17,6 +16,7 @@ use orchestrate_core::rewards::{
     ComponentMetric, CountTokens, EncoderError, Expenses, JudgeAccess, RewardContext, RewardError, RewardMix,
     RewardMixError, RewardScore, Sample, StopCheck, TextEncoder,
 };
+use orchestrate_core::workspace::{Assignment, COMPLETIONS, EventLog};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;

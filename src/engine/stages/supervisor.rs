@@ -1,8 +1,8 @@
 //! When to write a resume point, and when to stop.
 
 use crate::error::StageResult;
-use orchestrate_core::cache::{Runtime, supervisor};
 use orchestrate_core::rewards::StopCheck;
+use orchestrate_core::workspace::{Runtime, supervisor};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

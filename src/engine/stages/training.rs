@@ -5,9 +5,9 @@ use crate::checkpoint::{self, TrainingProgress};
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
 use crate::optim::{Optimizer, clip_grad_norm, lr_multiplier};
-use orchestrate_core::cache::Assignment;
 use orchestrate_core::event::{EventKind, Measurement, Step};
 use orchestrate_core::recipe::spec::OptimizerSpec;
+use orchestrate_core::workspace::Assignment;
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! The files of runs and stages, as the index reads them.
 
 use super::runs::IndexError;
-use crate::cache::Manifest;
+use crate::workspace::Manifest;
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};

@@ -1,7 +1,6 @@
 //! What is read of each run.
 
 use super::files::{Lines, commit_of, first_line, length};
-use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::history::checkpoints::{checkpoint_dir, events_dir};
@@ -9,6 +8,7 @@ use crate::history::past_runs::has_died;
 use crate::history::run_log::{LogDamage, LoggedPlan, LoggedStage};
 use crate::run_event::{RunEvent, RunEventKind};
 use crate::store::{KeyState, Results, StageRecord, Store, StoreError, Update};
+use crate::workspace::{Workspace, WorkspaceError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub enum IndexError {
     Store(#[from] StoreError),
     /// The cache failed.
     #[error(transparent)]
-    Cache(#[from] CacheError),
+    Workspace(#[from] WorkspaceError),
     /// A file could not be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -34,7 +34,7 @@ impl IndexError {
     fn into_damage(self) -> Result<LogDamage, Self> {
         match &self {
             Self::Io(error) => LogDamage::in_error(error).cloned().ok_or(self),
-            Self::Store(_) | Self::Cache(_) => Err(self),
+            Self::Store(_) | Self::Workspace(_) => Err(self),
         }
     }
 }
@@ -81,14 +81,14 @@ pub struct Indexed {
 ///
 /// # Errors
 /// Also a database that is the index of another project's files.
-pub(crate) async fn open(cache: &Cache, path: &Path, busy_timeout: Duration) -> Result<Store, StoreError> {
+pub(crate) async fn open(workspace: &Workspace, path: &Path, busy_timeout: Duration) -> Result<Store, StoreError> {
     let store = Store::open(path, busy_timeout).await?;
     if store.source().await?.is_none() {
         let mut update = store.update().await?;
-        update.set_source(&cache.root().to_string_lossy()).await?;
+        update.set_source(&workspace.root().to_string_lossy()).await?;
         update.commit().await?;
     }
-    is_of(&store, cache, path).await?;
+    is_of(&store, workspace, path).await?;
     Ok(store)
 }
 
@@ -96,11 +96,11 @@ pub(crate) async fn open(cache: &Cache, path: &Path, busy_timeout: Duration) -> 
 ///
 /// # Errors
 /// It is that of another project.
-pub(crate) async fn is_of(store: &Store, cache: &Cache, path: &Path) -> Result<bool, StoreError> {
+pub(crate) async fn is_of(store: &Store, workspace: &Workspace, path: &Path) -> Result<bool, StoreError> {
     // the one beside the files is theirs, wherever the project was moved to
-    let is_beside = || fs_err::canonicalize(path).is_ok_and(|path| path.starts_with(cache.root()));
+    let is_beside = || fs_err::canonicalize(path).is_ok_and(|path| path.starts_with(workspace.root()));
     match store.source().await? {
-        Some(runs) if Path::new(&runs) != cache.root() && !is_beside() => {
+        Some(runs) if Path::new(&runs) != workspace.root() && !is_beside() => {
             Err(StoreError::OtherProject { path: path.to_owned(), runs: runs.into() })
         }
         source => Ok(source.is_some()),
@@ -108,15 +108,17 @@ pub(crate) async fn is_of(store: &Store, cache: &Cache, path: &Path) -> Result<b
 }
 
 /// Compares the database with the files; reads no more than their sizes.
-pub(crate) async fn behind(store: &Store, cache: &Cache, scope: Scope) -> Result<Behind, IndexError> {
+pub(crate) async fn behind(store: &Store, workspace: &Workspace, scope: Scope) -> Result<Behind, IndexError> {
     let mut behind = Behind::default();
     let known = store.log_bytes().await?;
-    let logged = logged_runs(cache)?;
+    let logged = logged_runs(workspace)?;
     for run in &logged {
         let is_new = match known.get(run) {
             Some(None) => false,
-            Some(Some(bytes)) => length(&log_dir(cache, run).join("run.jsonl")).is_some_and(|length| length > *bytes),
-            None => log_dir(cache, run).join("plan.json").is_file(),
+            Some(Some(bytes)) => {
+                length(&log_dir(workspace, run).join("run.jsonl")).is_some_and(|length| length > *bytes)
+            }
+            None => log_dir(workspace, run).join("plan.json").is_file(),
         };
         if is_new {
             behind.runs.insert(run.clone());
@@ -124,59 +126,60 @@ pub(crate) async fn behind(store: &Store, cache: &Cache, scope: Scope) -> Result
     }
     behind.gone = known.into_keys().filter(|run| !logged.contains(run)).collect();
     for run in store.running().await? {
-        if !behind.gone.contains(&run) && has_died(cache.root(), &run) {
+        if !behind.gone.contains(&run) && has_died(workspace.root(), &run) {
             behind.dead.push(run);
         }
     }
     for key in store.unsettled_keys().await? {
-        if is_key_behind(store, cache, &key).await? {
+        if is_key_behind(store, workspace, &key).await? {
             behind.keys.insert(key);
         }
     }
     if scope == Scope::Everything {
-        let present: BTreeSet<Digest> = cache.keys()?.into_iter().collect();
+        let present: BTreeSet<Digest> = workspace.keys()?.into_iter().collect();
         let committed: BTreeSet<Digest> = store.committed_keys().await?.into_iter().collect();
         behind.keys.extend(present.symmetric_difference(&committed).cloned());
     }
     Ok(behind)
 }
 
-async fn is_key_behind(store: &Store, cache: &Cache, key: &Digest) -> Result<bool, IndexError> {
+async fn is_key_behind(store: &Store, workspace: &Workspace, key: &Digest) -> Result<bool, IndexError> {
     let known = store.key_state(key).await?;
     let (bytes, committed) = known.map_or((0, false), |known| (known.events_bytes, known.is_committed()));
-    let length = length(&events_dir(cache, key).join("events.jsonl"));
-    Ok(length != Some(bytes) || committed != checkpoint_dir(cache, key).join("manifest.json").is_file())
+    let length = length(&events_dir(workspace, key).join("events.jsonl"));
+    Ok(length != Some(bytes) || committed != checkpoint_dir(workspace, key).join("manifest.json").is_file())
 }
 
 /// Reads what the database is behind of, in one transaction.
-pub(crate) async fn catch_up(store: &Store, cache: &Cache, behind: &Behind) -> Result<Indexed, IndexError> {
+pub(crate) async fn catch_up(store: &Store, workspace: &Workspace, behind: &Behind) -> Result<Indexed, IndexError> {
     let mut update = store.update().await?;
-    let indexed = read(&mut update, cache, behind).await?;
+    let indexed = read(&mut update, workspace, behind).await?;
     update.commit().await?;
     Ok(indexed)
 }
 
 /// Removes every row and reads all files, in one transaction: a killed rebuild has changed nothing.
-pub(crate) async fn rebuild(store: &Store, cache: &Cache) -> Result<Indexed, IndexError> {
+pub(crate) async fn rebuild(store: &Store, workspace: &Workspace) -> Result<Indexed, IndexError> {
     let mut update = store.update().await?;
     update.clear().await?;
-    update.set_source(&cache.root().to_string_lossy()).await?;
-    let runs = logged_runs(cache)?.into_iter().filter(|run| log_dir(cache, run).join("plan.json").is_file()).collect();
-    let keys = cache.keys()?.into_iter().chain(cache.attempted_keys()?).collect();
+    update.set_source(&workspace.root().to_string_lossy()).await?;
+    let runs =
+        logged_runs(workspace)?.into_iter().filter(|run| log_dir(workspace, run).join("plan.json").is_file()).collect();
+    let keys = workspace.keys()?.into_iter().chain(workspace.attempted_keys()?).collect();
     let behind = Behind { runs, keys, ..Behind::default() };
-    let indexed = read(&mut update, cache, &behind).await?;
+    let indexed = read(&mut update, workspace, &behind).await?;
     update.commit().await?;
     Ok(indexed)
 }
 
-async fn read(update: &mut Update, cache: &Cache, behind: &Behind) -> Result<Indexed, IndexError> {
+async fn read(update: &mut Update, workspace: &Workspace, behind: &Behind) -> Result<Indexed, IndexError> {
     let mut indexed = Indexed::default();
     for run in &behind.gone {
         update.remove_run(run).await?;
     }
     let mut keys = behind.keys.clone();
     for run in behind.runs.iter().chain(&behind.dead) {
-        let (touched, unreadable) = match read_run(update, cache, run, None).await {
+        let (touched, unreadable) = match read_run(update, workspace, run, None).await {
             Ok(read) => read,
             Err(error) => {
                 indexed.damage.push(error.into_damage()?);
@@ -188,11 +191,11 @@ async fn read(update: &mut Update, cache: &Cache, behind: &Behind) -> Result<Ind
         keys.extend(touched);
     }
     for run in behind.runs.iter().chain(&behind.dead) {
-        if update.is_running(run).await? && has_died(cache.root(), run) {
+        if update.is_running(run).await? && has_died(workspace.root(), run) {
             update.end_dead_run(run).await?;
         }
     }
-    let (stages, unreadable) = read_keys(update, cache, &keys).await?;
+    let (stages, unreadable) = read_keys(update, workspace, &keys).await?;
     indexed.stages += stages;
     indexed.unreadable_lines += unreadable;
     Ok(indexed)
@@ -202,11 +205,11 @@ async fn read(update: &mut Update, cache: &Cache, behind: &Behind) -> Result<Ind
 /// lines that cannot be read. Its `plan` is read too, unless it is at hand.
 pub(crate) async fn read_run(
     update: &mut Update,
-    cache: &Cache,
+    workspace: &Workspace,
     run: &str,
     plan: Option<&LoggedPlan>,
 ) -> Result<(BTreeSet<Digest>, u64), IndexError> {
-    let log_dir = log_dir(cache, run);
+    let log_dir = log_dir(workspace, run);
     let known = update.log_bytes(run).await?;
     let mut lines = Lines::<RunEvent>::open(&log_dir.join("run.jsonl"), known.unwrap_or(0))?;
     let mut events = Vec::new();
@@ -276,7 +279,7 @@ fn worked_on(kind: &RunEventKind) -> Option<&Digest> {
 /// Reads the events of keys; gives of how many there were new ones, and the number of lines that cannot be read.
 pub(crate) async fn read_keys(
     update: &mut Update,
-    cache: &Cache,
+    workspace: &Workspace,
     keys: &BTreeSet<Digest>,
 ) -> Result<(usize, u64), IndexError> {
     let (mut read, mut unreadable) = (0, 0);
@@ -287,7 +290,7 @@ pub(crate) async fn read_keys(
             Some(state) => state,
             None => update.key(key).await?,
         };
-        let found = read_key(update, cache, key, &state).await?;
+        let found = read_key(update, workspace, key, &state).await?;
         read += usize::from(found.is_new);
         unreadable += found.unreadable;
         settled.extend(found.is_settled.then_some(state.id));
@@ -309,9 +312,14 @@ struct KeyRead {
 
 /// Reads the events of a key from where they were read last, or all of them when they are those of another attempt from
 /// the beginning.
-async fn read_key(update: &mut Update, cache: &Cache, key: &Digest, known: &KeyState) -> Result<KeyRead, IndexError> {
-    let path = events_dir(cache, key).join("events.jsonl");
-    let committed = commit_of(&checkpoint_dir(cache, key))?;
+async fn read_key(
+    update: &mut Update,
+    workspace: &Workspace,
+    key: &Digest,
+    known: &KeyState,
+) -> Result<KeyRead, IndexError> {
+    let path = events_dir(workspace, key).join("events.jsonl");
+    let committed = commit_of(&checkpoint_dir(workspace, key))?;
     // a rerun may have been committed since
     if !known.is_committed_at(committed.map(|(at, _)| at)) {
         update.set_committed(known.id, committed).await?;
@@ -344,8 +352,8 @@ fn record_of((stage, (recipe, variant)): (&LoggedStage, (String, String))) -> St
 }
 
 /// The ids of all runs with a log.
-fn logged_runs(cache: &Cache) -> io::Result<BTreeSet<String>> {
-    let directory = cache.root().join("log");
+fn logged_runs(workspace: &Workspace) -> io::Result<BTreeSet<String>> {
+    let directory = workspace.root().join("log");
     let mut runs = BTreeSet::new();
     if directory.is_dir() {
         for entry in fs_err::read_dir(&directory)? {
@@ -355,6 +363,6 @@ fn logged_runs(cache: &Cache) -> io::Result<BTreeSet<String>> {
     Ok(runs)
 }
 
-fn log_dir(cache: &Cache, run: &str) -> PathBuf {
-    cache.root().join("log").join(run)
+fn log_dir(workspace: &Workspace, run: &str) -> PathBuf {
+    workspace.root().join("log").join(run)
 }

@@ -6,17 +6,17 @@
 //! done beside the loop.
 
 use super::run_loop::Loop;
-use crate::cache::{Cache, CacheError, Lookup};
 use crate::digest::Digest;
 use crate::parallel;
 use crate::plan::{Plan, PlannedStage};
 use crate::run::{RunError, StageEnd};
 use crate::run_update::RunUpdate;
+use crate::workspace::{Lookup, Workspace, WorkspaceError};
 use std::collections::BTreeSet;
 use tokio::task::{JoinSet, spawn_blocking};
 
 /// Stages, and what was found when all of their results were read.
-pub(super) type Checked = Result<Vec<(usize, Lookup)>, CacheError>;
+pub(super) type Checked = Result<Vec<(usize, Lookup)>, WorkspaceError>;
 
 /// What the cache had when the run began, and what is being read of it.
 pub(in crate::run) struct Cached {
@@ -30,10 +30,14 @@ pub(in crate::run) struct Cached {
 
 impl Cached {
     /// Looks for the results of all stages of `plan` but the `forced` ones.
-    pub(in crate::run) fn look(plan: &Plan, cache: &Cache, forced: &BTreeSet<usize>) -> Result<Self, CacheError> {
+    pub(in crate::run) fn look(
+        plan: &Plan,
+        workspace: &Workspace,
+        forced: &BTreeSet<usize>,
+    ) -> Result<Self, WorkspaceError> {
         let stages: Vec<(usize, &PlannedStage)> = plan.stages.iter().enumerate().collect();
         let look = |(index, stage): &(usize, &PlannedStage)| {
-            if forced.contains(index) { Ok(None) } else { cache.lookup(&stage.key).map(Some) }
+            if forced.contains(index) { Ok(None) } else { workspace.lookup(&stage.key).map(Some) }
         };
         let first_looks = parallel::map(&stages, look).into_iter().collect::<Result<Vec<_>, _>>()?;
         let runs = |&(index, _): &(usize, &PlannedStage)| !matches!(first_looks[index], Some(Lookup::Hit(_)));
@@ -59,7 +63,7 @@ impl Loop<'_> {
             let first_look = self.cached.first_looks[stage].take();
             let key = &self.dispatch.plan.stages[stage].key;
             let found = match first_look {
-                Some(Lookup::Miss) | None => self.dispatch.cache.lookup(key)?,
+                Some(Lookup::Miss) | None => self.dispatch.workspace.lookup(key)?,
                 Some(found) => found,
             };
             if self.cached.read_here.contains(&stage) && matches!(found, Lookup::Hit(_)) {
@@ -71,9 +75,9 @@ impl Loop<'_> {
             }
         }
         if !to_check.is_empty() {
-            let cache = self.dispatch.cache.clone();
+            let workspace = self.dispatch.workspace.clone();
             self.cached.checks.spawn(async move {
-                let check = spawn_blocking(move || check(&cache, &to_check));
+                let check = spawn_blocking(move || check(&workspace, &to_check));
                 check.await.expect("reading does not panic")
             });
         }
@@ -98,7 +102,7 @@ impl Loop<'_> {
 
     /// Whether the stage's result is there now; one that is damaged is told and moved away.
     pub(super) async fn is_cached(&mut self, stage: usize) -> Result<bool, RunError> {
-        let found = self.dispatch.cache.lookup(&self.dispatch.plan.stages[stage].key)?;
+        let found = self.dispatch.workspace.lookup(&self.dispatch.plan.stages[stage].key)?;
         Ok(self.is_usable(&found).await)
     }
 
@@ -127,8 +131,8 @@ impl Loop<'_> {
 }
 
 /// Reads all of the results of these stages.
-fn check(cache: &Cache, stages: &[(usize, Digest)]) -> Checked {
+fn check(workspace: &Workspace, stages: &[(usize, Digest)]) -> Checked {
     let keys: Vec<&Digest> = stages.iter().map(|(_, key)| key).collect();
-    let found = cache.verify_all(&keys, parallel::cores(), &|_| {})?;
+    let found = workspace.verify_all(&keys, parallel::cores(), &|_| {})?;
     Ok(stages.iter().map(|(stage, _)| *stage).zip(found).collect())
 }

@@ -2,13 +2,13 @@
 
 use super::run_loop::Loop;
 use super::running::Running;
-use crate::cache::{Ending, Job, fault_point};
 use crate::event::{Failure, FailureClass, MemoryUse};
 use crate::exec::{JobState, SystemEnd, WorkerExit};
 use crate::history::checkpoints::{checkpoint_dir, results};
 use crate::run::failure::{failure_of, memory_ran_out};
 use crate::run::{FailedStage, RunError, StageEnd};
 use crate::run_update::RunUpdate;
+use crate::workspace::{Ending, Job, fault_point};
 use chrono::Utc;
 
 impl Loop<'_> {
@@ -29,8 +29,8 @@ impl Loop<'_> {
         self.follow_one(stage).await?;
         let running = self.running.remove(&stage).expect("only running stages end");
         let key = &self.dispatch.plan.stages[stage].key;
-        let committed = checkpoint_dir(self.dispatch.cache, key);
-        let said = Ending::of(&running.job, &self.dispatch.cache.attempt_dir(key), &committed);
+        let committed = checkpoint_dir(self.dispatch.workspace, key);
+        let said = Ending::of(&running.job, &self.dispatch.workspace.attempt_dir(key), &committed);
         let exit = said.map_or(WorkerExit::Crashed(end), WorkerExit::Said);
         let now = Utc::now();
         let seconds = (now - running.started_at).as_seconds_f64();
@@ -50,7 +50,7 @@ impl Loop<'_> {
                     self.hits(&[stage]).await;
                     return Ok(());
                 }
-                let owner = self.dispatch.cache.holder(&self.dispatch.plan.stages[stage].key);
+                let owner = self.dispatch.workspace.holder(&self.dispatch.plan.stages[stage].key);
                 self.wait_for(stage, &owner.map_or("another process".to_owned(), |owner| owner.to_string())).await;
             }
             WorkerExit::Said(Ending::Committed) => self.committed(stage, running, seconds).await?,
@@ -93,7 +93,7 @@ impl Loop<'_> {
             let _ = self.dispatch.costs.remember(&self.dispatch.plan.stages[stage], seconds);
         }
         let results = if running.results.is_empty() {
-            results(self.dispatch.cache, &self.dispatch.plan.stages[stage].key)?
+            results(self.dispatch.workspace, &self.dispatch.plan.stages[stage].key)?
         } else {
             running.results
         };

@@ -1,7 +1,7 @@
 //! Stages that another process works on.
 //!
 //! **A run that was killed** (`kill -9`, a lost node) cannot stop its workers, and nobody takes them over: each of them ends
-//! by itself. A worker whose parent is no longer the process that started it (`cache::supervisor`) leaves a resume
+//! by itself. A worker whose parent is no longer the process that started it (`workspace::supervisor`) leaves a resume
 //! point at its next step and ends, so it works on for a step at most, and nothing of it is lost. Whoever needs the same key
 //! meanwhile finds its lease held and waits; a worker that does not end, because it hangs, is asked to (SIGTERM) and, when
 //! the recipe's `stop_grace_s` is over, killed. Only then is the lease free, and the stage goes on from the resume point:
@@ -44,7 +44,7 @@ impl Loop<'_> {
                 self.waiting.remove(&stage);
                 self.scheduler.finish(stage);
                 self.hits(&[stage]).await;
-            } else if self.dispatch.cache.holder(key).is_some() {
+            } else if self.dispatch.workspace.holder(key).is_some() {
                 self.end_orphans(stage, now).await;
             } else {
                 self.waiting.remove(&stage);
@@ -59,7 +59,7 @@ impl Loop<'_> {
         let Some(waiting) = self.waiting.get_mut(&stage) else { return };
         waiting.looked_at = now;
         let planned = &self.dispatch.plan.stages[stage];
-        let dir = self.dispatch.cache.attempt_dir(&planned.key);
+        let dir = self.dispatch.workspace.attempt_dir(&planned.key);
         let Some(Some(Left::Orphans(orphans))) = self.dispatch.executor.find(&[&dir]).pop() else { return };
         let grace = Duration::from_secs_f64(planned.runtime.stop_grace_s);
         let (process, whose) = (orphans.process(), orphans.whose());

@@ -4,7 +4,6 @@ use super::cached::Cached;
 use super::leases::Waiting;
 use super::retries::{Retrying, Tries};
 use super::running::{Due, Running};
-use crate::cache::{Cache, CacheError, EventReader, Job};
 use crate::exec::{Cancel, Executor, JobState};
 use crate::history::checkpoints::checkpoint_dir;
 use crate::plan::{Plan, Scheduler, Start};
@@ -14,6 +13,7 @@ use crate::run::outcome::{Report, RunError, StageEnd};
 use crate::run::recorder::Recorder;
 use crate::run::signals::StopSignals;
 use crate::run_update::RunUpdate;
+use crate::workspace::{EventReader, Job, Workspace, WorkspaceError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
@@ -27,7 +27,7 @@ pub(super) const WORKER_LOG: &str = "worker.log";
 /// What the loop works with.
 pub(in crate::run) struct Dispatch<'a> {
     pub(in crate::run) plan: &'a Plan,
-    pub(in crate::run) cache: &'a Cache,
+    pub(in crate::run) workspace: &'a Workspace,
     /// Runs the workers.
     pub(in crate::run) executor: &'a mut dyn Executor,
     /// Shows the run to the user.
@@ -186,7 +186,7 @@ impl<'a> Loop<'a> {
     pub(super) async fn follow_one(&mut self, stage: usize) -> Result<(), RunError> {
         let Some(running) = self.running.get_mut(&stage) else { return Ok(()) };
         let mut events = match running.reader.poll() {
-            Err(error @ CacheError::Malformed { .. }) => {
+            Err(error @ WorkspaceError::Malformed { .. }) => {
                 // the next try begins anew
                 self.dispatch.executor.cancel(std::slice::from_ref(&running.job), Cancel::Kill);
                 running.damage = Some(error);
@@ -195,9 +195,9 @@ impl<'a> Loop<'a> {
             polled => polled?,
         };
         let key = &self.dispatch.plan.stages[stage].key;
-        let committed = checkpoint_dir(self.dispatch.cache, key);
+        let committed = checkpoint_dir(self.dispatch.workspace, key);
         // the result of before a forced stage stays until the attempt's directory goes
-        let is_new = || !self.dispatch.forced.contains(&stage) || !self.dispatch.cache.attempt_dir(key).is_dir();
+        let is_new = || !self.dispatch.forced.contains(&stage) || !self.dispatch.workspace.attempt_dir(key).is_dir();
         if events.is_empty() && committed.is_dir() && is_new() {
             // Committing moves the events; what was read before the move is passed over.
             running.reader = EventReader::new(&committed);

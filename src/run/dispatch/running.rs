@@ -1,8 +1,8 @@
 //! A stage whose worker is running, and how long it may.
 
-use crate::cache::{CacheError, EventReader, Job};
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement, PeakMemory};
 use crate::pace::Pace;
+use crate::workspace::{EventReader, Job, WorkspaceError};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub(super) struct Running {
     pub(super) results: BTreeMap<String, Measurement>,
     pub(super) failure: Option<Failure>,
     /// Why its events cannot be read.
-    pub(super) damage: Option<CacheError>,
+    pub(super) damage: Option<WorkspaceError>,
     /// Joules since the worker was started, if the device tells.
     pub(super) energy_j: Option<f64>,
     /// The most memory the worker has held, if the system says.

@@ -2,13 +2,13 @@
 
 use super::run_loop::{Loop, WORKER_LOG};
 use super::running::{Running, TimeLimit};
-use crate::cache::{CacheError, DeviceChoice, EventReader, Job, fault_point};
 use crate::event::EventKind;
 use crate::exec::{ExecError, Left, Submission, WorkerProgram};
 use crate::plan::Start;
 use crate::run::RunError;
 use crate::run::assignment::assignment;
 use crate::run_update::RunUpdate;
+use crate::workspace::{DeviceChoice, EventReader, Job, WorkspaceError, fault_point};
 use std::path::PathBuf;
 
 /// A stage that is ready to be submitted.
@@ -26,7 +26,7 @@ impl Loop<'_> {
     /// Starts workers for these stages, but follows jobs that run already, and waits where another process is at work.
     pub(super) async fn start(&mut self, starts: &[Start]) -> Result<(), RunError> {
         let key = |start: &Start| &self.dispatch.plan.stages[start.stage].key;
-        let dirs: Vec<PathBuf> = starts.iter().map(|start| self.dispatch.cache.attempt_dir(key(start))).collect();
+        let dirs: Vec<PathBuf> = starts.iter().map(|start| self.dispatch.workspace.attempt_dir(key(start))).collect();
         let left = self.dispatch.executor.find(&dirs.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         let mut prepared = Vec::new();
         for (start, left) in starts.iter().zip(left) {
@@ -57,37 +57,37 @@ impl Loop<'_> {
     /// Makes the attempt ready for a worker; nothing when another process is at it.
     async fn prepare(&mut self, &Start { stage, gpu }: &Start) -> Result<Option<Prepared>, RunError> {
         let planned = &self.dispatch.plan.stages[stage];
-        if let Some(owner) = self.dispatch.cache.holder(&planned.key) {
+        if let Some(owner) = self.dispatch.workspace.holder(&planned.key) {
             self.wait_for(stage, &owner.to_string()).await;
             return Ok(None);
         }
         let tries = self.tries.entry(stage).or_default();
         // a second try goes on from what the first one left
         if tries.begun == 0 && self.dispatch.forced.contains(&stage) {
-            self.dispatch.cache.begin_again(&planned.key, self.dispatch.resumes)?;
+            self.dispatch.workspace.begin_again(&planned.key, self.dispatch.resumes)?;
         }
         tries.begun += 1;
-        let mut assignment = assignment(planned, self.dispatch.plan, self.dispatch.cache);
+        let mut assignment = assignment(planned, self.dispatch.plan, self.dispatch.workspace);
         assignment.runtime.gradient_checkpointing |= tries.checkpointing;
         assignment.runtime.threads = self.machine.threads(planned);
         let environment = gpu.map(|slot| self.machine.environment(slot)).unwrap_or_default();
         if gpu.is_some() && assignment.runtime.device != DeviceChoice::Auto {
             assignment.runtime.device = DeviceChoice::Cuda(0); // the only one it sees
         }
-        let attempt = self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
+        let attempt = self.dispatch.workspace.prepare(&assignment, &planned.key_json())?;
         let mut reader = EventReader::new(attempt.dir());
         // what an earlier attempt wrote has been recorded with that attempt
         let seen = match reader.poll() {
-            Err(error @ CacheError::Malformed { .. }) => {
-                let aside = match self.dispatch.cache.set_attempt_aside(&planned.key) {
-                    Err(CacheError::Leased { owner }) => {
+            Err(error @ WorkspaceError::Malformed { .. }) => {
+                let aside = match self.dispatch.workspace.set_attempt_aside(&planned.key) {
+                    Err(WorkspaceError::Leased { owner }) => {
                         self.wait_instead(stage, &owner.to_string()).await;
                         return Ok(None);
                     }
                     moved => moved?.display().to_string(),
                 };
                 self.dispatch.note(stage, format!("{error}: moved to {aside}, and begun anew")).await;
-                self.dispatch.cache.prepare(&assignment, &planned.key_json())?;
+                self.dispatch.workspace.prepare(&assignment, &planned.key_json())?;
                 reader = EventReader::new(attempt.dir());
                 0
             }
@@ -102,7 +102,7 @@ impl Loop<'_> {
 
     /// Follows a job that an earlier dispatcher submitted, from where its events stand.
     async fn follow_job(&mut self, stage: usize, job: Job) -> Result<(), RunError> {
-        let dir = self.dispatch.cache.attempt_dir(&self.dispatch.plan.stages[stage].key);
+        let dir = self.dispatch.workspace.attempt_dir(&self.dispatch.plan.stages[stage].key);
         let mut reader = EventReader::new(&dir);
         let events = reader.poll()?;
         let begun = events.iter().rposition(|event| matches!(event.kind, EventKind::Started(_))).unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use super::{RUN, each, holds_the_same, outputs, project, run_with_fault, undisturbed, wait_until, workers};
 use crate::env::{Ended, TestEnv};
-use orchestrate::cache::{COMMITTED_FAULTS, REPLACE_FAULT, WORKER_FAULTS};
+use orchestrate::workspace::{COMMITTED_FAULTS, REPLACE_FAULT, WORKER_FAULTS};
 
 const FORCE: [&str; 5] = ["run", "small.toml", "--only", "tuned", "--force"];
 

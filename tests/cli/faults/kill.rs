@@ -2,7 +2,7 @@
 
 use super::{RUN, each, holds_the_same, outputs, project, run_with_fault, undisturbed, wait_until, workers};
 use crate::env::{Ended, TestEnv};
-use orchestrate::cache::{COMMITTED_FAULTS, DISPATCHER_FAULTS, FAULT_VARIABLE, WORKER_FAULTS};
+use orchestrate::workspace::{COMMITTED_FAULTS, DISPATCHER_FAULTS, FAULT_VARIABLE, WORKER_FAULTS};
 
 #[test]
 fn a_worker_that_is_killed_at_any_step_loses_nothing() {

@@ -11,7 +11,7 @@ mod race;
 mod worker;
 
 use crate::env::{Ended, TestEnv};
-use orchestrate::cache::{Cache, FAULT_VARIABLE, Manifest};
+use orchestrate::workspace::{FAULT_VARIABLE, Manifest, Workspace};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -35,7 +35,7 @@ fn project() -> TestEnv {
 
 /// The digests of everything that the stages in the cache made, by key and file.
 fn outputs(env: &TestEnv) -> BTreeMap<String, String> {
-    let cache = Cache::open(&env.path("runs")).unwrap();
+    let cache = Workspace::open(&env.path("runs")).unwrap();
     let mut found = BTreeMap::new();
     for key in cache.keys().unwrap() {
         let manifest = Manifest::read(&cache.checkpoint_dir(&key)).unwrap().expect("what is visible is whole");

@@ -1,9 +1,9 @@
 //! The worker of these tests.
 
-use orchestrate::cache::{Attempt, CacheError, Ending, PlannedInputs, supervisor};
 use orchestrate::digest::{ContentChanged, Digest};
 use orchestrate::event::{EventKind, Failure, FailureClass, Started, Step};
 use orchestrate::exec::exit;
+use orchestrate::workspace::{Attempt, Ending, PlannedInputs, WorkspaceError, supervisor};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn worker() {
     }
 }
 
-fn run(dir: &Path, project: &Path) -> Result<Ending, CacheError> {
+fn run(dir: &Path, project: &Path) -> Result<Ending, WorkspaceError> {
     let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(Ending::LeaseHeld) };
     let worked = work(&mut attempt, project);
     match worked.and_then(
@@ -41,13 +41,13 @@ fn run(dir: &Path, project: &Path) -> Result<Ending, CacheError> {
 }
 
 /// A chain of digests over the parent's result: another parent or a lost step would give another end.
-fn work(attempt: &mut Attempt, project: &Path) -> Result<Ending, CacheError> {
+fn work(attempt: &mut Attempt, project: &Path) -> Result<Ending, WorkspaceError> {
     let assignment = attempt.assignment().clone();
     let stage = &assignment.stage;
     let mut begun =
         fs_err::OpenOptions::new().create(true).append(true).open(project.join(format!("workers-{stage}")))?;
     writeln!(begun, "{}", std::process::id())?;
-    let changed = |changed: ContentChanged| CacheError::Content(changed.to_string());
+    let changed = |changed: ContentChanged| WorkspaceError::Content(changed.to_string());
     let inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
     inputs.unchanged().map_err(changed)?;
     let resumed = attempt.latest_resume_point()?;

@@ -19,13 +19,13 @@ mod outputs;
 mod supervision;
 
 use super::exit;
-use crate::cache::{Attempt, CacheError, DeviceChoice, Ending, Meters, PlannedInputs, supervisor};
 use crate::digest::ContentChanged;
 use crate::energy::EnergyMeter;
 use crate::event::{EventKind, Failure, FailureClass, Measurement, PeakMemory, Started};
 use crate::program::{Program, ProgramEnd};
 use crate::recipe::spec::{Argument, CommandStageSpec, Work};
 use crate::recipe::{CommandWords, ProgramRun};
+use crate::workspace::{Attempt, DeviceChoice, Ending, Meters, PlannedInputs, WorkspaceError, supervisor};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ fn report(message: &str) {
     eprintln!("{message}");
 }
 
-fn run(dir: &Path) -> Result<Ending, CacheError> {
+fn run(dir: &Path) -> Result<Ending, WorkspaceError> {
     let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(Ending::LeaseHeld) };
     // a program that outlives this worker keeps the lease, so that no other worker begins beside it
     lease.share_with_children()?;
@@ -85,7 +85,7 @@ fn run(dir: &Path) -> Result<Ending, CacheError> {
     Ok(Ending::Failed)
 }
 
-fn failure_of(error: &CacheError) -> Failure {
+fn failure_of(error: &WorkspaceError) -> Failure {
     Failure { class: FailureClass::Io, message: error.to_string(), hint: error.hint() }
 }
 
@@ -100,7 +100,7 @@ fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, 
         let kind = assignment.spec.work.kind();
         return Err(input(format!("internal error: a stage of the kind `{kind}` has no program"), "report this"));
     };
-    let seen = |error: CacheError| failure_of(&error);
+    let seen = |error: WorkspaceError| failure_of(&error);
     let resumes = run.resume && attempt.resume_dir().is_dir();
     attempt
         .append(&EventKind::Started(Started {
@@ -167,7 +167,7 @@ struct Places {
 
 impl Places {
     /// An empty output directory; what an earlier attempt left is kept where the recipe wants it.
-    fn make(attempt: &mut Attempt, run: &ProgramRun) -> Result<Self, CacheError> {
+    fn make(attempt: &mut Attempt, run: &ProgramRun) -> Result<Self, WorkspaceError> {
         let output = attempt.new_out_dir()?;
         let resume = attempt.resume_dir();
         let resume = if run.resume {

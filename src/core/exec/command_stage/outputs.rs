@@ -1,8 +1,8 @@
 //! What a program left in its output directory.
 
 use super::{METRICS, input};
-use crate::cache::{CacheError, is_bookkeeping};
 use crate::event::{Failure, Measurement};
+use crate::workspace::{WorkspaceError, is_bookkeeping};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(super) fn check(output: &Path, wanted: &BTreeSet<String>) -> Result<(), Fail
 }
 
 fn check_kinds(dir: &Path, prefix: &str) -> Result<(), Failure> {
-    let unreadable = |error: std::io::Error| super::failure_of(&CacheError::from(error));
+    let unreadable = |error: std::io::Error| super::failure_of(&WorkspaceError::from(error));
     for entry in fs_err::read_dir(dir).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());

@@ -1,7 +1,7 @@
 //! What a stage does, fully resolved: every default written out, every file replaced by the digest of its content.
 //!
 //! *Everything here and in `rewards` is hashed* into the stage's cache key (`plan::key`), by serialization, with no list of
-//! exceptions. What must not be hashed (names, paths, devices, intervals) lives elsewhere: in `cache::Assignment`.
+//! exceptions. What must not be hashed (names, paths, devices, intervals) lives elsewhere: in `workspace::Assignment`.
 //! Maps are ordered and enums externally tagged, so that the serialization is canonical.
 
 mod arena;

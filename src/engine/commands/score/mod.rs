@@ -8,10 +8,10 @@ use super::Answers;
 use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::stages::{judge_access, load_reward_mix};
-use orchestrate_core::cache::Assignment;
 use orchestrate_core::exec::{ScoreRequest, ScoreTask};
 use orchestrate_core::recipe::spec::RewardSpec;
 use orchestrate_core::rewards::{RewardMix, StopCheck};
+use orchestrate_core::workspace::Assignment;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter};
 

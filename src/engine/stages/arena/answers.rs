@@ -9,12 +9,12 @@ use crate::policy::{self, Policy};
 use crate::seed;
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::arena::{Answers, ArenaQuestion};
-use orchestrate_core::cache::Assignment;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::event::StepPart;
 use orchestrate_core::exec::DataReport;
 use orchestrate_core::recipe::spec::{ArenaSpec, PlayerModel};
 use orchestrate_core::rewards::RewardScore;
+use orchestrate_core::workspace::Assignment;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

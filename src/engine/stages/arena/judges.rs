@@ -5,12 +5,12 @@ use super::super::scoring::{SampledCompletion, judge_access, load_reward_mix, un
 use super::answers::{Answered, Questions};
 use crate::error::{StageError, StageResult};
 use orchestrate_core::arena::{Comparison, ComparisonVerdict, Match};
-use orchestrate_core::cache::Assignment;
 use orchestrate_core::event::FailureClass;
 use orchestrate_core::recipe::spec::{
     ArenaJudge, ArenaSpec, CompareWith, JudgeSampling, RewardSpec, Scope, SemanticSpec,
 };
 use orchestrate_core::rewards::{Expenses, Pair, PairJudges, PairVerdict, RewardMix, RewardScore, Sample, span};
+use orchestrate_core::workspace::Assignment;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 

@@ -21,10 +21,10 @@ use crate::data;
 use crate::error::StageResult;
 use crate::optim::Optimizer;
 use crate::policy::Policy;
-use orchestrate_core::cache::Assignment;
 use orchestrate_core::event::{EventKind, StepPart};
 use orchestrate_core::recipe::spec::GrpoSpec;
 use orchestrate_core::rewards::{Watched, reward_metrics};
+use orchestrate_core::workspace::Assignment;
 use std::path::Path;
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The file system side: attempt directories, their commit into content-addressed checkpoints, leases, digests of files.
+//! The run directory: attempts at stages, their commit into content-addressed checkpoints, leases, digests of files, what is removed.
 //!
 //! ```text
 //! runs/
@@ -89,7 +89,7 @@ mod verification;
 pub use assignment::{Assignment, DeviceChoice, Runtime};
 pub use attempt::{Attempt, EventReader, JUDGE_CACHE, Meters, SUPERVISOR_VARIABLE, is_bookkeeping, supervisor};
 pub use digests::FileDigests;
-pub use error::{CacheError, io_hint};
+pub use error::{WorkspaceError, io_hint};
 pub use event_log::{COMPLETIONS, EventLog};
 pub use fault::{
     COMMITTED_FAULTS, DISPATCHER_FAULTS, FAULT_VARIABLE, NETWORK_FAULT, REPLACE_FAULT, RUN_ENDED, WORKER_FAULTS,
@@ -101,7 +101,7 @@ pub use inventory::{Leftover, LeftoverKind, StoredCheckpoint};
 pub use job::{Ending, JOB_VARIABLE, Job};
 pub use lease::{Lease, LeaseOwner, lease_holders, lease_owner};
 pub use manifest::{FileRecord, Manifest};
-pub use objects::{Cache, Checkpoint, Lookup};
+pub use objects::{Checkpoint, Lookup, Workspace};
 pub use pins::Pin;
 pub use planned_inputs::PlannedInputs;
 pub use removal::CollectionLock;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Why the cache could not do it. Nothing half-done is ever visible as a checkpoint.
 #[derive(Debug, thiserror::Error)]
-pub enum CacheError {
+pub enum WorkspaceError {
     /// A file or directory failed; the message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -56,7 +56,7 @@ pub fn io_hint(error: &std::io::Error) -> Option<String> {
     }
 }
 
-impl CacheError {
+impl WorkspaceError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

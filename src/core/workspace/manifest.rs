@@ -2,7 +2,7 @@
 
 use super::attempt::BOOKKEEPING;
 use super::digests::digest_file;
-use super::error::CacheError;
+use super::error::WorkspaceError;
 use super::write_file;
 use crate::digest::Digest;
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -39,7 +39,7 @@ pub struct FileRecord {
 
 impl Manifest {
     /// Flushes every file of `dir` to disk, then writes its manifest.
-    pub(super) fn seal(dir: &Path) -> Result<Self, CacheError> {
+    pub(super) fn seal(dir: &Path) -> Result<Self, WorkspaceError> {
         let mut files = BTreeMap::new();
         collect(dir, "", &mut files)?;
         let manifest = Self { format: FORMAT, files };
@@ -49,11 +49,11 @@ impl Manifest {
     }
 
     /// Reads the manifest of `dir`; `None` when there is none, so `dir` is not whole.
-    pub fn read(dir: &Path) -> Result<Option<Self>, CacheError> {
+    pub fn read(dir: &Path) -> Result<Option<Self>, WorkspaceError> {
         let path = dir.join(MANIFEST);
         match fs_err::read(&path) {
             Ok(bytes) => {
-                serde_json::from_slice(&bytes).map(Some).map_err(|source| CacheError::Malformed { path, source })
+                serde_json::from_slice(&bytes).map(Some).map_err(|source| WorkspaceError::Malformed { path, source })
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
@@ -102,10 +102,10 @@ impl Manifest {
     }
 }
 
-fn collect(dir: &Path, prefix: &str, files: &mut BTreeMap<String, FileRecord>) -> Result<(), CacheError> {
+fn collect(dir: &Path, prefix: &str, files: &mut BTreeMap<String, FileRecord>) -> Result<(), WorkspaceError> {
     for entry in fs_err::read_dir(dir)? {
         let entry = entry?;
-        let name = entry.file_name().into_string().map_err(|name| CacheError::Name { name })?;
+        let name = entry.file_name().into_string().map_err(|name| WorkspaceError::Name { name })?;
         let name = format!("{prefix}{name}");
         if entry.file_type()?.is_dir() {
             collect(&entry.path(), &format!("{name}/"), files)?;

@@ -3,7 +3,7 @@
 use super::assignment::Assignment;
 use super::attempt::{ASSIGNMENT, Attempt, KEY, OUT, remove_dir};
 use super::digests::FileDigests;
-use super::error::CacheError;
+use super::error::WorkspaceError;
 use super::fault::fault_point;
 use super::inspected::Inspected;
 use super::lease::{Lease, LeaseOwner, lease_owner};
@@ -26,7 +26,7 @@ pub(super) const REPLACED: &str = "replaced";
 
 /// The directory `runs/`.
 #[derive(Clone, Debug)]
-pub struct Cache {
+pub struct Workspace {
     root: PathBuf,
 }
 
@@ -57,15 +57,15 @@ pub enum Lookup {
     },
 }
 
-impl Cache {
+impl Workspace {
     /// Opens `root` (a project's `runs/`), making it when it is missing.
-    pub fn open(root: &Path) -> Result<Self, CacheError> {
+    pub fn open(root: &Path) -> Result<Self, WorkspaceError> {
         for name in [CACHE, WORK] {
             fs_err::create_dir_all(root.join(name))?;
         }
         let root = fs_err::canonicalize(root)?;
         if root.to_str().is_none() {
-            return Err(CacheError::Unusable { path: root, reason: "its path is not UTF-8".to_owned() });
+            return Err(WorkspaceError::Unusable { path: root, reason: "its path is not UTF-8".to_owned() });
         }
         Ok(Self { root })
     }
@@ -86,7 +86,7 @@ impl Cache {
     }
 
     /// Looks for a checkpoint; one whose files are missing or of another size is moved to the quarantine, never served.
-    pub fn lookup(&self, key: &Digest) -> Result<Lookup, CacheError> {
+    pub fn lookup(&self, key: &Digest) -> Result<Lookup, WorkspaceError> {
         let dir = self.checkpoint_dir(key);
         let found = match Manifest::read(&dir) {
             Ok(None) if !dir.exists() => {
@@ -94,7 +94,7 @@ impl Cache {
             }
             Ok(None) => Err(format!("`{MANIFEST}` is missing")),
             Ok(Some(manifest)) => manifest.check_sizes(&dir).map(|()| manifest),
-            Err(CacheError::Malformed { source, .. }) => Err(format!("`{MANIFEST}` is malformed: {source}")),
+            Err(WorkspaceError::Malformed { source, .. }) => Err(format!("`{MANIFEST}` is malformed: {source}")),
             Err(error) => return Err(error),
         };
         match found {
@@ -104,7 +104,7 @@ impl Cache {
     }
 
     /// Puts a result back that was set aside for another one whose process then died.
-    fn put_back(&self, key: &Digest) -> Result<bool, CacheError> {
+    fn put_back(&self, key: &Digest) -> Result<bool, WorkspaceError> {
         let attempt = self.attempt_dir(key);
         let replaced = attempt.join(REPLACED);
         if !replaced.exists() || Lease::is_held(&attempt) {
@@ -118,7 +118,7 @@ impl Cache {
     }
 
     /// Reads all of a checkpoint and compares it with its manifest; a damaged one is moved to the quarantine.
-    pub fn verify(&self, key: &Digest) -> Result<Lookup, CacheError> {
+    pub fn verify(&self, key: &Digest) -> Result<Lookup, WorkspaceError> {
         let cores = crate::parallel::cores();
         Ok(self.verify_all(&[key], cores, &|_| {})?.remove(0))
     }
@@ -129,7 +129,7 @@ impl Cache {
     }
 
     /// Keys of all committed checkpoints, sorted.
-    pub fn keys(&self) -> Result<Vec<Digest>, CacheError> {
+    pub fn keys(&self) -> Result<Vec<Digest>, WorkspaceError> {
         let mut keys = Vec::new();
         for entry in fs_err::read_dir(self.root.join(CACHE))? {
             if let Some(key) = entry?.file_name().to_str().and_then(Digest::parse) {
@@ -146,7 +146,7 @@ impl Cache {
     }
 
     /// Keys that are being worked on or were, sorted.
-    pub fn attempted_keys(&self) -> Result<Vec<Digest>, CacheError> {
+    pub fn attempted_keys(&self) -> Result<Vec<Digest>, WorkspaceError> {
         let mut keys = Vec::new();
         for entry in fs_err::read_dir(self.root.join(WORK))? {
             keys.extend(entry?.file_name().to_str().and_then(Digest::parse));
@@ -161,18 +161,18 @@ impl Cache {
     }
 
     /// Prepares an attempt: makes its directory or goes on in the one that an interrupted attempt left.
-    pub fn prepare(&self, assignment: &Assignment, key_json: &serde_json::Value) -> Result<Attempt, CacheError> {
+    pub fn prepare(&self, assignment: &Assignment, key_json: &serde_json::Value) -> Result<Attempt, WorkspaceError> {
         // a process that has just committed the same key moves the directory away
         for _ in 0..3 {
             match self.prepare_once(assignment, key_json) {
-                Err(CacheError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
+                Err(WorkspaceError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
                 prepared => return prepared,
             }
         }
         self.prepare_once(assignment, key_json)
     }
 
-    fn prepare_once(&self, assignment: &Assignment, key_json: &serde_json::Value) -> Result<Attempt, CacheError> {
+    fn prepare_once(&self, assignment: &Assignment, key_json: &serde_json::Value) -> Result<Attempt, WorkspaceError> {
         let dir = self.attempt_dir(&assignment.key);
         fs_err::create_dir_all(&dir)?;
         if !Lease::is_held(&dir) && dir.join(OUT).join(MANIFEST).exists() {
@@ -197,10 +197,10 @@ impl Cache {
     /// attempt `goes_on`, it starts over.
     ///
     /// # Errors
-    /// [`CacheError::Leased`] when somebody works on it.
-    pub fn begin_again(&self, key: &Digest, goes_on: bool) -> Result<(), CacheError> {
+    /// [`WorkspaceError::Leased`] when somebody works on it.
+    pub fn begin_again(&self, key: &Digest, goes_on: bool) -> Result<(), WorkspaceError> {
         if let Some(owner) = self.holder(key) {
-            return Err(CacheError::Leased { owner });
+            return Err(WorkspaceError::Leased { owner });
         }
         self.put_back(key)?;
         let dir = self.attempt_dir(key);
@@ -214,8 +214,8 @@ impl Cache {
     /// Moves a damaged attempt at `key` to the quarantine, so that the next one begins anew, and says where it is now.
     ///
     /// # Errors
-    /// [`CacheError::Leased`] when somebody works on it.
-    pub fn set_attempt_aside(&self, key: &Digest) -> Result<PathBuf, CacheError> {
+    /// [`WorkspaceError::Leased`] when somebody works on it.
+    pub fn set_attempt_aside(&self, key: &Digest) -> Result<PathBuf, WorkspaceError> {
         let replaces = self.is_being_replaced(key);
         self.put_back(key)?;
         let lease = Lease::acquire(&self.attempt_dir(key))?;
@@ -232,11 +232,11 @@ impl Cache {
         self.attempt_dir(key).join(REPLACE).exists()
     }
 
-    pub(super) fn quarantine(&self, key: &Digest) -> Result<PathBuf, CacheError> {
+    pub(super) fn quarantine(&self, key: &Digest) -> Result<PathBuf, WorkspaceError> {
         self.to_quarantine(&self.checkpoint_dir(key), key)
     }
 
-    fn to_quarantine(&self, what: &Path, key: &Digest) -> Result<PathBuf, CacheError> {
+    fn to_quarantine(&self, what: &Path, key: &Digest) -> Result<PathBuf, WorkspaceError> {
         let quarantine = self.root.join(QUARANTINE);
         fs_err::create_dir_all(&quarantine)?;
         let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%S%.6f");

@@ -1,8 +1,8 @@
 //! Pins: checkpoints that `cache gc` never takes, whatever it is asked. A file `runs/pins/<key>.json` each, so that two
 //! processes that pin at the same time do not undo each other.
 
-use super::error::CacheError;
-use super::objects::Cache;
+use super::error::WorkspaceError;
+use super::objects::Workspace;
 use super::write_file;
 use crate::digest::Digest;
 use chrono::{DateTime, Utc};
@@ -23,9 +23,9 @@ pub struct Pin {
     pub at: DateTime<Utc>,
 }
 
-impl Cache {
+impl Workspace {
     /// Pins `key`; a pin that is there already gets the new note.
-    pub fn pin(&self, key: &Digest, note: Option<String>) -> Result<(), CacheError> {
+    pub fn pin(&self, key: &Digest, note: Option<String>) -> Result<(), WorkspaceError> {
         let path = self.pin_path(key);
         fs_err::create_dir_all(path.parent().expect("a pin lies in a directory"))?;
         let text = serde_json::to_vec_pretty(&Pin { note, at: Utc::now() }).expect("a pin serializes");
@@ -33,7 +33,7 @@ impl Cache {
     }
 
     /// Takes the pin of `key` away; false when there was none.
-    pub fn unpin(&self, key: &Digest) -> Result<bool, CacheError> {
+    pub fn unpin(&self, key: &Digest) -> Result<bool, WorkspaceError> {
         match fs_err::remove_file(self.pin_path(key)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -45,7 +45,7 @@ impl Cache {
     ///
     /// # Errors
     /// One that cannot be read: to take it for none could cost a result.
-    pub fn pins(&self) -> Result<BTreeMap<Digest, Pin>, CacheError> {
+    pub fn pins(&self) -> Result<BTreeMap<Digest, Pin>, WorkspaceError> {
         let entries = match fs_err::read_dir(self.root().join(PINS)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -57,7 +57,7 @@ impl Cache {
             let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
             let Some(key) = name.and_then(Digest::parse) else { continue };
             let bytes = fs_err::read(&path)?;
-            let pin = serde_json::from_slice(&bytes).map_err(|source| CacheError::Malformed { path, source })?;
+            let pin = serde_json::from_slice(&bytes).map_err(|source| WorkspaceError::Malformed { path, source })?;
             pins.insert(key, pin);
         }
         Ok(pins)

@@ -2,14 +2,14 @@
 //! so that the last core to finish does not hold a whole checkpoint.
 
 use super::digests::digest_file_counting;
-use super::error::CacheError;
-use super::objects::{Cache, Checkpoint, Lookup};
+use super::error::WorkspaceError;
+use super::objects::{Checkpoint, Lookup, Workspace};
 use crate::digest::Digest;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-impl Cache {
+impl Workspace {
     /// Reads all of these checkpoints with `threads` threads; damaged ones are moved to the quarantine. `read` is told, on any
     /// thread, of bytes that were read. The answers are in the order of `keys`.
     pub fn verify_all(
@@ -17,7 +17,7 @@ impl Cache {
         keys: &[&Digest],
         threads: usize,
         read: &(dyn Fn(u64) + Sync),
-    ) -> Result<Vec<Lookup>, CacheError> {
+    ) -> Result<Vec<Lookup>, WorkspaceError> {
         let found: Vec<Lookup> = keys.iter().map(|key| self.lookup(key)).collect::<Result<_, _>>()?;
         let problems = damaged_files(&found, threads, read);
         let mut answers = Vec::with_capacity(found.len());

@@ -290,9 +290,9 @@ fn age(span: TimeDelta) -> String {
 }
 
 /// Where the thing is that a removal takes away, and what it is called in the trash.
-pub(super) fn place(removal: &Removal, cache: &std::path::Path) -> PathBuf {
+pub(super) fn place(removal: &Removal, workspace: &std::path::Path) -> PathBuf {
     match removal {
-        Removal::Checkpoint { checkpoint, .. } => cache.join(checkpoint.key.as_str()),
+        Removal::Checkpoint { checkpoint, .. } => workspace.join(checkpoint.key.as_str()),
         Removal::Leftover { leftover, .. } => leftover.path.clone(),
     }
 }

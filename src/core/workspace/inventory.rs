@@ -1,11 +1,11 @@
 //! What lies in `runs/`: checkpoints with what is known of each, and what killed or failed processes left behind.
 
 use super::attempt::{ARENA_ANSWERS, ASSIGNMENT, JUDGE_CACHE, KEY, RECORD};
-use super::error::CacheError;
+use super::error::WorkspaceError;
 use super::inputs::INPUTS;
 use super::lease::Lease;
 use super::manifest::Manifest;
-use super::objects::{CACHE, Cache, QUARANTINE, REPLACE, TRASH, WORK};
+use super::objects::{CACHE, QUARANTINE, REPLACE, TRASH, WORK, Workspace};
 use super::pins::{PINS, Pin};
 use crate::digest::Digest;
 use crate::stage::StageKind;
@@ -83,9 +83,9 @@ pub struct Leftover {
     pub held: bool,
 }
 
-impl Cache {
+impl Workspace {
     /// All checkpoints, by key.
-    pub fn checkpoints(&self) -> Result<Vec<StoredCheckpoint>, CacheError> {
+    pub fn checkpoints(&self) -> Result<Vec<StoredCheckpoint>, WorkspaceError> {
         let mut pins = self.pins()?;
         let mut found = Vec::new();
         for key in self.keys()? {
@@ -119,7 +119,7 @@ impl Cache {
     }
 
     /// Everything in `runs/` that a process left behind: attempts, reruns, the quarantine, temporary files, trash.
-    pub fn leftovers(&self) -> Result<Vec<Leftover>, CacheError> {
+    pub fn leftovers(&self) -> Result<Vec<Leftover>, WorkspaceError> {
         let mut found = Vec::new();
         for (path, name) in children(&self.root().join(WORK))? {
             let key = Digest::parse(&name);
@@ -164,7 +164,7 @@ impl Cache {
 
 impl Leftover {
     /// What is at `path`; nothing when it has gone meanwhile.
-    fn at(path: PathBuf, kind: LeftoverKind, key: Option<Digest>) -> Result<Option<Self>, CacheError> {
+    fn at(path: PathBuf, kind: LeftoverKind, key: Option<Digest>) -> Result<Option<Self>, WorkspaceError> {
         let Some(Tree { bytes, touched_at }) = Tree::of(&path)? else { return Ok(None) };
         let key_json = json(&path.join(KEY));
         let (parents, held) = match kind {
@@ -218,7 +218,7 @@ fn inputs(key_json: &Value) -> BTreeSet<Digest> {
 }
 
 /// Paths and names in a directory; none when it is not there.
-fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, CacheError> {
+fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, WorkspaceError> {
     let entries = match fs_err::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -243,7 +243,7 @@ struct Tree {
 
 impl Tree {
     /// What is at `path`, links not followed; nothing when it is not there.
-    fn of(path: &Path) -> Result<Option<Self>, CacheError> {
+    fn of(path: &Path) -> Result<Option<Self>, WorkspaceError> {
         let mut tree = Self { bytes: 0, touched_at: SystemTime::UNIX_EPOCH.into() };
         match tree.add(path) {
             Ok(()) => Ok(Some(tree)),

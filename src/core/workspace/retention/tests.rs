@@ -1,6 +1,6 @@
 use super::*;
-use crate::cache::pins::Pin;
 use crate::stage::StageKind;
+use crate::workspace::pins::Pin;
 use proptest::prelude::*;
 
 fn now() -> DateTime<Utc> {

@@ -1,7 +1,7 @@
 //! The events of an attempt or a checkpoint, read one by one: a stage may have a million completions.
 
 use super::attempt::EVENTS;
-use super::error::CacheError;
+use super::error::WorkspaceError;
 use crate::event::{Completion, Event, EventKind, Started, Step};
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Take};
@@ -33,7 +33,7 @@ enum Line<'a> {
 
 impl EventLog {
     /// Looks through the events in the directory `dir`; they need not be there. A line that is being written is none.
-    pub fn open(dir: &Path) -> Result<Self, CacheError> {
+    pub fn open(dir: &Path) -> Result<Self, WorkspaceError> {
         let path = dir.join(EVENTS);
         let length = match fs_err::metadata(&path) {
             Ok(metadata) => metadata.len(),
@@ -76,7 +76,7 @@ impl EventLog {
     pub fn completions(
         &self,
         steps: impl RangeBounds<u64>,
-    ) -> Result<impl Iterator<Item = Result<Completion, CacheError>>, CacheError> {
+    ) -> Result<impl Iterator<Item = Result<Completion, WorkspaceError>>, WorkspaceError> {
         self.pick(move |line, limit, path| match line {
             Line::Completion(step, bytes) if step <= limit && steps.contains(&step) => match parsed(bytes, path) {
                 Ok(Event { kind: EventKind::Completion(completion), .. }) => Some(Ok(*completion)),
@@ -88,7 +88,7 @@ impl EventLog {
     }
 
     /// The steps with their metrics, in order.
-    pub fn steps(&self) -> Result<impl Iterator<Item = Result<Step, CacheError>>, CacheError> {
+    pub fn steps(&self) -> Result<impl Iterator<Item = Result<Step, WorkspaceError>>, WorkspaceError> {
         self.pick(|line, limit, _| match line {
             Line::Event(Event { kind: EventKind::Step(step), .. }) if step.step <= limit => Some(Ok(step)),
             _ => None,
@@ -98,8 +98,8 @@ impl EventLog {
     /// What `wanted` makes of the lines, given the step up to which each counts.
     fn pick<T>(
         &self,
-        wanted: impl Fn(Line<'_>, u64, &Path) -> Option<Result<T, CacheError>>,
-    ) -> Result<impl Iterator<Item = Result<T, CacheError>>, CacheError> {
+        wanted: impl Fn(Line<'_>, u64, &Path) -> Option<Result<T, WorkspaceError>>,
+    ) -> Result<impl Iterator<Item = Result<T, WorkspaceError>>, WorkspaceError> {
         let mut lines = self.lines()?;
         let mut starts = 0;
         Ok(std::iter::from_fn(move || {
@@ -118,7 +118,7 @@ impl EventLog {
         }))
     }
 
-    fn lines(&self) -> Result<Lines, CacheError> {
+    fn lines(&self) -> Result<Lines, WorkspaceError> {
         let file = if self.length == 0 { None } else { Some(fs_err::File::open(&self.path)?.take(self.length)) };
         Ok(Lines { path: self.path.clone(), file: file.map(BufReader::new), line: Vec::new() })
     }
@@ -131,7 +131,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn next_line(&mut self) -> Result<Option<Line<'_>>, CacheError> {
+    fn next_line(&mut self) -> Result<Option<Line<'_>>, WorkspaceError> {
         let Some(file) = &mut self.file else { return Ok(None) };
         self.line.clear();
         file.read_until(b'\n', &mut self.line)?;
@@ -148,8 +148,8 @@ impl Lines {
     }
 }
 
-fn parsed(line: &[u8], path: &Path) -> Result<Event, CacheError> {
-    serde_json::from_slice(line).map_err(|source| CacheError::Malformed { path: path.to_owned(), source })
+fn parsed(line: &[u8], path: &Path) -> Result<Event, WorkspaceError> {
+    serde_json::from_slice(line).map_err(|source| WorkspaceError::Malformed { path: path.to_owned(), source })
 }
 
 fn resumed_from(started: &Started) -> u64 {
@@ -274,6 +274,6 @@ mod tests {
         assert_eq!(texts(&log, 7..=7), ["7"]);
         let dir = tempfile::tempdir().unwrap();
         fs_err::write(dir.path().join(EVENTS), "{\"at\":\n").unwrap();
-        assert!(matches!(EventLog::open(dir.path()), Err(CacheError::Malformed { .. })));
+        assert!(matches!(EventLog::open(dir.path()), Err(WorkspaceError::Malformed { .. })));
     }
 }

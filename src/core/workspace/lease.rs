@@ -4,7 +4,7 @@
 //! The worker of a `command` stage shares it with its program, so that a program that outlives its worker keeps the
 //! lease. `lease.json` beside it says who the owner is, for people.
 
-use super::error::CacheError;
+use super::error::WorkspaceError;
 use super::fault::fault_point;
 use super::write_volatile;
 use crate::host::FileLock;
@@ -57,8 +57,8 @@ impl Lease {
     /// Takes the lease of the attempt directory `dir`.
     ///
     /// # Errors
-    /// [`CacheError::Leased`] with the owner when somebody has it.
-    pub(super) fn acquire(dir: &Path) -> Result<Self, CacheError> {
+    /// [`WorkspaceError::Leased`] with the owner when somebody has it.
+    pub(super) fn acquire(dir: &Path) -> Result<Self, WorkspaceError> {
         let lock = loop {
             // whoever commits moves the directory away, perhaps between here and the lock
             fs_err::create_dir_all(dir)?;
@@ -67,7 +67,7 @@ impl Lease {
                 opened => opened?,
             };
             let Some(lock) = FileLock::try_exclusive(file)? else {
-                return Err(CacheError::Leased { owner: Self::owner(dir) });
+                return Err(WorkspaceError::Leased { owner: Self::owner(dir) });
             };
             if lock.is_at(&dir.join(LOCK)) {
                 break lock;

@@ -4,7 +4,7 @@
 //! `runs/inputs/<digest>.json` is written once for every input of a stage that is run. Nothing depends on it; `cache gc`
 //! removes it with the last result or attempt that was made from it.
 
-use super::Cache;
+use super::Workspace;
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ impl InputRecord {
 
     /// Remembers the content `digest` at `path`, unless it is remembered already. A failure costs an explanation, so it
     /// is none of the caller's.
-    pub fn remember(cache: &Cache, digest: &Digest, path: &Path, name: &Path) {
-        let file = file(cache, digest);
+    pub fn remember(workspace: &Workspace, digest: &Digest, path: &Path, name: &Path) {
+        let file = file(workspace, digest);
         if file.exists() {
             return;
         }
@@ -49,13 +49,13 @@ impl InputRecord {
     }
 
     /// What is remembered of the content `digest`.
-    pub fn load(cache: &Cache, digest: &Digest) -> Option<Self> {
-        serde_json::from_slice(&fs_err::read(file(cache, digest)).ok()?).ok()
+    pub fn load(workspace: &Workspace, digest: &Digest) -> Option<Self> {
+        serde_json::from_slice(&fs_err::read(file(workspace, digest)).ok()?).ok()
     }
 }
 
-fn file(cache: &Cache, digest: &Digest) -> PathBuf {
-    cache.root().join(INPUTS).join(format!("{digest}.json"))
+fn file(workspace: &Workspace, digest: &Digest) -> PathBuf {
+    workspace.root().join(INPUTS).join(format!("{digest}.json"))
 }
 
 fn rows(digest: &Digest, path: &Path) -> Option<Vec<String>> {
@@ -79,15 +79,15 @@ mod tests {
     #[test]
     fn rows_are_remembered_by_the_content_they_had() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(&dir.path().join("runs")).unwrap();
+        let workspace = Workspace::open(&dir.path().join("runs")).unwrap();
         let (path, name) = (dir.path().join("rows.jsonl"), Path::new("data/rows.jsonl"));
         fs_err::write(&path, "one\n\ntwo\n").unwrap();
         let digest = Digest::of(b"one\n\ntwo\n");
-        InputRecord::remember(&cache, &digest, &path, name);
-        let known = InputRecord::load(&cache, &digest).unwrap();
+        InputRecord::remember(&workspace, &digest, &path, name);
+        let known = InputRecord::load(&workspace, &digest).unwrap();
         assert_eq!((known.path.as_path(), known.rows.map(|rows| rows.len())), (name, Some(2)));
         fs_err::write(&path, "another\n").unwrap();
         assert_eq!(InputRecord::read(&digest, &path, name).rows, None, "these are not the rows of that content");
-        assert_eq!(InputRecord::load(&cache, &Digest::of(b"another\n")), None);
+        assert_eq!(InputRecord::load(&workspace, &Digest::of(b"another\n")), None);
     }
 }

@@ -1,7 +1,7 @@
 //! An attempt at a stage: the directory `runs/work/<key>` from its assignment to its commit.
 
 use super::assignment::Assignment;
-use super::error::CacheError;
+use super::error::WorkspaceError;
 use super::fault::{REPLACE_FAULT, fault_point, is_asked_for};
 use super::job::Job;
 use super::lease::{Lease, LeaseOwner};
@@ -71,24 +71,24 @@ impl std::fmt::Debug for Meters {
 
 impl Attempt {
     /// Opens the attempt directory `dir`.
-    pub fn open(dir: &Path) -> Result<Self, CacheError> {
+    pub fn open(dir: &Path) -> Result<Self, WorkspaceError> {
         let path = dir.join(ASSIGNMENT);
         let bytes = fs_err::read(&path)?;
-        let assignment: Assignment =
-            serde_json::from_slice(&bytes).map_err(|source| CacheError::Malformed { path: path.clone(), source })?;
+        let assignment: Assignment = serde_json::from_slice(&bytes)
+            .map_err(|source| WorkspaceError::Malformed { path: path.clone(), source })?;
         Ok(Self { dir: dir.to_owned(), out: dir.join(OUT), assignment, events: None, meters: Meters::default() })
     }
 
     /// Opens the attempt directory `dir` and takes the right to work there; absent when another process has it, or has
     /// committed the stage by now.
-    pub fn begin(dir: &Path) -> Result<Option<(Self, Lease)>, CacheError> {
+    pub fn begin(dir: &Path) -> Result<Option<(Self, Lease)>, WorkspaceError> {
         let attempt = match Self::open(dir) {
             // the process that has just committed the stage moved the directory away
-            Err(CacheError::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(WorkspaceError::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
         let lease = match Lease::acquire(dir) {
-            Err(CacheError::Leased { .. }) => return Ok(None),
+            Err(WorkspaceError::Leased { .. }) => return Ok(None),
             acquired => acquired?,
         };
         if attempt.is_committed() {
@@ -111,8 +111,8 @@ impl Attempt {
     /// Takes the right to work here.
     ///
     /// # Errors
-    /// [`CacheError::Leased`] when another live process has it.
-    pub fn acquire(&self) -> Result<Lease, CacheError> {
+    /// [`WorkspaceError::Leased`] when another live process has it.
+    pub fn acquire(&self) -> Result<Lease, WorkspaceError> {
         Lease::acquire(&self.dir)
     }
 
@@ -133,7 +133,7 @@ impl Attempt {
     }
 
     /// Appends an event. The first append cuts off what a killed worker left of a line.
-    pub fn append(&mut self, kind: &EventKind) -> Result<(), CacheError> {
+    pub fn append(&mut self, kind: &EventKind) -> Result<(), WorkspaceError> {
         if self.events.is_none() {
             self.events = Some(open_events(&self.dir.join(EVENTS))?);
         }
@@ -153,14 +153,14 @@ impl Attempt {
     }
 
     /// Where the checkpoint is made; empty at the start of a stage.
-    pub fn out_dir(&self) -> Result<PathBuf, CacheError> {
+    pub fn out_dir(&self) -> Result<PathBuf, WorkspaceError> {
         fs_err::create_dir_all(&self.out)?;
         Ok(self.out.clone())
     }
 
     /// Makes the checkpoint in an empty directory that no earlier try at this stage had, so that what is left of an
     /// earlier try's program cannot write into it. The directories of earlier tries stay, empty, until the commit.
-    pub fn new_out_dir(&mut self) -> Result<PathBuf, CacheError> {
+    pub fn new_out_dir(&mut self) -> Result<PathBuf, WorkspaceError> {
         let mut tries = 0;
         for entry in fs_err::read_dir(&self.dir)? {
             let entry = entry?;
@@ -186,13 +186,13 @@ impl Attempt {
         &self,
         step: u64,
         write: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<(), CacheError> {
+    ) -> Result<(), WorkspaceError> {
         let resume = self.dir.join(RESUME);
         fs_err::create_dir_all(&resume)?;
         let part = resume.join(format!(".step-{step}.part"));
         remove_dir(&part)?;
         fs_err::create_dir(&part)?;
-        write(&part).map_err(|e| CacheError::Content(e.to_string()))?;
+        write(&part).map_err(|e| WorkspaceError::Content(e.to_string()))?;
         fault_point("resume-before-manifest");
         Manifest::seal(&part)?;
         fault_point("resume-before-rename");
@@ -210,7 +210,7 @@ impl Attempt {
     }
 
     /// The newest resume point that is whole; broken ones are removed.
-    pub fn latest_resume_point(&self) -> Result<Option<(u64, PathBuf)>, CacheError> {
+    pub fn latest_resume_point(&self) -> Result<Option<(u64, PathBuf)>, WorkspaceError> {
         let resume = self.dir.join(RESUME);
         if !resume.exists() {
             return Ok(None);
@@ -234,7 +234,7 @@ impl Attempt {
 
     /// Makes `out/` the stage's checkpoint: adds the key, the events and the record of the attempt, flushes and seals it,
     /// and renames it into the cache. If the checkpoint is there already, that one stays, unless this attempt is to replace it.
-    pub fn commit(&mut self, lease: &Lease) -> Result<Checkpoint, CacheError> {
+    pub fn commit(&mut self, lease: &Lease) -> Result<Checkpoint, WorkspaceError> {
         let _: &Lease = lease; // who commits holds the lease
         let out = self.out_dir()?;
         fault_point("commit-before-record");
@@ -284,7 +284,7 @@ impl Attempt {
         }
     }
 
-    /// The memo of file digests ([`super::Cache::digests`]).
+    /// The memo of file digests ([`super::Workspace::digests`]).
     pub fn digests_file(&self) -> PathBuf {
         self.runs().join(DIGESTS)
     }
@@ -309,8 +309,8 @@ impl Attempt {
 }
 
 /// Puts `out` in the place of `committed`: at once where the file system can exchange two names; where it cannot (NFS), the old
-/// result is set aside in between, from where [`super::Cache::lookup`] puts it back if this process dies there.
-fn replace(out: &Path, committed: &Path, aside: &Path) -> Result<(), CacheError> {
+/// result is set aside in between, from where [`super::Workspace::lookup`] puts it back if this process dies there.
+fn replace(out: &Path, committed: &Path, aside: &Path) -> Result<(), WorkspaceError> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
     if !is_asked_for(REPLACE_FAULT) {
@@ -339,7 +339,7 @@ fn step_name(step: u64) -> String {
     format!("step-{step}")
 }
 
-fn resume_points(resume: &Path) -> Result<Vec<(u64, PathBuf)>, CacheError> {
+fn resume_points(resume: &Path) -> Result<Vec<(u64, PathBuf)>, WorkspaceError> {
     let mut points = Vec::new();
     for entry in fs_err::read_dir(resume)? {
         let entry = entry?;
@@ -351,7 +351,7 @@ fn resume_points(resume: &Path) -> Result<Vec<(u64, PathBuf)>, CacheError> {
     Ok(points)
 }
 
-pub(super) fn remove_dir(dir: &Path) -> Result<(), CacheError> {
+pub(super) fn remove_dir(dir: &Path) -> Result<(), WorkspaceError> {
     match fs_err::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
@@ -359,7 +359,7 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), CacheError> {
 }
 
 /// Opens the events for appending, after cutting off an unfinished last line.
-fn open_events(path: &Path) -> Result<fs_err::File, CacheError> {
+fn open_events(path: &Path) -> Result<fs_err::File, WorkspaceError> {
     let mut file = fs_err::OpenOptions::new().create(true).read(true).append(true).open(path)?;
     let length = file.metadata()?.len();
     let whole = whole_lines(&mut file, length)?;
@@ -400,7 +400,7 @@ impl EventReader {
     }
 
     /// The events that were added since the last call; an unfinished line waits for its rest.
-    pub fn poll(&mut self) -> Result<Vec<Event>, CacheError> {
+    pub fn poll(&mut self) -> Result<Vec<Event>, WorkspaceError> {
         let mut file = match fs_err::File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -412,7 +412,7 @@ impl EventReader {
         let mut events = Vec::new();
         for line in bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n")) {
             self.offset += line.len() as u64;
-            let malformed = |source| CacheError::Malformed { path: self.path.clone(), source };
+            let malformed = |source| WorkspaceError::Malformed { path: self.path.clone(), source };
             events.push(serde_json::from_slice(line).map_err(malformed)?);
         }
         Ok(events)

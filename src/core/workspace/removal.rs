@@ -5,9 +5,9 @@
 //! the thing gone when it looks and makes it again. The trash is emptied after the lock is free, since that may take long.
 
 use super::attempt::remove_dir;
-use super::error::CacheError;
+use super::error::WorkspaceError;
 use super::lease::Lease;
-use super::objects::{CACHE, Cache, TRASH};
+use super::objects::{CACHE, TRASH, Workspace};
 use super::retention::{Removal, place};
 use rustix::fs::{FlockOperation, flock};
 use std::io::ErrorKind;
@@ -21,25 +21,25 @@ pub struct CollectionLock {
     _file: fs_err::File,
 }
 
-impl Cache {
+impl Workspace {
     /// For a run that is about to write down which keys it plans to use: waits until no collector is choosing.
-    pub fn lock_for_planning(&self) -> Result<CollectionLock, CacheError> {
+    pub fn lock_for_planning(&self) -> Result<CollectionLock, WorkspaceError> {
         self.collection_lock(FlockOperation::LockShared)
     }
 
     /// For the collector: waits until no run is writing its plan.
-    pub fn lock_for_removal(&self) -> Result<CollectionLock, CacheError> {
+    pub fn lock_for_removal(&self) -> Result<CollectionLock, WorkspaceError> {
         self.collection_lock(FlockOperation::LockExclusive)
     }
 
-    fn collection_lock(&self, operation: FlockOperation) -> Result<CollectionLock, CacheError> {
+    fn collection_lock(&self, operation: FlockOperation) -> Result<CollectionLock, WorkspaceError> {
         let file = fs_err::OpenOptions::new().create(true).append(true).open(self.root().join(LOCK))?;
         flock(&file, operation).map_err(std::io::Error::from)?;
         Ok(CollectionLock { _file: file })
     }
 
     /// Renames it into the trash; false when it is gone already or somebody has begun to work on it.
-    pub fn throw_away(&self, _lock: &CollectionLock, removal: &Removal) -> Result<bool, CacheError> {
+    pub fn throw_away(&self, _lock: &CollectionLock, removal: &Removal) -> Result<bool, WorkspaceError> {
         let place = place(removal, &self.root().join(CACHE));
         let attempt = match removal {
             Removal::Checkpoint { checkpoint, .. } => Some(self.attempt_dir(&checkpoint.key)),
@@ -55,11 +55,11 @@ impl Cache {
     }
 
     /// Renames the directory of a run's log into the trash; false when it is gone already.
-    pub fn throw_away_log(&self, _lock: &CollectionLock, log_dir: &Path) -> Result<bool, CacheError> {
+    pub fn throw_away_log(&self, _lock: &CollectionLock, log_dir: &Path) -> Result<bool, WorkspaceError> {
         self.move_to_trash(log_dir)
     }
 
-    fn move_to_trash(&self, place: &Path) -> Result<bool, CacheError> {
+    fn move_to_trash(&self, place: &Path) -> Result<bool, WorkspaceError> {
         let trash = self.root().join(TRASH);
         fs_err::create_dir_all(&trash)?;
         let name = place.file_name().expect("what goes has a name").to_string_lossy();
@@ -71,7 +71,7 @@ impl Cache {
     }
 
     /// Frees what was thrown away, now and in interrupted removals of before.
-    pub fn empty_trash(&self) -> Result<(), CacheError> {
+    pub fn empty_trash(&self) -> Result<(), WorkspaceError> {
         remove_dir(&self.root().join(TRASH))
     }
 }
