@@ -6,7 +6,9 @@ use crate::event::{
 use crate::run_event::{RunEvent, RunEventKind};
 use crate::stage::{RunStatus, StageKind, StageStatus};
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::sqlite::SqliteConnectOptions;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn running(stage: &StageRecord, at: DateTime<Utc>) -> RunEvent {
     RunEvent { at, kind: RunEventKind::StageStarted { key: stage.key.clone() } }

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 /// What has to do with memory in the `config.json` of Llama 3.1 8B, which DeepSeek-R1-Distill-Llama-8B shares.
 fn llama_8b() -> Value {
     json!({
-        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "model_type": "llama", "max_position_embeddings": 131_072, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256, "tie_word_embeddings": false,
     })
 }

@@ -1,10 +1,14 @@
 //! Comparisons of evidence that is made by hand.
 
 use super::*;
+use crate::digest::Digest;
+use crate::event::Measurement;
 use crate::metric::COMMON_SCORE;
 use crate::metric::Direction;
 use crate::metric::TOTAL;
+use crate::recipe::CompareSettings;
 use crate::stage::StageKind;
+use std::collections::BTreeMap;
 
 const BETTER: Verdict = Verdict::Separable(Way::Better, Basis::Seeds);
 

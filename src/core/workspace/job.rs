@@ -5,6 +5,7 @@
 //! files, and needs neither be the worker's parent nor on its host.
 
 use super::attempt::RECORD;
+use super::objects::REPLACE;
 use super::write_volatile;
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -101,8 +102,9 @@ impl Ending {
         if recorded.and_then(|record| record.job).as_ref() == Some(job) {
             return Some(Self::Committed);
         }
-        // another worker committed the stage and moved the directory away
-        (!dir.is_dir()).then_some(Self::LeaseHeld)
+        // another worker committed the stage and moved the directory away; a third may have made it again since
+        let is_another_s = committed.is_dir() && !dir.join(REPLACE).exists();
+        (is_another_s || !dir.is_dir()).then_some(Self::LeaseHeld)
     }
 }
 
@@ -115,13 +117,16 @@ mod tests {
         let runs = tempfile::tempdir().unwrap();
         let (dir, committed) = (runs.path().join("work"), runs.path().join("cache"));
         fs_err::create_dir_all(&dir).unwrap();
-        fs_err::create_dir_all(&committed).unwrap();
         let key = Digest::of(b"stage");
         let (one, other) = (Job::new(&key), Job::new(&key));
         assert_ne!(one, other);
         fs_err::write(one.exit_file(&dir), r#"{"ending":"lease_held"}"#).unwrap();
         assert_eq!(Ending::of(&one, &dir, &committed), Some(Ending::LeaseHeld));
         assert_eq!(Ending::of(&other, &dir, &committed), None, "it works, or it crashed");
+        fs_err::create_dir_all(&committed).unwrap();
+        assert_eq!(Ending::of(&other, &dir, &committed), Some(Ending::LeaseHeld), "another committed it");
+        fs_err::write(dir.join(REPLACE), b"").unwrap();
+        assert_eq!(Ending::of(&other, &dir, &committed), None, "what is there is to be replaced");
         fs_err::write(committed.join(RECORD), format!(r#"{{"stage":"sft","job":"{other}"}}"#)).unwrap();
         fs_err::remove_dir_all(&dir).unwrap();
         assert_eq!(Ending::of(&other, &dir, &committed), Some(Ending::Committed));

@@ -88,7 +88,7 @@ impl<'a> Decoding<'a> {
             match (&mut *self, &prompt.cache) {
                 (Self::Cpu(decoding), Workspace::Cpu(cache)) => decoding.enter(Arc::clone(cache)),
                 (Self::Tensors(decoding), Workspace::Tensors(cache)) => {
-                    decoding.slots.push(decoding.cache.enter(cache))
+                    decoding.slots.push(decoding.cache.enter(cache));
                 }
                 _ => panic!("a prompt goes on where it was read"),
             }

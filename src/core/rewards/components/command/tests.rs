@@ -1,10 +1,19 @@
 //! Real programs, most of which misbehave.
 
 use super::*;
+use crate::digest::Digest;
+use crate::event::FailureClass;
 use crate::program::Argument;
+use crate::rewards::Reward;
+use crate::rewards::RewardValue;
+use crate::rewards::Sample;
+use crate::rewards::StopCheck;
 use crate::rewards::testing::sample;
 use proptest::prelude::*;
 use rustix::process::{Pid, test_kill_process};
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 use tempfile::TempDir;
 
 /// A directory with a Python script that is the command.

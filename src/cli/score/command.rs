@@ -1,0 +1,203 @@
+//! `orchestrate score`: which stage, which texts, and who answers.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Kind};
+use crate::cli::planning;
+use crate::event::FailureClass;
+use crate::exec::{Answered, Input, ScoreRequest, ScoreTask, WorkerBinary, ask_score};
+use crate::plan::Plan;
+use crate::recipe::Overrides;
+use crate::recipe::spec::StageSpec;
+use crate::report::Counter;
+use crate::run::assignment;
+use crate::workspace::{Assignment, DeviceChoice, JUDGE_CACHE, Workspace};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// What is rated, and by which mix.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Rates texts exactly as a stage of the kind `grpo` or `eval` would, without training. Input lines are
+{\"prompt\",\"completion\"} and, where there is one, \"reference\" and \"answer\"; other fields are left alone, so
+what `samples --json` prints can be rated again. Judges are asked as in a run and their answers kept with
+those of runs; each command has the judges' whole budget. GRPO's length penalty is none of the components.
+Lines are rated 64 at a time; which lines share a batch may change the last bits of what an encoder says.
+
+--calibrate rates the stage's own rows instead: each with its own completion, with another row's and with an
+empty one. It prints how well every component tells them apart (AUC: 1 fully, 0.5 not at all) and its share
+of the spread within a row, and warns of what cannot teach or drowns the rest.
+
+--judges measures the judges themselves, on the lines of --input or, without it, on the stage's rows, each with
+its own completion and another row's: the spread of repeated answers (--repeats, each with a seed of its own),
+how often a pair's verdict follows the position instead of the text, agreement of several judges beyond
+chance, what is missing and why, calls, tokens and, with prices in [runtime.judges.MODEL], money. Lines one
+after the other with the same prompt, reference and answer are a group.
+
+Examples:
+  orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain
+  orchestrate samples latest grpo --limit 0 --json | orchestrate score recipes/demo.toml eval --input -
+  orchestrate score recipes/demo.toml grpo --variant semantic --calibrate
+  orchestrate score recipes/judged.toml grpo --judges --limit 20 --repeats 3
+  orchestrate score recipes/demo.toml grpo --variant rouge --calibrate --set stages.grpo.rewards.rouge.weight=2
+
+--json prints {\"total\",\"parts\":{NAME:{\"value\",\"weight\",\"status\":\"ok\"|\"missing\",\"reason\",\"explanation\"}}}, one a
+line; with --calibrate {\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"true\":{\"mean\",\"std\",\"count\"},\"shuffled\",
+\"empty\",\"auc_shuffled\",\"auc_empty\",\"share\",\"missing\"}},\"warnings\":[..]}; with --judges {\"components\":{NAME:{\"mode\",
+\"items\",\"repeats\",\"judges\":{MODEL:{\"mean\",\"std\",\"repeat\":{\"items\",\"std\",\"changed\"},\"position\":{\"pairs\",\"share\",
+\"low\",\"high\",\"first\"},\"missing\":{REASON:N},\"calls\",\"cache_hits\",\"prompt_tokens\",\"completion_tokens\",
+\"cost_usd\"}},\"agreement\":{\"measure\",\"value\",\"items\"}}}}.")]
+pub(in crate::cli) struct ScoreArgs {
+    /// A recipe file.
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// One of its stages, of the kind `grpo` or `eval`.
+    #[arg(value_name = "STAGE")]
+    stage: String,
+    /// The variant of the sweep, where they differ in the stage's rewards.
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Change a key of the recipe, e.g. `--set stages.grpo.rewards.rouge.weight=2`; may be given often.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// A file of JSON lines; `-` is stdin.
+    #[arg(long, value_name = "F.jsonl", required_unless_present_any = ["calibrate", "judges"])]
+    input: Option<PathBuf>,
+    /// Say why each value is what it is.
+    #[arg(long, conflicts_with_all = ["calibrate", "judges"])]
+    explain: bool,
+    /// Rate the stage's own rows: their completions, other rows', and empty ones.
+    #[arg(long, conflicts_with = "input")]
+    calibrate: bool,
+    /// Measure the stage's judges: do they say the same again, follow the position, agree, and at what cost?
+    #[arg(long, conflicts_with = "calibrate")]
+    judges: bool,
+    /// How often each judge is asked the same.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "judges", value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
+    /// Rows to calibrate with or to have judged, at most; 0: all [default: 200, for judges 20]
+    #[arg(long, value_name = "N", conflicts_with = "input")]
+    limit: Option<usize>,
+    /// Where to compute: `auto`, `cpu` or `cuda:N` [default: as the recipe says]
+    #[arg(long, value_parser = crate::cli::args::device)]
+    device: Option<DeviceChoice>,
+}
+
+pub(in crate::cli) fn score(context: &Context, args: ScoreArgs) -> Result<(), CliError> {
+    let overrides = Overrides::with_process_environment(args.set.clone());
+    let plan = planning::planned(context, std::slice::from_ref(&args.recipe), &overrides, &[])?.plan;
+    let index = chosen(&plan, &args)?;
+    let mut assignment: Assignment = assignment(&plan.stages[index], &plan, &Workspace::open(context.runs())?);
+    if let Some(device) = args.device {
+        assignment.runtime.device = device;
+    }
+    let input = args.input.map(|path| if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) });
+    let limit = |default: usize| Some(args.limit.unwrap_or(default)).filter(|limit| *limit > 0);
+    let task = match input {
+        input if args.judges => ScoreTask::Judges { input, limit: limit(20), repeats: args.repeats },
+        Some(input) => ScoreTask::Texts { input, explain: args.explain, repeat: !context.json },
+        None => ScoreTask::Calibrate { limit: limit(200) },
+    };
+    let request = ScoreRequest { assignment, judge_cache: context.runs().join(JUDGE_CACHE), task };
+    match &request.task {
+        ScoreTask::Texts { explain: false, .. } if !context.json => super::texts::print_table(context, &request),
+        ScoreTask::Texts { explain, .. } => super::texts::print_each(context, &request, *explain),
+        ScoreTask::Calibrate { .. } => super::calibration::print(context, &request),
+        ScoreTask::Judges { .. } => super::judges::print(context, &request),
+    }
+}
+
+/// The planned stage that is meant.
+pub(super) fn chosen(plan: &Plan, args: &ScoreArgs) -> Result<usize, CliError> {
+    let mut found: Vec<(&str, usize)> = Vec::new();
+    for variant in &plan.variants {
+        if let Some((_, index)) = variant.stages.iter().find(|(name, _)| *name == args.stage) {
+            found.push((&variant.name, *index));
+        }
+    }
+    let quoted = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if found.is_empty() {
+        let mut names: Vec<&str> = Vec::new();
+        for (name, index) in plan.variants.iter().flat_map(|variant| &variant.stages) {
+            if rated(&plan.stages[*index].spec).is_some() && !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        let error = CliError::nothing(format!("no stage is called `{}`", args.stage));
+        return Err(error.hint(format!("stages with rewards are {}", quoted(&names))));
+    }
+    let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+    if let Some(wanted) = &args.variant {
+        found.retain(|(name, _)| name == wanted);
+    }
+    let Some(&(_, first)) = found.first() else {
+        let wanted = args.variant.as_deref().unwrap_or_default();
+        return Err(CliError::nothing(format!("no variant with the stage `{}` is called `{wanted}`", args.stage))
+            .hint(format!("the variants are {}", quoted(&names))));
+    };
+    let Some(mix) = rated(&plan.stages[first].spec) else {
+        let kind = plan.stages[first].spec.work.kind();
+        return Err(CliError::new(
+            Kind::Usage,
+            format!("`{}` is a stage of the kind `{kind}`, without rewards", args.stage),
+        )
+        .hint("stages of the kinds `grpo` and `eval` rate texts"));
+    };
+    if found.iter().any(|(_, index)| rated(&plan.stages[*index].spec).as_ref() != Some(&mix)) {
+        return Err(CliError::new(Kind::Usage, format!("the rewards of `{}` differ between variants", args.stage))
+            .hint(format!("name one with `--variant`: {}", quoted(&names))));
+    }
+    Ok(first)
+}
+
+/// What decides how a stage rates its data; absent when it rates nothing.
+pub(super) fn rated(spec: &StageSpec) -> Option<Value> {
+    Some(json!([spec.work.rewards()?, spec.work.prompts(), spec.seed]))
+}
+
+/// Asks the worker, and hands every line of its answer to `each` as it comes.
+pub(super) fn answers(request: &ScoreRequest, each: impl FnMut(&str) -> Result<(), CliError>) -> Result<(), CliError> {
+    match ask_score(&WorkerBinary::find()?, request, each)?? {
+        Answered::Whole => Ok(()),
+        Answered::Failed(failure) => {
+            let kind = match failure.class {
+                FailureClass::Input => Kind::Usage,
+                FailureClass::JudgeUnavailable | FailureClass::JudgeBudget => Kind::StageFailed,
+                _ => Kind::Internal,
+            };
+            let error = CliError::new(kind, failure.message);
+            Err(failure.hint.into_iter().fold(error, CliError::hint))
+        }
+        Answered::Crashed(exit) => Err(CliError::new(Kind::Internal, exit.describe())),
+    }
+}
+
+/// The one line of the worker's answer that is none of progress, as it is and parsed; progress is shown as so many `things`.
+pub(super) fn result(
+    context: &Context,
+    request: &ScoreRequest,
+    things: &'static str,
+) -> Result<Option<(String, Value)>, CliError> {
+    let counter = Counter::new(context.progress_mode(), things);
+    let mut found = None;
+    answers(request, |line| {
+        let answer = parsed(line)?;
+        match answer.get("progress") {
+            Some(progress) => {
+                let count = |key: &str| progress[key].as_u64().and_then(|count| usize::try_from(count).ok());
+                counter.at(count("done").unwrap_or_default(), count("total"));
+            }
+            None => found = Some((line.to_owned(), answer)),
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// A line of the worker's answer.
+pub(super) fn parsed(line: &str) -> Result<Value, CliError> {
+    serde_json::from_str(line).map_err(|error| {
+        CliError::new(Kind::Internal, format!("the worker's answer is not understood: {error}"))
+            .hint("are `orchestrate` and `orchestrate-worker` of the same version? see `orchestrate doctor`")
+    })
+}

@@ -1,0 +1,155 @@
+//! The component: questions to a program, and its answers.
+
+use super::keys::CommandSpec;
+use super::process::{Answers, Process};
+use crate::digest::Digest;
+use crate::event::FailureClass;
+use crate::program::{Program, ProgramError};
+use crate::rewards::remote::questions::{RewardQuestion, verdict_of_text};
+use crate::rewards::text::explain::excerpt;
+use crate::rewards::{ComponentMetric, Reward, RewardError, RewardValue, Sample, StopCheck};
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The component.
+pub(in crate::rewards::components) struct Command {
+    program: Program,
+    timeout: Duration,
+    stop: StopCheck,
+    process: Option<Process>,
+    starts: u64,
+    /// Questions asked so far: the next one's `id`.
+    asked: u64,
+    /// The last batch's questions with what was answered.
+    said: HashMap<String, Option<String>>,
+    metrics: Vec<ComponentMetric>,
+}
+
+impl Command {
+    /// The command of `spec`: `place` says where its files lie, `variable` the values of variables.
+    pub(in crate::rewards::components) fn new(
+        spec: &CommandSpec,
+        place: &dyn Fn(&Digest) -> Option<PathBuf>,
+        variable: &dyn Fn(&str) -> Option<String>,
+        stop: &StopCheck,
+    ) -> Result<Self, ProgramError> {
+        let CommandSpec { command, files, env, timeout_s } = spec;
+        Ok(Self {
+            program: Program::new(command, files, env, place, variable)?,
+            timeout: Duration::from_secs_f64(*timeout_s),
+            stop: stop.clone(),
+            process: None,
+            starts: 0,
+            asked: 0,
+            said: HashMap::new(),
+            metrics: Vec::new(),
+        })
+    }
+
+    /// The program, started if it is not running; or why it cannot be started now.
+    fn process(&mut self) -> Result<Result<&mut Process, String>, RewardError> {
+        if !self.process.as_ref().is_some_and(Process::is_ready) {
+            self.process = None;
+            self.check_files()?;
+            self.starts += 1;
+            match Process::start(&mut self.program.command()) {
+                Ok(process) => self.process = Some(process),
+                Err(error) => return Ok(Err(format!("it cannot be started: {error}"))),
+            }
+        }
+        Ok(Ok(self.process.as_mut().expect("it was started")))
+    }
+
+    /// Asks the program, which is gone if it fails.
+    fn ask(&mut self, questions: &[u8], ids: &Range<u64>, time: Duration) -> Result<Answers, RewardError> {
+        let stop = self.stop.clone();
+        let answers = match self.process()? {
+            Ok(process) => process.ask(questions.to_vec(), ids, time, &stop),
+            Err(reason) => Answers { lines: Vec::new(), failure: Some(reason), had_ended: false, interrupted: false },
+        };
+        if answers.interrupted {
+            self.process = None;
+            return Err(RewardError::interrupted());
+        }
+        if answers.failure.is_some() {
+            self.process = None;
+        }
+        Ok(answers)
+    }
+
+    /// The key names these contents: others would be cached under a wrong name.
+    fn check_files(&self) -> Result<(), RewardError> {
+        self.program.check_files(digest_of).map_err(|changed| RewardError {
+            message: changed.to_string(),
+            hint: Some(changed.hint().to_owned()),
+            class: FailureClass::Input,
+        })
+    }
+}
+
+/// The JSON object that the program is sent, without its `id`.
+pub(super) fn question(sample: &Sample<'_>, text: Option<&str>) -> String {
+    serde_json::to_string(&RewardQuestion::new(sample, text)).expect("a question serializes")
+}
+
+/// The digest of the file's bytes.
+pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
+    let mut file = fs_err::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_sha256(hasher)),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+impl Reward for Command {
+    fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
+        if samples.is_empty() {
+            return Ok(Vec::new());
+        }
+        let questions: Vec<String> = samples.iter().zip(texts).map(|(sample, text)| question(sample, *text)).collect();
+        let first = self.asked;
+        self.asked += samples.len() as u64;
+        let ids = first..self.asked;
+        let numbered = |(id, question): (u64, &String)| format!("{{\"id\":{id},{}\n", &question[1..]);
+        let lines: String = ids.clone().zip(&questions).map(numbered).collect();
+        let (began, starts) = (Instant::now(), self.starts);
+        let time = self.timeout;
+        let mut answers = self.ask(lines.as_bytes(), &ids, time)?;
+        if answers.had_ended && self.starts == starts {
+            answers = self.ask(lines.as_bytes(), &ids, time)?;
+        }
+        let Answers { lines, failure, .. } = answers;
+        let restarts = self.starts.saturating_sub(starts.max(1));
+        self.metrics = vec![
+            ComponentMetric::count("restarts", restarts as f64),
+            ComponentMetric::mean("latency_s", began.elapsed().as_secs_f64()),
+        ];
+        let mut verdicts: Vec<RewardValue> =
+            lines.iter().map(|line| verdict_of_text(line).unwrap_or_else(RewardValue::Missing)).collect();
+        let said = lines.into_iter().map(|line| Some(line.trim_end().to_owned())).chain(std::iter::repeat(None));
+        self.said = questions.into_iter().zip(said).collect();
+        let reason = failure.unwrap_or_default();
+        verdicts.resize(samples.len(), RewardValue::Missing(reason));
+        Ok(verdicts)
+    }
+
+    fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let sent = RewardQuestion::new(sample, text).shown();
+        Some(match self.said.get(&question(sample, text))? {
+            Some(answer) => format!("it is sent {sent}, besides the `id`, and answers {}", excerpt(answer)),
+            None => format!("it is sent {sent}, besides the `id`, and gives no answer"),
+        })
+    }
+
+    fn metrics(&self) -> Vec<ComponentMetric> {
+        self.metrics.clone()
+    }
+}

@@ -1,0 +1,218 @@
+//! The loop that decodes rows until all are done.
+
+use super::draw::draw;
+use super::stop::Stop;
+use crate::models::{Decoder, Decoding, Prompt};
+use crate::seed;
+use orchestrate_core::event::StopReason;
+use orchestrate_core::recipe::spec::Sampling;
+use rand_chacha::ChaCha8Rng;
+use std::collections::VecDeque;
+use std::time::Instant;
+use tch::Tensor;
+
+/// A prompt and the seeds of the completions that are wanted of it.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Tokens of the prompt, at least one.
+    pub prompt_ids: &'a [i64],
+    /// One completion each, at least one.
+    pub seeds: Vec<u64>,
+}
+
+/// A sampled completion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampled {
+    /// Tokens, the stop token included.
+    pub ids: Vec<i64>,
+    /// Log-probability of each token under the policy at the sampling temperature, over the whole vocabulary: before penalties and
+    /// cuts of the tail.
+    pub logprobs: Vec<f32>,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+}
+
+/// Seconds that sampling took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seconds {
+    /// Reading the prompts.
+    pub prefill: f64,
+    /// Drawing tokens and decoding them.
+    pub decode: f64,
+}
+
+/// A completion in the making.
+pub(super) struct DecodingRow {
+    pub(super) request: usize,
+    index: usize,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) sampled: Sampled,
+}
+
+/// Samples every completion of `requests`, at most `batch_size` at a time (0: all); the results in the order of requests and
+/// their seeds.
+pub fn sample(
+    decoder: &Decoder,
+    requests: &[Request<'_>],
+    sampling: &Sampling,
+    stop: &Stop<'_>,
+    batch_size: usize,
+) -> Vec<Sampled> {
+    sample_while(decoder, requests, sampling, stop, batch_size, |_| true).expect("`go_on` is always true")
+}
+
+/// Like [`sample`], as long as `go_on` is true ([`sample_groups`]); nothing when it was not.
+pub fn sample_while(
+    decoder: &Decoder,
+    requests: &[Request<'_>],
+    sampling: &Sampling,
+    stop: &Stop<'_>,
+    batch_size: usize,
+    go_on: impl FnMut(f64) -> bool,
+) -> Option<Vec<Sampled>> {
+    let mut groups: Vec<Vec<Sampled>> = requests.iter().map(|_| Vec::new()).collect();
+    let ended = |request: usize, group| groups[request] = group;
+    sample_groups(Decoding::new, decoder, requests, sampling, stop, batch_size, ended, go_on)?;
+    Some(groups.into_iter().flatten().collect())
+}
+
+/// Samples every completion of `requests`, at most `batch_size` at a time (0: all), and hands over each request's completions
+/// as soon as the last of them has ended. Before each token it asks `go_on`, with the share of all tokens that may be drawn at
+/// most which have been; when that is false it ends with nothing, and what was drawn is lost.
+///
+/// `decoding` makes the rows: [`Decoding::new`], for measurements another.
+#[expect(clippy::too_many_arguments, reason = "what is sampled, how, and the two callbacks")]
+pub fn sample_groups<'a>(
+    decoding: impl FnOnce(&'a Decoder, usize, usize) -> Decoding<'a>,
+    decoder: &'a Decoder,
+    requests: &[Request<'_>],
+    sampling: &Sampling,
+    stop: &Stop<'_>,
+    batch_size: usize,
+    mut ended: impl FnMut(usize, Vec<Sampled>),
+    mut go_on: impl FnMut(f64) -> bool,
+) -> Option<Seconds> {
+    let _no_grad = tch::no_grad_guard();
+    let longest = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0);
+    let mut decoding = decoding(decoder, longest, sampling.max_new_tokens);
+    let mut seconds = Seconds::default();
+    let mut groups: Vec<Group> = requests.iter().map(|r| Group::new(r.seeds.len())).collect();
+    let mut waiting: VecDeque<(usize, usize)> = requests
+        .iter()
+        .enumerate()
+        .flat_map(|(request, r)| (0..r.seeds.len()).map(move |index| (request, index)))
+        .collect();
+    let capacity = if batch_size == 0 { waiting.len() } else { batch_size };
+    let mut rows: Vec<DecodingRow> = Vec::new();
+    let most = (waiting.len() * sampling.max_new_tokens) as f64;
+    loop {
+        let left = |row: &DecodingRow| sampling.max_new_tokens - row.sampled.ids.len();
+        let to_draw = waiting.len() * sampling.max_new_tokens + rows.iter().map(left).sum::<usize>();
+        if !go_on(1.0 - to_draw as f64 / most) {
+            return None;
+        }
+        // 1. completions that wait take the places that are free, and draw their first tokens
+        let entering = waiting.len().min(capacity - rows.len());
+        if entering > 0 {
+            let mut new: Vec<DecodingRow> = Vec::with_capacity(entering);
+            let mut prompts: Vec<Prompt> = Vec::with_capacity(entering);
+            for (request, index) in waiting.drain(..entering) {
+                let group = &mut groups[request];
+                let started = Instant::now();
+                let prompt = group.prompt.get_or_insert_with(|| decoding.prefill(requests[request].prompt_ids));
+                seconds.prefill += started.elapsed().as_secs_f64();
+                prompts.push(prompt.clone());
+                let last = index + 1 == requests[request].seeds.len();
+                if last {
+                    group.prompt = None;
+                }
+                new.push(DecodingRow::new(request, index, requests[request].seeds[index]));
+            }
+            let started = Instant::now();
+            let logits = Tensor::stack(&prompts.iter().map(Prompt::logits).collect::<Vec<_>>(), 0); // (B, V)
+            let on = advance(&mut new, &logits, &decoding, requests, sampling, stop);
+            decoding.enter(&on.iter().map(|&i| &prompts[i]).collect::<Vec<_>>());
+            retire(&mut new, &on, &mut groups, &mut ended);
+            rows.append(&mut new);
+            seconds.decode += started.elapsed().as_secs_f64();
+            continue;
+        }
+        if rows.is_empty() {
+            return Some(seconds);
+        }
+        // 2. one more token in each row
+        let started = Instant::now();
+        let last: Vec<i64> = rows.iter().map(DecodingRow::last).collect();
+        let logits = decoding.decode(&last); // (B, V)
+        let on = advance(&mut rows, &logits, &decoding, requests, sampling, stop);
+        if on.len() < rows.len() {
+            decoding.keep(&on);
+            retire(&mut rows, &on, &mut groups, &mut ended);
+        }
+        seconds.decode += started.elapsed().as_secs_f64();
+    }
+}
+
+/// Draws a token for each row, and returns the indices of those that go on.
+pub(super) fn advance(
+    rows: &mut [DecodingRow],
+    logits: &Tensor,
+    decoding: &Decoding<'_>,
+    requests: &[Request<'_>],
+    sampling: &Sampling,
+    stop: &Stop<'_>,
+) -> Vec<usize> {
+    let (ids, logprobs) = draw(logits, sampling, stop, decoding, rows, requests);
+    let mut on = Vec::with_capacity(rows.len());
+    for (i, row) in rows.iter_mut().enumerate() {
+        row.sampled.ids.push(ids[i]);
+        row.sampled.logprobs.push(logprobs[i]);
+        match stop.reason(&row.sampled.ids) {
+            Some(reason) => row.sampled.stop_reason = reason,
+            None if row.sampled.ids.len() < sampling.max_new_tokens => on.push(i),
+            None => {}
+        }
+    }
+    on
+}
+
+/// Removes the rows that are not in `on`, and hands over the groups that are complete.
+pub(super) fn retire(
+    rows: &mut Vec<DecodingRow>,
+    on: &[usize],
+    groups: &mut [Group],
+    ended: &mut impl FnMut(usize, Vec<Sampled>),
+) {
+    let (mut kept, mut index) = (on.iter().copied().peekable(), 0..);
+    for row in rows.extract_if(.., |_| kept.next_if_eq(&index.next().expect("counting goes on")).is_none()) {
+        let group = &mut groups[row.request];
+        group.ended[row.index] = Some(row.sampled);
+        if group.ended.iter().all(Option::is_some) {
+            ended(row.request, group.ended.drain(..).flatten().collect());
+        }
+    }
+}
+
+/// The completions of one request.
+pub(super) struct Group {
+    /// From when the first enters until the last has.
+    prompt: Option<Prompt>,
+    ended: Vec<Option<Sampled>>,
+}
+
+impl Group {
+    fn new(size: usize) -> Self {
+        Self { prompt: None, ended: vec![None; size] }
+    }
+}
+
+impl DecodingRow {
+    fn new(request: usize, index: usize, seed: u64) -> Self {
+        let sampled = Sampled { ids: Vec::new(), logprobs: Vec::new(), stop_reason: StopReason::Length };
+        Self { request, index, rng: seed::generator(seed), sampled }
+    }
+
+    fn last(&self) -> i64 {
+        *self.sampled.ids.last().expect("a row that is decoded has a token")
+    }
+}

@@ -1,0 +1,291 @@
+//! The loop of an evaluation.
+
+use super::batches::{Batch, Shares, batches, options_share};
+use super::measured::{Measured, metrics_json};
+use crate::choice::{loglikelihoods, verdict};
+use crate::data::{self, Sequence};
+use crate::error::{StageError, StageResult};
+use crate::generation::{Request, Stop, sample_while};
+use crate::head;
+use crate::models::{Group, Packed};
+use crate::policy::Policy;
+use crate::seed;
+use crate::stages::scoring::{
+    RatingMetrics, SampledCompletion, check_measured, judge_expenses, reward_mix, save_completions, score,
+};
+use crate::stages::supervised::loss_positions;
+use crate::stages::training;
+use crate::stages::{Context, Outcome, cache_error};
+use orchestrate_core::event::{Choice, Completion, EvalRecord, EventKind, StepPart};
+use orchestrate_core::recipe::spec::{EvalSpec, Role};
+use orchestrate_core::workspace::Assignment;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+use tch::Kind;
+
+pub(in crate::stages) fn run(
+    context: &mut Context<'_>,
+    assignment: &Assignment,
+    spec: &EvalSpec,
+) -> StageResult<Outcome> {
+    context.phase("loading the model")?;
+    let policy = Policy::load(assignment, context.device)?;
+    let mut reward_mix = reward_mix(context, assignment, &spec.rewards)?;
+    context.phase("reading the questions")?;
+    let limit = spec.sampling.max_prompt_tokens;
+    let questions = data::prompts(&spec.data, &assignment.inputs, &policy.tokenizer, limit)?;
+    context.preflight(&[data::of_prompts(&spec.data, &assignment.inputs, &questions, &policy.tokenizer)])?;
+    let context_length = usize::try_from(policy.decoder.config.max_position_embeddings).unwrap_or(usize::MAX);
+    let options = match &spec.options {
+        Some(options) => data::options(&spec.data, options, &assignment.inputs, &policy.tokenizer)?,
+        None => Vec::new(),
+    };
+    check_fits(&questions, &options, context_length)?;
+    let has_completions = spec.data.templates.completion.is_some() || spec.data.messages.is_some();
+    let completions: Vec<Sequence> = if has_completions {
+        let measured = BTreeSet::from([Role::Assistant]);
+        data::conversations(&spec.data, &assignment.inputs, &policy.tokenizer, context_length, &measured)?
+    } else {
+        Vec::new()
+    };
+    let documents = documents(assignment, spec, &policy, context_length)?;
+    let batches = batches(spec, &questions, &options, &completions, &documents);
+    let total_steps = batches.len() as u64;
+    let shares = Shares::of(&batches, spec);
+
+    let mut measured = resume(context, total_steps)?;
+    while let Some(batch) = usize::try_from(measured.step).ok().and_then(|step| batches.get(step)) {
+        let started = Instant::now();
+        let mut metrics = BTreeMap::new();
+        let step = measured.step;
+        let part = |share: f64| StepPart {
+            step: step + 1,
+            total_steps,
+            share,
+            share_of_stage: Some(shares.of_stage(step, share)),
+        };
+        if context.should_drop_step(part(0.0))? {
+            return context.stop_within_step(step, |dir| write(dir, &measured));
+        }
+        let tokens = match batch {
+            Batch::Questions(questions, options) => {
+                let of_options = options_share(questions, options, spec);
+                let of_choices = |share: f64| part(of_options * share);
+                let Some(choices) = choices(context, &policy, questions, options, spec.batch_size, of_choices)? else {
+                    return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                };
+                let part = |share: f64| part(of_options + (1.0 - of_options) * share);
+                let Some(answers) = answer(context, &policy, questions, spec, assignment.spec.seed, part)? else {
+                    return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                };
+                let (scores, warnings) = score(&mut reward_mix, &answers);
+                for warning in warnings {
+                    context.emit(&EventKind::Warning(warning))?;
+                }
+                let Some(scores) = scores? else {
+                    return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                };
+                check_measured(&scores, &spec.rewards, spec.max_missing_fraction, measured.step + 1)?;
+                let samples = spec.samples_per_question;
+                for (question, (answers, scores)) in answers.chunks(samples).zip(scores.chunks(samples)).enumerate() {
+                    let choice = choices.get(question);
+                    for (answer, score) in answers.iter().zip(scores) {
+                        let eval = Some(record(spec, answer, choice));
+                        let completion = Completion { eval, ..answer.completion(measured.step + 1, score, None) };
+                        context.emit(&EventKind::Completion(Box::new(completion)))?;
+                    }
+                    measured.record(spec, answers, scores, choice);
+                }
+                let mut rating = RatingMetrics::default();
+                rating.add(&reward_mix);
+                metrics.extend(rating.finish());
+                answers.iter().map(|a| a.sampled.ids.len()).sum::<usize>()
+            }
+            Batch::Likelihood(sequences, documents) => {
+                let nll = negative_log_likelihood(&policy, sequences);
+                if *documents {
+                    measured.text_nll.extend(nll);
+                } else {
+                    measured.completion_nll.extend(nll);
+                }
+                sequences.iter().map(|s| s.ids.len()).sum()
+            }
+        };
+        measured.step += 1;
+        let speed = tokens as f64 / started.elapsed().as_secs_f64();
+        metrics.insert("perf/tokens_per_s".to_owned(), speed);
+        training::report(context, measured.step, total_steps, metrics)?;
+        if measured.step < total_steps && resume_point(context, &measured)? {
+            return Ok(Outcome::Stopped { step: measured.step });
+        }
+    }
+    let mut results = measured.results(spec, seed::derive(assignment.spec.seed, &["bootstrap"]));
+    let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
+    fs_err::write(path, metrics_json(spec, &results))?;
+    save_completions(context)?;
+    results.extend(judge_expenses(&reward_mix));
+    Ok(Outcome::Finished(results))
+}
+
+/// The documents of `text`, as far as the model can read them.
+pub(super) fn documents(
+    assignment: &Assignment,
+    spec: &EvalSpec,
+    policy: &Policy<'_>,
+    context_length: usize,
+) -> StageResult<Vec<Sequence>> {
+    let Some(text) = &spec.text else { return Ok(Vec::new()) };
+    let documents = data::documents(text, &assignment.inputs, &policy.tokenizer)?;
+    let cut = |mut document: Sequence| {
+        document.ids.truncate(context_length);
+        Sequence::document(document.location, document.ids)
+    };
+    Ok(documents.into_iter().map(cut).collect())
+}
+
+/// Refuses a question that the model cannot read together with each of its options.
+pub(super) fn check_fits(
+    questions: &[data::Example],
+    options: &[data::Options],
+    context_length: usize,
+) -> StageResult<()> {
+    for (question, options) in questions.iter().zip(options) {
+        let longest = options.ids.iter().map(Vec::len).max().unwrap_or(0);
+        let tokens = question.prompt_ids.len() + longest;
+        if tokens > context_length {
+            let at = &options.location;
+            let message = format!(
+                "{at}: the prompt and its longest option have {tokens} tokens, the model reads {context_length}"
+            );
+            return Err(StageError::input(message).hinted("shorten the row, or the template `prompt`"));
+        }
+    }
+    Ok(())
+}
+
+/// What the options of each question say; no choices without options, and `None` when the stage was asked to stop. `batch_size`
+/// questions are computed at a time.
+pub(super) fn choices(
+    context: &mut Context<'_>,
+    policy: &Policy<'_>,
+    questions: &[data::Example],
+    options: &[data::Options],
+    batch_size: usize,
+    part: impl Fn(f64) -> StepPart,
+) -> StageResult<Option<Vec<Choice>>> {
+    let groups: Vec<Group<'_>> = questions
+        .iter()
+        .zip(options)
+        .map(|(question, options)| Group {
+            prompt: &question.prompt_ids,
+            completions: options.ids.iter().map(Vec::as_slice).collect(),
+        })
+        .collect();
+    let mut sums = Vec::with_capacity(groups.len());
+    for groups in groups.chunks(batch_size) {
+        if context.should_drop_step(part(sums.len() as f64 / questions.len() as f64))? {
+            return Ok(None);
+        }
+        sums.extend(loglikelihoods(&policy.decoder, groups));
+    }
+    let verdicts = sums.into_iter().zip(options).map(|(sums, options)| verdict(sums, &options.texts, options.right));
+    Ok(Some(verdicts.collect()))
+}
+
+/// The answers to each question, `samples_per_question` of them side by side; `None` when the stage was asked to stop.
+pub(super) fn answer<'a>(
+    context: &mut Context<'_>,
+    policy: &Policy<'_>,
+    questions: &'a [data::Example],
+    spec: &EvalSpec,
+    seed: u64,
+    part: impl Fn(f64) -> StepPart,
+) -> StageResult<Option<Vec<SampledCompletion<'a>>>> {
+    let samples = spec.samples_per_question;
+    let requests: Vec<Request<'_>> = questions
+        .iter()
+        .map(|question| {
+            let seeds = (0..samples).map(|sample| sample_seed(seed, question.row, sample)).collect();
+            Request { prompt_ids: &question.prompt_ids, seeds }
+        })
+        .collect();
+    let stop_ids = policy.tokenizer.stop_ids();
+    let stop = Stop::new(&policy.tokenizer, &spec.sampling);
+    let sampled = context.until_stopped(part, |go_on| {
+        sample_while(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, go_on)
+    })?;
+    let Some(sampled) = sampled else { return Ok(None) };
+    let asked = questions.iter().flat_map(|question| (0..samples).map(move |sample| (question, sample)));
+    let answer = |((q, sample), s)| SampledCompletion::new(q, sample, s, &policy.tokenizer, stop_ids);
+    Ok(Some(asked.zip(sampled).map(answer).collect()))
+}
+
+/// The seed of a question's answer. The first is what it is where no other is drawn, so that more samples change none.
+pub(super) fn sample_seed(seed: u64, row: usize, sample: usize) -> u64 {
+    let row = row.to_string();
+    match sample {
+        0 => seed::derive(seed, &["eval", &row]),
+        _ => seed::derive(seed, &["eval", &row, &sample.to_string()]),
+    }
+}
+
+/// What pairs `answer` with those of another evaluation.
+pub(super) fn record(spec: &EvalSpec, answer: &SampledCompletion<'_>, choice: Option<&Choice>) -> EvalRecord {
+    EvalRecord {
+        question_id: answer.example.id.clone(),
+        data_set: spec.data_set.clone(),
+        out_of_domain: spec.out_of_domain,
+        words: answer.words(),
+        choice: choice.cloned(),
+    }
+}
+
+/// Negative log-likelihood and token count of what each sequence trains on.
+pub(super) fn negative_log_likelihood(policy: &Policy<'_>, sequences: &[Sequence]) -> Vec<(f64, u64)> {
+    let sequences: Vec<&Sequence> = sequences.iter().filter(|s| s.trained_tokens() > 0).collect();
+    if sequences.is_empty() {
+        return Vec::new();
+    }
+    let ids: Vec<&[i64]> = sequences.iter().map(|s| s.ids.as_slice()).collect();
+    tch::no_grad(|| {
+        let packed = Packed::new(&ids, policy.decoder.device());
+        let (positions, targets) = loss_positions(&sequences, &packed);
+        let hidden = policy.decoder.hidden(&packed).index_select(0, &positions);
+        let logprobs = head::logprobs(&policy.decoder, &hidden, &targets, 1.0).logprobs;
+        let counts: Vec<i64> =
+            sequences.iter().map(|s| i64::try_from(s.trained_tokens()).expect("counts fit i64")).collect();
+        logprobs
+            .split_with_sizes(&counts, 0)
+            .iter()
+            .zip(&counts)
+            .map(|(part, &count)| (-part.sum(Kind::Double).double_value(&[]), count.unsigned_abs()))
+            .collect()
+    })
+}
+
+pub(super) fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult<Measured> {
+    let point = context.attempt.latest_resume_point().map_err(cache_error)?;
+    let measured = match &point {
+        Some((_, dir)) => {
+            let path = dir.join("measured.json");
+            serde_json::from_str(&fs_err::read_to_string(&path)?)
+                .map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))?
+        }
+        None => Measured::default(),
+    };
+    context.started(point.map(|(step, _)| step), total_steps)?;
+    Ok(measured)
+}
+
+pub(super) fn resume_point(context: &mut Context<'_>, measured: &Measured) -> StageResult<bool> {
+    let stop = context.supervisor.should_stop();
+    if stop || context.supervisor.resume_point_due() {
+        context.write_resume_point(measured.step, |dir| write(dir, measured))?;
+    }
+    Ok(stop)
+}
+
+pub(super) fn write(dir: &Path, measured: &Measured) -> std::io::Result<()> {
+    fs_err::write(dir.join("measured.json"), serde_json::to_string(measured).expect("measurements serialize"))
+}

@@ -1,0 +1,141 @@
+//! The loop of a GRPO stage.
+
+use super::metrics::{Counted, rollout_metrics};
+use super::rollout::{Rollout, Source, Timing};
+use super::update::{Rated, Reference, Sums, UpdateOptions, accumulate, check_on_policy};
+use crate::checkpoint;
+use crate::data;
+use crate::error::StageResult;
+use crate::optim::Optimizer;
+use crate::policy::Policy;
+use crate::stages::scoring::{check_missing, judge_expenses, reward_mix, save_completions};
+use crate::stages::training;
+use crate::stages::{Context, Outcome};
+use orchestrate_core::event::{EventKind, StepPart};
+use orchestrate_core::recipe::spec::GrpoSpec;
+use orchestrate_core::rewards::{Watched, reward_metrics};
+use orchestrate_core::workspace::Assignment;
+use std::path::Path;
+use std::time::Instant;
+
+#[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom in one place")]
+pub(in crate::stages) fn run(
+    context: &mut Context<'_>,
+    assignment: &Assignment,
+    spec: &GrpoSpec,
+) -> StageResult<Outcome> {
+    context.phase("loading the model")?;
+    let mut policy = Policy::load(assignment, context.device)?;
+    let mut reward_mix = reward_mix(context, assignment, &spec.rewards)?;
+    context.phase("reading the prompts")?;
+    let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
+    context.preflight(&examples.reports)?;
+    let options = UpdateOptions::new(spec, assignment.runtime.gradient_checkpointing);
+    let reference = (spec.loss.kl_coef != 0.0).then(|| Reference::of(&policy.decoder));
+    let total_steps = spec.steps;
+    let mut optimizer = Optimizer::new(policy.decoder.trainable(), &spec.optimizer);
+    let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
+
+    while progress.step < total_steps {
+        // 1. rollout: `group_size` completions for each of the step's prompts, rated
+        let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
+        let before = progress.clone();
+        let Some(mut rollout) = Rollout::draw(context, &source, &mut reward_mix, progress.prompts, progress.step + 1)?
+        else {
+            let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
+            return context.stop_within_step(before.step, write);
+        };
+        progress.prompts += rollout.prompts();
+        let Timing { prefill, decode, sampling, rating, rollout: rollout_s } = rollout.timing;
+        let mut metrics = rollout.metrics();
+
+        // 2. advantages; groups that were discarded are recorded, but have none
+        let taking_part = rollout.taking_part();
+        let (answers, scores, advantages) = rollout.advantages(spec);
+        for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
+            context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
+        }
+        check_missing(&scores, &spec.rewards, spec.max_missing_fraction, progress.step + 1)?;
+        metrics.extend(reward_metrics(&scores, spec.group_size));
+        let counted: Vec<Counted<'_>> = answers.iter().map(Counted::from).collect();
+        metrics.extend(rollout_metrics(&counted, spec.group_size));
+        let watched: Vec<Watched<'_>> = answers
+            .iter()
+            .zip(&scores)
+            .map(|(a, score)| Watched { completion: &a.text, tokens: a.sampled.ids.len(), score })
+            .collect();
+        for warning in progress.watch.observe(progress.step + 1, &watched, spec.group_size) {
+            context.emit(&EventKind::Warning(warning))?;
+        }
+
+        // 3. updates, each on one mini-batch of whole groups
+        let part = spec.group_size * (taking_part / spec.group_size).div_ceil(spec.mini_batches).max(1);
+        let mut mini_batches: Vec<Vec<Rated<'_>>> = (answers[..taking_part].chunks(part))
+            .zip(advantages[..taking_part].chunks(part))
+            .map(|(answers, advantages)| Rated::of(answers, advantages, spec))
+            .collect();
+        mini_batches.resize_with(spec.mini_batches, Vec::new); // fewer groups may take part than were asked for
+        let tokens: usize = answers.iter().map(|a| a.example.prompt_ids.len() + a.sampled.ids.len()).sum();
+        let updates = usize::try_from(spec.updates_per_rollout.min(total_steps - progress.step)).unwrap_or(usize::MAX);
+        for update in 0..updates {
+            let update_started = Instant::now();
+            let step = progress.step + 1;
+            let mut sums = Sums::default();
+            let rated = &mini_batches[update % spec.mini_batches];
+            let micro_batches = rated.chunks(spec.micro_batch_size);
+            let parts = micro_batches.len() as f64;
+            for (index, micro_batch) in micro_batches.enumerate() {
+                let part =
+                    StepPart { step, total_steps, share: 0.5 + index as f64 / parts / 2.0, share_of_stage: None };
+                if context.should_drop_step(part)? {
+                    // a resumed stage samples its rollout anew, which takes the weights from before its first update
+                    if update > 0 {
+                        return Ok(Outcome::Stopped { step: context.resume_point.unwrap_or(0) });
+                    }
+                    let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
+                    return context.stop_within_step(before.step, write);
+                }
+                accumulate(&mut policy.decoder, reference.as_ref(), micro_batch, options, &mut sums);
+            }
+            if update == 0 {
+                check_on_policy(context, &sums, policy.decoder.activations(), step)?;
+            }
+            // without a loss there is nothing to follow; momentum alone must not move the weights
+            let done = if rated.is_empty() {
+                None
+            } else {
+                Some(training::update(&mut optimizer, &spec.optimizer, step, total_steps, sums.loss)?)
+            };
+            let update_s = update_started.elapsed().as_secs_f64();
+            metrics.extend(sums.metrics(reference.is_some()));
+            let generated: usize = answers.iter().map(|a| a.sampled.ids.len()).sum();
+            let more = [
+                ("optim/lr", done.as_ref().map_or(0.0, |done| done.lr)),
+                ("optim/grad_norm", done.as_ref().map_or(0.0, |done| done.grad_norm)),
+                ("time/rollout_s", rollout_s),
+                ("time/prefill_s", prefill),
+                ("time/decode_s", decode),
+                ("time/reward_s", rating),
+                ("time/update_s", update_s),
+                ("perf/rollout_tokens_per_s", generated as f64 / sampling),
+                ("perf/tokens_per_s", tokens as f64 / (rollout_s + update_s)),
+            ];
+            metrics.extend(more.map(|(name, value)| (name.to_owned(), value)));
+            progress.step = step;
+            progress.tokens += tokens as u64;
+            training::report(context, step, total_steps, metrics.clone())?;
+        }
+        if let Some(&mean) = metrics.get("reward/mean").filter(|mean| mean.is_finite()) {
+            progress.remember(mean);
+        }
+        // only here: a resumed stage samples its next rollout anew, and must not be in the middle of one
+        if progress.step < total_steps && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
+            return Ok(Outcome::Stopped { step: progress.step });
+        }
+    }
+    training::save_output(context, assignment, &policy)?;
+    save_completions(context)?;
+    let mut results = progress.result("reward/mean");
+    results.extend(judge_expenses(&reward_mix));
+    Ok(Outcome::Finished(results))
+}

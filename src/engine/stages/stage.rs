@@ -1,0 +1,232 @@
+//! What surrounds the loop of every stage: the attempt, its events, its end.
+
+use crate::data;
+use crate::device;
+use crate::error::{StageError, StageResult};
+use crate::products::{self, ProductCounter};
+use crate::rendering;
+use orchestrate_core::digest::ContentChanged;
+use orchestrate_core::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
+use orchestrate_core::exec::DataReport;
+use orchestrate_core::recipe::spec::Work;
+use orchestrate_core::workspace::{Attempt, Ending, PlannedInputs, WorkspaceError};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tch::Device;
+
+/// What a stage's loop comes back with.
+pub(super) enum Outcome {
+    /// The output directory is complete.
+    Finished(BTreeMap<String, Measurement>),
+    /// A resume point after this step is on disk.
+    Stopped {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// What every stage's loop works with.
+pub(super) struct Context<'a> {
+    pub(super) attempt: &'a mut Attempt,
+    pub(super) device: Device,
+    pub(super) supervisor: super::supervisor::Supervisor,
+    pub(super) inputs: PlannedInputs,
+    /// When the last event of a part of a step was written.
+    part_written: Instant,
+    /// The step of the newest resume point on disk.
+    pub(super) resume_point: Option<u64>,
+}
+
+/// Events of parts of a step are at least this far apart.
+pub(super) const WRITE_PARTS_EVERY: Duration = Duration::from_secs(1);
+
+impl Context<'_> {
+    pub(super) fn emit(&mut self, event: &EventKind) -> StageResult<()> {
+        self.attempt.append(event).map_err(cache_error)
+    }
+
+    pub(super) fn phase(&mut self, what: &str) -> StageResult<()> {
+        self.emit(&EventKind::Phase(what.to_owned()))
+    }
+
+    /// Called between two parts of a step (micro-batches, tokens of a rollout). Writes an event of how far the step is, and
+    /// returns whether the stage should stop and drop it.
+    pub(super) fn should_drop_step(&mut self, part: StepPart) -> StageResult<bool> {
+        if self.part_written.elapsed() >= WRITE_PARTS_EVERY {
+            self.part_written = Instant::now();
+            self.emit(&EventKind::StepPart(part))?;
+        }
+        Ok(self.supervisor.should_stop())
+    }
+
+    /// Does `work` within a step. It is given a function from the share that is done, of which `part` is the part of the step,
+    /// to whether it should go on.
+    pub(super) fn until_stopped<T>(
+        &mut self,
+        part: impl Fn(f64) -> StepPart,
+        work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> T,
+    ) -> StageResult<T> {
+        let mut written = Ok(());
+        let result = work(&mut |share| match self.should_drop_step(part(share)) {
+            Ok(drops) => !drops,
+            Err(error) => {
+                written = Err(error);
+                false
+            }
+        });
+        written.map(|()| result)
+    }
+
+    /// Has `write` fill the directory of a resume point after `step`.
+    pub(super) fn write_resume_point<E: std::fmt::Display>(
+        &mut self,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> StageResult<()> {
+        let started = Instant::now();
+        self.attempt.save_resume_point(step, write).map_err(cache_error)?;
+        self.supervisor.resume_point_written(started);
+        self.resume_point = Some(step);
+        self.emit(&EventKind::ResumePoint { step })
+    }
+
+    /// Ends a stage that was asked to stop within a step, which is dropped and done again on resume. `write` fills a resume point
+    /// after `step`, the last whole one, unless there is one.
+    pub(super) fn stop_within_step<E: std::fmt::Display>(
+        &mut self,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> StageResult<Outcome> {
+        if step > 0 && self.resume_point != Some(step) {
+            self.write_resume_point(step, write)?;
+        }
+        Ok(Outcome::Stopped { step })
+    }
+
+    /// Tells what the stage is about to read, and refuses what cannot be meant.
+    pub(super) fn preflight(&mut self, reports: &[DataReport]) -> StageResult<()> {
+        for report in reports {
+            let trained = report.trained_share().map(|share| format!(", {:.1}% trained", 100.0 * share));
+            let DataReport { rows, tokens, tokens_max, duplicate_rows, files, .. } = report;
+            let first = files.first().and_then(|file| Path::new(file).file_name()).unwrap_or_default();
+            self.phase(&format!(
+                "{}: {rows} rows, {tokens} tokens{}, longest {tokens_max}, {duplicate_rows} duplicates",
+                first.display(),
+                trained.unwrap_or_default(),
+            ))?;
+            if let Some(share) = report.eos_trained.filter(|&share| share < 1.0) {
+                self.emit(&EventKind::Warning(format!(
+                    "{:.1}% of the rows do not train the token that ends a turn: `orchestrate check --show-data`",
+                    100.0 * (1.0 - share),
+                )))?;
+            }
+        }
+        data::check(reports)
+    }
+
+    /// Called when a stage has read its inputs, before its first step. Checks that they are still those of the plan,
+    /// and writes the event of where the stage runs and how long it is.
+    pub(super) fn started(&mut self, resumed_from_step: Option<u64>, total_steps: u64) -> StageResult<()> {
+        self.inputs.unchanged().map_err(changed)?;
+        self.resume_point = resumed_from_step;
+        let on_cpu = self.device == Device::Cpu;
+        self.emit(&EventKind::Started(Started {
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            device: device::name(self.device),
+            libtorch: LIBTORCH_VERSION.to_owned(),
+            threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
+            instructions: on_cpu.then(orchestrate_core::cpu::instructions),
+            bfloat16_products: on_cpu.then(products::bfloat16_products),
+            float32_products: on_cpu.then(orchestrate_core::cpu::float32_products),
+            resumed_from_step,
+            total_steps,
+        }))
+    }
+}
+
+/// Has a worker count the bfloat16 products that libtorch computes on the CPU, and write their number into its log.
+pub(super) const COUNT_PRODUCTS: &str = "ORCHESTRATE_COUNT_PRODUCTS";
+
+#[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]
+pub(super) fn log(line: &str) {
+    eprintln!("{line}");
+}
+
+/// The version of libtorch that tch was built for.
+pub const LIBTORCH_VERSION: &str = "2.11.0";
+
+/// Runs the stage of the attempt directory `dir` to its end. Whatever goes wrong is told in the attempt's events.
+///
+/// # Errors
+/// An attempt directory that cannot be read or written.
+pub fn run(dir: &Path) -> StageResult<Ending> {
+    let Some((mut attempt, lease)) = Attempt::begin(dir).map_err(cache_error)? else { return Ok(Ending::LeaseHeld) };
+    let own = dir.to_owned();
+    rendering::on_too_much_memory(move |message| {
+        let failure = Failure::from(StageError::input(message).hinted(rendering::HINT));
+        // the process ends in any case
+        let _ = Attempt::open(&own).and_then(|mut attempt| attempt.append(&EventKind::Failed(failure)));
+        let _ = Ending::Failed.record(&own);
+    });
+    let counter = std::env::var_os(COUNT_PRODUCTS).map(|_| ProductCounter::start());
+    let worked = work(&mut attempt);
+    if let Some(counter) = counter {
+        log(&format!("bfloat16 products on the CPU: {}", counter.count()));
+    }
+    match worked {
+        Ok(Outcome::Finished(results)) => {
+            attempt.append(&EventKind::Finished(results)).map_err(cache_error)?;
+            match attempt.commit(&lease) {
+                Ok(_) => Ok(Ending::Committed),
+                Err(error) => fail(&mut attempt, cache_error(error)),
+            }
+        }
+        Ok(Outcome::Stopped { step }) => {
+            attempt.append(&EventKind::Stopped { step }).map_err(cache_error)?;
+            Ok(Ending::Stopped)
+        }
+        Err(error) => fail(&mut attempt, error),
+    }
+}
+
+pub(super) fn fail(attempt: &mut Attempt, error: StageError) -> StageResult<Ending> {
+    attempt.append(&EventKind::Failed(Failure::from(error))).map_err(cache_error)?;
+    Ok(Ending::Failed)
+}
+
+pub(super) fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
+    let assignment = attempt.assignment().clone();
+    if let Some(threads) = assignment.runtime.threads {
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+    }
+    let device = device::choose(&assignment.runtime.device)?;
+    products::choose(assignment.runtime.bfloat16_products)?;
+    attempt.measure(device::meters(device));
+    let supervisor = super::supervisor::Supervisor::new(&assignment.runtime)?;
+    let inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
+    let mut context = Context { attempt, device, supervisor, inputs, part_written: Instant::now(), resume_point: None };
+    let outcome = match &assignment.spec.work {
+        Work::Cpt(spec) => super::cpt::run(&mut context, &assignment, spec),
+        Work::Sft(spec) => super::sft::run(&mut context, &assignment, spec),
+        Work::Grpo(spec) => super::grpo::run(&mut context, &assignment, spec),
+        Work::Eval(spec) => super::eval::run(&mut context, &assignment, spec),
+        Work::Arena(spec) => super::arena::run(&mut context, &assignment, spec),
+        Work::Command(_) => Err(StageError::no_worker_for(&assignment.stage)),
+    }?;
+    // a program may read its files whenever it likes
+    context.inputs.unchanged_of(assignment.spec.work.reward_files()).map_err(changed)?;
+    Ok(outcome)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the function that `map_err` is given")]
+pub(super) fn changed(changed: ContentChanged) -> StageError {
+    StageError::input(changed.to_string()).hinted(changed.hint())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the function that `map_err` is given")]
+pub(super) fn cache_error(error: WorkspaceError) -> StageError {
+    let hint = error.hint();
+    StageError { class: FailureClass::Io, message: error.to_string(), hint }
+}
