@@ -1,6 +1,8 @@
 //! What can be asked after a run.
 
 use crate::env::{LEASE, TestEnv};
+use crate::harness::children;
+use orchestrate::workspace::LEASE_LOOKED_AT;
 
 #[test]
 fn history_has_the_documented_shape() {
@@ -102,9 +104,9 @@ fn a_stage_that_another_process_works_on_is_waited_for() {
     env.write(&format!("runs/work/{key}/lease.json"), LEASE);
     let lock = fs_err::File::create(env.path(&format!("runs/work/{key}/lease.lock"))).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
-    let child = env.start(&["run", "small.toml", "--only", "base", "--json"]);
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    assert!(!env.path("started-base").exists(), "a worker was started on a leased key");
+    let child = env.start_held_at(LEASE_LOOKED_AT, &["run", "small.toml", "--only", "base", "--json"], |run| {
+        assert_eq!(children(run.id()), 0, "a worker was started on a leased key");
+    });
     drop(lock);
     let ended = crate::env::Ended::from(child.wait_with_output().unwrap()).ends_with(0);
     assert_eq!(ended.json()[0]["status"], "ok");

@@ -2,6 +2,7 @@
 
 use crate::dispatch::{ended, interrupt};
 use crate::env::TestEnv;
+use crate::harness::wait_until;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,7 @@ fn a_run_that_reads_a_large_result_can_be_stopped() {
     fs_err::write(base.join("manifest.json"), manifest.to_string()).unwrap();
     fs_err::File::create(base.join("weights")).unwrap().set_len(BYTES).unwrap(); // no disk is needed for zeros
     let run = env.start(&["run", "small.toml"]);
-    std::thread::sleep(Duration::from_secs(2));
+    wait_until("it reads the checkpoint", || bytes_read(run.id()) > 64 << 20);
     let asked = Instant::now();
     interrupt(&run);
     ended(run).ends_with(130).says(&["stages left"]);
@@ -75,4 +76,10 @@ fn of_several_runs_one_has_to_be_named() {
     env.run(&["cancel"]).ends_with(0);
     ended(one).ends_with(130);
     ended(two).ends_with(130);
+}
+
+/// What the process has read of files.
+fn bytes_read(process: u32) -> u64 {
+    let counters = fs_err::read_to_string(format!("/proc/{process}/io")).unwrap_or_default();
+    counters.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok()).unwrap_or(0)
 }

@@ -1,11 +1,10 @@
 //! `command` stages: real programs, run by the binary itself.
 
 use crate::env::{Ended, TestEnv};
+use crate::harness::{signal_child, wait_until};
 use crate::orphans::lives;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::process::Child;
-use std::time::{Duration, Instant};
 
 /// A project with one command stage, `made`, of this table.
 fn project(table: &str) -> TestEnv {
@@ -34,20 +33,8 @@ fn status(ended: &Ended) -> String {
 fn pid(env: &TestEnv, file: &str) -> Pid {
     env.wait_for(file);
     let read = || fs_err::read_to_string(env.path(file)).unwrap().trim().parse().ok().and_then(Pid::from_raw);
-    until(|| read().is_some());
+    wait_until("the program got there", || read().is_some());
     read().unwrap()
-}
-
-fn until(holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "it never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
 }
 
 #[test]
@@ -146,7 +133,7 @@ fn programs_that_fail_are_told_with_the_end_of_their_log() {
         assert_eq!(fs_err::read_dir(env.path("runs/cache")).unwrap().count(), 0, "{script}");
         if script.starts_with("sleep") {
             let sleeping = pid(&env, "sleeping");
-            until(|| !lives(sleeping));
+            wait_until("the program got there", || !lives(sleeping));
         }
     }
     let env = project("command = [\"no-such-program\"]");
@@ -207,8 +194,8 @@ fn a_stopped_program_is_asked_to_end_and_goes_on_from_what_it_left() {
     let run = env.start(&["run", "made.toml"]);
     let program = pid(&env, "running");
     env.wait_for("running");
-    until(|| made_half(&env));
-    signal(&run, Signal::INT);
+    wait_until("the program got there", || made_half(&env));
+    signal_child(&run, Signal::INT);
     Ended::from(run.wait_with_output().unwrap()).ends_with(130);
     assert!(env.path("asked").exists(), "it got SIGTERM");
     assert!(!lives(program), "it is gone");
@@ -243,7 +230,7 @@ fn a_program_dies_with_its_children_when_the_worker_or_the_dispatcher_is_killed(
             run.kill().unwrap();
             run.wait().unwrap();
         }
-        until(|| !lives(sleeping));
+        wait_until("the program got there", || !lives(sleeping));
         for file in ["sleeping", "worker"] {
             fs_err::remove_file(env.path(file)).unwrap();
         }
@@ -262,7 +249,7 @@ fn guard_of(group: Pid) -> Pid {
         let processes = fs_err::read_dir("/proc").unwrap();
         processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).find(is_guard)
     };
-    until(|| find().is_some()); // it is started after the program
+    wait_until("the program got there", || find().is_some()); // it is started after the program
     find().and_then(Pid::from_raw).unwrap()
 }
 

@@ -1,12 +1,12 @@
 //! What a run makes of workers that commit, fail, crash, hang or are stopped.
 
 use crate::env::{Ended, TestEnv};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::harness::signal_child;
+use rustix::process::Signal;
 use std::process::Child;
 
 pub(crate) fn interrupt(child: &Child) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
+    signal_child(child, Signal::INT);
 }
 
 pub(crate) fn ended(child: Child) -> Ended {
@@ -103,7 +103,7 @@ fn a_second_interrupt_kills_a_worker_that_does_not_stop() {
     let child = env.start(&["run", "small.toml", "--only", "base"]);
     env.wait_for("started-base");
     interrupt(&child);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    env.wait_for("asked-base"); // it hears the first, and goes on
     interrupt(&child);
     ended(child).ends_with(130);
 }

@@ -1,5 +1,7 @@
 //! A project in a temporary directory, and the binary to run in it.
 
+use crate::harness::wait_for_file;
+use orchestrate::workspace::FAULT_VARIABLE;
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
@@ -134,12 +136,19 @@ impl TestEnv {
     }
 
     /// Waits until the file is there.
+    #[track_caller]
     pub(crate) fn wait_for(&self, relative: &str) {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while !self.path(relative).exists() {
-            assert!(std::time::Instant::now() < deadline, "{relative} never came");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        wait_for_file(&self.path(relative));
+    }
+
+    /// Starts the binary, and lets it go on once it has passed the fault point and `there` has been asserted.
+    pub(crate) fn start_held_at(&self, point: &str, args: &[&str], there: impl FnOnce(&Child)) -> Child {
+        let held = self.path("held");
+        let child = self.start_with(args, FAULT_VARIABLE, &format!("hold:{point}:{}", held.display()));
+        wait_for_file(&held);
+        there(&child);
+        fs_err::remove_file(held).unwrap();
+        child
     }
 }
 

@@ -1,6 +1,7 @@
 //! The history: what it shows, and that its database says what the files say, whatever happened to either.
 
 use crate::env::{Ended, TestEnv};
+use crate::harness::signal_child;
 use orchestrate::store::Store;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -73,8 +74,7 @@ fn eventful() -> TestEnv {
     let _ = fs_err::remove_file(env.path("started-base"));
     let interrupted = env.start(&["run", "small.toml"]);
     env.wait_for("started-base");
-    std::thread::sleep(Duration::from_millis(300)); // its events are read
-    signal(interrupted.id(), rustix::process::Signal::INT);
+    signal_child(&interrupted, rustix::process::Signal::INT);
     Ended::from(interrupted.wait_with_output().unwrap()).ends_with(130);
     killed(&env);
     env.behave("base", "commit");
@@ -83,12 +83,6 @@ fn eventful() -> TestEnv {
     env
 }
 
-fn signal(pid: u32, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
-}
-
-/// A run whose dispatcher is killed while `base` waits, and its worker after it.
 fn killed(env: &TestEnv) {
     let _ = fs_err::remove_file(env.path("started-base"));
     let mut child = env.start(&["run", "small.toml"]);

@@ -3,6 +3,7 @@
 use crate::dispatch::ended;
 use crate::env::TestEnv;
 use crate::orphans::lives;
+use orchestrate::workspace::LEASE_LOOKED_AT;
 use rustix::process::Pid;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -75,9 +76,9 @@ fn a_run_under_another_name_is_alive() {
     env.run(&["cache", "gc", "--older-than", "0s", "--delete"]).ends_with(0);
     assert_eq!(fs_err::read_dir(env.path("runs/cache")).unwrap().count(), 1, "a live run uses it");
     // another run that needs the same stage leaves the worker alone
-    let other = env.start(&["run", "small.toml", "--only", "base"]);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert!(run.try_wait().unwrap().is_none());
+    let other = env.start_held_at(LEASE_LOOKED_AT, &["run", "small.toml", "--only", "base"], |_| {
+        assert!(run.try_wait().unwrap().is_none());
+    });
     env.run(&["cancel", &crate::liveness::run_of(&env, run.id())]).ends_with(0);
     ended(run).ends_with(130);
     crate::dispatch::interrupt(&other);

@@ -17,6 +17,9 @@ mod exit_codes;
 mod explain;
 mod export;
 mod faults;
+#[path = "../harness.rs"]
+#[expect(dead_code, reason = "the tests of the engine use the rest")]
+mod harness;
 mod history;
 mod hostile;
 mod liveness;

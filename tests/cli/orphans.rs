@@ -2,6 +2,7 @@
 
 use crate::dispatch::{ended, pair, statuses};
 use crate::env::TestEnv;
+use orchestrate::workspace::LEASE_LOOKED_AT;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
 
@@ -55,11 +56,11 @@ fn the_worker_of_a_living_run_is_left_alone() {
     env.behave("base", "wait");
     let first = env.start(&["run", "small.toml", "--only", "base"]);
     env.wait_for("started-base");
-    let second = env.start(&["run", "small.toml", "--only", "base"]);
-    std::thread::sleep(std::time::Duration::from_millis(2500));
     let worker = fs_err::read_to_string(env.path("started-base")).unwrap();
     let worker = Pid::from_raw(worker.trim().parse().unwrap()).unwrap();
-    assert!(lives(worker), "two looks at the lease later it still runs");
+    let second = env.start_held_at(LEASE_LOOKED_AT, &["run", "small.toml", "--only", "base"], |_| {
+        assert!(lives(worker), "a look at the lease later it still runs");
+    });
     let asked = std::time::Instant::now();
     crate::dispatch::interrupt(&second);
     let second = ended(second).ends_with(130).says(&["waiting for process"]);

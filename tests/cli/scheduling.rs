@@ -2,7 +2,7 @@
 
 use crate::dispatch::{ended, interrupt, pair, statuses};
 use crate::env::TestEnv;
-use std::time::{Duration, Instant};
+use crate::harness::{children, wait_until};
 
 /// Whether the second of two stages that run for ever starts beside the first.
 pub(crate) fn both_start(env: &TestEnv, set: &[&str]) -> bool {
@@ -10,16 +10,16 @@ pub(crate) fn both_start(env: &TestEnv, set: &[&str]) -> bool {
     env.behave("other", "wait");
     let mut args = vec!["run", "small.toml"];
     args.extend(set);
-    let child = env.start(&args);
-    let started = || ["base", "other"].map(|stage| env.path(&format!("started-{stage}")).exists());
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while started() == [false, false] {
-        assert!(Instant::now() < deadline, "nothing started");
-        std::thread::sleep(Duration::from_millis(5));
+    let mut both = false;
+    // what has room is submitted at once
+    let child = env.start_held_at("worker-started", &args, |run| both = children(run.id()) == 2);
+    wait_until("a worker begins", || {
+        ["base", "other"].iter().any(|stage| env.path(&format!("started-{stage}")).exists())
+    });
+    if both {
+        env.wait_for("started-base");
+        env.wait_for("started-other");
     }
-    // long enough for a start, which takes some milliseconds
-    std::thread::sleep(Duration::from_millis(500));
-    let both = started() == [true, true];
     interrupt(&child);
     ended(child).ends_with(130);
     both
@@ -137,7 +137,8 @@ fn a_retry_that_waits_ends_with_the_run() {
     env.behave("base", "abort");
     let child = env.start(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.backoff_s=1000"]);
     env.wait_for("started-base");
-    std::thread::sleep(Duration::from_millis(300));
+    let log = env.path("runs/log").join(env.newest_run()).join("run.jsonl");
+    wait_until("it failed once", || fs_err::read_to_string(&log).is_ok_and(|log| log.contains("stage_retried")));
     interrupt(&child);
     ended(child).ends_with(130);
     let row = env.run(&["history", "--json"]).ends_with(0).json().remove(0);

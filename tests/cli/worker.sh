@@ -68,8 +68,8 @@ wait)
     while :; do sleep 0.05; done
     ;;
 deaf)
-    trap '' TERM
-    while :; do sleep 0.05; done
+    trap 'touch "$project/asked-$stage"' TERM
+    while :; do sleep 0.05 || :; done
     ;;
 esac
 

@@ -16,6 +16,9 @@ mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;
 mod grpo_gradients;
+#[path = "../harness.rs"]
+#[expect(dead_code, reason = "the other tests use the rest")]
+mod harness;
 mod interrupt;
 mod judge;
 mod learning;

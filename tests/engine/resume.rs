@@ -1,5 +1,6 @@
 //! A stage that was killed and resumed ends with the bytes of one that was never stopped.
 
+use crate::harness::{seed, signal};
 use crate::project::{Project, RECIPE, json_lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -40,8 +41,7 @@ fn attempt(work: &Path, kind: &str) -> Option<(String, i32)> {
 }
 
 fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    signal(pid, rustix::process::Signal::KILL);
 }
 
 /// The committed stage of this kind, in the recipe's own variant.
@@ -111,8 +111,8 @@ fn without_adapters() -> Project {
 fn check_killed_stage_resumes_bitwise(new: fn() -> Project, stage: &str, settings: &[&str]) -> Project {
     let length = format!("stages.{stage}.steps=10");
     let settings = [settings, &[&length]].concat();
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
-    let random = |low: u64, high: u64| low + u64::from(nanos) % (high - low + 1);
+    let seed = seed();
+    let random = |low: u64, high: u64| low + seed % (high - low + 1);
     let steps = [random(1, 2), random(3, 5)];
     let resumed = killed_and_resumed(&new(), stage, &settings, &steps);
     let project = new();
@@ -197,8 +197,8 @@ fn killed_within_the_updates_of_a_rollout_grpo_resumes_bitwise() {
     // the adapter begun by SFT goes on, then a fresh one: the two kinds of reference
     for more in [&[][..], &["model.parent_adapter=\"merge\""]] {
         let settings = [&settings[..], more].concat();
-        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
-        let steps = [5, 9].map(|first| first + u64::from(nanos) % 4);
+        let seed = seed();
+        let steps = [5, 9].map(|first| first + seed % 4);
         let project = Project::new();
         for (args, step) in [run("grpo", &settings), vec!["resume"]].into_iter().zip(steps) {
             let mut child = project.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

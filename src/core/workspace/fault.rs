@@ -41,6 +41,9 @@ pub const NETWORK_FAULT: &str = "as-on-a-network";
 /// The point after the end of a run is written down, before its results are shown.
 pub const RUN_ENDED: &str = "run-ended";
 
+/// The point that a run passes whenever it has looked at the lease of a stage that another process works on.
+pub const LEASE_LOOKED_AT: &str = "lease-looked-at";
+
 /// The points that the process of `orchestrate run` passes for a stage, in this order.
 pub const DISPATCHER_FAULTS: [&str; 8] = [
     "run-before-plan",
@@ -72,7 +75,7 @@ impl Fault {
 pub fn fault_point(name: &str) {
     static HELD: AtomicBool = AtomicBool::new(false);
     debug_assert!(
-        [REPLACE_FAULT, RUN_ENDED].contains(&name)
+        [REPLACE_FAULT, RUN_ENDED, LEASE_LOOKED_AT].contains(&name)
             || WORKER_FAULTS.contains(&name)
             || DISPATCHER_FAULTS.contains(&name),
         "`{name}` is not listed"

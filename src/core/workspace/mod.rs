@@ -92,8 +92,8 @@ pub use digests::FileDigests;
 pub use error::{WorkspaceError, io_hint};
 pub use event_log::{COMPLETIONS, EventLog};
 pub use fault::{
-    COMMITTED_FAULTS, DISPATCHER_FAULTS, FAULT_VARIABLE, NETWORK_FAULT, REPLACE_FAULT, RUN_ENDED, WORKER_FAULTS,
-    fault_point, is_asked_for,
+    COMMITTED_FAULTS, DISPATCHER_FAULTS, FAULT_VARIABLE, LEASE_LOOKED_AT, NETWORK_FAULT, REPLACE_FAULT, RUN_ENDED,
+    WORKER_FAULTS, fault_point, is_asked_for,
 };
 pub use inputs::InputRecord;
 pub use inspected::{Inspected, inspection_key};

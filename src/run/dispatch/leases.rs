@@ -13,6 +13,7 @@ use super::run_loop::Loop;
 use crate::exec::{Cancel, Left};
 use crate::run::RunError;
 use crate::run_update::RunUpdate;
+use crate::workspace::{LEASE_LOOKED_AT, fault_point};
 use std::time::{Duration, Instant};
 
 /// How often a lease that another process holds is looked at.
@@ -46,6 +47,7 @@ impl Loop<'_> {
                 self.hits(&[stage]).await;
             } else if self.dispatch.workspace.holder(key).is_some() {
                 self.end_orphans(stage, now).await;
+                fault_point(LEASE_LOOKED_AT);
             } else {
                 self.waiting.remove(&stage);
                 self.scheduler.wake(stage);

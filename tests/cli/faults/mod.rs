@@ -11,6 +11,7 @@ mod race;
 mod worker;
 
 use crate::env::{Ended, TestEnv};
+use crate::harness::{signal, wait_until};
 use orchestrate::workspace::{FAULT_VARIABLE, Manifest, Workspace};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -72,20 +73,6 @@ fn run_with_fault(env: &TestEnv, args: &[&str], fault: &str) -> Ended {
 fn workers(env: &TestEnv, stage: &str) -> Vec<i32> {
     let text = fs_err::read_to_string(env.path(&format!("workers-{stage}"))).unwrap_or_default();
     text.lines().map(|line| line.parse().unwrap()).collect()
-}
-
-fn signal(pid: i32, signal: rustix::process::Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-/// Waits until it is so.
-#[track_caller]
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !is_so() {
-        assert!(std::time::Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
 }
 
 /// Does the cases, a few at a time.
