@@ -36,6 +36,7 @@ unsafe fn attend_with<L: Lanes>(query: &[f32], spans: &[Span<'_>], scores: &mut 
     scores.clear();
     for span in spans {
         for key in span.keys.chunks_exact(size) {
+            // SAFETY: the caller runs on a processor with the instructions of `L`; both slices have `size` numbers.
             scores.push(unsafe { dot::<L>(query, key) } * scale);
         }
     }
@@ -46,6 +47,7 @@ unsafe fn attend_with<L: Lanes>(query: &[f32], spans: &[Span<'_>], scores: &mut 
         total += *score;
     }
     let mut column = 0;
+    // SAFETY: as above; `weigh` writes `N * L::COUNT` columns from `column`, and there are as many before `size`.
     unsafe {
         while column + 4 * L::COUNT <= size {
             weigh::<L, 4>(spans, size, column, scores, total, y);
@@ -72,6 +74,8 @@ unsafe fn weigh<L: Lanes, const N: usize>(
     total: f32,
     y: &mut [f32],
 ) {
+    // SAFETY: the caller runs on a processor with the instructions of `L`; each row of values has `size` numbers, and
+    // the columns that are read and written lie below it.
     unsafe {
         let mut sums = [L::zero(); N];
         let mut scores = scores.iter();
@@ -92,13 +96,16 @@ unsafe fn weigh<L: Lanes, const N: usize>(
 
 #[inline(always)]
 unsafe fn dot<L: Lanes>(a: &[f32], b: &[f32]) -> f32 {
+    // SAFETY: the caller runs on a processor with the instructions of `L`.
     let mut sum = unsafe { L::zero() };
     let mut i = 0;
     while i + L::COUNT <= a.len() {
+        // SAFETY: `i + L::COUNT` is at most the length of `a`, and `b` is as long.
         sum = unsafe { L::load(a.as_ptr().add(i)).mul_add(L::load(b.as_ptr().add(i)), sum) };
         i += L::COUNT;
     }
     let rest: f32 = a[i..].iter().zip(&b[i..]).map(|(a, b)| a * b).sum();
+    // SAFETY: as above.
     unsafe { sum.sum() + rest }
 }
 
@@ -108,6 +115,7 @@ on_this_processor! {
 
 #[inline(always)]
 unsafe fn sum_of_squares_with<L: Lanes>(x: &[f32], result: &mut f32) {
+    // SAFETY: the caller runs on a processor with the instructions of `L`.
     *result = unsafe { dot::<L>(x, x) };
 }
 

@@ -195,6 +195,7 @@ pub(super) trait Number: Copy + Sync {
 impl Number for f32 {
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: the caller vouches for the instructions and the pointer.
         unsafe { L::load(from) }
     }
 
@@ -207,6 +208,7 @@ impl Number for f32 {
 impl Number for bf16 {
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: the caller vouches for the instructions and the pointer; a bfloat16 number is its 16 bits.
         unsafe { L::load_bf16(from.cast()) }
     }
 
@@ -238,6 +240,8 @@ unsafe fn columns_with<L: Lanes, W: Number>(
         for block in 0..blocks {
             // blocks of nearly equal height; the weights are in the cache after the first
             let (first, end) = (block * rows / blocks, (block + 1) * rows / blocks);
+            // SAFETY: the rows of `block` lie in the input, and column `n`, with the next one where there is a pair,
+            // in the weights.
             unsafe {
                 if pair {
                     block_of_rows::<L, W, 2>(weight, input, first..end, n, y, store);
@@ -262,6 +266,7 @@ unsafe fn block_of_rows<L: Lanes, W: Number, const R: usize>(
     macro_rules! with_height {
         ($($height:literal)*) => {
             match rows.len() {
+                // SAFETY: as for `block_of_rows`; `rows` has exactly this height.
                 $($height => unsafe { tile::<L, W, R, $height>(weight, input, rows.start, n, y, store) },)*
                 height => unreachable!("a block has at most {} rows, not {height}", L::MAX_ROWS),
             }
@@ -284,6 +289,7 @@ unsafe fn tile<L: Lanes, W: Number, const R: usize, const M: usize>(
         return; // never called: this only spares the compiler the work
     }
     let Input { x, features: k, low_rank } = *input;
+    // SAFETY: the tile's rows lie in the input and its columns in the weights, each of `k` numbers.
     unsafe {
         let mut sums = [[L::zero(); M]; R];
         let mut rest = [[0.0f32; M]; R];
@@ -314,6 +320,7 @@ unsafe fn accumulate<L: Lanes, W: Number, const R: usize, const M: usize>(
     rest: &mut [[f32; M]; R],
 ) {
     let mut i = 0;
+    // SAFETY: both pointers are to rows of `k` numbers, and `i + L::COUNT` is at most `k`.
     unsafe {
         while i + L::COUNT <= k {
             let mut w = [L::zero(); R];
@@ -406,6 +413,7 @@ mod tests {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2(w: &[f32], input: &Input<'_>, rows: usize, n: usize, y: &Columns) {
+                // SAFETY: the test runs where there is AVX2; the slices have the sizes that are given.
                 unsafe { columns_with::<super::super::simd::Avx2, f32>(w, input, rows, 0..n, y, Store::Set) }
             }
             // SAFETY: the instructions are there, the sizes are those of `multiply`

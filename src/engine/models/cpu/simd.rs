@@ -47,21 +47,25 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn zero() -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(_mm512_setzero_ps()) }
     }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(_mm512_set1_ps(value)) }
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(_mm512_loadu_ps(from)) }
     }
 
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe {
             let bits = _mm512_cvtepu16_epi32(from.cast::<std::arch::x86_64::__m256i>().read_unaligned());
             Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
@@ -70,16 +74,19 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { _mm512_storeu_ps(to, self.0) }
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, sum.0)) }
     }
 
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { _mm512_reduce_add_ps(self.0) }
     }
 }
@@ -96,21 +103,25 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn zero() -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(_mm256_setzero_ps()) }
     }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(_mm256_set1_ps(value)) }
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(_mm256_loadu_ps(from)) }
     }
 
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe {
             let bits = _mm256_cvtepu16_epi32(from.cast::<std::arch::x86_64::__m128i>().read_unaligned());
             Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)))
@@ -119,16 +130,19 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { _mm256_storeu_ps(to, self.0) }
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, sum.0)) }
     }
 
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe {
             let upper = _mm256_castps256_ps128(_mm256_add_ps(
                 self.0,
@@ -160,17 +174,20 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { Self(from.cast::<[f32; 4]>().read_unaligned()) }
     }
 
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         let bits = unsafe { from.cast::<[u16; 4]>().read_unaligned() };
         Self(bits.map(|bits| f32::from_bits(u32::from(bits) << 16)))
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
         unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
     }
 
@@ -190,6 +207,7 @@ impl Lanes for Portable {
 #[inline(always)]
 pub(super) fn prefetch<T>(from: *const T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
     unsafe {
         _mm_prefetch::<_MM_HINT_T0>(from.wrapping_byte_add(bytes).cast());
     }
@@ -207,18 +225,27 @@ macro_rules! on_this_processor {
                 use $crate::models::cpu::simd::{Avx2, Avx512};
                 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
                 unsafe fn avx512 $(<$($generic: $bound),*>)? ($($argument: $type),*) {
+                    // SAFETY: the caller vouches for the instructions and for the pointer, if there is one
+                    // ([`Lanes`]).
                     unsafe { $kernel::<Avx512 $($(, $generic)*)?>($($argument),*) }
                 }
                 #[target_feature(enable = "avx2,fma")]
                 unsafe fn avx2 $(<$($generic: $bound),*>)? ($($argument: $type),*) {
+                    // SAFETY: the caller vouches for the instructions and for the pointer, if there is one
+                    // ([`Lanes`]).
                     unsafe { $kernel::<Avx2 $($(, $generic)*)?>($($argument),*) }
                 }
                 match orchestrate_core::cpu::instructions() {
+                    // SAFETY: the caller vouches for the instructions and for the pointer, if there is one
+                    // ([`Lanes`]).
                     orchestrate_core::cpu::Instructions::Avx512 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: the caller vouches for the instructions and for the pointer, if there is one
+                    // ([`Lanes`]).
                     orchestrate_core::cpu::Instructions::Avx2 => return unsafe { avx2($($argument),*) },
                     orchestrate_core::cpu::Instructions::Portable => {}
                 }
             }
+            // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
             unsafe { $kernel::<$crate::models::cpu::simd::Portable $($(, $generic)*)?>($($argument),*) }
         }
     };
