@@ -74,10 +74,11 @@ test-browser: build
 soak minutes="30" *options: build
     @python3 scripts/soak.py target/release/orchestrate tests/golden {{ minutes }} {{ options }}
 
-# Checks formatting, lints and docs, warnings denied
+# Checks formatting, lints, docs and dependencies, warnings denied
 [group('test')]
 check: setup
     cargo fmt --all --check
+    @scripts/deny.sh
     cargo clippy --release --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 

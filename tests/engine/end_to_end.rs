@@ -1,8 +1,10 @@
 //! Recipes from start to history through the real binaries, on the tiny project.
 
 use crate::project::{Project, RECIPE, json_lines};
+use orchestrate_core::metric::Metric;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 #[test]
 fn a_recipe_runs_from_start_to_history_and_shares_what_its_variants_have_in_common() {
@@ -35,6 +37,22 @@ fn a_recipe_runs_from_start_to_history_and_shares_what_its_variants_have_in_comm
     assert!(metrics.contains("reward/mean"), "{metrics}");
     let samples = project.succeed(&["samples", "latest", "grpo"]);
     assert!(samples.contains("Which organ"), "{samples}");
+    every_metric_is_in_the_table(&project);
+}
+
+/// What the events of all stages measure is registered, so that nothing about it is guessed from its name.
+fn every_metric_is_in_the_table(project: &Project) {
+    let mut names = BTreeSet::new();
+    for dir in std::fs::read_dir(project.path("runs/cache")).unwrap() {
+        let events = std::fs::read_to_string(dir.unwrap().path().join("events.jsonl")).unwrap();
+        for event in json_lines(&events) {
+            let measured = [&event["kind"]["step"]["metrics"], &event["kind"]["finished"]];
+            names.extend(measured.into_iter().filter_map(Value::as_object).flat_map(|map| map.keys().cloned()));
+        }
+    }
+    assert!(names.len() > 40, "{names:?}");
+    let unknown: Vec<&String> = names.iter().filter(|name| Metric::of(name).is_none()).collect();
+    assert!(unknown.is_empty(), "`orchestrate_core::metric` lacks {unknown:?}");
 }
 
 #[test]
