@@ -1,46 +1,11 @@
-//! What was typed, and nothing else: no file is read here.
+//! Arguments that several commands take, and how words are read. No file is read here.
 
-use super::{
-    arena, cache, cancel, check, compare, completions, cost, db, diff, doctor, explain, export, history, init, keys,
-    logs, man, metrics, model, plan, query, report, resume, rewards, run, runs, samples, schema, score, serve, show,
-    verify,
-};
 use crate::workspace::DeviceChoice;
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
 use strum::VariantArray;
-
-/// Turns TOML recipes into trained models and trustworthy comparisons.
-///
-/// A recipe describes stages (cpt, sft, grpo, eval, arena) and a sweep over variants. Every stage is cached by the content that
-/// goes into it, every run is remembered, and an interrupted stage goes on where it stopped.
-#[derive(Debug, Parser)]
-#[command(
-    name = "orchestrate",
-    version,
-    max_term_width = 100,
-    after_help = "\
-Start here:
-  orchestrate init                       write a recipe with comments, and data for it
-  orchestrate plan recipes/demo.toml     what would run, and what is cached already
-  orchestrate run recipes/demo.toml      run it
-  orchestrate history                    what ran before
-  orchestrate resume                     go on after Ctrl-C, a crash or a failure
-
-What runs leave behind is in `runs/`, or where `--runs-dir`, `$ORCHESTRATE_RUNS` or the key `runs_dir` in the
-project's file `orchestrate.toml` says.
-
-stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe,
-4 a stage failed, 5 nothing matched, 6 corrupt cache, 7 a rerun differs, 130 interrupted."
-)]
-pub(super) struct Cli {
-    #[command(flatten)]
-    pub(super) global: GlobalArgs,
-    #[command(subcommand)]
-    pub(super) command: Command,
-}
 
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
@@ -60,75 +25,6 @@ pub(super) struct GlobalArgs {
     /// Show more: whole keys, causes of errors.
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub(super) enum Command {
-    /// Run recipes; what is cached is not run again.
-    Run(run::RunArgs),
-    /// Show the stages of recipes, and which are cached.
-    Plan(plan::PlanArgs),
-    /// Tell what a stage differs in from the nearest result in the cache.
-    Explain(explain::ExplainArgs),
-    /// Check recipes and the files they name; run nothing.
-    Check(check::CheckArgs),
-    /// Write a commented recipe to begin with.
-    Init(init::InitArgs),
-    /// Go on with an interrupted or failed run.
-    Resume(resume::ResumeArgs),
-    /// Stop a run of another terminal, so that it can be resumed.
-    Cancel(cancel::CancelArgs),
-    /// List the stages of past runs.
-    History(history::HistoryArgs),
-    /// Show one run: its stages, failures and results.
-    Show(show::ShowArgs),
-    /// List runs, or remove the records of some.
-    Runs(runs::RunsArgs),
-    /// Compare two runs: recipes, what they ran on, results.
-    Diff(diff::DiffArgs),
-    /// Compare arms with a baseline: better, worse, or how many more seeds would tell.
-    Compare(compare::CompareArgs),
-    /// Show the ratings of an arena's players, who beat whom, and what its judges are worth.
-    Arena(arena::ArenaArgs),
-    /// Tell what runs cost: time, tokens, judges, and what the cache saved.
-    Cost(cost::CostArgs),
-    /// Show a run's metrics over its steps.
-    Metrics(metrics::MetricsArgs),
-    /// Show completions that were sampled and how they were rated.
-    Samples(samples::SamplesArgs),
-    /// Print what the workers of a run wrote to their logs.
-    Logs(logs::LogsArgs),
-    /// Show runs in a browser, as they go.
-    Serve(serve::ServeArgs),
-    /// Write a report of runs: one page, or tables and charts for papers.
-    Report(report::ReportArgs),
-    /// Ask the history a question in SQL.
-    Query(query::QueryArgs),
-    /// Write runs as files of other programs: CSV, JSON, Parquet, TensorBoard.
-    Export(export::ExportArgs),
-    /// Make the history's database again.
-    Db(db::DbArgs),
-    /// Ask a model directly: log-probabilities, embeddings, completions; merge an adapter into it.
-    Model(model::ModelArgs),
-    /// Rate texts with a stage's rewards, before or after training on them.
-    Score(score::ScoreArgs),
-    /// Explain the reward components: what each measures, and its keys.
-    Rewards(rewards::RewardsArgs),
-    /// Explain the keys of a recipe: what each does, its values and its default.
-    Keys(keys::KeysArgs),
-    /// Rerun a stage and compare what it makes with what is cached.
-    Verify(verify::VerifyArgs),
-    /// Look into the cache of checkpoints.
-    Cache(cache::CacheArgs),
-    /// Print the JSON schema of recipes.
-    Schema(schema::SchemaArgs),
-    /// Print the manual, or write a page for each command.
-    Man(man::ManArgs),
-    /// Print shell completions.
-    Completions(completions::CompletionsArgs),
-    /// Check that this machine can run stages.
-    Doctor(doctor::DoctorArgs),
 }
 
 /// A run of the past, and some of its stages.

@@ -1,6 +1,6 @@
 //! The command line as clap knows it, with texts that fit any terminal.
 
-use super::args::Cli;
+use super::commands::Cli;
 use clap::{Command, CommandFactory as _};
 
 /// All commands.

@@ -10,6 +10,7 @@ mod args;
 mod cache;
 mod cancel;
 mod check;
+mod commands;
 mod compare;
 mod completions;
 mod condition;
@@ -52,8 +53,8 @@ mod summary;
 mod verify;
 
 use crate::exec::{RUN_COMMAND_STAGE, run_command_stage};
-use args::{Cli, Command};
 use clap::FromArgMatches as _;
+use commands::{Cli, Command};
 use context::Context;
 use error::{CliError, Kind};
 use std::ffi::OsString;

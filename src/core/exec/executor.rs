@@ -4,6 +4,17 @@
 //! exit file, checkpoint. Of an executor it needs no more than this trait. How a worker ended is never the executor's to
 //! say ([`Ending`](crate::workspace::Ending)); what its system saw of the end ([`SystemEnd`]) explains a crash.
 
+//!
+//! # How to add an executor
+//!
+//! 1. Write `exec/NAME.rs` with an implementation of [`Executor`]. `tests/executor.rs` has one of 100 lines whose workers outlive
+//!    the process that submitted them.
+//! 2. Let `cli/run.rs` choose it.
+//!
+//! A worker needs the run directory under the same path, its job's name ([`JOB_VARIABLE`](crate::workspace::JOB_VARIABLE)) and
+//! what [`Submission::environment`] says. The variable
+//! [`SUPERVISOR_VARIABLE`](crate::workspace::SUPERVISOR_VARIABLE) is for workers that are to end with their dispatcher.
+
 use super::ExecError;
 use super::orphans::Orphans;
 use crate::workspace::Job;

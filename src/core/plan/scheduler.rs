@@ -261,4 +261,5 @@ impl Scheduler {
 }
 
 #[cfg(test)]
+#[path = "scheduler_tests.rs"]
 mod tests;

@@ -298,4 +298,5 @@ pub(super) fn place(removal: &Removal, workspace: &std::path::Path) -> PathBuf {
 }
 
 #[cfg(test)]
+#[path = "retention_tests.rs"]
 mod tests;

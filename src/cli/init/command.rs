@@ -1,16 +1,14 @@
 //! `orchestrate init [RECIPE]`.
 
-mod fields;
-
-use super::context::Context;
-use super::error::{CliError, Kind};
-use super::output::Output;
+use super::fields::{Fields, of_file};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Kind};
+use crate::cli::output::Output;
 use clap::Args;
-use fields::Fields;
 use std::path::{Path, PathBuf};
 
-const RECIPE: &str = include_str!("init/recipe.toml");
-const QUESTIONS: &str = include_str!("init/questions.jsonl");
+const RECIPE: &str = include_str!("recipe.toml");
+const QUESTIONS: &str = include_str!("questions.jsonl");
 const QUESTIONS_PATH: &str = "data/questions.jsonl";
 
 /// A model of 135 million parameters: small enough for a laptop without a GPU.
@@ -28,7 +26,7 @@ Examples:
   orchestrate init && orchestrate run recipe.toml
   orchestrate init recipes/second.toml --data data/mine.jsonl
   orchestrate init recipes/mine.toml --model models/smollm2-135m-instruct")]
-pub(super) struct InitArgs {
+pub(in crate::cli) struct InitArgs {
     /// The recipe file to write.
     #[arg(value_name = "RECIPE", default_value = "recipe.toml")]
     recipe: PathBuf,
@@ -40,7 +38,7 @@ pub(super) struct InitArgs {
     data: Option<PathBuf>,
 }
 
-pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
+pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
     let name = args.recipe.file_stem().unwrap_or_default().to_string_lossy();
     if args.recipe.extension().is_none_or(|extension| extension != "toml") || name.is_empty() {
         return Err(CliError::new(Kind::Usage, format!("`{}` is no name of a recipe", args.recipe.display()))
@@ -94,7 +92,7 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
 
 /// The example recipe with the file `data` in the place of its questions.
 fn over_data(recipe: &str, data: &Path) -> Result<String, CliError> {
-    let Fields { templates, rewards } = fields::of_file(data)?;
+    let Fields { templates, rewards } = of_file(data)?;
     let path = serde_json::to_string(&data.display().to_string()).expect("a text is JSON");
     let mut lines: Vec<String> = Vec::new();
     // what the example says of its own rows is left out, up to the next stage

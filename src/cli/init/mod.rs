@@ -1,0 +1,6 @@
+//! `orchestrate init [RECIPE]`.
+
+mod command;
+mod fields;
+
+pub(super) use command::*;
