@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts the newest results of every kind of CPU into README's table: bench_table.py README.md RESULTS_DIR"""
+"""Puts the newest results of every kind of CPU into the table of docs/src/speed.md: bench_table.py docs/src/speed.md RESULTS_DIR"""
 import glob
 import json
 import os
@@ -33,7 +33,7 @@ def memory(result):
 
 
 def main():
-    readme, directory = sys.argv[1:]
+    page, directory = sys.argv[1:]
     machines = []
     for path in sorted(glob.glob(os.path.join(directory, "cpu-*.json"))):
         with open(path, encoding="utf-8") as file:
@@ -48,13 +48,13 @@ def main():
         cells = [cell for index in range(len(machines)) for cell in
                  ((sides(by_machine[index]), memory(by_machine[index])) if index in by_machine else ("", ""))]
         lines.append(f"| {case} | " + " | ".join(cells) + " |")
-    with open(readme, encoding="utf-8") as file:
+    with open(page, encoding="utf-8") as file:
         text = file.read()
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     if not pattern.search(text):
-        sys.exit(f"{readme} has no {BEGIN}")
+        sys.exit(f"{page} has no {BEGIN}")
     table = "\n".join([BEGIN, *lines, END])
-    with open(readme, "w", encoding="utf-8") as file:
+    with open(page, "w", encoding="utf-8") as file:
         file.write(pattern.sub(lambda _: table, text))
 
 
