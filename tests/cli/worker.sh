@@ -37,8 +37,13 @@ for name in "$stage" "$key"; do
 done
 if [ -f "$project/events.py" ]; then python3 "$project/events.py" "$attempt" "$stage" >> "$attempt/events.jsonl"; fi
 behaviour=$(cat "$project/behaviour/$stage" 2>/dev/null || echo commit)
+case $behaviour in
+wait) trap 'event "{\"stopped\":{\"step\":3}}"; leave stopped' TERM ;;
+deaf) trap 'touch "$project/asked-$stage"' TERM ;;
+esac
+# from here on it may be asked to stop
 echo $$ > "$project/.started-$stage"
-mv "$project/.started-$stage" "$project/started-$stage" # whole, for those who wait for it
+mv "$project/.started-$stage" "$project/started-$stage" || : # whole, for those who wait for it
 
 case $behaviour in
 fail)
@@ -55,22 +60,16 @@ crash_once)
     ;;
 crash_then_wait)
     if [ ! -f "$project/crashed-$stage" ]; then touch "$project/crashed-$stage"; exit 134; fi
-    touch "$project/again-$stage"
     trap 'event "{\"stopped\":{\"step\":3}}"; leave stopped' TERM
+    touch "$project/again-$stage"
     while :; do sleep 0.05; done
     ;;
 kill) kill -9 $$ ;;
 kill_without_checkpointing)
     case $assignment in *'"gradient_checkpointing":true'*) ;; *) kill -9 $$ ;; esac
     ;;
-wait)
-    trap 'event "{\"stopped\":{\"step\":3}}"; leave stopped' TERM
-    while :; do sleep 0.05; done
-    ;;
-deaf)
-    trap 'touch "$project/asked-$stage"' TERM
-    while :; do sleep 0.05 || :; done
-    ;;
+wait) while :; do sleep 0.05; done ;;
+deaf) while :; do sleep 0.05 || :; done ;;
 esac
 
 measured='{"train/loss":{"value":1.5,"interval":null,"count":3}}'
