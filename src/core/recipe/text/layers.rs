@@ -21,6 +21,9 @@ pub const PROGRAM_VARIABLES: &[&str] = &[
     "ORCHESTRATE_DB",
     "ORCHESTRATE_FAULT",
     "ORCHESTRATE_SUPERVISOR",
+    "ORCHESTRATE_JOB",
+    "ORCHESTRATE_FLOAT32_PRODUCTS",
+    "ORCHESTRATE_TEST_SEED",
     "ORCHESTRATE_COUNT_PRODUCTS",
 ];
 
@@ -184,7 +187,7 @@ fn read_file(
             let message = format!("cannot read the recipe `{name}`: {}", io_reason(&error));
             problems.push(match named_at {
                 Some(place) => Problem::at(place, message, "named here")
-                    .help("`extends` is relative to the directory of the file it stands in"),
+                    .help("`extends` is relative to the directory of the file that contains it"),
                 None => Problem::nowhere(message),
             });
             return None;
