@@ -7,6 +7,7 @@ use super::find::{find_run, find_stages, past_runs, stage_title};
 use super::output::Output;
 use super::run_rows;
 use crate::history::{LoggedPlan, Series};
+use crate::metric::{Direction, METRICS};
 use crate::number::number;
 use crate::report::{Column, Table, sparkline, width};
 use clap::Args;
@@ -24,17 +25,49 @@ Examples:
   orchestrate metrics latest
   orchestrate metrics latest grpo --name reward/mean --name grpo/kl
   orchestrate metrics latest grpo --json | jq -s 'map(select(.name == \"reward/mean\"))'
+  orchestrate metrics --list                  every metric: unit, direction, meaning
 
---json prints {\"run\",\"stage\",\"variant\":[..],\"key\",\"step\",\"name\",\"value\"}, one a line.")]
+--json prints {\"run\",\"stage\",\"variant\":[..],\"key\",\"step\",\"name\",\"value\"}, one a line; with --list
+{\"metric\",\"unit\",\"better\",\"over_batches\",\"meaning\"}.")]
 pub(super) struct MetricsArgs {
     #[command(flatten)]
     of: RunStagesArgs,
     /// Only metrics with this name or, ending in `/`, this beginning; may be given often.
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
+    /// List every metric that the program makes, with its unit, direction and meaning.
+    #[arg(long, conflicts_with = "name")]
+    list: bool,
+}
+
+/// All metrics that the program makes.
+fn list(context: &Context) -> Result<(), CliError> {
+    let mut out = Output::stdout();
+    let headings = ["metric", "unit", "better", "over batches"].map(Column::left);
+    let mut table = Table::new(headings.into_iter().chain([Column::left("meaning").wrapped()]).collect());
+    for metric in METRICS {
+        let better = metric.direction.map(Direction::word);
+        if context.json {
+            out.json(&json!({
+                "metric": metric.name, "unit": metric.unit.word(), "better": better,
+                "over_batches": metric.over_batches.word(), "meaning": metric.meaning,
+            }))?;
+        } else {
+            let cells = [metric.name, metric.unit.word(), better.unwrap_or_default(), metric.over_batches.word()];
+            table.push(cells.into_iter().chain([metric.meaning]).map(str::to_owned).collect());
+        }
+    }
+    if !context.json {
+        out.line(table.render(width()))?;
+        out.line("\nA word in braces is a name from the recipe.")?;
+    }
+    out.finish()
 }
 
 pub(super) fn metrics(context: &Context, args: &MetricsArgs) -> Result<(), CliError> {
+    if args.list {
+        return list(context);
+    }
     let runs = past_runs(context)?;
     let past = find_run(&runs, &args.of.run)?;
     let plan = LoggedPlan::load(&past.log_dir)?;

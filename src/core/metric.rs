@@ -37,6 +37,33 @@ pub enum Unit {
     UsDollars,
 }
 
+impl Direction {
+    /// The word that tables and `--json` show.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Higher => "higher",
+            Self::Lower => "lower",
+        }
+    }
+}
+
+impl Unit {
+    /// The word that tables and `--json` show.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Fraction => "fraction",
+            Self::Count => "count",
+            Self::Tokens => "tokens",
+            Self::Words => "words",
+            Self::TokensPerSecond => "tokens/s",
+            Self::ComparisonsPerSecond => "comparisons/s",
+            Self::Seconds => "s",
+            Self::UsDollars => "USD",
+        }
+    }
+}
+
 /// What the values of several batches come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aggregate {
@@ -46,6 +73,17 @@ pub enum Aggregate {
     Sum,
     /// The last one.
     Last,
+}
+
+impl Aggregate {
+    /// The word that tables and `--json` show.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Sum => "sum",
+            Self::Last => "last",
+        }
+    }
 }
 
 /// Where tables show a metric, the first rank first.
@@ -133,8 +171,14 @@ pub const METRICS: &[Metric] = {
         metric("reward/{component}_cost_usd", UsDollars, Sum, "what its judges cost"),
         metric("reward/{component}_restarts", Count, Sum, "times its program was started again"),
         metric("reward/{component}_latency_s", Seconds, Mean, "time until it answered"),
-        metric("reward/{component}_spread", None, Mean, "standard deviation of repeated answers of its judges"),
+        metric("reward/{component}_spread", None, Mean, "highest less lowest value of its judges"),
         metric("reward/{component}", None, Mean, "its values, without their weight"),
+        metric("completion/tokens_mean", Tokens, Mean, "length of the step's completions"),
+        metric("completion/tokens_min", Tokens, Mean, "shortest completion of the step"),
+        metric("completion/tokens_max", Tokens, Mean, "longest completion of the step"),
+        metric("completion/tokens_mean_stopped", Tokens, Mean, "length of the completions that ended by themselves"),
+        metric("completion/truncated_frac", Fraction, Mean, "completions cut at `max_new_tokens`"),
+        metric("completion/repeated_frac", Fraction, Mean, "completions whose text their group already has"),
         metric("grpo/zero_std_groups", Count, Sum, "groups whose completions all have the same reward"),
         metric("grpo/resampled_groups", Count, Sum, "groups sampled in place of such"),
         metric("grpo/dropped_groups", Count, Sum, "groups left out of the update"),
