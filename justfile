@@ -74,13 +74,28 @@ test-browser: build
 soak minutes="30" *options: build
     @python3 scripts/soak.py target/release/orchestrate tests/golden {{ minutes }} {{ options }}
 
-# Checks formatting, lints, docs and dependencies, warnings denied
+# Checks formatting, spelling, links, lints, docs and dependencies, warnings denied
 [group('test')]
 check: setup
     cargo fmt --all --check
     @scripts/deny.sh
+    @scripts/typos.sh
+    @python3 scripts/check_links.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/src
     cargo clippy --release --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+    cargo build --release --package orchestrate
+    @python3 scripts/docs_reference.py target/release/orchestrate --check
+
+# Builds the documentation as a book with search into target/book/ (`docs serve`: and serves it)
+[group('docs')]
+docs action="build":
+    @scripts/docs.sh {{ action }}
+
+# Writes docs/src/reference/ from the program's keys, commands, components and metrics
+[group('docs')]
+docs-reference:
+    @cargo build --release --package orchestrate
+    @python3 scripts/docs_reference.py target/release/orchestrate
 
 # Fuzzes the parsers, each for so many seconds, from the seeds in tests/fuzz/seeds and tests/recipes
 [group('test')]
