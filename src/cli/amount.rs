@@ -20,7 +20,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let (_, factor) = UNITS
         .iter()
         .find(|(name, _)| *name == unit.to_lowercase())
-        .ok_or_else(|| format!("`{unit}` is no unit of size: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"))?;
+        .ok_or_else(|| format!("unknown unit of size `{unit}`: expected B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"))?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative; saturates when huge")]
     Ok((number * factor).round() as u64)
 }
@@ -34,7 +34,7 @@ pub(super) fn parse_age(text: &str) -> Result<TimeDelta, String> {
         "h" => 3600.0,
         "d" => 86_400.0,
         "w" => 604_800.0,
-        _ => return Err(format!("`{unit}` is no unit of time: s, m (minutes), h, d, w; for example `30d`")),
+        _ => return Err(format!("unknown unit of time `{unit}`: expected s, m (minutes), h, d, w; for example `30d`")),
     };
     #[expect(clippy::cast_possible_truncation, reason = "milliseconds; saturates when huge, and then is refused")]
     TimeDelta::try_milliseconds((number * seconds * 1e3) as i64)

@@ -70,7 +70,7 @@ impl Context {
         let runs = project.join(runs);
         for path in [&project, &runs] {
             if path.to_str().is_none() {
-                #[expect(clippy::unnecessary_debug_formatting, reason = "it shows the bytes that are no text")]
+                #[expect(clippy::unnecessary_debug_formatting, reason = "it shows the bytes that are not text")]
                 let message = format!("the path {path:?} is not UTF-8, so no file below it can be named in a result");
                 return Err(CliError::new(Kind::Usage, message).hint("rename the directory, or move the project"));
             }

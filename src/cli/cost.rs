@@ -27,7 +27,7 @@ Examples:
 \"memory\":{\"peak\":{\"resident_bytes\",\"gpu_bytes\"},\"planned_bytes\"}}, {\"what\":\"variant\",
 \"variant\",\"stages\",\"shared\",\"made\",\"own\"} and {\"what\":\"total\",\"spent\",\"saved_by_cache\",\"saved_by_sharing\"}, one a line;
 spent and the like are {\"seconds\",\"trained_tokens\",\"sampled_tokens\",\"energy_j\",\"judges\":{MODEL:{\"calls\",\"cache_hits\",
-\"prompt_tokens\",\"completion_tokens\",\"cost_usd\"}}}, null where nobody measured it.")]
+\"prompt_tokens\",\"completion_tokens\",\"cost_usd\"}}}, null where it was not measured.")]
 pub(super) struct CostArgs {
     /// Ids of runs, their beginnings or ends, or `latest`.
     #[arg(value_name = "RUN", default_value = "latest")]

@@ -27,7 +27,7 @@ pub(super) struct ModelArgs {
 enum ModelCommand {
     /// Log-probabilities of the tokens of given texts.
     #[command(after_help = "\
-Input lines are {\"text\"} or {\"input_ids\"}; a text is encoded as it stands, no special token is added.
+Input lines are {\"text\"} or {\"input_ids\"}; a text is encoded without added special tokens.
 Prints {\"input_ids\",\"token_logprobs\"} a line, always JSON: one value for every token but the first.
 
   orchestrate model logprobs --model models/smollm2-135m-instruct --text 'The heart pumps blood.'

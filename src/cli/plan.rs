@@ -23,7 +23,7 @@ Examples:
   orchestrate plan recipes/demo.toml --variant rouge,seed=1
   orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"pending\") | .stage'
 
---json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"parents\":[KEY..],\"status\":\"hit\"|\"miss\",\"reasons\":[..],
+--json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"parents\":[KEY..],\"status\":\"cached\"|\"pending\",\"reasons\":[..],
 \"memory_bytes\",\"judge_calls\":{JUDGE:N}}, one a line; memory is the estimated peak, and judges are asked N times at most,
 retries and kept answers aside.")]
 pub(super) struct PlanArgs {

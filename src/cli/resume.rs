@@ -24,7 +24,7 @@ Examples:
   orchestrate resume              the newest run that was interrupted or failed
   orchestrate resume 01KAB3       a certain run
   orchestrate resume 01KAB3 --takeover
-                                  one of a machine that is gone: from here nobody can see whether it still
+                                  one of a machine that is gone: it cannot be seen from here whether it still
                                   runs; two machines that run it at the same time waste work")]
 pub(super) struct ResumeArgs {
     /// A run's id, or the beginning of one [default: the newest that was interrupted or failed]

@@ -159,7 +159,7 @@ fn print(context: &Context, inspections: &[Inspection], out: &mut Output) -> Res
         }
     }
     let stages = count(inspections.len(), "stage");
-    out.line(format!("\n{stages}; what carries loss is underlined, or in ⟦ ⟧ where there is no colour"))
+    out.line(format!("\n{stages}; what carries loss is underlined, or in ⟦ ⟧ without colour"))
 }
 
 fn cells(context: &Context, inspection: &Inspection, report: &DataReport) -> Vec<String> {

@@ -92,7 +92,7 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary, arms: usize) -> 
         let skipped = skipped_names(plan, summary);
         let message = format!("{failed} of {} stages failed, {left} skipped{skipped}", plan.stages.len());
         return Err(CliError::new(Kind::StageFailed, message)
-            .hint("mend the cause, then `orchestrate resume` runs what is missing")
+            .hint("fix the cause, then run `orchestrate resume`, which runs what is missing")
             .hint("where the cause is in the recipe: `orchestrate run` again, as `resume` goes on with the recipe as it was")
             .hint("`orchestrate logs latest` prints what the workers wrote"));
     }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 Runs the stage again from the same parent checkpoint and inputs, in a directory of its own that never
 becomes part of the cache, and compares the digest of every file it makes. Ends with 7 when one differs;
 then the rerun stays for you to look at. The usual reason is another device, libtorch or thread count,
-so those that differ are told; --device and --threads choose them.
+so those that differ are listed; --device and --threads choose them.
 
 Examples:
   orchestrate verify latest sft
@@ -138,7 +138,7 @@ fn again(
 ) -> Result<Rerun, CliError> {
     let Some(stage) = plan.stages.iter().position(|stage| stage.key == recorded.key) else {
         return Err(CliError::nothing("the run's recipes no longer lead to this result")
-            .hint("a model or data file has changed since: put back what it was, or run the recipe anew"));
+            .hint("a model or data file has changed since: restore the file, or run the recipe again"));
     };
     let plan = rerun_plan(plan, stage);
     let own = plan.stages.len() - 1;

@@ -82,7 +82,9 @@ impl ContentChanged {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Differs { .. } | Self::Written { .. } => "`orchestrate run` or `orchestrate resume` plans anew",
+            Self::Differs { .. } | Self::Written { .. } => {
+                "run `orchestrate run` or `orchestrate resume` to plan again"
+            }
             Self::Unreadable { .. } => "put it back, then `orchestrate resume`",
         }
     }

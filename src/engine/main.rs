@@ -49,7 +49,7 @@ fn run(dir: &Path) -> ExitCode {
 fn inspect_data() -> ExitCode {
     let inspected = std::io::read_to_string(std::io::stdin()).map_err(|error| error.to_string()).and_then(|lines| {
         let assignments: Result<Vec<Assignment>, _> = lines.lines().map(serde_json::from_str).collect();
-        assignments.map_err(|error| format!("this is no assignment: {error}"))
+        assignments.map_err(|error| format!("not a valid assignment: {error}"))
     });
     let assignments = match inspected {
         Ok(assignments) => assignments,

@@ -126,7 +126,7 @@ impl ArmNames {
         }
         for curves in &mut evidence.training {
             for arm in &mut curves.arms {
-                let position: usize = arm.parse().expect("positions stand for names until here");
+                let position: usize = arm.parse().expect("positions are replaced by names here");
                 arm.clone_from(&evidence.arms[position].name);
             }
         }

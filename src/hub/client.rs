@@ -74,7 +74,7 @@ impl Client {
             .with_config()
             .limit(MAX_LISTING_BYTES)
             .read_json()
-            .map_err(|error| nonsense(format!("what is no description of a repository: {error}")))?;
+            .map_err(|error| nonsense(format!("not a description of a repository: {error}")))?;
         if !is_commit(&info.sha) || (reference.is_pinned() && info.sha != reference.revision) {
             return Err(nonsense(format!("with `{}` for a commit", info.sha)).into());
         }

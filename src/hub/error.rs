@@ -150,8 +150,8 @@ impl HubError {
             Self::NoRevision { .. } => {
                 "a revision is a branch, a tag or a commit of 40 digits; without `@...` it is `main`".to_owned()
             }
-            Self::NoFile { some, .. } if some.is_empty() => "`*` stands for any part of a name".to_owned(),
-            Self::NoFile { some, .. } => format!("it has {}; `*` stands for any part of a name", quoted(some)),
+            Self::NoFile { some, .. } if some.is_empty() => "`*` matches any part of a name".to_owned(),
+            Self::NoFile { some, .. } => format!("it has {}; `*` matches any part of a name", quoted(some)),
             Self::NotAModel { .. } => {
                 "a model needs `config.json`, `tokenizer.json` and `model.safetensors`, or its parts with their index"
                     .to_owned()

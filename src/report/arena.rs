@@ -33,7 +33,7 @@ pub fn arena_details(result: &ArenaResult, width: usize) -> String {
     }
     blocks.push(format!("judges\n{}", judges(&result.judges).render(width)));
     if let Some(found) = &result.agreement {
-        let value = found.value.map_or_else(|| "cannot be told".to_owned(), |value| format!("{value:.2}"));
+        let value = found.value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.2}"));
         blocks.push(format!(
             "agreement of the judges beyond chance ({}): {value}, on {} verdicts",
             found.measure, found.items
@@ -41,7 +41,7 @@ pub fn arena_details(result: &ArenaResult, width: usize) -> String {
     }
     blocks.push(format!(
         "Bradley-Terry ratings, ties counting half, with a normal prior of {} points round 1500; 95% intervals of {} bootstrap \
-         resamples of the questions; sequential Elo with K = {}. A verdict counts as one game.",
+         resamples of the questions; sequential Elo with K = {}. A comparison of two answers is one game, the mean over judges and orders.",
         result.prior_sd, result.bootstrap_resamples, result.sequential_k
     ));
     blocks.join("\n\n")

@@ -128,9 +128,9 @@ impl Progress {
         self.live.insert(stage, Live { line: StageLine::default(), bar, plain_at: now, plain_step: 0 });
     }
 
-    /// Another process works on the stage; `whom` says which.
-    fn waiting(&mut self, stage: usize, whom: &str) {
-        let message = format!("waiting for {whom}, which works on the same stage");
+    /// Another process works on the stage; `owner` says which.
+    fn waiting(&mut self, stage: usize, owner: &str) {
+        let message = format!("waiting for {owner}, which works on the same stage");
         self.end_live(stage);
         let word = self.paint.yellow("waiting");
         self.stay(&word, stage, &message);

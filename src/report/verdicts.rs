@@ -18,7 +18,7 @@ pub fn verdict_line(metric: &MetricComparison, baseline: &str, several_evaluatio
         let Verdict::Separable(way, basis) = verdict else { continue };
         let than = if parts.is_empty() { format!(" than {baseline}") } else { String::new() };
         let seed = if basis == Basis::OneSeed { ONE_SEED } else { "" };
-        let unknown = if matches!(way, Way::Higher | Way::Lower) { " (nobody says which way is better)" } else { "" };
+        let unknown = if matches!(way, Way::Higher | Way::Lower) { " (no known direction)" } else { "" };
         parts.push(format!("{names} {}{than}{seed}{unknown}", way.word()));
     }
     let count = |verdict: Verdict| metric.arms.iter().filter(|row| row.verdict == verdict).count();
@@ -60,7 +60,7 @@ pub fn verdict_heading(metric: &MetricComparison, several_evaluations: bool) -> 
     let way = match metric.direction {
         Some(Direction::Higher) => "higher is better",
         Some(Direction::Lower) => "lower is better",
-        None => "nobody says which way is better",
+        None => "no known direction: `[compare]` can set `directions`",
     };
     let role = match metric.role {
         Role::Primary => "primary metric",

@@ -158,7 +158,7 @@ fn a_file_that_changes_after_planning_is_noticed() {
     env.run(&["run", "made.toml"]).ends_with(4).says(&[
         "`",
         "script.sh` has changed since this stage was planned",
-        "plans anew",
+        "to plan again",
     ]);
     env.run(&["run", "made.toml"]).ends_with(0);
 }
@@ -173,7 +173,7 @@ fn a_file_that_changes_while_the_program_runs_is_noticed() {
     env.write("f.txt", "two\n");
     env.write("go", "");
     let ended = Ended::from(child.wait_with_output().unwrap()).ends_with(4);
-    ended.says(&["f.txt` was written to while this stage read it", "plans anew"]);
+    ended.says(&["f.txt` was written to while this stage read it", "to plan again"]);
     for content in ["one\n", "two\n"] {
         env.write("f.txt", content);
         let plan = env.run(&["plan", "made.toml", "--json"]).ends_with(0);

@@ -147,7 +147,7 @@ fn a_damaged_attempt_begins_anew_and_ends_nothing_else() {
     fs_err::write(&events, fs_err::read_to_string(&events).unwrap() + "garbage line\n").unwrap();
     env.behave("base", "commit");
     let ended = env.run(&["run", "small.toml", "--json"]).ends_with(0);
-    let ended = ended.says(&[&format!("`{}` is malformed", events.display()), "begun anew"]);
+    let ended = ended.says(&[&format!("`{}` is malformed", events.display()), "started again"]);
     assert!(statuses(&ended).iter().all(|(_, status)| status == "ok"), "{ended:?}");
     assert_eq!(fs_err::read_dir(env.path("runs/quarantine")).unwrap().count(), 1);
 }
@@ -162,6 +162,6 @@ fn events_that_are_damaged_while_a_worker_runs_cost_one_try() {
     let attempt = fs_err::read_dir(env.path("runs/work")).unwrap().next().unwrap().unwrap().path();
     let events = attempt.join("events.jsonl");
     fs_err::write(&events, fs_err::read_to_string(&events).unwrap() + "garbage line\n").unwrap();
-    let ended = ended(run).ends_with(0).says(&["is malformed", "begun anew"]);
+    let ended = ended(run).ends_with(0).says(&["is malformed", "started again"]);
     assert_eq!(statuses(&ended), [pair("base", "ok")]);
 }

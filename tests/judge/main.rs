@@ -200,7 +200,7 @@ fn without_an_answer_in_the_end_the_value_is_missing_with_the_reason() {
         (Act::Half, "the connection broke in the middle of its answer, 3 times in a row"),
         (
             Act::Body("<html>login</html>".to_owned()),
-            "it sends what is no chat completion: `<html>login</html>`, 3 times in a row",
+            "its answer is not a chat completion: `<html>login</html>`, 3 times in a row",
         ),
         (Act::Body(r#"{"choices": []}"#.to_owned()), "it sends a chat completion without a choice, 3 times in a row"),
         (Act::Hang(Duration::from_secs(2)), "it does not answer within 0.3 s, 3 times in a row"),
@@ -280,7 +280,7 @@ fn a_question_that_is_refused_is_missing_and_the_others_are_rated() {
 fn an_answer_that_is_no_verdict_is_missing_and_kept() {
     let server = Server::start([Act::Say("Very good!".to_owned(), "stop"), Act::Say("{\"sco".to_owned(), "length")]);
     let mut stage = Stage::new(&server.endpoint());
-    let reason = "the judge `tiny`: its answer is no {\"score\": integer}: `Very good!`";
+    let reason = "the judge `tiny`: its answer is not {\"score\": integer}: `Very good!`";
     assert_eq!(stage.one(), Err(reason.to_owned()));
     assert_eq!(stage.one(), Err(reason.to_owned()), "asked the same, it would say the same");
     assert_eq!(server.asked().len(), 1);
@@ -400,7 +400,7 @@ fn several_judges_are_aggregated_and_none_may_be_lacking() {
     stage.spec.judges.push("other".to_owned());
     stage.servers.insert("other".to_owned(), JudgeServer { concurrency: 1, ..served(&two.endpoint()) });
     let reason = stage.one().unwrap_err();
-    assert_eq!(reason, "the judge `other`: its answer is no {\"score\": integer}: `?`");
+    assert_eq!(reason, "the judge `other`: its answer is not {\"score\": integer}: `?`");
     stage.spec.mode = reward_mix("Grade: {{ completion }}");
     let value = (score_of("Grade: so") - 1) as f64 / 4.0;
     for aggregate in [Aggregate::Mean, Aggregate::Median, Aggregate::Min] {

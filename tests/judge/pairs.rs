@@ -90,12 +90,12 @@ fn a_failure_that_passes_is_outlasted() {
 #[test]
 fn without_one_order_a_pair_is_missing_with_the_reason() {
     let say = |content: &str, end| Act::Say(content.to_owned(), end);
-    let form = "its answer is no {\"reason\": text, \"verdict\": \"first\", \"second\" or \"tie\"}";
+    let form = "its answer is not {\"reason\": text, \"verdict\": \"first\", \"second\" or \"tie\"}";
     let cases = [
         (Act::Status(429, "", "slow down".to_owned()), "it answers 429 Too Many Requests: `slow down`"),
         (Act::Hang(Duration::from_secs(2)), "it does not answer within 0.5 s"),
         (Act::Half, "the connection broke in the middle of its answer"),
-        (Act::Body("<html>".to_owned()), "it sends what is no chat completion: `<html>`"),
+        (Act::Body("<html>".to_owned()), "its answer is not a chat completion: `<html>`"),
         (say("{\"score\": 3}", "stop"), form),
         (say("the first", "stop"), form),
         (say("{\"reason\": \"\", \"verdict\": \"both\"}", "stop"), form),

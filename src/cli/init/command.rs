@@ -41,7 +41,7 @@ pub(in crate::cli) struct InitArgs {
 pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
     let name = args.recipe.file_stem().unwrap_or_default().to_string_lossy();
     if args.recipe.extension().is_none_or(|extension| extension != "toml") || name.is_empty() {
-        return Err(CliError::new(Kind::Usage, format!("`{}` is no name of a recipe", args.recipe.display()))
+        return Err(CliError::new(Kind::Usage, format!("`{}` is not a valid recipe name", args.recipe.display()))
             .hint("a recipe is a file that ends in `.toml`, for example `orchestrate init recipes/first.toml`"));
     }
     // Written by its serializer, a path may hold quotes and backslashes.

@@ -30,7 +30,7 @@ pub(super) fn of_file(path: &Path) -> Result<Fields, CliError> {
     let shown = path.display();
     let first = text.trim_start_matches('\u{feff}').lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let row: Map<String, Value> = serde_json::from_str(first).map_err(|error| {
-        CliError::new(Kind::Usage, format!("the first line of `{shown}` is no JSON object: {error}"))
+        CliError::new(Kind::Usage, format!("the first line of `{shown}` is not a JSON object: {error}"))
             .hint("a data file has one JSON object a line, such as {\"question\": \"...\", \"answer\": \"...\"}")
     })?;
     of_row(&row).ok_or_else(|| {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 html is one page that needs no network: the verdict with its intervals, ratings of an arena, every component of
 every arm, learning curves, signs of reward hacking, completions side by side, the stages with what came from the
-cache, costs, recipes and environment. What must be known before a number is believed stands at its top.
+cache, costs, recipes and environment. What a reader must know before believing a number comes first.
 md and latex are the tables alone, for papers (LaTeX wants the package booktabs); svg is a folder of charts.
 
 Examples:

@@ -19,7 +19,7 @@ use std::path::Path;
 /// How the numbers came about.
 const METHODS: [&str; 7] = [
     "An arm is a variant of the sweep without its seed. Every arm is compared with the baseline on the questions that all seeds of \
-     both answered; what is missing is left out of both sides and told, never counted as 0.",
+     both answered; what is missing is left out of both sides and listed, never counted as 0.",
     "The primary metric decides. All others are exploratory: of ten metrics one differs by chance more often than one time in \
      twenty.",
     "Differences: the squared standard error is the variance between questions plus what seeds add to it, each known as well as its \
@@ -32,7 +32,7 @@ const METHODS: [&str; 7] = [
      of the variance between them, so seeds are a range: what the middle half of that variance asks for.",
     "Reward and length are those of the evaluation: the weighted sum of its components, and sampled tokens. Where the arms' mixes \
      differ their sums are not compared; the common score is the same sum for all.",
-    "Colours of arms are told apart by people of every colour vision; beyond seven, arms that share one differ by their dashes.",
+    "The colours of arms are distinguishable with any colour vision. Beyond seven arms, those that share a colour differ by their dashes.",
 ];
 
 /// What the command line asks of a report.

@@ -41,7 +41,7 @@ fn pooled(stage: &str, found: &ArenaResult) -> Rating {
         let measure = agreement.measure.replace('_', " ");
         remarks.push(match agreement.value {
             Some(value) => format!("Judges agree with {measure} {value:.2} over {} verdicts.", agreement.items),
-            None => "Whether judges agree cannot be told.".to_owned(),
+            None => "Too few comparisons to say whether the judges agree.".to_owned(),
         });
     }
     for standing in &found.pooled.standings {
@@ -53,7 +53,7 @@ fn pooled(stage: &str, found: &ArenaResult) -> Rating {
             Some(games) => format!("about {games} further games would tell"),
             None => "no number of games that can be played would tell".to_owned(),
         };
-        remarks.push(format!("{} cannot be told from {}: {games}.", standing.player, next.over));
+        remarks.push(format!("{} and {} do not differ significantly: {games}.", standing.player, next.over));
     }
     if let [judge] = found.judges.as_slice() {
         remarks.extend(position(judge));
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(
             told.remarks[1..],
             [
-                "sft cannot be told from base: about 12 further games would tell.",
+                "sft and base do not differ significantly: about 12 further games would tell.",
                 "Position bias of encoder: the place decided in 25% of the pairs it read in both orders."
             ]
         );

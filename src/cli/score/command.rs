@@ -25,7 +25,7 @@ those of runs; each command has the judges' whole budget. GRPO's length penalty 
 Lines are rated 64 at a time; which lines share a batch may change the last bits of what an encoder says.
 
 --calibrate rates the stage's own rows instead: each with its own completion, with another row's and with an
-empty one. It prints how well every component tells them apart (AUC: 1 fully, 0.5 not at all) and its share
+empty one. It prints how well every component separates them (AUC: 1 fully, 0.5 not at all) and its share
 of the spread within a row, and warns of what cannot teach or drowns the rest.
 
 --judges measures the judges themselves, on the lines of --input or, without it, on the stage's rows, each with

@@ -92,7 +92,7 @@ fn agreement(agreement: &Value) -> Option<String> {
         "fleiss_kappa" => ("Fleiss' kappa", count(items, "verdict")),
         _ => ("Krippendorff's alpha", count(items, "text")),
     };
-    let value = agreement["value"].as_f64().map_or_else(|| "cannot be told".to_owned(), |value| format!("{value:.3}"));
+    let value = agreement["value"].as_f64().map_or_else(|| "unknown".to_owned(), |value| format!("{value:.3}"));
     Some(format!("agreement beyond chance, {name}: {value}, over {items}"))
 }
 

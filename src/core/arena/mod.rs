@@ -2,8 +2,8 @@
 //! ([`rate`], [`ArenaResult`]). Pure; models and judges belong to the engine's stage, printing to `report`.
 //!
 //! A *player* is an arm of a recipe, made of one *model* a seed. All models answer the same questions. A *comparison* is of the
-//! answers of two models to one question, by every judge. In ratings a judge's verdict on it counts as two games, one for each order
-//! in which the answers can be read, so that all judges weigh the same; in tables it counts as one game.
+//! answers of two models to one question, by every judge. In ratings it is one game,
+//! whose result is the mean over judges and orders; tables count verdicts.
 //!
 //! A verdict that is missing is in no game. It is counted, by judge and reason, and told ([`ArenaResult::notes`]).
 

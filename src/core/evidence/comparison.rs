@@ -204,7 +204,7 @@ impl TryFrom<String> for Verdict {
         let bases = [Basis::Seeds, Basis::OneSeed];
         let separable = Way::ALL.into_iter().flat_map(|way| bases.map(|basis| Self::Separable(way, basis)));
         let mut all = separable.chain([Self::NotSeparable, Self::NotCompared]);
-        all.find(|verdict| verdict.name() == name).ok_or_else(|| format!("`{name}` is no verdict"))
+        all.find(|verdict| verdict.name() == name).ok_or_else(|| format!("`{name}` is not a verdict"))
     }
 }
 

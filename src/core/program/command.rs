@@ -33,7 +33,7 @@ impl ProgramError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoVariable { .. } => "set it where `orchestrate` is started, or take it out of `env`",
-            Self::NoFile { .. } => "`orchestrate run` plans anew",
+            Self::NoFile { .. } => "run `orchestrate run` to plan again",
         }
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn regular_expression(recipe: &mut dyn TableContext, key: &str, patte
         .map_err(|error| {
             let text = error.to_string();
             let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            let message = format!("`{}` is no regular expression: {reason}", recipe.name(At::Key(key)));
+            let message = format!("`{}` is not a valid regular expression: {reason}", recipe.name(At::Key(key)));
             let help = "the syntax is that of https://docs.rs/regex; write it in '...', where `\\` is itself";
             recipe.problem(At::Key(key), message, "here", help);
         })

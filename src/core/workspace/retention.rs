@@ -272,7 +272,7 @@ fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: Dat
         LeftoverKind::Temporary => "a temporary file of a killed process".to_owned(),
         LeftoverKind::InputRecord => "nothing that stays was made from that file".to_owned(),
         LeftoverKind::FinishedAttempt => "its result is in the cache".to_owned(),
-        LeftoverKind::Attempt => format!("nobody has worked on it for {}", age(untouched_for)),
+        LeftoverKind::Attempt => format!("unused for {}", age(untouched_for)),
         LeftoverKind::Rerun => format!("a rerun of `verify`, kept for {}", age(untouched_for)),
         LeftoverKind::Answers => format!("answers of an arena's player, {} old", age(untouched_for)),
         LeftoverKind::Quarantined => format!("damaged, in quarantine for {}", age(untouched_for)),

@@ -96,7 +96,9 @@ fn prompt(
 ) -> StageResult<Prompt> {
     let render = |messages: &[Message<'_>]| {
         if !tokenizer.has_chat_template() {
-            return Err(line.error("the model has no chat template").hinted("`--raw` takes prompts as they stand"));
+            return Err(line
+                .error("the model has no chat template")
+                .hinted("`--raw` uses prompts without the chat template"));
         }
         tokenizer.render(messages, true)
     };

@@ -108,7 +108,7 @@ fn trained_ranges(
         }
         Err(StageError::input(format!(
             "{location}: the chat template renders the first {count} of {} messages otherwise when the others follow, so \
-             it cannot be told which tokens belong to which turn",
+             the tokens of a turn cannot be identified turn",
             turns.len()
         ))
         .hinted(

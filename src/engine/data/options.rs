@@ -56,7 +56,7 @@ pub fn options(
         if let Some(index) = (0..texts.len()).find(alike) {
             let what = if texts[index].is_empty() { "is empty" } else { "is written like an earlier one" };
             let message = format!("{at}: option {} {what}: its likelihood would say nothing", choices[index].letter);
-            return Err(StageError::input(message).hinted("mend the row, or the template `option`"));
+            return Err(StageError::input(message).hinted("fix the row, or the template `option`"));
         }
         let ids = texts.iter().map(|text| tokenizer.encode(text)).collect::<StageResult<_>>()?;
         let right = right(&choices, answer.render(&row)?.trim(), at)?;

@@ -24,7 +24,7 @@ pub(super) fn read_parquet(path: &Path, rows: &mut Vec<Row>) -> StageResult<()> 
     };
     rows.truncate(before);
     Err(StageError::input(format!("{}:row {number}: this cannot be read as Parquet: {why}", path.display()))
-        .hinted("see whether another program can read the file, and write it anew"))
+        .hinted("check that another program can read the file, or rewrite it"))
 }
 
 fn read(path: &Path, rows: &mut Vec<Row>) -> parquet::errors::Result<()> {

@@ -156,7 +156,7 @@ pub(super) fn tokenizer(
             "`{}`: a limit of {limit} tokens leaves no room for a text beside {special} special ones",
             dir.display()
         ))
-        .hinted("it stands in `sentence_bert_config.json`, else in `tokenizer_config.json`"));
+        .hinted("it is set in `sentence_bert_config.json`, else in `tokenizer_config.json`"));
     }
     let truncation = tokenizers::TruncationParams { max_length: limit, ..Default::default() };
     tokenizer.with_truncation(Some(truncation)).map_err(|e| unreadable(&e))?;

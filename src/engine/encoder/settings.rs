@@ -34,10 +34,7 @@ impl Settings {
         let tokenizer = optional_json(&dir.join("tokenizer_config.json"))?;
         let limit =
             [&transformer["max_seq_length"], &tokenizer["model_max_length"]].into_iter().find_map(Value::as_f64);
-        #[expect(
-            clippy::cast_sign_loss,
-            reason = "1e30 stands for no limit and becomes the largest number, -1 becomes 0"
-        )]
+        #[expect(clippy::cast_sign_loss, reason = "1e30 means no limit and becomes the largest number, -1 becomes 0")]
         let max_tokens = limit.map(|limit| limit as usize);
         Ok(Self {
             include_prompt: pooling["include_prompt"] != false,

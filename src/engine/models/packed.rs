@@ -72,7 +72,7 @@ impl Packed {
         let mut sequences = self.starts().into_iter().zip(&self.lengths);
         let mut predictors = Vec::new();
         for &count in &self.completions {
-            let (prompt, prompt_length) = sequences.next().expect("a prompt stands before its completions");
+            let (prompt, prompt_length) = sequences.next().expect("a prompt comes before its completions");
             for (start, length) in sequences.by_ref().take(count) {
                 predictors.push(prompt + prompt_length - 1);
                 predictors.extend(start..start + length - 1);

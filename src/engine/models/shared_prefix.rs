@@ -28,7 +28,7 @@ pub(super) fn groups(packed: &Packed, heads_per_key: i64, kind: Kind, device: De
         .completions
         .iter()
         .map(|&count| {
-            let prompt = lengths.next().expect("a prompt stands before its completions");
+            let prompt = lengths.next().expect("a prompt comes before its completions");
             let completions: Vec<i64> = lengths.by_ref().take(count).collect();
             let longest = completions.iter().copied().max().unwrap_or(0);
             let runs = completions

@@ -50,7 +50,7 @@ fn verdict(
         direction: match metric.direction {
             Some(Direction::Higher) => "higher is better".into(),
             Some(Direction::Lower) => "lower is better".into(),
-            None => "nobody says which way is better".into(),
+            None => "no known direction: `[compare]` can set `directions`".into(),
         },
         line: verdict_line(metric, &found.baseline, several),
         sentences: vec![lead(metric, &found.baseline, name), footing(metric)],
@@ -109,10 +109,10 @@ fn lead(metric: &MetricComparison, baseline: &str, name: &str) -> String {
     let open = of(Outcome::NotSeparable);
     match (parts.is_empty(), open.as_slice()) {
         (_, []) => {}
-        (true, [one]) => parts.push(format!("{one} cannot be told from {baseline}")),
-        (true, all) => parts.push(format!("none of {} arms can be told from {baseline}", all.len())),
-        (false, [one]) => parts.push(format!("{one} cannot be told from it")),
-        (false, some) => parts.push(format!("{} cannot be told from it", listed(some))),
+        (true, [one]) => parts.push(format!("{one} does not differ significantly from {baseline}")),
+        (true, all) => parts.push(format!("none of {} arms differs significantly from {baseline}", all.len())),
+        (false, [one]) => parts.push(format!("{one} does not differ significantly")),
+        (false, some) => parts.push(format!("{} do not differ significantly", listed(some))),
     }
     let without = of(Outcome::NotCompared);
     if !without.is_empty() {

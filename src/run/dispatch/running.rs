@@ -126,7 +126,9 @@ impl TimeLimit {
         Failure {
             class: FailureClass::Timeout,
             message: format!("it ran longer than its limit of {} s{step}", self.seconds),
-            hint: Some("raise `runtime.timeout_s`; `orchestrate resume` goes on from its resume point".into()),
+            hint: Some(
+                "raise `runtime.timeout_s` and run the recipe again: the stage goes on from its resume point".into(),
+            ),
         }
     }
 }

@@ -86,7 +86,7 @@ impl Loop<'_> {
                     }
                     moved => moved?.display().to_string(),
                 };
-                self.dispatch.note(stage, format!("{error}: moved to {aside}, and begun anew")).await;
+                self.dispatch.note(stage, format!("{error}: moved to {aside}, and started again")).await;
                 self.dispatch.workspace.prepare(&assignment, &planned.key_json())?;
                 reader = EventReader::new(attempt.dir());
                 0

@@ -125,7 +125,7 @@ pub(super) fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Meas
         }
         Ok(End::TimedOut(seconds)) => {
             let message = format!("the program `{program}` did not end within {seconds} s (`timeout_s`)");
-            let hint = "raise `timeout_s`, which changes no cache key, then `orchestrate resume`".to_owned();
+            let hint = "raise `timeout_s`, which changes no cache key, and run the recipe again".to_owned();
             return Err(Failure { class: FailureClass::Timeout, message, hint: Some(hint) });
         }
         Err(error) => {
@@ -174,13 +174,12 @@ pub(super) fn command(
     let (output, parameters_file) = (text(&places.output), text(&places.parameters));
     let resume = places.resume.as_deref().map(text);
     let parents: Vec<String> = assignment.parents.iter().map(|parent| text(parent)).collect();
-    let model =
-        match &assignment.spec.model {
-            None => None,
-            Some(model) => Some(assignment.inputs.get(&model.files).map(|path| text(path)).ok_or_else(|| {
-                input("nothing says where the model lies".to_owned(), "`orchestrate run` plans anew")
-            })?),
-        };
+    let model = match &assignment.spec.model {
+        None => None,
+        Some(model) => Some(assignment.inputs.get(&model.files).map(|path| text(path)).ok_or_else(|| {
+            input("nothing says where the model lies".to_owned(), "run `orchestrate run` to plan again")
+        })?),
+    };
     let words = CommandWords {
         output: &output,
         parent: parents.first().map(String::as_str),

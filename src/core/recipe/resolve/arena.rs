@@ -186,7 +186,7 @@ fn report_lonely(base: &Cell<'_>, variants: &[ResolvedVariant], problems: &mut P
             _ => continue,
         };
         let place = base.value_place(&KeyPath::dotted("stages").key(name).key("after"));
-        let problem = Problem::at(place, format!("the arena `{name}` has {who}"), "against whom?");
+        let problem = Problem::at(place, format!("the arena `{name}` has {who}"), "needs at least two players");
         problems.push(problem.help("name another stage, say `base = true`, or compare variants of a `[sweep]`"));
     }
 }

@@ -134,7 +134,7 @@ impl Resolver<'_> {
                         "name the stage whose result the program reads in `after`"
                     }
                     (_, false) if named.contains("resume") => "say `resume = true` if the program can go on from there",
-                    _ => "`{{ parameters.NAME }}` stands for a key of the stage's `parameters`",
+                    _ => "`{{ parameters.NAME }}` is replaced by a key of the stage's `parameters`",
                 };
                 self.problem(&at, format!("`{at}` cannot be filled in: {reason}"), "in here", help);
             }

@@ -119,7 +119,8 @@ fn check_parent(
         }
         Some(Some(StageTable::Command(_))) if !is_command => {
             let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "a `command` stage");
-            problems.push(problem.help("what a program leaves is no checkpoint that this program knows to go on from"));
+            problems
+                .push(problem.help("the output of a program is not a checkpoint that a training stage can start from"));
         }
         Some(Some(StageTable::Eval(_))) if !is_command => {
             let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "an `eval` stage");

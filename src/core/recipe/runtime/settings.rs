@@ -38,7 +38,7 @@ pub struct RuntimeSettings {
     pub gradient_checkpointing: GradientCheckpointing,
     /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's bits.
     pub bfloat16_products: Bfloat16Products,
-    /// Stages that run at the same time at most; default: what `-j` says, else one on each GPU, or one.
+    /// Stages that run at the same time at most, unless `-j` is given; default: one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
     /// GPUs that stages run on, one stage on each, as CUDA counts them; one that is listed twice takes two stages at a time
@@ -50,7 +50,7 @@ pub struct RuntimeSettings {
     #[serde(default)]
     #[schemars(extend("additionalProperties" = { "type": "number", "exclusiveMinimum": 0 }))]
     pub timeout_s: BTreeMap<String, f64>,
-    /// Seconds that a worker has to leave its resume point when its time is over or its run has died; then it is killed.
+    /// Seconds that a worker has to leave its resume point when it is stopped, its time is over or its run has died; then it is killed.
     #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
     pub stop_grace_s: f64,
     /// How often a stage that failed is tried again, by why it failed.
@@ -102,7 +102,7 @@ pub struct Retries {
     /// When it ran longer than `timeout_s`.
     #[schemars(range(max = 100))]
     pub timeout: u32,
-    /// When a judge does not answer; one whose budget is used up is not asked again.
+    /// When a judge or a service does not answer or refuses, or too many values are missing; one whose budget is used up is not asked again.
     #[schemars(range(max = 100))]
     pub judge_unavailable: u32,
     /// Seconds before the first retry; each next one waits twice as long.

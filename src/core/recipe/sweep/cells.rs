@@ -104,7 +104,8 @@ fn included(
                         .help(did_you_mean(text, "parts of cells", &parts(&cells))),
                 ),
                 Err(reason) => {
-                    let problem = Problem::at(place, format!("`{text}` is no pattern of cells: {reason}"), "here");
+                    let problem =
+                        Problem::at(place, format!("`{text}` is not a valid variant pattern: {reason}"), "here");
                     problems.push(problem.help("for example `rouge`, `seed=1` or `rouge,seed=*`"));
                 }
             }

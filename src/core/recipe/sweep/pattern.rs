@@ -40,7 +40,7 @@ impl CellPattern {
             "" => Err("a part of it is empty".to_owned()),
             text => Pattern::new(text)
                 .map(|pattern| PatternPart { text: text.to_owned(), pattern })
-                .map_err(|error| format!("{} (`[[]` stands for a bracket)", error.msg)),
+                .map_err(|error| format!("{} (`[[]` matches a bracket)", error.msg)),
         };
         Ok(Self { parts: text.split(',').map(part).collect::<Result<_, _>>()? })
     }

@@ -25,7 +25,7 @@ pub struct RecipeFile {
     #[serde(default)]
     #[schemars(schema_with = "string_or_strings")]
     pub extends: Option<toml::Value>,
-    /// The model that every stage but those of the kind `command` starts from.
+    /// The model that stages start from; a `command` stage only if its words name it, an `arena` only with `base`.
     pub model: Option<ModelTable>,
     /// Data sets by name.
     #[serde(default)]

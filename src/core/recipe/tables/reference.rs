@@ -84,6 +84,7 @@ fn section(name: &str, heading: &str, table: &'static Value) -> KeySection {
         name: name.clone(),
         value: value_words(schema),
         default: match schema.get("default") {
+            Some(Value::Null) => "none".to_owned(),
             Some(default) => in_toml(default),
             None if required.contains(&name.as_str()) => "required".to_owned(),
             None => "none".to_owned(),

@@ -36,7 +36,7 @@ pub(in crate::recipe) fn matching_files(directory: &Path, pattern: &str) -> Resu
             continue;
         }
         if path.to_str().is_none() {
-            #[expect(clippy::unnecessary_debug_formatting, reason = "it shows the bytes that are no text")]
+            #[expect(clippy::unnecessary_debug_formatting, reason = "it shows the bytes that are not text")]
             let message = format!("the file {path:?} has a name that is not UTF-8: rename it");
             return Err(Error::new(ErrorKind::InvalidFilename, message));
         }

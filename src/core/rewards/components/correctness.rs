@@ -165,7 +165,7 @@ impl Correctness {
                     let slack = tolerance + SAME_NUMBER * wanted.abs();
                     last_number(given).is_some_and(|number| (number - wanted).abs() <= slack)
                 }),
-                None => RewardValue::Missing(format!("the row's answer is no number: `{}`", beginning(answer))),
+                None => RewardValue::Missing(format!("the row's answer is not a number: `{}`", beginning(answer))),
             },
             Match::Set => match items(answer) {
                 wanted if wanted.is_empty() => {
@@ -201,7 +201,7 @@ impl Reward for Correctness {
                     let letters: Vec<String> = letters.iter().map(|letter| format!("`{letter}`")).collect();
                     format!("it does not decide between {}, {wanted}", letters.join(" and "))
                 }
-                Choice::Nothing => format!("no letter stands alone, {wanted}"),
+                Choice::Nothing => format!("no single letter was found, {wanted}"),
             },
             (Match::Choice | Match::Exact, _) => format!("{} is compared, {wanted}", excerpt(given)),
             (Match::Numeric { .. }, _) => match last_number(given) {
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(rate(1.0, "1200", "1201"), RewardValue::Value(1.0));
         assert_eq!(rate(1.0, "1200", "1198.9"), RewardValue::Value(0.0));
         assert_eq!(rate(1.0, "1200", "I do not know"), RewardValue::Value(0.0));
-        let reason = "the row's answer is no number: `many`".to_owned();
+        let reason = "the row's answer is not a number: `many`".to_owned();
         assert_eq!(rate(1.0, "many", "1200"), RewardValue::Missing(reason));
     }
 

@@ -121,7 +121,7 @@ impl Reward for Cot {
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         text?;
         let Some(reasoning) = span(self.before_answer(sample.completion), &self.scope) else {
-            return Some("it does not stand before <answer>".to_owned());
+            return Some("it is not before <answer>".to_owned());
         };
         let words = wanted(Some(self.min_words), self.max_words);
         let mut told = format!("{} words of reasoning, {words} are wanted", word_ends(&reasoning).count());

@@ -133,7 +133,7 @@ fn check_answers(answers: &[String], tags: Option<&[String]>, recipe: &mut dyn T
     let at = At::Key("answers");
     let key = recipe.name(at);
     if !tags.is_some_and(|tags| tags.iter().any(|tag| tag == FormatSpec::ANSWER)) {
-        let help = "add `answer` to `tags`; a pattern says itself what may stand where";
+        let help = "add `answer` to `tags`; a pattern itself says what is valid where";
         recipe.problem(at, format!("`{key}` has no effect without the tag `answer`"), "no effect", help);
     } else if answers.iter().any(|answer| answer.trim().is_empty()) {
         let help = "leave it out: an answer without a word has not the form anyway";
@@ -150,7 +150,7 @@ fn tags_fit(tags: &[String], recipe: &mut dyn TableContext) -> bool {
         }
         if tags[..index].contains(tag) {
             let message = format!("the tag `{tag}` is listed twice");
-            recipe.problem(at, message, "again", "each tag stands once in a completion");
+            recipe.problem(at, message, "again", "each tag occurs once in a completion");
         }
     }
     recipe.problems() == before
@@ -165,7 +165,7 @@ fn json_schema(written: &toml::Value, recipe: &mut dyn TableContext) -> Option<s
     };
     if let Err(error) = jsonschema::validator_for(&schema) {
         let at = At::Key(KEY);
-        let message = format!("`{}` is no JSON schema: {error}", recipe.name(at));
+        let message = format!("`{}` is not a valid JSON schema: {error}", recipe.name(at));
         let help = "a schema is like { type = \"object\", required = [\"answer\"] }; it cannot refer to other files";
         recipe.problem(at, message, "not a schema", help);
         return None;
@@ -230,7 +230,7 @@ impl Reward for Format {
                     Ok(()) => "the schema is fulfilled".to_owned(),
                     Err(error) => format!("the schema is not fulfilled: {error}"),
                 },
-                Err(error) => format!("it is no JSON: {error}"),
+                Err(error) => format!("it is not JSON: {error}"),
             },
         })
     }

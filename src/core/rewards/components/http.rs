@@ -287,7 +287,7 @@ fn answers(body: &str, count: usize) -> Result<Vec<Value>, String> {
     match serde_json::from_str::<Vec<Value>>(body) {
         Ok(answers) if answers.len() == count => Ok(answers),
         Ok(answers) => Err(format!("it sends {} answers to {count} questions", answers.len())),
-        Err(_) => Err(format!("it sends what is no JSON array: {}", super::judge::shortened(body))),
+        Err(_) => Err(format!("its answer is not a JSON array: {}", super::judge::shortened(body))),
     }
 }
 

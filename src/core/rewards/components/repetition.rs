@@ -62,7 +62,7 @@ impl Reward for Repetition {
         // of those that stand there as often, the first in the alphabet
         let most = counts.into_iter().max_by(|(a, of_a), (b, of_b)| of_a.cmp(of_b).then(b.cmp(a)));
         Some(match most.filter(|(_, count)| *count > 1) {
-            Some((run, count)) => format!("{told}; {} stands there {count} times", excerpt(&run.join(" "))),
+            Some((run, count)) => format!("{told}; {} occurs {count} times", excerpt(&run.join(" "))),
             None => told,
         })
     }
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn an_explanation_names_what_stands_there_most() {
         let explain = |text| Repetition { ngram: 2 }.explain(&sample(""), text);
-        let told = "2 of 4 runs of 2 words are distinct; `no yes` stands there 2 times";
+        let told = "2 of 4 runs of 2 words are distinct; `no yes` occurs 2 times";
         assert_eq!(explain(Some("Yes no, yes no yes")).as_deref(), Some(told));
         assert_eq!(explain(Some("yes no")).as_deref(), Some("1 of 1 runs of 2 words are distinct"));
         assert_eq!(explain(Some("yes")).as_deref(), Some("0 of 0 runs of 2 words are distinct"));

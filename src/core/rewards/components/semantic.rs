@@ -70,7 +70,7 @@ impl Kind for SemanticSpec {
     const NAME: &'static str = "semantic";
     const PAGE: &'static str = include_str!("docs/semantic.md");
     const DEFAULTS: &'static str = r#"
-scope = "explanation" # what the reader is told, never the reasoning before it
+scope = "explanation" # what the reader sees, never the reasoning before it
 dtype = "float32" # rating is a few percent of a step: precision costs little
 # prompt: what the encoder's own files name as its default
 "#;

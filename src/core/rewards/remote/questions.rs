@@ -71,7 +71,7 @@ pub(in crate::rewards) fn verdict_of_text(answer: &str) -> Result<RewardValue, S
 }
 
 fn no_answer(text: &str) -> String {
-    format!("its answer is no {{\"value\": number}} or {{\"missing\": \"why\"}}: {}", shortened(text))
+    format!("its answer is not {{\"value\": number}} or {{\"missing\": \"why\"}}: {}", shortened(text))
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
         ];
         for other in others {
             let reason = verdict_of_text(other).unwrap_err();
-            assert!(reason.starts_with("its answer is no {\"value\": number}"), "{other}: {reason}");
+            assert!(reason.starts_with("its answer is not {\"value\": number}"), "{other}: {reason}");
         }
     }
 

@@ -93,7 +93,7 @@ impl Process {
             answers.failure = match line {
                 // a line that is no object answers nothing, and nobody knows which one the next would answer
                 Ok(Ok(line)) if !line.trim_start().starts_with('{') => {
-                    Some(format!("its line {number} of {count} is no JSON object: {}", shortened(&line)))
+                    Some(format!("line {number} of {count} is not a JSON object: {}", shortened(&line)))
                 }
                 Ok(Ok(line)) => {
                     let other = other_id(&line, id).map(|found| format!("its line {number} of {count} {found}"));

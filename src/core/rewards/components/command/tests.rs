@@ -182,7 +182,7 @@ fn garbage_leaves_the_rest_of_the_batch_without_answers() {
     let verdicts = rate(&mut Scripted::new(chatty).command(), &["a", "b", "c"]);
     assert_eq!(verdicts[0], RewardValue::Value(1.0));
     for verdict in &verdicts[1..] {
-        assert_eq!(reason(verdict), "its line 2 of 3 is no JSON object: `loading...`");
+        assert_eq!(reason(verdict), "line 2 of 3 is not a JSON object: `loading...`");
     }
 }
 
@@ -196,7 +196,7 @@ fn an_object_that_is_no_answer_is_missing_alone() {
     let verdicts = rate(&mut command, &["a"; 5]);
     assert_eq!(verdicts[1], RewardValue::Value(1.0));
     for (answer, verdict) in answers.iter().zip(&verdicts).filter(|(_, verdict)| **verdict != RewardValue::Value(1.0)) {
-        assert!(reason(verdict).starts_with("its answer is no {\"value\": number}"), "{answer}: {verdict:?}");
+        assert!(reason(verdict).starts_with("its answer is not {\"value\": number}"), "{answer}: {verdict:?}");
     }
     assert_eq!(verdicts.iter().filter(|verdict| matches!(verdict, RewardValue::Missing(_))).count(), 4);
 }

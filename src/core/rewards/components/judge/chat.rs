@@ -35,7 +35,7 @@ struct Usage {
 /// The answer in a response's `body`.
 pub(super) fn answer(body: &str) -> Result<JudgeReply, String> {
     let completion: ChatCompletion =
-        serde_json::from_str(body).map_err(|_| format!("it sends what is no chat completion: {}", shortened(body)))?;
+        serde_json::from_str(body).map_err(|_| format!("its answer is not a chat completion: {}", shortened(body)))?;
     let Usage { total_tokens, prompt_tokens, completion_tokens } = completion.usage.unwrap_or_default();
     match completion.choices.into_iter().next() {
         Some(ChatChoice { message: Message { content, refusal }, finish_reason }) => {

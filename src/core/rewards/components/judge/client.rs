@@ -206,7 +206,8 @@ impl Client {
         let over = |what: &str, limit: u64, key: &str| {
             let model = &self.model;
             let message = format!("the judge `{model}` has used up this stage's budget of {limit} {what}");
-            let hint = format!("raise `{key}` in `[runtime.judges.\"{model}\"]`, then `orchestrate resume`");
+            let hint =
+                format!("raise `{key}` in `[runtime.judges.\"{model}\"]` and run the recipe again: the stage goes on");
             Err(Failure::Judge(RewardError { message, hint: Some(hint), class: FailureClass::JudgeBudget }))
         };
         match (self.limits.max_calls, self.limits.max_total_tokens) {

@@ -63,12 +63,12 @@ impl<'a> JudgePool<'a> {
         Self { access, clients: BTreeMap::new() }
     }
 
-    /// The judges of all components.
     /// How they are reached.
     pub(in crate::rewards) fn access(&self) -> &JudgeAccess<'a> {
         &self.access
     }
 
+    /// The judges of all components.
     pub(in crate::rewards) fn clients(self) -> Vec<Arc<Client>> {
         self.clients.into_values().collect()
     }

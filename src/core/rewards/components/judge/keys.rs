@@ -180,7 +180,7 @@ max_tokens = 256 # some judges put white space or thoughts before the score
         }
         if group_size < 2 {
             let key = recipe.name(At::Table);
-            let message = format!("`{key}` has nobody to compare with: an evaluation samples one completion a prompt");
+            let message = format!("`{key}` needs at least two completions per prompt; this evaluation samples one");
             let help = "`mode = \"pair_with_reference\"` compares with the row's reference; an evaluation with `samples_per_question` has groups";
             recipe.problem(At::Key("mode"), message, "no group", help);
         } else if let Some(opponents) = table.opponents.filter(|opponents| *opponents >= group_size) {

@@ -64,7 +64,7 @@ impl JudgeReply {
     pub(super) fn value(&self, scale: &RubricScale) -> Result<f64, String> {
         let content = self.whole()?;
         let Ok(Scored { score }) = serde_json::from_str(content) else {
-            return Err(format!("its answer is no {{\"score\": integer}}: {}", shortened(content)));
+            return Err(format!("its answer is not {{\"score\": integer}}: {}", shortened(content)));
         };
         let (min, max) = (scale.min_score, scale.max_score);
         if !(min..=max).contains(&score) {
@@ -78,7 +78,7 @@ impl JudgeReply {
         let content = self.whole()?;
         serde_json::from_str(content).map_err(|_| {
             let form = "{\"reason\": text, \"verdict\": \"first\", \"second\" or \"tie\"}";
-            format!("its answer is no {form}: {}", shortened(content))
+            format!("its answer is not {form}: {}", shortened(content))
         })
     }
 
@@ -159,13 +159,16 @@ mod tests {
     #[test]
     fn anything_else_is_missing_with_its_text() {
         for (content, reason) in [
-            ("", "its answer is no {\"score\": integer}: nothing"),
-            ("4", "its answer is no {\"score\": integer}: `4`"),
-            ("I would say\n 4 of 5", "its answer is no {\"score\": integer}: `I would say 4 of 5`"),
-            ("{\"score\": 4.5}", "its answer is no {\"score\": integer}: `{\"score\": 4.5}`"),
-            ("{\"score\": \"4\"}", "its answer is no {\"score\": integer}: `{\"score\": \"4\"}`"),
-            ("{\"score\": 4, \"x\": 1}", "its answer is no {\"score\": integer}: `{\"score\": 4, \"x\": 1}`"),
-            ("{\"score\": 4} {\"score\": 5}", "its answer is no {\"score\": integer}: `{\"score\": 4} {\"score\": 5}`"),
+            ("", "its answer is not {\"score\": integer}: nothing"),
+            ("4", "its answer is not {\"score\": integer}: `4`"),
+            ("I would say\n 4 of 5", "its answer is not {\"score\": integer}: `I would say 4 of 5`"),
+            ("{\"score\": 4.5}", "its answer is not {\"score\": integer}: `{\"score\": 4.5}`"),
+            ("{\"score\": \"4\"}", "its answer is not {\"score\": integer}: `{\"score\": \"4\"}`"),
+            ("{\"score\": 4, \"x\": 1}", "its answer is not {\"score\": integer}: `{\"score\": 4, \"x\": 1}`"),
+            (
+                "{\"score\": 4} {\"score\": 5}",
+                "its answer is not {\"score\": integer}: `{\"score\": 4} {\"score\": 5}`",
+            ),
             ("{\"score\": 0}", "its score 0 is not between 1 and 5"),
             ("{\"score\": 6}", "its score 6 is not between 1 and 5"),
         ] {
