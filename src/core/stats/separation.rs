@@ -16,7 +16,7 @@ const Z_POWER: f64 = 0.841_621_233_572_914;
 /// without a lead, or where there would have to be more than a million.
 ///
 /// A game between players of this lead has the information `p (1 - p)` per squared unit of log-odds, `p` being the chance of the
-/// better one (the second derivative of the log-likelihood of R. Bradley and M. Terry's model), and informations add up. Games
+/// better one (the second derivative of the log-likelihood of R. Bradley and M. Terry's model), and the information of several adds up. Games
 /// with others tell of the lead too, so this is the most that is needed. It counts on independent games: one question each.
 pub fn further_games(lead: f64, interval: Interval) -> Option<u64> {
     let lead = lead / POINTS_PER_LOG_ODDS;
