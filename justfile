@@ -76,14 +76,13 @@ soak minutes="30" *options: build
 
 # Checks formatting, spelling, links, lints, docs and dependencies, warnings denied
 [group('test')]
-check: setup
+check: build
     cargo fmt --all --check
     @scripts/deny.sh
     @scripts/typos.sh
     @python3 scripts/check_links.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/src
     cargo clippy --release --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
-    cargo build --release --package orchestrate
     @python3 scripts/docs_reference.py target/release/orchestrate --check
 
 # Builds the documentation as a book with search into target/book/ (`docs serve`: and serves it)
