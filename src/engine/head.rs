@@ -70,8 +70,8 @@ pub fn backward_with(
     });
 }
 
-/// Runs the head forward and backward, chunk by chunk. `grads` receives a chunk's tokens, their log-distributions (n,
-/// V) and log-probabilities (n,).
+/// Runs the head forward and backward, chunk by chunk. `grads` receives a chunk's tokens with their log-distributions
+/// (n, V) and log-probabilities (n,).
 fn follow(
     decoder: &Decoder,
     hidden: &Tensor,
