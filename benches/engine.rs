@@ -15,7 +15,8 @@ use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 
 fn main() {
-    let _ = orchestrate_engine::device::load_cuda_libraries();
+    orchestrate_engine::cuda::set_variables();
+    let _ = orchestrate_engine::cuda::load(); // a GPU is used where there is one
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     let (Some(mode), Some(model)) = (arguments.next(), arguments.next()) else {
         report(

@@ -13,7 +13,7 @@ use orchestrate_engine::data::Sequence;
 use orchestrate_engine::models::{Decoder, DecoderConfig, PassOptions, load_config};
 use orchestrate_engine::optim::AdamW;
 use orchestrate_engine::stages::accumulate;
-use orchestrate_engine::{device, memory};
+use orchestrate_engine::{cuda, device, memory};
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -41,11 +41,11 @@ const SHAPES: [(&str, [i64; 6], bool, usize); 4] = [
 ];
 
 fn main() -> ExitCode {
-    let cuda = device::load_cuda_libraries();
+    cuda::set_variables();
     let options = Options::read();
     let choice = DeviceChoice::named(options.text("--device", "cuda:0")).expect("a device");
-    if let (DeviceChoice::Cuda(_), Err(problem)) = (&choice, device::count(cuda)) {
-        say(&format!("skipped: no GPU can be used here ({problem:?}); `orchestrate doctor` tells more"));
+    if let (DeviceChoice::Cuda(_), Err(problem)) = (&choice, cuda::count()) {
+        say(&format!("skipped: no GPU can be used here ({problem}); `orchestrate doctor` tells more"));
         return ExitCode::SUCCESS;
     }
     if let Some(case) = options.0.get("--case") {
@@ -123,7 +123,7 @@ fn compare(options: &Options) -> ExitCode {
 
 /// Median seconds of an optimizer step on dense batches, and what follows from it.
 fn measure(shape: &str, mode: &str, device: Device, options: &Options) -> serde_json::Value {
-    let before = device::memory_used(device);
+    let before = cuda::memory_used(device);
     let &(_, sizes, tied, batch) = SHAPES.iter().find(|(name, ..)| *name == shape).expect("a known shape");
     let (batch, seq) = (options.number("--batch", batch), options.number("--seq", 2048));
     let config = config(sizes, tied, seq);
@@ -165,7 +165,7 @@ fn measure(shape: &str, mode: &str, device: Device, options: &Options) -> serde_
     let seconds = times[times.len() / 2];
     let tokens = (batch * seq) as f64;
     // the allocator keeps what it once had, so what is in use at the end is the most there was
-    let peak = device::memory_used(device)
+    let peak = cuda::memory_used(device)
         .zip(before)
         .map_or_else(|| memory::peak_resident().unwrap_or(0), |(after, before)| after.saturating_sub(before));
     serde_json::json!({

@@ -19,7 +19,8 @@ use tch::{Cuda, Device, Kind};
 const USAGE: &str = "rewards embed --model DIR --questions FILE [--texts N] [--dtype D] | rouge --pairs FILE | rate --model DIR --questions FILE [--dtype D]";
 
 fn main() {
-    let _ = orchestrate_engine::device::load_cuda_libraries();
+    orchestrate_engine::cuda::set_variables();
+    let _ = orchestrate_engine::cuda::load(); // a GPU is used where there is one
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let mode = arguments.next().unwrap_or_default();
     let mut options = BTreeMap::new();

@@ -11,23 +11,26 @@
 
 use orchestrate_core::cpu::Bfloat16Products;
 use orchestrate_core::event::Failure;
-use orchestrate_core::exec::{CpuReport, CudaProblem, ModelRequest, ScoreRequest, exit};
+use orchestrate_core::exec::{CpuReport, ModelRequest, ScoreRequest, exit};
 use orchestrate_core::workspace::{Assignment, DeviceChoice, Ending};
 use orchestrate_engine::error::{StageError, StageResult};
+use orchestrate_engine::libraries::Libraries;
 use orchestrate_engine::stages;
-use orchestrate_engine::{commands, data, device, products, self_test, stages::LIBTORCH_VERSION};
+use orchestrate_engine::{commands, cuda, data, products, self_test};
 use serde::de::DeserializeOwned;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use tch::Device;
 
 const USAGE: &str = "usage: orchestrate-worker ATTEMPT_DIR | inspect-data | model REQUEST | score REQUEST | --version | \
                      self-test --device auto|cpu|cuda:N --golden DIR";
 
 fn main() -> ExitCode {
-    let cuda = device::load_cuda_libraries();
+    cuda::set_variables();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [flag] if flag == "--version" => version(cuda),
+        [flag] if flag == "--version" => version(),
         [word] if word == "inspect-data" => inspect_data(),
         [word, request] if word == "model" => answer::<ModelRequest>(request, commands::run),
         [word, request] if word == "score" => answer::<ScoreRequest>(request, commands::score),
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(dir: &Path) -> ExitCode {
+fn run(dir: &Path) -> ! {
     let ending = stages::run(dir).unwrap_or_else(|error| {
         report(&format!("error: {error}"));
         Ending::Failed
@@ -48,7 +51,14 @@ fn run(dir: &Path) -> ExitCode {
     if let Err(error) = ending.record(dir) {
         report(&format!("error: {error}"));
     }
-    ExitCode::from(exit::code(ending))
+    let _ = std::io::stdout().flush(); // with stdout gone the exit code still tells
+    // Destructors of loaded CUDA libraries and threads of autograd may crash a process that ends, and would make a
+    // crash of a committed stage. Nothing is left to do, and the system takes the memory back faster.
+    // SAFETY: it ends the process at once.
+    #[expect(unsafe_code, reason = "no safe function ends the process without destructors")]
+    unsafe {
+        libc::_exit(i32::from(exit::code(ending)))
+    }
 }
 
 /// Prints one line of JSON for each assignment on stdin. `orchestrate check --show-data` reads them.
@@ -117,14 +127,15 @@ fn test_self(arguments: &[String]) -> ExitCode {
 }
 
 /// Prints one line of JSON, which `orchestrate doctor` reads.
-fn version(cuda: Result<(), CudaProblem>) -> ExitCode {
-    let devices = device::count(cuda);
+fn version() -> ExitCode {
+    let devices = cuda::count();
     let cpu = cpu();
     let line = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "libtorch": LIBTORCH_VERSION,
+        "libtorch": Libraries::of_this_process().to_string(),
         "cuda_devices": devices.as_ref().unwrap_or(&0),
         "cuda_problem": devices.as_ref().err(),
+        "attention": devices.is_ok().then(|| cuda::attention_kernels(Device::Cuda(0))),
         "cpu": cpu.as_ref().ok(),
         "cpu_problem": cpu.as_ref().err(),
     });

@@ -13,10 +13,11 @@ const TAIL_LINES: usize = 15;
 const TAIL_BYTES: u64 = 64 * 1024;
 
 /// What a log says in which memory ran out: of libtorch (GPU, CPU, cuBLAS), of the CUDA runtime, of C++, of Rust.
-const OUT_OF_MEMORY: [&str; 6] = [
+const OUT_OF_MEMORY: [&str; 7] = [
     "CUDA out of memory",
     "DefaultCPUAllocator: ",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED", // its handle is made late, when the allocator may hold everything
     "CUDA error: out of memory",
     "std::bad_alloc",
     "memory allocation of ",

@@ -135,16 +135,20 @@ pub struct CpuReport {
 }
 
 /// Why a worker can use no GPU, in the order in which one would look.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum CudaProblem {
     /// `libtorch_cuda.so` is not on the library path: libtorch is its CPU build.
+    #[error("libtorch is its CPU build")]
     LibraryMissing,
     /// It is there and cannot be loaded; what the loader says.
+    #[error("`libtorch_cuda.so` cannot be loaded ({0})")]
     LibraryUnloadable(String),
     /// The driver's `libcuda.so.1` cannot be loaded; what the loader says.
+    #[error("the driver cannot be loaded ({0})")]
     DriverMissing(String),
     /// The driver is there and shows no device; what it says.
+    #[error("the driver shows no device: {0}")]
     NoDevice(String),
 }
 

@@ -3,6 +3,7 @@
 use super::{parity, pipeline, project};
 use crate::device;
 use crate::error::{StageError, StageResult};
+use crate::libraries::Libraries;
 use orchestrate_core::workspace::DeviceChoice;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub fn run(choice: &DeviceChoice, golden: &Path) -> StageResult<bool> {
     let device = device::choose(choice)?;
     let mut report = Report { passed: true };
-    line(&format!("device {}, libtorch {}", device::name(device), crate::stages::LIBTORCH_VERSION))?;
+    line(&format!("device {}, libtorch {}", device::name(device), Libraries::of_this_process()))?;
     let scratch = Scratch::new()?;
     project::write(&scratch.0, golden, device)?;
     parity::run(&mut report, golden, &scratch.0, device)?;

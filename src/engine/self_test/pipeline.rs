@@ -1,9 +1,9 @@
 //! CPT -> SFT -> GRPO as users run them: each stage in a process of its own, one of them killed and resumed.
 
 use super::{Report, line};
-use crate::device;
 use crate::error::{StageError, StageResult};
 use crate::weights::load_tensors;
+use crate::{cuda, device};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::event::{Event, EventKind, Step};
 use orchestrate_core::plan::{Plan, PlannedStage};
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LEFT_BYTES: u64 = 256 << 20;
 
 pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageResult<()> {
-    let memory_before = device::memory_used(device);
+    let memory_before = cuda::memory_used(device);
     let cache = Workspace::open(&project.join("runs")).map_err(failed)?;
     let plan = plan(project, &cache)?;
     let mut most_memory = memory_before;
@@ -40,7 +40,7 @@ pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageR
         }
     }
     resume(report, project, &plan, &cache, device)?;
-    match (memory_before, most_memory, device::memory_used(device)) {
+    match (memory_before, most_memory, cuda::memory_used(device)) {
         (Some(before), Some(most), Some(after)) => {
             let mib = |bytes: u64| bytes >> 20;
             let found = format!("{} MiB before, at most {}, {} after", mib(before), mib(most), mib(after));
@@ -174,9 +174,9 @@ impl Worker {
 
     /// The most memory that was in use until the worker ended.
     fn watch(&mut self, device: Device) -> StageResult<Option<u64>> {
-        let mut most = device::memory_used(device);
+        let mut most = cuda::memory_used(device);
         while self.child.try_wait()?.is_none() {
-            most = most.max(device::memory_used(device));
+            most = most.max(cuda::memory_used(device));
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(most)

@@ -46,10 +46,15 @@ pub(crate) fn load_reward_mix(
     let mut encoder =
         |digest: &Digest, dtype: Dtype, prompt: Option<&str>| -> Result<Box<dyn TextEncoder>, EncoderError> {
             let encoder = Encoder::load(policy::input(assignment, digest)?, device, policy::kind(dtype))?;
-            Ok(Box::new(match prompt {
+            let mut encoder = match prompt {
                 Some(prompt) => encoder.with_prompt(prompt.to_owned())?,
                 None => encoder,
-            }))
+            };
+            if device != Device::Cpu {
+                // its kernels and cuBLAS's handle need memory, which a rollout would take from them
+                encoder.embed(&["warm up"])?;
+            }
+            Ok(Box::new(encoder))
         };
     let count_tokens = || -> Result<CountTokens, EncoderError> {
         let tokenizer = policy::tokenizer(assignment)?;

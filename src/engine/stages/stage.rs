@@ -3,6 +3,7 @@
 use crate::data;
 use crate::device;
 use crate::error::{StageError, StageResult};
+use crate::libraries::Libraries;
 use crate::products::{self, ProductCounter};
 use crate::rendering;
 use orchestrate_core::digest::ContentChanged;
@@ -135,7 +136,7 @@ impl Context<'_> {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
             device: device::name(self.device),
-            libtorch: LIBTORCH_VERSION.to_owned(),
+            libtorch: Libraries::of_this_process().to_string(),
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
             instructions: on_cpu.then(orchestrate_core::cpu::instructions),
             bfloat16_products: on_cpu.then(products::bfloat16_products),
@@ -153,9 +154,6 @@ pub(super) const COUNT_PRODUCTS: &str = "ORCHESTRATE_COUNT_PRODUCTS";
 pub(super) fn log(line: &str) {
     eprintln!("{line}");
 }
-
-/// The version of libtorch that tch was built for.
-pub const LIBTORCH_VERSION: &str = "2.11.0";
 
 /// Runs the stage of the attempt directory `dir` to its end. Whatever goes wrong is told in the attempt's events.
 ///
@@ -198,15 +196,19 @@ pub(super) fn fail(attempt: &mut Attempt, error: StageError) -> StageResult<Endi
 
 pub(super) fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
     let assignment = attempt.assignment().clone();
+    // first: libtorch's CUDA libraries must be loaded before libtorch is used
+    let device = device::choose(&assignment.runtime.device)?;
     if let Some(threads) = assignment.runtime.threads {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     }
-    let device = device::choose(&assignment.runtime.device)?;
     products::choose(assignment.runtime.bfloat16_products)?;
     attempt.measure(device::meters(device));
     let supervisor = super::supervisor::Supervisor::new(&assignment.runtime)?;
     let inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
     let mut context = Context { attempt, device, supervisor, inputs, part_written: Instant::now(), resume_point: None };
+    if let Some(warning) = device::warning(&assignment.runtime.device) {
+        context.emit(&EventKind::Warning(warning))?;
+    }
     let outcome = match &assignment.spec.work {
         Work::Cpt(spec) => super::cpt::run(&mut context, &assignment, spec),
         Work::Sft(spec) => super::sft::run(&mut context, &assignment, spec),

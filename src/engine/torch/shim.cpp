@@ -5,6 +5,8 @@
 #define AT_PER_OPERATOR_HEADERS // an eighth of the headers, and of the time to compile them
 
 #include <ATen/core/Tensor.h>
+#include <ATen/Context.h>
+#include <ATen/Version.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
@@ -118,6 +120,22 @@ extern "C" void engine_count_bfloat16_products() {
 }
 
 extern "C" int64_t engine_bfloat16_products() { return bfloat16_products; }
+
+// How libtorch was built, its version among it.
+extern "C" char *engine_config() try {
+  return strdup(at::show_config().c_str());
+} catch (const std::exception &error) {
+  return strdup(error.what());
+}
+
+// The versions of the CUDA runtime and of cuDNN; they stay as they are where the CUDA libraries are not loaded.
+extern "C" void engine_cuda_versions(int64_t *cuda, int64_t *cudnn) try {
+  if (at::Context::hasCUDA()) {
+    *cuda = at::Context::versionCUDART();
+    *cudnn = at::Context::versionRuntimeCuDNN();
+  }
+} catch (const std::exception &) {
+}
 
 // The most bytes of a GPU's memory that libtorch has held at a time, used or kept for later; -1 where it does not say.
 extern "C" int64_t engine_peak_gpu_bytes(int32_t device) try {
