@@ -18,13 +18,14 @@ use orchestrate_engine::libraries::Libraries;
 use orchestrate_engine::stages;
 use orchestrate_engine::{commands, cuda, data, products, self_test};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use tch::Device;
 
 const USAGE: &str = "usage: orchestrate-worker ATTEMPT_DIR | inspect-data | model REQUEST | score REQUEST | --version | \
-                     self-test --device auto|cpu|cuda:N --golden DIR";
+                     self-test --device auto|cpu|cuda:N --golden DIR [--only NAME]";
 
 fn main() -> ExitCode {
     cuda::set_variables();
@@ -104,16 +105,15 @@ fn answer<T: DeserializeOwned>(request: &str, run: fn(&T) -> StageResult<()>) ->
 
 /// Runs the self-test. Returns exit code 0 if every check passed, and 10 if one failed.
 fn test_self(arguments: &[String]) -> ExitCode {
-    let [device_flag, device, golden_flag, golden] = arguments else {
+    let options: BTreeMap<&str, &str> =
+        arguments.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+    let known = options.keys().all(|name| ["--device", "--golden", "--only"].contains(name));
+    let device = options.get("--device").and_then(|device| DeviceChoice::named(device));
+    let (Some(device), Some(golden), true, 0) = (device, options.get("--golden"), known, arguments.len() % 2) else {
         report(USAGE);
         return ExitCode::from(exit::USAGE);
     };
-    let named = DeviceChoice::named(device).filter(|_| device_flag == "--device" && golden_flag == "--golden");
-    let Some(device) = named else {
-        report(USAGE);
-        return ExitCode::from(exit::USAGE);
-    };
-    match self_test::run(&device, Path::new(golden)) {
+    match self_test::run(&device, Path::new(golden), options.get("--only").copied()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::FAILED),
         Err(error) => {

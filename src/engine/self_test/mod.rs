@@ -7,6 +7,7 @@ mod checks;
 mod parity;
 mod pipeline;
 mod project;
+mod widths;
 
 pub use checks::run;
 

@@ -27,11 +27,12 @@ pub(super) fn run(report: &mut Report, golden: &Path, project: &Path, device: De
     let adapter = golden.join("lora");
     decoder(report, "llama with a PEFT adapter", &golden.join("decoders/llama"), Some(&adapter), &expected, device)?;
 
-    encoder(report, &project.join("encoder"), device)
+    report.check("parity, bert embeddings, float32", || encoder(&project.join("encoder"), device))?;
+    Ok(())
 }
 
 /// Embeddings of texts together on `device` against each alone on the CPU, which the engine's tests hold to the peers'.
-fn encoder(report: &mut Report, dir: &Path, device: Device) -> StageResult<()> {
+fn encoder(dir: &Path, device: Device) -> StageResult<(bool, String)> {
     let texts = ["42", "The heart pumps blood.", "Il cuore umano ha quattro cavità: due atri e due ventricoli."];
     let embed = |device: Device, texts: &[&str]| {
         let embedded = Encoder::load(dir, device, Kind::Float)?.embed(texts);
@@ -44,7 +45,7 @@ fn encoder(report: &mut Report, dir: &Path, device: Device) -> StageResult<()> {
         let difference = (Tensor::from_slice(ours) - Tensor::from_slice(&alone[0])).abs().max().double_value(&[]);
         off = if difference.is_nan() { f64::INFINITY } else { off.max(difference) };
     }
-    report.check("parity, bert embeddings, float32", off < FLOAT32, &format!("largest difference {off:.1e}"))
+    Ok((off < FLOAT32, format!("largest difference {off:.1e}")))
 }
 
 fn decoder(
@@ -66,12 +67,16 @@ fn decoder(
         let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&rows, device)));
         Ok(tch::no_grad(|| decoder.logits(&hidden)).view_as(&theirs).to_kind(Kind::Float))
     };
-    let off = (logits(Kind::Float)? - &theirs).abs().max().double_value(&[]);
-    report.check(&format!("parity, {name}, float32"), off < FLOAT32, &format!("largest difference {off:.1e}"))?;
-    let off = (logits(Kind::BFloat16)? - &theirs).abs().mean(Kind::Double) / theirs.std(true).to_kind(Kind::Double);
-    let off = off.double_value(&[]);
-    let found = format!("mean difference {:.2}% of the standard deviation", 100.0 * off);
-    report.check(&format!("parity, {name}, bfloat16"), off < BFLOAT16, &found)
+    report.check(&format!("parity, {name}, float32"), || {
+        let off = (logits(Kind::Float)? - &theirs).abs().max().double_value(&[]);
+        Ok((off < FLOAT32, format!("largest difference {off:.1e}")))
+    })?;
+    report.check(&format!("parity, {name}, bfloat16"), || {
+        let off = (logits(Kind::BFloat16)? - &theirs).abs().mean(Kind::Double) / theirs.std(true).to_kind(Kind::Double);
+        let off = off.double_value(&[]);
+        Ok((off < BFLOAT16, format!("mean difference {:.2}% of the standard deviation", 100.0 * off)))
+    })?;
+    Ok(())
 }
 
 fn tensor<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str) -> StageResult<&'a Tensor> {
