@@ -132,7 +132,7 @@ pub enum Verdict {
     Separable(Way, Basis),
     /// The arm does not differ significantly from the baseline.
     NotSeparable,
-    /// There is nothing to compare; the note has the reason.
+    /// The arms cannot be compared; the note has the reason.
     NotCompared,
 }
 

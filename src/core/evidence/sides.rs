@@ -16,7 +16,7 @@ pub(super) enum Sides {
     },
     /// The values by seed alone, where the stage reports one number.
     Seeds { arm: Vec<f64>, baseline: Vec<f64>, paired: bool, counts: Counts },
-    /// There is nothing to compare, for this reason.
+    /// Nothing can be compared, for this reason.
     Nothing(String),
 }
 

@@ -117,8 +117,7 @@ pub struct Question {
     /// The question's id in the evaluation (`event::EvalRecord::question_id`).
     ///
     /// It is a digest of the row's content, the same in every run and recipe, wherever the row is. For an evaluation
-    /// that records no id, it is a digest of prompt, reference and answer, with `#2` and so on where the question is
-    /// repeated.
+    /// that records no id, it is a digest of prompt, reference and answer, with `#2` and so on for repetitions.
     pub id: String,
     /// The name of the question's data set in the recipe; empty where the evaluation does not record it.
     pub data_set: String,

@@ -98,6 +98,6 @@ pub enum Cancel {
 pub enum Left {
     /// A job that continues without its dispatcher, to be followed as if it had been submitted here.
     Job(Job),
-    /// Processes that must end before the stage can go on.
+    /// Processes that must end before the stage can continue.
     Orphans(Orphans),
 }

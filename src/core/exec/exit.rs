@@ -4,7 +4,7 @@ use crate::workspace::Ending;
 
 /// The checkpoint is in the cache.
 pub const COMMITTED: u8 = 0;
-/// The stage failed and a `failed` event says why.
+/// The stage failed; a `failed` event has the reason.
 pub const FAILED: u8 = 10;
 /// Another process holds the key's lease, or has already committed its result.
 pub const LEASE_HELD: u8 = 11;

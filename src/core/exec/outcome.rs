@@ -31,6 +31,8 @@ impl From<ExitStatus> for WorkerExit {
 
 impl WorkerExit {
     /// Whether the end looks like the kernel's out-of-memory killer: a SIGKILL, or exit code 137.
+    ///
+    /// A SIGKILL that this program sent looks the same.
     pub fn looks_out_of_memory(self) -> bool {
         matches!(self, Self::Crashed(SystemEnd { signal: Some(9), .. } | SystemEnd { code: Some(137), .. }))
     }

@@ -2,8 +2,8 @@
 //!
 //! Over the last [`WINDOW`] steps (at least [`FEWEST`]), the signs are:
 //!
-//! - **length**: reward and tokens correlate by [`STRONG`] or more within groups, and completions of the second half
-//!   are at least [`LONGER`] times as long as those of the first half.
+//! - **length**: reward and tokens correlate by [`STRONG`] or more within groups. At the same time, completions of the
+//!   second half are at least [`LONGER`] times as long as those of the first half.
 //! - **dominance**: one of several components has on average more than [`DOMINANT`] of the spread within groups
 //!   ([`super::spread_shares`]).
 //! - **repetition**: more than [`REPEATED`] of the completions repeat the exact text of an earlier one in their group.

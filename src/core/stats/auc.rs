@@ -2,8 +2,8 @@
 
 /// The area under the ROC curve, which is U / (n m) of H. B. Mann and D. R. Whitney, 1947.
 ///
-/// It is the probability that a value of `positive` is larger than one of `negative`, with ties counted half. 1 is
-/// perfect separation and 0.5 is chance. `None` when either list is empty. Values must be finite.
+/// It is the probability that a value of `positive` exceeds one of `negative`, with ties counted half. 1 is perfect
+/// separation and 0.5 is chance. `None` when either list is empty. Values must be finite.
 pub fn auc(positive: &[f64], negative: &[f64]) -> Option<f64> {
     if positive.is_empty() || negative.is_empty() {
         return None;

@@ -8,9 +8,9 @@ use thiserror::Error;
 /// A comparison of two players.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Game {
-    /// Index of the first player.
+    /// The index of the first player.
     pub first: usize,
-    /// Index of the second player.
+    /// The index of the second player.
     pub second: usize,
     /// The first player's score, from 0 to 1. A tie is 0.5; with several judges, the score is their mean.
     pub score: f64,

@@ -4,7 +4,6 @@
 //! standard error of the mean is the variance between questions plus the additional variance of the seeds. Both come
 //! from the mean squares of the two-way layout. [`UncertainMean`] takes into account how precisely each is estimated.
 //! The p-value and the interval come from one distribution.
-//! each is known, [`UncertainMean`] takes into account. So p and interval are of one distribution.
 
 use super::bootstrap::Interval;
 use super::describe::variance;

@@ -162,7 +162,7 @@ impl Wins {
     }
 }
 
-/// ln(1 + e^x), without overflow.
+/// Computes ln(1 + e^x) without overflow.
 fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }

@@ -15,13 +15,13 @@ const ORPHAN_POLL: Duration = Duration::from_millis(250);
 
 /// The end of a program.
 pub(super) enum End {
-    /// It exited with code 0.
+    /// The program exited with code 0.
     Finished,
-    /// It exited with another code, or was killed by a signal.
+    /// The program exited with another code, or was killed by a signal.
     Failed(ProgramEnd),
-    /// It exceeded its time limit, in seconds.
+    /// The program exceeded its time limit, in seconds.
     TimedOut(f64),
-    /// It was stopped on request.
+    /// The program was stopped on request.
     Stopped,
 }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 pub(super) enum Against {
     /// The row's reference.
     Reference,
-    /// This many other completions of the group; absent: all of them.
+    /// Other completions of the group: this many, or all if absent.
     Group(Option<usize>),
 }
 
