@@ -4,7 +4,8 @@ use super::comparison::{Better, Comparison, ComparisonVerdict};
 use super::result::JudgeAgreement;
 use crate::stats::{kappa, krippendorff_alpha};
 
-/// The agreement of the `judges` on the comparisons that they judged themselves; `None` with fewer than two judges.
+/// Returns the agreement of the `judges` on the comparisons that they judged themselves; `None` with fewer than two
+/// judges.
 pub(super) fn agreement(comparisons: &[Comparison], judges: usize) -> Option<JudgeAgreement> {
     if judges < 2 {
         return None;

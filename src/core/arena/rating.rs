@@ -98,7 +98,7 @@ fn arena_model(seed: Option<u64>, answers: Answers) -> ArenaModel {
     }
 }
 
-/// The sampling parameters in words: `greedy`, or the temperature and filters, with the length limit.
+/// Returns the sampling parameters in words: `greedy`, or the temperature and filters, with the length limit.
 fn sampling(sampling: &Sampling) -> String {
     let Sampling { max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, .. } = sampling;
     let mut words = if *temperature == 0.0 {
@@ -141,14 +141,15 @@ impl<'a> Arena<'a> {
         EloScale { offset: OFFSET, prior_sd: Some(self.spec.prior_sd) }
     }
 
-    /// The verdicts of `judges`, each with its comparison.
+    /// Returns the verdicts of `judges`, each with its comparison.
     fn verdicts(&self, judges: &'a [usize]) -> impl Iterator<Item = (&'a Comparison, &'a ComparisonVerdict)> {
         self.comparisons
             .iter()
             .flat_map(move |comparison| judges.iter().map(move |&judge| (comparison, &comparison.verdicts[judge])))
     }
 
-    /// One game for each comparison with a verdict of one of `judges`; `number` maps models to players of the games.
+    /// Returns one game for each comparison with a verdict of one of `judges`; `number` maps models to players of the
+    /// games.
     ///
     /// Wins are averaged over judges and over the two orders, because these are not independent.
     fn games(&self, judges: &[usize], number: impl Fn(usize) -> usize) -> Vec<Game> {
@@ -196,7 +197,7 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// The record of each player (row) against each other (column), by the verdicts of `judges`.
+    /// Returns the record of each player (row) against each other (column), by the verdicts of `judges`.
     fn matrix(&self, judges: &[usize]) -> Vec<Vec<PairRecord>> {
         let players = self.spec.players.len();
         let mut matrix = vec![vec![PairRecord::default(); players]; players];
@@ -209,7 +210,7 @@ impl<'a> Arena<'a> {
         matrix
     }
 
-    /// The ratings of all players by `judges`, best first, and the player at each rank.
+    /// Returns the ratings of all players by `judges`, best first, and the player at each rank.
     fn standings(&self, judges: &[usize]) -> (Vec<Standing>, Vec<usize>) {
         let players = self.spec.players.len();
         let games = self.games(judges, |model| self.player_of[model]);
@@ -250,7 +251,7 @@ impl<'a> Arena<'a> {
         (ranked.iter().enumerate().map(standing).collect(), ranked)
     }
 
-    /// The standings, with the ratings of each model for players that have several.
+    /// Returns the standings, with the ratings of each model for players that have several.
     fn with_seeds(&self, judges: &[usize]) -> Vec<Standing> {
         let (mut standings, ranked) = self.standings(judges);
         let models = self.player_of.len();

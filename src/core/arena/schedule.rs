@@ -41,7 +41,7 @@ pub struct Schedule<'a> {
 }
 
 impl<'a> Schedule<'a> {
-    /// The schedule for the players of `spec` on `questions` questions. Only `adaptive` pairing uses `seed`.
+    /// Creates the schedule for the players of `spec` on `questions` questions. Only `adaptive` pairing uses `seed`.
     pub fn new(spec: &'a ArenaSpec, questions: usize, seed: u64) -> Self {
         let mut next = 0;
         let numbered = |count: usize| {
@@ -75,7 +75,7 @@ impl<'a> Schedule<'a> {
         self.total().div_ceil(BATCH)
     }
 
-    /// The next batch of comparisons after those already `played`; empty at the end.
+    /// Returns the next batch of comparisons after those already `played`; empty at the end.
     pub fn next(&self, played: &[Comparison]) -> Vec<Match> {
         let count = BATCH.min(self.total().saturating_sub(played.len()));
         match self.spec.pairing {
@@ -137,7 +137,7 @@ impl<'a> Schedule<'a> {
         matches
     }
 
-    /// Up to `count` pairs that have met less often than their even share, given how often each was `used`.
+    /// Returns up to `count` pairs that have met less often than their even share, given how often each was `used`.
     fn alike(&self, used: &BTreeMap<(usize, usize), usize>, count: usize) -> Vec<(usize, usize)> {
         let pairs: Vec<(usize, usize)> = self.pairs().collect();
         let share = self.total() / ALIKE / pairs.len().max(1);
@@ -152,7 +152,7 @@ impl<'a> Schedule<'a> {
         alike
     }
 
-    /// All comparisons of two players, in an order shuffled for this pair.
+    /// Returns all comparisons of two players, in an order shuffled for this pair.
     fn deck(&self, i: usize, j: usize) -> Vec<Match> {
         let mut deck: Vec<Match> = (0..self.questions).flat_map(|question| self.of_pair(i, j, question)).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);

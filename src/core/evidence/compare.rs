@@ -67,7 +67,7 @@ fn trials<'a>(arm: &'a Arm, evaluation: &str) -> Vec<&'a Trial> {
     arm.trials.iter().filter(|trial| trial.evaluation == evaluation).collect()
 }
 
-/// The requested metrics that any of `arms` has, with their directions.
+/// Returns the requested metrics that any of `arms` has, with their directions.
 fn wanted(
     evidence: &Evidence,
     request: &ComparisonRequest,
@@ -95,7 +95,7 @@ fn wanted(
     names.into_iter().map(|name| (name.clone(), evidence.direction_of(name))).collect()
 }
 
-/// The names of all metrics by which arms can be compared, the main ones first.
+/// Returns the names of all metrics by which arms can be compared, the main ones first.
 pub fn metric_names(evidence: &Evidence) -> Vec<String> {
     let trials = evidence.arms.iter().flat_map(|arm| &arm.trials);
     let names: BTreeSet<&String> =
@@ -105,7 +105,8 @@ pub fn metric_names(evidence: &Evidence) -> Vec<String> {
     names
 }
 
-/// The mean over all of the baseline's answers that have a value, or else over the numbers that its stages report.
+/// Returns the mean over all of the baseline's answers that have a value, or else over the numbers that its stages
+/// report.
 fn baseline_value(trials: &[&Trial], metric: &str) -> Option<f64> {
     let scores = trials.iter().filter_map(|trial| trial.scores.get(metric)).flatten();
     let scores: Vec<f64> = scores.filter_map(|score| score.value).collect();
@@ -113,7 +114,7 @@ fn baseline_value(trials: &[&Trial], metric: &str) -> Option<f64> {
     mean(&scores).or_else(|| mean(&whole()))
 }
 
-/// The row of an arm before any statistics.
+/// Returns the row of an arm before any statistics.
 fn row(arm: &str, sides: &Sides, trained_on: Option<bool>) -> ArmComparison {
     let (counts, value, baseline, over, note) = match sides {
         Sides::Questions { design, arm, baseline, counts } => {
@@ -233,7 +234,7 @@ fn fill(row: &mut ArmComparison, (arm, baseline): (&[f64], &[f64]), test: Option
     }
 }
 
-/// The seeds to add to those that are `there`; `None` when even seeds that vary little would not suffice.
+/// Returns the seeds to add to those that are `there`; `None` when even seeds that vary little would not suffice.
 ///
 /// `needed` computes the number of seeds from the variance between them. That variance is estimated as `between_seeds`
 /// with `df` degrees of freedom.
@@ -244,7 +245,7 @@ fn likely(between_seeds: f64, df: f64, there: usize, needed: impl Fn(f64) -> Opt
     Some(Needed { least, most: needed(much).map(|seeds| further(seeds, there)) })
 }
 
-/// The number of `needed` that is still missing. It is at least 1, because the present number did not suffice.
+/// Returns the number of `needed` that is still missing. It is at least 1, because the present number did not suffice.
 fn further(needed: u64, there: usize) -> u64 {
     needed.saturating_sub(there as u64).max(1)
 }

@@ -101,7 +101,7 @@ impl Spending {
         self.judges.values().map(|judge| judge.calls).reduce(|sum, calls| sum + calls)
     }
 
-    /// The spending, `count` times.
+    /// Returns the spending multiplied by `count`.
     #[must_use]
     pub fn times(&self, count: u32) -> Self {
         let mut sum = Self::default();

@@ -22,7 +22,7 @@ impl Evidence {
     }
 }
 
-/// The problems of an evaluation.
+/// Returns the problems of an evaluation.
 pub(super) fn problems_of(
     evaluation: &str,
     baseline: &str,
@@ -98,7 +98,7 @@ pub(super) fn problems_of(
     problems
 }
 
-/// The evaluations without a result, grouped by stage and reason.
+/// Returns the evaluations without a result, grouped by stage and reason.
 fn missing_trials(evidence: &Evidence) -> Vec<Problem> {
     /// The largest number of labels that are named; the rest are counted.
     const NAMED: usize = 6;
@@ -118,7 +118,7 @@ fn missing_trials(evidence: &Evidence) -> Vec<Problem> {
     gaps.iter().map(problem).collect()
 }
 
-/// The pairs of arms whose completions to at least half of their common questions are the same, seed by seed.
+/// Returns the pairs of arms whose completions to at least half of their common questions are the same, seed by seed.
 fn same_answers(evidence: &Evidence) -> Vec<Problem> {
     let mut problems = Vec::new();
     for evaluation in evidence.evaluations() {
@@ -152,7 +152,7 @@ fn same_answers(evidence: &Evidence) -> Vec<Problem> {
     problems
 }
 
-/// The missing values by metric: one problem where no arm has any value, else one for each arm.
+/// Returns the missing values by metric: one problem where no arm has any value, else one for each arm.
 fn missing_values(evidence: &Evidence) -> Vec<Problem> {
     // by metric and arm: the number of answers without a value, the number of answers, the first reason
     let mut gaps: BTreeMap<&str, BTreeMap<&str, (usize, usize, &str)>> = BTreeMap::new();

@@ -5,7 +5,7 @@ use crate::metric::{ACCURACY, FORM_AGAIN, TOTAL};
 const COMPONENT: &str = "eval/reward/";
 const PASS_AT: &str = "eval/pass_at_";
 
-/// The reward component whose settings determine the meaning of the metric `name`.
+/// Returns the reward component whose settings determine the meaning of the metric `name`.
 pub(super) fn component_of(name: &str) -> Option<&str> {
     match name {
         ACCURACY => Some("correctness"),

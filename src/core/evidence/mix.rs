@@ -16,13 +16,13 @@ pub struct MixPart {
     pub settings: Digest,
 }
 
-/// The components with a nonzero weight, with their settings.
+/// Returns the components with a nonzero weight, with their settings.
 fn counting(trial: &Trial) -> BTreeMap<&String, &MixPart> {
     trial.mix.iter().filter(|(_, part)| part.weight != 0.0).collect()
 }
 
-/// The reason why `metric` means different things in `trials` and in `others`; `None` where it does not, or where
-/// unknown.
+/// Returns the reason why `metric` means different things in `trials` and in `others`; `None` where it does not, or
+/// where unknown.
 pub(super) fn difference_of_meaning(metric: &str, trials: &[&Trial], others: &[&Trial]) -> Option<String> {
     let all = || trials.iter().chain(others).filter(|trial| !trial.mix.is_empty());
     if metric == TOTAL {
@@ -89,7 +89,7 @@ impl Evidence {
         }
     }
 
-    /// The least and the greatest value of a weighted sum; `None` where a component has no range.
+    /// Returns the least and the greatest value of a weighted sum; `None` where a component has no range.
     fn range_of_mix(&self, weights: &BTreeMap<String, f64>) -> Option<(f64, f64)> {
         let mut sum = (0.0, 0.0);
         for (component, weight) in weights {
@@ -101,7 +101,7 @@ impl Evidence {
     }
 }
 
-/// The components that count in every mix with the same settings, with equal weights that add up to 1.
+/// Returns the components that count in every mix with the same settings, with equal weights that add up to 1.
 ///
 /// Trials without a mix are ignored: their arms were not trained by a reward.
 fn shared(trials: &[&Trial]) -> BTreeMap<String, f64> {
@@ -115,7 +115,7 @@ fn shared(trials: &[&Trial]) -> BTreeMap<String, f64> {
     names.into_iter().map(|name| (name.clone(), weight)).collect()
 }
 
-/// The scores of the answers of `trial` by `weights`; missing where a component is missing.
+/// Returns the scores of the answers of `trial` by `weights`; missing where a component is missing.
 fn scores(trial: &Trial, weights: &BTreeMap<String, f64>) -> Vec<Score> {
     let columns: Vec<(&Vec<Score>, f64)> = weights
         .iter()

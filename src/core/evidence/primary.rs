@@ -26,7 +26,7 @@ impl Evidence {
         found.or_else(|| names.iter().find(decides)).cloned()
     }
 
-    /// The direction in which the metric `name` is better: the recipe's, or else the one that the name implies.
+    /// Returns the direction in which the metric `name` is better: the recipe's, or else the one that the name implies.
     pub fn direction_of(&self, name: &str) -> Option<Direction> {
         let says = |names: &[String]| names.iter().any(|said| said == name || said == short_name(name));
         if says(&self.settings.higher) {

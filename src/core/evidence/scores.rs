@@ -5,7 +5,7 @@ use crate::event::{Completion, ComponentScore};
 use crate::stats;
 use std::collections::BTreeMap;
 
-/// The scores of all `completions` to one question, by metric.
+/// Returns the scores of all `completions` to one question, by metric.
 ///
 /// `pass_at` lists the k of each pass@k, which is estimated where there are at least k completions.
 pub fn scores_of(completions: &[Completion], pass_at: &[usize]) -> BTreeMap<String, Score> {
@@ -48,7 +48,7 @@ pub fn scores_of(completions: &[Completion], pass_at: &[usize]) -> BTreeMap<Stri
     scores
 }
 
-/// pass@k of these completions; those with `correctness` 1 are correct.
+/// Returns pass@k of these completions; those with `correctness` 1 are correct.
 fn passed(completions: &[Completion], k: usize) -> Score {
     let ratings = completions.iter().map(|completion| completion.parts.get("correctness")?.value);
     let correct: Option<usize> = ratings.map(|rating| Some(usize::from(rating? >= 1.0))).sum();
@@ -56,7 +56,8 @@ fn passed(completions: &[Completion], k: usize) -> Score {
     correct.map_or_else(missing, |correct| Score::of(stats::pass_at(completions.len(), correct, k)))
 }
 
-/// The mean of the scores, or the first missing one: a mean of only the present ones would describe other texts.
+/// Returns the mean of the scores, or the first missing one: a mean of only the present ones would describe other
+/// texts.
 fn mean(scores: Vec<Score>) -> Score {
     let count = scores.len() as f64;
     let mut sum = 0.0;

@@ -92,7 +92,7 @@ pub(super) fn sides(arm: &[&Trial], baseline: &[&Trial], metric: &str) -> Sides 
     Sides::Questions { design, arm: by_column(of_arm), baseline: by_column(of_baseline), counts }
 }
 
-/// The trials to compare, ordered by seed, and whether they are paired by seed.
+/// Returns the trials to compare, ordered by seed, and whether they are paired by seed.
 fn seeds<'a>(arm: &[&'a Trial], baseline: &[&'a Trial]) -> (Vec<&'a Trial>, Vec<&'a Trial>, bool) {
     let ordered = |trials: &[&'a Trial]| {
         let mut trials = trials.to_vec();
@@ -111,7 +111,7 @@ fn seeds<'a>(arm: &[&'a Trial], baseline: &[&'a Trial]) -> (Vec<&'a Trial>, Vec<
     if common.0.len() > 1 { (common.0, common.1, true) } else { (arm, baseline, false) }
 }
 
-/// The questions that all of `trials` were asked.
+/// Returns the questions that all of `trials` were asked.
 pub(super) fn asked(trials: &[&Trial]) -> BTreeSet<usize> {
     let of_trial = |trial: &&Trial| trial.answers.iter().map(|answer| answer.question).collect::<BTreeSet<usize>>();
     let mut sets = trials.iter().map(of_trial);

@@ -215,7 +215,7 @@ impl Evidence {
         within(self.range_of(name).map(|(least, most)| (least - most, most - least)), interval)
     }
 
-    /// The least and the greatest value of the metric `name`; `None` for an unbounded metric.
+    /// Returns the least and the greatest value of the metric `name`; `None` for an unbounded metric.
     pub fn range_of(&self, name: &str) -> Option<(f64, f64)> {
         self.ranges.get(name).copied().or_else(|| range_of_share(name))
     }
@@ -231,19 +231,19 @@ impl Evidence {
         names
     }
 
-    /// The arm with this name.
+    /// Returns the arm with this name.
     pub fn arm(&self, name: &str) -> Option<&Arm> {
         self.arms.iter().find(|arm| arm.name == name)
     }
 }
 
 impl Score {
-    /// A present value.
+    /// Creates a present value.
     pub fn of(value: f64) -> Self {
         Self { value: Some(value), missing: None }
     }
 
-    /// A missing value, with its reason.
+    /// Creates a missing value, with its reason.
     pub fn missing(why: impl Into<String>) -> Self {
         Self { value: None, missing: Some(why.into()) }
     }

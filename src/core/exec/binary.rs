@@ -91,7 +91,8 @@ impl WorkerBinary {
 /// The environment variable with the loader's search path for shared libraries.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
-/// The library path with which a worker finds the libtorch of the user's `LIBTORCH`; `None` without that variable.
+/// Returns the library path with which a worker finds the libtorch of the user's `LIBTORCH`; `None` without that
+/// variable.
 ///
 /// The worker itself searches only places relative to its own.
 fn library_path(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {

@@ -13,7 +13,7 @@ pub const STOPPED: u8 = 12;
 /// The worker was started with unknown arguments.
 pub const USAGE: u8 = 2;
 
-/// The exit code of a worker's end.
+/// Returns the exit code of a worker's end.
 pub fn code(ending: Ending) -> u8 {
     match ending {
         Ending::Committed => COMMITTED,
@@ -23,7 +23,7 @@ pub fn code(ending: Ending) -> u8 {
     }
 }
 
-/// The end of a worker with this exit code; `None` for a code that no worker uses.
+/// Returns the end of a worker with this exit code; `None` for a code that no worker uses.
 pub fn ending(exit_code: u8) -> Option<Ending> {
     [Ending::Committed, Ending::Failed, Ending::LeaseHeld, Ending::Stopped]
         .into_iter()

@@ -35,7 +35,7 @@ impl LocalExecutor {
         Self { engine, ..Self::default() }
     }
 
-    /// The command that runs `program`, without its argument, the attempt directory.
+    /// Returns the command that runs `program`, without its argument, the attempt directory.
     fn command(&mut self, program: WorkerProgram) -> Result<Command, ExecError> {
         match program {
             WorkerProgram::CommandStage => {
@@ -130,7 +130,7 @@ impl Executor for LocalExecutor {
     }
 }
 
-/// The environment variable that limits OpenMP's spinning, unless the user chose a wait policy.
+/// Returns the environment variable that limits OpenMP's spinning, unless the user chose a wait policy.
 ///
 /// By default, OpenMP's threads spin for milliseconds when they have no work. That is faster by a tenth on an idle
 /// machine. Beside a busy process it halves the speed, because a spinning thread keeps a working thread off its core.

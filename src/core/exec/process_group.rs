@@ -8,12 +8,12 @@ use rustix::process::{Pid, Signal, getpgid, kill_process_group};
 pub(super) struct ProcessGroup(Pid);
 
 impl ProcessGroup {
-    /// The group that the process with this id leads.
+    /// Returns the group that the process with this id leads.
     pub(super) fn of_leader(process: u32) -> Option<Self> {
         i32::try_from(process).ok().and_then(Pid::from_raw).map(Self)
     }
 
-    /// The group of the process with this id; `None` when the process does not exist.
+    /// Returns the group of the process with this id; `None` when the process does not exist.
     pub(super) fn of_member(process: u32) -> Option<Self> {
         let process = i32::try_from(process).ok().and_then(Pid::from_raw)?;
         getpgid(Some(process)).ok().map(Self)

@@ -24,7 +24,7 @@ const FUSE: u64 = 0x6573_5546;
 const NETWORK_FUSE: [&str; 12] =
     ["sshfs", "glusterfs", "ceph", "s3fs", "s3ql", "gcsfuse", "rclone", "juicefs", "davfs", "moosefs", "cvmfs", "weka"];
 
-/// The type of the network file system on which `path` lies or would be created; `None` for local ones.
+/// Returns the type of the network file system on which `path` lies or would be created; `None` for local ones.
 pub fn network_file_system(path: &Path) -> Option<String> {
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
     let magic = rustix::fs::statfs(existing).ok()?.f_type.cast_unsigned() & 0xFFFF_FFFF;
@@ -39,7 +39,8 @@ fn network_kind(magic: u64, fuse_kind: impl FnOnce() -> Option<String>) -> Optio
     NETWORK.iter().find(|(known, _)| *known == magic).map(|(_, name)| (*name).to_owned())
 }
 
-/// The type of the file system on which `path` lies, according to the kernel's mount table (proc(5), `mountinfo`).
+/// Returns the type of the file system on which `path` lies, according to the kernel's mount table (proc(5),
+/// `mountinfo`).
 ///
 /// It is the last of the deepest mount points that contain the path.
 fn fuse_kind(mountinfo: &str, path: &Path) -> Option<String> {

@@ -48,7 +48,7 @@ impl FileLock {
             .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
     }
 
-    /// The processes that hold the lock of the file at `path`.
+    /// Returns the processes that hold the lock of the file at `path`.
     ///
     /// Processes of other machines, of other users, and outside this process's PID namespace are not found.
     pub fn holders(path: &Path) -> Vec<u32> {

@@ -2,28 +2,28 @@
 
 use procfs::process::{ProcState, Process, Stat};
 
-/// The identifier of the machine's boot; empty where the system does not report it.
+/// Returns the identifier of the machine's boot; empty where the system does not report it.
 pub fn boot_id() -> String {
     procfs::sys::kernel::random::boot_id().map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The start time of the process, in clock ticks since the boot; `None` when it is gone or a zombie.
+/// Returns the start time of the process, in clock ticks since the boot; `None` when it is gone or a zombie.
 pub fn start_ticks(process: u32) -> Option<u64> {
     let stat = stat(process)?;
     (!is_zombie(&stat)).then_some(stat.starttime)
 }
 
-/// The process's current parent. When a parent ends, its children get another.
+/// Returns the process's current parent. When a parent ends, its children get another.
 pub fn parent(process: u32) -> Option<u32> {
     u32::try_from(stat(process)?.ppid).ok()
 }
 
-/// The value of an environment variable with which the process was started.
+/// Returns the value of an environment variable with which the process was started.
 pub fn environment_variable(process: u32, name: &str) -> Option<String> {
     let environment = self::process(process)?.environ().ok()?;
     environment.get(std::ffi::OsStr::new(name))?.to_str().map(str::to_owned)

@@ -38,7 +38,7 @@ pub trait Kind: Measure + Into<Component> + Sized + 'static {
     /// The kind's own keys in a recipe.
     type Table: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync;
 
-    /// The template of the stage's data set that the component requires.
+    /// Returns the template of the stage's data set that the component requires.
     fn needed(_table: &Self::Table) -> Option<&'static str> {
         None
     }
@@ -153,7 +153,7 @@ impl KindEntry {
         }
     }
 
-    /// The kind with this name.
+    /// Returns the kind with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.name == name)
     }

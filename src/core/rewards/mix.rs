@@ -35,7 +35,7 @@ struct Named {
 }
 
 impl Named {
-    /// The value after clipping and scaling.
+    /// Returns the value after clipping and scaling.
     fn value(&self, measured: f64) -> f64 {
         self.scale * self.clip.map_or(measured, |(low, high)| measured.clamp(low, high))
     }

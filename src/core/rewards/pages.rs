@@ -26,7 +26,7 @@ pub struct ComponentKey {
     pub meaning: &'static str,
 }
 
-/// The pages of all components.
+/// Returns the pages of all components.
 pub fn pages() -> impl Iterator<Item = Page> {
     KINDS.iter().map(|kind| Page { name: kind.name, own: kind.page })
 }
@@ -70,7 +70,7 @@ fn keys(page: &'static str) -> Vec<ComponentKey> {
     rows.map(key).collect()
 }
 
-/// The cell without backticks that enclose all of it.
+/// Returns the cell without backticks that enclose all of it.
 fn bare(cell: &'static str) -> &'static str {
     let inside = cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
     inside.filter(|inside| !inside.contains('`')).unwrap_or(cell)

@@ -30,7 +30,7 @@ pub enum RewardValue {
 }
 
 impl RewardValue {
-    /// 1 when `holds`, else 0.
+    /// Returns 1 when `holds`, else 0.
     pub(super) fn binary(holds: bool) -> Self {
         Self::Value(f64::from(u8::from(holds)))
     }
@@ -80,12 +80,12 @@ pub struct ComponentMetric {
 }
 
 impl ComponentMetric {
-    /// A count, which is summed over batches.
+    /// Creates a count, which is summed over batches.
     pub fn count(name: &'static str, value: f64) -> Self {
         Self { name: name.into(), value, over_batches: metric::Aggregate::Sum }
     }
 
-    /// A mean, which is averaged over batches.
+    /// Creates a mean, which is averaged over batches.
     pub fn mean(name: &'static str, value: f64) -> Self {
         Self { name: name.into(), value, over_batches: metric::Aggregate::Mean }
     }
@@ -104,7 +104,7 @@ pub struct RewardError {
 }
 
 impl RewardError {
-    /// The error of a rating that was asked to stop.
+    /// Creates the error of a rating that was asked to stop.
     pub(super) fn interrupted() -> Self {
         Self { message: "rating was stopped".to_owned(), hint: None, class: FailureClass::Interrupted }
     }

@@ -39,7 +39,7 @@ pub struct JudgeServer {
 }
 
 impl JudgeServer {
-    /// The cost of these tokens in US dollars; `None` when the price is unknown.
+    /// Returns the cost of these tokens in US dollars; `None` when the price is unknown.
     pub fn cost_usd(&self, prompt_tokens: u64, completion_tokens: u64) -> Option<f64> {
         let prices = (self.price_per_million_input_tokens_usd, self.price_per_million_output_tokens_usd);
         let (input, output) = match prices {

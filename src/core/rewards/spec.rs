@@ -24,7 +24,7 @@ pub struct RewardSpec {
 }
 
 impl RewardSpec {
-    /// A spec without clipping and scaling, whose failures are missing values.
+    /// Creates a spec without clipping and scaling, whose failures are missing values.
     pub fn plain(weight: f64, scope: Scope, component: Component) -> Self {
         Self { weight, scope, clip: None, scale: 1.0, on_error: OnError::Missing, component }
     }
@@ -40,7 +40,7 @@ impl RewardSpec {
     }
 }
 
-/// The range of the weighted sum of `rewards`; `None` if a component that counts is unbounded, or none counts.
+/// Returns the range of the weighted sum of `rewards`; `None` if a component that counts is unbounded, or none counts.
 pub fn total_range(rewards: &BTreeMap<String, RewardSpec>) -> Option<(f64, f64)> {
     let mut total = None;
     for reward in rewards.values().filter(|reward| reward.weight != 0.0) {

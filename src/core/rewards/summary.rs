@@ -35,7 +35,7 @@ pub fn reward_metrics(scores: &[RewardScore], group_size: usize) -> BTreeMap<Str
     metrics
 }
 
-/// The mean, standard deviation and missing count, named `mean_name`, `PREFIXstd` and `PREFIXmissing`.
+/// Returns the mean, standard deviation and missing count, named `mean_name`, `PREFIXstd` and `PREFIXmissing`.
 fn described(values: &[Option<f64>], mean_name: &str, prefix: &str) -> Vec<(String, f64)> {
     let present: Vec<f64> = values.iter().copied().flatten().collect();
     let mut metrics = Vec::new();
@@ -49,14 +49,14 @@ fn described(values: &[Option<f64>], mean_name: &str, prefix: &str) -> Vec<(Stri
     metrics
 }
 
-/// The number of groups of `group_size` whose present values are all equal, so that their advantages are 0.
+/// Returns the number of groups of `group_size` whose present values are all equal, so that their advantages are 0.
 pub fn flat_groups(values: &[Option<f64>], group_size: usize) -> usize {
     let flat =
         |group: &&[Option<f64>]| standard_deviation(&group.iter().copied().flatten().collect::<Vec<f64>>()) < FLAT;
     values.chunks(group_size).filter(flat).count()
 }
 
-/// Each component's fraction of the spread within groups, by name.
+/// Returns each component's fraction of the spread within groups, by name.
 ///
 /// In a group it is `|w| std / sum of |w| std`, with the standard deviations within the group. The result is the mean
 /// over the groups in which any component varies. A component with a fraction near 1 dominates, whatever the weights:

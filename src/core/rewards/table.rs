@@ -68,7 +68,7 @@ impl JsonSchema for RewardTable {
     }
 }
 
-/// The name of a component's table in the schema.
+/// Returns the name of a component's table in the schema.
 pub fn table_name(kind: &str) -> String {
     let (first, rest) = kind.split_at(1);
     format!("{}{rest}Table", first.to_uppercase())
@@ -113,7 +113,7 @@ pub enum At<'a> {
 
 /// The recipe around a component's table, which resolves values and collects problems.
 pub trait TableContext {
-    /// The name of the position in messages, for instance `stages.grpo.rewards.rouge.variant`.
+    /// Returns the name of the position in messages, for instance `stages.grpo.rewards.rouge.variant`.
     fn name(&self, at: At<'_>) -> String;
 
     /// Reports a problem with the value at this position.
@@ -122,20 +122,20 @@ pub trait TableContext {
     /// The number of problems reported so far, here and elsewhere.
     fn problems(&self) -> usize;
 
-    /// The digest of the Hugging Face directory that `key` names; `None` after a reported problem.
+    /// Returns the digest of the Hugging Face directory that `key` names; `None` after a reported problem.
     fn directory(&mut self, what: &str, named: &str, key: &str) -> Option<Digest>;
 
-    /// The JSON in the file that `key` names; `None` after a reported problem.
+    /// Returns the JSON in the file that `key` names; `None` after a reported problem.
     fn json(&mut self, what: &str, named: &str, key: &str) -> Option<Json>;
 
-    /// The words of a program and the digests of its files, from the keys `command`, `files` and `env`.
+    /// Returns the words of a program and the digests of its files, from the keys `command`, `files` and `env`.
     fn program(&mut self, command: &[String], files: &[String], env: &[String])
     -> Option<(Vec<Argument>, Vec<Digest>)>;
 
     /// Reports an invalid template, or one that uses other than the `variables`.
     fn check_template(&mut self, key: &str, template: &str, variables: &[&str]);
 
-    /// The names of the tables in `[runtime.GROUP]`, where the group is `judges` or `endpoints`.
+    /// Returns the names of the tables in `[runtime.GROUP]`, where the group is `judges` or `endpoints`.
     fn served(&self, group: &str) -> Vec<String>;
 }
 

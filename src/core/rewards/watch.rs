@@ -102,7 +102,7 @@ impl RewardWatch {
         warnings
     }
 
-    /// The values of the first and the second half of the window, without steps that lack them.
+    /// Returns the values of the first and the second half of the window, without steps that lack them.
     fn halves(&self, value: impl Fn(&Seen) -> Option<f64>) -> (Vec<f64>, Vec<f64>) {
         let middle = self.window.len() / 2;
         let half = |steps: &mut dyn Iterator<Item = &Seen>| steps.filter_map(&value).collect();
@@ -223,7 +223,7 @@ fn length_sums(completions: &[Watched<'_>], group_size: usize) -> (f64, f64, f64
     sums
 }
 
-/// The number of `texts` that occur earlier in their group; groups of `group_size` are consecutive.
+/// Returns the number of `texts` that occur earlier in their group; groups of `group_size` are consecutive.
 pub fn repeats<'a>(texts: impl Iterator<Item = &'a str>, group_size: usize) -> usize {
     let mut group = BTreeSet::new();
     let mut repeats = 0;

@@ -1,6 +1,6 @@
 //! Agreement of raters beyond chance.
 
-/// Cohen's kappa of two raters' categories, item by item (J. Cohen, 1960).
+/// Computes Cohen's kappa of two raters' categories, item by item (J. Cohen, 1960).
 ///
 /// 1 is full agreement and 0 is the agreement expected by chance. `None` without items, or when both raters use only
 /// one and the same category.
@@ -19,7 +19,7 @@ pub fn cohen_kappa(one: &[usize], other: &[usize]) -> Option<f64> {
     beyond_chance(observed, by_chance)
 }
 
-/// The relative frequency of each category.
+/// Computes the relative frequency of each category.
 fn shares(ratings: &[usize]) -> Vec<f64> {
     let mut counts = vec![0.0; ratings.iter().max().map_or(0, |most| most + 1)];
     for &category in ratings {
@@ -28,7 +28,7 @@ fn shares(ratings: &[usize]) -> Vec<f64> {
     counts
 }
 
-/// Fleiss' kappa of any number of raters (J. L. Fleiss, 1971).
+/// Computes Fleiss' kappa of any number of raters (J. L. Fleiss, 1971).
 ///
 /// `counts[i][c]` is the number of raters that put item i into category c. `None` without items, with fewer than two
 /// raters, or when only one category is used.
@@ -75,7 +75,8 @@ pub fn kappa(items: &[Vec<usize>], raters: usize, categories: usize) -> (&'stati
     ("fleiss_kappa", fleiss_kappa(&items.iter().map(counts).collect::<Vec<_>>()))
 }
 
-/// Krippendorff's alpha of any number of raters on an interval scale (K. Krippendorff, Content Analysis, 2004, ch. 11).
+/// Computes Krippendorff's alpha of any number of raters on an interval scale (K. Krippendorff, Content Analysis, 2004,
+/// ch. 11).
 ///
 /// Alpha is 1 minus the squared differences within items over those between any two ratings. `ratings[i]` are the
 /// values of item i, of any number. An item with fewer than two values is left out. `None` when nothing can be
@@ -93,7 +94,7 @@ pub fn krippendorff_alpha(ratings: &[Vec<f64>]) -> Option<f64> {
     (between > 1e-12).then(|| 1.0 - within / between)
 }
 
-/// The sum of the squared differences of all ordered pairs of `values`.
+/// Computes the sum of the squared differences of all ordered pairs of `values`.
 fn squared_differences(values: &[f64]) -> f64 {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     2.0 * values.len() as f64 * values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()

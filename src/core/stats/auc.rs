@@ -1,6 +1,6 @@
 //! The area under the ROC curve.
 
-/// The area under the ROC curve, which is U / (n m) of H. B. Mann and D. R. Whitney, 1947.
+/// Computes the area under the ROC curve, which is U / (n m) of H. B. Mann and D. R. Whitney, 1947.
 ///
 /// It is the probability that a value of `positive` exceeds one of `negative`, with ties counted half. 1 is perfect
 /// separation and 0.5 is chance. `None` when either list is empty. Values must be finite.

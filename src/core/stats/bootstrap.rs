@@ -13,7 +13,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// The percentile interval of a statistic's values on resamples; `None` without values.
+    /// Computes the percentile interval of a statistic's values on resamples; `None` without values.
     pub(super) fn of_percentiles(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         Some(Self { low: percentile(&values, 0.025)?, high: percentile(&values, 0.975)? })
@@ -37,7 +37,7 @@ pub(super) fn resampled<T>(
         .collect()
 }
 
-/// The `share` quantile of `sorted`, interpolated linearly (R's type 7); `None` for an empty list.
+/// Computes the `share` quantile of `sorted`, interpolated linearly (R's type 7); `None` for an empty list.
 pub(super) fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = share * last as f64;

@@ -37,7 +37,7 @@ pub enum EloError {
     Unbounded,
 }
 
-/// Maximum-likelihood ratings of `players` in the model of R. Bradley and M. Terry, 1952.
+/// Computes maximum-likelihood ratings of `players` in the model of R. Bradley and M. Terry, 1952.
 ///
 /// The model is P(i beats j) = 1 / (1 + 10^((Rj - Ri) / 400)). Ties count half. The ratings have the prior and the
 /// offset of `scale`.
@@ -53,12 +53,12 @@ pub struct EloBootstrap {
 }
 
 impl EloBootstrap {
-    /// The 95% interval of a player's rating; `None` without resamples.
+    /// Computes the 95% interval of a player's rating; `None` without resamples.
     pub fn rating(&self, player: usize) -> Option<Interval> {
         Interval::of_percentiles(self.ratings.iter().map(|ratings| ratings[player]).collect())
     }
 
-    /// The 95% interval of `player`'s lead over `other`; `None` without resamples.
+    /// Computes the 95% interval of `player`'s lead over `other`; `None` without resamples.
     ///
     /// It is narrower than the intervals of the two ratings suggest, because both ratings move together.
     pub fn lead(&self, player: usize, other: usize) -> Option<Interval> {
@@ -90,7 +90,7 @@ pub fn bootstrap_bradley_terry(
     Ok(EloBootstrap { ratings: resampled.into_iter().collect::<Result<_, _>>()? })
 }
 
-/// Elo ratings that start at `offset` and are updated after each game, in order, by `k` times the surprise.
+/// Computes Elo ratings that start at `offset` and are updated after each game, in order, by `k` times the surprise.
 ///
 /// The ratings depend on the order of the games. They serve comparison with published numbers.
 pub fn sequential_elo(players: usize, games: &[Game], k: f64, offset: f64) -> Vec<f64> {

@@ -2,7 +2,7 @@
 
 use super::mean;
 
-/// Pearson's correlation of pairs; `None` with fewer than three pairs, or when either list does not vary.
+/// Computes Pearson's correlation of pairs; `None` with fewer than three pairs, or when either list does not vary.
 ///
 /// # Panics
 /// Panics if the lists differ in length.

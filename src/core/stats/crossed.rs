@@ -36,7 +36,7 @@ pub struct CrossedTest {
 }
 
 impl Design {
-    /// The design of scores `a[s][q]` and `b[s][q]` of the same seeds, which share their training so far.
+    /// Creates the design of scores `a[s][q]` and `b[s][q]` of the same seeds, which share their training so far.
     ///
     /// # Panics
     /// Panics if the arms differ in the number of seeds or questions.
@@ -49,7 +49,7 @@ impl Design {
         Self::of(vec![rows.collect()])
     }
 
-    /// The design of scores whose seeds are independent.
+    /// Creates the design of scores whose seeds are independent.
     ///
     /// # Panics
     /// Panics if the arms differ in the number of questions, or an arm has no seed.
@@ -126,7 +126,8 @@ pub fn crossed_tests(designs: &[Design]) -> Vec<Option<CrossedTest>> {
     designs.iter().map(|design| design.test(&mut quantiles)).collect()
 }
 
-/// The variance that seeds and questions do not explain separately: the residual mean square of the two-way layout.
+/// Computes the variance that seeds and questions do not explain separately: the residual mean square of the two-way
+/// layout.
 fn residual(group: &[Vec<f64>]) -> f64 {
     let (seeds, questions) = (group.len(), group[0].len());
     let of_seeds: Vec<f64> = group.iter().map(|row| mean(row)).collect();

@@ -1,11 +1,11 @@
 //! Descriptive statistics of a list of numbers.
 
-/// The mean; `None` for an empty list.
+/// Computes the mean; `None` for an empty list.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The unbiased variance; 0 for fewer than two values.
+/// Computes the unbiased variance; 0 for fewer than two values.
 pub fn variance(values: &[f64]) -> f64 {
     match mean(values) {
         Some(mean) if values.len() >= 2 => {
@@ -15,13 +15,13 @@ pub fn variance(values: &[f64]) -> f64 {
     }
 }
 
-/// The unbiased standard deviation; 0 for fewer than two values.
+/// Computes the unbiased standard deviation; 0 for fewer than two values.
 pub fn standard_deviation(values: &[f64]) -> f64 {
     variance(values).sqrt()
 }
 
-/// Welch's t: the number of standard errors by which the mean of `after` exceeds that of `before` (Welch, Biometrika
-/// 1947).
+/// Computes Welch's t: the number of standard errors by which the mean of `after` exceeds that of `before` (Welch,
+/// Biometrika 1947).
 ///
 /// 0 when either list has fewer than two values. Infinite when neither list varies and their means differ.
 pub fn welch_t(before: &[f64], after: &[f64]) -> f64 {

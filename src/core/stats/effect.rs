@@ -3,10 +3,10 @@
 use super::auc::auc;
 use super::describe::{mean, standard_deviation};
 
-/// Hedges' g of paired samples; `None` for fewer than three differences, or when all are equal.
+/// Computes Hedges' g of paired samples; `None` for fewer than three differences, or when all are equal.
 ///
-/// It is the mean of the differences in units of their standard deviation (Cohen's `d_z`), times `1 - 3 / (4 (n - 1) -
-/// 1)`. The factor removes the bias of small samples (L. V. Hedges, 1981).
+/// It is Cohen's `d_z`, the mean of the differences in units of their standard deviation, times a factor. The factor
+/// `1 - 3 / (4 (n - 1) - 1)` removes the bias of small samples (L. V. Hedges, 1981).
 pub fn hedges_g(differences: &[f64]) -> Option<f64> {
     let mean = mean(differences)?;
     let deviation = standard_deviation(differences);
@@ -18,7 +18,7 @@ pub fn hedges_g(differences: &[f64]) -> Option<f64> {
     varies.then(|| mean / deviation * (1.0 - 3.0 / (4.0 * df - 1.0)))
 }
 
-/// Cliff's delta (N. Cliff, 1993), from -1 to 1; `None` when either list is empty.
+/// Computes Cliff's delta (N. Cliff, 1993), from -1 to 1; `None` when either list is empty.
 ///
 /// It is P(a > b) - P(a < b) for a score of `a` and a score of `b`. Values must be finite.
 pub fn cliffs_delta(a: &[f64], b: &[f64]) -> Option<f64> {

@@ -62,7 +62,7 @@ fn variance(covariance: &[Vec<f64>], i: usize, j: usize) -> f64 {
     covariance[i][i] + covariance[j][j] - 2.0 * covariance[i][j]
 }
 
-/// `p (1 - p)` at this lead.
+/// Computes `p (1 - p)` at this lead.
 fn information(lead: f64) -> f64 {
     let chance = logistic(lead);
     chance * (1.0 - chance)

@@ -1,7 +1,7 @@
 //! pass@k: the probability that at least one of k samples is correct.
 
-/// The unbiased estimate of pass@k from `samples` samples of which `correct` are correct (arXiv:2107.03374, equation
-/// 1).
+/// Computes the unbiased estimate of pass@k from `samples` samples of which `correct` are correct (arXiv:2107.03374,
+/// equation 1).
 ///
 /// The estimate is `1 - C(samples - correct, k) / C(samples, k)`. It is computed as a product of factors in [0, 1], so
 /// no binomial overflows.

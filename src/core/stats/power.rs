@@ -8,8 +8,8 @@ pub const POWER: f64 = 0.8;
 /// The largest number of seeds or questions that is considered.
 const MOST: u64 = 1_000_000;
 
-/// The number of seeds per arm with which a two-sided test at `alpha` detects the observed difference with probability
-/// [`POWER`].
+/// Computes the number of seeds per arm with which a two-sided test at `alpha` detects the observed difference with
+/// probability [`POWER`].
 ///
 /// It is the least n with
 ///
@@ -36,7 +36,7 @@ pub fn seeds_needed(
     })
 }
 
-/// The number of questions with which the mean difference is detected, by the criterion of [`seeds_needed`].
+/// Computes the number of questions with which the mean difference is detected, by the criterion of [`seeds_needed`].
 ///
 /// `variance` is the variance of the differences from question to question. `None` when more than a million questions
 /// are needed.
@@ -44,8 +44,8 @@ pub fn questions_needed(difference: f64, variance: f64, alpha: f64) -> Option<u6
     least(2, |questions| is_found(difference, variance / questions as f64, questions as f64 - 1.0, alpha))
 }
 
-/// The numbers of seeds per arm and of questions with which a difference is detected that more seeds alone would not
-/// show.
+/// Computes the numbers of seeds per arm and of questions with which a difference is detected that more seeds alone
+/// would not show.
 ///
 /// The questions are chosen so that half of the admissible variance remains for the seeds; the seeds then follow from
 /// it. `of_question` is the variance of the difference from question to question. The other arguments are those of
@@ -57,7 +57,8 @@ pub fn both_needed(difference: f64, of_question: f64, between_seeds: f64, alpha:
     Some((seeds, questions))
 }
 
-/// The interval that contains a variance with probability one half, given its `estimate` with `df` degrees of freedom.
+/// Computes the interval that contains a variance with probability one half, given its `estimate` with `df` degrees of
+/// freedom.
 ///
 /// # Panics
 /// Panics if `df` is not positive.
@@ -72,7 +73,7 @@ fn is_found(difference: f64, variance: f64, df: f64, alpha: f64) -> bool {
     difference.abs() >= variance.sqrt() * (quantile(1.0 - alpha / 2.0, df) + quantile(POWER, df))
 }
 
-/// The least number from `from` on for which `is_enough`; `is_enough` must hold from some number on.
+/// Finds the least number from `from` on for which `is_enough`; `is_enough` must hold from some number on.
 fn least(from: u64, is_enough: impl Fn(u64) -> bool) -> Option<u64> {
     let mut high = from;
     while !is_enough(high) {

@@ -8,7 +8,7 @@ use super::studentized::studentized_mean;
 /// The standard normal's 97.5% quantile.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// The 95% interval of the proportion `successes / count` (E. B. Wilson, 1927); `None` for a count of 0.
+/// Computes the 95% interval of the proportion `successes / count` (E. B. Wilson, 1927); `None` for a count of 0.
 ///
 /// It lies within 0 and 1, and has a positive width even for no successes or only successes.
 ///
@@ -19,8 +19,8 @@ pub fn share_interval(successes: usize, count: usize) -> Option<Interval> {
     (count > 0).then(|| wilson(successes as f64 / count as f64, count as f64))
 }
 
-/// The 95% interval of the mean of `values`, one per question; `None` for fewer than two values, or when nothing
-/// varies.
+/// Computes the 95% interval of the mean of `values`, one per question; `None` for fewer than two values, or when
+/// nothing varies.
 ///
 /// For values within `range`, the interval lies within it too: see [`bounded_interval`]. Where each value is an end of
 /// the range, as with 1 for right and 0 for wrong, it is Wilson's interval of the proportion. Without a range, it is a
@@ -40,8 +40,8 @@ pub fn mean_interval(values: &[f64], range: Option<(f64, f64)>, resamples: u32, 
     bounded_interval(mean(values)?, half, (least, most), values.len())
 }
 
-/// The 95% interval of a mean of `count` values within `range`, given the half width `half`, which may exceed the
-/// range.
+/// Computes the 95% interval of a mean of `count` values within `range`, given the half width `half`, which may exceed
+/// the range.
 ///
 /// It is Wilson's interval of the proportion whose own standard error would give that half width (E. Korn and B.
 /// Graubard, 1998, do so for surveys). It stays within the range. `None` when nothing varies, except at an end of the
@@ -66,7 +66,7 @@ fn stretched(share: Interval, (least, most): (f64, f64)) -> Interval {
     Interval { low: at(share.low), high: at(share.high) }
 }
 
-/// Wilson's interval of the proportion `share` of `count`, which need not be an integer.
+/// Computes Wilson's interval of the proportion `share` of `count`, which need not be an integer.
 fn wilson(share: f64, count: f64) -> Interval {
     let centre = (share + Z * Z / (2.0 * count)) / (1.0 + Z * Z / count);
     let width = Z / (1.0 + Z * Z / count) * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt();

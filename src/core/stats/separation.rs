@@ -11,7 +11,8 @@ const Z: f64 = 1.959_963_984_540_054;
 /// The standard normal's quantile of [`super::POWER`].
 const Z_POWER: f64 = 0.841_621_233_572_914;
 
-/// The approximate number of further games after which a lead would be significant with probability [`super::POWER`].
+/// Computes the approximate number of further games after which a lead would be significant with probability
+/// [`super::POWER`].
 ///
 /// A lead is significant when its 95% interval excludes 0. `interval` is the present interval around `lead`, in Elo
 /// points. The estimate assumes that the true lead is `lead`. 0 if the interval already excludes 0; `None` without a

@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
-/// The probability of a value at least as far from 0 as `t`, with `df` degrees of freedom.
+/// Computes the probability of a value at least as far from 0 as `t`, with `df` degrees of freedom.
 ///
 /// # Panics
 /// Panics if `df` is not positive.
@@ -10,7 +10,7 @@ pub(super) fn two_sided_p(t: f64, df: f64) -> f64 {
     if t.is_infinite() { 0.0 } else { 2.0 * distribution(df).cdf(-t.abs()) }
 }
 
-/// The `share` quantile, with `df` degrees of freedom.
+/// Computes the `share` quantile, with `df` degrees of freedom.
 ///
 /// # Panics
 /// Panics if `df` is not positive.

@@ -20,7 +20,7 @@ pub struct Document {
     pub tokens: u64,
 }
 
-/// The 95% interval of the mean of `values`, which are unbounded.
+/// Computes the 95% interval of the mean of `values`, which are unbounded.
 ///
 /// `None` for fewer than two values, without resamples, or when nothing varies.
 pub(super) fn studentized_mean(values: &[f64], resamples: u32, seed: u64) -> Option<Interval> {
@@ -28,7 +28,7 @@ pub(super) fn studentized_mean(values: &[f64], resamples: u32, seed: u64) -> Opt
     studentized_ratio(&pairs, resamples, seed)
 }
 
-/// The 95% interval of the perplexity `exp(sum of nll / sum of tokens)`, resampled over documents.
+/// Computes the 95% interval of the perplexity `exp(sum of nll / sum of tokens)`, resampled over documents.
 ///
 /// The unit is the document because its tokens are not independent. `None` for fewer than two documents, without
 /// resamples, or when nothing varies.
@@ -39,7 +39,7 @@ pub fn perplexity_interval(documents: &[Document], resamples: u32, seed: u64) ->
     Some(Interval { low: of_log.low.exp(), high: of_log.high.exp() })
 }
 
-/// The 95% interval of the ratio of two sums, over pairs of summands.
+/// Computes the 95% interval of the ratio of two sums, over pairs of summands.
 fn studentized_ratio(pairs: &[(f64, f64)], resamples: u32, seed: u64) -> Option<Interval> {
     let all: Vec<usize> = (0..pairs.len()).collect();
     let (ratio, error) = ratio(pairs, &all)?;
@@ -61,8 +61,8 @@ fn studentized_ratio(pairs: &[(f64, f64)], resamples: u32, seed: u64) -> Option<
     Some(Interval { low: end(0.975)?, high: end(0.025)? })
 }
 
-/// The ratio of the sums of the `chosen` pairs and its standard error, by linearization; `None` for fewer than two
-/// pairs.
+/// Computes the ratio of the sums of the `chosen` pairs and its standard error, by linearization; `None` for fewer than
+/// two pairs.
 fn ratio(pairs: &[(f64, f64)], chosen: &[usize]) -> Option<(f64, f64)> {
     let count = chosen.len() as f64;
     let (above, below) = chosen.iter().fold((0.0, 0.0), |(a, b), &i| (a + pairs[i].0, b + pairs[i].1));

@@ -136,7 +136,7 @@ impl UncertainMean {
         }
     }
 
-    /// The probability that the mean is at least `distance` from the true one.
+    /// Computes the probability that the mean is at least `distance` from the true one.
     fn outside(&self, distance: f64) -> Option<f64> {
         match &self.error {
             StandardError::Zero => None,

@@ -12,7 +12,7 @@ const MAX_NEWTON_STEPS: usize = 200;
 /// The relative rounding error of a log-posterior.
 const ROUNDING: f64 = 1e-12;
 
-/// The win probability at these log-odds.
+/// Computes the win probability at these log-odds.
 pub(super) fn logistic(log_odds: f64) -> f64 {
     1.0 / (1.0 + (-log_odds).exp())
 }
@@ -133,7 +133,7 @@ impl Wins {
         solve(self.curvature(strengths, precision), gradient)
     }
 
-    /// The negative Hessian of the log-posterior, with 1 added to every entry.
+    /// Computes the negative Hessian of the log-posterior, with 1 added to every entry.
     ///
     /// Without a prior the sum of all strengths is free. The 1 pins the sum and changes nothing else.
     fn curvature(&self, strengths: &[f64], precision: f64) -> Vec<Vec<f64>> {
@@ -152,7 +152,8 @@ impl Wins {
         curvature
     }
 
-    /// The covariances of the strengths near the maximum of the posterior (P.-S. Laplace's approximation), in log-odds.
+    /// Computes the covariances of the strengths near the maximum of the posterior (P.-S. Laplace's approximation), in
+    /// log-odds.
     ///
     /// A constant is added to every entry. It cancels in the difference of two strengths.
     pub(super) fn covariance(&self, strengths: &[f64], precision: f64) -> Vec<Vec<f64>> {

@@ -38,7 +38,7 @@ fn check_kinds(dir: &Path, prefix: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The numbers of `metrics.json`; empty without that file.
+/// Returns the numbers of `metrics.json`; empty without that file.
 pub(super) fn metrics(output: &Path) -> Result<BTreeMap<String, Measurement>, Failure> {
     let path = output.join(METRICS);
     if !path.is_file() {

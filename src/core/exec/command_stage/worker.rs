@@ -33,7 +33,7 @@ pub fn run_command_stage(dir: &Path) -> u8 {
     exit::code(ending)
 }
 
-/// The peak memory of the largest process of the program that has ended.
+/// Returns the peak memory of the largest process of the program that has ended.
 pub(super) fn peak_memory() -> Option<PeakMemory> {
     let ended = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
     let resident_bytes = u64::try_from(ended.max_rss()).ok()? * 1024;
@@ -162,7 +162,7 @@ impl Places {
     }
 }
 
-/// The command to start, and its text for display.
+/// Returns the command to start, and its text for display.
 pub(super) fn command(
     attempt: &Attempt,
     spec: &CommandStageSpec,
@@ -214,7 +214,7 @@ pub(super) fn command(
     Ok((command, shown))
 }
 
-/// The values of the templates as environment variables.
+/// Returns the values of the templates as environment variables.
 pub(super) fn variables(words: &CommandWords<'_>, named: &BTreeSet<String>) -> Vec<(&'static str, String)> {
     let mut variables =
         vec![("STAGE_OUTPUT", words.output.to_owned()), ("STAGE_PARAMETERS", words.parameters_file.to_owned())];

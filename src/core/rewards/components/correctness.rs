@@ -175,7 +175,7 @@ impl Correctness {
         }
     }
 
-    /// The answer in `text`; `None` if the pattern does not match.
+    /// Returns the answer in `text`; `None` if the pattern does not match.
     fn given<'t>(&self, text: &'t str) -> Option<&'t str> {
         match &self.pattern {
             Some(pattern) => pattern.captures_iter(text).last()?.get(1).map(|group| group.as_str()),
@@ -215,12 +215,12 @@ impl Reward for Correctness {
     }
 }
 
-/// The beginning of an answer, for messages.
+/// Returns the beginning of an answer, for messages.
 fn beginning(answer: &str) -> String {
     answer.chars().take(40).collect()
 }
 
-/// The items that `text` lists.
+/// Returns the items that `text` lists.
 fn items(text: &str) -> BTreeSet<String> {
     let item = |text: &str| {
         let item = normalized(text);
@@ -248,7 +248,7 @@ fn is_choice(text: &str, answer: &str) -> bool {
     }
 }
 
-/// The letter, if `text` is a single letter.
+/// Returns the letter, if `text` is a single letter.
 fn only_letter(text: &str) -> Option<char> {
     let mut chars = text.chars();
     chars.next().filter(|letter| letter.is_alphabetic() && chars.next().is_none())

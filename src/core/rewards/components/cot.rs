@@ -147,7 +147,7 @@ impl Cot {
         }
     }
 
-    /// The completion before the answer; the whole completion if the scope is the answer.
+    /// Returns the completion before the answer; the whole completion if the scope is the answer.
     fn before_answer<'c>(&self, completion: &'c str) -> &'c str {
         match self.scope {
             Scope::Answer => completion,
@@ -176,7 +176,7 @@ impl Cot {
     }
 }
 
-/// The ends of the words of `text`, in bytes.
+/// Returns the ends of the words of `text`, in bytes.
 fn word_ends(text: &str) -> impl Iterator<Item = usize> {
     static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\S+").expect("the pattern is a constant"));
     WORD.find_iter(text).filter(|word| word.as_str().contains(char::is_alphanumeric)).map(|word| word.end())
@@ -193,8 +193,8 @@ fn states(text: &str, limit: usize, answer: &str) -> bool {
 
 /// Whether `text` states the option `letter` within its first `limit` bytes.
 ///
-/// In its own case, the letter may precede a word. In the other case, it may only precede a mark or an end: `the answer
-/// is a vein` does not state A.
+/// In its own case, the letter may precede a word. In the other case, it may only precede a mark or an end:
+/// `the answer is a vein` does not state A.
 fn states_letter(text: &str, limit: usize, letter: char) -> bool {
     let (own, either) = (letter, format!("[{}{}]", letter.to_lowercase(), letter.to_uppercase()));
     let pattern = format!(

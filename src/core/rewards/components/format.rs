@@ -117,7 +117,7 @@ grading = "binary" # with `tags` only
                 regular_expression(recipe, "pattern", pattern).map(|_| Self::Pattern(pattern.clone()))
             }
             (_, _, Some(schema)) => json_schema(schema, recipe).map(Self::JsonSchema),
-            (None, None, None) => None, // unreachable with the defaults, which have `tags`: another form did not fit
+            (None, None, None) => None, // the defaults have `tags`, so another form was written and is not valid
         };
         spec.filter(|_| recipe.problems() == before)
     }
@@ -156,7 +156,7 @@ fn tags_fit(tags: &[String], recipe: &mut dyn TableContext) -> bool {
     recipe.problems() == before
 }
 
-/// The JSON schema from a file or from the recipe itself.
+/// Returns the JSON schema from a file or from the recipe itself.
 fn json_schema(written: &toml::Value, recipe: &mut dyn TableContext) -> Option<serde_json::Value> {
     const KEY: &str = "json_schema";
     let schema = match written {
@@ -194,7 +194,7 @@ impl Format {
         })
     }
 
-    /// The value of `text`, from 0 to 1.
+    /// Returns the value of `text`, from 0 to 1.
     fn value(&self, text: &str) -> f64 {
         let holds = |holds| f64::from(u8::from(holds));
         match self {
@@ -236,7 +236,7 @@ impl Reward for Format {
     }
 }
 
-/// The number of `tags` that are right in `text`; the tag `answer` must also hold one of `answers`, if any.
+/// Returns the number of `tags` that are right in `text`; the tag `answer` must also hold one of `answers`, if any.
 fn right_tags(text: &str, tags: &[String], answers: &[String]) -> usize {
     let places: Vec<Option<Place>> = tags.iter().map(|tag| place(text, tag)).collect();
     let is_blank = |text: &str| text.trim().is_empty();
@@ -252,7 +252,7 @@ fn right_tags(text: &str, tags: &[String], answers: &[String]) -> usize {
     places.iter().enumerate().filter(|pair| is_right(*pair)).count()
 }
 
-/// The reason why the text inside `<answer>` is not one of `answers`; `None` if it is, or without `answers`.
+/// Returns the reason why the text inside `<answer>` is not one of `answers`; `None` if it is, or without `answers`.
 fn answer_fault(text: &str, answers: &[String]) -> Option<String> {
     let Place { start, end } = place(text, FormatSpec::ANSWER)?;
     let inside = &text[start + "<answer>".len()..end - "</answer>".len()];
@@ -268,7 +268,7 @@ struct Place {
     end: usize,
 }
 
-/// The position of `tag`, if it occurs once and is closed.
+/// Returns the position of `tag`, if it occurs once and is closed.
 fn place(text: &str, tag: &str) -> Option<Place> {
     let only = |part: &str| {
         let mut places = text.match_indices(part).map(|(at, _)| at);

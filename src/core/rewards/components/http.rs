@@ -159,7 +159,7 @@ impl Http {
         Asked { key: cache_key(&identity), identity }
     }
 
-    /// The cached answer; `None` without one.
+    /// Returns the cached answer; `None` without one.
     fn kept(&mut self, Asked { key, identity }: &Asked) -> Option<RewardValue> {
         if !self.spec.cache {
             return None;
@@ -256,7 +256,7 @@ impl Http {
         }
     }
 
-    /// The value of an answer. A valid answer is cached; if another one was cached first, that one counts.
+    /// Returns the value of an answer. A valid answer is cached; if another one was cached first, that one counts.
     fn settle(&mut self, key: &Digest, identity: &Value, answer: Value) -> RewardValue {
         self.said.insert(identity["question"].to_string(), (answer.to_string(), false));
         let now = match verdict(&answer) {

@@ -86,7 +86,7 @@ impl Length {
     }
 }
 
-/// The number of words: runs without white space that contain a letter or a digit, as in `cot`.
+/// Returns the number of words: runs without white space that contain a letter or a digit, as in `cot`.
 fn count(text: &str) -> usize {
     text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count()
 }

@@ -136,7 +136,7 @@ pub fn rouge(candidate: &str, reference: &str, variant: RougeVariant, tokenizer:
     measured(&folded(candidate, false), &folded(reference, false), variant, tokenizer).unwrap_or_default()
 }
 
-/// The overlap of two texts that are [`folded`]; `None` if the reference has no words.
+/// Returns the overlap of two texts that are [`folded`]; `None` if the reference has no words.
 fn measured(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: RougeTokenizer) -> Option<Overlap> {
     let mut vocabulary = Vocabulary::default();
     if variant == RougeVariant::Lsum {
@@ -163,7 +163,7 @@ fn measured(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: 
     Some(Overlap::new(matches, units(&candidate), units(&reference)))
 }
 
-/// The number of words that lines of the reference share with the candidate's lines in common subsequences.
+/// Returns the number of words that lines of the reference share with the candidate's lines in common subsequences.
 ///
 /// No word counts more often than it occurs in the candidate (Lin 2004, section 3.2, as in ROUGE 1.5.5 and
 /// rouge-score).
@@ -194,7 +194,7 @@ fn bigrams(tokens: &[u32]) -> Vec<u64> {
     tokens.windows(2).map(|pair| u64::from(pair[0]) << 32 | u64::from(pair[1])).collect()
 }
 
-/// The size of the intersection of two multisets.
+/// Returns the size of the intersection of two multisets.
 fn common(mut a: Vec<u64>, mut b: Vec<u64>) -> usize {
     a.sort_unstable();
     b.sort_unstable();

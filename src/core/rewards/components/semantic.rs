@@ -209,7 +209,7 @@ impl Semantic {
         Ok(embeddings)
     }
 
-    /// The comparison that a sample needs.
+    /// Returns the comparison that a sample needs.
     fn case<'a>(&self, reference: Option<&'a str>, text: Option<&'a str>) -> Case<'a> {
         let filled = |text: &&str| !text.trim().is_empty();
         let references = match reference.filter(filled) {
@@ -245,7 +245,7 @@ impl Semantic {
     }
 }
 
-/// The cosine of two unit vectors; `None` if it is not finite.
+/// Returns the cosine of two unit vectors; `None` if it is not finite.
 fn cosine(reference: &[f32], text: &[f32]) -> Option<f64> {
     assert_eq!(reference.len(), text.len(), "an encoder gives embeddings of one length");
     let dot: f64 = reference.iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -259,7 +259,7 @@ enum Case<'a> {
     Comparable { references: Vec<Cow<'a, str>>, windows: Vec<&'a str> },
 }
 
-/// The references in `text`: the non-empty ones of a JSON list of texts, or `text` itself.
+/// Returns the references in `text`: the non-empty ones of a JSON list of texts, or `text` itself.
 fn listed(text: &str) -> Vec<Cow<'_, str>> {
     match serde_json::from_str::<Vec<String>>(text) {
         Ok(texts) => texts.into_iter().filter(|text| !text.trim().is_empty()).map(Cow::Owned).collect(),
@@ -267,7 +267,8 @@ fn listed(text: &str) -> Vec<Cow<'_, str>> {
     }
 }
 
-/// Every run of `sentences` consecutive sentences of `text`; the whole text if it has no more, or without a number.
+/// Returns every run of `sentences` consecutive sentences of `text`; the whole text if it has no more, or without a
+/// number.
 fn windows(text: &str, sentences: Option<usize>) -> Vec<&str> {
     let Some(sentences) = sentences else { return vec![text] };
     let bounds = text.split_sentence_bound_indices().filter(|(_, sentence)| sentence.contains(char::is_alphanumeric));
@@ -312,7 +313,7 @@ impl Reward for Semantic {
     }
 }
 
-/// The message of `error` and of all its sources.
+/// Returns the message of `error` and of all its sources.
 fn with_sources(error: &dyn Error) -> String {
     let sources = std::iter::successors(Some(error), |error| (*error).source());
     sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -44,7 +44,7 @@ impl ApiKey {
     }
 }
 
-/// The rest of `text` after `wanted`, which may be escaped once or more, as in nested JSON strings.
+/// Returns the rest of `text` after `wanted`, which may be escaped once or more, as in nested JSON strings.
 fn after_char(text: &str, wanted: char) -> Option<&str> {
     let bare = text.trim_start_matches('\\');
     let is_escaped = bare.len() < text.len();
@@ -202,14 +202,14 @@ pub(in crate::rewards) fn read_decoded(body: &mut Body) -> Result<String, ureq::
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The message of an error response: OpenAI's `error.message`, or the whole body.
+/// Returns the message of an error response: OpenAI's `error.message`, or the whole body.
 fn said(body: &str) -> String {
     let parsed: Option<Value> = serde_json::from_str(body).ok();
     let message = parsed.as_ref().and_then(|body| body["error"]["message"].as_str());
     message.unwrap_or(body).to_owned()
 }
 
-/// The delay of the header `Retry-After`, which holds seconds or a date.
+/// Returns the delay of the header `Retry-After`, which holds seconds or a date.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = text.trim().parse::<f64>() {

@@ -153,7 +153,7 @@ impl Server {
     }
 }
 
-/// The delay after the `calls`th failure in a row: exponential backoff with jitter.
+/// Returns the delay after the `calls`th failure in a row: exponential backoff with jitter.
 fn pause(calls: u64, key: &Digest) -> Duration {
     let doublings = u32::try_from(calls - 1).unwrap_or(u32::MAX).min(16);
     let whole = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);

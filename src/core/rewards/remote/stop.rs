@@ -17,7 +17,7 @@ impl StopCheck {
         Self(Arc::new(should_stop))
     }
 
-    /// A check that never stops.
+    /// Creates a check that never stops.
     pub fn never() -> Self {
         Self::new(|| false)
     }

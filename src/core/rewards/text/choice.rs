@@ -107,7 +107,7 @@ pub(in crate::rewards) fn choice(text: &str, wanted: char) -> Choice {
     }
 }
 
-/// The text inside the last `<answer>`, or all of `text` without one.
+/// Returns the text inside the last `<answer>`, or all of `text` without one.
 fn within_tag(text: &str) -> &str {
     let Some(start) = text.rfind("<answer>") else { return text };
     let inside = &text[start + "<answer>".len()..];
@@ -122,7 +122,7 @@ fn upper(letter: char) -> char {
     }
 }
 
-/// The letters that occur alone, in upper case or in brackets, and are neither words nor negated.
+/// Returns the letters that occur alone, in upper case or in brackets, and are neither words nor negated.
 fn candidates(text: &str, is_option: impl Fn(char) -> bool) -> Vec<Candidate> {
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     let in_word = |i: usize| chars.get(i).is_some_and(|(_, c)| c.is_alphanumeric());
@@ -160,7 +160,7 @@ fn is_said(text: &str, one: Candidate) -> bool {
     SAID.find_iter(before).any(|found| found.end() == before.len()) || CALLED.is_match(&text[one.end..])
 }
 
-/// The choice of the candidate at this index; ambiguous where others are joined to it: `A or B`, `A, B`.
+/// Returns the choice of the candidate at this index; ambiguous where others are joined to it: `A or B`, `A, B`.
 fn with_neighbours(text: &str, candidates: &[Candidate], at: usize) -> Choice {
     let joined = |one: &Candidate, other: &Candidate| JOINED.is_match(&text[one.end..other.start]);
     let (mut first, mut last) = (at, at);

@@ -41,7 +41,7 @@ impl Table {
     }
 }
 
-/// The length of the longest common subsequence of `pattern` and `text`.
+/// Returns the length of the longest common subsequence of `pattern` and `text`.
 ///
 /// The tokens of `pattern` are below `vocabulary`. Other tokens of `text` do not occur in `pattern`.
 pub(in crate::rewards) fn longest_common_subsequence(pattern: &[u32], text: &[u32], vocabulary: usize) -> usize {

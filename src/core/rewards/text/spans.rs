@@ -21,14 +21,14 @@ pub fn span<'a>(completion: &'a str, scope: &Scope) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The trimmed text of the first `<tag>...</tag>`.
+/// Returns the trimmed text of the first `<tag>...</tag>`.
 fn tagged<'a>(text: &'a str, tag: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{tag}>"))?;
     let (inside, _) = rest.split_once(&format!("</{tag}>"))?;
     Some(inside.trim())
 }
 
-/// The text outside all `tags`; an unclosed tag reaches to the end.
+/// Returns the text outside all `tags`; an unclosed tag reaches to the end.
 fn outside<'a>(text: &'a str, tags: &[&str]) -> Option<Cow<'a, str>> {
     let mut pieces = Vec::new();
     let mut rest = text;

@@ -147,7 +147,7 @@ fn step_1b(word: &mut Vec<u8>) {
     }
 }
 
-/// NLTK: y becomes i after a consonant that is not the first letter.
+/// Replaces y by i after a consonant that is not the first letter, as NLTK does.
 fn step_1c(word: &mut [u8]) {
     if let [stem @ .., last @ b'y'] = word
         && stem.len() > 1
@@ -221,7 +221,7 @@ fn is_consonant(word: &[u8], index: usize) -> bool {
     consonants(word).nth(index).unwrap_or(false)
 }
 
-/// The measure m: the number of times that a consonant follows a vowel.
+/// Returns the measure m: the number of times that a consonant follows a vowel.
 fn measure(word: &[u8]) -> usize {
     let mut after_vowel = false;
     consonants(word)

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 static UNICODE_WORD: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("the pattern is a constant"));
 
-/// The words of `lowercase`, which must be in lower case.
+/// Returns the words of `lowercase`, which must be in lower case.
 pub(in crate::rewards) fn words(lowercase: &str, tokenizer: RougeTokenizer) -> Vec<&str> {
     match tokenizer {
         RougeTokenizer::RougeScore => split(lowercase, |c| c.is_ascii_lowercase() || c.is_ascii_digit()),
@@ -24,7 +24,7 @@ pub(in crate::rewards) fn words(lowercase: &str, tokenizer: RougeTokenizer) -> V
     }
 }
 
-/// The runs of characters for which `is_word`.
+/// Returns the runs of characters for which `is_word`.
 fn split(text: &str, is_word: impl Fn(char) -> bool) -> Vec<&str> {
     let mut words = Vec::with_capacity(text.len() / 4);
     words.extend(text.split(|c| !is_word(c)).filter(|word| !word.is_empty()));

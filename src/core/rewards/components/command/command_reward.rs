@@ -92,12 +92,12 @@ impl Command {
     }
 }
 
-/// The question as a JSON object, without its `id`.
+/// Returns the question as a JSON object, without its `id`.
 pub(super) fn question(sample: &Sample<'_>, text: Option<&str>) -> String {
     serde_json::to_string(&RewardQuestion::new(sample, text)).expect("a question serializes")
 }
 
-/// The digest of the file's bytes.
+/// Returns the digest of the file's bytes.
 pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
     let mut file = fs_err::File::open(path)?;
     let mut hasher = Sha256::new();

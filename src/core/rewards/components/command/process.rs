@@ -136,8 +136,8 @@ impl Process {
         answers
     }
 
-    /// The next line of the output, or the reason for its absence by the deadline; `None` when rating should stop
-    /// first.
+    /// Returns the next line of the output, or the reason for its absence by the deadline; `None` when rating should
+    /// stop first.
     fn next_line(&self, deadline: Instant, stop: &StopCheck) -> Option<Result<io::Result<String>, RecvTimeoutError>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -154,7 +154,7 @@ impl Process {
         self.within(LAST_WORDS).unwrap_or_else(|| "closed its output".to_owned())
     }
 
-    /// A description of the program's end, if it ends within `time`.
+    /// Returns a description of the program's end, if it ends within `time`.
     fn within(&self, time: Duration) -> Option<String> {
         let deadline = Instant::now() + time;
         loop {
@@ -206,7 +206,7 @@ impl Errors {
     }
 }
 
-/// A description of the mismatch if `line` answers another question than `id`; `None` if it matches.
+/// Returns a description of the mismatch if `line` answers another question than `id`; `None` if it matches.
 ///
 /// A surplus or missing line would shift all following answers. A line that is not JSON has no known id; the next line
 /// reveals a shift.

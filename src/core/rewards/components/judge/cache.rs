@@ -37,7 +37,7 @@ impl<T: Serialize> Record<T> {
     }
 }
 
-/// The cache key of the answer to `request`.
+/// Returns the cache key of the answer to `request`.
 pub(in crate::rewards) fn key(request: &Value) -> Digest {
     Digest::of(canonical_json(&json!([FORMAT, request])).as_bytes())
 }
@@ -51,7 +51,7 @@ impl Cache {
         self.dir.join(&key.as_str()[..2]).join(format!("{key}.json"))
     }
 
-    /// The answer to the request with this key, if cached.
+    /// Returns the answer to the request with this key, if cached.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is not as [`Cache::store`] wrote it.

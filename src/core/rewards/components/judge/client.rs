@@ -64,7 +64,7 @@ pub struct Expenses {
 }
 
 impl Expenses {
-    /// The expenses after `before`.
+    /// Returns the expenses since `before`.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             calls: self.calls - before.calls,
@@ -156,7 +156,7 @@ impl Client {
         Expenses { calls, cache_hits, prompt_tokens, completion_tokens, cost_usd }
     }
 
-    /// The cost of `answer` in US dollars; `None` without a price.
+    /// Returns the cost of `answer` in US dollars; `None` without a price.
     pub(super) fn cost_usd(&self, answer: &JudgeReply) -> Option<f64> {
         self.limits.cost_usd(answer.prompt_tokens, answer.completion_tokens)
     }

@@ -285,7 +285,8 @@ impl Said {
     }
 }
 
-/// The preference in each order: 0 for the first text, 1 for the second, 2 for neither; `None` without a verdict.
+/// Returns the preference in each order: 0 for the first text, 1 for the second, 2 for neither; `None` without a
+/// verdict.
 fn preferred_texts(verdict: &PairVerdict) -> [Option<usize>; 2] {
     let PairVerdict::Asked { one_first, other_first } = verdict else { return [None, None] };
     let category = |preference, first| match preference {

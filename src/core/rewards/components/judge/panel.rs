@@ -86,7 +86,7 @@ impl Panel {
         keys.iter().zip(&self.judges).map(of_one).collect()
     }
 
-    /// The cached answer to the request with this key.
+    /// Returns the cached answer to the request with this key.
     pub(super) fn kept(&self, key: &Digest) -> Option<JudgeReply> {
         self.cache.get(key).ok().flatten()
     }

@@ -53,7 +53,8 @@ impl Prompt {
         Ok(Self { environment })
     }
 
-    /// The message about `text`, the judged part of `sample`'s completion, or the reason why it cannot be rendered.
+    /// Returns the message about `text`, the judged part of `sample`'s completion, or the reason why it cannot be
+    /// rendered.
     pub(super) fn of_text(&self, sample: &Sample<'_>, text: &str, scale: &RubricScale) -> Result<String, String> {
         let RubricScale { min_score, max_score, .. } = *scale;
         let Sample { prompt, reference, answer, .. } = *sample;
@@ -61,7 +62,7 @@ impl Prompt {
         self.render(&variables, reference, answer)
     }
 
-    /// The message about `pair`, with `one` first, or the reason why it cannot be rendered.
+    /// Returns the message about `pair`, with `one` first, or the reason why it cannot be rendered.
     pub(super) fn of_pair(&self, pair: &Pair<'_>) -> Result<String, String> {
         let Pair { prompt, one, other, reference, answer } = *pair;
         self.render(&OfAPair { prompt, first: one, second: other, reference, answer }, reference, answer)
@@ -86,7 +87,7 @@ impl Prompt {
     }
 }
 
-/// The JSON schema of a score.
+/// Returns the JSON schema of a score.
 pub(super) fn score_schema(scale: &RubricScale) -> Value {
     let score = json!({"type": "integer", "minimum": scale.min_score, "maximum": scale.max_score});
     json!({
@@ -94,7 +95,7 @@ pub(super) fn score_schema(scale: &RubricScale) -> Value {
     })
 }
 
-/// The JSON schema of a preference.
+/// Returns the JSON schema of a preference.
 pub(super) fn preference_schema() -> Value {
     let properties = json!({
         "reason": {"type": "string"}, "verdict": {"type": "string", "enum": ["first", "second", "tie"]},
@@ -104,7 +105,7 @@ pub(super) fn preference_schema() -> Value {
     })
 }
 
-/// The request to `model` in the format of OpenAI's chat completions.
+/// Returns the request to `model` in the format of OpenAI's chat completions.
 ///
 /// Answers are cached by the request, so it contains neither the address of the server nor the API key.
 pub(super) fn request(sampling: JudgeSampling, model: &str, message: &str, schema: &Value) -> Value {

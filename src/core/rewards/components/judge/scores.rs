@@ -72,7 +72,8 @@ impl Scorers {
     }
 }
 
-/// The sampling parameters of the `repeat`th call: a different seed gives new answers, which are cached separately.
+/// Returns the sampling parameters of the `repeat`th call: a different seed gives new answers, which are cached
+/// separately.
 pub(super) fn again(sampling: JudgeSampling, repeat: u32) -> JudgeSampling {
     JudgeSampling { seed: sampling.seed.wrapping_add(repeat), ..sampling }
 }

@@ -65,7 +65,8 @@ pub struct JudgeSampling {
 }
 
 impl JudgeSpec {
-    /// The number of requests to each judge for `completions` of one prompt, if no two are equal and none is empty.
+    /// Returns the number of requests to each judge for `completions` of one prompt, if no two are equal and none is
+    /// empty.
     pub fn requests(&self, completions: u64) -> u64 {
         match &self.mode {
             JudgeMode::Rubric(_) => completions,

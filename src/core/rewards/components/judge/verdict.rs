@@ -60,7 +60,7 @@ pub(super) struct Preferred {
 }
 
 impl JudgeReply {
-    /// The score on its scale, from 0 to 1, or the reason why it is missing.
+    /// Returns the score on its scale, from 0 to 1, or the reason why it is missing.
     pub(super) fn value(&self, scale: &RubricScale) -> Result<f64, String> {
         let content = self.whole()?;
         let Ok(Scored { score }) = serde_json::from_str(content) else {
@@ -107,13 +107,13 @@ pub(super) fn aggregated(values: &[f64], aggregate: Aggregate) -> f64 {
     }
 }
 
-/// The difference between the highest and the lowest value.
+/// Returns the difference between the highest and the lowest value.
 pub(super) fn spread(values: &[f64]) -> f64 {
     let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     highest - values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// The beginning of `text` on one line, in backticks.
+/// Returns the beginning of `text` on one line, in backticks.
 pub(in crate::rewards) fn shortened(text: &str) -> String {
     let mut line = String::new();
     for word in text.split_whitespace() {

@@ -36,7 +36,7 @@ impl Versus {
         Self { judges, against, told: HashMap::new() }
     }
 
-    /// The pairs to compare.
+    /// Returns the pairs to compare.
     pub(super) fn pairs<'a>(&self, samples: &[Sample<'a>], texts: &[Option<&'a str>]) -> Pairs<'a> {
         match self.against {
             Against::Reference => with_references(samples, texts),
@@ -44,7 +44,7 @@ impl Versus {
         }
     }
 
-    /// The fraction of wins of each text, by every judge.
+    /// Returns the fraction of wins of each text, by every judge.
     pub(super) fn measure(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Case>, RewardError> {
         let Pairs { pairs, of_text } = self.pairs(samples, texts);
         let verdicts = self.judges.compare(&pairs)?;
@@ -64,7 +64,7 @@ impl Versus {
         Ok(cases)
     }
 
-    /// The description of `text`'s result in the last batch.
+    /// Returns the description of `text`'s result in the last batch.
     pub(super) fn explain(&self, sample: &Sample<'_>, text: &str) -> Option<String> {
         self.told.get(&(sample.prompt.to_owned(), text.to_owned())).cloned()
     }
@@ -99,8 +99,8 @@ impl Versus {
     }
 }
 
-/// The mean score of a text over its pairs. If one is missing, so is the mean: fewer opponents would be a different
-/// reward.
+/// Returns the mean score of a text over its pairs. If one is missing, so is the mean: fewer opponents would be a
+/// different reward.
 fn mean_win(own: &[(usize, bool)], judge: usize, verdicts: &[Vec<PairVerdict>]) -> Result<f64, String> {
     let mut sum = 0.0;
     for &(pair, is_other) in own {
@@ -154,7 +154,7 @@ fn within_groups<'a>(samples: &[Sample<'a>], texts: &[Option<&'a str>], opponent
     Pairs { pairs, of_text }
 }
 
-/// The groups of samples: consecutive samples with the same prompt, reference and answer.
+/// Returns the groups of samples: consecutive samples with the same prompt, reference and answer.
 fn groups(samples: &[Sample<'_>]) -> Vec<Range<usize>> {
     let is_same = |one: &Sample<'_>, other: &Sample<'_>| {
         (one.prompt, one.reference, one.answer) == (other.prompt, other.reference, other.answer)
@@ -169,7 +169,7 @@ fn groups(samples: &[Sample<'_>]) -> Vec<Range<usize>> {
     groups
 }
 
-/// The opponents of each of `count` completions, up to `opponents`.
+/// Returns the opponents of each of `count` completions, up to `opponents`.
 ///
 /// With the group arranged in a circle, they are the next one, the previous one, the next but one, and so on.
 /// Completions of a group are drawn independently, so their positions are as good as random.
