@@ -1,9 +1,9 @@
-//! What a reader of an arena's ratings must know.
+//! Notes that a reader of an arena's ratings needs.
 
 use super::result::{ArenaPlayer, JudgeResult, Ratings};
 use crate::recipe::spec::{ArenaJudge, ArenaSpec, CompareWith};
 
-/// In sentences.
+/// Returns the notes as sentences.
 pub(super) fn notes(
     spec: &ArenaSpec,
     players: &[ArenaPlayer],

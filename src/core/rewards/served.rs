@@ -1,5 +1,6 @@
-//! Where judges and services are served: `[runtime.judges.NAME]`, `[runtime.endpoints.NAME]`. Nothing of it may change an
-//! answer, so it is no part of a cache key.
+//! The servers of judges and services: `[runtime.judges.NAME]` and `[runtime.endpoints.NAME]`.
+//!
+//! These settings do not change answers, so they are not part of cache keys.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ pub struct JudgeServer {
 }
 
 impl JudgeServer {
-    /// What so many tokens of questions and answers cost, in US dollars; absent when no price is known.
+    /// Returns the cost of these tokens in US dollars; `None` when the price is unknown.
     pub fn cost_usd(&self, prompt_tokens: u64, completion_tokens: u64) -> Option<f64> {
         let prices = (self.price_per_million_input_tokens_usd, self.price_per_million_output_tokens_usd);
         let (input, output) = match prices {

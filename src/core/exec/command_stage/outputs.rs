@@ -1,4 +1,4 @@
-//! What a program left in its output directory.
+//! Checks of a program's output directory.
 
 use super::{METRICS, input};
 use crate::event::{Failure, Measurement};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Whether all that was asked is there, and nothing that a checkpoint cannot hold.
+/// Checks that all wanted outputs exist and that a checkpoint can hold every entry.
 pub(super) fn check(output: &Path, wanted: &BTreeSet<String>) -> Result<(), Failure> {
     let missing: Vec<String> =
         wanted.iter().filter(|name| !output.join(name).exists()).map(|name| format!("`{name}`")).collect();
@@ -38,7 +38,7 @@ fn check_kinds(dir: &Path, prefix: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The numbers of `metrics.json`; none without that file.
+/// Returns the numbers of `metrics.json`; empty without that file.
 pub(super) fn metrics(output: &Path) -> Result<BTreeMap<String, Measurement>, Failure> {
     let path = output.join(METRICS);
     if !path.is_file() {

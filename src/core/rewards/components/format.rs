@@ -32,28 +32,28 @@ pub struct FormatTable {
     pub json_schema: Option<toml::Value>,
 }
 
-/// The form that a text is to have.
+/// The required form of a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FormatSpec {
-    /// Tags once each, in order, closed, with nothing but white space between.
+    /// Tags that each occur once, in order, closed, with only white space between them.
     Tags {
-        /// Their names, in order.
+        /// The names of the tags, in order.
         tags: Vec<String>,
-        /// What it is worth when some are right.
+        /// The value of a text in which some tags are right.
         grading: Grading,
-        /// What the tag `answer` may hold, in upper or lower case; empty: anything.
+        /// The permitted texts of the tag `answer`, ignoring case; empty: any text.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         answers: Vec<String>,
     },
-    /// A regular expression that the whole text matches.
+    /// A regular expression that matches the whole text.
     Pattern(String),
-    /// A JSON schema that the text, as JSON, fulfils.
+    /// A JSON schema to which the text, as JSON, conforms.
     JsonSchema(serde_json::Value),
 }
 
 impl FormatSpec {
-    /// The tag whose text the answers are.
+    /// The name of the tag to which `answers` applies.
     pub const ANSWER: &str = "answer";
 }
 
@@ -117,7 +117,7 @@ grading = "binary" # with `tags` only
                 regular_expression(recipe, "pattern", pattern).map(|_| Self::Pattern(pattern.clone()))
             }
             (_, _, Some(schema)) => json_schema(schema, recipe).map(Self::JsonSchema),
-            (None, None, None) => None, // the defaults have tags: what was said instead did not fit
+            (None, None, None) => None, // the defaults have `tags`, so another form was written and is not valid
         };
         spec.filter(|_| recipe.problems() == before)
     }
@@ -156,7 +156,7 @@ fn tags_fit(tags: &[String], recipe: &mut dyn TableContext) -> bool {
     recipe.problems() == before
 }
 
-/// The JSON schema in a file or in the recipe itself.
+/// Returns the JSON schema from a file or from the recipe itself.
 fn json_schema(written: &toml::Value, recipe: &mut dyn TableContext) -> Option<serde_json::Value> {
     const KEY: &str = "json_schema";
     let schema = match written {
@@ -173,7 +173,7 @@ fn json_schema(written: &toml::Value, recipe: &mut dyn TableContext) -> Option<s
     Some(schema)
 }
 
-/// The component.
+/// The `format` component.
 pub(super) enum Format {
     Tags { tags: Vec<String>, grading: Grading, answers: Vec<String> },
     Pattern(Regex),
@@ -194,7 +194,7 @@ impl Format {
         })
     }
 
-    /// From 0 to 1.
+    /// Returns the value of `text`, from 0 to 1.
     fn value(&self, text: &str) -> f64 {
         let holds = |holds| f64::from(u8::from(holds));
         match self {
@@ -236,7 +236,7 @@ impl Reward for Format {
     }
 }
 
-/// How many of `tags` are right in `text`, of which `answer` holds one of `answers`, if there are any.
+/// Returns the number of `tags` that are right in `text`; the tag `answer` must also hold one of `answers`, if any.
 fn right_tags(text: &str, tags: &[String], answers: &[String]) -> usize {
     let places: Vec<Option<Place>> = tags.iter().map(|tag| place(text, tag)).collect();
     let is_blank = |text: &str| text.trim().is_empty();
@@ -252,7 +252,7 @@ fn right_tags(text: &str, tags: &[String], answers: &[String]) -> usize {
     places.iter().enumerate().filter(|pair| is_right(*pair)).count()
 }
 
-/// Why what stands inside `<answer>` is none of `answers`; absent if it is, or if there are none.
+/// Returns the reason why the text inside `<answer>` is not one of `answers`; `None` if it is, or without `answers`.
 fn answer_fault(text: &str, answers: &[String]) -> Option<String> {
     let Place { start, end } = place(text, FormatSpec::ANSWER)?;
     let inside = &text[start + "<answer>".len()..end - "</answer>".len()];
@@ -261,14 +261,14 @@ fn answer_fault(text: &str, answers: &[String]) -> Option<String> {
     (!is_one).then(|| format!("<answer> holds {}, which is none of {}", excerpt(inside), answers.join(", ")))
 }
 
-/// Where a tag stands, in bytes.
+/// The position of a tag, in bytes.
 #[derive(Clone, Copy)]
 struct Place {
     start: usize,
     end: usize,
 }
 
-/// The place of `tag`, if it stands once and is closed.
+/// Returns the position of `tag`, if it occurs once and is closed.
 fn place(text: &str, tag: &str) -> Option<Place> {
     let only = |part: &str| {
         let mut places = text.match_indices(part).map(|(at, _)| at);

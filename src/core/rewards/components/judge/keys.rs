@@ -9,13 +9,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::LazyLock;
 
-/// What the template of a rubric may name.
+/// The variables of a rubric's template.
 const OF_A_RUBRIC: &[&str] = &["prompt", "completion", "reference", "answer", "min_score", "max_score"];
-/// What the template of a pair may name; the reference is not told of where it is one of both.
+/// The variables of a pair's template. The reference is not available where it is one of the two texts.
 pub const OF_A_PAIR: &[&str] = &["prompt", "first", "second", "answer", "reference"];
 const WITH_REFERENCE: &[&str] = &["prompt", "first", "second", "answer"];
 
-/// The template of a pair that a recipe has without its own.
+/// The default template of a pair.
 pub static PAIR_PROMPT: LazyLock<String> = LazyLock::new(|| {
     let defaults: toml::Table = JudgeSpec::DEFAULTS.parse().expect("the defaults are TOML");
     defaults["pair_prompt"].as_str().expect("the defaults have a text for pairs").to_owned()
@@ -217,7 +217,7 @@ impl Measure for JudgeSpec {
     }
 }
 
-/// Reports judges in the list `judges` that nothing says the server of, or that stand there twice.
+/// Reports judges in the list `judges` that have no server or are listed twice.
 pub fn check_served(judges: &[String], recipe: &mut dyn TableContext) {
     let known = recipe.served("judges");
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -261,7 +261,7 @@ fn no_stray_keys(table: &JudgeTable, recipe: &mut dyn TableContext) {
     }
 }
 
-/// Absent only where a problem was reported.
+/// Reads the rubric; `None` after a reported problem.
 fn rubric(table: &JudgeTable, recipe: &mut dyn TableContext) -> Option<RubricScale> {
     let (min_score, max_score) = (table.min_score?, table.max_score?);
     if min_score >= max_score {
@@ -276,7 +276,7 @@ fn rubric(table: &JudgeTable, recipe: &mut dyn TableContext) -> Option<RubricSca
 
 fn pair_prompt(table: &JudgeTable, variables: &[&str], recipe: &mut dyn TableContext) -> Option<String> {
     let prompt = table.pair_prompt.clone()?;
-    // the built-in template asks for a reference where there is one, and so fits both modes
+    // the built-in template tests whether a reference exists, so it fits both modes
     let is_built_in = prompt == *PAIR_PROMPT;
     recipe.check_template("pair_prompt", &prompt, if is_built_in { OF_A_PAIR } else { variables });
     Some(prompt)
