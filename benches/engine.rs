@@ -178,8 +178,8 @@ fn generate(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     })
 }
 
-/// Returns the minimum number of bytes that decoding must read: every weight once per step, and the keys and values of
-/// each row's own tokens and of each group's prompt.
+/// Returns the minimum number of bytes that decoding must read. A step reads every weight once, and the keys and values
+/// of each row's own tokens and of each group's prompt.
 fn bytes_read(decoder: &Decoder, batch: usize, group: usize, prompt: usize, new: usize) -> f64 {
     let weights: usize = decoder.weights().iter().map(|(_, w)| w.numel() * w.kind().elt_size_in_bytes()).sum();
     let c = &decoder.config;

@@ -1,5 +1,5 @@
-//! A project directory with everything that a recipe needs, small enough to run in seconds: the golden Llama (2 layers,
-//! width 64) with a byte-level tokenizer, the golden BERT, a few questions, and a little text.
+//! A project directory with everything that a recipe needs, small enough to run in seconds. It has the golden Llama (2
+//! layers, width 64) with a byte-level tokenizer, the golden BERT, a few questions, and a little text.
 
 use crate::golden;
 use serde_json::{Value, json};

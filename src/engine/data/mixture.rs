@@ -1,8 +1,8 @@
 //! A mixture of data sets, which are drawn in the proportion of their weights.
 //!
 //! The data set and the item that a position draws are pure functions of (seed, position), so a resumed stage needs
-//! only its step. The choice is even rather than random. After every position, the count of draws from each data set is
-//! within a few draws of its weight's fraction, so every batch has the mixture's proportions.
+//! only its step. The choice is even rather than random. After every position, each data set has been drawn in
+//! proportion to its weight, up to a few draws. Every batch therefore has the mixture's proportions.
 
 use super::order::example_at;
 use crate::seed;

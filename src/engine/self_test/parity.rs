@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 /// Maximum difference of logits and embeddings in 32 bits.
 const FLOAT32: f64 = 1e-3;
 /// Maximum mean difference of logits in 16 bits, as a fraction of their standard deviation. bfloat16 keeps 8 bits of
-/// each number, and two layers of sums lose about one more.
+/// each number. The sums of two layers lose about one more.
 const BFLOAT16: f64 = 0.03;
 
 pub(super) fn run(report: &mut Report, golden: &Path, project: &Path, device: Device) -> StageResult<()> {

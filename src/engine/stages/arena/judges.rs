@@ -28,7 +28,7 @@ struct Table {
 enum Asking {
     /// An encoder, as the only component of a reward mix.
     Similarity { reward_mix: RewardMix, compare_with: CompareWith, tie_margin: f64 },
-    /// Language models.
+    /// Language models that compare pairs of texts.
     Models(Box<PairJudges>),
 }
 

@@ -1,5 +1,5 @@
-//! The rollout of a step: groups of completions for prompts in the data's order, with their rewards, and the handling
-//! of groups without spread, which have no gradient.
+//! The rollout of a step: groups of completions for prompts in the data's order, with their rewards. Groups without
+//! spread have no gradient and are kept, dropped or replaced.
 //!
 //! A completion's seed is derived from its prompt's position in the data order and its own index in the group. A
 //! rollout therefore depends only on the policy and on its first position in that order.
