@@ -7,7 +7,7 @@
 use super::order::example_at;
 use crate::seed;
 
-/// Binary digits of a fraction: weights are fractions of 2^32.
+/// Number of binary digits of a part's fraction, which is in units of 2^-32.
 const WHOLE_BITS: u32 = 32;
 
 /// A weighted mixture of data sets.
@@ -18,7 +18,7 @@ pub struct Mixture<T> {
 
 #[derive(Debug)]
 struct Portion<T> {
-    /// Fraction of the positions that the parts before leave over, in units of 2^-32.
+    /// Fraction of the positions that earlier parts do not take, in units of 2^-32.
     share: u64,
     items: Vec<T>,
 }

@@ -147,8 +147,8 @@ impl Context<'_> {
     }
 }
 
-/// Environment variable with which a worker counts the bfloat16 products that libtorch computes on the CPU. The count
-/// is written to its log.
+/// Environment variable that makes a worker count the bfloat16 products that libtorch computes on the CPU. The worker
+/// writes the count to its log.
 pub(super) const COUNT_PRODUCTS: &str = "ORCHESTRATE_COUNT_PRODUCTS";
 
 #[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]
