@@ -1,4 +1,4 @@
-//! The handling of a request about a model.
+//! The entry point of requests about a model.
 
 use super::{embed, generate, logprobs, merge};
 use crate::checkpoint::CHAT_TEMPLATE;
