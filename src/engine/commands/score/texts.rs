@@ -118,7 +118,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Returns the next texts, up to a malformed line. Completions of the same prompt stay in one batch, since judges may
+/// Returns the next texts, up to a malformed line. Completions of the same question stay in one batch, since judges may
 /// compare them.
 fn take(lines: &mut Peekable<impl Iterator<Item = StageResult<Text>>>) -> (Vec<Text>, StageResult<()>) {
     let mut batch: Vec<Text> = Vec::with_capacity(BATCH);
