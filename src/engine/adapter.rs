@@ -1,7 +1,7 @@
 //! PEFT adapter directories: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! PEFT can express more than is implemented here. A setting that would change what the adapter computes and is not
-//! implemented is an error that names it, never ignored.
+//! PEFT supports more settings than this module. An unsupported setting that changes the adapter's output is an error
+//! that names the setting. It is never ignored.
 
 use crate::checkpoint;
 use crate::error::{StageError, StageResult};
@@ -10,7 +10,7 @@ use orchestrate_core::recipe::spec::LoraSpec;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Settings that say where an adapter came from or how it was trained; what it computes does not depend on them.
+/// Settings about an adapter's origin or training, which do not change its output.
 const DESCRIPTIVE: [&str; 11] = [
     "auto_mapping",
     "base_model_name_or_path",
@@ -18,21 +18,22 @@ const DESCRIPTIVE: [&str; 11] = [
     "lora_dropout",
     "megatron_core",
     "peft_version",
-    "qalora_group_size", // matters with `use_qalora` only
+    "qalora_group_size", // has an effect with `use_qalora` only
     "revision",
     "runtime_config",
     "task_type",
     "loftq_config", // matters with `init_lora_weights = "loftq"` only
 ];
-/// Settings that are read.
+/// Settings that are supported.
 const READ: [&str; 6] = ["peft_type", "r", "lora_alpha", "use_rslora", "target_modules", "init_lora_weights"];
-/// Initializations that leave the base weights as they are.
+/// Initializations that do not change the base weights.
 const PLAIN_INITIALIZATIONS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
-/// Gives `decoder` the adapter of the PEFT directory `dir`, made by this program or by PEFT itself.
+/// Adds the adapter in the PEFT directory `dir` to `decoder`. PEFT or this program wrote the directory.
 ///
 /// # Errors
-/// A missing or malformed file, a setting that is not supported, tensors that do not fit the model.
+/// Returns an error for a missing or malformed file, for an unsupported setting, and for tensors that do not fit the
+/// model.
 pub fn attach(dir: &Path, decoder: &mut Decoder) -> StageResult<()> {
     let spec = read_config(dir, &decoder.linear_names())?;
     if !dir.join(checkpoint::ADAPTER).exists() {
@@ -43,14 +44,14 @@ pub fn attach(dir: &Path, decoder: &mut Decoder) -> StageResult<()> {
             error.hinted("was it downloaded to the end?")
         });
     }
-    decoder.add_lora(&spec, 0)?; // the fresh adapter is overwritten whole, so its seed does not matter
+    decoder.add_lora(&spec, 0)?; // all of the new adapter is overwritten, so its seed does not matter
     checkpoint::load(dir, decoder)
 }
 
-/// Reads `adapter_config.json`; `linear_names` are the layers that `"all-linear"` stands for.
+/// Reads `adapter_config.json`. `linear_names` are the layers that `"all-linear"` selects.
 ///
 /// # Errors
-/// A missing or malformed file, a setting that is not supported, by name.
+/// Returns an error for a missing or malformed file, and for an unsupported setting, by name.
 pub fn read_config(dir: &Path, linear_names: &[String]) -> StageResult<LoraSpec> {
     let path = dir.join(checkpoint::ADAPTER_CONFIG);
     let text = fs_err::read_to_string(&path).map_err(|e| {
@@ -87,7 +88,7 @@ fn parse(fields: &Map<String, Value>, linear_names: &[String]) -> Result<LoraSpe
     })
 }
 
-/// Whether a setting has the value with which it does nothing.
+/// Returns whether a setting has the value with which it has no effect.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

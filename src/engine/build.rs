@@ -1,9 +1,9 @@
-//! Compiles the C++ shim against libtorch's headers, and gives the worker the places of libtorch at run time. They are relative
-//! to its own, so that it holds no path of the machine it was built on.
+//! Compiles the C++ shim against libtorch's headers, and sets the worker's run-time paths to libtorch. The paths are
+//! relative to the worker, so it contains no path of the machine it was built on.
 
 use std::path::PathBuf;
 
-/// From the folder of a program: a release, the checkout it was built in, and that of its tests.
+/// Paths from a program's folder to libtorch: in a release, in the checkout, and for the checkout's tests.
 const LIBRARIES: [&str; 3] = ["libtorch/lib", "../../.libtorch/lib", "../../../.libtorch/lib"];
 
 fn main() {
@@ -17,8 +17,8 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .file("torch/shim.cpp")
-        .define("NDEBUG", None) // as libtorch was built: some of its classes have more members without
-        .opt_level(1) // it only calls libtorch
+        .define("NDEBUG", None) // as in libtorch's own build; without it, some of its classes have more members
+        .opt_level(1) // the shim only calls libtorch
         .debug(false)
         .warnings(false) // libtorch's headers have many
         .compile("engine_shim");

@@ -1,4 +1,4 @@
-//! What a stage leaves behind: adapters in PEFT's format or whole weights in Hugging Face's, and resume points.
+//! Checkpoints: adapters in PEFT's format or whole weights in Hugging Face's, and resume points.
 
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
@@ -12,10 +12,10 @@ use tch::Tensor;
 
 pub(crate) const ADAPTER: &str = "adapter_model.safetensors";
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
-/// Adapters that are merged into the base before the one beside this directory.
+/// Folder of the adapters that are merged into the base below this directory's adapter.
 const MERGED: &str = "merged";
 const MODEL: &str = "model.safetensors";
-/// What makes a directory of weights a Hugging Face model; copied beside whole weights.
+/// Files that a directory of weights needs to be a Hugging Face model. They are copied beside whole weights.
 const COMPANIONS: [&str; 10] = [
     "config.json",
     "generation_config.json",
@@ -29,12 +29,14 @@ const COMPANIONS: [&str; 10] = [
     CHAT_TEMPLATE,
 ];
 
-/// The chat template's file in a Hugging Face directory.
+/// File name of the chat template in a Hugging Face directory.
 pub(crate) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
-/// Writes what was trained into `dir`: an adapter (PEFT) with LoRA, and below `merged/` those it stands on, in the order in which
-/// they are merged into the base; else a Hugging Face model whose configuration and tokenizer are copied from `base`. A chat
-/// template of the recipe's lies beside either, as `chat_template.jinja`.
+/// Writes the trained weights into `dir`.
+///
+/// With LoRA these are a PEFT adapter and, in `merged/`, the adapters below it, in the order in which they are merged
+/// into the base. Without LoRA it is a Hugging Face model, with configuration and tokenizer copied from `base`. The
+/// recipe's chat template, if there is one, is written as `chat_template.jinja`.
 pub fn save(dir: &Path, decoder: &Decoder, model: &ModelSpec, base: &Path, merged: &[PathBuf]) -> StageResult<()> {
     if model.lora.is_none() {
         save_tensors(&dir.join(MODEL), &decoder.trainable(), &[("format", "pt")])?;
@@ -71,12 +73,12 @@ pub fn save(dir: &Path, decoder: &Decoder, model: &ModelSpec, base: &Path, merge
     Ok(())
 }
 
-/// Whether the checkpoint `dir` is an adapter, not whole weights.
+/// Returns whether the checkpoint `dir` is an adapter rather than whole weights.
 pub fn has_adapter(dir: &Path) -> bool {
     dir.join(ADAPTER).exists()
 }
 
-/// The adapters that the adapter in `dir` stands on, in the order in which they are merged into the base.
+/// Returns the adapters below the adapter in `dir`, in the order in which they are merged into the base.
 pub fn merged_adapters(dir: &Path) -> StageResult<Vec<PathBuf>> {
     let merged = dir.join(MERGED);
     if !merged.exists() {
@@ -90,7 +92,7 @@ pub fn merged_adapters(dir: &Path) -> StageResult<Vec<PathBuf>> {
     Ok(adapters)
 }
 
-/// Copies what `base` has beside its weights (configuration, tokenizer, chat template) into `dir`.
+/// Copies the files beside the weights (configuration, tokenizer, chat template) from `base` to `dir`.
 pub(crate) fn copy_companions(base: &Path, dir: &Path) -> StageResult<()> {
     for name in COMPANIONS.into_iter().filter(|name| base.join(name).exists()) {
         fs_err::copy(base.join(name), dir.join(name))?;
@@ -98,10 +100,10 @@ pub(crate) fn copy_companions(base: &Path, dir: &Path) -> StageResult<()> {
     Ok(())
 }
 
-/// Replaces what `decoder` trains by what [`save`] wrote into `dir`.
+/// Replaces the trainable tensors of `decoder` by those that [`save`] wrote into `dir`.
 ///
 /// # Errors
-/// A tensor that is missing, unknown, or of another shape.
+/// Returns an error for a tensor that is missing, unknown, or of another shape.
 pub fn load(dir: &Path, decoder: &Decoder) -> StageResult<()> {
     let adapter = dir.join(ADAPTER);
     let path = if adapter.exists() { adapter } else { dir.join(MODEL) };
@@ -135,19 +137,20 @@ fn copy_into(path: &Path, targets: &[(String, Tensor)]) -> StageResult<()> {
     })
 }
 
-/// Where a training stage stands after a step; with the tensors beside it, all that the next step depends on.
+/// Progress of a training stage after a step. With the tensors beside it, it determines the next step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingProgress {
-    /// Optimizer steps done.
+    /// Number of optimizer steps done.
     pub step: u64,
-    /// Tokens trained on so far.
+    /// Number of tokens trained on so far.
     pub tokens: u64,
-    /// Prompts drawn so far, in GRPO, where a step may draw more than its share: the next one's position in the data order.
+    /// Number of prompts drawn so far, which is the next prompt's position in the data order. It is used by GRPO, where
+    /// a step may draw more than `prompts_per_step`.
     pub prompts: u64,
-    /// The main value (loss, or mean reward) of the last steps.
+    /// Main value (loss, or mean reward) of each of the last steps.
     pub recent: Vec<f64>,
-    /// The last steps' rewards, which warnings are read from; GRPO's.
+    /// Rewards of the last steps, from which GRPO derives warnings.
     #[serde(default)]
     pub watch: RewardWatch,
 }
@@ -165,7 +168,7 @@ pub fn save_resume(
     Ok(fs_err::write(dir.join("progress.json"), text)?)
 }
 
-/// Takes up what [`save_resume`] wrote.
+/// Restores the state that [`save_resume`] wrote.
 pub fn load_resume(dir: &Path, decoder: &Decoder, optimizer: &mut Optimizer) -> StageResult<TrainingProgress> {
     copy_into(&dir.join("trainable.safetensors"), &decoder.trainable())?;
     optimizer.load_state(&load_tensors(&dir.join("optimizer.safetensors"))?)?;

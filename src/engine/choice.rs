@@ -1,6 +1,6 @@
 //! Multiple choice by likelihood, without sampling.
 //!
-//! For a prompt p and an option o with the tokens `o_1 .. o_n`,
+//! The measures for a prompt p and an option o with the tokens `o_1 .. o_n` are:
 //!
 //! ```text
 //! loglikelihood(o) = sum over t of log P(o_t | p, o_1 .. o_(t-1))
@@ -8,17 +8,20 @@
 //! loglikelihood_accuracy_norm   the right option has the highest loglikelihood(o) / bytes(o)
 //! ```
 //!
-//! as `acc` and `acc_norm` of lm-evaluation-harness: the temperature is 1, `bytes` counts the UTF-8 bytes of the option's text
-//! (so that the measure does not depend on the tokenizer), and of equals the first one wins. Unlike there, an option is encoded
-//! by itself and not together with its prompt, which is how a sampled completion would go on. The token that ends the turn is
-//! no part of an option.
+//! They correspond to `acc` and `acc_norm` of lm-evaluation-harness. The temperature is 1. `bytes` counts the UTF-8
+//! bytes of the option's text, which makes the measure independent of the tokenizer. Of equal values the first one
+//! wins.
+//!
+//! lm-evaluation-harness encodes an option together with its prompt. Here an option is encoded by itself, as sampling
+//! would continue the prompt. The token that ends the turn is not part of an option.
 
 use crate::head;
 use crate::models::{Decoder, Group, Packed};
 use orchestrate_core::event::Choice;
 use tch::{Kind, Tensor};
 
-/// Log-likelihood of each group's completions after its prompt, in their order; each prompt is computed once.
+/// Returns the log-likelihood of each group's completions after its prompt, in their order. Each prompt is computed
+/// once.
 pub fn loglikelihoods(decoder: &Decoder, groups: &[Group<'_>]) -> Vec<Vec<f64>> {
     if groups.is_empty() {
         return Vec::new();
@@ -40,14 +43,14 @@ fn completions<'a>(groups: &'a [Group<'a>]) -> impl Iterator<Item = &'a [i64]> {
     groups.iter().flat_map(|group| group.completions.iter().copied())
 }
 
-/// What the `loglikelihoods` of options with these `texts` say when the one at `right` is right.
+/// Evaluates the `loglikelihoods` of options with these `texts`, where `right` is the index of the right option.
 pub fn verdict(loglikelihoods: Vec<f64>, texts: &[String], right: usize) -> Choice {
     let per_byte: Vec<f64> = loglikelihoods.iter().zip(texts).map(|(sum, text)| sum / text.len() as f64).collect();
     let (correct, correct_norm) = (highest(&loglikelihoods) == Some(right), highest(&per_byte) == Some(right));
     Choice { loglikelihoods, correct, correct_norm }
 }
 
-/// The first of the highest.
+/// Returns the index of the highest value, the first one if several are equal.
 fn highest(values: &[f64]) -> Option<usize> {
     (0..values.len()).rev().max_by(|one, other| values[*one].total_cmp(&values[*other]))
 }

@@ -1,32 +1,32 @@
-//! A stage's completions as Parquet, for data frames and SQL engines: one row a completion, flat columns.
+//! A stage's completions as Parquet, for data frames and SQL engines. Each completion is a row with flat columns.
 //!
 //! | column | type |
 //! | --- | --- |
 //! | `step`, `row`, `index`, `tokens` | integer |
 //! | `prompt`, `completion`, `stop_reason` | text |
-//! | `player` | text; of an arena alone |
+//! | `player` | text; in arenas only |
 //! | `reference`, `answer` | text or null |
 //! | `reward`, `advantage` | number or null |
 //! | `reward/NAME` | the component's value without its weight; null when it is missing |
-//! | `weight/NAME` | its weight; 0: held out |
-//! | `missing/NAME` | why the value is missing; null when it is not |
+//! | `weight/NAME` | the component's weight; 0 if it is held out |
+//! | `missing/NAME` | the reason why the value is missing; null when it is not |
 //!
-//! Those of an `eval` stage have more columns, by which its answers are paired with those of another evaluation, on
-//! `data_set`, `question_id` and `index`:
+//! An `eval` stage has more columns. `data_set`, `question_id` and `index` pair its answers with those of another
+//! evaluation:
 //!
 //! | column | type |
 //! | --- | --- |
-//! | `question_id` | text: names the row by its content, the same in every run; unique in its data set |
+//! | `question_id` | text: derived from the row's content; the same in every run and unique in its data set |
 //! | `data_set` | text: the data set's name in the recipe |
-//! | `out_of_domain` | boolean: whether the recipe marks the data set so |
-//! | `words` | integer: words of the completion |
+//! | `out_of_domain` | boolean: whether the recipe marks the data set as out of domain |
+//! | `words` | integer: number of words of the completion |
 //! | `loglikelihood_correct` | boolean or null: whether the right option is the likeliest; null without options |
-//! | `loglikelihood_correct_norm` | boolean or null: the same of the likelihoods per byte |
+//! | `loglikelihood_correct_norm` | boolean or null: whether the right option is the likeliest per byte |
 //!
-//! There, `index` counts the samples of a question from 0, `reward/correctness` is what the accuracy is the mean of, and
-//! the options' verdict is the same in all samples of a question.
+//! In these rows, `index` counts the samples of a question from 0, and the accuracy is the mean of
+//! `reward/correctness`. The columns of the options are equal in all samples of a question.
 //!
-//! The bytes depend on the completions alone.
+//! The bytes of the file depend only on the completions.
 
 use crate::error::{StageError, StageResult};
 use orchestrate_core::event::{Choice, Completion, ComponentScore, FailureClass};
@@ -40,26 +40,26 @@ use parquet::schema::types::{Type, TypePtr};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Completions of a row group, at most; what is held in memory.
+/// Maximum number of completions in a row group, which is held in memory.
 const GROUP_ROWS: usize = 8192;
-/// Bytes of text of a row group, roughly at most.
+/// Approximate maximum size of a row group's text, in bytes.
 const GROUP_BYTES: usize = 32 << 20;
-/// zstd's own default.
+/// Compression level, which is zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
 
-/// What completions of some kinds of stage have beyond the others'.
+/// The kind of stage that completions are from, which determines their columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nothing: those of training.
+    /// Training stages, without extra columns.
     Training,
-    /// What an evaluation pairs them by.
+    /// Evaluations, with the columns that pair their answers.
     Eval,
-    /// Who wrote each.
+    /// Arenas, with the player that wrote each completion.
     Arena,
 }
 
 impl Origin {
-    /// That of `completion`, and of those beside it.
+    /// Returns the origin of `completion`, which all completions of its stage share.
     pub fn of(completion: &Completion) -> Self {
         match completion {
             Completion { eval: Some(_), .. } => Self::Eval,
@@ -69,10 +69,11 @@ impl Origin {
     }
 }
 
-/// Writes `completions`, whose reward mix has these `components`, into the file `path`, with the columns of their `origin`.
+/// Writes `completions` into the file `path`, with the columns of their `origin`. `components` are the components of
+/// their reward mix.
 ///
 /// # Errors
-/// A completion that cannot be read, a file that cannot be written.
+/// Returns an error for a completion that cannot be read and for a file that cannot be written.
 pub fn write_completions(
     path: &Path,
     components: &[String],
@@ -125,7 +126,7 @@ struct Column {
 type TextOf = Box<dyn Fn(&Completion) -> Option<&str>>;
 type NumberOf = Box<dyn Fn(&Completion) -> Option<f64>>;
 
-/// What a column takes out of a completion.
+/// The value of a column, computed from a completion.
 enum Values {
     Integer(fn(&Completion) -> u64),
     Text(fn(&Completion) -> &str),
@@ -153,7 +154,7 @@ fn columns(components: &[String], players: bool) -> Vec<Column> {
         columns.push(Column::new("player", Values::OptionalText(Box::new(|c| c.player.as_deref()))));
     }
     for name in components {
-        // names hold no `/`, so these are no other column's
+        // names contain no `/`, so these columns cannot collide with others
         let number = |what: fn(&ComponentScore) -> Option<f64>| {
             let name = name.clone();
             Values::OptionalNumber(Box::new(move |c| c.parts.get(&name).and_then(what)))
@@ -169,7 +170,7 @@ fn columns(components: &[String], players: bool) -> Vec<Column> {
     columns
 }
 
-/// What an evaluation's completions have besides.
+/// Returns the additional columns of an evaluation's completions.
 fn eval_columns() -> [Column; 6] {
     [
         Column::new("question_id", Values::OptionalText(Box::new(|c| Some(&c.eval.as_ref()?.question_id)))),
@@ -181,7 +182,7 @@ fn eval_columns() -> [Column; 6] {
     ]
 }
 
-/// What the options' likelihoods say of the question that `completion` answers.
+/// Returns the likelihoods of the options of the question that `completion` answers.
 fn choice(completion: &Completion) -> Option<&Choice> {
     completion.eval.as_ref()?.choice.as_ref()
 }
@@ -263,7 +264,7 @@ impl Column {
     }
 }
 
-/// Parquet's definition levels: 1 where there is a value, 0 for null.
+/// Returns Parquet's definition levels: 1 for a value, 0 for null.
 fn levels<T>(values: &[Option<T>]) -> Vec<i16> {
     values.iter().map(|value| i16::from(value.is_some())).collect()
 }

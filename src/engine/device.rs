@@ -1,4 +1,4 @@
-//! Which device the tensors live on.
+//! The device that holds the tensors.
 
 use crate::error::{StageError, StageResult};
 use crate::memory;
@@ -10,10 +10,10 @@ use std::ffi::CStr;
 use std::ptr::NonNull;
 use tch::{Cuda, Device};
 
-/// The device that `choice` means on this machine.
+/// Returns the device that `choice` means on this machine.
 ///
 /// # Errors
-/// A GPU that is asked for by number and is not there.
+/// Returns an error if a GPU is requested by number and libtorch does not see it.
 pub fn choose(choice: &DeviceChoice) -> StageResult<Device> {
     let available = if Cuda::is_available() { usize::try_from(Cuda::device_count()).unwrap_or(0) } else { 0 };
     match choice {
@@ -28,7 +28,7 @@ pub fn choose(choice: &DeviceChoice) -> StageResult<Device> {
     }
 }
 
-/// The device as recipes and events name it.
+/// Returns the device's name in recipes and events.
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
@@ -36,7 +36,7 @@ pub fn name(device: Device) -> String {
     }
 }
 
-/// Measures what a stage takes on `device` from now on.
+/// Starts to measure the energy and memory that a stage uses on `device`.
 pub fn meters(device: Device) -> Meters {
     let energy = match device {
         Device::Cuda(index) => EnergyMeter::of_gpu(index),
@@ -45,10 +45,10 @@ pub fn meters(device: Device) -> Meters {
     Meters { energy, peak_memory: Some(Box::new(move || peak_memory(device))) }
 }
 
-/// The most memory this process has held, on `device` too.
+/// Returns the peak memory of this process, on the CPU and on `device`.
 fn peak_memory(device: Device) -> Option<PeakMemory> {
     let gpu_bytes = match device {
-        // SAFETY: it asks libtorch's allocator, and answers -1 where there is none.
+        // SAFETY: the function queries libtorch's allocator and returns -1 if there is none.
         #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
         Device::Cuda(index) => u64::try_from(unsafe { engine_peak_gpu_bytes(i32::try_from(index).ok()?) }).ok(),
         _ => None,
@@ -61,22 +61,23 @@ unsafe extern "C" {
     fn engine_peak_gpu_bytes(device: i32) -> i64;
 }
 
-/// Loads libtorch's CUDA libraries when they are on the library path, so that one binary serves machines with and without
-/// a GPU: the binary itself is linked to the CPU libraries only. Call it before the first use of libtorch.
+/// Loads libtorch's CUDA libraries if they are on the library path. The binary itself is linked to the CPU libraries
+/// only, so it runs on machines with and without a GPU. Call this before the first use of libtorch.
 ///
 /// # Errors
-/// Why they could not be loaded.
+/// Returns the reason why the libraries could not be loaded.
 pub fn load_cuda_libraries() -> Result<(), CudaProblem> {
     const NAME: &CStr = c"libtorch_cuda.so";
-    // libtorch_cuda registers its kernels when it is loaded, in symbols that libtorch_cpu must see
+    // libtorch_cuda registers its kernels on load, in symbols that libtorch_cpu must see
     open_library(NAME, libc::RTLD_NOW | libc::RTLD_GLOBAL).map(|_| ()).map_err(|reason| {
-        // the loader begins with the library it stumbled over: this one, or one that this one needs
+        // the loader's message begins with the library that failed: this one or one of its dependencies
         let absent = reason.starts_with("libtorch_cuda.so: cannot open shared object file");
         if absent { CudaProblem::LibraryMissing } else { CudaProblem::LibraryUnloadable(reason) }
     })
 }
 
-/// GPUs that libtorch sees, or why there is none; `loaded` is what [`load_cuda_libraries`] returned.
+/// Returns the number of GPUs that libtorch sees, or the reason why it sees none. `loaded` is the result of
+/// [`load_cuda_libraries`].
 pub fn count(loaded: Result<(), CudaProblem>) -> Result<i64, CudaProblem> {
     loaded?;
     if Cuda::is_available() && Cuda::device_count() > 0 {
@@ -86,13 +87,14 @@ pub fn count(loaded: Result<(), CudaProblem>) -> Result<i64, CudaProblem> {
     Err(CudaProblem::NoDevice(driver_status(driver)))
 }
 
-/// Bytes of a GPU's memory that are in use, by any process; `None` for the CPU or where the CUDA runtime does not tell.
+/// Returns the bytes of GPU memory in use by all processes. Returns `None` for the CPU or if the CUDA runtime does not
+/// report them.
 pub fn memory_used(device: Device) -> Option<u64> {
     let Device::Cuda(index) = device else { return None };
     let (set_device, memory) = (symbol(c"cudaSetDevice")?, symbol(c"cudaMemGetInfo")?);
     let (mut free, mut total) = (0usize, 0usize);
-    // SAFETY: the CUDA runtime API declares `cudaSetDevice(int)` and `cudaMemGetInfo(size_t *free, size_t *total)`, both
-    // returning an int that is 0 for success; the pointers are to live variables.
+    // SAFETY: the CUDA runtime API declares `cudaSetDevice(int)` and `cudaMemGetInfo(size_t *free, size_t *total)`.
+    // Both return an int that is 0 for success. The pointers are to live variables.
     #[expect(unsafe_code, reason = "tch has no binding of the memory that is left")]
     let status = unsafe {
         let set_device = std::mem::transmute::<NonNull<libc::c_void>, unsafe extern "C" fn(i32) -> i32>(set_device);
@@ -103,7 +105,7 @@ pub fn memory_used(device: Device) -> Option<u64> {
     (status == 0).then(|| total.saturating_sub(free) as u64)
 }
 
-/// A function of a library that is loaded already.
+/// Returns a function of a library that is already loaded.
 fn symbol(name: &CStr) -> Option<NonNull<libc::c_void>> {
     // SAFETY: the name is a C string, and looking up a symbol changes nothing.
     #[expect(unsafe_code, reason = "symbols are looked up through dlsym")]
@@ -111,7 +113,7 @@ fn symbol(name: &CStr) -> Option<NonNull<libc::c_void>> {
     NonNull::new(found)
 }
 
-/// What the driver says when it is asked to start.
+/// Returns the status that the driver reports when it is initialized.
 fn driver_status(driver: NonNull<libc::c_void>) -> String {
     // SAFETY: `driver` is an open library and the name a C string.
     #[expect(unsafe_code, reason = "symbols are looked up through dlsym")]
@@ -132,10 +134,10 @@ fn driver_status(driver: NonNull<libc::c_void>) -> String {
     format!("{meaning} (cuInit: {code})")
 }
 
-/// Opens a shared library for the rest of the process, or says why it cannot be opened.
+/// Opens a shared library for the rest of the process, or returns the loader's error message.
 fn open_library(name: &CStr, flags: libc::c_int) -> Result<NonNull<libc::c_void>, String> {
-    // SAFETY: loading a shared library runs its initializers; those of libtorch and the CUDA driver need nothing from
-    // us. The handle is never closed.
+    // SAFETY: loading a shared library runs its initializers. Those of libtorch and the CUDA driver have no
+    // preconditions. The handle is never closed.
     #[expect(unsafe_code, reason = "dlopen has no safe form")]
     let handle = unsafe { libc::dlopen(name.as_ptr(), flags) };
     NonNull::new(handle).ok_or_else(|| {

@@ -1,17 +1,17 @@
-//! The engine's error: a class that decides about retries, a sentence, and a hint.
+//! The engine's error: a class that decides about retries, a message, and a hint.
 
 use orchestrate_core::event::{Failure, FailureClass};
 use std::path::Path;
 
-/// Why a stage cannot go on.
+/// The reason why a stage cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct StageError {
-    /// The kind of failure.
+    /// The class of the failure.
     pub class: FailureClass,
-    /// One sentence with the file and line it concerns.
+    /// One sentence that names the file and line it concerns.
     pub message: String,
-    /// What to do about it.
+    /// A suggestion how to fix the problem.
     pub hint: Option<String>,
 }
 
@@ -19,27 +19,27 @@ pub struct StageError {
 pub type StageResult<T> = Result<T, StageError>;
 
 impl StageError {
-    /// Data, model and recipe do not fit.
+    /// Creates an error for data, a model or a recipe that is invalid or does not match the others.
     pub fn input(message: impl Into<String>) -> Self {
         Self { class: FailureClass::Input, message: message.into(), hint: None }
     }
 
-    /// A file could not be read or written.
+    /// Creates an error for a file that could not be read or written.
     pub fn io(path: &Path, error: &std::io::Error) -> Self {
         Self { class: FailureClass::Io, message: format!("`{}`: {error}", path.display()), hint: None }
     }
 
-    /// The loss or a gradient is not finite.
+    /// Creates an error for a loss or gradient that is not finite.
     pub fn non_finite(message: impl Into<String>) -> Self {
         Self { class: FailureClass::NonFinite, message: message.into(), hint: None }
     }
 
-    /// A `command` stage reached the engine, though `orchestrate` runs its program itself.
+    /// Creates an error for a `command` stage, whose program `orchestrate` runs without the engine.
     pub fn no_worker_for(stage: &str) -> Self {
         Self::input(format!("internal error: `{stage}` is a `command` stage, which `orchestrate-worker` does not run"))
     }
 
-    /// Adds what to do about it.
+    /// Adds a suggestion how to fix the problem.
     #[must_use]
     pub fn hinted(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

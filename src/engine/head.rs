@@ -1,19 +1,19 @@
-//! Token log-probabilities from hidden states, without the whole (N, V) logits: the head runs in chunks of positions,
+//! Token log-probabilities from hidden states, without the whole (N, V) logits. The head runs in chunks of positions,
 //! forward and backward.
 //!
-//! The backward pass is written out: the gradient of the loss on log-probabilities and entropies becomes one on the logits
-//! (`logits_grad`). It is handed to autograd as the inner product with the hidden states (and with W when W is trained),
-//! whose gradients are then exactly those of the chunked head.
+//! The backward pass is explicit. It turns the gradient on log-probabilities and entropies into the gradient on the
+//! logits (`logits_grad`). Autograd receives the inner product of that gradient with the hidden states, and with W if W
+//! is trained. The gradients of the inner product are exactly those of the chunked head.
 
 use crate::models::Decoder;
 use crate::products;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Positions whose logits exist at a time.
+/// Number of positions whose logits are in memory at a time.
 const CHUNK: i64 = 512;
 
-/// What the head says of each position.
+/// The head's values for each position.
 #[derive(Debug)]
 pub struct TokenLogprobs {
     /// Log-probability of the target. // (N,)
@@ -22,7 +22,8 @@ pub struct TokenLogprobs {
     pub entropy: Tensor,
 }
 
-/// Log-probabilities of `targets` at `temperature`, without gradients. // (N, C), (N,) -> (N,)
+/// Computes the log-probabilities of `targets` and the entropies at `temperature`, without gradients.
+/// // (N, C), (N,) -> (N,)
 pub fn logprobs(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, temperature: f64) -> TokenLogprobs {
     tch::no_grad(|| {
         let mut parts = Parts::default();
@@ -35,17 +36,17 @@ pub fn logprobs(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, temperatur
     })
 }
 
-/// The gradient of a loss on what the head says of some tokens.
+/// The gradient of a loss with respect to [`TokenLogprobs`].
 #[derive(Debug)]
 pub struct TokenGrads {
-    /// On the log-probabilities. // (N,)
+    /// Gradient on the log-probabilities. // (N,)
     pub logprobs: Tensor,
-    /// On the entropies, when the loss has them. // (N,)
+    /// Gradient on the entropies; absent if the loss does not use them. // (N,)
     pub entropy: Option<Tensor>,
 }
 
-/// Adds to the gradients what `sum(grad * logp)` causes, `hidden` carrying its graph, and returns the log-probabilities.
-/// // (N, C), (N,), (N,) -> (N,)
+/// Adds the gradients of `sum(grad * logp)` to the weights, through the graph of `hidden`. Returns the
+/// log-probabilities. // (N, C), (N,), (N,) -> (N,)
 pub fn backward(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, grad: &Tensor, temperature: f64) -> Tensor {
     follow(decoder, hidden, targets, temperature, |tokens, _, _| TokenGrads {
         logprobs: narrow(grad, &tokens),
@@ -53,8 +54,9 @@ pub fn backward(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, grad: &Ten
     })
 }
 
-/// Like [`backward`], of a loss that is known only once the log-probabilities are: `loss` is given the tokens of a chunk, as a
-/// range of the N, and what the head says of them, and returns its gradient. So the head runs forward once.
+/// Adds gradients like [`backward`], but for a loss that depends on the log-probabilities. `loss` receives the tokens
+/// of a chunk, as a range of the N, with their [`TokenLogprobs`], and returns its gradient. The head runs forward only
+/// once.
 pub fn backward_with(
     decoder: &Decoder,
     hidden: &Tensor,
@@ -68,8 +70,8 @@ pub fn backward_with(
     });
 }
 
-/// Runs the head forward and backward, chunk by chunk. `grads` is given a chunk's tokens, their distributions (n, V) and
-/// log-probabilities (n,).
+/// Runs the head forward and backward, chunk by chunk. `grads` receives a chunk's tokens with their log-distributions
+/// (n, V) and log-probabilities (n,).
 fn follow(
     decoder: &Decoder,
     hidden: &Tensor,
@@ -96,7 +98,7 @@ fn follow(
             if head.requires_grad() {
                 let by_token = logits_grad.transpose(0, 1); // (V, n)
                 head_grad = Some(match head_grad.take() {
-                    // beside a widened head there should be one matrix of its size, not two
+                    // in place, so that only one matrix of the head's size exists beside the widened head
                     Some(mut sum) if wide.kind() != head.kind() => sum.addmm_(&by_token, &rows),
                     Some(mut sum) => sum.g_add_(&by_token.matmul(&rows)),
                     None => by_token.matmul(&rows), // (V, C)
@@ -114,8 +116,12 @@ fn follow(
     Tensor::cat(&logprobs, 0)
 }
 
-/// With p the softmax of the logits z / temperature: a gradient g on `log p[target]` is `g (onehot(target) - p) /
-/// temperature` on z, and a gradient h on the entropy H is `-h p (log p + H) / temperature`. // (n, V), (n, 1) -> (n, V)
+/// Returns the gradient on the logits z. With p the softmax of z / temperature:
+///
+/// - A gradient g on `log p[target]` is `g (onehot(target) - p) / temperature` on z.
+/// - A gradient h on the entropy H is `-h p (log p + H) / temperature` on z.
+///
+/// // (n, V), (n, 1) -> (n, V)
 fn logits_grad(mut log_softmax: Tensor, targets: &Tensor, grads: &TokenGrads, temperature: f64) -> Tensor {
     let on_targets = grads.logprobs.unsqueeze(1) / temperature; // (n, 1)
     let mut grad = log_softmax.exp(); // p
@@ -137,17 +143,17 @@ fn chunks(hidden: &Tensor) -> impl Iterator<Item = Range<i64>> {
     starts.map(move |start| start..total.min(start + CHUNK))
 }
 
-/// Some tokens of all. // (N, ...) -> (n, ...)
+/// Returns the rows of the range `tokens`. // (N, ...) -> (n, ...)
 fn narrow(all: &Tensor, tokens: &Range<i64>) -> Tensor {
     all.narrow(0, tokens.start, tokens.end - tokens.start)
 }
 
-/// Entropy of each distribution, in nats. // (n, V) -> (n,)
+/// Returns the entropy of each distribution, in nats. // (n, V) -> (n,)
 fn entropy(log_softmax: &Tensor) -> Tensor {
     log_softmax.exp().g_mul_(log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg()
 }
 
-/// In 32 bits, whatever the weights are held in. // (V, C), (n, C) -> (n, V)
+/// Returns the log-probabilities of all tokens in 32 bits, for any format of the weights. // (V, C), (n, C) -> (n, V)
 fn log_softmax(head: &Tensor, rows: &Tensor, temperature: f64) -> Tensor {
     let mut logits = products::linear(rows, head, None).to_kind(Kind::Float);
     if (temperature - 1.0).abs() > f64::EPSILON {
@@ -156,7 +162,7 @@ fn log_softmax(head: &Tensor, rows: &Tensor, temperature: f64) -> Tensor {
     logits.log_softmax(-1, Kind::Float)
 }
 
-/// The head's weight in the format of hidden states, widened once for all chunks. // (V, C)
+/// Returns the head's weight in the format of hidden states, converted once for all chunks. // (V, C)
 fn widened_head(decoder: &Decoder) -> Tensor {
     decoder.head().to_kind(decoder.activations())
 }

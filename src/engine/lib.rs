@@ -1,11 +1,19 @@
-//! The training engine: everything that touches libtorch.
+//! The training engine: all code that uses libtorch.
 //!
-//! Reading order: [`models`] (what is computed), [`head`] and [`loss`] (what is optimized), [`optim`] (how), [`data`] (on what),
-//! [`generation`] (sampling), [`choice`] (what is likeliest), [`checkpoint`] and [`completions`] (what is kept), [`stages`]
-//! (the loops, one file each), [`commands`] (questions about a model).
+//! Reading order:
 //!
-//! Every random draw is seeded from the stage's seed and what it is for ([`seed`]); so a stage that resumes after step n
-//! continues exactly as if it had never stopped.
+//! 1. [`models`]: the models.
+//! 2. [`head`] and [`loss`]: the objective.
+//! 3. [`optim`]: the optimizers.
+//! 4. [`data`]: the training data.
+//! 5. [`generation`]: sampling.
+//! 6. [`choice`]: the likelihood of options.
+//! 7. [`checkpoint`] and [`completions`]: the results on disk.
+//! 8. [`stages`]: the loop of each stage kind.
+//! 9. [`commands`]: the commands about a model.
+//!
+//! Every random draw is seeded from the stage's seed and the draw's purpose ([`seed`]). A stage that resumes after step
+//! n therefore continues exactly as if it had never stopped.
 
 #![expect(clippy::many_single_char_names, reason = "tensor code speaks in the letters of its papers")]
 #![expect(clippy::cast_possible_truncation, reason = "64-bit numbers become 32-bit tensors on purpose")]

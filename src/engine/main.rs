@@ -1,7 +1,13 @@
-//! `orchestrate-worker ATTEMPT_DIR`: runs one stage to its end and says how it ended by its exit code
-//! (`orchestrate_core::exec::exit`). Its other commands train nothing: `inspect-data` reads assignments from stdin, one a line, and
-//! answers each with one line of JSON (`orchestrate_core::exec::Inspection`); `model REQUEST` answers a question about a model
-//! (`orchestrate_core::exec::ModelRequest`); `score REQUEST` rates texts (`orchestrate_core::exec::ScoreRequest`); `self-test` checks the engine on this machine's device.
+//! The worker: `orchestrate-worker ATTEMPT_DIR` runs one stage to its end. The exit code reports how it ended
+//! (`orchestrate_core::exec::exit`).
+//!
+//! Its other commands do not train:
+//!
+//! - `inspect-data` reads assignments from stdin, one on a line. It answers each with one line of JSON
+//!   (`orchestrate_core::exec::Inspection`).
+//! - `model REQUEST` answers a request about a model (`orchestrate_core::exec::ModelRequest`).
+//! - `score REQUEST` scores texts (`orchestrate_core::exec::ScoreRequest`).
+//! - `self-test` checks the engine on this machine's device.
 
 use orchestrate_core::cpu::Bfloat16Products;
 use orchestrate_core::event::Failure;
@@ -45,7 +51,7 @@ fn run(dir: &Path) -> ExitCode {
     ExitCode::from(exit::code(ending))
 }
 
-/// One line of JSON for each assignment on stdin, which `orchestrate check --show-data` reads.
+/// Prints one line of JSON for each assignment on stdin. `orchestrate check --show-data` reads them.
 fn inspect_data() -> ExitCode {
     let inspected = std::io::read_to_string(std::io::stdin()).map_err(|error| error.to_string()).and_then(|lines| {
         let assignments: Result<Vec<Assignment>, _> = lines.lines().map(serde_json::from_str).collect();
@@ -68,7 +74,7 @@ fn inspect_data() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Answers on stdout; a failure is the last line of stderr, as JSON.
+/// Answers a request on stdout. A failure is the last line of stderr, as JSON.
 fn answer<T: DeserializeOwned>(request: &str, run: fn(&T) -> StageResult<()>) -> ExitCode {
     let request: T = match serde_json::from_str(request) {
         Ok(request) => request,
@@ -86,7 +92,7 @@ fn answer<T: DeserializeOwned>(request: &str, run: fn(&T) -> StageResult<()>) ->
     }
 }
 
-/// Ends with 0 when every check passed, with 10 when one failed.
+/// Runs the self-test. Returns exit code 0 if every check passed, and 10 if one failed.
 fn test_self(arguments: &[String]) -> ExitCode {
     let [device_flag, device, golden_flag, golden] = arguments else {
         report(USAGE);
@@ -110,7 +116,7 @@ fn test_self(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// One line of JSON, which `orchestrate doctor` reads.
+/// Prints one line of JSON, which `orchestrate doctor` reads.
 fn version(cuda: Result<(), CudaProblem>) -> ExitCode {
     let devices = device::count(cuda);
     let cpu = cpu();
@@ -129,7 +135,7 @@ fn version(cuda: Result<(), CudaProblem>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// How this process computes on the CPU.
+/// Returns how this process computes on the CPU, or why that cannot be determined.
 fn cpu() -> Result<CpuReport, String> {
     let choose = || {
         products::choose(Bfloat16Products::Auto)?;

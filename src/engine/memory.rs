@@ -1,21 +1,27 @@
-//! The allocator, for Rust and for libtorch alike: jemalloc takes the place of the C library's `malloc`.
+//! The allocator of Rust and libtorch: jemalloc, in place of the C library's `malloc`.
 //!
-//! A training step allocates and frees gigabytes of tensors of a few sizes. The C library either maps each afresh, zeroed page by
-//! page by the system (a step then spends a third of its time there), or keeps them in a heap so fragmented that a LoRA step of
-//! 135M parameters holds 6.7 GiB where 3.7 GiB are alive. jemalloc keeps freed memory, hardly fragmented; its settings stand
-//! in `.cargo/config.toml`: never give pages back (`dirty_decay_ms:-1`), one arena for all sizes, so that a thread or a large
-//! tensor finds what another freed, and freed memory of any size may be cut up for a new tensor (`lg_extent_max_active_fit`):
-//! otherwise the peak grows for dozens of steps, from 1.8 to 2.2 GiB in a LoRA step of 512 tokens.
+//! A training step allocates and frees gigabytes of tensors of a few sizes. The C library has two ways to serve them:
+//!
+//! - It maps each tensor afresh, and the system zeroes it page by page. A third of a step's time is then spent there.
+//! - It keeps freed tensors in a heap, which fragments. A LoRA step of 135M parameters then holds 6.7 GiB for 3.7 GiB
+//!   of live tensors.
+//!
+//! jemalloc keeps freed memory with little fragmentation. Its settings are in `.cargo/config.toml`:
+//!
+//! - Pages are never returned to the system (`dirty_decay_ms:-1`).
+//! - There is one arena for all sizes, so a thread or a large tensor can reuse memory that another freed.
+//! - Freed memory of any size may be split for a new tensor (`lg_extent_max_active_fit`). Otherwise the peak grows for
+//!   dozens of steps, from 1.8 to 2.2 GiB in a LoRA step of 512 tokens.
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The most memory this process ever had resident, in bytes; absent where the system does not tell.
+/// Returns the peak resident memory of this process, in bytes, or `None` where the system does not report it.
 pub fn peak_resident() -> Option<u64> {
     of_status("VmHWM:")
 }
 
-/// The memory this process has resident now, in bytes; absent where the system does not tell.
+/// Returns the resident memory of this process, in bytes, or `None` where the system does not report it.
 pub fn resident() -> Option<u64> {
     of_status("VmRSS:")
 }

@@ -1,4 +1,4 @@
-//! The model a stage works on: base weights, tokenizer, adapter, and what the parent stage made of them.
+//! The model of a stage: base weights, tokenizer, adapter, and the parent stage's result.
 
 use crate::adapter;
 use crate::checkpoint;
@@ -11,22 +11,25 @@ use orchestrate_core::workspace::Assignment;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-/// A decoder, its tokenizer, and where both came from.
+/// A decoder with its tokenizer and the paths that both came from.
 #[derive(Debug)]
 pub struct Policy<'a> {
     /// The model, with its adapter if there is one.
     pub decoder: Decoder,
     /// The model's own tokenizer.
     pub tokenizer: Tokenizer,
-    /// The Hugging Face directory.
+    /// The Hugging Face directory of the base model.
     pub base: &'a Path,
-    /// Adapters of earlier stages that are merged into the weights, in their order.
+    /// Adapters of earlier stages that are merged into the weights, in the order of merging.
     pub merged: Vec<PathBuf>,
 }
 
 impl<'a> Policy<'a> {
-    /// Loads the model an assignment starts from: the base model, or the whole weights that the parent trained, or the base
-    /// with the parent's adapter, which goes on being trained or is merged as the recipe says.
+    /// Loads the model from which an assignment starts. It is one of:
+    ///
+    /// - the base model
+    /// - the whole weights that the parent trained
+    /// - the base with the parent's adapter, which is trained further or merged, as the recipe says
     pub fn load(assignment: &'a Assignment, device: Device) -> StageResult<Self> {
         let model = model(assignment)?;
         let base = input(assignment, &model.files)?;
@@ -56,16 +59,17 @@ impl<'a> Policy<'a> {
     }
 }
 
-/// The tokenizer of an assignment's model, with the recipe's chat template if it has one.
+/// Loads the tokenizer of an assignment's model, with the recipe's chat template if it has one.
 pub fn tokenizer(assignment: &Assignment) -> StageResult<Tokenizer> {
     let model = model(assignment)?;
     Tokenizer::load_with(input(assignment, &model.files)?, model.chat_template.as_deref())
 }
 
-/// What loads a player of an arena: the arena's assignment, as if it went after the stage that made this model alone.
+/// Returns the assignment that loads one model of an arena's player. It is the arena's assignment with the stage that
+/// trained this model as the only parent.
 ///
 /// # Errors
-/// An assignment that lacks that stage.
+/// Returns an error if the assignment lacks that stage.
 pub fn of_player(assignment: &Assignment, player: &PlayerModel) -> StageResult<Assignment> {
     let lacking =
         |parent| StageError::input(format!("the assignment of `{}` has no parent {parent}", assignment.stage));
@@ -77,13 +81,13 @@ pub fn of_player(assignment: &Assignment, player: &PlayerModel) -> StageResult<A
     Ok(Assignment { spec, parents, ..assignment.clone() })
 }
 
-/// The model that an assignment of the engine starts from.
+/// Returns the model from which an assignment starts.
 pub fn model(assignment: &Assignment) -> StageResult<&ModelSpec> {
     let stage = &assignment.stage;
     assignment.spec.model.as_ref().ok_or_else(|| StageError::input(format!("the assignment of `{stage}` has no model")))
 }
 
-/// Where the content named `digest` lies.
+/// Returns the path of the input with the content `digest`.
 pub fn input<'a>(assignment: &'a Assignment, digest: &Digest) -> StageResult<&'a Path> {
     assignment
         .inputs
@@ -92,7 +96,7 @@ pub fn input<'a>(assignment: &'a Assignment, digest: &Digest) -> StageResult<&'a
         .ok_or_else(|| StageError::input(format!("the assignment names no path for input {}", digest.short())))
 }
 
-/// libtorch's name of a number format.
+/// Returns libtorch's name of a number format.
 pub fn kind(dtype: Dtype) -> Kind {
     match dtype {
         Dtype::Float32 => Kind::Float,

@@ -1,19 +1,20 @@
-//! Products with weight matrices on a CPU, as they are fast there.
+//! Products with weight matrices on a CPU, by the fastest implementation.
 //!
 //! # 32-bit matrices
 //!
-//! libtorch leaves them to MKL. On AMD's CPUs with AVX2 oneDNN computes them, which libtorch brings too: on Zen 3 it is faster
-//! in the forward pass and in the input's gradient. The weight's gradient is always left to MKL, which is faster there.
-//! `ORCHESTRATE_FLOAT32_PRODUCTS` (`mkl`, `onednn`) forces the choice.
+//! libtorch leaves them to MKL. On AMD's CPUs with AVX2, oneDNN computes them, which is part of libtorch too. On Zen 3
+//! it is faster in the forward pass and for the input's gradient. MKL always computes the weight's gradient, where it
+//! is faster. `ORCHESTRATE_FLOAT32_PRODUCTS` (`mkl`, `onednn`) forces the choice.
 //!
 //! # bfloat16 weights
 //!
-//! libtorch multiplies bfloat16 matrices fast on a CPU with AVX512-BF16 or AMX. On every other CPU its product takes 7 to 60
-//! times as long as that of 32-bit matrices. There the engine computes in 32 bits: activations are 32-bit numbers, and each
-//! weight is widened whenever it is used, in the backward pass again. The weights and their gradients stay in bfloat16.
+//! libtorch multiplies bfloat16 matrices fast on a CPU with AVX512-BF16 or AMX. On every other CPU its product takes 7
+//! to 60 times as long as that of 32-bit matrices. There the engine computes in 32 bits. Activations are 32-bit
+//! numbers, and each weight is widened whenever it is used, including in the backward pass. The weights and their
+//! gradients stay in bfloat16.
 //!
-//! The choice is made once for a process ([`choose`]). Like any change of hardware it changes a result's bits and nothing
-//! else.
+//! The choice is made once for a process ([`choose`]). Like a change of hardware, it may change the low bits of a
+//! result.
 
 use crate::error::{StageError, StageResult};
 use orchestrate_core::cpu::Bfloat16Products;
@@ -24,16 +25,16 @@ use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 
-/// Forces the choice where no recipe does: for the commands that read none, and for tests.
+/// Environment variable that forces the choice where no recipe does, for commands without a recipe and for tests.
 const VARIABLE: &str = "ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS";
 
-/// Whether weights in bfloat16 are widened.
+/// Whether bfloat16 weights are widened.
 static WIDENED: OnceLock<bool> = OnceLock::new();
 
-/// Decides how this process multiplies with bfloat16 weights on the CPU. A later call changes nothing.
+/// Decides how this process multiplies with bfloat16 weights on the CPU. Later calls have no effect.
 ///
 /// # Errors
-/// The environment asks for what the CPU or the program cannot do.
+/// Returns an error if the environment requests something that the CPU or the program does not support.
 pub fn choose(wanted: Bfloat16Products) -> StageResult<()> {
     let wanted = match (wanted, std::env::var(VARIABLE)) {
         (Bfloat16Products::Auto, Ok(forced)) => Bfloat16Products::deserialize(forced.as_str().into_deserializer())
@@ -44,15 +45,15 @@ pub fn choose(wanted: Bfloat16Products) -> StageResult<()> {
     Ok(())
 }
 
-/// The CPU of this process.
+/// Returns the CPU of this process.
 ///
 /// # Errors
-/// The environment asks for what the CPU or the program cannot do.
+/// Returns an error if the environment requests something that the CPU or the program does not support.
 pub fn this_cpu() -> StageResult<&'static Cpu> {
     cpu::cpu().map_err(|bad| StageError::input(bad.to_string()).hinted(BadChoice::HINT))
 }
 
-/// How this process multiplies with bfloat16 weights on the CPU.
+/// Returns how this process multiplies with bfloat16 weights on the CPU.
 pub fn bfloat16_products() -> Bfloat16Products {
     if WIDENED.get().is_none() {
         choose(Bfloat16Products::Auto).expect("the environment asks for what the CPU has");
@@ -60,13 +61,13 @@ pub fn bfloat16_products() -> Bfloat16Products {
     if *WIDENED.get().expect("it was just chosen") { Bfloat16Products::Widened } else { Bfloat16Products::Native }
 }
 
-/// The number format of activations beside weights that are held in `weights` on `device`.
+/// Returns the number format of activations for weights in the format `weights` on `device`.
 pub fn activations(weights: Kind, device: Device) -> Kind {
     let widens = || bfloat16_products() == Bfloat16Products::Widened;
     if weights == Kind::BFloat16 && device == Device::Cpu && widens() { Kind::Float } else { weights }
 }
 
-/// `x W^T + b`, in the number format of x. // (..., in), (out, in), (out,) -> (..., out)
+/// Computes `x W^T + b`, in the number format of x. // (..., in), (out, in), (out,) -> (..., out)
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let by_onednn =
         x.kind() == Kind::Float && x.device() == Device::Cpu && cpu::float32_products() == Float32Products::Onednn;
@@ -80,11 +81,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     }
 }
 
-/// `x W^T`, of a weight that is widened to the number format of x. // (..., in), (out, in) -> (..., out)
+/// Computes `x W^T` with the weight widened to the number format of x. // (..., in), (out, in) -> (..., out)
 fn product(x: &Tensor, weight: &Tensor, by_onednn: bool) -> Tensor {
     let mut result = std::ptr::null_mut();
-    // SAFETY: both pointers are to live tensors, which C++ knows as `at::Tensor`; what is returned is owned by us, the tensor
-    // or the message.
+    // SAFETY: both arguments point to live tensors, which C++ knows as `at::Tensor`. The caller owns the returned
+    // tensor or message.
     #[expect(unsafe_code, reason = "tch has no autograd function of one's own")]
     unsafe {
         let message = engine_linear(&raw mut result, x.as_ptr().cast(), weight.as_ptr().cast(), by_onednn);
@@ -97,15 +98,15 @@ fn product(x: &Tensor, weight: &Tensor, by_onednn: bool) -> Tensor {
     }
 }
 
-/// Counts the products of bfloat16 matrices that libtorch computes on the CPU from now on, in all threads: on a CPU that is slow
-/// in bfloat16 there should be none.
+/// A counter of the products of bfloat16 matrices that libtorch computes on the CPU, in all threads. On a CPU that is
+/// slow in bfloat16 the count should be zero.
 #[derive(Debug)]
 pub struct ProductCounter(());
 
 impl ProductCounter {
-    /// Starts to count; there is one counter in a process.
+    /// Starts to count. A process has one counter.
     pub fn start() -> Self {
-        // SAFETY: it registers a function that lives as long as the process.
+        // SAFETY: the call registers a function that lives as long as the process.
         #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
         unsafe {
             engine_count_bfloat16_products();
@@ -113,9 +114,9 @@ impl ProductCounter {
         Self(())
     }
 
-    /// Products so far.
+    /// The number of products so far.
     pub fn count(&self) -> i64 {
-        // SAFETY: it reads an atomic number.
+        // SAFETY: the call reads an atomic number.
         #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
         unsafe {
             engine_bfloat16_products()
@@ -139,7 +140,7 @@ unsafe extern "C" {
 mod tests {
     use super::*;
 
-    /// The widened product of all its uses: of rows and of batches, of frozen and of trained weights.
+    /// Covers all uses of the widened product: rows and batches, frozen and trained weights.
     #[test]
     fn a_widened_product_and_its_gradients_are_those_of_the_widened_weight() {
         let options = (Kind::Float, Device::Cpu);

@@ -1,9 +1,10 @@
 //! The model's own tokenizer and chat template.
 //!
-//! Text is rendered by the template first and encoded as it stands, with no special tokens added; so there is at most the
-//! one BOS that the template wrote. Plain text has a BOS where the tokenizer itself would put one. What ends a completion
-//! is a *set* of tokens: those that the generation configuration names, and the one with which the template ends an
-//! assistant's turn.
+//! The template renders a text first. The text is then encoded without added special tokens, so it has at most the one
+//! BOS that the template wrote. Plain text starts with a BOS if the tokenizer itself would put one there.
+//!
+//! A completion ends with any of a *set* of tokens. They are those in the model's configuration files, and the token
+//! with which the template ends an assistant's turn.
 
 use crate::checkpoint::CHAT_TEMPLATE;
 use crate::error::{StageError, StageResult};
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub struct Message<'a> {
     /// `system`, `user` or `assistant`.
     pub role: &'a str,
-    /// The text.
+    /// The text of the turn.
     pub content: &'a str,
 }
 
@@ -39,29 +40,30 @@ pub struct Tokenizer {
     start_of_text: Vec<i64>,
 }
 
-/// A text as tokens that know where they stand in it.
+/// The tokens of a text with their positions in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The tokens.
+    /// Tokens of the text.
     pub ids: Vec<i64>,
-    /// The byte of the text with which each token ends, never falling.
+    /// Byte offset in the text at which each token ends, in ascending order.
     pub ends: Vec<usize>,
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`, and what `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json` and
-    /// `config.json` say about special tokens and turns.
+    /// Loads the tokenizer in `dir`. It reads `tokenizer.json`, and the special tokens and turns from
+    /// `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json` and `config.json`.
     ///
     /// # Errors
-    /// A missing or malformed file, a template that does not compile, no token that ends a text.
+    /// Returns an error for a missing or malformed file, for a template that does not compile, and if no token ends a
+    /// text.
     pub fn load(dir: &Path) -> StageResult<Self> {
         Self::load_with(dir, None)
     }
 
-    /// As [`Self::load`], with `chat_template` instead of the directory's own.
+    /// Loads the tokenizer like [`Self::load`], with `chat_template` instead of the directory's own.
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// See [`Self::load`].
     pub fn load_with(dir: &Path, chat_template: Option<&str>) -> StageResult<Self> {
         let path = dir.join("tokenizer.json");
         let mut inner = read_tokenizer(&path)?;
@@ -92,24 +94,24 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Encodes `text` as it stands, special tokens included where the text spells them.
+    /// Encodes `text` unchanged. Special tokens are recognized where the text spells them.
     pub fn encode(&self, text: &str) -> StageResult<Vec<i64>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|e| self.error(&e.to_string()))?;
         Ok(encoding.get_ids().iter().copied().map(i64::from).collect())
     }
 
-    /// Encodes many texts, on all cores.
+    /// Encodes many texts on all cores.
     pub fn encode_all(&self, texts: Vec<String>) -> StageResult<Vec<Vec<i64>>> {
         let encodings = self.inner.encode_batch_fast(texts, false).map_err(|e| self.error(&e.to_string()))?;
         Ok(encodings.iter().map(|e| e.get_ids().iter().copied().map(i64::from).collect()).collect())
     }
 
-    /// Encodes many texts as [`Self::encode_all`] does, with the place of each token.
+    /// Encodes many texts like [`Self::encode_all`], with the position of each token.
     pub fn encode_all_with_ends(&self, texts: Vec<String>) -> StageResult<Vec<Encoded>> {
         let encodings = self.inner.encode_batch(texts, false).map_err(|e| self.error(&e.to_string()))?;
         let ends = |offsets: &[(usize, usize)]| {
             let ends = offsets.iter().scan(0, |last, &(_, end)| {
-                *last = end.max(*last); // a token that stands for nothing in the text has the place of the one before
+                *last = end.max(*last); // a token without text has the position of the previous one
                 Some(*last)
             });
             ends.collect()
@@ -118,35 +120,35 @@ impl Tokenizer {
         Ok(encodings.iter().map(|e| Encoded { ids: ids(e.get_ids()), ends: ends(e.get_offsets()) }).collect())
     }
 
-    /// Puts before the tokens of a plain text what the tokenizer itself would put there, unless the text begins with it.
+    /// Prepends the tokens that the tokenizer itself puts before a plain text, unless `ids` already begins with them.
     pub fn start_text(&self, ids: &mut Vec<i64>) {
         if !ids.starts_with(&self.start_of_text) {
             ids.splice(0..0, self.start_of_text.iter().copied());
         }
     }
 
-    /// The text of `ids`, special tokens spelled out.
+    /// Decodes `ids` with special tokens spelled out.
     pub fn decode_verbatim(&self, ids: &[i64]) -> String {
         let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
         self.inner.decode(&ids, false).unwrap_or_default()
     }
 
-    /// The text of `ids`, without special tokens.
+    /// Decodes `ids` without special tokens.
     pub fn decode(&self, ids: &[i64]) -> String {
         let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
         self.inner.decode(&ids, true).unwrap_or_default()
     }
 
-    /// Whether the model has a chat template.
+    /// Returns whether the model has a chat template.
     pub fn has_chat_template(&self) -> bool {
         self.template.is_some()
     }
 
-    /// Renders a conversation by the chat template; with `add_generation_prompt`, up to where the assistant writes.
-    /// A BOS that the template writes twice at the start stands there once.
+    /// Renders a conversation with the chat template. With `add_generation_prompt`, the text ends where the assistant's
+    /// turn begins. A repeated BOS at the start is reduced to one.
     ///
     /// # Errors
-    /// No template, or one that refuses the conversation.
+    /// Returns an error if there is no template or the template rejects the conversation.
     pub fn render<M: Serialize>(&self, messages: &[M], add_generation_prompt: bool) -> StageResult<String> {
         let environment = self.template.as_ref().ok_or_else(|| self.error("the model has no chat template"))?;
         let template = environment.get_template("chat").expect("it was added when loading");
@@ -166,27 +168,27 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// Tokens that end a completion.
+    /// The tokens that end a completion.
     pub fn stop_ids(&self) -> &BTreeSet<i64> {
         &self.stop_ids
     }
 
-    /// The token with which a trained completion ends.
+    /// The token that ends a trained completion.
     pub fn end_of_turn(&self) -> i64 {
         self.end_of_turn
     }
 
-    /// The token with which a document ends: the tokenizer's EOS, else [`Self::end_of_turn`].
+    /// The token that ends a document: the tokenizer's EOS, else [`Self::end_of_turn`].
     pub fn end_of_text(&self) -> i64 {
         self.end_of_text
     }
 
-    /// One more than the largest token id.
+    /// The largest token id plus one.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
     }
 
-    /// Refuses a model that has no embedding for some token.
+    /// Returns an error if the model lacks an embedding for some token.
     pub fn check_against(&self, model_vocab_size: usize) -> StageResult<()> {
         let tokens = self.vocab_size();
         if tokens <= model_vocab_size {
@@ -205,7 +207,8 @@ impl Tokenizer {
         self.inner.token_to_id(token).map(i64::from)
     }
 
-    /// The first stop token after the assistant's words in a rendered turn; without a template, the end-of-text token.
+    /// Returns the first stop token after the assistant's text in a rendered turn, or the end-of-text token if there is
+    /// no template.
     fn find_end_of_turn(&self) -> StageResult<i64> {
         const WORDS: &str = "understood";
         let eos = self.eos_token.as_deref().and_then(|token| self.id(token));
@@ -226,7 +229,7 @@ impl Tokenizer {
         ends.map_or(fallback, Ok)
     }
 
-    /// What the tokenizer's own post-processor puts before a text: a BOS, or nothing.
+    /// Returns the tokens that the tokenizer's post-processor puts before a text: a BOS, or none.
     fn find_start_of_text(&self) -> StageResult<Vec<i64>> {
         let ids = |special: bool| -> StageResult<Vec<i64>> {
             let encoding = self.inner.encode_fast("text", special).map_err(|e| self.error(&e.to_string()))?;
@@ -242,17 +245,17 @@ impl Tokenizer {
     }
 }
 
-/// Reads a `tokenizer.json`. The library panics on some damaged files; that is an error here.
+/// Reads a `tokenizer.json`. The library panics on some damaged files, which becomes an error here.
 ///
 /// # Errors
-/// A missing or malformed file.
+/// Returns an error for a missing or malformed file.
 pub(crate) fn read_tokenizer(path: &Path) -> StageResult<tokenizers::Tokenizer> {
     let text = fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e))?;
     let malformed = |why: &str| {
         StageError::input(format!("`{}` cannot be read: {why}", path.display()))
             .hinted("was it downloaded to the end? its size and hash should match the hub's")
     };
-    // what is not even JSON is told with its line
+    // for invalid JSON, the error contains the line
     serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|e| malformed(&e.to_string()))?;
     match std::panic::catch_unwind(|| text.parse::<tokenizers::Tokenizer>()) {
         Ok(parsed) => parsed.map_err(|e| malformed(&e.to_string())),
@@ -260,7 +263,7 @@ pub(crate) fn read_tokenizer(path: &Path) -> StageResult<tokenizers::Tokenizer> 
     }
 }
 
-/// A JSON file that may be missing; null then.
+/// Reads a JSON file, or returns null if it does not exist.
 pub(crate) fn optional_json(path: &Path) -> StageResult<Value> {
     match fs_err::read_to_string(path) {
         Ok(text) => {
@@ -271,19 +274,19 @@ pub(crate) fn optional_json(path: &Path) -> StageResult<Value> {
     }
 }
 
-/// A special token is a string, or an object with its content.
+/// Returns a special token, which is a string or an object with a `content`.
 fn special_token(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
 }
 
-/// `eos_token_id` is a number or a list of them.
+/// Returns the ids of `eos_token_id`, which is a number or a list of numbers.
 fn ids(value: &Value) -> Vec<i64> {
     value
         .as_array()
         .map_or_else(|| value.as_i64().into_iter().collect(), |list| list.iter().filter_map(Value::as_i64).collect())
 }
 
-/// The chat template in Hugging Face's dialect of Jinja.
+/// Compiles the chat template, in Hugging Face's dialect of Jinja.
 fn template(dir: &Path, settings: &Value, given: Option<&str>) -> StageResult<Option<Environment<'static>>> {
     let file = dir.join(CHAT_TEMPLATE);
     let (path, source) = if let Some(source) = given {
@@ -292,7 +295,7 @@ fn template(dir: &Path, settings: &Value, given: Option<&str>) -> StageResult<Op
         let source = fs_err::read_to_string(&file).map_err(|e| StageError::io(&file, &e))?;
         (file, source)
     } else {
-        // one template, or a list of named ones
+        // a single template or a list of named ones
         let value = &settings["chat_template"];
         let default = value.as_array().and_then(|list| list.iter().find(|t| t["name"] == "default"));
         let Some(source) = value.as_str().or_else(|| default.and_then(|t| t["template"].as_str())) else {

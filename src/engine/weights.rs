@@ -1,4 +1,4 @@
-//! Tensors in safetensors files: read from model directories, written byte for byte the same for the same tensors.
+//! Tensors in safetensors files. Equal tensors are written as equal bytes.
 
 use crate::error::{StageError, StageResult};
 use memmap2::Mmap;
@@ -14,7 +14,7 @@ const INDEX: &str = "model.safetensors.index.json";
 #[derive(Debug)]
 pub struct Weights {
     files: Vec<(PathBuf, Mmap)>,
-    /// Which file holds a tensor.
+    /// Index of the file that holds each tensor.
     location: BTreeMap<String, usize>,
 }
 
@@ -22,7 +22,7 @@ impl Weights {
     /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` names.
     ///
     /// # Errors
-    /// No such file, only a pickle, or a malformed one.
+    /// Returns an error if there is no such file, if there are only pickled weights, or if a file is malformed.
     pub fn open(dir: &Path) -> StageResult<Self> {
         let paths = if dir.join(SINGLE).exists() {
             vec![dir.join(SINGLE)]
@@ -42,21 +42,22 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Names of all tensors, sorted.
+    /// The names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.location.keys().map(String::as_str)
     }
 
-    /// The number format of the tensor `name`; `None` if there is no such tensor or its format is not read.
+    /// Returns the number format of the tensor `name`, or `None` if the tensor does not exist or its format is not
+    /// supported.
     pub fn kind(&self, name: &str) -> Option<Kind> {
         let (path, map) = &self.files[*self.location.get(name)?];
         kind(parse(path, map).ok()?.tensor(name).ok()?.dtype())
     }
 
-    /// Reads the tensor `name`, which must have this `shape`.
+    /// Reads the tensor `name`, which must have this `shape`, and converts it to `kind` on `device`.
     ///
     /// # Errors
-    /// A missing tensor or another shape.
+    /// Returns an error for a missing tensor or another shape.
     pub fn get_shaped(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> StageResult<Tensor> {
         let Some(&index) = self.location.get(name) else {
             let files: Vec<String> = self.files.iter().map(|(path, _)| format!("`{}`", path.display())).collect();
@@ -85,7 +86,7 @@ pub fn load_tensors(path: &Path) -> StageResult<BTreeMap<String, Tensor>> {
     file.iter().map(|(name, view)| Ok((name.to_owned(), tensor(path, name, &view)?))).collect()
 }
 
-/// Writes `tensors` to `path`; the same tensors give the same bytes.
+/// Writes `tensors` to `path`. Equal tensors give equal bytes.
 pub fn save_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]) -> StageResult<()> {
     let contents: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = tensors
         .iter()
@@ -111,8 +112,8 @@ pub fn save_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str
     Ok(fs_err::write(path, bytes)?)
 }
 
-/// Writes weights into the directory `dir` as Hugging Face does: one file, or, over `shard_bytes`, several with an index.
-/// Each is converted to `kind` only when it is written.
+/// Writes weights into the directory `dir` as Hugging Face does: one file, or several with an index if they exceed
+/// `shard_bytes`. Each tensor is converted to `kind` only when it is written.
 pub fn save_sharded(dir: &Path, tensors: &[(String, Tensor)], kind: Kind, shard_bytes: usize) -> StageResult<()> {
     let bytes = |tensor: &Tensor| tensor.numel() * kind.elt_size_in_bytes();
     let mut shards: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
@@ -142,7 +143,7 @@ pub fn save_sharded(dir: &Path, tensors: &[(String, Tensor)], kind: Kind, shard_
     Ok(())
 }
 
-/// The files an index names, each once, sorted.
+/// Returns the files that an index names, without duplicates and sorted.
 fn shards(dir: &Path) -> StageResult<Vec<PathBuf>> {
     #[derive(serde::Deserialize)]
     struct Index {
@@ -171,7 +172,7 @@ fn missing(dir: &Path) -> StageError {
 
 fn map(path: &Path) -> StageResult<Mmap> {
     let file = fs_err::File::open(path).map_err(|e| StageError::io(path, &e))?;
-    // SAFETY: the map is read-only; that nobody truncates a model's file while it is loaded is asked of the user.
+    // SAFETY: the map is read-only. Users must not truncate a model's file while it is loaded.
     #[expect(unsafe_code, reason = "memory-mapped files have no safe form")]
     let map = unsafe { Mmap::map(file.file()) };
     map.map_err(|e| StageError::io(path, &e))
@@ -227,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tensors: Vec<(String, Tensor)> =
             (0..3i64).map(|i| (format!("w{i}"), Tensor::full([4, 2], i, (Kind::Float, Device::Cpu)))).collect();
-        save_sharded(dir.path(), &tensors, Kind::BFloat16, 40).unwrap(); // 16 bytes each, so two fit
+        save_sharded(dir.path(), &tensors, Kind::BFloat16, 40).unwrap(); // 16 bytes each, so two fit into a shard
         let names: std::collections::BTreeSet<String> = fs_err::read_dir(dir.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

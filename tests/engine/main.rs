@@ -1,5 +1,5 @@
-//! Tests of the engine and of both binaries together: golden values of the peers, exact resume, recipes from start to
-//! history on a tiny model.
+//! Tests of the engine and of both binaries together: golden values of other implementations, exact resume, and recipes
+//! on a tiny model.
 
 mod arena;
 mod bad_input;

@@ -1,4 +1,4 @@
-//! Rows as text: a question and the answer that the data set gives to it.
+//! Rows as text: each question with the answer that the data set gives to it.
 
 use super::rows::load_rows;
 use super::templates::Template;
@@ -10,25 +10,25 @@ use orchestrate_core::recipe::spec::{DataSpec, Role};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// One row with its own completion.
+/// A row with its own completion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
     /// `FILE:LINE` of the row.
     pub location: String,
     /// The user's last turn, before the chat template.
     pub prompt: String,
-    /// What the assistant is to say.
+    /// The assistant's answer.
     pub completion: String,
     /// Reference text for rewards.
     pub reference: Option<String>,
-    /// Right answer.
+    /// The right answer.
     pub answer: Option<String>,
 }
 
-/// Every row with the completion that it gives: the template's, or the last turn of its messages.
+/// Returns every row with its own completion: the one of the template, or the last turn of its messages.
 ///
 /// # Errors
-/// A data set without completions, a row without a needed field.
+/// Returns an error for a data set without completions and for a row without a needed field.
 pub fn answered(
     spec: &DataSpec,
     inputs: &BTreeMap<Digest, PathBuf>,

@@ -1,13 +1,15 @@
 //! Conversations with a loss mask by role, for supervised fine-tuning.
 //!
-//! A conversation is rendered by the chat template once, as a whole. Where each turn stands in that text is found by
-//! rendering the turns before it alone: that has to be how the whole text begins, else the mask would be a guess, and the
-//! row is refused. The text is then encoded as a whole. A token belongs to the turn that its last byte is in, so one that
-//! reaches over a boundary belongs to the later turn. A turn's loss ends with its last stop token: what the template writes
-//! after it (most write a line break), the model never writes itself.
+//! The chat template renders a conversation once, as a whole. The position of each turn in the text is found by
+//! rendering the turns before it alone. If the whole text does not begin with that rendering, the row is rejected,
+//! since its mask would be a guess.
 //!
-//! A `completion` template is not rendered by the chat template: its text is what the model is to write, word for word,
-//! and it is encoded by itself, as sampling will continue a prompt.
+//! The text is then encoded as a whole. A token belongs to the turn that contains its last byte, so a token across a
+//! boundary belongs to the later turn. A turn's loss ends with its last stop token. Most templates write a line break
+//! after it, which the model never writes itself.
+//!
+//! The chat template does not render the text of a `completion` template. That text is the model's completion, word for
+//! word. It is encoded by itself, as sampling continues a prompt.
 
 use super::rows::load_rows;
 use super::sequence::Sequence;
@@ -20,11 +22,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// Every row's conversation; the turns of the roles `train_on` carry loss, each with the token that ends it.
+/// Returns every row's conversation. The turns of the roles `train_on` carry loss, each with the token that ends it.
 ///
 /// # Errors
-/// A row without a needed field, an empty prompt or completion, a row of more than `seq_len` tokens, a chat template that
-/// rewrites earlier turns.
+/// Returns an error for:
+///
+/// - a row without a needed field
+/// - an empty prompt or completion
+/// - a row of more than `seq_len` tokens
+/// - a chat template that rewrites earlier turns
 pub fn conversations(
     spec: &DataSpec,
     inputs: &BTreeMap<Digest, PathBuf>,
@@ -56,10 +62,10 @@ pub fn conversations(
     Ok(sequences)
 }
 
-/// A row whose text is being encoded.
+/// A row whose text is rendered but not yet encoded.
 struct Rendered {
     location: String,
-    /// The bytes of its text that carry loss.
+    /// Byte ranges of the text that carry loss.
     trained: Vec<Range<usize>>,
     has_completion: bool,
 }
@@ -92,8 +98,8 @@ impl Rendered {
     }
 }
 
-/// The bytes of `whole` that hold the turns of the roles `train_on`. A turn of the assistant begins where the template hands
-/// over to it, any other with what the template writes before it.
+/// Returns the byte ranges of `whole` with the turns of the roles `train_on`. An assistant's turn begins after the
+/// generation prompt. Any other turn includes the text that the template writes before it.
 fn trained_ranges(
     tokenizer: &Tokenizer,
     turns: &[Turn],
@@ -125,7 +131,8 @@ fn trained_ranges(
     Ok(ranges)
 }
 
-/// Whether each token carries loss: it ends inside one of `ranges`, and no later than the last stop token there.
+/// Returns whether each token carries loss: it ends inside one of `ranges`, and no later than the last stop token
+/// there.
 fn mask(ids: &[i64], ends: &[usize], ranges: &[Range<usize>], stop_ids: &BTreeSet<i64>) -> Vec<bool> {
     let mut trained = vec![false; ids.len()];
     for range in ranges {
@@ -143,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_token_over_a_boundary_belongs_to_the_later_turn_and_loss_ends_with_the_stop_token() {
-        // bytes: 0..4 prompt, 4..9 answer; the second token ends at byte 5, inside the answer; 99 stops, then a line break
+        // bytes: 0..4 prompt, 4..9 answer; the second token ends at byte 5, inside the answer; 99 is a stop token, 4 a
+        // line break
         let (ids, ends) = ([1, 2, 3, 99, 4], [3, 5, 7, 8, 9]);
         let (whole, prompt, answer) = ([0..4, 4..9], std::slice::from_ref(&(0..4)), std::slice::from_ref(&(4..9)));
         let stop = BTreeSet::from([99]);

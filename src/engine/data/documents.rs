@@ -10,11 +10,11 @@ use orchestrate_core::recipe::spec::DataSpec;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Every document of a data set: begun as the tokenizer begins a plain text (some with a BOS, most with nothing), ended by
-/// the token that ends a text. All of it carries loss.
+/// Loads every document of a data set. A document begins with the tokens that the tokenizer puts before a plain text,
+/// which is a BOS for some tokenizers and nothing for most. It ends with the end-of-text token. All tokens carry loss.
 ///
 /// # Errors
-/// What [`load_rows`] says; an empty document.
+/// Returns the errors of [`load_rows`], and an error for an empty document.
 pub fn documents(
     spec: &DataSpec,
     inputs: &BTreeMap<Digest, PathBuf>,

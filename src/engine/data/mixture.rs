@@ -1,16 +1,16 @@
-//! Several data sets, drawn from in the proportion of their weights.
+//! A mixture of data sets, which are drawn in the proportion of their weights.
 //!
-//! Which data set a position draws from is a pure function of (seed, position), as is which of its items: a stage that
-//! resumes needs nothing but its step. The choice is not random but even: after every position each data set has been
-//! drawn as often as its weight says, to within a few draws, so that every batch has the mixture's proportions.
+//! The data set and the item that a position draws are pure functions of (seed, position), so a resumed stage needs
+//! only its step. The choice is even rather than random. After every position, each data set has been drawn in
+//! proportion to its weight, up to a few draws. Every batch therefore has the mixture's proportions.
 
 use super::order::example_at;
 use crate::seed;
 
-/// Weights are counted in parts of 2^32.
+/// Number of binary digits of a part's fraction, which is in units of 2^-32.
 const WHOLE_BITS: u32 = 32;
 
-/// What a stage draws from.
+/// A weighted mixture of data sets.
 #[derive(Debug)]
 pub struct Mixture<T> {
     parts: Vec<Portion<T>>,
@@ -18,16 +18,16 @@ pub struct Mixture<T> {
 
 #[derive(Debug)]
 struct Portion<T> {
-    /// Share of the positions that the parts before leave over.
+    /// Fraction of the positions that earlier parts do not take, in units of 2^-32.
     share: u64,
     items: Vec<T>,
 }
 
 impl<T> Mixture<T> {
-    /// Data sets with their weights.
+    /// Creates a mixture of data sets with their weights.
     ///
     /// # Panics
-    /// Without a data set, or with an empty one; weights that are not positive.
+    /// Panics if there is no data set, if a data set is empty, and if a weight is not positive.
     pub fn new(sets: Vec<(f64, Vec<T>)>) -> Self {
         assert!(!sets.is_empty(), "a mixture has a data set");
         let mut left: f64 = sets.iter().map(|(weight, _)| weight).sum();
@@ -43,19 +43,19 @@ impl<T> Mixture<T> {
         Self { parts: sets.into_iter().enumerate().map(part).collect() }
     }
 
-    /// Items of all data sets together.
+    /// The number of items in all data sets.
     pub fn count(&self) -> usize {
         self.parts.iter().map(|part| part.items.len()).sum()
     }
 
-    /// The item that `position`, counted from 0, draws: the next one in its data set's own order of this epoch.
+    /// Returns the item that `position` (from 0) draws: the next item in its data set's own order of the epoch.
     pub fn at(&self, seed: u64, position: u64) -> &T {
         let (part, position) = self.draw(seed, position);
         let items = &self.parts[part].items;
         &items[example_at(seed::derive(seed, &["data", &part.to_string()]), position, items.len())]
     }
 
-    /// The data set that `position` draws from, and how often it was drawn from before.
+    /// Returns the index of the data set that `position` draws from, and the number of draws from it before.
     fn draw(&self, seed: u64, position: u64) -> (usize, u64) {
         let mut position = position;
         for (index, part) in self.parts.iter().enumerate() {

@@ -1,11 +1,11 @@
-//! From files to what a stage is computed on.
+//! The data of a stage, from files to batches.
 //!
 //! ```text
 //! files -> rows (rows, parquet_file)                  split by content
-//!   -> prompts, conversations, documents              templates over a row's fields, rendered once, with a mask
-//!   -> rows of a batch (sequence, pack)               packed best-fit where the recipe says so
-//!   -> preflight                                      counted, shown, and refused when absurd
-//!   -> mixture, order                                 drawn by (seed, position) alone
+//!   -> prompts, conversations, documents              templates rendered over a row's fields, with a mask
+//!   -> rows of a batch (sequence, pack)               packed best-fit if the recipe requests it
+//!   -> preflight                                      statistics and checks
+//!   -> mixture, order                                 drawn by (seed, position) only
 //! ```
 
 mod answered;

@@ -1,4 +1,4 @@
-//! The options of multiple-choice rows, as what the assistant would write to choose them.
+//! The options of multiple-choice rows, as the text with which the assistant would choose them.
 
 use super::rows::{Row, load_rows};
 use super::templates::Template;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Letters that a list's options have.
+/// The letters of options that are given as a list.
 const LETTERS: &[u8; 26] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// The options of one row.
@@ -18,25 +18,29 @@ const LETTERS: &[u8; 26] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 pub struct Options {
     /// `FILE:LINE` of the row.
     pub location: String,
-    /// What the assistant would write to choose each, at least two and none empty.
+    /// Text with which the assistant would choose each option; at least two, none of them empty.
     pub texts: Vec<String>,
-    /// The texts as tokens, encoded by themselves, as sampling would go on from a prompt.
+    /// Tokens of each text, encoded without the prompt, as sampling would continue it.
     pub ids: Vec<Vec<i64>>,
-    /// Which one is right.
+    /// Index of the right option.
     pub right: usize,
 }
 
-/// Every row's options, in the order of [`super::prompts()`].
+/// Returns every row's options, in the order of [`super::prompts()`].
 ///
 /// # Errors
-/// A row without a needed field, with fewer than two options or two that are written alike, or whose answer is none of them.
+/// Returns an error for:
+///
+/// - a row without a needed field
+/// - a row with fewer than two options, or with two options of equal text
+/// - a row whose answer is not among its options
 pub fn options(
     spec: &DataSpec,
     options: &OptionsSpec,
     inputs: &BTreeMap<Digest, PathBuf>,
     tokenizer: &Tokenizer,
 ) -> StageResult<Vec<Options>> {
-    // as JSON the expression's value comes out of the renderer, with its limits
+    // rendered as JSON, so the renderer's limits apply to the expression's value
     let listed = Template::new("options", &format!("{{{{ ({})|tojson }}}}", options.options))?;
     let option = Template::new("option", &options.option)?;
     let answer = Template::optional("answer", spec.templates.answer.as_ref())?
@@ -65,13 +69,13 @@ pub fn options(
     load_rows(spec, inputs)?.into_iter().map(read).collect()
 }
 
-/// An option as the row has it.
+/// An option as it appears in the row.
 struct RowOption {
     letter: String,
     text: String,
 }
 
-/// The options in `listed`, a JSON list of texts or table of texts by letter.
+/// Returns the options in `listed`, a JSON list of texts or table of texts by letter.
 fn choices(listed: &str, at: &str) -> StageResult<Vec<RowOption>> {
     let refused = |what: &str| {
         StageError::input(format!("{at}: the options {what}"))
@@ -101,7 +105,7 @@ fn choices(listed: &str, at: &str) -> StageResult<Vec<RowOption>> {
     if choices.len() < 2 { Err(refused("are fewer than two")) } else { Ok(choices) }
 }
 
-/// The option that `answer` names, by its letter or else by its text.
+/// Returns the index of the option that `answer` names by its letter, or else by its text.
 fn right(choices: &[RowOption], answer: &str, at: &str) -> StageResult<usize> {
     let by_letter = choices.iter().position(|choice| choice.letter == answer);
     let by_text = || choices.iter().position(|choice| choice.text.trim() == answer);

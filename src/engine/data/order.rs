@@ -1,21 +1,21 @@
-//! The order in which a stage meets its examples: a permutation of each epoch that is a pure function of (seed, position),
-//! so that a resumed stage needs nothing but its step.
+//! The order of a stage's examples: for each epoch a permutation that is a pure function of (seed, position). A resumed
+//! stage therefore needs only its step.
 
 use crate::seed;
 
-/// Rounds of the Feistel network; four already pass for a random permutation (Luby and Rackoff, 1988).
+/// Rounds of the Feistel network; four rounds already give a pseudorandom permutation (Luby and Rackoff, 1988).
 const ROUNDS: u64 = 6;
 
-/// The example at `position` (counted from 0, over all epochs) among `count`.
+/// Returns the index of the example at `position` (from 0, over all epochs) among `count` examples.
 ///
 /// # Panics
-/// When `count` is 0.
+/// Panics if `count` is 0.
 pub fn example_at(seed: u64, position: u64, count: usize) -> usize {
     assert!(count > 0, "an order needs at least one example");
     let count = count as u64;
     let key = seed::derive(seed, &["epoch", &(position / count).to_string()]);
     let half_bits = (64 - (count - 1).leading_zeros()).div_ceil(2).max(1);
-    // a permutation of the next power of four, walked until it lands inside
+    // permutes the values below the next power of four until the result is below `count` (cycle walking)
     let mut value = position % count;
     loop {
         value = feistel(value, key, half_bits);
@@ -25,7 +25,7 @@ pub fn example_at(seed: u64, position: u64, count: usize) -> usize {
     }
 }
 
-/// A keyed permutation of `0 .. 4^half_bits`.
+/// Applies a keyed permutation of `0 .. 4^half_bits`.
 fn feistel(value: u64, key: u64, half_bits: u32) -> u64 {
     let mask = (1 << half_bits) - 1;
     let (mut left, mut right) = (value >> half_bits, value & mask);
@@ -36,7 +36,7 @@ fn feistel(value: u64, key: u64, half_bits: u32) -> u64 {
     (left << half_bits) | right
 }
 
-/// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+/// Applies the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeSet;
 
-/// A piece of a document.
+/// A span of a document's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Which document.
+    /// Index of the document.
     pub document: usize,
-    /// Its first token.
+    /// Index of the first token in the document.
     pub start: usize,
-    /// Tokens, at least one.
+    /// Number of tokens, at least one.
     pub length: usize,
 }
 
 /// Packs documents of these `lengths` into rows of at most `seq_len` tokens. Longer documents are cut into pieces of
-/// `seq_len`; the longest piece comes first and goes into the fullest row that has room for it.
+/// `seq_len`. The pieces are placed from the longest to the shortest, each into the fullest row that has room for it.
 ///
 /// # Panics
-/// When `seq_len` is 0.
+/// Panics if `seq_len` is 0.
 pub fn pack(lengths: &[usize], seq_len: usize) -> Vec<Vec<Span>> {
     assert!(seq_len > 0, "a row has room for a token");
     let mut spans: Vec<Span> = lengths

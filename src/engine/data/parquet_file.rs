@@ -8,11 +8,12 @@ use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Appends the rows of a Parquet file: strings, numbers, booleans, nulls, lists and structs become what they are in JSON;
-/// dates, times and decimals become strings, bytes that are no text base64.
+/// Appends the rows of a Parquet file. Strings, numbers, booleans, nulls, lists and structs become their JSON
+/// equivalents. Dates, times and decimals become strings. Bytes that are not text become base64.
 ///
 /// # Errors
-/// A file that is not Parquet, is cut off or is damaged. The reader panics on some of those; that is an error too.
+/// Returns an error for a file that is not Parquet, is truncated or is damaged. The reader panics on some of those,
+/// which becomes an error too.
 pub(super) fn read_parquet(path: &Path, rows: &mut Vec<Row>) -> StageResult<()> {
     let before = rows.len();
     let read = catch_unwind(AssertUnwindSafe(|| read(path, rows)));
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    /// Written by pyarrow: `tests/golden/gen_parquet.py`.
+    /// Returns the path of a file that `tests/golden/gen_parquet.py` wrote with pyarrow.
     fn golden(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/parquet").join(name)
     }
@@ -84,7 +85,7 @@ mod tests {
         assert_eq!(rows, []);
     }
 
-    /// Bytes all over a small file, changed three ways: an error or other rows, never a panic.
+    /// Changes bytes all over a small file in three ways. Each file gives an error or other rows, never a panic.
     #[test]
     fn a_hostile_file_never_panics() {
         let whole = fs_err::read(golden("none.parquet")).unwrap();

@@ -1,5 +1,5 @@
-//! What a stage is about to train on, counted and shown, and refused when it is absurd: most failed fine-tunings are a mask
-//! or a template gone wrong, and the loss curve does not tell.
+//! Checks and statistics of a stage's data before training. Most failed fine-tunings have a wrong mask or template,
+//! which the loss curve does not show. Implausible data is rejected.
 
 use super::prompts::Example;
 use super::sequence::Sequence;
@@ -11,16 +11,16 @@ use orchestrate_core::recipe::spec::DataSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// Least share of tokens that carry loss.
+/// Minimum fraction of tokens that carry loss.
 const LEAST_TRAINED: f64 = 0.001;
 
-/// Greatest share of rows that equal an earlier one.
+/// Maximum fraction of rows that equal an earlier one.
 const MOST_DUPLICATES: f64 = 0.5;
 
-/// Fewer rows than this may repeat themselves: somebody is trying something out.
+/// Minimum number of rows for the check of duplicates. Smaller data sets are assumed to be experiments.
 const FEW_ROWS: usize = 8;
 
-/// A data set whose text is trained on.
+/// Returns the report of a data set that is trained on.
 pub fn of_sequences(
     spec: &DataSpec,
     inputs: &BTreeMap<Digest, PathBuf>,
@@ -39,7 +39,7 @@ pub fn of_sequences(
     }
 }
 
-/// A data set of questions.
+/// Returns the report of a data set of questions.
 pub fn of_prompts(
     spec: &DataSpec,
     inputs: &BTreeMap<Digest, PathBuf>,
@@ -55,7 +55,7 @@ pub fn of_prompts(
     }
 }
 
-/// What can be said of any rows.
+/// Returns the parts of a report that apply to any rows.
 fn lengths(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>, ids: &[&[i64]]) -> DataReport {
     let mut tokens: Vec<usize> = ids.iter().map(|ids| ids.len()).collect();
     tokens.sort_unstable();
@@ -78,7 +78,7 @@ fn lengths(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>, ids: &[&[i64]]) 
     }
 }
 
-/// The first row of median length.
+/// Returns the index of the first row of median length.
 fn median(ids: &[&[i64]]) -> usize {
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_by_key(|&row| (ids[row].len(), row));
@@ -96,11 +96,14 @@ fn example(location: &str, ids: &[i64], trained: &[bool], tokenizer: &Tokenizer)
     ExampleRow { location: location.to_owned(), spans }
 }
 
-/// Refuses data that cannot be meant.
+/// Rejects implausible data.
 ///
 /// # Errors
-/// Text to train on of which next to nothing carries loss, of which no row teaches the model to stop, or of which more
-/// than half repeats other rows.
+/// Returns an error for training data of which:
+///
+/// - less than 0.1% of the tokens carry loss
+/// - no row trains a token that ends a turn
+/// - more than half of the rows repeat others, if there are at least 8 rows
 pub fn check(reports: &[DataReport]) -> StageResult<()> {
     for report in reports {
         let Some(share) = report.trained_share() else { continue };

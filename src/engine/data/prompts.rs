@@ -1,4 +1,4 @@
-//! Prompts: conversations up to where the assistant writes.
+//! Prompts: conversations up to the start of the assistant's turn.
 
 use super::rows::{Row, load_rows};
 use super::templates::Template;
@@ -10,12 +10,12 @@ use orchestrate_core::recipe::spec::{DataSpec, Role};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// One row as a question, with what its answer is measured by.
+/// A row as a question, with the reference and answer that its completions are scored by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// Position of the row in its data set.
     pub row: usize,
-    /// Names the row by its content ([`orchestrate_core::event::EvalRecord::question_id`]).
+    /// Identifier of the row, derived from its content ([`orchestrate_core::event::EvalRecord::question_id`]).
     pub id: String,
     /// `FILE:LINE` of the row.
     pub location: String,
@@ -23,16 +23,17 @@ pub struct Example {
     pub prompt: String,
     /// Reference text for rewards.
     pub reference: Option<String>,
-    /// Right answer.
+    /// The right answer.
     pub answer: Option<String>,
-    /// The conversation up to where the assistant writes.
+    /// Tokens of the conversation up to the start of the assistant's turn.
     pub prompt_ids: Vec<i64>,
 }
 
-/// Every row's prompt. A conversation that ends with the assistant's turn is cut off before it.
+/// Returns every row's prompt. If a conversation ends with an assistant's turn, that turn is left out.
 ///
 /// # Errors
-/// A row without a needed field, an empty prompt, a prompt of more than `max_prompt_tokens`.
+/// Returns an error for a row without a needed field, for an empty prompt, and for a prompt of more than
+/// `max_prompt_tokens`.
 pub fn prompts(
     spec: &DataSpec,
     inputs: &BTreeMap<Digest, PathBuf>,
@@ -77,10 +78,11 @@ pub fn prompts(
     Ok(examples)
 }
 
-/// Digits of a row's digest that name it: 64 bits, so that two of a million rows share them once in 37 million data sets.
+/// Number of digits of a row's digest in its identifier, which are 64 bits. In a data set of a million rows, two rows
+/// share them with a chance of 1 in 37 million.
 const ID_DIGITS: usize = 16;
 
-/// The name of `row`, after as many `equal_rows` as were met.
+/// Returns the identifier of `row`, with a suffix that counts the earlier equal rows in `equal_rows`.
 fn id(row: &Row, equal_rows: &mut BTreeMap<Digest, usize>) -> String {
     let digest = row.digest();
     let digits = digest.as_str()[..ID_DIGITS].to_owned();

@@ -1,4 +1,4 @@
-//! Reading the rows of a data set, and which side of the split each is on.
+//! The rows of a data set, and the side of the split that each is on.
 
 use super::parquet_file::read_parquet;
 use crate::error::{StageError, StageResult};
@@ -11,18 +11,19 @@ use std::path::{Path, PathBuf};
 /// One row of a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Position among all rows of the data set, whatever side they are on.
+    /// Position among all rows of the data set, on either side of the split.
     pub index: usize,
-    /// `FILE:LINE`, or `FILE:row N` where rows are no lines.
+    /// `FILE:LINE`, or `FILE:row N` for formats without lines.
     pub location: String,
-    /// The row's fields; a paragraph of a text has the one field `text`.
+    /// The row's fields. A paragraph of a text file has only the field `text`.
     pub fields: Map<String, Value>,
 }
 
-/// Reads the rows of the side that `spec` names, at most `max_rows` of them.
+/// Loads the rows on the side of the split that `spec` selects, at most `max_rows` of them.
 ///
 /// # Errors
-/// A file that cannot be read, a line that is not a JSON object, a data set or side without rows.
+/// Returns an error for a file that cannot be read, for a line that is not a JSON object, and for a data set or side
+/// without rows.
 pub fn load_rows(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>) -> StageResult<Vec<Row>> {
     let mut rows = Vec::new();
     let mut paths = Vec::new();
@@ -63,14 +64,14 @@ pub fn load_rows(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>) -> StageRe
 }
 
 impl Row {
-    /// The digest of its content, the same wherever it stands.
+    /// Returns the digest of the row's content, which does not depend on its position.
     pub fn digest(&self) -> Digest {
         Digest::of(canonical_json(&Value::Object(self.fields.clone())).as_bytes())
     }
 }
 
-/// Whether a row is held out: by the hash of its content, so that equal rows are on one side, and rows that are added or
-/// reordered move no other.
+/// Returns whether a row is held out, by the hash of its content. Equal rows are on the same side, and adding or
+/// reordering rows moves no other row to the other side.
 fn is_held_out(row: &Row, eval_fraction: f64) -> bool {
     let leading = u64::from_str_radix(&row.digest().as_str()[..13], 16).expect("a digest is hexadecimal"); // 52 bits
     (leading as f64 / (1u64 << 52) as f64) < eval_fraction

@@ -1,22 +1,23 @@
-//! What a training step is computed on: sequences, and the rows they are laid in.
+//! Token sequences with their loss masks, and the rows they are packed in.
 
 use super::pack::pack;
 
-/// Tokens, and which of them carry loss.
+/// Tokens with a mask of those that carry loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
-    /// `FILE:LINE` of the row it was made of.
+    /// `FILE:LINE` of the row that the sequence was made from.
     pub location: String,
-    /// A conversation, a document, or a piece of one.
+    /// Tokens of a conversation, a document, or a piece of one.
     pub ids: Vec<i64>,
     trained: Vec<bool>,
 }
 
 impl Sequence {
-    /// A sequence whose tokens carry loss where `trained` says so; never the first, which nothing predicts.
+    /// Creates a sequence whose tokens carry loss where `trained` is true. The first token never does, since no token
+    /// predicts it.
     ///
     /// # Panics
-    /// When `trained` is not as long as `ids`.
+    /// Panics if `trained` and `ids` differ in length.
     pub fn new(location: String, ids: Vec<i64>, mut trained: Vec<bool>) -> Self {
         assert_eq!(ids.len(), trained.len(), "every token is trained or not");
         if let Some(first) = trained.first_mut() {
@@ -25,23 +26,23 @@ impl Sequence {
         Self { location, ids, trained }
     }
 
-    /// A sequence all of whose tokens carry loss.
+    /// Creates a sequence in which all tokens but the first carry loss.
     pub fn document(location: String, ids: Vec<i64>) -> Self {
         let trained = vec![true; ids.len()];
         Self::new(location, ids, trained)
     }
 
-    /// Whether each token carries loss.
+    /// Returns whether each token carries loss.
     pub fn trained(&self) -> &[bool] {
         &self.trained
     }
 
-    /// Tokens that carry loss.
+    /// The number of tokens that carry loss.
     pub fn trained_tokens(&self) -> usize {
         self.trained.iter().filter(|&&trained| trained).count()
     }
 
-    /// Tokens that carry loss, each with its position, which is at least 1.
+    /// Iterates over the tokens that carry loss, each with its position, which is at least 1.
     pub fn targets(&self) -> impl Iterator<Item = (usize, i64)> {
         self.ids
             .iter()
@@ -53,19 +54,19 @@ impl Sequence {
     }
 }
 
-/// One row of a batch: sequences that do not see each other.
+/// A row of a batch: sequences that do not attend to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedRow {
-    /// At least one.
+    /// The row's sequences, at least one.
     pub sequences: Vec<Sequence>,
 }
 
-/// One row a sequence.
+/// Puts each sequence into its own row.
 pub fn one_a_row(sequences: &[Sequence]) -> Vec<PackedRow> {
     sequences.iter().map(|sequence| PackedRow { sequences: vec![sequence.clone()] }).collect()
 }
 
-/// Rows of at most `seq_len` tokens, packed best-fit; a longer sequence is cut into pieces.
+/// Packs sequences best-fit into rows of at most `seq_len` tokens. A longer sequence is cut into pieces.
 pub fn packed_rows(sequences: &[Sequence], seq_len: usize) -> Vec<PackedRow> {
     let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.ids.len()).collect();
     let piece = |span: super::pack::Span| {

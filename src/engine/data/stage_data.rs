@@ -1,4 +1,4 @@
-//! The data of each kind of stage, read and counted.
+//! The data of each stage kind, with its reports.
 
 use super::conversations::conversations;
 use super::documents::documents;
@@ -18,15 +18,15 @@ use orchestrate_core::workspace::Assignment;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Where each file lies.
+/// The path of each file, by its digest.
 type Inputs = BTreeMap<Digest, PathBuf>;
 
-/// What a training stage draws from.
+/// The data from which a training stage draws.
 #[derive(Debug)]
 pub struct StageData<T> {
-    /// Its data sets, in the order of the spec.
+    /// The stage's data sets, in the order of the spec.
     pub mixture: Mixture<T>,
-    /// What is to be said of each.
+    /// The report of each data set.
     pub reports: Vec<DataReport>,
 }
 
@@ -46,7 +46,7 @@ impl<T> StageData<T> {
     }
 }
 
-/// Documents packed into rows.
+/// Loads the documents of a CPT stage, packed into rows.
 pub fn cpt(spec: &CptSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<PackedRow>> {
     StageData::read(&spec.data, |set| {
         let documents = documents(&set.data, inputs, tokenizer)?;
@@ -60,7 +60,7 @@ pub fn cpt(spec: &CptSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResul
     })
 }
 
-/// Conversations, packed into rows if the stage says so.
+/// Loads the conversations of an SFT stage, packed into rows if the spec requests it.
 pub fn sft(spec: &SftSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<PackedRow>> {
     StageData::read(&spec.data, |set| {
         let sequences = conversations(&set.data, inputs, tokenizer, spec.seq_len, &spec.train_on)?;
@@ -78,7 +78,7 @@ pub fn sft(spec: &SftSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResul
     })
 }
 
-/// Prompts.
+/// Loads the prompts of a GRPO stage.
 pub fn grpo(spec: &GrpoSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<Example>> {
     StageData::read(&spec.data, |set| {
         let examples = prompts(&set.data, inputs, tokenizer, spec.sampling.max_prompt_tokens)?;
@@ -87,7 +87,7 @@ pub fn grpo(spec: &GrpoSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageRes
     })
 }
 
-/// Questions, and documents whose perplexity is measured.
+/// Returns the reports of an evaluation's questions, and of the documents whose perplexity is measured.
 fn eval(spec: &EvalSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<Vec<DataReport>> {
     let questions = prompts(&spec.data, inputs, tokenizer, spec.sampling.max_prompt_tokens)?;
     let mut reports = vec![of_prompts(&spec.data, inputs, &questions, tokenizer)];
@@ -96,14 +96,14 @@ fn eval(spec: &EvalSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<
     }
     if let Some(text) = &spec.text {
         let documents: Vec<Sequence> = documents(text, inputs, tokenizer)?;
-        // measured, not trained
+        // documents are measured, not trained on
         let measured = of_sequences(text, inputs, &documents, tokenizer);
         reports.push(DataReport { trained_tokens: None, eos_trained: None, ..measured });
     }
     Ok(reports)
 }
 
-/// Questions, as the first player's tokenizer cuts them.
+/// Returns the report of an arena's questions, tokenized for the first player.
 fn arena(spec: &ArenaSpec, assignment: &Assignment) -> StageResult<Vec<DataReport>> {
     let Some(first) = spec.models().next() else { return Ok(Vec::new()) };
     let tokenizer = policy::tokenizer(&policy::of_player(assignment, first)?)?;
@@ -111,13 +111,13 @@ fn arena(spec: &ArenaSpec, assignment: &Assignment) -> StageResult<Vec<DataRepor
     Ok(vec![of_prompts(&spec.data, &assignment.inputs, &questions, &tokenizer)])
 }
 
-/// Reads the data of a stage as the stage will; what it would refuse is part of the answer.
+/// Reads the data of a stage as the stage would. The result includes the error that the stage would report.
 pub fn inspect(assignment: &Assignment) -> Inspection {
     let read = || -> StageResult<Vec<DataReport>> {
         if let Work::Arena(spec) = &assignment.spec.work {
             return arena(spec, assignment);
         }
-        // a model that is not implemented would be found once its stage begins, after all before it
+        // otherwise an unsupported model would be found only when its stage begins, after all stages before it
         load_config(policy::input(assignment, &policy::model(assignment)?.files)?)?;
         let tokenizer = policy::tokenizer(assignment)?;
         let inputs = &assignment.inputs;

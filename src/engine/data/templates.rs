@@ -7,14 +7,14 @@ use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
 
-/// One of a data set's templates.
+/// A template of a data set.
 pub(super) struct Template {
     name: &'static str,
     environment: Environment<'static>,
 }
 
 impl Template {
-    /// Compiles the template `name` of a data set. A field that a row lacks is an error, never an empty text.
+    /// Compiles the template `name` of a data set. A field that a row lacks is an error, not an empty text.
     pub(super) fn new(name: &'static str, source: &str) -> StageResult<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -25,12 +25,12 @@ impl Template {
         Ok(Self { name, environment })
     }
 
-    /// An optional template of a data set.
+    /// Compiles a template of a data set if there is one.
     pub(super) fn optional(name: &'static str, source: Option<&String>) -> StageResult<Option<Self>> {
         source.map(|source| Self::new(name, source)).transpose()
     }
 
-    /// The text of `row`.
+    /// Renders the text of `row`.
     pub(super) fn render(&self, row: &Row) -> StageResult<String> {
         let template = self.environment.get_template(self.name).expect("it was added when compiling");
         let fields = minijinja::Value::from(Serde(&row.fields));
@@ -61,7 +61,7 @@ impl Template {
     }
 }
 
-/// The field `text`, which documents have without a template.
+/// Returns the field `text`, the text of a document without a template.
 pub(super) fn text_field(row: &Row) -> StageResult<String> {
     match row.fields.get("text") {
         Some(Value::String(text)) => Ok(text.clone()),

@@ -1,4 +1,4 @@
-//! The conversation of a row: its messages, or one question and its answer by the data set's templates.
+//! The conversation of a row: its messages, or a question and answer from the data set's templates.
 
 use super::rows::Row;
 use super::templates::Template;
@@ -8,7 +8,7 @@ use orchestrate_core::recipe::spec::{DataSpec, Role};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// One turn of a conversation, with whatever else its message says; the chat template sees all of it.
+/// One turn of a conversation. The chat template receives all fields of its message.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Turn {
     #[serde(skip)]
@@ -23,7 +23,7 @@ impl Turn {
         Self { role, fields }
     }
 
-    /// What is said.
+    /// The text of the turn.
     pub(super) fn content(&self) -> &str {
         self.fields.get("content").and_then(Value::as_str).unwrap_or_default()
     }
@@ -32,21 +32,21 @@ impl Turn {
 /// The conversation of one row.
 pub(super) struct Conversation {
     pub(super) turns: Vec<Turn>,
-    /// What the assistant says after the last turn, word for word, where a template tells.
+    /// The assistant's text after the last turn, word for word, if it comes from a template.
     pub(super) completion: Option<String>,
 }
 
-/// How the rows of a data set become conversations.
+/// The source of a data set's conversations.
 #[expect(clippy::large_enum_variant, reason = "there is one a data set")]
 pub(super) enum Source<'a> {
-    /// A field holds all turns.
+    /// A field that holds all turns.
     Messages(&'a str),
-    /// Templates make one question and its answer.
+    /// Templates of one question and its answer.
     Templates { system: Option<Template>, prompt: Template, completion: Option<Template> },
 }
 
 impl<'a> Source<'a> {
-    /// What `spec` says; `with_completion` asks for the answers too.
+    /// Returns the source that `spec` selects. The answers are read only if `with_completion` is true.
     pub(super) fn new(spec: &'a DataSpec, with_completion: bool) -> StageResult<Self> {
         if let Some(field) = &spec.messages {
             return Ok(Self::Messages(field));
@@ -63,7 +63,7 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The conversation of `row`.
+    /// Returns the conversation of `row`.
     pub(super) fn read(&self, row: &Row, tokenizer: &Tokenizer) -> StageResult<Conversation> {
         match self {
             Self::Messages(field) => {
@@ -90,7 +90,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The messages in a field of `row`.
+/// Returns the messages in a field of `row`.
 fn turns(row: &Row, field: &str) -> StageResult<Vec<Turn>> {
     let at = &row.location;
     let form = "a conversation is a list of objects with the texts `role` and `content`";
@@ -118,8 +118,8 @@ fn turns(row: &Row, field: &str) -> StageResult<Vec<Turn>> {
     messages.iter().enumerate().map(turn).collect()
 }
 
-/// The text of `turns`, up to where the assistant goes on if `add_generation_prompt`; without a chat template, what is said
-/// line by line.
+/// Renders `turns` with the chat template, up to the start of the assistant's turn if `add_generation_prompt` is true.
+/// Without a chat template, the texts are joined by line breaks.
 pub(super) fn render(
     tokenizer: &Tokenizer,
     turns: &[Turn],
@@ -135,7 +135,7 @@ pub(super) fn render(
     })
 }
 
-/// Refuses rows of more than `limit` tokens, given each with its location.
+/// Returns an error for rows of more than `limit` tokens. `rows` holds each row's location and number of tokens.
 pub(super) fn refuse_long<'a>(
     rows: impl Iterator<Item = (&'a str, usize)>,
     limit: usize,

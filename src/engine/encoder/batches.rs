@@ -1,21 +1,21 @@
-//! Which texts are encoded together.
+//! Batches of texts that are encoded together.
 
 use std::cmp::Reverse;
 use tch::Device;
 
-/// Tokens of a batch on a CPU, padding included: larger ones leave the cores' caches, and have more padding
-/// (all-MiniLM-L6-v2, 2 cores).
+/// Maximum number of tokens of a batch on a CPU, including padding. Larger batches exceed the cores' caches and have
+/// more padding (measured with all-MiniLM-L6-v2 on 2 cores).
 const TOKENS_ON_A_CPU: usize = 1024;
-/// The same on a GPU, which a small batch does not fill.
+/// Maximum number of tokens of a batch on a GPU, which a small batch does not fill.
 const TOKENS_ON_A_GPU: usize = 32_768;
 
-/// Batches of texts with these `lengths`, by index: longest first, so that neighbours are of like length and little padding
-/// is computed; texts without tokens are in none.
+/// Returns batches of texts with these `lengths`, by index. Longer texts come first, so the texts of a batch have
+/// similar lengths and little padding. Texts without tokens are in no batch.
 pub(super) fn batches(lengths: &[usize], device: Device) -> Vec<Vec<usize>> {
     within(lengths, if device.is_cuda() { TOKENS_ON_A_GPU } else { TOKENS_ON_A_CPU })
 }
 
-/// Batches of at most `tokens` tokens each with their padding, or of one longer text.
+/// Returns batches of at most `tokens` tokens each, including padding, or of a single longer text.
 fn within(lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).filter(|&i| lengths[i] > 0).collect();
     order.sort_by_key(|&i| Reverse(lengths[i]));

@@ -1,4 +1,4 @@
-//! Tokens, batches, pooled vectors of length 1.
+//! The encoder: tokens, batches, and pooled vectors of length 1.
 
 use super::batches::batches;
 use super::pooling::Pooling;
@@ -22,20 +22,22 @@ pub struct Encoder {
     pooling: Pooling,
     prompt: String,
     include_prompt: bool,
-    /// Most tokens of a text.
+    /// Maximum number of tokens of a text.
     limit: usize,
-    /// Texts cut at the limit in the last call.
+    /// Number of texts that the last call cut at the limit.
     truncated: usize,
     device: Device,
 }
 
 impl Encoder {
-    /// Reads an encoder from `dir`: the model; its pooling and limits from sentence-transformers' files where they are
-    /// present (without them, the mean of the tokens, or the last one of a model whose tokens see only those before); and
-    /// its default prompt, where it has one.
+    /// Loads an encoder from `dir`.
+    ///
+    /// Pooling, limits and default prompt are read from sentence-transformers' files if they are present. Without a
+    /// file, pooling is the mean of the tokens, or the last token of a causal model.
     ///
     /// # Errors
-    /// A missing or malformed file, an unsupported architecture, module, pooling or setting, by name.
+    /// Returns an error for a missing or malformed file, and for an unsupported architecture, module, pooling or
+    /// setting, by name.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> StageResult<Self> {
         let settings = Settings::load(dir)?;
         let model = load_text_model(dir, kind, device)?;
@@ -59,10 +61,11 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Puts `prompt` before every text, in place of the directory's default prompt; an empty one is none.
+    /// Sets the prompt before every text, in place of the directory's default. An empty prompt means none.
     ///
     /// # Errors
-    /// A prompt that leaves no room for a text, or any where pooling is to leave the prompt out.
+    /// Returns an error for a prompt that leaves no room for a text, and for any prompt if pooling excludes the
+    /// prompt's tokens.
     pub fn with_prompt(mut self, prompt: String) -> StageResult<Self> {
         self.set_prompt(prompt)?;
         Ok(self)
@@ -87,7 +90,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// One unit vector a row of token ids, none of them empty. // -> (B, C)
+    /// Computes a unit vector for each row of token ids, which must not be empty. // -> (B, C)
     fn embed_batch(&self, rows: &[&[u32]]) -> StageResult<Vec<Vec<f32>>> {
         let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
         let padding = self.model.limits().pad_token_id;
@@ -108,8 +111,8 @@ impl Encoder {
 }
 
 impl TextEncoder for Encoder {
-    /// A text without any token (for some tokenizers, one of control characters) is the zero vector, at right angles to
-    /// everything.
+    /// Computes a vector for each text. A text without tokens, such as one of control characters for some tokenizers,
+    /// has the zero vector, whose cosine with any vector is 0.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Box<dyn Error + Send + Sync>> {
         let prompted: Vec<String> = texts.iter().map(|text| format!("{}{text}", self.prompt)).collect();
         let encodings = self.tokenizer.encode_batch_fast(prompted, true)?;
@@ -134,7 +137,7 @@ impl TextEncoder for Encoder {
     }
 }
 
-/// The tokenizer in `dir`, which cuts a text at `limit` tokens, special ones included.
+/// Loads the tokenizer in `dir`. It truncates a text at `limit` tokens, including special tokens.
 pub(super) fn tokenizer(
     dir: &Path,
     lower_case: bool,

@@ -1,10 +1,12 @@
-//! Texts to unit vectors: a sentence-transformers directory, as its own files say it is to be used.
+//! Text encoders: unit vectors of texts, from a sentence-transformers directory and its own settings.
 //!
-//! Tokens are cut at the model's limit, run through the model in batches of like length, pooled to one vector a text, and
-//! scaled to length 1. The last holds whether or not the directory names a `Normalize` module: the vectors serve cosines,
-//! to which their lengths make no difference. Directories that would do more (a `Dense` layer, say) are refused.
+//! Tokens are truncated at the model's limit. The model runs on batches of texts of similar length, and the token
+//! vectors of a text are pooled to one vector.
 //!
-//! Everything is read from files that the directory's digest covers.
+//! Vectors are scaled to length 1 even if the directory names no `Normalize` module. They are used for cosines, which
+//! do not depend on length. Directories with other modules, such as a `Dense` layer, are rejected.
+//!
+//! All settings are read from files that the directory's digest covers.
 
 mod batches;
 mod encode;

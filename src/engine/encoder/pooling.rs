@@ -1,11 +1,11 @@
-//! One vector from those of a text's tokens.
+//! Pooling of the token vectors of a text into one vector.
 
 use crate::error::{StageError, StageResult};
 use serde_json::Value;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// How token vectors become one.
+/// The method by which token vectors are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pooling {
     Mean,
@@ -13,7 +13,7 @@ pub(super) enum Pooling {
     LastToken,
 }
 
-/// sentence-transformers' older switches, each with the mode it stands for.
+/// sentence-transformers' older switches, each with its mode.
 const SWITCHES: [(&str, &str); 6] = [
     ("pooling_mode_cls_token", "cls"),
     ("pooling_mode_max_tokens", "max"),
@@ -24,11 +24,11 @@ const SWITCHES: [(&str, &str); 6] = [
 ];
 
 impl Pooling {
-    /// Reads the `config.json` of a Pooling module at `path`: `pooling_mode` in the newer ones, switches in the older; the
-    /// mean where neither says anything, as in sentence-transformers.
+    /// Reads the `config.json` of a Pooling module at `path`. Newer files have `pooling_mode`, older ones have
+    /// switches. The default is the mean, as in sentence-transformers.
     ///
     /// # Errors
-    /// Several modes at once, or one that is not supported, by name.
+    /// Returns an error for several modes at once, and for an unsupported mode, by name.
     pub(super) fn read(path: &Path, json: &Value) -> StageResult<Self> {
         let modes: Vec<&str> = match &json["pooling_mode"] {
             Value::Null => SWITCHES.iter().filter(|(name, _)| json[*name] == true).map(|(_, mode)| *mode).collect(),
@@ -36,7 +36,7 @@ impl Pooling {
             mode => vec![mode.as_str().unwrap_or("?")],
         };
         match modes[..] {
-            // they differ by a factor, which has no effect on a unit vector
+            // both modes differ by a factor, which has no effect on a unit vector
             [] | ["mean" | "mean_sqrt_len_tokens"] => Ok(Self::Mean),
             ["cls"] => Ok(Self::FirstToken),
             ["lasttoken"] => Ok(Self::LastToken),
@@ -47,11 +47,12 @@ impl Pooling {
         }
     }
 
-    /// One vector of length 1 a row, in 32 bits; padding stands on the right. // (B, T, C), (B, T) -> (B, C)
+    /// Returns a vector of length 1 for each row, in 32 bits. Padding must be on the right.
+    /// // (B, T, C), (B, T) -> (B, C)
     pub(super) fn unit_vectors(self, hidden: &Tensor, attention_mask: &Tensor) -> Tensor {
         let hidden = hidden.to_kind(Kind::Float);
         let pooled = match self {
-            // a sum has the direction of the mean; what stands on padding may be no number
+            // a sum has the direction of the mean; hidden states of padding may be NaN
             Self::Mean => hidden.masked_fill(&attention_mask.eq(0).unsqueeze(-1), 0.0).sum_dim_intlist(1, false, None),
             Self::FirstToken => hidden.select(1, 0),
             Self::LastToken => {

@@ -1,4 +1,4 @@
-//! How an encoder is to be used, by the files sentence-transformers puts beside it.
+//! Settings of an encoder, from the files that sentence-transformers puts beside it.
 
 use super::pooling::Pooling;
 use crate::error::{StageError, StageResult};
@@ -6,27 +6,27 @@ use crate::tokenizer::optional_json;
 use serde_json::Value;
 use std::path::Path;
 
-/// What the files say; without them, the defaults of the architecture hold.
+/// The settings of an encoder. The architecture's defaults replace missing ones.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// How token vectors become one.
+    /// The pooling method.
     pub(super) pooling: Option<Pooling>,
-    /// Whether the prompt's tokens take part in that.
+    /// Whether pooling includes the prompt's tokens.
     pub(super) include_prompt: bool,
-    /// Most tokens of a text.
+    /// Maximum number of tokens of a text.
     pub(super) max_tokens: Option<usize>,
-    /// Whether texts are put in lower case first.
+    /// Whether texts are converted to lower case first.
     pub(super) lower_case: bool,
-    /// What stands before every text.
+    /// The prompt before every text.
     pub(super) prompt: String,
 }
 
 impl Settings {
     /// Reads `modules.json` and the configurations it points to, `sentence_bert_config.json`,
-    /// `config_sentence_transformers.json` and `tokenizer_config.json`; each may be missing.
+    /// `config_sentence_transformers.json` and `tokenizer_config.json`. Each of them may be missing.
     ///
     /// # Errors
-    /// A malformed file, or a module or setting that is not supported, by name.
+    /// Returns an error for a malformed file, and for an unsupported module or setting, by name.
     pub(super) fn load(dir: &Path) -> StageResult<Self> {
         let pooling_path = dir.join(pooling_folder(dir)?).join("config.json");
         let pooling = optional_json(&pooling_path)?;
@@ -46,7 +46,7 @@ impl Settings {
     }
 }
 
-/// The folder of the Pooling module. Modules that do more than the engine does are refused.
+/// Returns the folder of the Pooling module. Modules that the engine does not implement are rejected.
 fn pooling_folder(dir: &Path) -> StageResult<String> {
     let path = dir.join("modules.json");
     let modules = optional_json(&path)?;
@@ -61,7 +61,7 @@ fn pooling_folder(dir: &Path) -> StageResult<String> {
     let mut names = Vec::new();
     for module in modules {
         let kind = module["type"].as_str().unwrap_or("absent");
-        // the path of a class, which has changed between versions
+        // the class path differs between versions
         let name = kind.rsplit('.').next().filter(|_| kind.starts_with("sentence_transformers."));
         match name {
             Some(name @ ("Transformer" | "Pooling" | "Normalize")) => names.push(name),
@@ -76,7 +76,7 @@ fn pooling_folder(dir: &Path) -> StageResult<String> {
         return Err(refused(format!("the model lies in `{}`", folder(0)))
             .hinted("move its files beside `modules.json`, and make its `path` empty"));
     }
-    // the digest of a model's directory covers such folders
+    // the digest of a model's directory covers folders with such names
     let pooling = folder(1);
     if !pooling.starts_with(|c: char| c.is_ascii_digit()) || pooling.contains(['/', '\\']) {
         return Err(refused(format!("the folder of Pooling is `{pooling}`"))
@@ -85,7 +85,7 @@ fn pooling_folder(dir: &Path) -> StageResult<String> {
     Ok(pooling.to_owned())
 }
 
-/// `sentence_bert_config.json`, in which nothing may ask for more than hidden states of texts.
+/// Reads `sentence_bert_config.json`. Settings that request more than hidden states of texts are rejected.
 fn transformer(dir: &Path) -> StageResult<Value> {
     let path = dir.join("sentence_bert_config.json");
     let json = optional_json(&path)?;
@@ -101,7 +101,7 @@ fn transformer(dir: &Path) -> StageResult<Value> {
     Ok(json)
 }
 
-/// The prompt that `default_prompt_name` names among `prompts`.
+/// Returns the prompt in `prompts` that `default_prompt_name` selects.
 fn default_prompt(path: &Path) -> StageResult<String> {
     let json = optional_json(path)?;
     let Some(name) = json["default_prompt_name"].as_str() else { return Ok(String::new()) };
@@ -118,7 +118,7 @@ mod tests {
     const TRANSFORMER: &str = "sentence_transformers.models.Transformer";
     const POOLING: &str = "sentence_transformers.sentence_transformer.modules.pooling.Pooling";
 
-    /// The settings in a directory of these files.
+    /// Loads the settings from a directory of these files.
     fn load(files: &[(&str, Value)]) -> StageResult<Settings> {
         let dir = tempfile::tempdir().unwrap();
         for (name, json) in files {

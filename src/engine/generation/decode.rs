@@ -1,4 +1,4 @@
-//! The loop that decodes rows until all are done.
+//! The decoding loop, which samples completions until all have ended.
 
 use super::draw::draw;
 use super::stop::Stop;
@@ -11,37 +11,37 @@ use std::collections::VecDeque;
 use std::time::Instant;
 use tch::Tensor;
 
-/// A prompt and the seeds of the completions that are wanted of it.
+/// A prompt and the seeds of the completions to sample for it.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// Tokens of the prompt, at least one.
     pub prompt_ids: &'a [i64],
-    /// One completion each, at least one.
+    /// Seed of each completion, at least one.
     pub seeds: Vec<u64>,
 }
 
 /// A sampled completion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampled {
-    /// Tokens, the stop token included.
+    /// Tokens of the completion, including the stop token.
     pub ids: Vec<i64>,
-    /// Log-probability of each token under the policy at the sampling temperature, over the whole vocabulary: before penalties and
-    /// cuts of the tail.
+    /// Log-probability of each token under the policy, at the sampling temperature and over the whole vocabulary.
+    /// Penalties, top-k, top-p and min-p are not applied.
     pub logprobs: Vec<f32>,
-    /// Why it ended.
+    /// The reason why the completion ended.
     pub stop_reason: StopReason,
 }
 
-/// Seconds that sampling took.
+/// Duration of sampling, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seconds {
-    /// Reading the prompts.
+    /// Seconds spent on reading prompts.
     pub prefill: f64,
-    /// Drawing tokens and decoding them.
+    /// Seconds spent on drawing and decoding tokens.
     pub decode: f64,
 }
 
-/// A completion in the making.
+/// A completion that is being decoded.
 pub(super) struct DecodingRow {
     pub(super) request: usize,
     index: usize,
@@ -49,8 +49,8 @@ pub(super) struct DecodingRow {
     pub(super) sampled: Sampled,
 }
 
-/// Samples every completion of `requests`, at most `batch_size` at a time (0: all); the results in the order of requests and
-/// their seeds.
+/// Samples every completion of `requests`, at most `batch_size` at a time (0: all). Returns them in the order of the
+/// requests and their seeds.
 pub fn sample(
     decoder: &Decoder,
     requests: &[Request<'_>],
@@ -61,7 +61,8 @@ pub fn sample(
     sample_while(decoder, requests, sampling, stop, batch_size, |_| true).expect("`go_on` is always true")
 }
 
-/// Like [`sample`], as long as `go_on` is true ([`sample_groups`]); nothing when it was not.
+/// Samples like [`sample`] as long as `go_on` returns true (see [`sample_groups`]). Returns `None` once it returns
+/// false.
 pub fn sample_while(
     decoder: &Decoder,
     requests: &[Request<'_>],
@@ -76,11 +77,14 @@ pub fn sample_while(
     Some(groups.into_iter().flatten().collect())
 }
 
-/// Samples every completion of `requests`, at most `batch_size` at a time (0: all), and hands over each request's completions
-/// as soon as the last of them has ended. Before each token it asks `go_on`, with the share of all tokens that may be drawn at
-/// most which have been; when that is false it ends with nothing, and what was drawn is lost.
+/// Samples every completion of `requests`, at most `batch_size` at a time (0: all). Passes the completions of a request
+/// to `ended` as soon as the last of them has ended. Returns the time that sampling took.
 ///
-/// `decoding` makes the rows: [`Decoding::new`], for measurements another.
+/// `go_on` is called before each token with the fraction of the work that is done, in `[0, 1]`. The whole is
+/// `max_new_tokens` for every completion, and a completion that has ended counts in full. When `go_on` returns false,
+/// sampling stops, its tokens are discarded, and the function returns `None`.
+///
+/// `decoding` creates the state of the rows. It is [`Decoding::new`] except in measurements.
 #[expect(clippy::too_many_arguments, reason = "what is sampled, how, and the two callbacks")]
 pub fn sample_groups<'a>(
     decoding: impl FnOnce(&'a Decoder, usize, usize) -> Decoding<'a>,
@@ -111,7 +115,7 @@ pub fn sample_groups<'a>(
         if !go_on(1.0 - to_draw as f64 / most) {
             return None;
         }
-        // 1. completions that wait take the places that are free, and draw their first tokens
+        // 1. waiting completions take the free places and draw their first tokens
         let entering = waiting.len().min(capacity - rows.len());
         if entering > 0 {
             let mut new: Vec<DecodingRow> = Vec::with_capacity(entering);
@@ -140,7 +144,7 @@ pub fn sample_groups<'a>(
         if rows.is_empty() {
             return Some(seconds);
         }
-        // 2. one more token in each row
+        // 2. draw one more token in each row
         let started = Instant::now();
         let last: Vec<i64> = rows.iter().map(DecodingRow::last).collect();
         let logits = decoding.decode(&last); // (B, V)
@@ -153,7 +157,7 @@ pub fn sample_groups<'a>(
     }
 }
 
-/// Draws a token for each row, and returns the indices of those that go on.
+/// Draws a token for each row. Returns the indices of the rows that continue.
 pub(super) fn advance(
     rows: &mut [DecodingRow],
     logits: &Tensor,
@@ -176,7 +180,7 @@ pub(super) fn advance(
     on
 }
 
-/// Removes the rows that are not in `on`, and hands over the groups that are complete.
+/// Removes the rows that are not in `on`, and passes complete groups to `ended`.
 pub(super) fn retire(
     rows: &mut Vec<DecodingRow>,
     on: &[usize],
@@ -195,7 +199,7 @@ pub(super) fn retire(
 
 /// The completions of one request.
 pub(super) struct Group {
-    /// From when the first enters until the last has.
+    /// The prompt, kept from the entry of the first completion to that of the last.
     prompt: Option<Prompt>,
     ended: Vec<Option<Sampled>>,
 }

@@ -1,4 +1,4 @@
-//! Drawing the next token of each row.
+//! Draws of the next token of each row.
 
 use super::{DecodingRow, Request, Stop};
 use crate::models::Decoding;
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
-/// The next token of each row and its log-probability. // (B, V) -> B of each
+/// Draws the next token of each row and returns it with its log-probability. // (B, V) -> B of each
 pub(super) fn draw(
     logits: &Tensor,
     sampling: &Sampling,
@@ -42,8 +42,8 @@ pub(super) fn draw(
     (to_vec(&ids), to_vec(&logprobs))
 }
 
-/// The usual case on the CPU: nothing is cut, and the threads that decode draw as well, since libtorch's would stay awake beside
-/// them. // (B, V) -> B of each
+/// Draws from the whole distribution on the CPU, which is the usual case. It runs on the threads that decode, since
+/// libtorch's own threads would stay awake beside them. // (B, V) -> B of each
 fn draw_from_all(
     logits: &Tensor,
     temperature: f64,
@@ -70,8 +70,8 @@ fn draw_from_all(
     })
 }
 
-/// The logits with the repetition penalty (arXiv:1909.05858) and without the stop tokens that come too early; absent when
-/// neither changes anything. // (B, V)
+/// Returns the logits with the repetition penalty (arXiv:1909.05858), and minus infinity for stop tokens that are too
+/// early. Returns `None` if neither applies. // (B, V)
 fn penalized(
     logits: &Tensor,
     sampling: &Sampling,
@@ -105,7 +105,7 @@ fn penalized(
     Some(logits)
 }
 
-/// Zeroes what `top_k`, `top_p` and `min_p` exclude, in this order. // (B, V) -> (B, V)
+/// Sets to zero the probabilities that `top_k`, `top_p` and `min_p` exclude, in this order. // (B, V) -> (B, V)
 fn restrict(probabilities: &Tensor, sampling: &Sampling) -> Tensor {
     let vocabulary = probabilities.size()[1];
     let top_k = i64::try_from(sampling.top_k).expect("top_k fits i64");
@@ -117,7 +117,7 @@ fn restrict(probabilities: &Tensor, sampling: &Sampling) -> Tensor {
     }
     if sampling.top_p < 1.0 {
         let (sorted, order) = kept.sort(-1, true);
-        let before = sorted.cumsum(-1, Kind::Float) - &sorted; // probability of all that are more likely
+        let before = sorted.cumsum(-1, Kind::Float) - &sorted; // probability of all tokens that are more likely
         let total = sorted.sum_dim_intlist(-1, true, Kind::Float);
         let sorted = sorted.masked_fill(&before.ge_tensor(&(total * sampling.top_p)), 0.0);
         kept = kept.zeros_like().scatter(1, &order, &sorted);
@@ -129,7 +129,8 @@ fn restrict(probabilities: &Tensor, sampling: &Sampling) -> Tensor {
     kept
 }
 
-/// The token at which the running sum of each row exceeds its share `uniform` of the row's total. // (B, V), B -> (B,)
+/// Returns, for each row, the token at which the running sum exceeds the fraction `uniform` of the row's total.
+/// // (B, V), B -> (B,)
 fn pick(weights: &Tensor, uniform: &[f64]) -> Tensor {
     if weights.device() == Device::Cpu {
         let ids: Vec<i64> =
@@ -143,8 +144,8 @@ fn pick(weights: &Tensor, uniform: &[f64]) -> Tensor {
     cumulative.le_tensor(&threshold).sum_dim_intlist(-1, false, Kind::Int64).clamp_max(last)
 }
 
-/// The same of one row, with the row's total. Sums are taken by parts, both times in the same order, so that the running sum
-/// ends at just the total.
+/// Picks a token like [`pick`], but for one row, and also returns the row's total. Both passes add up the same parts in
+/// the same order, so the running sum ends at exactly the total.
 fn pick_here(weights: &[f32], uniform: f64) -> (i64, f64) {
     const PART: usize = 16;
     let sum = |part: &[f32]| f64::from(part.iter().sum::<f32>());
@@ -164,7 +165,7 @@ fn pick_here(weights: &[f32], uniform: f64) -> (i64, f64) {
         }
         before += here;
     }
-    // `uniform` was 1 but for rounding
+    // reached only by rounding, where `uniform` is close to 1
     let last = weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0);
     (i64::try_from(last).expect("ids fit i64"), total)
 }

@@ -1,7 +1,9 @@
-//! Sampling completions: each prompt is read once, its cache shared by the completions of its group, and completions that ended
-//! make room for those that wait.
+//! Sampling of completions.
 //!
-//! Every completion has a generator of its own, so its draws do not depend on its neighbours.
+//! Each prompt is read once, and the completions of its group share its cache. Waiting completions take the places of
+//! those that have ended.
+//!
+//! Every completion has its own random generator, so its draws do not depend on the other rows.
 
 mod decode;
 mod draw;

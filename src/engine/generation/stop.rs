@@ -1,44 +1,45 @@
-//! When a completion ends.
+//! Conditions that end a completion.
 
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::event::StopReason;
 use orchestrate_core::recipe::spec::Sampling;
 use std::collections::BTreeSet;
 
-/// Tokens beyond a stop string's length that are looked at, for those that stand for no text.
+/// Extra tokens that are decoded beyond a stop string's length, since some tokens decode to no text.
 const SILENT_TOKENS: usize = 4;
 
-/// What ends a completion before the length limit.
+/// The conditions that end a completion before the length limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Stop<'a> {
     ids: &'a BTreeSet<i64>,
     strings: &'a [String],
-    /// Turns tokens into text, for `strings`.
+    /// Decodes tokens for the search of `strings`; absent if there are none.
     tokenizer: Option<&'a Tokenizer>,
 }
 
 impl<'a> Stop<'a> {
-    /// The tokens that end a turn, and the stop strings of `sampling`; these stay part of the completion.
+    /// Returns the conditions of a turn: the tokenizer's stop tokens and the stop strings of `sampling`. Both stay part
+    /// of the completion.
     pub fn new(tokenizer: &'a Tokenizer, sampling: &'a Sampling) -> Self {
         Self { ids: tokenizer.stop_ids(), strings: &sampling.stop_strings, tokenizer: Some(tokenizer) }
     }
 
-    /// These tokens alone.
+    /// Returns the condition that one of these tokens is drawn.
     pub fn ids(ids: &'a BTreeSet<i64>) -> Self {
         Self { ids, strings: &[], tokenizer: None }
     }
 
-    /// The tokens that end a completion.
+    /// Tokens that end a completion.
     pub(super) fn tokens(&self) -> &'a BTreeSet<i64> {
         self.ids
     }
 
-    /// Why a completion of these tokens ends with the last of them, if it does.
+    /// Returns the reason for which a completion of these tokens ends with the last of them, if it ends.
     pub(super) fn reason(&self, ids: &[i64]) -> Option<StopReason> {
         if ids.last().is_some_and(|last| self.ids.contains(last)) {
             return Some(StopReason::StopToken);
         }
-        // a token is at least a byte, so this many of the last reach back to where a match could begin
+        // a token is at least one byte, so this tail reaches back to where a match could begin
         let found = self.tokenizer.is_some_and(|tokenizer| {
             self.strings.iter().any(|text| {
                 let tail = &ids[ids.len().saturating_sub(text.len() + SILENT_TOKENS)..];

@@ -1,18 +1,19 @@
-//! How much better than the rest of its group a completion is.
+//! Advantages of completions over the others of their group.
 
 use orchestrate_core::recipe::spec::ScaleRewards;
 use orchestrate_core::stats::{mean, standard_deviation};
 
-/// Keeps a group of equal rewards from dividing by zero.
+/// Added to a standard deviation, to avoid a division by zero in a group of equal rewards.
 const STD_EPS: f64 = 1e-4;
-/// Rewards that deviate less than this are equal but for rounding.
+/// Standard deviation below which rewards count as equal up to rounding.
 const EQUAL: f64 = 1e-8;
 
-/// Advantage of every completion, `(r - mean) / (std + 1e-4)` with the unbiased standard deviation
-/// (GRPO, arXiv:2402.03300, section 4.1.2; undivided: Dr. GRPO, arXiv:2503.20783, section 3.2). `rewards` holds groups of
-/// `group_size` one after the other.
+/// Returns the advantage of every completion, `(r - mean) / (std + 1e-4)` with the unbiased standard deviation (GRPO,
+/// arXiv:2402.03300, section 4.1.2). Without scaling, the difference is not divided (Dr. GRPO, arXiv:2503.20783,
+/// section 3.2). `rewards` holds groups of `group_size`, one after the other.
 ///
-/// A missing reward is left out of mean and deviation and has no advantage; so has a group with fewer than two rewards.
+/// A missing reward is left out of mean and deviation. The advantage is `None` for a missing reward and in a group with
+/// fewer than two rewards.
 pub fn advantages(rewards: &[Option<f64>], group_size: usize, scale: ScaleRewards) -> Vec<Option<f64>> {
     let batch_std = standard_deviation(&present(rewards));
     rewards
@@ -31,21 +32,21 @@ pub fn advantages(rewards: &[Option<f64>], group_size: usize, scale: ScaleReward
         .collect()
 }
 
-/// One reward component over the completions of a rollout.
+/// The values of one reward component over the completions of a rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
-    /// Factor in the sum.
+    /// The component's weight in the sum.
     pub weight: f64,
-    /// Its value for each completion; absent when it is missing.
+    /// The component's value for each completion; absent if it is missing.
     pub values: Vec<Option<f64>>,
 }
 
-/// Advantage of every completion when each component is normalized within its group before they are added, so that
-/// none drowns another that varies less; the weighted sum is then normalized over the whole rollout
+/// Returns the advantage of every completion, with each component normalized within its group before the sum. A
+/// component of large variance therefore does not dominate. The weighted sum is then normalized over the whole rollout
 /// (GDPO, arXiv:2601.05242).
 ///
-/// A completion that lacks any component takes no part in any mean or deviation and has no advantage; nor has a group
-/// with fewer than two complete ones.
+/// A completion that lacks any component is left out of all means and deviations. The advantage is `None` for such a
+/// completion and in a group with fewer than two complete ones.
 pub fn gdpo_advantages(columns: &[Column], group_size: usize) -> Vec<Option<f64>> {
     let mut sums: Vec<Option<f64>> = complete(columns).into_iter().map(|complete| complete.then_some(0.0)).collect();
     for column in columns {
@@ -60,13 +61,13 @@ pub fn gdpo_advantages(columns: &[Column], group_size: usize) -> Vec<Option<f64>
     sums.into_iter().map(|sum| sum.map(|sum| (sum - mean) / divisor)).collect()
 }
 
-/// Whether each completion has all components.
+/// Returns whether each completion has all components.
 fn complete(columns: &[Column]) -> Vec<bool> {
     let count = columns.first().map_or(0, |column| column.values.len());
     (0..count).map(|i| columns.iter().all(|column| column.values[i].is_some())).collect()
 }
 
-/// Whether the rewards of a group differ, so that they say which completion is better.
+/// Returns whether the rewards of a group differ by more than rounding, so that they rank its completions.
 pub fn has_spread(rewards: &[Option<f64>]) -> bool {
     standard_deviation(&present(rewards)) >= EQUAL
 }

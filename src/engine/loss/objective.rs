@@ -1,19 +1,19 @@
-//! The policy loss of some completions, from log-probabilities and advantages.
+//! The policy loss, from log-probabilities and advantages.
 
 use orchestrate_core::recipe::spec::{GrpoLossSpec, LossType};
 use tch::{Kind, Tensor};
 
-/// What stands for the probability of a token (or completion) in the loss.
+/// The per-token term of the loss, in which the ratio replaces the probability of a token or completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surrogate {
-    /// `-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)`, each token with its own ratio (PPO; GRPO,
+    /// `-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)`, with a ratio for each token (PPO; GRPO,
     /// arXiv:2402.03300, eq. 3).
     TokenRatio,
-    /// The same with one ratio for a completion, the exponential of the mean log-ratio of its tokens (GSPO, arXiv:2507.18071,
-    /// eq. 5 to 7).
+    /// The term of [`Self::TokenRatio`] with one ratio for a completion: the exponential of the mean log-ratio of its
+    /// tokens (GSPO, arXiv:2507.18071, eq. 5 to 7).
     SequenceRatio,
-    /// `-stop_grad(min(ratio, 1 + clip_high)) A logp`: every token keeps a gradient, whose weight has a cap and no lower
-    /// bound (CISPO; MiniMax-M1, arXiv:2506.13585, eq. 4 and 5).
+    /// `-stop_grad(min(ratio, 1 + clip_high)) A logp`: every token keeps its gradient, and the weight of the gradient
+    /// has an upper bound only (CISPO; MiniMax-M1, arXiv:2506.13585, eq. 4 and 5).
     CappedWeight,
 }
 
@@ -27,36 +27,36 @@ impl From<LossType> for Surrogate {
     }
 }
 
-/// What the loss of some completions is computed from.
+/// The inputs of [`policy_loss`], over all tokens of some completions laid end to end.
 #[derive(Debug)]
 pub struct PolicyInputs<'a> {
-    /// Under the policy that is trained; carries the gradient. // (N,)
+    /// Log-probabilities under the policy in training; they carry the gradient. // (N,)
     pub logprobs: &'a Tensor,
-    /// Under the policy that sampled. // (N,)
+    /// Log-probabilities under the policy that sampled. // (N,)
     pub sampling_logprobs: &'a Tensor,
-    /// Under the stage's input, when `kl_coef` is not 0. // (N,)
+    /// Log-probabilities under the reference, which is the stage's input; needed if `kl_coef` is not 0. // (N,)
     pub ref_logprobs: Option<&'a Tensor>,
-    /// Of the distribution that each token was drawn from, in nats, under the policy that is trained; carries a gradient.
-    /// Needed when `entropy_coef` is not 0. // (N,)
+    /// Entropy of the distribution that each token was drawn from, in nats, under the policy in training. It carries a
+    /// gradient and is needed if `entropy_coef` is not 0. // (N,)
     pub entropy: Option<&'a Tensor>,
-    /// Of each token's completion. // (N,)
+    /// Advantage of each token's completion. // (N,)
     pub advantages: &'a Tensor,
-    /// Of each token, see [`token_weights`](super::token_weights). // (N,)
+    /// Weight of each token in the loss, see [`token_weights`](super::token_weights). // (N,)
     pub weights: &'a Tensor,
-    /// Tokens of each completion.
+    /// Number of tokens of each completion; the sum is N.
     pub lengths: &'a [i64],
 }
 
-/// The knobs of [`policy_loss`].
+/// The settings of [`policy_loss`].
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyKnobs {
-    /// What is made of the ratio.
+    /// The per-token term.
     pub surrogate: Surrogate,
-    /// The ratio is clipped below at `1 - clip_low`; no part of [`Surrogate::CappedWeight`].
+    /// The ratio is clipped below at `1 - clip_low`; [`Surrogate::CappedWeight`] does not use it.
     pub clip_low: f64,
     /// The ratio is clipped above, or capped, at `1 + clip_high`.
     pub clip_high: f64,
-    /// Weight of the divergence from the reference.
+    /// Weight of the divergence from the reference policy.
     pub kl_coef: f64,
     /// Weight of the entropy bonus.
     pub entropy_coef: f64,
@@ -74,22 +74,23 @@ impl From<&GrpoLossSpec> for PolicyKnobs {
     }
 }
 
-/// The loss and what is worth logging about it.
+/// The loss with the values to log about it.
 #[derive(Debug)]
 pub struct PolicyLoss {
     /// Weighted sum over the tokens. // ()
     pub loss: Tensor,
-    /// `exp(logprobs - sampling_logprobs)`, without gradient. // (N,)
+    /// `exp(logprobs - sampling_logprobs)` of each token, without gradient. // (N,)
     pub ratio: Tensor,
-    /// Whether the ratio was clipped below, where the completion is bad and already less likely. // (N,)
+    /// Whether the ratio was clipped below: the advantage is negative and the token already less likely. // (N,)
     pub clipped_low: Tensor,
-    /// Whether the ratio was clipped above, where the completion is good and already more likely; or capped. // (N,)
+    /// Whether the ratio was clipped above, where the advantage is positive and the token already more likely, or was
+    /// capped. // (N,)
     pub clipped_high: Tensor,
-    /// k3 estimate of the divergence from the reference, without gradient. // (N,)
+    /// The k3 estimate of the divergence from the reference policy, without gradient. // (N,)
     pub kl: Option<Tensor>,
 }
 
-/// The weighted sum over tokens of `surrogate + kl_coef k3 - entropy_coef entropy`, with
+/// Computes the weighted sum over tokens of `surrogate + kl_coef k3 - entropy_coef entropy`, with
 /// `k3 = exp(ref - logp) - (ref - logp) - 1` (GRPO, arXiv:2402.03300, eq. 4).
 pub fn policy_loss(inputs: &PolicyInputs<'_>, knobs: PolicyKnobs) -> PolicyLoss {
     let log_ratio = inputs.logprobs - inputs.sampling_logprobs; // (N,)
@@ -124,7 +125,7 @@ pub fn policy_loss(inputs: &PolicyInputs<'_>, knobs: PolicyKnobs) -> PolicyLoss 
     }
 }
 
-/// `-min(ratio A, clip(ratio) A)`, and whether it was clipped below or above. // (N,), (N,) -> each (N,)
+/// Returns `-min(ratio A, clip(ratio) A)`, and whether it was clipped below or above. // (N,), (N,) -> each (N,)
 fn clipped_surrogate(ratio: &Tensor, advantages: &Tensor, knobs: PolicyKnobs) -> (Tensor, Tensor, Tensor) {
     let unclipped = ratio * advantages;
     let clipped = ratio.clamp(1.0 - knobs.clip_low, 1.0 + knobs.clip_high) * advantages;
@@ -133,7 +134,7 @@ fn clipped_surrogate(ratio: &Tensor, advantages: &Tensor, knobs: PolicyKnobs) ->
     (unclipped.minimum(&clipped).neg(), low, high)
 }
 
-/// Each completion's mean, repeated for each of its tokens. // (N,) -> (N,)
+/// Returns the mean of each completion, repeated for each of its tokens. // (N,) -> (N,)
 fn sequence_means(values: &Tensor, lengths: &[i64]) -> Tensor {
     let parts: Vec<Tensor> = values
         .split_with_sizes(lengths, 0)

@@ -1,7 +1,7 @@
-//! A completion that comes close to the length limit is worth less.
+//! The penalty of completions that come close to the length limit.
 
-/// Soft overlong punishment (DAPO, arXiv:2503.14476, eq. 13): 0 for up to `max_new_tokens - buffer_tokens` tokens, from there
-/// linearly down to -1 at `max_new_tokens`.
+/// Returns the soft overlong punishment (DAPO, arXiv:2503.14476, eq. 13), in `[-1, 0]`. It is 0 for up to
+/// `max_new_tokens - buffer_tokens` tokens and falls linearly to -1 at `max_new_tokens`.
 pub fn overlong_penalty(tokens: usize, max_new_tokens: usize, buffer_tokens: usize) -> f64 {
     let free = max_new_tokens.saturating_sub(buffer_tokens);
     let over = tokens.min(max_new_tokens).saturating_sub(free);

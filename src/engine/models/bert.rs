@@ -1,7 +1,8 @@
 //! BERT (arXiv:1810.04805), the encoder behind sentence embeddings such as all-MiniLM-L6-v2.
 //!
-//! Held in 16 bits, only products and attention are: embeddings, norms and what runs between the layers stay in 32 bits,
-//! without which cosines of all-MiniLM-L6-v2 are off by half as much again. Padding is computed in attention alone.
+//! In 16 bits, only matrix products and attention use the shorter format. Embeddings, norms and activations between the
+//! layers stay in 32 bits. Otherwise the error of cosines of all-MiniLM-L6-v2 would be half as large again. Padding
+//! takes part only in attention.
 
 use super::encoder_layers::{Checkpoint, LayerNorm, Linear, Tokens, attention, check};
 use super::text_model::{TextLimits, TextModel};
@@ -10,38 +11,38 @@ use crate::error::StageResult;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-/// What a BERT `config.json` says.
+/// The fields of a BERT `config.json`.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct BertConfig {
-    /// C.
+    /// Hidden size, C.
     pub(super) hidden_size: i64,
-    /// Width inside the feed-forward.
+    /// Width of the feed-forward layers.
     pub(super) intermediate_size: i64,
-    /// Layers.
+    /// Number of layers.
     pub(super) num_hidden_layers: i64,
-    /// H.
+    /// Number of attention heads, H.
     pub(super) num_attention_heads: i64,
-    /// V.
+    /// Vocabulary size, V.
     pub(super) vocab_size: i64,
-    /// Rows of the position embedding.
+    /// Number of rows of the position embedding.
     pub(super) max_position_embeddings: i64,
-    /// Segment kinds.
+    /// Number of segment types.
     pub(super) type_vocab_size: i64,
-    /// Added to the variance in norms.
+    /// Value that norms add to the variance.
     pub(super) layer_norm_eps: f64,
     pub(super) pad_token_id: Option<i64>,
-    /// Which row of the position embedding is a token's.
+    /// Numbering of the rows of the position embedding.
     #[serde(skip)]
     pub(super) positions: Positions,
 }
 
-/// How tokens are numbered.
+/// The numbering of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Positions {
-    /// From 0.
+    /// Positions count from 0.
     #[default]
     FromZero,
-    /// From the one after this padding token, which itself is not counted.
+    /// Positions count from `pad_token_id + 1`; padding tokens are not counted.
     After { pad_token_id: i64 },
 }
 
@@ -79,10 +80,10 @@ struct Layer {
 }
 
 impl Bert {
-    /// Reads the weights that `config` asks for.
+    /// Loads the weights that `config` requires.
     ///
     /// # Errors
-    /// Weights that are missing or of another shape.
+    /// Returns an error for weights that are missing or of another shape.
     pub(super) fn load(config: BertConfig, from: &Checkpoint) -> StageResult<Self> {
         let c = &config;
         let (hidden, wide) = (c.hidden_size, c.intermediate_size);
@@ -147,7 +148,7 @@ impl TextModel for Bert {
 }
 
 impl Layer {
-    /// (N, C) -> (N, C)
+    /// Applies the layer. // (N, C) -> (N, C)
     fn forward(&self, x: &Tensor, tokens: &Tokens) -> Tensor {
         let qkv = tokens.pad(&self.query_key_value.forward(x)); // (B, T, 3 * C)
         let (b, t, _) = qkv.size3().expect("a padded batch is (B, T, 3 * C)");

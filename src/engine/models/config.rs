@@ -1,10 +1,10 @@
-//! `config.json`, with the errors of a stage.
+//! Reading of `config.json`, with the errors of a stage.
 
 use crate::error::{StageError, StageResult};
 use orchestrate_core::architecture::{ConfigError, DecoderConfig};
 use std::path::Path;
 
-/// Reads `config.json` of the Hugging Face directory `dir`.
+/// Reads the `config.json` of the Hugging Face directory `dir`.
 ///
 /// # Errors
 /// See [`DecoderConfig::read`].

@@ -24,29 +24,29 @@ fn last_part(name: &str) -> String {
 /// A decoder with its weights.
 #[derive(Debug)]
 pub struct Decoder {
-    /// What its `config.json` says.
+    /// The configuration from `config.json`.
     pub config: DecoderConfig,
     pub(super) embed_tokens: Tensor, // (V, C)
     pub(super) layers: Vec<Layer>,
     pub(super) norm: RmsNorm,
-    lm_head: Option<Tensor>, // (V, C); absent when tied
+    lm_head: Option<Tensor>, // (V, C); absent if tied to the embedding
     pub(super) rotary: Rotary,
     kind: Kind,
-    /// The number format of hidden states.
+    /// Number format of hidden states.
     activations: Kind,
     device: Device,
 }
 
 impl Decoder {
-    /// Reads a decoder from the Hugging Face directory `dir`; all weights frozen.
+    /// Loads a decoder from the Hugging Face directory `dir`, with all weights frozen.
     ///
     /// # Errors
-    /// See [`DecoderConfig::read`]; and weights that are missing or of another shape.
+    /// Returns the errors of [`DecoderConfig::read`], and an error for weights that are missing or of another shape.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> StageResult<Self> {
         Self::read(dir, kind, device, true)
     }
 
-    /// Reads a decoder without its head, for its hidden states alone.
+    /// Loads a decoder without its head, for its hidden states only.
     ///
     /// # Errors
     /// See [`Decoder::load`].
@@ -57,7 +57,7 @@ impl Decoder {
     fn read(dir: &Path, kind: Kind, device: Device, with_head: bool) -> StageResult<Self> {
         let config = load_config(dir)?;
         let weights = Weights::open(dir)?;
-        // a checkpoint saved without a head has the names of what stands below `model`
+        // a checkpoint that was saved without a head has names without the prefix `model.`
         let bare = weights.names().any(|name| name == "embed_tokens.weight");
         let get = |name: &str, shape: &[i64]| {
             let name = if bare { name.strip_prefix("model.").unwrap_or(name) } else { name };
@@ -66,8 +66,8 @@ impl Decoder {
         Self::build(config, kind, device, with_head, get)
     }
 
-    /// A decoder of random weights made on `device`, for measurements: norms 1, biases 0, all else normal with standard
-    /// deviation 0.02.
+    /// Creates a decoder with random weights on `device`, for measurements. Norms are 1, biases 0, and other weights
+    /// normal with standard deviation 0.02.
     pub fn random(config: DecoderConfig, kind: Kind, device: Device) -> Self {
         let draw = |name: &str, shape: &[i64]| {
             Ok(match shape {
@@ -79,7 +79,7 @@ impl Decoder {
         Self::build(config, kind, device, true, draw).expect("drawing a weight does not fail")
     }
 
-    /// A decoder whose weights come from `get`, by name and shape.
+    /// Creates a decoder whose weights `get` returns, by name and shape.
     fn build(
         config: DecoderConfig,
         kind: Kind,
@@ -146,10 +146,10 @@ impl Decoder {
         })
     }
 
-    /// Gives every layer that `spec.target_modules` names a fresh adapter.
+    /// Adds a new adapter to every layer that `spec.target_modules` names.
     ///
     /// # Errors
-    /// A target that no layer has, by name.
+    /// Returns an error for a target that no layer has, by name.
     pub fn add_lora(&mut self, spec: &LoraSpec, seed: u64) -> StageResult<()> {
         let known = self.linear_names();
         if let Some(unknown) = spec.target_modules.iter().find(|target| !known.contains(target)) {
@@ -166,7 +166,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Names of the linear layers inside a layer, as `target_modules` has them, e.g. `q_proj`.
+    /// Returns the names of the linear layers inside a layer as in `target_modules`, e.g. `q_proj`.
     pub fn linear_names(&self) -> Vec<String> {
         self.layers
             .first()
@@ -181,8 +181,8 @@ impl Decoder {
         }
     }
 
-    /// What is trained, by name and in a fixed order: the adapters in PEFT's names when there are any, else all weights
-    /// in Hugging Face's.
+    /// Returns the trained tensors by name, in a fixed order. With adapters, these are the adapters in PEFT's names.
+    /// Without, they are all weights in Hugging Face's names.
     pub fn trainable(&self) -> Vec<(String, Tensor)> {
         let adapters: Vec<(String, Tensor)> = self
             .layers
@@ -197,7 +197,7 @@ impl Decoder {
         if adapters.is_empty() { self.weights() } else { adapters }
     }
 
-    /// What `compute` makes of the model without its adapters.
+    /// Computes `compute` on the model without its adapters.
     pub fn without_adapters<T>(&mut self, compute: impl FnOnce(&Self) -> T) -> T {
         let adapters: Vec<Option<Lora>> = self.linears_mut().map(|linear| linear.lora.take()).collect();
         let result = compute(self);
@@ -207,7 +207,7 @@ impl Decoder {
         result
     }
 
-    /// Whether there are adapters and none of them changes anything, as when they are fresh.
+    /// Returns whether there are adapters and none of them has an effect, as when they are new.
     pub fn adapters_are_neutral(&self) -> bool {
         let mut adapters =
             self.layers.iter().flat_map(Layer::linears).filter_map(|linear| linear.lora.as_ref()).peekable();
@@ -218,7 +218,7 @@ impl Decoder {
         self.layers.iter_mut().flat_map(Layer::linears_mut)
     }
 
-    /// Adds each adapter to its weight, in 32 bits, and removes it.
+    /// Adds each adapter's update to its weight, in 32 bits, and removes the adapter.
     pub fn merge_lora(&mut self) {
         tch::no_grad(|| {
             for linear in self.layers.iter_mut().flat_map(Layer::linears_mut) {
@@ -230,7 +230,7 @@ impl Decoder {
         });
     }
 
-    /// The base weights by Hugging Face name, in the order of the layers.
+    /// Returns the base weights by their Hugging Face names, in the order of the layers.
     pub fn weights(&self) -> Vec<(String, Tensor)> {
         let mut weights = vec![("model.embed_tokens.weight".to_owned(), self.embed_tokens.shallow_clone())];
         for layer in &self.layers {
@@ -251,17 +251,17 @@ impl Decoder {
         weights
     }
 
-    /// The head's weight. // (V, C)
+    /// Returns the head's weight. // (V, C)
     pub fn head(&self) -> &Tensor {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// Hidden states after the final norm, of every token of a packed row. // (T, C)
+    /// Computes the hidden states of every token of a packed row, after the final norm. // (T, C)
     pub fn hidden(&self, packed: &Packed) -> Tensor {
         self.forward(packed, None)
     }
 
-    /// Like [`Decoder::hidden`], with the keys and values of the prompts that `packed` holds.
+    /// Computes the hidden states like [`Decoder::hidden`], and the keys and values of the sequences of `packed`.
     pub(super) fn prefill(&self, packed: &Packed) -> (Tensor, Vec<PromptCache>) {
         let mut layers: Vec<LayerCache> = self.layers.iter().map(|_| LayerCache::default()).collect();
         let hidden = self.forward(packed, Some(&mut layers));
@@ -278,12 +278,12 @@ impl Decoder {
         self.norm.forward(&x)
     }
 
-    /// Hidden states below the first layer. // (T,) -> (T, C)
+    /// Computes the hidden states below the first layer. // (T,) -> (T, C)
     pub(super) fn embed(&self, input_ids: &Tensor) -> Tensor {
         Tensor::embedding(&self.embed_tokens, input_ids, -1, false, false).to_kind(self.activations)
     }
 
-    /// What the layers need to know of a packed row.
+    /// Returns the structure of a packed row, as the layers need it.
     pub(super) fn layout<'a>(&self, packed: &'a Packed) -> Layout<'a> {
         let heads_per_key = self.config.num_attention_heads / self.config.num_key_value_heads;
         Layout {
@@ -293,7 +293,7 @@ impl Decoder {
         }
     }
 
-    /// Hidden states of one new token a slot, which are added to `cache`. // (S,) -> (S, C)
+    /// Computes the hidden states of one new token in each slot, and adds the token to `cache`. // (S,) -> (S, C)
     pub(super) fn decode(&self, input_ids: &Tensor, cache: &mut SlotCache) -> Tensor {
         let next = cache.next_token(self.activations);
         let rotation = self.rotary.at(&next.positions);
@@ -305,12 +305,12 @@ impl Decoder {
         self.norm.forward(&x)
     }
 
-    /// Logits of hidden states. // (N, C) -> (N, V)
+    /// Computes the logits of hidden states. // (N, C) -> (N, V)
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         products::linear(hidden, self.head(), None)
     }
 
-    /// Where the weights live.
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.device
     }
@@ -320,7 +320,7 @@ impl Decoder {
         self.kind
     }
 
-    /// The number format of hidden states: that of the weights, or 32 bits where bfloat16 weights are widened.
+    /// The number format of hidden states: that of the weights, or 32 bits if bfloat16 weights are widened.
     pub fn activations(&self) -> Kind {
         self.activations
     }

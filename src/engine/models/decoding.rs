@@ -1,4 +1,4 @@
-//! Going on from prompts, one token a row and step: rows enter and leave between the steps.
+//! Decoding of rows from prompts, one token for each row at a step. Rows enter and leave between steps.
 
 use super::cpu::{CpuDecoding, CpuPrompt};
 use super::decoder::Decoder;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// A prompt that was read; clones share what was read.
+/// A prompt that was read. Clones share its cache.
 #[derive(Clone)]
 pub struct Prompt {
     logits: Rc<Tensor>, // (V,)
@@ -22,7 +22,7 @@ enum Workspace {
 }
 
 impl Prompt {
-    /// Logits of the token after it, in 32 bits. // (V,)
+    /// Logits of the token after the prompt, in 32 bits. // (V,)
     pub fn logits(&self) -> &Tensor {
         &self.logits
     }
@@ -30,13 +30,13 @@ impl Prompt {
 
 /// The rows that are being decoded.
 pub enum Decoding<'a> {
-    /// On the CPU's own kernels.
+    /// Decoding with the engine's own CPU kernels.
     Cpu(Box<CpuDecoding<'a>>),
-    /// With tensor operations, wherever the weights live.
+    /// Decoding with tensor operations, on the device of the weights.
     Tensors(TensorDecoding<'a>),
 }
 
-/// Rows decoded with tensor operations: row i lies in slot `slots[i]` of the cache.
+/// Rows decoded with tensor operations: row i is in slot `slots[i]` of the cache.
 pub struct TensorDecoding<'a> {
     decoder: &'a Decoder,
     cache: SlotCache,
@@ -44,7 +44,8 @@ pub struct TensorDecoding<'a> {
 }
 
 impl<'a> Decoding<'a> {
-    /// No rows yet. Prompts will have at most `max_prompt_tokens`, and each row at most `max_new_tokens` more.
+    /// Creates a state without rows. Prompts may have at most `max_prompt_tokens`, and each row at most
+    /// `max_new_tokens` more.
     pub fn new(decoder: &'a Decoder, max_prompt_tokens: usize, max_new_tokens: usize) -> Self {
         match decoder.device() {
             Device::Cpu => Self::Cpu(Box::new(CpuDecoding::new(decoder, max_new_tokens))),
@@ -52,7 +53,7 @@ impl<'a> Decoding<'a> {
         }
     }
 
-    /// Like [`Decoding::new`], with tensor operations on every device.
+    /// Creates the state like [`Decoding::new`], but with tensor operations on every device.
     pub fn with_tensors(decoder: &'a Decoder, max_prompt_tokens: usize, max_new_tokens: usize) -> Self {
         let config = &decoder.config;
         let capacity = i64::try_from(max_prompt_tokens + max_new_tokens).expect("lengths fit i64");
@@ -79,10 +80,10 @@ impl<'a> Decoding<'a> {
         Prompt { logits: Rc::new(logits), cache }
     }
 
-    /// Adds a row for each of `prompts`, after the rows there are.
+    /// Adds a row for each of `prompts`, after the existing rows.
     ///
     /// # Panics
-    /// When a prompt was read by another kind of decoding.
+    /// Panics if a prompt was read by another kind of decoding.
     pub fn enter(&mut self, prompts: &[&Prompt]) {
         for prompt in prompts {
             match (&mut *self, &prompt.cache) {
@@ -103,7 +104,7 @@ impl<'a> Decoding<'a> {
         }
     }
 
-    /// Runs `work` on the threads that decode, where these are our own.
+    /// Runs `work` on the threads that decode, if the engine owns them.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match self {
             Self::Cpu(decoding) => decoding.install(work),
@@ -111,7 +112,7 @@ impl<'a> Decoding<'a> {
         }
     }
 
-    /// Logits, in 32 bits, after one more token in each row. // (B,) -> (B, V)
+    /// Adds a token to each row and returns the next logits, in 32 bits. // (B,) -> (B, V)
     pub fn decode(&mut self, input_ids: &[i64]) -> Tensor {
         match self {
             Self::Cpu(rows) => rows.decode(input_ids),
@@ -127,7 +128,7 @@ impl TensorDecoding<'_> {
             self.cache.leave(*slot);
         }
         self.slots = kept;
-        // free slots are computed like any other, so many of them are worth a copy
+        // free slots are computed like any other, so if they are many a copy pays off
         if 2 * self.slots.len() <= self.cache.slots() {
             self.cache.compact(&self.slots);
             self.slots = (0..self.slots.len()).collect();

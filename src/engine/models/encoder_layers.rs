@@ -1,4 +1,4 @@
-//! Layers that the encoders share. Activations are padded batches, (B, T, C), or their tokens alone, (N, C).
+//! Layers of the encoders. Activations are padded batches, (B, T, C), or only their tokens, (N, C).
 
 use crate::error::StageResult;
 use crate::products;
@@ -7,18 +7,18 @@ use serde_json::Value;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Where layers are read from.
+/// The weights from which layers are loaded.
 pub(super) struct Checkpoint {
     weights: Weights,
     prefix: &'static str,
     kind: Kind,
-    /// The number format of the hidden states.
+    /// Number format of the hidden states.
     activations: Kind,
     device: Device,
 }
 
 impl Checkpoint {
-    /// Opens the weights in `dir`. Those of a bare encoder have plain names, those of a model with a head a `prefix`.
+    /// Opens the weights in `dir`. A bare encoder has plain names; in a model with a head, the names have a `prefix`.
     pub(super) fn open(dir: &Path, prefix: &'static str, kind: Kind, device: Device) -> StageResult<Self> {
         let weights = Weights::open(dir)?;
         let prefix = if weights.names().any(|name| name.starts_with(prefix)) { prefix } else { "" };
@@ -29,7 +29,7 @@ impl Checkpoint {
         self.weights.get_shaped(&format!("{}{name}", self.prefix), shape, self.kind, self.device)
     }
 
-    /// A tensor that is kept in 32 bits whatever the model is held in.
+    /// Reads a tensor that stays in 32 bits, for any format of the model.
     pub(super) fn tensor_in_32_bits(&self, name: &str, shape: &[i64]) -> StageResult<Tensor> {
         self.weights.get_shaped(&format!("{}{name}", self.prefix), shape, Kind::Float, self.device)
     }
@@ -44,9 +44,9 @@ impl Checkpoint {
         Ok(Linear { weight, bias: None, activations: self.activations })
     }
 
-    /// A norm over activations of 32 bits.
+    /// Reads a norm that is computed in 32 bits.
     pub(super) fn layer_norm(&self, name: &str, size: i64, eps: f64) -> StageResult<LayerNorm> {
-        // the first BERT checkpoints have the names of their TensorFlow originals
+        // the first BERT checkpoints have the names of the TensorFlow originals
         let old = self.weights.names().any(|n| n.strip_prefix(self.prefix) == Some(&format!("{name}.gamma")));
         let (weight, bias) = if old { ("gamma", "beta") } else { ("weight", "bias") };
         let part = |part: &str| self.tensor_in_32_bits(&format!("{name}.{part}"), &[size]);
@@ -66,7 +66,7 @@ impl Checkpoint {
     }
 }
 
-/// `x W^T + b`.
+/// A linear layer `x W^T + b`.
 #[derive(Debug)]
 pub(super) struct Linear {
     weight: Tensor,       // (out, in)
@@ -75,7 +75,7 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// Several layers of one input as one, their outputs side by side.
+    /// Joins layers with the same input into one, with their outputs side by side.
     pub(super) fn side_by_side(layers: &[Self]) -> Self {
         let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
         let biases: Option<Vec<&Tensor>> = layers.iter().map(|layer| layer.bias.as_ref()).collect();
@@ -83,24 +83,25 @@ impl Linear {
         Self { weight: Tensor::cat(&weights, 0), bias: biases.map(|biases| Tensor::cat(&biases, 0)), activations }
     }
 
-    /// The input is brought to the format of activations.
+    /// Converts the input to the format of activations and applies the layer. // (..., in) -> (..., out)
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         products::linear(&x.to_kind(self.activations), &self.weight, self.bias.as_ref())
     }
 }
 
-/// Which places of a padded batch hold tokens. Layers that know no neighbours run on these alone, N of them.
+/// The positions of a padded batch that hold tokens, N of them. Layers that act on each token separately run on these
+/// only.
 pub(super) struct Tokens {
-    /// B and T.
+    /// B and T of the batch.
     batch: [i64; 2],
-    /// Index of each token among the B * T places; absent where every place holds one.
+    /// Index of each token among the B * T positions; absent if there is no padding.
     places: Option<Tensor>, // (N,)
-    /// Added to attention scores; absent likewise.
+    /// Mask that is added to attention scores; absent if there is no padding.
     mask: Option<Tensor>, // (B, 1, 1, T)
 }
 
 impl Tokens {
-    /// From a mask of 1 and 0, for scores of `kind`. // (B, T)
+    /// Creates the layout from a mask of 1 and 0, for attention scores of `kind`. // (B, T)
     pub(super) fn new(attention_mask: &Tensor, kind: Kind) -> Self {
         let (b, t) = attention_mask.size2().expect("attention_mask is (B, T)");
         let visible = attention_mask.ne(0);
@@ -112,13 +113,13 @@ impl Tokens {
         Self { batch: [b, t], places: Some(places), mask: Some(mask) }
     }
 
-    /// The tokens of a padded batch. // (B, T, ...) -> (N, ...)
+    /// Returns the tokens of a padded batch. // (B, T, ...) -> (N, ...)
     pub(super) fn pack(&self, padded: &Tensor) -> Tensor {
         let flat = padded.flatten(0, 1);
         self.places.as_ref().map_or_else(|| flat.shallow_clone(), |places| flat.index_select(0, places))
     }
 
-    /// The padded batch, 0 where no token is. // (N, C) -> (B, T, C)
+    /// Returns the padded batch, with 0 at padding. // (N, C) -> (B, T, C)
     pub(super) fn pad(&self, packed: &Tensor) -> Tensor {
         let [b, t] = self.batch;
         let Some(places) = &self.places else { return packed.view([b, t, -1]) };
@@ -145,19 +146,19 @@ impl LayerNorm {
     }
 }
 
-/// Attention in both directions. // three of (B, T, H, D), mask (B, 1, 1 or T, T) -> (B, T, C)
+/// Computes bidirectional attention. // three of (B, T, H, D), mask (B, 1, 1 or T, T) -> (B, T, C)
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
     let heads = |t: &Tensor| t.transpose(1, 2); // (B, H, T, D)
     let y = Tensor::scaled_dot_product_attention(&heads(q), &heads(k), &heads(v), mask, 0.0, false, None, false);
     y.transpose(1, 2).flatten(2, 3)
 }
 
-/// What is added to attention scores: 0 where `visible` is true, else minus infinity.
+/// Returns the mask to add to attention scores: 0 where `visible` is true, else minus infinity.
 pub(super) fn score_mask(visible: &Tensor, kind: Kind) -> Tensor {
     visible.zeros_like().to_kind(kind).masked_fill(&visible.logical_not(), f64::NEG_INFINITY)
 }
 
-/// Refuses an activation that is not the exact GELU, and heads that do not divide the hidden size.
+/// Rejects an activation other than the exact GELU, and a number of heads that does not divide the hidden size.
 pub(super) fn check(json: &Value, activation: &str, hidden_size: i64, num_heads: i64) -> Result<(), String> {
     if json[activation] != "gelu" {
         return Err(format!("`{activation}` is {}; supported is \"gelu\"", json[activation]));

@@ -1,28 +1,28 @@
-//! Keys and values of prompts that were read, and of rows that are being decoded.
+//! Keys and values of prompts, and of rows that are being decoded.
 
 use tch::{Device, Kind, Tensor};
 
-/// Keys and values of one prompt, shared by the rows that go on from it.
+/// Keys and values of one prompt, shared by the rows that continue it.
 #[derive(Debug)]
 pub(super) struct PromptCache {
     pub(super) layers: Vec<(Tensor, Tensor)>, // each (K, n, D)
 }
 
 impl PromptCache {
-    /// Tokens of the prompt.
+    /// The number of tokens of the prompt.
     pub(super) fn length(&self) -> usize {
         self.layers.first().map_or(0, |(keys, _)| usize::try_from(keys.size()[1]).expect("lengths are positive"))
     }
 }
 
-/// Collects one layer's keys and values of the prompts of a packed row, while it is computed.
+/// Keys and values of one layer for the prompts of a packed row, collected during its forward pass.
 #[derive(Debug, Default)]
 pub(super) struct LayerCache {
     prompts: Vec<(Tensor, Tensor)>, // each (K, n, D)
 }
 
 impl LayerCache {
-    /// Takes keys and values, each (T, K, D) packed.
+    /// Stores packed keys and values, each (T, K, D), by prompt.
     pub(super) fn prefill(&mut self, k: &Tensor, v: &Tensor, lengths: &[i64]) {
         let mut start = 0;
         for &length in lengths {
@@ -33,7 +33,7 @@ impl LayerCache {
     }
 }
 
-/// The prompts' caches, in their order, from those of the layers.
+/// Converts the layers' caches into one cache for each prompt, in order.
 pub(super) fn by_prompt(layers: Vec<LayerCache>, prompts: usize) -> Vec<PromptCache> {
     let mut caches: Vec<PromptCache> = (0..prompts).map(|_| PromptCache { layers: Vec::new() }).collect();
     for layer in layers {
@@ -44,33 +44,33 @@ pub(super) fn by_prompt(layers: Vec<LayerCache>, prompts: usize) -> Vec<PromptCa
     caches
 }
 
-/// Keys and values of rows in one tensor a layer, a slot for each row: what tensor operations decode with.
+/// Keys and values of rows for decoding with tensor operations. Each layer has one tensor with a slot for each row.
 #[derive(Debug)]
 pub(super) struct SlotCache {
     pub(super) layers: Vec<SlotLayer>,
-    /// Tokens in each slot, the next one's position; a free slot has none.
+    /// Number of tokens in each slot, which is the next token's position; 0 for a free slot.
     lengths: Vec<i64>,
     device: Device,
 }
 
-/// One layer's slots.
+/// The slots of one layer.
 #[derive(Debug)]
 pub(super) struct SlotLayer {
     keys: Tensor,   // (S, K, capacity, D)
     values: Tensor, // (S, K, capacity, D)
 }
 
-/// Where the next token of every slot goes, and what it sees.
+/// The position of the next token in every slot, and the mask of its attention.
 pub(super) struct NextToken {
     slots: Tensor,                // (S,)
     pub(super) positions: Tensor, // (S,)
-    /// Columns that hold tokens in the longest slot, the next one included.
+    /// Number of columns in use by the longest slot, including its next token.
     columns: i64,
     pub(super) mask: Tensor, // (S, 1, 1, columns)
 }
 
 impl SlotCache {
-    /// No slots, each of which will have room for `capacity` tokens.
+    /// Creates a cache without slots. Each slot will have room for `capacity` tokens.
     pub(super) fn new(layers: usize, heads: i64, head_dim: i64, capacity: i64, kind: Kind, device: Device) -> Self {
         let empty = || Tensor::zeros([0, heads, capacity, head_dim], (kind, device));
         Self {
@@ -80,7 +80,7 @@ impl SlotCache {
         }
     }
 
-    /// Copies `prompt` into a slot of its own, and tells which.
+    /// Copies `prompt` into a free slot, and returns the slot's index.
     pub(super) fn enter(&mut self, prompt: &PromptCache) -> usize {
         let free = self.lengths.iter().position(|&length| length == 0);
         let slot = free.unwrap_or(self.lengths.len());
@@ -97,7 +97,7 @@ impl SlotCache {
         slot
     }
 
-    /// Doubles the slots.
+    /// Doubles the number of slots.
     fn grow(&mut self) {
         let more = self.lengths.len().max(1);
         for whole in self.layers.iter_mut().flat_map(|layer| [&mut layer.keys, &mut layer.values]) {
@@ -113,7 +113,7 @@ impl SlotCache {
         self.lengths[slot] = 0;
     }
 
-    /// Moves these slots to the front and drops all others.
+    /// Moves these slots to the front and removes all others.
     pub(super) fn compact(&mut self, slots: &[usize]) {
         let index: Vec<i64> = slots.iter().map(|&slot| i64::try_from(slot).expect("rows fit i64")).collect();
         let index = Tensor::from_slice(&index).to_device(self.device);
@@ -124,12 +124,13 @@ impl SlotCache {
         self.lengths = slots.iter().map(|&slot| self.lengths[slot]).collect();
     }
 
-    /// How many slots there are, free ones included.
+    /// The number of slots, including free ones.
     pub(super) fn slots(&self) -> usize {
         self.lengths.len()
     }
 
-    /// Where the next token of every slot goes; a free slot's goes to its beginning, to be overwritten.
+    /// Returns where the next token of every slot goes. In a free slot it is written to the first position, to be
+    /// overwritten later.
     pub(super) fn next_token(&self, kind: Kind) -> NextToken {
         let positions = Tensor::from_slice(&self.lengths).to_device(self.device); // (S,)
         let columns = self.lengths.iter().max().map_or(1, |longest| longest + 1);
@@ -144,7 +145,7 @@ impl SlotCache {
         }
     }
 
-    /// Counts the token that was added to each slot in use.
+    /// Adds one token to the count of each slot in use.
     pub(super) fn advance(&mut self) {
         for length in self.lengths.iter_mut().filter(|length| **length > 0) {
             *length += 1;
@@ -153,7 +154,7 @@ impl SlotCache {
 }
 
 impl SlotLayer {
-    /// Adds one token a slot, each (S, K, D), and returns all keys and values so far, each (S, K, columns, D).
+    /// Adds one token to each slot, (S, K, D), and returns all keys and values so far, each (S, K, columns, D).
     pub(super) fn append(&mut self, k: &Tensor, v: &Tensor, next: &NextToken) -> (Tensor, Tensor) {
         for (whole, new) in [(&mut self.keys, k), (&mut self.values, v)] {
             let _ = whole.index_put_(&[Some(&next.slots), None, Some(&next.positions)], new, false);

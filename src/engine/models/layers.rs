@@ -1,4 +1,4 @@
-//! Layers that the decoders share. Activations are packed rows, (T, C).
+//! Layers of the decoders. Activations are packed rows, (T, C).
 
 use super::kv_cache::{LayerCache, NextToken, SlotLayer};
 use super::lora::Lora;
@@ -7,16 +7,16 @@ use super::shared_prefix::{self, SharedPrefix};
 use crate::products;
 use tch::Tensor;
 
-/// What every layer needs to know of a packed row, worked out once for all of them.
+/// The structure of a packed row, computed once for all layers.
 pub(super) struct Layout<'a> {
     pub(super) rotation: Rotation,
-    /// Tokens in each sequence.
+    /// Number of tokens of each sequence.
     pub(super) lengths: &'a [i64],
-    /// The row's prompts with their completions; empty where every sequence stands alone.
+    /// The row's prompts with their completions; empty if sequences share no prompts.
     pub(super) groups: Vec<SharedPrefix>,
 }
 
-/// `x W^T + b`, with an adapter where the recipe asks for one.
+/// A linear layer `x W^T + b`, with an adapter if the recipe has one for it.
 #[derive(Debug)]
 pub(super) struct Linear {
     /// The layer's path in the checkpoint, without `.weight`.
@@ -50,7 +50,7 @@ impl RmsNorm {
     }
 }
 
-/// Grouped-query attention with rotary positions.
+/// Grouped-query attention with rotary position embedding.
 #[derive(Debug)]
 pub(super) struct Attention {
     pub(super) q_proj: Linear,
@@ -65,8 +65,8 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    /// Causal attention inside each sequence of a packed row, and from completions to their prompts. Fills `cache` with the
-    /// keys and values when asked.
+    /// Computes causal attention inside each sequence of a packed row, and from completions to their prompts. Stores
+    /// keys and values in `cache` if it is given. // (T, C) -> (T, C)
     pub(super) fn forward(
         &self,
         x: &Tensor,
@@ -78,7 +78,7 @@ impl Attention {
         if let Some(cache) = cache {
             cache.prefill(&k, &v, layout.lengths);
         }
-        // (T, H, D): each sequence becomes a (1, H, length, D) problem of its own, or all of them one batch if they match
+        // (T, H, D): each sequence is its own (1, H, length, D) problem; sequences of equal length are one batch
         let repeat = self.num_heads / self.num_key_value_heads;
         let y = match layout.lengths {
             _ if !layout.groups.is_empty() => shared_prefix::attention(&q, &k, &v, &layout.groups),
@@ -87,7 +87,7 @@ impl Attention {
                 causal(&q, &k, &v, rows, *first, repeat)
             }
             lengths => {
-                // split at once: the gradient of a part by itself would be as large as the whole row
+                // one split instead of narrows, since the gradient of each narrow would be as large as the whole row
                 let split = |t: &Tensor| t.split_with_sizes(lengths, 0);
                 let parts: Vec<Tensor> = (split(&q).iter().zip(split(&k)).zip(split(&v)).zip(lengths))
                     .map(|(((q, k), v), &length)| causal(q, &k, &v, 1, length, repeat))
@@ -98,19 +98,19 @@ impl Attention {
         self.o_proj.forward(&y, train)
     }
 
-    /// One new token a slot against the cache. // (S, C) -> (S, C)
+    /// Computes attention of one new token in each slot over the cache. // (S, C) -> (S, C)
     pub(super) fn decode(&self, x: &Tensor, rotation: &Rotation, cache: &mut SlotLayer, next: &NextToken) -> Tensor {
         let (q, k, v) = self.project(x, rotation, false);
         let (keys, values) = cache.append(&k, &v, next); // (S, K, columns, D)
         let rows = q.size()[0];
-        // the heads that share a key-value head stand where query positions would, so keys are never copied
+        // the heads that share a key-value head take the place of query positions, so keys are never copied
         let q = q.view([rows, self.num_key_value_heads, self.num_heads / self.num_key_value_heads, self.head_dim]);
         let mask = Some(&next.mask);
         let y = Tensor::scaled_dot_product_attention(&q, &keys, &values, mask, 0.0, false, None, false); // (S, K, H/K, D)
         self.o_proj.forward(&y.reshape([rows, self.num_heads * self.head_dim]), false)
     }
 
-    /// Queries (T, H, D), keys (T, K, D) and values (T, K, D), normed and rotated.
+    /// Returns queries (T, H, D), keys (T, K, D) and values (T, K, D), with norms and rotation applied.
     fn project(&self, x: &Tensor, rotation: &Rotation, train: bool) -> (Tensor, Tensor, Tensor) {
         let tokens = x.size()[0];
         let q = self.q_proj.forward(x, train).view([tokens, self.num_heads, self.head_dim]);
@@ -122,7 +122,8 @@ impl Attention {
     }
 }
 
-/// Causal attention over `rows` sequences of `length` tokens each. // (rows * length, H, D) -> (rows * length, H * D)
+/// Computes causal attention over `rows` sequences of `length` tokens each.
+/// // (rows * length, H, D) -> (rows * length, H * D)
 pub(super) fn causal(q: &Tensor, k: &Tensor, v: &Tensor, rows: i64, length: i64, repeat: i64) -> Tensor {
     let split = |t: &Tensor| {
         let (_, heads, dim) = t.size3().expect("t is (T, H, D)");
@@ -180,7 +181,7 @@ impl Layer {
         &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x), false)
     }
 
-    /// The layer's linear maps, in the order of the checkpoint.
+    /// Returns the layer's linear layers, in the order of the checkpoint.
     pub(super) fn linears_mut(&mut self) -> [&mut Linear; 7] {
         let a = &mut self.self_attn;
         let m = &mut self.mlp;

@@ -1,8 +1,8 @@
-//! Models, built from Hugging Face directories: names of fields and weights are theirs.
+//! Models, loaded from Hugging Face directories. Fields and weights have Hugging Face's names.
 //!
-//! What a decoder's `config.json` means is in `orchestrate_core::architecture`; the layers that all decoders share are in `layers`,
-//! the stack of them in [`decoder`]. Encoders are one file an architecture (`bert`, `xlm_roberta`, `modernbert`,
-//! `qwen3_embedding`), behind [`TextModel`]; their layers are in `encoder_layers`.
+//! `orchestrate_core::architecture` interprets a decoder's `config.json`. All decoders share the layers in `layers`,
+//! which [`decoder`] stacks. Each encoder architecture has its own file (`bert`, `xlm_roberta`, `modernbert`,
+//! `qwen3_embedding`) and implements [`TextModel`]. `encoder_layers` has layers that encoders share.
 //!
 //! Shapes: B rows, T tokens, C hidden size, H heads, K key-value heads, D head size, V vocabulary.
 

@@ -1,5 +1,5 @@
-//! ModernBERT (arXiv:2412.13663): rotary positions, gated feed-forward, and attention that sees the whole text in some
-//! layers and a window of it in the others.
+//! ModernBERT (arXiv:2412.13663): rotary positions, gated feed-forward, and attention over the whole text in some
+//! layers and over a window in the others.
 
 use super::encoder_layers::{Checkpoint, LayerNorm, Linear, attention, check, score_mask};
 use super::rotary::{Rotary, Rotation};
@@ -9,27 +9,27 @@ use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-/// What a ModernBERT `config.json` says.
+/// The fields of a ModernBERT `config.json`.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct ModernBertConfig {
-    /// C.
+    /// Hidden size, C.
     hidden_size: i64,
-    /// Width inside the feed-forward.
+    /// Width of the feed-forward layers.
     intermediate_size: i64,
-    /// Layers.
+    /// Number of layers.
     num_hidden_layers: i64,
-    /// H.
+    /// Number of attention heads, H.
     num_attention_heads: i64,
-    /// V.
+    /// Vocabulary size, V.
     vocab_size: i64,
-    /// Longest sequence.
+    /// Maximum number of tokens of a sequence.
     max_position_embeddings: i64,
-    /// Added to the variance in norms.
+    /// Value that norms add to the variance.
     norm_eps: f64,
-    /// Tokens that a token of a local layer sees, half on each side, and itself.
+    /// Size of a local layer's window: half of it on each side of the token.
     local_attention: i64,
     pad_token_id: i64,
-    /// What each layer sees.
+    /// Attention type of each layer.
     #[serde(skip)]
     layer_types: Vec<Attention>,
     #[serde(skip)]
@@ -38,7 +38,7 @@ pub(super) struct ModernBertConfig {
     local_rope_theta: f64,
 }
 
-/// What a layer sees.
+/// The range of a layer's attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 enum Attention {
     #[serde(rename = "full_attention")]
@@ -47,7 +47,7 @@ enum Attention {
     Local,
 }
 
-/// Reads a ModernBERT `config.json`, as transformers 5 writes it or as those before did.
+/// Reads a ModernBERT `config.json`, as written by transformers 5 or by earlier versions.
 pub(super) fn config(json: &Value) -> Result<ModernBertConfig, String> {
     let mut config = ModernBertConfig::deserialize(json).map_err(|e| e.to_string())?;
     check(json, "hidden_activation", config.hidden_size, config.num_attention_heads)?;
@@ -67,7 +67,7 @@ pub(super) fn config(json: &Value) -> Result<ModernBertConfig, String> {
     config.layer_types = layer_types(json, config.num_hidden_layers)?;
     config.global_rope_theta = theta(json, "full_attention", "global_rope_theta")?.unwrap_or(160_000.0);
     let local = theta(json, "sliding_attention", "local_rope_theta")?;
-    // before transformers 5, an explicit null meant the global one
+    // before transformers 5, an explicit null meant the global value
     let absent = if json.get("local_rope_theta").is_some() { config.global_rope_theta } else { 10_000.0 };
     config.local_rope_theta = local.unwrap_or(absent);
     Ok(config)
@@ -86,7 +86,7 @@ fn layer_types(json: &Value, layers: i64) -> Result<Vec<Attention>, String> {
     Ok(types)
 }
 
-/// The base of one kind's rotary frequencies: in `rope_parameters`, or under the `older` name.
+/// Returns the base of the rotary frequencies of a layer type, from `rope_parameters` or from the field `older`.
 fn theta(json: &Value, layer_type: &str, older: &str) -> Result<Option<f64>, String> {
     let rope = &json["rope_parameters"][layer_type];
     let rope_type = rope["rope_type"].as_str().unwrap_or("default");
@@ -111,7 +111,7 @@ pub(super) struct ModernBert {
 
 #[derive(Debug)]
 struct Layer {
-    /// Absent in the first layer, whose input the embedding has normed.
+    /// Absent in the first layer, since the embedding's norm precedes it.
     attn_norm: Option<LayerNorm>,
     wqkv: Linear,
     attn_wo: Linear,
@@ -121,17 +121,17 @@ struct Layer {
     num_heads: i64,
 }
 
-/// What the layers of one kind share.
+/// The rotation and mask that layers of one attention type share.
 struct View {
     rotation: Rotation,
     mask: Tensor, // (B, 1, 1 or T, T)
 }
 
 impl ModernBert {
-    /// Reads the weights that `config` asks for.
+    /// Loads the weights that `config` requires.
     ///
     /// # Errors
-    /// Weights that are missing or of another shape.
+    /// Returns an error for weights that are missing or of another shape.
     pub(super) fn load(config: ModernBertConfig, from: &Checkpoint) -> StageResult<Self> {
         let c = &config;
         let (hidden, wide) = (c.hidden_size, c.intermediate_size);
@@ -178,7 +178,7 @@ impl TextModel for ModernBert {
         let index = Tensor::arange(tokens, (Kind::Int64, input_ids.device())); // (T,)
         let distance = (index.unsqueeze(1) - index.unsqueeze(0)).abs(); // (T, T)
         let visible = attention_mask.ne(0).unsqueeze(1).unsqueeze(1); // (B, 1, 1, T)
-        // padding far from any token sees itself: a score of nothing would be no number, and spread
+        // padding far from any token attends to itself, since a softmax over no scores would be NaN and spread
         let near = visible.logical_and(&distance.le(self.config.local_attention / 2)).logical_or(&distance.eq(0));
         let positions = index.repeat([rows]); // (B * T,)
         let view = |rotary: &Rotary, visible: &Tensor| View {

@@ -1,22 +1,22 @@
-//! Token sequences laid end to end in one row, so that no padding is ever computed.
+//! Token sequences laid end to end in one row, which avoids padding.
 
 use tch::{Device, Kind, Tensor};
 
-/// Sequences laid end to end, so that the result for one does not depend on its neighbours: attention never crosses from one
-/// to the next, except from a completion to the prompt it shares with others.
+/// Sequences laid end to end. Attention never crosses from one to the next, except from a completion to the prompt of
+/// its group. A sequence's result therefore does not depend on its neighbours.
 #[derive(Debug)]
 pub struct Packed {
-    /// All tokens. // (T,)
+    /// Tokens of all sequences. // (T,)
     pub input_ids: Tensor,
-    /// Position of each token in its own sequence, a completion's counted on from its prompt's. // (T,)
+    /// Position of each token in its own sequence; a completion's positions continue those of its prompt. // (T,)
     pub positions: Tensor,
-    /// Tokens in each sequence; they add up to T.
+    /// Number of tokens of each sequence; the sum is T.
     pub lengths: Vec<i64>,
-    /// In a row of [`Packed::grouped`], how many completions follow each prompt; empty where every sequence stands alone.
+    /// Number of completions after each prompt in a row of [`Packed::grouped`]; empty if sequences share no prompts.
     pub completions: Vec<usize>,
 }
 
-/// A prompt and completions that share it, none of them empty.
+/// A prompt with the completions that share it, none of them empty.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
     /// Tokens of the prompt.
@@ -29,7 +29,7 @@ impl Packed {
     /// Packs `sequences`, none of them empty, onto `device`.
     ///
     /// # Panics
-    /// When a sequence is empty.
+    /// Panics if a sequence is empty.
     pub fn new<S: AsRef<[i64]>>(sequences: &[S], device: Device) -> Self {
         let mut row = PackedRow::default();
         for sequence in sequences {
@@ -38,11 +38,11 @@ impl Packed {
         row.packed(Vec::new(), device)
     }
 
-    /// Packs each prompt once and its completions behind it, onto `device`. A completion attends to the whole prompt and to
-    /// itself, never to another, as if the prompt stood before it alone (a shared prefix, arXiv:2402.05099, section 3).
+    /// Packs each prompt once with its completions behind it, onto `device`. A completion attends to the whole prompt
+    /// and to itself, but not to other completions (a shared prefix, arXiv:2402.05099, section 3).
     ///
     /// # Panics
-    /// When a prompt or a completion is empty.
+    /// Panics if a prompt or a completion is empty.
     pub fn grouped(groups: &[Group<'_>], device: Device) -> Self {
         let mut row = PackedRow::default();
         for group in groups {
@@ -54,7 +54,7 @@ impl Packed {
         row.packed(groups.iter().map(|group| group.completions.len()).collect(), device)
     }
 
-    /// Index of the first token of each sequence.
+    /// Returns the index of the first token of each sequence.
     pub fn starts(&self) -> Vec<i64> {
         self.lengths
             .iter()
@@ -66,8 +66,8 @@ impl Packed {
             .collect()
     }
 
-    /// Index of the token that predicts each token of the completions: for a completion's first the last of its prompt, for
-    /// another the one before it. // (N,)
+    /// Returns the index of the token that predicts each token of the completions. For a completion's first token it is
+    /// the last token of the prompt, for any other the token before it. // (N,)
     pub fn predictors(&self) -> Tensor {
         let mut sequences = self.starts().into_iter().zip(&self.lengths);
         let mut predictors = Vec::new();
@@ -81,7 +81,7 @@ impl Packed {
         Tensor::from_slice(&predictors).to_device(self.input_ids.device())
     }
 
-    /// Tokens in all.
+    /// The number of tokens of all sequences.
     pub fn total(&self) -> i64 {
         self.lengths.iter().sum()
     }
@@ -95,7 +95,7 @@ struct PackedRow {
 }
 
 impl PackedRow {
-    /// Adds a sequence whose first token has position `first`, and tells its length.
+    /// Adds a sequence whose first token has position `first`, and returns its length.
     fn push(&mut self, sequence: &[i64], first: i64) -> i64 {
         assert!(!sequence.is_empty(), "a packed sequence has at least one token");
         let length = i64::try_from(sequence.len()).expect("lengths fit i64");

@@ -1,7 +1,7 @@
-//! A forward pass to train on, with or without gradient checkpointing (arXiv:1604.06174).
+//! A forward pass for training, with or without gradient checkpointing (arXiv:1604.06174).
 //!
-//! With it, only the input of each layer is kept; the backward pass computes a layer's inside again when it gets there. Both
-//! ways give the same bits: the same kernels run on the same numbers, and a layer's dropout has a seed of its own.
+//! With checkpointing, only the input of each layer is kept, and the backward pass computes each layer again. Both ways
+//! give the same bits: the same kernels run on the same numbers, and each layer's dropout has its own seed.
 
 use super::decoder::Decoder;
 use super::layers::Layout;
@@ -9,28 +9,28 @@ use super::packed::Packed;
 use crate::seed;
 use tch::{Kind, Tensor};
 
-/// How a pass is made.
+/// The options of a [`TrainingPass`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PassOptions {
-    /// Turns the dropout of adapters on, drawn from this seed.
+    /// Seed of the adapters' dropout; without it there is no dropout.
     pub dropout_seed: Option<u64>,
-    /// Keeps the input of each layer only.
+    /// Whether only the input of each layer is kept.
     pub checkpointing: bool,
 }
 
-/// A forward pass whose hidden states can be followed back to the weights.
+/// A forward pass whose hidden states can be backpropagated to the weights.
 pub struct TrainingPass<'a> {
     decoder: &'a Decoder,
     packed: &'a Packed,
     options: PassOptions,
     layout: Layout<'a>,
     hidden: Tensor, // (T, C)
-    /// Where the graph is cut: at the embeddings, and with checkpointing before and after each layer.
+    /// Tensors at which the graph is cut: the embeddings, and with checkpointing the output of each layer.
     cuts: Vec<Tensor>, // each (T, C)
 }
 
 impl<'a> TrainingPass<'a> {
-    /// Runs `decoder` over `packed`.
+    /// Runs the forward pass of `decoder` over `packed`.
     pub fn new(decoder: &'a Decoder, packed: &'a Packed, options: PassOptions) -> Self {
         let layout = decoder.layout(packed);
         let mut pass = Self { decoder, packed, options, layout, hidden: Tensor::new(), cuts: Vec::new() };
@@ -53,13 +53,13 @@ impl<'a> TrainingPass<'a> {
         pass
     }
 
-    /// Hidden states after the final norm; they carry a graph, and what is computed from them is followed back by `backward()`
-    /// on it, then [`TrainingPass::finish`]. // (T, C)
+    /// Returns the hidden states after the final norm, with their graph. To backpropagate a loss, call `backward()` on
+    /// it and then [`TrainingPass::finish`]. // (T, C)
     pub fn hidden(&self) -> &Tensor {
         &self.hidden
     }
 
-    /// Follows the gradients that have reached the hidden states down to the weights, where the graph was cut.
+    /// Backpropagates the gradients of the hidden states through the cuts of the graph to the weights.
     pub fn finish(mut self) {
         self.hidden = Tensor::new();
         let mut output = self.cuts.pop().expect("the embeddings are always there");
@@ -91,7 +91,7 @@ impl<'a> TrainingPass<'a> {
     }
 }
 
-/// Backpropagates `grad`, the gradient on `output`: that of the inner product of both is just that.
+/// Backpropagates `grad`, the gradient on `output`. It is exactly the gradient of their inner product.
 fn follow(output: &Tensor, grad: &Tensor) {
     (output * grad).sum(Kind::Float).backward();
 }

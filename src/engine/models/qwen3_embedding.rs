@@ -1,5 +1,5 @@
-//! Qwen3-Embedding (arXiv:2506.05176): a Qwen3 decoder whose last token, the end-of-text one that the tokenizer adds, is
-//! the text's vector.
+//! Qwen3-Embedding (arXiv:2506.05176): a Qwen3 decoder whose last token, the end-of-text token that the tokenizer adds,
+//! gives the text's vector.
 
 use super::decoder::Decoder;
 use super::packed::Packed;
@@ -16,10 +16,11 @@ pub(super) struct Qwen3Embedding {
 }
 
 impl Qwen3Embedding {
-    /// Reads the model in `dir`, whose `config.json` is `json`.
+    /// Loads the model in `dir`, whose `config.json` is `json`.
     ///
     /// # Errors
-    /// See [`Decoder::load_body`]; and attention in both directions, which some descendants have.
+    /// Returns the errors of [`Decoder::load_body`], and an error for bidirectional attention, which some derived
+    /// models have.
     pub(super) fn load(dir: &Path, json: &serde_json::Value, kind: Kind, device: Device) -> StageResult<Self> {
         if json["is_causal"] == false {
             let path = dir.join("config.json");
@@ -49,7 +50,7 @@ impl TextModel for Qwen3Embedding {
         let visible = attention_mask.ne(0); // (B, T)
         let lengths = visible.sum_dim_intlist(1, false, Kind::Int64);
         let positions = (visible.cumsum(1, Kind::Int64) - 1).masked_select(&visible);
-        // only tokens are computed, wherever the padding stands
+        // only tokens are computed, on whichever side the padding is
         let packed = Packed {
             input_ids: input_ids.masked_select(&visible),
             positions,

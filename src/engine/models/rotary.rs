@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug)]
 pub(super) struct Rotary {
     pub(super) cos: Tensor, // (max positions, D)
-    /// The first half negated, as `rotate_half` negates what it is multiplied with.
+    /// The first half is negated, since `rotate_half` negates the values that it multiplies.
     pub(super) sin: Tensor, // (max positions, D)
 }
 
@@ -36,7 +36,7 @@ impl Rotary {
         Self { cos: placed(angles.cos()), sin: placed(angles.sin() * signs) }
     }
 
-    /// Rotation of each of `positions`, to be broadcast over heads. // two of (T, 1, D)
+    /// Returns the rotation of each of `positions`, to be broadcast over heads. // two of (T, 1, D)
     pub(super) fn at(&self, positions: &Tensor) -> Rotation {
         Rotation {
             cos: self.cos.index_select(0, positions).unsqueeze(1),
@@ -45,21 +45,21 @@ impl Rotary {
     }
 }
 
-/// The rotation of a list of positions.
+/// The cosines and sines of a list of positions.
 pub(super) struct Rotation {
     cos: Tensor, // (T, 1, D)
     sin: Tensor, // (T, 1, D)
 }
 
 impl Rotation {
-    /// Rotates `x`, the halves of a head taken as pairs (Hugging Face's `rotate_half`). // (T, H, D)
+    /// Rotates `x`, with the halves of a head as pairs (Hugging Face's `rotate_half`). // (T, H, D)
     pub(super) fn apply(&self, x: &Tensor) -> Tensor {
         let half = x.size()[2] / 2;
         x * &self.cos + x.roll([half], [2]) * &self.sin
     }
 }
 
-/// One inverse frequency, scaled as transformers' `_compute_llama3_parameters` does.
+/// Scales an inverse frequency as transformers' `_compute_llama3_parameters` does.
 fn scale(frequency: f64, scaling: Option<&Llama3Scaling>) -> f64 {
     let Some(s) = scaling else { return frequency };
     let wavelength = 2.0 * PI / frequency;

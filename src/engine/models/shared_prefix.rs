@@ -1,18 +1,18 @@
-//! Attention in a row where completions share their prompt: its keys and values are computed once, and no completion sees
-//! another.
+//! Attention in a row where completions share their prompt. The prompt's keys and values are computed once, and
+//! completions do not attend to each other.
 
 use super::layers::causal;
 use super::packed::Packed;
 use tch::{Device, Kind, Tensor};
 
-/// A prompt and its completions, as they lie in a packed row.
+/// A prompt with its completions in a packed row.
 pub(super) struct SharedPrefix {
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     prompt: i64,
-    /// Neighbouring completions of one length, a batch each.
+    /// Runs of adjacent completions of equal length, each computed as a batch.
     runs: Vec<Run>,
-    /// Added to the scores of the longest completion, those heads of a token side by side that share a key. A shorter
-    /// completion's is its upper left part. // (L * H/K, P + L)
+    /// Mask that is added to the scores of the longest completion, of length L. Query heads that share a key are
+    /// adjacent rows. A shorter completion uses its upper left part. // (L * H/K, P + L)
     mask: Tensor,
 }
 
@@ -21,7 +21,8 @@ struct Run {
     length: i64,
 }
 
-/// The groups of a row of [`Packed::grouped`], for a decoder of this many heads per key; none for another row.
+/// Returns the groups of a row of [`Packed::grouped`], for a decoder with `heads_per_key` query heads per key head. The
+/// result is empty for any other row.
 pub(super) fn groups(packed: &Packed, heads_per_key: i64, kind: Kind, device: Device) -> Vec<SharedPrefix> {
     let mut lengths = packed.lengths.iter().copied();
     packed
@@ -40,7 +41,8 @@ pub(super) fn groups(packed: &Packed, heads_per_key: i64, kind: Kind, device: De
         .collect()
 }
 
-/// 0 where token i of a completion sees the key, the prompt and the completion up to itself; else minus infinity.
+/// Returns the mask of attention scores. It is 0 where token i of a completion may attend to a key: the prompt, and the
+/// completion up to i. Elsewhere it is minus infinity. // (L * H/K, P + L)
 fn mask(prompt: i64, longest: i64, heads_per_key: i64, kind: Kind, device: Device) -> Tensor {
     let rows = Tensor::arange(longest * heads_per_key, (Kind::Int64, device)).floor_divide_scalar(heads_per_key);
     let columns = Tensor::arange(prompt + longest, (Kind::Int64, device)) - prompt;
@@ -48,7 +50,7 @@ fn mask(prompt: i64, longest: i64, heads_per_key: i64, kind: Kind, device: Devic
     Tensor::zeros(unseen.size(), (kind, device)).masked_fill(&unseen, f64::NEG_INFINITY)
 }
 
-/// Queries (T, H, D), keys and values (T, K, D) of a whole row -> (T, H * D).
+/// Computes the attention of a whole row. // q (T, H, D), k and v (T, K, D) -> (T, H * D)
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, groups: &[SharedPrefix]) -> Tensor {
     let (_, heads, _) = q.size3().expect("q is (T, H, D)");
     let (_, key_heads, _) = k.size3().expect("k is (T, K, D)");
@@ -74,19 +76,20 @@ pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, groups: &[SharedPref
     Tensor::cat(&parts, 0)
 }
 
-/// Keys and values of some tokens, each (n, K, D).
+/// Keys and values of n tokens, each (n, K, D).
 struct Keys {
     k: Tensor,
     v: Tensor,
 }
 
 impl Keys {
-    /// What a run of completions with these queries and keys attends to here and in itself. // (n * L, H, D) -> (n * L, H * D)
+    /// Computes the attention of a run of completions over this prompt and their own keys.
+    /// // (n * L, H, D) -> (n * L, H * D)
     fn seen_by(&self, run: &Run, q: &Tensor, own: &Keys, mask: &Tensor) -> Tensor {
         let &Run { completions: n, length } = run;
         let (prompt, key_heads, dim) = self.k.size3().expect("keys are (P, K, D)");
         let heads = q.size()[1];
-        // the heads that share a key stand where query positions would, so that no key is copied for them
+        // the heads that share a key take the place of query positions, so no key is copied for them
         let q = q.view([n, length, key_heads, heads / key_heads, dim]).transpose(1, 2).reshape([
             n,
             key_heads,

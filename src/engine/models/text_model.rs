@@ -1,4 +1,4 @@
-//! What reads a text as a whole: the models behind sentence embeddings.
+//! Text models, which compute hidden states for sentence embeddings.
 
 use super::bert::Bert;
 use super::encoder_layers::Checkpoint;
@@ -10,34 +10,37 @@ use serde_json::Value;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// What has to be known of a model to feed it and to pool what it gives.
+/// The limits of a text model's input, and properties that pooling depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextLimits {
-    /// V.
+    /// Vocabulary size, V.
     pub vocab_size: i64,
-    /// Longest sequence.
+    /// Maximum number of tokens of a sequence.
     pub max_tokens: i64,
-    /// What stands where there is no token.
+    /// Token at padded positions.
     pub pad_token_id: i64,
-    /// Whether a token sees only those before it, so that the last one alone has seen the text.
+    /// Whether a token attends only to those before it. If so, only the last token depends on the whole text.
     pub causal: bool,
 }
 
-/// A model that turns texts into one vector a token.
+/// A model that computes a vector for each token of a text.
 pub trait TextModel: std::fmt::Debug + Send {
-    /// What it can be fed.
+    /// Returns the limits of the model's input.
     fn limits(&self) -> TextLimits;
 
-    /// Hidden states of the last layer; those of padding mean nothing. Each row has at least one token.
-    /// (B, T), (B, T) of 1 and 0 -> (B, T, C)
+    /// Computes the hidden states of the last layer. Each row must have at least one token. Hidden states at padding
+    /// are undefined. The mask has 1 for tokens and 0 for padding. // (B, T), (B, T) -> (B, T, C)
     fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor) -> Tensor;
 }
 
-/// Reads the encoder in the Hugging Face directory `dir`; its `model_type` says which.
+/// Loads the encoder in the Hugging Face directory `dir`. The architecture is selected by `model_type`.
 ///
 /// # Errors
-/// A missing or malformed file, an unsupported architecture or field, by name, weights that are missing or of another
-/// shape.
+/// Returns an error for:
+///
+/// - a missing or malformed file
+/// - an unsupported architecture or field, by name
+/// - weights that are missing or of another shape
 pub fn load_text_model(dir: &Path, kind: Kind, device: Device) -> StageResult<Box<dyn TextModel>> {
     let path = dir.join("config.json");
     let text = fs_err::read_to_string(&path).map_err(|e| StageError::io(&path, &e))?;
@@ -64,7 +67,7 @@ pub fn load_text_model(dir: &Path, kind: Kind, device: Device) -> StageResult<Bo
     Ok(model)
 }
 
-/// Refuses what changes any of these architectures and is not implemented for any.
+/// Rejects settings that change any of these architectures and are implemented for none.
 fn refuse(json: &Value) -> Result<(), String> {
     let expected = [
         ("position_embedding_type", Value::from("absolute")),

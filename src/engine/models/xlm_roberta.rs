@@ -1,5 +1,5 @@
-//! XLM-RoBERTa (arXiv:1911.02116), the encoder of most multilingual sentence embeddings, and RoBERTa (arXiv:1907.11692),
-//! which has the same fields: BERT whose positions are counted as fairseq does.
+//! XLM-RoBERTa (arXiv:1911.02116), the encoder of most multilingual sentence embeddings, and RoBERTa
+//! (arXiv:1907.11692), which has the same fields. Both are BERT with fairseq's numbering of positions.
 
 use super::bert::{self, BertConfig, Positions};
 use tch::{Kind, Tensor};
@@ -14,7 +14,8 @@ pub(super) fn config(json: &serde_json::Value) -> Result<BertConfig, String> {
     Ok(BertConfig { positions: Positions::After { pad_token_id }, ..config })
 }
 
-/// Tokens are numbered from `pad_token_id + 1` on; padding has its own position. // (B, T) -> (B, T)
+/// Returns the positions of tokens, numbered from `pad_token_id + 1`. Padding has position `pad_token_id`.
+/// // (B, T) -> (B, T)
 pub(super) fn position_ids(input_ids: &Tensor, pad_token_id: i64) -> Tensor {
     let counted = input_ids.ne(pad_token_id).to_kind(Kind::Int64);
     counted.cumsum(1, Kind::Int64) * counted + pad_token_id

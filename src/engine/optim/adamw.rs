@@ -1,4 +1,4 @@
-//! AdamW (arXiv:1711.05101), in `PyTorch`'s order of operations, with its state in the open.
+//! AdamW (arXiv:1711.05101), in `PyTorch`'s order of operations, with an explicit state.
 
 use super::parameter::{Parameter, find};
 use crate::error::StageResult;
@@ -7,7 +7,7 @@ use tch::Tensor;
 
 const UPDATES: &str = "updates";
 
-/// AdamW over a fixed list of parameters. Moments are 32-bit; a parameter in another format has a 32-bit master copy.
+/// AdamW over a fixed list of parameters. Moments are 32-bit. A parameter in another format has a 32-bit master copy.
 #[derive(Debug)]
 pub struct AdamW {
     parameters: Vec<Moments>,
@@ -25,7 +25,7 @@ struct Moments {
 }
 
 impl AdamW {
-    /// An optimizer that has made no update. Weight decay acts on matrices only.
+    /// Creates an optimizer before its first update. Weight decay applies to matrices only.
     pub fn new(parameters: Vec<(String, Tensor)>, betas: (f64, f64), eps: f64, weight_decay: f64) -> Self {
         let parameters = parameters
             .into_iter()
@@ -67,8 +67,8 @@ impl AdamW {
         self.parameters.iter().map(|p| &p.parameter.value)
     }
 
-    /// Everything the next update depends on beside the parameters' values and gradients: the moments, the master
-    /// copies, and the number of updates so far.
+    /// Returns the state on which the next update depends, beside the parameters' values and gradients. It holds the
+    /// moments, the master copies and the number of updates.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = vec![(UPDATES.to_owned(), Tensor::from_slice(&[self.updates]))];
         for Moments { parameter, first, second } in &self.parameters {
@@ -77,10 +77,10 @@ impl AdamW {
         state
     }
 
-    /// Takes up a saved [`AdamW::state`].
+    /// Restores a saved [`AdamW::state`].
     ///
     /// # Errors
-    /// A part that is missing or has another shape, by name.
+    /// Returns an error that names a part which is missing or has another shape.
     pub fn load_state(&mut self, saved: &BTreeMap<String, Tensor>) -> StageResult<()> {
         self.updates = find(saved, UPDATES)?.int64_value(&[0]);
         for Moments { parameter, first, second } in &mut self.parameters {

@@ -3,7 +3,8 @@
 use tch::{Kind, Tensor};
 
 /// Scales the gradients of `parameters` down so that their joint 2-norm is at most `max_norm`, as `PyTorch`'s
-/// `clip_grad_norm_` does, and returns the norm before. A norm that is not finite scales nothing.
+/// `clip_grad_norm_` does. Returns the norm before clipping. If that norm is not finite, the gradients stay as they
+/// are.
 pub fn clip_grad_norm<'a>(parameters: impl Iterator<Item = &'a Tensor>, max_norm: f64) -> f64 {
     let grads: Vec<Tensor> = parameters.map(Tensor::grad).filter(Tensor::defined).collect();
     if grads.is_empty() {

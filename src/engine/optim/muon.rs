@@ -1,5 +1,5 @@
-//! Muon (Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks"; arXiv:2502.16982), in `PyTorch`'s
-//! order of operations: momentum whose singular values are all brought near 1.
+//! Muon (Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks"; arXiv:2502.16982), in
+//! `PyTorch`'s order of operations. An update is the momentum with all singular values brought near 1.
 
 use super::parameter::Parameter;
 use crate::error::StageResult;
@@ -8,27 +8,27 @@ use orchestrate_core::recipe::spec::AdjustLr;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Coefficients of the quintic iteration, chosen for slope at 0.
+/// Coefficients of the quintic Newton-Schulz iteration, chosen for a steep slope at 0.
 const COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
-/// Iterations of it.
+/// Number of Newton-Schulz iterations.
 const ITERATIONS: usize = 5;
-/// Least norm that is divided by.
+/// Lower bound of the norm by which an update is divided.
 const EPS: f64 = 1e-7;
 
 /// Muon with Nesterov momentum over matrices.
 #[derive(Debug)]
 pub struct Muon {
-    matrices: Vec<(Parameter, Tensor)>, // with its momentum
+    matrices: Vec<(Parameter, Tensor)>, // each with its momentum
     momentum: f64,
     weight_decay: f64,
     adjust_lr: AdjustLr,
 }
 
 impl Muon {
-    /// An optimizer that has made no update.
+    /// Creates an optimizer before its first update.
     ///
     /// # Panics
-    /// When a parameter is not a matrix.
+    /// Panics if a parameter is not a matrix.
     pub fn new(matrices: Vec<(String, Tensor)>, momentum: f64, weight_decay: f64, adjust_lr: AdjustLr) -> Self {
         let matrices = matrices
             .into_iter()
@@ -63,15 +63,15 @@ impl Muon {
         self.matrices.iter().map(|(parameter, _)| &parameter.value)
     }
 
-    /// Everything the next update depends on beside the matrices' values and gradients.
+    /// Returns the state on which the next update depends, beside the matrices' values and gradients.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         self.matrices.iter().flat_map(|(parameter, momentum)| parameter.state(&[("momentum", momentum)])).collect()
     }
 
-    /// Takes up a saved [`Muon::state`].
+    /// Restores a saved [`Muon::state`].
     ///
     /// # Errors
-    /// A part that is missing or has another shape, by name.
+    /// Returns an error that names a part which is missing or has another shape.
     pub fn load_state(&mut self, saved: &BTreeMap<String, Tensor>) -> StageResult<()> {
         self.matrices
             .iter_mut()
@@ -79,8 +79,8 @@ impl Muon {
     }
 }
 
-/// The nearest matrix with singular values near 1, by five Newton-Schulz iterations in bfloat16, or in 32 bits on a CPU that
-/// is slow in bfloat16. // (M, N) -> (M, N)
+/// Returns the nearest matrix whose singular values are near 1, by five Newton-Schulz iterations. They run in bfloat16,
+/// or in 32 bits on a CPU that is slow in bfloat16. // (M, N) -> (M, N)
 fn orthogonalized(update: &Tensor) -> Tensor {
     let (a, b, c) = COEFFICIENTS;
     let (rows, columns) = update.size2().expect("update is (M, N)");
@@ -97,13 +97,13 @@ fn orthogonalized(update: &Tensor) -> Tensor {
     if rows > columns { x.transpose(0, 1) } else { x }
 }
 
-/// `beta input + alpha left right`, rounded once. // (M, N), (M, K), (K, N) -> (M, N)
+/// Computes `beta input + alpha left right`, rounded once. // (M, N), (M, K), (K, N) -> (M, N)
 fn addmm(input: &Tensor, left: &Tensor, right: &Tensor, beta: f64, alpha: f64) -> Tensor {
-    // only the batched form takes factors here
+    // only the batched function takes factors here
     input.unsqueeze(0).baddbmm(&left.unsqueeze(0), &right.unsqueeze(0), beta, alpha).squeeze_dim(0)
 }
 
-/// What the learning rate is multiplied by for a matrix of this shape.
+/// Returns the factor of the learning rate for a matrix of this shape.
 fn factor(adjust_lr: AdjustLr, matrix: &Tensor) -> f64 {
     let (rows, columns) = matrix.size2().expect("matrix is (M, N)");
     match adjust_lr {

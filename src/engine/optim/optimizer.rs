@@ -1,4 +1,4 @@
-//! The optimizer that a recipe asks for: Muon for the hidden matrices when it says so, AdamW for everything else.
+//! The optimizer of a recipe: AdamW, or Muon for hidden matrices with AdamW for all other parameters.
 
 use super::{AdamW, Muon};
 use crate::error::StageResult;
@@ -6,7 +6,7 @@ use orchestrate_core::recipe::spec::{self, OptimizerSpec};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// Update rules over all that a stage trains.
+/// The update rules for all parameters that a stage trains.
 #[derive(Debug)]
 pub struct Optimizer {
     muon: Option<Muon>,
@@ -14,7 +14,8 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer over `parameters` that has made no update. With Muon, embeddings, head, norms and biases stay with AdamW.
+    /// Creates an optimizer over `parameters` before its first update. With Muon, AdamW still updates embeddings, head,
+    /// norms and biases.
     pub fn new(parameters: Vec<(String, Tensor)>, spec: &OptimizerSpec) -> Self {
         let adamw = |parameters, betas, eps| AdamW::new(parameters, betas, eps, spec.weight_decay);
         match spec.optimizer {
@@ -40,15 +41,15 @@ impl Optimizer {
         self.muon.iter().flat_map(Muon::values).chain(self.adamw.values())
     }
 
-    /// Everything the next update depends on beside the parameters' values and gradients.
+    /// Returns the state on which the next update depends, beside the parameters' values and gradients.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         self.muon.iter().flat_map(Muon::state).chain(self.adamw.state()).collect()
     }
 
-    /// Takes up a saved [`Optimizer::state`].
+    /// Restores a saved [`Optimizer::state`].
     ///
     /// # Errors
-    /// A part that is missing or has another shape, by name.
+    /// Returns an error that names a part which is missing or has another shape.
     pub fn load_state(&mut self, saved: &BTreeMap<String, Tensor>) -> StageResult<()> {
         if let Some(muon) = &mut self.muon {
             muon.load_state(saved)?;
@@ -57,7 +58,7 @@ impl Optimizer {
     }
 }
 
-/// A matrix between hidden states; adapters' are too.
+/// Returns whether a parameter is a matrix between hidden states. Adapters' matrices are.
 fn is_hidden_matrix(name: &str, value: &Tensor) -> bool {
     value.dim() == 2 && !name.ends_with("embed_tokens.weight") && !name.ends_with("lm_head.weight")
 }

@@ -1,4 +1,4 @@
-//! A trained tensor, and its 32-bit master copy when it is held in fewer bits.
+//! A trained tensor with a 32-bit master copy if its own format is shorter.
 
 use crate::error::{StageError, StageResult};
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) value: Tensor,
-    /// 32-bit copy of a `value` that is not 32-bit itself: what one update adds may be too small for 16 bits.
+    /// 32-bit copy of a `value` in another format. One update may be too small for 16 bits to represent.
     pub(super) master: Option<Tensor>,
 }
 
@@ -18,18 +18,18 @@ impl Parameter {
         Self { name, value, master }
     }
 
-    /// A 32-bit tensor of its shape, all 0.
+    /// Returns a 32-bit tensor of zeros with the parameter's shape.
     pub(super) fn zeros(&self) -> Tensor {
         Tensor::zeros(self.value.size(), (Kind::Float, self.value.device()))
     }
 
-    /// The gradient in 32 bits, if backpropagation reached the parameter.
+    /// Returns the gradient in 32 bits, if backpropagation reached the parameter.
     pub(super) fn grad(&self) -> Option<Tensor> {
         let grad = self.value.grad();
         grad.defined().then(|| grad.to_kind(Kind::Float))
     }
 
-    /// What an update changes.
+    /// The tensor that an update changes: the master copy if there is one, else the value.
     pub(super) fn target(&self) -> Tensor {
         self.master.as_ref().unwrap_or(&self.value).shallow_clone()
     }
@@ -42,14 +42,14 @@ impl Parameter {
         self.value.zero_grad();
     }
 
-    /// What to save of it beside the value, with the optimizer's own `parts`.
+    /// Returns the tensors to save beside the value: the optimizer's own `parts` and the master copy.
     pub(super) fn state<'a>(&'a self, parts: &[(&str, &'a Tensor)]) -> Vec<(String, Tensor)> {
         let master = self.master.as_ref().map(|master| ("master", master));
         let parts = parts.iter().copied().chain(master);
         parts.map(|(part, tensor)| (format!("{}.{part}", self.name), tensor.shallow_clone())).collect()
     }
 
-    /// Takes up what [`Parameter::state`] gave for the same parts.
+    /// Restores the tensors that [`Parameter::state`] returned for the same parts.
     pub(super) fn load_state(
         &mut self,
         saved: &BTreeMap<String, Tensor>,
@@ -70,7 +70,7 @@ impl Parameter {
     }
 }
 
-/// A part of a saved optimizer state, by name.
+/// Returns the part `name` of a saved optimizer state.
 pub(super) fn find<'a>(saved: &'a BTreeMap<String, Tensor>, name: &str) -> StageResult<&'a Tensor> {
     saved.get(name).ok_or_else(|| StageError::input(format!("the optimizer state lacks `{name}`")))
 }

@@ -3,8 +3,9 @@
 use orchestrate_core::recipe::spec::Schedule;
 use std::f64::consts::PI;
 
-/// The factor on the peak learning rate at `step` (counted from 0) of `total_steps`, as in transformers' `get_scheduler`:
-/// linear from 0 over `warmup_steps`, then the schedule's shape down to 0 at `total_steps`.
+/// Returns the factor of the peak learning rate at `step` (from 0) of `total_steps`, as transformers' `get_scheduler`
+/// does. It rises linearly from 0 over `warmup_steps` and then has the schedule's shape. All but the constant one reach
+/// 0 at `total_steps`.
 pub fn lr_multiplier(schedule: Schedule, step: u64, warmup_steps: u64, total_steps: u64) -> f64 {
     if step < warmup_steps {
         return step as f64 / warmup_steps.max(1) as f64;

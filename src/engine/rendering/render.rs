@@ -1,19 +1,20 @@
-//! Rendering within limits of steps and of size.
+//! Rendering within limits of steps and size.
 
 use super::watch::Watched;
 use minijinja::{Error, ErrorKind, Template, Value};
 use std::io::{self, Write};
 
-/// Steps a template may take: rendering ends, whatever the template does.
+/// Maximum number of template steps, which bounds the duration of rendering.
 pub(crate) const FUEL: u64 = 1_000_000;
 
-/// Bytes that a template may write; more tokens than any context holds.
+/// Maximum size of rendered text, in bytes; it is more than any context holds.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What `template` makes of `context`.
+/// Renders `template` with `context`.
 ///
 /// # Errors
-/// As minijinja's `render`; a template that takes too many steps or writes too much.
+/// Returns the errors of minijinja's `render`, and an error for a template that takes too many steps or writes too
+/// much.
 pub(crate) fn render(template: &Template<'_, '_>, context: Value) -> Result<String, Error> {
     let _watched = Watched::new();
     let mut out = Bounded(Vec::new());
@@ -26,12 +27,12 @@ pub(crate) fn render(template: &Template<'_, '_>, context: Value) -> Result<Stri
     Ok(String::from_utf8(out.0).expect("templates write text"))
 }
 
-/// Refuses what goes beyond the limit, before it takes memory.
+/// A buffer that rejects writes beyond the limit before they take memory.
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = (MAX_BYTES + 1).saturating_sub(self.0.len()); // one more, by which `render` knows
+        let room = (MAX_BYTES + 1).saturating_sub(self.0.len()); // one byte more, by which `render` detects an excess
         self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
         if bytes.len() > room { Err(io::Error::other("too long")) } else { Ok(bytes.len()) }
     }

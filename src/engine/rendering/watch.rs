@@ -1,24 +1,25 @@
-//! A limit on the memory that rendering one text takes. The template engine counts steps, not bytes, and a text that is
-//! doubled forty times takes forty steps: so a thread watches the process while texts are rendered, and ends it when
-//! one takes too much.
+//! A limit on the memory for rendering one text.
+//!
+//! The template engine counts steps, not bytes, and a text that is doubled forty times takes only forty steps. A thread
+//! therefore watches the process while texts are rendered. It ends the process when a text takes too much memory.
 
 use orchestrate_core::exec::exit;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Memory that rendering one text may take: no conversation and no row needs as much.
+/// Maximum memory for rendering one text, in bytes. No conversation and no row needs as much.
 const LIMIT: u64 = 1 << 30;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// What the user can do.
+/// Hint for users whose template took too much memory.
 pub(crate) const HINT: &str =
     "look for a loop that makes a text longer and longer, in the recipe's templates or the model's chat template";
 
-/// Tells why the process ends.
+/// A function that reports why the process ends.
 type Tell = dyn Fn(&str) + Send + Sync;
 
 static TELL: OnceLock<Box<Tell>> = OnceLock::new();
-/// The texts that are rendered now, by number, with the process's memory when they were first seen.
+/// The texts that are being rendered, by number, with the process's memory when they were first seen.
 static RENDERED: Mutex<Rendered> = Mutex::new(Rendered { next: 0, memory_at: BTreeMap::new() });
 
 struct Rendered {
@@ -26,12 +27,12 @@ struct Rendered {
     memory_at: BTreeMap<u64, Option<u64>>,
 }
 
-/// Has `tell` say why the process ends, if a template makes it end.
+/// Registers the function that reports why the process ends if a template takes too much memory.
 pub(crate) fn on_too_much_memory(tell: impl Fn(&str) + Send + Sync + 'static) {
-    let _ = TELL.set(Box::new(tell)); // the first one stays: a process runs one stage
+    let _ = TELL.set(Box::new(tell)); // the first call wins, since a process runs one stage
 }
 
-/// A text that is being rendered.
+/// A guard that registers a text while it is rendered.
 pub(super) struct Watched(u64);
 
 impl Watched {

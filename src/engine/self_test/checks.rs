@@ -1,4 +1,4 @@
-//! The self-test from its device to its verdict.
+//! The self-test, from the choice of its device to its result.
 
 use super::{parity, pipeline, project};
 use crate::device;
@@ -7,10 +7,11 @@ use orchestrate_core::workspace::DeviceChoice;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Prints a line for each check; true when all passed.
+/// Runs all checks and prints a line for each. Returns whether all passed.
 ///
 /// # Errors
-/// A device that is not there, golden values or a temporary directory that cannot be read or written.
+/// Returns an error for a device that does not exist, for golden values that cannot be read, and for a temporary
+/// directory that cannot be used.
 pub fn run(choice: &DeviceChoice, golden: &Path) -> StageResult<bool> {
     let device = device::choose(choice)?;
     let mut report = Report { passed: true };
@@ -23,7 +24,7 @@ pub fn run(choice: &DeviceChoice, golden: &Path) -> StageResult<bool> {
     Ok(report.passed)
 }
 
-/// What the checks found.
+/// The result of the checks so far.
 pub(super) struct Report {
     passed: bool,
 }
@@ -39,7 +40,7 @@ pub(super) fn line(text: &str) -> StageResult<()> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
-/// A directory that goes when the test ends.
+/// A directory that is removed when the test ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -53,7 +54,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // what cannot be removed costs space, no more
+        // a directory that cannot be removed only costs space
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! CPT -> SFT -> GRPO as users run them: each stage in a process of its own, one of them killed and resumed.
+//! CPT -> SFT -> GRPO as users run them, each stage in its own process. One stage is killed and resumed.
 
 use super::{Report, line};
 use crate::device;
@@ -17,9 +17,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// Longest that a step of a tiny model may take.
+/// Maximum duration of a step of a tiny model.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Memory that may still be in use after the workers have ended: other processes come and go.
+/// Memory that may still be in use after the workers have ended, since other processes start and end.
 const LEFT_BYTES: u64 = 256 << 20;
 
 pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageResult<()> {
@@ -36,7 +36,7 @@ pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageR
         let (ok, found) = judge(&events);
         report.check(&name, ended.success() && ok, &found)?;
         if !ended.success() {
-            return Ok(()); // the stages after it have nothing to start from
+            return Ok(()); // the following stages have no input
         }
     }
     resume(report, project, &plan, &cache, device)?;
@@ -50,7 +50,7 @@ pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageR
     }
 }
 
-/// Kills the SFT stage in the middle, resumes it, and compares with the one that was never stopped.
+/// Kills the SFT stage in the middle, resumes it, and compares it with the one that was never stopped.
 fn resume(report: &mut Report, project: &Path, plan: &Plan, cache: &Workspace, device: Device) -> StageResult<()> {
     let index = plan.stages.iter().position(|stage| stage.name == "sft").expect("the recipe has the stage sft");
     let key = &plan.stages[index].key;
@@ -68,7 +68,7 @@ fn resume(report: &mut Report, project: &Path, plan: &Plan, cache: &Workspace, d
     if off == 0.0 {
         return report.check("resume after a kill", true, "the same to the bit as never stopped");
     }
-    // some kernels of GPUs add in any order: then two runs that were never stopped differ as much
+    // some GPU kernels add in varying order, so two runs that were never stopped differ as much
     let again = Workspace::open(&project.join("again")).map_err(failed)?;
     Worker::start(plan, index, cache, &again, device)?.child.wait()?;
     let noise = difference(&adapter(cache), &adapter(&again))?;
@@ -76,15 +76,16 @@ fn resume(report: &mut Report, project: &Path, plan: &Plan, cache: &Workspace, d
     report.check("resume after a kill", noise > 0.0 && off < 10.0 * noise, &found)
 }
 
-/// The largest difference between two adapters.
+/// Returns the largest difference between two adapters.
 fn difference(a: &Path, b: &Path) -> StageResult<f64> {
     let (a, b) = (load_tensors(a)?, load_tensors(b)?);
     let largest = |(name, t): (&String, &Tensor)| (t - &b[name]).abs().max().double_value(&[]);
-    // f64::max would pass over what is not a number
+    // `f64::max` would ignore NaN
     Ok(a.iter().map(largest).fold(0.0, |most, off| if off.is_nan() { f64::INFINITY } else { most.max(off) }))
 }
 
-/// Whether what a stage reported is as it should be: every value finite, a training loss that fell.
+/// Returns whether a stage's events are as expected, with a description. GRPO needs a finite mean reward and an
+/// on-policy ratio near 1, other stages a training loss that falls.
 fn judge(events: &[Event]) -> (bool, String) {
     let steps: Vec<&Step> = events
         .iter()
@@ -133,7 +134,7 @@ impl Inputs for Files {
     }
 }
 
-/// A stage at work in a process of its own.
+/// A stage that runs in its own process.
 struct Worker {
     child: Child,
     attempt: PathBuf,
@@ -141,7 +142,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Starts a stage of `plan`, whose parent is in `parents`, to be committed into `cache`.
+    /// Starts a stage of `plan`, whose parents are in `parents`. It commits its result into `cache`.
     fn start(plan: &Plan, index: usize, parents: &Workspace, cache: &Workspace, device: Device) -> StageResult<Self> {
         let stage: &PlannedStage = &plan.stages[index];
         let checkpoint = |parent: &usize| parents.root().join("cache").join(plan.stages[*parent].key.as_str());
@@ -172,7 +173,7 @@ impl Worker {
         Ok(Self { child, attempt, key: stage.key.clone() })
     }
 
-    /// The most memory that was in use until the worker ended.
+    /// Waits for the end of the worker, and returns the peak of the device memory in use.
     fn watch(&mut self, device: Device) -> StageResult<Option<u64>> {
         let mut most = device::memory_used(device);
         while self.child.try_wait()?.is_none() {
@@ -182,7 +183,7 @@ impl Worker {
         Ok(most)
     }
 
-    /// Waits for the first one: how soon others follow depends on how long it took to write.
+    /// Waits for the first resume point. The time to the next ones depends on how long it took to write.
     fn wait_for_resume_point(&mut self) -> StageResult<()> {
         let began = Instant::now();
         let mut reader = EventReader::new(&self.attempt);
@@ -192,14 +193,14 @@ impl Worker {
                 return Ok(());
             }
             if self.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
-                let _ = self.child.kill(); // it may have ended by itself
+                let _ = self.child.kill(); // the process may have ended by itself
                 return Err(StageError::input("the stage left no resume point".to_owned()));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// What it reported, from its checkpoint or, if there is none, from its attempt.
+    /// Returns the worker's events, from its checkpoint or, if there is none, from its attempt.
     fn events(&self, cache: &Workspace) -> StageResult<Vec<Event>> {
         let committed = cache.root().join("cache").join(self.key.as_str());
         let dir = if committed.is_dir() { &committed } else { &self.attempt };

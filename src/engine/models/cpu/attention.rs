@@ -1,5 +1,5 @@
-//! Attention of one new token a row over the keys and values so far, which lie in parts: the prompt's, shared by its group, and
-//! the row's own.
+//! Attention of one new token for each row over the keys and values so far. These are in two parts: the prompt's, which
+//! its group shares, and the row's own.
 
 #![expect(unsafe_code, reason = "vectors are read through pointers")]
 #![expect(clippy::inline_always, reason = "a kernel must become part of the function that enables the instructions")]
@@ -13,15 +13,15 @@ pub(super) struct Span<'a> {
     pub(super) values: &'a [f32], // (tokens, D)
 }
 
-/// What one query finds in `spans`: `softmax(q k / sqrt(D)) v`, written to `y`. `scores` is room to work in.
-/// // (D,) -> (D,)
+/// Computes the attention of one query over `spans`, `softmax(q k / sqrt(D)) v`, and writes it to `y`. `scores` is a
+/// buffer for reuse. // (D,) -> (D,)
 pub(super) fn attend(query: &[f32], spans: &[Span<'_>], scores: &mut Vec<f32>, y: &mut [f32]) {
     let size = query.len();
     assert_eq!(y.len(), size, "an output is as long as its query");
     for span in spans {
         assert!(span.keys.len() == span.values.len() && span.keys.len().is_multiple_of(size), "whole keys and values");
     }
-    // SAFETY: all that is read was checked above
+    // SAFETY: all sizes were checked above.
     unsafe { attend_here(query, spans, scores, y) };
 }
 
@@ -64,7 +64,7 @@ unsafe fn attend_with<L: Lanes>(query: &[f32], spans: &[Span<'_>], scores: &mut 
     }
 }
 
-/// The weighted mean of `N` vectors' worth of each value, from `column` on.
+/// Computes `N` vectors of the weighted mean of the values, from `column` on.
 #[inline(always)]
 unsafe fn weigh<L: Lanes, const N: usize>(
     spans: &[Span<'_>],
@@ -74,8 +74,8 @@ unsafe fn weigh<L: Lanes, const N: usize>(
     total: f32,
     y: &mut [f32],
 ) {
-    // SAFETY: the caller runs on a processor with the instructions of `L`; each row of values has `size` numbers, and
-    // the columns that are read and written lie below it.
+    // SAFETY: the caller runs on a processor with the instructions of `L`. Each row of values has `size` numbers, and
+    // all columns that are read and written are below `size`.
     unsafe {
         let mut sums = [L::zero(); N];
         let mut scores = scores.iter();
@@ -119,10 +119,10 @@ unsafe fn sum_of_squares_with<L: Lanes>(x: &[f32], result: &mut f32) {
     *result = unsafe { dot::<L>(x, x) };
 }
 
-/// Sum of squares.
+/// Computes the sum of squares.
 pub(super) fn sum_of_squares(x: &[f32]) -> f32 {
     let mut result = 0.0;
-    // SAFETY: a slice is read within its bounds
+    // SAFETY: the slice is read within its bounds.
     unsafe { sum_of_squares_here(x, &mut result) };
     result
 }

@@ -1,4 +1,4 @@
-//! A decoder's layers on the weights' memory, and the rows that are decoded.
+//! The layers of a decoder on the weights' memory, and the rows that are decoded.
 
 use super::attention::{Span, attend, sum_of_squares};
 use super::linear::{Adapter, Matrix, Projection, Store, project, project_gated};
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// A decoder's weights as the kernels read them, and the rows that are being decoded.
+/// A decoder's weights in the form that the kernels read, with the rows that are being decoded.
 pub struct CpuDecoding<'a> {
     pub(in crate::models) decoder: &'a Decoder,
     layers: Vec<CpuLayer<'a>>,
@@ -24,7 +24,7 @@ pub struct CpuDecoding<'a> {
     max_new_tokens: usize,
     pool: rayon::ThreadPool,
     rows: Vec<CachedRow>,
-    /// Caches of rows that ended, for rows to come.
+    /// Caches of ended rows, for reuse by new rows.
     free: Vec<Vec<Vec<HeadCache>>>,
 }
 
@@ -47,28 +47,28 @@ pub(super) struct Norm {
     eps: f32,
 }
 
-/// Keys and values of a prompt, shared by the rows that go on from it.
+/// Keys and values of a prompt, shared by the rows that continue it.
 pub(in crate::models) struct CpuPrompt {
     layers: Vec<(Vec<f32>, Vec<f32>)>, // each (K, n, D)
     length: usize,
 }
 
-/// A row: its prompt, and the keys and values of its own tokens.
+/// A row: its prompt, with the keys and values of its own tokens.
 pub(super) struct CachedRow {
     prompt: Arc<CpuPrompt>,
-    /// Position of the next token.
+    /// Position of the row's next token.
     position: usize,
     layers: Vec<Vec<HeadCache>>, // by layer and key-value head
 }
 
-/// Keys and values of a row's own tokens in one key-value head, with room for all of them.
+/// Keys and values of a row's own tokens in one key-value head, allocated for the maximum number of tokens.
 pub(super) struct HeadCache {
     keys: Vec<f32>,   // (tokens, D)
     values: Vec<f32>, // (tokens, D)
 }
 
 impl<'a> CpuDecoding<'a> {
-    /// No rows yet; each will have room for `max_new_tokens`.
+    /// Creates a state without rows. Each row will have room for `max_new_tokens`.
     pub(in crate::models) fn new(decoder: &'a Decoder, max_new_tokens: usize) -> Self {
         let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
@@ -97,7 +97,7 @@ impl<'a> CpuDecoding<'a> {
         }
     }
 
-    /// Adds a row that goes on from `prompt`, after the others.
+    /// Adds a row that continues `prompt`, after the other rows.
     pub(in crate::models) fn enter(&mut self, prompt: Arc<CpuPrompt>) {
         let room = self.max_new_tokens * self.head_dim;
         let layers = self.free.pop().unwrap_or_else(|| {
@@ -125,7 +125,7 @@ impl<'a> CpuDecoding<'a> {
         self.pool.install(work)
     }
 
-    /// Logits after one more token in each row. // (B,) -> (B, V)
+    /// Adds a token to each row and returns the next logits. // (B,) -> (B, V)
     pub(in crate::models) fn decode(&mut self, input_ids: &[i64]) -> Tensor {
         let count = self.rows.len();
         assert_eq!(input_ids.len(), count, "every row gets one token");
@@ -160,7 +160,7 @@ impl CpuLayer<'_> {
         let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
         project(&normed, count, &projections, &mut [&mut q, &mut k, &mut v], Store::Set);
 
-        // the query heads of a key-value head lie side by side, (B, K, H / K * D)
+        // the query heads of a key-value head are adjacent, (B, K, H / K * D)
         let group = q_size / (kv_size / head_dim);
         let heads: Vec<Head<'_>> = rows
             .iter_mut()
@@ -210,7 +210,7 @@ pub(super) struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// Norms and rotates one head, as [`super::rotary::Rotation::apply`] does. // (D,)
+    /// Applies the norm and the rotation to one head, like [`crate::models::rotary::Rotation::apply`]. // (D,)
     fn turn(&self, x: &mut [f32], norm: Option<&Norm>) {
         if let Some(norm) = norm {
             let normed = norm.forward(x);
@@ -227,7 +227,7 @@ impl Head<'_> {
 }
 
 impl Norm {
-    /// Every row of `x`. // (M, C)
+    /// Normalizes every row of `x`. // (M, C) -> (M, C)
     fn forward(&self, x: &[f32]) -> Vec<f32> {
         let size = self.weight.len();
         let mut y = Vec::with_capacity(x.len());
@@ -240,7 +240,7 @@ impl Norm {
 }
 
 impl Matrix<'_> {
-    /// Writes row `index` to `to`.
+    /// Writes row `index` to `to`, in 32 bits.
     fn row(&self, index: usize, to: &mut [f32]) {
         let range = index * to.len()..(index + 1) * to.len();
         match self {
@@ -312,18 +312,18 @@ pub(super) fn matrix(tensor: &Tensor) -> Matrix<'_> {
         Kind::BFloat16 => {
             assert!(tensor.is_contiguous() && tensor.device() == tch::Device::Cpu, "weights lie row by row on the CPU");
             #[expect(unsafe_code, reason = "tch has no borrowed view of a tensor's numbers")]
-            // SAFETY: a contiguous CPU tensor of this kind, borrowed as long as the slice
+            // SAFETY: the tensor is contiguous, on the CPU and of this kind, and is borrowed as long as the slice.
             Matrix::Bfloat16(unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const bf16, tensor.numel()) })
         }
         kind => unreachable!("weights are held in 32 bits or bfloat16, not {kind:?}"),
     }
 }
 
-/// The numbers of a 32-bit tensor.
+/// Returns the numbers of a 32-bit tensor.
 pub(super) fn floats(tensor: &Tensor) -> &[f32] {
     check_floats(tensor);
     #[expect(unsafe_code, reason = "tch has no borrowed view of a tensor's numbers")]
-    // SAFETY: a contiguous CPU tensor of this kind, borrowed as long as the slice
+    // SAFETY: the tensor is contiguous, on the CPU and of this kind, and is borrowed as long as the slice.
     unsafe {
         std::slice::from_raw_parts(tensor.data_ptr() as *const f32, tensor.numel())
     }
@@ -333,11 +333,11 @@ pub(super) fn check_floats(tensor: &Tensor) {
     assert!(tensor.kind() == Kind::Float && tensor.is_contiguous() && tensor.device() == tch::Device::Cpu);
 }
 
-/// The numbers of a 32-bit tensor, to be written by whoever made it.
+/// Returns the numbers of a 32-bit tensor for writing.
 pub(super) fn floats_mut(tensor: &mut Tensor) -> &mut [f32] {
     check_floats(tensor);
     #[expect(unsafe_code, reason = "tch has no borrowed view of a tensor's numbers")]
-    // SAFETY: a contiguous CPU tensor of this kind, borrowed as long as the slice
+    // SAFETY: the tensor is contiguous, on the CPU and of this kind, and is mutably borrowed as long as the slice.
     unsafe {
         std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), tensor.numel())
     }

@@ -1,8 +1,8 @@
-//! `x W^T` for few rows of x, where reading W is the work.
+//! `x W^T` for few rows of x, where reading W takes most of the time.
 //!
-//! libtorch's own product repacks W on every call, which for twelve rows takes longer than multiplying. Here W is read once,
-//! as it lies, by all threads together. Every output is one sum in an order of its own, whatever stands in the other rows:
-//! a row's result does not depend on how many there are.
+//! libtorch's own product repacks W on every call, which for twelve rows takes longer than multiplying. Here all
+//! threads together read W once, without a copy. Each output is one sum in a fixed order, so a row's result does not
+//! depend on the number or the content of other rows.
 
 #![expect(unsafe_code, reason = "threads write disjoint columns of one matrix, and vectors are read through pointers")]
 #![expect(clippy::needless_range_loop, reason = "tiles are unrolled over their indices")]
@@ -13,12 +13,13 @@ use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// How far ahead of their use weights are asked for: two pages, which the processor's own prefetcher does not cross.
+/// Distance in bytes at which weights are prefetched: two pages, since the processor's own prefetcher does not cross
+/// pages.
 const PREFETCH_BYTES: usize = 8192;
-/// Outputs that a thread computes at a time, at the least.
+/// Minimum number of outputs that a thread computes at a time.
 const MIN_OUTPUTS: usize = 16;
 
-/// A weight of shape (out, in), row by row.
+/// A weight matrix of shape (out, in), in row-major order.
 #[derive(Clone, Copy)]
 pub(super) enum Matrix<'a> {
     /// 32-bit numbers.
@@ -27,7 +28,7 @@ pub(super) enum Matrix<'a> {
     Bfloat16(&'a [bf16]),
 }
 
-/// A linear layer as the kernels read it.
+/// A linear layer in the form that the kernels read.
 pub(super) struct Projection<'a> {
     pub(super) weight: Matrix<'a>, // (out, in)
     pub(super) out_features: usize,
@@ -36,7 +37,7 @@ pub(super) struct Projection<'a> {
     pub(super) adapter: Option<Adapter<'a>>,
 }
 
-/// A low-rank adapter: adds `scale * B A x`.
+/// A low-rank adapter, which adds `scale * B A x`.
 pub(super) struct Adapter<'a> {
     pub(super) a: &'a [f32], // (r, in)
     pub(super) b: &'a [f32], // (out, r)
@@ -44,17 +45,17 @@ pub(super) struct Adapter<'a> {
     pub(super) scale: f32,
 }
 
-/// What becomes of a projection's outputs.
+/// The way a projection's outputs are written.
 #[derive(Clone, Copy)]
 pub(super) enum Store {
-    /// They replace what is there.
+    /// Outputs replace the existing values.
     Set,
-    /// They are added to what is there.
+    /// Outputs are added to the existing values.
     Add,
 }
 
 impl Projection<'_> {
-    /// The adapter's `scale * A x`; empty without an adapter. // (M, in) -> (M, r)
+    /// Computes the adapter's `scale * A x`. The result is empty without an adapter. // (M, in) -> (M, r)
     fn low_rank(&self, x: &[f32], rows: usize) -> Vec<f32> {
         let Some(Adapter { a, rank, scale, .. }) = &self.adapter else { return Vec::new() };
         let mut h = vec![0.0; rows * rank];
@@ -72,7 +73,7 @@ impl Projection<'_> {
         if let Some(bias) = &self.bias {
             for row in 0..rows {
                 for n in range.clone() {
-                    // SAFETY: this thread alone writes the columns of `range`
+                    // SAFETY: only this thread writes the columns of `range`.
                     unsafe { *y.at(row, n) += bias[n] };
                 }
             }
@@ -80,8 +81,8 @@ impl Projection<'_> {
     }
 }
 
-/// Runs every one of `projections` on `x`, (M, in), into its matrix of `outputs`, (M, out) each, on the threads of the pool this
-/// is called in.
+/// Runs each of `projections` on `x`, (M, in), and writes to its matrix in `outputs`, (M, out). It uses the threads of
+/// the current pool.
 pub(super) fn project(
     x: &[f32],
     rows: usize,
@@ -99,7 +100,7 @@ pub(super) fn project(
     });
 }
 
-/// `silu(gate x) * (up x)` (`SwiGLU`, arXiv:2002.05202). // (M, in) -> (M, out)
+/// Computes `silu(gate x) * (up x)` (`SwiGLU`, arXiv:2002.05202). // (M, in) -> (M, out)
 pub(super) fn project_gated(x: &[f32], rows: usize, gate: &Projection<'_>, up: &Projection<'_>, y: &mut [f32]) {
     let (gate_h, up_h) = rayon::join(|| gate.low_rank(x, rows), || up.low_rank(x, rows));
     let out = gate.out_features;
@@ -110,7 +111,7 @@ pub(super) fn project_gated(x: &[f32], rows: usize, gate: &Projection<'_>, up: &
         up.outputs(x, &up_h, rows, range.clone(), &ups, Store::Set);
         for row in 0..rows {
             for n in range.clone() {
-                // SAFETY: this thread alone writes the columns of `range`
+                // SAFETY: only this thread writes the columns of `range`.
                 unsafe {
                     let gate = *y.at(row, n);
                     *y.at(row, n) = gate / (1.0 + (-gate).exp()) * *ups.at(row, n);
@@ -120,7 +121,7 @@ pub(super) fn project_gated(x: &[f32], rows: usize, gate: &Projection<'_>, up: &
     });
 }
 
-/// Outputs cut into parts, a few for each thread.
+/// Splits outputs into ranges, a few for each thread.
 fn parts(out_features: usize) -> impl Iterator<Item = Range<usize>> {
     let count = (out_features / MIN_OUTPUTS).clamp(1, 4 * rayon::current_num_threads());
     let size = out_features.div_ceil(count).next_multiple_of(2);
@@ -134,7 +135,7 @@ struct Columns {
     len: usize,
 }
 
-// SAFETY: each thread is given columns of its own
+// SAFETY: each thread writes different columns.
 unsafe impl Sync for Columns {}
 
 impl Columns {
@@ -145,12 +146,12 @@ impl Columns {
     fn at(&self, row: usize, column: usize) -> *mut f32 {
         let index = row * self.width + column;
         assert!(index < self.len, "an output lies inside its matrix");
-        // SAFETY: just checked
+        // SAFETY: the assertion above checks the index.
         unsafe { self.start.add(index) }
     }
 }
 
-/// What a product is made from.
+/// The inputs of a product.
 #[derive(Clone, Copy)]
 struct Input<'a> {
     x: &'a [f32], // (M, K)
@@ -165,7 +166,7 @@ struct LowRank<'a> {
     rank: usize,
 }
 
-/// The outputs of `range`.
+/// Computes the outputs of `range`.
 fn multiply(weight: &Matrix<'_>, input: &Input<'_>, rows: usize, range: Range<usize>, y: &Columns, store: Store) {
     let k = input.features;
     assert!(input.x.len() >= rows * k, "x has {rows} rows of {k}");
@@ -175,12 +176,12 @@ fn multiply(weight: &Matrix<'_>, input: &Input<'_>, rows: usize, range: Range<us
     match weight {
         Matrix::Float(weight) => {
             assert!(weight.len() >= range.end * k, "the weight has {} rows of {k}", range.end);
-            // SAFETY: all that is read was checked above
+            // SAFETY: all sizes were checked above.
             unsafe { columns(weight, input, rows, range, y, store) };
         }
         Matrix::Bfloat16(weight) => {
             assert!(weight.len() >= range.end * k, "the weight has {} rows of {k}", range.end);
-            // SAFETY: all that is read was checked above
+            // SAFETY: all sizes were checked above.
             unsafe { columns(weight, input, rows, range, y, store) };
         }
     }
@@ -238,7 +239,7 @@ unsafe fn columns_with<L: Lanes, W: Number>(
     while n < range.end {
         let pair = n + 1 < range.end;
         for block in 0..blocks {
-            // blocks of nearly equal height; the weights are in the cache after the first
+            // blocks have nearly equal heights; after the first block the weights are in the cache
             let (first, end) = (block * rows / blocks, (block + 1) * rows / blocks);
             // SAFETY: the rows of `block` lie in the input, and column `n`, with the next one where there is a pair,
             // in the weights.
@@ -275,7 +276,7 @@ unsafe fn block_of_rows<L: Lanes, W: Number, const R: usize>(
     with_height!(1 2 3 4 5 6 7 8 9 10 11 12);
 }
 
-/// `R` outputs of `M` rows: as many sums as there are registers for.
+/// Computes `R` outputs of `M` rows, as many sums as there are registers for.
 #[inline(always)]
 unsafe fn tile<L: Lanes, W: Number, const R: usize, const M: usize>(
     weight: &[W],
@@ -286,7 +287,7 @@ unsafe fn tile<L: Lanes, W: Number, const R: usize, const M: usize>(
     store: Store,
 ) {
     if M > L::MAX_ROWS {
-        return; // never called: this only spares the compiler the work
+        return; // never reached; it spares the compiler the code
     }
     let Input { x, features: k, low_rank } = *input;
     // SAFETY: the tile's rows lie in the input and its columns in the weights, each of `k` numbers.
@@ -404,7 +405,7 @@ mod tests {
         let input = Input { x: &x, features: k, low_rank: None };
         let (mut here, mut plain) = (vec![0.0; rows * n], vec![0.0; rows * n]);
         multiply(&Matrix::Float(&w), &input, rows, 0..n, &Columns::new(&mut here, n), Store::Set);
-        // SAFETY: the sizes are those of `multiply`
+        // SAFETY: the sizes are those of `multiply`.
         unsafe { columns_with::<Portable, f32>(&w, &input, rows, 0..n, &Columns::new(&mut plain, n), Store::Set) };
         for (a, b) in here.iter().zip(&plain) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
@@ -413,10 +414,10 @@ mod tests {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2(w: &[f32], input: &Input<'_>, rows: usize, n: usize, y: &Columns) {
-                // SAFETY: the test runs where there is AVX2; the slices have the sizes that are given.
+                // SAFETY: the test runs only with AVX2, and the slices have the given sizes.
                 unsafe { columns_with::<super::super::simd::Avx2, f32>(w, input, rows, 0..n, y, Store::Set) }
             }
-            // SAFETY: the instructions are there, the sizes are those of `multiply`
+            // SAFETY: the processor has the instructions, and the sizes are those of `multiply`.
             unsafe { avx2(&w, &input, rows, n, &Columns::new(&mut plain, n)) };
             for (a, b) in here.iter().zip(&plain) {
                 assert!((a - b).abs() < 1e-5, "{a} {b}");

@@ -1,9 +1,10 @@
-//! Decoding on the CPU: one token a row, straight on the weights' memory.
+//! Decoding on the CPU, one token for each row, directly from the weights' memory.
 //!
-//! A step of few rows is bound by reading the weights, which the kernels do once and without copies ([`linear`]); activations, keys
-//! and values are 32-bit whatever the weights are held in. Prompts are read by libtorch like any other sequence, each by
-//! itself, and a row points to its prompt's keys and values: rows of a group share them. So a row's numbers do not depend
-//! on which other rows are decoded with it, to the bit.
+//! A step of few rows is limited by reading the weights. The kernels read them once and without copies ([`linear`]).
+//! Activations, keys and values are 32-bit for any format of the weights.
+//!
+//! libtorch reads each prompt by itself, and a row refers to its prompt's keys and values, which its group shares. A
+//! row's numbers therefore do not depend on the other rows, bit for bit.
 
 mod attention;
 mod layer;

@@ -1,7 +1,7 @@
 //! Vectors of 32-bit floats, in the widest form that the processor has.
 //!
-//! A kernel is written once over [`Lanes`], always inlined, and compiled for each instruction set by [`on_this_processor`],
-//! which picks one when it is called.
+//! A kernel is written once over [`Lanes`] and always inlined. [`on_this_processor`] compiles it for each instruction
+//! set and selects one at each call.
 
 #![expect(unsafe_code, reason = "vector instructions read through pointers")]
 #![expect(clippy::inline_always, reason = "a kernel must become part of the function that enables the instructions")]
@@ -15,27 +15,27 @@ use std::arch::x86_64::{
     _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
-/// A vector of floats. Every function needs its instruction set, and as many readable or writable numbers behind a pointer
-/// as there are lanes.
+/// A vector of floats. Every function requires its instruction set, and at a pointer as many readable or writable
+/// numbers as there are lanes.
 pub(super) trait Lanes: Copy {
-    /// Floats in a vector.
+    /// Number of floats in a vector.
     const COUNT: usize;
-    /// Sums that fit into the registers beside what they are made from, for two rows of weights at a time.
+    /// Number of sums that fit into the registers beside their inputs, for two rows of weights at a time.
     const MAX_ROWS: usize;
 
     unsafe fn zero() -> Self;
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
-    /// Widens bfloat16 numbers, given as their bits.
+    /// Loads bfloat16 numbers, given as their bits, and widens them.
     unsafe fn load_bf16(from: *const u16) -> Self;
     unsafe fn store(self, to: *mut f32);
-    /// `self * factor + sum`, rounded once.
+    /// Computes `self * factor + sum`, rounded once.
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
-    /// The lanes added up, in a fixed order.
+    /// Returns the sum of the lanes, added in a fixed order.
     unsafe fn sum(self) -> f32;
 }
 
-/// AVX-512.
+/// An AVX-512 vector.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(__m512);
@@ -91,7 +91,7 @@ impl Lanes for Avx512 {
     }
 }
 
-/// AVX2 with fused multiply-add.
+/// An AVX2 vector, with fused multiply-add.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256);
@@ -154,7 +154,7 @@ impl Lanes for Avx2 {
     }
 }
 
-/// Plain Rust, for every other processor.
+/// A vector in plain Rust, for every other processor.
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; 4]);
 
@@ -203,11 +203,11 @@ impl Lanes for Portable {
     }
 }
 
-/// Asks for the cache line `bytes` after `from` ahead of its use. Any address may be asked for.
+/// Prefetches the cache line `bytes` after `from`. Any address is allowed.
 #[inline(always)]
 pub(super) fn prefetch<T>(from: *const T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the caller vouches for the instructions and for the pointer, if there is one ([`Lanes`]).
+    // SAFETY: every x86_64 processor has the instruction, and a prefetch does not fault at any address.
     unsafe {
         _mm_prefetch::<_MM_HINT_T0>(from.wrapping_byte_add(bytes).cast());
     }
