@@ -123,7 +123,9 @@ fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, WorkspaceError> {
     Ok(found)
 }
 
-/// Returns the work of all other runs on stages which `runs` found in the cache.
+/// Returns the work of all other runs on the stages of `runs`, where one of them made the result.
+///
+/// The result is empty if `runs` had no cache hits.
 fn made_elsewhere(
     runs: &[&PastRun],
     all: &[PastRun],
