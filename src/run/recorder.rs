@@ -82,8 +82,7 @@ impl Recorder {
         (self.problem, self.log.into_lock())
     }
 
-    /// Records the parts of `update` that the log keeps. Also updates the database, except for events that may be very
-    /// frequent.
+    /// Records the parts of `update` that the log keeps. Updates the database too, except after very frequent events.
     pub(super) async fn record(&mut self, update: &RunUpdate) {
         let key = |stage: &usize| self.keys[*stage].clone();
         let kind = match update {

@@ -287,7 +287,7 @@ impl Store {
 fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &HistoryQuery, few: &[bool]) {
     for (column, wanted) in [("recipe", &query.recipe), ("variant", &query.variant)] {
         if let Some(wanted) = wanted {
-            // The column holds names joined by spaces. The plain search, which rejects most rows, is faster.
+            // The column holds names joined by spaces. The plain search rejects most rows sooner.
             sql.push(" AND instr(s.").push(column).push(", ").push_bind(wanted).push(")");
             sql.push(" AND instr(' ' || s.").push(column).push(" || ' ', ").push_bind(format!(" {wanted} ")).push(")");
         }
