@@ -114,8 +114,7 @@ impl Client {
     }
 
     /// Sends one request and follows its redirects. The token goes only to the hub's own host. A HEAD request stops
-    /// where the hub
-    /// answers about the file, because the storage behind the redirect does not know the file's hash.
+    /// where the hub answers about the file, because the storage behind the redirect does not know the file's hash.
     fn ask(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Response<Body>, ureq::Error> {
         let mut url = url.clone();
         for _ in 0..MAX_REDIRECTS {
@@ -170,8 +169,7 @@ impl Client {
         }
     }
 
-    /// Whether the repository exists. A mirror's answer does not always distinguish a missing repository from a
-    /// missing
+    /// Whether the repository exists. A mirror's answer does not always distinguish a missing repository from a missing
     /// revision.
     fn has_repository(&self, reference: &HubReference) -> bool {
         let kind = match reference.kind {

@@ -157,8 +157,7 @@ impl Download<'_> {
     }
 
     /// Appends the content of `body` to `file`. The first `known` bytes were received before. The outer error is the
-    /// file's, the
-    /// inner one the network's.
+    /// file's, the inner one the network's.
     fn copy(
         &mut self,
         mut body: impl std::io::Read,
@@ -181,8 +180,7 @@ impl Download<'_> {
     }
 
     /// Verifies `partial` against the hub's size and hash, and removes it on a mismatch. The hash is SHA-256 for large
-    /// files and
-    /// the git hash for small ones.
+    /// files and the git hash for small ones.
     fn check(&self, name: &str, partial: &Path, etag: &str, size: Option<u64>) -> Result<(), HubError> {
         let found_size = length(partial);
         let is_hex = etag.bytes().all(|b| b.is_ascii_hexdigit());

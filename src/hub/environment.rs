@@ -8,8 +8,7 @@ use url::Url;
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// The hub's address, the cache and the token. Variables are read as `huggingface_hub` reads them, so that both find
-/// the same
-/// files.
+/// the same files.
 #[derive(Clone)]
 pub struct HubEnvironment {
     /// `HF_ENDPOINT`, or the public hub.

@@ -9,8 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The directory of commits' listings in a repository's folder. Python's listings (`trees`) are read too, but not
-/// written:
-/// with one, Python would call a snapshot incomplete that holds only the needed files.
+/// written: with one, Python would call a snapshot incomplete that holds only the needed files.
 const LISTINGS: &str = ".listings";
 const PYTHON_LISTINGS: &str = "trees";
 

@@ -68,8 +68,7 @@ struct Index {
 }
 
 /// Returns the weights: one file, or the parts that the index names, and those of the modules in numbered folders. The
-/// index has
-/// to be in `directory` already.
+/// index has to be in `directory` already.
 pub(super) fn weights(repo: &str, listing: &Listing, directory: &Path) -> Result<Vec<String>, HubError> {
     let mut files: BTreeSet<String> = if listing.has(WEIGHTS) {
         [WEIGHTS.to_owned()].into()
