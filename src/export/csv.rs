@@ -1,5 +1,4 @@
-//! Comma-separated values as of RFC 4180, with `\n`. A missing value is empty, and an empty text is `""`. A text that
-//! a
+//! Comma-separated values as of RFC 4180, with `\n`. A missing value is empty, and an empty text is `""`. A text that a
 //! spreadsheet would interpret as a formula gets an apostrophe in front.
 
 use serde_json::Value;
