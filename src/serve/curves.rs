@@ -48,9 +48,8 @@ pub(super) fn names(site: &Site, run: &PastRun) -> io::Result<Value> {
     Ok(json!(main.iter().chain(rest).collect::<Vec<_>>()))
 }
 
-/// Returns the metric called `name` over the steps of each stage of `run` that has it, as `[step, mean, min, max]`.
-/// The last three
-/// are taken over the steps that a point covers.
+/// Returns the metric called `name` over the steps of each stage of `run` that has it, as `[step, mean, min, max]`. The
+/// last three are taken over the steps that a point covers.
 pub(super) fn curves(site: &Site, run: &PastRun, name: &str) -> io::Result<Value> {
     let plan = LoggedPlan::load(&run.log_dir)?;
     let titles = plan.names();

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-/// The names by which a browser may call the server. Other names are refused. They occur in DNS rebinding, where a
-/// page of
-/// another site lets its own name resolve to this machine.
+/// The names by which a browser may call the server. Other names are refused. They occur in DNS rebinding, where a page
+/// of another site lets its own name resolve to this machine.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     names: Vec<String>,

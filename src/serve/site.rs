@@ -35,9 +35,8 @@ pub(super) struct Site {
 /// Renders the report of the run with this id as a page, or returns the reason why it cannot.
 type Reporter = dyn Fn(&str) -> Result<String, String> + Send + Sync;
 
-/// Answers requests until the process ends. `runs` is the run directory. `report` renders the page of a run, or
-/// returns the
-/// reason why it cannot.
+/// Answers requests until the process ends. `runs` is the run directory. `report` renders the page of a run, or returns
+/// the reason why it cannot.
 pub async fn serve(
     listener: TcpListener,
     runs: &Path,
