@@ -5,8 +5,7 @@ use crate::evidence::{Evidence, Problem, ProblemKind};
 use crate::history::run_log::LoggedVariant;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Splits a variant's name into the name without its seed, and the seed: `rouge,seed=2` is `rouge` and 2. The result
-/// is
+/// Splits a variant's name into the name without its seed, and the seed: `rouge,seed=2` is `rouge` and 2. The result is
 /// empty for a recipe's only variant whose name is only a seed.
 ///
 /// A sweep over the seeds of several stages makes an arm of each of them. The recipe's own `seed` makes none.
@@ -55,8 +54,7 @@ impl ArmNames {
     /// Returns the position of the arm that `variant` of `run` belongs to, and adds the arm if it is new.
     ///
     /// It is an arm of the same recipe and name, unless a stage that both have differs in more than its seed. `stages`
-    /// are
-    /// name, seed, key and fingerprint.
+    /// are name, seed, key and fingerprint.
     pub(super) fn arm(
         &mut self,
         run: &str,
@@ -139,9 +137,8 @@ impl ArmNames {
     }
 }
 
-/// Names evaluations. Stages that share a question are one evaluation, named after the first of them. Where one
-/// variant has
-/// several stages of an evaluation, each becomes an arm of its own.
+/// Names evaluations. Stages that share a question are one evaluation, named after the first of them. Where one variant
+/// has several stages of an evaluation, each becomes an arm of its own.
 fn name_evaluations(evidence: &mut Evidence) {
     let mut stages: Vec<String> = Vec::new();
     let mut asked: Vec<BTreeSet<usize>> = Vec::new();

@@ -26,8 +26,7 @@ pub fn newest_resume_step(workspace: &Workspace, key: &Digest) -> Option<u64> {
 }
 
 /// Returns the directory that holds the events of `key`: its checkpoint. Without a checkpoint, or while a rerun
-/// replaces it,
-/// the directory is the attempt.
+/// replaces it, the directory is the attempt.
 pub fn events_dir(workspace: &Workspace, key: &Digest) -> PathBuf {
     let committed = checkpoint_dir(workspace, key);
     if committed.is_dir() && !workspace.is_being_replaced(key) { committed } else { workspace.attempt_dir(key) }
@@ -48,8 +47,7 @@ pub fn results(workspace: &Workspace, key: &Digest) -> Result<BTreeMap<String, M
 }
 
 /// Returns the spec of the stage with this key, from its `key.json`. It is absent without a result, or where another
-/// version
-/// wrote the file in a form that cannot be parsed.
+/// version wrote the file in a form that cannot be parsed.
 pub fn stage_spec(workspace: &Workspace, key: &Digest) -> Option<StageSpec> {
     let text = fs_err::read_to_string(checkpoint_dir(workspace, key).join("key.json")).ok()?;
     let mut document: serde_json::Value = serde_json::from_str(&text).ok()?;

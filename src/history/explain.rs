@@ -85,8 +85,7 @@ impl<'a> CachedResults<'a> {
     }
 
     /// Returns the files that the stage with this key read, with the digests of their content. Paths are written as in
-    /// recipes. The
-    /// list is empty for an unknown stage.
+    /// recipes. The list is empty for an unknown stage.
     pub fn inputs(&self, key: &Digest) -> Vec<(PathBuf, Digest)> {
         let found = self.documents.get(key).map(|document| digests(&document["spec"])).unwrap_or_default();
         let record = |digest: Digest| Some((InputRecord::load(self.workspace, &digest)?.path, digest));

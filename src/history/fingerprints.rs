@@ -80,8 +80,7 @@ impl<'a> Fingerprints<'a> {
     }
 
     /// Returns the least and the greatest value of each reward component of the evaluation with this key. `total` is
-    /// their
-    /// weighted sum. Unbounded components are left out.
+    /// their weighted sum. Unbounded components are left out.
     pub(super) fn ranges(&mut self, key: &Digest) -> Vec<(String, (f64, f64))> {
         let components = self.components(key);
         let mut found: Vec<(String, (f64, f64))> =

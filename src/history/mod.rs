@@ -1,6 +1,5 @@
 //! Past runs, read from their files: invocations, results, costs, and differences between runs. The database is an
-//! index of
-//! those files ([`open_history`]).
+//! index of those files ([`open_history`]).
 
 mod arm_names;
 pub(crate) mod checkpoints;

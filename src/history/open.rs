@@ -34,8 +34,7 @@ pub struct Rebuilt {
 }
 
 /// Opens the history after updating it from the files. If the database cannot be written, the history is built in a
-/// temporary
-/// file. So queries always see the current state.
+/// temporary file. So queries always see the current state.
 pub async fn open_history(workspace: &Workspace, scope: Scope) -> Result<OpenHistory, IndexError> {
     match database_path(workspace.root()) {
         Ok(path) => match up_to_date(workspace, &path, scope).await {

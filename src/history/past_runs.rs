@@ -146,8 +146,7 @@ impl PastRun {
     }
 
     /// Asks the run's dispatcher to stop, as Ctrl-C does. With `now`, acts as a second Ctrl-C does. A process that has
-    /// ended is
-    /// not an error. Only a process that is proved to be the run gets a signal.
+    /// ended is not an error. Only a process that is proved to be the run gets a signal.
     pub fn cancel(&self, now: bool) -> Result<(), CancelError> {
         let Some(process) = &self.process else { return Ok(()) };
         let out_of_sight = || CancelError::OutOfSight { host: process.host.clone(), pid: process.pid };

@@ -71,8 +71,7 @@ fn load<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     })
 }
 
-/// Reads the events of the log in `log_dir`, in order, and counts the invalid lines. An incomplete last line, left by
-/// a
+/// Reads the events of the log in `log_dir`, in order, and counts the invalid lines. An incomplete last line, left by a
 /// process that died, does not count.
 pub(super) fn read_events(log_dir: &Path) -> io::Result<(Vec<RunEvent>, usize)> {
     let bytes = fs::read(log_dir.join("run.jsonl"))?;
@@ -136,8 +135,7 @@ impl Invocation {
     }
 
     /// Returns the recipe files whose content has changed since the run with the log `log_dir` began. Files that no
-    /// longer exist
-    /// are left out.
+    /// longer exist are left out.
     pub fn changed_sources(&self, log_dir: &Path) -> Vec<PathBuf> {
         let is_changed = |(copy, source): &(PathBuf, PathBuf)| match (fs::read(copy), fs::read(source)) {
             (Ok(then), Ok(now)) => then != now,
@@ -253,8 +251,7 @@ pub(crate) struct RunLog {
 
 impl RunLog {
     /// Creates the directory and writes the invocation, the recipe files and the plan. `files` are the recipe files
-    /// that were
-    /// read, those of the command line first. `invocation.recipes` is rewritten to the paths of the copies.
+    /// that were read, those of the command line first. `invocation.recipes` is rewritten to the paths of the copies.
     pub(crate) fn create(
         log_dir: &Path,
         mut invocation: Invocation,

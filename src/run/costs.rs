@@ -1,12 +1,10 @@
 //! Expected durations of stages, estimated from past ones.
 //!
 //! `runs/timings.jsonl` has a line for each stage that ran from its beginning to its end. It holds the stage's kind,
-//! its
-//! size and its seconds. The size is
-//! [`PlannedWork::work_size`](crate::plan::PlannedWork::work_size) times the weights.
+//! its size and its seconds. The size is [`PlannedWork::work_size`](crate::plan::PlannedWork::work_size) times the
+//! weights.
 //!
-//! The expected pace of a stage is the median pace of the newest stages of its kind. A kind that never ran here has
-//! the
+//! The expected pace of a stage is the median pace of the newest stages of its kind. A kind that never ran here has the
 //! median pace of all kinds. The file is only a hint: without it, stages start in a less suitable order.
 
 use crate::plan::{Plan, PlannedStage, planned};

@@ -23,8 +23,7 @@ const OUT_OF_MEMORY: [&str; 6] = [
 ];
 
 /// Returns the failure of a worker that exited with `exit`. `said` is the failure that it reported, if any.
-/// `memory_ran_out`
-/// is whether its log reports exhausted memory.
+/// `memory_ran_out` is whether its log reports exhausted memory.
 pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>, memory_ran_out: bool) -> Failure {
     if let (WorkerExit::Said(Ending::Failed), Some(failure)) = (exit, &said) {
         return failure.clone();

@@ -21,8 +21,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Detects the resources of this machine for `plan`. `jobs` stages run at the same time; by default one on each
-    /// GPU, and one
-    /// without GPUs. GPUs are searched only if a stage `will_run`.
+    /// GPU, and one without GPUs. GPUs are searched only if a stage `will_run`.
     pub(super) fn find(plan: &Plan, jobs: Option<usize>, will_run: bool) -> Self {
         let wants_gpu = will_run && plan.stages.iter().any(|stage| stage.runtime.device != Device::Cpu);
         let choice = std::env::var(VISIBLE).ok();
@@ -40,8 +39,7 @@ impl Machine {
     }
 
     /// Returns the number of CPU threads of a stage. It is the recipe's setting, or an even share of the cores if
-    /// several stages
-    /// may run at the same time. `None` means all cores.
+    /// several stages may run at the same time. `None` means all cores.
     pub(super) fn threads(&self, stage: &PlannedStage) -> Option<usize> {
         let share = || (self.capacity.threads / self.capacity.jobs).max(1);
         stage.runtime.threads.or_else(|| (self.capacity.jobs > 1 && self.capacity.gpus.is_empty()).then(share))

@@ -20,8 +20,7 @@ pub struct TooLarge {
 }
 
 /// Estimates the memory of every stage of `plan`. Where a recipe leaves gradient checkpointing open, it is decided
-/// here: off if
-/// the stage fits without it.
+/// here: off if the stage fits without it.
 pub fn plan_memory(plan: &mut Plan) {
     let is_fast = cpu::cpu().is_ok_and(|cpu| cpu.fast_bfloat16);
     let mut devices: Vec<(Device, DeviceMemory)> = Vec::new();

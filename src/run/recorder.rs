@@ -1,9 +1,8 @@
 //! Records a run: first in its log directory, then in the database.
 //!
 //! The log is the source of truth; the database is an index that is read from it (`index`). If another process holds
-//! the
-//! database, it is updated later. If the database cannot be written, the next query takes longer, because it reads the
-//! files. A failure never ends a run that may have lasted for days. The first failure is reported at the end.
+//! the database, it is updated later. If the database cannot be written, the next query takes longer, because it reads
+//! the files. A failure never ends a run that may have lasted for days. The first failure is reported at the end.
 
 use super::{RunError, RunRequest};
 use crate::digest::Digest;

@@ -148,8 +148,7 @@ const KEY: &str = "s.key";
 
 /// The maximum number of rows of a sorted index to walk. Beyond that, a scan of all stages is as quick.
 const MOST_WALKED: i64 = 5000;
-/// The number of results that count as few. If few results pass a condition, their stages are looked up; otherwise
-/// each
+/// The number of results that count as few. If few results pass a condition, their stages are looked up; otherwise each
 /// stage is checked.
 const FEW: i64 = 500;
 
@@ -178,9 +177,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// Returns the first `limit` stages in the order of a sort key with its own index, by walking the index from key
-    /// to key. Returns
-    /// `None` without such an index, or if a long walk gave too few stages.
+    /// Returns the first `limit` stages in the order of a sort key with its own index, by walking the index from key to
+    /// key. Returns `None` without such an index, or if a long walk gave too few stages.
     async fn walk(
         &self,
         query: &HistoryQuery,

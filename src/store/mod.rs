@@ -1,10 +1,9 @@
 //! The history in SQLite: the only importer of sqlx.
 //!
 //! It is an index of the files under `runs/`, which `history::index` reads into it. How far each file was read is
-//! stored
-//! beside its rows, in the same transaction. So every writer continues where the last one stopped, a failed write
-//! loses
-//! nothing, and the database can be rebuilt. The schema is in `migrations/`; queries use its views ([`VIEWS`]).
+//! stored beside its rows, in the same transaction. So every writer continues where the last one stopped, a failed
+//! write loses nothing, and the database can be rebuilt. The schema is in `migrations/`; queries use its views
+//! ([`VIEWS`]).
 
 mod database;
 mod history;

@@ -1,8 +1,7 @@
 //! Accepts a single SQL statement that can only read.
 //!
 //! The database is opened read-only, which prevents every change to it. But `VACUUM INTO` and `ATTACH` write other
-//! files,
-//! `BEGIN` keeps locks, and a statement may hide behind another one.
+//! files, `BEGIN` keeps locks, and a statement may hide behind another one.
 
 /// The first words of accepted statements. SQLite itself refuses a write after `WITH`.
 const READS: [&str; 4] = ["SELECT", "WITH", "VALUES", "EXPLAIN"];

@@ -278,8 +278,7 @@ impl Update {
     }
 
     /// Records an event of the stage with this key. `started` removes what earlier workers reported beyond the step
-    /// from which
-    /// the worker resumes.
+    /// from which the worker resumes.
     pub async fn record(&mut self, key: i64, event: &Event) -> Result<(), StoreError> {
         match &event.kind {
             EventKind::Started(started) => self.take_back(key, started.resumed_from_step.unwrap_or(0)).await,

@@ -310,8 +310,7 @@ struct KeyRead {
     unreadable: u64,
 }
 
-/// Reads the events of a key from where the last reading ended. Reads them from the beginning if they belong to
-/// another
+/// Reads the events of a key from where the last reading ended. Reads them from the beginning if they belong to another
 /// attempt.
 async fn read_key(
     update: &mut Update,

@@ -22,8 +22,7 @@ impl Loop<'_> {
     }
 
     /// Returns the seconds until the whole run ends. It needs, for each unfinished stage, a measured kind or the
-    /// stage's own
-    /// progress.
+    /// stage's own progress.
     fn eta_s(&self) -> Option<f64> {
         let now = Utc::now();
         let mut left = self.dispatch.expected_ms.clone();

@@ -1,23 +1,17 @@
 //! Stages that another process works on.
 //!
 //! **A run that was killed** (`kill -9`, a lost node) cannot stop its workers. No other run takes them over; each of
-//! them
-//! ends by itself. A worker checks whether its parent is still the process that started it (`workspace::supervisor`).
-//! If
-//! not, the worker leaves a resume point at its next step and ends. So it works on for at most a step, and no work is
-//! lost.
+//! them ends by itself. A worker checks whether its parent is still the process that started it
+//! (`workspace::supervisor`). If not, the worker leaves a resume point at its next step and ends. So it works on for at
+//! most a step, and no work is lost.
 //!
 //! Another run that needs the same key finds its lease held and waits. If the worker hangs, that run sends it SIGTERM,
-//! and
-//! kills it after the recipe's `stop_grace_s`. Only then is the lease free, and the stage continues from the resume
-//! point.
-//! No two workers ever work on one key.
+//! and kills it after the recipe's `stop_grace_s`. Only then is the lease free, and the stage continues from the resume
+//! point. No two workers ever work on one key.
 //!
 //! A killed worker of a `command` stage may leave its program behind, which holds the lease as well. The program is
-//! ended
-//! in the same way. The executor finds these processes. On a cluster, workers outlive their dispatcher; the executor
-//! then
-//! finds a job instead, which is followed (`Left::Job`).
+//! ended in the same way. The executor finds these processes. On a cluster, workers outlive their dispatcher; the
+//! executor then finds a job instead, which is followed (`Left::Job`).
 
 use super::run_loop::Loop;
 use crate::exec::{Cancel, Left};

@@ -33,8 +33,7 @@ impl Tries {
     /// Returns the retry of a stage that failed for this reason, if any is left.
     ///
     /// `can_checkpoint` means that the stage trains and was tried without gradient checkpointing. Gradient
-    /// checkpointing is the
-    /// only change that needs less memory and keeps results bit-identical.
+    /// checkpointing is the only change that needs less memory and keeps results bit-identical.
     pub(super) fn next(&mut self, class: FailureClass, retries: &Retries, can_checkpoint: bool) -> Option<Retry> {
         let (name, most) = match class {
             FailureClass::OutOfMemory if !can_checkpoint => return None,

@@ -35,8 +35,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Creates the state of a worker that just started in the attempt directory `dir`. Earlier workers left `seen`
-    /// events and
-    /// `log_start` bytes of the log.
+    /// events and `log_start` bytes of the log.
     pub(super) fn new(job: Job, dir: &Path, reader: EventReader, seen: usize, log_start: u64) -> Self {
         Self {
             job,
