@@ -118,7 +118,7 @@ impl Executor for Detached {
 impl Drop for Detached {
     fn drop(&mut self) {
         for (_, mut child) in std::mem::take(&mut self.children) {
-            std::thread::spawn(move || child.wait()); // the worker continues; as a zombie it would not count as alive
+            std::thread::spawn(move || child.wait()); // the worker continues, and is reaped when it ends
         }
     }
 }

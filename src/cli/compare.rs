@@ -117,7 +117,7 @@ pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Stri
     if let Some(arm) = evidence.arms.iter().find(qualified) {
         return Ok(arm.name.clone());
     }
-    // `sft` may stand for `one/sft`, `two/sft` or `sft@7Q4XZ1`.
+    // `sft` matches `one/sft`, `two/sft` and `sft@7Q4XZ1`.
     let tail = |name: &str| {
         name.rsplit('/').next().is_some_and(|last| last == wanted || last.split('@').next() == Some(wanted))
     };

@@ -84,8 +84,7 @@ impl Condition {
     /// Checks the condition's field, value and operator.
     ///
     /// # Errors
-    /// The field is neither one that every completion has nor one of `components`, or the value or the operator does
-    /// not fit it.
+    /// The field is neither common to all completions nor one of `components`, or its value or operator does not fit.
     pub(super) fn check(&self, components: &BTreeSet<String>) -> Result<(), CliError> {
         check_field(&self.field, components)?;
         let Self { field, operator, value } = self;
@@ -189,7 +188,7 @@ impl Order {
     /// Checks the order's field.
     ///
     /// # Errors
-    /// The field is neither one that every completion has nor one of `components`.
+    /// The field is neither common to all completions nor one of `components`.
     pub(super) fn check(&self, components: &BTreeSet<String>) -> Result<(), CliError> {
         check_field(&self.field, components)
     }

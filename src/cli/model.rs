@@ -1,4 +1,4 @@
-//! `orchestrate model logprobs|embed|generate|merge`: questions about a model, which the worker answers.
+//! `orchestrate model logprobs|embed|generate|merge`: direct uses of a model, computed by the worker.
 
 use super::context::Context;
 use super::error::{CliError, Kind};

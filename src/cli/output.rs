@@ -3,7 +3,7 @@
 use super::error::CliError;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
-/// Buffered stdout. If the reader closed the pipe, the error is `CliError::broken_pipe`, which is not reported.
+/// Buffered stdout. If the reader closed the pipe, the error is [`CliError::broken_pipe`], which is not reported.
 pub(super) struct Output {
     out: BufWriter<StdoutLock<'static>>,
 }

@@ -1,7 +1,6 @@
 //! TensorBoard's event files: records of TensorFlow's `TFRecord` format (`tensorflow/core/lib/io/record_writer.h`),
-//! each a
-//! protocol buffer `Event` (`tensorboard/compat/proto/event.proto`, `summary.proto`). Only the fields of scalars are
-//! written:
+//! each a protocol buffer `Event` (`tensorboard/compat/proto/event.proto`, `summary.proto`). Only the fields of scalars
+//! are written:
 //!
 //! ```text
 //! record  = u64 length, u32 masked crc of the length, bytes, u32 masked crc of the bytes (little endian)

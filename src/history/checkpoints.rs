@@ -32,7 +32,7 @@ pub fn events_dir(workspace: &Workspace, key: &Digest) -> PathBuf {
     if committed.is_dir() && !workspace.is_being_replaced(key) { committed } else { workspace.attempt_dir(key) }
 }
 
-/// Returns what the stage with this key measured: its last `finished` event.
+/// Returns the measurements of the stage with this key, from its last `finished` event.
 pub fn results(workspace: &Workspace, key: &Digest) -> Result<BTreeMap<String, Measurement>, WorkspaceError> {
     let text = fs_err::read_to_string(checkpoint_dir(workspace, key).join("events.jsonl"))?;
     // Completions make the file long and come before the end. So only lines that can be the right one are parsed.

@@ -17,7 +17,7 @@ use crate::stage::{StageKind, StageStatus};
 use crate::workspace::{EventLog, Workspace, WorkspaceError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Gathers what `runs` measured, arm by arm.
+/// Gathers the measurements of `runs`, arm by arm.
 ///
 /// Results are taken from the cache, whichever run made them. An absent result becomes a [`MissingTrial`] or a
 /// [`Problem`].
@@ -104,7 +104,7 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
     let found = names.finish(&mut evidence);
     evidence.problems.extend(found);
     for arm in &mut evidence.arms {
-        // An earlier run's failure is no gap if a later run has the result.
+        // An earlier run's failure is not a gap if a later run has the result.
         let trials = &arm.trials;
         arm.missing.retain(|gap| !trials.iter().any(|trial| trial.stage == gap.stage && Some(trial.seed) == gap.seed));
     }
@@ -162,7 +162,7 @@ struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
-    /// Adds the trial, or a [`MissingTrial`] where there is no result.
+    /// Adds the trial, or a [`MissingTrial`] without a result.
     fn add(&mut self, arm: usize, place: &Place<'_>, reason: Option<&str>) -> Result<(), WorkspaceError> {
         let Place { run, variant, stage, kind, seed, key, ref mix } = *place;
         if !checkpoint_dir(self.workspace, key).is_dir() {

@@ -14,7 +14,7 @@ const QUESTION_WAIT: Duration = Duration::from_secs(2);
 pub struct OpenHistory {
     /// The database.
     pub store: Store,
-    /// Counts of what was read from files first.
+    /// The new data that was read from files first.
     pub indexed: Indexed,
     /// Why the database could not be updated, and `store` is a temporary one.
     pub problem: Option<StoreError>,
@@ -25,7 +25,7 @@ pub struct OpenHistory {
 pub struct Rebuilt {
     /// The path of the database.
     pub path: PathBuf,
-    /// Counts of what was read.
+    /// The data that was read.
     pub indexed: Indexed,
     /// The path to which a damaged database was moved.
     pub moved: Option<PathBuf>,

@@ -41,7 +41,7 @@ impl LogDamage {
         self.path.parent()?.file_name()?.to_str()
     }
 
-    /// Returns a suggestion how to repair the damage.
+    /// Returns a suggestion for how to repair the damage.
     pub fn hint(&self) -> String {
         let run = self.run().unwrap_or_default();
         format!("restore the file, or forget the run: `orchestrate runs rm {run}`")

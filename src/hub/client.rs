@@ -205,7 +205,7 @@ fn is_busy(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
 }
 
-/// Whether another try would not help, because no server is listening. Lost connections are worth another try.
+/// Whether another try would not help, e.g. because no server is listening. Lost connections are worth another try.
 fn is_hopeless(error: &ureq::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     match error {

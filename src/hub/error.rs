@@ -17,7 +17,7 @@ pub enum HubError {
     /// The network must not be used, and files are missing.
     #[error("{wanted} is not whole in `{cache}`, and `HF_HUB_OFFLINE` forbids to download it")]
     Offline {
-        /// What was requested.
+        /// The requested model, data set or file.
         wanted: String,
         /// The cache that was searched.
         cache: String,
@@ -27,7 +27,7 @@ pub enum HubError {
     /// The hub does not answer, and files are missing.
     #[error("cannot reach `{host}` to download {wanted}: {reason}")]
     Unreachable {
-        /// What was requested.
+        /// The requested model, data set or file.
         wanted: String,
         /// The host that does not answer.
         host: String,
@@ -41,7 +41,7 @@ pub enum HubError {
     /// The hub requires a token (401), or refuses it (403).
     #[error("the hub refuses {wanted} ({status}){}", .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
     Refused {
-        /// What was requested.
+        /// The requested model, data set or file.
         wanted: String,
         /// 401 or 403.
         status: u16,
@@ -71,7 +71,7 @@ pub enum HubError {
     /// The repository has no such file.
     #[error("{wanted} names no file of the repository")]
     NoFile {
-        /// What was requested.
+        /// The requested model, data set or file.
         wanted: String,
         /// Some files of the repository.
         some: Vec<String>,
@@ -120,7 +120,7 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// Returns a suggestion what to do about the error.
+    /// Returns a suggestion for how to fix the error.
     pub fn hint(&self) -> String {
         match self {
             Self::BadEndpoint { .. } => "unset it, or give it the form `https://huggingface.co`".to_owned(),

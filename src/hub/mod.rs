@@ -2,8 +2,7 @@
 //!
 //! The cache has the layout that Python's `huggingface_hub` and transformers use
 //! (`models--OWNER--NAME/{blobs,refs,snapshots}`), so each side finds the other's downloads. `hf-hub` provides the
-//! routes of
-//! the hub and the names of the layout. The bytes are fetched here, because its `download` has four problems:
+//! routes of the hub and the names of the layout. The bytes are fetched here, because its `download` has four problems:
 //!
 //! - It makes a file visible without checking its hash.
 //! - It appends to a partial file whatever the server sends.

@@ -42,7 +42,7 @@ impl<'a> Hub<'a> {
     /// Returns the snapshot of `reference`, and downloads missing files.
     ///
     /// # Errors
-    /// The files are missing and cannot be downloaded, they are not a model that can be read, or they arrived damaged.
+    /// Missing files cannot be downloaded, the files are not a readable model, or they arrived damaged.
     pub fn snapshot(&mut self, reference: &HubReference) -> Result<Snapshot, HubError> {
         if let Some(known) = self.known.get(reference) {
             return known.clone();

@@ -30,7 +30,7 @@ pub fn stage_costs(cost: &Cost) -> Table {
     table
 }
 
-/// Returns a table of all variants: the cost of all their stages, and the number of stages that they share.
+/// Returns a table of all variants: the cost of all their stages, and the time of those that no other variant shares.
 pub fn variant_costs(cost: &Cost) -> Table {
     let mut columns = vec![Column::left("variant"), Column::left("stages"), Column::right("own")];
     columns.extend(spending_columns());

@@ -328,7 +328,7 @@ impl Progress {
     }
 }
 
-/// Formats what a request to stop waits for, and the time limit.
+/// Formats the stages that a request to stop waits for, and the time limit.
 fn stopping(stages: &[String], grace_s: f64) -> String {
     if stages.is_empty() {
         return "stopping".to_owned();

@@ -39,7 +39,7 @@ pub(super) struct Costs {
 }
 
 impl Costs {
-    /// Reads what earlier runs in `runs` measured. Lines that cannot be read are ignored.
+    /// Reads the timings of earlier runs in `runs`. Lines that cannot be read are ignored.
     pub(super) fn read(runs: &Path) -> Self {
         let path = runs.join(FILE);
         let timings = tail(&path).unwrap_or_default();

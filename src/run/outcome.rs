@@ -62,7 +62,7 @@ pub struct RunSummary {
     pub ends: Vec<StageEnd>,
     /// Whether the run was asked to stop.
     pub interrupted: bool,
-    /// What the database could not record, and why.
+    /// The reason why the database is incomplete, if it is.
     pub unrecorded: Option<String>,
     /// Keeps the run alive, and so its results in the cache, until they have been shown.
     pub(super) _alive: Option<FileLock>,

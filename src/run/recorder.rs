@@ -81,7 +81,8 @@ impl Recorder {
         (self.problem, self.log.into_lock())
     }
 
-    /// Records the parts of `update` that the log keeps. Updates the database too, except after very frequent events.
+    /// Records the parts of `update` that the log keeps. Then updates the database, unless updates of this kind may come
+    /// by the thousand or directly before another.
     pub(super) async fn record(&mut self, update: &RunUpdate) {
         let key = |stage: &usize| self.keys[*stage].clone();
         let kind = match update {

@@ -1,8 +1,7 @@
 //! `orchestrate serve`: the progress of runs in a browser.
 //!
 //! The server is read-only: every request is a GET, the server writes no files, and other sites cannot read an answer.
-//! It
-//! reads the files under `runs/` and not the database, so a page never blocks a running sweep.
+//! It reads the files under `runs/` and not the database, so a page never blocks a running sweep.
 //!
 //! | path | answer |
 //! |---|---|

@@ -33,7 +33,7 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the history refused: {0}")]
     Statement(#[from] sqlx::Error),
-    /// There is no history yet.
+    /// The history does not exist yet.
     #[error("there is no history at `{}`", path.display())]
     Missing {
         /// The expected file.
@@ -58,7 +58,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Returns a suggestion what to do about the error.
+    /// Returns a suggestion for how to fix the error.
     pub fn hint(&self) -> String {
         match self {
             Self::Missing { .. } => "`orchestrate run RECIPE` starts one; `-C DIR` chooses another project".to_owned(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Names the database's file instead of `runs/history.db`.
 pub const DATABASE_VARIABLE: &str = "ORCHESTRATE_DB";
 
-/// Returns the database's path of the project whose files are in `runs`.
+/// Returns the path of the database for the run directory `runs`.
 ///
 /// # Errors
 /// [`StoreError::Network`] if the path is on a network file system.

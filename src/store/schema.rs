@@ -27,7 +27,7 @@ impl ColumnType {
 pub struct ViewColumn {
     /// The column's name.
     pub name: &'static str,
-    /// The type of its values. Any value may be null where `about` says so.
+    /// The type of its values. Values may be null if `about` mentions it.
     pub kind: ColumnType,
     /// A description of the content.
     pub about: &'static str,

@@ -1,4 +1,4 @@
-//! `orchestrate cache`: the list, removals, and what is kept.
+//! `orchestrate cache`: listing, removal and pins.
 
 use crate::env::{Ended, TestEnv};
 use chrono::{DateTime, TimeDelta, Utc};

@@ -239,7 +239,7 @@ set = { "stages.made.command" = ["sh", "-c", "echo \"{\\\"latency\\\": $0$1}\" >
     let row = compared("latency");
     assert_eq!(row["seeds"], json!([1, 2, 3]));
     assert!((row["difference"].as_f64().unwrap() + 1.0).abs() < 1e-9, "{row}");
-    // 1.1, 1.2, 1.3 against 0.1, 0.2, 0.3: all differences are 1, so there is no variance for a test.
+    // 1.1, 1.2, 1.3 against 0.1, 0.2, 0.3: all differences are 1, so a test has no variance to use.
     assert_eq!((&row["p_value"], &row["direction"]), (&Value::Null, &Value::Null));
     assert_eq!(compared("latency=lower")["direction"], "lower");
     let told = env.run(&["compare", "--metric", "latency", "--baseline", "slow"]).ends_with(0).stdout;

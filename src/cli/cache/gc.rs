@@ -165,7 +165,7 @@ fn print(context: &Context, choice: &RemovalChoice, args: &GcArgs) -> Result<(),
     Ok(())
 }
 
-/// Reports what stays although the user asked for its removal.
+/// Reports the checkpoints that stay although the user asked for their removal.
 fn tell_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcArgs) -> std::io::Result<()> {
     let words = [
         (Need::Pinned, "pinned"),

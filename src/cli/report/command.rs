@@ -1,4 +1,4 @@
-//! `orchestrate report`: which runs, which page.
+//! `orchestrate report`: selects the runs and writes the output.
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};

@@ -1,4 +1,4 @@
-//! `orchestrate score`: which stage, which texts, and who answers.
+//! `orchestrate score`: selects the stage, the texts and the output.
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Returns when the checkpoint in `dir` was committed, and its size in bytes; absent unless it is whole.
 pub(super) fn commit_of(dir: &Path) -> Result<Option<(DateTime<Utc>, u64)>, IndexError> {
-    // Without a readable manifest there is no checkpoint. The next run puts the directory into quarantine.
+    // A checkpoint needs a readable manifest. The next run puts a directory without one into quarantine.
     let Ok(Some(manifest)) = Manifest::read(dir) else { return Ok(None) };
     let record = fs_err::read(dir.join("record.json")).ok();
     let record: Option<serde_json::Value> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());

@@ -64,7 +64,7 @@ impl Behind {
     }
 }
 
-/// Counts of what was read.
+/// The amount of new data that was read.
 #[derive(Clone, Debug, Default)]
 pub struct Indexed {
     /// The number of runs that are new or have new events.
@@ -92,7 +92,7 @@ pub(crate) async fn open(workspace: &Workspace, path: &Path, busy_timeout: Durat
     Ok(store)
 }
 
-/// Whether the database records whose index it is.
+/// Whether the database records the project that it belongs to.
 ///
 /// # Errors
 /// The database belongs to another project.

@@ -1,4 +1,4 @@
-//! The arms' answers to the same questions, limited to what a page can hold.
+//! The arms' answers to the same questions, limited to the size of a page.
 
 use super::data::{CompletionView, Completions, QuestionView};
 use crate::evidence::{Evidence, Trial};

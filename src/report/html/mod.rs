@@ -1,7 +1,8 @@
 //! The report as one self-contained page.
 //!
 //! ```text
-//! Evidence, stages, costs, recipes -> Report (plain values) -> page.html, sections/*.html (minijinja) + style.css, script.js
+//! Evidence, stages, costs, recipes -> Report (plain values)
+//!     -> page.html, sections/*.html (minijinja) + style.css, script.js
 //! ```
 //!
 //! The page loads no other file: it contains its style and its script. A content security policy with their hashes
