@@ -8,8 +8,8 @@ pub(super) fn command() -> Command {
     reflowed(Cli::command())
 }
 
-/// Joins each paragraph of the texts of `command` into one line. clap wraps lines but never joins them, so text that
-/// is wrapped in the source would be wrapped twice in a narrow terminal. Lines that begin with a space, such as
+/// Joins each paragraph of the texts of `command` into one line. clap wraps lines but never joins them. Text that is
+/// wrapped in the source would therefore be wrapped twice in a narrow terminal. Lines that begin with a space, such as
 /// examples, stay.
 fn reflowed(command: Command) -> Command {
     let after_help = command.get_after_help().map(|text| joined(&text.to_string()));

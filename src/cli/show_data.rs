@@ -93,7 +93,7 @@ pub(super) fn warn_not_inspected(error: &ExecError) {
     let _ = writeln!(std::io::stderr(), "warning: models and data were not looked at: {error}");
 }
 
-/// Returns the assignments of those of `stages` that need a worker, with the settings that determine what they read.
+/// Returns the assignments of those of `stages` that need a worker, with the settings that determine their data.
 /// Stages that read the same data are returned once.
 fn distinct<'a>(
     context: &Context,

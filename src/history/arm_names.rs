@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Splits a variant's name into the name without its seed, and the seed: `rouge,seed=2` is `rouge` and 2. The result is
 /// empty for a recipe's only variant whose name is only a seed.
 ///
-/// If several parts of the name are seeds, only the recipe's own `seed` is removed. The others remain in the arm's name.
+/// If several parts of the name are seeds, only the recipe's own `seed` is removed. The others stay in the arm's name.
 pub(super) fn without_seed(name: &str) -> (String, Option<u64>) {
     let seed_of = |part: &str| {
         let (key, value) = part.split_once('=')?;

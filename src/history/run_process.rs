@@ -1,9 +1,9 @@
 //! The process of a run, and whether it lives.
 //!
 //! A run locks `log/<run>/lock` for as long as it lives. No other process can imitate that, whereas a name, a process
-//! id and a host name may be reused. On a file system without locks there is no such file. The run then counts as alive
-//! while a process with its start time exists. On a network file system, locks of other machines may be invisible. The
-//! state of such a run is unknown.
+//! id and a host name may be reused. On a file system without locks the file does not exist. The run then counts as
+//! alive while a process with its start time exists. On a network file system, locks of other machines may be
+//! invisible. The state of such a run is unknown.
 
 use crate::host::{FileLock, boot_id, host_name, network_file_system};
 use crate::run_event::RunProcess;

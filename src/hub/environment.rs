@@ -35,7 +35,7 @@ impl HubEnvironment {
     /// Reads the environment of this process.
     ///
     /// # Errors
-    /// `HF_ENDPOINT` is not a URL, or there is no home directory to keep files in.
+    /// `HF_ENDPOINT` is not a URL, or the home directory is unknown.
     pub fn of_process() -> Result<Self, HubError> {
         Self::read(|name| std::env::var_os(name))
     }

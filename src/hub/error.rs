@@ -11,7 +11,7 @@ pub enum HubError {
         /// The value of the variable.
         endpoint: String,
     },
-    /// There is no directory to keep files in.
+    /// The directory to keep files in is unknown.
     #[error("there is no directory to keep files of the hub in: neither `HF_HUB_CACHE` nor `HOME` is set")]
     NoCache,
     /// The network must not be used, and files are missing.

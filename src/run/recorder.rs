@@ -76,13 +76,13 @@ impl Recorder {
         &self.run
     }
 
-    /// Returns what could not be written, and the lock that shows that the run's process lives.
+    /// Returns the problem of the database, if any, and the lock that shows that the run's process lives.
     pub(super) fn into_end(self) -> (Option<String>, Option<FileLock>) {
         (self.problem, self.log.into_lock())
     }
 
-    /// Records the parts of `update` that the log keeps. Then updates the database, unless updates of this kind may come
-    /// by the thousand or directly before another.
+    /// Records the parts of `update` that the log keeps. Then updates the database, unless updates of this kind may be
+    /// very frequent or directly precede another.
     pub(super) async fn record(&mut self, update: &RunUpdate) {
         let key = |stage: &usize| self.keys[*stage].clone();
         let kind = match update {

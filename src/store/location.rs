@@ -1,6 +1,6 @@
 //! The location of the database. It must not be on a network file system: SQLite's locks and its shared memory do not
-//! work there,
-//! and the database is damaged sooner or later (<https://sqlite.org/faq.html#q5>, <https://sqlite.org/wal.html>).
+//! work there, and the database is damaged sooner or later (<https://sqlite.org/faq.html#q5>,
+//! <https://sqlite.org/wal.html>).
 
 use super::StoreError;
 use crate::host::network_file_system;

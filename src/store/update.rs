@@ -277,8 +277,8 @@ impl Update {
         Ok(())
     }
 
-    /// Records an event of the stage with this key. `started` removes what earlier workers reported beyond the step
-    /// from which the worker resumes.
+    /// Records an event of the stage with this key. `started` removes earlier workers' rows beyond the step from
+    /// which the worker resumes.
     pub async fn record(&mut self, key: i64, event: &Event) -> Result<(), StoreError> {
         match &event.kind {
             EventKind::Started(started) => self.take_back(key, started.resumed_from_step.unwrap_or(0)).await,

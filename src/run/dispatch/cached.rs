@@ -1,9 +1,9 @@
 //! Stages that need not run, because their results are in the cache.
 //!
 //! The cache is searched once, on all cores, when the run begins. A result that is missing then is searched again when
-//! the stage's turn comes, because another process may have made it since. A result that a stage of this run starts
-//! from is verified completely before it is used, so that a flipped bit does not affect another result. Verification
-//! takes as long as reading from the disk does, so it runs beside the loop.
+//! the stage's turn comes, because another process may have made it since. A parent's result is verified completely
+//! before a stage uses it, so that a flipped bit does not affect another result. Verification takes as long as reading
+//! from the disk does, so it runs beside the loop.
 
 use super::run_loop::Loop;
 use crate::digest::Digest;

@@ -28,7 +28,7 @@ fn an_orchestrator_that_is_killed_at_any_step_loses_nothing() {
         let env = project();
         assert_eq!(run_with_fault(&env, &RUN, fault).code, None, "`{fault}` did not kill it");
         if *fault == "run-before-plan" {
-            env.run(&["resume"]).ends_with(5); // there is no run yet
+            env.run(&["resume"]).ends_with(5); // no run exists yet
             env.run(&RUN).ends_with(0);
         } else {
             env.run(&["resume"]).ends_with(0);
