@@ -11,7 +11,7 @@ pub const DEFAULT_COMPLETIONS: usize = 6000;
 /// Metrics of an answer that are not components of its reward.
 const NO_COMPONENT: [&str; 4] = ["eval/accuracy", "eval/reward/total", "eval/tokens_mean", "eval/truncated_frac"];
 
-/// Returns the questions with all their answers, at most `most` completions. If there are more, questions are left out
+/// Returns the questions with all their answers, about `most` completions. If there are more, questions are left out
 /// at equal distances.
 pub fn completions(evidence: &Evidence, most: usize) -> Completions {
     let metrics: BTreeSet<&String> = trials(evidence)
