@@ -23,7 +23,7 @@
 //!
 //! # Layers
 //!
-//! Imports go one way. The table in `tests/layers.rs` lists who may use whom. The test fails on any other edge and on
+//! Imports go one way. The table in `tests/layers.rs` lists the allowed edges. The test fails on any other edge and on
 //! an unused allowance. The lowest modules are [`digest`], [`stage`] (kinds and statuses), [`parallel`] (work on all
 //! cores) and [`cpu`] (the CPU's features); the highest is [`cli`].
 
