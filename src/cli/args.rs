@@ -1,4 +1,4 @@
-//! Arguments that several commands take, and how words are read. No file is read here.
+//! Arguments that several commands share, and parsers of values. This module reads no files.
 
 use crate::workspace::DeviceChoice;
 use clap::Args;
@@ -71,7 +71,7 @@ pub(super) struct DispatchArgs {
     pub(super) fail_fast: bool,
 }
 
-/// Reads one of the words of `T`.
+/// Creates a parser for the words of `T`.
 pub(super) fn word<T>() -> impl TypedValueParser<Value = T>
 where
     T: VariantArray + Into<&'static str> + FromStr + Copy + Send + Sync + 'static,
@@ -80,12 +80,12 @@ where
     PossibleValuesParser::new(words).map(|text| text.parse().ok().expect("a possible value is a word"))
 }
 
-/// Reads `auto`, `cpu` or `cuda:N`.
+/// Parses `auto`, `cpu` or `cuda:N`.
 pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
     DeviceChoice::named(text).ok_or_else(|| "known devices are `auto`, `cpu`, `cuda:0`, `cuda:1`, ...".to_owned())
 }
 
-/// Reads a whole number from 1 on.
+/// Parses a positive integer.
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "a whole number from 1 on".to_owned())
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::io::Write as _;
 use std::time::Duration;
 
-/// How often the run is looked at until it has ended.
+/// How often the run is polled until it has ended.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// Which run, and how fast.
@@ -58,7 +58,7 @@ pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<(), CliErro
     out.finish()
 }
 
-/// The run that is meant, which is running.
+/// Returns the running run that the argument refers to.
 fn choose<'a>(runs: &'a [PastRun], wanted: Option<&str>) -> Result<&'a PastRun, CliError> {
     let running: Vec<&PastRun> = runs.iter().filter(|past| past.status == RunStatus::Running).collect();
     let past = match (wanted, running.as_slice()) {

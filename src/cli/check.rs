@@ -59,7 +59,7 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
         }
     }
     for recipe in &planned.recipes {
-        // as `plan` and `run` count them: a stage that variants share is one
+        // Counted as in `plan` and `run`: a stage that variants share counts once.
         let variants = planned.plan.variants.iter().filter(|variant| variant.recipe == recipe.name);
         let stages: BTreeSet<usize> =
             variants.flat_map(|variant| variant.stages.iter().map(|(_, stage)| *stage)).collect();

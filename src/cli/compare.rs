@@ -64,7 +64,7 @@ pub(super) struct CompareArgs {
     all: bool,
 }
 
-/// Reads `NAME`, `NAME=higher` or `NAME=lower`.
+/// Parses `NAME`, `NAME=higher` or `NAME=lower`.
 fn metric(text: &str) -> Result<(String, Option<Direction>), String> {
     match text.split_once('=') {
         None => Ok((text.to_owned(), None)),
@@ -96,7 +96,7 @@ pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliEr
     ending(&found)
 }
 
-/// The arm that is called `wanted`.
+/// Returns the name of the arm `wanted`, or of the default baseline.
 pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<String, CliError> {
     let names: Vec<&str> = evidence.arms.iter().map(|arm| arm.name.as_str()).collect();
     if evidence.arms.iter().all(|arm| arm.trials.is_empty()) {
@@ -117,7 +117,7 @@ pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Stri
     if let Some(arm) = evidence.arms.iter().find(qualified) {
         return Ok(arm.name.clone());
     }
-    // `sft` where there is `one/sft`, `two/sft` or `sft@7Q4XZ1`
+    // `sft` matches `one/sft`, `two/sft` and `sft@7Q4XZ1`.
     let tail = |name: &str| {
         name.rsplit('/').next().is_some_and(|last| last == wanted || last.split('@').next() == Some(wanted))
     };
@@ -129,7 +129,7 @@ pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Stri
     }
 }
 
-/// The full names of the metrics that are asked for.
+/// Returns the full names of the requested metrics.
 pub(super) fn metrics(
     evidence: &Evidence,
     wanted: &[(String, Option<Direction>)],
@@ -201,7 +201,7 @@ fn print_json(found: &Comparisons) -> Result<(), CliError> {
     out.finish()
 }
 
-/// Nothing that could be compared is an error; a part that could not be is told above.
+/// Fails if nothing could be compared. Parts that could not be compared are reported in the table.
 fn ending(found: &Comparisons) -> Result<(), CliError> {
     let compared = |metric: &MetricComparison| metric.arms.iter().any(|row| row.verdict != Verdict::NotCompared);
     if found.metrics.iter().any(compared) {

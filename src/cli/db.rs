@@ -55,7 +55,7 @@ pub(super) fn db(context: &Context, args: &DbArgs) -> Result<(), CliError> {
     }
     rebuilt.indexed.damage.iter().for_each(warn_of);
     let mut err = std::io::stderr().lock();
-    // With stderr gone there is nobody left to tell.
+    // A failed write to stderr cannot be reported.
     if let Some(moved) = &rebuilt.moved {
         let _ = writeln!(err, "the damaged database was moved to `{}`", context.shown(moved));
     }

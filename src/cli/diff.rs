@@ -52,14 +52,14 @@ impl Outcome<'_> {
         self.after.value - self.before.value
     }
 
-    /// Whether the intervals have nothing in common; absent without intervals.
+    /// Whether the intervals are disjoint; `None` without intervals.
     fn apart(&self) -> Option<bool> {
         let ((low, high), (other_low, other_high)) = self.before.interval.zip(self.after.interval)?;
         Some(high < other_low || other_high < low)
     }
 }
 
-/// The run before the newest.
+/// Returns the run before the newest.
 fn before_newest(runs: &[PastRun]) -> Result<&PastRun, CliError> {
     runs.get(1).ok_or_else(|| CliError::nothing("there is one run only, and nothing to compare it with"))
 }
@@ -129,7 +129,7 @@ pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
     out.finish()
 }
 
-/// What both runs measured in stages that differ.
+/// Returns the measurements that both runs have in stages that differ.
 fn outcomes<'a>(pairs: &'a [StagePair], workspace: &Workspace) -> Result<Vec<Outcome<'a>>, CliError> {
     let mut found = Vec::new();
     for pair in pairs {

@@ -19,7 +19,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Least free space that a run should begin with.
+/// The free space below which the disk counts as low, in GiB.
 const LOW_DISK_GIB: f64 = 5.0;
 
 /// What to look at beside the machine.
@@ -40,7 +40,7 @@ pub(super) struct DoctorArgs {
     recipes: Vec<PathBuf>,
 }
 
-/// What was found of one thing.
+/// The result of one check.
 struct Finding {
     what: String,
     ok: bool,
@@ -77,7 +77,7 @@ pub(super) fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), CliErro
     Err(bad.into_iter().filter_map(|finding| finding.hint.clone()).fold(error, CliError::hint))
 }
 
-/// The worker, and the GPUs it can use.
+/// Checks the worker, and the GPUs that it can use.
 fn worker() -> Vec<Finding> {
     let what = "worker".to_owned();
     let worker = match WorkerBinary::find() {
@@ -100,7 +100,7 @@ fn worker() -> Vec<Finding> {
     }
 }
 
-/// How stages compute on the CPU: which instructions they use, and what becomes of bfloat16.
+/// Reports how stages compute on the CPU: the instructions, and the treatment of bfloat16.
 fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
     let what = "cpu".to_owned();
     let CpuReport { instructions, bfloat16_products, float32_products, why_slow } = match report {
@@ -130,7 +130,7 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
     }
 }
 
-/// The GPUs that the driver lists, by name and memory.
+/// Returns the GPUs that the driver lists, with their memory.
 fn listed_gpus() -> Vec<String> {
     let shown = |gpu: InstalledGpu| match gpu.memory_bytes {
         Some(bytes) => format!("{}, {}", gpu.name, gib(bytes)),
@@ -139,7 +139,7 @@ fn listed_gpus() -> Vec<String> {
     installed_gpus().into_iter().map(shown).collect()
 }
 
-/// What the worker sees of the GPUs that are `listed`. None at all is in order; one that cannot be used is not.
+/// Checks which of the `listed` GPUs the worker can use. A machine without GPUs is fine; an unusable GPU is not.
 fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Finding {
     let (why, hint) = match problem {
         _ if devices > 0 => {
@@ -200,7 +200,7 @@ fn cache(context: &Context) -> Finding {
     }
 }
 
-/// The history: a database that cannot be used costs the history of runs, not their results.
+/// Checks the history's database. If it is unusable, runs lose their history but not their results.
 fn history(context: &Context) -> Finding {
     let what = "history".to_owned();
     let path = match database_path(context.runs()) {
@@ -240,14 +240,14 @@ fn history(context: &Context) -> Finding {
     }
 }
 
-/// Whether the database can be written: the file, and its directory, where SQLite keeps its log beside it.
+/// Checks that the database can be written: the file, and its directory, in which SQLite keeps its log.
 fn writable(path: &Path) -> rustix::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?;
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK)
 }
 
-/// The servers that `recipes` name, each asked once.
+/// Checks the servers that `recipes` name, each once.
 fn servers(context: &Context, recipes: &[PathBuf]) -> Result<Vec<Finding>, CliError> {
     if recipes.is_empty() {
         return Ok(Vec::new());

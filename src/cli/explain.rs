@@ -73,7 +73,7 @@ pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), CliEr
     out.finish()
 }
 
-/// One line a change, those of what the stage starts from below.
+/// Writes one line for each change, with those of the parents below.
 fn write(out: &mut Output, compared: &Explanation, indent: &str) -> Result<(), CliError> {
     for change in &compared.changes {
         out.line(format!("{indent}{change}"))?;

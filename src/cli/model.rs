@@ -1,4 +1,4 @@
-//! `orchestrate model logprobs|embed|generate|merge`: questions about a model, which the worker answers.
+//! `orchestrate model logprobs|embed|generate|merge`: direct uses of a model, computed by the worker.
 
 use super::context::Context;
 use super::error::{CliError, Kind};
@@ -211,7 +211,7 @@ impl From<InputArgs> for Input {
 fn generate(context: &Context, args: GenerateArgs) -> Result<(), CliError> {
     let several = args.samples > 1 || args.input.input.is_some();
     let sampling = Sampling {
-        max_prompt_tokens: usize::MAX, // the model's own limit holds
+        max_prompt_tokens: usize::MAX, // the model's own limit applies
         max_new_tokens: args.max_new_tokens,
         temperature: args.temperature,
         top_p: args.top_p,
@@ -263,7 +263,7 @@ fn parsed(line: &str) -> Result<Value, CliError> {
     })
 }
 
-/// Asks the worker and prints each line of its answer as it comes.
+/// Sends the request to the worker and prints each line of its answer as it arrives.
 fn answer(request: &ModelRequest, print: impl Fn(&mut Output, &str) -> Result<(), CliError>) -> Result<(), CliError> {
     let worker = WorkerBinary::find()?;
     let ended = ask(&worker, request, |line| {

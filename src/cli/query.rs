@@ -107,7 +107,7 @@ async fn print_answer(context: &Context, sql: &str, format: Format) -> Result<()
     out.finish()
 }
 
-/// Rows of a table that are laid out together: a larger answer is printed as it comes, page by page.
+/// The number of rows per page. Larger results are laid out and printed page by page.
 const PAGE_ROWS: usize = 1000;
 
 /// Prints the rows of `page`, if there are any, and empties it.

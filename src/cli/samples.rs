@@ -126,7 +126,7 @@ pub(super) fn samples(context: &Context, args: &SamplesArgs) -> Result<(), CliEr
         .hint(format!("there are completions of the steps {first} to {last}; `--step ..` looks through all of them")))
 }
 
-/// The paths of the stages' Parquet files.
+/// Prints the paths of the stages' Parquet files.
 fn print_files(context: &Context, plan: &LoggedPlan, stages: &[&LoggedStage]) -> Result<(), CliError> {
     let mut out = Output::stdout();
     let mut found = false;
@@ -148,7 +148,7 @@ fn print_files(context: &Context, plan: &LoggedPlan, stages: &[&LoggedStage]) ->
         .hint("it is written when a stage of the kind `grpo` or `eval` ends"))
 }
 
-/// The completions of `log` that `args` ask for; no more than twice as many are held as are shown.
+/// Returns the completions of `log` that `args` select. Holds at most twice as many as are shown.
 fn picked(args: &SamplesArgs, log: &EventLog) -> Result<Vec<Completion>, CliError> {
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let is_wanted = |completion: &Completion| {
@@ -156,7 +156,7 @@ fn picked(args: &SamplesArgs, log: &EventLog) -> Result<Vec<Completion>, CliErro
             && (!args.truncated || completion.stop_reason.truncated())
             && args.conditions.iter().all(|condition| condition.holds(completion))
     };
-    // Without conditions the last step that matches is known before anything is read.
+    // Without conditions, the last matching step is known beforehand.
     let unconditional = args.row.is_none() && !args.truncated && args.conditions.is_empty();
     let last = log.completion_steps().last().copied().filter(|_| unconditional);
     let steps = args.step.clone().or(last.map(|last| last..=last)).unwrap_or(0..=u64::MAX);
@@ -188,7 +188,7 @@ fn picked(args: &SamplesArgs, log: &EventLog) -> Result<Vec<Completion>, CliErro
     Ok(found)
 }
 
-/// Reads `N`, `A..B`, `A..`, `..B` or `..`.
+/// Parses `N`, `A..B`, `A..`, `..B` or `..`.
 fn steps(text: &str) -> Result<RangeInclusive<u64>, String> {
     let number = |text: &str, absent: u64| if text.is_empty() { Some(absent) } else { text.parse().ok() };
     let ends = match text.split_once("..") {
@@ -236,13 +236,13 @@ fn print(out: &mut Output, title: &str, completion: &Completion, beside: bool) -
     out.line("")
 }
 
-/// `0.72 x 1`, or why there is no value.
+/// Formats `0.72 x 1`, or the reason of a missing value.
 fn verdict(part: &ComponentScore) -> String {
     let weight = if part.value.is_some() { format!(" x {}", part.weight) } else { String::new() };
     measured(part) + &weight
 }
 
-/// `0.72`, or why there is no value.
+/// Formats `0.72`, or the reason of a missing value.
 fn measured(part: &ComponentScore) -> String {
     match (part.value, &part.missing) {
         (Some(value), _) => number(value),

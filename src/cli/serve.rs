@@ -55,7 +55,7 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> Result<(), CliError>
         }
         out.finish()?;
         let mut err = std::io::stderr().lock();
-        // With stderr gone there is nobody left to tell.
+        // A failed write to stderr cannot be reported.
         if !args.address.is_loopback() {
             let _ = writeln!(err, "warning: everyone who can reach {} can read runs and completions", args.address);
         }

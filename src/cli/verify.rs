@@ -52,7 +52,7 @@ pub(super) struct VerifyArgs {
 }
 
 impl VerifyArgs {
-    /// A stage of the newest run, as its recipe says.
+    /// Selects a stage of the newest run, with the device and threads of its recipe.
     pub(super) fn latest(stage: &str) -> Self {
         Self { run: "latest".to_owned(), stage: stage.to_owned(), variants: Vec::new(), device: None, threads: None }
     }
@@ -99,7 +99,7 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliErro
     Err(CliError::new(Kind::Differs, format!("rerun, {} made something else", differing.join(", "))))
 }
 
-/// The run's recipes as they were, planned with its changes and with the device and threads of the command line.
+/// Plans the run's stored recipes again, with its overrides and with the device and threads of the command line.
 fn plan_again(context: &Context, past: &PastRun, args: &VerifyArgs) -> Result<Plan, CliError> {
     let invocation = &past.invocation;
     let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();
@@ -156,14 +156,14 @@ fn again(
         return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun is gone, the cache as it was"));
     }
     if let StageEnd::Failed(failed) = &again.end {
-        let _ = summary::print_failure(context, &name, &[], failed); // with stderr gone the exit code still tells
+        let _ = summary::print_failure(context, &name, &[], failed); // if stderr is closed, the exit code still reports the failure
         again.keep();
         return Err(CliError::new(Kind::StageFailed, format!("`{name}` failed when it was run again")));
     }
     Ok(again)
 }
 
-/// Prints file for file whether the rerun made the same; false if not.
+/// Prints for each file whether the rerun made the same content. Returns false if one differs.
 fn compare(
     context: &Context,
     name: &str,
@@ -221,12 +221,12 @@ fn rows(recorded: &Manifest, rerun: &Manifest) -> Vec<FileRow> {
         .collect()
 }
 
-/// Where the workers of a checkpoint started: several times when it was resumed.
+/// Returns the starts of a checkpoint's workers; several if it was resumed.
 fn starts(dir: &Path) -> Result<Vec<Started>, CliError> {
     Ok(EventLog::open(dir)?.starts().to_vec())
 }
 
-/// In what the two were run differently, as far as results may depend on it.
+/// Returns the differences in the conditions of the two executions, as far as results may depend on them.
 fn conditions(recorded: &[Started], rerun: &[Started]) -> String {
     type Read = fn(&Started) -> String;
     let facts: [(&str, Read); 3] = [

@@ -1,47 +1,47 @@
-//! Why something of the hub could not be had, and what to do about it.
+//! Errors of the hub, each with a suggestion.
 
 use thiserror::Error;
 
-/// Why something of the hub could not be had.
+/// An error of the hub.
 #[derive(Clone, Debug, Error)]
 pub enum HubError {
     /// `HF_ENDPOINT` is not a URL.
     #[error("`HF_ENDPOINT` is not the URL of a hub: `{endpoint}`")]
     BadEndpoint {
-        /// Its value.
+        /// The value of the variable.
         endpoint: String,
     },
-    /// There is no place to keep files in.
+    /// The directory to keep files in is unknown.
     #[error("there is no directory to keep files of the hub in: neither `HF_HUB_CACHE` nor `HOME` is set")]
     NoCache,
-    /// The network is not to be used, and not all files are there.
+    /// The network must not be used, and files are missing.
     #[error("{wanted} is not whole in `{cache}`, and `HF_HUB_OFFLINE` forbids to download it")]
     Offline {
-        /// What was asked for.
+        /// The requested model, data set or file.
         wanted: String,
-        /// Where it was looked for.
+        /// The cache that was searched.
         cache: String,
-        /// The directory of its repository in there.
+        /// The repository's directory in the cache.
         folder: String,
     },
-    /// The hub gives no answer, and not all files are there.
+    /// The hub does not answer, and files are missing.
     #[error("cannot reach `{host}` to download {wanted}: {reason}")]
     Unreachable {
-        /// What was asked for.
+        /// The requested model, data set or file.
         wanted: String,
-        /// Who does not answer.
+        /// The host that does not answer.
         host: String,
-        /// What the network says.
+        /// The reason for the failure.
         reason: String,
-        /// Where else it was looked for.
+        /// The cache that was searched too.
         cache: String,
-        /// The directory of its repository in there.
+        /// The repository's directory in the cache.
         folder: String,
     },
-    /// The hub wants to know who asks (401), or does not let them (403).
+    /// The hub requires a token (401), or refuses it (403).
     #[error("the hub refuses {wanted} ({status}){}", .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
     Refused {
-        /// What was asked for.
+        /// The requested model, data set or file.
         wanted: String,
         /// 401 or 403.
         status: u16,
@@ -49,15 +49,15 @@ pub enum HubError {
         had_token: bool,
         /// The page of the repository.
         page: String,
-        /// The hub's own words.
+        /// The hub's message.
         said: Option<String>,
     },
-    /// There is no such repository.
+    /// The repository does not exist.
     #[error("there is no repository `{repo}` at `{host}`")]
     NoRepository {
         /// `owner/name`.
         repo: String,
-        /// The hub that was asked.
+        /// The hub's host.
         host: String,
     },
     /// The repository has no such revision.
@@ -65,23 +65,23 @@ pub enum HubError {
     NoRevision {
         /// `owner/name`.
         repo: String,
-        /// What was asked for.
+        /// The requested revision.
         revision: String,
     },
     /// The repository has no such file.
     #[error("{wanted} names no file of the repository")]
     NoFile {
-        /// What was asked for.
+        /// The requested model, data set or file.
         wanted: String,
-        /// Some that it has.
+        /// Some files of the repository.
         some: Vec<String>,
     },
-    /// The repository is no model that can be read.
+    /// The repository is not a model that can be read.
     #[error("the repository `{repo}` lacks {}", quoted(.missing))]
     NotAModel {
         /// `owner/name`.
         repo: String,
-        /// The files it would need.
+        /// The missing files.
         missing: Vec<String>,
     },
     /// The repository has its weights as pickles only, which run code when they are read.
@@ -89,29 +89,29 @@ pub enum HubError {
     OnlyPickles {
         /// `owner/name`.
         repo: String,
-        /// Some of them.
+        /// Some of the pickles.
         found: Vec<String>,
     },
-    /// A file is not what the hub says it is.
+    /// A file differs from the hub's size or hash.
     #[error("`{file}` of `{repo}` arrived damaged: its {what} should be {expected}, but is {found}")]
     Damaged {
         /// The file's name in the repository.
         file: String,
         /// `owner/name`.
         repo: String,
-        /// What was compared.
+        /// The property that differs.
         what: &'static str,
-        /// What the hub says.
+        /// The hub's value.
         expected: String,
-        /// What arrived.
+        /// The file's value.
         found: String,
     },
-    /// The hub answered something that makes no sense.
+    /// The hub's answer is invalid.
     #[error("`{url}` answered {what}")]
     Answer {
-        /// What was asked.
+        /// The requested URL.
         url: String,
-        /// What came.
+        /// A description of the answer.
         what: String,
     },
     /// The cache cannot be written or read.
@@ -120,7 +120,7 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// What to do.
+    /// Returns a suggestion for how to fix the error.
     pub fn hint(&self) -> String {
         match self {
             Self::BadEndpoint { .. } => "unset it, or give it the form `https://huggingface.co`".to_owned(),

@@ -1,4 +1,4 @@
-//! `orchestrate cache`: what is listed, what may go, what stays.
+//! `orchestrate cache`: listing, removal and pins.
 
 use crate::env::{Ended, TestEnv};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 const DAY: u64 = 86_400;
 
-/// Keys by stage.
+/// Returns the cache key of a stage.
 fn key(env: &TestEnv, stage: &str) -> String {
     let plan = env.run(&["plan", "small.toml", "--json"]).ends_with(0).json();
     let line = plan.iter().find(|line| line["stage"] == stage).unwrap();
@@ -20,7 +20,7 @@ fn checkpoint(env: &TestEnv, stage: &str) -> PathBuf {
     env.path("runs/cache").join(key(env, stage))
 }
 
-/// Writes what the real worker's commit would, for the stage to have been made so many days ago, and makes its runs forgotten.
+/// Changes the record of a stage as if it was committed so many days ago, and removes the logs of its runs.
 fn made_days_ago(env: &TestEnv, stage: &str, days: i64) {
     let dir = checkpoint(env, stage);
     let at: DateTime<Utc> = Utc::now() - TimeDelta::days(days);

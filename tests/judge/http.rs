@@ -58,7 +58,7 @@ impl Stage {
         RewardMix::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
     }
 
-    /// The values of completions with these answers, and what rating them took.
+    /// Returns the values of completions with these answers, and the metrics of rating them.
     fn rate(&self, answers: &[&str]) -> Result<(Values, BTreeMap<String, String>), RewardError> {
         let mut reward_mix = self.reward_mix("units", Some(KEY)).unwrap();
         let completions: Vec<String> = answers.iter().map(|answer| format!("<answer>{answer}</answer>")).collect();

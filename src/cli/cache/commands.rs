@@ -1,4 +1,4 @@
-//! What can be done with the cache, and what its commands share.
+//! The subcommands of `cache`, and functions that they share.
 
 use super::{gc, ls, pin, verify};
 use crate::cli::context::Context;
@@ -47,10 +47,10 @@ pub(in crate::cli) fn cache(context: &Context, args: &CacheArgs) -> Result<(), C
     }
 }
 
-/// The keys of `all` that begin with one of `wanted`.
+/// Returns the keys of `all` that begin with one of `wanted`.
 ///
 /// # Errors
-/// One of `wanted` that no key begins with.
+/// No key begins with one of `wanted`.
 pub(super) fn keys_named(all: &[Digest], wanted: &[String]) -> Result<Vec<Digest>, CliError> {
     if let Some(unknown) = wanted.iter().find(|start| !all.iter().any(|key| key.as_str().starts_with(*start))) {
         return Err(CliError::nothing(format!("no checkpoint has a key that begins with `{unknown}`"))
@@ -60,7 +60,7 @@ pub(super) fn keys_named(all: &[Digest], wanted: &[String]) -> Result<Vec<Digest
     Ok(all.iter().filter(named).cloned().collect())
 }
 
-/// A key as the user sees it.
+/// Formats a key, in full with `--verbose`.
 pub(super) fn shown_key(context: &Context, key: &Digest) -> String {
     if context.verbose { key.as_str() } else { key.short() }.to_owned()
 }

@@ -61,7 +61,7 @@ pub(super) struct GcArgs {
 }
 
 pub(super) fn gc(context: &Context, workspace: &Workspace, args: &GcArgs) -> Result<(), CliError> {
-    // recipes may take long to plan: before the lock
+    // Planning may take long, so it comes before the lock.
     let planned = match args.recipes.as_slice() {
         [] => None,
         recipes => {
@@ -72,7 +72,7 @@ pub(super) fn gc(context: &Context, workspace: &Workspace, args: &GcArgs) -> Res
     let lock = if args.delete { Some(workspace.lock_for_removal()?) } else { None };
     let KeyUses { by_key: uses, damage } = key_uses(context.runs())?;
     if let Some(damage) = damage.into_iter().next() {
-        // it may name any of the results
+        // The damaged log may name any of the results.
         return Err(CliError::from(damage).hint("nothing was removed: the run may need any of the results"));
     }
     let needs = Needs {
@@ -161,11 +161,11 @@ fn print(context: &Context, choice: &RemovalChoice, args: &GcArgs) -> Result<(),
         (_, true) => writeln!(err, "removed {}, {}", count(number, "thing"), size(freed)),
         (_, false) => writeln!(err, "{} would go, {}; `--delete` removes them", count(number, "thing"), size(freed)),
     };
-    let _ = told.and_then(|()| tell_needed(&mut err, choice, args)); // with stderr gone nobody is left to tell
+    let _ = told.and_then(|()| tell_needed(&mut err, choice, args)); // a failed write to stderr cannot be reported
     Ok(())
 }
 
-/// Says what stays although the user asked for it to go.
+/// Reports the checkpoints that stay although the user asked for their removal.
 fn tell_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcArgs) -> std::io::Result<()> {
     let words = [
         (Need::Pinned, "pinned"),

@@ -43,7 +43,7 @@ pub(super) fn pin(context: &Context, workspace: &Workspace, args: &PinArgs) -> R
 }
 
 pub(super) fn unpin(context: &Context, workspace: &Workspace, args: &UnpinArgs) -> Result<(), CliError> {
-    // a pin may be older than its checkpoint, which was quarantined
+    // A pin may be older than its checkpoint, if that was quarantined.
     let pinned: Vec<Digest> = workspace.pins()?.into_keys().collect();
     let mut known = workspace.keys()?;
     known.extend(pinned);

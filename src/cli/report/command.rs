@@ -1,4 +1,4 @@
-//! `orchestrate report`: which runs, which page.
+//! `orchestrate report`: selects the runs and writes the output.
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
@@ -91,7 +91,7 @@ pub(in crate::cli) fn report(context: &Context, args: &ReportArgs) -> Result<(),
     tell(context, &[(path, text.len())])
 }
 
-/// The page of the run with this id, with what `report` takes by itself.
+/// Renders the page of the run with this id, with the default options of `report`.
 pub(in crate::cli) fn page(context: &Context, run: &str) -> Result<String, CliError> {
     let all = past_runs(context)?;
     let run = find_run(&all, run)?;
@@ -115,10 +115,10 @@ pub(super) fn charts(context: &Context, args: &ReportArgs, report: &Report) -> R
     tell(context, &written)
 }
 
-/// What stands at the page's top, in a line.
+/// Reports the problems of a report on stderr, one line each.
 pub(super) fn tell_problems(context: &Context, report: &Report) {
     if !context.quiet && !report.problems.is_empty() {
-        // With stderr gone there is nobody left to tell.
+        // A failed write to stderr cannot be reported.
         let mut err = std::io::stderr().lock();
         for problem in &report.problems {
             let _ = writeln!(err, "warning: {}", problem.what);
@@ -145,12 +145,12 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// The end of a run's id, as tables show it.
+/// Returns the end of a run's id, as in tables.
 pub(super) fn short_run(run: &str) -> String {
     crate::cli::history::short_run(run).to_owned()
 }
 
-/// `path` without the parts that lead to `base`.
+/// Formats `path` relative to `base`.
 pub(super) fn below(path: &Path, base: &Path) -> String {
     path.strip_prefix(base).unwrap_or(path).display().to_string()
 }

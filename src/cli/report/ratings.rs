@@ -8,7 +8,7 @@ use crate::stage::StageKind;
 use crate::workspace::{Workspace, WorkspaceError};
 use std::collections::BTreeSet;
 
-/// Ratings of every arena of `plans` by all judges and by each, and what a reader must know of them.
+/// Returns the ratings of every arena of `plans`, pooled and by judge, and their problems.
 pub(super) fn ratings(
     workspace: &Workspace,
     plans: &[LoggedPlan],
@@ -119,7 +119,7 @@ mod tests {
         let record = |wins: f64, games: usize| json!({"games": games, "wins": wins, "ties": 0});
         let ratings = json!({
             "standings": [standing("sft", 1520.0, &next), standing("base", 1480.0, &Value::Null)],
-            // of base and sft
+            // The players are base and sft.
             "matrix": [[record(0.0, 0), record(2.0, 8)], [record(6.0, 8), record(0.0, 0)]],
         });
         let judge = json!({

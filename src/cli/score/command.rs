@@ -1,4 +1,4 @@
-//! `orchestrate score`: which stage, which texts, and who answers.
+//! `orchestrate score`: selects the stage, the texts and the output.
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
@@ -107,7 +107,7 @@ pub(in crate::cli) fn score(context: &Context, args: ScoreArgs) -> Result<(), Cl
     }
 }
 
-/// The planned stage that is meant.
+/// Returns the index of the planned stage that the arguments select.
 pub(super) fn chosen(plan: &Plan, args: &ScoreArgs) -> Result<usize, CliError> {
     let mut found: Vec<(&str, usize)> = Vec::new();
     for variant in &plan.variants {
@@ -150,12 +150,12 @@ pub(super) fn chosen(plan: &Plan, args: &ScoreArgs) -> Result<usize, CliError> {
     Ok(first)
 }
 
-/// What decides how a stage rates its data; absent when it rates nothing.
+/// Returns the settings that determine how a stage rates its data; `None` if it rates nothing.
 pub(super) fn rated(spec: &StageSpec) -> Option<Value> {
     Some(json!([spec.work.rewards()?, spec.work.prompts(), spec.seed]))
 }
 
-/// Asks the worker, and hands every line of its answer to `each` as it comes.
+/// Sends the request to the worker, and passes every line of its answer to `each` as it arrives.
 pub(super) fn answers(request: &ScoreRequest, each: impl FnMut(&str) -> Result<(), CliError>) -> Result<(), CliError> {
     match ask_score(&WorkerBinary::find()?, request, each)?? {
         Answered::Whole => Ok(()),
@@ -172,7 +172,8 @@ pub(super) fn answers(request: &ScoreRequest, each: impl FnMut(&str) -> Result<(
     }
 }
 
-/// The one line of the worker's answer that is none of progress, as it is and parsed; progress is shown as so many `things`.
+/// Returns the only line of the worker's answer that is not progress, as text and parsed. Progress is shown as a count
+/// of `things`.
 pub(super) fn result(
     context: &Context,
     request: &ScoreRequest,
@@ -194,7 +195,7 @@ pub(super) fn result(
     Ok(found)
 }
 
-/// A line of the worker's answer.
+/// Parses a line of the worker's answer.
 pub(super) fn parsed(line: &str) -> Result<Value, CliError> {
     serde_json::from_str(line).map_err(|error| {
         CliError::new(Kind::Internal, format!("the worker's answer is not understood: {error}"))

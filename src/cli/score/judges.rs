@@ -1,4 +1,4 @@
-//! What judges are worth as instruments.
+//! Prints the reliability of judges.
 
 use super::super::context::Context;
 use super::super::error::CliError;
