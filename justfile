@@ -80,6 +80,7 @@ check: build
     cargo fmt --all --check
     @scripts/deny.sh
     @scripts/typos.sh
+    @python3 scripts/check_rust_version.py
     @python3 scripts/check_links.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/src
     cargo clippy --release --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
