@@ -130,7 +130,7 @@ def json_page(binary):
         paragraphs = [part for part in text.split("\n\n") if re.search(r"--json\s+prints|With\s+--json|rints\s+\{", part)]
         paragraphs = [part for part in paragraphs if not part.startswith(("Usage:", "Options:", "Examples:"))]
         if paragraphs:
-            page += f"\n## orchestrate {' '.join(words)}\n\n```text\n" + "\n\n".join(paragraphs).rstrip() + "\n```\n"
+            page += f"\n## orchestrate {' '.join(words)}\n\n```json\n" + "\n\n".join(paragraphs).rstrip() + "\n```\n"
     return page
 
 
