@@ -31,6 +31,8 @@ whether it is sound and can be written. With recipes, asks the servers of their 
 whether they are there. Ends with 1 if something would keep a run from working, or a GPU that is here
 from being used.
 
+--json prints {\"what\",\"ok\",\"found\",\"hint\"}, one a line.
+
 Examples:
   orchestrate doctor
   orchestrate doctor recipes/grid.toml     its judges, too")]

@@ -28,7 +28,8 @@ fn joined(text: &str) -> String {
         match lines.last_mut() {
             Some(last) if is_open && is_prose => {
                 // A JSON object continues without a space.
-                let gap = if last.ends_with(['|', ',']) && last.contains("{\"") { "" } else { " " };
+                let is_within = last.matches('{').count() > last.matches('}').count();
+                let gap = if is_within && last.ends_with(['|', ',']) { "" } else { " " };
                 last.push_str(gap);
                 last.push_str(line);
             }
@@ -45,8 +46,8 @@ mod tests {
 
     #[test]
     fn paragraphs_are_one_line_and_examples_stay() {
-        let text = "Shows what ran\nand when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\n\"b\"}.";
-        let expected = "Shows what ran and when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\"b\"}.";
+        let text = "Shows what ran\nand when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\n\"b\"},\none a line.";
+        let expected = "Shows what ran and when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\"b\"}, one a line.";
         assert_eq!(joined(text), expected);
     }
 

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Prints what the workers wrote to stdout and stderr. What they measured is in `orchestrate metrics`.
 
+--json prints {\"run\",\"stage\",\"key\",\"path\",\"text\"}, one a line.
+
 Examples:
   orchestrate logs latest
   orchestrate logs latest grpo")]

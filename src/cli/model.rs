@@ -63,6 +63,8 @@ Input lines are {\"prompt\"} (a user's turn of the chat template, or with --raw 
 Adds in 32 bits, checks that the logits stay (within 1e-3 in 32 bits), reads the new weights back, and only
 then shows the new directory. Works for adapters made here (runs/cache/KEY) and by PEFT.
 
+Prints {\"output\",\"dtype\",\"tensors\",\"device\",\"max_abs_logit_difference\"}, always JSON.
+
   orchestrate model merge --model models/llama --adapter runs/cache/KEY --output models/llama-sft")]
     Merge {
         /// The model: a Hugging Face directory.

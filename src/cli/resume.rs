@@ -20,6 +20,8 @@ Plans the recipes again as they were when the run began, with the same --set, --
 what is missing under a new run id. What was committed is cached; a stage that was under way goes on
 after its newest resume point.
 
+--json prints what `run --json` does.
+
 Examples:
   orchestrate resume              the newest run that was interrupted or failed
   orchestrate resume 01KAB3       a certain run

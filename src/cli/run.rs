@@ -25,6 +25,9 @@ Stages whose result is in the cache are not run again; a stage that several vari
 once. Ctrl-C stops after the resume points are written (twice: at once), and `orchestrate resume`
 goes on from there.
 
+--json prints {\"run\",\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\",\"seconds\"}, one a line, when the run has
+ended; an `eval` stage also has \"data_set\", \"out_of_domain\" and \"components\":{NAME:\"trained\"|\"held_out\"}.
+
 Examples:
   orchestrate run recipes/demo.toml
   orchestrate run recipes/*.toml -j 2

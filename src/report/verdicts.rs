@@ -60,7 +60,7 @@ pub fn verdict_heading(metric: &MetricComparison, several_evaluations: bool) -> 
     let way = match metric.direction {
         Some(Direction::Higher) => "higher is better",
         Some(Direction::Lower) => "lower is better",
-        None => "no known direction: `[compare]` can set `directions`",
+        None => "no known direction: name it in `compare.higher` or `compare.lower`",
     };
     let role = match metric.role {
         Role::Primary => "primary metric",

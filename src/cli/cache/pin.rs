@@ -12,6 +12,8 @@ use serde_json::json;
 /// Which checkpoint stays.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+--json prints {\"key\",\"pinned\"}.
+
 Examples:
   orchestrate cache pin 3f2a91
   orchestrate cache pin 3f2a91 --note \"the numbers of figure 2\"
@@ -28,6 +30,8 @@ pub(super) struct PinArgs {
 /// Whose pin goes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+--json prints {\"key\",\"pinned\"}.
+
 Examples:
   orchestrate cache unpin 3f2a91")]
 pub(super) struct UnpinArgs {

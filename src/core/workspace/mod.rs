@@ -28,7 +28,12 @@
 //!   inspected.json         memo of models and data that a worker found good, by their digests
 //!   timings.jsonl          memo of how long stages took, by which the longest chain is started first
 //!   history.db             SQLite index (`store`)
-//!   log/<run>/             one run: run.jsonl (its events), recipes as they were, a lock that is held while the run lives
+//!   log/<run>/             one run
+//!     run.jsonl            what happened in it (`run_event`), appended by the dispatcher
+//!     invocation.json      what it was asked: recipes, overrides, selection
+//!     plan.json            its stages as they were planned, with their keys
+//!     recipes/             its recipes as they were
+//!     lock                 held while the run lives
 //! ```
 //!
 //! # The protocol, step by step

@@ -50,7 +50,7 @@ fn verdict(
         direction: match metric.direction {
             Some(Direction::Higher) => "higher is better".into(),
             Some(Direction::Lower) => "lower is better".into(),
-            None => "no known direction: `[compare]` can set `directions`".into(),
+            None => "no known direction: name it in `compare.higher` or `compare.lower`".into(),
         },
         line: verdict_line(metric, &found.baseline, several),
         sentences: vec![lead(metric, &found.baseline, name), footing(metric)],

@@ -14,17 +14,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Variables that are named like recipe keys and mean something else.
+/// Variables that are named like recipe keys and mean something else. The reference of variables is made from what stands
+/// behind each.
 pub const PROGRAM_VARIABLES: &[&str] = &[
-    "ORCHESTRATE_WORKER",
-    "ORCHESTRATE_RUNS",
-    "ORCHESTRATE_DB",
-    "ORCHESTRATE_FAULT",
-    "ORCHESTRATE_SUPERVISOR",
-    "ORCHESTRATE_JOB",
-    "ORCHESTRATE_FLOAT32_PRODUCTS",
-    "ORCHESTRATE_TEST_SEED",
-    "ORCHESTRATE_COUNT_PRODUCTS",
+    "ORCHESTRATE_WORKER",           // the worker to use instead of the one beside `orchestrate`
+    "ORCHESTRATE_RUNS",             // the directory to use instead of `runs/`
+    "ORCHESTRATE_DB",               // the file to use instead of `runs/history.db`
+    "ORCHESTRATE_FLOAT32_PRODUCTS", // `mkl` or `onednn`: the library that multiplies 32-bit matrices on a CPU
+    "ORCHESTRATE_COUNT_PRODUCTS",   // set: a worker logs how many bfloat16 products libtorch computes on the CPU
+    "ORCHESTRATE_SUPERVISOR",       // set for a worker: the process that started it
+    "ORCHESTRATE_JOB",              // set for a worker: the name of its job
+    "ORCHESTRATE_FAULT",            // in tests: where a process kills itself or waits
+    "ORCHESTRATE_TEST_SEED",        // in tests: the seed of a test that draws
 ];
 
 /// The name of the environment where a file's would stand.
