@@ -23,7 +23,7 @@ Start here:
   orchestrate plan recipes/demo.toml     what would run, and what is cached already
   orchestrate run recipes/demo.toml      run it
   orchestrate history                    what ran before
-  orchestrate resume                     go on after Ctrl-C, a crash or a failure
+  orchestrate resume                     continue after Ctrl-C, a crash or a failure
 
 What runs leave behind is in `runs/`, or where `--runs-dir`, `$ORCHESTRATE_RUNS` or the key `runs_dir` in the
 project's file `orchestrate.toml` says.

@@ -71,7 +71,7 @@ fn metric(text: &str) -> Result<(String, Option<Direction>), String> {
         Some((name, "higher")) => Ok((name.to_owned(), Some(Direction::Higher))),
         Some((name, "lower")) => Ok((name.to_owned(), Some(Direction::Lower))),
         Some((_, other)) => {
-            Err(format!("`{other}` is neither `higher` nor `lower`, the ways in which a metric is better"))
+            Err(format!("`{other}` is not a direction: expected `higher` or `lower`"))
         }
     }
 }
@@ -106,7 +106,7 @@ pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Stri
         return Err(reasons.fold(error, CliError::hint));
     }
     if names.len() < 2 {
-        return Err(CliError::nothing(format!("there is one arm only, `{}`", names.join("")))
+        return Err(CliError::nothing(format!("there is only one arm, `{}`", names.join("")))
             .hint("add variants to the recipe's sweep, or name several runs; seeds of one variant are one arm"));
     }
     let Some(wanted) = wanted else {
@@ -124,8 +124,8 @@ pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Stri
     match names.iter().filter(|name| tail(name)).collect::<Vec<_>>().as_slice() {
         [only] => Ok((**only).to_owned()),
         [] => Err(CliError::nothing(format!("no arm is called `{wanted}`")).hint(did_you_mean(wanted, "arms", &names))),
-        several => Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} arms", several.len()))
-            .hint(format!("type all of it: {}", several.iter().map(|name| **name).collect::<Vec<_>>().join(", ")))),
+        several => Err(CliError::new(Kind::Usage, format!("`{wanted}` matches {} arms", several.len()))
+            .hint(format!("give the full name: {}", several.iter().map(|name| **name).collect::<Vec<_>>().join(", ")))),
     }
 }
 
@@ -140,7 +140,7 @@ pub(super) fn metrics(
             known.iter().find(|full| *full == name).or_else(|| known.iter().find(|full| short_name(full) == name));
         found.map(|found| (found.clone(), *direction)).ok_or_else(|| {
             let names: Vec<&str> = known.iter().map(|full| short_name(full)).collect();
-            CliError::nothing(format!("nothing measured `{name}`")).hint(did_you_mean(name, "metrics", &names))
+            CliError::nothing(format!("no arm was measured by `{name}`")).hint(did_you_mean(name, "metrics", &names))
         })
     };
     wanted.iter().map(full).collect()
@@ -208,7 +208,7 @@ fn ending(found: &Comparisons) -> Result<(), CliError> {
         return Ok(());
     }
     let reason = found.metrics.iter().flat_map(|metric| &metric.arms).find_map(|row| row.note.clone());
-    let reason = reason.unwrap_or_else(|| format!("no other arm was measured as `{}` was", found.baseline));
+    let reason = reason.unwrap_or_else(|| format!("no other arm has the measurements of `{}`", found.baseline));
     Err(CliError::nothing(format!("nothing can be compared with `{}`: {reason}", found.baseline))
-        .hint("arms are compared on questions that both were asked, by their texts"))
+        .hint("arms are compared on questions that both answered, matched by their text"))
 }

@@ -73,7 +73,7 @@ pub(super) fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), CliErro
         return Ok(());
     }
     let names: Vec<&str> = bad.iter().map(|finding| finding.what.as_str()).collect();
-    let error = CliError::new(Kind::Internal, format!("not in order: {}", names.join(", ")));
+    let error = CliError::new(Kind::Internal, format!("problems found: {}", names.join(", ")));
     Err(bad.into_iter().filter_map(|finding| finding.hint.clone()).fold(error, CliError::hint))
 }
 
@@ -161,7 +161,7 @@ fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Findin
         ),
         Some(CudaProblem::NoDevice(reason)) => (
             format!("the driver shows no device: {reason}"),
-            "is CUDA_VISIBLE_DEVICES set to something else, or the device given to another container?",
+            "check CUDA_VISIBLE_DEVICES, and whether another container holds the device",
         ),
     };
     let broken = matches!(problem, Some(CudaProblem::LibraryUnloadable(_)));
@@ -217,7 +217,7 @@ fn history(context: &Context) -> Finding {
         found,
         hint: Some(hint.to_owned()),
     };
-    let renew = "`orchestrate db rebuild` makes it again from the files";
+    let renew = "`orchestrate db rebuild` rebuilds it from the files";
     match checked {
         Ok(SchemaCheck::Current | SchemaCheck::Older) if writable(&path).is_err() => bad(
             format!("{} cannot be written", context.shown(&path)),
@@ -228,12 +228,12 @@ fn history(context: &Context) -> Finding {
             Finding { what, ok: true, found, hint: None }
         }
         Ok(SchemaCheck::Older) => {
-            let found = format!("{}: sound; the next question brings its schema up to date", context.shown(&path));
+            let found = format!("{}: sound; the next query updates its schema", context.shown(&path));
             Finding { what, ok: true, found, hint: None }
         }
         Ok(SchemaCheck::Newer) => bad(
             "written by a newer version of orchestrate".to_owned(),
-            "use that version, or move the database away: it is made again from the files",
+            "use that version, or move the database away: it is rebuilt from the files",
         ),
         Ok(SchemaCheck::Damaged(reason)) => bad(format!("damaged: {reason}"), renew),
         Err(error) => bad(error.sentence(), renew),

@@ -91,7 +91,7 @@ fn write(out: &mut Output, compared: &Explanation, indent: &str) -> Result<(), C
         }
     }
     if compared.changes.is_empty() && compared.parents.is_empty() {
-        out.line(format!("{indent}nothing differs: its result is gone"))?;
+        out.line(format!("{indent}nothing differs: its result was removed"))?;
     }
     Ok(())
 }

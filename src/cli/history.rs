@@ -40,7 +40,7 @@ const MOST_COUNTED: usize = 10_000;
 /// Which part of the past.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Filters go together: a stage must pass them all. --where compares a result, or `seconds`, with a number
+A stage must pass all filters. --where compares a result, or `seconds`, with a number
 by = != < <= > >=; a stage that did not measure it does not pass. Results are those of the stage's cache
 key: a stage that was forced to run again shows its newest.
 
@@ -184,7 +184,7 @@ async fn no_match(store: &Store, query: &HistoryQuery) -> Result<CliError, CliEr
                 .hint("`orchestrate history` lists the newest stages"));
         }
     }
-    Ok(CliError::nothing("no stage passes all the filters").hint("each of them alone leaves some; leave one out"))
+    Ok(CliError::nothing("no stage passes all the filters").hint("each filter alone matches some stages; drop one of them"))
 }
 
 impl From<HistoryRow> for StageRow {

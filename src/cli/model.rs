@@ -258,8 +258,8 @@ fn print_merged(request: &ModelRequest) -> Result<(), CliError> {
 
 fn parsed(line: &str) -> Result<Value, CliError> {
     serde_json::from_str(line).map_err(|error| {
-        CliError::new(Kind::Internal, format!("the worker's answer is not understood: {error}"))
-            .hint("are `orchestrate` and `orchestrate-worker` of the same version? see `orchestrate doctor`")
+        CliError::new(Kind::Internal, format!("cannot parse the worker's answer: {error}"))
+            .hint("check with `orchestrate doctor` that `orchestrate` and `orchestrate-worker` have the same version")
     })
 }
 

@@ -51,7 +51,7 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
             Liveness::Unknown if args.takeover => past.take_over()?,
             Liveness::Unknown => {
                 let host = past.process.as_ref().map_or("another host", |process| process.host.as_str());
-                let message = format!("run {} was started on `{host}`, and from here nothing is known of it", past.run);
+                let message = format!("run {} was started on `{host}`, and its state is not visible from here", past.run);
                 let hint = format!("if it is dead: `orchestrate resume {} --takeover`", past.run);
                 return Err(CliError::new(Kind::Usage, message).hint(hint));
             }
@@ -69,8 +69,8 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
         let source = context.shown(&source);
         let _ = writeln!(
             std::io::stderr(),
-            "warning: `{source}` has changed since: this goes on with the recipe as it was\n\
-             hint: `orchestrate run` runs it as it is now, and what did not change is cached"
+            "warning: `{source}` has changed since; this run continues with the recipe as it was\n\
+             hint: `orchestrate run` runs it as it is now; unchanged stages are cached"
         );
     }
     let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();

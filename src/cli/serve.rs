@@ -72,8 +72,8 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> Result<(), CliError>
 
 fn refused(wanted: SocketAddr, error: &std::io::Error) -> CliError {
     let hint = match error.kind() {
-        ErrorKind::AddrInUse => "another program listens there; `--port 0` takes any that is free",
-        ErrorKind::PermissionDenied => "ports below 1024 are for root; take a higher one",
+        ErrorKind::AddrInUse => "another program listens there; `--port 0` chooses a free port",
+        ErrorKind::PermissionDenied => "ports below 1024 need root; choose a higher one",
         _ => "`--address` takes an address of this machine, like 127.0.0.1 or 0.0.0.0",
     };
     CliError::new(Kind::Usage, format!("cannot listen on {wanted}: {error}")).hint(hint)

@@ -89,7 +89,7 @@ pub(super) fn refuse_data<'a>(
 /// Says that models and data were not looked at.
 pub(super) fn warn_not_inspected(error: &ExecError) {
     // With stderr gone there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "warning: models and data were not looked at: {error}");
+    let _ = writeln!(std::io::stderr(), "warning: models and data were not checked: {error}");
 }
 
 /// The assignments of those of `stages` that need a worker, each once that reads the same, with what it reads.

@@ -96,7 +96,7 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliErro
     if differing.is_empty() {
         return Ok(());
     }
-    Err(CliError::new(Kind::Differs, format!("rerun, {} made something else", differing.join(", "))))
+    Err(CliError::new(Kind::Differs, format!("the rerun of {} gave a different result", differing.join(", "))))
 }
 
 /// The run's recipes as they were, planned with its changes and with the device and threads of the command line.
@@ -153,7 +153,7 @@ fn again(
         Ok(rerun(plan, &parents, workspace, executor, &mut |update| progress.update(update)).await?)
     })?;
     if again.interrupted {
-        return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun is gone, the cache as it was"));
+        return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun was removed, and the cache is unchanged"));
     }
     if let StageEnd::Failed(failed) = &again.end {
         let _ = summary::print_failure(context, &name, &[], failed); // with stderr gone the exit code still tells
@@ -172,7 +172,7 @@ fn compare(
     mut again: Rerun,
 ) -> Result<bool, CliError> {
     let Some(made) = &again.checkpoint else {
-        return Err(CliError::new(Kind::Internal, "the rerun ended well but left no checkpoint"));
+        return Err(CliError::new(Kind::Internal, "the rerun succeeded but left no checkpoint"));
     };
     let rows = rows(&recorded.manifest, &made.manifest);
     let same = rows.iter().all(FileRow::same);

@@ -169,7 +169,7 @@ impl PastRun {
 pub enum RemovalRefusal {
     /// It is running.
     Running,
-    /// It was started on another machine, and from here nothing is known of it.
+    /// It was started on another machine, and its state is not visible from here.
     Unknown {
         /// The machine.
         host: String,

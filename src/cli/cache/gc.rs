@@ -157,9 +157,9 @@ fn print(context: &Context, choice: &RemovalChoice, args: &GcArgs) -> Result<(),
     let freed: u64 = choice.removals.iter().map(Removal::bytes).sum();
     let number = choice.removals.len();
     let told = match (number, args.delete) {
-        (0, _) => writeln!(err, "nothing to remove; the checkpoints have {}", size(choice.kept_bytes)),
+        (0, _) => writeln!(err, "nothing to remove; the checkpoints take {}", size(choice.kept_bytes)),
         (_, true) => writeln!(err, "removed {}, {}", count(number, "thing"), size(freed)),
-        (_, false) => writeln!(err, "{} would go, {}; `--delete` removes them", count(number, "thing"), size(freed)),
+        (_, false) => writeln!(err, "{} can be removed, {}; `--delete` removes them", count(number, "thing"), size(freed)),
     };
     let _ = told.and_then(|()| tell_needed(&mut err, choice, args)); // with stderr gone nobody is left to tell
     Ok(())
@@ -171,7 +171,7 @@ fn tell_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcA
         (Need::Pinned, "pinned"),
         (Need::LiveRun, "used by a live run"),
         (Need::Held, "being worked on"),
-        (Need::Parent, "needed by what stays"),
+        (Need::Parent, "needed by checkpoints that are kept"),
     ];
     for (need, word) in words {
         let keys: Vec<&str> = choice.needed.iter().filter(|(_, n)| *n == need).map(|(key, _)| key.short()).collect();
@@ -183,7 +183,7 @@ fn tell_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcA
     }
     match args.max_size {
         Some(limit) if choice.kept_bytes > limit => {
-            writeln!(err, "what must stay has {}, more than {}", size(choice.kept_bytes), size(limit))
+            writeln!(err, "what must be kept takes {}, more than {}", size(choice.kept_bytes), size(limit))
         }
         _ => Ok(()),
     }

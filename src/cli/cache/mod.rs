@@ -16,9 +16,9 @@ use clap::{Args, Subcommand};
 #[command(after_help = "\
 Examples:
   orchestrate cache ls --sort size                         the largest last
-  orchestrate cache verify                                 is every byte what was committed?
-  orchestrate cache pin 3f2a91 --note \"figure 2\"           never remove this one
-  orchestrate cache gc --older-than 30d                    what would go; nothing is removed
+  orchestrate cache verify                                 compare every file with its manifest
+  orchestrate cache pin 3f2a91 --note \"figure 2\"           never remove this checkpoint
+  orchestrate cache gc --older-than 30d                    list what can be removed
   orchestrate cache gc --older-than 30d --delete           remove it")]
 pub(super) struct CacheArgs {
     #[command(subcommand)]

@@ -60,7 +60,7 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Cli
     if args.recipe.exists() {
         return Err(CliError::new(
             Kind::Usage,
-            format!("`{}` is there already; nothing was written", args.recipe.display()),
+            format!("`{}` already exists; nothing was written", args.recipe.display()),
         )
         .hint("name another file, for example `orchestrate init recipes/second.toml`"));
     }
@@ -69,7 +69,7 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Cli
     if args.data.is_none() {
         let is_other = questions.exists() && fs_err::read_to_string(questions).ok().as_deref() != Some(QUESTIONS);
         if is_other {
-            let message = format!("`{QUESTIONS_PATH}` is there already, with other rows than the example's");
+            let message = format!("`{QUESTIONS_PATH}` already exists, with other rows than the example's");
             return Err(CliError::new(Kind::Usage, message)
                 .hint(format!("`--data {QUESTIONS_PATH}` writes a recipe that reads it")));
         }

@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// How the numbers came about.
+/// How the numbers are computed.
 const METHODS: [&str; 7] = [
     "An arm is a variant of the sweep without its seed. Every arm is compared with the baseline on the questions that all seeds of \
      both answered; what is missing is left out of both sides and listed, never counted as 0.",
@@ -224,7 +224,7 @@ fn heading(kind: ProblemKind, number: usize) -> (Severity, String) {
             (Severity::Problem, "Arms answered different questions; only common ones are compared.".into())
         }
         ProblemKind::DifferentRecipes => (Severity::Warning, "The runs are of different recipes.".into()),
-        ProblemKind::DifferentSettings => (Severity::Warning, "Runs mean different settings by one name.".into()),
+        ProblemKind::DifferentSettings => (Severity::Warning, "Runs use one name for different settings.".into()),
         ProblemKind::DifferentMixes => (Severity::Warning, "The arms' reward mixes differ.".into()),
         ProblemKind::SameAnswers => (Severity::Warning, "Arms gave the same completions.".into()),
         ProblemKind::SingleSeed => (Severity::Warning, "Every arm has one seed.".into()),

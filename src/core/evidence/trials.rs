@@ -188,7 +188,7 @@ pub enum ProblemKind {
     DifferentQuestions,
     /// The runs are of different recipes.
     DifferentRecipes,
-    /// Runs mean different settings by one name.
+    /// Runs use one name for different settings.
     DifferentSettings,
     /// The arms' rewards are weighted sums of different components.
     DifferentMixes,

@@ -21,7 +21,7 @@ pub enum ProgramError {
         variable: String,
     },
     /// Nobody says where one of its files lies.
-    #[error("nothing says where its file with the digest {} lies", digest.short())]
+    #[error("the assignment names no path for its file with the digest {}", digest.short())]
     NoFile {
         /// Digest of the file.
         digest: Digest,

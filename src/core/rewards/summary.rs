@@ -16,7 +16,7 @@ const FLAT: f64 = 1e-8;
 /// | `reward/missing` | how many have no total, if any |
 /// | `reward/NAME`, `reward/NAME_std` | the component's values, without its weight |
 /// | `reward/NAME_missing` | how many it has no value for, if any |
-/// | `reward/NAME_zero_std_groups` | groups in which its values are all the same |
+/// | `reward/NAME_zero_std_groups` | groups in which its values are all equal |
 /// | `reward/NAME_share` | its share of the spread within groups, see [`spread_shares`] |
 pub fn reward_metrics(scores: &[RewardScore], group_size: usize) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();

@@ -38,9 +38,9 @@ pub struct Report {
     pub cost: Cost,
     /// Recipes as they were run.
     pub recipes: Vec<RecipeText>,
-    /// What the runs ran on and were told: a name and its values.
+    /// Environment and settings of the runs: a name and its values.
     pub environment: Vec<(String, Vec<String>)>,
-    /// How the numbers came about, a sentence each.
+    /// How the numbers are computed, a sentence each.
     pub methods: Vec<String>,
 }
 

@@ -276,7 +276,7 @@ impl Pool {
         if self.components.is_empty() {
             let help = format!("list what is measured: `[{key}.NAME]`, for example `[{key}.rouge]`");
             let message = format!("`{key}` is `all`, but no stage of the recipe rewards anything");
-            problems.push(problem(message, "all of nothing", help));
+            problems.push(problem(message, "nothing to measure", help));
             return;
         }
         for (name, found) in &self.components {

@@ -54,7 +54,7 @@ cache = true # else a resume would not be the same to the bit
             return Some(table.clone());
         }
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let message = format!("nothing says where the endpoint `{name}` is served");
+        let message = format!("the endpoint `{name}` has no address");
         let help =
             did_you_mean(name, "endpoints", &known) + &format!("; add `[runtime.endpoints.{name:?}]` with its `url`");
         recipe.problem(At::Key("endpoint"), message, "not known", &help);
@@ -80,7 +80,7 @@ impl Measure for HttpSpec {
 #[derive(Debug, Error)]
 pub enum HttpError {
     /// Nobody says where it is served.
-    #[error("nothing says where the endpoint `{name}` is served")]
+    #[error("the endpoint `{name}` has no address")]
     NoEndpoint {
         /// Name of the endpoint.
         name: String,

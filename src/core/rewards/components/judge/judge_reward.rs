@@ -34,7 +34,7 @@ pub struct JudgeAccess<'a> {
 #[derive(Debug, Error)]
 pub enum JudgeError {
     /// Nobody says where it is served.
-    #[error("nothing says where the judge `{model}` is served")]
+    #[error("the judge `{model}` has no address")]
     NoServer {
         /// Name of the model.
         model: String,

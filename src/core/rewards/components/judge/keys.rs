@@ -225,9 +225,9 @@ pub fn check_served(judges: &[String], recipe: &mut dyn TableContext) {
         let at = At::Item("judges", index);
         if judges[..index].contains(name) {
             let message = format!("the judge `{name}` is listed twice");
-            recipe.problem(at, message, "again", "asked the same, a judge answers the same: once is enough");
+            recipe.problem(at, message, "again", "a judge gives the same answer to the same request: list it once");
         } else if !known.contains(&name.as_str()) {
-            let message = format!("nothing says where the judge `{name}` is served");
+            let message = format!("the judge `{name}` has no address");
             let help = format!("; add `[runtime.judges.{name:?}]` with its `endpoint`");
             recipe.problem(at, message, "not known", &(did_you_mean(name, "judges", &known) + &help));
         }
