@@ -2,9 +2,12 @@
 //! every `crate::module` path of the other files in `src` and fails on an edge that the table does not allow, and on one that it
 //! allows and nobody uses.
 
+mod sources;
+
 use regex::Regex;
+use sources::rust_files;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// For each module, the modules it may use. The order is that of the layers, lowest first.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -152,30 +155,15 @@ const OWNED: &[(&str, &[&str])] = &[
 
 /// Every source file but the engine's, with its module and its text without comments.
 fn sources() -> Vec<(String, PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    let mut directories = vec![root.clone()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs_err::read_dir(&directory).expect("src is readable") {
-            let path = entry.expect("src is readable").path();
-            if path == root.join("engine") {
-                continue;
-            }
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let relative = path.strip_prefix(&root).expect("below src").to_owned();
-                let within = relative.strip_prefix("core").unwrap_or(&relative);
-                let first = within.iter().next().expect("a file has a name").to_string_lossy();
-                let module = first.trim_end_matches(".rs").to_owned();
-                let text = fs_err::read_to_string(&path).expect("source files are UTF-8");
-                let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-                found.push((module, relative, code.join("\n")));
-            }
-        }
-    }
-    assert!(found.len() > 10, "only {} source files were found", found.len());
-    found
+    let files = rust_files().into_iter().filter(|(path, _)| !path.starts_with("engine"));
+    let source = |(path, text): (PathBuf, String)| {
+        let within = path.strip_prefix("core").unwrap_or(&path);
+        let first = within.iter().next().expect("a file has a name").to_string_lossy();
+        let module = first.trim_end_matches(".rs").to_owned();
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        (module, path, code.join("\n"))
+    };
+    files.map(source).collect()
 }
 
 /// Modules that `code` names by `crate::module` or inside `crate::{...}`.

@@ -1,14 +1,15 @@
 //! Layers, sweeps and defaults of recipes, over real files.
 
 mod project;
+mod sources;
 
 use orchestrate::plan::Plan;
 use orchestrate::recipe::spec::{CptSpec, GrpoSpec, Length, Scope, Work};
 use orchestrate::recipe::{Device, LoadedRecipe, Overrides, ResolvedVariant};
 use project::Project;
 use regex::Regex;
+use sources::rust_files;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 const MODEL: &str = "[model]\npath = \"models/tiny\"\n";
 const CPT: &str = "[data.text]\npath = \"data/cpt.txt\"\n[stages.cpt]\nkind = \"cpt\"\ndata = \"text\"\n";
@@ -362,20 +363,10 @@ fn a_whole_recipe_with_a_sweep_shares_what_its_cells_have_in_common() {
 /// A variable of the program's own that is missing from the list would be taken for a key of the recipe.
 #[test]
 fn the_programs_own_variables_are_no_keys_of_a_recipe() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let quoted = Regex::new(r#""(ORCHESTRATE_[A-Z0-9_]+)""#).expect("the pattern is valid");
     let mut named = BTreeSet::from(["ORCHESTRATE_TEST_SEED".to_owned()]);
-    let mut directories = vec![source];
-    while let Some(directory) = directories.pop() {
-        for entry in fs_err::read_dir(directory).expect("the sources are readable") {
-            let path = entry.expect("the sources are readable").path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs_err::read_to_string(path).expect("the sources are readable");
-                named.extend(quoted.captures_iter(&text).map(|found| found[1].to_owned()));
-            }
-        }
+    for (_, text) in rust_files() {
+        named.extend(quoted.captures_iter(&text).map(|found| found[1].to_owned()));
     }
     named.retain(|name| name.trim_end_matches('_') != "ORCHESTRATE" && !name.contains("__"));
     assert!(named.len() > 5, "too few were found: {named:?}");

@@ -14,9 +14,10 @@ use crate::recipe::{Training, training_of};
 use crate::report::html::estimates;
 use crate::report::{Comparison, ComparisonRow, arena_table, verdict_line, width};
 use crate::run::{FailedStage, RunRequest, RunSummary, StageEnd, titles};
+use crate::stage::StageKind;
 use crate::workspace::Workspace;
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write as _};
 
 /// Prints `summary` and ends as the run ended.
@@ -63,7 +64,10 @@ pub(super) fn print(
         }
         for (stage, end) in plan.stages.iter().zip(&summary.ends) {
             let has_result = matches!(end, StageEnd::Hit | StageEnd::Done { .. });
-            if let Some(result) = arena_result(workspace, &stage.key)?.filter(|_| has_result) {
+            if stage.spec.work.kind() != StageKind::Arena || !has_result {
+                continue;
+            }
+            if let Some(result) = arena_result(workspace, &stage.key)? {
                 out.line(format!("\n{}", arena_table(&stage.name, &result, width())))?;
             }
         }
@@ -177,22 +181,25 @@ fn verdict(evidence: &Evidence) -> Vec<String> {
 /// Every evaluation that has a result, the seeds of an arm in one row.
 fn comparison(plan: &Plan, evidence: &Evidence, summary: &RunSummary) -> Comparison {
     let estimates = estimates(evidence);
+    let evaluations: Vec<(&str, bool)> =
+        evidence.evaluations().into_iter().map(|name| (name, evidence.has_one_mix(name))).collect();
+    let variants: HashMap<&String, &PlannedVariant> =
+        plan.variants.iter().map(|variant| (&variant.label, variant)).collect();
     let mut rows = Vec::new();
     for (place, arm) in evidence.arms.iter().enumerate() {
-        for evaluation in evidence.evaluations() {
+        for &(evaluation, has_one_mix) in &evaluations {
             let trials: Vec<&Trial> = arm.trials.iter().filter(|trial| trial.evaluation == evaluation).collect();
             let Some(first) = trials.first() else { continue };
             let gaps = arm.missing.iter().filter(|gap| gap.stage == first.stage).count();
-            let is_shown = |metric: &str| metric != TOTAL || evidence.has_one_mix(evaluation);
             let measurements = estimates
-                .iter()
-                .filter(|((of, from, metric), _)| *of == place && from == evaluation && is_shown(metric))
+                .range((place, evaluation.to_owned(), String::new())..)
+                .take_while(|((of, from, _), _)| *of == place && from == evaluation)
+                .filter(|((_, _, metric), _)| metric != TOTAL || has_one_mix)
                 .map(|((_, _, metric), measured)| (metric.clone(), *measured));
-            let variants = || {
-                let labels: BTreeSet<&String> = trials.iter().map(|trial| &trial.variant).collect();
-                plan.variants.iter().filter(move |variant| labels.contains(&variant.label))
-            };
-            let spent = variants().map(|variant| effort(variant, summary));
+            let labels: BTreeSet<&String> = trials.iter().map(|trial| &trial.variant).collect();
+            let variants: Vec<&PlannedVariant> =
+                labels.into_iter().filter_map(|label| variants.get(label).copied()).collect();
+            let spent = variants.iter().map(|variant| effort(variant, summary));
             let (seconds, hits) = spent.fold((0.0, 0), |(seconds, hits), (more, found)| (seconds + more, hits + found));
             let planned = trials.len() + gaps;
             let row = ComparisonRow {
@@ -201,10 +208,10 @@ fn comparison(plan: &Plan, evidence: &Evidence, summary: &RunSummary) -> Compari
                 stage: first.stage.clone(),
                 measurements: measurements.collect(),
                 seconds,
-                hits: (hits, variants().map(|variant| variant.stages.len()).sum()),
+                hits: (hits, variants.iter().map(|variant| variant.stages.len()).sum()),
                 ..ComparisonRow::default()
             };
-            let stage = variants().flat_map(|variant| &variant.stages).find(|(name, _)| *name == first.stage);
+            let stage = variants.iter().flat_map(|variant| &variant.stages).find(|(name, _)| *name == first.stage);
             rows.push(match stage.map(|(_, stage)| &plan.stages[*stage].spec.work) {
                 Some(Work::Eval(eval)) => row.marked(eval),
                 _ => row,

@@ -7,7 +7,7 @@ use crate::evidence::{
     SourceRun, Trial, scores_of,
 };
 use crate::history::arm_names::{ArmNames, without_seed};
-use crate::history::checkpoints::{checkpoint_dir, events_dir, results};
+use crate::history::checkpoints::{checkpoint_dir, results};
 use crate::history::fingerprints::Fingerprints;
 use crate::history::past_runs::PastRun;
 use crate::history::run_log::{LoggedPlan, LoggedVariant};
@@ -66,7 +66,9 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
                 .iter()
                 .map(|(name, _, key)| {
                     let seed = without_seed(&variant.name).1.unwrap_or_else(|| fingerprints.seed(key));
-                    ((*name).to_owned(), seed, (*key).clone(), fingerprints.of(key))
+                    // within one run an arm's name has one meaning, and nothing is compared
+                    let print = if runs.len() > 1 { fingerprints.of(key) } else { (*key).clone() };
+                    ((*name).to_owned(), seed, (*key).clone(), print)
                 })
                 .collect();
             let position = names.arm(&past.run, variant, &prints);
@@ -173,13 +175,12 @@ impl Gathering<'_> {
             });
             return Ok(());
         }
-        let measurements = results(self.workspace, key)?;
-        let (answers, scores) = match self.answers(key, &pass_at(&measurements)) {
+        let (measurements, answers, scores) = match self.read(key) {
             Ok(found) => found,
             Err(error) => {
                 let message = format!("the answers of {} (stage `{stage}`) cannot be read: {error}", variant.label);
                 self.evidence.problems.push(Problem::new(ProblemKind::Unreadable, message));
-                Default::default()
+                (results(self.workspace, key)?, Vec::new(), Scores::new())
             }
         };
         if measurements.is_empty() && answers.is_empty() {
@@ -201,23 +202,26 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    /// The answers of the stage with this key, and their scores by metric; `pass_at` are the k of each pass@k.
-    fn answers(
+    /// What the stage with this key measured, its answers, and their scores by metric.
+    fn read(
         &mut self,
         key: &Digest,
-        pass_at: &[usize],
-    ) -> Result<(Vec<QuestionCompletions>, Scores), WorkspaceError> {
-        let log = EventLog::open(&events_dir(self.workspace, key))?;
+    ) -> Result<(BTreeMap<String, Measurement>, Vec<QuestionCompletions>, Scores), WorkspaceError> {
+        let log = EventLog::open(&checkpoint_dir(self.workspace, key))?;
+        let measurements = log.results().clone();
+        let pass_at = pass_at(&measurements);
         let mut by_row: BTreeMap<usize, Vec<Completion>> = BTreeMap::new();
-        for completion in log.completions(..)? {
-            let completion = completion?;
-            by_row.entry(completion.row).or_default().push(completion);
+        if !log.completion_steps().is_empty() {
+            for completion in log.completions(..)? {
+                let completion = completion?;
+                by_row.entry(completion.row).or_default().push(completion);
+            }
         }
         let mut asked: HashMap<String, usize> = HashMap::new();
         let mut answers = Vec::new();
         let mut scores = Scores::new();
         for (position, completions) in by_row.into_values().enumerate() {
-            for (metric, score) in scores_of(&completions, pass_at) {
+            for (metric, score) in scores_of(&completions, &pass_at) {
                 let column = scores.entry(metric).or_default();
                 column.resize_with(position, || Score::missing("not measured on this question"));
                 column.push(score);
@@ -229,7 +233,7 @@ impl Gathering<'_> {
         for column in scores.values_mut() {
             column.resize_with(answers.len(), || Score::missing("not measured on this question"));
         }
-        Ok((answers, scores))
+        Ok((measurements, answers, scores))
     }
 
     /// The position of the question that `completion` answers; `asked` counts within the stage.

@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
 use crate::evidence::{Cost, JudgeCost, Spending, StageCost};
-use crate::history::checkpoints::{checkpoint_dir, results};
+use crate::history::checkpoints::checkpoint_dir;
 use crate::history::past_runs::PastRun;
 use crate::history::run_log::LoggedPlan;
 use crate::run_event::RunEventKind;
@@ -160,7 +160,7 @@ fn told(workspace: &Workspace, key: &Digest) -> Result<Spending, WorkspaceError>
             sampled = Some(sampled.unwrap_or(0) + completion.tokens as u64);
         }
     }
-    let judges = judges(&results(workspace, key)?);
+    let judges = judges(log.results());
     Ok(Spending { seconds: None, trained_tokens: trained.map(whole), sampled_tokens: sampled, energy_j: None, judges })
 }
 

@@ -27,6 +27,7 @@ fn summary(run: &PastRun) -> Value {
         "run": run.run, "status": run.status, "recipes": run.invocation.recipes, "set": run.invocation.set,
         "resumes": run.invocation.resumes, "started_at": events.first().map(|event| event.at),
         "ended_at": ended.map(|event| event.at), "host": run.process.as_ref().map(|process| &process.host),
+        "unreadable_lines": run.unreadable_lines,
     })
 }
 

@@ -88,6 +88,18 @@ fn a_run_is_shown_with_its_stages_curves_and_completions() {
 }
 
 #[test]
+fn lines_of_a_log_that_cannot_be_read_are_counted() {
+    let env = TestEnv::new();
+    env.run(&["run", "small.toml", "--only", "base"]).ends_with(0);
+    let run = env.newest_run();
+    let log = env.path("runs/log").join(&run).join("run.jsonl");
+    let text = fs_err::read_to_string(&log).unwrap();
+    fs_err::write(&log, text.replacen('\n', "\n{\n", 1)).unwrap();
+    let server = Server::start(&env, &[]);
+    assert_eq!(server.json(&format!("/api/runs/{run}"))["unreadable_lines"], 1);
+}
+
+#[test]
 fn a_running_run_tells_what_happens() {
     let env = TestEnv::new();
     env.behave("base", "wait");

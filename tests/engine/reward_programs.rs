@@ -163,7 +163,6 @@ fn a_request_to_stop_is_heard_while_a_service_is_waited_for() {
         assert!(run.try_wait().unwrap().is_none(), "the run ended before the service was asked");
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::thread::sleep(Duration::from_millis(300)); // the policy samples no more
     let asked = Instant::now();
     kill_process(Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap(), Signal::INT).unwrap();
     let output = run.wait_with_output().unwrap();

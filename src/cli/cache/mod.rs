@@ -1,70 +1,11 @@
 //! `orchestrate cache ls|verify|gc|pin|unpin`.
 
+mod commands;
 mod gc;
 mod ls;
 mod pin;
 mod verify;
 
-use super::context::Context;
-use super::error::CliError;
-use crate::digest::Digest;
-use crate::workspace::Workspace;
-use clap::{Args, Subcommand};
+pub(super) use commands::{CacheArgs, cache};
 
-/// What to do with the cache.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  orchestrate cache ls --sort size                         the largest last
-  orchestrate cache verify                                 compare every file with its manifest
-  orchestrate cache pin 3f2a91 --note \"figure 2\"           never remove this checkpoint
-  orchestrate cache gc --older-than 30d                    list what can be removed
-  orchestrate cache gc --older-than 30d --delete           remove it")]
-pub(super) struct CacheArgs {
-    #[command(subcommand)]
-    command: CacheCommand,
-}
-
-/// What to do with the cache.
-#[derive(Debug, Subcommand)]
-enum CacheCommand {
-    /// List the checkpoints.
-    Ls(ls::LsArgs),
-    /// Read checkpoints, on all cores, and compare every file with its manifest; damaged ones go into quarantine.
-    Verify(verify::VerifyArgs),
-    /// Remove checkpoints that are not needed, and what killed processes left; without `--delete`, only show them.
-    Gc(gc::GcArgs),
-    /// Keep a checkpoint whatever `cache gc` is asked, and what it was made from.
-    Pin(pin::PinArgs),
-    /// Take a pin away.
-    Unpin(pin::UnpinArgs),
-}
-
-pub(super) fn cache(context: &Context, args: &CacheArgs) -> Result<(), CliError> {
-    let workspace = Workspace::open(context.runs())?;
-    match &args.command {
-        CacheCommand::Ls(args) => ls::ls(context, &workspace, args),
-        CacheCommand::Verify(args) => verify::verify(context, &workspace, args),
-        CacheCommand::Gc(args) => gc::gc(context, &workspace, args),
-        CacheCommand::Pin(args) => pin::pin(context, &workspace, args),
-        CacheCommand::Unpin(args) => pin::unpin(context, &workspace, args),
-    }
-}
-
-/// The keys of `all` that begin with one of `wanted`.
-///
-/// # Errors
-/// One of `wanted` that no key begins with.
-fn keys_named(all: &[Digest], wanted: &[String]) -> Result<Vec<Digest>, CliError> {
-    if let Some(unknown) = wanted.iter().find(|start| !all.iter().any(|key| key.as_str().starts_with(*start))) {
-        return Err(CliError::nothing(format!("no checkpoint has a key that begins with `{unknown}`"))
-            .hint("`orchestrate cache ls` lists them"));
-    }
-    let named = |key: &&Digest| wanted.iter().any(|start| key.as_str().starts_with(start));
-    Ok(all.iter().filter(named).cloned().collect())
-}
-
-/// A key as the user sees it.
-fn shown_key(context: &Context, key: &Digest) -> String {
-    if context.verbose { key.as_str() } else { key.short() }.to_owned()
-}
+use commands::{keys_named, shown_key};

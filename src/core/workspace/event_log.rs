@@ -2,8 +2,8 @@
 
 use super::attempt::EVENTS;
 use super::error::WorkspaceError;
-use crate::event::{Completion, Event, EventKind, Started, Step};
-use std::collections::BTreeSet;
+use crate::event::{Completion, Event, EventKind, Measurement, Started, Step};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Take};
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub struct EventLog {
     /// What stands after the first `i` starts counts up to this step; more is taken back by a later start.
     limits: Vec<u64>,
     completion_steps: BTreeSet<u64>,
+    /// The last that the stage says it measured.
+    results: BTreeMap<String, Measurement>,
 }
 
 /// A line, as far as it was read.
@@ -40,7 +42,14 @@ impl EventLog {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error.into()),
         };
-        let mut log = Self { path, length, starts: Vec::new(), limits: Vec::new(), completion_steps: BTreeSet::new() };
+        let mut log = Self {
+            path,
+            length,
+            starts: Vec::new(),
+            limits: Vec::new(),
+            completion_steps: BTreeSet::new(),
+            results: BTreeMap::new(),
+        };
         let mut lines = log.lines()?;
         while let Some(line) = lines.next_line()? {
             match line {
@@ -52,6 +61,7 @@ impl EventLog {
                     log.completion_steps.split_off(&(resumed_from(&started) + 1));
                     log.starts.push(started);
                 }
+                Line::Event(Event { kind: EventKind::Finished(results), .. }) => log.results = results,
                 Line::Event(_) => {}
             }
         }
@@ -70,6 +80,11 @@ impl EventLog {
     /// Steps that have completions.
     pub fn completion_steps(&self) -> &BTreeSet<u64> {
         &self.completion_steps
+    }
+
+    /// What the stage measured; empty where it has not finished.
+    pub fn results(&self) -> &BTreeMap<String, Measurement> {
+        &self.results
     }
 
     /// The completions of these steps, in order.
@@ -169,7 +184,6 @@ fn step_of_completion(line: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::event::{ComponentScore, StopReason};
-    use std::collections::BTreeMap;
 
     fn line(kind: EventKind) -> String {
         serde_json::to_string(&Event { at: chrono::Utc::now(), kind, energy_j: None, peak_memory: None }).unwrap()

@@ -85,6 +85,7 @@ mod planned_inputs;
 mod removal;
 mod retention;
 mod verification;
+mod write_file;
 
 pub use assignment::{Assignment, DeviceChoice, Runtime};
 pub use attempt::{Attempt, EventReader, JUDGE_CACHE, Meters, SUPERVISOR_VARIABLE, is_bookkeeping, supervisor};
@@ -106,34 +107,6 @@ pub use pins::Pin;
 pub use planned_inputs::PlannedInputs;
 pub use removal::CollectionLock;
 pub use retention::{Need, Needs, Policy, Removal, RemovalChoice, choose};
+pub use write_file::write_file;
 
-use std::io::Write as _;
-use std::path::Path;
-
-/// Writes a file whole or not at all: into a temporary file beside it, flushed, then renamed.
-pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    replace_file(path, bytes, true)?;
-    sync_dir(path.parent().expect("a file lies in a directory"))
-}
-
-/// Writes a file that is whole for every process that reads it. When the machine's power fails it may be lost: enough for what is
-/// written anew before it is read again, and many times as fast as flushing it.
-fn write_volatile(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    replace_file(path, bytes, false)
-}
-
-fn replace_file(path: &Path, bytes: &[u8], is_flushed: bool) -> std::io::Result<()> {
-    let name = path.file_name().expect("a file has a name").to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let mut file = fs_err::File::create(&part)?;
-    file.write_all(bytes)?;
-    if is_flushed {
-        file.sync_all()?;
-    }
-    fs_err::rename(&part, path)
-}
-
-/// Flushes a directory's entries to disk.
-fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    fs_err::File::open(dir)?.sync_all()
-}
+use write_file::{sync_dir, write_volatile};

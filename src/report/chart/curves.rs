@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::ink_of;
-use super::svg::{Anchor, Svg};
+use super::svg::{Anchor, Ink, Svg};
 use serde::Serialize;
 
 /// What an arm's seeds recorded in a range of steps.
@@ -79,7 +79,7 @@ pub fn curve_chart(label: &str, lines: &[CurveLine], baseline: Option<usize>) ->
     let x = Axis::holding(points().map(|point| point.step as f64), LEFT, WIDTH - RIGHT);
     let y = Axis::holding(points().flat_map(|point| [point.low, point.high]), HEIGHT - BOTTOM, TOP);
     frame(&mut svg, &x, &y);
-    svg.text(((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 6.0), Anchor::Middle, super::Ink::Muted, "step");
+    svg.text(((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 6.0), Anchor::Middle, Ink::Muted, "step");
     // the baseline last, so that nothing hides it
     let mut order: Vec<&CurveLine> = lines.iter().collect();
     order.sort_by_key(|line| Some(line.arm) == baseline);
@@ -105,11 +105,11 @@ pub fn curve_chart(label: &str, lines: &[CurveLine], baseline: Option<usize>) ->
 /// Lines and numbers of both axes.
 pub(super) fn frame(svg: &mut Svg, x: &Axis, y: &Axis) {
     for (value, text) in y.ticks(5.0) {
-        svg.line((LEFT, y.at(value)), (WIDTH - RIGHT, y.at(value)), super::Ink::Grid, 1.0);
-        svg.text((LEFT - 8.0, y.at(value) + 4.0), Anchor::End, super::Ink::Muted, &text);
+        svg.line((LEFT, y.at(value)), (WIDTH - RIGHT, y.at(value)), Ink::Grid, 1.0);
+        svg.text((LEFT - 8.0, y.at(value) + 4.0), Anchor::End, Ink::Muted, &text);
     }
     for (value, text) in x.whole_ticks(8.0) {
-        svg.text((x.at(value), HEIGHT - BOTTOM + 18.0), Anchor::Middle, super::Ink::Muted, &text);
+        svg.text((x.at(value), HEIGHT - BOTTOM + 18.0), Anchor::Middle, Ink::Muted, &text);
     }
 }
 

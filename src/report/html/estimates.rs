@@ -12,11 +12,12 @@ pub type Estimates = BTreeMap<(usize, String, String), Measurement>;
 /// number (Student's t); that of the stage itself where there is one seed. No interval leaves its metric's range.
 pub fn estimates(evidence: &Evidence) -> Estimates {
     let metrics = metric_names(evidence);
+    let evaluations = evidence.evaluations();
     let mut found = Estimates::new();
     let mut open = Vec::new();
     let mut designs = Vec::new();
     for (place, arm) in evidence.arms.iter().enumerate() {
-        for evaluation in evidence.evaluations() {
+        for &evaluation in &evaluations {
             let trials: Vec<&Trial> = arm.trials.iter().filter(|trial| trial.evaluation == evaluation).collect();
             for metric in &metrics {
                 let name = (place, evaluation.to_owned(), metric.clone());

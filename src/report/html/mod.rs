@@ -15,6 +15,7 @@ mod curves;
 mod data;
 mod estimates;
 mod filters;
+mod page;
 mod scores;
 mod verdicts;
 mod view;
@@ -28,43 +29,9 @@ pub use data::{
 };
 pub use estimates::{Estimates, estimates};
 pub use filters::p_value;
+pub use page::html_page;
 pub use scores::scores;
 pub use verdicts::verdicts;
-
-use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
-use view::View;
-
-/// The templates by their names.
-const TEMPLATES: [(&str, &str); 12] = [
-    ("page.html", include_str!("page.html")),
-    ("sections/problems.html", include_str!("sections/problems.html")),
-    ("sections/summary.html", include_str!("sections/summary.html")),
-    ("sections/arms.html", include_str!("sections/arms.html")),
-    ("sections/ratings.html", include_str!("sections/ratings.html")),
-    ("sections/scores.html", include_str!("sections/scores.html")),
-    ("sections/curves.html", include_str!("sections/curves.html")),
-    ("sections/behaviour.html", include_str!("sections/behaviour.html")),
-    ("sections/completions.html", include_str!("sections/completions.html")),
-    ("sections/stages.html", include_str!("sections/stages.html")),
-    ("sections/cost.html", include_str!("sections/cost.html")),
-    ("sections/recipes.html", include_str!("sections/recipes.html")),
-];
-
-/// The report as a page.
-///
-/// # Errors
-/// A template that does not fit the report, which would be a mistake in this program.
-pub fn html_page(report: &Report) -> Result<String, minijinja::Error> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    filters::add(&mut environment);
-    for (name, text) in TEMPLATES {
-        environment.add_template(name, text)?;
-    }
-    environment.get_template("page.html")?.render(minijinja::Value::from(Serde(View::of(report))))
-}
 
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,7 @@ function takeRun(run) {
   const before = new Set(state.rows.filter((row) => row.status === "running").map((row) => row.key));
   state.rows = run.stages;
   state.about = run;
+  if (run.unreadable_lines) problem(`${run.unreadable_lines} lines of the run's log cannot be read and are left out.`);
   showSummary();
   showRows();
   listCompletionStages();

@@ -1,0 +1,66 @@
+//! What can be done with the cache, and what its commands share.
+
+use super::{gc, ls, pin, verify};
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::digest::Digest;
+use crate::workspace::Workspace;
+use clap::{Args, Subcommand};
+
+/// What to do with the cache.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orchestrate cache ls --sort size                         the largest last
+  orchestrate cache verify                                 is every byte what was committed?
+  orchestrate cache pin 3f2a91 --note \"figure 2\"           never remove this one
+  orchestrate cache gc --older-than 30d                    what would go; nothing is removed
+  orchestrate cache gc --older-than 30d --delete           remove it")]
+pub(in crate::cli) struct CacheArgs {
+    #[command(subcommand)]
+    command: CacheCommand,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Subcommand)]
+enum CacheCommand {
+    /// List the checkpoints.
+    Ls(ls::LsArgs),
+    /// Read checkpoints, on all cores, and compare every file with its manifest; damaged ones go into quarantine.
+    Verify(verify::VerifyArgs),
+    /// Remove checkpoints that are not needed, and what killed processes left; without `--delete`, only show them.
+    Gc(gc::GcArgs),
+    /// Keep a checkpoint whatever `cache gc` is asked, and what it was made from.
+    Pin(pin::PinArgs),
+    /// Take a pin away.
+    Unpin(pin::UnpinArgs),
+}
+
+pub(in crate::cli) fn cache(context: &Context, args: &CacheArgs) -> Result<(), CliError> {
+    let workspace = Workspace::open(context.runs())?;
+    match &args.command {
+        CacheCommand::Ls(args) => ls::ls(context, &workspace, args),
+        CacheCommand::Verify(args) => verify::verify(context, &workspace, args),
+        CacheCommand::Gc(args) => gc::gc(context, &workspace, args),
+        CacheCommand::Pin(args) => pin::pin(context, &workspace, args),
+        CacheCommand::Unpin(args) => pin::unpin(context, &workspace, args),
+    }
+}
+
+/// The keys of `all` that begin with one of `wanted`.
+///
+/// # Errors
+/// One of `wanted` that no key begins with.
+pub(super) fn keys_named(all: &[Digest], wanted: &[String]) -> Result<Vec<Digest>, CliError> {
+    if let Some(unknown) = wanted.iter().find(|start| !all.iter().any(|key| key.as_str().starts_with(*start))) {
+        return Err(CliError::nothing(format!("no checkpoint has a key that begins with `{unknown}`"))
+            .hint("`orchestrate cache ls` lists them"));
+    }
+    let named = |key: &&Digest| wanted.iter().any(|start| key.as_str().starts_with(start));
+    Ok(all.iter().filter(named).cloned().collect())
+}
+
+/// A key as the user sees it.
+pub(super) fn shown_key(context: &Context, key: &Digest) -> String {
+    if context.verbose { key.as_str() } else { key.short() }.to_owned()
+}

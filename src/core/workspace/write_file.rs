@@ -1,0 +1,32 @@
+//! Files that are written whole or not at all.
+
+use std::io::Write as _;
+use std::path::Path;
+
+/// Writes a file whole or not at all: into a temporary file beside it, flushed, then renamed.
+pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    replace_file(path, bytes, true)?;
+    sync_dir(path.parent().expect("a file lies in a directory"))
+}
+
+/// Writes a file that is whole for every process that reads it. When the machine's power fails it may be lost: enough for what is
+/// written anew before it is read again, and many times as fast as flushing it.
+pub(super) fn write_volatile(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    replace_file(path, bytes, false)
+}
+
+fn replace_file(path: &Path, bytes: &[u8], is_flushed: bool) -> std::io::Result<()> {
+    let name = path.file_name().expect("a file has a name").to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let mut file = fs_err::File::create(&part)?;
+    file.write_all(bytes)?;
+    if is_flushed {
+        file.sync_all()?;
+    }
+    fs_err::rename(&part, path)
+}
+
+/// Flushes a directory's entries to disk.
+pub(super) fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    fs_err::File::open(dir)?.sync_all()
+}
