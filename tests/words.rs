@@ -1,5 +1,5 @@
-//! Keeps out of what users read the words that CONTRIBUTING.md lists under Language: out of messages, help, descriptions of keys,
-//! component pages, templates and documentation.
+//! Keeps out of what users read the words that CONTRIBUTING.md lists under Language: out of messages, help,
+//! descriptions of keys, component pages, templates and documentation.
 
 use proc_macro2::{TokenStream, TokenTree};
 use regex::Regex;
@@ -208,11 +208,14 @@ fn strings_in_sources() -> Vec<Text> {
     texts
 }
 
-/// The lines of texts that the program shows or that describe it. Pages of the reference come from what the program prints.
+/// The lines of texts that the program shows or that describe it. Pages of the reference come from what the program
+/// prints.
 fn written_texts() -> Vec<Text> {
     let mut paths = files("src", &["md", "toml", "html", "js"]);
     paths.extend(["README.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
-    paths.extend(files("docs/src", &["md"]).into_iter().filter(|path| !path.components().any(|c| c.as_os_str() == "reference")));
+    paths.extend(
+        files("docs/src", &["md"]).into_iter().filter(|path| !path.components().any(|c| c.as_os_str() == "reference")),
+    );
     paths.extend(files("recipes", &["toml"]));
     let mut texts = Vec::new();
     for file in paths {
@@ -227,7 +230,9 @@ fn written_texts() -> Vec<Text> {
 /// The words to avoid in `text`, each as it is written there, with its line within the text and what to write instead.
 fn words_to_avoid(text: &str) -> Vec<(usize, String, &'static str)> {
     let pattern = |pattern: &str| Regex::new(&format!("(?i){pattern}")).expect("a valid pattern");
-    let plain = FALSE_HITS.iter().fold(text.to_owned(), |text, (phrase, _)| pattern(phrase).replace_all(&text, "").into_owned());
+    let plain = FALSE_HITS
+        .iter()
+        .fold(text.to_owned(), |text, (phrase, _)| pattern(phrase).replace_all(&text, "").into_owned());
     let mut found = Vec::new();
     for (word, instead) in WORDS {
         for hit in pattern(&word.replace(' ', r"\s+")).find_iter(&plain) {

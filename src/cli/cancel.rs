@@ -18,7 +18,7 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Works like Ctrl-C in the run's own terminal: its workers write their resume points and end, and
-`orchestrate resume RUN` goes on from there. Waits until the run has ended; Ctrl-C here ends only
+`orchestrate resume RUN` continues from there. It waits until the run has ended; Ctrl-C here ends only
 the waiting.
 
 Examples:

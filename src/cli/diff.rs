@@ -18,10 +18,10 @@ use std::collections::BTreeSet;
 /// Which runs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Tells what was changed from A to B in the recipes, stage by stage as they were resolved (defaults, --set
-and variants written out), what they ran on, and what came out. Stages with one key are one result, so
-they are not shown. Intervals that lie apart are marked; questions that both runs were asked can be
-compared more sharply, pair by pair, within one run (`orchestrate show`).
+Shows how B differs from A: the settings of each stage as resolved (defaults, --set and variants written
+out), the environment, and the results. Stages with the same key have the same result, so they are not
+shown. Intervals that do not overlap are marked. Within one run, `orchestrate compare` is more sensitive:
+it pairs the answers by question.
 
 Examples:
   orchestrate diff 01KAB3 latest

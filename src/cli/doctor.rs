@@ -25,15 +25,14 @@ const LOW_DISK_GIB: f64 = 5.0;
 /// What to look at beside the machine.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks for the worker and asks it for its version of libtorch and the GPUs it can use (if none, why),
-measures the free disk space, looks into the cache, and checks the history's database: where it is,
-whether it is sound and can be written. With recipes, asks the servers of their judges and services
-whether they are there. Ends with 1 if something would keep a run from working, or a GPU that is here
-from being used.
+Checks the worker, its version of libtorch and the GPUs that it can use (if none, why), the free disk
+space, the cache, and the history's database: its place, and whether it is sound and writable. With
+recipes, it also checks that the servers of their judges and services answer. Ends with 1 if something
+would keep a run from working, or a GPU of this machine from being used.
 
 Examples:
   orchestrate doctor
-  orchestrate doctor recipes/grid.toml     its judges, too")]
+  orchestrate doctor recipes/grid.toml     its judges too")]
 pub(super) struct DoctorArgs {
     /// Recipes whose judges and services are to be reached.
     #[arg(value_name = "RECIPE")]

@@ -60,8 +60,8 @@ Input lines are {\"prompt\"} (a user's turn of the chat template, or with --raw 
     Generate(Box<GenerateArgs>),
     /// Write a model with an adapter added to its weights.
     #[command(after_help = "\
-Adds in 32 bits, checks that the logits stay (within 1e-3 in 32 bits), reads the new weights back, and only
-then shows the new directory. Works for adapters made here (runs/cache/KEY) and by PEFT.
+Merges in 32 bits, checks that the logits stay within 1e-3, and reads the new weights back. The new directory
+appears only after these checks. Works for adapters made here (runs/cache/KEY) and by PEFT.
 
   orchestrate model merge --model models/llama --adapter runs/cache/KEY --output models/llama-sft")]
     Merge {
@@ -143,7 +143,7 @@ struct GenerateArgs {
     /// A completion does not end before it has this many tokens.
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_new_tokens: usize,
-    /// A completion ends with the first of these texts that it comes to hold; may be given often.
+    /// A completion ends with the first of these texts that occurs in it; can be repeated.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     stop: Vec<String>,
     /// Of all draws.
@@ -152,7 +152,7 @@ struct GenerateArgs {
     /// Completions of each prompt.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = super::args::at_least_one)]
     samples: usize,
-    /// Take prompts as they stand, without the chat template.
+    /// Use prompts as they are, without the chat template.
     #[arg(long)]
     raw: bool,
 }
@@ -286,7 +286,7 @@ fn answer(request: &ModelRequest, print: impl Fn(&mut Output, &str) -> Result<()
 }
 
 fn temperature(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|&t: &f64| t >= 0.0 && t.is_finite()).ok_or_else(|| "a number from 0 on".to_owned())
+    text.parse().ok().filter(|&t: &f64| t >= 0.0 && t.is_finite()).ok_or_else(|| "a number, at least 0".to_owned())
 }
 
 fn probability(text: &str) -> Result<f64, String> {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Ask the history a question in SQL; nothing can be changed.
+/// Query the history in SQL; nothing can be changed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Views: runs, stages, metrics, results, completions, rewards, cache. Their columns are stable, and --schema
@@ -41,7 +41,7 @@ pub(super) struct QueryArgs {
     /// How rows are printed [default: table]
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<Format>,
-    /// Give up after so many seconds
+    /// Time limit in seconds
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
 }

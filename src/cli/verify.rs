@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Runs the stage again from the same parent checkpoint and inputs, in a directory of its own that never
-becomes part of the cache, and compares the digest of every file it makes. Ends with 7 when one differs;
-then the rerun stays for you to look at. The usual reason is another device, libtorch or thread count,
-so those that differ are listed; --device and --threads choose them.
+becomes part of the cache, and compares the digest of every file it makes. Ends with 7 when one differs,
+and keeps the rerun for inspection. The usual reason is another device, libtorch or thread count; those
+that differ are listed. --device and --threads choose them.
 
 Examples:
   orchestrate verify latest sft
@@ -40,7 +40,7 @@ pub(super) struct VerifyArgs {
     /// The stage; all of this name, if variants differ in it.
     #[arg(value_name = "STAGE")]
     stage: String,
-    /// Only the stage of the variants whose names have these parts, e.g. `rouge` or `rouge,seed=1`; may be given often.
+    /// Only the stage of the variants whose names have these parts, e.g. `rouge` or `rouge,seed=1`; can be repeated.
     #[arg(long = "variant", value_name = "PATTERN")]
     variants: Vec<String>,
     /// Where to compute: `auto`, `cpu` or `cuda:N` [default: as the recipe says]

@@ -80,7 +80,9 @@ fn a_pin_keeps_a_checkpoint_and_what_it_was_made_from() {
     assert_eq!((listed.len(), text(&listed[0], "key"), text(&listed[0], "note")), (1, &*tuned, "figure 2"));
     assert!(env.run(&["cache", "ls"]).stdout.contains("pinned: figure 2"));
     let args = ["cache", "gc", "--older-than", "0d", "--yes"];
-    env.run(&args).ends_with(0).says(&["kept, as pinned: 1 checkpoint", "kept, as needed by checkpoints that are kept: 1"]);
+    env.run(&args)
+        .ends_with(0)
+        .says(&["kept, as pinned: 1 checkpoint", "kept, as needed by checkpoints that are kept: 1"]);
     for (key, stays) in [(&base, true), (&tuned, true), (&key(&env, "other"), false)] {
         assert_eq!(env.path("runs/cache").join(key).exists(), stays);
     }

@@ -18,7 +18,7 @@ const MODEL: &str = "hf://HuggingFaceTB/SmolLM2-135M-Instruct";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes a commented recipe of three stages (sft, grpo, eval), 24 questions for it to train on, and the
-schema that lets an editor complete and explain its keys. Asks nothing; a recipe or data that are there stay as they are.
+schema that lets an editor complete and explain its keys. It never overwrites a recipe or data.
 
 With --data the recipe reads your file, and its templates name the fields of its first row.
 

@@ -19,20 +19,21 @@ use std::path::Path;
 /// How the numbers are computed.
 const METHODS: [&str; 7] = [
     "An arm is a variant of the sweep without its seed. Every arm is compared with the baseline on the questions that all seeds of \
-     both answered; what is missing is left out of both sides and listed, never counted as 0.",
-    "The primary metric decides. All others are exploratory: of ten metrics one differs by chance more often than one time in \
-     twenty.",
+     both answered; missing values are left out on both sides and listed, never counted as 0.",
+    "The primary metric decides. All others are exploratory: among ten metrics, one differs by chance more often than \
+     one time in twenty.",
     "Differences: the squared standard error is the variance between questions plus what seeds add to it, each known as well as its \
      number of questions and seeds allows (a generalized pivotal quantity, after S. Weerahandi); p and the 95% interval are of that \
      one distribution, with one seed Student's t over questions. p is two-sided and corrected over the arms of a metric after Holm. \
-     Better and worse are said below 0.05.",
+     An arm is better or worse where p is below 0.05.",
     "Means: metrics that have a least and a greatest value have Wilson's interval of as many answers as their own standard error is \
      worth, others a bootstrap-t interval; none leaves the metric's range.",
-    "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8. Few seeds tell little \
-     of the variance between them, so seeds are a range: what the middle half of that variance asks for.",
+    "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8. Few seeds say \
+     little about the variance between them, so their number is a range: that of the middle half of this variance.",
     "Reward and length are those of the evaluation: the weighted sum of its components, and sampled tokens. Where the arms' mixes \
      differ their sums are not compared; the common score is the same sum for all.",
-    "The colours of arms are distinguishable with any colour vision. Beyond seven arms, those that share a colour differ by their dashes.",
+    "The colours of arms are distinguishable with any colour vision. Beyond seven arms, those with the same colour differ \
+     by their dashes.",
 ];
 
 /// What the command line asks of a report.

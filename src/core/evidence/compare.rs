@@ -179,7 +179,9 @@ fn measure(open: &mut [Open]) {
                 one.row.note = match (found.between_seeds, found.p_value) {
                     (None, _) => Some("one number and one seed: the variance is unknown".to_owned()),
                     (Some(_), None) if found.difference == 0.0 => Some("every seed measured the same".to_owned()),
-                    (Some(_), None) => Some("every seed differs by the same amount: the variance is unknown".to_owned()),
+                    (Some(_), None) => {
+                        Some("every seed differs by the same amount: the variance is unknown".to_owned())
+                    }
                     _ => None,
                 };
                 // nothing that varies says how much more is needed

@@ -17,7 +17,7 @@ pub struct RewardSpec {
     pub clip: Option<(f64, f64)>,
     /// Factor of the clipped value; what it makes is the component's value, in totals, statistics and records.
     pub scale: f64,
-    /// What becomes of a completion without a value.
+    /// What happens to a completion without a value.
     pub on_error: OnError,
     /// What is computed.
     pub component: Component,
@@ -110,7 +110,7 @@ pub fn is_tag(tag: &str) -> bool {
     starts_well && tag.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-/// What becomes of a completion for which a component has no value.
+/// What happens to a completion for which a component has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {

@@ -9,8 +9,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     sync_dir(path.parent().expect("a file lies in a directory"))
 }
 
-/// Writes a file that is whole for every process that reads it. When the machine's power fails it may be lost: enough for what is
-/// written anew before it is read again, and many times as fast as flushing it.
+/// Writes a file that is whole for every process that reads it. When the machine's power fails it may be lost: enough
+/// for what is written anew before it is read again, and many times as fast as flushing it.
 pub(super) fn write_volatile(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     replace_file(path, bytes, false)
 }

@@ -160,8 +160,7 @@ pub(in crate::recipe) fn settle(base: &Cell<'_>, seed: u64, variants: &mut [Reso
                 };
                 let message =
                     format!("the arena `{}` {what} in the variant `{}` than in `{other}`", stage.name, variant.name);
-                let help =
-                    "all variants share one arena: a sweep must not change its data, sampling or judges";
+                let help = "all variants share one arena: a sweep must not change its data, sampling or judges";
                 problems.push(Problem::at(place, message, "differs between variants").help(help));
             }
         }

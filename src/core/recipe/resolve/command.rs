@@ -133,7 +133,9 @@ impl Resolver<'_> {
                     (true, _) if named.contains("parent") || named.contains("parents") => {
                         "name the stage whose result the program reads in `after`"
                     }
-                    (_, false) if named.contains("resume") => "set `resume = true` if the program can continue from there",
+                    (_, false) if named.contains("resume") => {
+                        "set `resume = true` if the program can continue from there"
+                    }
                     _ => "`{{ parameters.NAME }}` is replaced by a key of the stage's `parameters`",
                 };
                 self.problem(&at, format!("`{at}` cannot be filled in: {reason}"), "in here", help);

@@ -186,7 +186,9 @@ pub(in crate::recipe) fn check_is_in_domain(
         let message = format!("`{key}` trains on `data.{name}`, which is marked `out_of_domain`");
         let problem = Problem::at(cell.value_place(key), message, "trains on it");
         problems.push(
-            problem.help("train on another data set, or remove the mark: data that a model was trained on is in its domain"),
+            problem.help(
+                "train on another data set, or remove the mark: data that a model was trained on is in its domain",
+            ),
         );
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
-/// How stages are run; never changes a result, so it is no part of a cache key.
+/// How stages are run; never changes a result, so it is not part of a cache key.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[schemars(rename = "RuntimeTable")]
 #[serde(deny_unknown_fields)]
@@ -38,7 +38,7 @@ pub struct RuntimeSettings {
     pub gradient_checkpointing: GradientCheckpointing,
     /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's bits.
     pub bfloat16_products: Bfloat16Products,
-    /// Stages that run at the same time at most, unless `-j` is given; default: one on each GPU, or one.
+    /// Largest number of stages that run at the same time, unless `-j` is given; default: one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
     /// GPUs that stages run on, one stage on each, as CUDA counts them; one that is listed twice takes two stages at a time
@@ -53,7 +53,7 @@ pub struct RuntimeSettings {
     /// Seconds that a worker has to leave its resume point when it is stopped, its time is over or its run has died; then it is killed.
     #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
     pub stop_grace_s: f64,
-    /// How often a stage that failed is tried again, by why it failed.
+    /// How often a failed stage is tried again, by the reason of the failure.
     pub retries: Retries,
     /// Where the judges that rewards name are served, by the name of their model.
     #[serde(default)]
@@ -96,7 +96,7 @@ pub struct Retries {
     /// not tried again.
     #[schemars(range(max = 100))]
     pub oom: u32,
-    /// When the worker died without saying why.
+    /// When the worker died without giving a reason.
     #[schemars(range(max = 100))]
     pub crash: u32,
     /// When it ran longer than `timeout_s`.
@@ -108,7 +108,7 @@ pub struct Retries {
     /// Seconds before the first retry; each next one waits twice as long.
     #[schemars(range(min = 0, max = 86400))]
     pub backoff_s: f64,
-    /// But no longer than this.
+    /// Longest pause before a retry, in seconds.
     #[schemars(range(min = 0, max = 86400))]
     pub max_backoff_s: f64,
 }

@@ -92,7 +92,7 @@ pub struct ModelSpec {
     pub dtype: Dtype,
     /// Low-rank adapters; absent: all weights are trained.
     pub lora: Option<LoraSpec>,
-    /// What becomes of the parent stage's adapter.
+    /// What happens to the parent stage's adapter.
     pub parent_adapter: ParentAdapter,
 }
 
@@ -112,7 +112,7 @@ pub struct LoraSpec {
     pub target_modules: Vec<String>,
 }
 
-/// What becomes of the adapter that the parent stage trained.
+/// What happens to the adapter that the parent stage trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentAdapter {
@@ -361,7 +361,7 @@ pub struct GrpoSpec {
     pub overlong: Option<OverlongSpec>,
     /// How the components of the reward mix become advantages.
     pub reward_aggregation: RewardAggregation,
-    /// What becomes of groups whose rewards are all equal.
+    /// What happens to groups whose rewards are all equal.
     pub zero_std: ZeroStd,
     /// The objective.
     pub loss: GrpoLossSpec,
@@ -439,7 +439,7 @@ pub enum RewardAggregation {
     NormalizeThenSum,
 }
 
-/// What becomes of groups whose rewards are all equal.
+/// What happens to groups whose rewards are all equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZeroStd {
@@ -463,7 +463,7 @@ pub struct GrpoLossSpec {
     pub loss_type: LossType,
     /// What the centred rewards are divided by.
     pub scale_rewards: ScaleRewards,
-    /// Weight of the k3 estimate of the divergence from the stage's input.
+    /// Weight of the k3 estimate of the KL divergence from the model that the stage starts from.
     pub kl_coef: f64,
     /// Weight of the entropy bonus.
     pub entropy_coef: f64,
@@ -475,7 +475,7 @@ pub struct GrpoLossSpec {
     pub mask_truncated: bool,
 }
 
-/// What is made of the ratio of a token, and how per-token losses become one number.
+/// How the ratio of a token enters the loss, and how per-token losses become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossType {
@@ -566,7 +566,7 @@ pub struct CommandStageSpec {
     pub files: Vec<Digest>,
     /// Files and directories that it must leave in its output directory, sorted.
     pub outputs: BTreeSet<String>,
-    /// What it is told besides.
+    /// Further values for the program.
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Names of the variables of the environment that it is given.
     pub env: Vec<String>,

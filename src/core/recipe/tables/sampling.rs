@@ -29,7 +29,7 @@ pub struct SamplingTable {
     /// Divides positive logits of tokens that occurred in prompt or completion, and multiplies negative ones; 1: none.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub repetition_penalty: f64,
-    /// A completion ends with the first of these texts that it comes to hold; the text stays part of it.
+    /// A completion ends with the first of these texts that occurs in it; the text stays part of it.
     #[schemars(inner(length(min = 1)))]
     pub stop_strings: Vec<String>,
 }

@@ -95,7 +95,12 @@ impl Walk<'_> {
         let known = || branches.iter().map(kind_of).collect::<Vec<_>>();
         let Value::Table(table) = value else {
             let path = self.path.clone();
-            self.at_value(&path, format!("expected a table for `{path}`, found {}", type_name(value)), "not a table", None);
+            self.at_value(
+                &path,
+                format!("expected a table for `{path}`, found {}", type_name(value)),
+                "not a table",
+                None,
+            );
             return false;
         };
         let kind_is_required = branches.iter().any(|branch| is_required(schema::resolved(branch), "kind"));

@@ -218,7 +218,8 @@ fn read_file(
             if let Some(start) = chain.iter().position(|file| *file == base) {
                 let circle: Vec<String> = chain[start..].iter().map(|file| format!("`{}`", file.display())).collect();
                 let message = format!("`{}` extends itself: {} and back again", base.display(), circle.join(" -> "));
-                problems.push(Problem::at(at, message, "completes the cycle").help("remove one `extends` of the cycle"));
+                problems
+                    .push(Problem::at(at, message, "completes the cycle").help("remove one `extends` of the cycle"));
                 return None;
             }
             if !files.iter().any(|(file, _)| normalized(file) == base) {

@@ -14,7 +14,7 @@ use std::error::Error;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormatTable {
-    /// Names of the tags that stand once each, in this order, closed, with nothing but white space around them.
+    /// Names of the tags that must occur once each, in this order, closed, with only white space around them.
     #[schemars(length(min = 1))]
     pub tags: Option<Vec<String>>,
     /// `binary`: 1 when all tags are right, else 0; `graded`: the share of the tags that are.

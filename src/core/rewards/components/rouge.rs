@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct RougeSpec {
     /// N-grams or longest common subsequence.
     pub variant: RougeVariant,
-    /// Which of precision, recall and F1.
+    /// Precision, recall or F1.
     pub measure: RougeMeasure,
     /// How text is cut into words.
     pub tokenizer: RougeTokenizer,

@@ -37,7 +37,7 @@ pub enum JudgeModeName {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeTable {
-    /// Names of the models that are asked, each for itself; `[runtime.judges.NAME]` says where each is served.
+    /// Names of the models that are asked, each separately; `[runtime.judges.NAME]` says where each is served.
     #[schemars(length(min = 1))]
     pub judges: Vec<String>,
     /// How several judges' values become one: `mean`, `median` or `min`.
@@ -46,14 +46,15 @@ pub struct JudgeTable {
     /// (`pair_with_reference`), it or each of the others of its group (`pair_within_group`). Pairs are asked about in both
     /// orders; the value is the share of wins, ties counted half.
     pub mode: JudgeModeName,
-    /// Template of what a judge is told, over `prompt`, `completion` (the part that `scope` names), `reference`, `answer`,
-    /// `min_score` and `max_score`, for `mode = "rubric"`. The request demands `{"score": integer}` as the answer.
+    /// Template of the judge's prompt, over `prompt`, `completion` (the part that `scope` names), `reference`,
+    /// `answer`, `min_score` and `max_score`, for `mode = "rubric"`. The request demands `{"score": integer}` as the
+    /// answer.
     pub prompt: Option<String>,
     /// The lowest score of the rubric's scale, value 0.
     pub min_score: Option<i64>,
     /// The highest score of the rubric's scale, value 1.
     pub max_score: Option<i64>,
-    /// Template of what a judge is told of a pair, over `prompt`, `first`, `second` (the parts that `scope` names, or the
+    /// Template of the prompt for a pair, over `prompt`, `first`, `second` (the parts that `scope` names, or the
     /// reference), `answer` and, within a group, `reference`. The request demands `{"reason": text, "verdict": "first",
     /// "second" or "tie"}` as the answer.
     pub pair_prompt: Option<String>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeSpec {
-    /// Names of the models that are asked, each for itself.
+    /// Names of the models that are asked, each separately.
     pub judges: Vec<String>,
     /// How their values become one.
     pub aggregate: Aggregate,
@@ -25,12 +25,12 @@ pub enum JudgeMode {
     Rubric(RubricScale),
     /// Whether it is better than the row's reference.
     PairWithReference {
-        /// minijinja template of what they are told, over `prompt`, `first`, `second` and `answer`.
+        /// minijinja template of their prompt, over `prompt`, `first`, `second` and `answer`.
         prompt: String,
     },
     /// Whether it is better than the other completions of its group.
     PairWithinGroup {
-        /// minijinja template of what they are told, over `prompt`, `first`, `second`, `reference` and `answer`.
+        /// minijinja template of their prompt, over `prompt`, `first`, `second`, `reference` and `answer`.
         prompt: String,
         /// How many others each is compared with; absent: all of them.
         opponents: Option<usize>,
@@ -41,7 +41,7 @@ pub enum JudgeMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RubricScale {
-    /// minijinja template of what judges are told, over `prompt`, `completion` (the scope's part of it), `reference`,
+    /// minijinja template of the judges' prompt, over `prompt`, `completion` (the scope's part of it), `reference`,
     /// `answer`, `min_score` and `max_score`.
     pub prompt: String,
     /// The lowest score, value 0.

@@ -36,7 +36,7 @@ impl Versus {
         Self { judges, against, told: HashMap::new() }
     }
 
-    /// Who is compared with whom.
+    /// Which pairs are compared.
     pub(super) fn pairs<'a>(&self, samples: &[Sample<'a>], texts: &[Option<&'a str>]) -> Pairs<'a> {
         match self.against {
             Against::Reference => with_references(samples, texts),
