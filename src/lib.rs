@@ -4,7 +4,7 @@
 //!
 //! 1. [`recipe`]: what a user writes, and [`recipe::spec`], what it means with every default written out.
 //! 2. [`plan`]: the deduplicated graph of all variants' stages, their cache keys, and which are hits.
-//! 3. [`workspace`]: how an attempt at a stage becomes a checkpoint, whole or not at all.
+//! 3. [`workspace`]: how an attempt at a stage becomes a checkpoint, complete or not visible.
 //! 4. [`event`]: the one stream a worker writes and everybody else reads.
 //!    [`evidence`] is what the runs measured, question by question.
 //! 5. [`rewards`]: the reward mix.
@@ -24,9 +24,9 @@
 //!
 //! # Layers
 //!
-//! Imports go one way. `tests/layers.rs` has the table of who may use whom, and fails on any other edge and on an allowance that
-//! nobody uses. Lowest are [`digest`], [`stage`] (the words for kinds and states), [`parallel`] (work on all cores) and [`cpu`] (what the CPU
-//! can do); highest is [`cli`].
+//! Imports go one way. `tests/layers.rs` has the table of allowed imports, and fails on any other edge and on an
+//! allowance that no module uses. Lowest are [`digest`], [`stage`] (the words for kinds and states), [`parallel`] (work
+//! on all cores) and [`cpu`] (what the CPU can do); highest is [`cli`].
 
 pub use orchestrate_core::{
     architecture, arena, cpu, digest, dtype, energy, event, evidence, exec, host, metric, number, pace, parallel, plan,

@@ -199,7 +199,7 @@ fn print_json(found: &Comparisons) -> Result<(), CliError> {
     out.finish()
 }
 
-/// Nothing that could be compared is an error; a part that could not be is told above.
+/// Nothing that could be compared is an error; a part that could not be is reported above.
 fn ending(found: &Comparisons) -> Result<(), CliError> {
     let compared = |metric: &MetricComparison| metric.arms.iter().any(|row| row.verdict != Verdict::NotCompared);
     if found.metrics.iter().any(compared) {

@@ -114,7 +114,7 @@ impl Condition {
     /// The condition, on a number that stages of the history have.
     ///
     /// # Errors
-    /// `~`, or a value that is no number.
+    /// `~`, or a value that is not a number.
     pub(super) fn on_stages(&self) -> Result<MetricCondition, CliError> {
         let comparison = match self.operator {
             Operator::Equals => Comparison::Equal,

@@ -138,7 +138,7 @@ fn listed_gpus() -> Vec<String> {
     installed_gpus().into_iter().map(shown).collect()
 }
 
-/// What the worker sees of the GPUs that are `listed`. None at all is in order; one that cannot be used is not.
+/// What the worker sees of the GPUs that are `listed`. None is fine; one that cannot be used is not.
 fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Finding {
     let (why, hint) = match problem {
         _ if devices > 0 => {

@@ -51,7 +51,7 @@ impl CliError {
         Self { message: Some(message.into()), ..Self::said(kind) }
     }
 
-    /// An error that the user has been told about already.
+    /// An error that has been reported to the user already.
     pub(super) fn said(kind: Kind) -> Self {
         Self { kind, message: None, causes: Vec::new(), hints: Vec::new(), recipe: None, broken_pipe: false }
     }

@@ -9,7 +9,7 @@ use crate::suggestion::did_you_mean;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
-/// The runs of the past, the newest first; a log that cannot be read is told on stderr.
+/// The runs of the past, the newest first; a log that cannot be read is reported on stderr.
 ///
 /// # Errors
 /// Every log is damaged.

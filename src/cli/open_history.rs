@@ -9,7 +9,7 @@ use crate::store::Store;
 use crate::workspace::Workspace;
 use std::io::Write as _;
 
-/// Opens the history for questions, up to date with the files; what had to be done for it is told on stderr.
+/// Opens the history for questions, up to date with the files; what had to be done for it is reported on stderr.
 pub(super) async fn open(context: &Context, scope: Scope) -> Result<Store, CliError> {
     let opened = open_history(&Workspace::open(context.runs())?, scope).await?;
     for damage in &opened.indexed.damage {

@@ -43,7 +43,7 @@ pub(super) fn event_log(context: &Context, key: &Digest) -> Result<EventLog, Cli
     Ok(EventLog::open(&events_dir(&Workspace::open(context.runs())?, key))?)
 }
 
-/// How far the worker of the stage with this key is; absent before it has told anything.
+/// How far the worker of the stage with this key is; absent before its first event.
 pub(super) fn progress(context: &Context, key: &Digest) -> Result<Option<String>, CliError> {
     let dir = events_dir(&Workspace::open(context.runs())?, key);
     let events = EventReader::new(&dir).poll()?;

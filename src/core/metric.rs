@@ -124,7 +124,7 @@ pub const ACCURACY: &str = "eval/accuracy";
 pub const TOTAL: &str = "eval/reward/total";
 /// What every arm scores by one and the same mix.
 pub const COMMON_SCORE: &str = "eval/common_score";
-/// The form as a component, which is told as `eval/format_valid`.
+/// The form as a component, which is reported as `eval/format_valid`.
 pub const FORM_AGAIN: &str = "eval/reward/format_valid";
 
 const fn metric(name: &'static str, unit: Unit, over_batches: Aggregate, meaning: &'static str) -> Metric {

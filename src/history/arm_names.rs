@@ -100,7 +100,7 @@ impl ArmNames {
         position
     }
 
-    /// Gives every arm its name and every trial its evaluation; what had to be told apart is returned.
+    /// Gives every arm its name and every trial its evaluation; the settings that needed distinct names are returned.
     pub(super) fn finish(self, evidence: &mut Evidence) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut recipes_of: HashMap<&str, BTreeSet<&str>> = HashMap::new();

@@ -33,7 +33,7 @@ pub struct Rebuilt {
     pub lost: usize,
 }
 
-/// Opens the history, after bringing it up to date with the files; one that cannot be written is made anew in a temporary
+/// Opens the history, after bringing it up to date with the files; one that cannot be written is rebuilt in a temporary
 /// file, so what is read is true in any case.
 pub async fn open_history(workspace: &Workspace, scope: Scope) -> Result<OpenHistory, IndexError> {
     match database_path(workspace.root()) {
@@ -68,7 +68,7 @@ async fn temporary(workspace: &Workspace, problem: StoreError) -> Result<OpenHis
     Ok(OpenHistory { store, indexed, problem: Some(problem) })
 }
 
-/// Makes the history again from the files. A file that is no database is moved away first.
+/// Makes the history again from the files. A file that is not a database is moved away first.
 pub async fn rebuild_history(workspace: &Workspace) -> Result<Rebuilt, IndexError> {
     let path = database_path(workspace.root())?;
     let (store, moved) = match Store::open(&path, BUSY_TIMEOUT).await {

@@ -78,7 +78,7 @@ impl PastRuns {
 }
 
 impl PastRun {
-    /// The run with this id, if it has a log. What is no id leads nowhere.
+    /// The run with this id, if it has a log. Text that is not an id matches no run.
     ///
     /// # Errors
     /// Its log is damaged.
@@ -145,7 +145,7 @@ impl PastRun {
         append_end(&self.log_dir, RunStatus::Interrupted)
     }
 
-    /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is no error.
+    /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is not an error.
     /// Only a process that is proved to be the run gets a signal.
     pub fn cancel(&self, now: bool) -> Result<(), CancelError> {
         let Some(process) = &self.process else { return Ok(()) };

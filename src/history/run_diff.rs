@@ -100,7 +100,7 @@ pub fn stage_change(pair: &StagePair, cached: &CachedResults<'_>) -> StageChange
     }
 }
 
-/// What a run ran on and was told, by what it is: values of all its stages.
+/// The environment and options of a run by name: the values of all its stages.
 pub fn environment(past: &PastRun, workspace: &Workspace) -> io::Result<BTreeMap<&'static str, BTreeSet<String>>> {
     let mut found: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
     let mut add = |what, value: String| found.entry(what).or_default().insert(value);

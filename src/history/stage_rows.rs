@@ -57,7 +57,7 @@ impl StageRow {
 }
 
 impl PastRun {
-    /// What happened, in order. A line that was being written when its process died is no event.
+    /// What happened, in order. A line that was being written when its process died is not an event.
     pub fn events(&self) -> io::Result<Vec<RunEvent>> {
         Ok(read_events(&self.log_dir)?.0)
     }

@@ -55,7 +55,7 @@ impl Client {
         Self { agent: agent.into(), endpoint: environment.endpoint.clone(), token: environment.token.clone() }
     }
 
-    /// `huggingface.co`, or whom `HF_ENDPOINT` names.
+    /// `huggingface.co`, or the host that `HF_ENDPOINT` names.
     pub(super) fn host(&self) -> String {
         let host = self.endpoint.host_str().unwrap_or_default();
         self.endpoint.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -113,7 +113,7 @@ impl Client {
         }
     }
 
-    /// One request, along its redirects. The token goes to the hub's own host and to nobody else. A HEAD ends where the
+    /// One request, along its redirects. The token goes to the hub's own host only. A HEAD ends where the
     /// hub tells of the file, as the storage it sends us to does not know the file's hash.
     fn ask(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Response<Body>, ureq::Error> {
         let mut url = url.clone();
@@ -148,7 +148,7 @@ impl Client {
         }
     }
 
-    /// What an answer that is no success means for `reference`, or for its file `name`.
+    /// What an unsuccessful answer means for `reference`, or for its file `name`.
     pub(super) fn refusal(&self, answer: &Response<Body>, reference: &HubReference, name: Option<&str>) -> HubError {
         let status = answer.status();
         let page = self.page(reference);
@@ -204,7 +204,7 @@ fn is_busy(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
 }
 
-/// Whether asking again would not help: nobody is there. Worth another try is what got lost on the way.
+/// Whether asking again would not help: there is no server. Worth another try is what got lost on the way.
 fn is_hopeless(error: &ureq::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     match error {

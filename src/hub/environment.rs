@@ -7,7 +7,7 @@ use url::Url;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// Where the hub is, where its files are kept, and as whom we ask; as `huggingface_hub` reads it, so that both find
+/// Address of the hub, place of its files, and the token for requests; as `huggingface_hub` reads it, so that both find
 /// the same files.
 #[derive(Clone)]
 pub struct HubEnvironment {

@@ -76,7 +76,7 @@ pub enum HubError {
         /// Some that it has.
         some: Vec<String>,
     },
-    /// The repository is no model that can be read.
+    /// The repository is not a model that can be read.
     #[error("the repository `{repo}` lacks {}", quoted(.missing))]
     NotAModel {
         /// `owner/name`.
@@ -161,10 +161,13 @@ impl HubError {
                  trusted: `AutoModel.from_pretrained(...).save_pretrained(DIR)`, and name DIR"
             ),
             Self::Damaged { .. } => {
-                "the damaged file was removed; retry, and if the problem persists, contact the operator of the mirror or proxy"
+                "the damaged file was removed; retry, and if the problem persists, contact the operator of the mirror \
+                 or proxy"
                     .to_owned()
             }
-            Self::Answer { .. } => "check that `HF_ENDPOINT` is the address of a hub, and that no proxy answers in its place".to_owned(),
+            Self::Answer { .. } => "check that `HF_ENDPOINT` is the address of a hub, and that no proxy answers in \
+                 its place"
+                .to_owned(),
             Self::Cache(_) => "`HF_HUB_CACHE` can name another directory".to_owned(),
         }
     }

@@ -84,7 +84,7 @@ impl Folder {
         write_whole(&self.root().join(LISTINGS).join(format!("{commit}.json")), &text)
     }
 
-    /// The lock of a blob, the one that `huggingface_hub` takes; `on_wait` is told if somebody else has it.
+    /// The lock of a blob, the one that `huggingface_hub` takes; `on_wait` is called if another process has it.
     pub(super) fn lock(&self, etag: &str, on_wait: impl FnOnce()) -> io::Result<fs_err::File> {
         let folder = self.cache.join(".locks").join(self.name());
         fs_err::create_dir_all(&folder)?;
@@ -113,7 +113,7 @@ impl Folder {
     }
 }
 
-/// Writes a file that is there whole or not at all.
+/// Writes a file that is either complete or absent.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     fs_err::create_dir_all(parent)?;

@@ -35,7 +35,7 @@ const SETTINGS: [&str; 16] = [
 /// Files that run code when they are read.
 const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
 
-/// Whether the repository is a model at all, before anything of it is downloaded.
+/// Whether the repository is a model, before anything of it is downloaded.
 pub(super) fn check(repo: &str, listing: &Listing) -> Result<(), HubError> {
     let mut missing: Vec<String> =
         REQUIRED.iter().filter(|name| !listing.has(name)).map(|name| (*name).to_owned()).collect();

@@ -1,11 +1,11 @@
-//! The tables of an arena: who stands where, who cannot be told apart, what judges are worth.
+//! The tables of an arena: ranks, leads that are not significant, and the judges' agreement.
 
 use super::table::{Column, Table};
 use crate::arena::{ArenaResult, JudgeResult, Lead, PairRecord, Standing};
 use crate::number::{interval, number};
 
-/// The table that a run ends with, in at most `width` columns: ratings by all judges together, leads that cannot be told from none,
-/// and what a reader must know besides.
+/// The table that a run ends with, in at most `width` columns: ratings by all judges together, leads that are not
+/// significant, and what a reader must know besides.
 pub fn arena_table(title: &str, result: &ArenaResult, width: usize) -> String {
     let judges: Vec<&str> = result.judges.iter().map(|judge| judge.name.as_str()).collect();
     let ArenaResult { questions, sampling, comparisons, possible_comparisons, .. } = result;

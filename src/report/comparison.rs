@@ -8,7 +8,7 @@ use crate::recipe::spec::EvalSpec;
 use crate::recipe::{Training, training_of};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Stands before a measurement that is no surprise.
+/// Marks a measurement that the arm was trained on.
 const TRAINED: &str = "*";
 const LEGEND: &str = "* this variant's training rewarded it; rewards and accuracies without * were held out";
 

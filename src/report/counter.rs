@@ -4,7 +4,7 @@ use super::progress::ProgressMode;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 
-/// The moving line; nothing where stderr is no terminal.
+/// The moving line; nothing where stderr is not a terminal.
 pub struct Counter {
     bar: Option<ProgressBar>,
 }

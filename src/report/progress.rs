@@ -41,7 +41,7 @@ pub struct Progress {
     /// The line about the whole run, below the others.
     overall: Option<ProgressBar>,
     began: Instant,
-    /// Stages that had ended when the run was last told of, where lines do not move.
+    /// Stages that had ended when the run was last reported, where lines do not move.
     told: usize,
 }
 
@@ -272,7 +272,7 @@ impl Progress {
         }
     }
 
-    /// Something that concerns the whole run and that nobody should miss.
+    /// A message about the whole run that must be seen.
     fn warn(&self, message: &str) {
         self.write(&format!("{} {}", self.paint.yellow("warning:"), harmless(message)));
     }
@@ -319,7 +319,7 @@ impl Progress {
         format!("{:<width$}", self.titles[stage], width = self.title_width)
     }
 
-    /// A terminal that is gone is no reason to stop training, so failures to write are ignored.
+    /// A terminal that is gone does not stop training, so failures to write are ignored.
     fn write(&self, line: &str) {
         let _ = match &self.bars {
             Some(bars) => bars.println(line),

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-/// Columns of running text when stdout is no terminal.
+/// Columns of running text when stdout is not a terminal.
 const TEXT_WIDTH: usize = 100;
 
 /// Columns that a table may use: those of the terminal on stdout; else `$COLUMNS`; else any number, as a file or a program loses

@@ -1,4 +1,4 @@
-//! What a worker is told.
+//! The assignment of a worker.
 
 use crate::history::checkpoints::checkpoint_dir;
 use crate::plan::{Plan, PlannedStage};

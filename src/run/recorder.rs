@@ -1,8 +1,8 @@
 //! Writes down what a run does: first into its log directory, then into the database.
 //!
 //! The log is the truth, the database an index of it that is read from it (`index`). So a database that another process
-//! holds is left for later, and one that cannot be written at all costs nothing but the time a later question takes to read
-//! the files. A failure never ends a run that may have been going on for days: the first one is told at the end.
+//! holds is left for later, and one that cannot be written costs nothing but the time a later question takes to read
+//! the files. A failure never ends a run that may have been going on for days: the first one is reported at the end.
 
 use super::{RunError, RunRequest};
 use crate::digest::Digest;

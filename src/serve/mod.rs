@@ -6,7 +6,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/` | the page |
-//! | `/runs/RUN/report` | the run's report, made anew |
+//! | `/runs/RUN/report` | the run's report, made for each request |
 //! | `/api/runs` | all runs, the newest first |
 //! | `/api/runs/RUN` | a run, its stages, what each is doing |
 //! | `/api/runs/RUN/metrics` | names of the metrics that its stages have |

@@ -35,7 +35,7 @@ pub(super) struct Site {
 /// Makes the report of the run with this id, a page, or says why there is none.
 type Reporter = dyn Fn(&str) -> Result<String, String> + Send + Sync;
 
-/// Answers requests until the process is told to stop. `runs` is the directory of everything that runs leave behind;
+/// Answers requests until the process is asked to stop. `runs` is the directory of everything that runs leave behind;
 /// `report` makes the page of a run, or says why there is none.
 pub async fn serve(
     listener: TcpListener,

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 /// How often files are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What one browser was told so far.
+/// What one browser has received so far.
 struct Watch {
     site: Arc<Site>,
     run: PastRun,

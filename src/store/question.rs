@@ -6,7 +6,7 @@
 /// What a question begins with; what `WITH` leads to, SQLite refuses if it would write.
 const READS: [&str; 4] = ["SELECT", "WITH", "VALUES", "EXPLAIN"];
 
-/// Why the text is no question that may be asked.
+/// Why the text is not a query that may be run.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum QuestionError {
     /// It is not one statement.

@@ -61,7 +61,7 @@ pub enum ComparisonVerdict {
         /// The measure of the other's.
         other: f64,
     },
-    /// Nobody was asked: equal answers tie, and an empty one loses.
+    /// No judge was asked: equal answers tie, and an empty one loses.
     Settled(Better),
     /// There is none, for this reason.
     Missing(String),

@@ -1,11 +1,12 @@
-//! Arenas: who is compared with whom ([`Schedule`]), what judges say ([`Comparison`], [`ComparisonVerdict`]), and the ratings that follow
-//! ([`rate`], [`ArenaResult`]). Pure; models and judges belong to the engine's stage, printing to `report`.
+//! Arenas: which pairs are compared ([`Schedule`]), what judges say ([`Comparison`], [`ComparisonVerdict`]), and the
+//! ratings that follow ([`rate`], [`ArenaResult`]). Pure; models and judges belong to the engine's stage, printing to
+//! `report`.
 //!
 //! A *player* is an arm of a recipe, made of one *model* a seed. All models answer the same questions. A *comparison* is of the
 //! answers of two models to one question, by every judge. In ratings it is one game,
 //! whose result is the mean over judges and orders; tables count verdicts.
 //!
-//! A verdict that is missing is in no game. It is counted, by judge and reason, and told ([`ArenaResult::notes`]).
+//! A verdict that is missing is in no game. It is counted, by judge and reason, and reported ([`ArenaResult::notes`]).
 
 mod agreement;
 mod comparison;

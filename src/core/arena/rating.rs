@@ -194,7 +194,7 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Who won how often against whom, by the verdicts of `judges`.
+    /// The wins of each pair of players, by the verdicts of `judges`.
     fn matrix(&self, judges: &[usize]) -> Vec<Vec<PairRecord>> {
         let players = self.spec.players.len();
         let mut matrix = vec![vec![PairRecord::default(); players]; players];

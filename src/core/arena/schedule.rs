@@ -1,4 +1,4 @@
-//! Who is compared with whom on which question.
+//! Which pairs of players are compared on which question.
 
 use super::comparison::Comparison;
 use crate::recipe::spec::{ArenaSpec, Pairing};

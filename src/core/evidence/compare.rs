@@ -1,4 +1,4 @@
-//! Arms against a baseline: what is better, what is worse, what cannot be told apart, and what would tell it.
+//! Arms against a baseline: what is better, what is worse, what is not separable, and what would separate it.
 
 use super::comparison::{
     ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,
@@ -244,7 +244,7 @@ fn likely(between_seeds: f64, df: f64, there: usize, needed: impl Fn(f64) -> Opt
     Some(Needed { least, most: needed(much).map(|seeds| further(seeds, there)) })
 }
 
-/// How many of `needed` are still to come: what is not told apart with what there is needs one more at least.
+/// How many of `needed` are still to come: arms that are not separable with the present ones need at least one more.
 fn further(needed: u64, there: usize) -> u64 {
     needed.saturating_sub(there as u64).max(1)
 }

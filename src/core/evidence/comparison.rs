@@ -43,7 +43,7 @@ pub struct MetricComparison {
     pub metric: String,
     /// Whether it decides.
     pub role: Role,
-    /// Which way it is better; absent when nobody said, and then arms are `higher` or `lower`.
+    /// Which way it is better; absent when it is unknown, and then arms are `higher` or `lower`.
     pub direction: Option<Direction>,
     /// The baseline's mean over its seeds and questions; absent when it has no value.
     pub baseline: Option<f64>,
@@ -88,10 +88,10 @@ pub struct ArmComparison {
     pub only_baseline: usize,
     /// Questions of both that were left out, as a seed of either has no value.
     pub without_value: usize,
-    /// Seeds of each arm that would have to be added, with the questions below if there are any; absent when the arms are told
-    /// apart, or when no number of seeds would help.
+    /// Seeds of each arm that would have to be added, with the questions below if there are any; absent when the arms
+    /// are separable, or when no number of seeds would help.
     pub needs_more_seeds: Option<Needed>,
-    /// Questions that would have to be added; absent when the arms are told apart, or when seeds alone would do.
+    /// Questions that would have to be added; absent when the arms are separable, or when seeds alone would do.
     pub needs_more_questions: Option<u64>,
     /// Whether the arm was trained on this reward component; absent for other metrics.
     pub trained_on: Option<bool>,
@@ -123,9 +123,9 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Verdict {
-    /// The arm can be told from the baseline.
+    /// The arm differs significantly from the baseline.
     Separable(Way, Basis),
-    /// It cannot be told from the baseline.
+    /// It does not differ significantly from the baseline.
     NotSeparable,
     /// There is nothing to compare; the note says why.
     NotCompared,
@@ -138,7 +138,7 @@ pub enum Way {
     Better,
     /// Worse.
     Worse,
-    /// Higher, of a metric whose direction nobody said.
+    /// Higher, of a metric without a known direction.
     Higher,
     /// Lower, of such a metric.
     Lower,

@@ -59,7 +59,7 @@ pub struct VariantCost {
     pub own: Spending,
 }
 
-/// What something cost. What nobody measured is absent, never 0; a sum is of what was measured.
+/// What something cost. What was not measured is absent, never 0; a sum is of what was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spending {
     /// Seconds of wall clock, from start to end of each worker.

@@ -153,7 +153,7 @@ fn same_answers(evidence: &Evidence) -> Vec<Problem> {
     problems
 }
 
-/// What has no value, metric by metric: told once where no arm has any, else arm by arm.
+/// What has no value, metric by metric: reported once where no arm has any, else arm by arm.
 fn missing_values(evidence: &Evidence) -> Vec<Problem> {
     // by metric and arm: answers without a value, answers, the first reason
     let mut gaps: BTreeMap<&str, BTreeMap<&str, (usize, usize, &str)>> = BTreeMap::new();

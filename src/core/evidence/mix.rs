@@ -21,7 +21,7 @@ fn counting(trial: &Trial) -> BTreeMap<&String, &MixPart> {
     trial.mix.iter().filter(|(_, part)| part.weight != 0.0).collect()
 }
 
-/// Why `metric` of `trials` and of `others` are not the same thing; none where they are, or where nobody knows.
+/// Why `metric` of `trials` and of `others` are not the same thing; none where they are, or where it is unknown.
 pub(super) fn difference_of_meaning(metric: &str, trials: &[&Trial], others: &[&Trial]) -> Option<String> {
     let all = || trials.iter().chain(others).filter(|trial| !trial.mix.is_empty());
     if metric == TOTAL {

@@ -4,7 +4,7 @@
 //! fills [`Evidence`] from the files of past runs; nothing in this module reads or writes anything.
 //!
 //! What is missing stays missing: a value that no judge gave is a [`Score`] with a reason, a trial without a result is a
-//! [`MissingTrial`]. Neither is ever 0, nor left out of a mean without being told.
+//! [`MissingTrial`]. Neither is ever 0, nor left out of a mean silently.
 
 mod compare;
 mod comparison;

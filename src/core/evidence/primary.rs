@@ -5,7 +5,7 @@ use super::{Evidence, Trial, metric_names};
 use crate::metric::{ACCURACY, Direction, short_name};
 
 impl Evidence {
-    /// The arm that the others are compared with where nobody names one: the recipe's, else `sft`, else `base`, else the first
+    /// The arm that the others are compared with by default: the recipe's, else `sft`, else `base`, else the first
     /// with results.
     pub fn default_baseline(&self) -> Option<&str> {
         let known = |name: &str| self.arm(name).map(|arm| arm.name.as_str());

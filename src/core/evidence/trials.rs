@@ -95,7 +95,7 @@ pub struct Trial {
 /// A planned evaluation without a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingTrial {
-    /// The seed; absent when nobody wrote it down.
+    /// The seed; absent when it was not recorded.
     pub seed: Option<u64>,
     /// The run that planned it.
     pub run: String,

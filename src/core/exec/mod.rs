@@ -11,7 +11,7 @@
 //! |   10 | [`exit::FAILED`]        | the stage failed; a `failed` event says why                                        |
 //! |   11 | [`exit::LEASE_HELD`]    | another process works on the same key, or has committed it by now                  |
 //! |   12 | [`exit::STOPPED`]       | stopped on request (SIGTERM, SIGINT, supervisor gone); a resume point is left      |
-//! | else | -                       | crashed; SIGKILL (or 137) that nobody here sent most likely means memory ran out   |
+//! | else | -                       | crashed; an unexpected SIGKILL (or 137) most likely means that memory ran out      |
 //!
 //! On this machine, asking a worker to stop is SIGTERM to its process group, and [`Cancel::Kill`] is SIGKILL. A worker also stops
 //! by itself when the process that started it (`workspace::supervisor`) is gone; one that hangs is ended by the next run that

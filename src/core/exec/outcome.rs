@@ -30,7 +30,7 @@ impl From<ExitStatus> for WorkerExit {
 }
 
 impl WorkerExit {
-    /// Whether this looks like the kernel's out-of-memory killer: SIGKILL that nobody here sent.
+    /// Whether this looks like the kernel's out-of-memory killer: SIGKILL that this program did not send.
     pub fn looks_out_of_memory(self) -> bool {
         matches!(self, Self::Crashed(SystemEnd { signal: Some(9), .. } | SystemEnd { code: Some(137), .. }))
     }

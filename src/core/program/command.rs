@@ -20,7 +20,7 @@ pub enum ProgramError {
         /// Name of the variable.
         variable: String,
     },
-    /// Nobody says where one of its files lies.
+    /// The place of one of its files is unknown.
     #[error("the assignment names no path for its file with the digest {}", digest.short())]
     NoFile {
         /// Digest of the file.

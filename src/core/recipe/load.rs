@@ -59,7 +59,7 @@ pub fn load(
     problems.or(recipes)
 }
 
-/// The recipe at `path`, as far as it can be resolved; absent if what can be told of it is in `problems` already.
+/// The recipe at `path`, as far as it can be resolved; absent if its problems are in `problems` already.
 fn load_one(
     project: &Path,
     path: &Path,

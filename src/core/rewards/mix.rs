@@ -189,7 +189,7 @@ impl RewardMix {
         })
     }
 
-    /// What a person should look at, each told once.
+    /// What a person should look at, each reported once.
     pub fn warnings(&mut self) -> Vec<String> {
         let warnings = |Named { name, reward, .. }: &mut Named| {
             let named: Vec<String> = reward.warnings().iter().map(|text| format!("reward `{name}`: {text}")).collect();

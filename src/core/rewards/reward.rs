@@ -60,7 +60,7 @@ pub trait Reward: Send {
         Vec::new()
     }
 
-    /// What a person should look at, each told once.
+    /// What a person should look at, each reported once.
     fn warnings(&mut self) -> Vec<String> {
         Vec::new()
     }

@@ -1,5 +1,5 @@
 //! Where judges and services are served: `[runtime.judges.NAME]`, `[runtime.endpoints.NAME]`. Nothing of it may change an
-//! answer, so it is no part of a cache key.
+//! answer, so it is not part of a cache key.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

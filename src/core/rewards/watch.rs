@@ -164,7 +164,8 @@ impl RewardWatch {
             let (high, low) = self.halves(|seen| seen.held_out.get(name).copied());
             (welch_t(&high, &low) <= -FALL).then_some(())?;
             let message = format!(
-                "the reward rises from {:.3} to {:.3} while the held-out `{name}` falls from {:.3} to {:.3}: the training reward no longer measures what is meant",
+                "the reward rises from {:.3} to {:.3} while the held-out `{name}` falls from {:.3} to {:.3}: the \
+                 training reward no longer measures what is meant",
                 mean(&before)?,
                 mean(&after)?,
                 mean(&high)?,

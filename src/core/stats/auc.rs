@@ -1,8 +1,8 @@
 //! How well a number separates two kinds of things.
 
 /// The probability that a value of `positive` is larger than one of `negative`, ties counted half: the area under the ROC
-/// curve, or U / (n m) of H. B. Mann and D. R. Whitney, 1947. 1 separates fully, 0.5 not at all. None when either is empty.
-/// Values must be finite.
+/// curve, or U / (n m) of H. B. Mann and D. R. Whitney, 1947. 1 separates fully, 0.5 is chance. None when either is
+/// empty. Values must be finite.
 pub fn auc(positive: &[f64], negative: &[f64]) -> Option<f64> {
     if positive.is_empty() || negative.is_empty() {
         return None;

@@ -67,7 +67,7 @@ impl Design {
         self.groups[0][0].len()
     }
 
-    /// Whether seeds are drawn at all.
+    /// Whether seeds are drawn.
     pub fn has_several_seeds(&self) -> bool {
         self.groups.iter().any(|group| group.len() > 1)
     }

@@ -1,4 +1,4 @@
-//! How many more seeds or questions a difference needs to be told from chance.
+//! How many more seeds or questions a difference needs to be significant.
 
 use super::student::quantile;
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};

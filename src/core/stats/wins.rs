@@ -1,4 +1,4 @@
-//! The likelihood of strengths given who beat whom how often, and its maximum; tested through `bradley_terry`.
+//! The likelihood of strengths given the wins of each pair, and its maximum; tested through `bradley_terry`.
 
 use super::bradley_terry::{EloError, EloScale, Game};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub(super) fn logistic(log_odds: f64) -> f64 {
     1.0 / (1.0 + (-log_odds).exp())
 }
 
-/// Who beat whom how often; all that the likelihood depends on.
+/// The wins of each pair of players; all that the likelihood depends on.
 pub(super) struct Wins {
     players: usize,
     /// Row by row: wins of the row's player over the column's.

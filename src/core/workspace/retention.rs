@@ -279,7 +279,7 @@ fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: Dat
     })
 }
 
-/// `45 minutes`, `7 hours`, `30 days`; what lies in the future is no time at all.
+/// `45 minutes`, `7 hours`, `30 days`; a time in the future counts as 0.
 fn age(span: TimeDelta) -> String {
     let (count, unit) = match (span.num_days(), span.num_hours(), span.num_minutes()) {
         (2.., _, _) => (span.num_days(), "days"),

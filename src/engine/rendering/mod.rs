@@ -1,4 +1,4 @@
-//! Rendering of templates that nobody vouches for: those of a recipe's data sets and those that come with a model.
+//! Rendering of untrusted templates: those of a recipe's data sets and those that come with a model.
 
 mod render;
 mod watch;

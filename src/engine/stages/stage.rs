@@ -157,7 +157,7 @@ pub(super) fn log(line: &str) {
 /// The version of libtorch that tch was built for.
 pub const LIBTORCH_VERSION: &str = "2.11.0";
 
-/// Runs the stage of the attempt directory `dir` to its end. Whatever goes wrong is told in the attempt's events.
+/// Runs the stage of the attempt directory `dir` to its end. Failures are recorded in the attempt's events.
 ///
 /// # Errors
 /// An attempt directory that cannot be read or written.

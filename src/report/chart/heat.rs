@@ -2,10 +2,10 @@
 
 use super::svg::{Anchor, Ink, Svg, escaped, round, text_width};
 
-/// What the shade of a cell says. Numbers that cannot be told apart are not shaded apart.
+/// What the shade of a cell says. Numbers that do not differ significantly have the same shade.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shade {
-    /// It cannot be told from the baseline, or is the baseline.
+    /// It does not differ significantly from the baseline, or is the baseline.
     #[default]
     None,
     /// It is better than the baseline.

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-/// Colours of arms on white, told apart by people of every colour vision (Okabe and Ito, 2008; the yellow darkened).
+/// Colours of arms on white, distinguishable with every colour vision (Okabe and Ito, 2008; the yellow darkened).
 /// The baseline has the colour of text.
 pub const ARM_COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#c0609a", "#d08700", "#4a9fd4", "#9a8b00"];
 
@@ -143,7 +143,7 @@ impl Svg {
         self.out.push('\n');
     }
 
-    /// Begins a group of what belongs to an arm, which a page can hide; `title` is what a pointer is told.
+    /// Begins a group of what belongs to an arm, which a page can hide; `title` is its tooltip.
     pub(super) fn begin_arm(&mut self, arm: usize, title: &str) {
         let _ = writeln!(self.out, "<g data-arm=\"{arm}\"><title>{}</title>", escaped(title));
     }

@@ -5,7 +5,7 @@ use crate::evidence::{Evidence, Trial};
 use crate::metric::short_name;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Completions that a page holds unless it is told otherwise: some megabytes.
+/// Completions that a page holds by default: some megabytes.
 pub const DEFAULT_COMPLETIONS: usize = 6000;
 
 /// Metrics of an answer that are no component of its reward.

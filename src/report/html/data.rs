@@ -336,7 +336,7 @@ pub struct CostRow {
     pub name: String,
     /// Stages.
     pub stages: usize,
-    /// Seconds of its workers; as every number here, absent where nobody measured it.
+    /// Seconds of its workers; as every number here, absent where it was not measured.
     pub seconds: Option<f64>,
     /// Seconds that the cache saved: what hits took when they were made.
     pub saved_seconds: Option<f64>,

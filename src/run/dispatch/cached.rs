@@ -100,7 +100,7 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Whether the stage's result is there now; one that is damaged is told and moved away.
+    /// Whether the stage's result is there now; one that is damaged is reported and moved away.
     pub(super) async fn is_cached(&mut self, stage: usize) -> Result<bool, RunError> {
         let found = self.dispatch.workspace.lookup(&self.dispatch.plan.stages[stage].key)?;
         Ok(self.is_usable(&found).await)

@@ -1,13 +1,14 @@
 //! Stages that another process works on.
 //!
-//! **A run that was killed** (`kill -9`, a lost node) cannot stop its workers, and nobody takes them over: each of them ends
-//! by itself. A worker whose parent is no longer the process that started it (`workspace::supervisor`) leaves a resume
-//! point at its next step and ends, so it works on for a step at most, and nothing of it is lost. Whoever needs the same key
-//! meanwhile finds its lease held and waits; a worker that does not end, because it hangs, is asked to (SIGTERM) and, when
-//! the recipe's `stop_grace_s` is over, killed. Only then is the lease free, and the stage goes on from the resume point:
-//! no two workers are ever at one key. A worker of a `command` stage that was killed too may leave its program behind,
-//! which holds the lease as well: it is ended in the same way. Which processes these are is the executor's to know; where
-//! workers outlive their dispatcher, on a cluster, it finds a job instead, which is followed (`Left::Job`).
+//! **A run that was killed** (`kill -9`, a lost node) cannot stop its workers, and no other process takes them over:
+//! each of them ends by itself. A worker whose parent is no longer the process that started it
+//! (`workspace::supervisor`) leaves a resume point at its next step and ends, so it works on for a step at most, and
+//! nothing of it is lost. Whoever needs the same key meanwhile finds its lease held and waits; a worker that does not
+//! end, because it hangs, is asked to (SIGTERM) and, when the recipe's `stop_grace_s` is over, killed. Only then is the
+//! lease free, and the stage goes on from the resume point: no two workers are ever at one key. A worker of a `command`
+//! stage that was killed too may leave its program behind, which holds the lease as well: it is ended in the same way.
+//! Which processes these are is the executor's to know; where workers outlive their dispatcher, on a cluster, it finds
+//! a job instead, which is followed (`Left::Job`).
 
 use super::run_loop::Loop;
 use crate::exec::{Cancel, Left};

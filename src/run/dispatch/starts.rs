@@ -126,7 +126,7 @@ impl Loop<'_> {
         self.running.insert(stage, running);
     }
 
-    /// Waits for `whom`, who was faster: nothing was tried.
+    /// Waits for the process `whom`, which was faster: nothing was tried.
     async fn wait_instead(&mut self, stage: usize, whom: &str) {
         self.tries.entry(stage).or_default().begun -= 1;
         self.wait_for(stage, whom).await;

@@ -21,7 +21,7 @@ pub trait PlannedWork {
     /// stages without looking into their data.
     fn work_size(&self, data_bytes: u64) -> f64;
 
-    /// Bytes at the peak, on this model; absent where nobody knows.
+    /// Bytes at the peak, on this model; absent where it is unknown.
     fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate>;
 
     /// What decides which tokens it sees, besides the model's tokenizer.

@@ -1,4 +1,4 @@
-//! `[stages.NAME]` of the kind `command`: its program, and what it is told.
+//! `[stages.NAME]` of the kind `command`: its program and its inputs.
 
 use crate::recipe::resolve::command_words::{CommandWords, is_template};
 use crate::recipe::resolve::data_sets;

@@ -213,7 +213,8 @@ pub(in crate::recipe) fn held_out(
         let at = if split.is_some() { split_key } else { at };
         let message = format!("`data.{name}` holds no rows out for evaluation");
         let help = format!(
-            "set `eval_fraction` in `[data.{name}]`, or set `{split_name} = \"all\"` to measure on rows that may have been trained on"
+            "set `eval_fraction` in `[data.{name}]`, or set `{split_name} = \"all\"` to measure on rows that may have \
+             been trained on"
         );
         problems.push(Problem::at(cell.value_place(at), message, "its `eval_fraction` is 0").help(help));
     }

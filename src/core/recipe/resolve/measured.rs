@@ -167,7 +167,8 @@ fn same_settings(one: &RewardSpec, other: &RewardSpec) -> bool {
     RewardSpec { weight: 0.0, ..one.clone() } == RewardSpec { weight: 0.0, ..other.clone() }
 }
 
-/// `correctness` where the data set has answers, `format_valid` where its form can be told; both count for nothing in the total.
+/// `correctness` where the data set has answers, `format_valid` where its form is known; both count for nothing in the
+/// total.
 fn add_what_the_data_tells(eval: &mut EvalSpec) {
     if eval.data.templates.answer.is_some() && !eval.rewards.contains_key(EvalSpec::CORRECTNESS) {
         let correctness = CorrectnessSpec { matching: Match::Choice, pattern: None };

@@ -80,7 +80,7 @@ impl Resolver<'_> {
         fits.then_some(LoraSpec { rank, alpha, dropout, rslora, target_modules })
     }
 
-    /// A checkpoint fits the model it was trained from only, and an adapter goes on as it was made or not at all.
+    /// A checkpoint fits the model it was trained from only, and an adapter continues only with its own settings.
     pub(in crate::recipe) fn check_model(&mut self, key: &KeyPath, ours: &ModelSpec, parent: &str, theirs: &ModelSpec) {
         let starts = format!("`{key}` starts from `{parent}`, which");
         if ours.files != theirs.files {

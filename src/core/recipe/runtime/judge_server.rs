@@ -46,7 +46,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), (String, &'static str)> {
     Ok(())
 }
 
-/// `text` as the URL of a server; or what is wrong with it, and what to do, which is `form` if it is none at all.
+/// `text` as the URL of a server; or what is wrong with it, and what to do, which is `form` if it is not a URL.
 pub(in crate::recipe) fn check_url(text: &str, form: &'static str) -> Result<Url, (String, &'static str)> {
     let url = Url::parse(text).map_err(|error| (error.to_string(), form))?;
     if !["http", "https"].contains(&url.scheme()) {

@@ -1,4 +1,4 @@
-//! Arenas: who plays, who judges, and who meets whom.
+//! Arenas: players, judges, and the choice of pairs.
 
 use super::{DataSpec, Dtype, JudgeSampling, ModelSpec, Sampling, Scope};
 use crate::digest::Digest;
@@ -47,7 +47,7 @@ pub struct PlayerSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlayerModel {
-    /// Which of the arena's parent stages made it; absent: nobody trained it.
+    /// Which of the arena's parent stages made it; absent: it is untrained.
     pub parent: Option<usize>,
     /// The seed of the stage that made it.
     pub seed: Option<u64>,

@@ -7,7 +7,7 @@ use crate::recipe::text::located::KeyPath;
 use std::collections::HashSet;
 use toml::{Table, Value};
 
-/// A change that a cell makes: the path, where it is told to, the new value or, to take the key out, none.
+/// A change that a cell makes: the path, the place of the change, the new value or, to take the key out, none.
 #[derive(Clone, Debug)]
 pub(in crate::recipe) struct Change {
     pub(in crate::recipe) target: KeyPath,

@@ -236,7 +236,8 @@ fn items(text: &str) -> BTreeSet<String> {
     listed.iter().map(|text| item(text)).filter(|item| !item.is_empty()).collect()
 }
 
-/// Whether `text` chooses the option that `answer` names by its letter; an answer that is no letter is compared whole.
+/// Whether `text` chooses the option that `answer` names by its letter; an answer that is not a letter is compared
+/// whole.
 fn is_choice(text: &str, answer: &str) -> bool {
     let is_whole = || text.trim().to_lowercase() == answer.to_lowercase();
     match only_letter(answer) {

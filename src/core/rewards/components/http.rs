@@ -79,7 +79,7 @@ impl Measure for HttpSpec {
 /// Why a service cannot be set up.
 #[derive(Debug, Error)]
 pub enum HttpError {
-    /// Nobody says where it is served.
+    /// Its address is unknown.
     #[error("the endpoint `{name}` has no address")]
     NoEndpoint {
         /// Name of the endpoint.

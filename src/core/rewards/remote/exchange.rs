@@ -72,7 +72,7 @@ pub(in crate::rewards) enum Outcome<T> {
     Rejected(String),
     /// No request is answered.
     Refused(String),
-    /// Nobody waits for the answer any more.
+    /// The asker no longer waits for the answer.
     Interrupted,
 }
 

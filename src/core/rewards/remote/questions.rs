@@ -11,7 +11,7 @@ const SHOWN: usize = 40;
 /// No reward is as large as that: the mean and the spread of a group would say nothing about its other completions.
 const LARGEST_VALUE: f64 = 1e6;
 
-/// A completion as the program is told of it.
+/// A completion as the program receives it.
 #[derive(Serialize)]
 pub(in crate::rewards) struct RewardQuestion<'a> {
     prompt: &'a str,

@@ -20,7 +20,7 @@ pub(in crate::rewards) enum Unanswered<E> {
     Question(String),
     /// None will have one.
     Refused(String),
-    /// Nobody was asked.
+    /// No request was sent.
     Stopped(E),
     /// Rating was asked to stop.
     Interrupted,
@@ -42,7 +42,7 @@ pub(in crate::rewards) struct Server {
     between: Duration,
     /// The earliest moment of the next request.
     next: Mutex<Instant>,
-    /// Nobody answered in the end, and nobody has since: asked once then, no more.
+    /// No answer came in the end, nor since: asked once then, no more.
     is_down: AtomicBool,
     stop: StopCheck,
 }

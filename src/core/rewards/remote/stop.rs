@@ -17,7 +17,7 @@ impl StopCheck {
         Self(Arc::new(should_stop))
     }
 
-    /// Nobody asks to stop.
+    /// There is no request to stop.
     pub fn never() -> Self {
         Self::new(|| false)
     }

@@ -67,7 +67,8 @@ struct Candidate {
     end: usize,
 }
 
-/// Reads which option `text` chooses. `wanted`, the row's answer, is an option even where it is no letter of the alphabet A to Z.
+/// Reads which option `text` chooses. `wanted`, the row's answer, is an option even where it is not a letter from A to
+/// Z.
 ///
 /// The letter that is all of the text; else that of a form such as `the answer is B` or `B is correct`, the last one; else that
 /// of the label at its beginning (`B) the heart`); else the last letter that stands alone. Letters after a `not` do not count,

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-/// Rows rated before progress is told.
+/// Rows rated before progress is reported.
 const BATCH: usize = 16;
 
 pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut Answers) -> StageResult<()> {

@@ -1,4 +1,4 @@
-//! `orchestrate score`: a stage's reward mix, on texts that nobody trains on.
+//! `orchestrate score`: a stage's reward mix, on texts that are not trained on.
 
 mod calibrate;
 mod judges;

@@ -47,7 +47,7 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-/// What is told of a model's answers.
+/// What is reported about a model's answers.
 pub(super) fn counted(answers: &[Answered]) -> Answers {
     Answers {
         count: answers.len(),
@@ -76,7 +76,7 @@ pub(super) struct Cut {
 }
 
 impl Questions {
-    /// Reads them for every model before any answers: a prompt that is too long for one is told at once.
+    /// Reads them for every model before any answers: a prompt that is too long for one is reported at once.
     pub(super) fn read(assignment: &Assignment, spec: &ArenaSpec) -> StageResult<Self> {
         let mut cut: Vec<Cut> = Vec::new();
         let mut report = None;

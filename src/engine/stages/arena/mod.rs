@@ -1,8 +1,8 @@
 //! Comparisons of models: each answers all questions, one model in memory at a time; then judges compare the answers.
 //!
-//! A resume point holds the answers and verdicts so far, so that no model answers twice and nobody is asked again. Answers are
-//! kept for other arenas besides ([`kept`]), and so is what judges said, in the cache of judges. Everything that is drawn, and
-//! who is compared with whom next, depends on the seed and on what was found before alone.
+//! A resume point holds the answers and verdicts so far, so that no model answers twice and no judge is asked again.
+//! Answers are kept for other arenas besides ([`kept`]), and so is what judges said, in the cache of judges. Everything
+//! that is drawn, and which pair is compared next, depends on the seed and on what was found before alone.
 
 mod answers;
 mod judges;

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_chan
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A line that is longer is no answer.
+/// A line that is longer is not an answer.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Lines that wait to be read; a program that writes more waits itself.
 const LINES: usize = 64;
@@ -216,7 +216,7 @@ fn other_id(line: &str, id: u64) -> Option<String> {
     }
 }
 
-/// Sends every line of `output`, until it ends, cannot be read, or nobody listens.
+/// Sends every line of `output`, until it ends, cannot be read, or the receiver is gone.
 fn read_lines(output: impl Read, sender: &SyncSender<io::Result<String>>) {
     let mut reader = BufReader::new(output);
     loop {

@@ -1,8 +1,8 @@
 //! Answers on disk, by the content of their requests: a rerun or a resume costs nothing and gives the same bits.
 //!
 //! `DIR/ab/abcdef....json` holds one request, its answer, and the digest of both; the name is the digest of the request.
-//! A file appears whole or not at all. Where several workers ask the same at once, the first answer is the one that
-//! everybody goes on with.
+//! A file appears only when it is complete. Where several workers ask the same at once, the first answer is the one
+//! that everybody goes on with.
 
 use crate::digest::{Digest, canonical_json};
 use serde::de::DeserializeOwned;

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Questions asked before progress is told.
+/// Questions asked before progress is reported.
 const BATCH: usize = 32;
 
 /// What is found of the judges of a component.
@@ -128,10 +128,10 @@ impl JudgeLab {
     }
 
     /// Has all judges judge `samples`, `repeats` times, and reports by component. Completions of a group stand one after the
-    /// other. `progress` is told how many questions of how many are done.
+    /// other. `progress` is called with the number of questions that are done, and of all.
     ///
     /// # Errors
-    /// A judge that answers nobody, or whose budget is used up.
+    /// A judge that refuses every request, or whose budget is used up.
     pub fn measure(
         &mut self,
         samples: &[Sample<'_>],
@@ -162,7 +162,7 @@ impl JudgeLab {
         Ok(reports)
     }
 
-    /// What a person should look at, each told once.
+    /// What a person should look at, each reported once.
     pub fn warnings(&mut self) -> Vec<String> {
         self.components.iter_mut().flat_map(|(_, _, _, asking)| asking.panel_mut().take_warnings()).collect()
     }

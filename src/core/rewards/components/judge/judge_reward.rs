@@ -33,7 +33,7 @@ pub struct JudgeAccess<'a> {
 /// Why a judge cannot be set up.
 #[derive(Debug, Error)]
 pub enum JudgeError {
-    /// Nobody says where it is served.
+    /// Its address is unknown.
     #[error("the judge `{model}` has no address")]
     NoServer {
         /// Name of the model.
@@ -180,7 +180,7 @@ impl Reward for Judge {
         Ok(verdicts)
     }
 
-    /// What each judge wrote, or found of the pairs of the last batch; nobody is asked.
+    /// What each judge wrote, or found of the pairs of the last batch; no judge is asked.
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let text = text.filter(|text| !is_blank(text))?;
         match &self.asking {

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 /// What the template of a rubric may name.
 const OF_A_RUBRIC: &[&str] = &["prompt", "completion", "reference", "answer", "min_score", "max_score"];
-/// What the template of a pair may name; the reference is not told of where it is one of both.
+/// What the template of a pair may name; the reference is left out where it is one of both.
 pub const OF_A_PAIR: &[&str] = &["prompt", "first", "second", "answer", "reference"];
 const WITH_REFERENCE: &[&str] = &["prompt", "first", "second", "answer"];
 

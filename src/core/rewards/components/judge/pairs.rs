@@ -23,9 +23,9 @@ pub struct Pair<'a> {
     pub one: &'a str,
     /// The text it is compared with.
     pub other: &'a str,
-    /// What judges are told as a reference.
+    /// The reference that judges read.
     pub reference: Option<&'a str>,
-    /// What judges are told as the right answer.
+    /// The right answer that judges read.
     pub answer: Option<&'a str>,
 }
 
@@ -36,7 +36,7 @@ impl Pair<'_> {
         Self { one: self.other, other: self.one, ..self }
     }
 
-    /// How much the one text wins where nobody need be asked: equal texts tie, and an empty one loses.
+    /// How much the one text wins where no judge needs to be asked: equal texts tie, and an empty one loses.
     pub fn settled(&self) -> Option<f64> {
         let (one, other) = (self.one.trim(), self.other.trim());
         match (is_blank(one), is_blank(other)) {
@@ -60,7 +60,7 @@ pub struct Judgement {
 /// What a judge says of a pair.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PairVerdict {
-    /// Nobody was asked: how much the one text wins.
+    /// No judge was asked: how much the one text wins.
     Settled(f64),
     /// Both orders' verdicts, or why there are none.
     Asked {
@@ -109,8 +109,8 @@ pub struct PairJudges {
 }
 
 impl PairJudges {
-    /// The judges with these names, who are told `prompt`, a template over `prompt`, `first`, `second`, `reference` and
-    /// `answer`.
+    /// The judges with these names, which are asked with `prompt`, a template over `prompt`, `first`, `second`,
+    /// `reference` and `answer`.
     ///
     /// # Errors
     /// A judge that cannot be reached, or a template that is none.
@@ -149,7 +149,7 @@ impl PairJudges {
     /// round a pair is given, and kept answers are not asked for again.
     ///
     /// # Errors
-    /// A judge that answers nobody, or whose budget is used up.
+    /// A judge that refuses every request, or whose budget is used up.
     pub fn compare(&mut self, pairs: &[Pair<'_>]) -> Result<Vec<Vec<PairVerdict>>, RewardError> {
         self.compare_again(pairs, 0)
     }
@@ -194,7 +194,7 @@ impl PairJudges {
         self.panel.judges().iter().map(of_one).collect()
     }
 
-    /// What a person should look at, each told once.
+    /// What a person should look at, each reported once.
     pub fn warnings(&mut self) -> Vec<String> {
         self.panel.take_warnings()
     }

@@ -94,7 +94,7 @@ impl Panel {
     /// Answers to `questions`, from the cache or from the judges.
     ///
     /// # Errors
-    /// A judge that answers nobody, or whose budget is used up.
+    /// A judge that refuses every request, or whose budget is used up.
     pub(super) fn answers(&mut self, questions: Questions) -> Result<Answers, RewardError> {
         let mut answers = Answers::new();
         let mut new = Vec::new();

@@ -57,7 +57,7 @@ impl Scorers {
         Ok(asked.into_iter().map(read).collect())
     }
 
-    /// What each judge wrote of `text`; nobody is asked.
+    /// What each judge wrote about `text`; no judge is asked.
     pub(super) fn explain(&self, sample: &Sample<'_>, text: &str) -> Option<String> {
         let message = self.prompt.of_text(sample, text, &self.scale).ok()?;
         let keys = self.panel.put(&message, self.sampling, &self.schema, &mut Questions::new());

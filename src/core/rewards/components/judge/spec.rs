@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Language models that judge a text. Where they are served is no part of it: [`crate::rewards::JudgeServer`].
+/// Language models that judge a text. Their address is not part of it: [`crate::rewards::JudgeServer`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeSpec {

@@ -1,4 +1,4 @@
-//! What a judge's answer means. An answer that is no verdict is missing, never a low score.
+//! What a judge's answer means. An answer that is not a verdict is missing, never a low score.
 
 use crate::rewards::{Aggregate, RubricScale};
 use serde::{Deserialize, Serialize};

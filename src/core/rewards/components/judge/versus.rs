@@ -7,7 +7,7 @@ use crate::rewards::{RewardError, RewardValue, Sample};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-/// Whom a text is compared with.
+/// The opponents that a text is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Against {
     /// The row's reference.
@@ -168,8 +168,9 @@ fn groups(samples: &[Sample<'_>]) -> Vec<Range<usize>> {
     groups
 }
 
-/// Whom each of `count` meets: with the group laid round a table, the next one, the one before, the next but one, and so
-/// on, up to `opponents`. Completions of a group are drawn independently, so their places are as good as drawn by lot.
+/// The opponents of each of `count`: with the group laid round a table, the next one, the one before, the next but one,
+/// and so on, up to `opponents`. Completions of a group are drawn independently, so their places are as good as drawn
+/// by lot.
 fn neighbours(count: usize, opponents: Option<usize>) -> Vec<Vec<usize>> {
     let others = count.saturating_sub(1);
     let wanted = opponents.map_or(others, |most| most.min(others));
