@@ -286,12 +286,3 @@ fn other_senses_of_the_words_are_allowed() {
     }
     assert_eq!(words_to_avoid("one\nit is no file")[0].0, 1);
 }
-
-#[test]
-fn zz_dump() {
-    for text in strings_in_sources() {
-        if text.text.trim().contains(' ') {
-            println!("{}:{}: {:?}", text.file.strip_prefix(root()).unwrap().display(), text.line, text.text);
-        }
-    }
-}

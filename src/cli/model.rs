@@ -122,7 +122,7 @@ struct GenerateArgs {
     model: DecoderArgs,
     #[command(flatten)]
     input: InputArgs,
-    /// Completions are cut here.
+    /// Longest completion, in tokens; a longer one is cut.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = super::args::at_least_one)]
     max_new_tokens: usize,
     /// Divides the logits; 0 takes the most likely token.

@@ -33,8 +33,8 @@ pub struct RuntimeSettings {
     /// Resume points kept.
     #[schemars(range(min = 1))]
     pub keep_resume_points: usize,
-    /// Keeps the input of each layer only and computes its inside again in the backward pass: a third slower, a fraction of the
-    /// memory, the same bits. `auto`: when the stage would not fit otherwise.
+    /// Keeps only the input of each layer and recomputes the rest in the backward pass: a third slower, a fraction of
+    /// the memory, the same bits. `auto`: when the stage would not fit otherwise.
     pub gradient_checkpointing: GradientCheckpointing,
     /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's bits.
     pub bfloat16_products: Bfloat16Products,
@@ -92,17 +92,18 @@ pub enum GradientCheckpointing {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retries {
-    /// When memory ran out: with gradient checkpointing, which changes no bit; a stage that has it, or does not train, is
-    /// not tried again.
+    /// After memory ran out: the retry uses gradient checkpointing, which changes no bit. A stage that already uses it,
+    /// or does not train, is not tried again.
     #[schemars(range(max = 100))]
     pub oom: u32,
-    /// When the worker died without giving a reason.
+    /// After the worker died without giving a reason.
     #[schemars(range(max = 100))]
     pub crash: u32,
-    /// When it ran longer than `timeout_s`.
+    /// After the stage ran longer than `timeout_s`.
     #[schemars(range(max = 100))]
     pub timeout: u32,
-    /// When a judge or a service does not answer or refuses, or too many values are missing; one whose budget is used up is not asked again.
+    /// After a judge or a service did not answer or refused, or too many values were missing. A judge whose budget is
+    /// used up is not asked again.
     #[schemars(range(max = 100))]
     pub judge_unavailable: u32,
     /// Seconds before the first retry; each next one waits twice as long.

@@ -76,7 +76,7 @@ pub enum ArenaJudge {
     Similarity {
         /// Digest of the encoder's directory.
         encoder: Digest,
-        /// What the encoder computes in.
+        /// Number format of the encoder.
         dtype: Dtype,
         /// Put before every text; absent: the encoder's own default.
         prompt: Option<String>,

@@ -116,7 +116,7 @@ pub struct LoraSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentAdapter {
-    /// This stage goes on training it.
+    /// This stage continues to train it.
     Continue,
     /// It is merged into the weights first; this stage trains an adapter of its own, or all weights.
     Merge,
@@ -377,9 +377,9 @@ pub struct GrpoSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// Longest prompt in tokens; a longer one is an error.
+    /// Longest prompt, in tokens; a longer one is an error.
     pub max_prompt_tokens: usize,
-    /// Completions are cut here.
+    /// Longest completion, in tokens; a longer one is cut.
     pub max_new_tokens: usize,
     /// A completion does not end before it has this many tokens.
     pub min_new_tokens: usize,
@@ -492,7 +492,7 @@ pub enum LossType {
     Cispo,
 }
 
-/// What the centred rewards of a group are divided by.
+/// Divisor of the centred rewards of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleRewards {

@@ -55,8 +55,8 @@ pub struct ModelTable {
     pub dtype: Dtype,
     /// Low-rank adapters; without this table all weights are trained.
     pub lora: Option<LoraTable>,
-    /// Whether a stage goes on with the adapter of the stage before it (`continue`), or merges it into the weights and trains
-    /// one of its own, or all weights (`merge`).
+    /// Whether a stage continues the adapter of the stage before it (`continue`), or merges it into the weights and
+    /// trains its own adapter or all weights (`merge`).
     pub parent_adapter: ParentAdapter,
 }
 
@@ -171,7 +171,7 @@ pub struct SweepTable {
     pub variants: Vec<VariantTable>,
     /// With `variants`: whether the recipe as written is a variant too; `false` leaves it out.
     pub base: bool,
-    /// What that variant is called; default: `base`.
+    /// Name of that variant; default: `base`.
     pub base_name: Option<String>,
 }
 

@@ -10,10 +10,10 @@ use serde::Deserialize;
 /// The keys of a stage that say how completions are sampled, but for `temperature`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SamplingTable {
-    /// Longest prompt in tokens; a longer one is an error.
+    /// Longest prompt, in tokens; a longer one is an error.
     #[schemars(range(min = 1))]
     pub max_prompt_tokens: usize,
-    /// Completions are cut here.
+    /// Longest completion, in tokens; a longer one is cut.
     #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
     /// A completion does not end before it has this many tokens.

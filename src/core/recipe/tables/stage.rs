@@ -190,7 +190,7 @@ pub struct GrpoTable {
     pub updates_per_rollout: u64,
     /// Completions decoded at a time, as memory allows; when one ends the next begins. 0: all of a rollout.
     pub rollout_batch_size: usize,
-    /// Parts that a rollout's prompts are dealt into, of which each optimizer step uses one.
+    /// Number of parts that a rollout's prompts are split into; each optimizer step uses one.
     #[schemars(range(min = 1))]
     pub mini_batches: usize,
     /// Divides the logits; greater than 0, as a group of equal completions teaches nothing.
@@ -203,7 +203,7 @@ pub struct GrpoTable {
     /// `max_new_tokens`; default: nothing is subtracted.
     #[schemars(range(min = 1))]
     pub overlong_buffer_tokens: Option<usize>,
-    /// What a completion of `max_new_tokens` loses under `overlong_buffer_tokens`.
+    /// Penalty of a completion of `max_new_tokens` tokens, with `overlong_buffer_tokens`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub overlong_penalty: Option<f64>,
     /// Whether the weighted sum of the components is normalized, or each component within its group before they are added.
@@ -215,7 +215,7 @@ pub struct GrpoTable {
     pub max_resampled_prompts: Option<usize>,
     /// How a token's ratio enters the loss, and how per-token losses become one number.
     pub loss_type: LossType,
-    /// What the centred rewards of a group are divided by.
+    /// Divisor of the centred rewards of a group.
     pub scale_rewards: ScaleRewards,
     /// Weight of the estimated KL divergence from the model that the stage starts from.
     #[schemars(range(min = 0))]
@@ -309,7 +309,8 @@ pub struct CommandStageTable {
     /// `{{ seed }}` and `{{ resume }}` are replaced by the values that they name.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
-    /// Files that the program is made of and reads; patterns are allowed. Their content is part of the stage's cache key.
+    /// The program's own files and those that it reads; patterns are allowed. Their content is part of the stage's
+    /// cache key.
     pub files: Vec<String>,
     /// Files and directories that the program must leave in its output directory (`{{ output }}`, `$STAGE_OUTPUT`).
     pub outputs: Vec<String>,

@@ -61,7 +61,7 @@ impl FormatSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Grading {
-    /// Nothing.
+    /// 0, unless all tags are right.
     Binary,
     /// The share of the tags that are right.
     Graded,

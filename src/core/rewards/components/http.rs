@@ -29,8 +29,8 @@ use thiserror::Error;
 pub struct HttpSpec {
     /// Name of the service; `[runtime.endpoints.NAME]` says where it is served.
     pub endpoint: String,
-    /// Which version of the service is asked: another one has other answers, so stages run again and kept answers do not
-    /// count. Default: none.
+    /// Which version of the service is asked: when it changes, stages run again and kept answers are not used. Default:
+    /// none.
     pub version: Option<String>,
     /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
     /// resume or a rerun is the same to the bit only with it.

@@ -17,7 +17,7 @@ pub struct RougeSpec {
     pub variant: RougeVariant,
     /// Precision, recall or F1.
     pub measure: RougeMeasure,
-    /// How text is cut into words.
+    /// How text is split into words.
     pub tokenizer: RougeTokenizer,
     /// Compares English words by their stems (`pumps` and `pumping` are the same), as rouge-score's `use_stemmer`; takes
     /// `tokenizer = "rouge-score"`.

@@ -20,7 +20,7 @@ use unicode_segmentation::UnicodeSegmentation;
 pub struct SemanticTable {
     /// A Hugging Face directory of a sentence encoder, or `hf://owner/name@revision`.
     pub encoder: String,
-    /// What the encoder computes in: `bfloat16` is faster where the processor multiplies it, and moves cosines by about
+    /// Number format of the encoder: `bfloat16` is faster where the processor multiplies it, and moves cosines by about
     /// 0.0005. Embeddings are pooled and brought to length 1 in 32 bits in any case.
     pub dtype: Dtype,
     /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; default: the raw cosine.
@@ -44,7 +44,7 @@ pub struct SemanticTable {
 pub struct SemanticSpec {
     /// Digest of the encoder's directory.
     pub encoder: Digest,
-    /// What the encoder computes in.
+    /// Number format of the encoder.
     pub dtype: Dtype,
     /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; absent: the raw cosine.
     pub baseline: Option<f64>,

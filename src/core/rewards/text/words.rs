@@ -1,4 +1,4 @@
-//! How text is cut into words.
+//! How text is split into words.
 
 use crate::rewards::RougeTokenizer;
 use crate::rewards::text::stem::stemmed;

@@ -58,15 +58,15 @@ pub struct JudgeTable {
     /// reference), `answer` and, within a group, `reference`. The request demands `{"reason": text, "verdict": "first",
     /// "second" or "tie"}` as the answer.
     pub pair_prompt: Option<String>,
-    /// With how many others of its group a completion is compared: those next to it, after and before; default: all.
+    /// Number of other completions of the group that a completion is compared with, those next to it; default: all.
     #[schemars(range(min = 1))]
     pub opponents: Option<usize>,
     /// Divides the judge's logits; 0: its most likely answer.
     #[schemars(range(min = 0))]
     pub temperature: f64,
-    /// The seed that the judge draws with.
+    /// The seed of the judge's sampling.
     pub seed: u32,
-    /// A judge's answer is cut here, and missing then.
+    /// Longest answer of a judge, in tokens; a longer one is cut and counts as missing.
     #[schemars(range(min = 1))]
     pub max_tokens: u32,
 }

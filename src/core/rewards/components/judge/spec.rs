@@ -56,7 +56,7 @@ pub struct RubricScale {
 pub struct JudgeSampling {
     /// Divides the judge's logits; 0: its most likely answer.
     pub temperature: f64,
-    /// The seed that the judge draws with.
+    /// The seed of the judge's sampling.
     pub seed: u32,
     /// An answer is cut here, and missing then.
     pub max_tokens: u32,
