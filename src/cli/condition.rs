@@ -322,10 +322,10 @@ mod tests {
         assert!(refused("formt=0").contains("did you mean `format`?"), "{}", refused("formt=0"));
         assert!(refused("formt=0").contains("`stop_reason`"));
         assert!(refused("stop_reason=lenght").contains("did you mean `length`?"));
-        assert!(refused("reward=high").contains("a number or with `missing`"));
-        assert!(refused("reward=nan").contains("a number or with `missing`"));
-        assert!(refused("reward<missing").contains("a number or with `missing`"));
-        assert!(refused("completion<a").contains("only = != and ~"));
+        assert!(refused("reward=high").contains("expected a number or `missing`"));
+        assert!(refused("reward=nan").contains("expected a number or `missing`"));
+        assert!(refused("reward<missing").contains("expected a number or `missing`"));
+        assert!(refused("completion<a").contains("its operators are = != and ~"));
         assert!(refused("tokens~3").contains("is a number"));
     }
 

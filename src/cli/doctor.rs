@@ -25,10 +25,10 @@ const LOW_DISK_GIB: f64 = 5.0;
 /// What to look at beside the machine.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Checks the worker, its version of libtorch and the GPUs that it can use (if none, why), the free disk
-space, the cache, and the history's database: its place, and whether it is sound and writable. With
-recipes, it also checks that the servers of their judges and services answer. Ends with 1 if something
-would keep a run from working, or a GPU of this machine from being used.
+Checks the worker with its version of libtorch, the GPUs (if it can use none, why), the free disk space,
+the cache, and the history's database. With recipes, it also checks that the servers of their judges and
+services answer. Ends with 1 if something would keep a run from working, or a GPU of this machine from
+being used.
 
 Examples:
   orchestrate doctor

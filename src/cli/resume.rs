@@ -16,9 +16,9 @@ use std::path::PathBuf;
 /// Which run to go on with, and how.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Plans the recipes again as they were when the run began, with the same --set, --variant and --only, and runs
-what is missing under a new run id. Committed stages are cached; an interrupted stage continues after its
-newest resume point.
+Plans the recipes as they were when the run began, with the same --set, --variant and --only. A new run with
+its own id does what is missing. Committed stages are cached; an interrupted stage continues after its newest
+resume point.
 
 Examples:
   orchestrate resume              the newest run that was interrupted or failed

@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 /// What to run again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Runs the stage again from the same parent checkpoint and inputs, in a directory of its own that never
-becomes part of the cache, and compares the digest of every file it makes. Ends with 7 when one differs,
-and keeps the rerun for inspection. The usual reason is another device, libtorch or thread count; those
+Runs the stage again from the same parent checkpoint and inputs, and compares the digest of every file.
+The rerun has a directory of its own, which never becomes part of the cache. Ends with 7 when a file
+differs, and keeps the rerun for inspection. The usual reason is another device, libtorch or thread count; those
 that differ are listed. --device and --threads choose them.
 
 Examples:

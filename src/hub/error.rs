@@ -135,8 +135,8 @@ impl HubError {
                 )
             }
             Self::Refused { status: 401, had_token: false, page, .. } => format!(
-                "check the name; for a private or gated repository put a token that may read it into `HF_TOKEN` (or run \
-                 `hf auth login`) and accept the terms at {page}"
+                "check the name; a private or gated repository needs a token with read access in `HF_TOKEN` (or `hf auth \
+                 login`), and its terms accepted at {page}"
             ),
             Self::Refused { status: 401, page, .. } => {
                 format!("check the name at {page} and the token in `HF_TOKEN`: it may be wrong or expired")

@@ -59,7 +59,8 @@ fn nothing_goes_unless_it_is_asked_for_twice() {
     let env = TestEnv::new();
     env.run(&["run", "small.toml"]).ends_with(0);
     env.run(&["cache", "gc"]).ends_with(0).says(&["nothing to remove"]);
-    let told = env.run(&["cache", "gc", "--older-than", "0d"]).ends_with(0).says(&["3 things would go", "--delete"]);
+    let told =
+        env.run(&["cache", "gc", "--older-than", "0d"]).ends_with(0).says(&["3 things can be removed", "--delete"]);
     assert!(told.stdout.contains("not used for 0 minutes"), "{}", told.stdout);
     assert_eq!(env.run(&["cache", "ls", "--json"]).json().len(), 3, "a dry run removed something");
     let done = env.run(&["cache", "gc", "--older-than", "0d", "--delete", "--json"]).ends_with(0);

@@ -17,8 +17,8 @@ const MODEL: &str = "hf://HuggingFaceTB/SmolLM2-135M-Instruct";
 /// What to write.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes a commented recipe of three stages (sft, grpo, eval), 24 questions for it to train on, and the
-schema that lets an editor complete and explain its keys. It never overwrites a recipe or data.
+Writes a commented recipe of three stages (sft, grpo, eval) and 24 questions for it to train on. The schema
+beside it lets an editor complete and explain its keys. Existing recipes and data are never overwritten.
 
 With --data the recipe reads your file, and its templates name the fields of its first row.
 

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 /// Which runs, and as what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-html is one page that needs no network: the verdict with its intervals, ratings of an arena, every component of
-every arm, learning curves, signs of reward hacking, completions side by side, the stages with what came from the
-cache, costs, recipes and environment. Problems that limit what the numbers mean come first.
-md and latex are the tables alone, for papers (LaTeX wants the package booktabs); svg is a folder of charts.
+html is one page that needs no network. Problems that limit what the numbers mean come first. Then come the verdict with
+its intervals, ratings of arenas, every component of every arm, learning curves and signs of reward hacking. Completions
+side by side, stages, costs, recipes and the environment follow.
+md and latex have only the tables, for papers (LaTeX needs the package booktabs); svg is a folder of charts.
 
 Examples:
   orchestrate report latest

@@ -22,12 +22,12 @@ const METHODS: [&str; 7] = [
      both answered; missing values are left out on both sides and listed, never counted as 0.",
     "The primary metric decides. All others are exploratory: among ten metrics, one differs by chance more often than \
      one time in twenty.",
-    "Differences: the squared standard error is the variance between questions plus what seeds add to it, each known as well as its \
-     number of questions and seeds allows (a generalized pivotal quantity, after S. Weerahandi); p and the 95% interval are of that \
-     one distribution, with one seed Student's t over questions. p is two-sided and corrected over the arms of a metric after Holm. \
-     An arm is better or worse where p is below 0.05.",
-    "Means: metrics that have a least and a greatest value have Wilson's interval of as many answers as their own standard error is \
-     worth, others a bootstrap-t interval; none leaves the metric's range.",
+    "Differences: the squared standard error is the variance between questions plus the variance that seeds add. Each is \
+     as uncertain as its number of questions and seeds implies (a generalized pivotal quantity, after S. Weerahandi). p and \
+     the 95% interval come from that one distribution; with one seed it is Student's t over questions. p is two-sided and \
+     corrected over the arms of a metric after Holm. An arm is better or worse where p is below 0.05.",
+    "Means: a metric with a least and a greatest value has Wilson's interval, for the number of answers that corresponds \
+     to its standard error. Others have a bootstrap-t interval. No interval leaves the metric's range.",
     "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8. Few seeds say \
      little about the variance between them, so their number is a range: that of the middle half of this variance.",
     "Reward and length are those of the evaluation: the weighted sum of its components, and sampled tokens. Where the arms' mixes \
