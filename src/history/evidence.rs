@@ -154,6 +154,14 @@ struct Place<'a> {
     mix: BTreeMap<String, MixPart>,
 }
 
+/// What the record of a stage holds.
+#[derive(Default)]
+struct Found {
+    measurements: BTreeMap<String, Measurement>,
+    answers: Vec<QuestionCompletions>,
+    scores: Scores,
+}
+
 struct Gathering<'a> {
     workspace: &'a Workspace,
     evidence: Evidence,
@@ -175,12 +183,12 @@ impl Gathering<'_> {
             });
             return Ok(());
         }
-        let (measurements, answers, scores) = match self.read(key) {
+        let Found { measurements, answers, scores } = match self.read(key) {
             Ok(found) => found,
             Err(error) => {
                 let message = format!("the answers of {} (stage `{stage}`) cannot be read: {error}", variant.label);
                 self.evidence.problems.push(Problem::new(ProblemKind::Unreadable, message));
-                (results(self.workspace, key)?, Vec::new(), Scores::new())
+                Found { measurements: results(self.workspace, key)?, ..Found::default() }
             }
         };
         if measurements.is_empty() && answers.is_empty() {
@@ -203,10 +211,7 @@ impl Gathering<'_> {
     }
 
     /// What the stage with this key measured, its answers, and their scores by metric.
-    fn read(
-        &mut self,
-        key: &Digest,
-    ) -> Result<(BTreeMap<String, Measurement>, Vec<QuestionCompletions>, Scores), WorkspaceError> {
+    fn read(&mut self, key: &Digest) -> Result<Found, WorkspaceError> {
         let log = EventLog::open(&checkpoint_dir(self.workspace, key))?;
         let measurements = log.results().clone();
         let pass_at = pass_at(&measurements);
@@ -233,7 +238,7 @@ impl Gathering<'_> {
         for column in scores.values_mut() {
             column.resize_with(answers.len(), || Score::missing("not measured on this question"));
         }
-        Ok((measurements, answers, scores))
+        Ok(Found { measurements, answers, scores })
     }
 
     /// The position of the question that `completion` answers; `asked` counts within the stage.
