@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use syn::punctuated::Punctuated;
-use syn::spanned::Spanned;
 use syn::visit::{Visit, visit_file, visit_item_enum, visit_item_mod, visit_item_struct};
 use syn::{Attribute, Expr, ExprLit, ItemEnum, ItemMod, ItemStruct, Lit, LitStr, Meta, Token};
 
@@ -100,7 +99,7 @@ impl Strings<'_> {
     }
 
     /// Adds the documentation of a type and of its fields or variants, where they are published.
-    fn add_docs<'a>(&mut self, own: &[Attribute], parts: impl Iterator<Item = &'a Attribute>) {
+    fn add_docs<'a>(&mut self, own: &'a [Attribute], parts: impl Iterator<Item = &'a Attribute>) {
         if own.iter().any(publishes) {
             own.iter().chain(parts).filter_map(doc_line).for_each(|line| self.add(line));
         }

@@ -20,8 +20,8 @@ use std::collections::BTreeSet;
 #[command(after_help = "\
 Shows how B differs from A: the settings of each stage as resolved (defaults, --set and variants written
 out), the environment, and the results. Stages with the same key have the same result, so they are not
-shown. Intervals that do not overlap are marked. Within one run, `orchestrate compare` is more sensitive:
-it pairs the answers by question.
+shown. Intervals that do not overlap are marked. `orchestrate compare` is more sensitive, because it pairs
+the answers by question.
 
 Examples:
   orchestrate diff 01KAB3 latest

@@ -24,8 +24,9 @@ Examples:
   orchestrate resume              the newest run that was interrupted or failed
   orchestrate resume 01KAB3       this run
   orchestrate resume 01KAB3 --takeover
-                                  a run of a machine that is gone. Make sure that it has ended: two machines
-                                  that run it at the same time waste work")]
+                                  a run of a machine that is gone; make sure that
+                                  the run has ended, as two machines would both
+                                  do its work")]
 pub(super) struct ResumeArgs {
     /// A run's id, or the beginning of one [default: the newest that was interrupted or failed]
     #[arg(value_name = "RUN")]
