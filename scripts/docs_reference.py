@@ -281,7 +281,7 @@ def rewards_page(binary):
 
 
 def metrics_page(binary):
-    page = HEAD + "# Metrics\n\nEvery metric that the program makes. A word in braces stands for a name from the recipe.\n\n"
+    page = HEAD + "# Metrics\n\nEvery metric that the program makes. A word in braces is a name from the recipe.\n\n"
     page += "| metric | unit | better | over batches | meaning |\n|---|---|---|---|---|\n"
     for row in lines(binary, "metrics", "--list", "--json"):
         better = row["better"] or ""

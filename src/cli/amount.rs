@@ -44,7 +44,7 @@ pub(super) fn parse_age(text: &str) -> Result<TimeDelta, String> {
 
 fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let number = text[..end].parse().map_err(|_| "it begins with no number".to_owned())?;
+    let number = text[..end].parse().map_err(|_| "it does not begin with a number".to_owned())?;
     Ok((number, text[end..].trim()))
 }
 

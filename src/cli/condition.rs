@@ -95,7 +95,7 @@ impl Condition {
         }
         if TEXTS.contains(&field.as_str()) {
             if compares && *operator != Operator::Contains {
-                return usage(format!("`{field}` is a text, which only = != and ~ (contains) ask about"));
+                return usage(format!("`{field}` is a text; its operators are = != and ~ (contains)"));
             }
             let words = STOP_REASONS.map(StopReason::word);
             if field == "stop_reason" && !compares && !words.contains(&value.as_str()) {
@@ -106,10 +106,10 @@ impl Condition {
         }
         match value.parse::<f64>() {
             _ if *operator == Operator::Contains => {
-                usage(format!("`{field}` is a number, which ~ (contains) cannot ask about"))
+                usage(format!("`{field}` is a number; ~ (contains) is for texts only"))
             }
             Ok(number) if !number.is_nan() => Ok(()),
-            _ => usage(format!("`{field}` is compared with a number or with `{MISSING}`, not with `{value}`")),
+            _ => usage(format!("expected a number or `{MISSING}` for `{field}`, found `{value}`")),
         }
     }
 
@@ -126,14 +126,14 @@ impl Condition {
             Operator::Above => Comparison::Above,
             Operator::AtLeast => Comparison::AtLeast,
             Operator::Contains => {
-                let message = format!("`{}` is a number, which ~ (contains) cannot ask about", self.field);
+                let message = format!("`{}` is a number; ~ (contains) is for texts only", self.field);
                 return Err(CliError::new(Kind::Usage, message));
             }
         };
         match self.value.parse::<f64>() {
             Ok(bound) if !bound.is_nan() => Ok(MetricCondition { name: self.field.clone(), comparison, bound }),
             _ => {
-                let message = format!("`{}` is compared with a number, not with `{}`", self.field, self.value);
+                let message = format!("expected a number for `{}`, found `{}`", self.field, self.value);
                 Err(CliError::new(Kind::Usage, message))
             }
         }
@@ -327,10 +327,10 @@ mod tests {
         assert!(refused("formt=0").contains("did you mean `format`?"), "{}", refused("formt=0"));
         assert!(refused("formt=0").contains("`stop_reason`"));
         assert!(refused("stop_reason=lenght").contains("did you mean `length`?"));
-        assert!(refused("reward=high").contains("a number or with `missing`"));
-        assert!(refused("reward=nan").contains("a number or with `missing`"));
-        assert!(refused("reward<missing").contains("a number or with `missing`"));
-        assert!(refused("completion<a").contains("only = != and ~"));
+        assert!(refused("reward=high").contains("expected a number or `missing`"));
+        assert!(refused("reward=nan").contains("expected a number or `missing`"));
+        assert!(refused("reward<missing").contains("expected a number or `missing`"));
+        assert!(refused("completion<a").contains("its operators are = != and ~"));
         assert!(refused("tokens~3").contains("is a number"));
     }
 

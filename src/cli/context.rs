@@ -37,7 +37,7 @@ impl Settings {
         };
         toml::from_str(&text).map_err(|error| {
             CliError::new(Kind::Usage, format!("`{SETTINGS}`: {}", error.to_string().trim_end()))
-                .hint("it may hold `runs_dir = \"DIR\"`; what belongs to a recipe goes into the recipe")
+                .hint("the file may set `runs_dir = \"DIR\"`; other keys belong in a recipe")
         })
     }
 }

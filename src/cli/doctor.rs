@@ -25,17 +25,16 @@ const LOW_DISK_GIB: f64 = 5.0;
 /// What to look at beside the machine.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks for the worker and asks it for its version of libtorch and the GPUs it can use (if none, why),
-measures the free disk space, looks into the cache, and checks the history's database: where it is,
-whether it is sound and can be written. With recipes, asks the servers of their judges and services
-whether they are there. Ends with 1 if something would keep a run from working, or a GPU that is here
-from being used.
+Checks the worker with its version of libtorch, the GPUs (if it can use none, why), the free disk space,
+the cache, and the history's database. With recipes, it also checks that the servers of their judges and
+services answer. Ends with 1 if something would keep a run from working, or a GPU of this machine from
+being used.
 
 --json prints {\"what\",\"ok\",\"found\",\"hint\"}, one a line.
 
 Examples:
   orchestrate doctor
-  orchestrate doctor recipes/grid.toml     its judges, too")]
+  orchestrate doctor recipes/grid.toml     its judges too")]
 pub(super) struct DoctorArgs {
     /// Recipes whose judges and services are to be reached.
     #[arg(value_name = "RECIPE")]
@@ -75,7 +74,7 @@ pub(super) fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), CliErro
         return Ok(());
     }
     let names: Vec<&str> = bad.iter().map(|finding| finding.what.as_str()).collect();
-    let error = CliError::new(Kind::Internal, format!("not in order: {}", names.join(", ")));
+    let error = CliError::new(Kind::Internal, format!("problems found: {}", names.join(", ")));
     Err(bad.into_iter().filter_map(|finding| finding.hint.clone()).fold(error, CliError::hint))
 }
 
@@ -163,7 +162,7 @@ fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Findin
         ),
         Some(CudaProblem::NoDevice(reason)) => (
             format!("the driver shows no device: {reason}"),
-            "is CUDA_VISIBLE_DEVICES set to something else, or the device given to another container?",
+            "check CUDA_VISIBLE_DEVICES, and whether another container holds the device",
         ),
     };
     let broken = matches!(problem, Some(CudaProblem::LibraryUnloadable(_)));
@@ -219,7 +218,7 @@ fn history(context: &Context) -> Finding {
         found,
         hint: Some(hint.to_owned()),
     };
-    let renew = "`orchestrate db rebuild` makes it again from the files";
+    let renew = "`orchestrate db rebuild` rebuilds it from the files";
     match checked {
         Ok(SchemaCheck::Current | SchemaCheck::Older) if writable(&path).is_err() => bad(
             format!("{} cannot be written", context.shown(&path)),
@@ -230,12 +229,12 @@ fn history(context: &Context) -> Finding {
             Finding { what, ok: true, found, hint: None }
         }
         Ok(SchemaCheck::Older) => {
-            let found = format!("{}: sound; the next question brings its schema up to date", context.shown(&path));
+            let found = format!("{}: sound; the next query updates its schema", context.shown(&path));
             Finding { what, ok: true, found, hint: None }
         }
         Ok(SchemaCheck::Newer) => bad(
             "written by a newer version of orchestrate".to_owned(),
-            "use that version, or move the database away: it is made again from the files",
+            "use that version, or move the database away: it is rebuilt from the files",
         ),
         Ok(SchemaCheck::Damaged(reason)) => bad(format!("damaged: {reason}"), renew),
         Err(error) => bad(error.sentence(), renew),

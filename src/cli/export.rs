@@ -36,7 +36,7 @@ pub(super) struct ExportArgs {
     /// What is written.
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// Where; made when it is missing.
+    /// Output directory; created if it is missing.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 }

@@ -56,8 +56,8 @@ pub(super) fn find_run<'a>(runs: &'a [PastRun], wanted: &str) -> Result<&'a Past
             .hint("`orchestrate history` lists the runs; `latest` is the newest")),
         several => {
             let ids: Vec<&str> = several.iter().take(5).map(|past| past.run.as_str()).collect();
-            Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} runs", several.len()))
-                .hint(format!("type more of it: {}", ids.join(", "))))
+            Err(CliError::new(Kind::Usage, format!("`{wanted}` matches {} runs", several.len()))
+                .hint(format!("type more characters of it: {}", ids.join(", "))))
         }
     }
 }

@@ -40,7 +40,7 @@ const MOST_COUNTED: usize = 10_000;
 /// Which part of the past.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Filters go together: a stage must pass them all. --where compares a result, or `seconds`, with a number
+A stage must pass all filters. --where compares a result, or `seconds`, with a number
 by = != < <= > >=; a stage that did not measure it does not pass. Results are those of the stage's cache
 key: a stage that was forced to run again shows its newest.
 
@@ -64,16 +64,16 @@ pub(super) struct HistoryArgs {
     /// Only stages of this variant.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Only stages of this kind (cpt, sft, grpo, eval, ...); may be given often.
+    /// Only stages of this kind (cpt, sft, grpo, eval, ...); can be repeated.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = word::<StageKind>())]
     kind: Vec<StageKind>,
-    /// Only stages with this status; may be given often.
+    /// Only stages with this status; can be repeated.
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = word::<StageStatus>())]
     status: Vec<StageStatus>,
     /// Only runs that began since: 90m, 12h, 2d, 1w ago, or a date like 2026-11-01 or 2026-11-01T18:00.
     #[arg(long, value_name = "WHEN", value_parser = |text: &str| since(text, Utc::now()))]
     since: Option<DateTime<Utc>>,
-    /// Only stages that fulfil this, for instance 'eval/accuracy>0.3'; may be given often.
+    /// Only stages that match this condition, for instance 'eval/accuracy>0.3'; can be repeated.
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<Condition>,
     /// The smallest COLUMN first, with `-` before it the largest [default: the newest run first]
@@ -82,7 +82,7 @@ pub(super) struct HistoryArgs {
     /// Columns of the table.
     #[arg(long, value_name = "COLUMN,..", value_delimiter = ',', conflicts_with = "json")]
     columns: Vec<String>,
-    /// Rows at most; 0: all [default: 40, with --json all]
+    /// Largest number of rows; 0: all [default: 40, with --json all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }
@@ -186,7 +186,8 @@ async fn no_match(store: &Store, query: &HistoryQuery) -> Result<CliError, CliEr
                 .hint("`orchestrate history` lists the newest stages"));
         }
     }
-    Ok(CliError::nothing("no stage passes all the filters").hint("each of them alone leaves some; leave one out"))
+    Ok(CliError::nothing("no stage passes all the filters")
+        .hint("each filter alone matches some stages; drop one of them"))
 }
 
 impl From<HistoryRow> for StageRow {

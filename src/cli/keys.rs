@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 Examples:
   orchestrate keys                   the tables of a recipe
   orchestrate keys grpo              every key of a stage of the kind grpo
-  orchestrate keys grpo.zero_std     one key, with the words it may be
-  orchestrate keys kl_coef           a key of whatever table has it
+  orchestrate keys grpo.zero_std     one key, with its allowed values
+  orchestrate keys kl_coef           a key in every table that has it
 
 `orchestrate rewards NAME` has the formula of a reward component beside its keys.
 

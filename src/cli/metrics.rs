@@ -32,7 +32,7 @@ Examples:
 pub(super) struct MetricsArgs {
     #[command(flatten)]
     of: RunStagesArgs,
-    /// Only metrics with this name or, ending in `/`, this beginning; may be given often.
+    /// Only metrics with this name or, ending in `/`, this beginning; can be repeated.
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
     /// List every metric that the program makes, with its unit, direction and meaning.

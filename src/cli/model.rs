@@ -60,8 +60,8 @@ Input lines are {\"prompt\"} (a user's turn of the chat template, or with --raw 
     Generate(Box<GenerateArgs>),
     /// Write a model with an adapter added to its weights.
     #[command(after_help = "\
-Adds in 32 bits, checks that the logits stay (within 1e-3 in 32 bits), reads the new weights back, and only
-then shows the new directory. Works for adapters made here (runs/cache/KEY) and by PEFT.
+Merges in 32 bits, checks that the logits stay within 1e-3, and reads the new weights back. The new directory
+appears only after these checks. Works for adapters made here (runs/cache/KEY) and by PEFT.
 
 Prints {\"output\",\"dtype\",\"tensors\",\"device\",\"max_abs_logit_difference\"}, always JSON.
 
@@ -124,7 +124,7 @@ struct GenerateArgs {
     model: DecoderArgs,
     #[command(flatten)]
     input: InputArgs,
-    /// Completions are cut here.
+    /// Longest completion, in tokens; a longer one is cut.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = super::args::at_least_one)]
     max_new_tokens: usize,
     /// Divides the logits; 0 takes the most likely token.
@@ -145,7 +145,7 @@ struct GenerateArgs {
     /// A completion does not end before it has this many tokens.
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_new_tokens: usize,
-    /// A completion ends with the first of these texts that it comes to hold; may be given often.
+    /// A completion ends with the first of these texts that occurs in it; can be repeated.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     stop: Vec<String>,
     /// Of all draws.
@@ -154,7 +154,7 @@ struct GenerateArgs {
     /// Completions of each prompt.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = super::args::at_least_one)]
     samples: usize,
-    /// Take prompts as they stand, without the chat template.
+    /// Use prompts as they are, without the chat template.
     #[arg(long)]
     raw: bool,
 }
@@ -260,8 +260,8 @@ fn print_merged(request: &ModelRequest) -> Result<(), CliError> {
 
 fn parsed(line: &str) -> Result<Value, CliError> {
     serde_json::from_str(line).map_err(|error| {
-        CliError::new(Kind::Internal, format!("the worker's answer is not understood: {error}"))
-            .hint("are `orchestrate` and `orchestrate-worker` of the same version? see `orchestrate doctor`")
+        CliError::new(Kind::Internal, format!("cannot parse the worker's answer: {error}"))
+            .hint("check with `orchestrate doctor` that `orchestrate` and `orchestrate-worker` have the same version")
     })
 }
 
@@ -288,7 +288,7 @@ fn answer(request: &ModelRequest, print: impl Fn(&mut Output, &str) -> Result<()
 }
 
 fn temperature(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|&t: &f64| t >= 0.0 && t.is_finite()).ok_or_else(|| "a number from 0 on".to_owned())
+    text.parse().ok().filter(|&t: &f64| t >= 0.0 && t.is_finite()).ok_or_else(|| "a number, at least 0".to_owned())
 }
 
 fn probability(text: &str) -> Result<f64, String> {

@@ -20,8 +20,7 @@ pub(super) async fn open(context: &Context, scope: Scope) -> Result<Store, CliEr
     if let Some(problem) = opened.problem {
         let problem = CliError::from(problem);
         let _ = writeln!(err, "warning: {}", problem.sentence());
-        let _ =
-            writeln!(err, "  everything was read from the files instead, as for every question until this is solved");
+        let _ = writeln!(err, "  everything was read from the files instead; queries do so until this is solved");
         for hint in problem.hints() {
             let _ = writeln!(err, "hint: {hint}");
         }

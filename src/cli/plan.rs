@@ -29,7 +29,7 @@ retries and kept answers aside.")]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
-    /// Only this stage and what it needs; may be given often.
+    /// Only this stage and what it needs; can be repeated.
     #[arg(long, value_name = "STAGE")]
     only: Vec<String>,
 }

@@ -61,8 +61,8 @@ fn tell_commits(hub: &Hub<'_>, mode: ProgressMode) {
     for (reference, snapshot) in hub.found().filter(|(reference, _)| !reference.is_pinned()) {
         let pinned = reference.pinned_to(&snapshot.commit);
         notes.note(&match &snapshot.not_asked {
-            None => format!("note: `{reference}` is now `{pinned}`; name that to stay with it"),
-            Some(reason) => format!("note: {reason}; `{reference}` is taken as it was last seen, `{pinned}`"),
+            None => format!("note: `{reference}` is now `{pinned}`; write that to keep this version"),
+            Some(reason) => format!("note: {reason}; using the last known version of `{reference}`, `{pinned}`"),
         });
     }
 }

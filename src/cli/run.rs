@@ -23,7 +23,7 @@ use std::process::{Command, Stdio};
 #[command(after_help = "\
 Stages whose result is in the cache are not run again; a stage that several variants share is run
 once. Ctrl-C stops after the resume points are written (twice: at once), and `orchestrate resume`
-goes on from there.
+continues from there.
 
 --json prints {\"run\",\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\",\"seconds\"}, one a line, when the run has
 ended; an `eval` stage also has \"data_set\", \"out_of_domain\" and \"components\":{NAME:\"trained\"|\"held_out\"}.
@@ -42,7 +42,7 @@ pub(super) struct RunArgs {
     /// Show what would run, and run nothing.
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Only this stage and what it needs; may be given often.
+    /// Only this stage and what it needs; can be repeated.
     #[arg(long, value_name = "STAGE")]
     only: Vec<String>,
     /// Run stages again although they are cached: those named by `--only`, else all. A result stays until the new one takes

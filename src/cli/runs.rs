@@ -21,8 +21,8 @@ use ulid::Ulid;
 #[command(after_help = "\
 Examples:
   orchestrate runs ls                            every run, the newest last
-  orchestrate runs rm 7Q4XZ1                     forget one
-  orchestrate runs rm --older-than 90d --dry-run what would be forgotten")]
+  orchestrate runs rm 7Q4XZ1                     remove one
+  orchestrate runs rm --older-than 90d --dry-run list what would be removed")]
 pub(super) struct RunsArgs {
     #[command(subcommand)]
     command: RunsCommand,
@@ -54,9 +54,9 @@ struct LsArgs {
 /// Which runs to forget.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Removes the directory `runs/log/RUN`: what the run was asked, its recipes, its plan and what happened. The
+Removes the directory `runs/log/RUN`: the command line, the recipes, the plan and the events. The
 history no longer lists it. Its results stay in the cache, and `orchestrate cache gc --unreferenced` frees
-those that no other run names. A run that is running is never removed; one whose log is damaged may be.
+those that no other run names. A running run is never removed; a run with a damaged log can be.
 
 Examples:
   orchestrate runs rm 7Q4XZ1

@@ -22,13 +22,13 @@ use std::ops::RangeInclusive;
 /// Which completions.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows prompt, completion, reference and answer, and what each reward component says of it. Without
---step: those of the last step that has any. All of them are also in a Parquet file beside the stage's
-result once it is done; --parquet prints its path.
+Shows prompt, completion, reference and answer, and the value of each reward component. Without --step, it
+shows the last step that has completions. When the stage is done, a Parquet file beside its result also has
+all of them; --parquet prints its path.
 
 A condition of --where is FIELD OPERATOR VALUE. Fields: step, row, index, tokens, stop_reason, reward,
 advantage, prompt, completion, reference, answer and every reward component by its name. Numbers: = !=
-< <= > >=. Texts: = != and ~ (contains). `reward=missing` asks for what has no value.
+< <= > >=. Texts: = != and ~ (contains). `reward=missing` finds completions without a reward.
 
 Examples:
   orchestrate samples latest grpo --step 1 --limit 2
@@ -49,7 +49,7 @@ pub(super) struct SamplesArgs {
     /// Only completions of this row of the data set.
     #[arg(long, value_name = "N")]
     row: Option<usize>,
-    /// Only completions that fulfil this, for instance 'reward<0.2'; may be given often.
+    /// Only completions that match this condition, for instance 'reward<0.2'; can be repeated.
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<Condition>,
     /// Only completions that the length limit cut.
@@ -58,7 +58,7 @@ pub(super) struct SamplesArgs {
     /// The smallest FIELD first, with `-` before it the largest [default: as they were sampled]
     #[arg(long, value_name = "[-]FIELD", allow_hyphen_values = true)]
     sort: Option<Order>,
-    /// Completions at most, for each stage; 0: all.
+    /// Largest number of completions of each stage; 0: all.
     #[arg(long, value_name = "N", default_value_t = 4)]
     limit: usize,
     /// Put each completion beside its reference.

@@ -90,7 +90,7 @@ pub(super) fn refuse_data<'a>(
 /// Warns that models and data were not checked.
 pub(super) fn warn_not_inspected(error: &ExecError) {
     // A failed write to stderr cannot be reported.
-    let _ = writeln!(std::io::stderr(), "warning: models and data were not looked at: {error}");
+    let _ = writeln!(std::io::stderr(), "warning: models and data were not checked: {error}");
 }
 
 /// Returns the assignments of those of `stages` that need a worker, with the settings that determine their data.

@@ -97,7 +97,7 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary, arms: usize) -> 
         let message = format!("{failed} of {} stages failed, {left} skipped{skipped}", plan.stages.len());
         return Err(CliError::new(Kind::StageFailed, message)
             .hint("fix the cause, then run `orchestrate resume`, which runs what is missing")
-            .hint("where the cause is in the recipe: `orchestrate run` again, as `resume` goes on with the recipe as it was")
+            .hint("if the cause is in the recipe, use `orchestrate run`: `resume` continues with the recipe as it was")
             .hint("`orchestrate logs latest` prints what the workers wrote"));
     }
     if !context.quiet && !context.json {
@@ -127,7 +127,7 @@ fn next_steps(plan: &Plan, summary: &RunSummary, arms: usize) -> io::Result<()> 
     writeln!(err, "\nrun {}: {}, {hits} cached", summary.run, count(plan.stages.len(), "stage"))?;
     writeln!(err, "next:")?;
     if arms > 1 {
-        writeln!(err, "  orchestrate compare           which arm is better, and what is still needed to tell")?;
+        writeln!(err, "  orchestrate compare           which arm is better, or how many more seeds are needed")?;
         writeln!(err, "  orchestrate report            everything in one page")?;
     }
     writeln!(err, "  orchestrate show latest       the stages of this run and their results")?;

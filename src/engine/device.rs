@@ -22,7 +22,7 @@ pub fn choose(choice: &DeviceChoice) -> StageResult<Device> {
         DeviceChoice::Auto => Ok(Device::Cuda(0)),
         DeviceChoice::Cuda(index) if *index < available => Ok(Device::Cuda(*index)),
         DeviceChoice::Cuda(index) => Err(StageError::input(format!(
-            "device `cuda:{index}` is asked for, and libtorch sees {available} CUDA devices"
+            "device `cuda:{index}` was requested, but libtorch sees {available} CUDA devices"
         ))
         .hinted("choose `cpu`; `orchestrate doctor` says why a GPU is not seen")),
     }

@@ -253,7 +253,7 @@ pub(crate) fn read_tokenizer(path: &Path) -> StageResult<tokenizers::Tokenizer> 
     let text = fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e))?;
     let malformed = |why: &str| {
         StageError::input(format!("`{}` cannot be read: {why}", path.display()))
-            .hinted("was it downloaded to the end? its size and hash should match the hub's")
+            .hinted("check that the download is complete: size and hash should match the hub's")
     };
     // for invalid JSON, the error contains the line
     serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|e| malformed(&e.to_string()))?;

@@ -15,7 +15,7 @@ pub enum HubError {
     #[error("there is no directory to keep files of the hub in: neither `HF_HUB_CACHE` nor `HOME` is set")]
     NoCache,
     /// The network must not be used, and files are missing.
-    #[error("{wanted} is not whole in `{cache}`, and `HF_HUB_OFFLINE` forbids to download it")]
+    #[error("{wanted} is incomplete in `{cache}`, and `HF_HUB_OFFLINE` forbids downloading it")]
     Offline {
         /// The requested model, data set or file.
         wanted: String,
@@ -85,7 +85,7 @@ pub enum HubError {
         missing: Vec<String>,
     },
     /// The repository has its weights as pickles only, which run code when they are read.
-    #[error("the repository `{repo}` has its weights as pickles only ({}), which are never loaded", quoted(.found))]
+    #[error("the repository `{repo}` has its weights only as pickles ({}), which are never loaded", quoted(.found))]
     OnlyPickles {
         /// `owner/name`.
         repo: String,
@@ -123,7 +123,7 @@ impl HubError {
     /// Returns a suggestion for how to fix the error.
     pub fn hint(&self) -> String {
         match self {
-            Self::BadEndpoint { .. } => "unset it, or give it the form `https://huggingface.co`".to_owned(),
+            Self::BadEndpoint { .. } => "unset it, or set it to a URL such as `https://huggingface.co`".to_owned(),
             Self::NoCache => "set `HF_HUB_CACHE` to a directory with room for models".to_owned(),
             Self::Offline { cache, folder, .. } => {
                 format!("unset `HF_HUB_OFFLINE` where there is a network, or {}", by_hand(cache, folder))
@@ -135,8 +135,8 @@ impl HubError {
                 )
             }
             Self::Refused { status: 401, had_token: false, page, .. } => format!(
-                "check the name; for a private or gated repository put a token that may read it into `HF_TOKEN` (or run \
-                 `hf auth login`) and accept the terms at {page}"
+                "check the name; a private or gated repository needs a token with read access in `HF_TOKEN` (or `hf auth \
+                 login`), and its terms accepted at {page}"
             ),
             Self::Refused { status: 401, page, .. } => {
                 format!("check the name at {page} and the token in `HF_TOKEN`: it may be wrong or expired")
@@ -161,11 +161,14 @@ impl HubError {
                  trusted: `AutoModel.from_pretrained(...).save_pretrained(DIR)`, and name DIR"
             ),
             Self::Damaged { .. } => {
-                "what arrived was removed; try again, and if it stays so, ask who runs the mirror or the proxy"
+                "the damaged file was removed; retry, and if the problem persists, contact the operator of the mirror \
+                 or proxy"
                     .to_owned()
             }
-            Self::Answer { .. } => "is `HF_ENDPOINT` the address of a hub, and is there a proxy between?".to_owned(),
-            Self::Cache(_) => "`HF_HUB_CACHE` names another place for them".to_owned(),
+            Self::Answer { .. } => "check that `HF_ENDPOINT` is the address of a hub, and that no proxy answers in \
+                 its place"
+                .to_owned(),
+            Self::Cache(_) => "`HF_HUB_CACHE` can name another directory".to_owned(),
         }
     }
 }

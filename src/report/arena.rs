@@ -54,7 +54,7 @@ fn not_separable(player: &str, lead: &Lead) -> String {
     };
     let needed = match further_games {
         Some(games) => format!("needs about {games} more games of the two"),
-        None => "no number of games that can be played would do".to_owned(),
+        None => "no playable number of games would separate them".to_owned(),
     };
     format!("not separable: `{player}` leads `{over}` by {points:.0} [{low:+.0}, {high:+.0}]; {needed}")
 }

@@ -38,7 +38,7 @@ pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>, memory_ran_out
     // A failure that the worker reported before it crashed is the best explanation.
     said.unwrap_or_else(|| Failure {
         class: FailureClass::Crash,
-        message: format!("{} without saying why", exit.describe()),
+        message: format!("{} without giving a reason", exit.describe()),
         hint: Some("the end of its log is below; `orchestrate logs latest` has all of it".into()),
     })
 }

@@ -153,7 +153,7 @@ impl Recorder {
             self.flush().await;
             let Some(next_try) = self.next_try.filter(|_| self.is_behind()) else { return };
             if next_try > deadline {
-                return self.remember(&"another process holds the history; the next question reads this run into it");
+                return self.remember(&"another process holds the history; the next query adds this run");
             }
             tokio::time::sleep_until(next_try.into()).await;
         }

@@ -75,7 +75,8 @@ pub(super) fn router(site: Arc<Site>) -> Router {
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if !host.is_some_and(|host| site.hosts.allow(host)) {
-        let message = "this server does not answer to that name; `orchestrate serve --allow-host NAME` lets it\n";
+        let message =
+            "this server does not answer to that host name; `orchestrate serve --allow-host NAME` allows it\n";
         return (StatusCode::MISDIRECTED_REQUEST, message).into_response();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -48,7 +48,7 @@ pub enum StoreError {
         kind: String,
     },
     /// The database is an index of another project's files.
-    #[error("the history `{}` is that of `{}`", path.display(), runs.display())]
+    #[error("the history `{}` belongs to `{}`", path.display(), runs.display())]
     OtherProject {
         /// The database's file.
         path: PathBuf,

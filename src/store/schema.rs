@@ -119,7 +119,7 @@ pub const VIEWS: &[View] = &[
         name: "completions",
         about: "one row a completion that was sampled",
         columns: &[
-            integer("completion_id", "joins `rewards`; another one after `db rebuild`"),
+            integer("completion_id", "joins `rewards`; changes with `db rebuild`"),
             KEY,
             integer("step", "counted from 1"),
             integer("row", "of the data set"),

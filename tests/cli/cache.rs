@@ -59,7 +59,8 @@ fn nothing_goes_unless_it_is_asked_for_twice() {
     let env = TestEnv::new();
     env.run(&["run", "small.toml"]).ends_with(0);
     env.run(&["cache", "gc"]).ends_with(0).says(&["nothing to remove"]);
-    let told = env.run(&["cache", "gc", "--older-than", "0d"]).ends_with(0).says(&["3 things would go", "--delete"]);
+    let told =
+        env.run(&["cache", "gc", "--older-than", "0d"]).ends_with(0).says(&["3 things can be removed", "--delete"]);
     assert!(told.stdout.contains("not used for 0 minutes"), "{}", told.stdout);
     assert_eq!(env.run(&["cache", "ls", "--json"]).json().len(), 3, "a dry run removed something");
     let done = env.run(&["cache", "gc", "--older-than", "0d", "--delete", "--json"]).ends_with(0);
@@ -80,7 +81,9 @@ fn a_pin_keeps_a_checkpoint_and_what_it_was_made_from() {
     assert_eq!((listed.len(), text(&listed[0], "key"), text(&listed[0], "note")), (1, &*tuned, "figure 2"));
     assert!(env.run(&["cache", "ls"]).stdout.contains("pinned: figure 2"));
     let args = ["cache", "gc", "--older-than", "0d", "--yes"];
-    env.run(&args).ends_with(0).says(&["kept, as pinned: 1 checkpoint", "kept, as needed by what stays: 1"]);
+    env.run(&args)
+        .ends_with(0)
+        .says(&["kept, as pinned: 1 checkpoint", "kept, as needed by checkpoints that are kept: 1"]);
     for (key, stays) in [(&base, true), (&tuned, true), (&key(&env, "other"), false)] {
         assert_eq!(env.path("runs/cache").join(key).exists(), stays);
     }

@@ -327,7 +327,7 @@ fn doctor_reaches_the_servers_that_recipes_name() {
     let ok = |what: &str| ended.json().iter().find(|line| line["what"] == what).unwrap()["ok"].as_bool();
     assert_eq!((ok("judge one"), ok("judge two"), ok("endpoint units")), (Some(true), Some(false), Some(false)));
     assert!(ended.stdout.contains("serves no model of this name, but `one`"), "{}", ended.stdout);
-    ended.says(&["not in order: endpoint units, judge two", "[runtime]"]);
+    ended.says(&["problems found: endpoint units, judge two", "[runtime]"]);
 }
 
 #[test]

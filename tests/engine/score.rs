@@ -148,7 +148,7 @@ fn a_component_that_teaches_nothing_or_drowns_the_rest_is_warned_of() {
     assert_eq!(output.status.code(), Some(0));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("warning: `cot` is 0 for every text, so it teaches nothing"), "{stderr}");
-    assert!(stderr.contains("% of the spread within rows and drowns the other components"), "{stderr}");
+    assert!(stderr.contains("% of the spread within rows and dominates the other components"), "{stderr}");
 }
 
 #[test]

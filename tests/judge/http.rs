@@ -223,7 +223,7 @@ fn a_stale_key_and_a_redirect_end_the_stage() {
 fn a_service_without_its_key_or_its_address_is_none() {
     let stage = Stage::at("http://127.0.0.1:9/".to_owned());
     let reason = |named, key| stage.reward_mix(named, key).err().unwrap().source().unwrap().to_string();
-    assert_eq!(reason("other", Some(KEY)), "nothing says where the endpoint `units` is served");
+    assert_eq!(reason("other", Some(KEY)), "the endpoint `units` has no address");
     let without = "the environment variable `RATE_KEY`, the key of the endpoint `units`, is not set";
     assert_eq!((reason("units", None), reason("units", Some(""))), (without.to_owned(), without.to_owned()));
 }

@@ -433,7 +433,7 @@ fn a_judge_without_its_key_or_its_server_is_no_judge() {
          not set"
     );
     stage.servers.clear();
-    assert!(with_sources(stage.reward_mix().err().unwrap()).ends_with("nothing says where the judge `tiny` is served"));
+    assert!(with_sources(stage.reward_mix().err().unwrap()).ends_with("the judge `tiny` has no address"));
 }
 
 /// Returns so many compressed zeros.

@@ -12,9 +12,9 @@ use clap::{Args, Subcommand};
 #[command(after_help = "\
 Examples:
   orchestrate cache ls --sort size                         the largest last
-  orchestrate cache verify                                 is every byte what was committed?
-  orchestrate cache pin 3f2a91 --note \"figure 2\"           never remove this one
-  orchestrate cache gc --older-than 30d                    what would go; nothing is removed
+  orchestrate cache verify                                 compare every file with its manifest
+  orchestrate cache pin 3f2a91 --note \"figure 2\"           never remove this checkpoint
+  orchestrate cache gc --older-than 30d                    list what can be removed
   orchestrate cache gc --older-than 30d --delete           remove it")]
 pub(in crate::cli) struct CacheArgs {
     #[command(subcommand)]
@@ -30,9 +30,9 @@ enum CacheCommand {
     Verify(verify::VerifyArgs),
     /// Remove checkpoints that are not needed, and what killed processes left; without `--delete`, only show them.
     Gc(gc::GcArgs),
-    /// Keep a checkpoint whatever `cache gc` is asked, and what it was made from.
+    /// Protect a checkpoint, and all it was made from, from `cache gc`.
     Pin(pin::PinArgs),
-    /// Take a pin away.
+    /// Remove a pin.
     Unpin(pin::UnpinArgs),
 }
 

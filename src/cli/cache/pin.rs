@@ -65,8 +65,8 @@ fn the_one(all: &[Digest], wanted: &str) -> Result<Digest, CliError> {
     let mut found = keys_named(all, &[wanted.to_owned()])?;
     if found.len() > 1 {
         let keys: Vec<&str> = found.iter().take(5).map(Digest::short).collect();
-        return Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} keys", found.len()))
-            .hint(format!("type more of it: {}", keys.join(", "))));
+        return Err(CliError::new(Kind::Usage, format!("`{wanted}` matches {} keys", found.len()))
+            .hint(format!("type more characters of it: {}", keys.join(", "))));
     }
     Ok(found.remove(0))
 }

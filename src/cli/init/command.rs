@@ -17,8 +17,8 @@ const MODEL: &str = "hf://HuggingFaceTB/SmolLM2-135M-Instruct";
 /// What to write.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes a commented recipe of three stages (sft, grpo, eval), 24 questions for it to train on, and the
-schema that lets an editor complete and explain its keys. Asks nothing; a recipe or data that are there stay as they are.
+Writes a commented recipe of three stages (sft, grpo, eval) and 24 questions for it to train on. The schema
+beside it lets an editor complete and explain its keys. Existing recipes and data are never overwritten.
 
 With --data the recipe reads your file, and its templates name the fields of its first row.
 
@@ -60,7 +60,7 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Cli
     if args.recipe.exists() {
         return Err(CliError::new(
             Kind::Usage,
-            format!("`{}` is there already; nothing was written", args.recipe.display()),
+            format!("`{}` already exists; nothing was written", args.recipe.display()),
         )
         .hint("name another file, for example `orchestrate init recipes/second.toml`"));
     }
@@ -69,7 +69,7 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Cli
     if args.data.is_none() {
         let is_other = questions.exists() && fs_err::read_to_string(questions).ok().as_deref() != Some(QUESTIONS);
         if is_other {
-            let message = format!("`{QUESTIONS_PATH}` is there already, with other rows than the example's");
+            let message = format!("`{QUESTIONS_PATH}` already exists, with other rows than the example's");
             return Err(CliError::new(Kind::Usage, message)
                 .hint(format!("`--data {QUESTIONS_PATH}` writes a recipe that reads it")));
         }

@@ -35,10 +35,10 @@ pub(super) fn of_file(path: &Path) -> Result<Fields, CliError> {
     })?;
     of_row(&row).ok_or_else(|| {
         let fields: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
-        CliError::new(Kind::Usage, format!("no field of `{shown}` is known as a question or as an answer"))
+        CliError::new(Kind::Usage, format!("no field of `{shown}` is recognized as a question or an answer"))
             .hint(format!("its fields are {}", fields.join(", ")))
             .hint(format!(
-                "a question is called one of {}, an answer one of {}",
+                "a question field is named one of {}, an answer field one of {}",
                 QUESTION.join(", "),
                 ANSWER.join(", ")
             ))

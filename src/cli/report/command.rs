@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 /// Which runs, and as what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-html is one page that needs no network: the verdict with its intervals, ratings of an arena, every component of
-every arm, learning curves, signs of reward hacking, completions side by side, the stages with what came from the
-cache, costs, recipes and environment. What a reader must know before believing a number comes first.
-md and latex are the tables alone, for papers (LaTeX wants the package booktabs); svg is a folder of charts.
+html is one page that needs no network. Problems that limit what the numbers mean come first. Then come the verdict with
+its intervals, ratings of arenas, every component of every arm, learning curves and signs of reward hacking. Completions
+side by side, stages, costs, recipes and the environment follow.
+md and latex have only the tables, for papers (LaTeX needs the package booktabs); svg is a folder of charts.
 
 Examples:
   orchestrate report latest
@@ -24,7 +24,7 @@ Examples:
   orchestrate report latest --format latex > results.tex
   orchestrate report latest --format svg -o figures
 
-A report of the same runs is the same file. One that is there already is replaced, once the new one is whole.
+Reports of the same runs are identical. An existing report is replaced once the new one is complete.
 --json prints {\"file\",\"bytes\"}, one a line.")]
 pub(in crate::cli) struct ReportArgs {
     /// Ids of runs, beginnings or ends of them, or `latest`.
@@ -42,7 +42,7 @@ pub(in crate::cli) struct ReportArgs {
     /// What is written.
     #[arg(long, value_name = "FORMAT", default_value = "html")]
     format: Format,
-    /// Completions that the page holds at most; questions beyond are left out evenly, and the page says so.
+    /// Largest number of completions in the page; further questions are left out evenly, and the page says so.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_COMPLETIONS)]
     completions: usize,
 }

@@ -19,20 +19,21 @@ use std::path::Path;
 /// Explanations of the methods.
 const METHODS: [&str; 7] = [
     "An arm is a variant of the sweep without its seed. Every arm is compared with the baseline on the questions that all seeds of \
-     both answered; what is missing is left out of both sides and listed, never counted as 0.",
-    "The primary metric decides. All others are exploratory: of ten metrics one differs by chance more often than one time in \
-     twenty.",
-    "Differences: the squared standard error is the variance between questions plus what seeds add to it, each known as well as its \
-     number of questions and seeds allows (a generalized pivotal quantity, after S. Weerahandi); p and the 95% interval are of that \
-     one distribution, with one seed Student's t over questions. p is two-sided and corrected over the arms of a metric after Holm. \
-     Better and worse are said below 0.05.",
-    "Means: metrics that have a least and a greatest value have Wilson's interval of as many answers as their own standard error is \
-     worth, others a bootstrap-t interval; none leaves the metric's range.",
-    "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8. Few seeds tell little \
-     of the variance between them, so seeds are a range: what the middle half of that variance asks for.",
+     both answered; missing values are left out on both sides and listed, never counted as 0.",
+    "The primary metric decides. All others are exploratory: among ten metrics, one differs by chance more often than \
+     one time in twenty.",
+    "Differences: the squared standard error is the variance between questions plus the variance that seeds add. Each is \
+     as uncertain as its number of questions and seeds implies (a generalized pivotal quantity, after S. Weerahandi). p and \
+     the 95% interval come from that one distribution; with one seed it is Student's t over questions. p is two-sided and \
+     corrected over the arms of a metric after Holm. An arm is better or worse where p is below 0.05.",
+    "Means: a metric with a least and a greatest value has Wilson's interval, for the number of answers that corresponds \
+     to its standard error. Others have a bootstrap-t interval. No interval leaves the metric's range.",
+    "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8. Few seeds say \
+     little about the variance between them, so their number is a range: that of the middle half of this variance.",
     "Reward and length are those of the evaluation: the weighted sum of its components, and sampled tokens. Where the arms' mixes \
      differ their sums are not compared; the common score is the same sum for all.",
-    "The colours of arms are distinguishable with any colour vision. Beyond seven arms, those that share a colour differ by their dashes.",
+    "The colours of arms are distinguishable with any colour vision. Beyond seven arms, those with the same colour differ \
+     by their dashes.",
 ];
 
 /// The options of a report.
@@ -224,7 +225,7 @@ fn heading(kind: ProblemKind, number: usize) -> (Severity, String) {
             (Severity::Problem, "Arms answered different questions; only common ones are compared.".into())
         }
         ProblemKind::DifferentRecipes => (Severity::Warning, "The runs are of different recipes.".into()),
-        ProblemKind::DifferentSettings => (Severity::Warning, "Runs mean different settings by one name.".into()),
+        ProblemKind::DifferentSettings => (Severity::Warning, "Runs use one name for different settings.".into()),
         ProblemKind::DifferentMixes => (Severity::Warning, "The arms' reward mixes differ.".into()),
         ProblemKind::SameAnswers => (Severity::Warning, "Arms gave the same completions.".into()),
         ProblemKind::SingleSeed => (Severity::Warning, "Every arm has one seed.".into()),

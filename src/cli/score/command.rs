@@ -19,20 +19,20 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Rates texts exactly as a stage of the kind `grpo` or `eval` would, without training. Input lines are
-{\"prompt\",\"completion\"} and, where there is one, \"reference\" and \"answer\"; other fields are left alone, so
-what `samples --json` prints can be rated again. Judges are asked as in a run and their answers kept with
-those of runs; each command has the judges' whole budget. GRPO's length penalty is none of the components.
-Lines are rated 64 at a time; which lines share a batch may change the last bits of what an encoder says.
+{\"prompt\",\"completion\"} and, where there is one, \"reference\" and \"answer\"; other fields are ignored, so the
+output of `samples --json` can be rated again. Judges are asked as in a run, and their answers are kept with
+those of runs; each command has the judges' whole budget. GRPO's length penalty is not included. Lines are
+rated 64 at a time; the lines that share a batch may change the last bits of an encoder's values.
 
 --calibrate rates the stage's own rows instead: each with its own completion, with another row's and with an
-empty one. It prints how well every component separates them (AUC: 1 fully, 0.5 not at all) and its share
-of the spread within a row, and warns of what cannot teach or drowns the rest.
+empty one. It prints how well every component separates them (AUC: 1 is full separation, 0.5 is chance) and its
+share of the spread within a row. It warns of components that cannot teach or that dominate the others.
 
 --judges measures the judges themselves, on the lines of --input or, without it, on the stage's rows, each with
-its own completion and another row's: the spread of repeated answers (--repeats, each with a seed of its own),
-how often a pair's verdict follows the position instead of the text, agreement of several judges beyond
-chance, what is missing and why, calls, tokens and, with prices in [runtime.judges.MODEL], money. Lines one
-after the other with the same prompt, reference and answer are a group.
+its own completion and another row's. It prints the spread of repeated answers (--repeats, each with its own
+seed), how often a pair's verdict follows the position instead of the text, and the agreement of several judges
+beyond chance. It also prints missing answers with reasons, calls, tokens and, with prices in
+[runtime.judges.MODEL], the cost. Consecutive lines with the same prompt, reference and answer are a group.
 
 Examples:
   orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain
@@ -57,7 +57,7 @@ pub(in crate::cli) struct ScoreArgs {
     /// The variant of the sweep, where they differ in the stage's rewards.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Change a key of the recipe, e.g. `--set stages.grpo.rewards.rouge.weight=2`; may be given often.
+    /// Change a key of the recipe, e.g. `--set stages.grpo.rewards.rouge.weight=2`; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A file of JSON lines; `-` is stdin.
@@ -69,7 +69,7 @@ pub(in crate::cli) struct ScoreArgs {
     /// Rate the stage's own rows: their completions, other rows', and empty ones.
     #[arg(long, conflicts_with = "input")]
     calibrate: bool,
-    /// Measure the stage's judges: do they say the same again, follow the position, agree, and at what cost?
+    /// Measure the stage's judges: consistency, position bias, agreement and cost
     #[arg(long, conflicts_with = "calibrate")]
     judges: bool,
     /// How often each judge is asked the same.
@@ -198,7 +198,7 @@ pub(super) fn result(
 /// Parses a line of the worker's answer.
 pub(super) fn parsed(line: &str) -> Result<Value, CliError> {
     serde_json::from_str(line).map_err(|error| {
-        CliError::new(Kind::Internal, format!("the worker's answer is not understood: {error}"))
-            .hint("are `orchestrate` and `orchestrate-worker` of the same version? see `orchestrate doctor`")
+        CliError::new(Kind::Internal, format!("cannot parse the worker's answer: {error}"))
+            .hint("check with `orchestrate doctor` that `orchestrate` and `orchestrate-worker` have the same version")
     })
 }

@@ -178,9 +178,11 @@ fn measure(open: &mut [Open]) {
                 one.row.interval = found.interval.map(|Interval { low, high }| (low, high));
                 one.row.p_value = found.p_value;
                 one.row.note = match (found.between_seeds, found.p_value) {
-                    (None, _) => Some("one number and one seed: nothing to tell chance by".to_owned()),
+                    (None, _) => Some("one number and one seed: the variance is unknown".to_owned()),
                     (Some(_), None) if found.difference == 0.0 => Some("every seed measured the same".to_owned()),
-                    (Some(_), None) => Some("every seed differs by the same: nothing to tell chance by".to_owned()),
+                    (Some(_), None) => {
+                        Some("every seed differs by the same amount: the variance is unknown".to_owned())
+                    }
                     _ => None,
                 };
                 // without variation, the needed number of seeds is unknown
@@ -197,7 +199,7 @@ fn measure(open: &mut [Open]) {
 /// Fills in the result of a comparison by question.
 fn fill(row: &mut ArmComparison, (arm, baseline): (&[f64], &[f64]), test: Option<CrossedTest>, alpha: f64) {
     let Some(test) = test else {
-        row.note = Some("one question: nothing to tell chance by".to_owned());
+        row.note = Some("one question: the variance is unknown".to_owned());
         return;
     };
     row.interval = test.interval.map(|Interval { low, high }| (low, high));

@@ -76,7 +76,7 @@ fn a_baseline_of_one_seed_is_compared_with_all_seeds_of_an_arm() {
 fn one_question_or_a_value_that_is_no_number_is_no_comparison() {
     let found = row(vec![arm("sft", 0.0, &[1, 2], 1), arm("rouge", 0.2, &[1, 2], 1)]);
     assert_eq!((found.verdict, found.p_value), (Verdict::NotSeparable, None));
-    assert_eq!(found.note.as_deref(), Some("one question: nothing to tell chance by"));
+    assert_eq!(found.note.as_deref(), Some("one question: the variance is unknown"));
     let mut broken = arm("rouge", 0.2, &[1], 9);
     broken.trials[0].scores.values_mut().flatten().for_each(|score| *score = Score::of(f64::NAN));
     let found = row(vec![arm("sft", 0.0, &[1], 9), broken]);

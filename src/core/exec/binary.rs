@@ -164,7 +164,7 @@ pub fn worker_version(worker: &WorkerBinary) -> Result<WorkerVersion, ExecError>
         return Err(ExecError::Version { path, message });
     }
     serde_json::from_slice(&output.stdout)
-        .map_err(|error| ExecError::Version { path, message: format!("its answer is not understood: {error}") })
+        .map_err(|error| ExecError::Version { path, message: format!("cannot parse its answer: {error}") })
 }
 
 #[cfg(test)]

@@ -131,13 +131,15 @@ impl ComponentCalibration {
             self.auc_shuffled.filter(|auc| *auc < LEAST_AUC && reward.component.measure().compares_with_the_row())
         {
             warnings.push(format!(
-                "`{name}` does not tell a row's own completion from another row's: AUC {auc:.2}, where chance is 0.5"
+                "`{name}` does not distinguish a row's own completion from another row's: AUC {auc:.2}, where chance \
+                 is 0.5"
             ));
         }
         let others = spec.iter().filter(|(other, reward)| *other != name && reward.weight != 0.0).count();
         if let Some(share) = self.share.filter(|share| *share > MOST_SHARE && others > 0) {
             warnings.push(format!(
-                "`{name}` makes {:.0}% of the spread within rows and drowns the other components: lower its `weight`",
+                "`{name}` accounts for {:.0}% of the spread within rows and dominates the other components: lower its \
+                 `weight`",
                 100.0 * share
             ));
         }

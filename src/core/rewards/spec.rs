@@ -109,7 +109,7 @@ pub fn is_tag(tag: &str) -> bool {
     starts_well && tag.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-/// What becomes of a completion for which a component has no value.
+/// What happens to a completion for which a component has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {

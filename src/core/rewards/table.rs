@@ -25,15 +25,15 @@ pub struct RewardTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommonTable {
-    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    /// Factor in the total; with 0 the component is held out: measured, but not part of the reward.
     pub weight: f64,
-    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    /// The part of the completion that is read: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
-    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    /// `[low, high]`: a value outside is set to the nearer bound; default: no bounds.
     pub clip: Option<[f64; 2]>,
     /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
     pub scale: f64,
-    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    /// What happens to a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
     pub on_error: OnError,
 }
 

@@ -137,7 +137,7 @@ impl RewardWatch {
         };
         let (name, share) = names.into_iter().map(|name| (name, share(name))).find(|(_, share)| *share > DOMINANT)?;
         let message = format!(
-            "`{name}` makes {:.0}% of the reward's spread within groups, so the other components hardly count; change \
+            "`{name}` accounts for {:.0}% of the reward's spread within groups, so the other components hardly count; change \
              the weights, or see whether the others still vary",
             100.0 * share,
         );
@@ -168,8 +168,8 @@ impl RewardWatch {
             let (high, low) = self.halves(|seen| seen.held_out.get(name).copied());
             (welch_t(&high, &low) <= -FALL).then_some(())?;
             let message = format!(
-                "the reward rises from {:.3} to {:.3} while the held-out `{name}` falls from {:.3} to {:.3}: what is \
-                 trained no longer is what is meant",
+                "the reward rises from {:.3} to {:.3} while the held-out `{name}` falls from {:.3} to {:.3}: the \
+                 training reward no longer measures what is meant",
                 mean(&before)?,
                 mean(&after)?,
                 mean(&high)?,

@@ -11,7 +11,7 @@
 //!     exit-*.json          how a worker ended that committed nothing, one file for each ([`Job`])
 //!     judge-spent-*.json   what the stage asked a judge so far, and what it cost
 //!     resume/step-N/       resume points, each with a manifest.json written last; of a `command` stage, what its program likes
-//!     parameters.json      what the program of a `command` stage is told
+//!     parameters.json      the inputs of a `command` stage's program
 //!     out/                 the checkpoint in the making; out-N/ in the N-th try of a `command` stage
 //!     replace              present: the result takes the place of the one in the cache (`run --force`)
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage

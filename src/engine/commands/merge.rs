@@ -28,7 +28,7 @@ pub(super) fn run(
     answers: &mut Answers,
 ) -> StageResult<()> {
     if output.symlink_metadata().is_ok() {
-        return Err(StageError::input(format!("`{}` exists already", output.display()))
+        return Err(StageError::input(format!("`{}` already exists", output.display()))
             .hinted("name a directory that does not exist; nothing is overwritten"));
     }
     let mut decoder = decoder(request, Kind::Float, device)?;
@@ -41,7 +41,7 @@ pub(super) fn run(
         return Err(StageError {
             class: FailureClass::NonFinite,
             message: format!("merged and unmerged logits differ by {difference:.1e}, over {TOLERANCE:.0e}"),
-            hint: Some("are the adapter's weights finite, and is it an adapter of this model?".to_owned()),
+            hint: Some("check that the adapter belongs to this model and that its weights are finite".to_owned()),
         });
     }
     let part = PartialDirectory::beside(output)?;
@@ -119,8 +119,8 @@ fn check_written(dir: &Path, decoder: &Decoder, kind: Kind) -> StageResult<()> {
         if written != tensor.detach().to_kind(kind) {
             return Err(StageError {
                 class: FailureClass::Io,
-                message: format!("`{name}` reads back from `{}` other than it was written", dir.display()),
-                hint: Some("is the disk in order?".to_owned()),
+                message: format!("`{name}` in `{}` differs from what was written", dir.display()),
+                hint: Some("check the disk".to_owned()),
             });
         }
     }

@@ -229,7 +229,8 @@ fn commonest(scores: &[RewardScore], counted: impl Fn(&str, f64) -> bool) -> Opt
 fn too_much_missing(message: String, reward: &RewardSpec) -> StageError {
     let asks = reward.component.measure().asks_a_server();
     let class = if asks { FailureClass::JudgeUnavailable } else { FailureClass::Input };
-    let hint = "`max_missing_fraction` is the share that may be missing; after the cause is gone: `orchestrate resume`";
+    let hint =
+        "`max_missing_fraction` sets the share that may be missing; fix the cause, then run `orchestrate resume`";
     StageError { class, message, hint: Some(hint.to_owned()) }
 }
 

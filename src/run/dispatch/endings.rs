@@ -82,7 +82,7 @@ impl Loop<'_> {
         if !self.is_cached(stage).await? {
             let failure = Failure {
                 class: FailureClass::Io,
-                message: "the worker ended well but left no valid checkpoint in the cache".into(),
+                message: "the worker succeeded but left no valid checkpoint in the cache".into(),
                 hint: Some("is the disk full? `orchestrate doctor` shows the space left".into()),
             };
             self.failed_try(stage, failure, running, seconds).await;

@@ -232,7 +232,7 @@ impl<'a> Loop<'a> {
             }
         }
         for stage in out_of_time {
-            self.dispatch.note(stage, "its time is over: waiting for a resume point".to_owned()).await;
+            self.dispatch.note(stage, "its time limit is reached: waiting for a resume point".to_owned()).await;
         }
     }
 

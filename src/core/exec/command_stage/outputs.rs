@@ -12,7 +12,7 @@ pub(super) fn check(output: &Path, wanted: &BTreeSet<String>) -> Result<(), Fail
     let missing: Vec<String> =
         wanted.iter().filter(|name| !output.join(name).exists()).map(|name| format!("`{name}`")).collect();
     if !missing.is_empty() {
-        let message = format!("the program ended well but left no {} in its output directory", missing.join(", "));
+        let message = format!("the program succeeded but left no {} in its output directory", missing.join(", "));
         return Err(input(message, "`outputs` are relative to `{{ output }}`, which is `$STAGE_OUTPUT` too"));
     }
     check_kinds(output, "")
@@ -25,7 +25,7 @@ fn check_kinds(dir: &Path, prefix: &str) -> Result<(), Failure> {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let kind = entry.file_type().map_err(unreadable)?;
         if is_bookkeeping(&name) {
-            let message = format!("the program wrote `{name}`, a name that every result has for itself");
+            let message = format!("the program wrote `{name}`, a name that is reserved in every result");
             return Err(input(message, "let it use another name, or a directory below `{{ output }}`"));
         }
         if kind.is_dir() {
@@ -45,7 +45,7 @@ pub(super) fn metrics(output: &Path) -> Result<BTreeMap<String, Measurement>, Fa
         return Ok(BTreeMap::new());
     }
     let refused = |reason: String| {
-        input(format!("`{METRICS}` of the program is not understood: {reason}"), "write `{\"name\": number, ...}`")
+        input(format!("cannot parse `{METRICS}` of the program: {reason}"), "write `{\"name\": number, ...}`")
     };
     let text = fs_err::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
     let values: Map<String, Value> = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;

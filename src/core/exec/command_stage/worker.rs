@@ -177,7 +177,7 @@ pub(super) fn command(
     let model = match &assignment.spec.model {
         None => None,
         Some(model) => Some(assignment.inputs.get(&model.files).map(|path| text(path)).ok_or_else(|| {
-            input("nothing says where the model lies".to_owned(), "run `orchestrate run` to plan again")
+            input("the assignment does not say where the model is".to_owned(), "run `orchestrate run` to plan again")
         })?),
     };
     let words = CommandWords {

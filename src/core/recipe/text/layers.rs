@@ -219,7 +219,8 @@ fn read_file(
             if let Some(start) = chain.iter().position(|file| *file == base) {
                 let circle: Vec<String> = chain[start..].iter().map(|file| format!("`{}`", file.display())).collect();
                 let message = format!("`{}` extends itself: {} and back again", base.display(), circle.join(" -> "));
-                problems.push(Problem::at(at, message, "closes the circle").help("remove one `extends` of the circle"));
+                problems
+                    .push(Problem::at(at, message, "completes the cycle").help("remove one `extends` of the cycle"));
                 return None;
             }
             if !files.iter().any(|(file, _)| normalized(file) == base) {
@@ -290,7 +291,7 @@ fn override_document(source: &Source, path: &KeyPath, equals: usize, problems: &
     if path.0.first() == Some(&Step::Key("extends".to_owned())) {
         let place = Place { source: Arc::clone(source), span: 0..equals };
         let problem = Problem::at(place, "`extends` can be set in a recipe file only", "set here");
-        problems.push(problem.help("files are read before anything is set over them"));
+        problems.push(problem.help("recipe files are read before `--set` is applied"));
         return None;
     }
     Document::assignment(source, path, 0..equals, equals + 1, problems)

@@ -21,16 +21,16 @@ pub struct CotSpec {
     /// Fewest words that count as reasoning.
     #[schemars(range(min = 1))]
     pub min_words: usize,
-    /// Most words that do; default: any number.
+    /// Most words of reasoning; default: no limit.
     #[schemars(range(min = 1))]
     pub max_words: Option<usize>,
-    /// Fewest tokens that do, as the policy's tokenizer cuts the reasoning; default: any number.
+    /// Fewest tokens of reasoning, as the policy's tokenizer cuts it; default: no limit.
     #[schemars(range(min = 1))]
     pub min_tokens: Option<usize>,
-    /// Most tokens that do; default: any number.
+    /// Most tokens of reasoning; default: no limit.
     #[schemars(range(min = 1))]
     pub max_tokens: Option<usize>,
-    /// Where the row's answer must not be stated: nowhere in particular (`ignore`), `before` the reasoning has its
+    /// Where the row's answer must not be stated: no restriction (`ignore`), `before` the reasoning has its
     /// `min_words`, or anywhere before it is closed (`inside`).
     pub leak: Leak,
 }
@@ -39,7 +39,7 @@ pub struct CotSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Leak {
-    /// It may anywhere.
+    /// No place is forbidden.
     Ignore,
     /// Before the reasoning has its fewest words.
     Before,

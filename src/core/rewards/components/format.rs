@@ -14,7 +14,7 @@ use std::error::Error;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormatTable {
-    /// Names of the tags that stand once each, in this order, closed, with nothing but white space around them.
+    /// Names of the tags that must occur once each, in this order, closed, with only white space around them.
     #[schemars(length(min = 1))]
     pub tags: Option<Vec<String>>,
     /// `binary`: 1 when all tags are right, else 0; `graded`: the share of the tags that are.
@@ -61,7 +61,7 @@ impl FormatSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Grading {
-    /// Nothing.
+    /// 0, unless all tags are right.
     Binary,
     /// The share of the tags that are right.
     Graded,
@@ -102,7 +102,7 @@ grading = "binary" # with `tags` only
         if table.grading.is_some() && table.tags.is_none() {
             let at = At::Key("grading");
             let message = format!("`{}` has no effect without `tags`", recipe.name(at));
-            recipe.problem(at, message, "no effect", "a pattern matches and a schema is fulfilled, or not");
+            recipe.problem(at, message, "no effect", "a pattern or a schema gives 0 or 1 only");
         }
         if let Some(answers) = &table.answers {
             check_answers(answers, table.tags.as_deref(), recipe);
@@ -136,7 +136,7 @@ fn check_answers(answers: &[String], tags: Option<&[String]>, recipe: &mut dyn T
         let help = "add `answer` to `tags`; a pattern itself says what is valid where";
         recipe.problem(at, format!("`{key}` has no effect without the tag `answer`"), "no effect", help);
     } else if answers.iter().any(|answer| answer.trim().is_empty()) {
-        let help = "leave it out: an answer without a word has not the form anyway";
+        let help = "leave it out: an empty answer is never valid";
         recipe.problem(at, format!("`{key}` holds an empty answer"), "an empty text", help);
     }
 }
@@ -146,7 +146,7 @@ fn tags_fit(tags: &[String], recipe: &mut dyn TableContext) -> bool {
     for (index, tag) in tags.iter().enumerate() {
         let at = At::Item("tags", index);
         if !is_tag(tag) {
-            recipe.problem(at, format!("`{tag}` cannot be a tag"), "not a tag's name", TAG_RULE);
+            recipe.problem(at, format!("`{tag}` is not a valid tag name"), "not a tag's name", TAG_RULE);
         }
         if tags[..index].contains(tag) {
             let message = format!("the tag `{tag}` is listed twice");

@@ -29,8 +29,8 @@ use thiserror::Error;
 pub struct HttpSpec {
     /// Name of the service; `[runtime.endpoints.NAME]` says where it is served.
     pub endpoint: String,
-    /// Which version of the service is asked: another one has other answers, so stages run again and kept answers do not
-    /// count. Default: none.
+    /// Which version of the service is asked: when it changes, stages run again and kept answers are not used. Default:
+    /// none.
     pub version: Option<String>,
     /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
     /// resume or a rerun is the same to the bit only with it.
@@ -54,7 +54,7 @@ cache = true # else a resume would not be the same to the bit
             return Some(table.clone());
         }
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let message = format!("nothing says where the endpoint `{name}` is served");
+        let message = format!("the endpoint `{name}` has no address");
         let help =
             did_you_mean(name, "endpoints", &known) + &format!("; add `[runtime.endpoints.{name:?}]` with its `url`");
         recipe.problem(At::Key("endpoint"), message, "not known", &help);
@@ -80,7 +80,7 @@ impl Measure for HttpSpec {
 #[derive(Debug, Error)]
 pub enum HttpError {
     /// The service has no endpoint in the recipe.
-    #[error("nothing says where the endpoint `{name}` is served")]
+    #[error("the endpoint `{name}` has no address")]
     NoEndpoint {
         /// The name of the endpoint.
         name: String,

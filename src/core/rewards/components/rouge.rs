@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct RougeSpec {
     /// N-grams or longest common subsequence.
     pub variant: RougeVariant,
-    /// Which of precision, recall and F1.
+    /// Precision, recall or F1.
     pub measure: RougeMeasure,
-    /// How text is cut into words.
+    /// How text is split into words.
     pub tokenizer: RougeTokenizer,
     /// Compares English words by their stems (`pumps` and `pumping` are the same), as rouge-score's `use_stemmer`; takes
     /// `tokenizer = "rouge-score"`.
@@ -84,7 +84,7 @@ stemming = false # as rouge-score's use_stemmer; it knows English alone
     fn resolve(table: &Self::Table, recipe: &mut dyn TableContext) -> Option<Self> {
         if table.stemming && table.tokenizer != RougeTokenizer::RougeScore {
             let at = At::Key("stemming");
-            let message = format!("`{}` has no rules for the words of `tokenizer = \"unicode\"`", recipe.name(at));
+            let message = format!("`{}` does not support `tokenizer = \"unicode\"`", recipe.name(at));
             let help = "write `tokenizer = \"rouge-score\"` beside it, or leave it out";
             recipe.problem(at, message, "English words alone have stems here", help);
             return None;

@@ -20,7 +20,7 @@ use unicode_segmentation::UnicodeSegmentation;
 pub struct SemanticTable {
     /// A Hugging Face directory of a sentence encoder, or `hf://owner/name@revision`.
     pub encoder: String,
-    /// What the encoder computes in: `bfloat16` is faster where the processor multiplies it, and moves cosines by about
+    /// Number format of the encoder: `bfloat16` is faster where the processor multiplies it, and moves cosines by about
     /// 0.0005. Embeddings are pooled and brought to length 1 in 32 bits in any case.
     pub dtype: Dtype,
     /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; default: the raw cosine.
@@ -30,8 +30,8 @@ pub struct SemanticTable {
     /// (E5: `"query: "`; Qwen3-Embedding: `"Instruct: ...\nQuery:"`); default: the one the encoder's
     /// `config_sentence_transformers.json` names as its default, if any. `""` is none.
     pub prompt: Option<String>,
-    /// The row's reference may be a JSON list of texts: the `max` or the `mean` of their values counts. Default: it is one
-    /// text, whatever it looks like.
+    /// The row's reference may be a JSON list of texts: the `max` or the `mean` of their values counts. Default: it is
+    /// one text, even if it looks like a list.
     pub references: Option<SeveralReferences>,
     /// Compares every run of this many sentences and takes the nearest; default: the text as a whole.
     #[schemars(range(min = 1))]

@@ -58,7 +58,7 @@ pub(in crate::rewards) fn verdict(answer: &Value) -> Result<RewardValue, String>
             Ok(RewardValue::Value(value))
         }
         Ok(ServiceReply { value: Some(value), missing: None }) if value.is_finite() => {
-            Ok(RewardValue::Missing(format!("its value {value:e} is beyond ±{LARGEST_VALUE}, which cannot be meant")))
+            Ok(RewardValue::Missing(format!("its value {value:e} is outside ±{LARGEST_VALUE}")))
         }
         Ok(ServiceReply { value: None, missing: Some(reason) }) => Ok(RewardValue::Missing(reason)),
         _ => Err(no_answer(&answer.to_string())),

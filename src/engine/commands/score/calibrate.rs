@@ -58,7 +58,8 @@ impl Rows {
         rows.truncate(limit.unwrap_or(usize::MAX));
         if rows.len() < 2 {
             let message = format!("there are {} rows to calibrate with", rows.len());
-            return Err(StageError::input(message).hinted("it takes 2: each is rated with another's completion too"));
+            return Err(StageError::input(message)
+                .hinted("calibration needs 2: each row is rated with another row's completion too"));
         }
         let others = derangement(rows.len(), &mut rng);
         Ok(Self { rows, others })

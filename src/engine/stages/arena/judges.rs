@@ -185,7 +185,8 @@ impl Judges {
                 class: if is_encoder { FailureClass::Input } else { FailureClass::JudgeUnavailable },
                 message: format!("the judge `{name}` has no verdict on {count} of the last {all} comparisons: {last}"),
                 hint: Some(
-                    "`max_missing_fraction` is the share that may be missing; after the cause is gone: `orchestrate resume`"
+                    "`max_missing_fraction` sets the share that may be missing; fix the cause, then run `orchestrate \
+                     resume`"
                         .to_owned(),
                 ),
             });

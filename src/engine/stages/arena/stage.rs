@@ -41,7 +41,7 @@ pub(in crate::stages) fn run(
         let message =
             format!("the arena `{}` has {} player: nothing can be compared", assignment.stage, spec.players.len());
         return Err(StageError::input(message).hinted(
-            "select more variants, say `base = true`, or let seeds play against each other: `pool_seeds = false`",
+            "select more variants, set `base = true`, or let seeds play against each other: `pool_seeds = false`",
         ));
     }
     let models: Vec<(String, &PlayerModel)> = labels(spec).into_iter().zip(spec.models()).collect();

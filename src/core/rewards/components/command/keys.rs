@@ -19,8 +19,8 @@ pub struct CommandTable {
     /// `files` becomes that file's absolute path.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
-    /// What the program is made of and reads: scripts, data; patterns are allowed. Their content, not their place, is part of
-    /// the stage's cache key.
+    /// The program's own files and those that it reads: scripts, data; patterns are allowed. Their content, not their
+    /// place, is part of the stage's cache key.
     pub files: Vec<String>,
     /// Names of the variables of the environment that it is given, beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
     /// locale's.

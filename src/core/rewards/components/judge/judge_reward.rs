@@ -34,7 +34,7 @@ pub struct JudgeAccess<'a> {
 #[derive(Debug, Error)]
 pub enum JudgeError {
     /// The judge has no server in the recipe.
-    #[error("nothing says where the judge `{model}` is served")]
+    #[error("the judge `{model}` has no address")]
     NoServer {
         /// The name of the model.
         model: String,

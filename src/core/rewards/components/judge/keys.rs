@@ -37,7 +37,7 @@ pub enum JudgeModeName {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeTable {
-    /// Names of the models that are asked, each for itself; `[runtime.judges.NAME]` says where each is served.
+    /// Names of the models that are asked, each separately; `[runtime.judges.NAME]` says where each is served.
     #[schemars(length(min = 1))]
     pub judges: Vec<String>,
     /// How several judges' values become one: `mean`, `median` or `min`.
@@ -46,26 +46,27 @@ pub struct JudgeTable {
     /// (`pair_with_reference`), it or each of the others of its group (`pair_within_group`). Pairs are asked about in both
     /// orders; the value is the share of wins, ties counted half.
     pub mode: JudgeModeName,
-    /// Template of what a judge is told, over `prompt`, `completion` (the part that `scope` names), `reference`, `answer`,
-    /// `min_score` and `max_score`, for `mode = "rubric"`. The request demands `{"score": integer}` as the answer.
+    /// Template of the judge's prompt, over `prompt`, `completion` (the part that `scope` names), `reference`,
+    /// `answer`, `min_score` and `max_score`, for `mode = "rubric"`. The request demands `{"score": integer}` as the
+    /// answer.
     pub prompt: Option<String>,
     /// The lowest score of the rubric's scale, value 0.
     pub min_score: Option<i64>,
     /// The highest score of the rubric's scale, value 1.
     pub max_score: Option<i64>,
-    /// Template of what a judge is told of a pair, over `prompt`, `first`, `second` (the parts that `scope` names, or the
+    /// Template of the prompt for a pair, over `prompt`, `first`, `second` (the parts that `scope` names, or the
     /// reference), `answer` and, within a group, `reference`. The request demands `{"reason": text, "verdict": "first",
     /// "second" or "tie"}` as the answer.
     pub pair_prompt: Option<String>,
-    /// With how many others of its group a completion is compared: those next to it, after and before; default: all.
+    /// Number of other completions of the group that a completion is compared with, those next to it; default: all.
     #[schemars(range(min = 1))]
     pub opponents: Option<usize>,
     /// Divides the judge's logits; 0: its most likely answer.
     #[schemars(range(min = 0))]
     pub temperature: f64,
-    /// The seed that the judge draws with.
+    /// The seed of the judge's sampling.
     pub seed: u32,
-    /// A judge's answer is cut here, and missing then.
+    /// Longest answer of a judge, in tokens; a longer one is cut and counts as missing.
     #[schemars(range(min = 1))]
     pub max_tokens: u32,
 }
@@ -225,9 +226,9 @@ pub fn check_served(judges: &[String], recipe: &mut dyn TableContext) {
         let at = At::Item("judges", index);
         if judges[..index].contains(name) {
             let message = format!("the judge `{name}` is listed twice");
-            recipe.problem(at, message, "again", "asked the same, a judge answers the same: once is enough");
+            recipe.problem(at, message, "again", "a judge gives the same answer to the same request: list it once");
         } else if !known.contains(&name.as_str()) {
-            let message = format!("nothing says where the judge `{name}` is served");
+            let message = format!("the judge `{name}` has no address");
             let help = format!("; add `[runtime.judges.{name:?}]` with its `endpoint`");
             recipe.problem(at, message, "not known", &(did_you_mean(name, "judges", &known) + &help));
         }
