@@ -250,6 +250,7 @@ impl Score {
 }
 
 impl Problem {
+    /// Creates a problem.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
