@@ -80,10 +80,12 @@ check: build
     cargo fmt --all --check
     @scripts/deny.sh
     @scripts/typos.sh
+    @python3 scripts/check_rust_version.py
     @python3 scripts/check_links.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/src
     cargo clippy --release --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
     @python3 scripts/docs_reference.py target/release/orchestrate --check
+    @python3 scripts/check_examples.py target/release/orchestrate models README.md docs/src
 
 # Builds the documentation as a book with search into target/book/ (`docs serve`: and serves it)
 [group('docs')]

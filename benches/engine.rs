@@ -1,4 +1,4 @@
-//! The engine's side of the benchmarks beside `scripts/peers/`: `engine train|sft|generate MODEL_DIR [OPTIONS]` prints one
+//! The engine's part of the benchmarks in `scripts/peers/`. `engine train|sft|generate MODEL_DIR [OPTIONS]` prints one
 //! line of JSON with the same fields.
 
 use orchestrate_core::recipe::spec::{LoraSpec, Sampling};
@@ -58,7 +58,7 @@ impl Options {
     }
 }
 
-/// Median seconds of optimizer steps on dense batches.
+/// Measures the median time of optimizer steps on dense batches.
 fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     let (batch, seq, steps) =
         (options.number("--batch", 4), options.number("--seq", 512), options.number("--steps", 6));
@@ -95,7 +95,8 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     })
 }
 
-/// Tokens a second of `LoRA` steps on the rows of a file, `{"input_ids", "labels"}` a line with -100 where no loss is.
+/// Measures tokens per second of `LoRA` steps on the rows of a file. Each line is `{"input_ids", "labels"}`, with label
+/// -100 for tokens without loss.
 fn sft(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     #[derive(serde::Deserialize)]
     struct Row {
@@ -136,7 +137,7 @@ fn sft(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     })
 }
 
-/// New tokens a second, sampling at temperature 1.
+/// Measures new tokens per second, sampled at temperature 1.
 fn generate(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     let (batch, prompt, new) =
         (options.number("--batch", 12), options.number("--prompt", 64), options.number("--new", 64));
@@ -178,8 +179,8 @@ fn generate(mut decoder: Decoder, options: &Options) -> serde_json::Value {
     })
 }
 
-/// Bytes that decoding must read at the least: every weight once a step, and the keys and values of each row's own tokens and
-/// of each group's prompt.
+/// Returns the minimum number of bytes that decoding must read. A step reads every weight once, and the keys and values
+/// of each row's own tokens and of each group's prompt.
 fn bytes_read(decoder: &Decoder, batch: usize, group: usize, prompt: usize, new: usize) -> f64 {
     let weights: usize = decoder.weights().iter().map(|(_, w)| w.numel() * w.kind().elt_size_in_bytes()).sum();
     let c = &decoder.config;
@@ -189,24 +190,24 @@ fn bytes_read(decoder: &Decoder, batch: usize, group: usize, prompt: usize, new:
     steps * (weights as f64 + token * tokens_seen)
 }
 
-/// Operations that a training step must do at the least, on rows of so many tokens of which so many are trained on. What is
-/// computed again in the backward pass does not count.
+/// Returns the minimum number of operations of a training step. `rows` holds the number of tokens and of trained tokens
+/// of each row. Recomputation in the backward pass does not count.
 fn training_flops(decoder: &Decoder, rows: &[(usize, usize)]) -> f64 {
     let tokens: usize = rows.iter().map(|row| row.0).sum();
     let frozen = decoder.trainable().iter().all(|(name, _)| name.contains("lora"));
-    let gradients = if frozen { 2.0 } else { 3.0 }; // forward, by the input, by the weight
+    let gradients = if frozen { 2.0 } else { 3.0 }; // forward, gradient by the input, gradient by the weight
     let adapters: usize = decoder.trainable().iter().filter(|_| frozen).map(|(_, weight)| weight.numel()).sum();
     let (products, attention) = forward_parts(decoder, rows);
     gradients * products + 3.5 * attention + 3.0 * 2.0 * (adapters * tokens) as f64
 }
 
-/// Operations of a forward pass over rows of so many tokens, at so many of which the head is asked.
+/// Returns the operations of a forward pass. `rows` holds the number of tokens and of head positions of each row.
 fn forward_flops(decoder: &Decoder, rows: &[(usize, usize)]) -> f64 {
     let (products, attention) = forward_parts(decoder, rows);
     products + attention
 }
 
-/// Those of products with weights, and those of attention to what stands before.
+/// Returns the operations of products with weights, and those of attention.
 fn forward_parts(decoder: &Decoder, rows: &[(usize, usize)]) -> (f64, f64) {
     let c = &decoder.config;
     let (hidden, queries) = (c.hidden_size as f64, (c.num_attention_heads * c.head_dim) as f64);
@@ -219,7 +220,8 @@ fn forward_parts(decoder: &Decoder, rows: &[(usize, usize)]) -> (f64, f64) {
     (products.sum(), attention.sum())
 }
 
-/// Operations a second of a large product with a weight as this model holds it: the most that its layers could reach.
+/// Measures operations per second of a large product with a weight in this model's format, an upper bound for its
+/// layers.
 fn product_flops(decoder: &Decoder) -> f64 {
     let (rows, c) = (2048, &decoder.config);
     let kind = products::activations(decoder.kind(), decoder.device());
@@ -237,7 +239,7 @@ fn product_flops(decoder: &Decoder) -> f64 {
     2.0 * (rows * c.hidden_size * c.intermediate_size) as f64 / best
 }
 
-/// Bytes a second that all cores together read from memory.
+/// Measures bytes per second that all cores together read from memory.
 fn read_bandwidth() -> f64 {
     let numbers = vec![1u64; 1 << 26]; // 512 MiB
     let part = numbers.len() / usize::try_from(tch::get_num_threads()).expect("a count");
@@ -254,7 +256,7 @@ fn read_bandwidth() -> f64 {
     best
 }
 
-/// The most memory this process ever had resident.
+/// Returns the peak resident memory of this process, in MiB.
 fn peak_rss_mib() -> Option<u64> {
     orchestrate_engine::memory::peak_resident().map(|bytes| bytes >> 20)
 }

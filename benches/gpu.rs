@@ -1,11 +1,15 @@
-//! Training speed and memory on a GPU, with random weights made on it: `just bench-gpu [OPTIONS]`.
+//! Training speed and memory on a GPU, with random weights created there: `just bench-gpu [OPTIONS]`.
 //!
-//! `--shapes 135m,1b,8b` `--modes lora,full` `--batch N` `--seq 2048` `--steps 8` `--dtype bfloat16` `--device cuda:0`
-//! `--checkpointing on|off` `--peak-tflops X`. Each case runs in a process of its own, so one that needs more memory than there is costs a row.
+//! The options are `--shapes 135m,1b,8b` `--modes lora,full` `--batch N` `--seq 2048` `--steps 8` `--dtype bfloat16`
+//! `--device cuda:0` `--checkpointing on|off` `--peak-tflops X`. Each case runs in its own process, so a case that does
+//! not fit into memory affects only its row.
 //!
-//! Model FLOPs a token, N being the weights of all linear layers and the head, S the sequence length: 6 N when all
-//! weights are trained; 4 N with `LoRA`, whose base gets no gradient, and 6 for each weight of the adapter; and for
-//! attention 12 L H D S, the causal half not taken off (the convention of `PaLM`, arXiv:2204.02311, appendix B).
+//! Model FLOPs per token, with N the weights of all linear layers and the head, and S the sequence length:
+//!
+//! - 6 N if all weights are trained
+//! - 4 N with `LoRA`, whose base has no gradient, and 6 for each weight of the adapter
+//! - 12 L H D S for attention, without a discount for the causal mask (the convention of `PaLM`, arXiv:2204.02311,
+//!   appendix B)
 
 use orchestrate_core::recipe::spec::LoraSpec;
 use orchestrate_core::workspace::DeviceChoice;
@@ -19,7 +23,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 
-/// Dense bfloat16 TFLOP/s that makers state, by a part of the device's name.
+/// Dense bfloat16 TFLOP/s by the manufacturers' data, by a part of the device's name.
 const PEAK_TFLOPS: [(&str, f64); 9] = [
     ("B200", 2250.0),
     ("GH200", 989.0),
@@ -32,7 +36,7 @@ const PEAK_TFLOPS: [(&str, f64); 9] = [
     ("RTX 4090", 165.0),
 ];
 
-/// Llamas by size: hidden, intermediate, layers, heads, key-value heads, vocabulary; whether tied; sequences a step.
+/// Llamas by size: hidden, intermediate, layers, heads, key-value heads, vocabulary; whether tied; sequences per step.
 const SHAPES: [(&str, [i64; 6], bool, usize); 4] = [
     ("tiny", [64, 160, 2, 4, 2, 320], true, 2),
     ("135m", [576, 1536, 30, 9, 3, 49152], true, 16),    // SmolLM2-135M
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
     compare(&options)
 }
 
-/// `--name value` pairs.
+/// Options as pairs of `--name` and value.
 struct Options(BTreeMap<String, String>);
 
 impl Options {
@@ -121,7 +125,7 @@ fn compare(options: &Options) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Median seconds of an optimizer step on dense batches, and what follows from it.
+/// Measures the median time of an optimizer step on dense batches, and derived values.
 fn measure(shape: &str, mode: &str, device: Device, options: &Options) -> serde_json::Value {
     let before = cuda::memory_used(device);
     let &(_, sizes, tied, batch) = SHAPES.iter().find(|(name, ..)| *name == shape).expect("a known shape");
@@ -158,7 +162,7 @@ fn measure(shape: &str, mode: &str, device: Device, options: &Options) -> serde_
             Cuda::synchronize(i64::try_from(index).expect("fits"));
         }
         if step > 0 {
-            times.push(started.elapsed().as_secs_f64()); // the first one warms up
+            times.push(started.elapsed().as_secs_f64()); // the first step warms up
         }
     }
     times.sort_by(f64::total_cmp);
@@ -201,7 +205,7 @@ fn config(
     load_config(dir.path()).expect("the configuration is supported")
 }
 
-/// Adapters on every linear layer, as recipes have them.
+/// Returns adapters on every linear layer, as recipes have them.
 fn lora(decoder: &Decoder) -> LoraSpec {
     LoraSpec { rank: 32, alpha: 64.0, dropout: 0.0, rslora: false, target_modules: decoder.linear_names() }
 }

@@ -1,4 +1,5 @@
-//! Rating beside `scripts/peers/`: `rewards embed|rouge|rate [OPTIONS]` prints one line of JSON.
+//! The scoring part of the benchmarks in `scripts/peers/`: `rewards embed|rouge|rate [OPTIONS]` prints one line of
+//! JSON.
 
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{
@@ -54,7 +55,7 @@ impl Options {
         }
     }
 
-    /// The first `count` lines of the file named by `name`.
+    /// Reads the first `count` lines of the file in the option `name`.
     fn lines<T: for<'a> Deserialize<'a>>(&self, name: &str, count: usize) -> Vec<T> {
         let text = fs_err::read_to_string(self.text(name, "")).expect("the file can be read");
         text.lines().take(count).map(|line| serde_json::from_str(line).expect("a row")).collect()
@@ -75,7 +76,7 @@ struct Question {
     explanation_full: String,
 }
 
-/// Texts a second, from text to unit vector.
+/// Measures texts per second, from text to unit vector.
 fn embed(options: &Options) -> Value {
     let questions: Vec<Question> = options.lines("--questions", options.number("--texts", 512));
     let texts: Vec<&str> = questions.iter().map(|question| question.explanation.as_str()).collect();
@@ -88,7 +89,7 @@ fn embed(options: &Options) -> Value {
     })
 }
 
-/// Pairs a second on one thread, and the mean of ROUGE-L's F1.
+/// Measures pairs per second on one thread, and the mean F1 of ROUGE-L.
 fn overlap(options: &Options) -> Value {
     let pairs: Vec<(String, String)> = options.lines("--pairs", usize::MAX);
     let mut mean = 0.0;
@@ -101,8 +102,8 @@ fn overlap(options: &Options) -> Value {
     json!({"pairs": pairs.len(), "pairs_per_s": pairs.len() as f64 / median(&seconds), "mean": mean})
 }
 
-/// Seconds that rating a GRPO step's completions takes with every component that asks nobody: two prompts, six completions each,
-/// whose references were never seen before.
+/// Measures the time to score the completions of a GRPO step with every component that needs no server. The step has
+/// two prompts with six completions each, whose references are new in every run.
 fn rate(options: &Options) -> Value {
     let runs = options.number("--runs", 20);
     let questions: Vec<Question> = options.lines("--questions", 2 * (runs + 1) + 6);
@@ -194,7 +195,7 @@ fn reward_mix(options: &Options) -> RewardMix {
     RewardMix::new(&spec, around).expect("the mix is sound")
 }
 
-/// Seconds of each of `runs` runs, after one more that is not counted.
+/// Returns the seconds of each of `runs` runs, after a warm-up run.
 fn timed(runs: usize, mut work: impl FnMut(usize)) -> Vec<f64> {
     let mut run = |i| {
         let started = Instant::now();

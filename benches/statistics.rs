@@ -1,7 +1,8 @@
-//! How often intervals cover the truth and verdicts are wrong, by simulation: `statistics > benches/results/statistics.md`.
+//! The coverage of intervals and the error rate of verdicts, by simulation:
+//! `statistics > benches/results/statistics.md`.
 //!
-//! Every cell draws data of which the truth is known and asks `orchestrate_core::stats` as an evaluation, `compare` and `report` do.
-//! The draws are of fixed seeds, so the table is the same on every machine.
+//! Every row of a table simulates data with a known truth and calls `orchestrate_core::stats` as an evaluation,
+//! `compare` and `report` do. Seeds are fixed, so the tables are the same on every machine.
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 
@@ -15,9 +16,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{available_parallelism, scope};
 
-/// Experiments of a cell.
+/// Number of experiments of a row.
 const EXPERIMENTS: usize = 4000;
-/// Resamples of a bootstrap: fewer than the 10,000 of an evaluation, whose ends they give to a hundredth of the width.
+/// Resamples of a bootstrap. Fewer than the 10,000 of an evaluation, but they determine its ends to a hundredth of the
+/// width.
 const RESAMPLES: u32 = 2000;
 
 fn main() {
@@ -54,7 +56,7 @@ fn main() {
     table(&["seeds", "questions", "standard deviation between seeds", "found"], &power_cells(), power);
 }
 
-/// Prints a row for each of `cells`, which are computed by all cores.
+/// Prints a row for each of `cells`, which all cores compute.
 fn table<C: Sync>(heading: &[&str], cells: &[C], row: impl Fn(&C) -> Vec<String> + Sync) {
     println!("| {} |\n|{}", heading.join(" | "), " --- |".repeat(heading.len()));
     let threads = available_parallelism().map_or(1, std::num::NonZero::get);
@@ -85,18 +87,18 @@ fn percent(count: usize) -> String {
     format!("{:.1}%", 100.0 * count as f64 / EXPERIMENTS as f64)
 }
 
-/// What is measured.
+/// The distribution of scores.
 #[derive(Clone, Copy)]
 enum Metric {
-    /// Right or wrong; the share of right answers of an average question.
+    /// Right or wrong, with this fraction of right answers for an average question.
     Binary(f64),
-    /// Between 0 and 1, most near 1.
+    /// Between 0 and 1, most of them near 1.
     Rating,
-    /// Any number, as likely above as below the mean.
+    /// Any number, symmetric about the mean.
     Normal,
-    /// A long tail.
+    /// Positive, with a long tail.
     Lognormal,
-    /// Of documents whose lengths differ.
+    /// Perplexity of documents of different lengths.
     Perplexity,
 }
 
@@ -115,7 +117,7 @@ impl Metric {
         matches!(self, Self::Binary(_) | Self::Rating).then_some((0.0, 1.0))
     }
 
-    /// The score of a question whose difficulty, with that of the seed, is `shift`.
+    /// Draws the score of a question. `shift` is the sum of the question's and the seed's effects.
     fn score(self, shift: f64, rng: &mut impl Rng) -> f64 {
         match self {
             Self::Binary(share) => {
@@ -132,7 +134,7 @@ fn logistic(value: f64) -> f64 {
     1.0 / (1.0 + (-value).exp())
 }
 
-/// How seeds differ, on the scale of [`Metric::score`].
+/// Standard deviation of the effects of seeds, on the scale of [`Metric::score`].
 const BETWEEN_SEEDS: f64 = 0.3;
 const BETWEEN_QUESTIONS: f64 = 0.8;
 
@@ -206,7 +208,7 @@ fn coverage(&(metric, seeds, questions): &(Metric, usize, usize)) -> Vec<String>
     [vec![metric.name(), seeds.to_string(), questions.to_string()], cells.to_vec()].concat()
 }
 
-/// The mean of all questions and seeds, by drawing many.
+/// Returns the mean over all questions and seeds: exact if possible, else by many draws.
 fn truth(metric: Metric, spread: f64) -> f64 {
     const DRAWS: usize = 4_000_000;
     let mut rng = ChaCha8Rng::seed_from_u64(7);
@@ -223,7 +225,7 @@ fn truth(metric: Metric, spread: f64) -> f64 {
     }
 }
 
-/// Two arms that are alike.
+/// Two arms with equal distributions of scores.
 struct Null {
     binary: bool,
     seeds: usize,
@@ -248,7 +250,7 @@ fn null_cells() -> Vec<Null> {
     cells
 }
 
-/// The scores of an arm by seed and question.
+/// Draws the scores of an arm, by seed and question.
 fn arm(cell: &Null, of_question: &[f64], lead: f64, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
     let own: Vec<f64> = of_question.iter().map(|shift| shift + cell.interaction * normal(rng)).collect();
     (0..cell.seeds)
@@ -307,7 +309,8 @@ fn power_cells() -> Vec<Null> {
     cells
 }
 
-/// In units in which answers vary by 1 at random: 0.1 of 0.3 is a third.
+/// Returns a row of the table of power. Scores are scaled so that answers have a random standard deviation of 1 in
+/// place of 0.3.
 fn power(cell: &Null) -> Vec<String> {
     let scaled = Null { between_seeds: cell.between_seeds / 0.3, ..*cell };
     let tests = crossed_tests(&designs(&scaled, 0.1 / 0.3, 19));

@@ -1,4 +1,4 @@
-//! An arena is one stage for all variants of a recipe: who plays, what its key depends on, and what the plan makes of it.
+//! Arenas in a plan: one stage for all variants of a recipe, its players, its key, and its number of judge calls.
 
 mod project;
 
@@ -173,7 +173,7 @@ fn without_a_sweep_the_stages_of_the_one_variant_play() {
 fn a_plan_knows_how_much_judges_will_be_asked() {
     let calls =
         |set: &[&str]| planned(&arena(&plan_of(RECIPE, set)).0.spec.work).judge_calls().into_iter().collect::<Vec<_>>();
-    // 3 players of 3 models and one of 1, each pair of different players, both orders
+    // Three players of three models and one of one model; each pair of different players, in both orders.
     let all = 2 * 50 * (3 * 9 + 3 * 3);
     assert_eq!(calls(&[]), [("one".to_owned(), all), ("two".to_owned(), all)]);
     let adaptive = ["stages.arena.pairs=adaptive", "stages.arena.max_comparisons=100"];

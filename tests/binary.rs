@@ -1,10 +1,10 @@
-//! What the built binary links.
+//! The shared libraries that the built binary links.
 
 use object::elf;
 use object::endian::Endianness;
 use object::read::elf::{ElfFile64, FileHeader as _};
 
-/// Names of the shared libraries that the dynamic loader brings in before `main`.
+/// Returns the names of the shared libraries that the dynamic loader loads before `main`.
 fn needed_libraries(binary: &[u8]) -> Vec<String> {
     let file = ElfFile64::<Endianness>::parse(binary).expect("a 64-bit ELF file");
     let sections = file.elf_header().sections(file.endian(), binary).expect("section headers");

@@ -1,6 +1,6 @@
-//! A process that dies at any point of the commit protocol leaves nothing half-visible, and a rerun recovers.
+//! A process that dies at any point of the commit protocol leaves no partial result, and a rerun recovers.
 //!
-//! Each test runs this very binary again as the worker that dies, with a fault point set in its environment.
+//! Each test runs this binary again as the worker that dies, with a fault point set in its environment.
 
 use orchestrate::digest::Digest;
 use orchestrate::event::EventKind;
@@ -78,7 +78,7 @@ fn prepare(root: &Path) -> (Workspace, Attempt) {
     (cache, attempt)
 }
 
-/// What the child does: a resume point, an output, the commit.
+/// The child's work: resume points, an output, the commit.
 fn work(dir: &Path) -> Result<(), WorkspaceError> {
     let mut attempt = Attempt::open(dir)?;
     let lease = attempt.acquire()?;
@@ -95,7 +95,7 @@ fn work(dir: &Path) -> Result<(), WorkspaceError> {
     Ok(())
 }
 
-/// The child's side; does nothing in a normal run of the tests.
+/// The child's entry point; does nothing in a normal run of the tests.
 #[test]
 fn child() {
     if let Some(dir) = std::env::var_os("COMMIT_PROTOCOL_DIR") {
@@ -204,7 +204,7 @@ fn a_lease_excludes_a_second_worker_and_falls_free_when_its_owner_ends() {
     assert!(matches!(cache.begin_again(&assignment().key, false), Err(WorkspaceError::Leased { .. })));
     drop(lease);
     assert_eq!(cache.holder(&assignment().key), None);
-    // a worker that dies holding it
+    // This worker dies while it holds the lease.
     assert!(!run_child(attempt.dir(), "resume-before-manifest"));
     attempt.acquire().unwrap();
 }
@@ -229,7 +229,7 @@ fn an_event_line_that_a_killed_worker_left_unfinished_is_cut_off() {
 #[test]
 fn a_read_only_directory_is_an_error_that_names_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    // a directory below a file cannot be made, even by root
+    // A directory below a file cannot be created, even by root.
     let error = Workspace::open(&file.path().join("runs")).unwrap_err();
     assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");
 }

@@ -1,4 +1,5 @@
-//! No key of a recipe is ignored: each one in the schema, changed in a full recipe, changes what it should.
+//! No key of a recipe is ignored: a change of each key of the schema, in a full recipe, changes the plan or the
+//! runtime settings.
 
 mod golden_keys;
 mod project;
@@ -8,7 +9,7 @@ use orchestrate::recipe::{LoadedRecipe, Overrides, ProgramRun, RecipeError, sche
 use project::Project;
 use std::collections::BTreeSet;
 
-/// Where the full recipe has a table of each type.
+/// The place of each type's table in the full recipe.
 const PLACES: &[(&str, &str)] = &[
     ("ModelTable", "model"),
     ("LoraTable", "model.lora"),
@@ -40,7 +41,7 @@ const PLACES: &[(&str, &str)] = &[
     ("SweepTable", "sweep"),
 ];
 
-/// Another value for a key, where the key's name alone does not tell one.
+/// Returns another value for a key, where the key's name alone does not determine one.
 fn special(table: &str, key: &str) -> Option<&'static str> {
     Some(match (table, key) {
         ("DataTable", "options") => "data.far.options=choices.text",
@@ -88,7 +89,7 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("JudgeTable", "prompt") => "stages.grpo.rewards.judge.prompt={{ completion }}",
         ("RuntimeTable", "judges") => "runtime.judges.three.endpoint=http://127.0.0.1:1/v1",
         ("CotTable", "kind") => "stages.grpo.rewards.cot.kind=correctness",
-        // `cpt` stands alone, so its model may differ; the others have it from their parents.
+        // `cpt` has no parent, so its model may differ; the others inherit it from their parents.
         ("SftTable" | "GrpoTable" | "EvalTable", "model") => "stages.sft_epochs.model.dtype=bfloat16",
         ("CptTable", "model") => "stages.cpt.model.dtype=bfloat16",
         ("CptTable", "after") => "stages.cpt.after=cpt_epochs",
@@ -140,7 +141,7 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
     })
 }
 
-/// Another value for a key, by its name.
+/// Returns another value for a key, by its name.
 fn other_value(key: &str) -> &'static str {
     match key {
         "path" | "encoder" => "models/other",
@@ -231,7 +232,7 @@ fn keys(recipe: &LoadedRecipe) -> BTreeSet<String> {
     Plan::build(std::slice::from_ref(recipe)).stages.iter().map(|stage| stage.key.to_string()).collect()
 }
 
-/// How the programs of `command` stages are run.
+/// Returns the programs of `command` stages.
 fn programs(recipe: &LoadedRecipe) -> Vec<&ProgramRun> {
     recipe.variants.iter().flat_map(|cell| &cell.stages).filter_map(|stage| stage.program.as_ref()).collect()
 }
@@ -265,7 +266,7 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
             checked += 1;
             let after = match load(&project, &[&set]) {
                 Ok(after) => after,
-                // Another kind may refuse the keys that stand beside it.
+                // Another kind may refuse the other keys of its table.
                 Err(_) if key == "kind" => continue,
                 Err(error) => panic!("{table}.{key}: `{set}` is refused: {}", error.render(100, false)),
             };
@@ -304,7 +305,7 @@ fn every_table_of_the_schema_has_a_place_in_that_test() {
     let schema = schema();
     for (name, definition) in schema["$defs"].as_object().expect("the schema has definitions") {
         let is_table = definition.get("properties").is_some();
-        // A variant has but `name` and `set`; it is changed as a whole.
+        // A variant has only `name` and `set`, and is changed as a whole.
         if is_table && name != "VariantTable" {
             assert!(PLACES.iter().any(|(table, _)| table == name), "`{name}` is not covered");
         }
@@ -317,7 +318,7 @@ fn every_table_of_the_schema_has_a_place_in_that_test() {
 #[test]
 fn the_recipe_seed_changes_the_stages_that_have_none_of_their_own() {
     let project = full_project();
-    // The full recipe sweeps `seed`; there, `--set seed` is refused as it would be without effect.
+    // The full recipe sweeps `seed`, so `--set seed` is refused because it would have no effect.
     let error = load(&project, &["seed=5"]).expect_err("the sweep sets `seed` in every cell");
     assert!(error.problems()[0].message.contains("no effect"), "{error}");
     let seeds = |recipe: &LoadedRecipe, name: &str| -> BTreeSet<u64> {

@@ -1,5 +1,5 @@
-//! The seam between the run loop and where workers run, used as a cluster uses it: workers outlive the process that
-//! submitted them, nothing is known of how they ended but what is in their files, and a new process finds them by name.
+//! The interface between the run loop and its executor, used as by a cluster. Workers outlive the process that
+//! submitted them. Their ends are known only from their files. A new process finds them by name.
 
 mod project;
 
@@ -36,10 +36,10 @@ after = ["one", "two"]
 command = ["sh", "-c", "cat ${STAGE_PARENTS%%:*}/result > $STAGE_OUTPUT/result"]
 "#;
 
-/// Runs workers that nobody supervises. `jobs` has a file for each: its name is the job's, its text the process id.
+/// Runs workers without a supervisor. `jobs` has a file for each job, named after it, with the process id.
 struct Detached {
     jobs: PathBuf,
-    /// Those that this process started, by job, which it must wait for lest they stay as zombies.
+    /// Children of this process by job, which it must wait for so that they do not remain zombies.
     children: BTreeMap<Job, Child>,
     /// The sizes of the batches that were submitted here.
     batches: Vec<usize>,
@@ -81,7 +81,7 @@ impl Executor for Detached {
     }
 
     fn poll(&mut self, jobs: &[Job]) -> Result<Vec<JobState>, ExecError> {
-        // no exit code, no signal: an accounting database that is off says no more
+        // No exit code and no signal, as from a cluster without accounting.
         let state = |job: &Job| match self.process(job.as_str()) {
             Some(_) => JobState::Active,
             None => JobState::Ended(SystemEnd::default()),
@@ -118,7 +118,7 @@ impl Executor for Detached {
 impl Drop for Detached {
     fn drop(&mut self) {
         for (_, mut child) in std::mem::take(&mut self.children) {
-            std::thread::spawn(move || child.wait()); // the worker goes on; as a zombie it would count as alive no more
+            std::thread::spawn(move || child.wait()); // the worker continues, and is reaped when it ends
         }
     }
 }
@@ -177,7 +177,7 @@ async fn a_job_that_outlived_its_dispatcher_is_followed_and_not_submitted_again(
 
     let mut second = Detached::new(&project);
     let released = async {
-        // until the second follows it
+        // The pause lasts until the second dispatcher follows the worker.
         tokio::time::sleep(Duration::from_millis(300)).await;
         project.write("go", "");
     };

@@ -1,8 +1,10 @@
-//! A user's cache holds weeks of work under its keys: the keys of these recipes are those of earlier versions.
+//! The cache keys of these recipes are those of earlier versions, because a user's cache holds weeks of work under its
+//! keys.
 //!
-//! A key may change only together with its stage's version or the key format (`orchestrate_core::plan::PlannedWork::version`,
-//! `KEY_FORMAT`), and then CHANGELOG.md says so under *Breaking*. A new recipe key whose default means "as before" changes none:
-//! its neutral value is not written into the spec (`skip_serializing_if`). When a change is meant, run this test with
+//! A key may change only together with its stage's version or the key format
+//! (`orchestrate_core::plan::PlannedWork::version`, `KEY_FORMAT`). CHANGELOG.md then lists the change under
+//! *Breaking*. A new recipe key whose default keeps the previous behaviour changes no cache key: its neutral value is
+//! not written into the spec (`skip_serializing_if`). If a change is intended, run this test with
 //! `INSTA_UPDATE=always` and commit the list.
 
 use crate::project::Project;
@@ -24,7 +26,7 @@ const SHARED: [(&str, &str); 2] = [
     ("recipes/paper/shared/chat_template.jinja", include_str!("../recipes/paper/shared/chat_template.jinja")),
 ];
 
-/// Files whose content is their name.
+/// Files whose digest depends only on their path.
 struct Named<'p>(&'p Project);
 
 impl Named<'_> {

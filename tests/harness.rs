@@ -1,16 +1,16 @@
-//! What tests with real processes share: waiting for a condition, signals, and a seed that can be set.
+//! Helpers for tests with real processes: waiting for a condition, signals, and a seed that can be set.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// The longest that a condition is waited for.
+/// The longest wait for a condition.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The variable that replays the draws of a test that failed.
+/// The variable that sets the seed, to replay a failed test.
 const SEED: &str = "ORCHESTRATE_TEST_SEED";
 
-/// Waits until `is_so`.
+/// Waits until `is_so` returns true.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -20,7 +20,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until the file is there.
+/// Waits until the file exists.
 #[track_caller]
 pub(crate) fn wait_for_file(path: &Path) {
     wait_until(&path.display().to_string(), || path.exists());
@@ -36,14 +36,15 @@ pub(crate) fn signal_child(child: &Child, what: Signal) {
     signal(i32::try_from(child.id()).unwrap(), what);
 }
 
-/// The processes that have `parent` as their parent now.
+/// Returns the number of processes whose parent is `parent`.
 pub(crate) fn children(parent: u32) -> usize {
     let processes = fs_err::read_dir("/proc").unwrap().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|&process| orchestrate_core::host::parent(process) == Some(parent)).count()
 }
 
-/// A seed for the draws of a test, printed, so that a failure can be replayed with `ORCHESTRATE_TEST_SEED`.
+/// Returns a seed for the draws of a test and prints it, so that a failure can be replayed with
+/// `ORCHESTRATE_TEST_SEED`.
 #[expect(clippy::print_stderr, reason = "a test that fails shows what it printed")]
 pub(crate) fn seed() -> u64 {
     let given = std::env::var(SEED).ok().map(|text| text.parse().expect("the seed is a number"));

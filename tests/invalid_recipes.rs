@@ -1,6 +1,6 @@
 //! Every recipe in `tests/recipes/invalid` is refused, with the message in the snapshot beside it.
 //!
-//! A first line `#! --set KEY=VALUE` or `#! env NAME=VALUE` is set over the recipe.
+//! First lines `#! --set KEY=VALUE` or `#! env NAME=VALUE` override the recipe.
 
 mod project;
 

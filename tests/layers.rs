@@ -1,6 +1,6 @@
-//! Imports go one way. That `src/core` uses nothing of what is above it, and nobody the engine, the compiler sees to; this reads
-//! every `crate::module` path of the other files in `src` and fails on an edge that the table does not allow, and on one that it
-//! allows and nobody uses.
+//! Imports go one way. The compiler ensures that `src/core` uses nothing above it, and that only the engine's own
+//! files use the engine. This test reads every `crate::module` path of the other files in `src`. It fails on an edge
+//! that the table does not allow, and on an unused allowance.
 
 mod sources;
 
@@ -9,7 +9,7 @@ use sources::rust_files;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// For each module, the modules it may use. The order is that of the layers, lowest first.
+/// For each module, the modules that it may use. The order is that of the layers, lowest first.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("architecture", &[]),
     ("cpu", &[]),
@@ -115,7 +115,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Modules that compute and, but for the judges that `rewards` asks, do nothing else.
+/// Modules that only compute, except for the requests of `rewards` to judges.
 const PURE: &[&str] = &[
     "recipe",
     "dtype",
@@ -142,7 +142,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("indicatif", &["report"]),
     ("tabled", &["report"]),
     ("textwrap", &["report"]),
-    ("parquet", &["export"]), // the engine alone reads it
+    ("parquet", &["export"]), // only the engine reads it
     ("hf_hub", &["hub"]),
     ("nvml_wrapper", &["energy", "host"]),
     ("procfs", &["host"]),
@@ -150,10 +150,10 @@ const OWNED: &[(&str, &[&str])] = &[
     ("url", &["hub", "recipe"]),
     ("axum", &["serve"]),
     ("sha1", &["hub"]),
-    ("jsonschema", &["recipe", "rewards"]), // what a recipe asks for is checked before it is used
+    ("jsonschema", &["recipe", "rewards"]), // a recipe's schemas are checked before they are used
 ];
 
-/// Every source file but the engine's, with its module and its text without comments.
+/// Returns every source file except the engine's, with its module and its text without comments.
 fn sources() -> Vec<(String, PathBuf, String)> {
     let files = rust_files().into_iter().filter(|(path, _)| !path.starts_with("engine"));
     let source = |(path, text): (PathBuf, String)| {
@@ -166,7 +166,7 @@ fn sources() -> Vec<(String, PathBuf, String)> {
     files.map(source).collect()
 }
 
-/// Modules that `code` names by `crate::module` or inside `crate::{...}`.
+/// Returns the modules that `code` names by `crate::module` or inside `crate::{...}`.
 fn modules_used(code: &str) -> BTreeSet<String> {
     let path = Regex::new(r"\bcrate::([a-z_]+)").expect("a valid pattern");
     let mut used: BTreeSet<String> = path.captures_iter(code).map(|found| found[1].to_owned()).collect();

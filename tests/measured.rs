@@ -1,4 +1,5 @@
-//! What evaluations measure: every component of the recipe on every variant, and whether that variant was trained on it.
+//! The measurements of evaluations: every component of the recipe on every variant, and whether the variant was
+//! trained on it.
 
 mod project;
 
@@ -103,7 +104,7 @@ fn every_component_of_the_recipe_is_measured_on_every_variant_and_marked() {
         })
         .collect();
     let expected = [
-        // a weight is that of the variant's own training, so that `total` is what it was trained for
+        // The weights are those of the variant's own training, so that `total` is its training objective.
         ("correctness*0 cot*0 format_valid*0 right*0 rouge*0 semantic*2", "semantic"),
         ("correctness*0 cot*0 format_valid*0 right*1 rouge*0.5 semantic*0", "correctness right rouge"),
         ("correctness*0 cot*0 format_valid*0 right*0 rouge*0 semantic*0", ""),

@@ -352,7 +352,7 @@ fn a_whole_recipe_with_a_sweep_shares_what_its_cells_have_in_common() {
     let expected = ["base,seed=1", "base,seed=2", "rouge,seed=1", "rouge,seed=2"];
     assert_eq!(names(&recipe), expected);
     let plan = Plan::build(&[recipe]);
-    // cpt and sft once a seed, grpo and eval once a cell.
+    // cpt and sft once for each seed, grpo and eval once for each cell.
     assert_eq!(plan.stages.len(), 2 + 2 + 4 + 4);
     for variant in &plan.variants {
         let stages: Vec<&str> = variant.stages.iter().map(|(name, _)| name.as_str()).collect();
@@ -360,7 +360,7 @@ fn a_whole_recipe_with_a_sweep_shares_what_its_cells_have_in_common() {
     }
 }
 
-/// A variable of the program's own that is missing from the list would be taken for a key of the recipe.
+/// A variable of the program that is missing from the list would be read as a key of the recipe.
 #[test]
 fn the_programs_own_variables_are_no_keys_of_a_recipe() {
     let quoted = Regex::new(r#""(ORCHESTRATE_[A-Z0-9_]+)""#).expect("the pattern is valid");

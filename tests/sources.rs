@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Every Rust file of `src`, in order: its path below `src` and its text.
+/// Returns every Rust file of `src`, in order: its path below `src` and its text.
 pub(crate) fn rust_files() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();

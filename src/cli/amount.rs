@@ -1,8 +1,8 @@
-//! Sizes and ages, as they are typed and as they are shown.
+//! Parses and formats sizes and ages.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Bytes of a number with B, kB, MB, GB, TB or KiB, MiB, GiB, TiB.
+/// Parses a number with B, kB, MB, GB, TB or KiB, MiB, GiB, TiB. Returns bytes.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, f64); 10] = [
         ("", 1.0),
@@ -25,7 +25,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     Ok((number * factor).round() as u64)
 }
 
-/// A span of a number with m (minutes), h, d or w.
+/// Parses a number with s, m (minutes), h, d or w.
 pub(super) fn parse_age(text: &str) -> Result<TimeDelta, String> {
     let (number, unit) = number_and_unit(text)?;
     let seconds = match unit {
@@ -44,11 +44,11 @@ pub(super) fn parse_age(text: &str) -> Result<TimeDelta, String> {
 
 fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let number = text[..end].parse().map_err(|_| "it begins with no number".to_owned())?;
+    let number = text[..end].parse().map_err(|_| "it does not begin with a number".to_owned())?;
     Ok((number, text[end..].trim()))
 }
 
-/// `812 B`, `3.4 MB`.
+/// Formats bytes: `812 B`, `3.4 MB`.
 pub(super) fn size(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
@@ -59,7 +59,7 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// `5m`, `7h`, `12d` ago.
+/// Formats the time since `at`: `5m`, `7h`, `12d`.
 pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let minutes = (now - at).num_minutes().max(0);
     match minutes {

@@ -53,7 +53,7 @@ pub(super) fn arena(context: &Context, args: &ArenaArgs) -> Result<(), CliError>
     out.finish()?;
     if gap.is_empty() {
         return Err(CliError::nothing("the run has no arena with a result")
-            .hint("an arena is a stage of the kind `arena`; it runs when all its players are there"));
+            .hint("ratings come from stages of the kind `arena`, which run once all their players are trained"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Arguments that several commands take, and how words are read. No file is read here.
+//! Arguments that several commands share, and parsers of values. This module reads no files.
 
 use crate::workspace::DeviceChoice;
 use clap::Args;
@@ -13,7 +13,7 @@ pub(super) struct GlobalArgs {
     /// Work in DIR, the project directory, as if started there.
     #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
     pub(super) directory: Option<PathBuf>,
-    /// Keep what runs leave behind in DIR [default: runs]
+    /// Keep results and logs in DIR [default: runs]
     #[arg(long, value_name = "DIR", global = true)]
     pub(super) runs_dir: Option<PathBuf>,
     /// Print one JSON object a line instead of tables.
@@ -36,8 +36,8 @@ pub(super) struct RunStagesArgs {
     /// Only this stage.
     #[arg(value_name = "STAGE")]
     pub(super) stage: Option<String>,
-    /// Only stages of the variants whose names have these parts, e.g. `rouge`, `seed=1` or `rouge,seed=*`; may be given
-    /// often.
+    /// Only stages of the variants whose names have these parts, e.g. `rouge`, `seed=1` or `rouge,seed=*`; can be
+    /// repeated.
     #[arg(long = "variant", value_name = "PATTERN")]
     pub(super) variants: Vec<String>,
 }
@@ -48,10 +48,10 @@ pub(super) struct RecipeArgs {
     /// Recipe files.
     #[arg(value_name = "RECIPE", required = true)]
     pub(super) recipes: Vec<PathBuf>,
-    /// Change a key of every recipe, e.g. `--set stages.grpo.steps=20`; may be given often.
+    /// Change a key of every recipe, e.g. `--set stages.grpo.steps=20`; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
-    /// Only the variants whose names have these parts, e.g. `rouge`, `seed=1` or `rouge,seed=*`; may be given often.
+    /// Only the variants whose names have these parts, e.g. `rouge`, `seed=1` or `rouge,seed=*`; can be repeated.
     #[arg(long = "variant", value_name = "PATTERN")]
     pub(super) variants: Vec<String>,
 }
@@ -59,8 +59,8 @@ pub(super) struct RecipeArgs {
 /// How a plan is run.
 #[derive(Clone, Debug, Args)]
 pub(super) struct DispatchArgs {
-    /// Stages that run at the same time at most, if the machine has room for them [default: the recipe's `runtime.jobs`,
-    /// else one on each GPU, or one]
+    /// Largest number of stages that run at the same time, if the machine has room for them [default: the recipe's
+    /// `runtime.jobs`, else one on each GPU, or one]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) jobs: Option<u16>,
     /// After a failure, go on with the stages that do not need the failed one (the default).
@@ -71,7 +71,7 @@ pub(super) struct DispatchArgs {
     pub(super) fail_fast: bool,
 }
 
-/// Reads one of the words of `T`.
+/// Creates a parser for the words of `T`.
 pub(super) fn word<T>() -> impl TypedValueParser<Value = T>
 where
     T: VariantArray + Into<&'static str> + FromStr + Copy + Send + Sync + 'static,
@@ -80,12 +80,12 @@ where
     PossibleValuesParser::new(words).map(|text| text.parse().ok().expect("a possible value is a word"))
 }
 
-/// Reads `auto`, `cpu` or `cuda:N`.
+/// Parses `auto`, `cpu` or `cuda:N`.
 pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
     DeviceChoice::named(text).ok_or_else(|| "known devices are `auto`, `cpu`, `cuda:0`, `cuda:1`, ...".to_owned())
 }
 
-/// Reads a whole number from 1 on.
+/// Parses a positive integer.
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "a whole number from 1 on".to_owned())
 }

@@ -11,20 +11,20 @@ use serde_json::json;
 use std::io::Write as _;
 use std::time::Duration;
 
-/// How often the run is looked at until it has ended.
+/// How often the run is polled until it has ended.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// Which run, and how fast.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Does what Ctrl-C does in the run's own terminal: its workers leave their resume points and end, and
-`orchestrate resume RUN` goes on from there. Waits until the run has ended; Ctrl-C here ends only
+Works like Ctrl-C in the run's own terminal: its workers write their resume points and end, and
+`orchestrate resume RUN` continues from there. It waits until the run has ended; Ctrl-C here ends only
 the waiting.
 
 Examples:
   orchestrate cancel                the run that is running
   orchestrate cancel 7Q4XZ1         the end (or the beginning) of a run's id
-  orchestrate cancel latest --now   end the workers at once; their last resume points are what is left
+  orchestrate cancel latest --now   kill the workers at once; their last resume points remain
 
 --json prints {\"run\",\"status\"}.")]
 pub(super) struct CancelArgs {
@@ -58,7 +58,7 @@ pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<(), CliErro
     out.finish()
 }
 
-/// The run that is meant, which is running.
+/// Returns the running run that the argument refers to.
 fn choose<'a>(runs: &'a [PastRun], wanted: Option<&str>) -> Result<&'a PastRun, CliError> {
     let running: Vec<&PastRun> = runs.iter().filter(|past| past.status == RunStatus::Running).collect();
     let past = match (wanted, running.as_slice()) {
@@ -75,7 +75,7 @@ fn choose<'a>(runs: &'a [PastRun], wanted: Option<&str>) -> Result<&'a PastRun, 
     };
     if past.status != RunStatus::Running {
         return Err(CliError::nothing(format!("run {} is not running: it ended `{}`", past.run, past.status))
-            .hint("`orchestrate cancel` without a run names the one that is"));
+            .hint("`orchestrate cancel` without a run stops the one that is running"));
     }
     Ok(past)
 }
@@ -86,6 +86,6 @@ fn refusal(past: &PastRun, error: &CancelError) -> CliError {
         CancelError::OutOfSight { host, .. } => CliError::new(Kind::Usage, message)
             .hint(format!("on `{host}`: `orchestrate cancel {}`", past.run))
             .hint(format!("if that host is gone: `orchestrate resume {} --takeover`", past.run)),
-        CancelError::Signal(_) => CliError::new(Kind::Internal, message).hint("is it another user's?"),
+        CancelError::Signal(_) => CliError::new(Kind::Internal, message).hint("the process may belong to another user"),
     }
 }

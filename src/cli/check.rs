@@ -16,15 +16,16 @@ use std::collections::BTreeSet;
 /// What to check.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads the recipes as `run` does: unknown keys, wrong types, values out of range, unknown names,
-missing files and circles are all reported at once, with their line. A stage that cannot fit into
-memory is refused. Then the worker looks at each stage's model and reads its data as the stage will: every row's
-templates are filled in and its tokens counted. What a stage would refuse is an error. Stages that read more than
-64 MiB are left out, but with --show-data; what passed is not read again until it changes. Nothing is run; `run`
-does the same first.
+Reads the recipes as `run` does, and reports all problems at once, each with its line: unknown keys, wrong
+types, values out of range, unknown names, missing files, cycles, and stages that cannot fit into memory.
+Then the worker checks each stage's model and reads its data as the stage will: it renders the templates of
+every row and counts its tokens. Whatever a stage would refuse is an error.
 
---show-data shows what each stage would read: rows, tokens, the share that carries loss,
-whether the end of a turn is trained, lengths, duplicates, and a row with its loss mask.
+Stages that read more than 64 MiB are left out, except with --show-data. Data that passed is not read again
+until it changes. No stage is run. `run` starts with the same checks.
+
+--show-data shows what each stage would read: rows, tokens, the share of tokens that carry loss, lengths,
+duplicates, and a row with its loss mask. It also says whether the end of a turn is trained.
 
 Example:
   orchestrate check recipes/*.toml
@@ -59,7 +60,7 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
         }
     }
     for recipe in &planned.recipes {
-        // as `plan` and `run` count them: a stage that variants share is one
+        // Counted as in `plan` and `run`: a stage that variants share counts once.
         let variants = planned.plan.variants.iter().filter(|variant| variant.recipe == recipe.name);
         let stages: BTreeSet<usize> =
             variants.flat_map(|variant| variant.stages.iter().map(|(_, stage)| *stage)).collect();

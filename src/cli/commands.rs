@@ -22,11 +22,11 @@ Start here:
   orchestrate init                       write a recipe with comments, and data for it
   orchestrate plan recipes/demo.toml     what would run, and what is cached already
   orchestrate run recipes/demo.toml      run it
-  orchestrate history                    what ran before
-  orchestrate resume                     go on after Ctrl-C, a crash or a failure
+  orchestrate history                    list past runs
+  orchestrate resume                     continue after Ctrl-C, a crash or a failure
 
-What runs leave behind is in `runs/`, or where `--runs-dir`, `$ORCHESTRATE_RUNS` or the key `runs_dir` in the
-project's file `orchestrate.toml` says.
+Results and logs are in `runs/`. `--runs-dir`, `$ORCHESTRATE_RUNS` or the key `runs_dir` in the project's file
+`orchestrate.toml` name another directory.
 
 stdout is data, stderr is status. Exit codes: 0 ok, 1 internal error, 2 usage, 3 recipe,
 4 a stage failed, 5 nothing matched, 6 corrupt cache, 7 a rerun differs, 130 interrupted."
@@ -45,15 +45,15 @@ pub(super) enum Command {
     Run(run::RunArgs),
     /// Show the stages of recipes, and which are cached.
     Plan(plan::PlanArgs),
-    /// Tell what a stage differs in from the nearest result in the cache.
+    /// Show how a stage differs from the nearest result in the cache.
     Explain(explain::ExplainArgs),
     /// Check recipes and the files they name; run nothing.
     Check(check::CheckArgs),
-    /// Write a commented recipe to begin with.
+    /// Write a commented recipe to start from.
     Init(init::InitArgs),
-    /// Go on with an interrupted or failed run.
+    /// Continue an interrupted or failed run.
     Resume(resume::ResumeArgs),
-    /// Stop a run of another terminal, so that it can be resumed.
+    /// Stop a run that another terminal started; it can be resumed.
     Cancel(cancel::CancelArgs),
     /// List the stages of past runs.
     History(history::HistoryArgs),
@@ -63,11 +63,11 @@ pub(super) enum Command {
     Runs(runs::RunsArgs),
     /// Compare two runs: recipes, what they ran on, results.
     Diff(diff::DiffArgs),
-    /// Compare arms with a baseline: better, worse, or how many more seeds would tell.
+    /// Compare arms with a baseline: better, worse, or how many more seeds are needed.
     Compare(compare::CompareArgs),
-    /// Show the ratings of an arena's players, who beat whom, and what its judges are worth.
+    /// Show an arena's ratings, the wins of each pair of players, and how far its judges agree.
     Arena(arena::ArenaArgs),
-    /// Tell what runs cost: time, tokens, judges, and what the cache saved.
+    /// Show what runs cost: time, tokens, judges, and what the cache saved.
     Cost(cost::CostArgs),
     /// Show a run's metrics over its steps.
     Metrics(metrics::MetricsArgs),
@@ -79,13 +79,13 @@ pub(super) enum Command {
     Serve(serve::ServeArgs),
     /// Write a report of runs: one page, or tables and charts for papers.
     Report(report::ReportArgs),
-    /// Ask the history a question in SQL.
+    /// Query the history in SQL.
     Query(query::QueryArgs),
-    /// Write runs as files of other programs: CSV, JSON, Parquet, TensorBoard.
+    /// Write runs in formats of other programs: CSV, JSON, Parquet, TensorBoard.
     Export(export::ExportArgs),
-    /// Make the history's database again.
+    /// Rebuild the history's database.
     Db(db::DbArgs),
-    /// Ask a model directly: log-probabilities, embeddings, completions; merge an adapter into it.
+    /// Query a model: log-probabilities, embeddings, completions; or merge an adapter into it.
     Model(model::ModelArgs),
     /// Rate texts with a stage's rewards, before or after training on them.
     Score(score::ScoreArgs),
@@ -93,9 +93,9 @@ pub(super) enum Command {
     Rewards(rewards::RewardsArgs),
     /// Explain the keys of a recipe: what each does, its values and its default.
     Keys(keys::KeysArgs),
-    /// Rerun a stage and compare what it makes with what is cached.
+    /// Rerun a stage and compare its result with the cached one.
     Verify(verify::VerifyArgs),
-    /// Look into the cache of checkpoints.
+    /// List, verify, pin or remove cached checkpoints.
     Cache(cache::CacheArgs),
     /// Print the JSON schema of recipes.
     Schema(schema::SchemaArgs),

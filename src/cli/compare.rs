@@ -20,17 +20,17 @@ use std::io::Write as _;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 An arm is a variant without its seed. Every arm is compared with the baseline on the questions that both
-answered: the difference of the means, its 95% interval, p of a two-sided test after Holm's correction over the arms,
-Hedges' g of the differences by question and Cliff's delta. `better` and `worse` are said where p is below 0.05.
-Otherwise the arms are not separable, and the table says about how many more seeds (or questions) would show a
-difference as large as the one seen, with power 0.8, the 0.05 being shared by the arms.
+answered. The table has the difference of the means, its 95% interval, p of a two-sided test after Holm's correction
+over the arms, Hedges' g of the differences by question, and Cliff's delta. An arm is `better` or `worse` where p is
+below 0.05. Otherwise it is not separable from the baseline. The table then estimates how many more seeds (or
+questions) would show a difference as large as the observed one, with power 0.8 and the 0.05 shared by the arms.
 
 The primary metric decides: that of `[compare]` in the recipe, else accuracy. All others (`--all`) are exploratory:
-of ten metrics one differs by chance more often than one time in twenty.
+among ten metrics, one differs by chance more often than one time in twenty.
 
-p and interval are of one distribution. With several seeds it knows how little few seeds say of the variance
-between them. With one seed it is Student's t over questions: it says nothing of another training run, and
-the verdict is `better on these questions (one seed)`. Seeds that both arms have are paired.
+p and the interval come from the same distribution. With several seeds it accounts for how little few seeds say about
+the variance between them. With one seed it is Student's t over questions: it says nothing about another training
+run, and the verdict is `better on these questions (one seed)`. Seeds that both arms have are paired.
 
 The sum of the rewards is compared only where the arms' mixes are the same. Where they differ, `common_score` is
 the same for all: the recipe's `compare.score`, else the mean of the components that all mixes share.
@@ -48,14 +48,14 @@ Examples:
 \"needs_more_seeds\":{\"least\",\"most\"},\"needs_more_questions\",\"trained_on\",\"note\"} and {\"what\":\"problem\",\"kind\",\"message\"},
 one a line.")]
 pub(super) struct CompareArgs {
-    /// Ids of runs, their beginnings or ends, or `latest`; arms of all of them stand side by side.
+    /// Ids of runs, their beginnings or ends, or `latest`; their arms are compared with each other.
     #[arg(value_name = "RUN", default_value = "latest")]
     runs: Vec<String>,
     /// The arm that all others are compared with: a variant's name without its seed [default: the recipe's, else
     /// `sft`, else `base`, else the first]
     #[arg(long, value_name = "ARM")]
     baseline: Option<String>,
-    /// Only this metric, `accuracy` or `eval/accuracy`; may be given often. NAME=higher or NAME=lower says which way is
+    /// Only this metric, `accuracy` or `eval/accuracy`; can be repeated. NAME=higher or NAME=lower says which way is
     /// better.
     #[arg(long = "metric", value_name = "NAME", value_parser = metric)]
     metrics: Vec<(String, Option<Direction>)>,
@@ -64,15 +64,13 @@ pub(super) struct CompareArgs {
     all: bool,
 }
 
-/// Reads `NAME`, `NAME=higher` or `NAME=lower`.
+/// Parses `NAME`, `NAME=higher` or `NAME=lower`.
 fn metric(text: &str) -> Result<(String, Option<Direction>), String> {
     match text.split_once('=') {
         None => Ok((text.to_owned(), None)),
         Some((name, "higher")) => Ok((name.to_owned(), Some(Direction::Higher))),
         Some((name, "lower")) => Ok((name.to_owned(), Some(Direction::Lower))),
-        Some((_, other)) => {
-            Err(format!("`{other}` is neither `higher` nor `lower`, the ways in which a metric is better"))
-        }
+        Some((_, other)) => Err(format!("`{other}` is not a direction: expected `higher` or `lower`")),
     }
 }
 
@@ -96,7 +94,7 @@ pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliEr
     ending(&found)
 }
 
-/// The arm that is called `wanted`.
+/// Returns the name of the arm `wanted`, or of the default baseline.
 pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<String, CliError> {
     let names: Vec<&str> = evidence.arms.iter().map(|arm| arm.name.as_str()).collect();
     if evidence.arms.iter().all(|arm| arm.trials.is_empty()) {
@@ -106,7 +104,7 @@ pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Stri
         return Err(reasons.fold(error, CliError::hint));
     }
     if names.len() < 2 {
-        return Err(CliError::nothing(format!("there is one arm only, `{}`", names.join("")))
+        return Err(CliError::nothing(format!("there is only one arm, `{}`", names.join("")))
             .hint("add variants to the recipe's sweep, or name several runs; seeds of one variant are one arm"));
     }
     let Some(wanted) = wanted else {
@@ -117,19 +115,19 @@ pub(super) fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Stri
     if let Some(arm) = evidence.arms.iter().find(qualified) {
         return Ok(arm.name.clone());
     }
-    // `sft` where there is `one/sft`, `two/sft` or `sft@7Q4XZ1`
+    // `sft` matches `one/sft`, `two/sft` and `sft@7Q4XZ1`.
     let tail = |name: &str| {
         name.rsplit('/').next().is_some_and(|last| last == wanted || last.split('@').next() == Some(wanted))
     };
     match names.iter().filter(|name| tail(name)).collect::<Vec<_>>().as_slice() {
         [only] => Ok((**only).to_owned()),
         [] => Err(CliError::nothing(format!("no arm is called `{wanted}`")).hint(did_you_mean(wanted, "arms", &names))),
-        several => Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} arms", several.len()))
-            .hint(format!("type all of it: {}", several.iter().map(|name| **name).collect::<Vec<_>>().join(", ")))),
+        several => Err(CliError::new(Kind::Usage, format!("`{wanted}` matches {} arms", several.len()))
+            .hint(format!("give the full name: {}", several.iter().map(|name| **name).collect::<Vec<_>>().join(", ")))),
     }
 }
 
-/// The full names of the metrics that are asked for.
+/// Returns the full names of the requested metrics.
 pub(super) fn metrics(
     evidence: &Evidence,
     wanted: &[(String, Option<Direction>)],
@@ -140,7 +138,7 @@ pub(super) fn metrics(
             known.iter().find(|full| *full == name).or_else(|| known.iter().find(|full| short_name(full) == name));
         found.map(|found| (found.clone(), *direction)).ok_or_else(|| {
             let names: Vec<&str> = known.iter().map(|full| short_name(full)).collect();
-            CliError::nothing(format!("nothing measured `{name}`")).hint(did_you_mean(name, "metrics", &names))
+            CliError::nothing(format!("no arm was measured by `{name}`")).hint(did_you_mean(name, "metrics", &names))
         })
     };
     wanted.iter().map(full).collect()
@@ -168,7 +166,7 @@ fn print(context: &Context, found: &Comparisons, only_primary: bool) -> Result<(
         let (alpha, power) = (found.alpha, found.power);
         let _ = writeln!(
             err,
-            "\nbetter and worse where p after Holm's correction over the arms is below {alpha}; needs: for power {power}"
+            "\nbetter and worse: p after Holm's correction over the arms is below {alpha}; needs: for power {power}"
         );
         if only_primary {
             let _ = writeln!(err, "`--all` compares by the other metrics too");
@@ -201,14 +199,14 @@ fn print_json(found: &Comparisons) -> Result<(), CliError> {
     out.finish()
 }
 
-/// Nothing that could be compared is an error; a part that could not be is told above.
+/// Fails if nothing could be compared. Parts that could not be compared are reported in the table.
 fn ending(found: &Comparisons) -> Result<(), CliError> {
     let compared = |metric: &MetricComparison| metric.arms.iter().any(|row| row.verdict != Verdict::NotCompared);
     if found.metrics.iter().any(compared) {
         return Ok(());
     }
     let reason = found.metrics.iter().flat_map(|metric| &metric.arms).find_map(|row| row.note.clone());
-    let reason = reason.unwrap_or_else(|| format!("no other arm was measured as `{}` was", found.baseline));
+    let reason = reason.unwrap_or_else(|| format!("no other arm has the measurements of `{}`", found.baseline));
     Err(CliError::nothing(format!("nothing can be compared with `{}`: {reason}", found.baseline))
-        .hint("arms are compared on questions that both were asked, by their texts"))
+        .hint("arms are compared on questions that both answered, matched by their text"))
 }

@@ -1,4 +1,4 @@
-//! Conditions on completions, `FIELD OPERATOR VALUE`, and the order of them.
+//! Conditions on completions, `FIELD OPERATOR VALUE`, and sort orders.
 
 use super::error::{CliError, Kind};
 use crate::event::{Completion, StopReason};
@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-/// Fields that every completion has, beside its reward components.
+/// Fields that every completion has, besides its reward components.
 const FIELDS: [&str; 11] = [
     "step",
     "row",
@@ -22,12 +22,12 @@ const FIELDS: [&str; 11] = [
     "reference",
     "answer",
 ];
-/// Those of them that hold text.
+/// The fields that contain text.
 const TEXTS: [&str; 5] = ["stop_reason", "prompt", "completion", "reference", "answer"];
 const STOP_REASONS: [StopReason; 3] = [StopReason::StopToken, StopReason::StopString, StopReason::Length];
-/// The value of what is not there.
+/// The value that matches missing ones.
 const MISSING: &str = "missing";
-/// Longer ones first: the first that fits is it.
+/// Longer operators come first, because the first match is taken.
 const OPERATORS: [(&str, Operator); 7] = [
     ("<=", Operator::AtMost),
     (">=", Operator::AtLeast),
@@ -55,7 +55,7 @@ enum Value<'a> {
     Text(&'a str),
 }
 
-/// A condition as it was typed, for instance `reward<0.2`.
+/// A condition as the user typed it, for instance `reward<0.2`.
 #[derive(Clone, Debug)]
 pub(super) struct Condition {
     field: String,
@@ -81,8 +81,10 @@ impl FromStr for Condition {
 }
 
 impl Condition {
+    /// Checks the condition's field, value and operator.
+    ///
     /// # Errors
-    /// A field that is neither one of every completion nor one of `components`; a value or an operator that does not fit it.
+    /// The field is neither common to all completions nor one of `components`, or its value or operator does not fit.
     pub(super) fn check(&self, components: &BTreeSet<String>) -> Result<(), CliError> {
         check_field(&self.field, components)?;
         let Self { field, operator, value } = self;
@@ -93,7 +95,7 @@ impl Condition {
         }
         if TEXTS.contains(&field.as_str()) {
             if compares && *operator != Operator::Contains {
-                return usage(format!("`{field}` is a text, which only = != and ~ (contains) ask about"));
+                return usage(format!("`{field}` is a text; its operators are = != and ~ (contains)"));
             }
             let words = STOP_REASONS.map(StopReason::word);
             if field == "stop_reason" && !compares && !words.contains(&value.as_str()) {
@@ -104,17 +106,17 @@ impl Condition {
         }
         match value.parse::<f64>() {
             _ if *operator == Operator::Contains => {
-                usage(format!("`{field}` is a number, which ~ (contains) cannot ask about"))
+                usage(format!("`{field}` is a number; ~ (contains) is for texts only"))
             }
             Ok(number) if !number.is_nan() => Ok(()),
-            _ => usage(format!("`{field}` is compared with a number or with `{MISSING}`, not with `{value}`")),
+            _ => usage(format!("expected a number or `{MISSING}` for `{field}`, found `{value}`")),
         }
     }
 
-    /// The condition, on a number that stages of the history have.
+    /// Converts the condition to one on a number of stages in the history.
     ///
     /// # Errors
-    /// `~`, or a value that is no number.
+    /// The operator is `~`, or the value is not a number.
     pub(super) fn on_stages(&self) -> Result<MetricCondition, CliError> {
         let comparison = match self.operator {
             Operator::Equals => Comparison::Equal,
@@ -124,20 +126,20 @@ impl Condition {
             Operator::Above => Comparison::Above,
             Operator::AtLeast => Comparison::AtLeast,
             Operator::Contains => {
-                let message = format!("`{}` is a number, which ~ (contains) cannot ask about", self.field);
+                let message = format!("`{}` is a number; ~ (contains) is for texts only", self.field);
                 return Err(CliError::new(Kind::Usage, message));
             }
         };
         match self.value.parse::<f64>() {
             Ok(bound) if !bound.is_nan() => Ok(MetricCondition { name: self.field.clone(), comparison, bound }),
             _ => {
-                let message = format!("`{}` is compared with a number, not with `{}`", self.field, self.value);
+                let message = format!("expected a number for `{}`, found `{}`", self.field, self.value);
                 Err(CliError::new(Kind::Usage, message))
             }
         }
     }
 
-    /// Whether `completion` is wanted. What is missing fulfils no condition but `= missing`.
+    /// Whether `completion` fulfils the condition. A missing value fulfils only `= missing`.
     pub(super) fn holds(&self, completion: &Completion) -> bool {
         let value = value(completion, &self.field);
         match (self.operator, value) {
@@ -166,7 +168,7 @@ impl Condition {
     }
 }
 
-/// An order as it was typed: a field, the smallest first, or with `-` before it the largest.
+/// A sort order as the user typed it: a field in ascending order, or with `-` before it in descending order.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     field: String,
@@ -183,13 +185,15 @@ impl FromStr for Order {
 }
 
 impl Order {
+    /// Checks the order's field.
+    ///
     /// # Errors
-    /// A field that is neither one of every completion nor one of `components`.
+    /// The field is neither common to all completions nor one of `components`.
     pub(super) fn check(&self, components: &BTreeSet<String>) -> Result<(), CliError> {
         check_field(&self.field, components)
     }
 
-    /// Which of the two comes first; one without a value comes last.
+    /// Compares two completions. One without a value comes last.
     pub(super) fn compare(&self, a: &Completion, b: &Completion) -> Ordering {
         let order = match (value(a, &self.field), value(b, &self.field)) {
             (None, None) => return Ordering::Equal,
@@ -212,12 +216,13 @@ fn check_field(field: &str, components: &BTreeSet<String>) -> Result<(), CliErro
         .hint(did_you_mean(field, "fields", &known)))
 }
 
-/// A component may be written as in the metrics, `reward/NAME`, which also tells it from a field of its name.
+/// Returns a component's name without the prefix of metrics, `reward/NAME`. The prefix also distinguishes it from a
+/// field of the same name.
 fn component(field: &str) -> &str {
     field.strip_prefix("reward/").unwrap_or(field)
 }
 
-/// What `completion` has in `field`; absent when it is missing.
+/// Returns the value of `field` in `completion`; `None` if it is missing.
 fn value<'a>(completion: &'a Completion, field: &str) -> Option<Value<'a>> {
     Some(match field {
         "step" => Value::Number(completion.step as f64),
@@ -322,10 +327,10 @@ mod tests {
         assert!(refused("formt=0").contains("did you mean `format`?"), "{}", refused("formt=0"));
         assert!(refused("formt=0").contains("`stop_reason`"));
         assert!(refused("stop_reason=lenght").contains("did you mean `length`?"));
-        assert!(refused("reward=high").contains("a number or with `missing`"));
-        assert!(refused("reward=nan").contains("a number or with `missing`"));
-        assert!(refused("reward<missing").contains("a number or with `missing`"));
-        assert!(refused("completion<a").contains("only = != and ~"));
+        assert!(refused("reward=high").contains("expected a number or `missing`"));
+        assert!(refused("reward=nan").contains("expected a number or `missing`"));
+        assert!(refused("reward<missing").contains("expected a number or `missing`"));
+        assert!(refused("completion<a").contains("its operators are = != and ~"));
         assert!(refused("tokens~3").contains("is a number"));
     }
 

@@ -1,9 +1,9 @@
-//! Where a command works and how it speaks.
+//! The directories and output settings of a command.
 //!
-//! What a project sets for all commands is in its `orchestrate.toml`, if it has one:
+//! A project may set values for all commands in its `orchestrate.toml`:
 //!
 //! ```toml
-//! runs_dir = "/scratch/me/runs"   # where everything that runs leave behind goes, instead of `runs`
+//! runs_dir = "/scratch/me/runs"   # the run directory, instead of `runs`
 //! ```
 
 use super::args::GlobalArgs;
@@ -13,21 +13,21 @@ use serde::Deserialize;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
-/// Names another directory than `runs/` for everything that runs leave behind.
+/// The variable that names another run directory than `runs/`.
 const RUNS_VARIABLE: &str = "ORCHESTRATE_RUNS";
-/// What a project sets for all commands.
+/// The file with a project's settings for all commands.
 const SETTINGS: &str = "orchestrate.toml";
 
 /// The content of `orchestrate.toml`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The directory for everything that runs leave behind, relative to the project directory.
+    /// The run directory, relative to the project directory.
     runs_dir: Option<PathBuf>,
 }
 
 impl Settings {
-    /// Those of the project; none are set where it has no such file.
+    /// Reads the project's settings; without the file, the defaults apply.
     fn load(project: &Path) -> Result<Self, CliError> {
         let path = project.join(SETTINGS);
         let text = match std::fs::read_to_string(&path) {
@@ -37,12 +37,12 @@ impl Settings {
         };
         toml::from_str(&text).map_err(|error| {
             CliError::new(Kind::Usage, format!("`{SETTINGS}`: {}", error.to_string().trim_end()))
-                .hint("it may hold `runs_dir = \"DIR\"`; what belongs to a recipe goes into the recipe")
+                .hint("the file may set `runs_dir = \"DIR\"`; other keys belong in a recipe")
         })
     }
 }
 
-/// Where a command works and how it speaks.
+/// The directories and output settings of a command.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) json: bool,
@@ -53,7 +53,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Goes to the project directory.
+    /// Changes to the project directory and reads its settings.
     pub(super) fn enter(global: &GlobalArgs) -> Result<Self, CliError> {
         if let Some(directory) = &global.directory {
             std::env::set_current_dir(directory).map_err(|error| {
@@ -78,37 +78,37 @@ impl Context {
         Ok(Self { json: global.json, quiet: global.quiet, verbose: global.verbose, project, runs })
     }
 
-    /// The project directory: the one that paths in recipes are relative to.
+    /// Returns the project directory, to which paths in recipes are relative.
     pub(super) fn project(&self) -> &Path {
         &self.project
     }
 
-    /// Where everything that runs leave behind is.
+    /// Returns the run directory.
     pub(super) fn runs(&self) -> &Path {
         &self.runs
     }
 
-    /// The directory of a run's log.
+    /// Returns the directory of a run's log.
     pub(super) fn log_dir(&self, run: &str) -> PathBuf {
         self.runs.join("log").join(run)
     }
 
-    /// `path` as the user would type it.
+    /// Formats `path` relative to the project directory.
     pub(super) fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.project).unwrap_or(path).display()
     }
 
-    /// How much a run shows.
+    /// Returns the amount of output during a run.
     pub(super) fn progress_mode(&self) -> ProgressMode {
         if self.quiet { ProgressMode::Quiet } else { ProgressMode::Auto }
     }
 }
 
-/// Runs `future` to its end, on this thread.
+/// Runs `future` to completion on this thread.
 pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(future);
-    // a checkpoint that is still being read is not waited for
+    // Does not wait for a checkpoint that is still being read.
     runtime.shutdown_background();
     result
 }

@@ -13,11 +13,11 @@ use serde_json::json;
 /// Whose cost.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Seconds, tokens, energy, judge calls and what they cost at the recipe's prices, by stage and by variant. A
-stage that variants share is counted once in the sum and whole in each variant: what the variant would have
-cost alone; `own` is the part that no other has a share in. What was in the cache cost these runs nothing;
-what it had cost when it was made is what the cache saved. `memory` is the most that a stage held on its
-device, and `planned` what `plan` expected. What was not measured is left empty.
+Shows seconds, tokens, energy, judge calls and their cost at the recipe's prices, by stage and by variant. A
+stage that variants share counts once in the sum, and fully in each variant: the variant's cost if it had run
+alone. `own` is the part that no other variant shares. A cached stage cost these runs nothing; its original
+cost is what the cache saved. `memory` is the peak that a stage held on its device, and `planned` is what
+`plan` expected. What was not measured is left empty.
 
 Examples:
   orchestrate cost latest

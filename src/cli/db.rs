@@ -23,18 +23,19 @@ pub(super) struct DbArgs {
 
 #[derive(Debug, Subcommand)]
 enum DbCommand {
-    /// Make the database of the history again, from the files.
+    /// Rebuild the history's database from the files.
     #[command(after_help = "\
-The files under runs/ are the truth: log/ says what ran, cache/ and work/ what the stages reported. The
-database `runs/history.db` is an index of them for `history`, `query` and `export`, which bring it up to
-date by themselves; this is for a database that is damaged or not to be trusted. It is one transaction:
-other commands see the old rows until it is done, and when it is stopped nothing has changed.
+The files under runs/ are authoritative: log/ records what ran, cache/ and work/ what the stages reported. The
+database `runs/history.db` is an index of them for `history`, `query` and `export`, which update it
+themselves. Use this command for a database that is damaged or not trusted. It runs in one transaction:
+other commands see the old rows until it is done, and nothing changes if it is stopped.
 
-Metrics and completions of checkpoints that were removed from the cache are in no file any more and go.
+Metrics and completions of checkpoints that were removed from the cache are in no file any more, so they
+are dropped.
 
   orchestrate db rebuild
 
-ORCHESTRATE_DB=FILE puts the database elsewhere; it must lie on a local disk, since SQLite's locks do
+ORCHESTRATE_DB=FILE puts the database elsewhere; it must be on a local disk, since SQLite's locks do
 not work on network file systems.
 
 --json prints {\"database\",\"runs\",\"stages\",\"unreadable_lines\",\"lost_stages\",\"moved\"}.")]
@@ -55,7 +56,7 @@ pub(super) fn db(context: &Context, args: &DbArgs) -> Result<(), CliError> {
     }
     rebuilt.indexed.damage.iter().for_each(warn_of);
     let mut err = std::io::stderr().lock();
-    // With stderr gone there is nobody left to tell.
+    // A failed write to stderr cannot be reported.
     if let Some(moved) = &rebuilt.moved {
         let _ = writeln!(err, "the damaged database was moved to `{}`", context.shown(moved));
     }

@@ -18,10 +18,10 @@ use std::collections::BTreeSet;
 /// Which runs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Tells what was changed from A to B in the recipes, stage by stage as they were resolved (defaults, --set
-and variants written out), what they ran on, and what came out. Stages with one key are one result, so
-they are not shown. Intervals that lie apart are marked; questions that both runs were asked can be
-compared more sharply, pair by pair, within one run (`orchestrate show`).
+Shows how B differs from A: the settings of each stage as resolved (defaults, --set and variants written
+out), the environment, and the results. Stages with the same key have the same result, so they are not
+shown. Intervals that do not overlap are marked. `orchestrate compare` is more sensitive, because it pairs
+the answers by question.
 
 Examples:
   orchestrate diff 01KAB3 latest
@@ -52,16 +52,16 @@ impl Outcome<'_> {
         self.after.value - self.before.value
     }
 
-    /// Whether the intervals have nothing in common; absent without intervals.
+    /// Whether the intervals are disjoint; `None` without intervals.
     fn apart(&self) -> Option<bool> {
         let ((low, high), (other_low, other_high)) = self.before.interval.zip(self.after.interval)?;
         Some(high < other_low || other_high < low)
     }
 }
 
-/// The run before the newest.
+/// Returns the run before the newest.
 fn before_newest(runs: &[PastRun]) -> Result<&PastRun, CliError> {
-    runs.get(1).ok_or_else(|| CliError::nothing("there is one run only, and nothing to compare it with"))
+    runs.get(1).ok_or_else(|| CliError::nothing("there is only one run; a comparison needs two"))
 }
 
 pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
@@ -73,7 +73,7 @@ pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
         None => (before_newest(&runs)?, named),
     };
     if before.run == after.run {
-        return Err(CliError::new(Kind::Usage, format!("both are run {}", before.run))
+        return Err(CliError::new(Kind::Usage, format!("A and B are both run {}", before.run))
             .hint("`orchestrate history` lists the runs"));
     }
     let workspace = Workspace::open(context.runs())?;
@@ -129,7 +129,7 @@ pub(super) fn diff(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
     out.finish()
 }
 
-/// What both runs measured in stages that differ.
+/// Returns the measurements that both runs have in stages that differ.
 fn outcomes<'a>(pairs: &'a [StagePair], workspace: &Workspace) -> Result<Vec<Outcome<'a>>, CliError> {
     let mut found = Vec::new();
     for pair in pairs {
@@ -164,7 +164,7 @@ fn stage_table(pairs: &[StagePair], changes: &[StageChange]) -> Table {
         let lines = match change {
             StageChange::Lost => vec!["only in A".to_owned()],
             StageChange::New => vec!["only in B".to_owned()],
-            StageChange::Unknown => vec!["differs; what it was is gone, or it was never reached".to_owned()],
+            StageChange::Unknown => vec!["differs; its settings are gone, or it was never reached".to_owned()],
             StageChange::Changed(changes) if changes.is_empty() => vec!["starts from another result".to_owned()],
             StageChange::Changed(changes) => changes.clone(),
         };

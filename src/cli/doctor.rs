@@ -19,28 +19,29 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Least free space that a run should begin with.
+/// The free space below which the disk counts as low, in GiB.
 const LOW_DISK_GIB: f64 = 5.0;
 
 /// What to look at beside the machine.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks for the worker and asks it for its version of libtorch and the GPUs it can use (if none, why),
-measures the free disk space, looks into the cache, and checks the history's database: where it is,
-whether it is sound and can be written. With recipes, asks the servers of their judges and services
-whether they are there. Ends with 1 if something would keep a run from working, or a GPU that is here
-from being used.
+Checks the worker with its version of libtorch, the GPUs (if it can use none, why), the free disk space,
+the cache, and the history's database. With recipes, it also checks that the servers of their judges and
+services answer. Ends with 1 if something would keep a run from working, or a GPU of this machine from
+being used.
+
+--json prints {\"what\",\"ok\",\"found\",\"hint\"}, one a line.
 
 Examples:
   orchestrate doctor
-  orchestrate doctor recipes/grid.toml     its judges, too")]
+  orchestrate doctor recipes/grid.toml     its judges too")]
 pub(super) struct DoctorArgs {
     /// Recipes whose judges and services are to be reached.
     #[arg(value_name = "RECIPE")]
     recipes: Vec<PathBuf>,
 }
 
-/// What was found of one thing.
+/// The result of one check.
 struct Finding {
     what: String,
     ok: bool,
@@ -73,11 +74,11 @@ pub(super) fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), CliErro
         return Ok(());
     }
     let names: Vec<&str> = bad.iter().map(|finding| finding.what.as_str()).collect();
-    let error = CliError::new(Kind::Internal, format!("not in order: {}", names.join(", ")));
+    let error = CliError::new(Kind::Internal, format!("problems found: {}", names.join(", ")));
     Err(bad.into_iter().filter_map(|finding| finding.hint.clone()).fold(error, CliError::hint))
 }
 
-/// The worker, and the GPUs it can use.
+/// Checks the worker, and the GPUs that it can use.
 fn worker() -> Vec<Finding> {
     let what = "worker".to_owned();
     let worker = match WorkerBinary::find() {
@@ -100,7 +101,7 @@ fn worker() -> Vec<Finding> {
     }
 }
 
-/// How stages compute on the CPU: which instructions they use, and what becomes of bfloat16.
+/// Reports how stages compute on the CPU: the instructions, and the treatment of bfloat16.
 fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
     let what = "cpu".to_owned();
     let CpuReport { instructions, bfloat16_products, float32_products, why_slow } = match report {
@@ -130,7 +131,7 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
     }
 }
 
-/// The GPUs that the driver lists, by name and memory.
+/// Returns the GPUs that the driver lists, with their memory.
 fn listed_gpus() -> Vec<String> {
     let shown = |gpu: InstalledGpu| match gpu.memory_bytes {
         Some(bytes) => format!("{}, {}", gpu.name, gib(bytes)),
@@ -139,7 +140,7 @@ fn listed_gpus() -> Vec<String> {
     installed_gpus().into_iter().map(shown).collect()
 }
 
-/// What the worker sees of the GPUs that are `listed`. None at all is in order; one that cannot be used is not.
+/// Checks which of the `listed` GPUs the worker can use. A machine without GPUs is fine; an unusable GPU is not.
 fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Finding {
     let (why, hint) = match problem {
         _ if devices > 0 => {
@@ -161,7 +162,7 @@ fn gpu(devices: i64, problem: Option<&CudaProblem>, listed: &[String]) -> Findin
         ),
         Some(CudaProblem::NoDevice(reason)) => (
             format!("the driver shows no device: {reason}"),
-            "is CUDA_VISIBLE_DEVICES set to something else, or the device given to another container?",
+            "check CUDA_VISIBLE_DEVICES, and whether another container holds the device",
         ),
     };
     let broken = matches!(problem, Some(CudaProblem::LibraryUnloadable(_)));
@@ -200,7 +201,7 @@ fn cache(context: &Context) -> Finding {
     }
 }
 
-/// The history: a database that cannot be used costs the history of runs, not their results.
+/// Checks the history's database. If it is unusable, runs lose their history but not their results.
 fn history(context: &Context) -> Finding {
     let what = "history".to_owned();
     let path = match database_path(context.runs()) {
@@ -217,7 +218,7 @@ fn history(context: &Context) -> Finding {
         found,
         hint: Some(hint.to_owned()),
     };
-    let renew = "`orchestrate db rebuild` makes it again from the files";
+    let renew = "`orchestrate db rebuild` rebuilds it from the files";
     match checked {
         Ok(SchemaCheck::Current | SchemaCheck::Older) if writable(&path).is_err() => bad(
             format!("{} cannot be written", context.shown(&path)),
@@ -228,26 +229,26 @@ fn history(context: &Context) -> Finding {
             Finding { what, ok: true, found, hint: None }
         }
         Ok(SchemaCheck::Older) => {
-            let found = format!("{}: sound; the next question brings its schema up to date", context.shown(&path));
+            let found = format!("{}: sound; the next query updates its schema", context.shown(&path));
             Finding { what, ok: true, found, hint: None }
         }
         Ok(SchemaCheck::Newer) => bad(
             "written by a newer version of orchestrate".to_owned(),
-            "use that version, or move the database away: it is made again from the files",
+            "use that version, or move the database away: it is rebuilt from the files",
         ),
         Ok(SchemaCheck::Damaged(reason)) => bad(format!("damaged: {reason}"), renew),
         Err(error) => bad(error.sentence(), renew),
     }
 }
 
-/// Whether the database can be written: the file, and its directory, where SQLite keeps its log beside it.
+/// Checks that the database can be written: the file, and its directory, in which SQLite keeps its log.
 fn writable(path: &Path) -> rustix::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?;
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK)
 }
 
-/// The servers that `recipes` name, each asked once.
+/// Checks the servers that `recipes` name, each once.
 fn servers(context: &Context, recipes: &[PathBuf]) -> Result<Vec<Finding>, CliError> {
     if recipes.is_empty() {
         return Ok(Vec::new());

@@ -1,4 +1,5 @@
-//! Errors as the user sees them: what went wrong, why, what to do, and the exit code. The only place that decides either.
+//! Errors as the user sees them: message, causes, hints and exit code. Only this module decides on their form and exit
+//! codes.
 
 use crate::exec::ExecError;
 use crate::history::{IndexError, LogDamage};
@@ -12,32 +13,32 @@ use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-/// Kinds of ending; the numbers are documented in `orchestrate --help` and never change.
+/// The kinds of endings. Their numbers are documented in `orchestrate --help` and stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Something that should not happen.
+    /// An unexpected error.
     Internal = 1,
-    /// The command line is wrong.
+    /// The command line is invalid.
     Usage = 2,
-    /// A recipe is wrong.
+    /// A recipe is invalid.
     Recipe = 3,
     /// A stage failed.
     StageFailed = 4,
-    /// What was asked for does not exist.
+    /// The requested item does not exist.
     NothingMatched = 5,
-    /// A checkpoint is not what its manifest says.
+    /// A checkpoint differs from its manifest.
     CorruptCache = 6,
-    /// A stage that was run again made something else.
+    /// A stage that was run again gave another result.
     Differs = 7,
-    /// Stopped by the user.
+    /// The user stopped the command.
     Interrupted = 130,
 }
 
-/// Why a command did not succeed.
+/// The error of a command.
 #[derive(Debug)]
 pub(super) struct CliError {
     kind: Kind,
-    /// Absent: everything was said already.
+    /// Absent if the error was already reported.
     message: Option<String>,
     causes: Vec<String>,
     hints: Vec<String>,
@@ -46,22 +47,22 @@ pub(super) struct CliError {
 }
 
 impl CliError {
-    /// An error of this kind.
+    /// Creates an error of this kind.
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { message: Some(message.into()), ..Self::said(kind) }
     }
 
-    /// An error that the user has been told about already.
+    /// Creates an error that was already reported to the user.
     pub(super) fn said(kind: Kind) -> Self {
         Self { kind, message: None, causes: Vec::new(), hints: Vec::new(), recipe: None, broken_pipe: false }
     }
 
-    /// What was asked for does not exist.
+    /// Creates an error for a requested item that does not exist.
     pub(super) fn nothing(message: impl Into<String>) -> Self {
         Self::new(Kind::NothingMatched, message)
     }
 
-    /// An error of this kind with the causes that `error` knows.
+    /// Creates an error of this kind with the message and causes of `error`.
     pub(super) fn from_error(kind: Kind, error: &dyn Error) -> Self {
         let mut found = Self::new(kind, error.to_string());
         let mut source = error.source();
@@ -75,36 +76,36 @@ impl CliError {
         found
     }
 
-    /// What went wrong and why, in a line.
+    /// Returns the message and the causes in one line.
     pub(super) fn sentence(&self) -> String {
         let message = self.message.clone().into_iter();
         message.chain(self.causes.iter().cloned()).collect::<Vec<_>>().join(": ")
     }
 
-    /// What to do.
+    /// Returns the hints.
     pub(super) fn hints(&self) -> &[String] {
         &self.hints
     }
 
-    /// Adds what to do.
+    /// Adds a hint.
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Writing to stdout failed.
+    /// Creates the error of a failed write to stdout.
     pub(super) fn stdout(error: &io::Error) -> Self {
         let broken_pipe = error.kind() == io::ErrorKind::BrokenPipe;
         Self { broken_pipe, ..Self::from_error(Kind::Internal, error) }
     }
 
-    /// Tells the user and gives the exit code.
+    /// Reports the error to the user and returns the exit code.
     pub(super) fn report(self, json: bool, width: usize) -> ExitCode {
         if self.broken_pipe {
-            return ExitCode::SUCCESS; // whoever read has seen enough
+            return ExitCode::SUCCESS; // the reader has closed the pipe on purpose
         }
-        // With stderr gone there is nobody left to tell.
+        // A failed write to stderr cannot be reported.
         let _ = if json { self.write_json() } else { self.write_text(width) };
         ExitCode::from(self.kind as u8)
     }

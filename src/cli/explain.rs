@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 /// What to explain.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Compares what the stage's key is made of with the nearest result in the cache, key by key: settings
-with both values, data files with the rows that came and went, and what it starts from the same way.
+Compares the settings behind the stage's cache key with those of the nearest result in the cache, key by
+key. A setting is shown with both values, a data file with the number of rows that were added and removed.
+The stages that it starts from are compared in the same way.
 
 Examples:
   orchestrate explain recipes/demo.toml grpo
@@ -73,7 +74,7 @@ pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), CliEr
     out.finish()
 }
 
-/// One line a change, those of what the stage starts from below.
+/// Writes one line for each change, with those of the parents below.
 fn write(out: &mut Output, compared: &Explanation, indent: &str) -> Result<(), CliError> {
     for change in &compared.changes {
         out.line(format!("{indent}{change}"))?;
@@ -91,7 +92,7 @@ fn write(out: &mut Output, compared: &Explanation, indent: &str) -> Result<(), C
         }
     }
     if compared.changes.is_empty() && compared.parents.is_empty() {
-        out.line(format!("{indent}nothing differs: its result is gone"))?;
+        out.line(format!("{indent}nothing differs: its result was removed"))?;
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(super) struct ExportArgs {
     /// What is written.
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// Where; made when it is missing.
+    /// Output directory; created if it is missing.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 }
@@ -143,7 +143,7 @@ struct Point {
 }
 
 async fn event_file(store: &Store, key: &str, dir: &Path) -> Result<Option<(PathBuf, u64)>, CliError> {
-    // a fixed name: TensorBoard would add what it finds in several files
+    // The name is fixed, because TensorBoard would combine several files.
     let path = dir.join("events.out.tfevents.0.orchestrate");
     let part = dir.join("scalars.part");
     let mut file = None;
@@ -179,7 +179,7 @@ async fn event_file(store: &Store, key: &str, dir: &Path) -> Result<Option<(Path
     Ok(Some((path, scalars)))
 }
 
-/// The name of a stage's directory: with its variant, or its key, if several stages share its name.
+/// Returns the name of a stage's directory. If several stages share its name, it includes the variant or the key.
 fn directory(plan: &LoggedPlan, stage: &LoggedStage) -> String {
     let shares = plan.stages.iter().filter(|other| other.stage == stage.stage).count() > 1;
     let name = match stage.variants.as_slice() {

@@ -1,4 +1,4 @@
-//! Runs by what the user types for them.
+//! Finds runs and stages by the user's arguments.
 
 use super::context::Context;
 use super::error::{CliError, Kind};
@@ -9,7 +9,7 @@ use crate::suggestion::did_you_mean;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
-/// The runs of the past, the newest first; a log that cannot be read is told on stderr.
+/// Returns the past runs, newest first. Reports unreadable logs on stderr.
 ///
 /// # Errors
 /// Every log is damaged.
@@ -33,13 +33,13 @@ pub(super) fn past_runs(context: &Context) -> Result<Vec<PastRun>, CliError> {
     Ok(runs)
 }
 
-/// Tells of a log that is left out.
+/// Reports that a damaged log is left out.
 pub(super) fn warn_of(damage: &LogDamage) {
-    // With stderr gone there is nobody left to tell.
+    // A failed write to stderr cannot be reported.
     let _ = writeln!(std::io::stderr(), "warning: a run is left out: {damage}\nhint: {}", damage.hint());
 }
 
-/// The run called `wanted`: `latest`, an id, or the beginning or the end of one that no other run shares.
+/// Returns the run called `wanted`: `latest`, an id, or a unique beginning or end of one.
 pub(super) fn find_run<'a>(runs: &'a [PastRun], wanted: &str) -> Result<&'a PastRun, CliError> {
     if runs.is_empty() {
         return Err(CliError::nothing("nothing has been run here yet").hint("`orchestrate run RECIPE` runs a recipe"));
@@ -56,13 +56,13 @@ pub(super) fn find_run<'a>(runs: &'a [PastRun], wanted: &str) -> Result<&'a Past
             .hint("`orchestrate history` lists the runs; `latest` is the newest")),
         several => {
             let ids: Vec<&str> = several.iter().take(5).map(|past| past.run.as_str()).collect();
-            Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} runs", several.len()))
-                .hint(format!("type more of it: {}", ids.join(", "))))
+            Err(CliError::new(Kind::Usage, format!("`{wanted}` matches {} runs", several.len()))
+                .hint(format!("type more characters of it: {}", ids.join(", "))))
         }
     }
 }
 
-/// The runs that are called so, each once, in the order they are named.
+/// Returns the runs called `wanted`, each once, in the order of the arguments.
 pub(super) fn find_runs<'a>(runs: &'a [PastRun], wanted: &[String]) -> Result<Vec<&'a PastRun>, CliError> {
     let mut found: Vec<&PastRun> = Vec::new();
     for wanted in wanted {
@@ -74,8 +74,8 @@ pub(super) fn find_runs<'a>(runs: &'a [PastRun], wanted: &[String]) -> Result<Ve
     Ok(found)
 }
 
-/// The stages of a run that are called `name` and belong to a variant that one of `patterns` matches. Without a name, any
-/// stage is meant; without patterns, any variant.
+/// Returns the stages of a run that are called `name` and belong to a variant that one of `patterns` matches. Without
+/// a name, any stage matches; without patterns, any variant.
 pub(super) fn find_stages<'a>(
     plan: &'a LoggedPlan,
     name: Option<&str>,
@@ -101,7 +101,7 @@ pub(super) fn find_stages<'a>(
     Ok(found)
 }
 
-/// The labels of the variants that one of `patterns` matches.
+/// Returns the labels of the variants that one of `patterns` matches.
 fn matching_labels(plan: &LoggedPlan, patterns: &[String]) -> Result<BTreeSet<String>, CliError> {
     let mut labels = BTreeSet::new();
     for text in patterns {
@@ -123,7 +123,7 @@ pub(super) struct VariantPattern<'t> {
 }
 
 impl<'t> VariantPattern<'t> {
-    /// Variants that a message names.
+    /// The maximum number of variants in a message.
     const MOST_NAMED: usize = 20;
 
     pub(super) fn new(text: &'t str) -> Result<Self, CliError> {
@@ -136,7 +136,8 @@ impl<'t> VariantPattern<'t> {
         }
     }
 
-    /// Whether it means the variant `name` of `recipe`: the label `recipe/name`, as tables show it, names the recipe too.
+    /// Whether the pattern matches the variant `name` of `recipe`. A label `recipe/name`, as in tables, selects the
+    /// recipe too.
     pub(super) fn matches(&self, recipe: &str, name: &str) -> bool {
         let of_recipe = self.text.strip_prefix(recipe).and_then(|rest| rest.strip_prefix('/'));
         match of_recipe.map(CellPattern::new) {
@@ -145,7 +146,7 @@ impl<'t> VariantPattern<'t> {
         }
     }
 
-    /// The error of a pattern that matches none of the variants with these names.
+    /// Returns the error of a pattern that matches none of the variants with these names.
     pub(super) fn matches_none<'n>(&self, names: impl Iterator<Item = &'n str>) -> CliError {
         let mut known: Vec<&str> = Vec::new();
         for name in names.filter(|name| !name.is_empty()) {
@@ -159,7 +160,7 @@ impl<'t> VariantPattern<'t> {
     }
 }
 
-/// A stage's name, with its variants unless all share it.
+/// Returns a stage's name, with its variants unless all share it.
 pub(super) fn stage_title(plan: &LoggedPlan, stage: &LoggedStage) -> String {
     if stage.variants.len() >= plan.variants.len() {
         return stage.stage.clone();

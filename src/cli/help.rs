@@ -3,13 +3,14 @@
 use super::commands::Cli;
 use clap::{Command, CommandFactory as _};
 
-/// All commands.
+/// Returns the command line with all commands.
 pub(super) fn command() -> Command {
     reflowed(Cli::command())
 }
 
-/// `command` with each paragraph of its texts on one line. clap wraps lines and never joins them, so text that is wrapped in
-/// the source would be wrapped twice in a narrow terminal. Lines that begin with a space, such as examples, stay.
+/// Joins each paragraph of the texts of `command` into one line. clap wraps lines but never joins them. Text that is
+/// wrapped in the source would therefore be wrapped twice in a narrow terminal. Lines that begin with a space, such as
+/// examples, stay.
 fn reflowed(command: Command) -> Command {
     let after_help = command.get_after_help().map(|text| joined(&text.to_string()));
     let command = match after_help {
@@ -26,8 +27,9 @@ fn joined(text: &str) -> String {
         let is_prose = !line.is_empty() && !line.starts_with(' ');
         match lines.last_mut() {
             Some(last) if is_open && is_prose => {
-                // a JSON object goes on without a space
-                let gap = if last.ends_with(['|', ',']) && last.contains("{\"") { "" } else { " " };
+                // A JSON object continues without a space.
+                let is_within = last.matches('{').count() > last.matches('}').count();
+                let gap = if is_within && last.ends_with(['|', ',']) { "" } else { " " };
                 last.push_str(gap);
                 last.push_str(line);
             }
@@ -44,8 +46,8 @@ mod tests {
 
     #[test]
     fn paragraphs_are_one_line_and_examples_stay() {
-        let text = "Shows what ran\nand when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\n\"b\"}.";
-        let expected = "Shows what ran and when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\"b\"}.";
+        let text = "Shows what ran\nand when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\n\"b\"},\none a line.";
+        let expected = "Shows what ran and when.\n\nExamples:\n  orchestrate history\n  orchestrate show\n\n--json prints {\"a\",\"b\"}, one a line.";
         assert_eq!(joined(text), expected);
     }
 

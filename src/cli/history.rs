@@ -18,7 +18,7 @@ use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZon
 use clap::Args;
 use std::io::Write as _;
 
-/// Columns, and what each is called in the database.
+/// The columns, with their names in the database.
 const COLUMNS: [(&str, &str); 11] = [
     ("run", "s.run"),
     ("started", "s.started_at"),
@@ -34,13 +34,13 @@ const COLUMNS: [(&str, &str); 11] = [
 ];
 const DEFAULT_COLUMNS: [&str; 8] = ["run", "started", "stage", "variant", "key", "status", "time", "result"];
 
-/// Stages beyond a limit are counted up to this number: to count on takes longer than the answer.
+/// The maximum count of stages beyond a limit. Counting further would take longer than the query itself.
 const MOST_COUNTED: usize = 10_000;
 
 /// Which part of the past.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Filters go together: a stage must pass them all. --where compares a result, or `seconds`, with a number
+A stage must pass all filters. --where compares a result, or `seconds`, with a number
 by = != < <= > >=; a stage that did not measure it does not pass. Results are those of the stage's cache
 key: a stage that was forced to run again shows its newest.
 
@@ -64,16 +64,16 @@ pub(super) struct HistoryArgs {
     /// Only stages of this variant.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Only stages of this kind (cpt, sft, grpo, eval, ...); may be given often.
+    /// Only stages of this kind (cpt, sft, grpo, eval, ...); can be repeated.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = word::<StageKind>())]
     kind: Vec<StageKind>,
-    /// Only stages with this status; may be given often.
+    /// Only stages with this status; can be repeated.
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = word::<StageStatus>())]
     status: Vec<StageStatus>,
     /// Only runs that began since: 90m, 12h, 2d, 1w ago, or a date like 2026-11-01 or 2026-11-01T18:00.
     #[arg(long, value_name = "WHEN", value_parser = |text: &str| since(text, Utc::now()))]
     since: Option<DateTime<Utc>>,
-    /// Only stages that fulfil this, for instance 'eval/accuracy>0.3'; may be given often.
+    /// Only stages that match this condition, for instance 'eval/accuracy>0.3'; can be repeated.
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<Condition>,
     /// The smallest COLUMN first, with `-` before it the largest [default: the newest run first]
@@ -82,7 +82,7 @@ pub(super) struct HistoryArgs {
     /// Columns of the table.
     #[arg(long, value_name = "COLUMN,..", value_delimiter = ',', conflicts_with = "json")]
     columns: Vec<String>,
-    /// Rows at most; 0: all [default: 40, with --json all]
+    /// Largest number of rows; 0: all [default: 40, with --json all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }
@@ -103,7 +103,7 @@ pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<(), CliEr
         let store = open_history::open(context, Scope::Runs).await?;
         if store.is_empty().await? {
             if !context.quiet {
-                // No data is no error: a script that asks an empty project gets an empty answer.
+                // An empty history is not an error, so that a script gets an empty answer.
                 let _ = writeln!(
                     std::io::stderr(),
                     "nothing has been run here yet\nhint: `orchestrate run RECIPE` runs a recipe"
@@ -127,7 +127,7 @@ pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<(), CliEr
         let (found, limit) = (rows.len(), query.limit);
         let results: Vec<&str> =
             columns.iter().copied().filter(|name| COLUMNS.iter().all(|(column, _)| column != name)).collect();
-        // a stage that has none of the results that are asked for says nothing
+        // Stages without any of the requested results are left out.
         rows.retain(|row| results.is_empty() || results.iter().any(|name| row.metrics.contains_key(*name)));
         print(context, &rows, if columns.is_empty() { &DEFAULT_COLUMNS } else { &columns })?;
         if Some(found) == limit && !context.quiet && !context.json {
@@ -151,8 +151,10 @@ async fn order(store: &Store, sort: Option<&str>) -> Result<Option<Order>, CliEr
     Ok(Some(Order { by, descending: sort.starts_with('-') }))
 }
 
+/// Checks that `field` is known.
+///
 /// # Errors
-/// A name that is neither a column nor a result of any stage.
+/// The name is neither a column nor a result of any stage.
 async fn check_field(store: &Store, field: &str) -> Result<(), CliError> {
     if COLUMNS.iter().any(|(name, _)| *name == field) || store.has_result(field).await? {
         return Ok(());
@@ -167,7 +169,7 @@ async fn check_field(store: &Store, field: &str) -> Result<(), CliError> {
     )))
 }
 
-/// Which filter left nothing.
+/// Returns an error that names the filters that match no stage.
 async fn no_match(store: &Store, query: &HistoryQuery) -> Result<CliError, CliError> {
     let all = HistoryQuery::default();
     let alone = [
@@ -184,7 +186,8 @@ async fn no_match(store: &Store, query: &HistoryQuery) -> Result<CliError, CliEr
                 .hint("`orchestrate history` lists the newest stages"));
         }
     }
-    Ok(CliError::nothing("no stage passes all the filters").hint("each of them alone leaves some; leave one out"))
+    Ok(CliError::nothing("no stage passes all the filters")
+        .hint("each filter alone matches some stages; drop one of them"))
 }
 
 impl From<HistoryRow> for StageRow {
@@ -238,7 +241,7 @@ fn heading(name: &str) -> Column {
         "kind" => Column::left(name).dropped(2),
         "recipe" => Column::left(name).shortened().dropped(3),
         "started" => Column::left(name).dropped(4),
-        // what tells rows apart stays
+        // Columns that identify a row are never dropped.
         "variant" => Column::left(name).shortened(),
         "run" | "stage" | "status" => Column::left(name),
         "result" => Column::left(name).wrapped(),
@@ -273,12 +276,12 @@ fn cell(context: &Context, row: &StageRow, column: &str) -> String {
     }
 }
 
-/// The end of a run's id: the beginning is the time, which runs of one hour share.
+/// Returns the end of a run's id. Its beginning is the time, which runs of one hour share.
 pub(super) fn short_run(run: &str) -> &str {
     &run[run.len().saturating_sub(6)..]
 }
 
-/// The numbers a stage is known by, or why it failed.
+/// Returns the main results of a stage, or the reason of its failure.
 fn result(row: &StageRow) -> String {
     if let Some(message) = &row.message {
         return message.clone();
@@ -286,7 +289,7 @@ fn result(row: &StageRow) -> String {
     headlines(&row.metrics).join("  ")
 }
 
-/// Reads `90m`, `12h`, `2d` or `1w`, which is before `now`, or a date or a time of this machine's clock.
+/// Parses `90m`, `12h`, `2d` or `1w` before `now`, or a date or a time of this machine's clock.
 fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     let known = "write how long ago, like 90m, 12h, 2d or 1w, or a date like 2026-11-01 or 2026-11-01T18:00";
     if let Ok(at) = text.parse::<DateTime<Utc>>() {

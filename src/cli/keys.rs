@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 Examples:
   orchestrate keys                   the tables of a recipe
   orchestrate keys grpo              every key of a stage of the kind grpo
-  orchestrate keys grpo.zero_std     one key, with the words it may be
-  orchestrate keys kl_coef           a key of whatever table has it
+  orchestrate keys grpo.zero_std     one key, with its allowed values
+  orchestrate keys kl_coef           a key in every table that has it
 
 `orchestrate rewards NAME` has the formula of a reward component beside its keys.
 
@@ -69,7 +69,7 @@ pub(super) fn keys(context: &Context, args: &KeysArgs) -> Result<(), CliError> {
 
 type Found = (&'static KeySection, Option<&'static RecipeKey>);
 
-/// What `name` means: a table, a key of a table, or a key of any.
+/// Finds `name`: a table, a key of a table, or a key of any table.
 fn find(name: &str) -> Result<Vec<Found>, CliError> {
     let name = name.strip_prefix("stages.").unwrap_or(name);
     let sections = key_sections();
@@ -94,7 +94,7 @@ fn find(name: &str) -> Result<Vec<Found>, CliError> {
     Err(CliError::nothing(format!("a recipe has no `{name}`")).hint(did_you_mean(word, &what, &known)))
 }
 
-/// Every key of a table.
+/// Formats every key of a table.
 fn all(section: &KeySection) -> String {
     let mut table = Table::new(vec![
         Column::left("key"),
@@ -109,7 +109,7 @@ fn all(section: &KeySection) -> String {
     format!("{}\n{}\n\n{}", section.heading, section.description, table.render(width()))
 }
 
-/// One key, with what each of its words means.
+/// Formats one key, with the meaning of each of its words.
 fn one(section: &KeySection, key: &RecipeKey) -> String {
     let value = if key.words.is_empty() { key.value.clone() } else { words(key) };
     let head = format!("{} in {}: {value}; default: {}", key.name, section.heading, key.default);

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Prints what the workers wrote to stdout and stderr. What they measured is in `orchestrate metrics`.
 
+--json prints {\"run\",\"stage\",\"key\",\"path\",\"text\"}, one a line.
+
 Examples:
   orchestrate logs latest
   orchestrate logs latest grpo")]
@@ -43,7 +45,7 @@ pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<(), CliError> {
     out.finish()
 }
 
-/// The log of the stage's worker: beside its checkpoint, or in its attempt directory.
+/// Returns the log of the stage's worker, in its attempt directory or beside its checkpoint.
 fn log_of(context: &Context, key: &Digest) -> Option<PathBuf> {
     let places = ["work", "cache"].map(|place| context.runs().join(place).join(key.as_str()).join("worker.log"));
     places.into_iter().find(|path| path.is_file())

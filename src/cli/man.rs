@@ -46,7 +46,7 @@ pub(super) fn man(context: &Context, args: &ManArgs) -> Result<(), CliError> {
     out.finish()
 }
 
-/// The manual's page about recipes, from their schema.
+/// Returns the manual page about recipes, from their schema.
 fn recipe_page() -> String {
     let mut page = format!(
         ".TH orchestrate-recipe 5 \"\" \"orchestrate {}\"\n.SH NAME\norchestrate-recipe \\- the keys of a recipe\n\
@@ -73,7 +73,7 @@ fn recipe_page() -> String {
     page
 }
 
-/// `text` for roff, whose requests begin with a dot or an apostrophe at the beginning of a line.
+/// Escapes `text` for roff, whose requests begin with a dot or an apostrophe at the beginning of a line.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }

@@ -13,7 +13,7 @@ use crate::report::{Column, Table, sparkline, width};
 use clap::Args;
 use serde_json::json;
 
-/// Columns that a curve takes.
+/// The width of a curve in columns.
 const CURVE: usize = 32;
 
 /// Whose metrics.
@@ -32,7 +32,7 @@ Examples:
 pub(super) struct MetricsArgs {
     #[command(flatten)]
     of: RunStagesArgs,
-    /// Only metrics with this name or, ending in `/`, this beginning; may be given often.
+    /// Only metrics with this name or, ending in `/`, this beginning; can be repeated.
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
     /// List every metric that the program makes, with its unit, direction and meaning.
@@ -40,7 +40,7 @@ pub(super) struct MetricsArgs {
     list: bool,
 }
 
-/// All metrics that the program makes.
+/// Lists all metrics of the program.
 fn list(context: &Context) -> Result<(), CliError> {
     let mut out = Output::stdout();
     let headings = ["metric", "unit", "better", "over batches"].map(Column::left);

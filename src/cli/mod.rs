@@ -1,8 +1,8 @@
-//! The command line: what was typed, which command it is, how its errors end. One file a command.
+//! The command line: arguments, commands, and the form of their errors. Most commands have a file of their own.
 //!
-//! Commands print; nothing below them does, but for the live display of a run. Data goes to stdout through
-//! `output::Output`, everything else to stderr. A command that needs no database opens none, and only `run`, `resume`
-//! and those that ask the database start an async runtime.
+//! Commands print; the modules below print nothing except the live display of a run. Data goes to stdout through
+//! `output::Output`, everything else to stderr. A command that needs no database does not open it. Only `run`,
+//! `resume` and the commands that query the database start an async runtime.
 
 mod amount;
 mod arena;

@@ -1,4 +1,4 @@
-//! `orchestrate model logprobs|embed|generate|merge`: questions about a model, which the worker answers.
+//! `orchestrate model logprobs|embed|generate|merge`: direct uses of a model, computed by the worker.
 
 use super::context::Context;
 use super::error::{CliError, Kind};
@@ -60,8 +60,10 @@ Input lines are {\"prompt\"} (a user's turn of the chat template, or with --raw 
     Generate(Box<GenerateArgs>),
     /// Write a model with an adapter added to its weights.
     #[command(after_help = "\
-Adds in 32 bits, checks that the logits stay (within 1e-3 in 32 bits), reads the new weights back, and only
-then shows the new directory. Works for adapters made here (runs/cache/KEY) and by PEFT.
+Merges in 32 bits, checks that the logits stay within 1e-3, and reads the new weights back. The new directory
+appears only after these checks. Works for adapters made here (runs/cache/KEY) and by PEFT.
+
+Prints {\"output\",\"dtype\",\"tensors\",\"device\",\"max_abs_logit_difference\"}, always JSON.
 
   orchestrate model merge --model models/llama --adapter runs/cache/KEY --output models/llama-sft")]
     Merge {
@@ -122,7 +124,7 @@ struct GenerateArgs {
     model: DecoderArgs,
     #[command(flatten)]
     input: InputArgs,
-    /// Completions are cut here.
+    /// Longest completion, in tokens; a longer one is cut.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = super::args::at_least_one)]
     max_new_tokens: usize,
     /// Divides the logits; 0 takes the most likely token.
@@ -143,7 +145,7 @@ struct GenerateArgs {
     /// A completion does not end before it has this many tokens.
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_new_tokens: usize,
-    /// A completion ends with the first of these texts that it comes to hold; may be given often.
+    /// A completion ends with the first of these texts that occurs in it; can be repeated.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     stop: Vec<String>,
     /// Of all draws.
@@ -152,7 +154,7 @@ struct GenerateArgs {
     /// Completions of each prompt.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = super::args::at_least_one)]
     samples: usize,
-    /// Take prompts as they stand, without the chat template.
+    /// Use prompts as they are, without the chat template.
     #[arg(long)]
     raw: bool,
 }
@@ -211,7 +213,7 @@ impl From<InputArgs> for Input {
 fn generate(context: &Context, args: GenerateArgs) -> Result<(), CliError> {
     let several = args.samples > 1 || args.input.input.is_some();
     let sampling = Sampling {
-        max_prompt_tokens: usize::MAX, // the model's own limit holds
+        max_prompt_tokens: usize::MAX, // the model's own limit applies
         max_new_tokens: args.max_new_tokens,
         temperature: args.temperature,
         top_p: args.top_p,
@@ -258,12 +260,12 @@ fn print_merged(request: &ModelRequest) -> Result<(), CliError> {
 
 fn parsed(line: &str) -> Result<Value, CliError> {
     serde_json::from_str(line).map_err(|error| {
-        CliError::new(Kind::Internal, format!("the worker's answer is not understood: {error}"))
-            .hint("are `orchestrate` and `orchestrate-worker` of the same version? see `orchestrate doctor`")
+        CliError::new(Kind::Internal, format!("cannot parse the worker's answer: {error}"))
+            .hint("check with `orchestrate doctor` that `orchestrate` and `orchestrate-worker` have the same version")
     })
 }
 
-/// Asks the worker and prints each line of its answer as it comes.
+/// Sends the request to the worker and prints each line of its answer as it arrives.
 fn answer(request: &ModelRequest, print: impl Fn(&mut Output, &str) -> Result<(), CliError>) -> Result<(), CliError> {
     let worker = WorkerBinary::find()?;
     let ended = ask(&worker, request, |line| {
@@ -286,7 +288,7 @@ fn answer(request: &ModelRequest, print: impl Fn(&mut Output, &str) -> Result<()
 }
 
 fn temperature(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|&t: &f64| t >= 0.0 && t.is_finite()).ok_or_else(|| "a number from 0 on".to_owned())
+    text.parse().ok().filter(|&t: &f64| t >= 0.0 && t.is_finite()).ok_or_else(|| "a number, at least 0".to_owned())
 }
 
 fn probability(text: &str) -> Result<f64, String> {

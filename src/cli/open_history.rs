@@ -1,4 +1,4 @@
-//! The history as commands open it.
+//! Opens the history for commands.
 
 use super::context::Context;
 use super::error::CliError;
@@ -9,19 +9,18 @@ use crate::store::Store;
 use crate::workspace::Workspace;
 use std::io::Write as _;
 
-/// Opens the history for questions, up to date with the files; what had to be done for it is told on stderr.
+/// Opens the history, up to date with the files. Reports updates and problems on stderr.
 pub(super) async fn open(context: &Context, scope: Scope) -> Result<Store, CliError> {
     let opened = open_history(&Workspace::open(context.runs())?, scope).await?;
     for damage in &opened.indexed.damage {
         warn_of(damage);
     }
     let mut err = std::io::stderr().lock();
-    // With stderr gone there is nobody left to tell.
+    // A failed write to stderr cannot be reported.
     if let Some(problem) = opened.problem {
         let problem = CliError::from(problem);
         let _ = writeln!(err, "warning: {}", problem.sentence());
-        let _ =
-            writeln!(err, "  everything was read from the files instead, as for every question until this is solved");
+        let _ = writeln!(err, "  everything was read from the files instead; queries do so until this is solved");
         for hint in problem.hints() {
             let _ = writeln!(err, "hint: {hint}");
         }
@@ -31,7 +30,7 @@ pub(super) async fn open(context: &Context, scope: Scope) -> Result<Store, CliEr
     Ok(opened.store)
 }
 
-/// `2 runs and the events of 5 stages read`.
+/// Formats the counts: `2 runs and the events of 5 stages read`.
 pub(super) fn read(indexed: &Indexed) -> String {
     let &Indexed { runs, stages, unreadable_lines, .. } = indexed;
     let unreadable = match unreadable_lines {

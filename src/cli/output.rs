@@ -1,9 +1,9 @@
-//! Stdout, where data goes.
+//! Stdout, for data.
 
 use super::error::CliError;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
-/// Buffered stdout; a reader that went away is [`CliError::broken_pipe`], which is quiet.
+/// Buffered stdout. If the reader closed the pipe, the error is [`CliError::broken_pipe`], which is not reported.
 pub(super) struct Output {
     out: BufWriter<StdoutLock<'static>>,
 }
@@ -23,12 +23,12 @@ impl Output {
         writeln!(self.out, "{value}").map_err(|error| CliError::stdout(&error))
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
         self.out.write_all(bytes).map_err(|error| CliError::stdout(&error))
     }
 
-    /// Hands everything to the reader.
+    /// Flushes the output.
     pub(super) fn finish(mut self) -> Result<(), CliError> {
         self.out.flush().map_err(|error| CliError::stdout(&error))
     }

@@ -29,7 +29,7 @@ retries and kept answers aside.")]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
-    /// Only this stage and what it needs; may be given often.
+    /// Only this stage and what it needs; can be repeated.
     #[arg(long, value_name = "STAGE")]
     only: Vec<String>,
 }
@@ -79,7 +79,7 @@ fn count_u64(n: u64, noun: &str) -> String {
     count(usize::try_from(n).unwrap_or(usize::MAX), noun)
 }
 
-/// `1 stage`, `3 stages`.
+/// Formats a count: `1 stage`, `3 stages`.
 pub(super) fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }

@@ -1,4 +1,4 @@
-//! From recipes on the command line to a plan and what the cache says of it.
+//! Loads and plans the recipes of the command line, and looks up the stages in the cache.
 
 use super::context::Context;
 use super::error::{CliError, Kind};
@@ -15,10 +15,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Digests of a recipe's files from the cache's memo, and what it names on the hub.
+/// Digests of a recipe's files, with a cache of known ones, and its files on the hub.
 struct ProjectFiles {
     digests: FileDigests,
-    /// Absent until a recipe names something on the hub.
+    /// Absent until a recipe refers to the hub.
     hub: Option<Hub<'static>>,
     mode: ProgressMode,
 }
@@ -43,7 +43,7 @@ impl Inputs for ProjectFiles {
     }
 }
 
-/// The hub of this process's environment, with its downloads on stderr.
+/// Creates the hub of this process's environment, with its downloads on stderr.
 fn hub(mode: ProgressMode) -> Result<Hub<'static>, HubError> {
     let mut downloads = Downloads::new(mode);
     let show = move |step: HubStep<'_>| match step {
@@ -55,14 +55,14 @@ fn hub(mode: ProgressMode) -> Result<Hub<'static>, HubError> {
     Ok(Hub::new(HubEnvironment::of_process()?, show))
 }
 
-/// Says which commit a branch was, so that the user can pin it.
+/// Reports the commit of each branch, so that the user can pin it.
 fn tell_commits(hub: &Hub<'_>, mode: ProgressMode) {
     let mut notes = Downloads::new(mode);
     for (reference, snapshot) in hub.found().filter(|(reference, _)| !reference.is_pinned()) {
         let pinned = reference.pinned_to(&snapshot.commit);
         notes.note(&match &snapshot.not_asked {
-            None => format!("note: `{reference}` is now `{pinned}`; name that to stay with it"),
-            Some(reason) => format!("note: {reason}; `{reference}` is taken as it was last seen, `{pinned}`"),
+            None => format!("note: `{reference}` is now `{pinned}`; write that to keep this version"),
+            Some(reason) => format!("note: {reason}; using the last known version of `{reference}`, `{pinned}`"),
         });
     }
 }
@@ -73,10 +73,10 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
 }
 
-/// Loads `recipes` and plans them: what they name on the hub is brought here first, as a key holds the digests of files;
-/// digests of files that have not changed are remembered from the last time.
+/// Loads `recipes` and plans them. Files on the hub are downloaded first, because cache keys contain their digests.
+/// Digests of unchanged files are cached.
 ///
-/// Of the variants, only those stay that one of the patterns `variants` matches, if there are any.
+/// With patterns in `variants`, only the variants that one of them matches are kept.
 pub(super) fn planned(
     context: &Context,
     recipes: &[PathBuf],
@@ -97,7 +97,7 @@ pub(super) fn planned(
     Ok(Planned { recipes, plan })
 }
 
-/// Keeps the variants that one of `patterns` matches; all of them if there are none.
+/// Keeps the variants that one of `patterns` matches; without patterns, all of them.
 fn keep_variants(recipes: &mut [LoadedRecipe], patterns: &[String]) -> Result<(), CliError> {
     if patterns.is_empty() {
         return Ok(());
@@ -123,7 +123,7 @@ fn keep_variants(recipes: &mut [LoadedRecipe], patterns: &[String]) -> Result<()
     Ok(())
 }
 
-/// The part of `plan` that leads to the stages named `only`; all of it if there are none.
+/// Returns the part of `plan` that leads to the stages named `only`; without names, all of it.
 pub(super) fn only(plan: Plan, only: &[String]) -> Result<Plan, CliError> {
     if only.is_empty() {
         return Ok(plan);
@@ -136,7 +136,7 @@ pub(super) fn only(plan: Plan, only: &[String]) -> Result<Plan, CliError> {
     Ok(limited(&plan, &stages_named(&plan, only)))
 }
 
-/// Refuses stages that cannot fit into memory, all at once.
+/// Fails for stages that cannot fit into memory, all at once.
 pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage>) -> Result<(), CliError> {
     let large: Vec<TooLarge> = stages.filter_map(too_large).collect();
     let Some(first) = large.first() else { return Ok(()) };
@@ -145,7 +145,7 @@ pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage
     Err(large.iter().fold(error, |error, stage| error.hint(stage.hint.clone())))
 }
 
-/// What the cache says of each stage.
+/// Returns the cache's status of each stage.
 pub(super) fn statuses(context: &Context, plan: &Plan, workspace: &Workspace) -> Result<Vec<PlannedStatus>, CliError> {
     let mut statuses = Vec::with_capacity(plan.stages.len());
     let mut cached = None;

@@ -1,4 +1,4 @@
-//! The program from its command line to its exit code.
+//! Runs the program from its command line to its exit code.
 
 use super::commands::{Cli, Command};
 use super::context::Context;
@@ -14,10 +14,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Runs the command line `args`, the program's name first.
+/// Runs the command line `args`. The first argument is the program's name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    // What the dispatcher starts is no command for people.
+    // The dispatcher's call for a `command` stage is not a documented command.
     if let [_, word, dir] = args.as_slice()
         && word == RUN_COMMAND_STAGE
     {
@@ -27,7 +27,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            // `--help` and `--version` come here too, for stdout; the reader may be gone.
+            // `--help` and `--version` take this path too, for stdout. The reader may have closed the pipe.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(Kind::Usage as u8) } else { ExitCode::SUCCESS };
         }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Ask the history a question in SQL; nothing can be changed.
+/// Query the history in SQL; nothing can be changed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Views: runs, stages, metrics, results, completions, rewards, cache. Their columns are stable, and --schema
@@ -41,7 +41,7 @@ pub(super) struct QueryArgs {
     /// How rows are printed [default: table]
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<Format>,
-    /// Give up after so many seconds
+    /// Time limit in seconds
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
 }
@@ -66,13 +66,13 @@ pub(super) fn query(context: &Context, args: &QueryArgs) -> Result<(), CliError>
     let format = args.format.unwrap_or(if context.json { Format::Json } else { Format::Table });
     let Some(sql) = &args.sql else { return print_schema(format) };
     check_question(sql).map_err(|error| {
-        CliError::from_error(Kind::Usage, &error).hint("a question begins with SELECT, WITH, VALUES or EXPLAIN")
+        CliError::from_error(Kind::Usage, &error).hint("a query begins with SELECT, WITH, VALUES or EXPLAIN")
     })?;
     let answer = print_answer(context, sql, format);
     let Some(limit) = args.timeout else { return block_on(answer) };
     block_on(async {
         timeout(limit, answer).await.unwrap_or_else(|_| {
-            let message = format!("the question was not answered within {} s (`--timeout`)", limit.as_secs_f64());
+            let message = format!("the query did not finish within {} s (`--timeout`)", limit.as_secs_f64());
             Err(CliError::new(Kind::Interrupted, message))
         })
     })
@@ -107,7 +107,7 @@ async fn print_answer(context: &Context, sql: &str, format: Format) -> Result<()
     out.finish()
 }
 
-/// Rows of a table that are laid out together: a larger answer is printed as it comes, page by page.
+/// The number of rows per page. Larger results are laid out and printed page by page.
 const PAGE_ROWS: usize = 1000;
 
 /// Prints the rows of `page`, if there are any, and empties it.

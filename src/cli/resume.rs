@@ -16,21 +16,24 @@ use std::path::PathBuf;
 /// Which run to go on with, and how.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Plans the recipes again as they were when the run began, with the same --set, --variant and --only, and runs
-what is missing under a new run id. What was committed is cached; a stage that was under way goes on
-after its newest resume point.
+Plans the recipes as they were when the run began, with the same --set, --variant and --only. A new run with
+its own id does what is missing. Committed stages are cached; an interrupted stage continues after its newest
+resume point.
+
+--json prints what `run --json` does.
 
 Examples:
   orchestrate resume              the newest run that was interrupted or failed
-  orchestrate resume 01KAB3       a certain run
+  orchestrate resume 01KAB3       this run
   orchestrate resume 01KAB3 --takeover
-                                  one of a machine that is gone: it cannot be seen from here whether it still
-                                  runs; two machines that run it at the same time waste work")]
+                                  a run of a machine that is gone; make sure that
+                                  the run has ended, as two machines would both
+                                  do its work")]
 pub(super) struct ResumeArgs {
     /// A run's id, or the beginning of one [default: the newest that was interrupted or failed]
     #[arg(value_name = "RUN")]
     run: Option<String>,
-    /// Declare RUN dead, which another machine was running, and go on with it
+    /// Declare dead a RUN of another machine, and continue it
     #[arg(long, requires = "run")]
     takeover: bool,
     #[command(flatten)]
@@ -51,7 +54,8 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
             Liveness::Unknown if args.takeover => past.take_over()?,
             Liveness::Unknown => {
                 let host = past.process.as_ref().map_or("another host", |process| process.host.as_str());
-                let message = format!("run {} was started on `{host}`, and from here nothing is known of it", past.run);
+                let message =
+                    format!("run {} was started on `{host}`, and its state is not visible from here", past.run);
                 let hint = format!("if it is dead: `orchestrate resume {} --takeover`", past.run);
                 return Err(CliError::new(Kind::Usage, message).hint(hint));
             }
@@ -69,8 +73,8 @@ pub(super) fn resume(context: &Context, args: &ResumeArgs) -> Result<(), CliErro
         let source = context.shown(&source);
         let _ = writeln!(
             std::io::stderr(),
-            "warning: `{source}` has changed since: this goes on with the recipe as it was\n\
-             hint: `orchestrate run` runs it as it is now, and what did not change is cached"
+            "warning: `{source}` has changed since; this run continues with the recipe as it was\n\
+             hint: `orchestrate run` runs it as it is now; unchanged stages are cached"
         );
     }
     let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();

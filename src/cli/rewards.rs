@@ -43,7 +43,7 @@ pub(super) fn rewards(context: &Context, args: &RewardsArgs) -> Result<(), CliEr
             table.push(vec![page.name.to_owned(), page.summary().trim_end_matches('.').to_owned()]);
         }
         out.line(table.render(width()))?;
-        out.line("\n`orchestrate rewards NAME` tells a component's formula, keys and what can be missing.")?;
+        out.line("\n`orchestrate rewards NAME` explains a component's formula, keys and missing values.")?;
     }
     out.finish()
 }

@@ -23,7 +23,10 @@ use std::process::{Command, Stdio};
 #[command(after_help = "\
 Stages whose result is in the cache are not run again; a stage that several variants share is run
 once. Ctrl-C stops after the resume points are written (twice: at once), and `orchestrate resume`
-goes on from there.
+continues from there.
+
+--json prints {\"run\",\"stage\",\"kind\",\"variant\":[..],\"key\",\"status\",\"seconds\"}, one a line, when the run has
+ended; an `eval` stage also has \"data_set\", \"out_of_domain\" and \"components\":{NAME:\"trained\"|\"held_out\"}.
 
 Examples:
   orchestrate run recipes/demo.toml
@@ -39,7 +42,7 @@ pub(super) struct RunArgs {
     /// Show what would run, and run nothing.
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Only this stage and what it needs; may be given often.
+    /// Only this stage and what it needs; can be repeated.
     #[arg(long, value_name = "STAGE")]
     only: Vec<String>,
     /// Run stages again although they are cached: those named by `--only`, else all. A result stays until the new one takes
@@ -76,7 +79,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
     };
     invocation.forced = forced.iter().map(|&stage| plan.stages[stage].key.clone()).collect();
     let jobs = args.dispatch.jobs.map(usize::from);
-    // as it stays until the process ends, the system takes it back: thousands of stages are dear to free one by one
+    // Keeps the request until the process ends: freeing thousands of stages one by one would take long.
     let request = ManuallyDrop::new(RunRequest {
         jobs: jobs.or(recipes.iter().filter_map(|recipe| recipe.runtime.jobs).max()),
         files: recipes.into_iter().flat_map(|recipe| recipe.files).collect(),
@@ -88,7 +91,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
     execute(context, &request)
 }
 
-/// The commit that is checked out in `project`, with `+` where files differ from it; absent outside a Git repository.
+/// Returns the checked-out commit of `project`, with `+` where files differ from it; `None` outside a Git repository.
 pub(super) fn commit(project: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(project).args(arguments).stderr(Stdio::null()).output().ok()?;
@@ -103,16 +106,16 @@ fn owned((name, value): (&String, &String)) -> (String, String) {
     (name.clone(), value.clone())
 }
 
-/// Runs `request` and says how it went, for this command and `resume`.
+/// Runs `request` and prints a summary, for this command and `resume`.
 pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), CliError> {
     let workspace = Workspace::open(context.runs())?;
     let plan = &request.plan;
-    // whether they are whole is looked at when their turns come
+    // Results are verified later, when their stages' turns come.
     let cached: HashSet<Digest> = workspace.keys()?.into_iter().collect();
     let is_missing = |index: &usize| request.forced.contains(index) || !cached.contains(&plan.stages[*index].key);
     let missing: Vec<usize> = (0..plan.stages.len()).filter(is_missing).collect();
     planning::refuse_too_large(missing.iter().map(|&index| &plan.stages[index]))?;
-    // Without a worker nothing should begin.
+    // Without a worker the run must not begin.
     let needs_worker = missing.iter().any(|&index| plan.stages[index].program.is_none());
     let worker = needs_worker.then(WorkerBinary::find).transpose()?;
     if let Some(worker) = &worker {

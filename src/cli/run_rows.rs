@@ -1,4 +1,4 @@
-//! What is known of past runs, as rows.
+//! Rows of past runs and their stages.
 
 use super::context::Context;
 use super::error::CliError;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub(super) use crate::history::StageRow;
 
-/// The stages of `run`, or of all runs, the newest run first, in the order of their plans.
+/// Returns the stages of `run` in the order of its plan. Without `run`, returns those of all runs, newest run first.
 pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec<StageRow>, CliError> {
     let all = if run.is_none() { past_runs(context)? } else { Vec::new() };
     let workspace = Workspace::open(context.runs())?;
@@ -26,7 +26,7 @@ pub(super) fn stage_rows(context: &Context, run: Option<&PastRun>) -> Result<Vec
     Ok(rows)
 }
 
-/// What the tries at stages of `past` failed of that were followed by others, with the stages' keys.
+/// Returns messages about failed tries of `past` that were retried, with the stages' keys.
 pub(super) fn failed_tries(past: &PastRun) -> Result<Vec<(Digest, String)>, CliError> {
     let tries = past.events()?.into_iter().filter_map(|event| match event.kind {
         RunEventKind::StageRetried { key, tries, seconds, failure, gradient_checkpointing, .. } => {
@@ -38,12 +38,12 @@ pub(super) fn failed_tries(past: &PastRun) -> Result<Vec<(Digest, String)>, CliE
     Ok(tries.collect())
 }
 
-/// The events of the stage with this key.
+/// Opens the events of the stage with this key.
 pub(super) fn event_log(context: &Context, key: &Digest) -> Result<EventLog, CliError> {
     Ok(EventLog::open(&events_dir(&Workspace::open(context.runs())?, key))?)
 }
 
-/// How far the worker of the stage with this key is; absent before it has told anything.
+/// Describes the progress of the stage with this key; `None` before its worker's first event.
 pub(super) fn progress(context: &Context, key: &Digest) -> Result<Option<String>, CliError> {
     let dir = events_dir(&Workspace::open(context.runs())?, key);
     let events = EventReader::new(&dir).poll()?;
@@ -54,12 +54,12 @@ pub(super) fn progress(context: &Context, key: &Digest) -> Result<Option<String>
     Ok((!events.is_empty()).then(|| line.progress(Utc::now())))
 }
 
-/// The metrics of the stage with this key.
+/// Reads the metrics of the stage with this key.
 pub(super) fn stage_metrics(context: &Context, key: &Digest) -> Result<BTreeMap<String, Series>, CliError> {
     Ok(crate::history::stage_metrics(&Workspace::open(context.runs())?, key)?)
 }
 
-/// The file with all completions of the stage with this key, once it is committed.
+/// Returns the file with all completions of the stage with this key, once it is committed.
 pub(super) fn completions_file(context: &Context, key: &Digest) -> Result<Option<PathBuf>, CliError> {
     let path = events_dir(&Workspace::open(context.runs())?, key).join(COMPLETIONS);
     Ok(path.is_file().then_some(path))

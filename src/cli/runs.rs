@@ -21,8 +21,8 @@ use ulid::Ulid;
 #[command(after_help = "\
 Examples:
   orchestrate runs ls                            every run, the newest last
-  orchestrate runs rm 7Q4XZ1                     forget one
-  orchestrate runs rm --older-than 90d --dry-run what would be forgotten")]
+  orchestrate runs rm 7Q4XZ1                     remove one
+  orchestrate runs rm --older-than 90d --dry-run list what would be removed")]
 pub(super) struct RunsArgs {
     #[command(subcommand)]
     command: RunsCommand,
@@ -54,9 +54,9 @@ struct LsArgs {
 /// Which runs to forget.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Removes the directory `runs/log/RUN`: what the run was asked, its recipes, its plan and what happened. The
+Removes the directory `runs/log/RUN`: the command line, the recipes, the plan and the events. The
 history no longer lists it. Its results stay in the cache, and `orchestrate cache gc --unreferenced` frees
-those that no other run names. A run that is running is never removed; one whose log is damaged may be.
+those that no other run names. A running run is never removed; a run with a damaged log can be.
 
 Examples:
   orchestrate runs rm 7Q4XZ1
@@ -146,7 +146,7 @@ fn rm(context: &Context, args: &RmArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// When the run with this id began.
+/// Returns when the run with this id began.
 fn began(run: &str) -> Option<DateTime<Utc>> {
     Some(Ulid::from_string(run).ok()?.datetime().into())
 }
@@ -155,7 +155,7 @@ fn is_older(run: &str, age: Option<TimeDelta>, now: DateTime<Utc>) -> bool {
     age.is_none_or(|age| began(run).is_some_and(|began| began <= now - age))
 }
 
-/// Runs that can be removed and are as old as this, the oldest first.
+/// Returns the removable runs of at least this age, oldest first.
 fn older(found: &PastRuns, age: TimeDelta) -> Vec<String> {
     let now = Utc::now();
     let ended = found.runs.iter().filter(|past| past.status != RunStatus::Running).map(|past| past.run.clone());
@@ -164,7 +164,7 @@ fn older(found: &PastRuns, age: TimeDelta) -> Vec<String> {
     chosen
 }
 
-/// The runs that are called so, those with damaged logs too.
+/// Returns the runs called `wanted`, including those with damaged logs.
 fn named(found: &PastRuns, wanted: &[String]) -> Result<Vec<String>, CliError> {
     let damaged: Vec<&str> = found.damage.iter().filter_map(LogDamage::run).collect();
     let mut chosen: Vec<String> = Vec::new();
@@ -193,7 +193,7 @@ fn cannot_remove(run: &str, refusal: RemovalRefusal) -> CliError {
     }
 }
 
-/// Says how many results no run names any more.
+/// Reports how many results are no longer used by any run.
 fn tell_what_is_left(
     context: &Context,
     workspace: &Workspace,
@@ -207,7 +207,7 @@ fn tell_what_is_left(
     let (number, bytes) = left.fold((0, 0), |(number, bytes), checkpoint| (number + 1, bytes + checkpoint.bytes));
     if number > 0 {
         let verb = if dry_run { "would be" } else { "are" };
-        // With stderr gone there is nobody left to tell.
+        // A failed write to stderr cannot be reported.
         let _ = writeln!(
             std::io::stderr(),
             "{} ({}) {verb} named by no run; `orchestrate cache gc --unreferenced --delete` removes such results",

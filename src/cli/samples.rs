@@ -22,13 +22,13 @@ use std::ops::RangeInclusive;
 /// Which completions.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows prompt, completion, reference and answer, and what each reward component says of it. Without
---step: those of the last step that has any. All of them are also in a Parquet file beside the stage's
-result once it is done; --parquet prints its path.
+Shows prompt, completion, reference and answer, and the value of each reward component. Without --step, it
+shows the last step that has completions. When the stage is done, a Parquet file beside its result also has
+all of them; --parquet prints its path.
 
 A condition of --where is FIELD OPERATOR VALUE. Fields: step, row, index, tokens, stop_reason, reward,
 advantage, prompt, completion, reference, answer and every reward component by its name. Numbers: = !=
-< <= > >=. Texts: = != and ~ (contains). `reward=missing` asks for what has no value.
+< <= > >=. Texts: = != and ~ (contains). `reward=missing` finds completions without a reward.
 
 Examples:
   orchestrate samples latest grpo --step 1 --limit 2
@@ -49,7 +49,7 @@ pub(super) struct SamplesArgs {
     /// Only completions of this row of the data set.
     #[arg(long, value_name = "N")]
     row: Option<usize>,
-    /// Only completions that fulfil this, for instance 'reward<0.2'; may be given often.
+    /// Only completions that match this condition, for instance 'reward<0.2'; can be repeated.
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<Condition>,
     /// Only completions that the length limit cut.
@@ -58,7 +58,7 @@ pub(super) struct SamplesArgs {
     /// The smallest FIELD first, with `-` before it the largest [default: as they were sampled]
     #[arg(long, value_name = "[-]FIELD", allow_hyphen_values = true)]
     sort: Option<Order>,
-    /// Completions at most, for each stage; 0: all.
+    /// Largest number of completions of each stage; 0: all.
     #[arg(long, value_name = "N", default_value_t = 4)]
     limit: usize,
     /// Put each completion beside its reference.
@@ -126,7 +126,7 @@ pub(super) fn samples(context: &Context, args: &SamplesArgs) -> Result<(), CliEr
         .hint(format!("there are completions of the steps {first} to {last}; `--step ..` looks through all of them")))
 }
 
-/// The paths of the stages' Parquet files.
+/// Prints the paths of the stages' Parquet files.
 fn print_files(context: &Context, plan: &LoggedPlan, stages: &[&LoggedStage]) -> Result<(), CliError> {
     let mut out = Output::stdout();
     let mut found = false;
@@ -148,7 +148,7 @@ fn print_files(context: &Context, plan: &LoggedPlan, stages: &[&LoggedStage]) ->
         .hint("it is written when a stage of the kind `grpo` or `eval` ends"))
 }
 
-/// The completions of `log` that `args` ask for; no more than twice as many are held as are shown.
+/// Returns the completions of `log` that `args` select. Holds at most twice as many as are shown.
 fn picked(args: &SamplesArgs, log: &EventLog) -> Result<Vec<Completion>, CliError> {
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let is_wanted = |completion: &Completion| {
@@ -156,7 +156,7 @@ fn picked(args: &SamplesArgs, log: &EventLog) -> Result<Vec<Completion>, CliErro
             && (!args.truncated || completion.stop_reason.truncated())
             && args.conditions.iter().all(|condition| condition.holds(completion))
     };
-    // Without conditions the last step that matches is known before anything is read.
+    // Without conditions, the last matching step is known beforehand.
     let unconditional = args.row.is_none() && !args.truncated && args.conditions.is_empty();
     let last = log.completion_steps().last().copied().filter(|_| unconditional);
     let steps = args.step.clone().or(last.map(|last| last..=last)).unwrap_or(0..=u64::MAX);
@@ -188,7 +188,7 @@ fn picked(args: &SamplesArgs, log: &EventLog) -> Result<Vec<Completion>, CliErro
     Ok(found)
 }
 
-/// Reads `N`, `A..B`, `A..`, `..B` or `..`.
+/// Parses `N`, `A..B`, `A..`, `..B` or `..`.
 fn steps(text: &str) -> Result<RangeInclusive<u64>, String> {
     let number = |text: &str, absent: u64| if text.is_empty() { Some(absent) } else { text.parse().ok() };
     let ends = match text.split_once("..") {
@@ -236,13 +236,13 @@ fn print(out: &mut Output, title: &str, completion: &Completion, beside: bool) -
     out.line("")
 }
 
-/// `0.72 x 1`, or why there is no value.
+/// Formats `0.72 x 1`, or the reason of a missing value.
 fn verdict(part: &ComponentScore) -> String {
     let weight = if part.value.is_some() { format!(" x {}", part.weight) } else { String::new() };
     measured(part) + &weight
 }
 
-/// `0.72`, or why there is no value.
+/// Formats `0.72`, or the reason of a missing value.
 fn measured(part: &ComponentScore) -> String {
     match (part.value, &part.missing) {
         (Some(value), _) => number(value),

@@ -17,8 +17,8 @@ use tokio::net::TcpListener;
 /// Where the page is shown.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows the runs below `runs/` as they go: stages, curves, completions. It only reads, and only this machine can
-reach it unless --address says otherwise; there is no password, so prefer a tunnel:
+Shows the runs below `runs/` while they run: stages, curves, completions. It only reads files. Only this machine
+can reach it, unless --address says otherwise. There is no password, so prefer a tunnel:
   ssh -L 8377:localhost:8377 gpu-box      then open http://localhost:8377/ here
 
 Examples:
@@ -32,7 +32,7 @@ pub(super) struct ServeArgs {
     /// Address to listen on.
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
-    /// Another name that browsers may call this machine by; may be given often.
+    /// Another name that browsers may call this machine by; can be repeated.
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed: Vec<String>,
 }
@@ -55,7 +55,7 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> Result<(), CliError>
         }
         out.finish()?;
         let mut err = std::io::stderr().lock();
-        // With stderr gone there is nobody left to tell.
+        // A failed write to stderr cannot be reported.
         if !args.address.is_loopback() {
             let _ = writeln!(err, "warning: everyone who can reach {} can read runs and completions", args.address);
         }
@@ -72,8 +72,8 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> Result<(), CliError>
 
 fn refused(wanted: SocketAddr, error: &std::io::Error) -> CliError {
     let hint = match error.kind() {
-        ErrorKind::AddrInUse => "another program listens there; `--port 0` takes any that is free",
-        ErrorKind::PermissionDenied => "ports below 1024 are for root; take a higher one",
+        ErrorKind::AddrInUse => "another program listens there; `--port 0` chooses a free port",
+        ErrorKind::PermissionDenied => "ports below 1024 need root; choose a higher one",
         _ => "`--address` takes an address of this machine, like 127.0.0.1 or 0.0.0.0",
     };
     CliError::new(Kind::Usage, format!("cannot listen on {wanted}: {error}")).hint(hint)

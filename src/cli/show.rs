@@ -83,7 +83,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     out.finish()
 }
 
-/// What the stages that ran took of memory, beside what the plan expected.
+/// Returns a table of the peak memory of the stages that ran, beside the planned memory.
 fn memory(rows: &[run_rows::StageRow]) -> Table {
     let headings = ["peak memory", "planned", "GPU"].map(Column::right);
     let mut table =
@@ -97,7 +97,7 @@ fn memory(rows: &[run_rows::StageRow]) -> Table {
     table
 }
 
-/// The evaluations of the run that have a result.
+/// Returns the run's evaluations that have a result.
 fn comparison(workspace: &Workspace, past: &PastRun, rows: &[run_rows::StageRow]) -> Result<Comparison, CliError> {
     let plan = LoggedPlan::load(&past.log_dir)?;
     let mut comparison = Comparison::default();

@@ -1,4 +1,4 @@
-//! `orchestrate check --show-data`: what each stage would read, by the worker, which has the tokenizer.
+//! `orchestrate check --show-data`: the data of each stage, read by the worker, which has the tokenizer.
 
 use super::context::Context;
 use super::error::{CliError, Kind};
@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
 
-/// Files of more bytes than these are read only where somebody asks for it: counting their tokens takes longer than a few seconds.
+/// The largest size of files, in bytes, that are read without `--show-data`. Counting the tokens of larger ones takes
+/// more than a few seconds.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Shows the data of every stage of `plan`; stages that read the same are shown once.
+/// Shows the data of every stage of `plan`. Stages that read the same data are shown once.
 ///
 /// # Errors
-/// Data or a model that a stage would refuse.
+/// A stage would refuse its data or its model.
 pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Result<(), CliError> {
     let (_, assignments): (Vec<Value>, Vec<Assignment>) =
         distinct(context, plan, plan.stages.iter())?.into_iter().unzip();
@@ -36,11 +37,11 @@ pub(super) fn show_data(context: &Context, plan: &Plan, out: &mut Output) -> Res
     refusal(&inspections)
 }
 
-/// Lets the worker look at the model and read the data of `stages` of `plan`, as they will, but for large files and what it
-/// has found good before.
+/// Lets the worker check the models and data of `stages` of `plan`. Leaves out large files and those that have passed
+/// before.
 ///
 /// # Errors
-/// Data or a model that a stage would refuse.
+/// A stage would refuse its data or its model.
 pub(super) fn refuse_data<'a>(
     context: &Context,
     worker: &WorkerBinary,
@@ -78,7 +79,7 @@ pub(super) fn refuse_data<'a>(
             memo.save();
             refusal(&inspections)
         }
-        // a worker that cannot start says more when its stage is run
+        // If the worker cannot start, the failure of the stage itself is more informative.
         Err(error) => {
             warn_not_inspected(&error);
             Ok(())
@@ -86,13 +87,14 @@ pub(super) fn refuse_data<'a>(
     }
 }
 
-/// Says that models and data were not looked at.
+/// Warns that models and data were not checked.
 pub(super) fn warn_not_inspected(error: &ExecError) {
-    // With stderr gone there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "warning: models and data were not looked at: {error}");
+    // A failed write to stderr cannot be reported.
+    let _ = writeln!(std::io::stderr(), "warning: models and data were not checked: {error}");
 }
 
-/// The assignments of those of `stages` that need a worker, each once that reads the same, with what it reads.
+/// Returns the assignments of those of `stages` that need a worker, with the settings that determine their data.
+/// Stages that read the same data are returned once.
 fn distinct<'a>(
     context: &Context,
     plan: &Plan,
@@ -122,7 +124,7 @@ fn refusal(inspections: &[Inspection]) -> Result<(), CliError> {
     Err(hints.into_iter().fold(error, CliError::hint))
 }
 
-/// What decides which tokens a stage sees.
+/// Returns the settings that determine which tokens a stage reads.
 fn reads(spec: &StageSpec) -> Value {
     json!([spec.model.as_ref().map(|model| &model.files), planned(&spec.work).reads()])
 }

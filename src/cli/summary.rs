@@ -1,4 +1,4 @@
-//! How a run went: what its evaluations measured on stdout; failures and what to type next on stderr.
+//! The summary of a run: measurements on stdout; failures and suggested commands on stderr.
 
 use super::context::Context;
 use super::error::{CliError, Kind};
@@ -20,7 +20,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write as _};
 
-/// Prints `summary` and ends as the run ended.
+/// Prints `summary`. Fails if the run failed or was interrupted.
 pub(super) fn print(
     context: &Context,
     request: &RunRequest,
@@ -31,7 +31,7 @@ pub(super) fn print(
     if summary.failed().next().is_some() {
         let titles = titles(plan);
         for (stage, failed) in summary.failed() {
-            // With stderr gone the exit code still tells.
+            // If stderr is closed, the exit code still reports the failure.
             let _ = print_failure(context, &titles[stage], &plan.stages[stage].variants, failed);
         }
     }
@@ -97,7 +97,7 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary, arms: usize) -> 
         let message = format!("{failed} of {} stages failed, {left} skipped{skipped}", plan.stages.len());
         return Err(CliError::new(Kind::StageFailed, message)
             .hint("fix the cause, then run `orchestrate resume`, which runs what is missing")
-            .hint("where the cause is in the recipe: `orchestrate run` again, as `resume` goes on with the recipe as it was")
+            .hint("if the cause is in the recipe, use `orchestrate run`: `resume` continues with the recipe as it was")
             .hint("`orchestrate logs latest` prints what the workers wrote"));
     }
     if !context.quiet && !context.json {
@@ -106,7 +106,7 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary, arms: usize) -> 
     Ok(())
 }
 
-/// The names of the stages that were skipped, each with how many are called so: ` (`grpo` 2, `eval` 2)`.
+/// Formats the names of the skipped stages with their numbers: ` (`grpo` 2, `eval` 2)`.
 fn skipped_names(plan: &Plan, summary: &RunSummary) -> String {
     let mut names: Vec<(&str, usize)> = Vec::new();
     let skipped = plan.stages.iter().zip(&summary.ends).filter(|(_, end)| matches!(end, StageEnd::Skipped));
@@ -120,14 +120,14 @@ fn skipped_names(plan: &Plan, summary: &RunSummary) -> String {
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
-/// What to type next.
+/// Prints suggested commands.
 fn next_steps(plan: &Plan, summary: &RunSummary, arms: usize) -> io::Result<()> {
     let mut err = io::stderr().lock();
     let hits = summary.ends.iter().filter(|end| matches!(end, StageEnd::Hit)).count();
     writeln!(err, "\nrun {}: {}, {hits} cached", summary.run, count(plan.stages.len(), "stage"))?;
     writeln!(err, "next:")?;
     if arms > 1 {
-        writeln!(err, "  orchestrate compare           which arm is better, and what is still needed to tell")?;
+        writeln!(err, "  orchestrate compare           which arm is better, or how many more seeds are needed")?;
         writeln!(err, "  orchestrate report            everything in one page")?;
     }
     writeln!(err, "  orchestrate show latest       the stages of this run and their results")?;
@@ -135,7 +135,7 @@ fn next_steps(plan: &Plan, summary: &RunSummary, arms: usize) -> io::Result<()> 
     writeln!(err, "  orchestrate samples latest    completions and how they were rated")
 }
 
-/// Prints why a stage failed, and of which variants it is a part when its title does not name them all.
+/// Prints why a stage failed, and the variants that it belongs to if its title does not name them all.
 pub(super) fn print_failure(
     context: &Context,
     title: &str,
@@ -160,13 +160,13 @@ pub(super) fn print_failure(
     Ok(())
 }
 
-/// What the run measured, arm by arm.
+/// Gathers the run's measurements, arm by arm.
 fn evidence(context: &Context, workspace: &Workspace, run: &str) -> Result<Evidence, CliError> {
     let past = PastRun::named(context.runs(), run)?;
     Ok(gather_answers(workspace, &past.iter().collect::<Vec<_>>())?)
 }
 
-/// What came out by the primary metric, a line an evaluation; nothing where there is one arm.
+/// Returns the verdicts of the primary metric, one line for each evaluation; empty with a single arm.
 fn verdict(evidence: &Evidence) -> Vec<String> {
     let (Some(baseline), Some(primary)) = (evidence.default_baseline(), evidence.primary_metric()) else {
         return Vec::new();
@@ -178,7 +178,7 @@ fn verdict(evidence: &Evidence) -> Vec<String> {
     found.metrics.iter().map(|metric| verdict_line(metric, &found.baseline, several)).collect()
 }
 
-/// Every evaluation that has a result, the seeds of an arm in one row.
+/// Returns the table of every evaluation that has a result, with the seeds of an arm in one row.
 fn comparison(plan: &Plan, evidence: &Evidence, summary: &RunSummary) -> Comparison {
     let estimates = estimates(evidence);
     let evaluations: Vec<(&str, bool)> =
@@ -221,7 +221,7 @@ fn comparison(plan: &Plan, evidence: &Evidence, summary: &RunSummary) -> Compari
     Comparison { rows }
 }
 
-/// Seconds this run spent on a variant's stages, and how many it found in the cache.
+/// Returns the seconds that this run spent on a variant's stages, and the number of its cached stages.
 fn effort(variant: &PlannedVariant, summary: &RunSummary) -> (f64, usize) {
     variant.stages.iter().fold((0.0, 0), |(seconds, hits), (_, stage)| match &summary.ends[*stage] {
         StageEnd::Done { seconds: more } => (seconds + more, hits),

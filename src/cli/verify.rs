@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 /// What to run again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Runs the stage again from the same parent checkpoint and inputs, in a directory of its own that never
-becomes part of the cache, and compares the digest of every file it makes. Ends with 7 when one differs;
-then the rerun stays for you to look at. The usual reason is another device, libtorch or thread count,
-so those that differ are listed; --device and --threads choose them.
+Runs the stage again from the same parent checkpoint and inputs, and compares the digest of every file.
+The rerun has a directory of its own, which never becomes part of the cache. Ends with 7 when a file
+differs, and keeps the rerun for inspection. The usual reason is another device, libtorch or thread count; those
+that differ are listed. --device and --threads choose them.
 
 Examples:
   orchestrate verify latest sft
@@ -40,7 +40,7 @@ pub(super) struct VerifyArgs {
     /// The stage; all of this name, if variants differ in it.
     #[arg(value_name = "STAGE")]
     stage: String,
-    /// Only the stage of the variants whose names have these parts, e.g. `rouge` or `rouge,seed=1`; may be given often.
+    /// Only the stage of the variants whose names have these parts, e.g. `rouge` or `rouge,seed=1`; can be repeated.
     #[arg(long = "variant", value_name = "PATTERN")]
     variants: Vec<String>,
     /// Where to compute: `auto`, `cpu` or `cuda:N` [default: as the recipe says]
@@ -52,7 +52,7 @@ pub(super) struct VerifyArgs {
 }
 
 impl VerifyArgs {
-    /// A stage of the newest run, as its recipe says.
+    /// Selects a stage of the newest run, with the device and threads of its recipe.
     pub(super) fn latest(stage: &str) -> Self {
         Self { run: "latest".to_owned(), stage: stage.to_owned(), variants: Vec::new(), device: None, threads: None }
     }
@@ -96,10 +96,10 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), CliErro
     if differing.is_empty() {
         return Ok(());
     }
-    Err(CliError::new(Kind::Differs, format!("rerun, {} made something else", differing.join(", "))))
+    Err(CliError::new(Kind::Differs, format!("the rerun of {} gave a different result", differing.join(", "))))
 }
 
-/// The run's recipes as they were, planned with its changes and with the device and threads of the command line.
+/// Plans the run's stored recipes again, with its overrides and with the device and threads of the command line.
 fn plan_again(context: &Context, past: &PastRun, args: &VerifyArgs) -> Result<Plan, CliError> {
     let invocation = &past.invocation;
     let stored: Vec<PathBuf> = invocation.recipes.iter().map(|path| past.log_dir.join("recipes").join(path)).collect();
@@ -153,17 +153,17 @@ fn again(
         Ok(rerun(plan, &parents, workspace, executor, &mut |update| progress.update(update)).await?)
     })?;
     if again.interrupted {
-        return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun is gone, the cache as it was"));
+        return Err(CliError::new(Kind::Interrupted, "interrupted; the rerun was removed, and the cache is unchanged"));
     }
     if let StageEnd::Failed(failed) = &again.end {
-        let _ = summary::print_failure(context, &name, &[], failed); // with stderr gone the exit code still tells
+        let _ = summary::print_failure(context, &name, &[], failed); // if stderr is closed, the exit code still reports the failure
         again.keep();
         return Err(CliError::new(Kind::StageFailed, format!("`{name}` failed when it was run again")));
     }
     Ok(again)
 }
 
-/// Prints file for file whether the rerun made the same; false if not.
+/// Prints for each file whether the rerun made the same content. Returns false if one differs.
 fn compare(
     context: &Context,
     name: &str,
@@ -172,7 +172,7 @@ fn compare(
     mut again: Rerun,
 ) -> Result<bool, CliError> {
     let Some(made) = &again.checkpoint else {
-        return Err(CliError::new(Kind::Internal, "the rerun ended well but left no checkpoint"));
+        return Err(CliError::new(Kind::Internal, "the rerun succeeded but left no checkpoint"));
     };
     let rows = rows(&recorded.manifest, &made.manifest);
     let same = rows.iter().all(FileRow::same);
@@ -221,12 +221,12 @@ fn rows(recorded: &Manifest, rerun: &Manifest) -> Vec<FileRow> {
         .collect()
 }
 
-/// Where the workers of a checkpoint started: several times when it was resumed.
+/// Returns the starts of a checkpoint's workers; several if it was resumed.
 fn starts(dir: &Path) -> Result<Vec<Started>, CliError> {
     Ok(EventLog::open(dir)?.starts().to_vec())
 }
 
-/// In what the two were run differently, as far as results may depend on it.
+/// Returns the differences in the conditions of the two executions, as far as results may depend on them.
 fn conditions(recorded: &[Started], rerun: &[Started]) -> String {
     type Read = fn(&Started) -> String;
     let facts: [(&str, Read); 3] = [

@@ -2,7 +2,8 @@
 //!
 //! NVIDIA's GPUs since Volta count it from the start of their driver (NVML's `nvmlDeviceGetTotalEnergyConsumption`), which is more
 //! exact than to ask for the power now and then; processors with RAPL count it too, where the system lets others than its
-//! administrator read it. Both count all that runs on the device, so stages that share one are told each other's part.
+//! administrator read it. Both count all that runs on the device, so stages that share one also record each other's
+//! part.
 
 use nvml_wrapper::Nvml;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ impl EnergyMeter {
     }
 
     /// Joules since the meter was made; absent when the device does not answer any more. A processor's counter must be asked
-    /// more often than it begins anew, which takes some minutes.
+    /// more often than it wraps around, which takes some minutes.
     pub fn joules(&mut self) -> Option<f64> {
         match &mut self.source {
             Source::Gpu { nvml, index, last_mj } => {

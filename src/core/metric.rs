@@ -124,7 +124,7 @@ pub const ACCURACY: &str = "eval/accuracy";
 pub const TOTAL: &str = "eval/reward/total";
 /// What every arm scores by one and the same mix.
 pub const COMMON_SCORE: &str = "eval/common_score";
-/// The form as a component, which is told as `eval/format_valid`.
+/// The form as a component, which is reported as `eval/format_valid`.
 pub const FORM_AGAIN: &str = "eval/reward/format_valid";
 
 const fn metric(name: &'static str, unit: Unit, over_batches: Aggregate, meaning: &'static str) -> Metric {
@@ -145,9 +145,9 @@ pub const METRICS: &[Metric] = {
         metric("train/tokens", Tokens, Last, "tokens trained on so far"),
         metric("optim/lr", None, Last, "learning rate of the step"),
         metric("optim/grad_norm", None, Mean, "norm of the gradient before clipping"),
-        metric("perf/tokens_per_s", TokensPerSecond, Mean, "tokens that the step computed, a second"),
-        metric("perf/rollout_tokens_per_s", TokensPerSecond, Mean, "tokens sampled, a second"),
-        metric("perf/comparisons_per_s", ComparisonsPerSecond, Mean, "comparisons an arena made, a second"),
+        metric("perf/tokens_per_s", TokensPerSecond, Mean, "tokens that the step computed per second"),
+        metric("perf/rollout_tokens_per_s", TokensPerSecond, Mean, "tokens sampled per second"),
+        metric("perf/comparisons_per_s", ComparisonsPerSecond, Mean, "comparisons that an arena made per second"),
         metric("time/step_s", Seconds, Sum, "the whole step"),
         metric("time/rollout_s", Seconds, Sum, "sampling and rating"),
         metric("time/prefill_s", Seconds, Sum, "reading prompts"),
@@ -158,20 +158,20 @@ pub const METRICS: &[Metric] = {
         metric("reward/std", None, Mean, "standard deviation of the total reward"),
         metric("reward/missing", Count, Sum, "completions without a total reward"),
         metric("reward/{component}_std", None, Mean, "standard deviation of the component's values"),
-        metric("reward/{component}_missing", Count, Sum, "completions the component has no value for"),
-        metric("reward/{component}_zero_std_groups", Count, Sum, "groups in which its values are all the same"),
-        metric("reward/{component}_share", Fraction, Mean, "its part of the spread within groups"),
-        metric("reward/{component}_truncated", Count, Sum, "distinct texts it cut at its length limit"),
+        metric("reward/{component}_missing", Count, Sum, "completions without a value of the component"),
+        metric("reward/{component}_zero_std_groups", Count, Sum, "groups in which its values are all equal"),
+        metric("reward/{component}_share", Fraction, Mean, "its share of the spread within groups"),
+        metric("reward/{component}_truncated", Count, Sum, "distinct texts that it cut at its length limit"),
         metric("reward/{component}_failed_calls", Count, Sum, "requests without a usable answer"),
-        metric("reward/{component}_calls", Count, Sum, "requests it sent"),
-        metric("reward/{component}_cache_hits", Count, Sum, "answers it kept from before"),
-        metric("reward/{component}_prompt_tokens", Tokens, Sum, "tokens its judges read"),
-        metric("reward/{component}_completion_tokens", Tokens, Sum, "tokens its judges wrote"),
-        metric("reward/{component}_tokens", Tokens, Sum, "tokens its judges read and wrote"),
-        metric("reward/{component}_cost_usd", UsDollars, Sum, "what its judges cost"),
-        metric("reward/{component}_restarts", Count, Sum, "times its program was started again"),
+        metric("reward/{component}_calls", Count, Sum, "requests that it sent"),
+        metric("reward/{component}_cache_hits", Count, Sum, "answers read from its cache"),
+        metric("reward/{component}_prompt_tokens", Tokens, Sum, "tokens that its judges read"),
+        metric("reward/{component}_completion_tokens", Tokens, Sum, "tokens that its judges wrote"),
+        metric("reward/{component}_tokens", Tokens, Sum, "tokens that its judges read and wrote"),
+        metric("reward/{component}_cost_usd", UsDollars, Sum, "cost of its judges"),
+        metric("reward/{component}_restarts", Count, Sum, "restarts of its program"),
         metric("reward/{component}_latency_s", Seconds, Mean, "time until it answered"),
-        metric("reward/{component}_spread", None, Mean, "highest less lowest value of its judges"),
+        metric("reward/{component}_spread", None, Mean, "highest minus lowest value of its judges"),
         metric("reward/{component}", None, Mean, "its values, without their weight"),
         metric("completion/tokens_mean", Tokens, Mean, "length of the step's completions"),
         metric("completion/tokens_min", Tokens, Mean, "shortest completion of the step"),
@@ -180,7 +180,7 @@ pub const METRICS: &[Metric] = {
         metric("completion/truncated_frac", Fraction, Mean, "completions cut at `max_new_tokens`"),
         metric("completion/repeated_frac", Fraction, Mean, "completions whose text their group already has"),
         metric("grpo/zero_std_groups", Count, Sum, "groups whose completions all have the same reward"),
-        metric("grpo/resampled_groups", Count, Sum, "groups sampled in place of such"),
+        metric("grpo/resampled_groups", Count, Sum, "groups sampled in place of those"),
         metric("grpo/dropped_groups", Count, Sum, "groups left out of the update"),
         metric("grpo/ratio_mean", None, Mean, "probability ratio of the policy to the one that sampled"),
         metric("grpo/ratio_deviation", None, Mean, "distance of that ratio from 1"),
@@ -204,8 +204,8 @@ pub const METRICS: &[Metric] = {
             Rank::Accuracy(2),
             "questions whose right option is likeliest per UTF-8 byte",
         ),
-        result("eval/format_valid", Fraction, Higher, Rank::Accuracy(3), "answers in the form that is asked for"),
-        result(COMMON_SCORE, None, Higher, Rank::CommonScore, "one mix of components for all arms"),
+        result("eval/format_valid", Fraction, Higher, Rank::Accuracy(3), "answers in the requested format"),
+        result(COMMON_SCORE, None, Higher, Rank::CommonScore, "one weighted sum of components for all arms"),
         result(TOTAL, None, Higher, Rank::Reward, "weighted sum of the components, by the arm's own mix"),
         result(
             "eval/reward/{component}",
@@ -226,12 +226,12 @@ pub const METRICS: &[Metric] = {
         result("eval/truncated_frac", Fraction, Lower, Rank::Other, "answers cut at `max_new_tokens`"),
         metric("eval/tokens_mean", Tokens, Mean, "length of answers"),
         metric("eval/words_mean", Words, Mean, "length of answers"),
-        metric("eval/missing/{component}", Count, Sum, "answers the component has no value for"),
+        metric("eval/missing/{component}", Count, Sum, "answers without a value of the component"),
         metric("judge/{model}/calls", Count, Sum, "requests to a judge"),
-        metric("judge/{model}/cache_hits", Count, Sum, "answers of a judge kept from before"),
-        metric("judge/{model}/prompt_tokens", Tokens, Sum, "tokens a judge read"),
-        metric("judge/{model}/completion_tokens", Tokens, Sum, "tokens a judge wrote"),
-        metric("judge/{model}/cost_usd", UsDollars, Sum, "what a judge cost"),
+        metric("judge/{model}/cache_hits", Count, Sum, "answers of a judge read from the cache"),
+        metric("judge/{model}/prompt_tokens", Tokens, Sum, "tokens that a judge read"),
+        metric("judge/{model}/completion_tokens", Tokens, Sum, "tokens that a judge wrote"),
+        metric("judge/{model}/cost_usd", UsDollars, Sum, "cost of a judge"),
     ]
 };
 

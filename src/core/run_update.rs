@@ -100,7 +100,7 @@ pub enum RunUpdate {
         /// In words.
         message: String,
     },
-    /// Something nobody should miss.
+    /// A message that must be seen.
     Warning {
         /// In words.
         message: String,
@@ -112,7 +112,7 @@ pub enum RunUpdate {
         /// Seconds that the last of them has.
         grace_s: f64,
     },
-    /// How far the run is; told every few seconds.
+    /// Progress of the run; sent every few seconds.
     Overall {
         /// Stages that have ended.
         ended: usize,
@@ -121,7 +121,7 @@ pub enum RunUpdate {
         /// Seconds left, where that is known.
         eta_s: Option<f64>,
     },
-    /// A moment has passed; told ten times a second, for what moves.
+    /// A moment has passed; sent ten times a second, for moving lines.
     Tick,
     /// Nothing more will happen.
     Ended,

@@ -41,7 +41,7 @@ pub fn attach(dir: &Path, decoder: &mut Decoder) -> StageResult<()> {
         return Err(if dir.join("adapter_model.bin").exists() {
             error.hinted("it has pickled weights, which can run code and are never read; save it again with PEFT")
         } else {
-            error.hinted("was it downloaded to the end?")
+            error.hinted("check that the download is complete")
         });
     }
     decoder.add_lora(&spec, 0)?; // all of the new adapter is overwritten, so its seed does not matter

@@ -1,6 +1,6 @@
 //! Multiple choice by likelihood, without sampling.
 //!
-//! For a prompt p and an option o with the tokens `o_1 .. o_n`,
+//! The measures for a prompt p and an option o with the tokens `o_1 .. o_n` are:
 //!
 //! ```text
 //! loglikelihood(o) = sum over t of log P(o_t | p, o_1 .. o_(t-1))
@@ -8,11 +8,12 @@
 //! loglikelihood_accuracy_norm   the right option has the highest loglikelihood(o) / bytes(o)
 //! ```
 //!
-//! as `acc` and `acc_norm` of lm-evaluation-harness. The temperature is 1. `bytes` counts the UTF-8 bytes of the
-//! option's text, which makes the measure independent of the tokenizer. Of equal values the first one wins.
+//! They correspond to `acc` and `acc_norm` of lm-evaluation-harness. The temperature is 1. `bytes` counts the UTF-8
+//! bytes of the option's text, which makes the measure independent of the tokenizer. Of equal values the first one
+//! wins.
 //!
-//! lm-evaluation-harness encodes an option together with its prompt. Here an option is encoded by itself, as a sampled
-//! completion would continue. The token that ends the turn is not part of an option.
+//! lm-evaluation-harness encodes an option together with its prompt. Here an option is encoded by itself, as sampling
+//! would continue the prompt. The token that ends the turn is not part of an option.
 
 use crate::head;
 use crate::models::{Decoder, Group, Packed};

@@ -16,7 +16,7 @@
 //!
 //! | column | type |
 //! | --- | --- |
-//! | `question_id` | text: a digest of the row's content, the same in every run and unique in its data set |
+//! | `question_id` | text: derived from the row's content; the same in every run and unique in its data set |
 //! | `data_set` | text: the data set's name in the recipe |
 //! | `out_of_domain` | boolean: whether the recipe marks the data set as out of domain |
 //! | `words` | integer: number of words of the completion |

@@ -90,7 +90,7 @@ fn answer<T: DeserializeOwned>(request: &str, run: fn(&T) -> StageResult<()>) ->
     let request: T = match serde_json::from_str(request) {
         Ok(request) => request,
         Err(error) => {
-            report(&format!("the request is not understood: {error}"));
+            report(&format!("cannot parse the request: {error}"));
             return ExitCode::from(exit::USAGE);
         }
     };

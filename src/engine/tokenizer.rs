@@ -3,8 +3,8 @@
 //! The template renders a text first. The text is then encoded without added special tokens, so it has at most the one
 //! BOS that the template wrote. Plain text starts with a BOS if the tokenizer itself would put one there.
 //!
-//! A completion ends with any of a *set* of tokens: those in the generation configuration, and the token with which the
-//! template ends an assistant's turn.
+//! A completion ends with any of a *set* of tokens. They are those in the model's configuration files, and the token
+//! with which the template ends an assistant's turn.
 
 use crate::checkpoint::CHAT_TEMPLATE;
 use crate::error::{StageError, StageResult};
@@ -43,7 +43,7 @@ pub struct Tokenizer {
 /// The tokens of a text with their positions in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The tokens.
+    /// Tokens of the text.
     pub ids: Vec<i64>,
     /// Byte offset in the text at which each token ends, in ascending order.
     pub ends: Vec<usize>,
@@ -253,7 +253,7 @@ pub(crate) fn read_tokenizer(path: &Path) -> StageResult<tokenizers::Tokenizer> 
     let text = fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e))?;
     let malformed = |why: &str| {
         StageError::input(format!("`{}` cannot be read: {why}", path.display()))
-            .hinted("was it downloaded to the end? its size and hash should match the hub's")
+            .hinted("check that the download is complete: size and hash should match the hub's")
     };
     // for invalid JSON, the error contains the line
     serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|e| malformed(&e.to_string()))?;

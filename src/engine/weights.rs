@@ -62,7 +62,7 @@ impl Weights {
         let Some(&index) = self.location.get(name) else {
             let files: Vec<String> = self.files.iter().map(|(path, _)| format!("`{}`", path.display())).collect();
             return Err(StageError::input(format!("the tensor `{name}` is missing from {}", files.join(", ")))
-                .hinted("does `config.json` belong to these weights?"));
+                .hinted("check that `config.json` belongs to these weights"));
         };
         let (path, map) = &self.files[index];
         let file = parse(path, map)?;
@@ -166,7 +166,7 @@ fn missing(dir: &Path) -> StageError {
     StageError::input(looked).hinted(if pickle {
         "it has pickled weights, which can run code and are never read; convert them with safetensors' `save_file`"
     } else {
-        "is this the directory of a model?"
+        "expected the directory of a model"
     })
 }
 
@@ -184,7 +184,7 @@ fn parse<'a>(path: &Path, bytes: &'a [u8]) -> StageResult<SafeTensors<'a>> {
 
 fn malformed(path: &Path, error: &dyn std::error::Error) -> StageError {
     StageError::input(format!("`{}` is malformed: {error}", path.display()))
-        .hinted("was it downloaded to the end? its size and hash should match the hub's")
+        .hinted("check that the download is complete: size and hash should match the hub's")
 }
 
 fn tensor(path: &Path, name: &str, view: &TensorView<'_>) -> StageResult<Tensor> {

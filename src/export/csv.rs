@@ -1,10 +1,10 @@
-//! Comma-separated values as of RFC 4180, with `\n`: what is missing is empty, an empty text is `""`. A text that a
-//! spreadsheet would take for a formula gets an apostrophe in front.
+//! Comma-separated values as of RFC 4180, with `\n`. A missing value is empty, and an empty text is `""`. A text that a
+//! spreadsheet would interpret as a formula gets an apostrophe in front.
 
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// A line of the values, with its end.
+/// Formats a line of values, with its line break.
 pub fn csv_line(values: impl IntoIterator<Item = Value>) -> String {
     let mut line = String::new();
     for (position, value) in values.into_iter().enumerate() {
@@ -29,7 +29,7 @@ pub fn csv_line(values: impl IntoIterator<Item = Value>) -> String {
     line
 }
 
-/// Whether a spreadsheet would compute the text.
+/// Whether a spreadsheet would interpret the text as a formula.
 fn is_formula(text: &str) -> bool {
     text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err()
 }

@@ -1,4 +1,4 @@
-//! Tables of the history as files of other programs: CSV, JSON lines, Parquet, and event files for TensorBoard.
+//! Exports tables of the history: CSV, JSON lines, Parquet, and event files for TensorBoard.
 
 mod csv;
 mod parquet;

@@ -12,12 +12,12 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-/// Rows of a row group, at most; what is held in memory.
+/// The maximum number of rows of a row group. A row group is held in memory.
 const GROUP_ROWS: usize = 8192;
-/// Bytes of text of a row group, roughly at most.
+/// The approximate maximum of text in a row group, in bytes.
 const GROUP_BYTES: usize = 32 << 20;
 
-/// A Parquet file in the making.
+/// A Parquet file that is being written.
 pub(super) struct ParquetTable {
     writer: SerializedFileWriter<File>,
     kinds: Vec<ColumnType>,
@@ -58,7 +58,7 @@ impl ParquetTable {
         Ok(())
     }
 
-    /// Writes the rest and the footer.
+    /// Writes the remaining rows and the footer.
     pub(super) fn finish(mut self) -> io::Result<()> {
         if !self.group.is_empty() {
             self.write_group().map_err(failed)?;
@@ -72,7 +72,7 @@ impl ParquetTable {
         for (position, kind) in self.kinds.iter().enumerate() {
             let mut column = rows.next_column()?.expect("the schema has a field a column");
             let values = || self.group.iter().map(|row| &row[position]);
-            // Parquet's definition levels: 1 where there is a value, 0 for null
+            // Parquet's definition levels: 1 for a value, 0 for null.
             let levels: Vec<i16> = values().map(|value| i16::from(!value.is_null())).collect();
             let levels = Some(levels.as_slice());
             let present = values().filter(|value| !value.is_null());

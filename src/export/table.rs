@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub enum TableFormat {
     /// Comma-separated values with a heading.
     Csv,
-    /// One object a line.
+    /// JSON lines, one object per row.
     Json,
     /// Apache Parquet, compressed with Snappy.
     Parquet,
@@ -28,7 +28,7 @@ impl TableFormat {
     }
 }
 
-/// A table in the making. It has its name once it is whole.
+/// A table that is being written. The file gets its name when it is complete.
 pub struct TableWriter {
     path: PathBuf,
     part: PathBuf,
@@ -75,7 +75,7 @@ impl TableWriter {
         }
     }
 
-    /// Gives the file its name; says how many rows it has.
+    /// Gives the file its name. Returns its path and the number of rows.
     pub fn finish(self) -> io::Result<(PathBuf, u64)> {
         match self.body {
             Body::Csv(mut file) | Body::Json(mut file) => file.flush()?,

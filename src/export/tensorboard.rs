@@ -1,5 +1,6 @@
-//! TensorBoard's event files: records of TensorFlow's `TFRecord` format (`tensorflow/core/lib/io/record_writer.h`), each a
-//! protocol buffer `Event` (`tensorboard/compat/proto/event.proto`, `summary.proto`). Only what a scalar needs is written:
+//! TensorBoard's event files: records of TensorFlow's `TFRecord` format (`tensorflow/core/lib/io/record_writer.h`),
+//! each a protocol buffer `Event` (`tensorboard/compat/proto/event.proto`, `summary.proto`). Only the fields of scalars
+//! are written:
 //!
 //! ```text
 //! record  = u64 length, u32 masked crc of the length, bytes, u32 masked crc of the bytes (little endian)
@@ -10,13 +11,13 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// An event file in the making.
+/// An event file that is being written.
 pub struct EventFile<W: Write> {
     out: W,
 }
 
 impl EventFile<BufWriter<fs_err::File>> {
-    /// Makes the file; TensorBoard looks for names that hold `tfevents`. `began` is in seconds since 1970.
+    /// Creates the file. TensorBoard looks for names that contain `tfevents`. `began` is in seconds since 1970.
     pub fn create(path: &Path, began: f64) -> io::Result<Self> {
         Self::new(BufWriter::new(fs_err::File::create(path)?), began)
     }
@@ -51,7 +52,7 @@ impl<W: Write> EventFile<W> {
         self.record(&event)
     }
 
-    /// Writes what is still held back.
+    /// Flushes the file.
     pub fn finish(mut self) -> io::Result<()> {
         self.out.flush()
     }
@@ -84,7 +85,7 @@ fn double(out: &mut Vec<u8>, field: u64, value: f64) {
     out.extend(value.to_le_bytes());
 }
 
-/// CRC-32C (RFC 3720, appendix B.4), rotated and shifted so that a record may hold one itself.
+/// Computes CRC-32C (RFC 3720, appendix B.4), rotated and shifted so that a record may itself contain one.
 fn masked_crc(data: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0x82F6_3B78; // reflected
     const TABLE: [u32; 256] = {
@@ -113,13 +114,14 @@ mod tests {
     #[test]
     fn checksums_are_those_of_the_standard() {
         let unmasked = |data: &[u8]| masked_crc(data).wrapping_sub(0xA282_EAD8).rotate_left(15);
-        // RFC 3720, appendix B.4
+        // RFC 3720, appendix B.4.
         assert_eq!(unmasked(&[0; 32]), 0x8A91_36AA);
         assert_eq!(unmasked(&[0xFF; 32]), 0x62A8_AB43);
         assert_eq!(unmasked(b"123456789"), 0xE306_9283);
     }
 
-    /// The bytes that Python's `tensorboard` writes for the same events (`tests/golden/gen_tensorboard.py`).
+    /// The golden file holds the bytes that Python's `tensorboard` writes for the same events
+    /// (`tests/golden/gen_tensorboard.py`).
     #[test]
     fn the_file_is_the_one_that_tensorboard_writes() {
         let mut written = Vec::new();

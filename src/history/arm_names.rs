@@ -1,14 +1,14 @@
-//! Which variants of which runs are one arm, and what arms and evaluations are called.
+//! Groups the variants of runs into arms, and names arms and evaluations.
 
 use crate::digest::Digest;
 use crate::evidence::{Evidence, Problem, ProblemKind};
 use crate::history::run_log::LoggedVariant;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A variant's name without its seed, and the seed: `rouge,seed=2` is `rouge` and 2. The name of a recipe's only variant
-/// that has nothing but a seed is empty.
+/// Splits a variant's name into the name without its seed, and the seed: `rouge,seed=2` is `rouge` and 2. The result is
+/// empty for a recipe's only variant whose name is only a seed.
 ///
-/// A sweep over the seeds of several stages makes arms of each of them, but for the recipe's own `seed`.
+/// If several parts of the name are seeds, only the recipe's own `seed` is removed. The others stay in the arm's name.
 pub(super) fn without_seed(name: &str) -> (String, Option<u64>) {
     let seed_of = |part: &str| {
         let (key, value) = part.split_once('=')?;
@@ -30,29 +30,31 @@ pub(super) fn without_seed(name: &str) -> (String, Option<u64>) {
     (rest.join(","), Some(seed))
 }
 
-/// One meaning of an arm's name.
+/// One arm that a name refers to.
 struct Known {
     recipe: String,
     name: String,
-    /// The runs that mean this by it.
+    /// The runs in which the name refers to this arm.
     runs: Vec<String>,
-    /// By stage: its fingerprint.
+    /// Fingerprint by stage.
     prints: BTreeMap<String, Digest>,
-    /// By stage and seed: its key.
+    /// Cache key by stage and seed.
     keys: BTreeMap<(String, u64), Digest>,
 }
 
-/// The arms as they are met.
+/// The arms found so far.
 #[derive(Default)]
 pub(super) struct ArmNames {
     known: Vec<Known>,
-    /// The meanings of a name of a recipe, by their places in `known`.
+    /// For each recipe and name, the positions in `known` of the arms with that name.
     meanings: HashMap<(String, String), Vec<usize>>,
 }
 
 impl ArmNames {
-    /// The position of the arm that `variant` of `run` belongs to: that of an arm of the same recipe and name, unless a
-    /// stage that both have differs in more than its seed. `stages` are name, seed, key and fingerprint.
+    /// Returns the position of the arm that `variant` of `run` belongs to, and adds the arm if it is new.
+    ///
+    /// It is an arm of the same recipe and name, unless a stage that both have differs in more than its seed. `stages`
+    /// are name, seed, key and fingerprint.
     pub(super) fn arm(
         &mut self,
         run: &str,
@@ -63,13 +65,13 @@ impl ArmNames {
         if name.is_empty() {
             name.clone_from(&variant.recipe);
         }
-        // within a run a name has one meaning
+        // Within a run a name refers to one arm.
         let is_of_run = |known: &Known| known.runs.iter().any(|other| other == run);
         let fits = |known: &Known| {
             stages.iter().all(|(stage, seed, key, print)| {
                 let same_print = known.prints.get(stage).is_none_or(|other| other == print);
                 let same_key = known.keys.get(&(stage.clone(), *seed)).is_none_or(|other| other == key);
-                // a stage that was never reached has no fingerprint to compare
+                // A stage that never started has no fingerprint to compare.
                 (same_print || print == key) && same_key
             })
         };
@@ -100,7 +102,7 @@ impl ArmNames {
         position
     }
 
-    /// Gives every arm its name and every trial its evaluation; what had to be told apart is returned.
+    /// Names every arm and every trial's evaluation. Returns a problem for each name that had to be made unique.
     pub(super) fn finish(self, evidence: &mut Evidence) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut recipes_of: HashMap<&str, BTreeSet<&str>> = HashMap::new();
@@ -135,8 +137,8 @@ impl ArmNames {
     }
 }
 
-/// Stages that share a question are one evaluation, named after the first of them. Where one variant has several of its
-/// stages, each is an arm of its own.
+/// Names evaluations. Stages that share a question are one evaluation, named after the first of them. Where one variant
+/// has several stages of an evaluation, each becomes an arm of its own.
 fn name_evaluations(evidence: &mut Evidence) {
     let mut stages: Vec<String> = Vec::new();
     let mut asked: Vec<BTreeSet<usize>> = Vec::new();
@@ -149,7 +151,7 @@ fn name_evaluations(evidence: &mut Evidence) {
             asked.push(questions.collect());
         }
     }
-    // the evaluation of each stage: the first one that it is linked with, however indirectly
+    // The evaluation of each stage is the first stage that it is linked with, even indirectly.
     let mut evaluation: Vec<usize> = (0..stages.len()).collect();
     for at in 0..stages.len() {
         for other in 0..at {
@@ -168,7 +170,7 @@ fn name_evaluations(evidence: &mut Evidence) {
     split_arms(evidence, &|stage| of_stage(stage).map_or_else(|| stage.to_owned(), |at| stages[at].clone()));
 }
 
-/// Makes arms of the stages of one evaluation that one variant has.
+/// Splits arms that have several stages of one evaluation.
 fn split_arms(evidence: &mut Evidence, evaluation_of: &dyn Fn(&str) -> String) {
     let only_arm = evidence.arms.len() == 1;
     let mut arms = Vec::new();
@@ -206,7 +208,7 @@ fn split_arms(evidence: &mut Evidence, evaluation_of: &dyn Fn(&str) -> String) {
     evidence.arms = arms;
 }
 
-/// Lets what `from` trained be a part of `to` too.
+/// Adds the arm `to` to the training curves of the arm `from`.
 fn rename_curves(evidence: &mut Evidence, from: &str, to: &str) {
     for curves in evidence.training.iter_mut().filter(|curves| curves.arms.iter().any(|arm| arm == from)) {
         curves.arms.push(to.to_owned());

@@ -1,4 +1,4 @@
-//! In what two `key.json` differ, by the keys that a recipe has for it.
+//! Differences between two `key.json`, named by the recipe's keys.
 
 use serde_json::Value;
 
@@ -7,13 +7,13 @@ use serde_json::Value;
 pub(super) struct Difference {
     /// The recipe's key: `lr`, `model.lora.rank`, `rewards.cot.weight`.
     pub(super) key: String,
-    /// What it was; null: it was not there.
+    /// The old value; null where the setting was absent.
     pub(super) old: Value,
-    /// What it is; null: it is not there.
+    /// The new value; null where the setting is absent.
     pub(super) new: Value,
 }
 
-/// The settings in which `old` and `new` differ; what a stage starts from is none of them.
+/// Returns the settings in which `old` and `new` differ, except for the parents.
 pub(super) fn differences(old: &Value, new: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut path = Vec::new();
@@ -34,7 +34,7 @@ fn without_parents(json: &Value) -> Value {
     json
 }
 
-/// A player of an arena as one word: its name, with the seeds of its models.
+/// Replaces a player of an arena by one string: its name, with the seeds of its models.
 fn player(player: &Value) -> Value {
     let seeds = player["models"].as_array().into_iter().flatten().filter_map(|model| model["seed"].as_u64());
     let seeds: Vec<String> = seeds.map(|seed| seed.to_string()).collect();
@@ -70,7 +70,7 @@ fn visit(path: &mut Vec<String>, old: &Value, new: &Value, found: &mut dyn FnMut
     }
 }
 
-/// Compares lists of tables: place by place, and of lists that are not equally long what has no equal on the other side.
+/// Compares lists of tables by position. In lists of different lengths, it first removes the items that both contain.
 fn visit_items(
     path: &mut Vec<String>,
     before: &[Value],
@@ -101,7 +101,7 @@ fn visit_items(
     }
 }
 
-/// The recipe's key of a path in `key.json`: specs group what recipes have side by side.
+/// Returns the recipe's key for a path in `key.json`. Specs group settings that recipes have side by side.
 fn recipe_key(path: &[String]) -> String {
     const GROUPS: [&str; 11] =
         ["optimizer", "loss", "sampling", "templates", "adamw", "muon", "wsd", "schedule", "rubric", "mode", "length"];
@@ -115,7 +115,7 @@ fn recipe_key(path: &[String]) -> String {
     let mut skip = 0;
     for (at, part) in parts.iter().enumerate() {
         let is_last = at + 1 == parts.len();
-        let is_name = at > 0 && parts[at - 1] == "rewards"; // of a reward, which may be called anything
+        let is_name = at > 0 && parts[at - 1] == "rewards"; // name of a reward, which is arbitrary
         if skip > 0 && !is_last {
             skip -= 1;
         } else if *part == "component" && !is_last {
@@ -140,7 +140,7 @@ fn recipe_key(path: &[String]) -> String {
     }
 }
 
-/// A value in a few words; null is `none`.
+/// Formats a value briefly; null is `none`.
 pub(super) fn shown(value: &Value) -> String {
     const LONGEST: usize = 40;
     let text = match value {
@@ -150,7 +150,7 @@ pub(super) fn shown(value: &Value) -> String {
         Value::String(text) => format!("{text:?}"),
         Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => "[...]".to_owned(),
         Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
-        // an alternative: its name, and its value if that is but one
+        // An alternative is shown by its name, with its value where that is a scalar.
         Value::Object(fields) if fields.len() == 1 => {
             let (name, inner) = fields.iter().next().expect("there is one");
             if inner.is_object() || inner.is_array() { name.clone() } else { format!("{name} {}", shown(inner)) }

@@ -1,4 +1,4 @@
-//! [`Evidence`] out of the files of past runs.
+//! Gathers [`Evidence`] from the files of past runs.
 
 use crate::digest::Digest;
 use crate::event::{Completion, Measurement};
@@ -17,26 +17,26 @@ use crate::stage::{StageKind, StageStatus};
 use crate::workspace::{EventLog, Workspace, WorkspaceError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// What `runs` measured, arm by arm.
+/// Gathers the measurements of `runs`, arm by arm.
 ///
-/// Results are taken from the cache, whichever run made them. What is not there becomes a [`MissingTrial`] or a
+/// Results are taken from the cache, whichever run made them. An absent result becomes a [`MissingTrial`] or a
 /// [`Problem`].
 ///
 /// # Errors
-/// A run whose plan cannot be read.
+/// The plan of a run cannot be read.
 pub fn gather_evidence(workspace: &Workspace, runs: &[&PastRun]) -> Result<Evidence, WorkspaceError> {
     gather(workspace, runs, true)
 }
 
-/// The same without what training measured over its steps, which may be long.
+/// Gathers the same as [`gather_evidence`], without the metrics of training steps, which may be long.
 ///
 /// # Errors
-/// A run whose plan cannot be read.
+/// The plan of a run cannot be read.
 pub fn gather_answers(workspace: &Workspace, runs: &[&PastRun]) -> Result<Evidence, WorkspaceError> {
     gather(workspace, runs, false)
 }
 
-/// The reward components, with their weights, that each variant of `plan` is trained on.
+/// Returns the reward components, with their weights, that each variant of `plan` is trained on.
 pub fn reward_mixes(workspace: &Workspace, plan: &LoggedPlan) -> Vec<BTreeMap<String, f64>> {
     let mut fingerprints = Fingerprints::new(workspace);
     plan.variants.iter().map(|variant| fingerprints.rewards(variant.stages.values())).collect()
@@ -46,7 +46,7 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
     let mut gathering = Gathering { workspace, evidence: Evidence::default(), by_id: HashMap::new() };
     let mut fingerprints = Fingerprints::new(workspace);
     let mut names = ArmNames::default();
-    // arm, stage and key of the trials so far
+    // Arm, stage and key of the trials so far.
     let mut met: HashSet<(usize, String, Digest)> = HashSet::new();
     for past in runs {
         let plan = LoggedPlan::load(&past.log_dir)?;
@@ -54,7 +54,7 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
         recipes.dedup();
         gathering.evidence.runs.push(SourceRun { run: past.run.clone(), status: past.status, recipes });
         for settings in plan.compare.values() {
-            // the newest run that says anything decides
+            // The newest run with settings decides.
             gathering.evidence.settings = settings.clone();
         }
         let reasons = reasons(past)?;
@@ -66,7 +66,7 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
                 .iter()
                 .map(|(name, _, key)| {
                     let seed = without_seed(&variant.name).1.unwrap_or_else(|| fingerprints.seed(key));
-                    // within one run an arm's name has one meaning, and nothing is compared
+                    // Within one run an arm's name has one meaning, so fingerprints are not needed.
                     let print = if runs.len() > 1 { fingerprints.of(key) } else { (*key).clone() };
                     ((*name).to_owned(), seed, (*key).clone(), print)
                 })
@@ -104,7 +104,7 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
     let found = names.finish(&mut evidence);
     evidence.problems.extend(found);
     for arm in &mut evidence.arms {
-        // an earlier run's failure is no gap when a later one has the result
+        // An earlier run's failure is not a gap if a later run has the result.
         let trials = &arm.trials;
         arm.missing.retain(|gap| !trials.iter().any(|trial| trial.stage == gap.stage && Some(trial.seed) == gap.seed));
     }
@@ -113,10 +113,10 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
     Ok(evidence)
 }
 
-/// Where the stages of a plan stand in it, and their kinds.
+/// The position in the plan, and the kind, of each stage by its key.
 type Places<'a> = HashMap<&'a Digest, (usize, StageKind)>;
 
-/// The stages of `variant` that measure, parents first: name, kind, key.
+/// Returns the name, kind and key of the stages of `variant` that measure, parents first.
 fn measuring<'a>(places: &Places<'_>, variant: &'a LoggedVariant) -> Vec<(&'a str, StageKind, &'a Digest)> {
     let placed = |(name, key): (&'a String, &'a Digest)| {
         let (place, kind) = *places.get(key)?;
@@ -127,7 +127,7 @@ fn measuring<'a>(places: &Places<'_>, variant: &'a LoggedVariant) -> Vec<(&'a st
     found.into_iter().map(|(_, stage)| stage).collect()
 }
 
-/// Why stages of a run have no result, by their keys.
+/// Returns the reasons why stages of a run have no result, by their keys.
 fn reasons(past: &PastRun) -> Result<HashMap<Digest, String>, WorkspaceError> {
     let reason = |progress: StageProgress| match (progress.status, progress.message) {
         (StageStatus::Pending, _) => None,
@@ -143,7 +143,7 @@ fn reasons(past: &PastRun) -> Result<HashMap<Digest, String>, WorkspaceError> {
 /// The scores of answers, by metric.
 type Scores = BTreeMap<String, Vec<Score>>;
 
-/// Where a trial stands.
+/// The origin of a trial.
 struct Place<'a> {
     run: &'a str,
     variant: &'a LoggedVariant,
@@ -154,7 +154,7 @@ struct Place<'a> {
     mix: BTreeMap<String, MixPart>,
 }
 
-/// What the record of a stage holds.
+/// The contents of a stage's record.
 #[derive(Default)]
 struct Found {
     measurements: BTreeMap<String, Measurement>,
@@ -170,7 +170,7 @@ struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
-    /// Adds the trial, or that it is missing.
+    /// Adds the trial, or a [`MissingTrial`] without a result.
     fn add(&mut self, arm: usize, place: &Place<'_>, reason: Option<&str>) -> Result<(), WorkspaceError> {
         let Place { run, variant, stage, kind, seed, key, ref mix } = *place;
         if !checkpoint_dir(self.workspace, key).is_dir() {
@@ -210,7 +210,7 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    /// What the stage with this key measured, its answers, and their scores by metric.
+    /// Returns the measurements of the stage with this key, its answers, and their scores by metric.
     fn read(&mut self, key: &Digest) -> Result<Found, WorkspaceError> {
         let log = EventLog::open(&checkpoint_dir(self.workspace, key))?;
         let measurements = log.results().clone();
@@ -241,7 +241,8 @@ impl Gathering<'_> {
         Ok(Found { measurements, answers, scores })
     }
 
-    /// The position of the question that `completion` answers; `asked` counts within the stage.
+    /// Returns the position of the question that `completion` answers. `asked` counts equal questions within the
+    /// stage.
     fn question(&mut self, completion: &Completion, asked: &mut HashMap<String, usize>) -> usize {
         let Completion { prompt, reference, answer, eval, .. } = completion;
         let id = eval.as_ref().map_or_else(
@@ -268,9 +269,9 @@ impl Gathering<'_> {
         })
     }
 
-    /// Adds what training measured; curves that cannot be read are a problem, none at all is not.
+    /// Adds the training curves of a stage. Curves that cannot be read are a problem; a stage without curves is none.
     fn add_curves(&mut self, arm: usize, stage: &str, kind: StageKind, key: &Digest, seed: u64) {
-        // arms are named at the end
+        // Arms get their names at the end.
         let arm = arm.to_string();
         if let Some(known) = self.evidence.training.iter_mut().find(|curves| curves.key == *key) {
             if !known.arms.contains(&arm) {
@@ -296,7 +297,7 @@ impl Gathering<'_> {
     }
 }
 
-/// The k of each pass@k that an evaluation estimated.
+/// Returns the k of each pass@k that an evaluation estimated.
 fn pass_at(measurements: &BTreeMap<String, Measurement>) -> Vec<usize> {
     measurements.keys().filter_map(|name| name.strip_prefix("eval/pass_at_")?.parse().ok()).collect()
 }

@@ -1,4 +1,4 @@
-//! Why a stage will run: what its `key.json` differs in from the nearest result in the cache, in words.
+//! Explains why a stage will run: how its `key.json` differs from the nearest result in the cache.
 
 use crate::digest::Digest;
 use crate::history::checkpoints::key_documents;
@@ -10,48 +10,48 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Differences that a row of the plan has room for; more than that is another stage altogether.
+/// The largest number of differences that a row of the plan lists. With more, the stage counts as another stage.
 const MOST: usize = 3;
 
-/// The results in the cache, and what is remembered of the files that went into them.
+/// The results in the cache, and the records of the files that they depend on.
 #[derive(Debug)]
 pub struct CachedResults<'a> {
     workspace: &'a Workspace,
     project: &'a Path,
     /// `key.json` by key.
     documents: BTreeMap<Digest, Value>,
-    /// What became of a file, by both digests: files are read once.
+    /// Descriptions of file changes by both digests, so that files are read once.
     files: RefCell<BTreeMap<(String, String), String>>,
 }
 
-/// What a stage differs in from a result.
+/// The differences between a stage and a result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// The result's key.
     pub nearest: Digest,
-    /// What differs in the stage itself, in words.
+    /// The differences in the stage itself, as text.
     pub changes: Vec<String>,
-    /// What differs in what it starts from.
+    /// The differences in its parents.
     pub parents: Vec<ParentChange>,
 }
 
-/// A stage starts from another result than the one it is compared with.
+/// A parent that differs from the compared result's parent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParentChange {
-    /// The stage it starts from now, if it starts from one.
+    /// The name of the new parent; absent if the stage has no parent at this position.
     pub stage: Option<String>,
-    /// Why that is another one; absent where that result is gone.
+    /// The explanation of the parent's own difference; absent without a result to compare.
     pub because: Option<Explanation>,
 }
 
 impl<'a> CachedResults<'a> {
-    /// Reads `key.json` of every result; recipes of the directory `project` are compared with them.
+    /// Reads `key.json` of every result. Recipes of the directory `project` are compared with them.
     pub fn load(workspace: &'a Workspace, project: &'a Path) -> Result<Self, WorkspaceError> {
         let documents = key_documents(workspace)?;
         Ok(Self { workspace, project, documents, files: RefCell::default() })
     }
 
-    /// Why a stage of `plan` is a miss, in a few words.
+    /// Returns short reasons why a stage of `plan` is a miss.
     pub fn reasons(&self, plan: &Plan, stage: usize) -> Vec<String> {
         let key_json = plan.stages[stage].key_json();
         let Some((_, nearest)) = self.nearest(&key_json) else { return vec!["never run".into()] };
@@ -66,14 +66,15 @@ impl<'a> CachedResults<'a> {
         own.iter().map(|change| self.words(change, &plan.stages[stage].inputs)).collect()
     }
 
-    /// What a stage of `plan` differs in from the nearest result of its kind; absent if there is none.
+    /// Explains how a stage of `plan` differs from the nearest result of its kind; absent without such a result.
     pub fn explain(&self, plan: &Plan, stage: usize) -> Option<Explanation> {
         let (key, _) = self.nearest(&plan.stages[stage].key_json())?;
         self.compared(plan, stage, key)
     }
 
-    /// In what the stage `after` differs from `before`, in words, what they start from aside; absent if nothing is known
-    /// of one of them. They are results, or attempts that were begun.
+    /// Returns the differences between the stages `before` and `after` as text, except for their parents.
+    ///
+    /// Both are results or attempts that were begun. Returns `None` if one of them has no `key.json`.
     pub fn changes_between(&self, before: &Digest, after: &Digest) -> Option<Vec<String>> {
         let document = |key: &Digest| match self.documents.get(key) {
             Some(document) => Some(document.clone()),
@@ -83,15 +84,16 @@ impl<'a> CachedResults<'a> {
         Some(changes.iter().map(|change| self.words(change, &BTreeMap::new())).collect())
     }
 
-    /// The files that the stage with this key read, as recipes name them, with the digests of their content; empty where nothing
-    /// is known of the stage.
+    /// Returns the files that the stage with this key read, with the digests of their content. Paths are written as in
+    /// recipes. The list is empty for an unknown stage.
     pub fn inputs(&self, key: &Digest) -> Vec<(PathBuf, Digest)> {
         let found = self.documents.get(key).map(|document| digests(&document["spec"])).unwrap_or_default();
         let record = |digest: Digest| Some((InputRecord::load(self.workspace, &digest)?.path, digest));
         found.into_iter().filter_map(record).collect()
     }
 
-    /// The result of the same kind that differs least: in the fewest settings, then in what it starts from.
+    /// Returns the most similar result of the same kind: the one with the fewest different settings, then with equal
+    /// parents.
     fn nearest(&self, key_json: &Value) -> Option<(&Digest, &Value)> {
         self.documents
             .iter()
@@ -112,11 +114,11 @@ impl<'a> CachedResults<'a> {
             old["parents"].as_array().into_iter().flatten().filter_map(|key| Digest::parse(key.as_str()?)).collect();
         let mut parents = Vec::new();
         if planned.spec.work.kind().fans_in() {
-            // they stand in the order of their keys: which one took whose place is not told
+            // Parents are sorted by their keys, so their order does not show which parent replaced which.
             let is_new = |parent: &&usize| !old_parents.contains(&plan.stages[**parent].key);
             for &parent in planned.parents.iter().filter(is_new) {
                 let (stage, because) = (Some(plan.stages[parent].name.clone()), self.explain(plan, parent));
-                // its other seeds changed for the same reason
+                // Its other seeds changed for the same reason.
                 let changes = |because: &Option<Explanation>| because.as_ref().map(|because| because.changes.clone());
                 let is_known =
                     |known: &ParentChange| known.stage == stage && changes(&known.because) == changes(&because);
@@ -136,12 +138,12 @@ impl<'a> CachedResults<'a> {
         Some(Explanation { nearest: key.clone(), changes, parents })
     }
 
-    /// `lr 1e-5 -> 2e-5`, `data/mcq.jsonl changed: 2 rows of 400`.
+    /// Describes a change: `lr 1e-5 -> 2e-5`, `data/mcq.jsonl changed: 2 rows of 400`.
     fn words(&self, change: &Difference, inputs: &BTreeMap<Digest, PathBuf>) -> String {
         self.file_words(change, inputs).unwrap_or_else(|| setting_words(change))
     }
 
-    /// What became of the files that `change` is about, if it is about files.
+    /// Describes the change of the files in `change`, if it concerns files.
     fn file_words(&self, change: &Difference, inputs: &BTreeMap<Digest, PathBuf>) -> Option<String> {
         let (old, new) = (digests(&change.old), digests(&change.new));
         let names = |digests: &[Digest]| -> Option<String> {
@@ -165,7 +167,7 @@ impl<'a> CachedResults<'a> {
         }
     }
 
-    /// What is known of the content with this digest: from the recipe, or from when a stage read it.
+    /// Returns the record of the content with this digest, from the workspace or else from the recipe's files.
     fn record(&self, digest: &Digest, inputs: &BTreeMap<Digest, PathBuf>) -> Option<InputRecord> {
         InputRecord::load(self.workspace, digest).or_else(|| {
             let path = inputs.get(digest)?;
@@ -174,7 +176,7 @@ impl<'a> CachedResults<'a> {
     }
 }
 
-/// Remembers what the files are called that the stages of `plan` in `stages` read, and their rows.
+/// Records the paths and rows of the files that the given stages of `plan` read.
 pub fn remember_inputs(workspace: &Workspace, project: &Path, plan: &Plan, stages: impl Iterator<Item = usize>) {
     for stage in stages {
         for (digest, path) in &plan.stages[stage].inputs {
@@ -183,7 +185,7 @@ pub fn remember_inputs(workspace: &Workspace, project: &Path, plan: &Plan, stage
     }
 }
 
-/// `lr 1e-5 -> 2e-5`, `rewards.cot added`.
+/// Describes a changed setting: `lr 1e-5 -> 2e-5`, `rewards.cot added`.
 fn setting_words(Difference { key, old, new }: &Difference) -> String {
     match (old, new) {
         (Value::Object(_), Value::Null) => format!("{key} taken out"),
@@ -192,7 +194,7 @@ fn setting_words(Difference { key, old, new }: &Difference) -> String {
     }
 }
 
-/// Every digest in `value`.
+/// Returns every digest in `value`.
 fn digests(value: &Value) -> Vec<Digest> {
     match value {
         Value::String(text) => Digest::parse(text).into_iter().collect(),
@@ -202,7 +204,7 @@ fn digests(value: &Value) -> Vec<Digest> {
     }
 }
 
-/// What became of a file.
+/// Describes how a file changed.
 fn file_change(key: &str, old: Option<InputRecord>, new: Option<InputRecord>) -> String {
     let (old, new) = match (old, new) {
         (Some(old), Some(new)) => (old, new),
@@ -219,7 +221,7 @@ fn file_change(key: &str, old: Option<InputRecord>, new: Option<InputRecord>) ->
     }
 }
 
-/// `2 of 400 rows`, `3 rows added`, `the order of its 400 rows`.
+/// Describes how rows changed: `2 of 400 rows`, `3 rows added`, `the order of its 400 rows`.
 fn row_change(old: &[String], new: &[String]) -> String {
     let mut balance: BTreeMap<&str, i64> = BTreeMap::new();
     for (rows, sign) in [(old, -1), (new, 1)] {

@@ -1,4 +1,4 @@
-//! What stages do but for their seeds, as their `key.json` say it.
+//! Fingerprints of stages from their `key.json`, without their seeds.
 
 use crate::digest::{Digest, canonical_json};
 use crate::evidence::MixPart;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// What the `key.json` of stages say, their seeds left out.
+/// The `key.json` of stages, and their fingerprints without seeds.
 pub(super) struct Fingerprints<'a> {
     workspace: &'a Workspace,
     documents: HashMap<Digest, Option<Rc<Value>>>,
@@ -21,13 +21,14 @@ impl<'a> Fingerprints<'a> {
         Self { workspace, documents: HashMap::new(), prints: HashMap::new() }
     }
 
-    /// The same for stages that differ in nothing but their seeds and those of the stages they start from.
+    /// Returns the stage's fingerprint. It is equal for stages that differ only in their seeds and in their parents'
+    /// seeds.
     pub(super) fn of(&mut self, key: &Digest) -> Digest {
         if let Some(known) = self.prints.get(key) {
             return known.clone();
         }
         let print = match self.document(key) {
-            None => key.clone(), // nothing is known of it, so it is like no other
+            None => key.clone(), // unknown stages equal no other
             Some(document) => {
                 let mut document = Value::clone(&document);
                 let parents = parents(&document);
@@ -43,12 +44,13 @@ impl<'a> Fingerprints<'a> {
         print
     }
 
-    /// The seed of the stage with this key; 0 when it is not known.
+    /// Returns the seed of the stage with this key, or 0 if it is unknown.
     pub(super) fn seed(&mut self, key: &Digest) -> u64 {
         self.document(key).and_then(|document| document["spec"]["seed"].as_u64()).unwrap_or(0)
     }
 
-    /// The reward components that the stages with these keys, and all they start from, trained on, with their weights.
+    /// Returns the reward components, with their weights, that the stages with these keys and all their ancestors
+    /// trained on.
     pub(super) fn rewards<'k>(&mut self, keys: impl Iterator<Item = &'k Digest>) -> BTreeMap<String, f64> {
         let mut open: Vec<Digest> = keys.cloned().collect();
         let mut seen = BTreeSet::new();
@@ -67,7 +69,7 @@ impl<'a> Fingerprints<'a> {
         found
     }
 
-    /// How the evaluation with this key measures each reward component.
+    /// Returns the weight and settings of each reward component of the evaluation with this key.
     pub(super) fn mix(&mut self, key: &Digest) -> BTreeMap<String, MixPart> {
         let part = |(name, spec): (String, RewardSpec)| {
             let (weight, plain) = (spec.weight, RewardSpec { weight: 0.0, ..spec });
@@ -77,8 +79,8 @@ impl<'a> Fingerprints<'a> {
         self.components(key).into_iter().map(part).collect()
     }
 
-    /// The least and the greatest value of each reward component that the evaluation with this key measures, and of their
-    /// weighted sum as `total`, where they have them.
+    /// Returns the least and the greatest value of each reward component of the evaluation with this key. `total` is
+    /// their weighted sum. Unbounded components are left out.
     pub(super) fn ranges(&mut self, key: &Digest) -> Vec<(String, (f64, f64))> {
         let components = self.components(key);
         let mut found: Vec<(String, (f64, f64))> =
@@ -87,7 +89,7 @@ impl<'a> Fingerprints<'a> {
         found
     }
 
-    /// The reward components that the evaluation with this key measures.
+    /// Returns the reward components of the evaluation with this key.
     fn components(&mut self, key: &Digest) -> BTreeMap<String, RewardSpec> {
         let rewards = self.document(key).map(|document| document["spec"]["work"]["eval"]["rewards"].clone());
         rewards.and_then(|rewards| serde_json::from_value(rewards).ok()).unwrap_or_default()

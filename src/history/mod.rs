@@ -1,5 +1,5 @@
-//! Past runs, read from their files: what was asked, what came of it, what it cost, how runs differ. The database is an index of
-//! those files ([`open_history`]).
+//! Past runs, read from their files: invocations, results, costs, and differences between runs. The database is an
+//! index of those files ([`open_history`]).
 
 mod arm_names;
 pub(crate) mod checkpoints;

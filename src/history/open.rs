@@ -1,4 +1,4 @@
-//! The database as questions see it: it says what the files say.
+//! Opens the history database, up to date with the files.
 
 use crate::history::index::{self, IndexError, Indexed, Scope};
 use crate::store::{BUSY_TIMEOUT, SchemaCheck, Store, StoreError, database_path};
@@ -6,35 +6,35 @@ use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How long a question waits for another process that writes into the database.
+/// How long a query waits for another process that writes into the database.
 const QUESTION_WAIT: Duration = Duration::from_secs(2);
 
-/// An up-to-date history that cannot be changed.
+/// An up-to-date, read-only history.
 #[derive(Debug)]
 pub struct OpenHistory {
     /// The database.
     pub store: Store,
-    /// What was read from files first.
+    /// The new data that was read from files first.
     pub indexed: Indexed,
-    /// Why the database could not be brought up to date, so that this is a temporary one.
+    /// Why the database could not be updated, and `store` is a temporary one.
     pub problem: Option<StoreError>,
 }
 
-/// What [`rebuild_history`] did.
+/// The outcome of [`rebuild_history`].
 #[derive(Debug)]
 pub struct Rebuilt {
-    /// The database.
+    /// The path of the database.
     pub path: PathBuf,
-    /// What was read.
+    /// The data that was read.
     pub indexed: Indexed,
-    /// Where a database that was no more one was moved.
+    /// The path to which a damaged database was moved.
     pub moved: Option<PathBuf>,
-    /// Stages whose metrics and completions went, because no file has them any more.
+    /// The number of stages whose metrics and completions are lost, because no file holds them any more.
     pub lost: usize,
 }
 
-/// Opens the history, after bringing it up to date with the files; one that cannot be written is made anew in a temporary
-/// file, so what is read is true in any case.
+/// Opens the history after updating it from the files. If the database cannot be written, the history is built in a
+/// temporary file. So queries always see the current state.
 pub async fn open_history(workspace: &Workspace, scope: Scope) -> Result<OpenHistory, IndexError> {
     match database_path(workspace.root()) {
         Ok(path) => match up_to_date(workspace, &path, scope).await {
@@ -68,7 +68,7 @@ async fn temporary(workspace: &Workspace, problem: StoreError) -> Result<OpenHis
     Ok(OpenHistory { store, indexed, problem: Some(problem) })
 }
 
-/// Makes the history again from the files. A file that is no database is moved away first.
+/// Rebuilds the history from the files. A file that is not a valid database is moved away first.
 pub async fn rebuild_history(workspace: &Workspace) -> Result<Rebuilt, IndexError> {
     let path = database_path(workspace.root())?;
     let (store, moved) = match Store::open(&path, BUSY_TIMEOUT).await {
@@ -87,7 +87,7 @@ pub async fn rebuild_history(workspace: &Workspace) -> Result<Rebuilt, IndexErro
     Ok(Rebuilt { path, indexed, moved, lost })
 }
 
-/// Renames the database and what SQLite keeps beside it, which belongs to it alone.
+/// Renames the database together with the files that SQLite keeps beside it.
 fn move_away(path: &Path) -> std::io::Result<Option<PathBuf>> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let with = |path: &Path, suffix: &str| {

@@ -1,4 +1,4 @@
-//! Runs of the past, as their logs tell them.
+//! Past runs, read from their logs.
 
 use crate::digest::Digest;
 use crate::history::run_log::{Invocation, LogDamage, LoggedPlan, append_end, read_events};
@@ -12,41 +12,41 @@ use std::io;
 use std::path::{Path, PathBuf};
 use ulid::Ulid;
 
-/// A run of the past.
+/// A past run.
 #[derive(Clone, Debug)]
 pub struct PastRun {
-    /// Its id.
+    /// The run's id.
     pub run: String,
-    /// Its log directory.
+    /// The run's log directory.
     pub log_dir: PathBuf,
-    /// How it stands.
+    /// The run's status.
     pub status: RunStatus,
-    /// What it was asked.
+    /// The run's invocation.
     pub invocation: Invocation,
-    /// The process that runs its stages; absent when it was killed before it wrote that down.
+    /// The process that runs the stages; absent if it was killed before it was recorded.
     pub process: Option<RunProcess>,
-    /// Lines of `run.jsonl` that are no events.
+    /// The number of lines of `run.jsonl` that are not valid events.
     pub unreadable_lines: usize,
 }
 
-/// The runs with a log, and what is wrong with logs.
+/// The runs with a log, and the damage of logs.
 #[derive(Clone, Debug, Default)]
 pub struct PastRuns {
-    /// The runs whose logs can be read, the newest first.
+    /// The runs whose logs can be read, newest first.
     pub runs: Vec<PastRun>,
-    /// What cannot be read.
+    /// The logs that cannot be read.
     pub damage: Vec<LogDamage>,
 }
 
-/// Why a run cannot be asked to stop.
+/// An error while a run is asked to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum CancelError {
-    /// Its process is on another machine, in another container, or another user's.
+    /// The process is on another machine, in another container, or another user's.
     #[error("process {pid} on the host `{host}` cannot be seen from here")]
     OutOfSight {
-        /// The host.
+        /// The host of the process.
         host: String,
-        /// The process.
+        /// The process id.
         pid: u32,
     },
     /// The signal cannot be sent.
@@ -55,7 +55,7 @@ pub enum CancelError {
 }
 
 impl PastRuns {
-    /// All runs with a log below `runs`. A run that was killed before anything ran is left out.
+    /// Reads all runs with a log below `runs`. Leaves out a run that was killed before its first stage.
     pub fn all(runs: &Path) -> io::Result<Self> {
         let directory = runs.join("log");
         let mut found = Self::default();
@@ -78,16 +78,16 @@ impl PastRuns {
 }
 
 impl PastRun {
-    /// The run with this id, if it has a log. What is no id leads nowhere.
+    /// Reads the run with this id, if it has a log. Returns `None` for an invalid id.
     ///
     /// # Errors
-    /// Its log is damaged.
+    /// The run's log is damaged.
     pub fn named(runs: &Path, id: &str) -> Result<Option<Self>, LogDamage> {
         let Ok(id) = Ulid::from_string(id) else { return Ok(None) };
         Self::read(id.to_string(), &runs.join("log"))
     }
 
-    /// Keys of the stages that it was to run although they were cached, and did not.
+    /// Returns the keys of the stages that the run was to repeat (`--force`) and did not.
     pub fn still_forced(&self) -> io::Result<Vec<Digest>> {
         let done: BTreeSet<Digest> = self
             .events()?
@@ -100,14 +100,14 @@ impl PastRun {
         Ok(self.invocation.forced.iter().filter(|key| !done.contains(key)).cloned().collect())
     }
 
-    /// Absent for a run that was killed before it wrote down what it was asked.
+    /// Reads a run. Returns `None` for a run that was killed before it recorded its invocation.
     fn read(run: String, directory: &Path) -> Result<Option<Self>, LogDamage> {
         let log_dir = directory.join(&run);
         let has = |name: &str| log_dir.join(name).exists();
         if !has("run.jsonl") && !has("invocation.json") {
             return Ok(None);
         }
-        let was_alive = is_locked(&log_dir); // before its events are read: it may end, and say so, meanwhile
+        let was_alive = is_locked(&log_dir); // before the events are read: the run may end meanwhile and record that
         let invocation = LogDamage::of(&log_dir.join("invocation.json"), Invocation::load(&log_dir))?;
         let events = if has("run.jsonl") { read_events(&log_dir) } else { Ok(Default::default()) };
         let (events, unreadable_lines) = LogDamage::of(&log_dir.join("run.jsonl"), events)?;
@@ -124,36 +124,36 @@ impl PastRun {
         Ok(Some(Self { run, log_dir, status, invocation, process, unreadable_lines }))
     }
 
-    /// How many stages it planned; absent when its plan cannot be read.
+    /// Returns the number of planned stages; absent if the plan cannot be read.
     pub fn planned_stages(&self) -> Option<usize> {
         Some(LoggedPlan::load(&self.log_dir).ok()?.stages.len())
     }
 
-    /// How it stands now.
+    /// Reads the run's current status.
     pub fn status_now(&self) -> RunStatus {
         let now = self.log_dir.parent().map(|directory| Self::read(self.run.clone(), directory));
         now.and_then(|now| now.ok().flatten()).map_or(self.status, |now| now.status)
     }
 
-    /// What is known of its process now.
+    /// Checks whether the run's process is alive now.
     pub fn liveness(&self) -> Liveness {
         liveness(&self.log_dir, self.process.as_ref())
     }
 
-    /// Declares it dead: for a run of another machine of which nothing is known ([`Liveness::Unknown`]).
+    /// Marks the run as interrupted, for a run of another machine whose state is unknown ([`Liveness::Unknown`]).
     pub fn take_over(&self) -> io::Result<()> {
         append_end(&self.log_dir, RunStatus::Interrupted)
     }
 
-    /// Asks its dispatcher to stop as Ctrl-C does; `now`: as Ctrl-C twice does. A process that is gone is no error.
-    /// Only a process that is proved to be the run gets a signal.
+    /// Asks the run's dispatcher to stop, as Ctrl-C does. With `now`, acts as a second Ctrl-C does. A process that has
+    /// ended is not an error. Only a process that is proved to be the run gets a signal.
     pub fn cancel(&self, now: bool) -> Result<(), CancelError> {
         let Some(process) = &self.process else { return Ok(()) };
         let out_of_sight = || CancelError::OutOfSight { host: process.host.clone(), pid: process.pid };
         if self.liveness() == Liveness::Unknown {
             return Err(out_of_sight());
         }
-        // two signals of one kind may arrive as one
+        // Two signals of one kind may arrive as one.
         let signals = if now { &[Signal::INT, Signal::TERM][..] } else { &[Signal::INT] };
         for signal in signals {
             if !signal_run(&self.log_dir, process, *signal).map_err(CancelError::Signal)? {
@@ -167,24 +167,24 @@ impl PastRun {
 /// Why the record of a run cannot be removed.
 #[derive(Debug)]
 pub enum RemovalRefusal {
-    /// It is running.
+    /// The run is running.
     Running,
-    /// It was started on another machine, and from here nothing is known of it.
+    /// The run was started on another machine, and its state is unknown here.
     Unknown {
-        /// The machine.
+        /// The machine's host name.
         host: String,
     },
     /// The files could not be moved.
     Workspace(WorkspaceError),
 }
 
-/// Removes the record of the run with this id, also one that cannot be read. What it made stays in the cache.
+/// Removes the record of the run with this id, even an unreadable one. The run's results stay in the cache.
 ///
 /// # Errors
 /// The run may be alive, or its files cannot be moved.
 pub fn remove_run(workspace: &Workspace, run: &str) -> Result<(), RemovalRefusal> {
     let log_dir = workspace.root().join("log").join(run);
-    // so that nobody who counts the uses of results sees half of it
+    // Keeps processes that count the uses of results from seeing a half-removed record.
     let lock = workspace.lock_for_removal().map_err(RemovalRefusal::Workspace)?;
     if is_locked(&log_dir) {
         return Err(RemovalRefusal::Running);
@@ -202,7 +202,7 @@ pub fn remove_run(workspace: &Workspace, run: &str) -> Result<(), RemovalRefusal
     Ok(())
 }
 
-/// Whether a run whose end was not read yet has died.
+/// Whether a run without a recorded end has died.
 pub(super) fn has_died(runs: &Path, run: &str) -> bool {
     match PastRun::named(runs, run) {
         Ok(Some(past)) => past.status == RunStatus::Interrupted,
@@ -211,7 +211,7 @@ pub(super) fn has_died(runs: &Path, run: &str) -> bool {
     }
 }
 
-/// The newest run that did not end well, is not running, and was not resumed by another.
+/// Returns the newest run that failed or was interrupted and was not resumed by another run.
 pub fn resumable(runs: &[PastRun]) -> Option<&PastRun> {
     let resumed = |run: &PastRun| runs.iter().any(|other| other.invocation.resumes.as_ref() == Some(&run.run));
     runs.iter().find(|run| matches!(run.status, RunStatus::Failed | RunStatus::Interrupted) && !resumed(run))

@@ -1,4 +1,4 @@
-//! In what two past runs differ: the stages that stand at the same place in both, and what they ran on.
+//! Differences between two past runs: stages at the same place in both, and their environments.
 
 use super::explain::CachedResults;
 use crate::digest::Digest;
@@ -12,31 +12,32 @@ use std::io;
 /// A stage of one variant, in two runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StagePair {
-    /// Its name in the recipe.
+    /// The stage's name in the recipe.
     pub stage: String,
-    /// The variants that have it with these keys, as the second run calls them (a lost one as the first does).
+    /// The variants that have it with these keys, as the second run names them. A removed stage has the first run's
+    /// names.
     pub variants: Vec<String>,
-    /// Its keys in the first and the second run; absent where the run has no such stage.
+    /// The stage's keys in the first and the second run; absent where the run has no such stage.
     pub keys: (Option<Digest>, Option<Digest>),
 }
 
-/// How one of two stages came to be another.
+/// How a stage changed between two runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StageChange {
-    /// Only the first run has it.
+    /// Only the first run has the stage.
     Lost,
-    /// Only the second run has it.
+    /// Only the second run has the stage.
     New,
-    /// Settings differ, in these words; none if just what it starts from differs.
+    /// The stage's settings differ, as described. The list is empty if only its parents differ.
     Changed(Vec<String>),
-    /// A key's `key.json` is gone, or never was written, as the stage was not reached.
+    /// The `key.json` of one key is missing: it was removed, or the stage never started.
     Unknown,
 }
 
-/// The stages of both runs whose keys differ or that one of them lacks, in the order of their plans.
+/// Returns the stages that differ in their keys or are missing in one run, in the order of the plans.
 ///
-/// Variants are the same when their labels are, or else their names; runs of one variant each are compared whatever it is
-/// called.
+/// Variants are matched by label, then by name. If each run has a single variant, the two are compared whatever their
+/// names.
 pub fn stage_pairs(before: &LoggedPlan, after: &LoggedPlan) -> Vec<StagePair> {
     let mut pairs: Vec<StagePair> = Vec::new();
     let mut add = |stage: &str, variant: &str, keys: (Option<&Digest>, Option<&Digest>)| {
@@ -70,7 +71,7 @@ pub fn stage_pairs(before: &LoggedPlan, after: &LoggedPlan) -> Vec<StagePair> {
     pairs
 }
 
-/// The variant of `before` that `variant` of `after` is compared with.
+/// Returns the variant of `before` that `variant` of `after` is compared with.
 fn counterpart<'a>(variant: &LoggedVariant, before: &'a LoggedPlan, after: &LoggedPlan) -> Option<&'a LoggedVariant> {
     let by_label = before.variants.iter().find(|other| other.label == variant.label);
     let by_name = || before.variants.iter().find(|other| other.name == variant.name);
@@ -80,7 +81,7 @@ fn counterpart<'a>(variant: &LoggedVariant, before: &'a LoggedPlan, after: &Logg
     }
 }
 
-/// The stages of `variant` by name, parents first.
+/// Returns the stages of `variant` by name, parents first.
 fn in_order<'a>(variant: &'a LoggedVariant, plan: &LoggedPlan) -> Vec<(&'a str, &'a Digest)> {
     let place = |key: &Digest| plan.stages.iter().position(|stage| stage.key == *key);
     let mut stages: Vec<(&str, &Digest)> = variant.stages.iter().map(|(name, key)| (name.as_str(), key)).collect();
@@ -88,7 +89,7 @@ fn in_order<'a>(variant: &'a LoggedVariant, plan: &LoggedPlan) -> Vec<(&'a str, 
     stages
 }
 
-/// In what the stages of `pair` differ.
+/// Compares the two stages of `pair`.
 pub fn stage_change(pair: &StagePair, cached: &CachedResults<'_>) -> StageChange {
     match &pair.keys {
         (None, _) => StageChange::New,
@@ -100,7 +101,7 @@ pub fn stage_change(pair: &StagePair, cached: &CachedResults<'_>) -> StageChange
     }
 }
 
-/// What a run ran on and was told, by what it is: values of all its stages.
+/// Returns the environment and arguments of a run by category, over all its stages.
 pub fn environment(past: &PastRun, workspace: &Workspace) -> io::Result<BTreeMap<&'static str, BTreeSet<String>>> {
     let mut found: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
     let mut add = |what, value: String| found.entry(what).or_default().insert(value);
@@ -122,7 +123,7 @@ pub fn environment(past: &PastRun, workspace: &Workspace) -> io::Result<BTreeMap
         }
     }
     for stage in LoggedPlan::load(&past.log_dir)?.stages {
-        // A stage that was never begun ran on nothing.
+        // A stage that never began has no environment.
         let Ok(log) = EventLog::open(&super::events_dir(workspace, &stage.key)) else { continue };
         for start in log.starts() {
             add("host", start.host.clone());
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
     use crate::stage::StageKind;
 
-    /// A plan of variants, each `(label, [(stage, content)])`.
+    /// Builds a plan of variants, each `(label, [(stage, content)])`.
     fn plan(variants: &[(&str, &[(&str, &str)])]) -> LoggedPlan {
         let key = |content: &str| Digest::of(content.as_bytes());
         let mut stages: Vec<LoggedStage> = Vec::new();

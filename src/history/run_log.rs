@@ -1,11 +1,11 @@
-//! `runs/log/<run>/`: what a run was asked and what it did, in files. The database is an index of them.
+//! `runs/log/<run>/`: the invocation and the events of a run, in files. The database is an index of them.
 //!
 //! ```text
 //! runs/log/<run>/
-//!   invocation.json   the recipes' paths, `--set`, `ORCHESTRATE_*`, what it resumes ([`Invocation`])
-//!   recipes/...       the recipe files as they were, bases included, laid out as they lay to each other
+//!   invocation.json   the recipes' paths, `--set`, `ORCHESTRATE_*`, the resumed run ([`Invocation`])
+//!   recipes/...       copies of the recipe files, bases included, in their original relative layout
 //!   plan.json         variants and stages with their keys
-//!   run.jsonl         one object for each thing that happened ([`RunEvent`])
+//!   run.jsonl         one object for each event ([`RunEvent`])
 //!   lock              locked while the run lives
 //! ```
 
@@ -25,34 +25,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
-/// A file of a run's log cannot be read.
+/// A file of a run's log that cannot be read.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("`{}` is damaged: {reason}", path.display())]
 pub struct LogDamage {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The reason why it cannot be read.
     pub reason: String,
 }
 
 impl LogDamage {
-    /// The id of the run.
+    /// Returns the id of the run.
     pub fn run(&self) -> Option<&str> {
         self.path.parent()?.file_name()?.to_str()
     }
 
-    /// What to do about it.
+    /// Returns a suggestion for how to repair the damage.
     pub fn hint(&self) -> String {
         let run = self.run().unwrap_or_default();
         format!("restore the file, or forget the run: `orchestrate runs rm {run}`")
     }
 
-    /// The damage in an error.
+    /// Returns the damage inside an error.
     pub fn in_error(error: &io::Error) -> Option<&Self> {
         error.get_ref().and_then(|inner| inner.downcast_ref())
     }
 
-    /// Every error of reading `path` is damage.
+    /// Converts every error of reading `path` to damage.
     pub(super) fn of<T>(path: &Path, read: io::Result<T>) -> Result<T, Self> {
         read.map_err(|error| match Self::in_error(&error) {
             Some(damage) => damage.clone(),
@@ -61,18 +61,18 @@ impl LogDamage {
     }
 }
 
-/// Reads a file of a log.
+/// Reads a JSON file of a log.
 ///
 /// # Errors
-/// [`LogDamage`] inside when it is not what this program writes.
+/// The file cannot be read. The error contains [`LogDamage`] if the content is invalid.
 fn load<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     serde_json::from_slice(&fs::read(path)?).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, LogDamage { path: path.to_owned(), reason: error.to_string() })
     })
 }
 
-/// The events of the log in `log_dir`, in order, and how many lines are none. A line that was being written when its
-/// process died does not count.
+/// Reads the events of the log in `log_dir`, in order, and counts the invalid lines. An incomplete last line, left by a
+/// process that died, does not count.
 pub(super) fn read_events(log_dir: &Path) -> io::Result<(Vec<RunEvent>, usize)> {
     let bytes = fs::read(log_dir.join("run.jsonl"))?;
     let lines = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n"));
@@ -81,7 +81,7 @@ pub(super) fn read_events(log_dir: &Path) -> io::Result<(Vec<RunEvent>, usize)> 
     Ok((events, unreadable))
 }
 
-/// Writes down the end of a run whose process no longer can.
+/// Records the end of a run whose process can no longer do so.
 pub(super) fn append_end(log_dir: &Path, status: RunStatus) -> io::Result<()> {
     let path = log_dir.join("run.jsonl");
     let is_cut = fs::read(&path)?.last().is_some_and(|&byte| byte != b'\n');
@@ -92,32 +92,32 @@ pub(super) fn append_end(log_dir: &Path, status: RunStatus) -> io::Result<()> {
     log.append(Utc::now(), vec![RunEventKind::RunEnded { status }])
 }
 
-/// What a run was asked.
+/// The invocation of a run: recipes, overrides and limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Invocation {
     /// The recipes of the command line, as stored below `recipes/`.
     pub recipes: Vec<PathBuf>,
-    /// Where each file below `recipes/` was read from.
+    /// The original path of each file below `recipes/`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<PathBuf, PathBuf>,
     /// Arguments of `--set`.
     pub set: Vec<String>,
-    /// The environment's overrides.
+    /// Overrides from environment variables.
     pub env: BTreeMap<String, String>,
-    /// Patterns of the variants it was limited to.
+    /// Patterns that limit the variants.
     #[serde(default)]
     pub variants: Vec<String>,
-    /// Names of the stages it was limited to, with what they need.
+    /// Names of the stages that the run was limited to, besides their ancestors.
     pub only: Vec<String>,
     /// The commit of the project directory, with `+` where files differ from it; absent outside a Git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// Stages that run at the same time, if the command line said.
+    /// The number of stages that run at the same time, if the command line set it.
     pub jobs: Option<u16>,
-    /// The run that this one goes on with.
+    /// The run that this one resumes.
     pub resumes: Option<String>,
-    /// Keys of stages that it was to run although they are cached (`--force`).
+    /// Keys of cached stages to run again (`--force`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forced: Vec<Digest>,
 }
@@ -128,14 +128,14 @@ impl Invocation {
         load(&log_dir.join("invocation.json"))
     }
 
-    /// The files that were read for this run, of which `log_dir` is the log, by the paths of their copies there.
+    /// Returns the original paths of the recipe files by the paths of their copies in `log_dir`.
     pub fn sources_by_copy(&self, log_dir: &Path) -> BTreeMap<PathBuf, PathBuf> {
         let copy = |path: &PathBuf| log_dir.join("recipes").join(path);
         self.sources.iter().map(|(stored, source)| (copy(stored), source.clone())).collect()
     }
 
-    /// The recipe files that have other content now than when the run, of which `log_dir` is the log, began; a file that is gone
-    /// is none of them.
+    /// Returns the recipe files whose content has changed since the run with the log `log_dir` began. Files that no
+    /// longer exist are left out.
     pub fn changed_sources(&self, log_dir: &Path) -> Vec<PathBuf> {
         let is_changed = |(copy, source): &(PathBuf, PathBuf)| match (fs::read(copy), fs::read(source)) {
             (Ok(then), Ok(now)) => then != now,
@@ -144,7 +144,7 @@ impl Invocation {
         self.sources_by_copy(log_dir).into_iter().filter(is_changed).map(|(_, source)| source).collect()
     }
 
-    /// The same changes again.
+    /// Returns the overrides of the run.
     pub fn overrides(&self) -> Overrides {
         Overrides { set: self.set.clone(), env: self.env.clone() }
     }
@@ -158,7 +158,7 @@ pub struct LoggedPlan {
     pub stages: Vec<LoggedStage>,
     /// The variants.
     pub variants: Vec<LoggedVariant>,
-    /// What the arms of each recipe are compared by, where it says so, by the recipe's name.
+    /// The `compare` settings by recipe name, for recipes that have them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub compare: BTreeMap<String, CompareSettings>,
 }
@@ -167,13 +167,13 @@ pub struct LoggedPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoggedStage {
-    /// Its name in the recipe that mentions it first.
+    /// The stage's name in the first recipe that mentions it.
     pub stage: String,
-    /// Its kind.
+    /// The stage's kind.
     pub kind: StageKind,
-    /// Its cache key.
+    /// The stage's cache key.
     pub key: Digest,
-    /// The keys of the stages it starts from.
+    /// The keys of its parents.
     pub parents: Vec<Digest>,
     /// Labels of the variants that need it.
     pub variants: Vec<String>,
@@ -189,12 +189,12 @@ pub struct LoggedVariant {
     pub name: String,
     /// `recipe/name`.
     pub label: String,
-    /// The keys of its stages, by their names in this recipe.
+    /// The keys of the variant's stages, by their names in this recipe.
     pub stages: BTreeMap<String, Digest>,
 }
 
 impl LoggedPlan {
-    /// What is logged of `plan`.
+    /// Returns the logged form of `plan`.
     pub(crate) fn of(plan: &Plan) -> Self {
         let key = |stage: usize| plan.stages[stage].key.clone();
         let stages = plan.stages.iter().map(|stage| LoggedStage {
@@ -218,7 +218,7 @@ impl LoggedPlan {
         load(&log_dir.join("plan.json"))
     }
 
-    /// For each stage, the recipes and the names of the variants that need it, each with spaces between.
+    /// Returns, for each stage, the recipes and the names of the variants that need it, each joined by spaces.
     pub fn names(&self) -> Vec<(String, String)> {
         let of_label: BTreeMap<&str, usize> =
             self.variants.iter().enumerate().map(|(position, variant)| (variant.label.as_str(), position)).collect();
@@ -234,7 +234,7 @@ impl LoggedPlan {
         self.stages.iter().map(names_of).collect()
     }
 
-    /// The stages that some recipe calls `name`.
+    /// Returns the stages that some recipe calls `name`.
     pub fn stages_named(&self, name: &str) -> Vec<&LoggedStage> {
         let called = |key: &Digest| self.variants.iter().any(|variant| variant.stages.get(name) == Some(key));
         self.stages.iter().filter(|stage| stage.stage == name || called(&stage.key)).collect()
@@ -250,8 +250,8 @@ pub(crate) struct RunLog {
 }
 
 impl RunLog {
-    /// Creates the directory and writes what is known before anything runs. `files` are the recipe files that were
-    /// read, the ones of the command line first among equals: `invocation.recipes` are rewritten to their copies.
+    /// Creates the directory and writes the invocation, the recipe files and the plan. `files` are the recipe files
+    /// that were read, those of the command line first. `invocation.recipes` is rewritten to the paths of the copies.
     pub(crate) fn create(
         log_dir: &Path,
         mut invocation: Invocation,
@@ -259,7 +259,7 @@ impl RunLog {
         plan: &LoggedPlan,
     ) -> io::Result<Self> {
         fs::create_dir_all(log_dir)?;
-        let lock = lock_run(log_dir)?; // first: who finds any of the log finds its run alive
+        let lock = lock_run(log_dir)?; // first, so that any visible part of the log implies a lock
         let stored = store_layout(files.iter().map(|(path, _)| path.as_path()));
         for ((_, text), place) in files.iter().zip(&stored) {
             let copy = log_dir.join("recipes").join(place);
@@ -279,12 +279,12 @@ impl RunLog {
         Ok(Self { events, lock })
     }
 
-    /// What shows that the run's process lives; no more is written down.
+    /// Closes the log and returns the lock that shows that the run's process lives.
     pub(crate) fn into_lock(self) -> Option<FileLock> {
         self.lock
     }
 
-    /// Appends events that happened at once, as one write, and flushes it.
+    /// Appends simultaneous events in one write and flushes it.
     pub(crate) fn append(&mut self, at: DateTime<Utc>, kinds: Vec<RunEventKind>) -> io::Result<()> {
         let mut lines = Vec::new();
         for kind in kinds {
@@ -300,8 +300,8 @@ fn pretty(value: &impl Serialize) -> io::Result<Vec<u8>> {
     serde_json::to_vec_pretty(value).map_err(io::Error::from)
 }
 
-/// Where copies of `paths` go so that they lie to each other as the originals do: their paths below the deepest
-/// directory that holds them all.
+/// Returns the paths of copies of `paths` that keep their relative layout: each path below their deepest common
+/// directory.
 fn store_layout<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     let plain: Vec<PathBuf> = paths.map(absolute).collect();
     let mut shared: Option<PathBuf> = None;
@@ -316,7 +316,7 @@ fn store_layout<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     plain.iter().map(|path| path.strip_prefix(&shared).unwrap_or(path).to_owned()).collect()
 }
 
-/// `path` from the root, without `.` and `..`, by its text alone.
+/// Returns the absolute form of `path` without `.` and `..`, by its text alone.
 fn absolute(path: &Path) -> PathBuf {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut plain = PathBuf::new();

@@ -1,9 +1,9 @@
 //! The process of a run, and whether it lives.
 //!
-//! A run locks `log/<run>/lock` for as long as it lives, which no other process can seem to do: a name, a process id
-//! and a host name may all be another's. Where the file system has no locks there is no such file, and the run lives
-//! while a process of its start time does. Locks of other machines may be invisible on a network file system: of a run
-//! there nothing is known.
+//! A run locks `log/<run>/lock` for as long as it lives. No other process can imitate that, whereas a name, a process
+//! id and a host name may be reused. On a file system without locks the file does not exist. The run then counts as
+//! alive while a process with its start time exists. On a network file system, locks of other machines may be
+//! invisible. The state of such a run is unknown.
 
 use crate::host::{FileLock, boot_id, host_name, network_file_system};
 use crate::run_event::RunProcess;
@@ -12,18 +12,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What is known of a run's process.
+/// Whether a run's process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// It lives.
+    /// The process lives.
     Alive,
-    /// It has ended.
+    /// The process has ended.
     Ended,
-    /// It was started on another machine, whose processes and locks cannot be seen from here.
+    /// The process was started on another machine, whose processes and locks cannot be seen from here.
     Unknown,
 }
 
-/// The file that the run with this log directory locks.
+/// Returns the path of the file that the run with this log directory locks.
 fn lock_path(log_dir: &Path) -> PathBuf {
     log_dir.join("lock")
 }
@@ -39,12 +39,12 @@ pub(super) fn lock_run(log_dir: &Path) -> io::Result<Option<FileLock>> {
     Ok(lock)
 }
 
-/// Whether the run with this log directory is seen to be alive.
+/// Whether the run with this log directory holds its lock.
 pub(super) fn is_locked(log_dir: &Path) -> bool {
     FileLock::is_held(&lock_path(log_dir))
 }
 
-/// Whether the run with this log directory, started by `process`, is alive.
+/// Returns whether the run with this log directory, started by `process`, is alive.
 pub(super) fn liveness(log_dir: &Path, process: Option<&RunProcess>) -> Liveness {
     if is_locked(log_dir) {
         return Liveness::Alive;
@@ -59,7 +59,7 @@ pub(super) fn liveness(log_dir: &Path, process: Option<&RunProcess>) -> Liveness
     }
 }
 
-/// Sends a signal to the process of a living run; false when the process cannot be seen from here.
+/// Sends a signal to the process of a living run. Returns false if the process cannot be seen from here.
 pub(super) fn signal_run(log_dir: &Path, process: &RunProcess, signal: Signal) -> io::Result<bool> {
     let lock = lock_path(log_dir);
     let proved = if lock.exists() {
@@ -77,7 +77,7 @@ pub(super) fn signal_run(log_dir: &Path, process: &RunProcess, signal: Signal) -
     Ok(!proved.is_empty() || !FileLock::is_held(&lock))
 }
 
-/// Whether another machine may have locked a file in this directory unseen.
+/// Whether another machine may hold an invisible lock on a file in this directory.
 fn is_on_a_network(directory: &Path) -> bool {
     is_asked_for(NETWORK_FAULT) || network_file_system(directory).is_some()
 }
@@ -98,7 +98,7 @@ mod tests {
             assert_eq!(liveness(dir.path(), process.as_ref()), Liveness::Alive);
         }
         drop(lock);
-        // this process lives, but it is not the run: its id was taken again, or the host was renamed
+        // This process lives but is not the run: its process id was reused, or the host was renamed.
         for process in [None, Some(RunProcess::this_process()), Some(other_boot("elsewhere"))] {
             assert_eq!(liveness(dir.path(), process.as_ref()), Liveness::Ended);
         }

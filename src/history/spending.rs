@@ -1,4 +1,4 @@
-//! What past runs cost, by their logs and by the events of their stages.
+//! Costs of past runs, from their logs and the events of their stages.
 
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
@@ -11,14 +11,14 @@ use crate::workspace::{EventLog, Workspace, WorkspaceError};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::AddAssign;
 
-/// What one run did to one stage.
+/// The work of one run on one stage.
 #[derive(Clone, Debug, Default)]
 struct Worked {
     /// Seconds and joules of all tries.
     spent: Spending,
-    /// It made the result.
+    /// Whether the run made the result.
     made: bool,
-    /// It found the result in the cache.
+    /// Whether the run found the result in the cache.
     hit: bool,
     /// The memory of the largest try.
     memory: Option<MemoryUse>,
@@ -33,10 +33,10 @@ impl AddAssign<&Self> for Worked {
     }
 }
 
-/// What `runs` cost; `all` are all runs there are, among them those that made what these found in the cache.
+/// Returns the cost of `runs`. `all` are all existing runs, among them those that made the cached results.
 ///
 /// # Errors
-/// A log that cannot be read.
+/// A log cannot be read.
 pub fn gather_cost(workspace: &Workspace, runs: &[&PastRun], all: &[PastRun]) -> Result<Cost, WorkspaceError> {
     let mut stages: Vec<StageCost> = Vec::new();
     let mut place: HashMap<Digest, usize> = HashMap::new();
@@ -95,7 +95,7 @@ pub fn gather_cost(workspace: &Workspace, runs: &[&PastRun], all: &[PastRun]) ->
     Ok(Cost::of(stages, &variants))
 }
 
-/// What `past` did to its stages.
+/// Returns the work of `past` on each of its stages.
 fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, WorkspaceError> {
     let mut found: HashMap<Digest, Worked> = HashMap::new();
     for event in past.events()? {
@@ -123,7 +123,9 @@ fn worked(past: &PastRun) -> Result<HashMap<Digest, Worked>, WorkspaceError> {
     Ok(found)
 }
 
-/// What all other runs did to stages which these runs did not make, if one of them did.
+/// Returns the work of all other runs on the stages of `runs`, where one of them made the result.
+///
+/// The result is empty if `runs` had no cache hits.
 fn made_elsewhere(
     runs: &[&PastRun],
     all: &[PastRun],
@@ -141,7 +143,7 @@ fn made_elsewhere(
     Ok(found)
 }
 
-/// What the events of the stage with this key tell of its cost; nothing where it has no result.
+/// Returns the costs in the events of the stage with this key; empty without a result.
 fn told(workspace: &Workspace, key: &Digest) -> Result<Spending, WorkspaceError> {
     let directory = checkpoint_dir(workspace, key);
     if !directory.is_dir() {
@@ -150,7 +152,7 @@ fn told(workspace: &Workspace, key: &Digest) -> Result<Spending, WorkspaceError>
     let log = EventLog::open(&directory)?;
     let mut trained: Option<f64> = None;
     for step in log.steps()? {
-        // counts from the beginning
+        // The metric counts from the beginning of the stage.
         trained = step?.metrics.get("train/tokens").copied().or(trained);
     }
     let mut sampled: Option<u64> = None;
@@ -164,7 +166,7 @@ fn told(workspace: &Workspace, key: &Digest) -> Result<Spending, WorkspaceError>
     Ok(Spending { seconds: None, trained_tokens: trained.map(whole), sampled_tokens: sampled, energy_j: None, judges })
 }
 
-/// `judge/MODEL/calls` and its neighbours; names of models may hold slashes.
+/// Collects `judge/MODEL/calls` and the related metrics. Names of models may contain slashes.
 fn judges(measurements: &BTreeMap<String, Measurement>) -> BTreeMap<String, JudgeCost> {
     let mut judges: BTreeMap<String, JudgeCost> = BTreeMap::new();
     for (name, measured) in measurements {

@@ -1,4 +1,4 @@
-//! The stages of past runs, as their logs tell them.
+//! The stages of past runs, read from their logs.
 
 use crate::digest::Digest;
 use crate::event::{Measurement, MemoryUse};
@@ -16,36 +16,36 @@ use std::io;
 /// A stage of a run.
 #[derive(Clone, Debug)]
 pub struct StageRow {
-    /// The run.
+    /// The run's id.
     pub run: String,
-    /// Recipes it belongs to, with spaces between.
+    /// The recipes that it belongs to, joined by spaces.
     pub recipe: String,
-    /// Variants it belongs to, with spaces between.
+    /// The variants that it belongs to, joined by spaces.
     pub variant: String,
-    /// Its name.
+    /// The stage's name.
     pub stage: String,
-    /// Its kind.
+    /// The stage's kind.
     pub kind: StageKind,
-    /// Its cache key.
+    /// The stage's cache key.
     pub key: Digest,
-    /// How it stands.
+    /// The stage's status.
     pub status: StageStatus,
-    /// When a worker was first started on it.
+    /// When a worker first started on it.
     pub started_at: Option<DateTime<Utc>>,
-    /// Seconds that its last worker took.
+    /// The duration of its last worker in seconds.
     pub seconds: Option<f64>,
-    /// What it measured.
+    /// The stage's measurements.
     pub metrics: BTreeMap<String, Measurement>,
-    /// Why it failed or was skipped.
+    /// Why the stage failed or was skipped.
     pub message: Option<String>,
-    /// How often a worker was started on it.
+    /// The number of workers that were started on it.
     pub tries: u32,
-    /// The memory it took here; absent where it did not run or the system does not say.
+    /// Peak memory in this run; absent if the stage did not run or the system does not report it.
     pub memory: Option<MemoryUse>,
 }
 
 impl StageRow {
-    /// The documented object of `history --json`.
+    /// Returns the object that `history --json` documents.
     pub fn to_json(&self) -> serde_json::Value {
         json!({
             "run": self.run, "recipe": self.recipe, "variant": self.variant, "stage": self.stage, "kind": self.kind,
@@ -57,12 +57,12 @@ impl StageRow {
 }
 
 impl PastRun {
-    /// What happened, in order. A line that was being written when its process died is no event.
+    /// Reads the run's events, in order. An incomplete last line, left by a process that died, is not an event.
     pub fn events(&self) -> io::Result<Vec<RunEvent>> {
         Ok(read_events(&self.log_dir)?.0)
     }
 
-    /// How its stages stand to which anything has happened, by their keys.
+    /// Returns the progress of each stage with events, by its key.
     pub fn stage_progress(&self) -> io::Result<BTreeMap<Digest, StageProgress>> {
         let mut progress: BTreeMap<Digest, StageProgress> = BTreeMap::new();
         for event in self.events()? {
@@ -78,7 +78,7 @@ impl PastRun {
         Ok(progress)
     }
 
-    /// How a stage stands to which nothing has happened.
+    /// Returns the progress of a stage without events.
     fn not_begun(&self) -> StageProgress {
         let status = match self.status {
             RunStatus::Running => StageStatus::Pending,
@@ -87,7 +87,7 @@ impl PastRun {
         StageProgress { status, ..StageProgress::default() }
     }
 
-    /// Its stages, in the order of its plan.
+    /// Returns the stages of the run, in the order of its plan.
     pub fn stage_rows(&self, workspace: &Workspace) -> io::Result<Vec<StageRow>> {
         let plan = LoggedPlan::load(&self.log_dir)?;
         let mut progress = self.stage_progress()?;
@@ -99,10 +99,10 @@ impl PastRun {
     }
 }
 
-/// One metric of a stage over its steps.
+/// The steps and values of one metric of a stage.
 pub type Series = Vec<(u64, f64)>;
 
-/// The metrics of the stage with this key.
+/// Reads the metrics of the stage with this key.
 pub fn stage_metrics(workspace: &Workspace, key: &Digest) -> Result<BTreeMap<String, Series>, WorkspaceError> {
     let mut metrics: BTreeMap<String, Series> = BTreeMap::new();
     for step in EventLog::open(&events_dir(workspace, key))?.steps()? {
@@ -123,7 +123,7 @@ fn row(
 ) -> StageRow {
     let StageProgress { status, started_at, seconds, message, tries, memory, results: measured } = progress;
     let metrics = match status {
-        // nothing if its events are gone
+        // Empty if the events are gone.
         StageStatus::Cached => results(workspace, &stage.key).unwrap_or_default(),
         _ => measured,
     };

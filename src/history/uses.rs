@@ -1,4 +1,4 @@
-//! Which runs used which keys, as their logs tell it.
+//! The runs that used each key, read from their logs.
 
 use crate::digest::Digest;
 use crate::history::past_runs::PastRuns;
@@ -11,29 +11,29 @@ use std::io;
 use std::path::Path;
 use ulid::Ulid;
 
-/// What runs have to do with a key.
+/// The use of a key by runs.
 #[derive(Clone, Debug, Default)]
 pub struct KeyUse {
-    /// The runs that planned it, the newest first.
+    /// The runs that planned it, newest first.
     pub runs: Vec<String>,
     /// Labels of the variants that need it.
     pub variants: BTreeSet<String>,
     /// When the newest of the runs began.
     pub last_used: Option<DateTime<Utc>>,
-    /// One of them is running.
+    /// Whether one of the runs is running.
     pub live: bool,
 }
 
-/// What the logs of runs say of keys.
+/// The use of keys, from the logs of runs.
 #[derive(Clone, Debug, Default)]
 pub struct KeyUses {
     /// The uses of every key that a log names.
     pub by_key: BTreeMap<Digest, KeyUse>,
-    /// Logs that may name others, and cannot be read.
+    /// Unreadable logs, which may name more keys.
     pub damage: Vec<LogDamage>,
 }
 
-/// The uses of every key that the log of a run below `runs` names.
+/// Returns the uses of every key that the log of a run below `runs` names.
 pub fn key_uses(runs: &Path) -> io::Result<KeyUses> {
     let PastRuns { runs, damage } = PastRuns::all(runs)?;
     let mut uses = KeyUses { by_key: BTreeMap::new(), damage };
@@ -45,7 +45,7 @@ pub fn key_uses(runs: &Path) -> io::Result<KeyUses> {
                 continue;
             }
         };
-        // also one that has written down its end and still shows its results
+        // A run also counts as live if it has recorded its end and still shows its results.
         let lives = past.status == RunStatus::Running || past.liveness() == Liveness::Alive;
         let began: Option<DateTime<Utc>> = Ulid::from_string(&past.run).ok().map(|id| id.datetime().into());
         for stage in plan.stages {

@@ -1,4 +1,4 @@
-//! Requests to the hub: who is asked, with the token or without, how often, and what an answer means.
+//! Requests to the hub: authentication, redirects, retries, and errors.
 
 use super::environment::HubEnvironment;
 use super::error::HubError;
@@ -12,20 +12,20 @@ use ureq::{Agent, Body, Timeout};
 use url::Url;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A server that is silent for so long has stalled.
+/// A server that is silent for this long has stalled.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 8;
-/// Requests for the same thing, before the hub counts as unreachable.
+/// The number of tries of a request before the hub counts as unreachable.
 pub(super) const MAX_TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 /// Data sets of many files have long listings.
 const MAX_LISTING_BYTES: u64 = 256 << 20;
 
-/// Why a request brought nothing.
+/// Why a request failed.
 pub(super) enum Failure {
-    /// No answer, or one that says to come back later.
+    /// The hub gave no answer, or one that asks to come back later.
     Unreachable(String),
-    /// An answer, or something on our side.
+    /// The hub gave an answer that is an error, or a local operation failed.
     Hub(Box<HubError>),
 }
 
@@ -55,13 +55,13 @@ impl Client {
         Self { agent: agent.into(), endpoint: environment.endpoint.clone(), token: environment.token.clone() }
     }
 
-    /// `huggingface.co`, or whom `HF_ENDPOINT` names.
+    /// Returns the host of `HF_ENDPOINT`, with its port; by default `huggingface.co`.
     pub(super) fn host(&self) -> String {
         let host = self.endpoint.host_str().unwrap_or_default();
         self.endpoint.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// The commit that `reference` means now, and its files.
+    /// Returns the current commit of `reference`, and its files.
     pub(super) fn listing(&self, folder: &Folder, reference: &HubReference) -> Result<(String, Listing), Failure> {
         let url = self.parse(&format!("{}/api/{}?blobs=true", self.base(), folder.repo.api_url()))?;
         let mut answer = self.patiently(&Method::GET, &url, None)?;
@@ -81,13 +81,13 @@ impl Client {
         Ok((info.sha.clone(), info.into()))
     }
 
-    /// Where the file `name` of `folder` at `commit` is.
+    /// Returns the URL of the file `name` of `folder` at `commit`.
     pub(super) fn file_url(&self, folder: &Folder, commit: &str, name: &str) -> Result<Url, HubError> {
         let name = name.replace('%', "%25").replace('#', "%23").replace('?', "%3F");
         self.parse(&format!("{}/{}/resolve/{commit}/{name}", self.base(), folder.repo.url()))
     }
 
-    /// The hub's address without a slash at its end.
+    /// Returns the hub's address without a trailing slash.
     fn base(&self) -> &str {
         self.endpoint.as_str().trim_end_matches('/')
     }
@@ -96,7 +96,7 @@ impl Client {
         Url::parse(url).map_err(|error| HubError::BadEndpoint { endpoint: format!("{}: {error}", self.endpoint) })
     }
 
-    /// Asks until there is an answer that means something.
+    /// Sends a request until the hub is not busy, at most [`MAX_TRIES`] times.
     pub(super) fn patiently(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Response<Body>, Failure> {
         let mut tries = 1;
         loop {
@@ -113,8 +113,8 @@ impl Client {
         }
     }
 
-    /// One request, along its redirects. The token goes to the hub's own host and to nobody else. A HEAD ends where the
-    /// hub tells of the file, as the storage it sends us to does not know the file's hash.
+    /// Sends one request and follows its redirects. The token goes only to the hub's own host. A HEAD request stops
+    /// where the hub answers about the file, because the storage behind the redirect does not know the file's hash.
     fn ask(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Response<Body>, ureq::Error> {
         let mut url = url.clone();
         for _ in 0..MAX_REDIRECTS {
@@ -148,7 +148,7 @@ impl Client {
         }
     }
 
-    /// What an answer that is no success means for `reference`, or for its file `name`.
+    /// Converts an unsuccessful answer about `reference`, or about its file `name`, to an error.
     pub(super) fn refusal(&self, answer: &Response<Body>, reference: &HubReference, name: Option<&str>) -> HubError {
         let status = answer.status();
         let page = self.page(reference);
@@ -169,7 +169,8 @@ impl Client {
         }
     }
 
-    /// A mirror does not always say which of the two it lacks.
+    /// Whether the repository exists. A mirror's answer does not always distinguish a missing repository from a missing
+    /// revision.
     fn has_repository(&self, reference: &HubReference) -> bool {
         let kind = match reference.kind {
             HubRepoKind::Model => "models",
@@ -190,7 +191,7 @@ fn no_revision(reference: &HubReference) -> HubError {
     HubError::NoRevision { repo: reference.repo.clone(), revision: reference.revision.clone() }
 }
 
-/// The value of a header.
+/// Returns the value of a header.
 pub(super) fn text(answer: &Response<Body>, name: &str) -> Option<String> {
     answer.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
@@ -204,7 +205,7 @@ fn is_busy(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
 }
 
-/// Whether asking again would not help: nobody is there. Worth another try is what got lost on the way.
+/// Whether another try would not help, e.g. because no server is listening. Lost connections are worth another try.
 fn is_hopeless(error: &ureq::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     match error {

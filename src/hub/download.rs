@@ -1,4 +1,4 @@
-//! The bytes of files: fetched, continued, checked, and only then visible.
+//! Downloads files: they are fetched, continued after an interruption, verified, and only then visible.
 
 use super::client::{Client, Failure, MAX_TRIES, pause, text};
 use super::error::HubError;
@@ -13,10 +13,10 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use ureq::http::{Method, StatusCode};
 
-/// Read and written at once.
+/// The number of bytes that are read and written at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// What happens while files are brought.
+/// A step of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HubStep<'a> {
     /// Another process downloads the same file.
@@ -24,20 +24,20 @@ pub enum HubStep<'a> {
         /// The file's name in the repository.
         file: &'a str,
     },
-    /// A file is begun, or gone on with.
+    /// The download of a file begins or continues.
     Begun {
         /// `owner/name`.
         repo: &'a str,
         /// The file's name in the repository.
         file: &'a str,
-        /// Its size, if the hub says.
+        /// The file's size in bytes, if the hub reports it.
         bytes: Option<u64>,
-        /// Bytes that are here from an earlier try.
+        /// Bytes that an earlier try received.
         here: u64,
     },
-    /// So many bytes more are here.
+    /// This many more bytes were received.
     Received(u64),
-    /// The file is whole.
+    /// The file is complete.
     Ended,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Brings those of `files` that are not here.
+    /// Downloads those of `files` that are not in the cache.
     pub(super) fn files(&mut self, listing: &Listing, files: &[String]) -> Result<(), Failure> {
         let directory = self.folder.snapshot(self.commit);
         for file in files.iter().filter(|file| !directory.join(file).is_file()) {
@@ -89,7 +89,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// Asks for the hash and the size of a file of which the listing does not tell.
+    /// Requests the hash and the size of a file for which the listing does not give them.
     fn ask(&self, name: &str) -> Result<(String, Option<u64>), Failure> {
         let url = self.client.file_url(self.folder, self.commit, name)?;
         let answer = self.client.patiently(&Method::HEAD, &url, None)?;
@@ -104,16 +104,16 @@ impl Download<'_> {
         Ok((etag, size.and_then(|size| size.parse().ok())))
     }
 
-    /// Brings the rest of a file into `partial`.
+    /// Downloads the rest of a file into `partial`.
     fn fetch(&mut self, name: &str, partial: &Path, size: Option<u64>) -> Result<(), Failure> {
         let url = self.client.file_url(self.folder, self.commit, name)?;
         let mut file = fs_err::OpenOptions::new().create(true).append(true).open(partial)?;
         let mut failures = 0;
-        let mut best = length(partial); // what a server sends again is no progress
+        let mut best = length(partial); // bytes that a server sends again are not progress
         loop {
             let mut here = file.metadata()?.len();
             if size.is_some_and(|size| here > size) {
-                file.set_len(0)?; // of another file, or appended to by two
+                file.set_len(0)?; // of another file, or appended to by two processes
                 (here, best) = (0, 0);
             }
             if size.is_some_and(|size| here == size) {
@@ -122,7 +122,7 @@ impl Download<'_> {
             let answer = self.client.patiently(&Method::GET, &url, Some(here))?;
             match answer.status() {
                 StatusCode::PARTIAL_CONTENT if goes_on_at(text(&answer, "content-range").as_deref(), here) => {}
-                // The server knows no ranges, or not this one: from the beginning.
+                // The server does not support ranges, or not this one. So the download starts from the beginning.
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                     file.set_len(0)?;
                     here = 0;
@@ -136,7 +136,7 @@ impl Download<'_> {
                 }
                 _ => return Err(self.client.refusal(&answer, self.reference, Some(name)).into()),
             }
-            // a byte more than the file has shows that it is another one
+            // One byte more than the expected size shows that it is another file.
             let wanted = size.map_or(u64::MAX, |size| size - here + 1);
             let body = answer.into_body().into_reader().take(wanted);
             let ended = self.copy(body, &mut file, best.saturating_sub(here))?;
@@ -156,7 +156,7 @@ impl Download<'_> {
         }
     }
 
-    /// Appends what `body` holds to `file`. The first `known` bytes were received before. The outer error is the
+    /// Appends the content of `body` to `file`. The first `known` bytes were received before. The outer error is the
     /// file's, the inner one the network's.
     fn copy(
         &mut self,
@@ -179,7 +179,8 @@ impl Download<'_> {
         }
     }
 
-    /// Removes `partial` unless it is what the hub says it is: SHA-256 for large files, the git hash for small ones.
+    /// Verifies `partial` against the hub's size and hash, and removes it on a mismatch. The hash is SHA-256 for large
+    /// files and the git hash for small ones.
     fn check(&self, name: &str, partial: &Path, etag: &str, size: Option<u64>) -> Result<(), HubError> {
         let found_size = length(partial);
         let is_hex = etag.bytes().all(|b| b.is_ascii_hexdigit());
@@ -218,7 +219,7 @@ fn is_file_name(etag: &str) -> bool {
     (1..=128).contains(&etag.len()) && etag.chars().all(fits) && !etag.starts_with('.')
 }
 
-/// The hash of `prefix` and the bytes of a file, in hexadecimal digits.
+/// Returns the hash of `prefix` and the bytes of a file, in hexadecimal digits.
 fn hash<H: sha2::Digest>(prefix: &[u8], path: &Path) -> std::io::Result<String> {
     let mut file = fs_err::File::open(path)?;
     let mut hasher = H::new_with_prefix(prefix);

@@ -1,4 +1,4 @@
-//! The environment variables of the Hugging Face libraries, read here and nowhere else.
+//! The environment variables of the Hugging Face libraries. Only this module reads them.
 
 use super::error::HubError;
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use url::Url;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// Where the hub is, where its files are kept, and as whom we ask; as `huggingface_hub` reads it, so that both find
+/// The hub's address, the cache and the token. Variables are read as `huggingface_hub` reads them, so that both find
 /// the same files.
 #[derive(Clone)]
 pub struct HubEnvironment {
@@ -15,13 +15,13 @@ pub struct HubEnvironment {
     pub endpoint: Url,
     /// `HF_HUB_CACHE`, or `hub` below `HF_HOME`, or `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
-    /// `HF_TOKEN`, or what `hf auth login` left in `HF_TOKEN_PATH` or `HF_HOME/token`.
+    /// `HF_TOKEN`, or the token that `hf auth login` left in `HF_TOKEN_PATH` or `HF_HOME/token`.
     pub token: Option<String>,
-    /// `HF_HUB_OFFLINE`: the network is not to be used.
+    /// `HF_HUB_OFFLINE`: whether the network must not be used.
     pub offline: bool,
 }
 
-/// The token stays out of logs.
+/// Keeps the token out of logs.
 impl std::fmt::Debug for HubEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { endpoint, cache, token, offline } = self;
@@ -32,15 +32,15 @@ impl std::fmt::Debug for HubEnvironment {
 }
 
 impl HubEnvironment {
-    /// What the environment of this process says.
+    /// Reads the environment of this process.
     ///
     /// # Errors
-    /// `HF_ENDPOINT` is not a URL, or there is no home directory to keep files in.
+    /// `HF_ENDPOINT` is not a URL, or the home directory is unknown.
     pub fn of_process() -> Result<Self, HubError> {
         Self::read(|name| std::env::var_os(name))
     }
 
-    /// What the variables that `lookup` knows say. Empty ones are as good as unset.
+    /// Reads the variables that `lookup` returns. Empty ones count as unset.
     ///
     /// # Errors
     /// As [`HubEnvironment::of_process`].
@@ -82,7 +82,7 @@ fn is_true(value: &str) -> bool {
     matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
 }
 
-/// `path` with `~` replaced.
+/// Returns `path` with `~` replaced.
 fn expanded(path: &Path, user_home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), user_home) {
         (Ok(rest), Some(home)) => home.join(rest),

@@ -1,47 +1,47 @@
-//! Why something of the hub could not be had, and what to do about it.
+//! Errors of the hub, each with a suggestion.
 
 use thiserror::Error;
 
-/// Why something of the hub could not be had.
+/// An error of the hub.
 #[derive(Clone, Debug, Error)]
 pub enum HubError {
     /// `HF_ENDPOINT` is not a URL.
     #[error("`HF_ENDPOINT` is not the URL of a hub: `{endpoint}`")]
     BadEndpoint {
-        /// Its value.
+        /// The value of the variable.
         endpoint: String,
     },
-    /// There is no place to keep files in.
+    /// The directory to keep files in is unknown.
     #[error("there is no directory to keep files of the hub in: neither `HF_HUB_CACHE` nor `HOME` is set")]
     NoCache,
-    /// The network is not to be used, and not all files are there.
-    #[error("{wanted} is not whole in `{cache}`, and `HF_HUB_OFFLINE` forbids to download it")]
+    /// The network must not be used, and files are missing.
+    #[error("{wanted} is incomplete in `{cache}`, and `HF_HUB_OFFLINE` forbids downloading it")]
     Offline {
-        /// What was asked for.
+        /// The requested model, data set or file.
         wanted: String,
-        /// Where it was looked for.
+        /// The cache that was searched.
         cache: String,
-        /// The directory of its repository in there.
+        /// The repository's directory in the cache.
         folder: String,
     },
-    /// The hub gives no answer, and not all files are there.
+    /// The hub does not answer, and files are missing.
     #[error("cannot reach `{host}` to download {wanted}: {reason}")]
     Unreachable {
-        /// What was asked for.
+        /// The requested model, data set or file.
         wanted: String,
-        /// Who does not answer.
+        /// The host that does not answer.
         host: String,
-        /// What the network says.
+        /// The reason for the failure.
         reason: String,
-        /// Where else it was looked for.
+        /// The cache that was searched too.
         cache: String,
-        /// The directory of its repository in there.
+        /// The repository's directory in the cache.
         folder: String,
     },
-    /// The hub wants to know who asks (401), or does not let them (403).
+    /// The hub requires a token (401), or refuses it (403).
     #[error("the hub refuses {wanted} ({status}){}", .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
     Refused {
-        /// What was asked for.
+        /// The requested model, data set or file.
         wanted: String,
         /// 401 or 403.
         status: u16,
@@ -49,15 +49,15 @@ pub enum HubError {
         had_token: bool,
         /// The page of the repository.
         page: String,
-        /// The hub's own words.
+        /// The hub's message.
         said: Option<String>,
     },
-    /// There is no such repository.
+    /// The repository does not exist.
     #[error("there is no repository `{repo}` at `{host}`")]
     NoRepository {
         /// `owner/name`.
         repo: String,
-        /// The hub that was asked.
+        /// The hub's host.
         host: String,
     },
     /// The repository has no such revision.
@@ -65,53 +65,53 @@ pub enum HubError {
     NoRevision {
         /// `owner/name`.
         repo: String,
-        /// What was asked for.
+        /// The requested revision.
         revision: String,
     },
     /// The repository has no such file.
     #[error("{wanted} names no file of the repository")]
     NoFile {
-        /// What was asked for.
+        /// The requested model, data set or file.
         wanted: String,
-        /// Some that it has.
+        /// Some files of the repository.
         some: Vec<String>,
     },
-    /// The repository is no model that can be read.
+    /// The repository is not a model that can be read.
     #[error("the repository `{repo}` lacks {}", quoted(.missing))]
     NotAModel {
         /// `owner/name`.
         repo: String,
-        /// The files it would need.
+        /// The missing files.
         missing: Vec<String>,
     },
     /// The repository has its weights as pickles only, which run code when they are read.
-    #[error("the repository `{repo}` has its weights as pickles only ({}), which are never loaded", quoted(.found))]
+    #[error("the repository `{repo}` has its weights only as pickles ({}), which are never loaded", quoted(.found))]
     OnlyPickles {
         /// `owner/name`.
         repo: String,
-        /// Some of them.
+        /// Some of the pickles.
         found: Vec<String>,
     },
-    /// A file is not what the hub says it is.
+    /// A file differs from the hub's size or hash.
     #[error("`{file}` of `{repo}` arrived damaged: its {what} should be {expected}, but is {found}")]
     Damaged {
         /// The file's name in the repository.
         file: String,
         /// `owner/name`.
         repo: String,
-        /// What was compared.
+        /// The property that differs.
         what: &'static str,
-        /// What the hub says.
+        /// The hub's value.
         expected: String,
-        /// What arrived.
+        /// The file's value.
         found: String,
     },
-    /// The hub answered something that makes no sense.
+    /// The hub's answer is invalid.
     #[error("`{url}` answered {what}")]
     Answer {
-        /// What was asked.
+        /// The requested URL.
         url: String,
-        /// What came.
+        /// A description of the answer.
         what: String,
     },
     /// The cache cannot be written or read.
@@ -120,10 +120,10 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// What to do.
+    /// Returns a suggestion for how to fix the error.
     pub fn hint(&self) -> String {
         match self {
-            Self::BadEndpoint { .. } => "unset it, or give it the form `https://huggingface.co`".to_owned(),
+            Self::BadEndpoint { .. } => "unset it, or set it to a URL such as `https://huggingface.co`".to_owned(),
             Self::NoCache => "set `HF_HUB_CACHE` to a directory with room for models".to_owned(),
             Self::Offline { cache, folder, .. } => {
                 format!("unset `HF_HUB_OFFLINE` where there is a network, or {}", by_hand(cache, folder))
@@ -135,8 +135,8 @@ impl HubError {
                 )
             }
             Self::Refused { status: 401, had_token: false, page, .. } => format!(
-                "check the name; for a private or gated repository put a token that may read it into `HF_TOKEN` (or run \
-                 `hf auth login`) and accept the terms at {page}"
+                "check the name; a private or gated repository needs a token with read access in `HF_TOKEN` (or `hf auth \
+                 login`), and its terms accepted at {page}"
             ),
             Self::Refused { status: 401, page, .. } => {
                 format!("check the name at {page} and the token in `HF_TOKEN`: it may be wrong or expired")
@@ -161,11 +161,14 @@ impl HubError {
                  trusted: `AutoModel.from_pretrained(...).save_pretrained(DIR)`, and name DIR"
             ),
             Self::Damaged { .. } => {
-                "what arrived was removed; try again, and if it stays so, ask who runs the mirror or the proxy"
+                "the damaged file was removed; retry, and if the problem persists, contact the operator of the mirror \
+                 or proxy"
                     .to_owned()
             }
-            Self::Answer { .. } => "is `HF_ENDPOINT` the address of a hub, and is there a proxy between?".to_owned(),
-            Self::Cache(_) => "`HF_HUB_CACHE` names another place for them".to_owned(),
+            Self::Answer { .. } => "check that `HF_ENDPOINT` is the address of a hub, and that no proxy answers in \
+                 its place"
+                .to_owned(),
+            Self::Cache(_) => "`HF_HUB_CACHE` can name another directory".to_owned(),
         }
     }
 }

@@ -8,14 +8,14 @@ use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where listings of commits are kept in a repository's folder. Python's own (`trees`) are read too, but not written:
-/// with one it would call a snapshot that holds only what we need incomplete.
+/// The directory of commits' listings in a repository's folder. Python's listings (`trees`) are read too, but not
+/// written: with one, Python would call a snapshot incomplete that holds only the needed files.
 const LISTINGS: &str = ".listings";
 const PYTHON_LISTINGS: &str = "trees";
 
 /// A repository's folder: `models--OWNER--NAME`.
 pub(super) struct Folder {
-    /// As hf-hub names it.
+    /// The repository, as hf-hub names it.
     pub(super) repo: Repo,
     /// `OWNER/NAME`.
     pub(super) repo_id: String,
@@ -50,12 +50,12 @@ impl Folder {
         self.layout.blob_path(etag)
     }
 
-    /// Where a blob grows; older versions of Python's library go on with it too.
+    /// Returns the path of an incomplete blob. Older versions of Python's library continue it too.
     pub(super) fn partial(&self, etag: &str) -> PathBuf {
         self.layout.blob_path(&format!("{etag}.incomplete"))
     }
 
-    /// The commit that the branch or tag `revision` was when it was last looked up.
+    /// Returns the commit of the branch or tag `revision` at the last lookup.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         let text = fs_err::read_to_string(self.root().join("refs").join(revision)).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
@@ -68,7 +68,7 @@ impl Folder {
         write_whole(&self.root().join("refs").join(revision), commit.as_bytes())
     }
 
-    /// What files the commit has, if that is known.
+    /// Returns the files of the commit, if they are known.
     pub(super) fn listing(&self, commit: &str) -> Option<Listing> {
         [LISTINGS, PYTHON_LISTINGS].iter().find_map(|folder| {
             let path = self.root().join(folder).join(format!("{commit}.json"));
@@ -84,7 +84,8 @@ impl Folder {
         write_whole(&self.root().join(LISTINGS).join(format!("{commit}.json")), &text)
     }
 
-    /// The lock of a blob, the one that `huggingface_hub` takes; `on_wait` is told if somebody else has it.
+    /// Takes the lock of a blob, the same one that `huggingface_hub` takes. Calls `on_wait` if another process holds
+    /// it.
     pub(super) fn lock(&self, etag: &str, on_wait: impl FnOnce()) -> io::Result<fs_err::File> {
         let folder = self.cache.join(".locks").join(self.name());
         fs_err::create_dir_all(&folder)?;
@@ -113,7 +114,7 @@ impl Folder {
     }
 }
 
-/// Writes a file that is there whole or not at all.
+/// Writes a file atomically.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     fs_err::create_dir_all(parent)?;

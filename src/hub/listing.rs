@@ -1,11 +1,11 @@
-//! What files a repository has at a commit, each with its size and hash. It never changes, so it is kept.
+//! The files of a repository at a commit, with sizes and hashes. A listing never changes, so it is kept.
 
 use crate::recipe::is_path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The form of a kept listing; that of `huggingface_hub`'s `trees/COMMIT.json`, which can be read too.
+/// The format version of a listing, which is that of `huggingface_hub`'s `trees/COMMIT.json`. Those can be read too.
 const FORMAT_VERSION: u32 = 1;
 
 /// The files of a repository at a commit, by name.
@@ -15,13 +15,13 @@ pub(super) struct Listing {
     files: BTreeMap<String, Entry>,
 }
 
-/// What the hub says of a file. A mirror may say nothing; then the file's own headers tell.
+/// The hub's information about a file. A mirror may give none; then the file's own headers are used.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Entry {
-    /// Bytes.
+    /// The size in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) size: Option<u64>,
-    /// The git hash of the file, or of what stands for a large file in git.
+    /// The git hash of the file, or of the pointer to a large file.
     #[serde(skip_serializing_if = "Option::is_none")]
     blob_id: Option<String>,
     /// SHA-256 of a large file.
@@ -30,13 +30,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The name of the file's content in `blobs`, which is its `ETag` at the hub: SHA-256, or the git hash of a small file.
+    /// Returns the name of the file's content in `blobs`, which is its `ETag` at the hub: SHA-256, or the git hash of
+    /// a small file.
     pub(super) fn etag(&self) -> Option<&str> {
         self.lfs_sha256.as_deref().or(self.blob_id.as_deref())
     }
 }
 
-/// A repository as `/api/models/OWNER/NAME/revision/REVISION?blobs=true` tells of it.
+/// A repository as `/api/models/OWNER/NAME/revision/REVISION?blobs=true` describes it.
 #[derive(Debug, Deserialize)]
 pub(super) struct RepoInfo {
     /// The commit.
@@ -71,14 +72,14 @@ impl From<RepoInfo> for Listing {
 }
 
 impl Listing {
-    /// Reads a kept listing; absent if it has another form.
+    /// Parses a stored listing; `None` if it has another format.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let listing: Self = serde_json::from_slice(bytes).ok()?;
         let is_sound = listing.format_version == FORMAT_VERSION && listing.names().all(is_path);
         is_sound.then_some(listing)
     }
 
-    /// The names of the files that are in `directory`, where nothing else is known.
+    /// Lists the files that are in `directory`, for a commit without a stored listing.
     pub(super) fn of_directory(directory: &Path) -> Option<Self> {
         let mut files = BTreeMap::new();
         let mut folders = vec![String::new()];
@@ -89,14 +90,14 @@ impl Listing {
                 match fs_err::metadata(entry.path()) {
                     Ok(metadata) if metadata.is_dir() => folders.push(format!("{name}/")),
                     Ok(_) => drop(files.insert(name, Entry::default())),
-                    Err(_) => {} // points to a blob that is gone
+                    Err(_) => {} // a link to a blob that no longer exists
                 }
             }
         }
         Some(Self { format_version: FORMAT_VERSION, files })
     }
 
-    /// All names, sorted.
+    /// Returns all names, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
@@ -109,7 +110,7 @@ impl Listing {
         self.files.get(name).cloned().unwrap_or_default()
     }
 
-    /// The names that are `pattern`, or that it matches.
+    /// Returns the names that equal `pattern` or match it.
     pub(super) fn matching(&self, pattern: &str) -> Vec<String> {
         if self.has(pattern) {
             return vec![pattern.to_owned()];

@@ -1,14 +1,21 @@
-//! Models and data sets of the Hugging Face hub, brought into the user's own Hugging Face cache.
+//! Models and data sets of the Hugging Face hub, downloaded into the user's own Hugging Face cache.
 //!
 //! The cache has the layout that Python's `huggingface_hub` and transformers use
-//! (`models--OWNER--NAME/{blobs,refs,snapshots}`), so what one side downloaded the other finds. `hf-hub` knows the routes
-//! of the hub, the names of the layout, and asks for a repository's listing. The bytes are fetched here, because its
-//! `download` makes a file visible without looking at its hash, appends to a partial file whatever the server sends,
-//! waits for ever on a stalled connection, and sends the user's token to the host it is redirected to.
+//! (`models--OWNER--NAME/{blobs,refs,snapshots}`), so each side finds the other's downloads. `hf-hub` provides the
+//! routes of the hub and the names of the layout. The bytes are fetched here, because its `download` has four problems:
 //!
-//! What holds: a file appears in `blobs` and `snapshots` only whole and with the hash that the hub names; an interrupted
-//! download goes on where it ended; one process downloads a file at a time, under the lock that Python takes too;
-//! a commit that is here is used without the network; pickles are never fetched.
+//! - It makes a file visible without checking its hash.
+//! - It appends to a partial file whatever the server sends.
+//! - It waits forever on a stalled connection.
+//! - It sends the user's token to the host of a redirect.
+//!
+//! Guarantees:
+//!
+//! - A file appears in `blobs` and `snapshots` only when it is whole and has the hub's hash.
+//! - An interrupted download continues where it ended.
+//! - One process at a time downloads a file, under the lock that Python takes too.
+//! - A commit in the cache is used without the network.
+//! - Pickles are never fetched.
 
 mod client;
 mod download;

@@ -1,4 +1,4 @@
-//! Which files of a repository make a model. Only these are downloaded.
+//! The files of a repository that make a model. Only these are downloaded.
 
 use super::error::HubError;
 use super::listing::Listing;
@@ -9,10 +9,10 @@ use std::path::Path;
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Without these nothing can be made of a model.
+/// Files without which a model cannot be used.
 const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
 
-/// Small files that say how a model computes, and those that other libraries want beside them.
+/// Small files that configure a model, and those that other libraries need beside them.
 const SETTINGS: [&str; 16] = [
     "config.json",
     "generation_config.json",
@@ -32,10 +32,10 @@ const SETTINGS: [&str; 16] = [
     INDEX,
 ];
 
-/// Files that run code when they are read.
+/// Extensions of files that run code when they are read.
 const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
 
-/// Whether the repository is a model at all, before anything of it is downloaded.
+/// Checks that the repository is a model, before anything is downloaded.
 pub(super) fn check(repo: &str, listing: &Listing) -> Result<(), HubError> {
     let mut missing: Vec<String> =
         REQUIRED.iter().filter(|name| !listing.has(name)).map(|name| (*name).to_owned()).collect();
@@ -53,7 +53,7 @@ fn is_pickle(name: &str) -> bool {
     PICKLES.iter().any(|extension| name.ends_with(extension)) && !name.contains('/')
 }
 
-/// The small files; sentence-transformers keeps those of its modules in numbered folders (`1_Pooling`).
+/// Returns the small files. sentence-transformers keeps those of its modules in numbered folders (`1_Pooling`).
 pub(super) fn settings(listing: &Listing) -> Vec<String> {
     let is_wanted = |name: &&str| match name.split_once('/') {
         None => SETTINGS.contains(name) && !(*name == INDEX && listing.has(WEIGHTS)),
@@ -67,8 +67,8 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The weights: one file, or the parts that the index names, which has to be in `directory` by now; and those of the
-/// modules in numbered folders.
+/// Returns the weights: one file, or the parts that the index names, and those of the modules in numbered folders. The
+/// index has to be in `directory` already.
 pub(super) fn weights(repo: &str, listing: &Listing, directory: &Path) -> Result<Vec<String>, HubError> {
     let mut files: BTreeSet<String> = if listing.has(WEIGHTS) {
         [WEIGHTS.to_owned()].into()

@@ -1,4 +1,4 @@
-//! From a reference to files in the Hugging Face cache.
+//! Resolves references to files in the Hugging Face cache.
 
 use super::client::{Client, Failure};
 use super::download::Download;
@@ -18,13 +18,13 @@ pub struct Snapshot {
     pub directory: PathBuf,
     /// The commit.
     pub commit: String,
-    /// The files of a data set that were asked for, sorted; for a model none, as it is the whole directory.
+    /// The requested files of a data set, sorted; empty for a model, which is the whole directory.
     pub files: Vec<PathBuf>,
-    /// Why the hub was not asked what the revision is now; absent if it was, or if the revision is a commit.
+    /// Why the hub was not asked for the revision's current commit; absent if it was, or if the revision is a commit.
     pub not_asked: Option<String>,
 }
 
-/// The hub, as this process knows it: whatever is asked for twice is looked up once.
+/// The hub, with the snapshots of this process: each reference is looked up once.
 pub struct Hub<'a> {
     environment: HubEnvironment,
     client: Client,
@@ -33,16 +33,16 @@ pub struct Hub<'a> {
 }
 
 impl<'a> Hub<'a> {
-    /// The hub that `environment` names; `on_step` hears of downloads.
+    /// Creates the hub that `environment` names. `on_step` is called for each step of a download.
     pub fn new(environment: HubEnvironment, on_step: impl FnMut(HubStep<'_>) + 'a) -> Self {
         let client = Client::new(&environment);
         Self { environment, client, on_step: Box::new(on_step), known: BTreeMap::new() }
     }
 
-    /// What `reference` names, downloaded as far as it is not here.
+    /// Returns the snapshot of `reference`, and downloads missing files.
     ///
     /// # Errors
-    /// Not here and not to be had, no model that could be read, or damaged on the way.
+    /// Missing files cannot be downloaded, the files are not a readable model, or they arrived damaged.
     pub fn snapshot(&mut self, reference: &HubReference) -> Result<Snapshot, HubError> {
         if let Some(known) = self.known.get(reference) {
             return known.clone();
@@ -52,7 +52,7 @@ impl<'a> Hub<'a> {
         found
     }
 
-    /// What was found so far, each with what it was found for.
+    /// Returns the snapshots that were found so far, with their references.
     pub fn found(&self) -> impl Iterator<Item = (&HubReference, &Snapshot)> {
         self.known.iter().filter_map(|(reference, found)| Some((reference, found.as_ref().ok()?)))
     }
@@ -82,7 +82,7 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Downloads what of `reference` is not here.
+    /// Downloads the missing files of `reference`.
     fn bring(
         &mut self,
         folder: &Folder,
@@ -139,16 +139,16 @@ pub(super) fn unreachable_error(
     HubError::Unreachable { wanted: format!("`{reference}`"), host, reason, cache, folder: folder.name() }
 }
 
-/// How much has to be known of a snapshot to call it whole.
+/// The evidence that a snapshot is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
-    /// The hub's listing of the commit: every file that would be fetched is here.
+    /// The hub's listing of the commit: every file that would be fetched is present.
     Listing,
-    /// What makes a model is here; Python may have left out a file that it did not need.
+    /// The files that make a model are present. Python may have left out a file that it did not need.
     Files,
 }
 
-/// The newest state of `reference` that is here, without asking the hub.
+/// Returns the newest snapshot of `reference` in the cache, without asking the hub.
 pub(super) fn cached(folder: &Folder, reference: &HubReference, reason: String) -> Option<Snapshot> {
     let commit =
         if reference.is_pinned() { reference.revision.clone() } else { folder.commit_of(&reference.revision)? };
@@ -156,7 +156,7 @@ pub(super) fn cached(folder: &Folder, reference: &HubReference, reason: String) 
     Some(Snapshot { not_asked: (!reference.is_pinned()).then_some(reason), ..snapshot })
 }
 
-/// The snapshot of `commit`, if all that `reference` needs of it is here.
+/// Returns the snapshot of `commit`, if every file that `reference` needs is present.
 pub(super) fn whole(folder: &Folder, reference: &HubReference, commit: &str, evidence: Evidence) -> Option<Snapshot> {
     let directory = folder.snapshot(commit);
     let here = |files: &[String]| files.iter().all(|file| directory.join(file).is_file());
@@ -179,7 +179,7 @@ pub(super) fn whole(folder: &Folder, reference: &HubReference, commit: &str, evi
     Some(Snapshot { directory: directory.clone(), commit: commit.to_owned(), files, not_asked: None })
 }
 
-/// The length of the file at `path`; 0 if there is none.
+/// Returns the length of the file at `path` in bytes; 0 if it does not exist.
 pub(super) fn length(path: &Path) -> u64 {
     fs_err::metadata(path).map_or(0, |metadata| metadata.len())
 }

@@ -1,11 +1,11 @@
-//! The tables of an arena: who stands where, who cannot be told apart, what judges are worth.
+//! The tables of an arena: ratings, win rates, and the reliability of the judges.
 
 use super::table::{Column, Table};
 use crate::arena::{ArenaResult, JudgeResult, Lead, PairRecord, Standing};
 use crate::number::{interval, number};
 
-/// The table that a run ends with, in at most `width` columns: ratings by all judges together, leads that cannot be told from none,
-/// and what a reader must know besides.
+/// Renders the table at the end of a run, in at most `width` columns: ratings by all judges together. Lines below it
+/// list leads that are not separable, and other remarks.
 pub fn arena_table(title: &str, result: &ArenaResult, width: usize) -> String {
     let judges: Vec<&str> = result.judges.iter().map(|judge| judge.name.as_str()).collect();
     let ArenaResult { questions, sampling, comparisons, possible_comparisons, .. } = result;
@@ -24,7 +24,7 @@ pub fn arena_table(title: &str, result: &ArenaResult, width: usize) -> String {
     lines.join("\n")
 }
 
-/// Everything else: what each player won against each other, ratings judge by judge, and the judges themselves.
+/// Renders all other tables: win rates between players, ratings by each judge, and the judges themselves.
 pub fn arena_details(result: &ArenaResult, width: usize) -> String {
     let mut blocks =
         vec![format!("share of games won by the player at the left\n{}", win_rates(result).render_wrapped(width))];
@@ -54,7 +54,7 @@ fn not_separable(player: &str, lead: &Lead) -> String {
     };
     let needed = match further_games {
         Some(games) => format!("needs about {games} more games of the two"),
-        None => "no number of games that can be played would do".to_owned(),
+        None => "no playable number of games would separate them".to_owned(),
     };
     format!("not separable: `{player}` leads `{over}` by {points:.0} [{low:+.0}, {high:+.0}]; {needed}")
 }
@@ -88,7 +88,7 @@ fn standings(standings: &[Standing]) -> Table {
     table
 }
 
-/// Games, ties, and the share that was won.
+/// Returns games, ties, and the fraction of games won.
 fn counts(record: &PairRecord) -> [String; 3] {
     [record.games.to_string(), record.ties.to_string(), share(record.win_rate())]
 }
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn details_tell_who_beat_whom_and_what_judges_are_worth() {
         let text = arena_details(&result(), 100);
-        // players stand in their order of rank, whatever their places in the matrix
+        // Players appear in their order of rank, whatever their places in the matrix.
         let row = text.lines().find(|line| line.starts_with("grpo [rouge]")).expect("a row");
         assert!(row.trim_end().ends_with("60% (40)"), "{text}");
         assert!(text.contains("cohen_kappa): 0.50, on 76 verdicts"));

@@ -1,4 +1,4 @@
-//! The table a run ends with: variants against what their evaluations measured.
+//! The table at the end of a run: the measurements of each variant.
 
 use super::table::{Column, Table};
 use crate::event::Measurement;
@@ -8,33 +8,33 @@ use crate::recipe::spec::EvalSpec;
 use crate::recipe::{Training, training_of};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Stands before a measurement that is no surprise.
+/// The mark of a measurement that the variant was trained on.
 const TRAINED: &str = "*";
 const LEGEND: &str = "* this variant's training rewarded it; rewards and accuracies without * were held out";
 
-/// One evaluation of one variant, or of an arm: a variant's seeds together.
+/// One evaluation of one variant, or of an arm, which pools a variant's seeds.
 #[derive(Clone, Debug, Default)]
 pub struct ComparisonRow {
     /// The variant's label, or the arm's name.
     pub variant: String,
-    /// Of an arm of several seeds: how many have a result, and how many were planned.
+    /// For an arm of several seeds: the number of seeds with a result, and of planned seeds.
     pub seeds: Option<(usize, usize)>,
     /// The eval stage's name.
     pub stage: String,
     /// Whether the recipe marks its data set as out of domain.
     pub out_of_domain: bool,
-    /// What it measured.
+    /// The evaluation's measurements.
     pub measurements: BTreeMap<String, Measurement>,
-    /// Whether the variant's training rewarded it, for those measurements that training can reward.
+    /// Whether the variant's training rewarded each measurement, for those that training can reward.
     pub training: BTreeMap<String, Training>,
-    /// Seconds this run spent on the variant's stages.
+    /// Seconds that this run spent on the variant's stages.
     pub seconds: f64,
-    /// The variant's stages that were in the cache, and all of them.
+    /// The number of the variant's cached stages, and of all its stages.
     pub hits: (usize, usize),
 }
 
 impl ComparisonRow {
-    /// The row with what `eval`, which measured it, says of the data set and of the training before it.
+    /// Returns the row with the marks of `eval`, the evaluation that measured it: domain and training.
     #[must_use]
     pub fn marked(self, eval: &EvalSpec) -> Self {
         let training = |name: &String| training_of(eval, name).map(|training| (name.clone(), training));
@@ -46,13 +46,13 @@ impl ComparisonRow {
 /// Variants side by side.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
-    /// One row an evaluation.
+    /// The rows, one for each evaluation.
     pub rows: Vec<ComparisonRow>,
 }
 
 impl Comparison {
-    /// The table in at most `width` columns: variants down the side if that fits, else across the top, else down the
-    /// side in several tables.
+    /// Renders the table in at most `width` columns: variants in rows if that fits, else in columns, else in rows of
+    /// several tables.
     pub fn render(&self, width: usize) -> String {
         let table = self.table(width);
         let is_marked = |row: &ComparisonRow| {
@@ -75,11 +75,11 @@ impl Comparison {
         if across.natural_width() <= width { across.render(width) } else { down.render_wrapped(width) }
     }
 
-    /// Names of all measurements, in the order they are shown.
+    /// Returns the names of all shown measurements, in order.
     fn names(&self) -> Vec<&str> {
         let all: BTreeSet<&str> =
             self.rows.iter().flat_map(|row| row.measurements.keys()).map(String::as_str).collect();
-        // what judges cost is no result of the variant
+        // The costs of judges are not a result of the variant.
         let has_accuracy = all.contains("eval/accuracy");
         let is_again = |name: &str| name == FORM_AGAIN || (has_accuracy && name == "eval/reward/correctness");
         let is_shown = |name: &&str| !name.starts_with("judge/") && !is_again(name);
@@ -88,7 +88,8 @@ impl Comparison {
         names
     }
 
-    /// The variant, with the stage's name if the variant is evaluated more than once, and a mark on a data set of another domain.
+    /// Returns the variant's title. It includes the stage's name if the variant has several evaluations, and a mark on
+    /// a data set of another domain.
     fn title(&self, row: &ComparisonRow) -> String {
         let evaluations = self.rows.iter().filter(|other| other.variant == row.variant).count();
         let domain = if row.out_of_domain { " (out of domain)" } else { "" };

@@ -1,10 +1,10 @@
-//! What runs cost, as `cost` prints it.
+//! The costs of runs, as `cost` prints them.
 
 use super::table::{Column, Table};
 use crate::evidence::{Cost, Spending};
 use crate::number::{duration, gib, rate};
 
-/// Every stage once: what it cost, and how many variants share it.
+/// Returns a table of all stages, each once: its cost, and the number of variants that share it.
 pub fn stage_costs(cost: &Cost) -> Table {
     let mut columns = vec![Column::left("stage"), Column::left("variants").shortened()];
     columns.extend(spending_columns());
@@ -30,7 +30,7 @@ pub fn stage_costs(cost: &Cost) -> Table {
     table
 }
 
-/// Every variant: what all its stages cost, and what those that it has for itself.
+/// Returns a table of all variants: the cost of all their stages, and the time of those that no other variant shares.
 pub fn variant_costs(cost: &Cost) -> Table {
     let mut columns = vec![Column::left("variant"), Column::left("stages"), Column::right("own")];
     columns.extend(spending_columns());
@@ -47,7 +47,7 @@ pub fn variant_costs(cost: &Cost) -> Table {
     table
 }
 
-/// What was spent and saved in all, a line each.
+/// Returns the totals spent and saved, one line each.
 pub fn cost_totals(cost: &Cost) -> Vec<String> {
     let line = |what: &str, spending: &Spending| {
         let words = words(spending);

@@ -1,16 +1,16 @@
-//! How much of a list is done, as one moving line on a terminal's stderr.
+//! Progress through a list, as one moving line on a terminal's stderr.
 
 use super::progress::ProgressMode;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 
-/// The moving line; nothing where stderr is no terminal.
+/// The moving line; absent if stderr is not a terminal.
 pub struct Counter {
     bar: Option<ProgressBar>,
 }
 
 impl Counter {
-    /// A line about `what`, things in the plural.
+    /// Creates a line about `what`, a plural noun.
     pub fn new(mode: ProgressMode, what: &'static str) -> Self {
         let bar = (mode == ProgressMode::Auto && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
@@ -20,7 +20,7 @@ impl Counter {
         Self { bar }
     }
 
-    /// `done` are done, of so many in all if that is known.
+    /// Shows that `done` items of `total`, if known, are done.
     pub fn at(&self, done: usize, total: Option<usize>) {
         let Some(bar) = &self.bar else { return };
         if let Some(total) = total

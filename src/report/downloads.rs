@@ -1,11 +1,12 @@
-//! The live display of downloads, on stderr: a moving bar on a terminal, elsewhere a line where it takes long.
+//! The live display of downloads, on stderr: a moving bar on a terminal, otherwise a line now and then for long
+//! downloads.
 
 use super::progress::ProgressMode;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// What is over by then is not mentioned where lines stay.
+/// Without a terminal, shorter downloads are not reported.
 const FIRST_LINE_AFTER: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -25,12 +26,12 @@ struct Current {
 }
 
 impl Downloads {
-    /// A display with nothing on it.
+    /// Creates an empty display.
     pub fn new(mode: ProgressMode) -> Self {
         Self { mode, on_terminal: std::io::stderr().is_terminal(), current: None }
     }
 
-    /// The download of `name` begins; `here` of its `bytes` came earlier.
+    /// Begins the download of `name`. An earlier try received `here` of its `bytes`.
     pub fn begin(&mut self, name: String, bytes: Option<u64>, here: u64) {
         let bar = (self.mode == ProgressMode::Auto && self.on_terminal).then(|| {
             let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr_with_hz(10));
@@ -41,7 +42,7 @@ impl Downloads {
         self.current = Some(Current { name, bytes, here, next_line: Instant::now() + FIRST_LINE_AFTER, bar });
     }
 
-    /// So many more bytes came.
+    /// Adds received bytes.
     pub fn advance(&mut self, bytes: u64) {
         let Some(current) = &mut self.current else { return };
         current.here += bytes;
@@ -55,14 +56,14 @@ impl Downloads {
         }
     }
 
-    /// The download is over.
+    /// Ends the download.
     pub fn end(&mut self) {
         if let Some(bar) = self.current.take().and_then(|current| current.bar) {
             bar.finish_and_clear();
         }
     }
 
-    /// Something to know about a download.
+    /// Prints a note about a download.
     pub fn note(&mut self, text: &str) {
         self.end();
         if self.mode == ProgressMode::Auto {

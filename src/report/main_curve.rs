@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-/// That of several arms, `mixes` being the reward components with the weights that each arm is trained on: the reward, where all
-/// arms' rewards are the same sum; else a component that all mixes share, as sums of different things do not stand in one
-/// picture; else the loss. Of the metrics that are `known`.
+/// Returns the main metric of several arms, among those that are `known`. `mixes` are the reward components with their
+/// weights that each arm is trained on.
+///
+/// It is the reward if all arms have the same mix. Otherwise it is a component that all mixes share, because sums of
+/// different components are not comparable. Otherwise it is the loss.
 pub fn main_curve(mixes: &[BTreeMap<String, f64>], known: impl Fn(&str) -> bool) -> Option<String> {
     let counting = |mix: &BTreeMap<String, f64>| -> BTreeMap<String, f64> {
         mix.iter().filter(|(_, weight)| **weight != 0.0).map(|(name, weight)| (name.clone(), *weight)).collect()
@@ -35,7 +37,7 @@ mod tests {
         assert_eq!(found(&[rouge.clone(), rouge.clone()]), "reward/mean");
         assert_eq!(found(&[rouge.clone(), semantic, mix(&[])]), "reward/format");
         assert_eq!(found(&[rouge.clone(), mix(&[("cot", 1.0)])]), "train/loss");
-        // another weight is another sum
+        // Another weight makes another sum.
         assert_eq!(found(&[rouge.clone(), mix(&[("format", 0.5), ("rouge", 2.0)])]), "reward/format");
         assert_eq!(main_curve(&[rouge], |name| name == "train/loss").as_deref(), Some("train/loss"));
         assert_eq!(main_curve(&[], |_| false), None);

@@ -1,13 +1,13 @@
-//! A text with its loss mask.
+//! Formats a text with its loss mask.
 
 use crate::printable::harmless;
 use std::io::IsTerminal as _;
 
-/// Characters of a span that are shown; of a longer one, the middle is left out.
+/// The maximum number of characters of a span. The middle of a longer span is left out.
 const SHOWN: usize = 1200;
 
-/// `spans` as one text in which those that carry loss are green and underlined, on a terminal that shows it; else they
-/// stand in `⟦ ⟧`. Control characters are spelled out.
+/// Formats `spans` as one text. Spans that carry loss are green and underlined on a terminal with colours, and
+/// otherwise within `⟦ ⟧`. Control characters are escaped.
 pub fn masked<'a>(spans: impl IntoIterator<Item = (&'a str, bool)>) -> String {
     let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -21,7 +21,7 @@ fn paint<'a>(spans: impl IntoIterator<Item = (&'a str, bool)>, colour: bool) -> 
         match (trained, colour) {
             (false, _) => out += &text,
             (true, false) => out.extend(["⟦", &text, "⟧"]),
-            // line by line, so that a pager keeps the colour
+            // Colours are set line by line, so that a pager keeps them.
             (true, true) => {
                 let lines: Vec<String> = text.split('\n').map(|line| format!("\x1b[4;32m{line}\x1b[0m")).collect();
                 out += &lines.join("\n");

@@ -1,8 +1,8 @@
-//! Everything that draws: tables for stdout, progress for stderr.
+//! Text output: tables for stdout, progress for stderr, and the HTML report.
 //!
-//! Nothing here opens a file, asks the database or decides anything; it turns values into text. Tables
-//! ([`Table`], [`Comparison`], [`plan_tree`]) are strings that a command writes to stdout; [`Progress`] is the only thing
-//! that writes by itself, to stderr, because a live display has to.
+//! This module does not open files, query the database or decide anything; it turns values into text. Tables
+//! ([`Table`], [`Comparison`], [`plan_tree`]) are strings that a command writes to stdout. Only the live displays,
+//! such as [`Progress`], write by themselves, to stderr.
 
 mod arena;
 pub mod chart;

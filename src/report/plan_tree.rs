@@ -5,23 +5,23 @@ use crate::number::gib;
 use crate::plan::Plan;
 use crate::stage::StageStatus;
 
-/// What the cache says of a stage.
+/// The cache's status of a stage.
 #[derive(Clone, Debug, Default)]
 pub struct PlannedStatus {
-    /// Its result is in the cache.
+    /// Whether its result is in the cache.
     pub hit: bool,
     /// Why it will run; empty on a hit.
     pub reasons: Vec<String>,
 }
 
 impl PlannedStatus {
-    /// How it stands before a run.
+    /// Returns the stage's status before a run.
     pub fn status(&self) -> StageStatus {
         if self.hit { StageStatus::Cached } else { StageStatus::Pending }
     }
 }
 
-/// The table of `plan`'s stages in at most `width` columns; `statuses` has one entry a stage.
+/// Renders the table of `plan`'s stages in at most `width` columns. `statuses` has one entry for each stage.
 ///
 /// # Panics
 ///
@@ -54,7 +54,7 @@ pub fn plan_tree(plan: &Plan, statuses: &[PlannedStatus], width: usize, whole_ke
     table.render(width)
 }
 
-/// Every stage once, in the order it is drawn in, with the branch before its name.
+/// Returns every stage once, in the order of the tree, with the branch before its name.
 fn lines(plan: &Plan) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let all = 0..plan.stages.len();
@@ -62,7 +62,7 @@ fn lines(plan: &Plan) -> Vec<(usize, String)> {
         lines.push((root, String::new()));
         draw_children(plan, root, "", &mut lines);
     }
-    // an arena hangs on stages of all variants alike
+    // An arena depends on stages of all variants alike.
     lines.extend(all.filter(|&stage| is_arena(plan, stage)).map(|arena| (arena, String::new())));
     lines
 }
@@ -71,7 +71,7 @@ fn is_arena(plan: &Plan, stage: usize) -> bool {
     plan.stages[stage].spec.work.kind().fans_in()
 }
 
-/// Draws the stages whose first parent is `stage`.
+/// Adds the stages whose first parent is `stage`.
 fn draw_children(plan: &Plan, stage: usize, indent: &str, lines: &mut Vec<(usize, String)>) {
     let is_child = |&child: &usize| plan.stages[child].parents.first() == Some(&stage) && !is_arena(plan, child);
     let children: Vec<usize> = (0..plan.stages.len()).filter(is_child).collect();
@@ -82,7 +82,7 @@ fn draw_children(plan: &Plan, stage: usize, indent: &str, lines: &mut Vec<(usize
     }
 }
 
-/// `all`, or the names of the variants that need the stage.
+/// Returns `all`, or the names of the variants that need the stage.
 fn variants_of(plan: &Plan, stage: usize, one_recipe: bool) -> String {
     let labels = &plan.stages[stage].variants;
     if labels.len() == plan.variants.len() && labels.len() > 1 {

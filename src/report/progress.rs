@@ -1,7 +1,7 @@
 //! The live display of a run, on stderr.
 //!
-//! On a terminal: one moving line for each running stage, and a line that stays for each that ended. Elsewhere: plain
-//! lines, at every change of phase and every ten seconds or tenth of the way.
+//! On a terminal, each running stage has a moving line, and each stage that ended has a permanent one. Elsewhere,
+//! plain lines appear at every change of phase, and every ten seconds or tenth of the way.
 
 use super::paint::Paint;
 use super::stage_line::StageLine;
@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// Plain lines come at most this often...
+/// The minimum seconds between plain lines...
 const PLAIN_EVERY_S: f64 = 10.0;
-/// ... or, for a quick stage, after this share of its steps, but no more than one a second.
+/// ... or, for a quick stage, the fraction of its steps between them, but at most one line per second.
 const PLAIN_SHARE: f64 = 0.1;
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 
-/// How much is shown.
+/// The amount of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressMode {
     /// Moving lines on a terminal, plain lines elsewhere.
@@ -41,7 +41,7 @@ pub struct Progress {
     /// The line about the whole run, below the others.
     overall: Option<ProgressBar>,
     began: Instant,
-    /// Stages that had ended when the run was last told of, where lines do not move.
+    /// The number of ended stages in the last plain line about the run.
     told: usize,
 }
 
@@ -53,7 +53,7 @@ struct Live {
 }
 
 impl Progress {
-    /// A display of the stages with these titles; stages are named by their index from here on.
+    /// Creates a display of the stages with these titles. Stages are identified by their index.
     pub fn new(mode: ProgressMode, titles: Vec<String>) -> Self {
         let bars = (mode == ProgressMode::Auto && std::io::stderr().is_terminal())
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
@@ -71,7 +71,7 @@ impl Progress {
         }
     }
 
-    /// Shows what happens in a run.
+    /// Shows an update of a run.
     pub fn update(&mut self, update: &RunUpdate) {
         let now = Utc::now();
         match update {
@@ -99,7 +99,7 @@ impl Progress {
         }
     }
 
-    /// The stages' results were in the cache: all lines as one write, as there may be thousands of them.
+    /// Shows cache hits. All lines are one write, because there may be thousands of them.
     fn hits(&mut self, stages: &[usize]) {
         if stages.is_empty() || self.mode == ProgressMode::Quiet {
             return;
@@ -109,7 +109,7 @@ impl Progress {
         self.write(&lines.join("\n"));
     }
 
-    /// A worker was started on the stage.
+    /// Shows that a worker started on the stage.
     fn started(&mut self, stage: usize, now: DateTime<Utc>) {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = ProgressBar::new(1).with_style(bar_style());
@@ -128,7 +128,7 @@ impl Progress {
         self.live.insert(stage, Live { line: StageLine::default(), bar, plain_at: now, plain_step: 0 });
     }
 
-    /// Another process works on the stage; `owner` says which.
+    /// Shows that another process, `owner`, works on the stage.
     fn waiting(&mut self, stage: usize, owner: &str) {
         let message = format!("waiting for {owner}, which works on the same stage");
         self.end_live(stage);
@@ -136,7 +136,7 @@ impl Progress {
         self.stay(&word, stage, &message);
     }
 
-    /// The stage's worker wrote an event.
+    /// Shows an event of the stage's worker.
     fn event(&mut self, stage: usize, event: &Event) {
         let Some(live) = self.live.get_mut(&stage) else { return };
         let phase_before = live.line.phase().map(str::to_owned);
@@ -175,12 +175,12 @@ impl Progress {
         }
     }
 
-    /// How far the whole run is: stages that have ended, of all, and the seconds that are left, if that is known.
+    /// Shows the progress of the whole run: the number of ended stages, and the seconds left, if known.
     fn overall(&mut self, ended: usize, stages: usize, eta_s: Option<f64>) {
-        // where lines do not move, once a stage
+        // Plain lines appear once for each ended stage.
         let is_news = self.bars.is_some() || (self.mode == ProgressMode::Auto && ended > self.told);
         if stages < 2 || !is_news {
-            return; // the line of a single stage says it
+            return; // the line of a single stage shows it
         }
         let left = eta_s.map_or_else(String::new, |seconds| format!(", about {} left", duration(seconds)));
         let line = format!("{ended} of {stages} stages, {}{left}", duration(self.began.elapsed().as_secs_f64()));
@@ -197,7 +197,7 @@ impl Progress {
         overall.set_message(line);
     }
 
-    /// Takes the moving lines away.
+    /// Removes the moving lines.
     fn clear(&mut self) {
         for stage in self.live.keys().copied().collect::<Vec<_>>() {
             self.end_live(stage);
@@ -207,7 +207,7 @@ impl Progress {
         }
     }
 
-    /// Brings the moving lines up to date.
+    /// Updates the moving lines.
     fn tick(&self, now: DateTime<Utc>) {
         for live in self.live.values() {
             if let Some(bar) = &live.bar {
@@ -219,21 +219,21 @@ impl Progress {
         }
     }
 
-    /// The stage's checkpoint is committed.
+    /// Shows that the stage's checkpoint is committed.
     fn finished(&mut self, stage: usize, seconds: f64) {
         let summary = self.end_live(stage).map(|line| line.summary()).unwrap_or_default();
         let word = self.paint.green("     ok");
         self.stay(&word, stage, &format!("{:>7}  {summary}", duration(seconds)));
     }
 
-    /// The stage failed.
+    /// Shows that the stage failed.
     fn failed(&mut self, stage: usize, message: &str) {
         self.end_live(stage);
         let word = self.paint.red(" failed");
         self.always(&word, stage, message);
     }
 
-    /// A try at the stage failed, and there is another.
+    /// Shows that a try at the stage failed and will be repeated.
     fn retrying(&mut self, stage: usize, message: &str, Retry { after, checkpointing }: Retry) {
         self.end_live(stage);
         let pause = if after.is_zero() { String::new() } else { format!(" in {} s", after.as_secs_f64()) };
@@ -242,13 +242,13 @@ impl Progress {
         self.always(&word, stage, &format!("{message}; tried again{pause}{how}"));
     }
 
-    /// Something that concerns one stage.
+    /// Shows a note about one stage.
     fn stage_note(&self, stage: usize, message: &str) {
         let word = self.paint.yellow("   note");
         self.stay(&word, stage, message);
     }
 
-    /// The stage stopped on request after `step`.
+    /// Shows that the stage stopped on request after `step`.
     fn stopped(&mut self, stage: usize, step: Option<u64>) {
         self.end_live(stage);
         let message = match step {
@@ -259,20 +259,20 @@ impl Progress {
         self.stay(&word, stage, &message);
     }
 
-    /// The stage is not run because of another.
+    /// Shows that the stage is skipped because of another.
     fn skipped(&mut self, stage: usize, because: &str) {
         let word = self.paint.yellow("skipped");
         self.stay(&word, stage, because);
     }
 
-    /// Something that concerns the whole run.
+    /// Shows a note about the whole run.
     fn note(&self, message: &str) {
         if self.mode != ProgressMode::Quiet {
             self.write(&harmless(message));
         }
     }
 
-    /// Something that concerns the whole run and that nobody should miss.
+    /// Shows a warning about the whole run, even in quiet mode.
     fn warn(&self, message: &str) {
         self.write(&format!("{} {}", self.paint.yellow("warning:"), harmless(message)));
     }
@@ -319,7 +319,7 @@ impl Progress {
         format!("{:<width$}", self.titles[stage], width = self.title_width)
     }
 
-    /// A terminal that is gone is no reason to stop training, so failures to write are ignored.
+    /// A closed terminal must not stop training, so failures to write are ignored.
     fn write(&self, line: &str) {
         let _ = match &self.bars {
             Some(bars) => bars.println(line),
@@ -328,7 +328,7 @@ impl Progress {
     }
 }
 
-/// What is waited for after a request to stop, and for how long at most.
+/// Formats the stages that a request to stop waits for, and the time limit.
 fn stopping(stages: &[String], grace_s: f64) -> String {
     if stages.is_empty() {
         return "stopping".to_owned();

@@ -1,16 +1,16 @@
-//! Long texts: beside each other, or below a name.
+//! Formats long texts beside each other, or below a name.
 
 use textwrap::core::display_width;
 
-/// Between the columns.
+/// The separator of the columns.
 const RULE: &str = " │ ";
-/// Columns that a name takes.
+/// The width of the names, in columns.
 const INDENT: usize = 10;
-/// Narrower columns could not be read.
+/// The minimum width of readable text, in columns.
 const NARROWEST: usize = 16;
 
-/// `left` and `right`, each a heading and a text, in two columns that together are at most `width` wide. Lines are wrapped at
-/// words; nothing is lost.
+/// Formats `left` and `right`, each a heading and a text, in two columns that together are at most `width` wide. Lines
+/// are wrapped at words; no text is lost.
 pub fn side_by_side(left: (&str, &str), right: (&str, &str), width: usize) -> String {
     let column = (width.saturating_sub(display_width(RULE)) / 2).max(NARROWEST);
     let wrapped = |(heading, text): (&str, &str)| {
@@ -29,7 +29,7 @@ pub fn side_by_side(left: (&str, &str), right: (&str, &str), width: usize) -> St
     rows.collect::<Vec<_>>().join("\n")
 }
 
-/// `text` after `name`, further lines below its first; wrapped at words where there is a `width`.
+/// Formats `text` after `name`, with further lines below its first, wrapped at words if there is a `width`.
 pub fn indented(name: &str, text: &str, width: Option<usize>) -> String {
     let room = width.map(|width| width.saturating_sub(INDENT + 2).max(NARROWEST));
     let lines = room.map(|room| textwrap::wrap(text, room).join("\n"));

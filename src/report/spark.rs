@@ -2,8 +2,8 @@
 
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Draws `values` in at most `width` characters, each the mean of its share of the values, scaled from the smallest
-/// mean to the largest. Values that are not finite are left out.
+/// Draws `values` in at most `width` characters. Each character is the mean of an equal part of the values, scaled
+/// from the smallest mean to the largest. Values that are not finite are left out.
 pub fn sparkline(values: &[f64], width: usize) -> String {
     let values: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     if values.is_empty() || width == 0 {

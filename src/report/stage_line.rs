@@ -1,4 +1,4 @@
-//! What one line says about a stage.
+//! A one-line summary of a stage.
 
 use crate::event::{EventKind, Measurement};
 use crate::metric::{HEADLINES, short_name};
@@ -7,9 +7,9 @@ use crate::pace::Pace;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
-/// Metrics that a line has room for, with the word it uses for each.
+/// Metrics that fit into a line, with the label of each.
 const SHOWN: [(&str, &str); 3] = [("train/loss", "loss"), ("reward/mean", "reward"), ("eval/accuracy", "accuracy")];
-/// Reward components that a finished stage's line has room for, where it has no other result.
+/// The number of reward components in a finished stage's line, if it has no other result.
 const COMPONENTS: usize = 2;
 
 /// Follows the events of one stage.
@@ -23,7 +23,7 @@ pub struct StageLine {
 }
 
 impl StageLine {
-    /// Takes in an event.
+    /// Processes an event.
     pub fn event(&mut self, at: DateTime<Utc>, kind: &EventKind) {
         self.pace.event(at, kind);
         match kind {
@@ -43,27 +43,27 @@ impl StageLine {
         }
     }
 
-    /// Steps done, and in all.
+    /// Returns the number of steps done, and of all steps.
     pub fn position(&self) -> (u64, u64) {
         self.pace.position()
     }
 
-    /// Seconds left, once a step or a part of one has been timed.
+    /// Returns the seconds left, once a step or a part of one has been timed.
     pub fn eta_s(&self, now: DateTime<Utc>) -> Option<f64> {
         self.pace.eta_s(now)
     }
 
-    /// What the worker is busy with, when it is not stepping.
+    /// Returns the worker's phase, unless it is between steps.
     pub fn phase(&self) -> Option<&str> {
         self.phase.as_deref()
     }
 
-    /// The step the worker went on from.
+    /// Returns the step from which the worker resumed.
     pub fn resumed_from_step(&self) -> Option<u64> {
         self.resumed_from_step
     }
 
-    /// What is going on: `step 12/100  ETA 3m05s  loss 0.123  812 tok/s`, or the phase.
+    /// Describes the progress: `step 12/100  ETA 3m05s  loss 0.123  812 tok/s`, or the phase.
     pub fn progress(&self, now: DateTime<Utc>) -> String {
         let (step, total) = self.position();
         if total == 0 && self.phase.is_none() {
@@ -86,7 +86,7 @@ impl StageLine {
         parts.join("  ")
     }
 
-    /// What came out: `loss 0.244`, `accuracy 0.41 [0.33, 0.49]`.
+    /// Describes the results: `loss 0.244`, `accuracy 0.41 [0.33, 0.49]`.
     pub fn summary(&self) -> String {
         let mut parts = headlines(&self.results);
         if parts.is_empty() {
@@ -100,7 +100,7 @@ impl StageLine {
             parts.extend(self.main_metrics());
         }
         if parts.is_empty() {
-            // of a program of the user's, whose names are its own
+            // The results of a user's program, with their own names.
             let first = self.results.iter().take(3);
             parts.extend(first.map(|(name, measured)| format!("{name} {}", measurement(measured))));
         }
@@ -114,7 +114,7 @@ impl StageLine {
     }
 }
 
-/// The main results of a stage, as its line and the history show them: `accuracy 0.41 [0.33, 0.49]`, `loss 0.244`.
+/// Formats the main results of a stage, for its line and the history: `accuracy 0.41 [0.33, 0.49]`, `loss 0.244`.
 pub fn headlines(results: &BTreeMap<String, Measurement>) -> Vec<String> {
     let found = HEADLINES.iter().filter_map(|name| {
         let measured = results.get(*name)?;

@@ -7,23 +7,23 @@ use tabled::settings::style::HorizontalLine;
 use tabled::settings::{Alignment, Padding, Style};
 use textwrap::core::display_width;
 
-/// Space between two columns.
+/// The space between two columns.
 const GAP: usize = 2;
-/// Narrower than this, a shortened cell says nothing.
+/// The minimum width of a shortened cell.
 const SHORTEST: usize = 8;
-/// Narrower than this, wrapped text is hard to read.
+/// The minimum width of wrapped text.
 const NARROWEST: usize = 24;
 
-/// Side on which a column's cells are flush.
+/// The alignment of a column's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// For words.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
-/// A column's heading and what may be done to it when the table is too wide.
+/// A column: its heading, and how it adapts when the table is too wide.
 #[derive(Clone, Debug)]
 pub struct Column {
     heading: String,
@@ -32,41 +32,41 @@ pub struct Column {
     drop_order: Option<u8>,
 }
 
-/// What becomes of a cell that is too long.
+/// The treatment of a cell that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fit {
-    /// It stays.
+    /// Keeps the cell as it is.
     Whole,
-    /// Its middle is cut out: names differ at their ends.
+    /// Cuts out the middle of the cell, because names differ at their ends.
     Cut,
-    /// It goes on in the next line.
+    /// Wraps the cell.
     Wrap,
 }
 
 impl Column {
-    /// A column of words.
+    /// Creates a column of words.
     pub fn left(heading: impl Into<String>) -> Self {
         Self { heading: heading.into(), align: Align::Left, fit: Fit::Whole, drop_order: None }
     }
 
-    /// A column of numbers.
+    /// Creates a column of numbers.
     pub fn right(heading: impl Into<String>) -> Self {
         Self { align: Align::Right, ..Self::left(heading) }
     }
 
-    /// Its cells may be cut in the middle, with `…`.
+    /// Allows cells to be cut in the middle, with `…`.
     #[must_use]
     pub fn shortened(self) -> Self {
         Self { fit: Fit::Cut, ..self }
     }
 
-    /// Its cells may go on in further lines.
+    /// Allows cells to be wrapped.
     #[must_use]
     pub fn wrapped(self) -> Self {
         Self { fit: Fit::Wrap, ..self }
     }
 
-    /// It may go; the lowest `order` goes first.
+    /// Allows the column to be dropped. The lowest `order` is dropped first.
     #[must_use]
     pub fn dropped(self, order: u8) -> Self {
         Self { drop_order: Some(order), ..self }
@@ -81,7 +81,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub fn new(columns: Vec<Column>) -> Self {
         Self { columns, rows: Vec::new() }
     }
@@ -90,24 +90,24 @@ impl Table {
     ///
     /// # Panics
     ///
-    /// If it has not one cell a column.
+    /// If the number of cells differs from the number of columns.
     pub fn push(&mut self, row: Vec<String>) {
         assert_eq!(row.len(), self.columns.len(), "a row has one cell a column");
         self.rows.push(row.into_iter().map(|cell| harmless(&cell)).collect());
     }
 
-    /// Whether there is no row.
+    /// Whether the table has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Columns that the whole table takes, nothing shortened.
+    /// Returns the width of the whole table without shortening, in terminal columns.
     pub fn natural_width(&self) -> usize {
         self.total(&self.shown())
     }
 
-    /// The table in at most `width` columns: text is wrapped, then columns dropped where their [`Column`] allows it, those first
-    /// that say the same in every row, then cells shortened.
+    /// Renders the table in at most `width` columns. Text is wrapped first. Then columns are dropped where their
+    /// [`Column`] allows it, first those with the same text in every row. Then cells are shortened.
     pub fn render(&self, width: usize) -> String {
         let mut shown = self.shown();
         let mut limits = self.limits(&shown, width, &[Fit::Wrap]);
@@ -122,8 +122,8 @@ impl Table {
         self.draw(&shown, &limits)
     }
 
-    /// The table in at most `width` columns, nothing lost: columns that do not fit go into further tables below, each
-    /// beginning with the first column again.
+    /// Renders the table in at most `width` columns without loss. Columns that do not fit go into further tables
+    /// below, each of which repeats the first column.
     pub fn render_wrapped(&self, width: usize) -> String {
         let shown = self.shown();
         let Some((&first, rest)) = shown.split_first() else { return String::new() };
@@ -141,7 +141,7 @@ impl Table {
         drawn.join("\n\n")
     }
 
-    /// Columns in which some cell holds text.
+    /// Returns the columns in which some cell is not empty.
     fn shown(&self) -> Vec<usize> {
         (0..self.columns.len())
             .filter(|&i| self.rows.is_empty() || self.rows.iter().any(|r| !r[i].is_empty()))
@@ -163,8 +163,8 @@ impl Table {
         widths.sum::<usize>() + GAP * shown.len().saturating_sub(1)
     }
 
-    /// Widths of columns that are narrower than their cells: of those that are made to fit in one of `ways`, always the widest gives
-    /// way, until everything fits or none can.
+    /// Returns the widths of columns that are narrower than their cells. Only columns whose fit is in `ways` are
+    /// narrowed: always the widest, until the table fits or none can be narrowed.
     fn limits(&self, shown: &[usize], width: usize, ways: &[Fit]) -> Vec<Option<usize>> {
         let mut widths: Vec<usize> = shown.iter().map(|&column| self.column_width(column)).collect();
         let mut is_limited = vec![false; shown.len()];
@@ -222,7 +222,7 @@ impl Table {
     }
 }
 
-/// `text` in at most `limit` columns, its middle left out.
+/// Shortens `text` to at most `limit` columns by leaving out its middle.
 fn cut(text: &str, limit: usize) -> String {
     if display_width(text) <= limit {
         return text.to_owned();
@@ -233,7 +233,7 @@ fn cut(text: &str, limit: usize) -> String {
     head.into_iter().chain(['…']).chain(tail.into_iter().rev()).collect()
 }
 
-/// The first characters that fit into `limit` columns. One of Chinese, Japanese or Korean takes two.
+/// Returns the first characters that fit into `limit` columns. A Chinese, Japanese or Korean character takes two.
 fn fitting(characters: impl Iterator<Item = char>, limit: usize) -> Vec<char> {
     let mut left = limit;
     let mut buffer = [0; 4];
@@ -246,7 +246,7 @@ fn fitting(characters: impl Iterator<Item = char>, limit: usize) -> Vec<char> {
     characters.take_while(fits).collect()
 }
 
-/// Columns and rows as they are, for answers whose columns are not known before.
+/// Renders columns and rows unchanged, for queries whose columns are not known beforehand.
 pub fn plain_table(columns: &[String], rows: &[Vec<String>]) -> String {
     let mut builder = Builder::default();
     builder.push_record(columns);

@@ -1,17 +1,17 @@
-//! How wide the terminal is.
+//! The width of the terminal.
 
 use std::io::IsTerminal as _;
 
-/// Columns of running text when stdout is no terminal.
+/// The width of running text when stdout is not a terminal.
 const TEXT_WIDTH: usize = 100;
 
-/// Columns that a table may use: those of the terminal on stdout; else `$COLUMNS`; else any number, as a file or a program loses
-/// what is cut.
+/// Returns the width for tables: that of the terminal on stdout, else `$COLUMNS`, else unlimited, because a file or a
+/// program would lose what is cut.
 pub fn width() -> usize {
     known_width().unwrap_or(usize::MAX)
 }
 
-/// Columns that running text fills: those of the terminal on stdout; else `$COLUMNS`; else 100.
+/// Returns the width for running text: that of the terminal on stdout, else `$COLUMNS`, else 100.
 pub fn text_width() -> usize {
     known_width().unwrap_or(TEXT_WIDTH)
 }
@@ -21,12 +21,12 @@ fn known_width() -> Option<usize> {
     terminal_width().or_else(columns)
 }
 
-/// `text` in lines of at most [`text_width`], those after the first `indent` deep.
+/// Wraps `text` to lines of at most [`text_width`], and indents all lines but the first by `indent`.
 pub fn filled(text: &str, indent: &str) -> String {
     textwrap::fill(text, textwrap::Options::new(text_width()).subsequent_indent(indent))
 }
 
-/// Columns of the terminal on stdout, if there is one.
+/// Returns the width of the terminal on stdout, if there is one.
 pub fn terminal_width() -> Option<usize> {
     let stdout = std::io::stdout();
     if !stdout.is_terminal() {

@@ -1,11 +1,11 @@
-//! Arms against a baseline, as `compare` prints them: a line that says what comes of it, and a table.
+//! Arms against a baseline, as `compare` prints them: a summary line and a table.
 
 use super::table::{Column, Table};
 use crate::evidence::{ArmComparison, Basis, MetricComparison, Needed, Over, Role, Verdict, Way};
 use crate::metric::{Direction, short_name};
 use crate::number::number;
 
-/// What comes of all arms of a metric, in one line: `accuracy: rouge better than sft, plain worse, 3 not separable`.
+/// Summarizes all arms of a metric in one line: `accuracy: rouge better than sft, plain worse, 3 not separable`.
 pub fn verdict_line(metric: &MetricComparison, baseline: &str, several_evaluations: bool) -> String {
     let said = |verdict: Verdict| {
         let names: Vec<&str> =
@@ -46,21 +46,21 @@ pub fn verdict_line(metric: &MetricComparison, baseline: &str, several_evaluatio
     format!("{}: {}", title(metric, several_evaluations), parts.join("; "))
 }
 
-/// What follows a verdict that one training run of each side gave.
+/// The suffix of a verdict that is based on one training run of each side.
 pub(super) const ONE_SEED: &str = " on these questions (one seed)";
 
-/// The metric's short name, with the evaluation where there are several.
+/// Returns the metric's short name, with the evaluation if there are several.
 fn title(metric: &MetricComparison, several_evaluations: bool) -> String {
     let name = short_name(&metric.metric);
     if several_evaluations { format!("{name} in {}", metric.evaluation) } else { name.to_owned() }
 }
 
-/// The metric's name, which way it is better and what it is there for: `accuracy (higher is better, primary metric)`.
+/// Returns the metric's name, its better direction and its role: `accuracy (higher is better, primary metric)`.
 pub fn verdict_heading(metric: &MetricComparison, several_evaluations: bool) -> String {
     let way = match metric.direction {
         Some(Direction::Higher) => "higher is better",
         Some(Direction::Lower) => "lower is better",
-        None => "no known direction: `[compare]` can set `directions`",
+        None => "no known direction: name it in `compare.higher` or `compare.lower`",
     };
     let role = match metric.role {
         Role::Primary => "primary metric",
@@ -69,7 +69,7 @@ pub fn verdict_heading(metric: &MetricComparison, several_evaluations: bool) -> 
     format!("{} ({way}, {role})", title(metric, several_evaluations))
 }
 
-/// Every arm of a metric, the baseline first.
+/// Returns the table of a metric's arms, the baseline first.
 pub fn verdict_table(metric: &MetricComparison, baseline: &str) -> Table {
     let mut table = Table::new(vec![
         Column::left("arm"),
@@ -103,7 +103,7 @@ pub fn verdict_table(metric: &MetricComparison, baseline: &str) -> Table {
     table
 }
 
-/// What comes of an arm, in words: `better`, `not separable, needs about 4 more seeds`.
+/// Describes the verdict of an arm: `better`, `not separable, needs about 4 more seeds`.
 pub fn verdict_words(row: &ArmComparison) -> String {
     let seeds_alone = row.over == Some(Over::SeedsAndQuestions);
     match row.verdict {
@@ -126,7 +126,7 @@ pub fn verdict_words(row: &ArmComparison) -> String {
     }
 }
 
-/// `about 4 to 15 more seeds`.
+/// Formats `about 4 to 15 more seeds`.
 fn more_seeds(needed: Needed) -> String {
     match needed {
         Needed { least, most: Some(most) } if least == most => more(least, "seed"),
@@ -140,10 +140,10 @@ fn more_seeds(needed: Needed) -> String {
     }
 }
 
-/// More than these are not counted.
+/// The largest count that is shown.
 const MOST: u64 = 10_000;
 
-/// `about 4 more seeds`.
+/// Formats `about 4 more seeds`.
 fn more(count: u64, what: &str) -> String {
     if count > MOST {
         return format!("over {MOST} more {what}s");
@@ -152,7 +152,7 @@ fn more(count: u64, what: &str) -> String {
     format!("about {rounded} more {what}{}", if rounded == 1 { "" } else { "s" })
 }
 
-/// `count` with its first two digits, rounded up: more are more than such an estimate is worth.
+/// Rounds `count` up to two significant digits. More would exceed the precision of such an estimate.
 fn two_digits(count: u64) -> u64 {
     let mut unit = 1;
     while count / unit >= 100 {
@@ -161,7 +161,7 @@ fn two_digits(count: u64) -> u64 {
     count.div_ceil(unit) * unit
 }
 
-/// `3 x 168`; the arm's seeds and the baseline's where they differ.
+/// Formats the sample size: `3 x 168`, with the arm's and the baseline's seeds where they differ.
 fn size(row: &ArmComparison) -> String {
     let (seeds, of_baseline) = (row.seeds.len(), row.baseline_seeds.len());
     let seeds = if seeds == of_baseline { seeds.to_string() } else { format!("{seeds} and {of_baseline}") };

@@ -1,11 +1,11 @@
-//! What a worker is told.
+//! The assignment of a worker.
 
 use crate::history::checkpoints::checkpoint_dir;
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{Device, GradientCheckpointing};
 use crate::workspace::{Assignment, DeviceChoice, Runtime, Workspace};
 
-/// What the worker is to do.
+/// Returns the assignment for a stage of `plan`.
 pub fn assignment(planned: &PlannedStage, plan: &Plan, workspace: &Workspace) -> Assignment {
     Assignment {
         key: planned.key.clone(),

@@ -1,8 +1,11 @@
-//! How long stages will take, from how long others took.
+//! Expected durations of stages, estimated from past ones.
 //!
-//! `runs/timings.jsonl` has a line for each stage that ran from its beginning to its end: its kind, how much it had to compute
-//! ([`PlannedWork::work_size`](crate::plan::PlannedWork::work_size) times the weights) and its seconds. A stage is expected to go at the median pace of the newest of its kind;
-//! a kind that never ran here, at that of all. It is a memo: without it stages start in a less fitting order.
+//! `runs/timings.jsonl` has a line for each stage that ran from its beginning to its end. It holds the stage's kind,
+//! its size and its seconds. The size is [`PlannedWork::work_size`](crate::plan::PlannedWork::work_size) times the
+//! weights.
+//!
+//! The expected pace of a stage is the median pace of the newest stages of its kind. A kind that never ran here has the
+//! median pace of all kinds. The file is only a hint: without it, stages start in a less suitable order.
 
 use crate::plan::{Plan, PlannedStage, planned};
 use crate::stage::StageKind;
@@ -12,12 +15,12 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "timings.jsonl";
-/// No more than this of the file's end is read: some hundred stages.
+/// The number of bytes that are read from the file's end: some hundred stages.
 const TAIL_BYTES: u64 = 32 << 10;
-/// Seconds for a size of 1 where nothing was ever measured: a few hundred tokens a second with weights of half a GB.
+/// Seconds for a size of 1 without any measurement: a few hundred tokens per second with weights of half a GB.
 const GUESS: f64 = 1e-11;
 
-/// A stage that ran.
+/// The duration of a stage that ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Timing {
     kind: StageKind,
@@ -25,18 +28,18 @@ struct Timing {
     seconds: f64,
 }
 
-/// What is known of the pace of stages.
+/// The measured pace of stages.
 #[derive(Clone, Debug)]
 pub(super) struct Costs {
     path: PathBuf,
     /// Seconds for a size of 1, by kind.
     paces: BTreeMap<StageKind, f64>,
-    /// Of all kinds.
+    /// The median over all kinds, in seconds for a size of 1.
     pace: f64,
 }
 
 impl Costs {
-    /// Reads what earlier runs in `runs` measured; what cannot be read is not known.
+    /// Reads the timings of earlier runs in `runs`. Lines that cannot be read are ignored.
     pub(super) fn read(runs: &Path) -> Self {
         let path = runs.join(FILE);
         let timings = tail(&path).unwrap_or_default();
@@ -51,12 +54,12 @@ impl Costs {
         Self { path, paces, pace }
     }
 
-    /// Whether stages like `stage` have been measured here.
+    /// Whether stages of the same kind as `stage` have been measured here.
     pub(super) fn knows(&self, stage: &PlannedStage) -> bool {
         self.paces.contains_key(&stage.spec.work.kind())
     }
 
-    /// Milliseconds that each stage of `plan` will take, about.
+    /// Returns the expected milliseconds of each stage of `plan`.
     pub(super) fn expected_ms(&self, plan: &Plan) -> Vec<u64> {
         let mut lengths = BTreeMap::new();
         plan.stages.iter().map(|stage| milliseconds(self.seconds(stage, &mut lengths))).collect()
@@ -67,10 +70,10 @@ impl Costs {
         pace * size(stage, lengths)
     }
 
-    /// Remembers that `stage` took so long.
+    /// Records the duration of `stage`.
     ///
     /// # Errors
-    /// A file that cannot be written, which costs the next run its order, no more.
+    /// The file cannot be written. That only affects the order of stages in the next run.
     pub(super) fn remember(&self, stage: &PlannedStage, seconds: f64) -> io::Result<()> {
         let kind = stage.spec.work.kind();
         let timing = Timing { kind, size: size(stage, &mut BTreeMap::new()), seconds };
@@ -80,10 +83,10 @@ impl Costs {
     }
 }
 
-/// How much `stage` has to compute; `lengths` are those of files that were looked at.
+/// Returns the amount of computation of `stage`. `lengths` caches the lengths of files.
 fn size<'a>(stage: &'a PlannedStage, lengths: &mut BTreeMap<&'a Path, u64>) -> f64 {
     let data_bytes = stage.inputs.values().map(|path| {
-        // a directory is a model
+        // A directory is a model.
         *lengths
             .entry(path)
             .or_insert_with(|| path.metadata().ok().filter(std::fs::Metadata::is_file).map_or(0, |m| m.len()))

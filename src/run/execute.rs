@@ -1,4 +1,4 @@
-//! A run from its request to its summary.
+//! Executes a run from its request to its summary.
 
 use super::costs::Costs;
 use super::dispatch::{Cached, Dispatch, Loop};
@@ -51,7 +51,7 @@ async fn dispatch(
     Loop::new(dispatch, machine, scheduler, cached).run(signals).await
 }
 
-/// Runs `request` with workers of `executor`. `display` receives everything that happens.
+/// Runs `request` with workers of `executor`. `display` receives all updates.
 pub async fn run(
     request: &RunRequest,
     workspace: &Workspace,
@@ -63,7 +63,7 @@ pub async fn run(
         StopSignals::listen().map_err(|source| RunError::Io { what: "cannot listen for signals", source })?;
     let plan = &request.plan;
     fault_point("run-before-plan");
-    // from here on `cache gc` knows what this run needs
+    // From here on `cache gc` keeps the results that this run needs.
     let lock = workspace.lock_for_planning()?;
     let mut recorder = Recorder::begin(request, runs)?;
     drop(lock);

@@ -1,4 +1,4 @@
-//! What is said of a stage that failed.
+//! Failure messages of stages.
 
 use crate::event::{Failure, FailureClass};
 use crate::exec::WorkerExit;
@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-/// Lines of the worker's log that are shown.
+/// The number of lines of the worker's log that are shown.
 const TAIL_LINES: usize = 15;
-/// No more than this of the log's end is read for them.
+/// The number of bytes that are read from the log's end.
 const TAIL_BYTES: u64 = 64 * 1024;
 
 /// What a log says in which memory ran out: of libtorch (GPU, CPU, cuBLAS), of the CUDA runtime, of C++, of Rust.
@@ -23,8 +23,8 @@ const OUT_OF_MEMORY: [&str; 7] = [
     "memory allocation of ",
 ];
 
-/// The failure of a worker that exited like this, having written `said` as its last word, if any. `memory_ran_out`: its log
-/// says so.
+/// Returns the failure of a worker that exited with `exit`. `said` is the failure that it reported, if any.
+/// `memory_ran_out` is whether its log reports exhausted memory.
 pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>, memory_ran_out: bool) -> Failure {
     if let (WorkerExit::Said(Ending::Failed), Some(failure)) = (exit, &said) {
         return failure.clone();
@@ -36,15 +36,16 @@ pub(super) fn failure_of(exit: WorkerExit, said: Option<Failure>, memory_ran_out
             hint: Some("lower `micro_batch_size`, `seq_len` or `-j`, or use `dtype = \"bfloat16\"`".into()),
         };
     }
-    // A worker that managed to say something before it crashed knows best.
+    // A failure that the worker reported before it crashed is the best explanation.
     said.unwrap_or_else(|| Failure {
         class: FailureClass::Crash,
-        message: format!("{} without saying why", exit.describe()),
+        message: format!("{} without giving a reason", exit.describe()),
         hint: Some("the end of its log is below; `orchestrate logs latest` has all of it".into()),
     })
 }
 
-/// Whether the log at `path` says behind its first `start` bytes, which are an earlier worker's, that memory ran out.
+/// Whether the log at `path` reports exhausted memory. The first `start` bytes are an earlier worker's and are
+/// ignored.
 pub(super) fn memory_ran_out(path: &Path, start: u64) -> bool {
     let read = || {
         let mut file = fs_err::File::open(path)?;
@@ -59,7 +60,7 @@ pub(super) fn memory_ran_out(path: &Path, start: u64) -> bool {
     OUT_OF_MEMORY.iter().any(|words| text.contains(words))
 }
 
-/// The last lines of the log at `path`; empty if there is none.
+/// Returns the last lines of the log at `path`; empty if it cannot be read.
 pub(super) fn log_tail(path: &Path) -> Vec<String> {
     let Ok(mut file) = fs_err::File::open(path) else { return Vec::new() };
     let start = file.metadata().map_or(0, |metadata| metadata.len().saturating_sub(TAIL_BYTES));

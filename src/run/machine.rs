@@ -1,12 +1,12 @@
-//! What this machine has, and what each stage of a plan takes of it.
+//! The resources of this machine, and the needs of each stage of a plan.
 
 use crate::host::{InstalledGpu, installed_gpus, memory_bytes};
 use crate::plan::{Capacity, GpuNeed, GpuSlot, Plan, PlannedStage, StageNeed};
 use crate::recipe::Device;
 
-/// The variable that says which GPUs a process sees, and in which order.
+/// The variable that selects the GPUs that a process sees, and their order.
 pub(super) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
-/// The variable that says how CUDA counts GPUs; the driver counts by their bus.
+/// The variable for CUDA's numbering of GPUs, and the value for the driver's order, by bus id.
 const ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
 
 /// The machine of a run.
@@ -15,13 +15,13 @@ pub(super) struct Machine {
     pub(super) capacity: Capacity,
     /// The GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` names them.
     visible: Vec<GpuSlot>,
-    /// The user chose them, so they are counted as the user has it.
+    /// Whether the user selected the GPUs. Then the user's numbering applies.
     chosen: bool,
 }
 
 impl Machine {
-    /// This machine, for `plan`; `jobs` stages run at the same time, or else one on each GPU, or one. GPUs are looked for when
-    /// something `will_run`.
+    /// Detects the resources of this machine for `plan`. `jobs` stages run at the same time; by default one on each
+    /// GPU, and one without GPUs. GPUs are searched only if a stage `will_run`.
     pub(super) fn find(plan: &Plan, jobs: Option<usize>, will_run: bool) -> Self {
         let wants_gpu = will_run && plan.stages.iter().any(|stage| stage.runtime.device != Device::Cpu);
         let choice = std::env::var(VISIBLE).ok();
@@ -38,20 +38,20 @@ impl Machine {
         Self { capacity, visible, chosen: choice.is_some() }
     }
 
-    /// CPU threads of a stage: what its recipe says, or an even share of the cores where several stages may run at a time; absent:
-    /// all cores.
+    /// Returns the number of CPU threads of a stage. It is the recipe's setting, or an even share of the cores if
+    /// several stages may run at the same time. `None` means all cores.
     pub(super) fn threads(&self, stage: &PlannedStage) -> Option<usize> {
         let share = || (self.capacity.threads / self.capacity.jobs).max(1);
         stage.runtime.threads.or_else(|| (self.capacity.jobs > 1 && self.capacity.gpus.is_empty()).then(share))
     }
 
-    /// What `stage` takes while it runs.
+    /// Returns the resources that `stage` needs while it runs.
     pub(super) fn need(&self, stage: &PlannedStage) -> StageNeed {
         let is_slot = |device: &String| self.capacity.gpus.iter().any(|slot| slot.device == *device);
         let gpu = match stage.runtime.device {
             Device::Auto if !self.capacity.gpus.is_empty() => GpuNeed::Any,
             Device::Auto | Device::Cpu => GpuNeed::None,
-            // one that is not there is for the worker to complain about
+            // The worker reports a device that does not exist.
             Device::Cuda(index) => name_of(index, &self.visible).filter(is_slot).map_or(GpuNeed::None, GpuNeed::Device),
         };
         let on_cpu = gpu == GpuNeed::None && !matches!(stage.runtime.device, Device::Cuda(_));
@@ -66,7 +66,7 @@ impl Machine {
         }
     }
 
-    /// The environment that gives a worker the GPU of this slot, and no other.
+    /// Returns the environment that gives a worker only the GPU of this slot.
     pub(super) fn environment(&self, slot: usize) -> Vec<(&'static str, String)> {
         let mut environment = vec![(VISIBLE, self.capacity.gpus[slot].device.clone())];
         if !self.chosen {
@@ -76,14 +76,14 @@ impl Machine {
     }
 }
 
-/// Those of `installed` that `CUDA_VISIBLE_DEVICES` leaves visible, in its order; it may also name parts of GPUs.
+/// Returns the devices that `CUDA_VISIBLE_DEVICES` leaves visible, in its order. It may also name parts of GPUs.
 fn visible_gpus(installed: Vec<InstalledGpu>, choice: Option<&str>) -> Vec<GpuSlot> {
     let Some(choice) = choice else {
         let slot = |gpu: InstalledGpu| GpuSlot { device: gpu.index.to_string(), memory_bytes: gpu.memory_bytes };
         return installed.into_iter().map(slot).collect();
     };
     let names = choice.split(',').map(str::trim);
-    // CUDA reads the list up to the first entry that is none, usually -1
+    // CUDA reads the list up to the first invalid entry, usually -1.
     names
         .take_while(|name| !name.is_empty() && !name.starts_with('-'))
         .filter_map(|name| {
@@ -98,7 +98,7 @@ fn visible_gpus(installed: Vec<InstalledGpu>, choice: Option<&str>) -> Vec<GpuSl
         .collect()
 }
 
-/// The slots that a recipe's `gpus` names: a device that is named twice has two.
+/// Returns the slots that a recipe's `gpus` names. A device that is named twice has two slots.
 fn slots(named: &[usize], visible: &[GpuSlot]) -> Vec<GpuSlot> {
     let slot = |&index: &usize| {
         visible.get(index).cloned().unwrap_or(GpuSlot { device: index.to_string(), memory_bytes: None })
@@ -106,7 +106,7 @@ fn slots(named: &[usize], visible: &[GpuSlot]) -> Vec<GpuSlot> {
     named.iter().map(slot).collect()
 }
 
-/// The device that CUDA would count as number `index`.
+/// Returns the name of the device that CUDA counts as number `index`.
 fn name_of(index: usize, visible: &[GpuSlot]) -> Option<String> {
     if visible.is_empty() { Some(index.to_string()) } else { visible.get(index).map(|slot| slot.device.clone()) }
 }

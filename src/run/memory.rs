@@ -1,4 +1,4 @@
-//! Whether the stages of a plan fit into the machine's memory, and which of them need gradient checkpointing to.
+//! Checks whether the stages of a plan fit into the machine's memory, and which of them need gradient checkpointing.
 
 use crate::architecture::DecoderConfig;
 use crate::cpu;
@@ -10,17 +10,17 @@ use crate::recipe::spec::{Dtype, ModelSpec};
 use crate::recipe::{Device, GradientCheckpointing};
 use std::collections::BTreeMap;
 
-/// A stage that cannot fit.
+/// A stage that cannot fit into memory.
 #[derive(Clone, Debug)]
 pub struct TooLarge {
-    /// One sentence.
+    /// The message, one sentence.
     pub message: String,
-    /// Which knob to turn.
+    /// Settings that would reduce the memory.
     pub hint: String,
 }
 
-/// Fills in the need of every stage of `plan`. Where a recipe leaves gradient checkpointing open, it is decided here: off
-/// when the stage fits without.
+/// Estimates the memory of every stage of `plan`. Where a recipe leaves gradient checkpointing open, it is decided
+/// here: off if the stage fits without it.
 pub fn plan_memory(plan: &mut Plan) {
     let is_fast = cpu::cpu().is_ok_and(|cpu| cpu.fast_bfloat16);
     let mut devices: Vec<(Device, DeviceMemory)> = Vec::new();
@@ -65,7 +65,7 @@ pub fn plan_memory(plan: &mut Plan) {
     }
 }
 
-/// What to say of a stage that cannot fit; nothing of one that does.
+/// Returns the message for a stage that cannot fit; `None` for a stage that fits.
 pub fn too_large(stage: &PlannedStage) -> Option<TooLarge> {
     let memory = stage.memory;
     if memory.fits() {
@@ -99,7 +99,8 @@ pub fn too_large(stage: &PlannedStage) -> Option<TooLarge> {
     })
 }
 
-/// The models that the stage has in memory, each for itself: its own, or those of an arena's players. None of a program's.
+/// Returns the distinct models that the stage holds in memory: its own, or those of an arena's players. A program has
+/// none.
 fn models_of(stage: &PlannedStage) -> Vec<ModelSpec> {
     if stage.program.is_some() {
         return Vec::new();
@@ -118,17 +119,17 @@ fn model_shape(stage: &PlannedStage, files: &Digest) -> Option<ModelShape> {
     DecoderConfig::read(dir).ok().map(ModelShape::from)
 }
 
-/// The memory that stages of a device use.
+/// The memory of a device.
 #[derive(Clone, Copy)]
 struct DeviceMemory {
-    /// It is the host's.
+    /// Whether it is the host's memory.
     on_cpu: bool,
-    /// How much there is; absent where the system does not say.
+    /// The size in bytes; absent where the system does not report it.
     bytes: Option<u64>,
 }
 
 impl DeviceMemory {
-    /// That of `device`, or of the CPU's machine when `auto` finds no GPU.
+    /// Returns the memory of `device`. For `auto` without a GPU, it is the host's.
     fn of(device: Device) -> Self {
         let gpu = match device {
             Device::Cpu => None,

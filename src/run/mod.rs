@@ -5,12 +5,12 @@
 //!                            -> held by another process: wait for its checkpoint or its lease
 //!                            -> attempt directory, worker --events--> display, database
 //!                     ended? -> committed: its children may start
-//!                            -> failed, stopped: its descendants are skipped, everything else goes on
+//!                            -> failed, stopped: its descendants are skipped, everything else continues
 //! -> RunSummary
 //! ```
 //!
-//! What a run was asked and what it did is written to files first (`run_log`); the database is an index of them, so a
-//! database that cannot be written costs the history of a run, not its results.
+//! The invocation and the events of a run are written to files first (`run_log`); the database is an index of them. If
+//! the database cannot be written, the run keeps its results and its log.
 
 mod assignment;
 mod costs;

@@ -1,4 +1,4 @@
-//! How a run and its stages end.
+//! The ends of a run and its stages.
 
 use crate::event::Failure;
 use crate::exec::ExecError;
@@ -9,26 +9,26 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-/// How a stage of a run ended.
+/// The end of a stage of a run.
 #[derive(Clone, Debug)]
 pub enum StageEnd {
-    /// Its result was in the cache.
+    /// The result was in the cache.
     Hit,
-    /// It ran to its end.
+    /// The stage ran to its end.
     Done {
-        /// Seconds it took.
+        /// The duration in seconds.
         seconds: f64,
     },
-    /// It failed.
+    /// The stage failed.
     Failed(FailedStage),
-    /// It was stopped on request.
+    /// The stage was stopped on request.
     Stopped,
-    /// It was not run, because of another stage or because the run stopped.
+    /// The stage did not run, because of another stage or because the run stopped.
     Skipped,
 }
 
 impl StageEnd {
-    /// How the stage stands then.
+    /// Returns the stage's final status.
     pub fn status(&self) -> StageStatus {
         match self {
             Self::Hit => StageStatus::Cached,
@@ -43,33 +43,33 @@ impl StageEnd {
 /// A stage that failed.
 #[derive(Clone, Debug)]
 pub struct FailedStage {
-    /// Why.
+    /// The failure of the last try.
     pub failure: Failure,
     /// The end of the worker's log.
     pub log_tail: Vec<String>,
-    /// The whole of it.
+    /// The path of the worker's log.
     pub log: PathBuf,
-    /// How often it was tried.
+    /// The number of tries.
     pub tries: u32,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 pub struct RunSummary {
-    /// Its id.
+    /// The run's id.
     pub run: String,
-    /// How each stage ended, in the order of the plan.
+    /// The end of each stage, in the order of the plan.
     pub ends: Vec<StageEnd>,
-    /// It was asked to stop.
+    /// Whether the run was asked to stop.
     pub interrupted: bool,
-    /// What the database could not record, and why.
+    /// The reason why the database is incomplete, if it is.
     pub unrecorded: Option<String>,
-    /// The run counts as alive, and its results stay, until they have been shown.
+    /// Keeps the run alive, and so its results in the cache, until they have been shown.
     pub(super) _alive: Option<FileLock>,
 }
 
 impl RunSummary {
-    /// The stages that failed, by index.
+    /// Returns the failed stages with their indices.
     pub fn failed(&self) -> impl Iterator<Item = (usize, &FailedStage)> {
         self.ends.iter().enumerate().filter_map(|(stage, end)| match end {
             StageEnd::Failed(failed) => Some((stage, failed)),
@@ -84,10 +84,10 @@ pub(super) struct Report {
     pub(super) interrupted: bool,
 }
 
-/// A run could not be begun or carried on; no stage is to blame.
+/// An error that prevents or ends a run and is not a stage's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The cache failed.
+    /// The workspace failed.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
     /// A worker could not be started or followed.
@@ -96,9 +96,9 @@ pub enum RunError {
     /// A file of the run could not be read or written.
     #[error("{what}")]
     Io {
-        /// What was going on.
+        /// The action that failed.
         what: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -1,8 +1,8 @@
-//! Writes down what a run does: first into its log directory, then into the database.
+//! Records a run: first in its log directory, then in the database.
 //!
-//! The log is the truth, the database an index of it that is read from it (`index`). So a database that another process
-//! holds is left for later, and one that cannot be written at all costs nothing but the time a later question takes to read
-//! the files. A failure never ends a run that may have been going on for days: the first one is told at the end.
+//! The log is the source of truth; the database is an index that is read from it (`index`). If another process holds
+//! the database, it is updated later. If the database cannot be written, the next query takes longer, because it reads
+//! the files. A failure never ends a run that may have lasted for days. The first failure is reported at the end.
 
 use super::{RunError, RunRequest};
 use crate::digest::Digest;
@@ -20,14 +20,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use ulid::Ulid;
 
-/// How long a run in progress waits for another process that writes into the database; its workers wait with it.
+/// How long a run in progress waits for another process that writes into the database; its workers wait too.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
-/// How long a run that has ended tries once more.
+/// How long a run that has ended keeps trying.
 const LAST_WAIT: Duration = Duration::from_secs(3);
-/// How long it leaves the database alone then.
+/// The pause before the next try after another process held the database.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The memory of a run that is going on.
+/// Records a run in progress.
 pub(super) struct Recorder {
     run: String,
     keys: Vec<Digest>,
@@ -35,17 +35,17 @@ pub(super) struct Recorder {
     plan: LoggedPlan,
     log: RunLog,
     store: Option<Store>,
-    /// Something of the run's log is not in the database yet.
+    /// Whether the database lacks events of the run's log.
     log_is_new: bool,
-    /// Stages whose events are not in the database yet.
+    /// Stages with events that are not in the database yet.
     new_events: BTreeSet<usize>,
-    /// When the database may be tried again; absent: never.
+    /// When the database may be tried again; absent after a permanent failure.
     next_try: Option<Instant>,
     problem: Option<String>,
 }
 
 impl Recorder {
-    /// Gives the run an id and writes down what it was asked.
+    /// Gives the run an id and records its invocation.
     pub(super) fn begin(request: &RunRequest, runs: &Path) -> Result<Self, RunError> {
         let run = Ulid::generate().to_string();
         let log_dir = runs.join("log").join(&run);
@@ -71,21 +71,22 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// The run's id.
+    /// Returns the run's id.
     pub(super) fn run(&self) -> &str {
         &self.run
     }
 
-    /// What could not be written, and why; and what shows that the run's process lives.
+    /// Returns the problem of the database, if any, and the lock that shows that the run's process lives.
     pub(super) fn into_end(self) -> (Option<String>, Option<FileLock>) {
         (self.problem, self.log.into_lock())
     }
 
-    /// Writes down what the log keeps of `update`, and brings the database up to it where that is slower than the stages.
+    /// Records the parts of `update` that the log keeps. Then updates the database, unless updates of this kind may be
+    /// very frequent or directly precede another.
     pub(super) async fn record(&mut self, update: &RunUpdate) {
         let key = |stage: &usize| self.keys[*stage].clone();
         let kind = match update {
-            // the database waits for something slower than thousands of cached stages
+            // Thousands of cached stages must not wait for the database.
             RunUpdate::Cached { stages } => {
                 return self
                     .append_all(stages.iter().map(|stage| RunEventKind::StageHit { key: key(stage) }).collect());
@@ -93,7 +94,7 @@ impl Recorder {
             RunUpdate::Skipped { stage, because } => {
                 return self.append(RunEventKind::StageSkipped { key: key(stage), because: because.clone() });
             }
-            // the end of the try, which follows, is flushed with it
+            // The end of the try follows, and is flushed with this event.
             RunUpdate::Energy { stage, joules } => {
                 return self.append(RunEventKind::StageEnergy { key: key(stage), joules: *joules });
             }
@@ -144,7 +145,7 @@ impl Recorder {
         self.flush().await;
     }
 
-    /// The run ended.
+    /// Records the end of the run.
     pub(super) async fn end(&mut self, status: RunStatus) {
         self.append(RunEventKind::RunEnded { status });
         let deadline = Instant::now() + LAST_WAIT;
@@ -152,7 +153,7 @@ impl Recorder {
             self.flush().await;
             let Some(next_try) = self.next_try.filter(|_| self.is_behind()) else { return };
             if next_try > deadline {
-                return self.remember(&"another process holds the history; the next question reads this run into it");
+                return self.remember(&"another process holds the history; the next query adds this run");
             }
             tokio::time::sleep_until(next_try.into()).await;
         }
@@ -162,7 +163,7 @@ impl Recorder {
         self.log_is_new || !self.new_events.is_empty()
     }
 
-    /// Brings the database up to the files, unless another process holds it.
+    /// Updates the database from the files, unless another process holds it.
     async fn flush(&mut self) {
         if !self.is_behind() || self.next_try.is_none_or(|at| at > Instant::now()) {
             return;

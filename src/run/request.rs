@@ -1,23 +1,23 @@
-//! What a run is asked.
+//! The request of a run.
 
 use crate::history::Invocation;
 use crate::plan::Plan;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// What is to be run, and how.
+/// The stages to run, and the settings of the run.
 #[derive(Clone, Debug)]
 pub struct RunRequest {
     /// The stages.
     pub plan: Plan,
-    /// What the user asked, for the log.
+    /// The user's invocation, for the log.
     pub invocation: Invocation,
     /// The recipe files that were read, and their texts.
     pub files: Vec<(PathBuf, String)>,
-    /// Stages that run at the same time at most; absent: one on each GPU, or one.
+    /// The maximum number of stages at the same time. By default, one on each GPU, and one without GPUs.
     pub jobs: Option<usize>,
-    /// After a failure, start nothing more.
+    /// Whether no stage starts after a failure.
     pub fail_fast: bool,
-    /// Stages that run although they are cached.
+    /// Stages that run even though they are cached.
     pub forced: BTreeSet<usize>,
 }

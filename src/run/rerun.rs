@@ -1,8 +1,8 @@
-//! Runs a cached stage again without touching the cache.
+//! Runs a cached stage again without changing the cache.
 //!
-//! A worker commits into the cache beside its attempt directory. So the rerun gets a directory like `runs/` of its own
-//! (`runs/work/verify-...`), in which the parent's checkpoint is a link into the real cache: whatever happens there, the
-//! real one is only read.
+//! A worker commits into the cache beside its attempt directory. So the rerun gets its own directory like `runs/`
+//! (`runs/work/verify-...`), in which the parent's checkpoint is a link into the real cache. The real cache is only
+//! read.
 
 use super::{RunError, RunRequest, StageEnd, run};
 use crate::exec::Executor;
@@ -16,23 +16,23 @@ use ulid::Ulid;
 /// A stage that was run again.
 #[derive(Debug)]
 pub struct Rerun {
-    /// How it ended.
+    /// The end of the stage.
     pub end: StageEnd,
-    /// Whether it was asked to stop.
+    /// Whether the rerun was asked to stop.
     pub interrupted: bool,
-    /// What it made, if it came to its end; it lies in [`Rerun::dir`].
+    /// The new checkpoint in [`Rerun::dir`], if the stage came to its end.
     pub checkpoint: Option<Checkpoint>,
     dir: PathBuf,
     kept: bool,
 }
 
 impl Rerun {
-    /// Where it ran: a directory like `runs/`, removed when this is dropped.
+    /// Returns the directory of the rerun, which is like `runs/`. It is removed on drop.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Leaves the directory for somebody to look at.
+    /// Keeps the directory for inspection.
     pub fn keep(&mut self) {
         self.kept = true;
     }
@@ -41,13 +41,14 @@ impl Rerun {
 impl Drop for Rerun {
     fn drop(&mut self) {
         if !self.kept {
-            // what cannot be removed costs space, no more
+            // A directory that cannot be removed only costs space.
             let _ = fs_err::remove_dir_all(&self.dir);
         }
     }
 }
 
-/// The part of `plan` that a rerun of `stage` shows: its parents, which count as cached, and then the stage itself.
+/// Returns the part of `plan` that a rerun of `stage` shows: its parents, which count as cached, and then the stage
+/// itself.
 pub fn rerun_plan(plan: &Plan, stage: usize) -> Plan {
     let stage = &plan.stages[stage];
     let mut stages: Vec<PlannedStage> = stage
@@ -59,7 +60,7 @@ pub fn rerun_plan(plan: &Plan, stage: usize) -> Plan {
     Plan { stages, ..Plan::default() }
 }
 
-/// Runs the last stage of `plan`, a [`rerun_plan`], again; `parents` are the checkpoints of the others.
+/// Runs the last stage of `plan`, a [`rerun_plan`], again. `parents` are the checkpoints of the others.
 pub async fn rerun(
     plan: Plan,
     parents: &[Checkpoint],
@@ -76,7 +77,7 @@ pub async fn rerun(
         let link = scratch.root().join("cache").join(parent.key.as_str());
         fs_err::os::unix::fs::symlink(&parent.dir, link).map_err(io)?;
     }
-    // what judges answered then is what they answer now: asking again would cost, and judge them instead of the stage
+    // Judges' answers come from the cache. New calls would cost money and would compare judges instead of the stage.
     let answers = workspace.root().join(JUDGE_CACHE);
     if answers.exists() {
         fs_err::os::unix::fs::symlink(&answers, scratch.root().join(JUDGE_CACHE)).map_err(io)?;

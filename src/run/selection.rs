@@ -3,24 +3,24 @@
 use crate::plan::{Plan, PlannedStage, PlannedVariant};
 use std::collections::{BTreeSet, HashMap};
 
-/// The names of `plan`'s stages that are not in it although `only` asks for them.
+/// Returns the names in `only` that no stage of `plan` has.
 pub fn unknown_stages<'a>(plan: &Plan, only: &'a [String]) -> Vec<&'a str> {
     let known = stage_names(plan);
     only.iter().map(String::as_str).filter(|name| !known.contains(name)).collect()
 }
 
-/// The names of all stages, as their recipes call them.
+/// Returns the names of all stages, as their recipes call them.
 pub fn stage_names(plan: &Plan) -> BTreeSet<&str> {
     plan.variants.iter().flat_map(|variant| &variant.stages).map(|(name, _)| name.as_str()).collect()
 }
 
-/// Indices of the stages that some recipe calls one of `names`.
+/// Returns the indices of the stages that some recipe calls one of `names`.
 pub fn stages_named(plan: &Plan, names: &[String]) -> BTreeSet<usize> {
     let all = plan.variants.iter().flat_map(|variant| &variant.stages);
     all.filter(|(name, _)| names.contains(name)).map(|(_, stage)| *stage).collect()
 }
 
-/// The plan of the stages in `wanted` and everything they need.
+/// Returns the plan of the stages in `wanted` and their ancestors.
 pub fn limited(plan: &Plan, wanted: &BTreeSet<usize>) -> Plan {
     let mut kept = wanted.clone();
     for stage in (0..plan.stages.len()).rev() {
@@ -42,7 +42,7 @@ pub fn limited(plan: &Plan, wanted: &BTreeSet<usize>) -> Plan {
     Plan { stages: stages.collect(), variants, compare: plan.compare.clone() }
 }
 
-/// The stages' names, each followed by the variants it belongs to unless it belongs to all.
+/// Returns the stages' names, each followed by its variants unless it belongs to all.
 pub fn titles(plan: &Plan) -> Vec<String> {
     let one_recipe = plan.variants.windows(2).all(|pair| pair[0].recipe == pair[1].recipe);
     let shown = |variant: &PlannedVariant| if one_recipe { variant.name.clone() } else { variant.label.clone() };

@@ -11,7 +11,7 @@ pub(super) struct StopSignals {
 }
 
 impl StopSignals {
-    /// From here on these signals no longer end the process.
+    /// Starts to listen. From here on these signals no longer end the process.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -20,7 +20,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

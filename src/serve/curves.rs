@@ -1,4 +1,4 @@
-//! Metrics over steps, in as many points as a picture can show.
+//! Metrics over steps, thinned to the resolution of a plot.
 
 use super::Site;
 use crate::digest::Digest;
@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Points of a curve at most: about two for each pixel it is drawn on.
+/// The maximum number of points of a curve: about two for each pixel of its width.
 const POINTS: usize = 600;
 
 type Metrics = BTreeMap<String, Series>;
 
-/// Metrics of stages that were read already, with the length of their events then.
+/// Metrics of stages that were already read, with the length of their events at that time.
 #[derive(Default)]
 pub(super) struct Curves {
     read: Mutex<HashMap<Digest, (u64, Arc<Metrics>)>>,
@@ -29,14 +29,14 @@ impl Curves {
         {
             return Some(Arc::clone(metrics));
         }
-        // events that are damaged or taken away meanwhile have no curves
+        // Events that are damaged or removed meanwhile have no curves.
         let metrics = Arc::new(stage_metrics(&site.workspace, key).ok()?);
         read().insert(key.clone(), (length, Arc::clone(&metrics)));
         Some(metrics)
     }
 }
 
-/// The names of all metrics of `run`, the one to be shown first before all others.
+/// Returns the names of all metrics of `run`, with the main one first.
 pub(super) fn names(site: &Site, run: &PastRun) -> io::Result<Value> {
     let plan = LoggedPlan::load(&run.log_dir)?;
     let mut names: BTreeSet<String> = BTreeSet::new();
@@ -48,8 +48,8 @@ pub(super) fn names(site: &Site, run: &PastRun) -> io::Result<Value> {
     Ok(json!(main.iter().chain(rest).collect::<Vec<_>>()))
 }
 
-/// The metric called `name` over the steps of each stage of `run` that has it: `[step, mean, min, max]`, the last three
-/// over the steps that a point stands for.
+/// Returns the metric called `name` over the steps of each stage of `run` that has it, as `[step, mean, min, max]`. The
+/// last three are taken over the steps that a point covers.
 pub(super) fn curves(site: &Site, run: &PastRun, name: &str) -> io::Result<Value> {
     let plan = LoggedPlan::load(&run.log_dir)?;
     let titles = plan.names();
@@ -64,7 +64,7 @@ pub(super) fn curves(site: &Site, run: &PastRun, name: &str) -> io::Result<Value
     Ok(Value::from(plan.stages.iter().zip(&titles).filter_map(curve).collect::<Vec<_>>()))
 }
 
-/// At most [`POINTS`] points: the last step of each stretch, with the mean and the extremes over it.
+/// Thins a series to at most [`POINTS`] points: the last step of each stretch, with the mean and the extremes over it.
 fn thinned(series: &Series) -> Vec<(u64, f64, f64, f64)> {
     let stretch = series.len().div_ceil(POINTS).max(1);
     let point = |part: &[(u64, f64)]| {

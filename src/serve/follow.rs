@@ -5,21 +5,21 @@ use crate::report::StageLine;
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-/// Bytes that are read at a time: a long history is caught up with in several reads.
+/// The number of bytes per read; a long history takes several reads.
 const READ_BYTES: u64 = 8 << 20;
 
-/// What a stage's events brought since they were last read.
+/// A stage's new events.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    /// Steps, in order; those of a resumed worker take the place of earlier ones of the same number.
+    /// Steps, in order. Those of a resumed worker replace earlier ones of the same number.
     pub(super) steps: Vec<Step>,
-    /// Completions that were sampled.
+    /// New completions.
     pub(super) completions: Vec<Completion>,
-    /// Whether everything was read that is there.
+    /// Whether the file was read to its end.
     pub(super) complete: bool,
 }
 
-/// How far a stage's events were read, and what they say of it.
+/// The reading position in a stage's events, and the stage's progress.
 #[derive(Debug, Default)]
 pub(super) struct Follower {
     offset: u64,
@@ -27,12 +27,12 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// What the stage is doing.
+    /// Returns the stage's progress.
     pub(super) fn line(&self) -> &StageLine {
         &self.line
     }
 
-    /// Reads on in `path`, which need not be there yet. A line that is being written is left for the next time.
+    /// Reads the new events of `path`, which need not exist yet. An incomplete last line is left for the next time.
     pub(super) fn read(&mut self, path: &Path) -> io::Result<News> {
         let mut file = match fs_err::File::open(path) {
             Ok(file) => file,
@@ -51,7 +51,7 @@ impl Follower {
         self.offset += whole as u64;
         let mut news = News { complete, ..News::default() };
         for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
-            // what cannot be read is for `orchestrate` itself to complain about
+            // Unreadable lines are reported by other commands.
             let Ok(Event { at, kind, .. }) = serde_json::from_slice(line) else { continue };
             self.line.event(at, &kind);
             match kind {

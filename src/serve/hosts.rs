@@ -1,16 +1,16 @@
-//! Which names the server answers to.
+//! The host names that the server accepts.
 
 use std::net::IpAddr;
 
-/// Names by which a browser may call the server. A page of another site that had its own name resolve to this machine
-/// (DNS rebinding) would send that name and is refused.
+/// The names by which a browser may call the server. Other names are refused. They occur in DNS rebinding, where a page
+/// of another site lets its own name resolve to this machine.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     names: Vec<String>,
 }
 
 impl Hosts {
-    /// The address that is listened on, the loopback's names, and what the user allows.
+    /// Accepts the listening address, the loopback's names, and the names in `allowed`.
     pub fn new(address: IpAddr, allowed: &[String]) -> Self {
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
         names.push(address.to_string());
@@ -18,7 +18,7 @@ impl Hosts {
         Self { names }
     }
 
-    /// Whether `host`, the header of that name, is one of them, with any port.
+    /// Whether the header `Host` has one of the names, with any port.
     pub(super) fn allow(&self, host: &str) -> bool {
         let name = match host.strip_prefix('[') {
             Some(rest) => match rest.split_once(']') {
@@ -35,7 +35,7 @@ impl Hosts {
     }
 }
 
-/// Nothing, or a colon and digits.
+/// Whether the text is empty, or a colon and digits.
 fn is_port(text: &str) -> bool {
     text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -1,15 +1,15 @@
-//! `orchestrate serve`: what runs do, in a browser, as they do it.
+//! `orchestrate serve`: the progress of runs in a browser.
 //!
-//! Read-only: every request is a GET, nothing is written, no other site may read an answer. The files under `runs/` are
-//! asked, not the database, so that a page costs a running sweep nothing but reads.
+//! The server is read-only: every request is a GET, the server writes no files, and other sites cannot read an answer.
+//! It reads the files under `runs/` and not the database, so a page never blocks a running sweep.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/` | the page |
-//! | `/runs/RUN/report` | the run's report, made anew |
-//! | `/api/runs` | all runs, the newest first |
-//! | `/api/runs/RUN` | a run, its stages, what each is doing |
-//! | `/api/runs/RUN/metrics` | names of the metrics that its stages have |
+//! | `/runs/RUN/report` | the run's report, in its current state |
+//! | `/api/runs` | all runs, newest first |
+//! | `/api/runs/RUN` | a run and its stages, with their status |
+//! | `/api/runs/RUN/metrics` | names of the metrics of its stages |
 //! | `/api/runs/RUN/curves?metric=NAME` | a metric over the steps of every stage |
 //! | `/api/runs/RUN/completions?key=KEY` | completions of a stage's last step, or of `&step=N` |
 //! | `/api/runs/RUN/events` | server-sent events: `run`, `live`, `steps`, `completions`, `problem` |

@@ -1,4 +1,4 @@
-//! What is answered to which request.
+//! Routes and their answers.
 
 use super::{Site, curves, snapshot, stream};
 use crate::digest::Digest;
@@ -20,14 +20,14 @@ use std::time::Duration;
 const INDEX: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/live.css");
 const SCRIPT: &str = include_str!("page/live.js");
-/// Nothing but the page's own files, no frames around it.
+/// Allows only the page's own files, and no frames around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What a report may do beyond that it says itself, by hashes of its own script and style.
+/// Adds to the report's own policy, which has the hashes of its script and style.
 const REPORT_POLICY: &str = "frame-ancestors 'none'";
 
-/// A request that cannot be answered.
+/// Why a request is refused.
 enum Refusal {
     NotFound(&'static str),
     Busy,
@@ -51,7 +51,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The site's paths.
+/// Returns the routes of the site.
 pub(super) fn router(site: Arc<Site>) -> Router {
     let text =
         |text: &'static str, kind: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
@@ -71,11 +71,12 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .with_state(site)
 }
 
-/// Lets through what only reads and calls the server by a name of its own; says what a browser may do with the answer.
+/// Accepts requests that only read and have an allowed host name. Adds the security headers to answers.
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if !host.is_some_and(|host| site.hosts.allow(host)) {
-        let message = "this server does not answer to that name; `orchestrate serve --allow-host NAME` lets it\n";
+        let message =
+            "this server does not answer to that host name; `orchestrate serve --allow-host NAME` allows it\n";
         return (StatusCode::MISDIRECTED_REQUEST, message).into_response();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -97,7 +98,7 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
 
 type JsonResult = Result<Json<Value>, Refusal>;
 
-/// Runs `read`, which reads files, on a thread of its own.
+/// Runs `read`, which reads files, on a blocking thread.
 async fn reading<T: Send + 'static>(read: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(read).await.map_err(|error| Refusal::Io(io::Error::other(error)))?
 }
@@ -155,7 +156,7 @@ async fn completions(
 ) -> JsonResult {
     reading(move || {
         let rows = found(&site, &run)?.stage_rows(&site.workspace)?;
-        // only keys of the run name directories
+        // Only keys of the run may name directories.
         let row = rows.iter().find(|row| row.key.as_str() == query.key);
         let key: &Digest = &row.ok_or(Refusal::NotFound("the run has no such stage"))?.key;
         Ok(Json(snapshot::completions(&site, key, query.step)?))

@@ -1,4 +1,4 @@
-//! The server: what it answers from, and its connections.
+//! The server: its data and its connections.
 
 use super::curves::Curves;
 use super::hosts::Hosts;
@@ -14,15 +14,15 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// Browsers that may follow runs at the same time.
+/// The maximum number of browsers that follow runs at the same time.
 const FOLLOWERS: usize = 64;
 
-/// A client that has not sent the head of a request by then is hung up on.
+/// The time limit for the head of a request. Slower connections are closed.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// How long nothing is accepted when there is nothing to accept it with.
+/// The pause after a connection could not be accepted for lack of resources.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// What every request is answered from.
+/// The data that requests are answered from.
 pub(super) struct Site {
     pub(super) runs: PathBuf,
     pub(super) workspace: Workspace,
@@ -32,11 +32,11 @@ pub(super) struct Site {
     pub(super) report: Box<Reporter>,
 }
 
-/// Makes the report of the run with this id, a page, or says why there is none.
+/// Renders the report of the run with this id as a page, or returns the reason why it cannot.
 type Reporter = dyn Fn(&str) -> Result<String, String> + Send + Sync;
 
-/// Answers requests until the process is told to stop. `runs` is the directory of everything that runs leave behind; `report`
-/// makes the page of a run, or says why there is none.
+/// Answers requests until the process ends. `runs` is the run directory. `report` renders the page of a run, or returns
+/// the reason why it cannot.
 pub async fn serve(
     listener: TcpListener,
     runs: &Path,
@@ -57,7 +57,7 @@ pub async fn serve(
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) if is_of_one_connection(&error) => continue,
-            // no descriptors are left: some connection will end
+            // No file descriptors are left until some connection ends.
             Err(_) => {
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 continue;
@@ -67,7 +67,7 @@ pub async fn serve(
         tokio::spawn(async move {
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
-            // the browser may hang up at any time
+            // The browser may close the connection at any time.
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
         });
     }

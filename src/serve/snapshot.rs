@@ -1,4 +1,4 @@
-//! Runs and their stages, as they are now.
+//! The current state of runs and their stages.
 
 use super::Site;
 use super::follow::Follower;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
 
-/// Completions that are shown at a time.
+/// The maximum number of completions that are shown at a time.
 pub(super) const COMPLETIONS: usize = 48;
 
-/// All runs, the newest first.
+/// Returns all runs, newest first.
 pub(super) fn runs(site: &Site) -> io::Result<Value> {
     let past = PastRuns::all(&site.runs)?;
     Ok(Value::from(past.runs.iter().map(summary).collect::<Vec<_>>()))
@@ -31,14 +31,14 @@ fn summary(run: &PastRun) -> Value {
     })
 }
 
-/// A run with its stages. What running ones do is in [`live`].
+/// Returns a run with its stages. The progress of running stages is in [`live`].
 pub(super) fn run(run: &PastRun, rows: &[StageRow]) -> Value {
     let mut object = summary(run);
     object["stages"] = rows.iter().map(StageRow::to_json).collect();
     object
 }
 
-/// What the stages that `followers` follow are doing.
+/// Returns the progress of the stages of `followers`.
 pub(super) fn live(followers: &BTreeMap<Digest, Follower>) -> Value {
     let now = Utc::now();
     let line = |(key, follower): (&Digest, &Follower)| {
@@ -52,7 +52,7 @@ pub(super) fn live(followers: &BTreeMap<Digest, Follower>) -> Value {
     followers.iter().map(line).collect()
 }
 
-/// Completions of one step of the stage with this key: of `step`, or of the last that has any.
+/// Returns completions of one step of the stage with this key: of `step`, or of the last step with completions.
 pub(super) fn completions(site: &Site, key: &Digest, step: Option<u64>) -> io::Result<Value> {
     let log = EventLog::open(&events_dir(&site.workspace, key)).map_err(io::Error::other)?;
     let steps = log.completion_steps();

@@ -1,4 +1,4 @@
-//! A run's news as server-sent events.
+//! A run's events as server-sent events.
 
 use super::follow::Follower;
 use super::{Site, snapshot};
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// How often files are looked at.
+/// How often files are checked.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What one browser was told so far.
+/// The state that one browser has received.
 struct Watch {
     site: Arc<Site>,
     run: PastRun,
@@ -26,7 +26,7 @@ struct Watch {
     followers: BTreeMap<Digest, Follower>,
 }
 
-/// Sends what happens in `run` until the browser leaves; of a run that has ended, how it ended.
+/// Sends the events of `run` until the browser disconnects. For a run that has ended, sends its final state.
 pub(super) fn follow(site: Arc<Site>, run: PastRun, permit: OwnedSemaphorePermit) -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
@@ -55,7 +55,7 @@ pub(super) fn follow(site: Arc<Site>, run: PastRun, permit: OwnedSemaphorePermit
                 }
             }
             if is_over {
-                // a connection that ends would be made again and again
+                // The browser would reconnect again and again if the connection ended.
                 sender.closed().await;
                 return;
             }
@@ -69,7 +69,7 @@ fn event(name: &str, value: &Value) -> Event {
 }
 
 impl Watch {
-    /// What is new since the last time.
+    /// Returns the events since the last call.
     fn look(&mut self) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         if let Some(now) = PastRun::named(&self.site.runs, &self.run.run).map_err(io::Error::other)? {
@@ -77,7 +77,7 @@ impl Watch {
         }
         let rows = self.run.stage_rows(&self.site.workspace)?;
         let is_first = self.told.is_null();
-        // a stage that has just ended has its last steps told
+        // A stage that has just ended still has its last steps sent.
         let mut followed: Vec<Digest> = self.followers.keys().cloned().collect();
         for row in rows.iter().filter(|row| row.status == StageStatus::Running) {
             if !followed.contains(&row.key) {
@@ -90,7 +90,7 @@ impl Watch {
             let follower = self.followers.entry(key.clone()).or_default();
             loop {
                 let news = follower.read(&path)?;
-                // what stood there before is asked for by the page itself
+                // The page itself requests the earlier steps.
                 if !(is_first && is_new) {
                     let steps = news.steps.iter().map(|step| json!({ "step": step.step, "metrics": step.metrics }));
                     if !news.steps.is_empty() {

@@ -11,54 +11,54 @@ pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
-/// Why the history could not be read or written.
+/// An error while the history is read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be opened.
     #[error("the history `{}` cannot be opened", path.display())]
     Open {
-        /// The file.
+        /// The database's file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: sqlx::Error,
     },
-    /// Its schema cannot be brought up to date.
+    /// The schema cannot be brought up to date.
     #[error("the schema of the history `{}` cannot be brought up to date", path.display())]
     Migrate {
-        /// The file.
+        /// The database's file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: sqlx::migrate::MigrateError,
     },
     /// A statement failed.
     #[error("the history refused: {0}")]
     Statement(#[from] sqlx::Error),
-    /// There is no history yet.
+    /// The history does not exist yet.
     #[error("there is no history at `{}`", path.display())]
     Missing {
-        /// The file.
+        /// The expected file.
         path: PathBuf,
     },
-    /// SQLite's locks cannot be trusted there.
+    /// The file is on a network file system, where SQLite's locks are unreliable.
     #[error("`{}` lies on a network file system ({kind}), where a SQLite database may be damaged", path.display())]
     Network {
-        /// Where the database would be.
+        /// The path where the database would be.
         path: PathBuf,
         /// The file system's type.
         kind: String,
     },
     /// The database is an index of another project's files.
-    #[error("the history `{}` is that of `{}`", path.display(), runs.display())]
+    #[error("the history `{}` belongs to `{}`", path.display(), runs.display())]
     OtherProject {
-        /// The file.
+        /// The database's file.
         path: PathBuf,
-        /// Its project's `runs/`.
+        /// The `runs/` of its project.
         runs: PathBuf,
     },
 }
 
 impl StoreError {
-    /// What to do about it.
+    /// Returns a suggestion for how to fix the error.
     pub fn hint(&self) -> String {
         match self {
             Self::Missing { .. } => "`orchestrate run RECIPE` starts one; `-C DIR` chooses another project".to_owned(),
@@ -76,7 +76,7 @@ impl StoreError {
         }
     }
 
-    /// Whether another process holds the database, so that the same may work later.
+    /// Whether another process holds the database, so that a later try may succeed.
     pub fn is_busy(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = match self {
             Self::Statement(error) | Self::Open { source: error, .. } => Some(error),
@@ -93,24 +93,24 @@ impl StoreError {
     }
 }
 
-/// Whether SQLite says that another connection holds the database.
+/// Whether SQLite reports that another connection holds the database.
 pub(super) fn is_held(error: &sqlx::Error) -> bool {
     const BUSY: u32 = 5;
     const LOCKED: u32 = 6;
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, BUSY | LOCKED)) // the rest says how it came to that
+    code.is_some_and(|code| matches!(code & 0xff, BUSY | LOCKED)) // the higher bits refine the reason
 }
 
-/// What [`Store::check`] found.
+/// The outcome of [`Store::check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaCheck {
-    /// Everything is as this program needs it.
+    /// The schema is the one that this program needs.
     Current,
     /// The next run will bring the schema up to date.
     Older,
     /// A newer version of this program has changed the schema.
     Newer,
-    /// The file is damaged; what SQLite says.
+    /// The file is damaged, with SQLite's message.
     Damaged(String),
 }
 
@@ -121,7 +121,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the history for writing, making or updating it; another process that holds it is waited for this long.
+    /// Opens the history for writing; creates or migrates it as needed. Waits up to `busy_timeout` for another process
+    /// that holds it.
     pub async fn open(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -129,7 +130,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
-            // a run of thousands of stages touches more pages than the 2 MB that are usual
+            // A run of thousands of stages touches more pages than the usual cache of 2 MB holds.
             .pragma("cache_size", "-32000")
             .pragma("temp_store", "MEMORY")
             .busy_timeout(busy_timeout);
@@ -151,7 +152,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the history for questions only.
+    /// Opens the history for reading only.
     pub async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         if !path.exists() {
             return Err(StoreError::Missing { path: path.to_owned() });
@@ -160,30 +161,30 @@ impl Store {
         Self::connect(path, options).await
     }
 
-    /// An empty history in a temporary file of SQLite's, for this process alone.
+    /// Creates an empty history in a temporary file of SQLite's, for this process alone.
     pub async fn temporary() -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new().filename("").foreign_keys(true);
         Self::open_once(Path::new("(temporary)"), options).await
     }
 
-    /// Refuses every change from here on.
+    /// Forbids every further change.
     pub async fn forbid_writing(&self) -> Result<(), StoreError> {
         sqlx::query("PRAGMA query_only = ON").execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Closes the file, once every answer is read.
+    /// Closes the file once every answer is read.
     pub async fn close(self) {
         self.pool.close().await;
     }
 
-    /// Whether the file is sound, and its schema.
+    /// Checks whether the file is intact, and the state of its schema.
     pub async fn check(&self) -> Result<SchemaCheck, StoreError> {
         let (verdict,): (String,) = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&self.pool).await?;
         if verdict == "ok" { self.schema().await } else { Ok(SchemaCheck::Damaged(verdict)) }
     }
 
-    /// How the migrations the file has had compare with those of this program.
+    /// Compares the applied migrations with those of this program.
     pub async fn schema(&self) -> Result<SchemaCheck, StoreError> {
         let migrated = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
         let (migrated,): (i64,) = sqlx::query_as(migrated).fetch_one(&self.pool).await?;
@@ -203,7 +204,7 @@ impl Store {
         })
     }
 
-    /// One process migrates; others wait for it and find nothing left to do.
+    /// Migrates the database. One process migrates; others wait for it and then find nothing to do.
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         if matches!(self.schema().await, Ok(SchemaCheck::Current)) {
             return Ok(());
@@ -214,7 +215,7 @@ impl Store {
     }
 
     pub(super) async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
-        // one connection that is never exchanged: the pragmas and the temporary file are its own
+        // One connection that is never replaced, because the pragmas and the temporary file belong to it.
         let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
         let pool = pool.connect_with(options).await;
         Ok(Self { pool: pool.map_err(|source| StoreError::Open { path: path.to_owned(), source })? })

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
 use std::collections::{BTreeMap, HashMap};
 
-/// How a number is compared with a bound.
+/// A comparison of a number with a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
     /// `=`
@@ -43,13 +43,13 @@ impl Comparison {
 pub struct MetricCondition {
     /// The result's name.
     pub name: String,
-    /// How it is compared.
+    /// The comparison.
     pub comparison: Comparison,
-    /// With what.
+    /// The bound.
     pub bound: f64,
 }
 
-/// What stages are sorted by.
+/// The sort key of stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrderBy {
     /// A column of the table.
@@ -58,38 +58,38 @@ pub enum OrderBy {
     Result(String),
 }
 
-/// An order.
+/// A sort order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// What by.
+    /// The sort key.
     pub by: OrderBy,
-    /// The largest first.
+    /// Whether the largest come first.
     pub descending: bool,
 }
 
-/// Which stages, in which order. Without an order: the newest run first, its stages as planned.
+/// Filters and order of stages. Without an order, the newest run comes first, with its stages as planned.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryQuery {
-    /// Only of this recipe.
+    /// The recipe.
     pub recipe: Option<String>,
-    /// Only of this variant.
+    /// The variant.
     pub variant: Option<String>,
-    /// Only of one of these kinds; empty: of all.
+    /// The kinds; empty means all.
     pub kinds: Vec<StageKind>,
-    /// Only with one of these statuses; empty: with any.
+    /// The statuses; empty means all.
     pub statuses: Vec<StageStatus>,
-    /// Only of runs that began then or later.
+    /// The earliest beginning of a run.
     pub since: Option<DateTime<Utc>>,
-    /// Only those that fulfil all of these.
+    /// Conditions that a stage has to fulfil, all of them.
     pub conditions: Vec<MetricCondition>,
     /// The order.
     pub order: Option<Order>,
-    /// Rows at most.
+    /// The maximum number of rows.
     pub limit: Option<usize>,
 }
 
 impl HistoryQuery {
-    /// Whether it leaves any stage out.
+    /// Whether the query leaves any stage out, limits aside.
     pub fn filters(&self) -> bool {
         let Self { recipe, variant, kinds, statuses, since, conditions, order: _, limit: _ } = self;
         recipe.is_some()
@@ -102,34 +102,34 @@ impl HistoryQuery {
 /// A stage of a run.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct HistoryRow {
-    /// The run.
+    /// The run's id.
     pub run: String,
     /// When the run began.
     pub run_started_at: String,
-    /// Recipes.
+    /// The recipes, joined by spaces.
     pub recipe: String,
-    /// Variants.
+    /// The variants, joined by spaces.
     pub variant: String,
-    /// Name.
+    /// The stage's name.
     pub stage: String,
-    /// Kind.
+    /// The stage's kind.
     #[sqlx(try_from = "String")]
     pub kind: StageKind,
-    /// Cache key.
+    /// The stage's cache key.
     pub key: String,
-    /// Status.
+    /// The stage's status.
     #[sqlx(try_from = "String")]
     pub status: StageStatus,
-    /// When its worker was started.
+    /// When its worker started.
     pub started_at: Option<String>,
-    /// Seconds it took.
+    /// The duration in seconds.
     pub seconds: Option<f64>,
     /// Why it failed or was skipped.
     pub message: Option<String>,
-    /// Workers that were started on it.
+    /// The number of workers that were started on it.
     pub tries: u32,
     key_id: i64,
-    /// What it measured; empty unless it is done.
+    /// The stage's measurements; empty unless it is done.
     #[sqlx(skip)]
     pub results: BTreeMap<String, Measurement>,
 }
@@ -141,18 +141,19 @@ type ResultRow = (i64, String, f64, Option<f64>, Option<f64>, Option<i64>);
 const COLUMNS: &str = "SELECT s.run, r.started_at AS run_started_at, s.recipe, s.variant, s.stage, s.kind, k.key, \
     CASE WHEN s.status = 'pending' AND r.status <> 'running' THEN 'not run' ELSE s.status END AS status, \
     s.started_at, s.seconds, s.message, s.tries, s.key_id";
-/// Where they stand, beside `stage_rows s`.
+/// The tables of these columns, beside `stage_rows s`.
 const JOINED: &str = "CROSS JOIN run_rows r ON r.run = s.run CROSS JOIN key_rows k ON k.id = s.key_id";
-/// What [`Order`] calls the cache key.
+/// The cache key's column in an [`Order`].
 const KEY: &str = "s.key";
 
-/// Rows of a sorted index that are walked before all stages are looked at instead: as quick as that.
+/// The maximum number of rows of a sorted index to walk. Beyond that, a scan of all stages is as quick.
 const MOST_WALKED: i64 = 5000;
-/// Results that pass a condition and are few: their stages are looked up, where of many each stage is asked.
+/// The number of results that count as few. If few results pass a condition, their stages are looked up; otherwise each
+/// stage is checked.
 const FEW: i64 = 500;
 
 impl Store {
-    /// The stages that `query` asks for, with what they measured.
+    /// Returns the stages that `query` selects, with their measurements.
     pub async fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, StoreError> {
         let few = self.few(query).await?;
         if let (Some(order), Some(limit)) = (&query.order, query.limit)
@@ -176,8 +177,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// The first `limit` stages by something that has an index of its own: from key to key, until there are enough. Absent
-    /// where there is no such index, or it was walked for long and gave too few.
+    /// Returns the first `limit` stages in the order of a sort key with its own index, by walking the index from key to
+    /// key. Returns `None` without such an index, or if a long walk gave too few stages.
     async fn walk(
         &self,
         query: &HistoryQuery,
@@ -206,7 +207,7 @@ impl Store {
             (OrderBy::Result(_), true) => "-9e999",
             (OrderBy::Result(_), false) => "9e999",
             (OrderBy::Column(_), true) => "''",
-            (OrderBy::Column(_), false) => "'g'", // behind all hexadecimal digits
+            (OrderBy::Column(_), false) => "'g'", // after all hexadecimal digits
         };
         sql.push(" ORDER BY ").push(column).push(direction).push(" LIMIT 1 OFFSET ").push_bind(MOST_WALKED);
         sql.push("), ").push(end).push(")");
@@ -221,7 +222,7 @@ impl Store {
         Ok(Some(rows))
     }
 
-    /// For each condition of `query`, whether few results pass it.
+    /// Returns, for each condition of `query`, whether few results pass it.
     async fn few(&self, query: &HistoryQuery) -> Result<Vec<bool>, StoreError> {
         let mut few = Vec::with_capacity(query.conditions.len());
         for condition in &query.conditions {
@@ -234,7 +235,7 @@ impl Store {
         Ok(few)
     }
 
-    /// How many stages `query` asks for, whatever its limit; but no more than `most` are counted.
+    /// Counts the stages that `query` selects, without its limit, up to `most`.
     pub async fn history_count(&self, query: &HistoryQuery, most: usize) -> Result<usize, StoreError> {
         let few = self.few(query).await?;
         let mut sql = QueryBuilder::new("SELECT COUNT(*) FROM (SELECT 1 FROM stage_rows s WHERE TRUE");
@@ -244,12 +245,12 @@ impl Store {
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// Whether nothing has been run yet.
+    /// Whether the history has no stages yet.
     pub async fn is_empty(&self) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar("SELECT NOT EXISTS (SELECT 1 FROM stage_rows)").fetch_one(&self.pool).await?)
     }
 
-    /// The names of all results.
+    /// Returns the names of all results.
     pub async fn result_names(&self) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar("SELECT DISTINCT name FROM result_rows ORDER BY name").fetch_all(&self.pool).await?)
     }
@@ -280,11 +281,11 @@ impl Store {
     }
 }
 
-/// Adds the conditions on `stage_rows s`; `few` are those that few results pass.
+/// Adds the conditions on `stage_rows s`. `few` is whether few results pass each condition.
 fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &HistoryQuery, few: &[bool]) {
     for (column, wanted) in [("recipe", &query.recipe), ("variant", &query.variant)] {
         if let Some(wanted) = wanted {
-            // the column holds names with spaces between; most rows do not have the word at all, which is seen sooner
+            // The column holds names joined by spaces. The plain search rejects most rows sooner.
             sql.push(" AND instr(s.").push(column).push(", ").push_bind(wanted).push(")");
             sql.push(" AND instr(' ' || s.").push(column).push(" || ' ', ").push_bind(format!(" {wanted} ")).push(")");
         }
@@ -316,7 +317,7 @@ fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &HistoryQuery, few: &[boo
         if *few {
             push_condition(sql.push("s.key_id IN (SELECT key_id FROM result_rows"), condition);
         } else {
-            // stage by stage, so that a limit ends the search
+            // Checks stage by stage, so that a limit ends the search.
             push_condition(sql.push("EXISTS (SELECT 1 FROM result_rows"), condition);
             sql.push(" AND key_id = s.key_id");
         }

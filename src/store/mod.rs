@@ -1,8 +1,9 @@
 //! The history in SQLite: the only importer of sqlx.
 //!
-//! It is an index of the files under `runs/`, which `history::index` reads into it: how far each file was read is
-//! stored beside its rows, in the same transaction. So every writer goes on where the last one stopped, a failure to write
-//! costs nothing, and the whole can be made again. The schema is in `migrations/`; questions go to its views ([`VIEWS`]).
+//! It is an index of the files under `runs/`, which `history::index` reads into it. How far each file was read is
+//! stored beside its rows, in the same transaction. So every writer continues where the last one stopped, a failed
+//! write loses nothing, and the database can be rebuilt. The schema is in `migrations/`; queries use its views
+//! ([`VIEWS`]).
 
 mod database;
 mod history;

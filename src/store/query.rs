@@ -1,4 +1,4 @@
-//! Questions in SQL.
+//! Queries in SQL.
 
 use super::{Store, StoreError};
 use futures_util::TryStreamExt as _;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Column as _, Row as _, SqlSafeStr as _, Statement as _, TypeInfo as _, ValueRef as _};
 
-/// The answer to a question: columns in their order, and rows of as many values.
+/// The result of a query: columns in their order, and rows of as many values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueryResult {
     /// Names of the columns.
@@ -16,7 +16,7 @@ pub struct QueryResult {
 }
 
 impl Store {
-    /// The whole answer to a question. On a store that was opened read-only, a change of it is refused by SQLite.
+    /// Returns the whole result of a query. On a store that was opened read-only, SQLite refuses changes.
     pub async fn query(&self, sql: &str) -> Result<QueryResult, StoreError> {
         let mut answer = QueryResult { columns: self.columns(sql).await?, rows: Vec::new() };
         self.for_each_row(sql, &[], |row| {
@@ -27,7 +27,7 @@ impl Store {
         Ok(answer)
     }
 
-    /// The columns of the answer to `sql`.
+    /// Returns the columns of the result of `sql`.
     pub async fn columns(&self, sql: &str) -> Result<Vec<String>, StoreError> {
         use sqlx::Executor as _;
         let mut connection = self.pool.acquire().await?;
@@ -35,14 +35,14 @@ impl Store {
         Ok(statement.columns().iter().map(|column| column.name().to_owned()).collect())
     }
 
-    /// Hands each row of the answer to `take`, until it fails; `texts` are the values of the `?`.
+    /// Passes each row of the result to `take`, until it fails. `texts` are the values of the `?`.
     pub async fn for_each_row<E: From<StoreError>>(
         &self,
         sql: &str,
         texts: &[String],
         mut take: impl FnMut(Vec<Value>) -> Result<(), E>,
     ) -> Result<(), E> {
-        // the user asks their own read-only database; there is nobody to be protected from
+        // The user queries their own database, read-only. So injection is not a risk.
         let mut query = sqlx::query(AssertSqlSafe(sql.to_owned()));
         for text in texts {
             query = query.bind(text);
@@ -55,7 +55,7 @@ impl Store {
     }
 }
 
-/// Bytes that are no text, as SQLite writes them.
+/// Formats bytes that are not text, in SQLite's notation.
 fn blob(bytes: &[u8]) -> Value {
     Value::from(format!("x'{}'", crate::digest::hex(bytes)))
 }

@@ -1,18 +1,18 @@
-//! What may be asked of the history: one statement that can only read.
+//! Accepts a single SQL statement that can only read.
 //!
-//! The database is opened read-only, which stops every change of it. But `VACUUM INTO` and `ATTACH` write other files,
-//! `BEGIN` keeps locks, and a statement may hide behind another one.
+//! The database is opened read-only, which prevents every change to it. But `VACUUM INTO` and `ATTACH` write other
+//! files, `BEGIN` keeps locks, and a statement may hide behind another one.
 
-/// What a question begins with; what `WITH` leads to, SQLite refuses if it would write.
+/// The first words of accepted statements. SQLite itself refuses a write after `WITH`.
 const READS: [&str; 4] = ["SELECT", "WITH", "VALUES", "EXPLAIN"];
 
-/// Why the text is no question that may be asked.
+/// Why a statement is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum QuestionError {
-    /// It is not one statement.
+    /// The text is not exactly one statement.
     #[error("expected one SQL statement, found {0}")]
     Count(usize),
-    /// It may write.
+    /// The statement may write.
     #[error("expected a statement that only reads, found `{0}`")]
     Writes(String),
 }
@@ -29,7 +29,7 @@ pub fn check_question(sql: &str) -> Result<(), QuestionError> {
     Err(QuestionError::Writes(statement.split_whitespace().next().unwrap_or_default().to_owned()))
 }
 
-/// The statement without comments, its quoted texts and names empty.
+/// Returns the statement without comments and with empty quoted texts and names.
 fn without_texts(sql: &str) -> String {
     let (mut code, mut rest) = (String::new(), sql);
     while let Some(first) = rest.chars().next() {
@@ -37,7 +37,7 @@ fn without_texts(sql: &str) -> String {
         let until = |end: &str| after.find(end).map_or("", |at| &after[at + end.len()..]);
         rest = match first {
             '\'' | '"' | '`' => {
-                code.extend([first, first]); // a doubled quote is a text that ends, and another that begins
+                code.extend([first, first]); // a doubled quote ends one text and begins another
                 until(&first.to_string())
             }
             '[' => {

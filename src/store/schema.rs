@@ -1,18 +1,18 @@
-//! The views that may be asked, as documented. Names and columns stay; new columns come at the end.
+//! The documented views. Names and columns are stable; new columns come at the end.
 
 /// The type of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
     /// Text.
     Text,
-    /// A whole number.
+    /// An integer.
     Integer,
-    /// A number.
+    /// A floating-point number.
     Real,
 }
 
 impl ColumnType {
-    /// The word for it.
+    /// Returns the type's name.
     pub fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -25,20 +25,20 @@ impl ColumnType {
 /// A column of a view.
 #[derive(Clone, Copy, Debug)]
 pub struct ViewColumn {
-    /// Its name.
+    /// The column's name.
     pub name: &'static str,
-    /// Its values' type; any may be null where `about` says so.
+    /// The type of its values. Values may be null if `about` mentions it.
     pub kind: ColumnType,
-    /// What it holds.
+    /// A description of the content.
     pub about: &'static str,
 }
 
 /// A view.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
-    /// Its name.
+    /// The view's name.
     pub name: &'static str,
-    /// What a row is.
+    /// A description of its rows.
     pub about: &'static str,
     /// Its columns, in order.
     pub columns: &'static [ViewColumn],
@@ -119,7 +119,7 @@ pub const VIEWS: &[View] = &[
         name: "completions",
         about: "one row a completion that was sampled",
         columns: &[
-            integer("completion_id", "joins `rewards`; another one after `db rebuild`"),
+            integer("completion_id", "joins `rewards`; changes with `db rebuild`"),
             KEY,
             integer("step", "counted from 1"),
             integer("row", "of the data set"),

@@ -1,4 +1,4 @@
-//! The stages of a run: what is known of them, row by row and in as few statements as will do.
+//! The stages of a run: their rows, written in few statements.
 
 use super::StoreError;
 use super::update::{ROWS_AT_ONCE, Update, timestamp};
@@ -12,19 +12,19 @@ use std::collections::BTreeMap;
 /// A stage of a run as it is recorded.
 #[derive(Clone, Debug)]
 pub struct StageRecord {
-    /// Name in its recipe.
+    /// The stage's name in its recipe.
     pub stage: String,
-    /// Kind.
+    /// The stage's kind.
     pub kind: StageKind,
-    /// Cache key.
+    /// The stage's cache key.
     pub key: Digest,
-    /// The recipes that need it, with spaces between.
+    /// The recipes that need it, joined by spaces.
     pub recipe: String,
-    /// Names of the variants that need it, with spaces between.
+    /// Names of the variants that need it, joined by spaces.
     pub variant: String,
 }
 
-/// What all that happened to a stage comes to: its columns.
+/// The columns of a stage that its events determine.
 #[derive(Clone, Debug, Default, sqlx::FromRow)]
 struct StageColumns {
     #[sqlx(try_from = "String")]
@@ -41,9 +41,9 @@ impl StageColumns {
         Self { status, started_at: started_at.map(timestamp), seconds, message, tries }
     }
 
-    /// What is known after `events` too.
+    /// Returns the columns after `events`.
     fn after(self, events: &[&RunEvent]) -> Self {
-        // when it was started stays as it was written
+        // A recorded start time stays unchanged.
         let mut progress = StageProgress {
             status: self.status,
             seconds: self.seconds,
@@ -59,7 +59,7 @@ impl StageColumns {
     }
 }
 
-/// The events of each stage, in order.
+/// Groups events by stage, in order.
 fn by_stage(events: &[RunEvent]) -> BTreeMap<&Digest, Vec<&RunEvent>> {
     let mut of_stage: BTreeMap<&Digest, Vec<&RunEvent>> = BTreeMap::new();
     for event in events {
@@ -71,7 +71,7 @@ fn by_stage(events: &[RunEvent]) -> BTreeMap<&Digest, Vec<&RunEvent>> {
 }
 
 impl Update {
-    /// Records a run with its stages and what has happened to them so far; who runs it is in its first event.
+    /// Records a run with its stages and their events so far. The first event names the process that runs it.
     pub async fn add_run(
         &mut self,
         run: &str,
@@ -118,7 +118,7 @@ impl Update {
         Ok(())
     }
 
-    /// Records what happened to stages of a run that is recorded.
+    /// Records events of the stages of a recorded run.
     pub async fn change_stages(&mut self, run: &str, events: &[RunEvent]) -> Result<(), StoreError> {
         let known = "SELECT status, started_at, seconds, message, tries FROM stage_rows \
                      WHERE run = ? AND key_id = (SELECT id FROM key_rows WHERE key = ?)";

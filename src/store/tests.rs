@@ -87,7 +87,7 @@ async fn a_resumed_stage_takes_back_what_came_after_its_resume_point() {
     events.extend([finished(0.1), started(Some(1))]);
     events.extend((2..=3).flat_map(|n| step(n, 2.0)));
     for _ in 0..2 {
-        // and replaying the file changes nothing
+        // Replaying the file changes nothing.
         let mut update = store.update().await.unwrap();
         let key = update.key(&Digest::of(b"key")).await.unwrap().id;
         for event in &events {
@@ -134,7 +134,7 @@ async fn a_locked_database_is_an_error_with_a_hint() {
     let held = holder.update().await.unwrap();
     let error = other.update().await.unwrap_err();
     assert!(error.is_busy() && error.hint().contains("another process"), "{error}: {}", error.hint());
-    // who only asks does not wait
+    // A reader does not wait.
     assert_eq!(column(&Store::open_read_only(&path).await.unwrap(), "SELECT COUNT(*) FROM runs").await, [0]);
     drop(held);
     other.update().await.unwrap();
@@ -206,7 +206,7 @@ async fn views_have_the_columns_that_are_documented() {
     }
 }
 
-/// Two runs: in the older one `b` failed, in the newer one `a` was a hit.
+/// Creates two runs: in the older one `b` failed, in the newer one `a` was a hit.
 async fn two_runs() -> (tempfile::TempDir, Store) {
     let (dir, store) = store().await;
     let mut update = store.update().await.unwrap();
@@ -269,7 +269,7 @@ async fn history_is_filtered_sorted_and_cut() {
         ..HistoryQuery::default()
     };
     assert_eq!(shown(condition("eval/accuracy", Comparison::Above, 0.25)).await, "2c 1c");
-    // the failed stage has no result, whatever a later run of its key measured
+    // The failed stage has no result, whatever a later run of its key measured.
     assert_eq!(shown(condition("eval/accuracy", Comparison::AtMost, 0.25)).await, "2b");
     assert_eq!(shown(condition("eval/accuracy", Comparison::NotEqual, 0.25)).await, "2c 1c");
     assert_eq!(shown(condition("seconds", Comparison::AtLeast, 3.0)).await, "2c 1a 1c");
@@ -281,7 +281,7 @@ async fn history_is_filtered_sorted_and_cut() {
     let by_key = |descending| order(OrderBy::Column("s.key"), descending);
     let keys = shown(by_key(false)).await;
     assert_eq!(keys.len(), "2a 1a 2b 1b 2c 1c".len());
-    // with a limit an index is walked, and gives the same
+    // With a limit an index is walked, with the same result.
     for (whole, query) in [
         ("2c 1c 2b 2a 1a 1b", order(accuracy(), true)),
         ("2b 2c 1c 2a 1a 1b", order(accuracy(), false)),

@@ -1,4 +1,4 @@
-//! What the files say, as rows. One [`Update`] is one transaction: rows and how far the files were read, or neither.
+//! Writes the content of files as rows. One [`Update`] is one transaction: rows and reading positions, or neither.
 
 use super::{Store, StoreError};
 use crate::digest::Digest;
@@ -9,87 +9,87 @@ use serde::Serialize;
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Rows of one statement. Statements of as many rows have one text, which SQLite parses once.
+/// The number of rows of one statement. Statements with equally many rows share one text, which SQLite parses once.
 pub(super) const ROWS_AT_ONCE: usize = 250;
 
-/// What is recorded of a cache key.
+/// The recorded state of a cache key.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct KeyState {
-    /// Its number in the tables.
+    /// The key's id in the tables.
     pub id: i64,
-    /// Digest of the first line of its events.
+    /// The digest of the first line of its events.
     pub events_head: Option<String>,
     /// Bytes of its events that are recorded.
     #[sqlx(try_from = "i64")]
     pub events_bytes: u64,
-    /// When it was committed, if it was, in the form of the tables.
+    /// When it was committed, if it was, in the form of [`timestamp`].
     committed_at: Option<String>,
 }
 
 impl KeyState {
-    /// Whether it is recorded as committed.
+    /// Whether the key is recorded as committed.
     pub fn is_committed(&self) -> bool {
         self.committed_at.is_some()
     }
 
-    /// Whether that is what is recorded.
+    /// Whether the recorded time of the commit is `at`.
     pub fn is_committed_at(&self, at: Option<DateTime<Utc>>) -> bool {
         self.committed_at == at.map(timestamp)
     }
 }
 
-/// What a stage measured, by name.
+/// Measurements of a stage, by name.
 pub type Results = BTreeMap<String, Measurement>;
 
-/// A change of the history; without [`Update::commit`] nothing of it happens.
+/// A change of the history. It has no effect without [`Update::commit`].
 #[derive(Debug)]
 pub struct Update {
     pub(super) transaction: Transaction<'static, Sqlite>,
 }
 
 impl Store {
-    /// Begins a change. There is one writer at a time: this waits for another one.
+    /// Begins a change. There is one writer at a time, so this waits for another one.
     pub async fn update(&self) -> Result<Update, StoreError> {
         Ok(Update { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await? })
     }
 
-    /// What is recorded of a key; absent when no run has it.
+    /// Returns the recorded state of a key; absent if no run has it.
     pub async fn key_state(&self, key: &Digest) -> Result<Option<KeyState>, StoreError> {
         Ok(sqlx::query_as(KEY_STATE).bind(key.as_str()).fetch_optional(&self.pool).await?)
     }
 
-    /// Bytes of the log of each run that are recorded, by run.
+    /// Returns the number of recorded bytes of each run's log; `None` for a run that has ended.
     pub async fn log_bytes(&self) -> Result<BTreeMap<String, Option<u64>>, StoreError> {
-        // of a run that has ended nothing more can come
+        // The log of a run that has ended is final.
         let sql = "SELECT run, CASE WHEN status = 'running' THEN log_bytes END FROM run_rows";
         let rows: Vec<(String, Option<i64>)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|(run, bytes)| (run, bytes.map(size))).collect())
     }
 
-    /// The runs that are recorded as running.
+    /// Returns the runs that are recorded as running.
     pub async fn running(&self) -> Result<Vec<String>, StoreError> {
         let sql = "SELECT run FROM run_rows WHERE status = 'running'";
         Ok(sqlx::query_scalar(sql).fetch_all(&self.pool).await?)
     }
 
-    /// Keys that some run has worked on or found in the cache, and of which more events may have come since.
+    /// Returns the keys that some run has worked on or found in the cache, and that may have new events.
     pub async fn unsettled_keys(&self) -> Result<Vec<Digest>, StoreError> {
         let sql = "SELECT key FROM key_rows WHERE NOT settled AND EXISTS \
                    (SELECT 1 FROM stage_rows WHERE key_id = key_rows.id AND status NOT IN ('pending', 'skipped'))";
         self.keys(sql).await
     }
 
-    /// Keys that are recorded as committed.
+    /// Returns the keys that are recorded as committed.
     pub async fn committed_keys(&self) -> Result<Vec<Digest>, StoreError> {
         self.keys("SELECT key FROM key_rows WHERE committed_at IS NOT NULL").await
     }
 
-    /// Keys of which there are metrics or completions.
+    /// Returns the keys with recorded events.
     pub async fn recorded_keys(&self) -> Result<Vec<Digest>, StoreError> {
         self.keys("SELECT key FROM key_rows WHERE events_bytes > 0").await
     }
 
-    /// The directory `runs/` that this is the index of; absent while it is empty.
+    /// Returns the directory `runs/` that the database is an index of; absent while it is empty.
     pub async fn source(&self) -> Result<Option<String>, StoreError> {
         let row: Option<(String,)> = sqlx::query_as("SELECT runs FROM source").fetch_optional(&self.pool).await?;
         Ok(row.map(|(runs,)| runs))
@@ -112,7 +112,7 @@ struct KeyRow {
 }
 
 impl Update {
-    /// Makes the change.
+    /// Commits the change.
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)
     }
@@ -136,14 +136,14 @@ impl Update {
         Ok(())
     }
 
-    /// Says of which directory `runs/` this is the index.
+    /// Records the directory `runs/` that the database is an index of.
     pub async fn set_source(&mut self, runs: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM source").execute(&mut *self.transaction).await?;
         sqlx::query("INSERT INTO source (runs) VALUES (?)").bind(runs).execute(&mut *self.transaction).await?;
         Ok(())
     }
 
-    /// Bytes of the run's log that are recorded; absent when the run is not.
+    /// Returns the number of recorded bytes of the run's log; absent if the run is not recorded.
     pub async fn log_bytes(&mut self, run: &str) -> Result<Option<u64>, StoreError> {
         let sql = "SELECT log_bytes FROM run_rows WHERE run = ?";
         let row: Option<(i64,)> = sqlx::query_as(sql).bind(run).fetch_optional(&mut *self.transaction).await?;
@@ -162,7 +162,7 @@ impl Update {
         Ok(())
     }
 
-    /// Records who runs a run.
+    /// Records the process that runs a run, and when it began.
     pub async fn set_owner(
         &mut self,
         run: &str,
@@ -180,7 +180,7 @@ impl Update {
         Ok(())
     }
 
-    /// Records how far the run's log was read, and when its newest event happened.
+    /// Records how far the run's log was read, and the time of its newest event.
     pub async fn set_log_bytes(&mut self, run: &str, bytes: u64, at: DateTime<Utc>) -> Result<(), StoreError> {
         sqlx::query("UPDATE run_rows SET log_bytes = ?, updated_at = ? WHERE run = ?")
             .bind(integer(bytes))
@@ -191,7 +191,7 @@ impl Update {
         Ok(())
     }
 
-    /// Records how the run ended, e.g. `ok`.
+    /// Records the end of the run, e.g. with the status `ok`.
     pub async fn end_run(&mut self, run: &str, status: RunStatus, at: DateTime<Utc>) -> Result<(), StoreError> {
         sqlx::query("UPDATE run_rows SET status = ?, ended_at = ? WHERE run = ?")
             .bind(status.name())
@@ -199,7 +199,7 @@ impl Update {
             .bind(run)
             .execute(&mut *self.transaction)
             .await?;
-        // of a run that was declared dead, the end is written down and those of its stages are not
+        // For a run that was marked as dead, only the run's end is logged, not those of its stages.
         sqlx::query("UPDATE stage_rows SET status = 'interrupted' WHERE run = ? AND status = 'running'")
             .bind(run)
             .execute(&mut *self.transaction)
@@ -218,7 +218,7 @@ impl Update {
         Ok(())
     }
 
-    /// What is recorded of `key`, which is added if no run has it.
+    /// Returns the recorded state of `key`, which is added if no run has it.
     pub async fn key(&mut self, key: &Digest) -> Result<KeyState, StoreError> {
         let found = sqlx::query_as(KEY_STATE).bind(key.as_str()).fetch_optional(&mut *self.transaction).await?;
         if let Some(found) = found {
@@ -229,7 +229,7 @@ impl Update {
         Ok(KeyState { id: added.last_insert_rowid(), events_head: None, events_bytes: 0, committed_at: None })
     }
 
-    /// Records how far the key's events were read, and which file they are.
+    /// Records how far the key's events were read, and the digest of their first line.
     pub async fn set_events_bytes(&mut self, key: i64, head: &str, bytes: u64) -> Result<(), StoreError> {
         sqlx::query("UPDATE key_rows SET events_head = ?, events_bytes = ? WHERE id = ?")
             .bind(head)
@@ -240,7 +240,7 @@ impl Update {
         Ok(())
     }
 
-    /// What is recorded of `keys`; absent: no run has it.
+    /// Returns the recorded states of `keys`, without those that no run has.
     pub async fn keys(&mut self, keys: &[&Digest]) -> Result<HashMap<Digest, KeyState>, StoreError> {
         let sql = "SELECT k.id, k.events_head, k.events_bytes, k.committed_at, k.key \
                    FROM json_each(?) asked CROSS JOIN key_rows k ON k.key = asked.value";
@@ -264,7 +264,8 @@ impl Update {
         Ok(())
     }
 
-    /// Records when the key's checkpoint was committed and how large it is; absent: it is not in the cache.
+    /// Records when the key's checkpoint was committed, and its size in bytes. `None` means that it is not in the
+    /// cache.
     pub async fn set_committed(&mut self, key: i64, committed: Option<(DateTime<Utc>, u64)>) -> Result<(), StoreError> {
         let (at, bytes) = committed.unzip();
         sqlx::query("UPDATE key_rows SET committed_at = ?, bytes = ? WHERE id = ?")
@@ -276,8 +277,8 @@ impl Update {
         Ok(())
     }
 
-    /// Records an event of the stage with this key. `started` takes back what a worker had reported beyond the step it goes
-    /// on from.
+    /// Records an event of the stage with this key. `started` removes earlier workers' rows beyond the step from
+    /// which the worker resumes.
     pub async fn record(&mut self, key: i64, event: &Event) -> Result<(), StoreError> {
         match &event.kind {
             EventKind::Started(started) => self.take_back(key, started.resumed_from_step.unwrap_or(0)).await,
@@ -310,7 +311,7 @@ impl Update {
         }
     }
 
-    /// Removes what the key's events say beyond `step`.
+    /// Removes the key's rows beyond `step`, and its results.
     pub async fn take_back(&mut self, key: i64, step: u64) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM step_rows WHERE key_id = ? AND step > ?",
@@ -323,7 +324,7 @@ impl Update {
         Ok(())
     }
 
-    /// Records what the stages with these keys measured, in place of what is recorded of them.
+    /// Records the measurements of the stages with these keys, and removes their previous ones.
     pub async fn set_results(&mut self, results: &BTreeMap<i64, &Results>) -> Result<(), StoreError> {
         let old = "DELETE FROM result_rows WHERE key_id IN (SELECT value FROM json_each(?))";
         let keys: Vec<i64> = results.keys().copied().collect();
@@ -375,7 +376,7 @@ impl Update {
     }
 }
 
-/// The form of every time in the database: UTC, milliseconds, so that texts sort as times do.
+/// Formats a time for the database: UTC with milliseconds, so that texts sort as times do.
 pub(super) fn timestamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -1,4 +1,4 @@
-//! What can be asked after a run.
+//! Queries after a run.
 
 use crate::env::{LEASE, TestEnv};
 use crate::harness::children;

@@ -1,4 +1,4 @@
-//! `orchestrate cache`: what is listed, what may go, what stays.
+//! `orchestrate cache`: listing, removal and pins.
 
 use crate::env::{Ended, TestEnv};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 const DAY: u64 = 86_400;
 
-/// Keys by stage.
+/// Returns the cache key of a stage.
 fn key(env: &TestEnv, stage: &str) -> String {
     let plan = env.run(&["plan", "small.toml", "--json"]).ends_with(0).json();
     let line = plan.iter().find(|line| line["stage"] == stage).unwrap();
@@ -20,7 +20,7 @@ fn checkpoint(env: &TestEnv, stage: &str) -> PathBuf {
     env.path("runs/cache").join(key(env, stage))
 }
 
-/// Writes what the real worker's commit would, for the stage to have been made so many days ago, and makes its runs forgotten.
+/// Changes the record of a stage as if it was committed so many days ago, and removes the logs of its runs.
 fn made_days_ago(env: &TestEnv, stage: &str, days: i64) {
     let dir = checkpoint(env, stage);
     let at: DateTime<Utc> = Utc::now() - TimeDelta::days(days);
@@ -59,7 +59,8 @@ fn nothing_goes_unless_it_is_asked_for_twice() {
     let env = TestEnv::new();
     env.run(&["run", "small.toml"]).ends_with(0);
     env.run(&["cache", "gc"]).ends_with(0).says(&["nothing to remove"]);
-    let told = env.run(&["cache", "gc", "--older-than", "0d"]).ends_with(0).says(&["3 things would go", "--delete"]);
+    let told =
+        env.run(&["cache", "gc", "--older-than", "0d"]).ends_with(0).says(&["3 things can be removed", "--delete"]);
     assert!(told.stdout.contains("not used for 0 minutes"), "{}", told.stdout);
     assert_eq!(env.run(&["cache", "ls", "--json"]).json().len(), 3, "a dry run removed something");
     let done = env.run(&["cache", "gc", "--older-than", "0d", "--delete", "--json"]).ends_with(0);
@@ -80,7 +81,9 @@ fn a_pin_keeps_a_checkpoint_and_what_it_was_made_from() {
     assert_eq!((listed.len(), text(&listed[0], "key"), text(&listed[0], "note")), (1, &*tuned, "figure 2"));
     assert!(env.run(&["cache", "ls"]).stdout.contains("pinned: figure 2"));
     let args = ["cache", "gc", "--older-than", "0d", "--yes"];
-    env.run(&args).ends_with(0).says(&["kept, as pinned: 1 checkpoint", "kept, as needed by what stays: 1"]);
+    env.run(&args)
+        .ends_with(0)
+        .says(&["kept, as pinned: 1 checkpoint", "kept, as needed by checkpoints that are kept: 1"]);
     for (key, stays) in [(&base, true), (&tuned, true), (&key(&env, "other"), false)] {
         assert_eq!(env.path("runs/cache").join(key).exists(), stays);
     }

@@ -1,4 +1,4 @@
-//! `cancel`: a run of another process is stopped.
+//! `cancel`: stops a run of another process.
 
 use crate::dispatch::{ended, interrupt};
 use crate::env::TestEnv;
@@ -38,7 +38,7 @@ fn cancelling_now_does_not_wait_for_a_worker_that_does_not_stop() {
 
 #[test]
 fn a_run_that_reads_a_large_result_can_be_stopped() {
-    const BYTES: u64 = 1 << 36; // half a minute at least
+    const BYTES: u64 = 1 << 36; // reading this takes at least half a minute
     let env = TestEnv::new();
     env.run(&["run", "small.toml"]).ends_with(0);
     let plan = env.run(&["plan", "small.toml", "--json"]).ends_with(0).json();
@@ -51,7 +51,7 @@ fn a_run_that_reads_a_large_result_can_be_stopped() {
     let mut manifest: Value = serde_json::from_slice(&fs_err::read(base.join("manifest.json")).unwrap()).unwrap();
     manifest["files"]["weights"] = json!({"sha256": "0".repeat(64), "bytes": BYTES});
     fs_err::write(base.join("manifest.json"), manifest.to_string()).unwrap();
-    fs_err::File::create(base.join("weights")).unwrap().set_len(BYTES).unwrap(); // no disk is needed for zeros
+    fs_err::File::create(base.join("weights")).unwrap().set_len(BYTES).unwrap(); // a sparse file needs no disk space
     let run = env.start(&["run", "small.toml"]);
     wait_until("it reads the checkpoint", || bytes_read(run.id()) > 64 << 20);
     let asked = Instant::now();
@@ -78,7 +78,7 @@ fn of_several_runs_one_has_to_be_named() {
     ended(two).ends_with(130);
 }
 
-/// What the process has read of files.
+/// Returns the number of bytes that the process has read.
 fn bytes_read(process: u32) -> u64 {
     let counters = fs_err::read_to_string(format!("/proc/{process}/io")).unwrap_or_default();
     counters.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok()).unwrap_or(0)

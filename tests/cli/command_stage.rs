@@ -6,14 +6,14 @@ use crate::orphans::lives;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A project with one command stage, `made`, of this table.
+/// Creates a project with one command stage, `made`, of this table.
 fn project(table: &str) -> TestEnv {
     let env = TestEnv::new();
     env.write("made.toml", &format!("[stages.made]\nkind = \"command\"\n{table}\n"));
     env
 }
 
-/// What `made` left in the cache.
+/// Returns the content of the file that `made` left in the cache.
 fn made(env: &TestEnv, file: &str) -> String {
     let found = fs_err::read_dir(env.path("runs/cache")).unwrap().map(|entry| entry.unwrap().path().join(file));
     let texts: Vec<String> = found.filter_map(|path| fs_err::read_to_string(path).ok()).collect();
@@ -21,7 +21,7 @@ fn made(env: &TestEnv, file: &str) -> String {
     texts.into_iter().next().unwrap()
 }
 
-/// A shell script as the program's arguments.
+/// Formats a shell script as the program's arguments.
 fn shell(script: &str) -> String {
     format!("command = [\"sh\", \"-c\", '''{script}''']\n")
 }
@@ -103,7 +103,7 @@ fn programs_read_the_results_of_the_stages_they_go_after() {
     let other = env.run(&["plan", "made.toml", "--json", "--set", "stages.sum.after=[\"one\", \"two\"]"]).ends_with(0);
     let misses: Vec<Value> = other.json().into_iter().filter(|line| line["status"] == "pending").collect();
     assert_eq!(misses.len(), 1, "another order is another stage: {misses:?}");
-    // a trained model is read like any other result, by a program that is told the model's directory too
+    // A program reads a trained model like any other result, and also receives the model's directory.
     let of_model = table(
         "look",
         "after = \"base\"",
@@ -183,7 +183,7 @@ fn a_file_that_changes_while_the_program_runs_is_noticed() {
     assert_eq!(made(&env, "copied"), "two\n");
 }
 
-/// Goes on where it left off: ends at once when it finds its own file.
+/// Resumes where it left off: ends at once if it finds its own file.
 const PATIENT: &str = "trap 'echo asked > asked; exit 1' TERM; echo $$ > running; \
                        test -f $STAGE_RESUME/half && cp $STAGE_RESUME/half $STAGE_OUTPUT/whole && exit 0; \
                        echo half > $STAGE_RESUME/half; sleep 60 & wait";
@@ -237,7 +237,7 @@ fn a_program_dies_with_its_children_when_the_worker_or_the_dispatcher_is_killed(
     }
 }
 
-/// The guard of the program in the process group `group`, which kills the group when the worker is gone.
+/// Finds the guard of the program in the process group `group`. A guard kills the group when the worker is gone.
 fn guard_of(group: Pid) -> Pid {
     let group = group.as_raw_nonzero().to_string();
     let is_guard = |id: &i32| {
@@ -249,7 +249,7 @@ fn guard_of(group: Pid) -> Pid {
         let processes = fs_err::read_dir("/proc").unwrap();
         processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).find(is_guard)
     };
-    wait_until("the program got there", || find().is_some()); // it is started after the program
+    wait_until("the program got there", || find().is_some()); // the guard starts after the program
     find().and_then(Pid::from_raw).unwrap()
 }
 

@@ -154,7 +154,7 @@ fn a_new_recipe_is_right_and_nothing_is_overwritten() {
     assert_eq!(checked.stdout, "recipes/first.toml: ok, 1 variant, 3 stages\n");
     let recipe = fs_err::read_to_string(env.path("recipes/first.toml")).unwrap();
     assert!(recipe.starts_with("#:schema ../orchestrate.schema.json\n"), "{recipe}");
-    // What is commented out is right too.
+    // The commented-out parts are valid too.
     let uncommented = recipe.lines().map(|line| match line.strip_prefix("# ") {
         Some(rest)
             if rest.starts_with(['[', 'b', 'm', 'n', 'u']) && (rest.starts_with('[') || rest.contains(" = ")) =>
@@ -173,7 +173,7 @@ fn a_new_recipe_is_right_and_nothing_is_overwritten() {
     env.run(&init).ends_with(2).says(&["recipes/first.toml", "nothing was written", "recipes/second.toml"]);
     assert_eq!(fs_err::read_to_string(env.path("recipes/first.toml")).unwrap(), recipe);
     env.run(&["init", "recipe.json"]).ends_with(2).says(&[".toml"]);
-    // a project that has begun takes more recipes
+    // A project with one recipe takes more recipes.
     let second = env.run(&["init", "recipes/second.toml", "--model", "models/tiny"]).ends_with(0).stdout;
     assert_eq!(second.lines().next(), Some("wrote recipes/second.toml"), "the data and the schema are there");
     env.write("data/questions.jsonl", "{\"q\": \"mine\"}\n");
@@ -294,7 +294,7 @@ fn doctor_asks_the_worker() {
     env.run_with(&["doctor"], "ORCHESTRATE_WORKER", "/nowhere").ends_with(1).says(&["worker"]);
 }
 
-/// Answers two requests with `body`; its address.
+/// Answers two requests with `body`. Returns the server's address.
 fn server_of(body: &'static str) -> String {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -327,7 +327,7 @@ fn doctor_reaches_the_servers_that_recipes_name() {
     let ok = |what: &str| ended.json().iter().find(|line| line["what"] == what).unwrap()["ok"].as_bool();
     assert_eq!((ok("judge one"), ok("judge two"), ok("endpoint units")), (Some(true), Some(false), Some(false)));
     assert!(ended.stdout.contains("serves no model of this name, but `one`"), "{}", ended.stdout);
-    ended.says(&["not in order: endpoint units, judge two", "[runtime]"]);
+    ended.says(&["problems found: endpoint units, judge two", "[runtime]"]);
 }
 
 #[test]

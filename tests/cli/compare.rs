@@ -1,4 +1,4 @@
-//! `compare`: arms of real runs whose worker answers what the tests tell it to.
+//! `compare`: arms of real runs, with a worker that answers as the tests set it up.
 
 use crate::env::{Ended, TestEnv};
 use serde_json::{Value, json};
@@ -44,10 +44,10 @@ name = "same"
 set = { "stages.sft.lr" = 3e-5 }
 "#;
 
-/// What an arm with a seed scores on a question; absent: nothing was returned.
+/// The score of an arm with a seed on a question; `None` for a missing score.
 pub(crate) type Scores<'a> = &'a dyn Fn(&str, u64, usize) -> Option<f64>;
 
-/// A number between 0 and 1 that looks drawn, but is the same every time.
+/// Returns a number between 0 and 1 that looks random but is the same every time.
 fn noise(words: &str) -> f64 {
     let mixed = words.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(23)
@@ -56,7 +56,7 @@ fn noise(words: &str) -> f64 {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "other tests have arms that return nothing")]
-/// `good` is ahead of `sft`, `bad` behind, `same` neither.
+/// The usual scores: `good` is ahead of `sft`, `bad` behind, `same` neither.
 pub(crate) fn usual(arm: &str, seed: u64, question: usize) -> Option<f64> {
     let lead = match arm {
         "good" => 0.2,
@@ -66,14 +66,15 @@ pub(crate) fn usual(arm: &str, seed: u64, question: usize) -> Option<f64> {
     Some(0.4 + lead + 0.2 * noise(&format!("q{question}")) + 0.1 * noise(&format!("{arm} {seed} {question}")))
 }
 
-/// A project with the recipe `grid.toml`.
+/// Creates a project with the recipe `grid.toml`.
 pub(crate) fn project(recipe: &str) -> TestEnv {
     let env = TestEnv::new();
     env.write("grid.toml", recipe);
     env
 }
 
-/// Tells the worker what the evaluations of `recipe` answer: `questions` questions an evaluation, called by `text`.
+/// Prepares the worker's answers for the evaluations of `recipe`: `questions` questions for each evaluation, named by
+/// `text`.
 pub(crate) fn prepare(
     env: &TestEnv,
     recipe: &str,
@@ -115,14 +116,14 @@ pub(crate) fn asked(_: &str, _: u64, question: usize) -> String {
     format!("Question {question}?")
 }
 
-/// The rows of a metric, by arm.
+/// Returns the rows of a metric, by arm.
 fn rows(ended: &Ended, metric: &str) -> BTreeMap<String, Value> {
     let lines = ended.json();
     let rows = lines.into_iter().filter(|line| line["what"] == "comparison" && line["metric"] == metric);
     rows.map(|row| (row["arm"].as_str().unwrap().to_owned(), row)).collect()
 }
 
-/// The messages of a kind of problem.
+/// Returns the messages of a kind of problem.
 fn problems(ended: &Ended, kind: &str) -> Vec<String> {
     let lines = ended.json();
     let found = lines.iter().filter(|line| line["what"] == "problem" && line["kind"] == kind);
@@ -160,7 +161,7 @@ fn arms_are_better_worse_or_not_separable() {
     assert!(text.starts_with("rouge: good better than sft; bad worse; 1 not separable\n"), "{text}");
     let below = text.split("\nsame").nth(1).expect("the arm has a row");
     assert!(below.contains("not separable, needs ") && below.contains(" more "), "{text}");
-    // the same words, whatever is typed for the run and the baseline
+    // The output is the same, however the run and the baseline are named.
     let again = env.run(&["compare", "latest", "--baseline", "grid/sft", "--metric", "eval/reward/rouge"]).ends_with(0);
     assert_eq!(again.stdout, text);
 }
@@ -170,7 +171,7 @@ fn the_primary_metric_is_shown_and_the_others_are_exploratory() {
     let env = project(GRID);
     prepare(&env, "grid.toml", 40, &asked, &usual);
     let ended = env.run(&["run", "grid.toml", "--set", "compare.metric=rouge"]).ends_with(0);
-    // a row an arm, the verdict, and what to type next
+    // A row for each arm, the verdict, and suggested commands.
     assert!(ended.stdout.contains("good (3 seeds)") && !ended.stdout.contains("seed=1"), "{}", ended.stdout);
     assert!(ended.stdout.contains("\nrouge: good better than sft; bad worse; 1 not separable\n"), "{}", ended.stdout);
     assert!(ended.stderr.contains("orchestrate compare ") && ended.stderr.contains("orchestrate report "));
@@ -238,12 +239,14 @@ set = { "stages.made.command" = ["sh", "-c", "echo \"{\\\"latency\\\": $0$1}\" >
     let row = compared("latency");
     assert_eq!(row["seeds"], json!([1, 2, 3]));
     assert!((row["difference"].as_f64().unwrap() + 1.0).abs() < 1e-9, "{row}");
-    // 1.1, 1.2, 1.3 against 0.1, 0.2, 0.3: the differences are all 1, so there is nothing to tell chance by
+    // 1.1, 1.2, 1.3 against 0.1, 0.2, 0.3: all differences are 1, so a test has no variance to use.
     assert_eq!((&row["p_value"], &row["direction"]), (&Value::Null, &Value::Null));
     assert_eq!(compared("latency=lower")["direction"], "lower");
     let told = env.run(&["compare", "--metric", "latency", "--baseline", "slow"]).ends_with(0).stdout;
-    assert!(told.contains("no known direction: `[compare]` can set `directions`"), "{told}");
-    env.run(&["compare", "--baseline", "slow", "--metric", "latency=up"]).ends_with(2).says(&["neither `higher` nor"]);
+    assert!(told.contains("no known direction: name it in `compare.higher` or `compare.lower`"), "{told}");
+    env.run(&["compare", "--baseline", "slow", "--metric", "latency=up"])
+        .ends_with(2)
+        .says(&["expected `higher` or `lower`"]);
 }
 
 #[test]
@@ -256,7 +259,7 @@ fn missing_seeds_are_told_and_the_common_ones_compared() {
     let row = &rows(&found, "eval/reward/rouge")["good"];
     assert_eq!((&row["seeds"], &row["baseline_seeds"]), (&json!([1, 3]), &json!([1, 3])));
     assert_eq!(problems(&found, "missing_seeds"), ["`good` has 2 of 3 seeds in `eval`: it lacks 2"]);
-    // a later run adds the seed, and both runs together are whole
+    // A later run adds the seed, and both runs together are complete.
     let first = env.run(&["show", "--json"]).json()[0]["run"].as_str().unwrap().to_owned();
     env.run(&["run", "grid.toml", "-q", "--variant", "good,seed=2"]).ends_with(0);
     let found = env.run(&["compare", &first, "latest", "--baseline", "sft", "--all", "--json"]).ends_with(0);
@@ -348,7 +351,7 @@ fn one_seed_has_intervals_over_questions_only_and_says_so() {
     assert_eq!(rouge["same"]["needs_more_seeds"], Value::Null, "one seed says nothing of others");
     assert!(rouge["same"]["needs_more_questions"].as_u64() > Some(0));
     assert!(problems(&found, "single_seed")[0].contains("over questions only"));
-    // every answer has 3 tokens
+    // Every answer has 3 tokens.
     let tokens = &rows(&found, "eval/tokens_mean")["good"];
     assert_eq!((&tokens["verdict"], &tokens["p_value"]), (&json!("not_separable"), &Value::Null));
     assert_eq!(tokens["note"], "every answer scores the same");

@@ -1,16 +1,16 @@
-//! `cost`: what runs took, and what the cache saved.
+//! `cost`: the costs of runs, and the savings by the cache.
 
 use crate::env::{Ended, RECIPE, TestEnv};
 use serde_json::{Value, json};
 
-/// The line of `what`, of the stage of this name if it is one.
+/// Returns the line of `what`, for the stage of this name if one is given.
 fn line(ended: &Ended, what: &str, stage: Option<&str>) -> Value {
     let lines = ended.json();
     let found = lines.into_iter().find(|line| line["what"] == what && stage.is_none_or(|name| line["stage"] == name));
     found.expect("the line is there")
 }
 
-/// A project whose `base` two variants share, and whose `tuned` asks a judge.
+/// Creates a project in which two variants share `base`, and `tuned` has a judge's costs.
 fn project() -> TestEnv {
     let env = TestEnv::new();
     let sweep =

@@ -1,9 +1,9 @@
-//! Logs of runs that were damaged: they are named, and nothing that they may need is removed.
+//! Damaged logs of runs are reported, and nothing that they may need is removed.
 
 use crate::env::TestEnv;
 use std::path::PathBuf;
 
-/// A project in which everything has run twice, with one byte of a file of the newest run's log changed.
+/// Creates a project with two runs, and changes one byte of a file of the newest run's log.
 fn damaged(file: &str) -> (TestEnv, PathBuf) {
     let env = TestEnv::new();
     env.run(&["run", "small.toml"]).ends_with(0);
@@ -35,7 +35,7 @@ fn nothing_is_removed_while_a_log_cannot_be_read() {
             }
         }
         assert_eq!(results(&env), 3);
-        // the remedy
+        // The suggested remedy.
         fs_err::remove_dir_all(path.parent().unwrap()).unwrap();
         env.run(&["cache", "gc", "--unreferenced", "--delete"]).ends_with(0);
         assert_eq!(results(&env), 3, "the other run needs them");

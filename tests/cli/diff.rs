@@ -1,4 +1,4 @@
-//! What `diff` says of two runs.
+//! `diff`: differences between two runs.
 
 use crate::env::TestEnv;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What a run makes of workers that commit, fail, crash, hang or are stopped.
+//! The dispatcher's reaction to workers that commit, fail, crash, hang or are stopped.
 
 use crate::env::{Ended, TestEnv};
 use crate::harness::signal_child;
@@ -13,7 +13,7 @@ pub(crate) fn ended(child: Child) -> Ended {
     Ended::from(child.wait_with_output().unwrap())
 }
 
-/// `stage -> status` of the last lines of `run --json`.
+/// Returns `stage -> status` of the last lines of `run --json`.
 pub(crate) fn statuses(ended: &Ended) -> Vec<(String, String)> {
     let text = |line: &serde_json::Value, name: &str| line[name].as_str().unwrap().to_owned();
     ended.json().iter().map(|line| (text(line, "stage"), text(line, "status"))).collect()
@@ -89,7 +89,7 @@ fn an_interrupted_run_stops_its_worker_ends_with_130_and_resumes() {
     ended(child).ends_with(130).says(&["stopping", "orchestrate resume"]);
 
     env.behave("base", "commit");
-    // what is resumed is the recipe as it was
+    // `resume` uses the recipe as it was.
     env.write("small.toml", "this is no recipe any more");
     let resumed = env.run(&["resume", "--json"]).ends_with(0);
     assert_eq!(statuses(&resumed), [pair("base", "ok"), pair("tuned", "ok")]);
@@ -103,7 +103,7 @@ fn a_second_interrupt_kills_a_worker_that_does_not_stop() {
     let child = env.start(&["run", "small.toml", "--only", "base"]);
     env.wait_for("started-base");
     interrupt(&child);
-    env.wait_for("asked-base"); // it hears the first, and goes on
+    env.wait_for("asked-base"); // the worker ignores the first request
     interrupt(&child);
     ended(child).ends_with(130);
 }

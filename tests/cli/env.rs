@@ -1,4 +1,4 @@
-//! A project in a temporary directory, and the binary to run in it.
+//! A project in a temporary directory, and the binary that runs in it.
 
 use crate::harness::wait_for_file;
 use orchestrate::workspace::FAULT_VARIABLE;
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// Two chains that share nothing: `base` -> `tuned`, and `other`.
+/// Two chains without common stages: `base` -> `tuned`, and `other`.
 pub(crate) const RECIPE: &str = r#"
 name = "small"
 seed = 1
@@ -41,10 +41,10 @@ data = "text"
 steps = 4
 "#;
 
-/// A lease of some other process.
+/// A lease of another process.
 pub(crate) const LEASE: &str = r#"{"host": "elsewhere", "boot_id": "", "pid": 4242, "since": "2026-01-01T00:00:00Z"}"#;
 
-/// What a script worker does with a stage, by the stage's name, is in the file `behaviour/NAME`.
+/// The script worker. Its behaviour for a stage is in the file `behaviour/NAME`.
 const WORKER: &str = include_str!("worker.sh");
 
 pub(crate) struct TestEnv {
@@ -52,7 +52,7 @@ pub(crate) struct TestEnv {
 }
 
 impl TestEnv {
-    /// A project with [`RECIPE`] as `small.toml` and everything it names.
+    /// Creates a project with [`RECIPE`] as `small.toml` and all files that it names.
     pub(crate) fn new() -> Self {
         let env = Self { dir: tempfile::tempdir().unwrap() };
         env.write("small.toml", RECIPE);
@@ -77,7 +77,7 @@ impl TestEnv {
         fs_err::write(path, text).unwrap();
     }
 
-    /// Makes the script worker do this with the stage of this name: `fail`, `crash`, `kill`, `wait`, `deaf`.
+    /// Sets the script worker's behaviour for the stage: `fail`, `crash`, `kill`, `wait`, `deaf`.
     pub(crate) fn behave(&self, stage: &str, behaviour: &str) {
         self.write(&format!("behaviour/{stage}"), behaviour);
     }
@@ -104,12 +104,12 @@ impl TestEnv {
         Ended::from(self.command(args).env(name, value).output().unwrap())
     }
 
-    /// Runs the binary with arguments that need be no text.
+    /// Runs the binary with arguments that need not be UTF-8.
     pub(crate) fn run_os(&self, args: &[OsString]) -> Ended {
         Ended::from(self.command(&[]).args(args).output().unwrap())
     }
 
-    /// Runs the binary with one more environment variable, whose value need be no text.
+    /// Runs the binary with one more environment variable, whose value need not be UTF-8.
     pub(crate) fn run_with_os(&self, args: &[&str], name: &str, value: &OsStr) -> Ended {
         Ended::from(self.command(args).env(name, value).output().unwrap())
     }
@@ -119,12 +119,12 @@ impl TestEnv {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Starts the binary that lies at `program`.
+    /// Starts the binary at the path `program`.
     pub(crate) fn start_as(&self, program: &Path, args: &[&str]) -> Child {
         self.command_of(program, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The id of the newest run.
+    /// Returns the id of the newest run.
     pub(crate) fn newest_run(&self) -> String {
         let logs = fs_err::read_dir(self.path("runs/log")).unwrap();
         logs.map(|entry| entry.unwrap().file_name().into_string().unwrap()).max().unwrap()
@@ -135,13 +135,13 @@ impl TestEnv {
         self.command(args).env(name, value).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Waits until the file is there.
+    /// Waits until the file exists.
     #[track_caller]
     pub(crate) fn wait_for(&self, relative: &str) {
         wait_for_file(&self.path(relative));
     }
 
-    /// Starts the binary, and lets it go on once it has passed the fault point and `there` has been asserted.
+    /// Starts the binary and holds it at the fault point until `there` has made its assertions.
     pub(crate) fn start_held_at(&self, point: &str, args: &[&str], there: impl FnOnce(&Child)) -> Child {
         let held = self.path("held");
         let child = self.start_with(args, FAULT_VARIABLE, &format!("hold:{point}:{}", held.display()));
@@ -152,7 +152,7 @@ impl TestEnv {
     }
 }
 
-/// What a finished process left.
+/// The exit code and output of a finished process.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -178,7 +178,7 @@ impl Ended {
         self
     }
 
-    /// Asserts that stderr holds each of these.
+    /// Asserts that stderr contains each of these.
     #[track_caller]
     pub(crate) fn says(self, words: &[&str]) -> Self {
         for word in words {
@@ -187,7 +187,7 @@ impl Ended {
         self
     }
 
-    /// Stdout as one JSON value a line.
+    /// Parses stdout as one JSON value per line.
     #[track_caller]
     pub(crate) fn json(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()

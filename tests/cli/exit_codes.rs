@@ -1,4 +1,4 @@
-//! Every documented exit code, each by what it is for.
+//! Every documented exit code.
 
 use crate::env::{Ended, TestEnv};
 

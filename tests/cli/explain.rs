@@ -1,4 +1,4 @@
-//! What `explain` says, and that `plan` and `run` never disagree.
+//! `explain`: its output, and the agreement of `plan` and `run`.
 
 use crate::env::{RECIPE, TestEnv};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Runs as files of other programs.
+//! `export`: runs as files of other programs.
 
 use crate::env::TestEnv;
 use crate::history::sampled;
@@ -14,7 +14,7 @@ fn sampled_run() -> TestEnv {
     env
 }
 
-/// The rows of a Parquet file as the objects that `--format json` writes.
+/// Reads the rows of a Parquet file as the objects that `--format json` writes.
 fn parquet_rows(env: &TestEnv, name: &str) -> Vec<Value> {
     let file = SerializedFileReader::new(std::fs::File::open(env.path(name)).unwrap()).unwrap();
     let object = |row: parquet::record::Row| {
@@ -36,7 +36,7 @@ fn every_format_has_the_rows_of_the_run_and_no_others() {
     for format in ["csv", "json", "parquet"] {
         let told = env.run(&["export", "latest", "--format", format, "-o", "out", "--json"]).ends_with(0).json();
         let rows: Vec<u64> = told.iter().map(|line| line["rows"].as_u64().unwrap()).collect();
-        // runs, stages, metrics (3 of each stage and 3 that were sampled), results, completions, rewards, cache
+        // Runs, stages, metrics (3 of each stage and 3 sampled ones), results, completions, rewards, cache.
         assert_eq!(rows, [1, 2, 6, 2, 6, 12, 2], "{format}");
     }
     for name in ["runs", "stages", "metrics", "results", "completions", "rewards", "cache"] {
@@ -57,7 +57,7 @@ fn every_format_has_the_rows_of_the_run_and_no_others() {
     env.run(&["export", "latest", "--format", "csv", "-o", "small.toml/out"]).ends_with(1).says(&["small.toml"]);
 }
 
-/// The payloads of a file's records.
+/// Returns the payloads of a file's records.
 fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
@@ -82,7 +82,7 @@ fn tensorboard_gets_a_directory_with_the_scalars_of_each_stage() {
     assert!(found[0].ends_with(b"brain.Event:2"));
     let last = [&[0x10, 3, 0x2A, 20, 0x0A, 18, 0x0A, 11][..], b"reward/mean", &[0x15], &0.1f32.to_le_bytes()].concat();
     assert_eq!(found[3][9..], last, "step 3, as it was done in the end");
-    // 2026-01-01, as the worker said
+    // The worker's time, 2026-01-01.
     assert_eq!(found[3][..9], [&[0x09][..], &1_767_225_600f64.to_le_bytes()].concat());
     assert_eq!(fs_err::read_dir(env.path(&format!("tb/{run}/base"))).unwrap().count(), 1);
 }

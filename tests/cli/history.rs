@@ -1,4 +1,4 @@
-//! The history: what it shows, and that its database says what the files say, whatever happened to either.
+//! The history: its output, and its agreement with the files after changes to either.
 
 use crate::env::{Ended, TestEnv};
 use crate::harness::signal_child;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const VIEWS: [&str; 7] = ["runs", "stages", "metrics", "results", "completions", "rewards", "cache"];
 
-/// All rows of all views, in an order that does not depend on how they came there.
+/// Returns all rows of all views, sorted.
 fn rows(env: &TestEnv) -> Vec<Vec<String>> {
     let rows = |view: &&str| {
         let found = env.run(&["query", &format!("SELECT * FROM {view}"), "--json"]).ends_with(0);
@@ -31,7 +31,7 @@ fn assert_same(found: &[Vec<String>], before: &[Vec<String>]) {
     }
 }
 
-/// Events of a worker that samples two completions a step, is resumed after step 2 and does step 3 again.
+/// Returns the events of a worker that samples two completions per step, is resumed after step 2 and repeats step 3.
 pub(crate) fn sampled() -> String {
     let started = |resumed: Option<u64>| {
         json!({"started": {
@@ -63,8 +63,8 @@ pub(crate) fn sampled() -> String {
     })
 }
 
-/// Runs with everything that may happen to a stage: done, failed, its descendant skipped, interrupted, killed with its
-/// dispatcher, resumed, found in the cache, forced.
+/// Creates a project with all possible outcomes of a stage: done, failed, its descendant skipped, interrupted, killed
+/// with its dispatcher, resumed, found in the cache, forced.
 fn eventful() -> TestEnv {
     let env = TestEnv::new();
     env.write("events/other", &sampled());
@@ -142,7 +142,7 @@ fn a_run_leaves_nothing_to_bring_up_to_date() {
     env.behave("base", "fail");
     env.run(&["run", "small.toml", "--only", "base", "--force"]).ends_with(4);
     assert_eq!(env.run(&["history", "--json"]).ends_with(0).stderr, "");
-    // what was removed from the cache is gone from that view alone
+    // A result that was removed from the cache is missing only in that view.
     fs_err::remove_dir_all(env.path("runs/cache")).unwrap();
     assert_eq!(env.run(&["query", "SELECT * FROM cache", "--json"]).ends_with(0).stdout, "");
     assert!(!env.run(&["query", "SELECT * FROM completions", "--json"]).ends_with(0).stdout.is_empty());
@@ -172,7 +172,7 @@ async fn a_database_that_another_process_holds_costs_a_run_nothing() {
     let store = Store::open(&env.path("runs/history.db"), Duration::from_secs(1)).await.unwrap();
     let held = store.update().await.unwrap();
     env.run(&["run", "small.toml", "--only", "base"]).ends_with(0).says(&["another process holds the history"]);
-    // a question wants what is true now, so the files are asked
+    // A query needs the current state, so it reads the files.
     let rows = env.run(&["history", "--json"]).ends_with(0).says(&["locked", "hint: another process"]).json();
     assert_eq!((rows.len(), &rows[0]["stage"], &rows[0]["status"]), (2, &json!("base"), &json!("ok")));
     drop(held);

@@ -1,4 +1,4 @@
-//! Others' texts, names and questions: they steer no terminal, are not passed over, and write nothing.
+//! Hostile texts, names and queries: they do not control a terminal, are not ignored, and write nothing.
 
 use crate::env::TestEnv;
 use std::ffi::{OsStr, OsString};

@@ -1,4 +1,4 @@
-//! Whether a run is alive, whatever its process is called, has become, or is mistaken for.
+//! Whether a run is alive, whatever the name, state or id of its process.
 
 use crate::dispatch::ended;
 use crate::env::TestEnv;
@@ -13,7 +13,7 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
 }
 
-/// The status of the newest run, as `cancel` and `resume` see it.
+/// Returns the status of the newest run, as `cancel` and `resume` see it.
 fn status(env: &TestEnv) -> String {
     let shown = env.run(&["show", "latest", "--json"]).ends_with(0).json();
     let run = env.run(&["query", "SELECT status FROM runs ORDER BY run DESC LIMIT 1", "--json"]).ends_with(0).json();
@@ -29,7 +29,7 @@ fn waiting_run(env: &TestEnv) -> Child {
     child
 }
 
-/// A run that was killed, and its id.
+/// Starts and kills a run; returns its id.
 fn killed_run(env: &TestEnv) -> String {
     let mut child = waiting_run(env);
     child.kill().unwrap();
@@ -42,7 +42,7 @@ fn log(env: &TestEnv, run: &str) -> PathBuf {
     env.path("runs/log").join(run)
 }
 
-/// Changes who the log says ran the run.
+/// Changes the process that the log names for the run.
 fn rewrite_process(env: &TestEnv, run: &str, change: impl Fn(&mut Value)) {
     let path = log(env, run).join("run.jsonl");
     let text = fs_err::read_to_string(&path).unwrap();
@@ -52,7 +52,7 @@ fn rewrite_process(env: &TestEnv, run: &str, change: impl Fn(&mut Value)) {
     fs_err::write(path, format!("{first}\n{rest}")).unwrap();
 }
 
-/// Makes the log say that another host ran the run.
+/// Changes the host that the log names for the run.
 fn move_to(env: &TestEnv, run: &str, host: &str) {
     rewrite_process(env, run, |process| {
         process["host"] = host.into();
@@ -75,7 +75,7 @@ fn a_run_under_another_name_is_alive() {
     resume.says(&["is still running", "hint: `orchestrate cancel"]);
     env.run(&["cache", "gc", "--older-than", "0s", "--delete"]).ends_with(0);
     assert_eq!(fs_err::read_dir(env.path("runs/cache")).unwrap().count(), 1, "a live run uses it");
-    // another run that needs the same stage leaves the worker alone
+    // Another run that needs the same stage leaves the worker alone.
     let other = env.start_held_at(LEASE_LOOKED_AT, &["run", "small.toml", "--only", "base"], |_| {
         assert!(run.try_wait().unwrap().is_none());
     });
@@ -85,7 +85,7 @@ fn a_run_under_another_name_is_alive() {
     ended(other);
 }
 
-/// The run whose log names this process.
+/// Returns the id of the run whose log names this process.
 pub(crate) fn run_of(env: &TestEnv, process: u32) -> String {
     let logs = fs_err::read_dir(env.path("runs/log")).unwrap();
     let mut runs = logs.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -1,6 +1,5 @@
-//! The command line through the real binary. Nothing here needs libtorch: where a worker is needed, a shell script that
-//! keeps the worker's contract (attempt directory, events, exit code) stands in for it. What the real worker does is
-//! tested in `tests/engine`.
+//! The command line through the real binary. No test here needs libtorch: a shell script replaces the worker and
+//! follows its contract (attempt directory, events, exit code). `tests/engine` tests the real worker.
 
 mod after;
 mod cache;

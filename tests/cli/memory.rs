@@ -1,9 +1,9 @@
-//! Stages that cannot fit into memory are refused before anything runs, with the knob to turn.
+//! Stages that cannot fit into memory are refused before the run begins, with the setting to change.
 
 use crate::env::TestEnv;
 use crate::scheduling::both_start;
 
-/// The estimated peak of stage `base` in bytes, in rows of `seq_len` tokens.
+/// Returns the estimated peak of stage `base` in bytes, with rows of `seq_len` tokens.
 fn needed(env: &TestEnv, seq_len: u64, checkpointing: &str) -> u64 {
     let settings = settings(seq_len, checkpointing);
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
@@ -21,7 +21,7 @@ fn settings(seq_len: u64, checkpointing: &str) -> Vec<String> {
     .concat()
 }
 
-/// Rows with which the stage needs `share` of what the machine has, without checkpointing.
+/// Returns the `seq_len` for which the stage needs `share` of the machine's memory without checkpointing.
 fn seq_len_for(env: &TestEnv, share: f64) -> u64 {
     let info = fs_err::read_to_string("/proc/meminfo").unwrap();
     let kib: f64 = info.lines().next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();

@@ -1,4 +1,4 @@
-//! What becomes of the workers of a run that is killed.
+//! The workers of a killed run.
 
 use crate::dispatch::{ended, pair, statuses};
 use crate::env::TestEnv;
@@ -6,7 +6,8 @@ use orchestrate::workspace::LEASE_LOOKED_AT;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
 
-/// Starts a run whose `base` does this, kills it with SIGKILL, and says which process it leaves behind.
+/// Starts a run whose `base` has this behaviour and kills it with SIGKILL. Returns the process id of the remaining
+/// worker.
 fn leave_orphan(env: &TestEnv, behaviour: &str) -> Pid {
     env.behave("base", behaviour);
     let child: Child = env.start(&["run", "small.toml", "--only", "tuned", "--set", "runtime.stop_grace_s=0.5"]);
@@ -21,7 +22,7 @@ fn leave_orphan(env: &TestEnv, behaviour: &str) -> Pid {
     orphan
 }
 
-/// Whether the process is there; one that has ended and that nobody has asked about yet is not.
+/// Whether the process is running; a zombie is not.
 pub(crate) fn lives(pid: Pid) -> bool {
     let status = fs_err::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))

@@ -4,7 +4,7 @@ use crate::env::{Ended, TestEnv};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A grid of 3 arms with 3 seeds, as `tests/browser/project.sh` makes it: run by the real program.
+/// Creates a grid of 3 arms with 3 seeds by `tests/browser/project.sh`, run by the real program.
 fn grid() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let project = dir.path().join("project");
@@ -20,8 +20,8 @@ fn report(project: &Path, args: &[&str]) -> Ended {
     Ended::from(command.output().unwrap())
 }
 
-/// Reads the page with Python's own parser: every element that is opened is closed in its order, ids are unique, and what
-/// labels or links refer to is there.
+/// Parses the page with Python's own parser. Checks that elements are closed in order, that ids are unique, and that
+/// the targets of labels and links exist.
 const CHECK: &str = r##"
 import html.parser, re, sys
 VOID = {"meta", "link", "input", "br", "hr", "img"}

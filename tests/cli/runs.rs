@@ -1,4 +1,4 @@
-//! `runs ls` and `runs rm`, and where runs are kept.
+//! `runs ls`, `runs rm`, and the run directory.
 
 use crate::env::TestEnv;
 
@@ -80,7 +80,7 @@ fn a_project_says_where_its_runs_are_kept() {
     assert!(env.path("elsewhere/of project/log").is_dir());
     assert!(!env.path("runs").exists());
     assert_eq!(env.run(&["history", "--json"]).ends_with(0).json().len(), 1);
-    // what is typed comes before the variable, and both before the file
+    // An argument overrides the variable, and both override the file.
     env.run_with(&["run", "small.toml", "--only", "base"], "ORCHESTRATE_RUNS", "by-variable").ends_with(0);
     assert!(env.path("by-variable/log").is_dir());
     let typed = ["run", "small.toml", "--only", "base", "--runs-dir", "typed"];

@@ -1,11 +1,11 @@
-//! Which completions `samples` shows, and how.
+//! `samples`: selection and format of completions.
 
 use crate::env::{Ended, TestEnv};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// A run in which `base` sampled three completions in each of the steps 1 to 3, the third of them cut and without a
-/// reference; step 3 was sampled twice, since the worker was resumed after step 2.
+/// Creates a run in which `base` sampled three completions in each of the steps 1 to 3. The third of each step is
+/// truncated and has no reference. Step 3 was sampled twice, because the worker was resumed after step 2.
 fn sampled() -> TestEnv {
     let env = TestEnv::new();
     let started = |resumed: Option<u64>| {
@@ -48,7 +48,7 @@ fn group(step: u64, remark: &str) -> Vec<Value> {
     (0..3).map(completion).collect()
 }
 
-/// `STEP.INDEX` of what is shown.
+/// Returns `STEP.INDEX` of the shown completions.
 fn shown(ended: &Ended) -> Vec<String> {
     ended.json().iter().map(|line| format!("{}.{}", line["step"], line["index"])).collect()
 }

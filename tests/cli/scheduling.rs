@@ -4,14 +4,14 @@ use crate::dispatch::{ended, interrupt, pair, statuses};
 use crate::env::TestEnv;
 use crate::harness::{children, wait_until};
 
-/// Whether the second of two stages that run for ever starts beside the first.
+/// Whether the second of two endless stages starts beside the first.
 pub(crate) fn both_start(env: &TestEnv, set: &[&str]) -> bool {
     env.behave("base", "wait");
     env.behave("other", "wait");
     let mut args = vec!["run", "small.toml"];
     args.extend(set);
     let mut both = false;
-    // what has room is submitted at once
+    // Stages that fit are submitted at once.
     let child = env.start_held_at("worker-started", &args, |run| both = children(run.id()) == 2);
     wait_until("a worker begins", || {
         ["base", "other"].iter().any(|stage| env.path(&format!("started-{stage}")).exists())
@@ -32,7 +32,7 @@ fn gpu(env: &TestEnv, stage: &str) -> String {
 #[test]
 fn each_stage_has_a_gpu_of_its_own() {
     let env = TestEnv::new();
-    // without -j: one stage on each GPU
+    // Without -j, one stage runs on each GPU.
     assert!(both_start(&env, &["--set", "runtime.gpus=[4, 7]"]));
     assert_eq!((gpu(&env, "base"), gpu(&env, "other")), ("4".to_owned(), "7".to_owned()));
 }
@@ -113,7 +113,7 @@ fn a_recipe_that_forbids_checkpointing_is_obeyed() {
 fn a_stage_that_runs_too_long_is_stopped_and_can_be_resumed() {
     let env = TestEnv::new();
     env.behave("base", "wait");
-    // the limit of a kind; `other` is of the same, and quick
+    // The time limit of a kind; `other` is of the same kind, and quick.
     let run = env.run(&["run", "small.toml", "--set", "runtime.timeout_s.cpt=1.5", "--json"]).ends_with(4);
     assert!(statuses(&run).contains(&pair("base", "failed")) && statuses(&run).contains(&pair("other", "ok")));
     run.says(&["its time is over", "longer than its limit of 1.5 s after step 3", "hint: raise `runtime.timeout_s`"]);
@@ -145,7 +145,7 @@ fn a_retry_that_waits_ends_with_the_run() {
     assert_eq!(row["status"], "interrupted");
 }
 
-/// The threads that `base` and `other` are told to use.
+/// Returns the number of threads that `base` and `other` are assigned.
 fn threads(more: &[&str]) -> [String; 2] {
     let env = TestEnv::new();
     env.run(&[&["run", "small.toml", "--only", "base", "--only", "other"], more].concat()).ends_with(0);

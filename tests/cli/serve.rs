@@ -1,4 +1,4 @@
-//! `serve`: what a browser is answered, and what it is refused.
+//! `serve`: answers and refusals.
 
 use crate::dispatch::ended;
 use crate::env::TestEnv;
@@ -31,7 +31,7 @@ impl Server {
         stream
     }
 
-    /// Status line and headers, and the body.
+    /// Returns the status line with the headers, and the body.
     fn answer(&self, method: &str, path: &str, host: &str) -> (String, String) {
         let mut text = String::new();
         self.request(method, path, host).read_to_string(&mut text).unwrap();
@@ -53,7 +53,7 @@ impl Drop for Server {
     }
 }
 
-/// A completion of step 1 that would break out of a page which took it for HTML.
+/// Returns a completion of step 1 that would break out of a page that treats it as HTML.
 fn hostile_completion() -> String {
     let completion = json!({"at": "2026-01-01T00:00:00Z", "kind": {"completion": {
         "step": 1, "row": 0, "index": 0, "prompt": "Why?", "completion": "</script><img src=x onerror=alert(1)>",

@@ -1,16 +1,16 @@
-//! `orchestrate verify`: what it compares, what it says, and that the cache is only read.
+//! `orchestrate verify`: its comparison, its output, and that it only reads the cache.
 
 use crate::env::TestEnv;
 use std::path::PathBuf;
 
-/// The checkpoint directory of `stage`.
+/// Returns the checkpoint directory of `stage`.
 fn checkpoint(env: &TestEnv, stage: &str) -> PathBuf {
     let plan = env.run(&["plan", "small.toml", "--json"]).ends_with(0).json();
     let line = plan.iter().find(|line| line["stage"] == stage).unwrap();
     env.path("runs/cache").join(line["key"].as_str().unwrap())
 }
 
-/// Names below `runs/work`.
+/// Returns the names below `runs/work`.
 fn work(env: &TestEnv) -> Vec<String> {
     let entries = fs_err::read_dir(env.path("runs/work")).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -57,7 +57,7 @@ fn a_rerun_that_differs_ends_with_7_names_the_file_and_stays() {
     }
     assert!(work(&env)[0].starts_with("verify-"), "{:?}", work(&env));
 
-    // other conditions are told
+    // Other conditions are reported.
     let events = fs_err::read_to_string(dir.join("events.jsonl")).unwrap();
     let elsewhere =
         events.replace("\"device\":\"cpu\"", "\"device\":\"cuda:0\"").replace("\"threads\":1", "\"threads\":8");

@@ -1,4 +1,5 @@
-//! What the commands print in terminals of 80, 100 and 200 columns, whole, so that a change shows what users will see.
+//! Snapshots of the whole output of commands in terminals of 80, 100 and 200 columns. They show how a change affects
+//! users.
 
 use crate::compare::{GRID, asked, prepare, project, usual};
 use crate::env::TestEnv;
@@ -7,7 +8,8 @@ use regex::Regex;
 
 const WIDTHS: [&str; 3] = ["80", "100", "200"];
 
-/// `text` with what differs from run to run masked by as many characters, so that columns stay where they are.
+/// Masks the parts of `text` that differ from run to run by equally many characters, so that columns keep their
+/// places.
 fn masked(text: &str) -> String {
     let masks = [
         (r"\b[0-9A-HJKMNP-TV-Z]{26}\b", 'R'),  // a run's id
@@ -25,9 +27,9 @@ fn masked(text: &str) -> String {
     })
 }
 
-/// A grid of four arms with three seeds that has run, and a run of which a stage failed.
+/// Creates a finished grid of four arms with three seeds, and a run with a failed stage.
 fn ran() -> TestEnv {
-    // a column that says the same in every row is dropped first, and `started` does within a minute
+    // A column with the same text in every row is dropped first. Within one minute, that would include `started`.
     while chrono::Utc::now().second() >= 40 {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }

@@ -1,4 +1,4 @@
-//! Arenas from recipe to table: with an encoder as the judge, and with judges on a server that is asked over the wire.
+//! Arenas from recipe to table: with an encoder as the judge, and with judges on a server.
 
 use crate::project::{Project, RECIPE, json_lines};
 use crate::resume::{killed_and_resumed, uninterrupted_in};
@@ -7,7 +7,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A project whose models after `cpt`, after `sft` with two seeds, and before any training meet, before `judges`.
+/// Returns a project with an arena of the models after `cpt`, after `sft` with two seeds, and before training. `judges`
+/// is appended.
 pub(crate) fn project(judges: &str) -> Project {
     let project = Project::new();
     let (head, _) = RECIPE.split_once("[stages.grpo]").unwrap();
@@ -45,7 +46,7 @@ fn comparisons(project: &Project) -> Vec<Value> {
     json_lines(&fs_err::read_to_string(project.checkpoint("arena").join("comparisons.jsonl")).unwrap())
 }
 
-/// The players of a rating, sorted.
+/// Returns the players of a rating, sorted.
 fn players(ratings: &Value) -> Vec<&str> {
     let mut names: Vec<&str> =
         ratings["standings"].as_array().unwrap().iter().map(|standing| standing["player"].as_str().unwrap()).collect();
@@ -56,7 +57,7 @@ fn players(ratings: &Value) -> Vec<&str> {
 #[test]
 fn an_arena_of_all_variants_needs_no_server_and_resumes_bitwise_when_it_is_killed() {
     let killed = project(SIMILARITY);
-    // three batches of questions a model, so the second and the third of four models are killed
+    // three batches of questions for each model, so the second and the third of four models are killed
     let resumed = killed_and_resumed(&killed, "arena", &[], &[2, 7]);
     let whole = project(SIMILARITY);
     assert!(resumed == uninterrupted_in(&whole, "arena", &[]), "killed and resumed, the arena ended with other bytes");
@@ -121,7 +122,7 @@ fn one_more_player_is_the_only_one_that_is_asked() {
     let kept: Vec<f64> = metrics.filter_map(|metrics| metrics["arena/kept_answers"].as_f64()).collect();
     assert_eq!(kept, [8.0; 12], "24 answers each of four models");
     assert_eq!(events.iter().filter(|event| event["kind"]["completion"].is_object()).count(), 120, "all are told");
-    // what is not whole is asked for again
+    // malformed files are sampled again
     for file in fs_err::read_dir(project.path("runs/arena-answers")).unwrap() {
         fs_err::write(file.unwrap().path(), "[{").unwrap();
     }
@@ -130,7 +131,7 @@ fn one_more_player_is_the_only_one_that_is_asked() {
     assert!(ratings == fs_err::read(result.join("arena.json")).unwrap(), "asked again, the models answered the same");
 }
 
-/// Two judges at `endpoint`, beside the encoder.
+/// Returns two judges at `endpoint`, beside the encoder.
 fn judges(endpoint: &str) -> String {
     let served = |name: &str| {
         format!(
@@ -145,7 +146,7 @@ fn judges(endpoint: &str) -> String {
     )
 }
 
-/// What was asked of a judge: its name, and the two texts.
+/// Returns the name of a judge that was called, and the two texts in the request.
 fn texts(asked: &Asked) -> (String, String, String) {
     let message = asked.body["messages"][0]["content"].as_str().unwrap();
     let (first, second) = message.split_once('|').unwrap();
@@ -154,11 +155,11 @@ fn texts(asked: &Asked) -> (String, String, String) {
 
 #[test]
 fn judges_on_a_server_read_both_orders_once_and_an_arena_killed_among_them_resumes_bitwise() {
-    // of a batch of 32 comparisons, a second's worth of requests
+    // for a batch of 32 comparisons, this is about a second of requests
     let slow = Server::start(vec![Act::Score(Duration::from_millis(30)); 5000]);
     let settings = ["stages.arena.pairs=adaptive", "stages.arena.max_comparisons=96", "stages.arena.batch_size=6"];
     let killed = project(&judges(&slow.endpoint()));
-    // one batch of questions a model, so the second batch of comparisons is killed
+    // one batch of questions for each model, so the second batch of comparisons is killed
     let resumed = killed_and_resumed(&killed, "arena", &settings, &[5]);
     let fast = Server::start([]);
     let whole = project(&judges(&fast.endpoint()));
@@ -193,7 +194,7 @@ fn judges_on_a_server_read_both_orders_once_and_an_arena_killed_among_them_resum
     assert!(table.contains("ratings by each judge") && table.contains("same place in both orders"), "{table}");
 }
 
-/// All verdicts of the only committed arena.
+/// Returns all verdicts of the only committed arena.
 fn comparisons_of(project: &Project) -> Vec<Value> {
     let dirs = fs_err::read_dir(project.path("runs/cache")).unwrap().flatten().map(|entry| entry.path());
     let file = dirs.map(|dir| dir.join("comparisons.jsonl")).find(|file| file.exists()).expect("there is an arena");
@@ -208,7 +209,7 @@ fn an_arena_without_its_judges_is_no_result_and_verdicts_that_are_missing_are_to
     let flat = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("has no verdict on") && flat.contains("of the last 20 comparisons"), "{stderr}");
     assert!(flat.contains("connection refused") && flat.contains("max_missing_fraction"), "{stderr}");
-    // the encoder alone decides then, and that is said
+    // then only the encoder decides, and a note reports that
     let table = project.succeed(&[&args[..], &["--set", "stages.arena.max_missing_fraction=1"]].concat());
     let flat = table.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(

@@ -1,9 +1,9 @@
-//! Bad input is one clear error before or at the step it concerns, with the documented exit code, and leaves nothing in
-//! the cache.
+//! Bad input gives one clear error before or at the step it concerns, with the documented exit code, and leaves nothing
+//! in the cache.
 
 use crate::project::{Project, RECIPE, questions};
 
-/// Runs the recipe, which must fail with `code`; returns stderr after checking that nothing was committed for `stage`.
+/// Runs the recipe, which must fail with `code`, and returns its stderr.
 #[track_caller]
 fn failure(project: &Project, code: i32) -> String {
     project.fail(&["run", "recipes/tiny.toml", "--only", "sft"], code)
@@ -76,7 +76,7 @@ fn a_row_without_a_needed_field_is_named_by_file_and_line() {
     let mut lines: Vec<String> = questions(24).lines().map(str::to_owned).collect();
     lines[4] = lines[4].replace("\"explanation\"", "\"explained\"");
     project.write("data/mcq.jsonl", &(lines.join("\n") + "\n"));
-    // whichever side of the split the row is on, some stage meets it
+    // some stage reads the row, on whichever side of the split it is
     project.edit_recipe("eval_fraction = 0.25", "eval_fraction = 0.0");
     let all = "stages.eval.split=all";
     let text = project.fail(&["run", "recipes/tiny.toml", "--only", "sft", "--set", all], 3);

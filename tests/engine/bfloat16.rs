@@ -1,4 +1,4 @@
-//! bfloat16 on every CPU: what a recipe in bfloat16 computes where libtorch's own bfloat16 product is slow.
+//! bfloat16 on every CPU: results of a bfloat16 recipe where libtorch's own bfloat16 product is slow.
 
 use crate::project::{Project, json_lines};
 use orchestrate_core::cpu::Bfloat16Products;
@@ -10,7 +10,7 @@ use tch::{Device, Kind};
 
 const FORCED: &str = "ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS";
 
-/// Runs `orchestrate` with the products forced, and libtorch's own counted.
+/// Runs `orchestrate` with a forced kind of products, and counts libtorch's own bfloat16 products.
 fn run(project: &Project, products: &str, args: &[&str]) -> Output {
     project.command(args).env(FORCED, products).env("ORCHESTRATE_COUNT_PRODUCTS", "1").output().unwrap()
 }
@@ -22,8 +22,8 @@ fn succeed(project: &Project, products: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// bfloat16 products that libtorch computed in each stage of the tiny sibling of `recipes/demo.toml`, and how each stage says
-/// it computes them.
+/// Runs the pipeline of `recipes/demo.toml` in its tiny version. Returns for each stage the number of libtorch's
+/// bfloat16 products, and the kind of products that the stage reports.
 fn products_of_the_pipeline(products: &str, settings: &[&str]) -> Vec<(String, u64, Value)> {
     let project = Project::new();
     let mut args = vec!["run", "recipes/tiny.toml", "--set", "model.dtype=bfloat16", "--set"];
@@ -58,7 +58,7 @@ fn a_recipe_in_bfloat16_takes_no_slow_product_when_they_are_widened() {
     assert!(native.iter().all(|(_, count, told)| *count > 0 && told == "native"), "the counter counts: {native:?}");
 }
 
-/// Held in bfloat16 and computed in 32 bits: the numbers are those of the rounded weights in 32 bits, to the bit.
+/// With bfloat16 weights and 32-bit products, results equal those of the rounded weights in 32 bits, bit for bit.
 #[test]
 fn widened_products_are_those_of_the_rounded_weights() {
     let project = Project::new();

@@ -1,4 +1,4 @@
-//! What the worker carries with it when it is published.
+//! The contents of the worker's binary for releases.
 
 use object::elf;
 use object::endian::Endianness;

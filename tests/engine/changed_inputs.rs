@@ -1,4 +1,4 @@
-//! A stage is made from the inputs that its key names, or fails: somebody edits them between the plan and the reading.
+//! Inputs that change between plan and reading: a stage uses the inputs in its key, or it fails.
 
 use crate::project::Project;
 use crate::resume::{result, run, uninterrupted_in, wait_for_event};
@@ -30,14 +30,14 @@ impl Edit {
         Self { file: self.file, from: self.to, to: self.from }.apply(project);
     }
 
-    /// As messages name it: a model by its directory.
+    /// Returns the input's name in messages; a model is named by its directory.
     fn named(&self) -> &str {
         if self.file.starts_with("models/") { self.file.rsplit_once('/').unwrap().0 } else { self.file }
     }
 }
 
-/// Edits an input of `stage` when its worker is at `point`. The run must fail with `reason` and leave nothing, `resume` must plan
-/// anew, and what it makes must be what the edited files make.
+/// Edits an input of `stage` when its worker is at `point`. The run must fail with `reason` and leave nothing. `resume`
+/// must plan again, and its result must be that of the edited files.
 fn edited_at(point: &str, stage: &str, parent: Option<&str>, edit: &Edit, reason: &str) {
     let project = Project::new();
     if let Some(parent) = parent {
@@ -46,7 +46,7 @@ fn edited_at(point: &str, stage: &str, parent: Option<&str>, edit: &Edit, reason
     let held = project.path("held");
     let stderr = fs_err::File::create(project.path("stderr.txt")).unwrap().into_file();
     let mut child = project
-        .command(&[&run(stage, &[])[..], &["--variant", "semantic"]].concat()) // one worker that waits
+        .command(&[&run(stage, &[])[..], &["--variant", "semantic"]].concat()) // one worker, which waits
         .env(FAULT_VARIABLE, format!("hold:{point}:{}", held.display()))
         .stdout(Stdio::null())
         .stderr(stderr)
@@ -98,7 +98,7 @@ fn a_file_that_is_edited_while_it_is_read_fails_the_stage() {
     edited_at("inputs-read", "cpt", None, &TOKENIZER, WHILE);
 }
 
-/// What happens every day: the data of a sweep are edited while its first stages train.
+/// Covers the common case of data that are edited while the first stages of a sweep train.
 #[test]
 fn a_stage_that_has_read_its_data_is_not_concerned_and_the_next_one_fails() {
     let project = Project::new();
@@ -115,7 +115,7 @@ fn a_stage_that_has_read_its_data_is_not_concerned_and_the_next_one_fails() {
     assert!(result(&project, "grpo").is_none());
 }
 
-/// An evaluation samples for long after it has read its questions.
+/// An evaluation continues to sample for a long time after it has read its questions.
 #[test]
 fn an_evaluation_is_made_of_the_questions_that_it_read() {
     let measured = |project: &Project| fs_err::read(project.checkpoint("eval").join("metrics.json")).unwrap();

@@ -1,4 +1,5 @@
-//! Twenty optimizer steps beside transformers, PEFT and torch.optim: the whole of a step at once, and nothing drifts.
+//! Twenty optimizer steps compared with transformers, PEFT and torch.optim. They cover a whole step and show that
+//! nothing drifts.
 
 use crate::golden::{json, path};
 use orchestrate_core::recipe::spec::{AdjustLr, Optimizer as Rule, OptimizerSpec, Schedule};
@@ -9,7 +10,7 @@ use orchestrate_engine::optim::{Optimizer, clip_grad_norm, lr_multiplier};
 use orchestrate_engine::stages::accumulate;
 use tch::{Device, Kind};
 
-/// The token sequences of `gen_curves.py`.
+/// Returns a token sequence as in `gen_curves.py`.
 fn sequence(step: i64, index: i64, prompt: usize) -> Sequence {
     let step = step % 2;
     let length = 10 + (index * 5 + step) % 13;
@@ -46,7 +47,7 @@ fn twenty_steps_follow_the_committed_curves() {
             decoder.unfreeze();
         }
         let mut optimizer = Optimizer::new(decoder.trainable(), &spec);
-        // Muon orthogonalizes in 16 bits, and what a step rounds differently the next ones carry on
+        // Muon orthogonalizes in 16 bits, and later steps amplify its differences in rounding
         let tolerance = if muon { 2e-2 } else { 1e-3 };
         for step in 0..steps {
             let at = i64::try_from(step).unwrap();

@@ -1,4 +1,4 @@
-//! Conversations with their masks, documents, prompts: on the tiny project's byte-level tokenizer.
+//! Conversations with their masks, documents and prompts, on the tiny project's byte-level tokenizer.
 
 use crate::project::{Project, json_lines, tokenizer};
 use orchestrate_core::digest::Digest;
@@ -14,7 +14,7 @@ fn lines(rows: impl IntoIterator<Item = Value>) -> String {
     rows.into_iter().map(|row| row.to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// A data set of one file, and where it lies.
+/// Returns a data set of one file, with the file's path.
 fn data_set(project: &Project, rows: &[Value]) -> (DataSpec, BTreeMap<Digest, PathBuf>) {
     let text = lines(rows.iter().cloned());
     project.write("data/rows.jsonl", &text);
@@ -46,7 +46,7 @@ fn conversations(project: &Project, rows: &[Value], train_on: &[Role]) -> StageR
     data::conversations(&spec, &inputs, &tokenizer, 1000, &train_on.iter().copied().collect())
 }
 
-/// The text of `sequence`, what carries loss in brackets.
+/// Returns the text of `sequence`, with brackets around the tokens that carry loss.
 fn marked(project: &Project, sequence: &Sequence) -> String {
     let tokenizer = Tokenizer::load(&project.path("models/tiny")).unwrap();
     let mut text = String::new();
@@ -166,7 +166,7 @@ fn prompt_and_completion_train_the_completion_word_for_word() {
 #[test]
 fn a_template_that_rewrites_earlier_turns_is_refused_with_a_way_out() {
     let project = Project::new();
-    // as Qwen3's: reasoning is kept in the last turn only
+    // like Qwen3's template, which keeps the reasoning of the last turn only
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n\
                     {{ m.content if loop.last else m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}\
                     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
@@ -228,7 +228,7 @@ fn a_prompt_is_the_conversation_before_the_assistants_last_word() {
     assert!(error.message.contains("no turn before the assistant's"), "{error}");
 }
 
-/// A tokenizer that puts `<|endoftext|>` (258) before a plain text, as Llama 3's does with its BOS.
+/// Installs a tokenizer that puts `<|endoftext|>` (258) before a plain text, as Llama 3's does with its BOS.
 fn with_bos(project: &Project) {
     let special = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"];
     let processor = json!({
@@ -251,7 +251,7 @@ fn there_is_one_bos_at_most_whoever_writes_it() {
         assert_eq!(sequence.ids[..2], [258, 256]);
         assert!(marked(&project, sequence).contains("assistant\n[Eins.<|im_end|>]"));
     }
-    // a template that writes none is taken at its word
+    // without a BOS in the template there is no BOS
     set_template(&project, CHATML, &json!({"bos_token": "<|endoftext|>"}));
     let sequence = &conversations(&project, &[two_questions()], &[Role::Assistant]).unwrap()[0];
     assert_eq!(sequence.ids[0], 256);
@@ -281,7 +281,7 @@ fn data_is_shown_with_its_mask_before_anything_is_trained() {
     }
     assert!(text.contains("</answer><|im_end|>⟧"), "{text}");
     let lines = json_lines(&project.succeed(&["check", "--show-data", "--json", "recipes/tiny.toml"]));
-    // the variants of grpo and eval read the same and are shown once
+    // the variants of grpo and eval read the same data, which is shown once
     let kinds: Vec<&str> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["cpt", "sft", "grpo", "eval"]);
     let sft = &lines[1]["data"][0];

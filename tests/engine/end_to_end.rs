@@ -1,4 +1,4 @@
-//! Recipes from start to history through the real binaries, on the tiny project.
+//! Recipes from start to history with the real binaries, on the tiny project.
 
 use crate::project::{Project, RECIPE, json_lines};
 use orchestrate_core::metric::Metric;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 fn a_recipe_runs_from_start_to_history_and_shares_what_its_variants_have_in_common() {
     let project = Project::new();
     let before = project.plan();
-    // cpt and sft once, grpo and eval once a variant
+    // cpt and sft once, grpo and eval once for each variant
     assert_eq!(before.len(), 6, "{before:#?}");
     assert!(before.iter().all(|line| line["status"] == "pending"));
 
@@ -40,7 +40,7 @@ fn a_recipe_runs_from_start_to_history_and_shares_what_its_variants_have_in_comm
     every_metric_is_in_the_table(&project);
 }
 
-/// What the events of all stages measure is registered, so that nothing about it is guessed from its name.
+/// Checks that all metrics in the events of all stages are registered, so that no property is guessed from a name.
 fn every_metric_is_in_the_table(project: &Project) {
     let mut names = BTreeSet::new();
     for dir in std::fs::read_dir(project.path("runs/cache")).unwrap() {
@@ -167,7 +167,7 @@ fn a_stage_that_is_run_again_makes_the_same_and_other_threads_are_told_apart() {
         let files = found["files"].as_array().unwrap();
         assert!(files.iter().any(|file| file["file"] == "adapter_model.safetensors"), "{found}");
     }
-    // on two threads the bytes may or may not be the same, but the rerun says on how many it was
+    // on two threads the bytes may differ or not, but the rerun reports its number of threads
     let output = project.orchestrate(&["verify", "latest", "cpt", "--threads", "2", "--json"]);
     assert!(matches!(output.status.code(), Some(0 | 7)), "{output:?}");
     let found = &json_lines(&String::from_utf8(output.stdout).unwrap())[0];

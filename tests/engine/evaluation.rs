@@ -1,4 +1,4 @@
-//! What an evaluation measures and what it leaves for others to pair, on the tiny project.
+//! The measurements of an evaluation and its records for pairing, on the tiny project.
 
 use crate::project::{Project, RECIPE, json_lines};
 use orchestrate_core::digest::{Digest, canonical_json};
@@ -6,7 +6,7 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The tiny recipe without its sweep, training little; `eval` stages that ask for all there is.
+/// Returns the tiny recipe without its sweep and with little training; `eval` has the evaluation stages.
 fn recipe(eval: &str) -> String {
     let (training, _) = RECIPE.split_once("[stages.eval]").unwrap();
     let training = training
@@ -101,7 +101,7 @@ fn every_number_is_the_mean_over_questions_of_what_the_parquet_file_holds() {
         assert_eq!(row["words"], words);
         assert!(row["tokens"].as_u64().unwrap() <= 12);
     }
-    // ids are hashes of the rows' content
+    // ids are digests of the rows' content
     let text = fs_err::read_to_string(project.path("data/mcq.jsonl")).unwrap();
     let hashes: BTreeSet<String> = json_lines(&text)
         .iter()
@@ -132,7 +132,7 @@ fn every_number_is_the_mean_over_questions_of_what_the_parquet_file_holds() {
         let found = &results[name];
         assert!((found["value"].as_f64().unwrap() - value).abs() < 1e-12, "{name}: {found}, the rows say {value}");
         assert_eq!(found["count"], questions.len(), "{name}");
-        // lengths that are all equal, as those of answers that the limit cuts, have none
+        // lengths that are all equal, as those of truncated answers, have no interval
         assert!(found["interval"].is_array() || name.ends_with("_mean"), "{name}");
     }
     assert_eq!(results["eval/reward/semantic"]["training"], "trained");
@@ -142,7 +142,7 @@ fn every_number_is_the_mean_over_questions_of_what_the_parquet_file_holds() {
     let far = completions(&project, "far");
     assert_eq!(far.len(), 24, "all of a data set that nothing trains on");
     assert!(far.iter().all(|row| row["out_of_domain"] == true && row["loglikelihood_correct"].is_boolean()));
-    // without a reward that counts there is no total
+    // without a reward of non-zero weight there is no total
     assert_eq!(metrics(&project, "far").get("eval/reward/total"), None);
     let table = project.succeed(&["run", "recipes/tiny.toml"]);
     assert!(table.contains('*') && table.contains("out of domain") && table.contains("held out"), "{table}");

@@ -1,4 +1,4 @@
-//! Where the golden values lie, and decoders against Hugging Face's logits (`tests/golden/gen_golden.py`).
+//! The golden values, and decoders compared with Hugging Face's logits (`tests/golden/gen_golden.py`).
 
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{Dtype, LoraSpec, ModelSpec, ParentAdapter};
@@ -26,7 +26,7 @@ pub(crate) fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
 }
 
-/// Logits of every token of `input_ids`. // (B, T) -> (B, T, V)
+/// Computes the logits of every token of `input_ids`. // (B, T) -> (B, T, V)
 fn logits(decoder: &Decoder, input_ids: &Tensor) -> Tensor {
     let rows: Vec<Vec<i64>> = Vec::<Vec<i64>>::try_from(input_ids).unwrap();
     let (b, t) = input_ids.size2().unwrap();

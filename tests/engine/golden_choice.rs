@@ -1,12 +1,12 @@
-//! Log-likelihoods of options against the logits of Hugging Face's models.
+//! Log-likelihoods of options compared with the logits of Hugging Face's models.
 
 use crate::golden::{path, tensors};
 use orchestrate_engine::choice::loglikelihoods;
 use orchestrate_engine::models::{Decoder, Group};
 use tch::{Device, Kind};
 
-/// Each row of the golden inputs is cut into a prompt and what follows it; options are the first 1, 2, ... tokens of that, so
-/// that Hugging Face's logits of the whole row say what each of them is worth.
+/// Splits each row of the golden inputs into a prompt and a rest. Options are the first 1, 2, ... tokens of the rest,
+/// so Hugging Face's logits of the whole row give the log-likelihood of each.
 #[test]
 fn loglikelihoods_are_those_of_hugging_faces_logits() {
     for name in ["llama", "llama_tied", "llama3_rope", "qwen2", "qwen3"] {
@@ -17,7 +17,7 @@ fn loglikelihoods_are_those_of_hugging_faces_logits() {
         let mut groups = Vec::new();
         let mut expected = Vec::new();
         for (row, ids) in rows.iter().enumerate() {
-            let prompt = ids.len() / 2 + row; // rows differ in how long their prompt is
+            let prompt = ids.len() / 2 + row; // prompts of different lengths
             let lengths: Vec<usize> = (1..=ids.len() - prompt).rev().collect();
             let completions: Vec<&[i64]> = lengths.iter().map(|length| &ids[prompt..prompt + length]).collect();
             let token = |t: usize| {
@@ -34,7 +34,7 @@ fn loglikelihoods_are_those_of_hugging_faces_logits() {
         for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
             assert!((found - expected).abs() < 1e-4, "{name}: {found}, Hugging Face {expected}");
         }
-        // one at a time is the same as all together
+        // one group at a time gives the same as all together
         let alone: Vec<Vec<f64>> = groups.chunks(1).flat_map(|group| loglikelihoods(&decoder, group)).collect();
         let differences = found.iter().flatten().zip(alone.iter().flatten()).map(|(one, other)| (one - other).abs());
         assert!(differences.fold(0.0, f64::max) < 1e-4);

@@ -1,4 +1,4 @@
-//! Encoders against Hugging Face, and whole directories against sentence-transformers.
+//! Encoders compared with Hugging Face, and whole directories compared with sentence-transformers.
 
 use crate::golden::{json, largest_difference, path, tensors};
 use orchestrate_core::rewards::TextEncoder;
@@ -14,12 +14,12 @@ fn load(dir: &Path) -> Box<dyn TextModel> {
     load_text_model(dir, Kind::Float, Device::Cpu).unwrap()
 }
 
-/// Hidden states with 0 where padding stands, as what is there is nobody's business.
+/// Returns hidden states with 0 at padding, where they are undefined.
 fn visible(hidden: &Tensor, mask: &Tensor) -> Tensor {
     hidden.masked_fill(&mask.eq(0).unsqueeze(-1), 0.0)
 }
 
-/// A copy of a golden model whose `config.json` is changed.
+/// Returns a copy of a golden model with a changed `config.json`.
 fn changed(name: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let weights = format!("encoders/{name}/model.safetensors");
@@ -30,7 +30,7 @@ fn changed(name: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
     dir
 }
 
-/// How far a model is from the golden hidden states of `name`.
+/// Returns the largest difference between a model's hidden states and the golden ones of `name`.
 fn difference(model: &dyn TextModel, name: &str) -> f64 {
     let golden = tensors(&format!("encoders/{name}/golden.safetensors"));
     let mask = &golden["attention_mask"];
@@ -69,7 +69,7 @@ fn a_decoder_does_not_care_on_which_side_padding_stands() {
     let golden = tensors("encoders/qwen3_embedding/golden.safetensors");
     let (ids, mask) = (&golden["input_ids"], &golden["attention_mask"]);
     let last = mask.get(2).sum(Kind::Int64).int64_value(&[]);
-    let left = |t: &Tensor| t.narrow(0, 2, 1).roll([-last], [1]); // tokens to the end, padding to the front
+    let left = |t: &Tensor| t.narrow(0, 2, 1).roll([-last], [1]); // tokens at the end, padding at the front
     let hidden = tch::no_grad(|| model.forward(&left(ids), &left(mask)));
     let vector = hidden.select(1, -1);
     let unit = &vector / vector.norm();
@@ -167,7 +167,7 @@ fn the_default_prompt_of_a_directory_holds_until_another_is_set() {
         fs_err::copy(path("encoders/qwen3_embedding").join(name), dir.path().join(name)).unwrap();
     }
     let text = ["The heart pumps blood."];
-    let bare = encoder(dir.path()).embed(&text).unwrap(); // last token, by the architecture
+    let bare = encoder(dir.path()).embed(&text).unwrap(); // the default pooling of the architecture is the last token
     let expected = &json("encoders/qwen3_embedding/embeddings.json")[0];
     assert_eq!(expected["prompt"], "");
     let theirs: Vec<f32> = serde_json::from_value(expected["embedding"].clone()).unwrap();
@@ -223,14 +223,14 @@ fn a_text_of_no_tokens_is_at_right_angles_to_every_other() {
         fs_err::copy(path("encoders/qwen3_embedding").join(name), dir.path().join(name)).unwrap();
     }
     let mut tokenizer = json("encoders/qwen3_embedding/tokenizer.json");
-    tokenizer["post_processor"] = Value::Null; // nothing is added to the text
+    tokenizer["post_processor"] = Value::Null; // no token is added to the text
     fs_err::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let vectors = encoder(dir.path()).embed(&["", "blood"]).unwrap();
     assert_eq!(vectors[0], [0.0; 64]);
     assert!((vectors[1].iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
 }
 
-/// The directory of the real encoder, if it is there.
+/// Returns the directory of the real encoder, if it exists.
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn minilm() -> Option<PathBuf> {
     let dir = path("../../models/all-minilm-l6-v2");
@@ -248,7 +248,7 @@ fn minilm_embeddings_equal_sentence_transformers_whatever_the_batch() {
     let mut encoder = encoder(&dir);
     let golden = json("real_models.json");
     let cases = golden["encoder"].as_array().unwrap();
-    let long = "The heart pumps blood through the arteries. ".repeat(60); // more than a batch of the short ones
+    let long = "The heart pumps blood through the arteries. ".repeat(60); // more tokens than a batch of the short texts
     let mut texts: Vec<&str> = cases.iter().map(|case| case["text"].as_str().unwrap()).collect();
     texts.extend([long.as_str(); 12]);
     let together = encoder.embed(&texts).unwrap();
@@ -264,7 +264,7 @@ fn minilm_embeddings_equal_sentence_transformers_whatever_the_batch() {
     }
 }
 
-/// Sentences about anatomy, some alike and some not, of 3 to some 60 words.
+/// Returns sentences about anatomy of 3 to about 60 words, some of them similar.
 fn sentences() -> Vec<String> {
     let organs = ["heart", "liver", "left kidney", "spleen", "olfactory bulb", "aortic valve", "retina", "thalamus"];
     let says = [

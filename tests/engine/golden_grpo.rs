@@ -1,5 +1,5 @@
-//! The GRPO objective against the published formulas (`grpo.json`, and `grpo_variants.json`, which equals TRL's), its gradient,
-//! and what missing rewards do.
+//! The GRPO objective and its gradient compared with the published formulas (`grpo.json`, and `grpo_variants.json`,
+//! which equals TRL's), and the effect of missing rewards.
 
 use crate::golden::json;
 use orchestrate_core::recipe::spec::{LossType, ScaleRewards};
@@ -13,7 +13,7 @@ fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
-/// The tokens that count, end to end. // (B, T) with lengths -> (N,)
+/// Returns the tokens without padding, end to end. // (B, T) with lengths -> (N,)
 fn flat(value: &Value, lengths: &[usize]) -> Tensor {
     let values: Vec<f64> =
         value.as_array().unwrap().iter().zip(lengths).flat_map(|(row, &n)| numbers(row)[..n].to_vec()).collect();

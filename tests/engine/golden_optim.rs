@@ -1,11 +1,11 @@
-//! AdamW and Muon against `PyTorch`, schedules against transformers, clipping against its definition.
+//! AdamW and Muon compared with `PyTorch`, schedules with transformers, and clipping with its definition.
 
 use crate::golden::{json, largest_difference, tensors};
 use orchestrate_core::recipe::spec::{self, AdjustLr, OptimizerSpec, Schedule};
 use orchestrate_engine::optim::{AdamW, Muon, Optimizer, clip_grad_norm, lr_multiplier};
 use tch::{Kind, Tensor};
 
-/// Lets `grad` be the gradient of `parameter`.
+/// Sets the gradient of `parameter` to `grad`.
 fn set_grad(parameter: &Tensor, grad: &Tensor) {
     (parameter * grad).sum(Kind::Float).backward();
 }
@@ -58,7 +58,7 @@ fn a_bfloat16_parameter_trains_through_its_32_bit_master() {
     let parameter = Tensor::ones([4, 4], (Kind::BFloat16, tch::Device::Cpu)).set_requires_grad(true);
     let mut optimizer = AdamW::new(vec![("w".to_owned(), parameter.shallow_clone())], (0.9, 0.999), 1e-8, 0.0);
     for _ in 0..100 {
-        // each update is far below what bfloat16 can add to 1
+        // each update is far smaller than the resolution of bfloat16 at 1
         set_grad(&parameter, &Tensor::ones([4, 4], (Kind::BFloat16, tch::Device::Cpu)));
         optimizer.step(1e-4);
     }
@@ -81,7 +81,7 @@ fn muon_follows_pytorchs_trajectory() {
     }
 }
 
-/// What Muon and AdamW do to a matrix, an embedding and a vector, after pausing at `pause` and going on from saved state.
+/// Trains a matrix, an embedding and a vector with Muon and AdamW. The run is saved and restored at `pause`.
 fn train_with_muon(pause: Option<i64>) -> Vec<Tensor> {
     let spec = OptimizerSpec {
         optimizer: spec::Optimizer::Muon {
@@ -137,7 +137,7 @@ fn muon_leaves_embeddings_and_vectors_to_adamw_and_continues_exactly() {
         adamw.step(1e-2);
     }
     assert_eq!(whole[1], embedding);
-    // a tall matrix under Muon's original rule moves by about lr * sqrt(M / N) in the spectral norm
+    // under Muon's original rule a tall matrix moves by about lr * sqrt(M / N) in the spectral norm
     assert!(largest_difference(&whole[0], &whole[1].transpose(0, 1)) > 1e-3);
 }
 

@@ -1,5 +1,5 @@
-//! The gradient that a micro-batch leaves on the adapter, for every loss type, against the change of its loss when the adapter is
-//! nudged: through the head, the entropy bonus and all layers.
+//! The adapter's gradient from a micro-batch, for every loss type, compared with the change of the loss under a small
+//! change of the adapter. It covers the head, the entropy bonus and all layers.
 
 use crate::golden::path;
 use orchestrate_core::recipe::spec::LossType;
@@ -36,7 +36,7 @@ fn batch(decoder: &Decoder) -> Batch {
     let targets: Vec<i64> = rows.iter().flat_map(|row| row[usize::try_from(PROMPT).unwrap()..].to_vec()).collect();
     let (positions, targets) = (Tensor::from_slice(&positions), Tensor::from_slice(&targets));
     let count = positions.size()[0];
-    // ratios on both sides of both clips, none near a clip
+    // ratios on both sides of both clipping bounds, none of them near a bound
     let log_ratio = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 1.7).sin() * 0.5;
     let hidden = tch::no_grad(|| decoder.hidden(&packed).index_select(0, &positions));
     let now = head::logprobs(decoder, &hidden, &targets, TEMPERATURE).logprobs.to_kind(Kind::Double);
@@ -47,7 +47,7 @@ fn batch(decoder: &Decoder) -> Batch {
     Batch { packed, positions, targets, log_ratio, ref_logprobs, advantages, token_counts: token_counts.to_vec() }
 }
 
-/// The loss, from log-probabilities and entropies in 64 bits, whose gradients it has as well.
+/// Computes the loss from log-probabilities and entropies in 64 bits, including its gradients.
 fn loss(batch: &Batch, logprobs: &Tensor, sampling: &Tensor, entropy: &Tensor, loss_type: LossType) -> Tensor {
     let weights: Vec<f64> = token_weights(&LENGTHS.map(Some), loss_type, 10)
         .iter()
@@ -68,7 +68,7 @@ fn loss(batch: &Batch, logprobs: &Tensor, sampling: &Tensor, entropy: &Tensor, l
     policy_loss(&inputs, knobs).loss
 }
 
-/// The loss of the weights as they are. CISPO holds its ratios constant, so here they stay what they were.
+/// Computes the loss of the current weights. CISPO does not differentiate its ratios, so they are held constant here.
 fn value(decoder: &Decoder, batch: &Batch, sampling: &Tensor, loss_type: LossType) -> f64 {
     let hidden = tch::no_grad(|| decoder.hidden(&batch.packed).index_select(0, &batch.positions));
     let now = head::logprobs(decoder, &hidden, &batch.targets, TEMPERATURE);
@@ -78,8 +78,8 @@ fn value(decoder: &Decoder, batch: &Batch, sampling: &Tensor, loss_type: LossTyp
     loss(batch, &logprobs, sampling, &entropy, loss_type).double_value(&[])
 }
 
-/// Leaves the gradient of the loss on the adapter, in the way of the update, and returns the log-probabilities that make
-/// `log_ratio` the log-ratio. // (N,)
+/// Accumulates the gradient of the loss on the adapter, as an update does. Returns the sampling log-probabilities for
+/// which `log_ratio` is the log-ratio. // (N,)
 fn accumulate(decoder: &Decoder, batch: &Batch, loss_type: LossType) -> Tensor {
     for (_, mut parameter) in decoder.trainable() {
         parameter.zero_grad();
@@ -100,7 +100,7 @@ fn accumulate(decoder: &Decoder, batch: &Batch, loss_type: LossType) -> Tensor {
     sampling
 }
 
-/// The derivative of the loss along `direction`, by a central difference over weights moved by `step`.
+/// Returns the derivative of the loss along `direction`, by a central difference with weights moved by `step`.
 fn derivative(decoder: &Decoder, direction: &[(Tensor, Tensor)], step: f64, value: impl Fn(&Decoder) -> f64) -> f64 {
     let shift = |by: f64| {
         tch::no_grad(|| {
@@ -133,7 +133,7 @@ fn the_gradient_of_every_loss_type_equals_finite_differences() {
         let norm =
             with_grads.iter().map(|(_, _, g)| g.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt();
 
-        // the steepest element of one B, alone
+        // only the element of one B with the largest gradient
         let (_, b, grad) = with_grads.iter().find(|(name, ..)| name.contains("lora_B")).unwrap();
         let steepest = grad.abs().argmax(None, false);
         let element = Tensor::zeros_like(grad).view([-1]).index_fill(0, &steepest, 1.0).view_as(grad);
@@ -145,7 +145,7 @@ fn the_gradient_of_every_loss_type_equals_finite_differences() {
             "{loss_type:?}: an element of B has {exact}, not {numeric}"
         );
 
-        // every parameter at once, along the gradient: the derivative there is its norm
+        // all parameters at once, along the gradient, where the derivative is the gradient's norm
         let direction: Vec<(Tensor, Tensor)> =
             with_grads.iter().map(|(_, p, g)| (p.shallow_clone(), g / norm)).collect();
         let numeric = derivative(&decoder, &direction, 2e-3, |d| value(d, &batch, &sampling, loss_type));

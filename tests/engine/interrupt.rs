@@ -1,4 +1,4 @@
-//! A request to stop takes effect within a step: the step is dropped, and done again to the same bits.
+//! Requests to stop take effect within a step. The step is discarded, and its repetition gives the same bits.
 
 use crate::project::Project;
 use crate::resume::{result, run, uninterrupted_in, wait_for_event};
@@ -6,8 +6,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Interrupts the run of `stage` when `step` is under way for a second, and tells how long it took to end, what it said, and
-/// its result once it was resumed.
+/// Interrupts the run of `stage` a second into `step`. Returns the time until it ended, its stderr, and its result
+/// after a resume.
 fn interrupted(stage: &str, settings: &[&str], step: u64) -> (Duration, String, Vec<u8>) {
     let project = Project::new();
     let stderr = fs_err::File::create(project.path("stderr.txt")).unwrap().into_file();
@@ -60,7 +60,7 @@ fn grpo_drops_a_rollout_that_it_is_in() {
     check("grpo", &LONG_ROLLOUTS, 2);
 }
 
-/// With several updates of a rollout the newest resume point may be some steps back.
+/// With several updates for each rollout, the newest resume point may be some steps back.
 #[test]
 fn grpo_within_the_updates_of_a_rollout_resumes_bitwise() {
     let settings = [&LONG_ROLLOUTS[1..], &["stages.grpo.steps=4", "stages.grpo.updates_per_rollout=2"]].concat();

@@ -1,5 +1,5 @@
-//! A real judge over a real wire: llama.cpp's server with a real (small) model scores completions while a policy trains.
-//! It shows that requests and answers travel and are kept, not that the model judges well.
+//! A real judge over HTTP: llama.cpp's server with a small real model scores completions while a policy trains. The
+//! tests show that requests and answers are sent and cached, not that the model judges well.
 
 use crate::project::{Project, RECIPE};
 use crate::resume::{killed_and_resumed, uninterrupted_in};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const KEY: &str = "sk-known-to-two";
-/// The test needs what `./justw models` fetches; this variable lets it be skipped.
+/// Environment variable that allows the test to be skipped without the files of `./justw models`.
 const SKIP_VARIABLE: &str = "WITHOUT_JUDGE_SERVER";
 
 struct JudgeServer {
@@ -18,7 +18,7 @@ struct JudgeServer {
 }
 
 impl JudgeServer {
-    /// Starts the server; absent if it is not installed and need not be.
+    /// Starts the server. Returns `None` if it is not installed and not required.
     #[expect(clippy::print_stderr, reason = "a skipped test says why")]
     fn start() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -53,13 +53,13 @@ impl Drop for JudgeServer {
     }
 }
 
-/// A project whose policy is rewarded by the judge at `endpoint`, with a rubric.
+/// Returns a project whose policy is rewarded by the judge at `endpoint`, with a rubric.
 fn judged_by(endpoint: &str) -> Project {
     let prompt = "prompt = \"Rate from {{ min_score }} to {{ max_score }}: {{ completion[:40] }}\"";
     judged(endpoint, prompt)
 }
 
-/// The same in the mode of `keys`.
+/// Returns a project whose policy is rewarded by the judge at `endpoint`, in the mode that `keys` sets.
 fn judged(endpoint: &str, keys: &str) -> Project {
     let project = Project::new();
     let rewards = "[stages.grpo.rewards.correctness]\n";
@@ -91,14 +91,14 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The events of the committed stage that was judged.
+/// Returns the events of the committed stage with a judge.
 fn events(project: &Project) -> Vec<Value> {
     let committed = files(&project.path("runs/cache")).into_iter().filter(|path| path.ends_with("events.jsonl"));
     let text = committed.map(|path| fs_err::read_to_string(path).unwrap()).find(|text| text.contains("reward/judge"));
     text.expect("the stage was judged").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The sum of a metric that counts, over all steps.
+/// Returns the sum of a counting metric over all steps.
 fn count(events: &[Value], metric: &str) -> usize {
     let values = events.iter().filter_map(|event| event["kind"]["step"]["metrics"][metric].as_f64());
     format!("{}", values.sum::<f64>()).parse().expect("a count is a whole number")
@@ -115,7 +115,7 @@ fn a_judged_stage_that_was_killed_resumes_bitwise_and_a_rerun_asks_nobody() {
     assert!(judged.iter().any(|part| part["value"].is_number()), "no completion has a score: {judged:?}");
     assert!(count(&of_resumed, "reward/judge_tokens") > 0);
 
-    // asked anew, the same judge says the same
+    // when called again, the same judge gives the same answers
     let whole = judged_by(&server.endpoint);
     let uninterrupted = uninterrupted_in(&whole, "grpo", &SETTINGS);
     assert!(resumed == uninterrupted, "killed and resumed, the stage ended with other bytes");
@@ -123,7 +123,7 @@ fn a_judged_stage_that_was_killed_resumes_bitwise_and_a_rerun_asks_nobody() {
     let calls = count(&events(&whole), "reward/judge_calls");
     assert_eq!(calls, kept.len(), "each answer that was asked for is kept");
 
-    // with the answers at hand, nobody needs to be there
+    // with all answers cached, no server is needed
     drop(server);
     let later = judged_by("http://127.0.0.1:9/v1");
     for path in &kept {
@@ -165,8 +165,9 @@ fn a_judge_of_pairs_rewards_a_stage_and_is_measured() {
     let Some(server) = JudgeServer::start() else { return };
     let project = judged(&server.endpoint, PAIRS);
     let plan = project.succeed(&["plan", "recipes/tiny.toml", "--set", "stages.grpo.steps=3"]);
-    assert!(plan.contains("`grpo` asks the judge `smollm2` up to 36 times"), "{plan}"); // 3 steps, 2 groups, 3 pairs, 2 orders
-    // so small a model does not always come to an end
+    // 3 steps, 2 groups, 3 pairs, 2 orders
+    assert!(plan.contains("`grpo` asks the judge `smollm2` up to 36 times"), "{plan}");
+    // such a small model does not always reach the end of its answer
     uninterrupted_in(&project, "grpo", &[&SETTINGS[..], &["stages.grpo.max_missing_fraction=1"]].concat());
     let events = events(&project);
     let parts: Vec<&Value> = events.iter().map(|event| &event["kind"]["completion"]["parts"]["judge"]).collect();
@@ -175,7 +176,7 @@ fn a_judge_of_pairs_rewards_a_stage_and_is_measured() {
     assert!(!values.is_empty(), "no pair has a verdict: {parts:?}");
     let (calls, tokens) = (count(&events, "reward/judge_calls"), count(&events, "reward/judge_prompt_tokens"));
     assert!(calls > 0 && tokens > 0);
-    // what the steps tell is what the stage tells
+    // the sums over steps equal the stage's results
     let finished = events.iter().find_map(|event| event["kind"].get("finished")).expect("the stage ends");
     let total = |what: &str| finished[format!("judge/smollm2/{what}")]["value"].as_f64().unwrap();
     assert_eq!((total("calls"), total("prompt_tokens")), (calls as f64, tokens as f64));
@@ -218,7 +219,7 @@ fn a_judge_compares_the_answers_of_an_arena() {
         server.endpoint
     );
     let project = crate::arena::project(&judge);
-    // so small a model does not always come to an end
+    // such a small model does not always reach the end of its answer
     let settings = ["stages.arena.questions=2", "stages.arena.max_missing_fraction=1"];
     let mut args = vec!["run", "recipes/tiny.toml", "--only", "arena"];
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
@@ -233,7 +234,7 @@ fn a_judge_compares_the_answers_of_an_arena() {
     }
     let kept = files(&project.path("runs/judge-cache")).len();
     assert!(kept > 0, "nobody was asked: {found}");
-    // with the answers at hand, nobody needs to be there
+    // with all answers cached, no server is needed
     drop(server);
     project.succeed(&[&args[..], &["--force"]].concat());
     let again: Value = serde_json::from_str(&project.succeed(&["arena", "latest", "--json"])).unwrap();
@@ -260,7 +261,7 @@ fn a_service_that_is_down_fails_a_stage_as_a_judge_does() {
     project.write("recipes/tiny.toml", &(recipe + served));
     for on_error in ["fail", "missing"] {
         let on_error = format!("stages.grpo.rewards.spelling.on_error={on_error}");
-        let weight = "stages.grpo.rewards.judge.weight=0"; // held out, so not what the stage fails of
+        let weight = "stages.grpo.rewards.judge.weight=0"; // held out, so the stage cannot fail because of it
         let mut args = vec!["run", "recipes/tiny.toml", "--only", "grpo", "--set", "runtime.judges.smollm2.retries=0"];
         args.extend(["--set", on_error.as_str(), "--set", weight]);
         args.extend(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
@@ -305,5 +306,5 @@ fn an_evaluation_without_its_judge_is_no_result() {
     let flat = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("6 of 6 completions have no `judge`") && flat.contains("max_missing_fraction"), "{stderr}");
     args.extend(["--set", "stages.eval.max_missing_fraction=1"]);
-    project.succeed(&args); // what can be measured is
+    project.succeed(&args); // the rest is measured
 }

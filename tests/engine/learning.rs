@@ -1,12 +1,12 @@
-//! Every loss type learns: a tiny model that writes a tag now and then comes to write it always.
+//! Learning with every loss type: a tiny model that sometimes writes a tag learns to always write it.
 
 use crate::project::{Project, json_lines};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// SFT teaches the answer with the tag as one of twelve; the reward of GRPO is for the tag alone. Two updates a rollout, so
-/// that ratios leave 1 and clipping takes part.
+/// Recipe in which SFT teaches an answer with the tag as one of twelve, and GRPO rewards only the tag. Two updates for
+/// each rollout move ratios away from 1, so clipping takes effect.
 const RECIPE: &str = r#"
 name = "learning"
 seed = 5
@@ -52,7 +52,7 @@ device = "cpu"
 threads = 1
 "#;
 
-/// Eleven plain answers and one with the tag, all to the same question.
+/// Returns eleven plain answers and one with the tag, all to the same question.
 fn habits() -> String {
     let mut lines = String::new();
     for i in 0..12 {
@@ -62,7 +62,7 @@ fn habits() -> String {
     lines
 }
 
-/// Mean reward of each step, by loss type.
+/// Returns the mean reward of each step, by loss type.
 fn curves(project: &Project) -> BTreeMap<String, Vec<f64>> {
     let mut curves = BTreeMap::new();
     for entry in fs_err::read_dir(project.path("runs/cache")).unwrap() {

@@ -1,5 +1,5 @@
-//! Tests of the engine and of both binaries together: golden values of the peers, exact resume, recipes from start to
-//! history on a tiny model.
+//! Tests of the engine and of both binaries together: golden values of other implementations, exact resume, and recipes
+//! on a tiny model.
 
 mod arena;
 mod bad_input;
@@ -10,6 +10,7 @@ mod curves;
 mod data;
 mod end_to_end;
 mod evaluation;
+mod getting_started;
 mod golden;
 mod golden_choice;
 mod golden_encoder;

@@ -1,4 +1,4 @@
-//! `orchestrate model ...` through both binaries, against the peers' values.
+//! `orchestrate model ...` with both binaries, compared with values of other implementations.
 
 use crate::golden;
 use crate::project::{Project, json_lines};
@@ -29,7 +29,7 @@ fn refusal(project: &Project, args: &[&str], words: &[&str]) {
     }
 }
 
-/// A file of lines with the golden `input_ids`.
+/// Writes a file of lines with the golden `input_ids`.
 fn ids_file(project: &Project, ids: &Tensor) -> PathBuf {
     let mut lines = String::new();
     for row in Vec::<Vec<i64>>::try_from(ids).unwrap() {
@@ -39,14 +39,14 @@ fn ids_file(project: &Project, ids: &Tensor) -> PathBuf {
     project.path("ids.jsonl")
 }
 
-/// `token_logprobs` of every line. // (B, T - 1)
+/// Returns the `token_logprobs` of every line. // (B, T - 1)
 fn logprobs(lines: &[Value]) -> Tensor {
     let rows: Vec<Vec<f64>> =
         lines.iter().map(|line| serde_json::from_value(line["token_logprobs"].clone()).unwrap()).collect();
     Tensor::from_slice2(&rows)
 }
 
-/// What logits (B, T, V) say of the tokens that come next. // (B, T - 1)
+/// Returns the log-probabilities that logits (B, T, V) give to the next tokens. // (B, T - 1)
 fn expected(logits: &Tensor, ids: &Tensor) -> Tensor {
     let t = ids.size()[1];
     let next = ids.narrow(1, 1, t - 1).unsqueeze(-1);
@@ -153,13 +153,13 @@ fn generation_depends_on_the_seed_alone_and_greedy_takes_the_likeliest_token() {
         assert_eq!(line["stop_reason"] == json!("length"), line["tokens"] == json!(12), "{line}");
     }
 
-    // greedy: appended to the prompt, no other token of the vocabulary is likelier than the one that was taken
+    // greedy: no other token of the vocabulary is likelier after the prompt than the sampled one
     let greedy = &run(&["--text", "bone", "--raw", "--temperature", "0", "--max-new-tokens", "1"])[0];
     let first_id = greedy_id(&project, "bone");
     assert_eq!(greedy["completion"], String::from_utf8_lossy(&[u8::try_from(first_id).unwrap()]).as_ref());
 }
 
-/// The likeliest token after `prompt`, by asking for the log-probability of each.
+/// Returns the likeliest token after `prompt`, from the log-probability of each token.
 fn greedy_id(project: &Project, prompt: &str) -> usize {
     let mut lines = String::new();
     for id in 0..320 {
@@ -197,7 +197,7 @@ fn an_adapter_merges_into_a_directory_of_its_own() {
     let difference = golden::largest_difference(&logprobs(&lines), &theirs);
     assert!(difference < 1e-4, "{difference}");
 
-    // in another format, which config.json tells
+    // another format, which config.json declares
     answers(&project, &[&merge[..], &["--output", "models/half", "--dtype", "bfloat16", "--json"]].concat());
     let weights = orchestrate_engine::weights::load_tensors(&project.path("models/half/model.safetensors")).unwrap();
     assert!(weights.values().all(|tensor| tensor.kind() == Kind::BFloat16));
@@ -205,7 +205,7 @@ fn an_adapter_merges_into_a_directory_of_its_own() {
         serde_json::from_str(&fs_err::read_to_string(project.path("models/half/config.json")).unwrap()).unwrap();
     assert_eq!(config["dtype"], "bfloat16");
 
-    // nothing is overwritten, and nothing half-made stays
+    // nothing is overwritten, and no incomplete directory remains
     refusal(&project, &[&merge[..], &["--output", "models/half"]].concat(), &["models/half", "exists"]);
     let models: Vec<String> = fs_err::read_dir(project.path("models"))
         .unwrap()

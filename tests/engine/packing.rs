@@ -1,4 +1,4 @@
-//! Loss and gradients do not depend on how sequences are packed, split into micro-batches, or kept for the backward pass.
+//! Loss and gradients are independent of packing, of the split into micro-batches, and of checkpointing.
 
 use crate::golden;
 use crate::project::Project;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// Conversations of many lengths with scattered masks.
+/// Returns conversations of many lengths with scattered masks.
 fn sequences() -> Vec<Sequence> {
     (0..14i64)
         .map(|i| {
@@ -22,7 +22,7 @@ fn sequences() -> Vec<Sequence> {
         .collect()
 }
 
-/// The loss over all of `micro_batches` and the gradient of every weight.
+/// Computes the loss over all of `micro_batches` and the gradient of every weight.
 fn loss_and_gradients(
     decoder: &Decoder,
     micro_batches: &[Vec<&Sequence>],
@@ -49,7 +49,7 @@ fn decoder(name: &str, lora: bool, kind: Kind) -> Decoder {
         decoder.add_lora(&spec, 3).unwrap();
         for (_, tensor) in decoder.trainable() {
             tch::no_grad(|| {
-                let _ = tensor.shallow_clone().normal_(0.0, 0.1); // else half of the gradients are 0
+                let _ = tensor.shallow_clone().normal_(0.0, 0.1); // otherwise half of the gradients are 0
             });
         }
     } else {
@@ -135,7 +135,7 @@ fn gradient_checkpointing_changes_no_bit() {
     }
 }
 
-/// Through recipe, packing and training loop: one optimizer step over the whole data set, packed and not.
+/// Covers recipe, packing and training loop: one optimizer step over the whole data set, packed and not packed.
 #[test]
 fn a_step_over_packed_rows_is_the_step_over_the_rows() {
     let project = Project::new();

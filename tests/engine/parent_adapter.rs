@@ -1,4 +1,4 @@
-//! What a stage makes of the adapter that its parent trained.
+//! The use of the adapter that a stage's parent trained.
 
 use crate::golden::largest_difference;
 use crate::project::{Project, json_lines};
@@ -6,7 +6,7 @@ use orchestrate_engine::weights::load_tensors;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// Log-probabilities of a text under the tiny model with these adapters, merged into it one after the other.
+/// Returns the log-probabilities of a text under the tiny model with these adapters, merged one after the other.
 fn logprobs(project: &Project, model: &Path, adapters: &[PathBuf]) -> Tensor {
     let mut model = model.to_owned();
     for (index, adapter) in adapters.iter().enumerate() {
@@ -21,7 +21,7 @@ fn logprobs(project: &Project, model: &Path, adapters: &[PathBuf]) -> Tensor {
     Tensor::from_slice(&values)
 }
 
-/// Tells the outputs for different adapters apart.
+/// Returns a name that distinguishes the outputs of different adapters.
 fn ulid(adapter: &Path) -> String {
     adapter.to_str().unwrap().chars().filter(char::is_ascii_alphanumeric).collect()
 }
@@ -37,7 +37,7 @@ fn a_merged_adapter_lives_on_in_the_weights_of_all_later_stages() {
         .replacen("\n[stages.grpo.rewards.semantic]\n", GRPO, 1)
         .replace("dropout = 0.1", "dropout = 0.0");
     project.write("recipes/tiny.toml", &recipe);
-    // a learning rate of 0 in effect: what `sft` and `grpo` start from is what they end with
+    // the learning rate is effectively 0, so the final weights of `sft` and `grpo` are the initial ones
     let still = ["--set", "stages.sft.lr=1e-30", "--set", "stages.grpo.lr=1e-30"];
     project.succeed(&[&["run", "recipes/tiny.toml"][..], &still].concat());
     let plan = json_lines(&project.succeed(&[&["plan", "--json", "recipes/tiny.toml"][..], &still].concat()));
@@ -76,7 +76,7 @@ fn grpos_reference_is_its_input_and_whole_weights_can_get_an_adapter() {
         let line = metrics.iter().find(|line| line["name"] == "grpo/kl" && line["step"] == step);
         line.unwrap_or_else(|| panic!("no grpo/kl in {metrics:?}"))["value"].as_f64().unwrap()
     };
-    // sft trained all weights far away from the base: a reference that is the base would differ at the first step
+    // sft moved all weights far from the base, so with the base as reference the first step would differ
     assert!(kl(1).abs() < 1e-6, "the first step's divergence is {}", kl(1));
     assert!(kl(5) > 1e-6, "the last step's divergence is {}", kl(5));
     let adapter = load_tensors(&project.checkpoint("grpo").join("adapter_model.safetensors")).unwrap();

@@ -1,5 +1,5 @@
-//! A project directory with everything a recipe needs, small enough for seconds: the golden Llama (2 layers, width 64)
-//! with a byte-level tokenizer, the golden BERT, a few questions, a little text.
+//! A project directory with everything that a recipe needs, small enough to run in seconds. It has the golden Llama (2
+//! layers, width 64) with a byte-level tokenizer, the golden BERT, a few questions, and a little text.
 
 use crate::golden;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ pub(crate) struct Project {
     dir: tempfile::TempDir,
 }
 
-/// The recipe the tests start from; sentences like "`sft` has 4 steps" below hold for it.
+/// The recipe of the tests, which rely on its numbers, such as the number of steps of `sft`.
 pub(crate) const RECIPE: &str = r#"
 name = "tiny"
 seed = 7
@@ -123,7 +123,7 @@ impl Project {
         fs_err::write(path, content).unwrap();
     }
 
-    /// Writes the recipe with `old` replaced by `new`, which must occur.
+    /// Writes the recipe with `old`, which must occur, replaced by `new`.
     pub(crate) fn edit_recipe(&self, old: &str, new: &str) {
         assert!(RECIPE.contains(old), "the recipe has no `{old}`");
         self.write("recipes/tiny.toml", &RECIPE.replace(old, new));
@@ -161,12 +161,12 @@ impl Project {
         stderr
     }
 
-    /// The lines of `plan --json`.
+    /// Returns the lines of `plan --json`.
     pub(crate) fn plan(&self) -> Vec<Value> {
         json_lines(&self.succeed(&["plan", "--json", "recipes/tiny.toml"]))
     }
 
-    /// The committed checkpoint of the first planned stage named `stage`.
+    /// Returns the committed checkpoint of the first planned stage named `stage`.
     pub(crate) fn checkpoint(&self, stage: &str) -> PathBuf {
         let plan = self.plan();
         let found = plan.iter().find(|line| line["stage"] == stage).unwrap_or_else(|| panic!("no stage {stage}"));
@@ -223,9 +223,9 @@ pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }
 
-/// A byte-level tokenizer: 256 bytes, then the special tokens.
+/// Returns a byte-level tokenizer with 256 bytes, followed by the special tokens.
 pub(crate) fn tokenizer(special: &[&str], post_processor: &Value) -> Value {
-    // GPT-2's printable stand-in for every byte
+    // GPT-2's printable character for every byte
     let printable = |b: u32| (33..=126).contains(&b) || (161..=172).contains(&b) || (174..=255).contains(&b);
     let mut next = 256;
     let vocabulary: serde_json::Map<String, Value> = (0..256u32)

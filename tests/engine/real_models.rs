@@ -1,4 +1,4 @@
-//! The packaged SmolLM2-135M-Instruct against transformers' token log-probabilities.
+//! The packaged SmolLM2-135M-Instruct compared with transformers' token log-probabilities.
 
 use crate::golden;
 use orchestrate_core::event::StopReason;
@@ -11,7 +11,7 @@ use orchestrate_engine::tokenizer::Tokenizer;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-/// The model's directory, where it is.
+/// Returns the model's directory, if it exists.
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn smollm2() -> Option<PathBuf> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/smollm2-135m-instruct");
@@ -67,7 +67,7 @@ fn token_logprobs_of_smollm2_equal_transformers() {
     }
 }
 
-/// `tests/golden/gen_choices.py`.
+/// The golden values are from `tests/golden/gen_choices.py`.
 #[test]
 fn the_likeliest_options_of_smollm2_are_those_of_transformers() {
     let Some(dir) = smollm2() else { return };

@@ -1,4 +1,4 @@
-//! A stage that was killed and resumed ends with the bytes of one that was never stopped.
+//! Stages that are killed and resumed. Their results have the same bytes as those of uninterrupted stages.
 
 use crate::harness::{seed, signal};
 use crate::project::{Project, RECIPE, json_lines};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// Waits until the only attempt under `runs/work` has a resume point after `step`, and returns its worker's process id.
+/// Waits until the only attempt under `runs/work` has a resume point after `step`. Returns its worker's process id.
 fn wait_for_step(project: &Project, child: &mut Child, kind: &str, step: u64) -> i32 {
     wait_for_event(project, child, kind, &format!("\"resume_point\":{{\"step\":{step}}}"))
 }
 
-/// Waits until the only attempt under `runs/work` has reported what holds `wanted`, and returns its worker's process id.
+/// Waits until the events of the only attempt under `runs/work` contain `wanted`. Returns its worker's process id.
 pub(crate) fn wait_for_event(project: &Project, child: &mut Child, kind: &str, wanted: &str) -> i32 {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
@@ -26,7 +26,7 @@ pub(crate) fn wait_for_event(project: &Project, child: &mut Child, kind: &str, w
     }
 }
 
-/// The events and the worker's process id of the attempt at the stage of this kind.
+/// Returns the events and the worker's process id of the attempt at the stage of this kind.
 fn attempt(work: &Path, kind: &str) -> Option<(String, i32)> {
     let dirs: Vec<PathBuf> = fs_err::read_dir(work).ok()?.flatten().map(|entry| entry.path()).collect();
     dirs.into_iter().find_map(|dir| {
@@ -44,7 +44,7 @@ fn kill(pid: i32) {
     signal(pid, rustix::process::Signal::KILL);
 }
 
-/// The committed stage of this kind, in the recipe's own variant.
+/// Returns the committed stage of this kind, in the recipe's own variant.
 fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
     let dirs = fs_err::read_dir(project.path("runs/cache")).ok()?.flatten().map(|entry| entry.path());
     let of_kind = |dir: &PathBuf| {
@@ -55,7 +55,7 @@ fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
     dirs.into_iter().find(of_kind)
 }
 
-/// What it made: all that an arena found; else an adapter or whole weights, then, if it sampled, its completions.
+/// Returns the stage's results: all files of an arena; else an adapter or whole weights, followed by any completions.
 pub(crate) fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     let dir = committed(project, kind)?;
     if kind == "arena" {
@@ -70,14 +70,14 @@ pub(crate) fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The arguments that run `stage` with these settings.
+/// Returns the arguments that run `stage` with these settings.
 pub(crate) fn run<'a>(stage: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["run", "recipes/tiny.toml", "--only", stage];
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     args
 }
 
-/// Kills the worker, and with it fails the run, at a few steps of `stage`; then resumes.
+/// Kills the worker at each of these steps of `stage`, which makes the run fail; then resumes.
 pub(crate) fn killed_and_resumed(project: &Project, stage: &str, settings: &[&str], steps: &[u64]) -> Vec<u8> {
     for (i, &step) in steps.iter().enumerate() {
         let args = if i == 0 { run(stage, settings) } else { vec!["resume"] };
@@ -99,15 +99,15 @@ pub(crate) fn uninterrupted_in(project: &Project, stage: &str, settings: &[&str]
     result(project, stage).expect("the run committed")
 }
 
-/// A project whose recipe trains all weights.
+/// Returns a project whose recipe trains all weights.
 fn without_adapters() -> Project {
     let project = Project::new();
     project.edit_recipe("lora = { rank = 4, alpha = 8, dropout = 0.1 }\n", "");
     project
 }
 
-/// Kills `stage` at any two steps well before its last; which, differs from run to run of the tests.
-/// Returns the project that was not interrupted.
+/// Kills `stage` at two random steps well before its last, which the test's seed selects. Returns the project that was
+/// not interrupted.
 fn check_killed_stage_resumes_bitwise(new: fn() -> Project, stage: &str, settings: &[&str]) -> Project {
     let length = format!("stages.{stage}.steps=10");
     let settings = [settings, &[&length]].concat();
@@ -129,7 +129,7 @@ fn killed_stage_resumes_bitwise() {
     check_killed_stage_resumes_bitwise(Project::new, "grpo", &[]);
 }
 
-/// A project whose GRPO has one binary reward, so that some groups have no spread.
+/// Returns a project whose GRPO has one binary reward, so that some groups have no spread.
 fn with_equal_rewards() -> Project {
     let project = Project::new();
     let (head, rest) = RECIPE.split_once("[stages.grpo.rewards.semantic]").unwrap();
@@ -140,7 +140,7 @@ fn with_equal_rewards() -> Project {
     project
 }
 
-/// The values of a metric in the steps of the committed GRPO stage.
+/// Returns the values of a metric in the steps of the committed GRPO stage.
 fn metric(project: &Project, name: &str) -> Vec<f64> {
     let events = fs_err::read_to_string(committed(project, "grpo").unwrap().join("events.jsonl")).unwrap();
     let steps = json_lines(&events).into_iter().filter_map(|event| event["kind"]["step"]["metrics"][name].as_f64());
@@ -180,7 +180,7 @@ fn killed_grpo_with_length_penalty_entropy_bonus_and_masked_truncations_resumes_
     assert!(metric(&project, "optim/grad_norm").iter().any(|&norm| norm > 0.0), "nothing was learned from");
 }
 
-/// A project whose model ends most completions early: every byte of a quarter of the alphabet is a stop token.
+/// Returns a project whose model ends most completions early, since every 16th byte is a stop token.
 fn with_stops() -> Project {
     let project = Project::new();
     let path = project.path("models/tiny/config.json");
@@ -190,11 +190,12 @@ fn with_stops() -> Project {
     project
 }
 
-/// Four updates a rollout, two of its mini-batches: killed between them, the stage goes on from the rollout's beginning.
+/// With four updates for each rollout and two mini-batches, a stage killed between updates resumes from the rollout's
+/// beginning.
 #[test]
 fn killed_within_the_updates_of_a_rollout_grpo_resumes_bitwise() {
     let settings = ["stages.grpo.updates_per_rollout=4", "stages.grpo.mini_batches=2", "stages.grpo.steps=18"];
-    // the adapter begun by SFT goes on, then a fresh one: the two kinds of reference
+    // continues SFT's adapter, then starts a new one; these are the two kinds of reference
     for more in [&[][..], &["model.parent_adapter=\"merge\""]] {
         let settings = [&settings[..], more].concat();
         let seed = seed();
@@ -236,7 +237,7 @@ fn killed_packed_sft_with_checkpointing_resumes_bitwise() {
     assert!(uninterrupted("sft", &settings) == uninterrupted("sft", &without), "checkpointing changed the adapter");
 }
 
-/// How many completions are decoded at a time decides when groups end and are rated, and nothing else.
+/// The number of completions decoded at a time determines when groups end and are rated, but no result.
 #[test]
 fn no_bit_of_grpo_depends_on_which_group_ends_first() {
     let with = |rows: &str| {
@@ -271,7 +272,7 @@ fn the_last_resume_points_are_kept_and_a_half_written_one_is_passed_over() {
     points.sort();
     let whole = |dir: &&PathBuf| dir.join("manifest.json").exists();
     assert!((1..=2).contains(&points.iter().filter(whole).count()), "`keep_resume_points` is 2: {points:?}");
-    // what a kill in the middle of a write, or of the disk, leaves behind
+    // the state after a kill in the middle of a write, or after a failure of the disk
     let newest = points.iter().rfind(whole).unwrap();
     let tensors = fs_err::read(newest.join("trainable.safetensors")).unwrap();
     fs_err::write(newest.join("trainable.safetensors"), &tensors[..tensors.len() / 2]).unwrap();

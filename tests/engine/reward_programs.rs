@@ -1,4 +1,4 @@
-//! Rewards that a user's own program or service computes, and those that need the policy's tokenizer, through both binaries.
+//! Rewards by a user's own program or service, and rewards that need the policy's tokenizer, with both binaries.
 
 use crate::project::{Project, RECIPE, json_lines};
 use crate::resume::{killed_and_resumed, result, run, uninterrupted_in, wait_for_event};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Rates a text by its bytes, as [`Service`] does.
+/// A program that scores a text by its bytes, as [`Service`] does.
 const PROGRAM: &str = r#"
 import json, sys
 for line in sys.stdin:
@@ -32,7 +32,7 @@ const SETTINGS: [&str; 4] = [
     "stages.grpo.micro_batch_size=2",
 ];
 
-/// A project whose GRPO has `reward` too, and `runtime` at its end.
+/// Returns a project whose GRPO also has `reward`, with `runtime` at the end of the recipe.
 fn rewarded_by(reward: &str, runtime: &str) -> Project {
     let project = Project::new();
     project.write("rewards/bytes.py", PROGRAM);
@@ -43,10 +43,10 @@ fn rewarded_by(reward: &str, runtime: &str) -> Project {
     project
 }
 
-/// How often each question was asked, as JSON.
+/// Number of requests for each question, as JSON.
 type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// A service on a port of its own that rates texts by their bytes, or, while it is busy, wants to be left alone for
+/// A service on its own port that scores texts by their bytes. While it is busy, it asks clients to retry after
 /// minutes.
 struct Service {
     port: u16,
@@ -69,7 +69,7 @@ impl Service {
         let shared = (Arc::clone(&asked), Arc::clone(&busy));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // a client that was killed is gone before it is answered
+                // a killed client has gone before the response
                 let _ = serve(&stream, &shared.0, &shared.1);
             }
         });
@@ -110,7 +110,7 @@ fn serve(mut stream: &TcpStream, asked: &Asked, busy: &Busy) -> std::io::Result<
     write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// The values that the committed GRPO stage recorded for `bytes`.
+/// Returns the values that the committed GRPO stage recorded for `bytes`.
 fn recorded(project: &Project) -> Vec<f64> {
     let samples = project.succeed(&["samples", "latest", "grpo", "--step", "..", "--limit", "0", "--json"]);
     let value = |line: &Value| line["parts"]["bytes"]["value"].as_f64();
@@ -136,7 +136,7 @@ fn a_stage_rated_by_a_service_resumes_bitwise_and_asks_nothing_twice() {
     let killed = rewarded_by(HTTP, &service.endpoint());
     let resumed = killed_and_resumed(&killed, "grpo", &SETTINGS, &[1, 3]);
     let asked = std::mem::take(&mut *service.asked.lock().unwrap());
-    // each of the two kills may lose the answers of the step that it fell into
+    // each of the two kills may lose the answers of the step in which it occurs
     let again: usize = asked.values().map(|count| count - 1).sum();
     assert!(!asked.is_empty() && again <= 4, "{again} questions were asked again");
 

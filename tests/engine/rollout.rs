@@ -27,7 +27,7 @@ fn run(decoder: &Decoder, requests: &[(&[i64], &[u64])], sampling: &Sampling, st
 fn a_completion_does_not_depend_on_its_neighbours() {
     let decoder = decoder();
     let (a, b): (&[i64], &[i64]) = (&[3, 4, 5, 6, 7, 8, 9], &[11, 12]);
-    // stops at different times, prompts of different lengths, twelve rows in all
+    // stops at different times, prompts of different lengths, twelve rows in total
     let stop: Vec<i64> = (0..40).collect();
     let seeds_a: Vec<u64> = (0..6).collect();
     let seeds_b: Vec<u64> = (100..106).collect();
@@ -39,7 +39,7 @@ fn a_completion_does_not_depend_on_its_neighbours() {
         .flat_map(|(prompt, seed)| run(&decoder, &[(prompt, &[seed])], &SAMPLING, &stop))
         .collect();
     assert_eq!(together, alone, "tokens or log-probabilities depend on the batch");
-    // as many at a time as there is room for: whoever ends makes room for the next
+    // with a limit on the rows, waiting completions take the places of those that have ended
     for batch_size in [1, 5, 7] {
         let requests = [(a, &seeds_a), (b, &seeds_b)].map(|(ids, s)| Request { prompt_ids: ids, seeds: s.clone() });
         let stop_ids: BTreeSet<i64> = stop.iter().copied().collect();
@@ -108,7 +108,7 @@ fn tensor_operations_sample_what_the_cpu_kernels_do() {
         let mut decoder =
             Decoder::load(&golden::path(&format!("decoders/{architecture}")), Kind::Float, Device::Cpu).unwrap();
         decoder.add_lora(&crate::golden::peft_spec(), 3).unwrap();
-        // an adapter that does something
+        // an adapter that has an effect
         for (_, tensor) in decoder.trainable() {
             tch::no_grad(|| tensor.shallow_clone().copy_(&(Tensor::randn_like(&tensor) * 0.2)));
         }
@@ -116,7 +116,7 @@ fn tensor_operations_sample_what_the_cpu_kernels_do() {
             .into_iter()
             .map(|prompt_ids| Request { prompt_ids, seeds: (0..4).collect() })
             .collect();
-        // some end early, so that slots are freed, taken again and compacted
+        // some end early, so slots are freed, reused and compacted
         let stop_ids: BTreeSet<i64> = (0..30).collect();
         let run = |tensors: bool| {
             let decoding = if tensors { Decoding::with_tensors } else { Decoding::new };
@@ -201,7 +201,7 @@ fn a_stop_string_ends_a_completion_as_soon_as_it_is_there() {
     let request = |seed| Request { prompt_ids: prompt, seeds: vec![seed] };
     let long = Sampling { max_new_tokens: 60, min_new_tokens: 60, ..SAMPLING };
     let whole = &sample(&decoder, &[request(5)], &long, &Stop::new(&tokenizer, &long), 0)[0];
-    // two bytes that stand somewhere in the completion, of different tokens
+    // a character that occurs in the completion
     let text = tokenizer.decode(&whole.ids);
     let wanted: String = text.chars().filter(char::is_ascii_graphic).skip(3).take(1).collect();
     let end = (1..=60).find(|&n| tokenizer.decode(&whole.ids[..n]).contains(&wanted)).expect("it stands there");

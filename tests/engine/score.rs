@@ -1,4 +1,4 @@
-//! `orchestrate score` through both binaries: what it says of texts is what a run said of them.
+//! `orchestrate score` with both binaries: its scores of texts equal those of a run.
 
 use crate::project::{Project, json_lines};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 const RECIPE: &str = "recipes/tiny.toml";
-/// The recipe as it stands, not its variant.
+/// Arguments that select the recipe's own variant.
 const VARIANT: [&str; 2] = ["--variant", "semantic"];
 
 fn score(stage: &str, args: &[&str]) -> Vec<String> {
@@ -51,7 +51,7 @@ fn completions_of_a_run_are_rated_again_as_the_run_rated_them() {
     assert!(distinct.len() > 1, "nothing is compared when all are rated alike: {distinct:?}");
 }
 
-/// Which texts share an encoder's batch may change the last bits of a 32-bit cosine.
+/// Compares values to 1e-6, since an encoder's batch may change the last bits of a 32-bit cosine.
 #[track_caller]
 fn assert_near(found: &Value, expected: &Value) {
     let (found, expected) = (found.as_f64().unwrap(), expected.as_f64().unwrap());
@@ -123,7 +123,7 @@ fn calibration_separates_what_the_components_see() {
     assert_eq!(component("format")["shuffled"]["mean"], 1.0);
     assert_eq!(component("format")["auc_shuffled"], 0.5);
     assert_eq!(component("format")["auc_empty"], 1.0);
-    // its reference stands inside the true completion
+    // the reference is part of the true completion
     assert!(component("rouge")["auc_shuffled"].as_f64().unwrap() > 0.8, "{found}");
     assert!(component("rouge")["true"]["mean"].as_f64() > component("rouge")["shuffled"]["mean"].as_f64());
     assert_eq!(component("correctness")["true"]["mean"], 1.0, "{found}");
@@ -148,7 +148,7 @@ fn a_component_that_teaches_nothing_or_drowns_the_rest_is_warned_of() {
     assert_eq!(output.status.code(), Some(0));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("warning: `cot` is 0 for every text, so it teaches nothing"), "{stderr}");
-    assert!(stderr.contains("% of the spread within rows and drowns the other components"), "{stderr}");
+    assert!(stderr.contains("% of the spread within rows and dominates the other components"), "{stderr}");
 }
 
 #[test]

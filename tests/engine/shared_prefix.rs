@@ -1,5 +1,5 @@
-//! A pass in which completions share their prompt is the pass in which each has its own, however completions are split into
-//! micro-batches; and the head's gradients are those of autograd.
+//! Passes in which completions share their prompt equal passes with a prompt for each completion, for every split into
+//! micro-batches. The head's gradients equal those of autograd.
 
 use crate::golden;
 use orchestrate_core::recipe::spec::LoraSpec;
@@ -24,7 +24,7 @@ fn with_lora(name: &str, kind: Kind) -> Decoder {
     decoder
 }
 
-/// Draws the trained weights anew, so that adapters change something.
+/// Draws new trained weights, so that adapters have an effect.
 fn disturb(decoder: &Decoder, seed: i64) {
     tch::manual_seed(seed);
     for (_, tensor) in decoder.trainable() {
@@ -59,7 +59,8 @@ fn text(seed: i64, length: i64) -> Vec<i64> {
     (0..length).map(|i| (seed * 37 + i * 23 + i * i * seed) % 256).collect()
 }
 
-/// Prompts of several lengths: with completions of several, of one and of equal length, and with one completion alone.
+/// Returns prompts of several lengths with completions of different, of single and of equal lengths, and one with a
+/// single completion.
 fn groups() -> Vec<(Vec<i64>, Vec<Vec<i64>>)> {
     let group = |prompt: i64, completions: &[i64]| {
         let completions = completions.iter().zip(prompt..).map(|(&n, seed)| text(seed, n)).collect();
@@ -68,7 +69,7 @@ fn groups() -> Vec<(Vec<i64>, Vec<Vec<i64>>)> {
     vec![group(9, &[5, 1, 7, 7, 3]), group(1, &[4, 1]), group(14, &[6]), group(5, &[8, 8, 8])]
 }
 
-/// Hidden states where the completions are predicted, and the gradients of what a fixed projection makes of them.
+/// Returns the hidden states that predict the completions, and the gradients of a fixed projection of them.
 fn pass(decoder: &Decoder, packed: &Packed, predictors: &Tensor, checkpointing: bool) -> (Tensor, Gradients) {
     let pass = TrainingPass::new(decoder, packed, PassOptions { dropout_seed: None, checkpointing });
     let hidden = pass.hidden().index_select(0, predictors); // (N, C)
@@ -93,7 +94,7 @@ fn shared(decoder: &Decoder, checkpointing: bool) -> (Tensor, Gradients) {
     pass(decoder, &packed, &packed.predictors(), checkpointing)
 }
 
-/// Every completion behind a copy of its prompt.
+/// Computes every completion behind its own copy of its prompt.
 fn alone(decoder: &Decoder) -> (Tensor, Gradients) {
     let rows: Vec<(usize, Vec<i64>)> = groups()
         .iter()
@@ -123,7 +124,7 @@ fn a_shared_prompt_gives_the_hidden_states_and_gradients_of_prompts_of_their_own
             let (expected, mut theirs) = alone(&decoder);
             let difference = golden::largest_difference(&hidden, &expected);
             assert!(difference < 1e-5, "{name}: the hidden states differ by {difference}");
-            // nothing flows into the head here
+            // the head receives no gradient here
             gradients.retain(|name, _| !name.starts_with("lm_head"));
             theirs.retain(|name, _| !name.starts_with("lm_head"));
             assert_close(&gradients, &theirs, name);
@@ -131,7 +132,7 @@ fn a_shared_prompt_gives_the_hidden_states_and_gradients_of_prompts_of_their_own
     }
 }
 
-/// All weights trained but the head, which takes no part in a pass.
+/// Makes all weights trainable. The head gets a zero gradient, since it is not part of a pass.
 fn decoder_unfrozen(decoder: &Decoder) {
     for (name, weight) in decoder.trainable() {
         let mut weight = weight.set_requires_grad(true);
@@ -155,7 +156,7 @@ fn gradient_checkpointing_of_a_shared_prompt_changes_no_bit() {
     }
 }
 
-/// A completion with log-probabilities of sampling near those of the tiny models.
+/// Returns log-probabilities of sampling for each completion, near those of the tiny models.
 fn sampling_logprobs() -> Vec<Vec<f32>> {
     let completions = groups().into_iter().flat_map(|(_, completions)| completions);
     completions.map(|c| c.iter().map(|&id| -5.5 + 0.004 * ((id % 100) as f32 - 50.0)).collect()).collect()
@@ -182,7 +183,8 @@ fn options(ratio: Surrogate) -> UpdateOptions {
     UpdateOptions { knobs, temperature: 0.8, checkpointing: false }
 }
 
-/// A policy, the reference that it was before it moved, and its update split after the completions that `cuts` names.
+/// Computes the update of a policy against its earlier self as the reference, split after the completions for which
+/// `cuts` is true.
 fn update(ratio: Surrogate, cuts: &[bool]) -> (Sums, Gradients) {
     let mut decoder = with_lora("qwen3", Kind::Float);
     let reference = Reference::of(&decoder);
@@ -219,7 +221,7 @@ proptest! {
     }
 }
 
-/// The objective over whole logits, by autograd, each completion behind its own prompt.
+/// Compares an update with autograd over whole logits, with each completion behind its own prompt.
 #[test]
 fn an_update_equals_autograd_on_the_objective() {
     for ratio in [Surrogate::TokenRatio, Surrogate::SequenceRatio] {

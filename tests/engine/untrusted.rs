@@ -1,4 +1,4 @@
-//! Files from strangers end in an error, never in a crash: weights, tokenizers, configurations.
+//! Untrusted files, which give an error and never a crash: weights, tokenizers, configurations.
 
 use crate::golden::path;
 use crate::project::tokenizer;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tch::{Device, Kind};
 
-/// A safetensors file of one tensor that `header` describes, with `data` bytes.
+/// Returns a safetensors file with one tensor that `header` describes and `data` bytes.
 fn safetensors(header: &str, data: usize) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());
@@ -70,7 +70,7 @@ fn pickles_are_refused_with_the_remedy() {
     assert!(error.hint.unwrap().contains("never read"));
 }
 
-/// Loads everything of a model directory; only that nothing panics is asked.
+/// Loads everything in a model directory. The test checks only that nothing panics.
 fn load(dir: &Path) {
     let _ = load_config(dir);
     let _ = Tokenizer::load(dir).map(|tokenizer| tokenizer.encode("heart <|im_end|> \u{0} ❤"));

@@ -1,4 +1,4 @@
-//! An answer is right or wrong, or there is none; and an answer that is no single letter is right about itself.
+//! An answer is right, wrong or missing; an answer that is not a single letter is right when compared with itself.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What is read from `hf://...` says the same when it is written, and stays inside the cache.
+//! A parsed `hf://...` is equal after formatting and parsing again, and stays inside the cache.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any text is a recipe or an error whose message can be drawn; its sweep stays within bounds.
+//! Any text is a recipe or an error whose message can be rendered; its sweep stays within bounds.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -23,7 +23,7 @@ static PROJECT: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     project
 });
 
-/// Digests of names: what is in the files is not the question here.
+/// Digests of paths, because the content of files does not matter here.
 struct Named;
 
 impl Inputs for Named {
@@ -39,14 +39,14 @@ impl Inputs for Named {
         Err(HubRefusal { message: reference.to_string(), help: String::new() })
     }
 
-    /// A pattern could walk through all of this machine.
+    /// A pattern could search this whole machine.
     fn glob(&mut self, _directory: &Path, _pattern: &str) -> io::Result<Vec<PathBuf>> {
         Ok(vec![PROJECT.path().join("data/mcq.jsonl")])
     }
 }
 
 fuzz_target!(|text: &str| {
-    // Another file of this machine (`/dev/zero`) is no finding.
+    // Reading another file of this machine (`/dev/zero`) is not a bug.
     if text.contains("extends") {
         return;
     }

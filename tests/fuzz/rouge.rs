@@ -1,4 +1,5 @@
-//! ROUGE lies in [0, 1], and what is precision one way is recall the other way, but for lines, whose union is one-sided.
+//! ROUGE is in [0, 1]. Precision in one direction is recall in the other, except for `Lsum`, whose union of lines is
+//! one-sided.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A stem is a word, no longer than its own; what is not ASCII has none.
+//! A stem is a word that is not longer than the original; text that is not ASCII stays unchanged.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! `check` and `plan` of recipes that name the hub, through the real binary.
+//! `check` and `plan` of recipes that refer to the hub, through the real binary.
 
 use crate::World;
 use crate::server::COMMIT;
@@ -44,7 +44,7 @@ impl<'a> Project<'a> {
         }
         command.env("HF_ENDPOINT", self.world.server.url()).env("HF_HUB_CACHE", self.world.cache());
         command.env("HF_HOME", self.directory.path()).env("NO_PROXY", "127.0.0.1");
-        // the models of these tests have no weights, and are not looked at
+        // The models of these tests have no weights, so no worker checks them.
         command.env("ORCHESTRATE_WORKER", "/nowhere/worker");
         command.envs(variables.iter().copied()).current_dir(self.directory.path()).args(arguments).output().unwrap()
     }
@@ -70,7 +70,7 @@ fn check_downloads_and_says_the_commit() {
     assert!(stderr(&output).contains(&format!("`hf://owner/tiny@main` is now `hf://owner/tiny@{COMMIT}`")));
     assert!(world.folder().join("snapshots").join(COMMIT).join("model.safetensors").is_file());
     let quiet = project.run(&["check", "-q", "hub.toml"], &[]);
-    // that no worker is here to look at the model is a warning, which `-q` leaves
+    // The warning about the missing worker remains with `-q`.
     assert!(!stderr(&quiet).contains("is now"), "{}", stderr(&quiet));
 }
 

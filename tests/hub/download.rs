@@ -1,4 +1,4 @@
-//! What is fetched, where it lands, and how an interrupted download goes on.
+//! Downloads: the fetched files, their places, and how an interrupted download continues.
 
 use crate::server::{COMMIT, WEIGHTS_BYTES, git_hash, sha256, weights};
 use crate::{World, fetch, files_below};
@@ -73,7 +73,7 @@ fn a_dropped_connection_is_gone_on_with_where_it_broke() {
     assert_eq!(ranges, [None, Some("bytes=300000-".to_owned())]);
 }
 
-/// What a killed process leaves behind.
+/// Leaves a partial file, as a killed process does.
 fn leave_partial(world: &World, bytes: &[u8]) {
     let blobs = world.folder().join("blobs");
     fs_err::create_dir_all(&blobs).unwrap();
@@ -171,7 +171,7 @@ fn files_of_a_data_set_by_name_and_by_pattern() {
 fn what_another_program_left_out_is_added() {
     let world = World::new();
     let snapshot = world.fetch(MODEL).unwrap();
-    // As transformers leaves it: without the encoder's files, and without our listing.
+    // The state that transformers leaves: without the encoder's files, and without our listing.
     fs_err::remove_dir_all(world.folder().join(".listings")).unwrap();
     fs_err::remove_file(snapshot.directory.join("modules.json")).unwrap();
     world.server.asked();
@@ -230,6 +230,6 @@ fn no_more_of_a_file_is_written_than_is_listed() {
     });
     let error = { hub }.snapshot(&HubReference::parse(MODEL).unwrap()).unwrap_err();
     assert!(error.to_string().contains("1001"), "{error}");
-    let others = 1000; // of the small files
+    let others = 1000; // for the small files
     assert!(received.load(Ordering::Relaxed) < (LISTED + others) as u64, "{received:?}");
 }

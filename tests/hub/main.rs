@@ -1,4 +1,4 @@
-//! `hf://` against a server on loopback that speaks the hub's routes: the library, and the real binary.
+//! `hf://` with a server on loopback that implements the hub's routes: the library, and the real binary.
 
 mod cli;
 mod download;
@@ -26,7 +26,7 @@ impl World {
         self.directory.path()
     }
 
-    /// The folder of `owner/tiny` in the cache.
+    /// Returns the folder of `owner/tiny` in the cache.
     pub(crate) fn folder(&self) -> PathBuf {
         self.cache().join("models--owner--tiny")
     }
@@ -40,7 +40,7 @@ impl World {
         }
     }
 
-    /// What `text` names, asked for by a process that has just begun.
+    /// Fetches the reference `text`, as a new process would.
     pub(crate) fn fetch(&self, text: &str) -> Result<Snapshot, HubError> {
         fetch(self.environment(), text)
     }
@@ -50,7 +50,7 @@ pub(crate) fn fetch(environment: HubEnvironment, text: &str) -> Result<Snapshot,
     Hub::new(environment, |_| {}).snapshot(&HubReference::parse(text).unwrap())
 }
 
-/// Every file below `directory`, as paths relative to it.
+/// Returns every file below `directory`, as relative paths.
 pub(crate) fn files_below(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![directory.to_owned()];

@@ -1,5 +1,5 @@
-//! The recipes of the paper name models on the hub: they are checked and planned with stand-ins under those names, whose
-//! configurations have the sizes of the real ones.
+//! The recipes of the paper refer to models on the hub. They are checked and planned with small substitutes under
+//! those names, whose configurations have the sizes of the real ones.
 
 use crate::World;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// What has to do with memory in the `config.json` of Llama 3.1 8B, which DeepSeek-R1-Distill-Llama-8B shares.
+/// The keys of the `config.json` of Llama 3.1 8B that affect memory; DeepSeek-R1-Distill-Llama-8B has the same values.
 fn llama_8b() -> Value {
     json!({
         "model_type": "llama", "max_position_embeddings": 131_072, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -15,7 +15,7 @@ fn llama_8b() -> Value {
     })
 }
 
-/// The arms, and how many stages of an arm there are, the arena of all among them.
+/// The arms, each with its number of stages, including the common arena.
 const ARMS: [(&str, usize); 9] = [
     ("base", 2),
     ("cpt-adamw", 3),
@@ -32,14 +32,14 @@ fn run(world: &World, directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orchestrate"));
     command.env("HF_ENDPOINT", world.server.url()).env("HF_HUB_CACHE", world.cache()).env("HF_HOME", directory);
     command.env_remove("HF_HUB_OFFLINE").env_remove("HF_TOKEN").env("NO_PROXY", "127.0.0.1");
-    // the models of these tests have no weights, and are not looked at
+    // The models of these tests have no weights, so no worker checks them.
     command.env("ORCHESTRATE_WORKER", "/nowhere/worker");
     let output = command.current_dir(directory).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-/// A copy of the recipes beside small files where the data would be.
+/// Creates a copy of the recipes, with small files as data.
 fn project() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -87,7 +87,7 @@ fn both_grids_have_all_arms_with_three_seeds_and_share_what_they_can() {
         let wanted =
             ARMS.iter().flat_map(|(arm, count)| (1..=3).map(move |seed| (format!("{arm},seed={seed}"), *count)));
         assert_eq!(stages, wanted.collect(), "{recipe}");
-        // a seed: 2 `cpt` (two optimizers), 1 `sft`, 5 `grpo`, 9 `eval`; and one arena
+        // For each seed: 2 `cpt` (two optimizers), 1 `sft`, 5 `grpo`, 9 `eval`; and one arena.
         assert_eq!(lines.len(), 3 * 17 + 1, "{recipe}");
         let arena = lines.iter().find(|line| line["stage"] == "arena").unwrap();
         assert_eq!(arena["parents"].as_array().unwrap().len(), 3 * 8, "every model that a seed trains plays: {arena}");

@@ -1,4 +1,4 @@
-//! What cannot be had: each says what to do, and nothing half is left.
+//! Failed downloads: each error has a suggestion, and no partial file remains visible.
 
 use crate::server::{COMMIT, sha256, weights};
 use crate::{World, fetch, files_below};
@@ -6,7 +6,7 @@ use orchestrate::hub::{HubEnvironment, HubError};
 
 const MODEL: &str = "hf://owner/tiny";
 
-/// The message and the hint, which together have to name `words`.
+/// Asserts that the message and the hint together contain `words`.
 fn says(error: &HubError, words: &[&str]) {
     let text = format!("{error}\n{}", error.hint());
     for word in words {
@@ -78,7 +78,7 @@ fn offline_what_is_here_is_used_and_what_is_not_says_where_to_put_it() {
     assert!(snapshot.not_asked.unwrap().contains("HF_HUB_OFFLINE"));
     assert!(fetch(offline(), &format!("{MODEL}@{COMMIT}")).unwrap().not_asked.is_none());
     assert!(world.server.asked().is_empty());
-    // As Python leaves it: without our listing.
+    // The state that Python leaves: without our listing.
     fs_err::remove_dir_all(world.folder().join(".listings")).unwrap();
     fetch(offline(), MODEL).unwrap();
     fs_err::remove_file(snapshot.directory.join("model.safetensors")).unwrap();
@@ -88,7 +88,7 @@ fn offline_what_is_here_is_used_and_what_is_not_says_where_to_put_it() {
 #[test]
 fn without_a_network_what_is_here_is_used_and_what_is_not_says_what_to_do() {
     let world = World::new();
-    // Nobody listens on the port of a listener that is gone.
+    // A dropped listener's port refuses connections.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let gone =
         || HubEnvironment { endpoint: format!("http://127.0.0.1:{port}").parse().unwrap(), ..world.environment() };

@@ -1,5 +1,5 @@
-//! A small hub: the routes that listings and files come from, the storage that large files are redirected to, and
-//! everything that may go wrong with either.
+//! A small hub: the routes of listings and files, the storage that large files are redirected to, and the faults of
+//! both.
 
 use orchestrate::digest::{Digest, hex};
 use serde_json::{Value, json};
@@ -11,32 +11,32 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// The weights' size: enough for several reads of a socket.
+/// The size of the weights in bytes: enough for several reads of a socket.
 pub(crate) const WEIGHTS_BYTES: usize = 700_001;
 
-/// What the server does.
+/// The behaviour of the server.
 pub(crate) struct Behaviour {
     /// Files of `owner/tiny` and of the data set `owner/rows`, by `OWNER/NAME/FILE`.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
-    /// Files that are flipped in one bit on their way.
+    /// Files in which one bit is flipped during the transfer.
     pub(crate) damaged: Vec<String>,
     /// Files whose connection is cut after so many bytes, once each.
     pub(crate) cut: BTreeMap<String, usize>,
-    /// Sizes that a listing tells wrongly.
+    /// Wrong sizes in a listing.
     pub(crate) sizes: BTreeMap<String, usize>,
-    /// Whether a listing tells hashes and sizes.
+    /// Whether a listing has hashes and sizes.
     pub(crate) tells_hashes: bool,
-    /// Whether ranges are understood.
+    /// Whether ranges are supported.
     pub(crate) knows_ranges: bool,
     /// Whether refusals have the header `X-Error-Code`.
     pub(crate) tells_error_codes: bool,
-    /// Who may read: 401 without a token, 403 with another.
+    /// The token that grants access: the answer is 401 without a token, 403 with another.
     pub(crate) token: Option<String>,
-    /// Answered to so many requests with 503 before anything else.
+    /// The number of requests that are answered with 503 first.
     pub(crate) busy: usize,
 }
 
-/// What was asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) method: String,
@@ -64,7 +64,7 @@ pub(crate) fn git_hash(bytes: &[u8]) -> String {
     hex(&Sha1::new_with_prefix(header).chain_update(bytes).finalize())
 }
 
-/// Large files are in the storage, which git knows by their SHA-256.
+/// Whether the file is large, and so in the storage, where git knows it by its SHA-256.
 fn is_large(name: &str) -> bool {
     [".safetensors", ".bin"].iter().any(|extension| name.ends_with(extension))
 }
@@ -105,7 +105,7 @@ impl Server {
             std::thread::spawn(move || {
                 for stream in listener.incoming() {
                     let (behaviour, asked) = (Arc::clone(&behaviour), Arc::clone(&asked));
-                    // The client may hang up at any time.
+                    // The client may close the connection at any time.
                     std::thread::spawn(move || drop(answer(&stream.unwrap(), &behaviour, &asked, storage_port)));
                 }
             });
@@ -121,7 +121,7 @@ impl Server {
         self.behaviour.lock().unwrap()
     }
 
-    /// What was asked since the last call.
+    /// Returns the requests since the last call.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
@@ -255,7 +255,7 @@ fn listing(repo: &str, behaviour: &Behaviour) -> Value {
             let mut sibling = json!({"rfilename": name});
             if behaviour.tells_hashes {
                 sibling["size"] = json!(size);
-                sibling["blobId"] = json!(git_hash(bytes)); // of a large file the hub tells that of its pointer
+                sibling["blobId"] = json!(git_hash(bytes)); // for a large file, the hub gives the hash of its pointer
                 if is_large(name) {
                     sibling["blobId"] = json!(git_hash(b"version https://git-lfs.github.com/spec/v1"));
                     sibling["lfs"] = json!({"sha256": sha256(bytes), "size": size, "pointerSize": 134});

@@ -58,7 +58,7 @@ impl Stage {
         RewardMix::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
     }
 
-    /// The values of completions with these answers, and what rating them took.
+    /// Returns the values of completions with these answers, and the metrics of rating them.
     fn rate(&self, answers: &[&str]) -> Result<(Values, BTreeMap<String, String>), RewardError> {
         let mut reward_mix = self.reward_mix("units", Some(KEY)).unwrap();
         let completions: Vec<String> = answers.iter().map(|answer| format!("<answer>{answer}</answer>")).collect();
@@ -223,7 +223,7 @@ fn a_stale_key_and_a_redirect_end_the_stage() {
 fn a_service_without_its_key_or_its_address_is_none() {
     let stage = Stage::at("http://127.0.0.1:9/".to_owned());
     let reason = |named, key| stage.reward_mix(named, key).err().unwrap().source().unwrap().to_string();
-    assert_eq!(reason("other", Some(KEY)), "nothing says where the endpoint `units` is served");
+    assert_eq!(reason("other", Some(KEY)), "the endpoint `units` has no address");
     let without = "the environment variable `RATE_KEY`, the key of the endpoint `units`, is not set";
     assert_eq!((reason("units", None), reason("units", Some(""))), (without.to_owned(), without.to_owned()));
 }

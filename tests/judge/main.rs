@@ -1,5 +1,5 @@
-//! The rewards `judge` and `http` before servers that misbehave: each failure gives the verdict or the error that is promised for it,
-//! and the key is never told.
+//! The rewards `judge` and `http` with servers that misbehave: each failure gives the documented verdict or error, and
+//! the key is never printed.
 
 mod http;
 mod pairs;
@@ -51,7 +51,7 @@ fn reward_mix(prompt: &str) -> JudgeMode {
 }
 
 impl Stage {
-    /// One judge, `tiny`.
+    /// Creates a stage with one judge, `tiny`.
     fn new(endpoint: &str) -> Self {
         let spec = JudgeSpec {
             judges: vec!["tiny".to_owned()],
@@ -96,7 +96,7 @@ impl Stage {
         score(&mut self.reward_mix().unwrap(), completions)
     }
 
-    /// The value of one completion, or why it is missing.
+    /// Returns the value of one completion, or why it is missing.
     #[track_caller]
     fn one(&self) -> Result<f64, String> {
         let scores = self.scores(&["so"]).unwrap();
@@ -433,10 +433,10 @@ fn a_judge_without_its_key_or_its_server_is_no_judge() {
          not set"
     );
     stage.servers.clear();
-    assert!(with_sources(stage.reward_mix().err().unwrap()).ends_with("nothing says where the judge `tiny` is served"));
+    assert!(with_sources(stage.reward_mix().err().unwrap()).ends_with("the judge `tiny` has no address"));
 }
 
-/// So many zeros, compressed.
+/// Returns so many compressed zeros.
 fn gzipped_zeros(bytes: usize) -> Vec<u8> {
     let script = format!("head -c {bytes} /dev/zero | gzip");
     Command::new("sh").args(["-c", &script]).output().unwrap().stdout

@@ -1,4 +1,4 @@
-//! Pairs: both orders, their outcome, and what a server that misbehaves makes of them.
+//! Pairs: both orders, their outcome, and the effect of a server that misbehaves.
 
 use crate::server::{Act, Server, preferred};
 use crate::{KEY, Stage, files, metrics, served, values};
@@ -39,7 +39,7 @@ fn compare(stage: &Stage, pairs: &[Pair<'_>]) -> Result<Vec<PairVerdict>, Reward
     Ok(verdicts.into_iter().map(|mut of_judges| of_judges.remove(0)).collect())
 }
 
-/// The outcome of `ab` against `c`.
+/// Returns the outcome of `ab` against `c`.
 fn win(stage: &Stage) -> Result<f64, String> {
     compare(stage, &[pair("ab", "c")]).unwrap()[0].win()
 }
@@ -125,7 +125,7 @@ fn a_missing_pair_leaves_its_completions_without_a_value_and_the_others_with_the
     let mut stage = Stage::new(&server.endpoint());
     stage.spec.mode = within_group(Some(1));
     stage.server().concurrency = 1;
-    // a group of four in a ring: with one opponent, one unanswered request concerns one completion
+    // A group of four in a ring: with one opponent, one unanswered request affects one completion.
     let found = values(&stage.scores(&["a", "bb", "ccc", "dddd"]).unwrap());
     assert_eq!(found.iter().filter(|value| value.is_err()).count(), 1, "{found:?}");
     assert!(found.iter().flatten().all(|value| [0.0, 1.0].contains(value)), "{found:?}");
@@ -139,9 +139,9 @@ fn completions_of_a_group_are_compared_with_each_other() {
     let completions = ["a", "bb", "ccc", "bb", ""];
     let mut reward_mix = stage.reward_mix().unwrap();
     let found = values(&crate::score(&mut reward_mix, &completions).unwrap());
-    // `bb` beats `a` and the empty one, and ties with its like
+    // `bb` beats `a` and the empty one, and ties with its equal.
     assert_eq!(found, [0.25, 0.625, 1.0, 0.625, 0.0].map(Ok));
-    // 6 pairs of texts that are not empty, less one of equals, less one that another pair equals twice
+    // Six pairs of texts that are not empty, minus one of equal texts, minus two that repeat another pair.
     assert_eq!(server.asked().len(), 2 * 3);
     assert_eq!(metrics(&reward_mix)["clear_calls"].to_bits(), 6.0_f64.to_bits());
     let sample = Sample { prompt: "Q", completion: "bb", reference: None, answer: None };
@@ -231,7 +231,7 @@ fn what_is_asked_costs_what_the_recipe_says_over_all_attempts() {
     stage.server().price_per_million_output_tokens_usd = Some(1000.0);
     let mut reward_mix = stage.reward_mix().unwrap();
     crate::score(&mut reward_mix, &["a", "b"]).unwrap();
-    // two answers to 30 tokens with 10
+    // Two answers to 30 tokens with 10 tokens each.
     let cost = metrics(&reward_mix)["clear_cost_usd"];
     assert!((cost - 2.0 * (0.003 + 0.01)).abs() < 1e-12, "{cost}");
     assert_eq!(
@@ -249,7 +249,7 @@ fn what_is_asked_costs_what_the_recipe_says_over_all_attempts() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Honest judge or not, swapping both texts swaps the outcome.
+    /// Whether the judge is honest or not, swapping both texts swaps the outcome.
     #[test]
     fn swapping_a_pair_gives_the_rest_of_the_win(
         one in "[a-c]{0,3}",

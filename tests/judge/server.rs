@@ -1,5 +1,5 @@
-//! A judge that misbehaves as told: real HTTP over a real socket, with whatever a broken server, a proxy or a network may
-//! do to it.
+//! A judge that misbehaves on request: real HTTP over a real socket, with the faults of a broken server, a proxy or a
+//! network.
 
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What the server does with one request.
+/// The server's reaction to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Answers with this content and `finish_reason`.
@@ -17,17 +17,17 @@ pub(crate) enum Act {
     Status(u16, &'static str, String),
     /// Answers with status 200 and this body.
     Body(String),
-    /// Answers with status 200 and these bytes, which are compressed.
+    /// Answers with status 200 and these compressed bytes.
     Gzip(Vec<u8>),
     /// Promises more bytes than it sends.
     Half,
-    /// Says nothing for so long.
+    /// Does not answer for this long.
     Hang(Duration),
-    /// Answers, after so long, with a score or a preference that depends on the question alone.
+    /// Answers, after this long, with a score or a preference that depends on the question alone.
     Score(Duration),
 }
 
-/// What was asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) at: Instant,
@@ -38,7 +38,7 @@ pub(crate) struct Asked {
 
 #[derive(Default)]
 struct State {
-    /// What is done with the next requests; afterwards there are scores.
+    /// Reactions to the next requests; afterwards the server answers with scores.
     script: VecDeque<Act>,
     asked: Vec<Asked>,
     now: usize,
@@ -54,7 +54,7 @@ pub(crate) fn verdict(score: i64) -> Act {
     Act::Say(json!({"score": score}).to_string(), "stop")
 }
 
-/// The score that a question gets from an honest server: that of its bytes, from 1 to 5.
+/// Returns an honest server's score of a question: the sum of its bytes, mapped to 1 to 5.
 pub(crate) fn score_of(message: &str) -> i64 {
     message.bytes().map(i64::from).sum::<i64>() % 5 + 1
 }
@@ -63,7 +63,7 @@ pub(crate) fn preferred(verdict: &str) -> Act {
     Act::Say(json!({"reason": "so it is", "verdict": verdict}).to_string(), "stop")
 }
 
-/// What an honest server prefers of `FIRST|SECOND`: the longer one.
+/// Returns an honest server's preference for `FIRST|SECOND`: the longer one.
 pub(crate) fn preference_of(message: &str) -> &'static str {
     let (first, second) = message.split_once('|').expect("a pair");
     match first.len().cmp(&second.len()) {
@@ -73,14 +73,14 @@ pub(crate) fn preference_of(message: &str) -> &'static str {
     }
 }
 
-/// What an honest service answers: the length of each text.
+/// Returns an honest service's answer: the length of each text.
 pub(crate) fn rated(questions: &[Value]) -> String {
     let length = |question: &Value| json!({"value": question["text"].as_str().map_or(-1.0, |text| text.len() as f64)});
     questions.iter().map(length).collect::<Value>().to_string()
 }
 
 impl Server {
-    /// A server that does `script`, request by request, and is honest afterwards.
+    /// Starts a server that reacts according to `script`, request by request, and is honest afterwards.
     pub(crate) fn start(script: impl IntoIterator<Item = Act>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -89,7 +89,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let state = Arc::clone(&shared);
-                // the client may hang up at any time
+                // The client may close the connection at any time.
                 std::thread::spawn(move || drop(serve(&stream.unwrap(), &state)));
             }
         });
@@ -104,12 +104,12 @@ impl Server {
         self.port
     }
 
-    /// What was asked since the last call.
+    /// Returns the requests since the last call.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
 
-    /// The most requests it had at the same time.
+    /// Returns the maximum number of simultaneous requests.
     pub(crate) fn most_at_once(&self) -> usize {
         self.state.lock().unwrap().most_at_once
     }
@@ -119,7 +119,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     if reader.read_line(&mut first).is_err() {
-        // what others say to a client that begins with a handshake
+        // A typical server's answer to a client that begins with a handshake.
         let mut stream = stream;
         return write!(stream, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     }

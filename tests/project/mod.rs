@@ -1,4 +1,4 @@
-//! A project directory with everything a recipe may name, and the digests of its real files.
+//! A project directory with all files that a recipe may name, and the digests of its real files.
 
 use orchestrate::digest::Digest;
 use orchestrate::recipe::{HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides, RecipeError, load};
@@ -37,7 +37,7 @@ impl Project {
         fs_err::write(path, text).expect("a file can be written");
     }
 
-    /// Makes the directory of a model, of which nothing is read.
+    /// Creates the directory of a model that is never read.
     pub(crate) fn model(&self, directory: &str) {
         self.write(&format!("{directory}/config.json"), &format!("{{\"name\": \"{directory}\"}}"));
         self.write(&format!("{directory}/tokenizer.json"), "{}");
@@ -50,7 +50,7 @@ impl Project {
     }
 }
 
-/// Digests of real files, without a memory.
+/// Digests of real files, without a cache.
 struct RealFiles;
 
 impl Inputs for RealFiles {

@@ -1,4 +1,4 @@
-//! What can be done with the cache, and what its commands share.
+//! The subcommands of `cache`, and functions that they share.
 
 use super::{gc, ls, pin, verify};
 use crate::cli::context::Context;
@@ -12,9 +12,9 @@ use clap::{Args, Subcommand};
 #[command(after_help = "\
 Examples:
   orchestrate cache ls --sort size                         the largest last
-  orchestrate cache verify                                 is every byte what was committed?
-  orchestrate cache pin 3f2a91 --note \"figure 2\"           never remove this one
-  orchestrate cache gc --older-than 30d                    what would go; nothing is removed
+  orchestrate cache verify                                 compare every file with its manifest
+  orchestrate cache pin 3f2a91 --note \"figure 2\"           never remove this checkpoint
+  orchestrate cache gc --older-than 30d                    list what can be removed
   orchestrate cache gc --older-than 30d --delete           remove it")]
 pub(in crate::cli) struct CacheArgs {
     #[command(subcommand)]
@@ -30,9 +30,9 @@ enum CacheCommand {
     Verify(verify::VerifyArgs),
     /// Remove checkpoints that are not needed, and what killed processes left; without `--delete`, only show them.
     Gc(gc::GcArgs),
-    /// Keep a checkpoint whatever `cache gc` is asked, and what it was made from.
+    /// Protect a checkpoint, and all it was made from, from `cache gc`.
     Pin(pin::PinArgs),
-    /// Take a pin away.
+    /// Remove a pin.
     Unpin(pin::UnpinArgs),
 }
 
@@ -47,10 +47,10 @@ pub(in crate::cli) fn cache(context: &Context, args: &CacheArgs) -> Result<(), C
     }
 }
 
-/// The keys of `all` that begin with one of `wanted`.
+/// Returns the keys of `all` that begin with one of `wanted`.
 ///
 /// # Errors
-/// One of `wanted` that no key begins with.
+/// No key begins with one of `wanted`.
 pub(super) fn keys_named(all: &[Digest], wanted: &[String]) -> Result<Vec<Digest>, CliError> {
     if let Some(unknown) = wanted.iter().find(|start| !all.iter().any(|key| key.as_str().starts_with(*start))) {
         return Err(CliError::nothing(format!("no checkpoint has a key that begins with `{unknown}`"))
@@ -60,7 +60,7 @@ pub(super) fn keys_named(all: &[Digest], wanted: &[String]) -> Result<Vec<Digest
     Ok(all.iter().filter(named).cloned().collect())
 }
 
-/// A key as the user sees it.
+/// Formats a key, in full with `--verbose`.
 pub(super) fn shown_key(context: &Context, key: &Digest) -> String {
     if context.verbose { key.as_str() } else { key.short() }.to_owned()
 }

@@ -17,42 +17,43 @@ use serde_json::json;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// What may go.
+/// Which checkpoints and leftovers to remove.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows what would go and why; `--delete` removes it. Without --older-than, --max-size and --unreferenced
-no checkpoint goes, only what killed and failed processes left: attempts, reruns of `verify` and the
-quarantine (see --leftovers), temporary files; and, as old as these, kept answers of arenas' players.
+Lists what can be removed, with the reasons; `--delete` removes it. Without --older-than, --max-size and
+--unreferenced no checkpoint is removed. What goes then is what killed and failed processes left: attempts,
+reruns of `verify`, the quarantine and temporary files. Kept answers of arenas' players go at the same age
+(see --leftovers).
 
-These never go: what is pinned, what a live run uses, what somebody works on, and whatever something
-that stays was made from. --older-than and --unreferenced together take what is both; --max-size then
-takes the least recently used of what is left.
+Never removed: pinned checkpoints, those that a live run uses, those that a process works on, and all that a
+remaining checkpoint was made from. --older-than and --unreferenced together select checkpoints that fit
+both. --max-size then selects the least recently used of the rest.
 
 With --json, for each: {\"what\", \"key\", \"stage\", \"path\", \"bytes\", \"reason\", \"removed\"}.
 
 Examples:
   orchestrate cache gc                                     leftovers
-  orchestrate cache gc --older-than 30d                    and what no run has used for 30 days
+  orchestrate cache gc --older-than 30d                    and checkpoints that no run used for 30 days
   orchestrate cache gc --max-size 200GB --delete           the least recently used, until the rest fits
-  orchestrate cache gc --unreferenced                      what no run of the history names
-  orchestrate cache gc --unreferenced recipes/*.toml       what these recipes do not need now")]
+  orchestrate cache gc --unreferenced                      checkpoints that no run of the history names
+  orchestrate cache gc --unreferenced recipes/*.toml       checkpoints that these recipes do not need now")]
 pub(super) struct GcArgs {
-    /// Recipes whose stages are referred to [default: the stages of all runs of the history]
+    /// Recipes whose stages count as referred to [default: the stages of all runs in the history]
     #[arg(value_name = "RECIPE", requires = "unreferenced")]
     recipes: Vec<PathBuf>,
-    /// Changes a key of the recipes; may be given often
+    /// Change a key of the recipes; can be repeated
     #[arg(long, value_name = "KEY=VALUE", requires = "recipes")]
     set: Vec<String>,
-    /// Take checkpoints that no run used for AGE: 12h, 30d, 2w
+    /// Select checkpoints that no run used for AGE: 12h, 30d, 2w
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     older_than: Option<TimeDelta>,
-    /// Take the least recently used until all checkpoints together have SIZE: 500MB, 200GiB
+    /// Select the least recently used until all checkpoints together take SIZE: 500MB, 200GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
-    /// Take checkpoints that nothing refers to
+    /// Select checkpoints that nothing refers to
     #[arg(long)]
     unreferenced: bool,
-    /// Take attempts, reruns, quarantined checkpoints and answers of arenas' players in which nothing was written for AGE
+    /// Select attempts, reruns, quarantined checkpoints and answers of arenas' players that are unchanged for AGE
     #[arg(long, value_name = "AGE", value_parser = parse_age, default_value = "7d")]
     leftovers: TimeDelta,
     /// Remove what is shown
@@ -61,7 +62,7 @@ pub(super) struct GcArgs {
 }
 
 pub(super) fn gc(context: &Context, workspace: &Workspace, args: &GcArgs) -> Result<(), CliError> {
-    // recipes may take long to plan: before the lock
+    // Planning may take long, so it comes before the lock.
     let planned = match args.recipes.as_slice() {
         [] => None,
         recipes => {
@@ -72,7 +73,7 @@ pub(super) fn gc(context: &Context, workspace: &Workspace, args: &GcArgs) -> Res
     let lock = if args.delete { Some(workspace.lock_for_removal()?) } else { None };
     let KeyUses { by_key: uses, damage } = key_uses(context.runs())?;
     if let Some(damage) = damage.into_iter().next() {
-        // it may name any of the results
+        // The damaged log may name any of the results.
         return Err(CliError::from(damage).hint("nothing was removed: the run may need any of the results"));
     }
     let needs = Needs {
@@ -157,21 +158,23 @@ fn print(context: &Context, choice: &RemovalChoice, args: &GcArgs) -> Result<(),
     let freed: u64 = choice.removals.iter().map(Removal::bytes).sum();
     let number = choice.removals.len();
     let told = match (number, args.delete) {
-        (0, _) => writeln!(err, "nothing to remove; the checkpoints have {}", size(choice.kept_bytes)),
+        (0, _) => writeln!(err, "nothing to remove; the checkpoints take {}", size(choice.kept_bytes)),
         (_, true) => writeln!(err, "removed {}, {}", count(number, "thing"), size(freed)),
-        (_, false) => writeln!(err, "{} would go, {}; `--delete` removes them", count(number, "thing"), size(freed)),
+        (_, false) => {
+            writeln!(err, "{} can be removed, {}; `--delete` removes them", count(number, "thing"), size(freed))
+        }
     };
-    let _ = told.and_then(|()| tell_needed(&mut err, choice, args)); // with stderr gone nobody is left to tell
+    let _ = told.and_then(|()| tell_needed(&mut err, choice, args)); // a failed write to stderr cannot be reported
     Ok(())
 }
 
-/// Says what stays although the user asked for it to go.
+/// Reports the checkpoints that stay although the user asked for their removal.
 fn tell_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcArgs) -> std::io::Result<()> {
     let words = [
         (Need::Pinned, "pinned"),
         (Need::LiveRun, "used by a live run"),
         (Need::Held, "being worked on"),
-        (Need::Parent, "needed by what stays"),
+        (Need::Parent, "needed by checkpoints that are kept"),
     ];
     for (need, word) in words {
         let keys: Vec<&str> = choice.needed.iter().filter(|(_, n)| *n == need).map(|(key, _)| key.short()).collect();
@@ -183,7 +186,7 @@ fn tell_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcA
     }
     match args.max_size {
         Some(limit) if choice.kept_bytes > limit => {
-            writeln!(err, "what must stay has {}, more than {}", size(choice.kept_bytes), size(limit))
+            writeln!(err, "what must be kept takes {}, more than {}", size(choice.kept_bytes), size(limit))
         }
         _ => Ok(()),
     }

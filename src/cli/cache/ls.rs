@@ -30,13 +30,13 @@ Examples:
   orchestrate cache ls --unused                     those that no run names
   orchestrate cache ls --json | jq .bytes")]
 pub(super) struct LsArgs {
-    /// By what to sort; the most of it stands last
+    /// Sort by this; the largest comes last
     #[arg(long, value_enum, default_value_t = Sort::Committed)]
     sort: Sort,
     /// Turn the order round
     #[arg(long)]
     reverse: bool,
-    /// Only stages of this kind; may be given often
+    /// Only stages of this kind; can be repeated
     #[arg(long, value_name = "KIND", value_parser = word::<StageKind>())]
     kind: Vec<StageKind>,
     /// Only those of more than SIZE: 500MB, 2GiB

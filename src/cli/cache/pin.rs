@@ -12,6 +12,8 @@ use serde_json::json;
 /// Which checkpoint stays.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+--json prints {\"key\",\"pinned\"}.
+
 Examples:
   orchestrate cache pin 3f2a91
   orchestrate cache pin 3f2a91 --note \"the numbers of figure 2\"
@@ -28,6 +30,8 @@ pub(super) struct PinArgs {
 /// Whose pin goes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+--json prints {\"key\",\"pinned\"}.
+
 Examples:
   orchestrate cache unpin 3f2a91")]
 pub(super) struct UnpinArgs {
@@ -43,7 +47,7 @@ pub(super) fn pin(context: &Context, workspace: &Workspace, args: &PinArgs) -> R
 }
 
 pub(super) fn unpin(context: &Context, workspace: &Workspace, args: &UnpinArgs) -> Result<(), CliError> {
-    // a pin may be older than its checkpoint, which was quarantined
+    // A pin may be older than its checkpoint, if that was quarantined.
     let pinned: Vec<Digest> = workspace.pins()?.into_keys().collect();
     let mut known = workspace.keys()?;
     known.extend(pinned);
@@ -61,8 +65,8 @@ fn the_one(all: &[Digest], wanted: &str) -> Result<Digest, CliError> {
     let mut found = keys_named(all, &[wanted.to_owned()])?;
     if found.len() > 1 {
         let keys: Vec<&str> = found.iter().take(5).map(Digest::short).collect();
-        return Err(CliError::new(Kind::Usage, format!("`{wanted}` may be one of {} keys", found.len()))
-            .hint(format!("type more of it: {}", keys.join(", "))));
+        return Err(CliError::new(Kind::Usage, format!("`{wanted}` matches {} keys", found.len()))
+            .hint(format!("type more characters of it: {}", keys.join(", "))));
     }
     Ok(found.remove(0))
 }

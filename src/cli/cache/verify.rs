@@ -21,7 +21,7 @@ With --json: {\"key\", \"status\": \"ok\" | \"damaged\" | \"gone\", \"reason\"}.
 Examples:
   orchestrate cache verify              all checkpoints
   orchestrate cache verify 3f2a91       those whose key begins so
-  orchestrate cache verify --rerun sft  run `sft` of the newest run again, and compare: what no manifest shows")]
+  orchestrate cache verify --rerun sft  run `sft` of the newest run again, and compare the results")]
 pub(super) struct VerifyArgs {
     /// Beginnings of keys [default: all]
     #[arg(value_name = "KEY")]

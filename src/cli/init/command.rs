@@ -17,8 +17,8 @@ const MODEL: &str = "hf://HuggingFaceTB/SmolLM2-135M-Instruct";
 /// What to write.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes a commented recipe of three stages (sft, grpo, eval), 24 questions for it to train on, and the
-schema that lets an editor complete and explain its keys. Asks nothing; a recipe or data that are there stay as they are.
+Writes a commented recipe of three stages (sft, grpo, eval) and 24 questions for it to train on. The schema
+beside it lets an editor complete and explain its keys. Existing recipes and data are never overwritten.
 
 With --data the recipe reads your file, and its templates name the fields of its first row.
 
@@ -44,7 +44,7 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Cli
         return Err(CliError::new(Kind::Usage, format!("`{}` is not a valid recipe name", args.recipe.display()))
             .hint("a recipe is a file that ends in `.toml`, for example `orchestrate init recipes/first.toml`"));
     }
-    // Written by its serializer, a path may hold quotes and backslashes.
+    // The serializer escapes quotes and backslashes.
     let model = serde_json::to_string(&args.model).expect("a text is JSON");
     let schema = Path::new("orchestrate.schema.json");
     let depth = args.recipe.components().count() - 1;
@@ -60,7 +60,7 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Cli
     if args.recipe.exists() {
         return Err(CliError::new(
             Kind::Usage,
-            format!("`{}` is there already; nothing was written", args.recipe.display()),
+            format!("`{}` already exists; nothing was written", args.recipe.display()),
         )
         .hint("name another file, for example `orchestrate init recipes/second.toml`"));
     }
@@ -69,7 +69,7 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Cli
     if args.data.is_none() {
         let is_other = questions.exists() && fs_err::read_to_string(questions).ok().as_deref() != Some(QUESTIONS);
         if is_other {
-            let message = format!("`{QUESTIONS_PATH}` is there already, with other rows than the example's");
+            let message = format!("`{QUESTIONS_PATH}` already exists, with other rows than the example's");
             return Err(CliError::new(Kind::Usage, message)
                 .hint(format!("`--data {QUESTIONS_PATH}` writes a recipe that reads it")));
         }
@@ -90,12 +90,12 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Cli
     out.finish()
 }
 
-/// The example recipe with the file `data` in the place of its questions.
+/// Replaces the questions of the example recipe by the file `data`.
 fn over_data(recipe: &str, data: &Path) -> Result<String, CliError> {
     let Fields { templates, rewards } = of_file(data)?;
     let path = serde_json::to_string(&data.display().to_string()).expect("a text is JSON");
     let mut lines: Vec<String> = Vec::new();
-    // what the example says of its own rows is left out, up to the next stage
+    // Comments on the example's rows are left out, up to the next stage.
     let mut is_left_out = false;
     for line in recipe.lines() {
         match line {
@@ -120,7 +120,7 @@ fn over_data(recipe: &str, data: &Path) -> Result<String, CliError> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// The directory that many levels up.
+/// Returns the relative path of the directory `levels` levels up.
 fn up(levels: usize) -> String {
     if levels == 0 { ".".to_owned() } else { vec![".."; levels].join("/") }
 }

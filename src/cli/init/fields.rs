@@ -1,16 +1,16 @@
-//! Templates for the rows of a file, from what its fields are called.
+//! Templates for the rows of a file, from the names of its fields.
 
 use super::super::error::{CliError, Kind};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Common names of the field with the question. The first that a row has is taken, as for the lists below.
+/// Common names of the question's field. The first one that a row has is taken, as for the lists below.
 const QUESTION: [&str; 6] = ["question", "prompt", "instruction", "problem", "query", "input"];
-/// Of the field with the answer.
+/// Common names of the answer's field.
 const ANSWER: [&str; 7] = ["answer", "label", "target", "solution", "output", "response", "completion"];
-/// Of the field that says why the answer is right.
+/// Common names of the field that explains the answer.
 const EXPLANATION: [&str; 5] = ["explanation", "rationale", "reasoning", "reference", "cot"];
-/// Of the field with the options.
+/// Common names of the field with the options.
 const OPTIONS: [&str; 2] = ["options", "choices"];
 
 /// The parts of a recipe that depend on the data.
@@ -21,10 +21,10 @@ pub(super) struct Fields {
     pub(super) rewards: String,
 }
 
-/// What the first row of the file at `path` says.
+/// Derives the templates from the first row of the file at `path`.
 ///
 /// # Errors
-/// A file that cannot be read, that is not JSON lines, or whose fields have other names.
+/// The file cannot be read, it is not JSON lines, or its fields have other names.
 pub(super) fn of_file(path: &Path) -> Result<Fields, CliError> {
     let text = fs_err::read_to_string(path)?;
     let shown = path.display();
@@ -35,10 +35,10 @@ pub(super) fn of_file(path: &Path) -> Result<Fields, CliError> {
     })?;
     of_row(&row).ok_or_else(|| {
         let fields: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
-        CliError::new(Kind::Usage, format!("no field of `{shown}` is known as a question or as an answer"))
+        CliError::new(Kind::Usage, format!("no field of `{shown}` is recognized as a question or an answer"))
             .hint(format!("its fields are {}", fields.join(", ")))
             .hint(format!(
-                "a question is called one of {}, an answer one of {}",
+                "a question field is named one of {}, an answer field one of {}",
                 QUESTION.join(", "),
                 ANSWER.join(", ")
             ))

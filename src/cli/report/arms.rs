@@ -1,4 +1,4 @@
-//! What tells the arms of a report apart: their rewards, other settings, and what they were made from.
+//! The differences between the arms of a report: rewards, other settings, and inputs.
 
 use super::super::context::Context;
 use super::super::error::CliError;
@@ -8,10 +8,10 @@ use crate::report::html::Arm;
 use crate::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Names of files with the beginnings of their digests.
+/// Names of files with the first digits of their digests.
 type Inputs = Vec<(String, String)>;
 
-/// The arms, and the files that any of them was made from, with the beginning of their digests.
+/// Returns the arms, and their input files with the first digits of their digests.
 pub(super) fn arms(
     context: &Context,
     workspace: &Workspace,
@@ -46,13 +46,13 @@ pub(super) fn arms(
     Ok((arms, inputs.into_iter().collect()))
 }
 
-/// The variant of one of the arm's seeds.
+/// Returns the variant of one of the arm's seeds.
 fn variant<'a>(arm: &crate::evidence::Arm, plans: &'a [LoggedPlan]) -> Option<&'a LoggedVariant> {
     let label = &arm.trials.first()?.variant;
     plans.iter().flat_map(|plan| &plan.variants).find(|variant| variant.label == *label)
 }
 
-/// In what the stages of `own` differ from those of `reference`, but for what the rewards are, which a table tells.
+/// Returns how the stages of `own` differ from those of `reference`, except for rewards, which have their own table.
 fn differences(cached: &CachedResults<'_>, reference: &LoggedVariant, own: &LoggedVariant) -> Vec<String> {
     let mut found = Vec::new();
     for (stage, key) in &own.stages {

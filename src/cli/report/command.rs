@@ -1,4 +1,4 @@
-//! `orchestrate report`: which runs, which page.
+//! `orchestrate report`: selects the runs and writes the output.
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 /// Which runs, and as what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-html is one page that needs no network: the verdict with its intervals, ratings of an arena, every component of
-every arm, learning curves, signs of reward hacking, completions side by side, the stages with what came from the
-cache, costs, recipes and environment. What a reader must know before believing a number comes first.
-md and latex are the tables alone, for papers (LaTeX wants the package booktabs); svg is a folder of charts.
+html is one page that needs no network. Problems that limit what the numbers mean come first. Then come the verdict with
+its intervals, ratings of arenas, every component of every arm, learning curves and signs of reward hacking. Completions
+side by side, stages, costs, recipes and the environment follow.
+md and latex have only the tables, for papers (LaTeX needs the package booktabs); svg is a folder of charts.
 
 Examples:
   orchestrate report latest
@@ -24,7 +24,7 @@ Examples:
   orchestrate report latest --format latex > results.tex
   orchestrate report latest --format svg -o figures
 
-A report of the same runs is the same file. One that is there already is replaced, once the new one is whole.
+Reports of the same runs are identical. An existing report is replaced once the new one is complete.
 --json prints {\"file\",\"bytes\"}, one a line.")]
 pub(in crate::cli) struct ReportArgs {
     /// Ids of runs, beginnings or ends of them, or `latest`.
@@ -42,7 +42,7 @@ pub(in crate::cli) struct ReportArgs {
     /// What is written.
     #[arg(long, value_name = "FORMAT", default_value = "html")]
     format: Format,
-    /// Completions that the page holds at most; questions beyond are left out evenly, and the page says so.
+    /// Largest number of completions in the page; further questions are left out evenly, and the page says so.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_COMPLETIONS)]
     completions: usize,
 }
@@ -91,7 +91,7 @@ pub(in crate::cli) fn report(context: &Context, args: &ReportArgs) -> Result<(),
     tell(context, &[(path, text.len())])
 }
 
-/// The page of the run with this id, with what `report` takes by itself.
+/// Renders the page of the run with this id, with the default options of `report`.
 pub(in crate::cli) fn page(context: &Context, run: &str) -> Result<String, CliError> {
     let all = past_runs(context)?;
     let run = find_run(&all, run)?;
@@ -115,10 +115,10 @@ pub(super) fn charts(context: &Context, args: &ReportArgs, report: &Report) -> R
     tell(context, &written)
 }
 
-/// What stands at the page's top, in a line.
+/// Reports the problems of a report on stderr, one line each.
 pub(super) fn tell_problems(context: &Context, report: &Report) {
     if !context.quiet && !report.problems.is_empty() {
-        // With stderr gone there is nobody left to tell.
+        // A failed write to stderr cannot be reported.
         let mut err = std::io::stderr().lock();
         for problem in &report.problems {
             let _ = writeln!(err, "warning: {}", problem.what);
@@ -145,12 +145,12 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// The end of a run's id, as tables show it.
+/// Returns the end of a run's id, as in tables.
 pub(super) fn short_run(run: &str) -> String {
     crate::cli::history::short_run(run).to_owned()
 }
 
-/// `path` without the parts that lead to `base`.
+/// Formats `path` relative to `base`.
 pub(super) fn below(path: &Path, base: &Path) -> String {
     path.strip_prefix(base).unwrap_or(path).display().to_string()
 }

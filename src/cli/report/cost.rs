@@ -1,11 +1,11 @@
-//! What the runs took, by kind of stage and by arm.
+//! Costs of the runs, by kind of stage and by arm.
 
 use crate::evidence::{Cost as Spent, Spending};
 use crate::report::html::{Cost, CostRow};
 use crate::stage::StageKind;
 use std::collections::BTreeMap;
 
-/// The costs of a report; `arm_of` gives a variant's arm by its label, `arms` are all of them in their order.
+/// Returns the costs of a report. `arm_of` maps a variant's label to its arm; `arms` are all arms in order.
 pub(super) fn cost(found: &Spent, arm_of: &BTreeMap<String, String>, arms: &[&str]) -> Cost {
     let mut kinds: Vec<(StageKind, usize, Spending, Spending)> = Vec::new();
     for stage in &found.stages {

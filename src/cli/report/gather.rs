@@ -1,4 +1,4 @@
-//! Everything that a report says, out of the files of its runs.
+//! Gathers the content of a report from the files of its runs.
 
 use super::super::compare;
 use super::super::context::Context;
@@ -16,33 +16,34 @@ use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// How the numbers came about.
+/// Explanations of the methods.
 const METHODS: [&str; 7] = [
     "An arm is a variant of the sweep without its seed. Every arm is compared with the baseline on the questions that all seeds of \
-     both answered; what is missing is left out of both sides and listed, never counted as 0.",
-    "The primary metric decides. All others are exploratory: of ten metrics one differs by chance more often than one time in \
-     twenty.",
-    "Differences: the squared standard error is the variance between questions plus what seeds add to it, each known as well as its \
-     number of questions and seeds allows (a generalized pivotal quantity, after S. Weerahandi); p and the 95% interval are of that \
-     one distribution, with one seed Student's t over questions. p is two-sided and corrected over the arms of a metric after Holm. \
-     Better and worse are said below 0.05.",
-    "Means: metrics that have a least and a greatest value have Wilson's interval of as many answers as their own standard error is \
-     worth, others a bootstrap-t interval; none leaves the metric's range.",
-    "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8. Few seeds tell little \
-     of the variance between them, so seeds are a range: what the middle half of that variance asks for.",
+     both answered; missing values are left out on both sides and listed, never counted as 0.",
+    "The primary metric decides. All others are exploratory: among ten metrics, one differs by chance more often than \
+     one time in twenty.",
+    "Differences: the squared standard error is the variance between questions plus the variance that seeds add. Each is \
+     as uncertain as its number of questions and seeds implies (a generalized pivotal quantity, after S. Weerahandi). p and \
+     the 95% interval come from that one distribution; with one seed it is Student's t over questions. p is two-sided and \
+     corrected over the arms of a metric after Holm. An arm is better or worse where p is below 0.05.",
+    "Means: a metric with a least and a greatest value has Wilson's interval, for the number of answers that corresponds \
+     to its standard error. Others have a bootstrap-t interval. No interval leaves the metric's range.",
+    "Needed seeds and questions are those that would show a difference as large as the one seen with power 0.8. Few seeds say \
+     little about the variance between them, so their number is a range: that of the middle half of this variance.",
     "Reward and length are those of the evaluation: the weighted sum of its components, and sampled tokens. Where the arms' mixes \
      differ their sums are not compared; the common score is the same sum for all.",
-    "The colours of arms are distinguishable with any colour vision. Beyond seven arms, those that share a colour differ by their dashes.",
+    "The colours of arms are distinguishable with any colour vision. Beyond seven arms, those with the same colour differ \
+     by their dashes.",
 ];
 
-/// What the command line asks of a report.
+/// The options of a report.
 pub(super) struct Wanted<'a> {
     pub(super) baseline: Option<&'a str>,
     pub(super) metric: Option<&'a str>,
     pub(super) completions: usize,
 }
 
-/// The report of `runs`, which are oldest first, some of `all` there are.
+/// Gathers the report of `runs`, oldest first. `all` are all existing runs.
 pub(super) fn gather(
     context: &Context,
     runs: &[&PastRun],
@@ -115,7 +116,7 @@ pub(super) fn gather(
     })
 }
 
-/// The arm that the others are compared with; none when there is none, or nothing to compare.
+/// Returns the index of the baseline; `None` without a comparison.
 fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, CliError> {
     let position = |name: &str| evidence.arms.iter().position(|arm| arm.name == name);
     if wanted.is_some() {
@@ -127,7 +128,7 @@ fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, 
     Ok(evidence.default_baseline().and_then(position))
 }
 
-/// The recipes' names.
+/// Returns the recipes' names.
 fn title(evidence: &Evidence) -> String {
     let mut names: Vec<&str> = evidence.runs.iter().flat_map(|run| &run.recipes).map(String::as_str).collect();
     let mut seen = BTreeSet::new();
@@ -152,7 +153,7 @@ fn run_line(past: &PastRun) -> Result<RunLine, CliError> {
     Ok(line)
 }
 
-/// The arm of each variant, by its label.
+/// Returns the arm of each variant, by its label.
 fn arms_of_variants(evidence: &Evidence, plans: &[LoggedPlan]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for arm in &evidence.arms {
@@ -161,7 +162,7 @@ fn arms_of_variants(evidence: &Evidence, plans: &[LoggedPlan]) -> BTreeMap<Strin
             found.entry(label.clone()).or_insert_with(|| arm.name.clone());
         }
     }
-    // a variant that measures nothing is known by its name alone
+    // A variant without measurements is matched by its name alone.
     for variant in plans.iter().flat_map(|plan| &plan.variants) {
         let is_of = |arm: &&crate::evidence::Arm| {
             variant.name.strip_prefix(arm.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
@@ -172,7 +173,7 @@ fn arms_of_variants(evidence: &Evidence, plans: &[LoggedPlan]) -> BTreeMap<Strin
     found
 }
 
-/// What must be known first: what failed, what is missing, what must not be compared.
+/// Returns the problems: failures, gaps, and numbers that must not be compared.
 fn problems(known: &[crate::evidence::Problem], runs: &[&PastRun], rows: &[StageRow]) -> Vec<Problem> {
     let mut found: Vec<Problem> = Vec::new();
     for past in runs.iter().filter(|past| past.status != RunStatus::Ok) {
@@ -206,7 +207,7 @@ fn problems(known: &[crate::evidence::Problem], runs: &[&PastRun], rows: &[Stage
     found
 }
 
-/// Whether some run has the result that failed here.
+/// Whether some run has the result of the failed stage.
 fn made_later(rows: &[StageRow], failed: &StageRow) -> bool {
     rows.iter().any(|row| row.key == failed.key && row.status.has_result())
 }
@@ -224,7 +225,7 @@ fn heading(kind: ProblemKind, number: usize) -> (Severity, String) {
             (Severity::Problem, "Arms answered different questions; only common ones are compared.".into())
         }
         ProblemKind::DifferentRecipes => (Severity::Warning, "The runs are of different recipes.".into()),
-        ProblemKind::DifferentSettings => (Severity::Warning, "Runs mean different settings by one name.".into()),
+        ProblemKind::DifferentSettings => (Severity::Warning, "Runs use one name for different settings.".into()),
         ProblemKind::DifferentMixes => (Severity::Warning, "The arms' reward mixes differ.".into()),
         ProblemKind::SameAnswers => (Severity::Warning, "Arms gave the same completions.".into()),
         ProblemKind::SingleSeed => (Severity::Warning, "Every arm has one seed.".into()),
@@ -233,7 +234,7 @@ fn heading(kind: ProblemKind, number: usize) -> (Severity, String) {
     }
 }
 
-/// `text` as a sentence: the first letter large, a stop at its end.
+/// Makes a sentence of `text`: capitalizes it and adds a full stop.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
@@ -266,7 +267,7 @@ fn stage_row(row: &StageRow) -> html::StageRow {
     }
 }
 
-/// The recipe files of the runs' logs; one that runs share stands once.
+/// Returns the recipe files of the runs' logs. A file that runs share appears once.
 fn recipes(runs: &[&PastRun]) -> Result<Vec<RecipeText>, CliError> {
     let mut found: Vec<RecipeText> = Vec::new();
     for past in runs {

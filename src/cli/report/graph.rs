@@ -1,4 +1,4 @@
-//! The stages of runs as a graph in which those that differ by their seed alone are one node.
+//! The stages of runs as a graph. Stages that differ only in their seed are one node.
 
 use super::super::run_rows::StageRow;
 use crate::digest::Digest;
@@ -7,8 +7,8 @@ use crate::report::chart::{GraphNode, NodeStatus};
 use crate::stage::StageStatus;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The nodes, parents first. `rows` are the stages of the runs, oldest run first; `arm_of` gives a variant's arm by its
-/// label; `arms` is how many there are.
+/// Returns the nodes, parents first. `rows` are the stages of the runs, oldest run first. `arm_of` maps a variant's
+/// label to its arm. `arms` is the number of arms.
 pub(super) fn nodes(
     plans: &[LoggedPlan],
     rows: &[StageRow],
@@ -58,7 +58,8 @@ struct Group {
     parents: BTreeSet<usize>,
 }
 
-/// How each key ended over all runs: one that a run made was made, whatever was cached later.
+/// Returns the status of each key over all runs. A key that one run computed counts as computed, even if it was cached
+/// later.
 fn statuses(rows: &[StageRow]) -> BTreeMap<&Digest, StageStatus> {
     let mut found: BTreeMap<&Digest, StageStatus> = BTreeMap::new();
     for row in rows {
@@ -70,8 +71,8 @@ fn statuses(rows: &[StageRow]) -> BTreeMap<&Digest, StageStatus> {
     found
 }
 
-/// The places of `groups` so that each comes after its parents; in a circle, which runs of different recipes could make, the
-/// first as it stands.
+/// Sorts `groups` so that each comes after its parents. Runs of different recipes may form a cycle, which is broken at
+/// the first group.
 fn parents_first(groups: &[Group]) -> Vec<usize> {
     let mut order: Vec<usize> = Vec::new();
     while order.len() < groups.len() {
@@ -92,7 +93,7 @@ fn whose(of: &BTreeSet<String>, arms: usize) -> String {
     }
 }
 
-/// `2 cached, 1 ran`.
+/// Formats the outcome: `2 cached, 1 ran`.
 fn ended(statuses: &[StageStatus]) -> String {
     let count = |wanted: StageStatus| statuses.iter().filter(|status| **status == wanted).count();
     let (cached, ran, failed) = (count(StageStatus::Cached), count(StageStatus::Ok), count(StageStatus::Failed));

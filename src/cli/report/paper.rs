@@ -6,13 +6,13 @@ use crate::report::chart::{HeatCell, Shade, Whisker, curve_chart, forest_chart, 
 use crate::report::html::{Report, ScoreCell, p_value};
 use std::fmt::Write as _;
 
-/// A table as rows of words; the first row is its heading, the first column its names.
+/// A table as rows of words. The first row is the heading; the first column has the names.
 struct Paper {
     caption: String,
     rows: Vec<Vec<String>>,
 }
 
-/// The tables of `report`.
+/// Returns the tables of `report`.
 fn tables(report: &Report) -> Vec<Paper> {
     let mut tables = Vec::new();
     let names: Vec<&str> = report.arms.iter().map(|arm| arm.name.as_str()).collect();
@@ -67,7 +67,7 @@ fn measured(value: &Measurement, write: fn(f64) -> String) -> String {
     }
 }
 
-/// The tables in Markdown, problems first.
+/// Formats the tables in Markdown, problems first.
 pub(super) fn markdown(report: &Report) -> String {
     let mut out = format!("# {}\n", markdown_text(&report.title));
     for problem in &report.problems {
@@ -90,7 +90,7 @@ pub(super) fn markdown(report: &Report) -> String {
     out
 }
 
-/// `text` in which nothing is markup.
+/// Escapes `text` for Markdown.
 fn markdown_text(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -104,7 +104,7 @@ fn markdown_text(text: &str) -> String {
     out
 }
 
-/// The tables in LaTeX, for a document that has `\usepackage{booktabs}`; problems stand before them as comments.
+/// Formats the tables in LaTeX, for a document with `\usepackage{booktabs}`. Problems precede them as comments.
 pub(super) fn latex(report: &Report) -> String {
     let mut out = String::from("% \\usepackage{booktabs}\n");
     for problem in &report.problems {
@@ -136,7 +136,7 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `text` in which nothing is a command.
+/// Escapes `text` for LaTeX.
 fn latex_text(text: &str) -> String {
     let mut out = String::new();
     for c in one_line(text).chars() {
@@ -155,7 +155,7 @@ fn latex_text(text: &str) -> String {
     out
 }
 
-/// The charts of `report` by their files' names.
+/// Returns the charts of `report` with their file names.
 pub(super) fn charts(report: &Report) -> Vec<(String, String)> {
     let baseline = report.arms.iter().position(|arm| arm.is_baseline);
     let mut charts = Vec::new();
@@ -204,7 +204,7 @@ fn components(report: &Report) -> String {
     heat_chart("Components by arm", &arms, &columns, &cells)
 }
 
-/// `text` as a part of a file's name.
+/// Converts `text` to a part of a file name.
 fn file_word(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() || ".-=,".contains(c) { c } else { '-' }).collect()
 }

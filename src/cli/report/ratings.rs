@@ -8,7 +8,7 @@ use crate::stage::StageKind;
 use crate::workspace::{Workspace, WorkspaceError};
 use std::collections::BTreeSet;
 
-/// Ratings of every arena of `plans` by all judges and by each, and what a reader must know of them.
+/// Returns the ratings of every arena of `plans`, pooled and by judge, and their problems.
 pub(super) fn ratings(
     workspace: &Workspace,
     plans: &[LoggedPlan],
@@ -25,7 +25,7 @@ pub(super) fn ratings(
             ratings.extend(found.judges.iter().map(|judge| by_judge(&stage.stage, &found, judge)));
         }
         if !found.notes.is_empty() {
-            let what = format!("The ratings of `{}` are to be read with care.", stage.stage);
+            let what = format!("Read the ratings of `{}` with care.", stage.stage);
             problems.push(Problem { severity: Severity::Warning, what, details: found.notes.clone() });
         }
     }
@@ -50,8 +50,8 @@ fn pooled(stage: &str, found: &ArenaResult) -> Rating {
             continue;
         }
         let games = match next.further_games {
-            Some(games) => format!("about {games} further games would tell"),
-            None => "no number of games that can be played would tell".to_owned(),
+            Some(games) => format!("about {games} further games are needed"),
+            None => "no playable number of games would separate them".to_owned(),
         };
         remarks.push(format!("{} and {} do not differ significantly: {games}.", standing.player, next.over));
     }
@@ -68,7 +68,7 @@ fn pooled(stage: &str, found: &ArenaResult) -> Rating {
 fn by_judge(stage: &str, found: &ArenaResult, judge: &JudgeResult) -> Rating {
     let missing: usize = judge.missing.values().sum();
     let mut remarks =
-        vec![format!("{} verdicts, {} settled without one, {missing} missing.", judge.verdicts, judge.settled)];
+        vec![format!("{} verdicts, {} settled without a judge, {missing} missing.", judge.verdicts, judge.settled)];
     remarks.extend(position(judge));
     rating(format!("{stage}, {}", judge.name), &judge.ratings, found, remarks)
 }
@@ -76,7 +76,7 @@ fn by_judge(stage: &str, found: &ArenaResult, judge: &JudgeResult) -> Rating {
 fn position(judge: &JudgeResult) -> Option<String> {
     let bias = judge.position.as_ref()?;
     Some(format!(
-        "Position bias of {}: the place decided in {:.0}% of the pairs it read in both orders.",
+        "Position bias of {}: the position decided {:.0}% of the pairs it read in both orders.",
         judge.name,
         100.0 * bias.share
     ))
@@ -119,7 +119,7 @@ mod tests {
         let record = |wins: f64, games: usize| json!({"games": games, "wins": wins, "ties": 0});
         let ratings = json!({
             "standings": [standing("sft", 1520.0, &next), standing("base", 1480.0, &Value::Null)],
-            // of base and sft
+            // The players are base and sft.
             "matrix": [[record(0.0, 0), record(2.0, 8)], [record(6.0, 8), record(0.0, 0)]],
         });
         let judge = json!({

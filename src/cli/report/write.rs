@@ -1,10 +1,10 @@
-//! Files that are there whole or not at all.
+//! Writes files atomically.
 
 use fs_err as fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Writes `bytes` to a temporary file beside `path` and gives it its name. Its folder is made when it is missing.
+/// Writes `bytes` to a temporary file beside `path` and renames it. Creates the folder if it is missing.
 pub(super) fn whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent)?;
@@ -14,7 +14,7 @@ pub(super) fn whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let part = part_of(path);
     let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
     if written.is_err() {
-        let _ = fs::remove_file(&part); // what is left of it helps nobody
+        let _ = fs::remove_file(&part); // the partial file is of no use
     }
     written
 }

@@ -1,4 +1,4 @@
-//! What the components of a mix tell apart.
+//! Prints how well the components of a mix separate good completions from bad ones.
 
 use super::super::context::Context;
 use super::super::error::CliError;

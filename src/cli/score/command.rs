@@ -1,4 +1,4 @@
-//! `orchestrate score`: which stage, which texts, and who answers.
+//! `orchestrate score`: selects the stage, the texts and the output.
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
@@ -19,20 +19,20 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Rates texts exactly as a stage of the kind `grpo` or `eval` would, without training. Input lines are
-{\"prompt\",\"completion\"} and, where there is one, \"reference\" and \"answer\"; other fields are left alone, so
-what `samples --json` prints can be rated again. Judges are asked as in a run and their answers kept with
-those of runs; each command has the judges' whole budget. GRPO's length penalty is none of the components.
-Lines are rated 64 at a time; which lines share a batch may change the last bits of what an encoder says.
+{\"prompt\",\"completion\"} and, where there is one, \"reference\" and \"answer\"; other fields are ignored, so the
+output of `samples --json` can be rated again. Judges are asked as in a run, and their answers are kept with
+those of runs; each command has the judges' whole budget. GRPO's length penalty is not included. Lines are
+rated 64 at a time; the lines that share a batch may change the last bits of an encoder's values.
 
 --calibrate rates the stage's own rows instead: each with its own completion, with another row's and with an
-empty one. It prints how well every component separates them (AUC: 1 fully, 0.5 not at all) and its share
-of the spread within a row, and warns of what cannot teach or drowns the rest.
+empty one. It prints how well every component separates them (AUC: 1 is full separation, 0.5 is chance) and its
+share of the spread within a row. It warns of components that cannot teach or that dominate the others.
 
 --judges measures the judges themselves, on the lines of --input or, without it, on the stage's rows, each with
-its own completion and another row's: the spread of repeated answers (--repeats, each with a seed of its own),
-how often a pair's verdict follows the position instead of the text, agreement of several judges beyond
-chance, what is missing and why, calls, tokens and, with prices in [runtime.judges.MODEL], money. Lines one
-after the other with the same prompt, reference and answer are a group.
+its own completion and another row's. It prints the spread of repeated answers (--repeats, each with its own
+seed), how often a pair's verdict follows the position instead of the text, and the agreement of several judges
+beyond chance. It also prints missing answers with reasons, calls, tokens and, with prices in
+[runtime.judges.MODEL], the cost. Consecutive lines with the same prompt, reference and answer are a group.
 
 Examples:
   orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain
@@ -57,7 +57,7 @@ pub(in crate::cli) struct ScoreArgs {
     /// The variant of the sweep, where they differ in the stage's rewards.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Change a key of the recipe, e.g. `--set stages.grpo.rewards.rouge.weight=2`; may be given often.
+    /// Change a key of the recipe, e.g. `--set stages.grpo.rewards.rouge.weight=2`; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A file of JSON lines; `-` is stdin.
@@ -69,7 +69,7 @@ pub(in crate::cli) struct ScoreArgs {
     /// Rate the stage's own rows: their completions, other rows', and empty ones.
     #[arg(long, conflicts_with = "input")]
     calibrate: bool,
-    /// Measure the stage's judges: do they say the same again, follow the position, agree, and at what cost?
+    /// Measure the stage's judges: consistency, position bias, agreement and cost
     #[arg(long, conflicts_with = "calibrate")]
     judges: bool,
     /// How often each judge is asked the same.
@@ -107,7 +107,7 @@ pub(in crate::cli) fn score(context: &Context, args: ScoreArgs) -> Result<(), Cl
     }
 }
 
-/// The planned stage that is meant.
+/// Returns the index of the planned stage that the arguments select.
 pub(super) fn chosen(plan: &Plan, args: &ScoreArgs) -> Result<usize, CliError> {
     let mut found: Vec<(&str, usize)> = Vec::new();
     for variant in &plan.variants {
@@ -150,12 +150,12 @@ pub(super) fn chosen(plan: &Plan, args: &ScoreArgs) -> Result<usize, CliError> {
     Ok(first)
 }
 
-/// What decides how a stage rates its data; absent when it rates nothing.
+/// Returns the settings that determine how a stage rates its data; `None` if it rates nothing.
 pub(super) fn rated(spec: &StageSpec) -> Option<Value> {
     Some(json!([spec.work.rewards()?, spec.work.prompts(), spec.seed]))
 }
 
-/// Asks the worker, and hands every line of its answer to `each` as it comes.
+/// Sends the request to the worker, and passes every line of its answer to `each` as it arrives.
 pub(super) fn answers(request: &ScoreRequest, each: impl FnMut(&str) -> Result<(), CliError>) -> Result<(), CliError> {
     match ask_score(&WorkerBinary::find()?, request, each)?? {
         Answered::Whole => Ok(()),
@@ -172,7 +172,8 @@ pub(super) fn answers(request: &ScoreRequest, each: impl FnMut(&str) -> Result<(
     }
 }
 
-/// The one line of the worker's answer that is none of progress, as it is and parsed; progress is shown as so many `things`.
+/// Returns the only line of the worker's answer that is not progress, as text and parsed. Progress is shown as a count
+/// of `things`.
 pub(super) fn result(
     context: &Context,
     request: &ScoreRequest,
@@ -194,10 +195,10 @@ pub(super) fn result(
     Ok(found)
 }
 
-/// A line of the worker's answer.
+/// Parses a line of the worker's answer.
 pub(super) fn parsed(line: &str) -> Result<Value, CliError> {
     serde_json::from_str(line).map_err(|error| {
-        CliError::new(Kind::Internal, format!("the worker's answer is not understood: {error}"))
-            .hint("are `orchestrate` and `orchestrate-worker` of the same version? see `orchestrate doctor`")
+        CliError::new(Kind::Internal, format!("cannot parse the worker's answer: {error}"))
+            .hint("check with `orchestrate doctor` that `orchestrate` and `orchestrate-worker` have the same version")
     })
 }

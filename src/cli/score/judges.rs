@@ -1,4 +1,4 @@
-//! What judges are worth as instruments.
+//! Prints the reliability of judges.
 
 use super::super::context::Context;
 use super::super::error::CliError;
@@ -36,7 +36,7 @@ pub(super) fn print(context: &Context, request: &ScoreRequest) -> Result<(), Cli
         out.line("")?;
     }
     out.line("value: mean ± deviation; again: deviation of the same question's repeats (share that changes);")?;
-    out.line("position: share of pairs whose verdict stays at its place when the texts change theirs [95% interval]")?;
+    out.line("position: share of pairs whose verdict keeps its position when the texts are swapped [95% interval]")?;
     out.finish()
 }
 

@@ -1,4 +1,4 @@
-//! `orchestrate score RECIPE STAGE`: the reward lab, which the worker computes.
+//! `orchestrate score RECIPE STAGE`: rates texts with a stage's rewards, in the worker.
 
 mod calibration;
 mod command;

@@ -1,4 +1,4 @@
-//! Rated texts, as a table or one after the other.
+//! Prints rated texts, as a table or one after the other.
 
 use super::super::context::Context;
 use super::super::error::CliError;
@@ -11,10 +11,10 @@ use crate::report::{Column, Counter, ProgressMode, Table, indented, terminal_wid
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Characters of a completion that a row of the table keeps.
+/// The maximum number of characters of a completion in a table row.
 const KEPT: usize = 200;
 
-/// A row for each text; the table is as wide as its widest row, so it comes at the end.
+/// Prints a row for each text. The table is as wide as its widest row, so it is printed at the end.
 pub(super) fn print_table(context: &Context, request: &ScoreRequest) -> Result<(), CliError> {
     let counter = Counter::new(context.progress_mode(), "texts");
     let mut table: Option<Table> = None;
@@ -54,16 +54,16 @@ pub(super) fn print_table(context: &Context, request: &ScoreRequest) -> Result<(
     ended
 }
 
-/// Each text as it comes: as JSON, or with what every component says of it.
+/// Prints each text as it arrives: as JSON, or with the value of each component.
 pub(super) fn print_each(context: &Context, request: &ScoreRequest, explain: bool) -> Result<(), CliError> {
-    // both on one terminal would be in each other's way
+    // On one terminal, the counter and the texts would overwrite each other.
     let mode = if terminal_width().is_some() { ProgressMode::Quiet } else { context.progress_mode() };
     let counter = Counter::new(mode, "texts");
     let mut rows = 0;
     answers(request, |line| {
         let mut out = Output::stdout();
         if context.json {
-            out.line(line)?; // as it is: a number that is read and written may change in its last digit
+            out.line(line)?; // unparsed, because a round trip may change the last digit of a number
         } else {
             print(&mut out, &parsed(line)?, explain)?;
         }

@@ -1,10 +1,11 @@
-//! How far the judges of an arena agree.
+//! Agreement between the judges of an arena.
 
 use super::comparison::{Better, Comparison, ComparisonVerdict};
 use super::result::JudgeAgreement;
 use crate::stats::{kappa, krippendorff_alpha};
 
-/// How far the `judges` agree on what they judged themselves.
+/// Returns the agreement of the `judges` on the comparisons that they judged themselves; `None` with fewer than two
+/// judges.
 pub(super) fn agreement(comparisons: &[Comparison], judges: usize) -> Option<JudgeAgreement> {
     if judges < 2 {
         return None;

@@ -1,74 +1,76 @@
-//! Two answers to a question, and what judges say of them.
+//! Comparisons of two answers to a question, with the verdicts of the judges.
 
 use crate::recipe::spec::ArenaSpec;
 use crate::rewards::{Judgement, PairVerdict, Preference};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// A question, by what it is and by where it stands.
+/// A question, identified by its content and by its row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArenaQuestion {
-    /// Digest of its prompt, reference and answer.
+    /// The digest of the question's prompt, reference and answer.
     pub digest: String,
-    /// Row of the data set.
+    /// The row of the data set.
     pub row: usize,
 }
 
-/// The answers of two models to one question, compared. Models are numbered through all players, in their order.
+/// A comparison of the answers of two models to one question.
+///
+/// Models are numbered across all players, in the order of the players.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Comparison {
-    /// Place of the question among those that were asked.
+    /// The index of the question among those that were asked.
     pub question: usize,
-    /// The one model.
+    /// The index of the first model.
     pub one: usize,
-    /// The other.
+    /// The index of the second model.
     pub other: usize,
-    /// What each judge says, in the order of [`ArenaSpec::judge_names`].
+    /// The verdict of each judge, in the order of [`ArenaSpec::judge_names`].
     pub verdicts: Vec<ComparisonVerdict>,
 }
 
-/// Which of two answers is better.
+/// The better of two answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
-    /// The one model's.
+    /// The first model's answer is better.
     One,
-    /// The other's.
+    /// The second model's answer is better.
     Other,
-    /// Neither.
+    /// Neither answer is better.
     Tie,
 }
 
-/// What a judge says of a comparison.
+/// A judge's verdict on a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ComparisonVerdict {
-    /// It read both answers in both orders.
+    /// The judge read both answers in both orders.
     Read {
-        /// The better one when the one model's stood first.
+        /// The better answer when the first model's was read first.
         one_first: Better,
-        /// The better one when the other's stood first.
+        /// The better answer when the second model's was read first.
         other_first: Better,
     },
-    /// It measured both answers, which knows no order.
+    /// The judge measured each answer, so there is only one order.
     Measured {
-        /// The better one.
+        /// The better answer.
         better: Better,
-        /// The measure of the one model's answer.
+        /// The measure of the first model's answer.
         one: f64,
-        /// The measure of the other's.
+        /// The measure of the second model's answer.
         other: f64,
     },
-    /// Nobody was asked: equal answers tie, and an empty one loses.
+    /// The judge was not asked: equal answers tie, and an empty answer loses.
     Settled(Better),
-    /// There is none, for this reason.
+    /// The verdict is missing, for this reason.
     Missing(String),
 }
 
 impl ComparisonVerdict {
-    /// What a language model said of a pair.
+    /// Converts a language model's verdict on a pair.
     pub fn read(verdict: &PairVerdict) -> Self {
         match verdict {
             PairVerdict::Settled(win) => Self::Settled(Better::of_win(*win)),
@@ -82,7 +84,10 @@ impl ComparisonVerdict {
         }
     }
 
-    /// The answer with the greater measure, if they are `tie_margin` or more apart; or why one has none.
+    /// Prefers the answer with the greater measure if the measures differ by `tie_margin` or more; else the answers
+    /// tie.
+    ///
+    /// The verdict is missing when either measure is; the error is its reason.
     pub fn measured(one: &Result<f64, String>, other: &Result<f64, String>, tie_margin: f64) -> Self {
         let (one, other) = match (one, other) {
             (Ok(one), Ok(other)) => (*one, *other),
@@ -96,7 +101,8 @@ impl ComparisonVerdict {
         Self::Measured { better, one, other }
     }
 
-    /// Which answer is better in either order, the one model's read first and last; absent when the verdict is missing.
+    /// The better answer in each order: with the first model's answer read first, then last. `None` when the verdict is
+    /// missing.
     pub fn orders(&self) -> Option<[Better; 2]> {
         match self {
             Self::Read { one_first, other_first } => Some([*one_first, *other_first]),
@@ -105,12 +111,12 @@ impl ComparisonVerdict {
         }
     }
 
-    /// How much the one model wins, from 0 to 1 in quarters.
+    /// The first model's score, from 0 to 1 in quarters; `None` when the verdict is missing.
     pub fn win(&self) -> Option<f64> {
         self.orders().map(|[first, last]| f64::midpoint(first.win(), last.win()))
     }
 
-    /// Whether the judge itself looked at the answers.
+    /// Whether the judge itself read or measured the answers.
     pub fn is_judged(&self) -> bool {
         matches!(self, Self::Read { .. } | Self::Measured { .. })
     }
@@ -135,7 +141,7 @@ impl Better {
         }
     }
 
-    /// Wins of the one model.
+    /// The first model's score: 1, 0.5 or 0.
     pub(super) fn win(self) -> f64 {
         match self {
             Self::One => 1.0,
@@ -146,8 +152,10 @@ impl Better {
 }
 
 impl Comparison {
-    /// A flat line for each judge, as `comparisons.jsonl` has it: `one_first` and `other_first` are `one`, `other` or `tie`, by the
-    /// answer that was read first; `win` is how much the one model wins.
+    /// Returns a flat line for each judge, as in `comparisons.jsonl`.
+    ///
+    /// `one_first` and `other_first` are `one`, `other` or `tie`, by the answer that was read first. `win` is the first
+    /// model's score.
     pub fn lines(&self, spec: &ArenaSpec, question: &ArenaQuestion) -> Vec<Value> {
         let named: Vec<(&str, Option<u64>)> = spec
             .players

@@ -1,11 +1,14 @@
-//! Arenas: who is compared with whom ([`Schedule`]), what judges say ([`Comparison`], [`ComparisonVerdict`]), and the ratings that follow
-//! ([`rate`], [`ArenaResult`]). Pure; models and judges belong to the engine's stage, printing to `report`.
+//! Arenas: the comparisons to make ([`Schedule`]), the verdicts of judges ([`Comparison`], [`ComparisonVerdict`]), and
+//! the ratings that follow ([`rate`], [`ArenaResult`]).
 //!
-//! A *player* is an arm of a recipe, made of one *model* a seed. All models answer the same questions. A *comparison* is of the
-//! answers of two models to one question, by every judge. In ratings it is one game,
-//! whose result is the mean over judges and orders; tables count verdicts.
+//! All of it is pure. The engine's stage runs models and judges, and `report` prints results.
 //!
-//! A verdict that is missing is in no game. It is counted, by judge and reason, and told ([`ArenaResult::notes`]).
+//! A *player* is an arm of a recipe, with one *model* per seed. All models answer the same questions. In a
+//! *comparison*, every judge compares the answers of two models to one question. Ratings count it as one game, whose
+//! score is the mean over judges and orders. Tables count verdicts.
+//!
+//! A missing verdict is left out of all games. It is counted, by judge and reason, and reported
+//! ([`ArenaResult::notes`]).
 
 mod agreement;
 mod comparison;
@@ -26,7 +29,7 @@ pub use result::{
 };
 pub use schedule::{Match, Schedule};
 
-/// The file of an arena's result that holds it whole.
+/// The file with an arena's complete result.
 pub const ARENA: &str = "arena.json";
-/// The file of an arena's result with a line for each comparison and judge.
+/// The file with a line for each comparison and judge.
 pub const COMPARISONS: &str = "comparisons.jsonl";

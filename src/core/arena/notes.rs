@@ -1,9 +1,9 @@
-//! What a reader of an arena's ratings must know.
+//! Notes that a reader of an arena's ratings needs.
 
 use super::result::{ArenaPlayer, JudgeResult, Ratings};
 use crate::recipe::spec::{ArenaJudge, ArenaSpec, CompareWith};
 
-/// In sentences.
+/// Returns the notes as sentences.
 pub(super) fn notes(
     spec: &ArenaSpec,
     players: &[ArenaPlayer],
@@ -20,7 +20,7 @@ pub(super) fn notes(
     if trained.windows(2).any(|pair| pair[0].models.len() != pair[1].models.len()) {
         let counts: Vec<String> = trained.iter().map(|player| format!("`{}` {}", player.name, seeds(player))).collect();
         notes.push(format!(
-            "players have different seeds, so their intervals do not tell the same: {}",
+            "players have different seeds, so their intervals are not comparable: {}",
             counts.join("; ")
         ));
     }
@@ -31,7 +31,7 @@ pub(super) fn notes(
                 judge.missing.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
             let all = missing + judge.verdicts + judge.settled;
             notes.push(format!(
-                "`{}` has no verdict on {missing} of {all} comparisons, which are in none of its games: {}",
+                "`{}` has no verdict on {missing} of {all} comparisons, which count in none of its games: {}",
                 judge.name,
                 reasons.join("; "),
             ));
@@ -40,7 +40,7 @@ pub(super) fn notes(
     for (name, judge) in &spec.judges {
         if let ArenaJudge::Similarity { compare_with: CompareWith::Prompt, .. } = judge {
             notes.push(format!(
-                "`{name}` compares answers with their question: it rewards speaking of it, right or wrong"
+                "`{name}` compares answers with their question: it rewards answers on the topic, right or wrong"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! From comparisons to ratings.
+//! Computes ratings from comparisons.
 
 use super::agreement::agreement;
 use super::comparison::{Better, Comparison, ComparisonVerdict};
@@ -14,29 +14,30 @@ use crate::stats::{
 };
 use std::collections::BTreeMap;
 
-/// Mean of all ratings.
+/// The mean of all ratings.
 const OFFSET: f64 = 1500.0;
-/// Points of a game in the sequential rating, as usual where models are compared.
+/// The largest change of a rating by a game in the sequential rating, with the usual value for comparisons of models.
 const SEQUENTIAL_K: f64 = 4.0;
 
-/// What is known of a model's answers.
+/// Statistics of a model's answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Answers {
-    /// Questions it answered.
+    /// The number of questions that the model answered.
     pub count: usize,
-    /// Answers without a word.
+    /// The number of empty answers.
     pub empty: usize,
-    /// Answers that the length limit cut.
+    /// The number of answers that the length limit truncated.
     pub truncated: usize,
-    /// Tokens of all of them.
+    /// The total number of tokens.
     pub tokens: usize,
 }
 
-/// The result of the arena `spec`, whose models gave `answers` to `questions` questions, after `comparisons`, in the order in which
-/// they were made. `seed` is the bootstrap's.
+/// Computes the result of the arena `spec` from its `comparisons`, in the order in which they were made.
+///
+/// `answers` describes each model's answers to the `questions` questions. `seed` is that of the bootstrap.
 ///
 /// # Panics
-/// When a comparison names a model that is not in `spec`.
+/// Panics if a comparison names a model that is not in `spec`.
 pub fn rate(
     spec: &ArenaSpec,
     answers: &[Answers],
@@ -97,7 +98,7 @@ fn arena_model(seed: Option<u64>, answers: Answers) -> ArenaModel {
     }
 }
 
-/// `greedy`, or with what answers were drawn.
+/// Returns the sampling parameters in words: `greedy`, or the temperature and filters, with the length limit.
 fn sampling(sampling: &Sampling) -> String {
     let Sampling { max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, .. } = sampling;
     let mut words = if *temperature == 0.0 {
@@ -140,15 +141,17 @@ impl<'a> Arena<'a> {
         EloScale { offset: OFFSET, prior_sd: Some(self.spec.prior_sd) }
     }
 
-    /// Verdicts of `judges`, each with its comparison.
+    /// Returns the verdicts of `judges`, each with its comparison.
     fn verdicts(&self, judges: &'a [usize]) -> impl Iterator<Item = (&'a Comparison, &'a ComparisonVerdict)> {
         self.comparisons
             .iter()
             .flat_map(move |comparison| judges.iter().map(move |&judge| (comparison, &comparison.verdicts[judge])))
     }
 
-    /// One game for each comparison that a judge of `judges` decided; `number` numbers the players. Several judges, and the two
-    /// orders in which each reads, are not independent, so their wins are averaged.
+    /// Returns one game for each comparison with a verdict of one of `judges`; `number` maps models to players of the
+    /// games.
+    ///
+    /// Wins are averaged over judges and over the two orders, because these are not independent.
     fn games(&self, judges: &[usize], number: impl Fn(usize) -> usize) -> Vec<Game> {
         let game = |comparison: &Comparison| {
             let wins: Vec<f64> = judges.iter().filter_map(|&judge| comparison.verdicts[judge].win()).collect();
@@ -178,7 +181,7 @@ impl<'a> Arena<'a> {
                 ComparisonVerdict::Measured { .. } => {}
                 ComparisonVerdict::Settled(_) => settled += 1,
                 ComparisonVerdict::Missing(reason) => {
-                    // without what it wrote, which is never the same
+                    // without the judge's text, which is never the same
                     let kind = reason.split_once(": `").map_or(reason.as_str(), |(kind, _)| kind);
                     *missing.entry(kind.to_owned()).or_default() += 1;
                 }
@@ -194,7 +197,7 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Who won how often against whom, by the verdicts of `judges`.
+    /// Returns the record of each player (row) against each other (column), by the verdicts of `judges`.
     fn matrix(&self, judges: &[usize]) -> Vec<Vec<PairRecord>> {
         let players = self.spec.players.len();
         let mut matrix = vec![vec![PairRecord::default(); players]; players];
@@ -207,7 +210,7 @@ impl<'a> Arena<'a> {
         matrix
     }
 
-    /// Ratings of all players by `judges`, the best first; and which player stands at each rank.
+    /// Returns the ratings of all players by `judges`, best first, and the player at each rank.
     fn standings(&self, judges: &[usize]) -> (Vec<Standing>, Vec<usize>) {
         let players = self.spec.players.len();
         let games = self.games(judges, |model| self.player_of[model]);
@@ -248,7 +251,7 @@ impl<'a> Arena<'a> {
         (ranked.iter().enumerate().map(standing).collect(), ranked)
     }
 
-    /// The same with the models of players that have several.
+    /// Returns the standings, with the ratings of each model for players that have several.
     fn with_seeds(&self, judges: &[usize]) -> Vec<Standing> {
         let (mut standings, ranked) = self.standings(judges);
         let models = self.player_of.len();

@@ -19,7 +19,7 @@ fn assert_same(one: &Ratings, other: &Ratings) {
     let (one, other) = (by_name(one), by_name(other));
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
     for ((elo, (low, high), record), (elo2, (low2, high2), record2)) in one.values().zip(other.values()) {
-        // the search for the maximum ends where rounding hides what it would gain, some 1e-6 points away
+        // the maximization stops where rounding hides further gains, about 1e-6 points away
         assert!((elo - elo2).abs() < 1e-4 && (low - low2).abs() < 1e-4 && (high - high2).abs() < 1e-4);
         assert_eq!(record, record2);
     }
@@ -32,7 +32,7 @@ fn rated(spec: &ArenaSpec, comparisons: &[Comparison]) -> ArenaResult {
 
 #[test]
 fn the_better_player_stands_first_and_its_lead_is_told() {
-    // a beats b in both orders on 3 questions of 4; b and c tie on half of them, and win one in four each
+    // a beats b in both orders on 3 of 4 questions; b and c tie on half of them, and each wins one in four
     let mut comparisons = Vec::new();
     for question in 0..40 {
         let better = if question % 4 < 3 { Better::One } else { Better::Other };
@@ -45,7 +45,7 @@ fn the_better_player_stands_first_and_its_lead_is_told() {
     assert_eq!((first.player.as_str(), first.rank), ("p0", 1));
     let lead = first.next.as_ref().expect("somebody stands below");
     assert!(lead.separable && lead.further_games == Some(0), "{lead:?}");
-    // the prior takes a little of 400 log10 3
+    // the prior lowers the lead slightly from 400 log10 3
     assert!((lead.points - 190.8).abs() < 12.0, "{lead:?}");
     assert!((first.elo + second.elo + third.elo - 4500.0).abs() < 1e-6);
     assert!(first.sequential_elo > 1500.0);

@@ -1,86 +1,86 @@
-//! What an arena found: `arena.json`.
+//! The result of an arena, `arena.json`.
 
 use crate::rewards::PositionBias;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// All of it.
+/// The complete result of an arena.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArenaResult {
-    /// Questions that all models answered.
+    /// The number of questions that all models answered.
     pub questions: usize,
-    /// How answers were drawn, in words: `greedy`, or with what.
+    /// The sampling parameters of the answers, in words; starts with `greedy` or the temperature.
     pub sampling: String,
-    /// Pairs of answers that were compared.
+    /// The number of comparisons that were made.
     pub comparisons: usize,
-    /// Pairs of answers that there are.
+    /// The number of possible comparisons.
     pub possible_comparisons: usize,
-    /// How they were chosen, in words.
+    /// The selection of the comparisons, in words.
     pub pairs: String,
-    /// Standard deviation of the prior round 1500, in Elo points.
+    /// The standard deviation of the prior around 1500, in Elo points.
     pub prior_sd: f64,
-    /// Bootstrap resamples of the questions behind each 95% interval.
+    /// The number of bootstrap resamples of the questions for each 95% interval.
     pub bootstrap_resamples: u32,
-    /// Points that a game moves the sequential rating by, at most.
+    /// The largest change of the sequential rating by a game, in Elo points.
     pub sequential_k: f64,
-    /// Who played.
+    /// The players, in the order of the recipe.
     pub players: Vec<ArenaPlayer>,
-    /// Ratings by the verdicts of all judges together.
+    /// The ratings by the pooled verdicts of all judges.
     pub pooled: Ratings,
-    /// Each judge.
+    /// The results by judge.
     pub judges: Vec<JudgeResult>,
-    /// How far several judges agree beyond chance.
+    /// The agreement between judges beyond chance; absent with one judge.
     pub agreement: Option<JudgeAgreement>,
-    /// What a reader must know, in sentences: missing verdicts, missing seeds, games that were not played.
+    /// Notes for the reader, in sentences, such as missing verdicts, differing seeds and empty answers.
     pub notes: Vec<String>,
 }
 
-/// A player.
+/// A player of an arena.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArenaPlayer {
-    /// Its name.
+    /// The player's name.
     pub name: String,
-    /// Its models, one a seed.
+    /// The player's models, one per seed.
     pub models: Vec<ArenaModel>,
 }
 
-/// A model and its answers.
+/// A model of a player, with statistics of its answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArenaModel {
-    /// The seed it was trained with; absent: it was not trained.
+    /// The seed of the model's training; absent for a model that was not trained.
     pub seed: Option<u64>,
-    /// Questions it answered.
+    /// The number of questions that the model answered.
     pub answers: usize,
-    /// Answers without a word, which lose.
+    /// The number of empty answers, which lose.
     pub empty: usize,
-    /// Answers that the length limit cut.
+    /// The number of answers that the length limit truncated.
     pub truncated: usize,
-    /// Mean length of an answer in tokens.
+    /// The mean number of tokens per answer.
     pub tokens_mean: Option<f64>,
 }
 
-/// Ratings of all players by some judges.
+/// The ratings of all players by some judges.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ratings {
-    /// Players, the best first.
+    /// The players, best first.
     pub standings: Vec<Standing>,
-    /// What each player (row) won against each other (column), in the order of [`ArenaResult::players`].
+    /// The record of each player (row) against each other (column), in the order of [`ArenaResult::players`].
     pub matrix: Vec<Vec<PairRecord>>,
 }
 
-/// What a player won against another.
+/// A player's record against another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairRecord {
-    /// Verdicts on both.
+    /// The number of verdicts on the two players.
     pub games: usize,
-    /// Wins, a tie counting half.
+    /// The number of wins, with a tie counted half.
     pub wins: f64,
-    /// Verdicts that neither is better.
+    /// The number of ties.
     pub ties: usize,
 }
 
 impl PairRecord {
-    /// Share of the games that were won.
+    /// The fraction of games won; absent without games.
     pub fn win_rate(&self) -> Option<f64> {
         (self.games > 0).then(|| self.wins / self.games as f64)
     }
@@ -92,27 +92,27 @@ impl PairRecord {
     }
 }
 
-/// Where a player stands.
+/// The rank and rating of a player.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
-    /// From 1, the best.
+    /// The rank, from 1, the best.
     pub rank: usize,
     /// The player's name.
     pub player: String,
-    /// Its Bradley-Terry rating, in Elo points round 1500.
+    /// The Bradley-Terry rating, in Elo points around 1500.
     pub elo: f64,
-    /// Ends of its 95% interval.
+    /// The ends of the rating's 95% interval.
     pub interval: Option<(f64, f64)>,
-    /// Its rating by Elo's updates, game after game, which depends on their order.
+    /// The rating by Elo's sequential updates, which depends on the order of the games.
     pub sequential_elo: f64,
-    /// Its games, and what it won.
+    /// The player's games and wins.
     #[serde(flatten)]
     pub record: PairRecord,
-    /// Share of the games that were won.
+    /// The fraction of games won; absent without games.
     pub win_rate: Option<f64>,
-    /// Its lead over who stands next; the last one has none.
+    /// The lead over the next player; absent for the last player.
     pub next: Option<Lead>,
-    /// Its models each for itself, where it has several and all judges are pooled.
+    /// The ratings of the player's models, where it has several and all judges are pooled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<SeedStanding>,
 }
@@ -120,57 +120,59 @@ pub struct Standing {
 /// A player's lead over another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lead {
-    /// The other.
+    /// The name of the other player.
     pub over: String,
-    /// Elo points.
+    /// The lead in Elo points.
     pub points: f64,
-    /// Ends of its 95% interval.
+    /// The ends of the lead's 95% interval.
     pub interval: Option<(f64, f64)>,
-    /// Whether that interval does not hold 0.
+    /// Whether the interval excludes 0.
     pub separable: bool,
-    /// Further games of the two that would make it so, about; 0 if it is; absent if no number that can be
-    /// played would.
+    /// The approximate number of further games of the two after which the lead would be separable.
+    ///
+    /// 0 if it already is; absent if no feasible number suffices.
     pub further_games: Option<u64>,
 }
 
-/// Where a model of a player stands among the models of the others.
+/// The rating of one of a player's models among the models of all players.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SeedStanding {
-    /// Its seed.
+    /// The seed of the model.
     pub seed: Option<u64>,
-    /// Its rating.
+    /// The Bradley-Terry rating, in Elo points around 1500.
     pub elo: f64,
-    /// Ends of its 95% interval.
+    /// The ends of the rating's 95% interval.
     pub interval: Option<(f64, f64)>,
-    /// Its games, and what it won.
+    /// The model's games and wins.
     #[serde(flatten)]
     pub record: PairRecord,
 }
 
-/// What is found of a judge.
+/// The results of one judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JudgeResult {
-    /// Its name.
+    /// The judge's name.
     pub name: String,
-    /// Ratings by its verdicts alone.
+    /// The ratings by this judge's verdicts alone.
     pub ratings: Ratings,
-    /// Verdicts that it gave.
+    /// The number of comparisons that the judge read or measured.
     pub verdicts: usize,
-    /// Comparisons that needed none: equal answers, or an empty one.
+    /// The number of comparisons that needed no verdict: equal answers, or an empty one.
     pub settled: usize,
-    /// Verdicts that are missing, by reason.
+    /// The number of missing verdicts by reason.
     pub missing: BTreeMap<String, usize>,
-    /// How often the place decided; absent where nothing was read in two orders.
+    /// The judge's position bias; absent where nothing was read in two orders.
     pub position: Option<PositionBias>,
 }
 
-/// How far judges agree.
+/// The agreement between judges.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JudgeAgreement {
-    /// `cohen_kappa` (two judges), `fleiss_kappa` (more), or where some verdicts are missing `krippendorff_alpha`.
+    /// The measure: `cohen_kappa` (two judges), `fleiss_kappa` (more), or `krippendorff_alpha` where some verdicts are
+    /// missing.
     pub measure: String,
-    /// Absent where nothing can be compared, or all verdicts are the same.
+    /// The value of the measure; absent where nothing can be compared, or all verdicts are the same.
     pub value: Option<f64>,
-    /// Verdicts that are compared: of kappas in either order, of alpha on both.
+    /// The number of compared items: verdicts in one order for the kappas, verdicts in both orders for alpha.
     pub items: usize,
 }

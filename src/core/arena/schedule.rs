@@ -1,4 +1,4 @@
-//! Who is compared with whom on which question.
+//! The schedule of comparisons: which models meet on which question.
 
 use super::comparison::Comparison;
 use crate::recipe::spec::{ArenaSpec, Pairing};
@@ -8,36 +8,40 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 
-/// Comparisons that are decided on at a time.
+/// The number of comparisons that are chosen at a time.
 const BATCH: usize = 32;
-/// One in so many comparisons of `adaptive` is for all pairs alike. Were all spent where the order is least certain, one lucky
-/// answer at the beginning would keep two players from meeting again, and ratings from what they have in common.
+/// With `adaptive` pairing, one in this many comparisons is spread evenly over all pairs.
+///
+/// If all were spent where the order is least certain, one lucky answer at the start could keep two players from
+/// meeting again.
 const ALIKE: usize = 4;
 
-/// A comparison to be made; models are numbered as in [`Comparison`].
+/// A comparison to make. Models are numbered as in [`Comparison`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Match {
-    /// Place of the question among those that are asked.
+    /// The index of the question among those that are asked.
     pub question: usize,
-    /// The one model.
+    /// The index of the first model.
     pub one: usize,
-    /// The other.
+    /// The index of the second model.
     pub other: usize,
 }
 
-/// The comparisons of an arena. What comes next depends on the recipe, the seed, and what came before alone, so that an arena
-/// that was interrupted goes on as it would have.
+/// The comparisons of an arena, in order.
+///
+/// The next comparisons depend only on the recipe, the seed and the previous comparisons. So an interrupted arena
+/// resumes with the same comparisons.
 #[derive(Debug)]
 pub struct Schedule<'a> {
     spec: &'a ArenaSpec,
     questions: usize,
     seed: u64,
-    /// The models of each player, numbered through all of them.
+    /// The models of each player, numbered across all players.
     players: Vec<Vec<usize>>,
 }
 
 impl<'a> Schedule<'a> {
-    /// Of the players of `spec`, on `questions` questions; only the pairs of `adaptive` depend on `seed`.
+    /// Creates the schedule for the players of `spec` on `questions` questions. Only `adaptive` pairing uses `seed`.
     pub fn new(spec: &'a ArenaSpec, questions: usize, seed: u64) -> Self {
         let mut next = 0;
         let numbered = |count: usize| {
@@ -49,7 +53,7 @@ impl<'a> Schedule<'a> {
         Self { spec, questions, seed, players }
     }
 
-    /// All pairs of answers of different players.
+    /// The number of pairs of answers of different players.
     pub fn possible(&self) -> usize {
         self.pairs().map(|pair| self.possible_of(pair)).sum()
     }
@@ -58,7 +62,7 @@ impl<'a> Schedule<'a> {
         self.questions * self.players[i].len() * self.players[j].len()
     }
 
-    /// Comparisons that there will be.
+    /// The number of comparisons that the arena makes.
     pub fn total(&self) -> usize {
         match self.spec.pairing {
             Pairing::Full => self.possible(),
@@ -66,12 +70,12 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    /// Batches that [`Schedule::next`] will give.
+    /// The number of batches that [`Schedule::next`] returns.
     pub fn batches(&self) -> usize {
         self.total().div_ceil(BATCH)
     }
 
-    /// What to compare after what has been; nothing when that is all.
+    /// Returns the next batch of comparisons after those already `played`; empty at the end.
     pub fn next(&self, played: &[Comparison]) -> Vec<Match> {
         let count = BATCH.min(self.total().saturating_sub(played.len()));
         match self.spec.pairing {
@@ -85,7 +89,7 @@ impl<'a> Schedule<'a> {
         (0..players).flat_map(move |i| (i + 1..players).map(move |j| (i, j)))
     }
 
-    /// Question by question, so that an arena that is cut short has compared all players on those it has.
+    /// All comparisons, question by question, so that a truncated arena has compared all players on its questions.
     fn all(&self) -> impl Iterator<Item = Match> {
         (0..self.questions).flat_map(move |question| self.pairs().flat_map(move |(i, j)| self.of_pair(i, j, question)))
     }
@@ -95,9 +99,11 @@ impl<'a> Schedule<'a> {
         self.players[i].iter().flat_map(move |&one| others.iter().map(move |&other| Match { question, one, other }))
     }
 
-    /// First the pairs that have met less often than all should, then those whose comparison is worth most ([`choose_pairs`]),
-    /// each on the next question and seeds of an order drawn for it. A comparison counts as one game for that, whatever the
-    /// number of its judges: they are not independent.
+    /// Chooses `count` comparisons with `adaptive` pairing.
+    ///
+    /// Pairs that have met less often than their even share come first. Then come the pairs whose comparison is worth
+    /// most ([`choose_pairs`]). Each pair meets on the next question and seeds of its own shuffled order. A comparison
+    /// counts as one game there, whatever the number of its judges, because judges are not independent.
     fn chosen(&self, played: &[Comparison], count: usize) -> Vec<Match> {
         let player_of: Vec<usize> =
             self.players.iter().enumerate().flat_map(|(player, models)| models.iter().map(move |_| player)).collect();
@@ -131,7 +137,7 @@ impl<'a> Schedule<'a> {
         matches
     }
 
-    /// Up to `count` pairs that have met less often than all should, by how often each was `used`.
+    /// Returns up to `count` pairs that have met less often than their even share, given how often each was `used`.
     fn alike(&self, used: &BTreeMap<(usize, usize), usize>, count: usize) -> Vec<(usize, usize)> {
         let pairs: Vec<(usize, usize)> = self.pairs().collect();
         let share = self.total() / ALIKE / pairs.len().max(1);
@@ -146,7 +152,7 @@ impl<'a> Schedule<'a> {
         alike
     }
 
-    /// All comparisons of two players, in an order drawn for them.
+    /// Returns all comparisons of two players, in an order shuffled for this pair.
     fn deck(&self, i: usize, j: usize) -> Vec<Match> {
         let mut deck: Vec<Match> = (0..self.questions).flat_map(|question| self.of_pair(i, j, question)).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
@@ -163,7 +169,7 @@ mod tests {
     use crate::arena::{Better, ComparisonVerdict};
     use std::collections::BTreeSet;
 
-    /// Plays all that `schedule` asks for; the lower model wins when it is far below.
+    /// Plays all comparisons of `schedule`; the lower model wins when its index is far below.
     fn played(schedule: &Schedule<'_>) -> Vec<Comparison> {
         let mut played = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers that the arena's tests share.
 
 use super::comparison::{Comparison, ComparisonVerdict};
 use crate::digest::Digest;
@@ -7,7 +7,7 @@ use crate::recipe::spec::{
     Sampling, Scope, Split, Templates,
 };
 
-/// An arena whose players `p0`, `p1`, ... have so many models each, with so many judges.
+/// An arena whose players `p0`, `p1`, ... have the given numbers of models, with `judges` judges.
 pub(super) fn spec(models: &[usize], judges: usize) -> ArenaSpec {
     let model = ModelSpec {
         files: Digest::of(b"model"),

@@ -1,4 +1,4 @@
-//! Arms against a baseline: what is better, what is worse, what cannot be told apart, and what would tell it.
+//! Compares arms with a baseline: verdicts, and the seeds or questions that a decision still needs.
 
 use super::comparison::{
     ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,
@@ -15,14 +15,14 @@ use crate::stats::{
 };
 use std::collections::BTreeSet;
 
-/// One comparison on its way.
+/// A comparison whose statistics are not computed yet.
 struct Open {
     metric: usize,
     sides: Sides,
     row: ArmComparison,
 }
 
-/// Compares every arm of `evidence` with the baseline, metric by metric.
+/// Compares every arm of `evidence` with the baseline, for each metric.
 pub fn compare(evidence: &Evidence, request: &ComparisonRequest) -> Comparisons {
     let mut metrics = Vec::new();
     let mut open: Vec<Open> = Vec::new();
@@ -67,7 +67,7 @@ fn trials<'a>(arm: &'a Arm, evaluation: &str) -> Vec<&'a Trial> {
     arm.trials.iter().filter(|trial| trial.evaluation == evaluation).collect()
 }
 
-/// The metrics that are asked for and that any of `arms` has, with their directions.
+/// Returns the requested metrics that any of `arms` has, with their directions.
 fn wanted(
     evidence: &Evidence,
     request: &ComparisonRequest,
@@ -85,7 +85,7 @@ fn wanted(
             .map(|(name, direction)| (name.clone(), direction.or_else(|| evidence.direction_of(name))))
             .collect();
     }
-    // a component that the evaluation has a name of its own for is told once
+    // a component that the evaluation reports under another name is listed once
     let again = |name: &str| match name {
         "eval/reward/correctness" => known.contains(&"eval/accuracy".to_owned()),
         _ => false,
@@ -95,7 +95,7 @@ fn wanted(
     names.into_iter().map(|name| (name.clone(), evidence.direction_of(name))).collect()
 }
 
-/// The names of all metrics by which arms can be compared, the main ones first.
+/// Returns the names of all metrics by which arms can be compared, the main ones first.
 pub fn metric_names(evidence: &Evidence) -> Vec<String> {
     let trials = evidence.arms.iter().flat_map(|arm| &arm.trials);
     let names: BTreeSet<&String> =
@@ -105,7 +105,8 @@ pub fn metric_names(evidence: &Evidence) -> Vec<String> {
     names
 }
 
-/// The mean over all that the baseline has; of answers, if there are any, else of the stage's own numbers.
+/// Returns the mean over all of the baseline's answers that have a value, or else over the numbers that its stages
+/// report.
 fn baseline_value(trials: &[&Trial], metric: &str) -> Option<f64> {
     let scores = trials.iter().filter_map(|trial| trial.scores.get(metric)).flatten();
     let scores: Vec<f64> = scores.filter_map(|score| score.value).collect();
@@ -113,7 +114,7 @@ fn baseline_value(trials: &[&Trial], metric: &str) -> Option<f64> {
     mean(&scores).or_else(|| mean(&whole()))
 }
 
-/// What is known before anything is drawn.
+/// Returns the row of an arm before any statistics.
 fn row(arm: &str, sides: &Sides, trained_on: Option<bool>) -> ArmComparison {
     let (counts, value, baseline, over, note) = match sides {
         Sides::Questions { design, arm, baseline, counts } => {
@@ -150,7 +151,7 @@ fn row(arm: &str, sides: &Sides, trained_on: Option<bool>) -> ArmComparison {
     }
 }
 
-/// Fills in intervals, p-values, effect sizes and what is still needed.
+/// Fills in intervals, p-values, effect sizes, and the seeds or questions that are still needed.
 fn measure(open: &mut [Open]) {
     let designs: Vec<_> = open
         .iter()
@@ -177,12 +178,14 @@ fn measure(open: &mut [Open]) {
                 one.row.interval = found.interval.map(|Interval { low, high }| (low, high));
                 one.row.p_value = found.p_value;
                 one.row.note = match (found.between_seeds, found.p_value) {
-                    (None, _) => Some("one number and one seed: nothing to tell chance by".to_owned()),
+                    (None, _) => Some("one number and one seed: the variance is unknown".to_owned()),
                     (Some(_), None) if found.difference == 0.0 => Some("every seed measured the same".to_owned()),
-                    (Some(_), None) => Some("every seed differs by the same: nothing to tell chance by".to_owned()),
+                    (Some(_), None) => {
+                        Some("every seed differs by the same amount: the variance is unknown".to_owned())
+                    }
                     _ => None,
                 };
-                // nothing that varies says how much more is needed
+                // without variation, the needed number of seeds is unknown
                 if let Some(between_seeds) = found.between_seeds.filter(|_| found.p_value.is_some()) {
                     let there = arm.len().min(baseline.len());
                     let needed = |spread| seeds_needed(found.difference, 0.0, 1, spread, alpha);
@@ -193,10 +196,10 @@ fn measure(open: &mut [Open]) {
     }
 }
 
-/// Fills in what a comparison by question found.
+/// Fills in the result of a comparison by question.
 fn fill(row: &mut ArmComparison, (arm, baseline): (&[f64], &[f64]), test: Option<CrossedTest>, alpha: f64) {
     let Some(test) = test else {
-        row.note = Some("one question: nothing to tell chance by".to_owned());
+        row.note = Some("one question: the variance is unknown".to_owned());
         return;
     };
     row.interval = test.interval.map(|Interval { low, high }| (low, high));
@@ -233,8 +236,10 @@ fn fill(row: &mut ArmComparison, (arm, baseline): (&[f64], &[f64]), test: Option
     }
 }
 
-/// What the seeds that are `there` need beside them, where `needed` says how many a variance between them asks for, which is
-/// estimated as `between_seeds` with `df` degrees of freedom. None when even seeds that vary little would not do.
+/// Returns the seeds to add to those that are `there`; `None` when even seeds that vary little would not suffice.
+///
+/// `needed` computes the number of seeds from the variance between them. That variance is estimated as `between_seeds`
+/// with `df` degrees of freedom.
 fn likely(between_seeds: f64, df: f64, there: usize, needed: impl Fn(f64) -> Option<u64>) -> Option<Needed> {
     needed(between_seeds)?;
     let (little, much) = likely_variance(between_seeds, df);
@@ -242,12 +247,12 @@ fn likely(between_seeds: f64, df: f64, there: usize, needed: impl Fn(f64) -> Opt
     Some(Needed { least, most: needed(much).map(|seeds| further(seeds, there)) })
 }
 
-/// How many of `needed` are still to come: what is not told apart with what there is needs one more at least.
+/// Returns the number of `needed` that is still missing. It is at least 1, because the present number did not suffice.
 fn further(needed: u64, there: usize) -> u64 {
     needed.saturating_sub(there as u64).max(1)
 }
 
-/// Corrects the p-values of a metric and says what comes of each arm.
+/// Corrects the p-values of a metric and sets the verdict of each arm.
 fn judge(metric: &mut MetricComparison) {
     let p_values: Vec<f64> = metric.arms.iter().filter_map(|row| row.p_value).collect();
     let mut corrected = holm(&p_values).into_iter();

@@ -1,163 +1,168 @@
-//! What comes of comparing arms with a baseline.
+//! The results of comparing arms with a baseline.
 
 use super::Problem;
 use crate::metric::Direction;
 use serde::{Deserialize, Serialize};
 
-/// The chance, over all arms of a metric together, of calling one better or worse that is not.
+/// The probability, over all arms of a metric together, of calling one better or worse although it does not differ.
 pub const ALPHA: f64 = 0.05;
 
-/// What is to be compared.
+/// A request to compare arms with a baseline.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ComparisonRequest {
-    /// The name of the arm that all others are compared with.
+    /// The name of the arm with which all others are compared.
     pub baseline: String,
-    /// The metrics, with the direction in which they are better; empty: all of them. Without a direction the one that the
-    /// recipe says or [`Direction::of`] knows.
+    /// The metrics with the direction in which each is better; empty: all metrics.
+    ///
+    /// The default of a direction is that of the recipe or of [`Direction::of`].
     pub metrics: Vec<(String, Option<Direction>)>,
-    /// The metric that decides; absent: [`super::Evidence::primary_metric`].
+    /// The primary metric; absent: [`super::Evidence::primary_metric`].
     pub primary: Option<String>,
 }
 
-/// Arms against a baseline.
+/// The comparisons of all arms with a baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparisons {
-    /// The arm that all others are compared with.
+    /// The name of the arm with which all others are compared.
     pub baseline: String,
-    /// [`ALPHA`].
+    /// The significance level, [`ALPHA`].
     pub alpha: f64,
-    /// The share of tries in which the numbers of seeds and questions that are still needed would show the difference.
+    /// The probability with which the needed numbers of seeds and questions would show the difference.
     pub power: f64,
-    /// One for each metric of each evaluation, the main ones first.
+    /// The comparisons by metric and evaluation, the main metrics first.
     pub metrics: Vec<MetricComparison>,
-    /// What a reader has to know before believing a number.
+    /// Problems that a reader must know before relying on the numbers.
     pub problems: Vec<Problem>,
 }
 
-/// All arms by one metric.
+/// The comparison of all arms by one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricComparison {
-    /// The evaluation (see [`super::Trial::evaluation`]).
+    /// The name of the evaluation (see [`super::Trial::evaluation`]).
     pub evaluation: String,
-    /// The metric.
+    /// The name of the metric.
     pub metric: String,
-    /// Whether it decides.
+    /// Whether the metric is primary or exploratory.
     pub role: Role,
-    /// Which way it is better; absent when nobody said, and then arms are `higher` or `lower`.
+    /// The direction in which the metric is better; absent when unknown, and then arms are `higher` or `lower`.
     pub direction: Option<Direction>,
     /// The baseline's mean over its seeds and questions; absent when it has no value.
     pub baseline: Option<f64>,
-    /// Every other arm, in the order of the evidence.
+    /// The other arms, in the order of the evidence.
     pub arms: Vec<ArmComparison>,
 }
 
-/// One arm against the baseline.
+/// The comparison of one arm with the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmComparison {
-    /// The arm.
+    /// The name of the arm.
     pub arm: String,
-    /// What comes of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Its mean over the seeds and questions that are compared.
+    /// The arm's mean over the compared seeds and questions.
     pub value: Option<f64>,
-    /// The baseline's over the same.
+    /// The baseline's mean over the compared seeds and questions.
     pub baseline: Option<f64>,
-    /// `value - baseline`.
+    /// The difference, `value - baseline`.
     pub difference: Option<f64>,
     /// The 95% interval of the difference.
     pub interval: Option<(f64, f64)>,
-    /// Two-sided p-value of the difference, alone.
+    /// The two-sided p-value of the difference, uncorrected.
     pub p_value: Option<f64>,
-    /// The same after Holm's correction over the arms of the metric.
+    /// The p-value after Holm's correction over the arms of the metric.
     pub p_corrected: Option<f64>,
     /// Hedges' g of the paired differences by question; absent when nothing varies.
     pub hedges_g: Option<f64>,
     /// Cliff's delta of the scores by question.
     pub cliffs_delta: Option<f64>,
-    /// What the interval and p are over; absent when nothing was compared.
+    /// The units over which the interval and the p-value are computed; absent when nothing was compared.
     pub over: Option<Over>,
-    /// The arm's seeds that are compared.
+    /// The compared seeds of the arm.
     pub seeds: Vec<u64>,
-    /// The baseline's.
+    /// The compared seeds of the baseline.
     pub baseline_seeds: Vec<u64>,
-    /// Questions that are compared.
+    /// The number of compared questions.
     pub questions: usize,
-    /// Questions that only this arm was asked.
+    /// The number of questions that only this arm was asked.
     pub only_arm: usize,
-    /// Questions that only the baseline was asked.
+    /// The number of questions that only the baseline was asked.
     pub only_baseline: usize,
-    /// Questions of both that were left out, as a seed of either has no value.
+    /// The number of common questions that were left out because a seed of either arm has no value.
     pub without_value: usize,
-    /// Seeds of each arm that would have to be added, with the questions below if there are any; absent when the arms are told
-    /// apart, or when no number of seeds would help.
+    /// The number of seeds to add to each arm, together with the questions of `needs_more_questions` if present.
+    ///
+    /// Absent when the arms are separable, or when no number of seeds would help.
     pub needs_more_seeds: Option<Needed>,
-    /// Questions that would have to be added; absent when the arms are told apart, or when seeds alone would do.
+    /// The number of questions to add; absent when the arms are separable, or when seeds alone would suffice.
     pub needs_more_questions: Option<u64>,
     /// Whether the arm was trained on this reward component; absent for other metrics.
     pub trained_on: Option<bool>,
-    /// Why there is no comparison, or what is odd about it.
+    /// The reason why the arms are not compared, or a remark about the comparison.
     pub note: Option<String>,
 }
 
-/// Seeds that are needed. The variance between few seeds is not known well, so this is what its middle half asks for.
+/// An interval of the number of seeds that are needed.
+///
+/// Few seeds give an imprecise variance between seeds. The interval corresponds to the middle half of its distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needed {
-    /// If seeds vary little.
+    /// The number of seeds if they vary little.
     pub least: u64,
-    /// If they vary much; absent when no number would do then.
+    /// The number of seeds if they vary much; absent when no number would suffice then.
     pub most: Option<u64>,
 }
 
-/// What a metric is there for. Ten metrics side by side find a difference by chance more often than one in twenty times, so one
-/// decides.
+/// The role of a metric.
+///
+/// Ten metrics together find a difference by chance more often than one in twenty times, so one metric decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// It decides; its p-values are corrected over the arms.
+    /// The metric decides; its p-values are corrected over the arms.
     Primary,
-    /// It gives ideas: its p-values are corrected over the arms and not over the metrics.
+    /// The metric only suggests ideas; its p-values are corrected over the arms but not over the metrics.
     Exploratory,
 }
 
-/// What comes of a comparison.
+/// The verdict of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Verdict {
-    /// The arm can be told from the baseline.
+    /// The arm differs significantly from the baseline.
     Separable(Way, Basis),
-    /// It cannot be told from the baseline.
+    /// The arm does not differ significantly from the baseline.
     NotSeparable,
-    /// There is nothing to compare; the note says why.
+    /// The arms cannot be compared; the note has the reason.
     NotCompared,
 }
 
-/// How an arm differs from the baseline.
+/// The way in which an arm differs from the baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Better.
+    /// The arm is better.
     Better,
-    /// Worse.
+    /// The arm is worse.
     Worse,
-    /// Higher, of a metric whose direction nobody said.
+    /// The arm is higher, in a metric of unknown direction.
     Higher,
-    /// Lower, of such a metric.
+    /// The arm is lower, in a metric of unknown direction.
     Lower,
 }
 
-/// What a difference is shown on.
+/// The data on which a difference rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// Several training runs.
     Seeds,
-    /// One training run of each side: another may turn the verdict round.
+    /// One training run of each arm: another run may reverse the verdict.
     OneSeed,
 }
 
 impl Way {
-    /// All of them.
+    /// All ways.
     pub const ALL: [Self; 4] = [Self::Better, Self::Worse, Self::Higher, Self::Lower];
 
-    /// Its word.
+    /// The word for this way, as in verdicts.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Better => "better",
@@ -169,10 +174,10 @@ impl Way {
 }
 
 impl Verdict {
-    /// What follows the word where there is one seed.
+    /// The suffix of the name of a verdict that rests on one seed.
     const ONE_SEED: &str = "_on_these_questions";
 
-    /// Its name in `--json`.
+    /// The name of the verdict in `--json`.
     pub fn name(self) -> String {
         match self {
             Self::Separable(way, Basis::Seeds) => way.word().to_owned(),
@@ -182,7 +187,7 @@ impl Verdict {
         }
     }
 
-    /// How the arm differs, if it does.
+    /// The way in which the arm differs; `None` if it does not.
     pub const fn way(self) -> Option<Way> {
         match self {
             Self::Separable(way, _) => Some(way),
@@ -208,7 +213,7 @@ impl TryFrom<String> for Verdict {
     }
 }
 
-/// What an interval and a p-value are over.
+/// The units over which an interval and a p-value are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Over {
@@ -216,6 +221,6 @@ pub enum Over {
     Questions,
     /// Seeds and questions.
     SeedsAndQuestions,
-    /// Seeds alone: the stage tells one number.
+    /// Seeds alone: the stage reports one number.
     Seeds,
 }

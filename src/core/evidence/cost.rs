@@ -1,4 +1,4 @@
-//! What stages cost, and what the cache saved.
+//! The costs of stages, and the savings by the cache.
 
 use crate::digest::Digest;
 use crate::event::MemoryUse;
@@ -7,100 +7,101 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
-/// What some runs cost.
+/// The costs of some runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Every stage of the runs, once, however many variants and runs share it; in the order of the plans.
+    /// Every stage of the runs, in the order of the plans. A stage that several variants or runs share is listed once.
     pub stages: Vec<StageCost>,
-    /// Every variant.
+    /// The costs of every variant.
     pub variants: Vec<VariantCost>,
-    /// What the runs spent: each stage as often as it was worked on, shared ones once.
+    /// The spending of the runs: each stage as often as it was worked on, shared stages once.
     pub spent: Spending,
-    /// What the stages that were in the cache had cost when they were made.
+    /// The original cost of the stages that were found in the cache.
     pub saved_by_cache: Spending,
-    /// What the variants would have cost more had each run its own copy of the stages it shares with others.
+    /// The additional cost that the variants would have had if each had run its own copy of shared stages.
     pub saved_by_sharing: Spending,
 }
 
-/// What one stage cost.
+/// The costs of one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageCost {
-    /// Its name in the recipe.
+    /// The stage's name in the recipe.
     pub stage: String,
-    /// Its kind.
+    /// The stage's kind.
     pub kind: StageKind,
-    /// Its cache key.
+    /// The stage's cache key.
     pub key: Digest,
-    /// Labels of the variants that share it.
+    /// The labels of the variants that share the stage.
     pub variants: Vec<String>,
-    /// What these runs spent on it, tries that failed or were stopped included; nothing where it was in the cache.
+    /// The spending of these runs, including attempts that failed or were stopped; empty where the stage was in the
+    /// cache.
     pub spent: Spending,
-    /// In how many of these runs it was in the cache.
+    /// The number of these runs that found the stage in the cache.
     pub hits: u32,
-    /// What making its result had cost, whichever run did it.
+    /// The original cost of the stage's result, in whichever run made it.
     pub made: Spending,
-    /// The memory it took, in these runs or when its result was made; of several tries the largest.
+    /// The stage's memory, in these runs or when its result was made; the largest of several attempts.
     #[serde(default)]
     pub memory: Option<MemoryUse>,
 }
 
-/// What one variant cost.
+/// The costs of one variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VariantCost {
-    /// Its label.
+    /// The variant's label.
     pub variant: String,
-    /// Its stages but for the arena, which is of all variants.
+    /// The number of stages, without the arena, which all variants share.
     pub stages: usize,
-    /// Those that other variants need too.
+    /// The number of stages that other variants need too.
     pub shared: usize,
-    /// What making all its stages had cost: as if it had run alone.
+    /// The original cost of all the variant's stages, as if it had run alone.
     pub made: Spending,
-    /// The part of `made` that no other variant has a share in.
+    /// The part of `made` that the variant shares with no other.
     pub own: Spending,
 }
 
-/// What something cost. What nobody measured is absent, never 0; a sum is of what was measured.
+/// An amount spent. Unmeasured quantities are absent, never 0; a sum covers the measured ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spending {
-    /// Seconds of wall clock, from start to end of each worker.
+    /// The wall-clock time from start to end of each worker, in seconds.
     pub seconds: Option<f64>,
-    /// Tokens that were trained on (`cpt`, `sft`).
+    /// The number of trained tokens (`cpt`, `sft`).
     pub trained_tokens: Option<u64>,
-    /// Tokens that were sampled (`grpo`, `eval`).
+    /// The number of sampled tokens (`grpo`, `eval`).
     pub sampled_tokens: Option<u64>,
-    /// Joules that the devices took while workers ran on them, as far as they tell.
+    /// The energy of the devices while workers ran on them, in joules; absent where devices do not report it.
     pub energy_j: Option<f64>,
-    /// What judges were asked, by the names of their models.
+    /// The use of judges, by the names of their models.
     pub judges: BTreeMap<String, JudgeCost>,
 }
 
-/// What one judge was asked.
+/// The use of one judge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct JudgeCost {
-    /// Requests that were sent.
+    /// The number of requests sent.
     pub calls: u64,
-    /// Answers that were on disk already.
+    /// The number of answers found in the judge cache.
     pub cache_hits: u64,
-    /// Tokens of questions.
+    /// The number of prompt tokens.
     pub prompt_tokens: u64,
-    /// Tokens of answers.
+    /// The number of completion tokens.
     pub completion_tokens: u64,
-    /// US dollars; absent where the recipe states no price.
+    /// The cost in US dollars; absent where the recipe states no price.
     pub cost_usd: Option<f64>,
 }
 
 impl Spending {
-    /// US dollars for all judges; absent where none has a price.
+    /// The cost of all judges in US dollars; absent where none has a price.
     pub fn cost_usd(&self) -> Option<f64> {
         self.judges.values().filter_map(|judge| judge.cost_usd).reduce(|sum, cost| sum + cost)
     }
 
-    /// Requests to all judges; absent where none was asked.
+    /// The number of requests to all judges; absent where none was asked.
     pub fn judge_calls(&self) -> Option<u64> {
         self.judges.values().map(|judge| judge.calls).reduce(|sum, calls| sum + calls)
     }
 
-    /// As often.
+    /// Returns the spending multiplied by `count`.
     #[must_use]
     pub fn times(&self, count: u32) -> Self {
         let mut sum = Self::default();
@@ -135,14 +136,14 @@ impl AddAssign<&Self> for Spending {
 }
 
 impl StageCost {
-    /// Whether there is one for all variants, which no variant would have for itself.
+    /// Whether the stage is common to all variants, so that no variant would have a copy of its own.
     fn is_of_all(&self) -> bool {
         self.kind == StageKind::Arena
     }
 }
 
 impl Cost {
-    /// The costs of `stages`, summed up by variant and in all. `variants` are labels with the keys of their stages.
+    /// Sums the costs of `stages` by variant and in total. `variants` are labels with the keys of their stages.
     pub fn of(stages: Vec<StageCost>, variants: &[(String, Vec<Digest>)]) -> Self {
         let mut cost = Self::default();
         for stage in &stages {

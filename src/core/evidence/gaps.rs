@@ -1,12 +1,11 @@
-//! What arms lack beside each other: seeds, questions, results.
+//! Gaps between arms: missing seeds, questions and results.
 
 use super::sides::asked;
 use super::{Arm, Evidence, Problem, ProblemKind, Trial};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Evidence {
-    /// Adds to the problems what shows once everything is gathered: several recipes, evaluations without a result, answers
-    /// without a value.
+    /// Adds the problems that need the complete evidence, such as several recipes, missing results and missing values.
     pub fn tell_gaps(&mut self) {
         let mut recipes: Vec<&str> = self.runs.iter().flat_map(|run| &run.recipes).map(String::as_str).collect();
         recipes.sort_unstable();
@@ -23,7 +22,7 @@ impl Evidence {
     }
 }
 
-/// What has to be known of an evaluation.
+/// Returns the problems of an evaluation.
 pub(super) fn problems_of(
     evaluation: &str,
     baseline: &str,
@@ -99,9 +98,9 @@ pub(super) fn problems_of(
     problems
 }
 
-/// Evaluations without a result, those of one stage and one reason together.
+/// Returns the evaluations without a result, grouped by stage and reason.
 fn missing_trials(evidence: &Evidence) -> Vec<Problem> {
-    /// More labels are counted.
+    /// The largest number of labels that are named; the rest are counted.
     const NAMED: usize = 6;
     let mut gaps: Vec<((&str, &str), Vec<&str>)> = Vec::new();
     for gap in evidence.arms.iter().flat_map(|arm| &arm.missing) {
@@ -119,7 +118,7 @@ fn missing_trials(evidence: &Evidence) -> Vec<Problem> {
     gaps.iter().map(problem).collect()
 }
 
-/// Arms whose completions to at least half of their common questions are the same, seed by seed.
+/// Returns the pairs of arms whose completions to at least half of their common questions are the same, seed by seed.
 fn same_answers(evidence: &Evidence) -> Vec<Problem> {
     let mut problems = Vec::new();
     for evaluation in evidence.evaluations() {
@@ -153,9 +152,9 @@ fn same_answers(evidence: &Evidence) -> Vec<Problem> {
     problems
 }
 
-/// What has no value, metric by metric: told once where no arm has any, else arm by arm.
+/// Returns the missing values by metric: one problem where no arm has any value, else one for each arm.
 fn missing_values(evidence: &Evidence) -> Vec<Problem> {
-    // by metric and arm: answers without a value, answers, the first reason
+    // by metric and arm: the number of answers without a value, the number of answers, the first reason
     let mut gaps: BTreeMap<&str, BTreeMap<&str, (usize, usize, &str)>> = BTreeMap::new();
     for arm in &evidence.arms {
         for (metric, scores) in arm.trials.iter().flat_map(|trial| &trial.scores) {

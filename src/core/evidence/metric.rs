@@ -1,11 +1,11 @@
-//! What metrics are of: which component decides their meaning, and whether arms are compared by them.
+//! Properties of metrics by name: their reward component, and whether arms are compared by them.
 
 use crate::metric::{ACCURACY, FORM_AGAIN, TOTAL};
 
 const COMPONENT: &str = "eval/reward/";
 const PASS_AT: &str = "eval/pass_at_";
 
-/// The reward component whose settings decide what the metric called `name` means.
+/// Returns the reward component whose settings determine the meaning of the metric `name`.
 pub(super) fn component_of(name: &str) -> Option<&str> {
     match name {
         ACCURACY => Some("correctness"),
@@ -16,12 +16,14 @@ pub(super) fn component_of(name: &str) -> Option<&str> {
     }
 }
 
-/// The part of `interval` that is possible.
+/// Clips `interval` to `range`, the possible values.
 pub(super) fn within(range: Option<(f64, f64)>, interval: (f64, f64)) -> (f64, f64) {
     range.map_or(interval, |(least, most)| (interval.0.max(least), interval.1.min(most)))
 }
 
-/// Whether arms are compared by it: what judges cost and how often they failed are no results, and nothing is one twice.
+/// Whether arms are compared by the metric `name`.
+///
+/// The cost and failures of judges are not results, and no result is listed twice.
 pub(super) fn is_result(name: &str) -> bool {
     !name.starts_with("judge/") && !name.starts_with("eval/missing/") && name != FORM_AGAIN
 }

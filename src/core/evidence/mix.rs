@@ -1,4 +1,4 @@
-//! What arms are scored by: their reward mixes, and one that they have in common.
+//! The reward mixes of arms, and the score that they have in common.
 
 use super::metric::component_of;
 use super::{Evidence, Problem, ProblemKind, Score, Trial};
@@ -10,18 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A reward component as an evaluation measures it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MixPart {
-    /// Its weight in the evaluation's total; 0: it is measured and does not count.
+    /// The weight in the evaluation's total; 0 for a component that is measured but does not count.
     pub weight: f64,
-    /// Digest of everything else it is made with: encoder, tags, judge, ...
+    /// The digest of all other settings of the component: encoder, tags, judge and so on.
     pub settings: Digest,
 }
 
-/// The components that count, with their weights and settings.
+/// Returns the components with a nonzero weight, with their settings.
 fn counting(trial: &Trial) -> BTreeMap<&String, &MixPart> {
     trial.mix.iter().filter(|(_, part)| part.weight != 0.0).collect()
 }
 
-/// Why `metric` of `trials` and of `others` are not the same thing; none where they are, or where nobody knows.
+/// Returns the reason why `metric` means different things in `trials` and in `others`; `None` where it does not, or
+/// where unknown.
 pub(super) fn difference_of_meaning(metric: &str, trials: &[&Trial], others: &[&Trial]) -> Option<String> {
     let all = || trials.iter().chain(others).filter(|trial| !trial.mix.is_empty());
     if metric == TOTAL {
@@ -46,8 +47,10 @@ impl Evidence {
         self.arms.iter().flat_map(|arm| &arm.trials).filter(move |trial| trial.evaluation == evaluation)
     }
 
-    /// Scores every answer by one mix, [`Evidence::common_score`]: that of the recipe; else, where the arms' own mixes differ,
-    /// the mean of the components that all of them share.
+    /// Adds the metric of [`Evidence::common_score`] to every answer.
+    ///
+    /// The score is that of the recipe. Without one, and where the arms' own mixes differ, it is the mean of the
+    /// components that all mixes share.
     pub fn add_common_score(&mut self) {
         let evaluations: Vec<String> = self.evaluations().into_iter().map(str::to_owned).collect();
         for evaluation in evaluations {
@@ -86,7 +89,7 @@ impl Evidence {
         }
     }
 
-    /// The least and the greatest value of a weighted sum, where every component has them.
+    /// Returns the least and the greatest value of a weighted sum; `None` where a component has no range.
     fn range_of_mix(&self, weights: &BTreeMap<String, f64>) -> Option<(f64, f64)> {
         let mut sum = (0.0, 0.0);
         for (component, weight) in weights {
@@ -98,8 +101,9 @@ impl Evidence {
     }
 }
 
-/// The components that count in every mix, made alike; arms that no reward trained have no mix and are not asked. The weights
-/// add up to 1.
+/// Returns the components that count in every mix with the same settings, with equal weights that add up to 1.
+///
+/// Trials without a mix are ignored: their arms were not trained by a reward.
 fn shared(trials: &[&Trial]) -> BTreeMap<String, f64> {
     let mut mixes = trials.iter().map(|trial| counting(trial)).filter(|mix| !mix.is_empty());
     let Some(mut common) = mixes.next() else { return BTreeMap::new() };
@@ -111,7 +115,7 @@ fn shared(trials: &[&Trial]) -> BTreeMap<String, f64> {
     names.into_iter().map(|name| (name.clone(), weight)).collect()
 }
 
-/// What the answers of `trial` score by `weights`; missing where a component is.
+/// Returns the scores of the answers of `trial` by `weights`; missing where a component is missing.
 fn scores(trial: &Trial, weights: &BTreeMap<String, f64>) -> Vec<Score> {
     let columns: Vec<(&Vec<Score>, f64)> = weights
         .iter()

@@ -1,10 +1,11 @@
-//! What runs measured, question by question, and what follows from it: plain data that `compare` and the report share.
+//! The measurements of runs, question by question, and the comparisons that follow: plain data for `compare` and the
+//! report.
 //!
-//! An *arm* is a variant without its seeds, a *trial* one of its evaluations with one seed. `history::gather_evidence`
-//! fills [`Evidence`] from the files of past runs; nothing in this module reads or writes anything.
+//! An *arm* is a variant without its seeds. A *trial* is one of its evaluations with one seed.
+//! `history::gather_evidence` fills [`Evidence`] from the files of past runs. This module reads and writes no files.
 //!
-//! What is missing stays missing: a value that no judge gave is a [`Score`] with a reason, a trial without a result is a
-//! [`MissingTrial`]. Neither is ever 0, nor left out of a mean without being told.
+//! Missing data stays missing. A value that a judge did not give is a [`Score`] with a reason; a trial without a result
+//! is a [`MissingTrial`]. Neither is ever 0 or left out of a mean without a report.
 
 mod compare;
 mod comparison;

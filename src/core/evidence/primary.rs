@@ -1,12 +1,11 @@
-//! What decides: the baseline and the primary metric.
+//! The default baseline and the primary metric.
 
 use super::mix::difference_of_meaning;
 use super::{Evidence, Trial, metric_names};
 use crate::metric::{ACCURACY, Direction, short_name};
 
 impl Evidence {
-    /// The arm that the others are compared with where nobody names one: the recipe's, else `sft`, else `base`, else the first
-    /// with results.
+    /// The baseline if the user names none: the recipe's, else `sft`, else `base`, else the first arm with results.
     pub fn default_baseline(&self) -> Option<&str> {
         let known = |name: &str| self.arm(name).map(|arm| arm.name.as_str());
         let first = || self.arms.iter().find(|arm| !arm.trials.is_empty()).map(|arm| arm.name.as_str());
@@ -14,8 +13,9 @@ impl Evidence {
         named.or_else(|| known("sft")).or_else(|| known("base")).or_else(first)
     }
 
-    /// The metric that decides: the recipe's, else accuracy, else the first of the table whose direction is known and that means
-    /// the same in all arms. None where nothing does.
+    /// The primary metric: the recipe's, else accuracy, else the first suitable metric of the table.
+    ///
+    /// A metric is suitable if its direction is known and it means the same in all arms. `None` when none is.
     pub fn primary_metric(&self) -> Option<String> {
         let trials: Vec<&Trial> = self.arms.iter().flat_map(|arm| &arm.trials).collect();
         let names = metric_names(self);
@@ -26,7 +26,7 @@ impl Evidence {
         found.or_else(|| names.iter().find(decides)).cloned()
     }
 
-    /// Which way the metric called `name` is better: as the recipe says, else as its name does.
+    /// Returns the direction in which the metric `name` is better: the recipe's, or else the one that the name implies.
     pub fn direction_of(&self, name: &str) -> Option<Direction> {
         let says = |names: &[String]| names.iter().any(|said| said == name || said == short_name(name));
         if says(&self.settings.higher) {

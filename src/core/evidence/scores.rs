@@ -1,13 +1,13 @@
-//! What the answers to one question score.
+//! The scores of the answers to one question.
 
 use super::Score;
 use crate::event::{Completion, ComponentScore};
 use crate::stats;
 use std::collections::BTreeMap;
 
-/// What all `completions` to one question score, by metric.
+/// Returns the scores of all `completions` to one question, by metric.
 ///
-/// `pass_at` are the k of each pass@k that is estimated, where there are as many completions.
+/// `pass_at` lists the k of each pass@k, which is estimated where there are at least k completions.
 pub fn scores_of(completions: &[Completion], pass_at: &[usize]) -> BTreeMap<String, Score> {
     let part = |part: &ComponentScore| match part.value {
         Some(value) => Score::of(value),
@@ -18,14 +18,14 @@ pub fn scores_of(completions: &[Completion], pass_at: &[usize]) -> BTreeMap<Stri
         let mut add = |name: String, score: Score| all.entry(name).or_default().push(score);
         for (name, found) in &completion.parts {
             add(format!("eval/reward/{name}"), part(found));
-            // the evaluation names their means so
+            // the evaluation reports their means under these names
             match name.as_str() {
                 "correctness" => add("eval/accuracy".to_owned(), part(found)),
                 "format_valid" => add("eval/format_valid".to_owned(), part(found)),
                 _ => {}
             }
         }
-        // a sum of nothing is no result
+        // a sum of no components is not a result
         if completion.parts.values().any(|part| part.weight != 0.0) {
             let total = completion.reward.map_or_else(|| Score::missing("a component has no value"), Score::of);
             add("eval/reward/total".to_owned(), total);
@@ -48,7 +48,7 @@ pub fn scores_of(completions: &[Completion], pass_at: &[usize]) -> BTreeMap<Stri
     scores
 }
 
-/// pass@k of these completions: those are right that `correctness` rates 1.
+/// Returns pass@k of these completions; those with `correctness` 1 are correct.
 fn passed(completions: &[Completion], k: usize) -> Score {
     let ratings = completions.iter().map(|completion| completion.parts.get("correctness")?.value);
     let correct: Option<usize> = ratings.map(|rating| Some(usize::from(rating? >= 1.0))).sum();
@@ -56,7 +56,8 @@ fn passed(completions: &[Completion], k: usize) -> Score {
     correct.map_or_else(missing, |correct| Score::of(stats::pass_at(completions.len(), correct, k)))
 }
 
-/// The mean, or why there is none: a mean of those that happen to be there would be of other texts.
+/// Returns the mean of the scores, or the first missing one: a mean of only the present ones would describe other
+/// texts.
 fn mean(scores: Vec<Score>) -> Score {
     let count = scores.len() as f64;
     let mut sum = 0.0;

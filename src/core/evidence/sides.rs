@@ -1,42 +1,42 @@
-//! The two sides of one comparison: which seeds and which questions of two arms stand against each other.
+//! The two sides of a comparison: the seeds and questions of two arms that are compared.
 
 use super::{Score, Trial};
 use crate::stats::Design;
 use std::collections::{BTreeSet, HashMap};
 
-/// What one metric says of two arms, ready to be compared.
+/// The values of one metric for two arms, ready to be compared.
 pub(super) enum Sides {
-    /// By seed and question.
+    /// The values by seed and question.
     Questions {
         design: Design,
-        /// Means over seeds, by question.
+        /// The means over seeds, by question.
         arm: Vec<f64>,
         baseline: Vec<f64>,
         counts: Counts,
     },
-    /// By seed alone: the stage tells one number.
+    /// The values by seed alone, where the stage reports one number.
     Seeds { arm: Vec<f64>, baseline: Vec<f64>, paired: bool, counts: Counts },
-    /// There is nothing to compare.
+    /// Nothing can be compared, for this reason.
     Nothing(String),
 }
 
-/// How much stands against each other, and how much had to be left out.
+/// The numbers of compared and excluded seeds and questions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Seeds of the arm that are compared, and of the baseline.
+    /// The compared seeds of the arm and of the baseline.
     pub(super) seeds: (Vec<u64>, Vec<u64>),
-    /// Questions that are compared.
+    /// The number of compared questions.
     pub(super) questions: usize,
-    /// Questions that only the arm was asked, and only the baseline.
+    /// The numbers of questions that only the arm and only the baseline was asked.
     pub(super) only: (usize, usize),
-    /// Questions that both were asked, where a seed of either has no value.
+    /// The number of questions of both arms for which a seed of either has no value.
     pub(super) without_value: usize,
 }
 
-/// Picks what `metric` says of `arm` and `baseline`, which are trials of one evaluation.
+/// Selects the values of `metric` for `arm` and `baseline`, which are trials of one evaluation.
 ///
-/// Seeds that both have are paired where there are two or more, as they share what they were trained on before they parted;
-/// others are left out then. Questions are those that every seed of both answered, with a value.
+/// If the arms share two or more seeds, these are paired, because they share the training before the arms diverged.
+/// Other seeds are left out then. The compared questions are those that every seed of both arms answered, with a value.
 pub(super) fn sides(arm: &[&Trial], baseline: &[&Trial], metric: &str) -> Sides {
     let (arm, baseline, paired) = seeds(arm, baseline);
     if arm.is_empty() || baseline.is_empty() {
@@ -92,7 +92,7 @@ pub(super) fn sides(arm: &[&Trial], baseline: &[&Trial], metric: &str) -> Sides 
     Sides::Questions { design, arm: by_column(of_arm), baseline: by_column(of_baseline), counts }
 }
 
-/// The trials that stand against each other, and whether they are paired by seed, in the order of their seeds.
+/// Returns the trials to compare, ordered by seed, and whether they are paired by seed.
 fn seeds<'a>(arm: &[&'a Trial], baseline: &[&'a Trial]) -> (Vec<&'a Trial>, Vec<&'a Trial>, bool) {
     let ordered = |trials: &[&'a Trial]| {
         let mut trials = trials.to_vec();
@@ -111,7 +111,7 @@ fn seeds<'a>(arm: &[&'a Trial], baseline: &[&'a Trial]) -> (Vec<&'a Trial>, Vec<
     if common.0.len() > 1 { (common.0, common.1, true) } else { (arm, baseline, false) }
 }
 
-/// The questions that every one of `trials` was asked.
+/// Returns the questions that all of `trials` were asked.
 pub(super) fn asked(trials: &[&Trial]) -> BTreeSet<usize> {
     let of_trial = |trial: &&Trial| trial.answers.iter().map(|answer| answer.question).collect::<BTreeSet<usize>>();
     let mut sets = trials.iter().map(of_trial);

@@ -1,4 +1,4 @@
-//! Comparisons of evidence that is made by hand.
+//! Tests of comparisons on constructed evidence.
 
 use super::*;
 use crate::digest::Digest;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 const BETTER: Verdict = Verdict::Separable(Way::Better, Basis::Seeds);
 
-/// Numbers that look drawn from the uniform distribution between -1 and 1.
+/// Returns numbers that look uniform between -1 and 1.
 fn noise(words: [usize; 3]) -> f64 {
     let mixed = words.into_iter().fold(0x9e37_79b9_7f4a_7c15_u64, |mixed, word| {
         let mixed = (mixed ^ word as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ fn noise(words: [usize; 3]) -> f64 {
     (mixed >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
 }
 
-/// An arm that answered `questions` with these seeds, `lead` above the others.
+/// An arm that answered `questions` questions with these seeds, `lead` above the others.
 fn arm(name: &str, lead: f64, seeds: &[u64], questions: usize) -> Arm {
     let trial = |&seed: &u64| {
         let score = |question| {
@@ -76,7 +76,7 @@ fn a_baseline_of_one_seed_is_compared_with_all_seeds_of_an_arm() {
 fn one_question_or_a_value_that_is_no_number_is_no_comparison() {
     let found = row(vec![arm("sft", 0.0, &[1, 2], 1), arm("rouge", 0.2, &[1, 2], 1)]);
     assert_eq!((found.verdict, found.p_value), (Verdict::NotSeparable, None));
-    assert_eq!(found.note.as_deref(), Some("one question: nothing to tell chance by"));
+    assert_eq!(found.note.as_deref(), Some("one question: the variance is unknown"));
     let mut broken = arm("rouge", 0.2, &[1], 9);
     broken.trials[0].scores.values_mut().flatten().for_each(|score| *score = Score::of(f64::NAN));
     let found = row(vec![arm("sft", 0.0, &[1], 9), broken]);
@@ -110,7 +110,7 @@ fn an_interval_ends_where_a_metric_does() {
     let arms = vec![arm("sft", 0.0, &[1, 2], 40), arm("rouge", 0.01, &[1, 2], 40)];
     let free = compare_by_rouge(&Evidence { arms: arms.clone(), ..Evidence::default() });
     let (low, high) = free.interval.unwrap();
-    // of values that differ by 0.01 at most, no difference is more
+    // for values within a range of 0.01, no difference is larger
     let ranges = [("eval/reward/rouge".to_owned(), (0.5, 0.51))].into();
     let bounded = compare_by_rouge(&Evidence { arms, ranges, ..Evidence::default() });
     assert!(low < -0.01 && high > 0.01, "{free:?}");
@@ -164,7 +164,8 @@ fn evidence_and_comparisons_are_the_same_after_json() {
     assert_eq!(serde_json::from_str::<Comparisons>(&text).unwrap(), found);
 }
 
-/// `arm` with these weights of its components, of which each answer scores `value`; the total is their weighted sum.
+/// An arm with these component weights; each answer scores `value` for each component, and the total is the weighted
+/// sum.
 fn mixed(name: &str, seeds: &[u64], mix: &[(&str, f64)], value: f64) -> Arm {
     let mut arm = arm(name, 0.0, seeds, 30);
     for trial in &mut arm.trials {

@@ -1,4 +1,4 @@
-//! Arms, trials and what they measured, question by question.
+//! Arms, trials and their measurements, question by question.
 
 use super::metric::within;
 use super::mix::MixPart;
@@ -12,64 +12,68 @@ use crate::recipe::CompareSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What some runs measured.
+/// The measurements of some runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The runs, in the order they were asked for.
+    /// The runs, in the order of the request.
     pub runs: Vec<SourceRun>,
     /// The arms, in the order of the recipes.
     pub arms: Vec<Arm>,
-    /// Every question that any trial answered, each once; [`QuestionCompletions::question`] is an index into this list.
+    /// All questions that any trial answered, without duplicates. [`QuestionCompletions::question`] is an index into
+    /// this list.
     pub questions: Vec<Question>,
-    /// What training measured over its steps; a stage that several arms share stands here once.
+    /// The curves of training stages. A stage that several arms share is listed once.
     pub training: Vec<Curves>,
-    /// The least and the greatest value of metrics that cannot have every value.
+    /// The least and the greatest value of bounded metrics.
     pub ranges: BTreeMap<String, (f64, f64)>,
-    /// What the recipes say about comparing.
+    /// The recipes' settings for comparisons.
     #[serde(default)]
     pub settings: CompareSettings,
-    /// The components of the metric `eval/common_score`, with their weights; empty where there is none.
+    /// The components of the metric `eval/common_score`, with their weights; empty without that metric.
     #[serde(default)]
     pub common_score: BTreeMap<String, f64>,
-    /// What a reader has to know before believing a number.
+    /// Problems that a reader must know before relying on the numbers.
     pub problems: Vec<Problem>,
 }
 
-/// A run that evidence comes from.
+/// A run that contributes evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceRun {
-    /// Its id.
+    /// The id of the run.
     pub run: String,
-    /// `ok`, `failed`, `interrupted` or `running`.
+    /// The status: `ok`, `failed`, `interrupted` or `running`.
     pub status: RunStatus,
-    /// The names of its recipes.
+    /// The names of the run's recipes.
     pub recipes: Vec<String>,
 }
 
 /// A variant without its seeds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
-    /// What it is called, unique in the evidence: the variant's name without the seed (`rouge`); `RECIPE/rouge` where
-    /// several recipes have one; with ` STAGE` where a variant answers the same questions in several stages; with `@RUN`
-    /// where runs mean different settings by one name.
+    /// The name of the arm, unique in the evidence.
+    ///
+    /// It is the variant's name without the seed (`rouge`). It is `RECIPE/rouge` where several recipes have that name.
+    /// ` STAGE` is appended where a variant answers the same questions in several stages, and `@RUN` where the name has
+    /// different settings in different runs.
     pub name: String,
-    /// The recipe's name.
+    /// The name of the recipe.
     pub recipe: String,
-    /// The reward components that it was trained on, with their weights; a component that is not here, or with the weight
-    /// 0, is held out: nothing that the arm learned was rated by it.
+    /// The reward components of the arm's training, with their weights.
+    ///
+    /// A component that is absent or has the weight 0 is held out: the arm's training did not use it.
     pub trained_on: BTreeMap<String, f64>,
-    /// Its results.
+    /// The results of the arm.
     pub trials: Vec<Trial>,
-    /// The results that were planned and are not there.
+    /// The planned results that do not exist.
     pub missing: Vec<MissingTrial>,
 }
 
-/// One evaluation of an arm with one seed.
+/// An evaluation of an arm with one seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// The seed.
+    /// The seed of the trial.
     pub seed: u64,
-    /// The run it was taken from (the first of those that have it).
+    /// The run from which the trial was taken: the first of those that have it.
     pub run: String,
     /// The label of the variant, with its seed.
     pub variant: String,
@@ -77,25 +81,25 @@ pub struct Trial {
     pub stage: String,
     /// The stage's kind: `eval` or `command`.
     pub kind: StageKind,
-    /// What it is compared within: trials of one evaluation answer the same questions, or are of stages of one name.
+    /// The group of comparable trials: they answer the same questions, or are of stages of one name.
     pub evaluation: String,
     /// The stage's cache key.
     pub key: Digest,
-    /// What it answered; empty where the stage tells no single questions, as those of the kind `command` do.
+    /// The answers; empty where the stage reports no single questions, as with the kind `command`.
     pub answers: Vec<QuestionCompletions>,
-    /// By metric, e.g. `eval/accuracy` or `eval/reward/semantic`: the score of each answer, in the order of `answers`.
+    /// The score of each answer by metric, e.g. `eval/accuracy` or `eval/reward/semantic`, in the order of `answers`.
     pub scores: BTreeMap<String, Vec<Score>>,
-    /// By reward component: how the evaluation measures it.
+    /// The evaluation's settings by reward component.
     #[serde(default)]
     pub mix: BTreeMap<String, MixPart>,
-    /// What the stage says it measured as a whole.
+    /// The stage's own measurements, over all questions.
     pub measurements: BTreeMap<String, Measurement>,
 }
 
 /// A planned evaluation without a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingTrial {
-    /// The seed; absent when nobody wrote it down.
+    /// The seed; absent when it was not recorded.
     pub seed: Option<u64>,
     /// The run that planned it.
     pub run: String,
@@ -103,57 +107,60 @@ pub struct MissingTrial {
     pub variant: String,
     /// The stage's name in the recipe.
     pub stage: String,
-    /// Why it is missing, in words.
+    /// The reason why the result is missing, in words.
     pub reason: String,
 }
 
-/// A question, by its content.
+/// A question, identified by its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
-    /// What the evaluation calls it: a digest of the row's content, the same in every run and recipe, wherever the row stands
-    /// (`event::EvalRecord::question_id`). Of an evaluation that says none, a digest of prompt, reference and answer, with
-    /// `#2` and so on where it is asked again.
+    /// The question's id in the evaluation (`event::EvalRecord::question_id`).
+    ///
+    /// It is a digest of the row's content, the same in every run and recipe, wherever the row is. For an evaluation
+    /// that records no id, it is a digest of prompt, reference and answer, with `#2` and so on for repetitions.
     pub id: String,
-    /// The data set it belongs to, by its name in the recipe; empty where the evaluation does not say.
+    /// The name of the question's data set in the recipe; empty where the evaluation does not record it.
     pub data_set: String,
     /// Whether the recipe marks the data set as out of domain.
     #[serde(default)]
     pub out_of_domain: bool,
-    /// Row of the data set where it was first met.
+    /// The row of the data set where the question was first found.
     pub row: usize,
     /// The prompt, before the chat template.
     pub prompt: String,
     /// The reference text.
     pub reference: Option<String>,
-    /// The right answer.
+    /// The correct answer.
     pub answer: Option<String>,
 }
 
-/// What one trial answered to one question.
+/// The completions of one trial to one question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionCompletions {
-    /// Which question: an index into [`Evidence::questions`].
+    /// The index of the question in [`Evidence::questions`].
     pub question: usize,
-    /// The sampled texts: one, or several when the stage samples several.
+    /// The sampled texts: one, or several when the stage draws several samples.
     pub completions: Vec<String>,
 }
 
-/// A value, or why there is none. Of several completions to one question it is the mean; missing when one of them is.
+/// A value, or the reason why it is missing.
+///
+/// For several completions to one question it is their mean, and missing when one of them is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The value; absent when it is missing.
     pub value: Option<f64>,
-    /// Why it is missing.
+    /// The reason why the value is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }
 
-/// What a training stage measured over its steps.
+/// The metrics of a training stage over its steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curves {
-    /// The names of the arms that it is a part of.
+    /// The names of the arms that include the stage.
     pub arms: Vec<String>,
-    /// The seed.
+    /// The seed of the stage.
     pub seed: u64,
     /// The stage's name in the recipe.
     pub stage: String,
@@ -161,20 +168,20 @@ pub struct Curves {
     pub kind: StageKind,
     /// The stage's cache key.
     pub key: Digest,
-    /// By metric, e.g. `reward/mean`: step and value.
+    /// The steps and values by metric, e.g. `reward/mean`.
     pub series: BTreeMap<String, Vec<(u64, f64)>>,
 }
 
-/// Something a reader has to know before believing a number.
+/// A problem that a reader must know before relying on a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// What kind of thing it is.
+    /// The kind of the problem.
     pub kind: ProblemKind,
-    /// It, in one sentence.
+    /// The problem in one sentence.
     pub message: String,
 }
 
-/// Kinds of problems.
+/// A kind of problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
@@ -182,13 +189,13 @@ pub enum ProblemKind {
     MissingTrial,
     /// An arm lacks seeds that others have.
     MissingSeeds,
-    /// A metric has no value for some or all answers: a judge that returned nothing.
+    /// A metric has no value for some or all answers, for example because a judge returned nothing.
     MissingValues,
     /// Arms answered different questions.
     DifferentQuestions,
-    /// The runs are of different recipes.
+    /// The runs use different recipes.
     DifferentRecipes,
-    /// Runs mean different settings by one name.
+    /// One name has different settings in different runs.
     DifferentSettings,
     /// The arms' rewards are weighted sums of different components.
     DifferentMixes,
@@ -203,17 +210,17 @@ pub enum ProblemKind {
 }
 
 impl Evidence {
-    /// The part of a 95% interval of the difference of two values of the metric called `name` that is possible.
+    /// Clips the 95% interval of a difference in the metric `name` to the possible differences.
     pub fn possible_difference(&self, name: &str, interval: (f64, f64)) -> (f64, f64) {
         within(self.range_of(name).map(|(least, most)| (least - most, most - least)), interval)
     }
 
-    /// The least and the greatest value of the metric called `name`, where it has them.
+    /// Returns the least and the greatest value of the metric `name`; `None` for an unbounded metric.
     pub fn range_of(&self, name: &str) -> Option<(f64, f64)> {
         self.ranges.get(name).copied().or_else(|| range_of_share(name))
     }
 
-    /// The names of the evaluations, in the order they are met.
+    /// The names of the evaluations, in order of first occurrence.
     pub fn evaluations(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for trial in self.arms.iter().flat_map(|arm| &arm.trials) {
@@ -224,26 +231,26 @@ impl Evidence {
         names
     }
 
-    /// The arm of this name.
+    /// Returns the arm with this name.
     pub fn arm(&self, name: &str) -> Option<&Arm> {
         self.arms.iter().find(|arm| arm.name == name)
     }
 }
 
 impl Score {
-    /// A value that is there.
+    /// Creates a present value.
     pub fn of(value: f64) -> Self {
         Self { value: Some(value), missing: None }
     }
 
-    /// A value that is not.
+    /// Creates a missing value, with its reason.
     pub fn missing(why: impl Into<String>) -> Self {
         Self { value: None, missing: Some(why.into()) }
     }
 }
 
 impl Problem {
-    /// A problem.
+    /// Creates a problem.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }

@@ -1,4 +1,4 @@
-//! The worker binary: where it is, what it says of itself.
+//! The worker binary: its path, its environment and its version.
 
 use crate::cpu::Bfloat16Products;
 use crate::cpu::{Float32Products, Instructions};
@@ -7,22 +7,22 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Environment variable that names the worker binary to use instead of the one beside `orchestrate`.
+/// The environment variable that names a worker binary to use instead of the one beside `orchestrate`.
 const WORKER_VARIABLE: &str = "ORCHESTRATE_WORKER";
 
-/// A worker could not be found, started or waited for.
+/// An error in finding, starting or waiting for a worker.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// There is no worker binary.
+    /// The worker binary does not exist.
     #[error("`{}` does not exist", .path.display())]
     NotFound {
-        /// Where it was looked for.
+        /// The path of the missing binary.
         path: PathBuf,
     },
     /// The running executable has no path.
     #[error("the path of the running executable is unknown")]
     CurrentExe(#[source] std::io::Error),
-    /// The attempt directory is gone: another process has just committed the stage.
+    /// The attempt directory is gone because another process has just committed the stage.
     #[error("the attempt directory is gone")]
     AttemptGone,
     /// The log file could not be opened.
@@ -33,7 +33,7 @@ pub enum ExecError {
     Start {
         /// The worker binary.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The process could not be waited for.
@@ -44,20 +44,20 @@ pub enum ExecError {
     Inspection {
         /// The worker binary.
         path: PathBuf,
-        /// What it said.
+        /// The worker's message.
         message: String,
     },
-    /// The worker answered with an error.
+    /// The worker answered `--version` with an error.
     #[error("`{} --version` failed: {message}", .path.display())]
     Version {
         /// The worker binary.
         path: PathBuf,
-        /// What it said.
+        /// The worker's message.
         message: String,
     },
 }
 
-/// `orchestrate-worker`, which runs stages and answers questions about models, data and rewards.
+/// The binary `orchestrate-worker`, which runs stages and answers questions about models, data and rewards.
 #[derive(Clone, Debug)]
 pub struct WorkerBinary {
     program: PathBuf,
@@ -78,7 +78,7 @@ impl WorkerBinary {
         &self.program
     }
 
-    /// A command that runs the binary, with what libtorch needs in its environment.
+    /// A command that runs the binary, with the environment that libtorch needs.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         if let Some(path) = library_path(|name| std::env::var_os(name)) {
@@ -88,11 +88,13 @@ impl WorkerBinary {
     }
 }
 
-/// Where the loader looks for shared libraries.
+/// The environment variable with the loader's search path for shared libraries.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
-/// The library path that lets a worker find the libtorch of the user's own `LIBTORCH`; absent without one. The worker itself
-/// knows only places relative to its own.
+/// Returns the library path with which a worker finds the libtorch of the user's `LIBTORCH`; `None` without that
+/// variable.
+///
+/// The worker itself searches only places relative to its own.
 fn library_path(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
     let libtorch = PathBuf::from(variable("LIBTORCH").filter(|value| !value.is_empty())?).join("lib");
     let others = variable(LIBRARY_PATH).unwrap_or_default();
@@ -101,36 +103,36 @@ fn library_path(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString>
     std::env::join_paths(all).ok()
 }
 
-/// What a worker says of itself.
+/// The answer of `orchestrate-worker --version`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct WorkerVersion {
-    /// Its own version.
+    /// The worker's version.
     pub version: String,
-    /// The version of libtorch it was built for.
+    /// The version of libtorch for which the worker was built.
     pub libtorch: String,
-    /// GPUs it can use.
+    /// The number of GPUs that the worker can use.
     pub cuda_devices: i64,
-    /// Why there is none, if there is none.
+    /// The reason why the worker can use no GPU; absent if it can use one.
     #[serde(default)]
     pub cuda_problem: Option<CudaProblem>,
-    /// How it computes on the CPU.
+    /// The worker's CPU kernels.
     #[serde(default)]
     pub cpu: Option<CpuReport>,
-    /// Why it cannot compute on the CPU, if it cannot.
+    /// The reason why the worker cannot compute on the CPU; absent if it can.
     #[serde(default)]
     pub cpu_problem: Option<String>,
 }
 
-/// How a worker computes on the CPU.
+/// The kernels with which a worker computes on the CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuReport {
-    /// The widest instructions that kernels use.
+    /// The widest instructions that the kernels use.
     pub instructions: Instructions,
-    /// How products with bfloat16 weights are computed.
+    /// The method for products with bfloat16 weights.
     pub bfloat16_products: Bfloat16Products,
     /// The library that multiplies 32-bit matrices.
     pub float32_products: Float32Products,
-    /// Why libtorch's own product of bfloat16 matrices is slow here; absent where it is fast.
+    /// The reason why libtorch's own product of bfloat16 matrices is slow here; absent where it is fast.
     pub why_slow: Option<String>,
 }
 
@@ -152,7 +154,7 @@ pub enum CudaProblem {
     NoDevice(String),
 }
 
-/// Asks `orchestrate-worker --version`, which answers with one line of JSON.
+/// Runs `orchestrate-worker --version`, which answers with one line of JSON.
 pub fn worker_version(worker: &WorkerBinary) -> Result<WorkerVersion, ExecError> {
     let path = worker.program.clone();
     let output = worker
@@ -166,7 +168,7 @@ pub fn worker_version(worker: &WorkerBinary) -> Result<WorkerVersion, ExecError>
         return Err(ExecError::Version { path, message });
     }
     serde_json::from_slice(&output.stdout)
-        .map_err(|error| ExecError::Version { path, message: format!("its answer is not understood: {error}") })
+        .map_err(|error| ExecError::Version { path, message: format!("cannot parse its answer: {error}") })
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
-//! Where workers run: the seam between the run loop and a machine or a cluster.
+//! The executor: the interface between the run loop and a machine or a cluster.
 //!
-//! The run loop prepares attempt directories, submits them in batches, and follows each attempt by its files: events, log,
-//! exit file, checkpoint. Of an executor it needs no more than this trait. How a worker ended is never the executor's to
-//! say ([`Ending`](crate::workspace::Ending)); what its system saw of the end ([`SystemEnd`]) explains a crash.
-
+//! The run loop prepares attempt directories, submits them in batches, and follows each attempt by its files: events,
+//! log, exit file, checkpoint. It uses an executor only through this trait. The end of a worker is read from its exit
+//! file ([`Ending`](crate::workspace::Ending)), never from the executor. What the system saw of the end ([`SystemEnd`])
+//! explains a crash.
 //!
 //! # How to add an executor
 //!
-//! 1. Write `exec/NAME.rs` with an implementation of [`Executor`]. `tests/executor.rs` has one of 100 lines whose workers outlive
-//!    the process that submitted them.
+//! 1. Write `exec/NAME.rs` with an implementation of [`Executor`]. `tests/executor.rs` has one of 100 lines, with
+//!    workers that outlive the process that submitted them.
 //! 2. Let `cli/run.rs` choose it.
 //!
-//! A worker needs the run directory under the same path, its job's name ([`JOB_VARIABLE`](crate::workspace::JOB_VARIABLE)) and
-//! what [`Submission::environment`] says. The variable
-//! [`SUPERVISOR_VARIABLE`](crate::workspace::SUPERVISOR_VARIABLE) is for workers that are to end with their dispatcher.
+//! A worker needs the run directory under the same path, its job's name
+//! ([`JOB_VARIABLE`](crate::workspace::JOB_VARIABLE)) and the variables of [`Submission::environment`]. The variable
+//! [`SUPERVISOR_VARIABLE`](crate::workspace::SUPERVISOR_VARIABLE) is for workers that must end with their dispatcher.
 
 use super::ExecError;
 use super::orphans::Orphans;
@@ -21,41 +21,43 @@ use crate::workspace::Job;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-/// Runs workers.
+/// An interface that starts, observes and stops workers.
 pub trait Executor: Send {
-    /// Starts a worker for each submission. The results are in their order; an error concerns its submission alone.
+    /// Starts a worker for each submission and returns the results in their order. An error concerns one submission.
     fn submit(&mut self, batch: &[Submission]) -> Vec<Result<(), ExecError>>;
 
-    /// The state of each of `jobs`, in their order.
+    /// Returns the state of each of `jobs`, in their order.
     ///
     /// # Errors
-    /// When the executor cannot tell, now or later. One that can tell later says that the jobs are active.
+    /// Fails if the state cannot be determined, now or later. An executor that can determine it later reports the jobs
+    /// as active.
     fn poll(&mut self, jobs: &[Job]) -> Result<Vec<JobState>, ExecError>;
 
-    /// Asks workers to stop, or ends them. Jobs that have ended are passed over.
+    /// Asks workers to stop, or kills them. Jobs that have ended are ignored.
     fn cancel(&mut self, jobs: &[Job], how: Cancel);
 
-    /// What a dispatcher that is gone left behind on each of these attempt directories, in their order.
+    /// Finds what a dispatcher that is gone left behind in each of these attempt directories, in their order.
     fn find(&mut self, attempt_dirs: &[&Path]) -> Vec<Option<Left>>;
 
-    /// Resolves when the next [`poll`](Executor::poll) may say something new. It can be dropped and called again.
+    /// Resolves when the next [`poll`](Executor::poll) may report a change. The future can be dropped and requested
+    /// again.
     fn changed<'a>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
-/// An attempt for which a worker is to be started.
+/// A request to start a worker on an attempt.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// The name of the job, which the worker learns as [`JOB_VARIABLE`](crate::workspace::JOB_VARIABLE).
+    /// The name of the job, which the worker gets as [`JOB_VARIABLE`](crate::workspace::JOB_VARIABLE).
     pub job: Job,
     /// The attempt directory. The worker's output is appended to `worker.log` there.
     pub dir: PathBuf,
-    /// The program that can run the stage.
+    /// The program that runs the stage.
     pub program: WorkerProgram,
-    /// More variables for the worker.
+    /// Additional environment variables of the worker.
     pub environment: Vec<(&'static str, String)>,
 }
 
-/// The programs that are workers.
+/// A program that is a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerProgram {
     /// `orchestrate-worker`, which computes with libtorch.
@@ -64,38 +66,38 @@ pub enum WorkerProgram {
     CommandStage,
 }
 
-/// What has become of a job.
+/// The state of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobState {
-    /// Its worker runs, or will.
+    /// The worker runs or is going to run.
     Active,
-    /// Its worker is gone.
+    /// The worker is gone.
     Ended(SystemEnd),
 }
 
-/// What the system saw of a worker's end.
+/// The end of a worker as the system saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SystemEnd {
-    /// The exit code of one that exited.
+    /// The exit code, if the worker exited.
     pub code: Option<i32>,
-    /// The signal that killed it.
+    /// The signal that killed the worker.
     pub signal: Option<i32>,
 }
 
-/// How a worker is ended.
+/// A way to end a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancel {
-    /// It is asked to leave a resume point and stop.
+    /// The worker is asked to leave a resume point and stop.
     Stop,
-    /// It is ended now; its last resume point is what is left.
+    /// The worker is killed; its last resume point remains.
     Kill,
 }
 
-/// What a dispatcher that is gone left on an attempt.
+/// The remains of a dispatcher that is gone, on an attempt.
 #[derive(Debug)]
 pub enum Left {
-    /// A job that goes on without it, to be followed as if it had been submitted here.
+    /// A job that continues without its dispatcher, to be followed as if it had been submitted here.
     Job(Job),
-    /// Processes that must end before the stage can go on.
+    /// Processes that must end before the stage can continue.
     Orphans(Orphans),
 }

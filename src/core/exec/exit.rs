@@ -4,16 +4,16 @@ use crate::workspace::Ending;
 
 /// The checkpoint is in the cache.
 pub const COMMITTED: u8 = 0;
-/// The stage failed and a `failed` event says why.
+/// The stage failed; a `failed` event has the reason.
 pub const FAILED: u8 = 10;
-/// Another process holds the key's lease, or has committed its result by now.
+/// Another process holds the key's lease, or has already committed its result.
 pub const LEASE_HELD: u8 = 11;
 /// Stopped on request, with a resume point on disk.
 pub const STOPPED: u8 = 12;
-/// The worker was started with arguments it does not know.
+/// The worker was started with unknown arguments.
 pub const USAGE: u8 = 2;
 
-/// The code of a worker that ended like this.
+/// Returns the exit code of a worker's end.
 pub fn code(ending: Ending) -> u8 {
     match ending {
         Ending::Committed => COMMITTED,
@@ -23,7 +23,7 @@ pub fn code(ending: Ending) -> u8 {
     }
 }
 
-/// What the code says; nothing when it is none of a worker's.
+/// Returns the end of a worker with this exit code; `None` for a code that no worker uses.
 pub fn ending(exit_code: u8) -> Option<Ending> {
     [Ending::Committed, Ending::Failed, Ending::LeaseHeld, Ending::Stopped]
         .into_iter()

@@ -1,4 +1,4 @@
-//! What a worker says of the data of a stage, before anything is trained on it.
+//! A worker's report on the data of a stage, before training.
 
 use super::{ExecError, WorkerBinary};
 use crate::event::Failure;
@@ -8,77 +8,79 @@ use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::process::Stdio;
 
-/// The data of one stage.
+/// The report on the data of one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
     /// The stage's name in its recipe.
     pub stage: String,
-    /// `cpt`, `sft`, `grpo` or `eval`.
+    /// The stage's kind: `cpt`, `sft`, `grpo` or `eval`.
     pub kind: StageKind,
-    /// Its data sets, in the order of their content.
+    /// The stage's data sets, ordered by their content.
     pub data: Vec<DataReport>,
-    /// Why the stage would refuse to start.
+    /// The reason why the stage would refuse to start.
     pub failure: Option<Failure>,
 }
 
-/// One data set as a stage reads it.
+/// A data set as a stage reads it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataReport {
-    /// Its files.
+    /// The files of the data set.
     pub files: Vec<String>,
-    /// Share of the stage's rows that come from it.
+    /// The fraction of the stage's rows that come from this data set.
     pub weight: f64,
-    /// Conversations, documents or prompts.
+    /// The number of conversations, documents or prompts.
     pub rows: usize,
-    /// Rows of a batch that they are packed into; absent: each is a row.
+    /// The number of packed rows; absent when rows are not packed.
     pub packed_rows: Option<usize>,
-    /// Tokens of all rows.
+    /// The number of tokens of all rows.
     pub tokens: usize,
-    /// Tokens that carry loss; absent where nothing is trained on the text itself.
+    /// The number of tokens that carry loss; absent for stages that do not train on the text itself.
     pub trained_tokens: Option<usize>,
-    /// Share of the rows whose last token with loss is a stop token; absent as above.
+    /// The fraction of rows whose last token with loss is a stop token; absent for stages that do not train on the text
+    /// itself.
     pub eos_trained: Option<f64>,
-    /// Documents that are cut into pieces; conversations and prompts never are.
+    /// The number of documents that are cut into pieces. Conversations and prompts are never cut.
     pub cut_rows: usize,
-    /// Rows that equal an earlier one, token by token.
+    /// The number of rows that equal an earlier row, token by token.
     pub duplicate_rows: usize,
-    /// Median of the rows' tokens.
+    /// The median number of tokens per row.
     pub tokens_p50: usize,
-    /// Tokens that 95% of the rows do not exceed.
+    /// The 95th percentile of the number of tokens per row.
     pub tokens_p95: usize,
-    /// Tokens of the longest row.
+    /// The number of tokens of the longest row.
     pub tokens_max: usize,
-    /// A row of median length.
+    /// An example: a row of median length.
     pub example: ExampleRow,
 }
 
 /// A row as the model sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExampleRow {
-    /// `FILE:LINE`.
+    /// The position of the row, as `FILE:LINE`.
     pub location: String,
-    /// Its text, special tokens spelled out, cut where loss begins and ends.
+    /// The text of the row with special tokens spelled out, split where loss begins and ends.
     pub spans: Vec<ExampleSpan>,
 }
 
-/// Neighbouring tokens that all carry loss or all do not.
+/// A span of neighbouring tokens that all carry loss or all do not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExampleSpan {
-    /// Their text.
+    /// The text of the span.
     pub text: String,
-    /// Whether they carry loss.
+    /// Whether the tokens carry loss.
     pub trained: bool,
 }
 
 impl DataReport {
-    /// Share of the tokens that carry loss.
+    /// The fraction of tokens that carry loss.
     pub fn trained_share(&self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "counts of tokens are small")]
         self.trained_tokens.map(|trained| trained as f64 / self.tokens.max(1) as f64)
     }
 }
 
-/// Asks `orchestrate-worker inspect-data`, which takes assignments on stdin, one a line, and answers each with one line.
+/// Runs `orchestrate-worker inspect-data`, which reads one assignment per line from stdin and answers each with one
+/// line.
 pub fn inspect_data(worker: &WorkerBinary, assignments: &[Assignment]) -> Result<Vec<Inspection>, ExecError> {
     let path = worker.program().to_owned();
     let start = |source| ExecError::Start { path: path.clone(), source };
@@ -95,7 +97,7 @@ pub fn inspect_data(worker: &WorkerBinary, assignments: &[Assignment]) -> Result
         lines += &serde_json::to_string(assignment).expect("an assignment serializes");
         lines.push('\n');
     }
-    // The worker reads everything before it answers. One that ends early has said why on stderr.
+    // The worker reads everything before it answers. One that ends early has written the reason to stderr.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(lines.as_bytes()));
     let output = child.wait_with_output().map_err(ExecError::Wait)?;
     let failed = |message: String| ExecError::Inspection { path: path.clone(), message };

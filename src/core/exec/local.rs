@@ -1,7 +1,7 @@
 //! Workers as child processes on this machine.
 //!
-//! A worker ends by itself when its dispatcher is gone, so nothing that goes on is ever found here; one that does not end,
-//! and a program that outlived its worker, are found as [`Orphans`].
+//! A worker ends by itself when its dispatcher is gone, so this executor never finds a job that continues. It finds
+//! workers that do not end, and programs that outlive their worker, as [`Orphans`].
 
 use super::command_stage::RUN_COMMAND_STAGE;
 use super::executor::{Cancel, Executor, JobState, Left, Submission, SystemEnd, WorkerProgram};
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 /// Starts workers as children of this process, each in a process group of its own.
 #[derive(Debug, Default)]
 pub struct LocalExecutor {
-    /// The binary for stages that compute; looked for when a first one is submitted, if it is absent.
+    /// The binary for stages that compute; found at the first submission if absent.
     engine: Option<WorkerBinary>,
     groups: BTreeMap<Job, ProcessGroup>,
     waits: JoinSet<(Job, io::Result<ExitStatus>)>,
@@ -30,16 +30,16 @@ pub struct LocalExecutor {
 }
 
 impl LocalExecutor {
-    /// An executor whose stages are computed by `engine`, or by the binary that is found when a first one is submitted.
+    /// Creates an executor that runs stages with `engine`, or else with the binary found at the first submission.
     pub fn new(engine: Option<WorkerBinary>) -> Self {
         Self { engine, ..Self::default() }
     }
 
-    /// The command that runs `program` on an attempt directory, without the directory.
+    /// Returns the command that runs `program`, without its argument, the attempt directory.
     fn command(&mut self, program: WorkerProgram) -> Result<Command, ExecError> {
         match program {
             WorkerProgram::CommandStage => {
-                // without libtorch it starts in a hundredth of the time
+                // without libtorch, it starts in a hundredth of the time
                 let mut command = Command::new(std::env::current_exe().map_err(ExecError::CurrentExe)?);
                 command.arg(RUN_COMMAND_STAGE);
                 Ok(command)
@@ -83,7 +83,7 @@ impl LocalExecutor {
         Ok(())
     }
 
-    /// Notes the end of a worker.
+    /// Records the end of a worker.
     fn note_end(&mut self, joined: Result<(Job, io::Result<ExitStatus>), tokio::task::JoinError>) {
         let (job, status) = joined.expect("waiting for a worker does not panic");
         self.groups.remove(&job);
@@ -130,9 +130,11 @@ impl Executor for LocalExecutor {
     }
 }
 
-/// How OpenMP's threads wait for work, unless the user says. Its own default is to look for work for milliseconds: the
-/// fastest way on a quiet machine, by a tenth, but beside a busy process it halves the speed, as a thread that only
-/// looks keeps one that has work off its core. There they look for some microseconds, then sleep.
+/// Returns the environment variable that limits OpenMP's spinning, unless the user chose a wait policy.
+///
+/// By default, OpenMP's threads spin for milliseconds when they have no work. That is faster by a tenth on an idle
+/// machine. Beside a busy process it halves the speed, because a spinning thread keeps a working thread off its core.
+/// There, threads spin for some microseconds and then sleep.
 fn wait_policy(
     is_set: impl Fn(&str) -> bool,
     cores_are_busy: impl FnOnce() -> bool,

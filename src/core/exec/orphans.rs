@@ -6,7 +6,7 @@ use crate::host;
 use crate::workspace::{LeaseOwner, SUPERVISOR_VARIABLE, lease_holders, lease_owner};
 use std::path::Path;
 
-/// Processes of this machine that hold the lease of an attempt although their run is dead.
+/// The processes of this machine that hold the lease of an attempt although their run is dead.
 #[derive(Debug)]
 pub struct Orphans {
     process: u32,
@@ -15,17 +15,20 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    /// Those that hold the lease of the attempt directory `dir`; absent when no process does, or when one does whose run
-    /// lives. Of another host's processes nothing is known.
+    /// Finds the orphans that hold the lease of the attempt directory `dir`.
+    ///
+    /// `None` when no process holds it, or when the run of a holder is alive. Processes of other hosts are unknown.
     pub(super) fn of(dir: &Path) -> Option<Self> {
         Self::among(&lease_owner(dir)?, &lease_holders(dir))
     }
 
-    /// Those among the `holders` of a lease: the worker that `owner` names, if its run no longer supervises it, or what
-    /// is left of the program of a worker that is dead itself.
+    /// Finds the orphans among the `holders` of a lease.
+    ///
+    /// They are the worker that `owner` names, if its run no longer supervises it, or the remaining processes of a dead
+    /// worker's program.
     fn among(owner: &LeaseOwner, holders: &[u32]) -> Option<Self> {
         let is_here = owner.host == host::host_name() && owner.boot_id == host::boot_id();
-        // a worker that has just taken the lease is not yet the owner by name
+        // a worker that has just taken the lease is not yet recorded as the owner
         if !is_here || holders.iter().any(|&holder| Supervision::of(holder) == Supervision::Supervised) {
             return None;
         }
@@ -45,28 +48,28 @@ impl Orphans {
         Some(Self { process: *holders.first()?, whose, groups })
     }
 
-    /// The first of them.
+    /// The first of the orphaned processes.
     pub fn process(&self) -> u32 {
         self.process
     }
 
-    /// What of theirs has died: `whose run` or `whose worker`.
+    /// The part that has died, for messages: `whose run` or `whose worker`.
     pub fn whose(&self) -> &'static str {
         self.whose
     }
 
-    /// Ends them.
+    /// Ends the orphans' process groups.
     pub fn end(&self, how: Cancel) {
         self.groups.iter().for_each(|group| group.end(how));
     }
 }
 
-/// Whether the process that started a worker looks after it.
+/// The relation of a worker to the process that started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Supervision {
-    /// It is the worker's parent.
+    /// The process that started the worker is still its parent.
     Supervised,
-    /// It is not any more: when a parent ends, its children become another's.
+    /// The worker has another parent: when a parent ends, its children get another one.
     Left,
     /// The process was not started as a worker, or is gone.
     Unknown,

@@ -1,4 +1,4 @@
-//! How a worker ended.
+//! The end of a worker: as it recorded it, or a crash.
 
 use super::executor::SystemEnd;
 use super::exit;
@@ -6,12 +6,12 @@ use crate::workspace::Ending;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-/// How a worker ended.
+/// The end of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerExit {
-    /// It says how itself.
+    /// The worker reported its end.
     Said(Ending),
-    /// It died without a word.
+    /// The worker died without a report.
     Crashed(SystemEnd),
 }
 
@@ -21,7 +21,7 @@ impl From<ExitStatus> for SystemEnd {
     }
 }
 
-/// By its exit code, of a worker that was asked a question and has no attempt directory to leave word in.
+/// Converts the exit code of a worker that answers a request and so has no attempt directory for an exit file.
 impl From<ExitStatus> for WorkerExit {
     fn from(status: ExitStatus) -> Self {
         let said = status.code().and_then(|code| exit::ending(u8::try_from(code).ok()?));
@@ -30,12 +30,14 @@ impl From<ExitStatus> for WorkerExit {
 }
 
 impl WorkerExit {
-    /// Whether this looks like the kernel's out-of-memory killer: SIGKILL that nobody here sent.
+    /// Whether the end looks like the kernel's out-of-memory killer: a SIGKILL, or exit code 137.
+    ///
+    /// A SIGKILL that this program sent looks the same.
     pub fn looks_out_of_memory(self) -> bool {
         matches!(self, Self::Crashed(SystemEnd { signal: Some(9), .. } | SystemEnd { code: Some(137), .. }))
     }
 
-    /// One sentence about a crash, without the worker's own words.
+    /// Describes the end in a sentence, without the worker's own messages.
     pub fn describe(self) -> String {
         match self {
             Self::Said(Ending::Committed) => "the worker committed its checkpoint".into(),

@@ -1,7 +1,7 @@
-//! What is asked of a worker beside running a stage: questions about a model, one JSON argument each.
+//! Requests to a worker that do not run a stage: questions about a model, as one JSON argument.
 //!
-//! `orchestrate-worker model REQUEST` answers in JSON lines on stdout. On failure it ends with [`super::exit::FAILED`] and the
-//! last line of its stderr is a [`Failure`].
+//! `orchestrate-worker model REQUEST` answers in JSON lines on stdout. On failure it exits with
+//! [`super::exit::FAILED`], and the last line of its stderr is a [`Failure`].
 
 use super::{ExecError, WorkerBinary, WorkerExit};
 use crate::event::Failure;
@@ -16,28 +16,29 @@ use std::process::Stdio;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRequest {
-    /// A Hugging Face directory.
+    /// The directory of the model, in Hugging Face's format.
     pub model: PathBuf,
-    /// A PEFT adapter directory, applied to the model.
+    /// The directory of a PEFT adapter that is applied to the model.
     pub adapter: Option<PathBuf>,
-    /// What the weights are held in while computing.
+    /// The data type of the weights during the computation.
     pub dtype: Dtype,
-    /// Where the tensors live.
+    /// The device of the tensors.
     pub device: DeviceChoice,
-    /// What is wanted.
+    /// The task.
     pub task: ModelTask,
 }
 
-/// What is wanted of a model.
+/// A task for a model. The arrow separates the fields of an input line from those of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ModelTask {
-    /// `{"text"}` or `{"input_ids"}` -> `{"input_ids","token_logprobs"}`, a log-probability of every token but the first.
+    /// `{"text"}` or `{"input_ids"}` -> `{"input_ids","token_logprobs"}`, with a log-probability for each token but the
+    /// first.
     Logprobs {
         /// The sequences.
         input: Input,
     },
-    /// `{"text"}` -> `{"text","embedding"}`, of length 1.
+    /// `{"text"}` -> `{"text","embedding"}`, where the embedding has length 1.
     Embed {
         /// The texts.
         input: Input,
@@ -46,25 +47,25 @@ pub enum ModelTask {
     Generate {
         /// The prompts.
         input: Input,
-        /// How tokens are drawn.
+        /// The sampling parameters.
         sampling: Sampling,
-        /// Of all draws.
+        /// The seed of all draws.
         seed: u64,
-        /// Completions of each prompt.
+        /// The number of completions per prompt.
         samples: usize,
-        /// Whether prompts are taken as they stand, without the chat template.
+        /// Whether prompts are used without the chat template.
         raw: bool,
     },
-    /// Writes the model with the adapter added to its weights -> one line about what was written.
+    /// Writes the model with the adapter added to its weights -> one line that describes the output.
     Merge {
-        /// The new directory.
+        /// The directory to create.
         output: PathBuf,
-        /// What the weights are saved in; absent: as the model's are.
+        /// The data type of the saved weights; absent: that of the model's.
         save_dtype: Option<Dtype>,
     },
 }
 
-/// Where the lines of a request come from.
+/// The source of a request's lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
@@ -72,26 +73,28 @@ pub enum Input {
     File(PathBuf),
     /// JSON lines on stdin.
     Stdin,
-    /// One text, from the command line.
+    /// One text from the command line.
     Text(String),
 }
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answered {
-    /// Every line was answered.
+    /// The worker answered every line.
     Whole,
-    /// The worker says why it could not.
+    /// The worker reported a failure.
     Failed(Failure),
-    /// The worker died without a word.
+    /// The worker died without a report.
     Crashed(WorkerExit),
 }
 
-/// Asks a worker and hands every line of its answer to `each` as it comes; what it says on stderr goes to stderr. It
-/// reads this process's stdin and lives in its process group, so Ctrl-C reaches both.
+/// Sends a request to a worker and passes every line of its answer to `each` as it arrives.
+///
+/// The worker's messages on stderr go to stderr. The worker inherits this process's stdin if the request reads it, and
+/// its process group, so Ctrl-C reaches both.
 ///
 /// # Errors
-/// A worker that cannot be started or waited for, and whatever `each` returns.
+/// Fails if the worker cannot be started or waited for, or with the error that `each` returns.
 pub fn ask<E>(
     worker: &WorkerBinary,
     request: &ModelRequest,
@@ -101,7 +104,7 @@ pub fn ask<E>(
     ask_worker(worker, ["model", &text], reads_stdin(&request.task), each)
 }
 
-/// Starts a worker with these arguments and hands on what it answers.
+/// Starts a worker with these arguments and passes on its answer.
 pub(super) fn ask_worker<E>(
     worker: &WorkerBinary,
     arguments: [&str; 2],
@@ -122,7 +125,7 @@ pub(super) fn ask_worker<E>(
     let stdout = child.stdout.take().expect("stdout is piped");
     for line in BufReader::new(stdout).lines() {
         if let Err(error) = each(&line.map_err(ExecError::Wait)?) {
-            // nobody reads any more, so the rest need not be computed; one that is gone already is no error
+            // The rest is not needed. A worker that is already gone is not an error.
             let _ = child.kill();
             child.wait().map_err(ExecError::Wait)?;
             return Ok(Err(error));
@@ -150,7 +153,7 @@ fn reads_stdin(task: &ModelTask) -> bool {
     }
 }
 
-/// Copies all lines but the last, which may be a failure for the program to read and is returned.
+/// Copies all lines but the last, which may be a failure in JSON and is returned.
 fn pass_on(stderr: impl Read) -> io::Result<Option<String>> {
     let mut held = None;
     for line in BufReader::new(stderr).split(b'\n') {
@@ -163,6 +166,6 @@ fn pass_on(stderr: impl Read) -> io::Result<Option<String>> {
 }
 
 fn say(line: &str) {
-    // with stderr gone there is nobody left to tell
+    // without stderr, the line cannot be reported
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! What is asked of a worker about a stage's reward mix.
+//! Requests to a worker about a stage's reward mix.
 //!
 //! `orchestrate-worker score REQUEST` answers in JSON lines on stdout, and fails as `orchestrate-worker model` does.
 
@@ -8,52 +8,52 @@ use crate::workspace::Assignment;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Texts to rate with the reward mix of a stage.
+/// A request to rate texts with the reward mix of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreRequest {
     /// The stage, of the kind `grpo` or `eval`. Its parent's checkpoint need not exist.
     pub assignment: Assignment,
-    /// The directory of judges' answers, which runs share.
+    /// The directory of cached judge answers, which runs share.
     pub judge_cache: PathBuf,
-    /// Which texts.
+    /// The task.
     pub task: ScoreTask,
 }
 
-/// Which texts are rated.
+/// The texts to rate. The arrow separates the fields of an input line from those of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ScoreTask {
     /// `{"prompt","completion","reference","answer"}` -> `{"total","parts":{NAME:{"value","weight","status","reason",
     /// "explanation"}}}`.
     Texts {
-        /// The lines.
+        /// The lines to rate.
         input: Input,
-        /// Whether each part says why it is what it is.
+        /// Whether each component explains its value.
         explain: bool,
-        /// Whether the answer repeats the line's place and texts.
+        /// Whether the answer repeats the line's position and texts.
         repeat: bool,
     },
-    /// `{"progress":{"done","total"}}`, often, then one `Calibration`.
+    /// Answers `{"progress":{"done","total"}}` repeatedly, then one `Calibration`.
     Calibrate {
-        /// Rows at most; absent: all.
+        /// The largest number of rows; absent: all.
         limit: Option<usize>,
     },
-    /// `{"progress":{"done","total"}}`, often, then `{"components":{NAME:JudgeReport}}`.
+    /// Answers `{"progress":{"done","total"}}` repeatedly, then `{"components":{NAME:JudgeReport}}`.
     Judges {
-        /// The lines that are judged; absent: rows of the stage's data, each with its own completion and another row's.
+        /// The lines to judge; absent: rows of the stage's data, each with its own completion and another row's.
         input: Option<Input>,
-        /// Rows at most; absent: all.
+        /// The largest number of rows; absent: all.
         limit: Option<usize>,
-        /// How often each judge is asked.
+        /// The number of times that each judge is asked.
         repeats: u32,
     },
 }
 
-/// Asks a worker and hands every line of its answer to `each`, as [`super::ask`] does.
+/// Sends a request to a worker and passes every line of its answer to `each`, as [`super::ask`] does.
 ///
 /// # Errors
-/// A worker that cannot be started or waited for, and whatever `each` returns.
+/// Fails if the worker cannot be started or waited for, or with the error that `each` returns.
 pub fn ask_score<E>(
     worker: &WorkerBinary,
     request: &ScoreRequest,

@@ -1,12 +1,12 @@
-//! What the cores are doing.
+//! Load of the processor cores.
 
 use procfs::{CpuTime, CurrentSI as _, KernelStats};
 use std::time::Duration;
 
-/// How long they are looked at.
+/// The duration of the observation.
 const LOOK: Duration = Duration::from_millis(60);
 
-/// Whether other processes keep a core busy for most of a moment.
+/// Whether other processes keep a core busy for more than half of a short observation.
 pub fn are_busy() -> bool {
     let before = ticks();
     std::thread::sleep(LOOK);
@@ -16,7 +16,7 @@ pub fn are_busy() -> bool {
     2 * busy * cores > busy + idle // more than half a core
 }
 
-/// Time that all cores together have spent, in clock ticks.
+/// The time that all cores together have spent, in clock ticks.
 #[derive(Debug, PartialEq, Eq)]
 struct Ticks {
     busy: u64,

@@ -1,8 +1,8 @@
-//! File systems of this machine that reach over a network.
+//! Detection of network file systems.
 
 use std::path::{Path, PathBuf};
 
-/// `f_type` of statfs(2), from the kernel's `magic.h` and the file systems' own sources.
+/// The network file systems by `f_type` of statfs(2), from the kernel's `magic.h` and the file systems' own sources.
 const NETWORK: [(u64, &str); 13] = [
     (0x6969, "nfs"),
     (0x517B, "smb"),
@@ -18,13 +18,13 @@ const NETWORK: [(u64, &str); 13] = [
     (0x0102_1997, "9p"),
     (0x0116_1970, "gfs2"),
 ];
-/// File systems in user space share this one; the mount table tells which it is.
+/// The `f_type` that all file systems in user space share; the mount table names the actual type.
 const FUSE: u64 = 0x6573_5546;
-/// Those of them that reach over a network.
+/// The file systems in user space that use a network.
 const NETWORK_FUSE: [&str; 12] =
     ["sshfs", "glusterfs", "ceph", "s3fs", "s3ql", "gcsfuse", "rclone", "juicefs", "davfs", "moosefs", "cvmfs", "weka"];
 
-/// The type of the network file system that `path`, or where it would be made, lies on; absent for local ones.
+/// Returns the type of the network file system on which `path` lies or would be created; `None` for local ones.
 pub fn network_file_system(path: &Path) -> Option<String> {
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
     let magic = rustix::fs::statfs(existing).ok()?.f_type.cast_unsigned() & 0xFFFF_FFFF;
@@ -39,8 +39,10 @@ fn network_kind(magic: u64, fuse_kind: impl FnOnce() -> Option<String>) -> Optio
     NETWORK.iter().find(|(known, _)| *known == magic).map(|(_, name)| (*name).to_owned())
 }
 
-/// The type of the file system that `path` lies on, by the kernel's mount table (proc(5), `mountinfo`): the last of the
-/// deepest mount points.
+/// Returns the type of the file system on which `path` lies, according to the kernel's mount table (proc(5),
+/// `mountinfo`).
+///
+/// It is the last of the deepest mount points that contain the path.
 fn fuse_kind(mountinfo: &str, path: &Path) -> Option<String> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (mount, source) = line.split_once(" - ")?;

@@ -3,20 +3,20 @@
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
-/// A GPU of the machine.
+/// A GPU of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstalledGpu {
-    /// Its place, in the order of the bus.
+    /// The index, in the order of the bus.
     pub index: u32,
-    /// What it is called, e.g. `NVIDIA H200`.
+    /// The product name, e.g. `NVIDIA H200`.
     pub name: String,
-    /// Its identity: `GPU-...`.
+    /// The identifier, `GPU-...`.
     pub uuid: String,
-    /// Its memory; absent where the driver does not tell.
+    /// The memory in bytes; absent where the driver does not report it.
     pub memory_bytes: Option<u64>,
 }
 
-/// All of them; none where there is no driver.
+/// Lists the GPUs; empty without a driver.
 pub fn installed_gpus() -> Vec<InstalledGpu> {
     let Ok(nvml) = Nvml::init() else { return Vec::new() };
     let Ok(count) = nvml.device_count() else { return Vec::new() };

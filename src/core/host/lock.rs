@@ -1,7 +1,8 @@
 //! Advisory locks on files, by which a process shows that it is alive.
 //!
-//! The kernel drops a lock when the last process that holds it ends, however it ends. A lock is taken by its owner for
-//! itself ([`FileLock::try_exclusive`]); a process that the owner starts holds it too if the owner asks for that.
+//! The kernel releases a lock when the last process that holds it ends, however it ends. The owner takes the lock for
+//! itself ([`FileLock::try_exclusive`]). The processes that it starts hold the lock too after
+//! [`FileLock::share_with_children`].
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -16,10 +17,9 @@ use std::time::Duration;
 pub struct FileLock(fs_err::File);
 
 impl FileLock {
-    /// Locks `file`; absent when another process has locked it.
+    /// Locks `file`; `None` when another process has locked it.
     ///
-    /// A process that asks whether the file is locked ([`FileLock::is_held`]) holds it for a moment, so a few tries are
-    /// made.
+    /// [`FileLock::is_held`] in another process holds the lock for a moment, so this tries several times.
     pub fn try_exclusive(file: fs_err::File) -> io::Result<Option<Self>> {
         for pause_ms in [1, 5, 20, 50, 0] {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -37,7 +37,7 @@ impl FileLock {
         self.0.metadata().is_ok_and(|here| there.is_ok_and(|there| is_same(&here, &there)))
     }
 
-    /// Lets every process that this one starts from now on hold the lock too.
+    /// Lets every process that this one starts from now on hold the lock as well.
     pub fn share_with_children(&self) -> io::Result<()> {
         Ok(fcntl_setfd(&self.0, FdFlags::empty())?)
     }
@@ -48,8 +48,9 @@ impl FileLock {
             .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
     }
 
-    /// The processes that hold the lock of the file at `path`. Processes of other machines, of other users, and outside
-    /// this process's PID namespace are not found.
+    /// Returns the processes that hold the lock of the file at `path`.
+    ///
+    /// Processes of other machines, of other users, and outside this process's PID namespace are not found.
     pub fn holders(path: &Path) -> Vec<u32> {
         let Ok(locked) = fs_err::metadata(path) else { return Vec::new() };
         let Ok(processes) = fs_err::read_dir("/proc") else { return Vec::new() };
@@ -58,8 +59,10 @@ impl FileLock {
     }
 }
 
-/// Whether a descriptor of the process refers to the open file that has the lock. A descriptor of the same file that
-/// was opened separately does not count: its process may only be asking.
+/// Whether a descriptor of the process refers to the open file that has the lock.
+///
+/// A descriptor of the same file that was opened separately does not count, because its process may only be testing the
+/// lock.
 fn holds(process: u32, locked: &Metadata) -> bool {
     let Ok(descriptors) = fs_err::read_dir(format!("/proc/{process}/fd")) else { return false };
     descriptors.filter_map(Result::ok).any(|descriptor| {
@@ -71,7 +74,7 @@ fn holds(process: u32, locked: &Metadata) -> bool {
     })
 }
 
-/// Whether a line of `fdinfo` tells of an exclusive lock: `lock: 1: FLOCK ADVISORY WRITE 24962 fe:00:10019927 0 EOF`.
+/// Whether a line of `fdinfo` describes an exclusive lock: `lock: 1: FLOCK ADVISORY WRITE 24962 fe:00:10019927 0 EOF`.
 fn is_exclusive_lock(line: &str) -> bool {
     line.starts_with("lock:") && ["FLOCK", "WRITE"].iter().all(|word| line.split_whitespace().any(|w| w == *word))
 }

@@ -1,5 +1,7 @@
-//! What is known of this machine: its processes and their locks, its memory, cores, GPUs and file systems. Everything that reads
-//! `/proc` or asks the NVIDIA driver is here, so that what runs stages elsewhere has one thing to replace.
+//! This machine: processes and their locks, memory, cores, GPUs and file systems.
+//!
+//! All code that reads `/proc` or queries the NVIDIA driver is here. An executor for other machines has to replace only
+//! this module.
 
 mod cores;
 mod file_system;

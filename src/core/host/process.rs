@@ -2,28 +2,28 @@
 
 use procfs::process::{ProcState, Process, Stat};
 
-/// Identity of the machine's boot; empty where the system does not tell.
+/// Returns the identifier of the machine's boot; empty where the system does not report it.
 pub fn boot_id() -> String {
     procfs::sys::kernel::random::boot_id().map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// This machine's name.
+/// Returns the name of this machine.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// When the process began, in clock ticks since the boot; absent when it is gone, or has ended and was not yet asked about.
+/// Returns the start time of the process, in clock ticks since the boot; `None` when it is gone or a zombie.
 pub fn start_ticks(process: u32) -> Option<u64> {
     let stat = stat(process)?;
     (!is_zombie(&stat)).then_some(stat.starttime)
 }
 
-/// The process's parent now: when a parent ends, its children become another's.
+/// Returns the process's current parent. When a parent ends, its children get another.
 pub fn parent(process: u32) -> Option<u32> {
     u32::try_from(stat(process)?.ppid).ok()
 }
 
-/// The value of a variable that the process was started with.
+/// Returns the value of an environment variable with which the process was started.
 pub fn environment_variable(process: u32, name: &str) -> Option<String> {
     let environment = self::process(process)?.environ().ok()?;
     environment.get(std::ffi::OsStr::new(name))?.to_str().map(str::to_owned)

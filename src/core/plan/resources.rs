@@ -7,8 +7,9 @@
 //! | memory | its estimated peak, of its GPU or else of the host | what the device or the host has |
 //! | CPU threads | what the recipe's `threads` says; without it none are counted | the cores |
 //!
-//! A stage that needs more threads or memory than there is may run when nobody else takes of them, so that nothing waits
-//! for ever. A stage that is short of something has the first right to it: no less urgent one takes of that before.
+//! A stage that needs more threads or memory than there is may run when no other stage takes of them, so that nothing
+//! waits for ever. A stage that is short of something has the first right to it: no less urgent one takes of that
+//! before.
 
 use std::collections::BTreeMap;
 

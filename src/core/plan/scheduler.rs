@@ -56,7 +56,7 @@ pub struct Scheduler {
     capacity: Capacity,
     states: Vec<State>,
     ready: BTreeSet<Urgency>,
-    /// Those of them that nobody has looked for in the cache yet.
+    /// Those of them that have not been looked for in the cache yet.
     fresh: BTreeSet<Urgency>,
     /// With their slots.
     running: BTreeMap<usize, Option<usize>>,

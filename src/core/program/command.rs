@@ -20,8 +20,8 @@ pub enum ProgramError {
         /// Name of the variable.
         variable: String,
     },
-    /// Nobody says where one of its files lies.
-    #[error("nothing says where its file with the digest {} lies", digest.short())]
+    /// The place of one of its files is unknown.
+    #[error("the assignment names no path for its file with the digest {}", digest.short())]
     NoFile {
         /// Digest of the file.
         digest: Digest,

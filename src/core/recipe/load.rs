@@ -59,7 +59,7 @@ pub fn load(
     problems.or(recipes)
 }
 
-/// The recipe at `path`, as far as it can be resolved; absent if what can be told of it is in `problems` already.
+/// The recipe at `path`, as far as it can be resolved; absent if its problems are in `problems` already.
 fn load_one(
     project: &Path,
     path: &Path,
@@ -112,7 +112,7 @@ fn recipe_name(path: &Path, merged: &Table, layers: &Layers, problems: &mut Prob
     let name = written.unwrap_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
     if !is_name(&name) {
         let place = layers.value_place(&key).filter(|_| is_written).unwrap_or_else(|| layers.beginning());
-        let problem = Problem::at(place, format!("`{name}` cannot be a recipe's name"), "not a name");
+        let problem = Problem::at(place, format!("`{name}` is not a valid recipe name"), "not a name");
         problems.push(problem.help(format!("{NAME_RULE}; without the key `name`, a recipe is named after its file")));
     }
     name

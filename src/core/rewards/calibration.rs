@@ -1,7 +1,7 @@
-//! How well a mix tells good texts from bad ones, before anything is trained on it.
+//! Calibration: how well a reward mix separates good texts from bad ones, measured before training.
 //!
-//! Every row is rated three times: with its true completion, with another row's (`shuffled`), and with an empty one. What
-//! gives all three the same value can teach nothing that the data knows.
+//! Every row is rated three times: with its true completion, with another row's (`shuffled`), and with an empty one. A
+//! component that gives all three the same value provides no training signal.
 
 use super::{RewardScore, spread_shares};
 use crate::rewards::RewardSpec;
@@ -9,67 +9,67 @@ use crate::stats::{auc, mean, standard_deviation};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Completions that each row is rated with: its true one, another row's, an empty one.
+/// The number of completions per row: the true one, another row's and an empty one.
 pub const PER_ROW: usize = 3;
-/// A component that is to compare with the row, but tells true from shuffled completions less often, is warned of.
+/// The AUC of true against shuffled completions below which a component that compares with the row is warned about.
 const LEAST_AUC: f64 = 0.6;
-/// A component with more of the spread decides alone.
+/// The fraction of the spread above which a component dominates the mix.
 const MOST_SHARE: f64 = 0.9;
-/// A component that lacks more of its values is warned of.
+/// The fraction of missing values above which a component is warned about.
 const MOST_MISSING: f64 = 0.1;
-/// Values that spread less than this are all the same.
+/// The standard deviation below which values count as equal.
 const FLAT: f64 = 1e-8;
 
-/// What is found of a mix.
+/// The calibration of a reward mix.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Calibration {
-    /// Rows that were rated, three completions each.
+    /// The number of rated rows, with three completions each.
     pub rows: usize,
-    /// The weighted sum.
+    /// The calibration of the weighted sum.
     pub total: ComponentCalibration,
-    /// Every component, by name.
+    /// The calibrations of all components, by name.
     pub components: BTreeMap<String, ComponentCalibration>,
-    /// What should be looked at before anything is trained.
+    /// Warnings to consider before training.
     pub warnings: Vec<String>,
 }
 
-/// What is found of one component.
+/// The calibration of one component.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComponentCalibration {
-    /// Factor in the total; absent for the total itself.
+    /// The weight in the total; absent for the total itself.
     pub weight: Option<f64>,
-    /// Values of the true completions.
+    /// The values of the true completions.
     #[serde(rename = "true")]
     pub truth: Spread,
-    /// Values of another row's completions.
+    /// The values of other rows' completions.
     pub shuffled: Spread,
-    /// Values of empty completions.
+    /// The values of empty completions.
     pub empty: Spread,
-    /// Probability that a true completion is rated higher than a shuffled one, ties counted half.
+    /// The probability that a true completion is rated higher than a shuffled one, with ties counted half.
     pub auc_shuffled: Option<f64>,
-    /// The same against an empty one.
+    /// The probability that a true completion is rated higher than an empty one, with ties counted half.
     pub auc_empty: Option<f64>,
-    /// Its share of the spread within rows, see [`spread_shares`]; absent for held-out components and the total.
+    /// The fraction of the spread within rows (see [`spread_shares`]); absent for held-out components and the total.
     pub share: Option<f64>,
-    /// Values that are missing, of three a row.
+    /// The number of missing values, out of three per row.
     pub missing: usize,
 }
 
-/// Mean and deviation.
+/// The mean and standard deviation of some values.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// Absent without values.
+    /// The mean; absent without values.
     pub mean: Option<f64>,
-    /// Unbiased standard deviation.
+    /// The unbiased standard deviation.
     pub std: f64,
-    /// Values.
+    /// The number of values.
     pub count: usize,
 }
 
-/// Describes `scores`, three a row in the order true, shuffled, empty, of the mix `spec`.
+/// Computes the calibration of the mix `spec` from `scores`, three per row in the order true, shuffled, empty.
 ///
 /// # Panics
-/// When there are not three scores a row.
+/// Panics if the number of scores is not a multiple of three.
 pub fn calibrate(scores: &[RewardScore], spec: &BTreeMap<String, RewardSpec>) -> Calibration {
     assert!(scores.len().is_multiple_of(PER_ROW), "each row is rated three times");
     let shares = spread_shares(scores, PER_ROW);
@@ -131,13 +131,15 @@ impl ComponentCalibration {
             self.auc_shuffled.filter(|auc| *auc < LEAST_AUC && reward.component.measure().compares_with_the_row())
         {
             warnings.push(format!(
-                "`{name}` does not tell a row's own completion from another row's: AUC {auc:.2}, where chance is 0.5"
+                "`{name}` does not distinguish a row's own completion from another row's: AUC {auc:.2}, where chance \
+                 is 0.5"
             ));
         }
         let others = spec.iter().filter(|(other, reward)| *other != name && reward.weight != 0.0).count();
         if let Some(share) = self.share.filter(|share| *share > MOST_SHARE && others > 0) {
             warnings.push(format!(
-                "`{name}` makes {:.0}% of the spread within rows and drowns the other components: lower its `weight`",
+                "`{name}` accounts for {:.0}% of the spread within rows and dominates the other components: lower its \
+                 `weight`",
                 100.0 * share
             ));
         }

@@ -1,15 +1,17 @@
-//! What a reward component is: one file in `components/`, and its place in the list at the end of this one.
+//! The interface of reward components: each is a file in `components/` and an entry in the list at the end of this
+//! file.
 //!
 //! # How to add a component
 //!
-//! 1. Write `components/NAME.rs`: the keys of its table ([`Kind::Table`]), their defaults ([`Kind::DEFAULTS`]), what is
-//!    hashed of them (the type that implements [`Kind`]; for most components the table itself), and what rates texts
-//!    ([`Measure::build`], [`Reward`]).
+//! 1. Write `components/NAME.rs`: the keys of its table ([`Kind::Table`]), their defaults ([`Kind::DEFAULTS`]), what
+//!    the cache key hashes (the type that implements [`Kind`]; for most components the table itself), and the rating of
+//!    texts ([`Measure::build`], [`Reward`]).
 //! 2. Write `components/docs/NAME.md`, the page that `orchestrate rewards NAME` prints.
 //! 3. Add the name to the list at the end of this file, and `mod NAME;` to `components/mod.rs`.
-//! 4. Add the component to `tests/recipes/full.toml` and its keys to `tests/every_key.rs`, which demand it.
+//! 4. Add the component to `tests/recipes/full.toml` and its keys to `tests/every_key.rs`; tests require both.
 //!
-//! The recipe's schema, its validation, cache keys, `orchestrate rewards`, calibration and the reward mix follow.
+//! The recipe's schema, its validation, cache keys, `orchestrate rewards`, calibration and the reward mix need no
+//! changes.
 
 use super::components::{
     CommandSpec, CorrectnessSpec, CotSpec, FormatSpec, HttpSpec, JudgeSpec, LengthSpec, RepetitionSpec, RougeSpec,
@@ -24,79 +26,79 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use toml::{Table, Value};
 
-/// A kind of component, by the type of what a stage's key hashes of it.
+/// A kind of component, implemented by the type that a stage's cache key hashes.
 pub trait Kind: Measure + Into<Component> + Sized + 'static {
-    /// The recipe's word for it.
+    /// The name of the kind in recipes.
     const NAME: &'static str;
-    /// Its page, in Markdown.
+    /// The documentation page, in Markdown.
     const PAGE: &'static str;
-    /// The defaults of its keys, in TOML, each with its reason.
+    /// The defaults of the kind's keys, in TOML, each with its reason.
     const DEFAULTS: &'static str;
 
-    /// Its own keys in a recipe.
+    /// The kind's own keys in a recipe.
     type Table: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync;
 
-    /// The template of the stage's data set that it cannot do without.
+    /// Returns the template of the stage's data set that the component requires.
     fn needed(_table: &Self::Table) -> Option<&'static str> {
         None
     }
 
-    /// Takes away defaults that do not belong beside what is `written`.
+    /// Removes defaults that do not apply to the keys that are `written`.
     fn trim_defaults(_defaults: &mut Table, _written: &Table) {}
 
-    /// Checks what the schema cannot say, and finds files. Absent if something is wrong, which has been reported.
+    /// Checks what the schema cannot express, and finds files. Returns `None` after it has reported a problem.
     fn resolve(table: &Self::Table, recipe: &mut dyn TableContext) -> Option<Self>;
 
-    /// Checks that it fits groups of this many completions.
+    /// Checks that the component can rate groups of this many completions.
     fn check_group(_table: &Self::Table, _group_size: usize, _recipe: &mut dyn TableContext) {}
 }
 
-/// What the rest of the program asks of a component.
+/// The properties of a component that the rest of the program uses.
 pub trait Measure {
-    /// Makes what rates texts.
+    /// Builds the reward that rates texts.
     ///
     /// # Errors
-    /// An encoder, a server or a program that cannot be used.
+    /// Fails if an encoder, a server or a program cannot be used.
     fn build(&self, scope: &Scope, setup: &mut Setup<'_>) -> Result<Box<dyn Reward>, BuildError>;
 
-    /// The least and the greatest value; absent where nothing limits it.
+    /// The least and the greatest value; `None` for unbounded values.
     fn range(&self) -> Option<(f64, f64)> {
         Some((0.0, 1.0))
     }
 
-    /// The template of the data set that it cannot do without.
+    /// The template of the data set that the component requires.
     fn needs(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether it compares a completion with its row, so that another row's text should score lower.
+    /// Whether the component compares a completion with its row, so that another row's text should score lower.
     fn compares_with_the_row(&self) -> bool {
         false
     }
 
-    /// Whether a server is asked, which may be down: then another attempt may succeed.
+    /// Whether the component sends requests to a server. A server may be down, so another attempt may succeed.
     fn asks_a_server(&self) -> bool {
         false
     }
 
-    /// Digests of the files that it is computed with.
+    /// The digests of the files that the computation uses.
     fn files(&self) -> Vec<&Digest> {
         Vec::new()
     }
 
-    /// Completions of a prompt that it needs at least.
+    /// The least number of completions per prompt.
     fn fewest_samples(&self) -> usize {
         1
     }
 }
 
-/// A component's own keys, of whichever kind.
+/// The own keys of a component of any kind.
 pub trait OwnKeys: Debug + Send + Sync {
-    /// [`Kind::needed`].
+    /// Returns [`Kind::needed`].
     fn needed(&self) -> Option<&'static str>;
-    /// [`Kind::resolve`].
+    /// Calls [`Kind::resolve`].
     fn resolve(&self, recipe: &mut dyn TableContext) -> Option<Component>;
-    /// [`Kind::check_group`].
+    /// Calls [`Kind::check_group`].
     fn check_group(&self, group_size: usize, recipe: &mut dyn TableContext);
 }
 
@@ -122,20 +124,20 @@ impl<K: Kind> OwnKeys for Keys<K> {
     }
 }
 
-/// A kind, as a value of the list of all of them.
+/// An entry in the list of all kinds.
 #[derive(Clone, Copy)]
 pub struct KindEntry {
-    /// [`Kind::NAME`].
+    /// The name of the kind ([`Kind::NAME`]).
     pub name: &'static str,
-    /// [`Kind::PAGE`].
+    /// The documentation page ([`Kind::PAGE`]).
     pub page: &'static str,
-    /// [`Kind::DEFAULTS`].
+    /// The defaults ([`Kind::DEFAULTS`]).
     pub defaults: &'static str,
-    /// [`Kind::trim_defaults`].
+    /// The function that trims defaults ([`Kind::trim_defaults`]).
     pub trim_defaults: fn(&mut Table, &Table),
-    /// Reads its own keys.
+    /// The function that reads the kind's own keys.
     pub read: fn(Value) -> Result<Arc<dyn OwnKeys>, toml::de::Error>,
-    /// The schema of its own keys.
+    /// The function that generates the schema of the kind's own keys.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
@@ -151,7 +153,7 @@ impl KindEntry {
         }
     }
 
-    /// The kind with this name.
+    /// Returns the kind with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.name == name)
     }
@@ -159,7 +161,7 @@ impl KindEntry {
 
 macro_rules! components {
     ($($(#[$doc:meta])* $name:ident($spec:ident)),+ $(,)?) => {
-        /// What a reward component computes, with every setting.
+        /// A reward component with all its settings.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case", deny_unknown_fields)]
         pub enum Component {
@@ -167,14 +169,14 @@ macro_rules! components {
         }
 
         impl Component {
-            /// The recipe's word for the component.
+            /// The name of the component's kind in recipes.
             pub fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => <$spec as Kind>::NAME,)+
                 }
             }
 
-            /// What can be asked of any component.
+            /// The component as a [`Measure`].
             pub fn measure(&self) -> &dyn Measure {
                 match self {
                     $(Self::$name(spec) => spec,)+
@@ -188,30 +190,30 @@ macro_rules! components {
             }
         })+
 
-        /// All kinds.
+        /// All kinds of components.
         pub const KINDS: &[KindEntry] = &[$(KindEntry::of::<$spec>()),+];
     };
 }
 
 components! {
-    /// Cosine similarity of encoder embeddings with the reference (arXiv:2509.13081).
+    /// The cosine similarity of encoder embeddings with the reference (arXiv:2509.13081).
     Semantic(SemanticSpec),
-    /// ROUGE overlap with the reference.
+    /// The ROUGE overlap with the reference.
     Rouge(RougeSpec),
     /// 1 when the answer equals the row's, else 0.
     Correctness(CorrectnessSpec),
-    /// Whether the text has a form.
+    /// The form of the text, from 0 to 1.
     Format(FormatSpec),
     /// 1 when the scope is reasoning before the answer, else 0.
     Cot(CotSpec),
-    /// What language models say of the text.
+    /// The judgement of language models.
     Judge(JudgeSpec),
-    /// What a program of the user's says of the text.
+    /// The rating by a user's program.
     Command(CommandSpec),
-    /// What a service of the user's says of the text.
+    /// The rating by a user's service.
     Http(HttpSpec),
     /// 1 within a range of words, falling to 0 outside.
     Length(LengthSpec),
-    /// Distinct n-grams over all, in words.
+    /// The fraction of n-grams of words that are distinct.
     Repetition(RepetitionSpec),
 }

@@ -1,4 +1,4 @@
-//! The weighted sum of the components.
+//! The reward mix: the weighted sum of its components.
 
 use super::components::HttpError;
 use super::components::judge::{Client, Expenses, JudgeAccess, JudgeError, JudgePool};
@@ -16,9 +16,9 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A reward mix, ready to rate.
+/// A reward mix that is ready to rate completions.
 pub struct RewardMix {
-    /// In alphabetical order.
+    /// The components in alphabetical order.
     components: Vec<Named>,
     judges: Vec<Arc<Client>>,
 }
@@ -35,12 +35,12 @@ struct Named {
 }
 
 impl Named {
-    /// The value that counts, of what the component measured.
+    /// Returns the value after clipping and scaling.
     fn value(&self, measured: f64) -> f64 {
         self.scale * self.clip.map_or(measured, |(low, high)| measured.clamp(low, high))
     }
 
-    /// Rates `samples`; one value a sample, in order, or why it has none.
+    /// Rates `samples`; returns for each, in order, a value or the reason why it is missing.
     fn rate(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Result<f64, String>>, RewardError> {
         let spans: Vec<Option<Cow<'_, str>>> =
             samples.iter().map(|sample| span(sample.completion, &self.scope)).collect();
@@ -60,41 +60,42 @@ impl Named {
     }
 }
 
-/// What the mix says of one sample.
+/// The score of one sample by all components of the mix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RewardScore {
-    /// Sum of weight times value; absent when a part with a weight is missing. A part of weight 0 is held out: it is
-    /// measured and takes no part in the total.
+    /// The sum of weight times value; absent when a component with a nonzero weight is missing.
+    ///
+    /// A component of weight 0 is held out: it is measured, but does not count in the total.
     pub total: Option<f64>,
-    /// Every component, by name.
+    /// The scores of all components, by name.
     pub parts: BTreeMap<String, ComponentScore>,
 }
 
-/// Why a component cannot be set up.
+/// The reason why a component cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub enum BuildError {
-    /// The encoder does not load.
+    /// The encoder cannot be loaded.
     Encoder(EncoderError),
-    /// The policy's tokenizer does not load.
+    /// The policy's tokenizer cannot be loaded.
     Tokenizer(EncoderError),
-    /// A setting is none.
+    /// A setting is not valid.
     Setting(Box<dyn Error + Send + Sync>),
-    /// A judge cannot be asked.
+    /// A judge cannot be set up.
     Judge(#[from] JudgeError),
     /// A program cannot be set up.
     Command(#[from] ProgramError),
-    /// A service cannot be asked.
+    /// A service cannot be set up.
     Http(#[from] HttpError),
 }
 
-/// Why a reward mix cannot be set up.
+/// The reason why a reward mix cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.describe())]
 pub struct RewardMixError {
-    /// Name of the component.
+    /// The name of the component.
     pub component: String,
-    /// Why.
+    /// The error of the component.
     pub source: BuildError,
 }
 
@@ -114,36 +115,36 @@ impl RewardMixError {
     }
 }
 
-/// What the components of a mix need of the world around them.
+/// The resources that the components of a mix need.
 pub struct RewardContext<'a> {
-    /// Loads the encoder with the given digest, dtype and prompt.
+    /// Loads the encoder with the given digest, data type and prompt.
     pub encoder: &'a mut LoadEncoder<'a>,
-    /// Loads what counts the policy's tokens.
+    /// Loads the policy's tokenizer as a function that counts tokens.
     pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
-    /// How judges are reached.
+    /// The access to judges.
     pub judges: JudgeAccess<'a>,
-    /// Where the file with the given digest lies.
+    /// Finds the path of the file with the given digest.
     pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
-    /// Where services are served, by the name that the recipe gives them.
+    /// The addresses of services, by their names in the recipe.
     pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
 }
 
-/// What a component is set up with.
+/// The resources with which a component is built.
 pub struct Setup<'a> {
-    /// Loads the encoder with the given digest, dtype and prompt.
+    /// Loads the encoder with the given digest, data type and prompt.
     pub encoder: &'a mut LoadEncoder<'a>,
-    /// Loads what counts the policy's tokens.
+    /// Loads the policy's tokenizer as a function that counts tokens.
     pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
     /// The judges of the mix.
     pub(super) judges: JudgePool<'a>,
-    /// Where the file with the given digest lies.
+    /// Finds the path of the file with the given digest.
     pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
-    /// Where services are served, by the name that the recipe gives them.
+    /// The addresses of services, by their names in the recipe.
     pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
 }
 
 impl RewardMix {
-    /// The mix of `spec`.
+    /// Builds the mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: RewardContext<'_>) -> Result<Self, RewardMixError> {
         let RewardContext { encoder, count_tokens, judges, file, endpoints } = surroundings;
         let mut setup = Setup { encoder, count_tokens, judges: JudgePool::new(judges), file, endpoints };
@@ -167,18 +168,18 @@ impl RewardMix {
         Ok(Self { components, judges: setup.judges.clients() })
     }
 
-    /// What each judge was asked so far, over all attempts at the stage, by the name of its model.
+    /// The expenses for each judge over all attempts at the stage, by the name of its model.
     pub fn expenses(&self) -> BTreeMap<String, Expenses> {
         self.judges.iter().map(|judge| (judge.model().to_owned(), judge.expenses())).collect()
     }
 
-    /// How many distinct texts of the last batch each component cut at its length limit, where any were.
+    /// The components that truncated texts of the last batch at their length limit, with the number of distinct texts.
     pub fn truncated(&self) -> impl Iterator<Item = (&str, usize)> {
         let counts = self.components.iter().map(|component| (component.name.as_str(), component.reward.truncated()));
         counts.filter(|(_, count)| *count > 0)
     }
 
-    /// What rating the last batch took, as `COMPONENT_WHAT`.
+    /// The components' metrics of the last batch, named `COMPONENT_METRIC`.
     pub fn metrics(&self) -> impl Iterator<Item = ComponentMetric> {
         self.components.iter().flat_map(|Named { name, reward, .. }| {
             let named = move |metric: ComponentMetric| ComponentMetric {
@@ -189,7 +190,7 @@ impl RewardMix {
         })
     }
 
-    /// What a person should look at, each told once.
+    /// Returns new warnings for the user; each is reported once.
     pub fn warnings(&mut self) -> Vec<String> {
         let warnings = |Named { name, reward, .. }: &mut Named| {
             let named: Vec<String> = reward.warnings().iter().map(|text| format!("reward `{name}`: {text}")).collect();
@@ -198,10 +199,10 @@ impl RewardMix {
         self.components.iter_mut().flat_map(warnings).collect()
     }
 
-    /// Rates `samples`; one score a sample, in order.
+    /// Rates `samples`; returns one score per sample, in order.
     ///
     /// # Errors
-    /// What a component cannot say as a missing value, such as a judge that refuses every request.
+    /// Fails for errors that are not a missing value, such as a judge that refuses every request.
     pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<RewardScore>, RewardError> {
         let mut scores = vec![RewardScore { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
         for component in &mut self.components {
@@ -224,7 +225,7 @@ impl RewardMix {
         Ok(scores)
     }
 
-    /// Why each of `samples` is rated as it is, by component: what the component looked at and what it found.
+    /// Explains the rating of each sample by component: the text that the component read and its finding.
     pub fn explain(&mut self, samples: &[Sample<'_>]) -> Vec<BTreeMap<String, String>> {
         let mut explanations = vec![BTreeMap::new(); samples.len()];
         for Named { name, scope, reward, .. } in &mut self.components {
@@ -433,7 +434,7 @@ mod tests {
         assert_eq!(error.source().unwrap().to_string(), "no such file");
     }
 
-    /// A rubric of the components that see no more than their scope, all with the same one.
+    /// A mix of the components that read only their scope, all with the same scope.
     fn local(scope: &Scope) -> RewardMix {
         let (variant, measure, tokenizer) = (RougeVariant::L, RougeMeasure::F1, RougeTokenizer::RougeScore);
         let length = LengthSpec { min_words: Some(3), max_words: Some(6), tolerance_words: 4 };

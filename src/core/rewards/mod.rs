@@ -1,13 +1,15 @@
-//! The reward mix: typed components, their weighted sum, and nothing about tensors.
+//! The reward mix: typed components and their weighted sum, independent of tensors.
 //!
-//! One file a component ([`component`] says how to add one). The encoder behind `semantic` comes in through [`TextEncoder`]. A value that cannot be computed
-//! (no reference, a failed encoder) is *missing*, with a reason, never 0; what the policy itself failed to produce (a tag
-//! it did not write) is a measured value, the component's floor of 0.
+//! Each component has a file ([`component`] describes how to add one). The encoder of `semantic` is passed in as a
+//! [`TextEncoder`].
 //!
-//! [`RewardMix`] cuts the scopes out of the completions ([`span`]), asks every component ([`Reward`]) and adds up.
-//! [`reward_metrics`] puts a step's scores into numbers, [`RewardWatch`] warns when they look gamed. [`calibrate`] says how
-//! well a mix tells good texts from bad ones, before anything is trained on it; [`JudgeLab`] measures its judges. [`PairJudges`]
-//! compares any two texts.
+//! A value that cannot be computed (no reference, a failed encoder) is *missing*, with a reason, and never 0. A failure
+//! of the policy itself, such as a tag that it did not write, is a measured value: 0, the component's lowest.
+//!
+//! [`RewardMix`] extracts the scopes of the completions ([`span`]), calls every component ([`Reward`]) and adds up the
+//! values. [`reward_metrics`] summarizes a step's scores, and [`RewardWatch`] warns of signs of reward hacking.
+//! [`calibrate`] measures, before training, how well a mix separates good texts from bad ones. [`JudgeLab`] measures
+//! the judges of a mix. [`PairJudges`] compares any two texts.
 
 mod calibration;
 pub mod component;

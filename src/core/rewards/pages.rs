@@ -1,13 +1,13 @@
-//! A page for each component, for people: what it measures, its keys, what can be missing.
+//! A documentation page for each component: what it measures, its keys, and when its value is missing.
 
 use super::component::KINDS;
 
-/// What holds for every component.
+/// The part of the page that all components share.
 const COMMON: &str = include_str!("components/docs/common.md");
-/// Above a page's table of keys.
+/// The heading of a page's table of keys.
 const HEADING: &str = "| key | default | meaning |";
 
-/// What a component measures and which keys it takes, in Markdown.
+/// The documentation of a component and its keys, in Markdown.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     /// The component's `kind`.
@@ -18,36 +18,36 @@ pub struct Page {
 /// A key of a component's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ComponentKey {
-    /// As it is written.
+    /// The name of the key.
     pub name: &'static str,
-    /// The value without it, in TOML; or what it is, in words: `none`, `required`.
+    /// The default value in TOML, or a word for it: `none`, `required`.
     pub default: &'static str,
-    /// What it does.
+    /// The meaning of the key.
     pub meaning: &'static str,
 }
 
-/// A page for every component.
+/// Returns the pages of all components.
 pub fn pages() -> impl Iterator<Item = Page> {
     KINDS.iter().map(|kind| Page { name: kind.name, own: kind.page })
 }
 
 impl Page {
-    /// What the component measures, in a sentence.
+    /// The summary of the component in a sentence.
     pub fn summary(&self) -> &'static str {
         self.own.lines().skip(1).find(|line| !line.is_empty()).unwrap_or_default()
     }
 
-    /// Its own part of the page.
+    /// The component's own part of the page.
     pub fn own(&self) -> &'static str {
         self.own
     }
 
-    /// The whole page, with the keys that all components have.
+    /// The whole page, including the keys that all components share.
     pub fn text(&self) -> String {
         format!("{}\n{COMMON}", self.own)
     }
 
-    /// The keys of its table, its own first.
+    /// The keys of the component's table, its own first.
     pub fn keys(&self) -> Vec<ComponentKey> {
         let mut all = keys(self.own);
         for common in keys(COMMON) {
@@ -59,7 +59,7 @@ impl Page {
     }
 }
 
-/// The rows of the table of keys in `page`.
+/// Parses the table of keys in `page`.
 fn keys(page: &'static str) -> Vec<ComponentKey> {
     let rows = page.lines().skip_while(|line| *line != HEADING).skip(2).take_while(|line| line.starts_with('|'));
     let key = |row: &'static str| {
@@ -70,7 +70,7 @@ fn keys(page: &'static str) -> Vec<ComponentKey> {
     rows.map(key).collect()
 }
 
-/// A cell without the backticks around all of it.
+/// Returns the cell without backticks that enclose all of it.
 fn bare(cell: &'static str) -> &'static str {
     let inside = cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
     inside.filter(|inside| !inside.contains('`')).unwrap_or(cell)

@@ -1,4 +1,4 @@
-//! What a component is given, and what it gives.
+//! The interface of a component: samples in, values out.
 
 use crate::digest::Digest;
 use crate::dtype::Dtype;
@@ -7,123 +7,126 @@ use crate::metric;
 use std::borrow::Cow;
 use std::error::Error;
 
-/// A completion to be rated, with what it is rated against.
+/// A completion to rate, with the reference and answer of its row.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
-    /// The prompt as the data set's template rendered it.
+    /// The prompt as rendered by the data set's template.
     pub prompt: &'a str,
-    /// What the policy wrote, without the stop token.
+    /// The policy's completion, without the stop token.
     pub completion: &'a str,
-    /// Reference text.
+    /// The reference text; absent where the row has none.
     pub reference: Option<&'a str>,
-    /// Right answer.
+    /// The correct answer; absent where the row has none.
     pub answer: Option<&'a str>,
 }
 
-/// A component's verdict on one sample.
+/// A component's value for one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RewardValue {
     /// The unweighted value; finite.
     Value(f64),
-    /// It cannot be computed, and why.
+    /// The value cannot be computed, for this reason.
     Missing(String),
 }
 
 impl RewardValue {
-    /// 1 when `holds`, else 0.
+    /// Returns 1 when `holds`, else 0.
     pub(super) fn binary(holds: bool) -> Self {
         Self::Value(f64::from(u8::from(holds)))
     }
 }
 
-/// A reward component. `texts[i]` is the part of `samples[i]`'s completion that the component's scope names; absent when
-/// the completion has no such part.
+/// A reward component.
+///
+/// `texts[i]` is the part of `samples[i]`'s completion that the component's scope names. It is absent when the
+/// completion has no such part.
 pub trait Reward: Send {
-    /// Rates a batch; one verdict a sample, in order.
+    /// Rates a batch; returns one value per sample, in order.
     ///
     /// # Errors
-    /// What no sample's verdict can say: the stage cannot go on.
+    /// Fails for errors that are not a missing value of a sample; the stage cannot continue.
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError>;
 
-    /// Why `sample` has the verdict it has, for a person to read; `text` is as for [`Reward::rate`].
+    /// Explains the value of `sample` to the user; `text` is as in [`Reward::rate`].
     fn explain(&mut self, _sample: &Sample<'_>, _text: Option<&str>) -> Option<String> {
         None
     }
 
-    /// How many distinct texts of the last batch were cut at a length limit, so that their ends counted for nothing.
+    /// The number of distinct texts of the last batch that were truncated at a length limit.
     fn truncated(&self) -> usize {
         0
     }
 
-    /// What rating the last batch took.
+    /// The metrics of the last batch, such as calls and latency.
     fn metrics(&self) -> Vec<ComponentMetric> {
         Vec::new()
     }
 
-    /// What a person should look at, each told once.
+    /// Returns new warnings for the user; each is reported once.
     fn warnings(&mut self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// Something that a component tells of the last batch, besides its values.
+/// A metric of a component for the last batch, besides its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComponentMetric {
-    /// Its name, which follows the component's: `reward/COMPONENT_NAME`.
+    /// The name, which follows the component's in the metric `reward/COMPONENT_NAME`.
     pub name: Cow<'static, str>,
-    /// Its value.
+    /// The value.
     pub value: f64,
-    /// What several batches come to.
+    /// The aggregation over several batches.
     pub over_batches: metric::Aggregate,
 }
 
 impl ComponentMetric {
-    /// A count, which is summed.
+    /// Creates a count, which is summed over batches.
     pub fn count(name: &'static str, value: f64) -> Self {
         Self { name: name.into(), value, over_batches: metric::Aggregate::Sum }
     }
 
-    /// A mean, of which the mean is taken.
+    /// Creates a mean, which is averaged over batches.
     pub fn mean(name: &'static str, value: f64) -> Self {
         Self { name: name.into(), value, over_batches: metric::Aggregate::Mean }
     }
 }
 
-/// Why a component ends the stage instead of leaving values out.
+/// The reason why a component ends the stage instead of leaving values missing.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct RewardError {
-    /// One sentence.
+    /// The message, in one sentence.
     pub message: String,
-    /// What to do about it.
+    /// Advice on how to fix the error.
     pub hint: Option<String>,
-    /// Of which kind it is: whether another attempt may succeed.
+    /// The class, which determines whether another attempt may succeed.
     pub class: FailureClass,
 }
 
 impl RewardError {
-    /// Rating was asked to stop.
+    /// Creates the error of a rating that was asked to stop.
     pub(super) fn interrupted() -> Self {
         Self { message: "rating was stopped".to_owned(), hint: None, class: FailureClass::Interrupted }
     }
 }
 
-/// Why an encoder does not load or does not embed.
+/// The reason why an encoder cannot be loaded or cannot embed.
 pub type EncoderError = Box<dyn Error + Send + Sync>;
 
-/// Loads the encoder with the given digest, to compute in the given kind of numbers and put the given prompt before every
-/// text; without one, its own default.
+/// Loads the encoder with the given digest, data type and prompt before every text.
+///
+/// Without a prompt, the encoder's own default is used.
 pub type LoadEncoder<'a> = dyn FnMut(&Digest, Dtype, Option<&str>) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
 
-/// Counts the tokens of a text as the policy's tokenizer cuts it, without special tokens.
+/// Counts the tokens of a text by the policy's tokenizer, without special tokens.
 pub type CountTokens = Box<dyn Fn(&str) -> Result<usize, EncoderError> + Send>;
 
-/// Turns texts into L2-normalized embeddings.
+/// An encoder that turns texts into L2-normalized embeddings.
 pub trait TextEncoder: Send {
-    /// One unit vector a text, in order.
+    /// Returns one unit vector per text, in order.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncoderError>;
 
-    /// How many texts of the last call were cut at the encoder's length limit.
+    /// The number of texts of the last call that were truncated at the encoder's length limit.
     fn truncated(&self) -> usize {
         0
     }

@@ -1,35 +1,35 @@
-//! What every component of a reward mix has: its weight, what it looks at, what becomes of its value.
+//! The settings that all components of a reward mix share: weight, scope, clipping, scale and handling of errors.
 
 use super::component::Component;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One component of a reward mix.
+/// The spec of one component of a reward mix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardSpec {
-    /// Factor in the total.
+    /// The factor in the total.
     pub weight: f64,
-    /// The part of the completion that is looked at.
+    /// The part of the completion that the component reads.
     pub scope: Scope,
-    /// Bounds that a value is brought into; absent: none.
+    /// The bounds to which values are clipped; absent: no clipping.
     pub clip: Option<(f64, f64)>,
-    /// Factor of the clipped value; what it makes is the component's value, in totals, statistics and records.
+    /// The factor of the clipped value. The product is the component's value in totals, statistics and records.
     pub scale: f64,
-    /// What becomes of a completion without a value.
+    /// The handling of a completion without a value.
     pub on_error: OnError,
-    /// What is computed.
+    /// The component with its settings.
     pub component: Component,
 }
 
 impl RewardSpec {
-    /// The component as it is: neither clipped nor scaled, and missing where it cannot be computed.
+    /// Creates a spec without clipping and scaling, whose failures are missing values.
     pub fn plain(weight: f64, scope: Scope, component: Component) -> Self {
         Self { weight, scope, clip: None, scale: 1.0, on_error: OnError::Missing, component }
     }
 
-    /// The least and the greatest value that it can have; absent where nothing limits it.
+    /// The least and the greatest value after clipping and scaling; `None` for unbounded values.
     pub fn range(&self) -> Option<(f64, f64)> {
         let (low, high) = match (self.component.measure().range(), self.clip) {
             (Some((least, most)), Some((low, high))) => (least.clamp(low, high), most.clamp(low, high)),
@@ -40,8 +40,7 @@ impl RewardSpec {
     }
 }
 
-/// The least and the greatest value of the weighted sum of `rewards`; absent where nothing limits a component that counts, or
-/// none counts.
+/// Returns the range of the weighted sum of `rewards`; `None` if a component that counts is unbounded, or none counts.
 pub fn total_range(rewards: &BTreeMap<String, RewardSpec>) -> Option<(f64, f64)> {
     let mut total = None;
     for reward in rewards.values().filter(|reward| reward.weight != 0.0) {
@@ -53,30 +52,30 @@ pub fn total_range(rewards: &BTreeMap<String, RewardSpec>) -> Option<(f64, f64)>
     total
 }
 
-/// Part of a completion.
+/// The part of a completion that a component reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// All of it.
+    /// The whole completion.
     Completion,
     /// The text inside `<think>`.
     Think,
     /// The text inside `<answer>`.
     Answer,
-    /// The text inside `<explanation>`; without that tag, what stands outside `<think>` and `<answer>`.
+    /// The text inside `<explanation>`; without that tag, the text outside `<think>` and `<answer>`.
     Explanation,
     /// The text inside the named tag (`tag:NAME` in a recipe).
     Tag(String),
 }
 
 impl Scope {
-    /// The words a scope may be.
+    /// The names of scopes in a recipe.
     pub const WORDS: &[&str] = &["completion", "think", "answer", "explanation", "tag:NAME"];
 
-    /// Reads one of [`Scope::WORDS`].
+    /// Parses one of [`Scope::WORDS`].
     ///
     /// # Errors
-    /// [`NoScope`].
+    /// Fails with [`NoScope`] if the text is not one of them.
     pub fn read(written: &str) -> Result<Self, NoScope<'_>> {
         match written {
             "completion" => Ok(Self::Completion),
@@ -92,25 +91,25 @@ impl Scope {
     }
 }
 
-/// Why a text names no scope.
+/// The reason why a text is not a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoScope<'a> {
-    /// It is not one of the words.
+    /// The text is not one of the names.
     Word,
-    /// This cannot be a tag.
+    /// The tag's name is not valid.
     Tag(&'a str),
 }
 
-/// What a tag's name may be.
+/// The rule for the names of tags, as advice in messages.
 pub const TAG_RULE: &str = "write the name alone, `think` for `<think>`: a letter, then letters, digits, `_` and `-`";
 
-/// Whether `tag` may be a tag's name.
+/// Whether `tag` is a valid name of a tag.
 pub fn is_tag(tag: &str) -> bool {
     let starts_well = tag.starts_with(|first: char| first.is_ascii_alphabetic());
     starts_well && tag.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-/// What becomes of a completion for which a component has no value.
+/// What happens to a completion for which a component has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {

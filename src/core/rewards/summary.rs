@@ -1,23 +1,24 @@
-//! What the rewards of a step are like: the total, every component, and who decides.
+//! The metrics of a step's rewards: the total, every component, and each component's fraction of the spread.
 
 use super::RewardScore;
 use crate::stats::{mean, standard_deviation};
 use std::collections::BTreeMap;
 
-/// Values that spread less than this within a group teach nothing.
+/// The standard deviation within a group below which values count as equal, so that they provide no training signal.
 const FLAT: f64 = 1e-8;
 
-/// The numbers of a step, by metric name. `scores` holds groups of `group_size` one after the other. What is missing is left
-/// out of every mean and deviation and is counted.
+/// Computes the metrics of a step by name. `scores` holds consecutive groups of `group_size`.
 ///
-/// | metric | of the step's completions |
+/// Missing values are left out of means and deviations, and are counted.
+///
+/// | metric | meaning over the step's completions |
 /// | --- | --- |
-/// | `reward/mean`, `reward/std` | the total |
-/// | `reward/missing` | how many have no total, if any |
-/// | `reward/NAME`, `reward/NAME_std` | the component's values, without its weight |
-/// | `reward/NAME_missing` | how many it has no value for, if any |
-/// | `reward/NAME_zero_std_groups` | groups in which its values are all the same |
-/// | `reward/NAME_share` | its share of the spread within groups, see [`spread_shares`] |
+/// | `reward/mean`, `reward/std` | mean and standard deviation of the total |
+/// | `reward/missing` | completions without a total, if any |
+/// | `reward/NAME`, `reward/NAME_std` | mean and standard deviation of the component, without its weight |
+/// | `reward/NAME_missing` | completions without a value of the component, if any |
+/// | `reward/NAME_zero_std_groups` | groups in which all values of the component are equal |
+/// | `reward/NAME_share` | the component's fraction of the spread within groups, see [`spread_shares`] |
 pub fn reward_metrics(scores: &[RewardScore], group_size: usize) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     let names = scores.first().map(|score| score.parts.keys()).into_iter().flatten();
@@ -34,7 +35,7 @@ pub fn reward_metrics(scores: &[RewardScore], group_size: usize) -> BTreeMap<Str
     metrics
 }
 
-/// Mean, deviation and count of missing values, named `mean_name`, `PREFIXstd` and `PREFIXmissing`.
+/// Returns the mean, standard deviation and missing count, named `mean_name`, `PREFIXstd` and `PREFIXmissing`.
 fn described(values: &[Option<f64>], mean_name: &str, prefix: &str) -> Vec<(String, f64)> {
     let present: Vec<f64> = values.iter().copied().flatten().collect();
     let mut metrics = Vec::new();
@@ -48,18 +49,21 @@ fn described(values: &[Option<f64>], mean_name: &str, prefix: &str) -> Vec<(Stri
     metrics
 }
 
-/// Groups of `group_size` whose present values are all the same: their advantages are 0.
+/// Returns the number of groups of `group_size` whose present values are all equal, so that their advantages are 0.
 pub fn flat_groups(values: &[Option<f64>], group_size: usize) -> usize {
     let flat =
         |group: &&[Option<f64>]| standard_deviation(&group.iter().copied().flatten().collect::<Vec<f64>>()) < FLAT;
     values.chunks(group_size).filter(flat).count()
 }
 
-/// Each component's share of what tells the completions of a group apart: `|w| std / sum of |w| std`, the standard
-/// deviations within the group, averaged over the groups in which anything differs. A component with a share near 1 decides alone, whatever
-/// the weights say: binary correctness (std 0.5) drowns a cosine (std 0.03).
+/// Returns each component's fraction of the spread within groups, by name.
 ///
-/// Completions without a total take no part, nor do held-out components (weight 0); empty where no group differs.
+/// In a group it is `|w| std / sum of |w| std`, with the standard deviations within the group. The result is the mean
+/// over the groups in which any component varies. A component with a fraction near 1 dominates, whatever the weights:
+/// binary correctness (std 0.5) drowns a cosine (std 0.03).
+///
+/// Completions without a total and held-out components (weight 0) are left out. The result is empty where no group
+/// varies.
 pub fn spread_shares(scores: &[RewardScore], group_size: usize) -> BTreeMap<String, f64> {
     let mut sums: BTreeMap<String, f64> = BTreeMap::new();
     let mut groups = 0;

@@ -1,4 +1,5 @@
-//! `[stages.NAME.rewards.NAME]`: the keys that all components have, and what the tables of components are read with.
+//! `[stages.NAME.rewards.NAME]`: the keys that all components share, and the context in which component tables are
+//! read.
 
 use super::component::{KINDS, KindEntry, OwnKeys};
 use super::spec::OnError;
@@ -11,12 +12,12 @@ use serde_json::{Value as Json, json};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// A reward component; its `kind` (default: its name) decides which keys it takes.
+/// A reward component of a recipe; its `kind` (default: its name) determines which keys it takes.
 #[derive(Clone, Debug)]
 pub struct RewardTable {
-    /// The keys that every component has.
+    /// The keys that all components share.
     pub common: CommonTable,
-    /// Its own keys.
+    /// The component's own keys.
     pub own: Arc<dyn OwnKeys>,
 }
 
@@ -24,15 +25,15 @@ pub struct RewardTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommonTable {
-    /// Factor in the total; with 0 the component is held out: measured, but no part of the reward.
+    /// Factor in the total; with 0 the component is held out: measured, but not part of the reward.
     pub weight: f64,
-    /// The part of the completion that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    /// The part of the completion that is read: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
-    /// `[low, high]`: a value outside is brought to the bound; default: as it is.
+    /// `[low, high]`: a value outside is set to the nearer bound; default: no bounds.
     pub clip: Option<[f64; 2]>,
     /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
     pub scale: f64,
-    /// What becomes of a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
+    /// What happens to a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
     pub on_error: OnError,
 }
 
@@ -67,13 +68,13 @@ impl JsonSchema for RewardTable {
     }
 }
 
-/// The name of a component's table in the schema.
+/// Returns the name of a component's table in the schema.
 pub fn table_name(kind: &str) -> String {
     let (first, rest) = kind.split_at(1);
     format!("{}{rest}Table", first.to_uppercase())
 }
 
-/// A reference to the definition of a component's table, which is added.
+/// Adds the definition of a component's table to the schema and returns a reference to it.
 fn branch(kind: &KindEntry, generator: &mut SchemaGenerator) -> Json {
     let common = CommonTable::json_schema(generator).to_value();
     let mut table = (kind.schema)(generator).to_value();
@@ -99,46 +100,46 @@ fn branch(kind: &KindEntry, generator: &mut SchemaGenerator) -> Json {
     json!({ "$ref": reference })
 }
 
-/// A place in a component's table.
+/// A position in a component's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At<'a> {
     /// The table itself.
     Table,
     /// The value of a key.
     Key(&'a str),
-    /// An item of the array that a key has.
+    /// An item of the array under a key.
     Item(&'a str, usize),
 }
 
-/// The recipe around a component's table: what resolving it may ask and report.
+/// The recipe around a component's table, which resolves values and collects problems.
 pub trait TableContext {
-    /// The place as messages name it, `stages.grpo.rewards.rouge.variant` for instance.
+    /// Returns the name of the position in messages, for instance `stages.grpo.rewards.rouge.variant`.
     fn name(&self, at: At<'_>) -> String;
 
-    /// Reports a problem with the value at this place.
+    /// Reports a problem with the value at this position.
     fn problem(&mut self, at: At<'_>, message: String, label: &str, help: &str);
 
-    /// How many problems have been reported so far, here and elsewhere.
+    /// The number of problems reported so far, here and elsewhere.
     fn problems(&self) -> usize;
 
-    /// The digest of the Hugging Face directory that `key` names; absent if there is none, which has been reported.
+    /// Returns the digest of the Hugging Face directory that `key` names; `None` after a reported problem.
     fn directory(&mut self, what: &str, named: &str, key: &str) -> Option<Digest>;
 
-    /// The JSON in the file that `key` names; absent if there is none, which has been reported.
+    /// Returns the JSON in the file that `key` names; `None` after a reported problem.
     fn json(&mut self, what: &str, named: &str, key: &str) -> Option<Json>;
 
-    /// The words of a program and the digests of its files, from the keys `command`, `files` and `env`.
+    /// Returns the words of a program and the digests of its files, from the keys `command`, `files` and `env`.
     fn program(&mut self, command: &[String], files: &[String], env: &[String])
     -> Option<(Vec<Argument>, Vec<Digest>)>;
 
-    /// Reports a template that is none, or that names what is not among `variables`.
+    /// Reports an invalid template, or one that uses other than the `variables`.
     fn check_template(&mut self, key: &str, template: &str, variables: &[&str]);
 
-    /// The names of the tables in `[runtime.GROUP]`: `judges` or `endpoints`.
+    /// Returns the names of the tables in `[runtime.GROUP]`, where the group is `judges` or `endpoints`.
     fn served(&self, group: &str) -> Vec<String>;
 }
 
-/// The value of `key` as a regular expression; reports what is none.
+/// Compiles the value of `key` as a regular expression; reports an invalid one.
 pub(super) fn regular_expression(recipe: &mut dyn TableContext, key: &str, pattern: &str) -> Option<regex::Regex> {
     regex::Regex::new(pattern)
         .map_err(|error| {

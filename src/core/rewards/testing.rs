@@ -1,27 +1,27 @@
-//! What the tests of the components share.
+//! Helpers that the components' tests share.
 
 use super::{EncoderError, Reward, RewardValue, Sample, TextEncoder};
 use std::sync::{Arc, Mutex};
 
-/// A sample with nothing but a completion.
+/// A sample with only a completion.
 pub(super) fn sample(completion: &str) -> Sample<'_> {
     Sample { prompt: "", completion, reference: None, answer: None }
 }
 
-/// The verdict on one sample.
+/// Rates one sample.
 pub(super) fn rate_one(reward: &mut dyn Reward, sample: Sample<'_>, text: Option<&str>) -> RewardValue {
     let verdicts = reward.rate(&[sample], &[text]).expect("the component can rate");
     let [verdict] = <[RewardValue; 1]>::try_from(verdicts).expect("one verdict a sample");
     verdict
 }
 
-/// Embeds a text as its (hashed) character counts: equal bags of characters are equal vectors.
+/// An encoder that embeds a text as its (hashed) character counts: equal bags of characters are equal vectors.
 #[derive(Default)]
 pub(super) struct LetterEncoder {
-    /// Every batch it was asked for.
+    /// All batches that were embedded.
     pub(super) batches: Arc<Mutex<Vec<Vec<String>>>>,
     pub(super) fails: bool,
-    /// Characters it reads of a text.
+    /// The number of characters read from a text; absent: all.
     pub(super) limit: Option<usize>,
     pub(super) truncated: usize,
 }

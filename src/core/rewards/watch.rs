@@ -1,80 +1,84 @@
-//! Signs that the policy games its reward, read from a window of steps.
+//! Warnings of reward hacking by the policy, from a window of steps.
 //!
-//! | sign | warned of when, over the last [`WINDOW`] steps (at least [`FEWEST`]) |
-//! | --- | --- |
-//! | length | reward and tokens correlate by [`STRONG`] or more within groups, and completions of the window's second half are [`LONGER`] times as long as those of its first |
-//! | dominance | one of several components has on average more than [`DOMINANT`] of the spread within groups ([`super::spread_shares`]) |
-//! | repetition | more than [`REPEATED`] of the completions have the very text of another one before them in their group |
-//! | divergence | from the window's first half to its second the trained reward rises by [`RISE`] standard errors or more while a held-out component (weight 0) falls by [`FALL`] |
+//! Over the last [`WINDOW`] steps (at least [`FEWEST`]), the signs are:
 //!
-//! A sign that was warned of is warned of again after [`AGAIN`] steps at the earliest. What is remembered is a few numbers
-//! a step of the window.
+//! - **length**: reward and tokens correlate by [`STRONG`] or more within groups. At the same time, completions of the
+//!   second half are at least [`LONGER`] times as long as those of the first half.
+//! - **dominance**: one of several components has on average more than [`DOMINANT`] of the spread within groups
+//!   ([`super::spread_shares`]).
+//! - **repetition**: more than [`REPEATED`] of the completions repeat the exact text of an earlier one in their group.
+//! - **divergence**: from the first half to the second, the trained reward rises by [`RISE`] standard errors or more.
+//!   At the same time, a held-out component (weight 0) falls by [`FALL`] standard errors or more.
+//!
+//! A warning is repeated after [`AGAIN`] steps at the earliest. The state is a few numbers for each step of the window.
 
 use super::{RewardScore, spread_shares};
 use crate::stats::{mean, welch_t};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Steps that are looked at together.
+/// The largest number of steps in the window.
 const WINDOW: usize = 40;
-/// With fewer steps nothing is said.
+/// The least number of steps for warnings.
 const FEWEST: usize = 20;
-/// Steps between two warnings of one sign.
+/// The least number of steps between two warnings of one sign.
 const AGAIN: u64 = 200;
-/// Correlation of reward and tokens within groups.
+/// The least correlation of reward and tokens within groups.
 const STRONG: f64 = 0.6;
-/// Growth of the mean length from one half of the window to the other.
+/// The least growth of the mean length from the first half of the window to the second.
 const LONGER: f64 = 1.1;
-/// Share of the spread within groups.
+/// The fraction of the spread within groups above which a component dominates.
 const DOMINANT: f64 = 0.9;
-/// Share of completions.
+/// The fraction of repeated completions above which a warning follows.
 const REPEATED: f64 = 0.5;
-/// Standard errors by which the trained reward rises.
+/// The number of standard errors by which the trained reward must rise.
 const RISE: f64 = 2.0;
-/// Standard errors by which a held-out component falls; more, since it is looked for at every step.
+/// The number of standard errors by which a held-out component must fall; larger, because every step is tested.
 const FALL: f64 = 3.0;
 
-/// A rated completion, as far as it is watched.
+/// A rated completion, with the properties that are watched.
 #[derive(Clone, Copy, Debug)]
 pub struct Watched<'a> {
-    /// What the policy wrote.
+    /// The policy's completion.
     pub completion: &'a str,
-    /// Tokens sampled.
+    /// The number of sampled tokens.
     pub tokens: usize,
-    /// What the mix says of it.
+    /// The score by the reward mix.
     pub score: &'a RewardScore,
 }
 
-/// What is remembered of the last steps; part of a resume point, so that a resumed stage warns as one that was never stopped.
+/// The state of the watch over the last steps.
+///
+/// It is part of a resume point, so a resumed stage gives the same warnings as an uninterrupted one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardWatch {
     window: VecDeque<Seen>,
-    /// The step at which each sign was last warned of.
+    /// The step of the last warning for each sign.
     warned: BTreeMap<String, u64>,
 }
 
-/// A step in numbers.
+/// The statistics of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Seen {
     step: u64,
-    /// Mean total; absent when every completion lacks it.
+    /// The mean total; absent when no completion has one.
     reward: Option<f64>,
-    /// Mean length.
+    /// The mean length in tokens.
     tokens: f64,
-    /// Sums over completions with a total, of deviations from their group's means: tokens squared, reward squared, product.
+    /// Sums over completions with a total, of deviations from group means: tokens squared, reward squared, product.
     length: (f64, f64, f64),
     completions: usize,
-    /// Completions whose text stands in their group already.
+    /// The number of completions whose text occurs earlier in their group.
     repeats: usize,
     shares: BTreeMap<String, f64>,
-    /// Means of the held-out components.
+    /// The means of the held-out components.
     held_out: BTreeMap<String, f64>,
 }
 
 impl RewardWatch {
-    /// Takes in the completions of `step`, groups of `group_size` one after the other, and says what is to be warned of.
+    /// Adds the completions of `step`, in consecutive groups of `group_size`, and returns the warnings that are due.
     pub fn observe(&mut self, step: u64, completions: &[Watched<'_>], group_size: usize) -> Vec<String> {
         if completions.is_empty() {
             return Vec::new();
@@ -98,7 +102,7 @@ impl RewardWatch {
         warnings
     }
 
-    /// The window's first and second half of `value`, without the steps that lack it.
+    /// Returns the values of the first and the second half of the window, without steps that lack them.
     fn halves(&self, value: impl Fn(&Seen) -> Option<f64>) -> (Vec<f64>, Vec<f64>) {
         let middle = self.window.len() / 2;
         let half = |steps: &mut dyn Iterator<Item = &Seen>| steps.filter_map(&value).collect();
@@ -108,7 +112,7 @@ impl RewardWatch {
     fn length(&self) -> Option<(String, String)> {
         let sums = self.window.iter().map(|seen| seen.length);
         let (xx, yy, xy) = sums.fold((0.0, 0.0, 0.0), |sum, more| (sum.0 + more.0, sum.1 + more.1, sum.2 + more.2));
-        let correlation = xy / (xx * yy).sqrt(); // no spread: not a number, which is not strong
+        let correlation = xy / (xx * yy).sqrt(); // without spread, this is NaN, which is not strong
         let (before, after) = self.halves(|seen| Some(seen.tokens));
         let (before, after) = (mean(&before)?, mean(&after)?);
         (correlation >= STRONG && after >= LONGER * before).then(|| {
@@ -133,7 +137,7 @@ impl RewardWatch {
         };
         let (name, share) = names.into_iter().map(|name| (name, share(name))).find(|(_, share)| *share > DOMINANT)?;
         let message = format!(
-            "`{name}` makes {:.0}% of the reward's spread within groups, so the other components hardly count; change \
+            "`{name}` accounts for {:.0}% of the reward's spread within groups, so the other components hardly count; change \
              the weights, or see whether the others still vary",
             100.0 * share,
         );
@@ -164,8 +168,8 @@ impl RewardWatch {
             let (high, low) = self.halves(|seen| seen.held_out.get(name).copied());
             (welch_t(&high, &low) <= -FALL).then_some(())?;
             let message = format!(
-                "the reward rises from {:.3} to {:.3} while the held-out `{name}` falls from {:.3} to {:.3}: what is \
-                 trained no longer is what is meant",
+                "the reward rises from {:.3} to {:.3} while the held-out `{name}` falls from {:.3} to {:.3}: the \
+                 training reward no longer measures what is meant",
                 mean(&before)?,
                 mean(&after)?,
                 mean(&high)?,
@@ -203,7 +207,7 @@ impl Seen {
     }
 }
 
-/// Sums over completions with a total of their deviations from the group's means: tokens squared, reward squared, product.
+/// Sums over completions with a total, of deviations from group means: tokens squared, reward squared, product.
 fn length_sums(completions: &[Watched<'_>], group_size: usize) -> (f64, f64, f64) {
     let mut sums = (0.0, 0.0, 0.0);
     for group in completions.chunks(group_size) {
@@ -219,7 +223,7 @@ fn length_sums(completions: &[Watched<'_>], group_size: usize) -> (f64, f64, f64
     sums
 }
 
-/// How many of `texts`, groups of `group_size` one after the other, stand in their group already.
+/// Returns the number of `texts` that occur earlier in their group; groups of `group_size` are consecutive.
 pub fn repeats<'a>(texts: impl Iterator<Item = &'a str>, group_size: usize) -> usize {
     let mut group = BTreeSet::new();
     let mut repeats = 0;

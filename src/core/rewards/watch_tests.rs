@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::ComponentScore;
 
-/// A completion of a made-up step.
+/// A completion of a constructed step.
 struct Row {
     text: String,
     tokens: usize,
@@ -20,7 +20,7 @@ fn row(text: &str, tokens: usize, parts: &[(&str, f64, f64)]) -> Row {
     }
 }
 
-/// Watches `steps` steps of one group each and collects what is said, with the step it was said at.
+/// Watches `steps` steps of one group each and collects the warnings with their steps.
 fn watch(steps: u64, group: impl Fn(u64) -> Vec<Row>) -> Vec<(u64, String)> {
     let mut watch = RewardWatch::default();
     let mut said = Vec::new();
@@ -33,12 +33,12 @@ fn watch(steps: u64, group: impl Fn(u64) -> Vec<Row>) -> Vec<(u64, String)> {
     said
 }
 
-/// Small, the same in every run, and in no order.
+/// Small noise, the same in every run and without order.
 fn noise(step: u64) -> f64 {
     (step * 7 % 5) as f64 / 100.0
 }
 
-/// Two components of equal spread, in two orders, no repetition, constant lengths.
+/// Two components of equal spread, in two orders, with no repetition and constant lengths.
 fn healthy(step: u64) -> Vec<Row> {
     let values = [(0.0, 0.3, 50), (0.4, 0.1, 52), (0.2, 0.4, 51), (0.3, 0.2, 49)];
     let rows = values.into_iter().enumerate();
@@ -63,7 +63,7 @@ fn reward_for_length_is_told_when_completions_grow() {
     };
     let said = watch(60, grow);
     let [(20, message)] = &said[..] else { panic!("{said:?}") };
-    // 0.15 a ten tokens; mean lengths are 55 + step, over steps 1 to 10 and 11 to 20
+    // 0.15 per ten tokens; mean lengths are 55 + step, over steps 1 to 10 and 11 to 20
     let expected = "steps 1 to 20: the longer a completion, the higher its reward (correlation 1.00, +1.500 per 100 tokens), \
                     and completions grow from 60 to 70 tokens";
     assert!(message.starts_with(expected), "{message}");
@@ -101,7 +101,7 @@ fn a_component_that_decides_alone_is_told() {
     let said = watch(60, drowned(0.92));
     let [(20, message)] = &said[..] else { panic!("{said:?}") };
     assert!(message.contains("`correct` makes 92% of the reward's spread within groups"), "{message}");
-    // alone in the mix, it decides by right
+    // a component that is alone in the mix may dominate
     let alone =
         |step: u64| (0..4u32).map(|i| row(&format!("{step} {i}"), 50, &[("only", f64::from(i), 1.0)])).collect();
     assert_eq!(watch(60, alone), []);

@@ -1,10 +1,12 @@
 //! Agreement of raters beyond chance.
 
-/// Cohen's kappa of two raters' categories, item by item (J. Cohen, 1960): 1 for full agreement, 0 for as much as by
-/// chance. None without items, or when both raters only ever use the same one category.
+/// Computes Cohen's kappa of two raters' categories, item by item (J. Cohen, 1960).
+///
+/// 1 is full agreement and 0 is the agreement expected by chance. `None` without items, or when both raters use only
+/// one and the same category.
 ///
 /// # Panics
-/// When the raters do not rate the same number of items.
+/// Panics if the raters do not rate the same number of items.
 pub fn cohen_kappa(one: &[usize], other: &[usize]) -> Option<f64> {
     assert_eq!(one.len(), other.len(), "both raters rate every item");
     if one.is_empty() {
@@ -17,7 +19,7 @@ pub fn cohen_kappa(one: &[usize], other: &[usize]) -> Option<f64> {
     beyond_chance(observed, by_chance)
 }
 
-/// How often each category is used.
+/// Computes the relative frequency of each category.
 fn shares(ratings: &[usize]) -> Vec<f64> {
     let mut counts = vec![0.0; ratings.iter().max().map_or(0, |most| most + 1)];
     for &category in ratings {
@@ -26,11 +28,13 @@ fn shares(ratings: &[usize]) -> Vec<f64> {
     counts
 }
 
-/// Fleiss' kappa of any number of raters (J. L. Fleiss, 1971); `counts[i][c]` raters put item i into category c. None
-/// without items, with fewer than two raters, or when only one category is ever used.
+/// Computes Fleiss' kappa of any number of raters (J. L. Fleiss, 1971).
+///
+/// `counts[i][c]` is the number of raters that put item i into category c. `None` without items, with fewer than two
+/// raters, or when only one category is used.
 ///
 /// # Panics
-/// When the items do not all have as many raters and categories.
+/// Panics if the items do not all have the same number of raters and categories.
 pub fn fleiss_kappa(counts: &[Vec<u32>]) -> Option<f64> {
     let first = counts.first()?;
     let raters: u32 = first.iter().sum();
@@ -53,8 +57,9 @@ pub fn fleiss_kappa(counts: &[Vec<u32>]) -> Option<f64> {
     beyond_chance(observed, by_chance)
 }
 
-/// Cohen's kappa of two raters, Fleiss' of more, with its name: `items[i][r]` is the category, below `categories`, that rater r
-/// put item i into.
+/// Computes Cohen's kappa for two raters and Fleiss' kappa otherwise; returns its name and value.
+///
+/// `items[i][r]` is the category, below `categories`, that rater r put item i into.
 pub fn kappa(items: &[Vec<usize>], raters: usize, categories: usize) -> (&'static str, Option<f64>) {
     if raters == 2 {
         let of = |rater: usize| items.iter().map(|item| item[rater]).collect::<Vec<_>>();
@@ -70,9 +75,12 @@ pub fn kappa(items: &[Vec<usize>], raters: usize, categories: usize) -> (&'stati
     ("fleiss_kappa", fleiss_kappa(&items.iter().map(counts).collect::<Vec<_>>()))
 }
 
-/// Krippendorff's alpha of any number of raters on an interval scale (K. Krippendorff, Content Analysis, 2004, ch. 11): 1 less
-/// the squared differences within items over those between any two ratings. `ratings[i]` are the values of item i, however many
-/// there are; an item with fewer than two takes no part. None when nothing can be compared, or all values are the same.
+/// Computes Krippendorff's alpha of any number of raters on an interval scale (K. Krippendorff, Content Analysis, 2004,
+/// ch. 11).
+///
+/// Alpha is 1 minus the squared differences within items over those between any two ratings. `ratings[i]` are the
+/// values of item i, of any number. An item with fewer than two values is left out. `None` when nothing can be
+/// compared, or all values are equal.
 pub fn krippendorff_alpha(ratings: &[Vec<f64>]) -> Option<f64> {
     let paired: Vec<&Vec<f64>> = ratings.iter().filter(|item| item.len() >= 2).collect();
     let all: Vec<f64> = paired.iter().flat_map(|item| item.iter().copied()).collect();
@@ -86,7 +94,7 @@ pub fn krippendorff_alpha(ratings: &[Vec<f64>]) -> Option<f64> {
     (between > 1e-12).then(|| 1.0 - within / between)
 }
 
-/// The sum of the squared differences of all ordered pairs of `values`.
+/// Computes the sum of the squared differences of all ordered pairs of `values`.
 fn squared_differences(values: &[f64]) -> f64 {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     2.0 * values.len() as f64 * values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()

@@ -1,8 +1,9 @@
-//! How well a number separates two kinds of things.
+//! The area under the ROC curve.
 
-/// The probability that a value of `positive` is larger than one of `negative`, ties counted half: the area under the ROC
-/// curve, or U / (n m) of H. B. Mann and D. R. Whitney, 1947. 1 separates fully, 0.5 not at all. None when either is empty.
-/// Values must be finite.
+/// Computes the area under the ROC curve, which is U / (n m) of H. B. Mann and D. R. Whitney, 1947.
+///
+/// It is the probability that a value of `positive` exceeds one of `negative`, with ties counted half. 1 is perfect
+/// separation and 0.5 is chance. `None` when either list is empty. Values must be finite.
 pub fn auc(positive: &[f64], negative: &[f64]) -> Option<f64> {
     if positive.is_empty() || negative.is_empty() {
         return None;
@@ -24,7 +25,7 @@ mod tests {
     use crate::stats::testing::assert_near;
     use proptest::prelude::*;
 
-    /// Against every pair, as the definition has it.
+    /// Computes the area from every pair, as in the definition.
     fn by_pairs(positive: &[f64], negative: &[f64]) -> f64 {
         let pair = |a: f64, b: f64| if a > b { 1.0 } else { f64::from(u8::from(a >= b)) / 2.0 };
         let sum: f64 = positive.iter().flat_map(|&a| negative.iter().map(move |&b| pair(a, b))).sum();
@@ -35,7 +36,7 @@ mod tests {
     fn equals_scikit_learn() {
         // roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), the example of its documentation
         assert_near(auc(&[0.35, 0.8], &[0.1, 0.4]).unwrap(), 0.75, 1e-15);
-        // roc_auc_score([1, 1, 1, 0, 0], [1, 1, 0, 1, 0]): of 6 pairs 2 won, 3 tied
+        // roc_auc_score([1, 1, 1, 0, 0], [1, 1, 0, 1, 0]): of 6 pairs, 2 are won and 3 are tied
         assert_near(auc(&[1.0, 1.0, 0.0], &[1.0, 0.0]).unwrap(), 3.5 / 6.0, 1e-15);
     }
 

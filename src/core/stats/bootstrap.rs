@@ -3,7 +3,7 @@
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// Ends of a 95% interval.
+/// The ends of a 95% interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The lower end.
@@ -13,14 +13,14 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Of the statistic's values on the resamples; none without any.
+    /// Computes the percentile interval of a statistic's values on resamples; `None` without values.
     pub(super) fn of_percentiles(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         Some(Self { low: percentile(&values, 0.025)?, high: percentile(&values, 0.975)? })
     }
 }
 
-/// `statistic` of each of `resamples` draws, with replacement, of `units` out of as many.
+/// Computes `statistic` on `resamples` draws, each of `units` indices with replacement.
 pub(super) fn resampled<T>(
     units: usize,
     resamples: u32,
@@ -37,7 +37,7 @@ pub(super) fn resampled<T>(
         .collect()
 }
 
-/// The `share` quantile of `sorted`, interpolated linearly (R's type 7).
+/// Computes the `share` quantile of `sorted`, interpolated linearly (R's type 7); `None` for an empty list.
 pub(super) fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = share * last as f64;

@@ -1,34 +1,35 @@
-//! Ratings of players from games between pairs of them.
+//! Bradley-Terry and Elo ratings of players from games between pairs of them.
 
 use super::bootstrap::{Interval, resampled};
 use super::wins::{POINTS_PER_LOG_ODDS, PairWins, Wins, logistic, pair_wins};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
-/// One comparison of two players.
+/// A comparison of two players.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Game {
-    /// Index of the first player.
+    /// The index of the first player.
     pub first: usize,
-    /// Index of the second player.
+    /// The index of the second player.
     pub second: usize,
-    /// Wins of the first player, from 0 to 1: a tie is half a win, and where several looked at it, it is their mean.
+    /// The first player's score, from 0 to 1. A tie is 0.5; with several judges, the score is their mean.
     pub score: f64,
-    /// The question it was about; games about one question are not independent.
+    /// The index of the question. Games about one question are not independent.
     pub question: usize,
 }
 
-/// What ratings are relative to.
+/// The location of the ratings and their prior.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EloScale {
-    /// Mean of all ratings, 1500 by custom.
+    /// The mean of all ratings, 1500 by custom.
     pub offset: f64,
-    /// Standard deviation, in Elo points, of the normal prior round the offset that every rating has; it keeps the rating
-    /// of a player who wins every game finite. Absent: plain maximum likelihood.
+    /// The standard deviation, in Elo points, of the normal prior of each rating around the offset.
+    ///
+    /// The prior keeps the rating of a player that wins every game finite. `None` for plain maximum likelihood.
     pub prior_sd: Option<f64>,
 }
 
-/// Why games give no ratings.
+/// The reason why games have no ratings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EloError {
     /// The likelihood has no maximum.
@@ -36,35 +37,39 @@ pub enum EloError {
     Unbounded,
 }
 
-/// Maximum-likelihood ratings of `players` under P(i beats j) = 1 / (1 + 10^((Rj - Ri) / 400)) (R. Bradley and M. Terry,
-/// 1952), ties counting half, with the prior and round the offset of `scale`.
+/// Computes maximum-likelihood ratings of `players` in the model of R. Bradley and M. Terry, 1952.
+///
+/// The model is P(i beats j) = 1 / (1 + 10^((Rj - Ri) / 400)). Ties count half. The ratings have the prior and the
+/// offset of `scale`.
 pub fn bradley_terry(players: usize, games: &[Game], scale: EloScale) -> Result<Vec<f64>, EloError> {
     Wins::of(players, games).ratings(scale, &vec![0.0; players])
 }
 
-/// Ratings on resampled games.
+/// The ratings on resampled games.
 #[derive(Clone, Debug)]
 pub struct EloBootstrap {
-    /// One list of ratings a resample.
+    /// The ratings of all players, for each resample.
     ratings: Vec<Vec<f64>>,
 }
 
 impl EloBootstrap {
-    /// 95% interval of a player's rating; none without resamples.
+    /// Computes the 95% interval of a player's rating; `None` without resamples.
     pub fn rating(&self, player: usize) -> Option<Interval> {
         Interval::of_percentiles(self.ratings.iter().map(|ratings| ratings[player]).collect())
     }
 
-    /// 95% interval of `player`'s lead over `other`; narrower than the two ratings' intervals suggest, as both move
-    /// together. None without resamples.
+    /// Computes the 95% interval of `player`'s lead over `other`; `None` without resamples.
+    ///
+    /// It is narrower than the intervals of the two ratings suggest, because both ratings move together.
     pub fn lead(&self, player: usize, other: usize) -> Option<Interval> {
         Interval::of_percentiles(self.ratings.iter().map(|ratings| ratings[player] - ratings[other]).collect())
     }
 }
 
-/// Repeats [`bradley_terry`] on `resamples` draws, with replacement, of the questions, each with all its games.
+/// Repeats [`bradley_terry`] on `resamples` draws of the questions, with replacement, each with all its games.
 ///
-/// Without a prior, a draw in which some player wins every game leaves no ratings: an error.
+/// # Errors
+/// Fails without a prior if a draw leaves a rating unbounded, for example because a player wins every game.
 pub fn bootstrap_bradley_terry(
     players: usize,
     games: &[Game],
@@ -72,7 +77,7 @@ pub fn bootstrap_bradley_terry(
     resamples: u32,
     seed: u64,
 ) -> Result<EloBootstrap, EloError> {
-    // a question's games once for all: there are many of them, between few players
+    // Games are counted once for each question: there are many games and few players.
     let mut by_question: BTreeMap<usize, Vec<&Game>> = BTreeMap::new();
     for game in games {
         by_question.entry(game.question).or_default().push(game);
@@ -85,8 +90,9 @@ pub fn bootstrap_bradley_terry(
     Ok(EloBootstrap { ratings: resampled.into_iter().collect::<Result<_, _>>()? })
 }
 
-/// Ratings that start at `offset` and move after each game, in order, by `k` times the surprise. Depends on the order of
-/// the games; here for comparison with published numbers.
+/// Computes Elo ratings that start at `offset` and are updated after each game, in order, by `k` times the surprise.
+///
+/// The ratings depend on the order of the games. They serve comparison with published numbers.
 pub fn sequential_elo(players: usize, games: &[Game], k: f64, offset: f64) -> Vec<f64> {
     let mut ratings = vec![offset; players];
     for &Game { first, second, score, .. } in games {
@@ -157,13 +163,13 @@ mod tests {
     fn a_thousand_straight_wins_still_converge_under_a_prior() {
         let games = vec![game(0, 1, 1.0); 1000];
         let ratings = bradley_terry(2, &games, EloScale { prior_sd: Some(400.0), ..PLAIN }).unwrap();
-        // At the maximum the pull of the prior equals the surprise of the games.
+        // At the maximum, the gradient of the prior equals the surprise of the games.
         let lead = (ratings[0] - ratings[1]) / POINTS_PER_LOG_ODDS;
         let pull = (POINTS_PER_LOG_ODDS / 400.0).powi(2) * lead / 2.0;
         assert_near(1000.0 * (1.0 - logistic(lead)), pull, 1e-6);
     }
 
-    /// Three players of different strength, two games (both orders) on each of 150 questions.
+    /// Three players of different strength, with two games (both orders) on each of 150 questions.
     fn arena() -> Vec<Game> {
         let meet = |question: usize| {
             let (first, second) = [(0, 1), (1, 2), (0, 2)][question % 3];

@@ -1,11 +1,11 @@
-//! How two lists of numbers hang together.
+//! Pearson's correlation.
 
 use super::mean;
 
-/// Pearson's correlation of pairs; absent with fewer than three of them, or when either does not vary.
+/// Computes Pearson's correlation of pairs; `None` with fewer than three pairs, or when either list does not vary.
 ///
 /// # Panics
-/// If the lists differ in length.
+/// Panics if the lists differ in length.
 pub fn correlation(x: &[f64], y: &[f64]) -> Option<f64> {
     assert_eq!(x.len(), y.len(), "pairs");
     if x.len() < 3 {

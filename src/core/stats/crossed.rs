@@ -1,42 +1,45 @@
-//! Two arms on the same questions, each trained with one seed or several: seeds crossed with questions.
+//! Comparison of two arms on the same questions, with seeds crossed with questions.
 //!
-//! The model: `difference(seed, question) = mean + S(seed) + Q(question) + rest(seed, question)`. The squared standard error of
-//! the mean is the variance between questions plus what seeds add to it, by the mean squares of the two-way layout; how well
-//! each is known, [`UncertainMean`] takes into account. So p and interval are of one distribution.
+//! The model is `difference(seed, question) = mean + S(seed) + Q(question) + rest(seed, question)`. The squared
+//! standard error of the mean is the variance between questions plus the additional variance of the seeds. Both come
+//! from the mean squares of the two-way layout. [`UncertainMean`] takes into account how precisely each is estimated.
+//! The p-value and the interval come from one distribution.
 
 use super::bootstrap::Interval;
 use super::describe::variance;
 use super::uncertain::{Estimate, Quantiles, UncertainMean, VariancePart};
 
-/// The scores of two arms by seed and question, as what is summed up to their difference.
+/// The scores of two arms by seed and question, as summands of their difference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Design {
-    /// Groups whose seeds are drawn together: the differences of paired seeds, or one arm's scores and the other's negated.
+    /// Groups of seeds that are drawn together: the differences of paired seeds, or one arm's scores and the other's
+    /// negated.
     groups: Vec<Vec<Vec<f64>>>, // (G, S, Q)
 }
 
-/// What the variance components say of a difference.
+/// The test of a difference between two arms, from its variance components.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossedTest {
-    /// Mean of the one arm minus mean of the other.
+    /// The mean of the first arm minus the mean of the second.
     pub difference: f64,
-    /// Its 95% interval, which leaves out 0 where `p_value` is below 0.05, and only there; absent when nothing varies.
+    /// The 95% interval of the difference, which excludes 0 exactly where `p_value` is below 0.05; absent when nothing
+    /// varies.
     pub interval: Option<Interval>,
-    /// Two-sided; absent when nothing varies.
+    /// The two-sided p-value; absent when nothing varies.
     pub p_value: Option<f64>,
     /// The part of the squared standard error that more seeds would not lower.
     pub of_questions: f64,
-    /// Variance of the difference from seed to seed, the questions being as they are; 0 when there is one.
+    /// The variance of the difference from seed to seed, with the questions fixed; 0 with one seed.
     pub between_seeds: f64,
-    /// Degrees of freedom of `between_seeds`; 0 when there is one seed.
+    /// The degrees of freedom of `between_seeds`; 0 with one seed.
     pub seeds_df: f64,
 }
 
 impl Design {
-    /// Of scores `a[s][q]` and `b[s][q]` of the same seeds, which share what they were trained on so far.
+    /// Creates the design of scores `a[s][q]` and `b[s][q]` of the same seeds, which share their training so far.
     ///
     /// # Panics
-    /// When they are not of as many seeds and questions.
+    /// Panics if the arms differ in the number of seeds or questions.
     pub fn paired(a: &[Vec<f64>], b: &[Vec<f64>]) -> Self {
         assert_eq!(a.len(), b.len(), "every seed is one of both arms");
         let rows = a.iter().zip(b).map(|(a, b)| {
@@ -46,10 +49,10 @@ impl Design {
         Self::of(vec![rows.collect()])
     }
 
-    /// Of scores whose seeds have nothing to do with each other.
+    /// Creates the design of scores whose seeds are independent.
     ///
     /// # Panics
-    /// When they are not of as many questions, or an arm has no seed.
+    /// Panics if the arms differ in the number of questions, or an arm has no seed.
     pub fn unpaired(a: &[Vec<f64>], b: &[Vec<f64>]) -> Self {
         let negated = b.iter().map(|row| row.iter().map(|value| -value).collect()).collect();
         Self::of(vec![a.to_vec(), negated])
@@ -62,17 +65,17 @@ impl Design {
         Self { groups }
     }
 
-    /// How many questions there are.
+    /// The number of questions.
     pub fn questions(&self) -> usize {
         self.groups[0][0].len()
     }
 
-    /// Whether seeds are drawn at all.
+    /// Whether any group has more than one seed.
     pub fn has_several_seeds(&self) -> bool {
         self.groups.iter().any(|group| group.len() > 1)
     }
 
-    /// By question: the difference of the arms' means over their seeds.
+    /// The difference of the arms' means over their seeds, for each question.
     pub fn by_question(&self) -> Vec<f64> {
         let mean = |q: usize| {
             let of_group = |group: &Vec<Vec<f64>>| group.iter().map(|row| row[q]).sum::<f64>() / group.len() as f64;
@@ -81,12 +84,14 @@ impl Design {
         (0..self.questions()).map(mean).collect()
     }
 
-    /// Mean of the one arm minus mean of the other.
+    /// The mean of the first arm minus the mean of the second.
     pub fn difference(&self) -> f64 {
         mean(&self.by_question())
     }
 
-    /// None for fewer than two questions. An arm with one seed adds nothing, as one seed tells nothing of the others.
+    /// Tests the difference; `None` for fewer than two questions.
+    ///
+    /// An arm with one seed adds no variance, because one seed says nothing about the others.
     fn test(&self, quantiles: &mut Quantiles) -> Option<CrossedTest> {
         if self.questions() < 2 {
             return None;
@@ -115,13 +120,14 @@ impl Design {
     }
 }
 
-/// What comes of each of `designs`, in their order; none for a design of fewer than two questions.
+/// Tests each of `designs`, in order; `None` for a design of fewer than two questions.
 pub fn crossed_tests(designs: &[Design]) -> Vec<Option<CrossedTest>> {
     let mut quantiles = Quantiles::default();
     designs.iter().map(|design| design.test(&mut quantiles)).collect()
 }
 
-/// Variance of what seeds and questions each on its own do not explain (the mean square of the two-way layout's rest).
+/// Computes the variance that seeds and questions do not explain separately: the residual mean square of the two-way
+/// layout.
 fn residual(group: &[Vec<f64>]) -> f64 {
     let (seeds, questions) = (group.len(), group[0].len());
     let of_seeds: Vec<f64> = group.iter().map(|row| mean(row)).collect();
@@ -205,7 +211,7 @@ mod tests {
             let (one, other) = (test(make(a, b)).unwrap(), test(make(b, a)).unwrap());
             prop_assert!((one.difference + other.difference).abs() < 1e-12);
             let (one, other) = (one.interval.unwrap(), other.interval.unwrap());
-            // unpaired groups change their places, so other points stand beside each other
+            // Unpaired groups change places, so their quantiles combine in another order.
             prop_assert!((one.low + other.high).abs() < 0.02 * (one.high - one.low));
         }
     }

@@ -1,11 +1,11 @@
-//! Descriptions of a list of numbers.
+//! Descriptive statistics of a list of numbers.
 
-/// The mean; absent for an empty list.
+/// Computes the mean; `None` for an empty list.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Unbiased variance; 0 for fewer than two values.
+/// Computes the unbiased variance; 0 for fewer than two values.
 pub fn variance(values: &[f64]) -> f64 {
     match mean(values) {
         Some(mean) if values.len() >= 2 => {
@@ -15,13 +15,15 @@ pub fn variance(values: &[f64]) -> f64 {
     }
 }
 
-/// Unbiased standard deviation; 0 for fewer than two values.
+/// Computes the unbiased standard deviation; 0 for fewer than two values.
 pub fn standard_deviation(values: &[f64]) -> f64 {
     variance(values).sqrt()
 }
 
-/// How many standard errors the mean of `after` lies above that of `before` (Welch, Biometrika 1947). 0 when either has
-/// fewer than two values; infinite when neither varies and they differ.
+/// Computes Welch's t: the number of standard errors by which the mean of `after` exceeds that of `before` (Welch,
+/// Biometrika 1947).
+///
+/// 0 when either list has fewer than two values. Infinite when neither list varies and their means differ.
 pub fn welch_t(before: &[f64], after: &[f64]) -> f64 {
     let (Some(low), Some(high)) = (mean(before), mean(after)) else { return 0.0 };
     if before.len() < 2 || after.len() < 2 || low.total_cmp(&high).is_eq() {

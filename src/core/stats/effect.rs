@@ -1,24 +1,26 @@
-//! How large a difference is, in units that do not depend on the metric's.
+//! Effect sizes, which do not depend on the metric's units.
 
 use super::auc::auc;
 use super::describe::{mean, standard_deviation};
 
-/// Hedges' g of paired samples: the mean of the differences in units of their standard deviation (Cohen's `d_z`), times
-/// `1 - 3 / (4 (n - 1) - 1)`, which takes out the bias of small samples (L. V. Hedges, 1981). Absent for fewer than three
-/// differences, or when all are equal.
+/// Computes Hedges' g of paired samples; `None` for fewer than three differences, or when all are equal.
+///
+/// It is Cohen's `d_z`, the mean of the differences in units of their standard deviation, times a factor. The factor
+/// `1 - 3 / (4 (n - 1) - 1)` removes the bias of small samples (L. V. Hedges, 1981).
 pub fn hedges_g(differences: &[f64]) -> Option<f64> {
     let mean = mean(differences)?;
     let deviation = standard_deviation(differences);
     let df = differences.len() as f64 - 1.0;
-    // less is rounding errors of equal differences
+    // a smaller deviation is the rounding error of equal differences
     let varies = df >= 2.0 && deviation > 1e-12 * mean.abs();
-    // a mean that is 0 but for the rounding of sums is 0
+    // a mean that differs from 0 only by rounding is 0
     let mean = if mean.abs() > 1e-12 * deviation { mean } else { 0.0 };
     varies.then(|| mean / deviation * (1.0 - 3.0 / (4.0 * df - 1.0)))
 }
 
-/// Cliff's delta (N. Cliff, 1993): how much oftener a score of `a` is larger than one of `b` than smaller, from -1 to 1.
-/// Absent when either is empty. Values must be finite.
+/// Computes Cliff's delta (N. Cliff, 1993), from -1 to 1; `None` when either list is empty.
+///
+/// It is P(a > b) - P(a < b) for a score of `a` and a score of `b`. Values must be finite.
 pub fn cliffs_delta(a: &[f64], b: &[f64]) -> Option<f64> {
     auc(a, b).map(|share| 2.0 * share - 1.0)
 }

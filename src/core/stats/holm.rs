@@ -1,7 +1,6 @@
-//! Several comparisons at once.
+//! Correction for multiple comparisons.
 
-/// Adjusts the p-values of several comparisons so that the chance of even one false discovery stays bounded (S. Holm,
-/// 1979); in the order given.
+/// Adjusts p-values so that the probability of any false discovery stays bounded (S. Holm, 1979); keeps their order.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut ascending: Vec<usize> = (0..p_values.len()).collect();
     ascending.sort_by(|&i, &j| p_values[i].total_cmp(&p_values[j]));

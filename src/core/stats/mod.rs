@@ -1,12 +1,15 @@
-//! Error bars and comparisons: pure functions of numbers, deterministic in their seed.
+//! Intervals, tests and ratings: pure functions of numbers, deterministic in their seed.
 //!
-//! [`mean_interval`], [`bounded_interval`] and [`perplexity_interval`] stand behind every measurement of an evaluation, by
-//! kind of metric; [`share_interval`] is that of a share. A [`Design`] is two arms with their seeds and questions, which
-//! [`crossed_tests`] compares; [`holm`] corrects when there are several comparisons, [`hedges_g`] and [`cliffs_delta`] say how
-//! large a difference is, [`seeds_needed`] how many seeds would show it. [`bradley_terry`] rates the players of an arena,
-//! [`choose_pairs`] says who should meet next and [`further_games`] how often two still have to; [`cohen_kappa`],
-//! [`fleiss_kappa`] and [`krippendorff_alpha`] say how far judges agree; [`pass_at`] is pass@k; [`auc`] says how well a number
-//! separates two kinds; [`mean`] and its neighbours describe a list of numbers.
+//! - Measurements of an evaluation: [`mean_interval`], [`bounded_interval`] or [`perplexity_interval`], by kind of
+//!   metric. [`share_interval`] is the interval of a proportion.
+//! - Comparisons: a [`Design`] is two arms with their seeds and questions, and [`crossed_tests`] compares them.
+//!   [`holm`] corrects for several comparisons. [`hedges_g`] and [`cliffs_delta`] are effect sizes. [`seeds_needed`]
+//!   estimates how many seeds would show a difference.
+//! - Arenas: [`bradley_terry`] rates players, [`choose_pairs`] chooses the next pairs, and [`further_games`] estimates
+//!   how many more games would separate two players.
+//! - Agreement of judges: [`cohen_kappa`], [`fleiss_kappa`] and [`krippendorff_alpha`].
+//! - Others: [`pass_at`] is pass@k, [`auc`] measures how well a number separates two classes, and [`mean`] and its
+//!   neighbours describe a list of numbers.
 
 mod agreement;
 mod auc;

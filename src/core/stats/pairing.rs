@@ -1,25 +1,31 @@
-//! Which pairs of players to compare next.
+//! Choice of the next pairs of players to compare.
 
 use super::bradley_terry::{EloError, EloScale, Game};
 use super::wins::{POINTS_PER_LOG_ODDS, Wins, logistic};
 
-/// The next `count` pairs to compare, one after the other, by players who have played `games` so far; fewer
-/// when no more are open: `is_open(i, j, n)` tells whether i and j, i < j, can meet once more after `n` times in this call.
+/// Chooses the next `count` pairs to compare, one after the other, given the `games` played so far.
 ///
-/// Each is the pair (i, j) whose comparison is worth most,
+/// Returns fewer pairs when no more are open. `is_open(i, j, n)` tests whether i and j, i < j, can meet once more after
+/// `n` times in this call. Each choice is the pair (i, j) with the largest
 ///
 /// ```text
 /// exp(-d^2 / (2 v)) * w v / (1 + w v),   w = p (1 - p),   p = 1 / (1 + e^-d)
 /// ```
 ///
-/// `d` is the lead of i over j in log-odds and `v` its variance under the posterior's normal approximation. The first factor is
-/// the height of the lead's density at 0 relative to its top: 1 where it is open who is better, 0 where that is settled. The
-/// second is the share of the variance that a comparison takes away (the Sherman-Morrison formula): much between players of whom
-/// little is known, and less with every game, so that two equally good ones do not use up the budget. After each choice the
-/// variances are those that the comparison will leave, whatever comes out. Of equals the first is chosen: nothing is drawn.
+/// `d` is the lead of i over j in log-odds and `v` its variance under the posterior's normal approximation.
+///
+/// The first factor is the density of the lead at 0 relative to its maximum. It is 1 where the order of the two is open
+/// and 0 where it is settled.
+///
+/// The second factor is the fraction of the variance that a comparison removes (the Sherman-Morrison formula). It is
+/// large between players with few games and falls with every game. So two equally good players do not use up the
+/// budget.
+///
+/// After each choice the variances are those after the comparison, whatever its outcome. The choice is deterministic:
+/// among equals, the first pair is chosen.
 ///
 /// # Errors
-/// As [`super::bradley_terry`]: without a prior, ratings may have no bound.
+/// Fails as [`super::bradley_terry`] does: without a prior, ratings may be unbounded.
 pub fn choose_pairs(
     players: usize,
     games: &[Game],
@@ -56,7 +62,7 @@ fn variance(covariance: &[Vec<f64>], i: usize, j: usize) -> f64 {
     covariance[i][i] + covariance[j][j] - 2.0 * covariance[i][j]
 }
 
-/// `p (1 - p)` at this lead.
+/// Computes `p (1 - p)` at this lead.
 fn information(lead: f64) -> f64 {
     let chance = logistic(lead);
     chance * (1.0 - chance)
@@ -68,7 +74,7 @@ fn worth(strengths: &[f64], covariance: &[Vec<f64>], i: usize, j: usize) -> f64 
     (-lead * lead / (2.0 * variance)).exp() * gained / (1.0 + gained)
 }
 
-/// Takes into `covariance` that i and j meet once more.
+/// Updates `covariance` for one more comparison of i and j.
 fn compare(strengths: &[f64], covariance: &mut [Vec<f64>], i: usize, j: usize) {
     let weight = information(strengths[i] - strengths[j]);
     let share = weight / (1.0 + weight * variance(covariance, i, j));
@@ -90,7 +96,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     const SCALE: EloScale = EloScale { offset: 1500.0, prior_sd: Some(400.0) };
-    /// Two that are far above the others, two in the middle, and two below: most pairs are easy to tell apart.
+    /// Two players far above the others, two in the middle and two below: most pairs are easy to separate.
     const TRUE_RATINGS: [f64; 6] = [1700.0, 1660.0, 1500.0, 1460.0, 1300.0, 1260.0];
 
     fn played(pair: (usize, usize), rng: &mut ChaCha8Rng, question: usize) -> Game {
@@ -100,7 +106,7 @@ mod tests {
         Game { first, second, score, question }
     }
 
-    /// Pairs of players that the ratings have in the wrong order.
+    /// The number of pairs of players that the ratings have in the wrong order.
     fn errors(games: &[Game]) -> usize {
         let ratings = bradley_terry(TRUE_RATINGS.len(), games, SCALE).unwrap();
         let pairs = (0..ratings.len()).flat_map(|i| (i + 1..ratings.len()).map(move |j| (i, j)));

@@ -1,16 +1,19 @@
-//! pass@k: how likely at least one of k samples is right.
+//! pass@k: the probability that at least one of k samples is correct.
 
-/// The unbiased estimate of pass@k from `samples` samples of which `correct` are right (arXiv:2107.03374, equation 1):
-/// `1 - C(samples - correct, k) / C(samples, k)`, computed as a product of factors in [0, 1], so that no binomial overflows.
+/// Computes the unbiased estimate of pass@k from `samples` samples of which `correct` are correct (arXiv:2107.03374,
+/// equation 1).
+///
+/// The estimate is `1 - C(samples - correct, k) / C(samples, k)`. It is computed as a product of factors in [0, 1], so
+/// no binomial overflows.
 ///
 /// # Panics
-/// When `k` is 0 or more than `samples`, or `correct` is more than `samples`.
+/// Panics if `k` is 0 or more than `samples`, or `correct` is more than `samples`.
 pub fn pass_at(samples: usize, correct: usize, k: usize) -> f64 {
     assert!((1..=samples).contains(&k), "k = {k} of {samples} samples");
     assert!(correct <= samples, "{correct} of {samples} samples are right");
     let wrong = samples - correct;
     if wrong < k {
-        return 1.0; // any k samples hold a right one
+        return 1.0; // any k samples include a correct one
     }
     // C(wrong, k) / C(samples, k) = product over i in wrong + 1 ..= samples of (i - k) / i
     let none_right: f64 = (wrong + 1..=samples).map(|i| 1.0 - k as f64 / i as f64).product();
@@ -21,7 +24,8 @@ pub fn pass_at(samples: usize, correct: usize, k: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// The share of the k-element subsets of `samples` samples, the first `correct` of them right, that hold a right one.
+    /// The fraction of the k-element subsets of `samples` samples, the first `correct` of them correct, that include a
+    /// correct one.
     fn counted(samples: usize, correct: usize, k: usize) -> f64 {
         let subsets = (0u32..1 << samples).filter(|subset| subset.count_ones() as usize == k);
         let right = |subset: &u32| subset & ((1 << correct) - 1) != 0;

@@ -1,21 +1,24 @@
-//! How many more seeds or questions a difference needs to be told from chance.
+//! Power analysis: the seeds or questions that a difference needs to be significant.
 
 use super::student::quantile;
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
-/// The share of tries in which the difference would be found, by convention.
+/// The power of the tests: the conventional probability of detecting the difference.
 pub const POWER: f64 = 0.8;
-/// More than these are not counted.
+/// The largest number of seeds or questions that is considered.
 const MOST: u64 = 1_000_000;
 
-/// The seeds, of each arm, with which a difference as large as the observed one is found with probability [`POWER`] by a
-/// two-sided test at `alpha`: the least n with
+/// Computes the number of seeds per arm with which a two-sided test at `alpha` detects the observed difference with
+/// probability [`POWER`].
+///
+/// It is the least n with
 ///
 /// `|difference| >= sqrt(v) (t(1 - alpha / 2, df) + t(POWER, df))`, `v = of_questions + between_seeds / n`,
 ///
-/// where t is the quantile of Student's t distribution and df those of v after Satterthwaite (1946). `of_questions` is the
-/// part of the squared standard error that stays however many seeds there are, from `questions` of them; `between_seeds` is
-/// the variance of the difference from seed to seed. Absent when no number of seeds will do.
+/// where t is the quantile of Student's t distribution and df are those of v after Satterthwaite (1946). `of_questions`
+/// is the part of the squared standard error that does not depend on the number of seeds; it is estimated from
+/// `questions` questions. `between_seeds` is the variance of the difference from seed to seed. `None` when no number of
+/// seeds suffices.
 pub fn seeds_needed(
     difference: f64,
     of_questions: f64,
@@ -33,15 +36,20 @@ pub fn seeds_needed(
     })
 }
 
-/// The questions with which the mean of differences that vary by `variance` from question to question is found, as
-/// [`seeds_needed`] finds it. Absent when no number that can be counted will do.
+/// Computes the number of questions with which the mean difference is detected, by the criterion of [`seeds_needed`].
+///
+/// `variance` is the variance of the differences from question to question. `None` when more than a million questions
+/// are needed.
 pub fn questions_needed(difference: f64, variance: f64, alpha: f64) -> Option<u64> {
     least(2, |questions| is_found(difference, variance / questions as f64, questions as f64 - 1.0, alpha))
 }
 
-/// Seeds of each arm and questions, in this order, with which a difference is found that seeds alone would not show: as many
-/// questions as leave seeds half of the variance that may be, and the seeds that this half asks for. `of_question` is the variance
-/// of the difference from question to question, all else as in [`seeds_needed`]. Absent when no numbers that can be counted will do.
+/// Computes the numbers of seeds per arm and of questions with which a difference is detected that more seeds alone
+/// would not show.
+///
+/// The questions are chosen so that half of the admissible variance remains for the seeds; the seeds then follow from
+/// it. `of_question` is the variance of the difference from question to question. The other arguments are those of
+/// [`seeds_needed`]. `None` when either number exceeds a million.
 pub fn both_needed(difference: f64, of_question: f64, between_seeds: f64, alpha: f64) -> Option<(u64, u64)> {
     let questions = questions_needed(difference, 2.0 * of_question, alpha)?;
     let left = of_question / questions as f64;
@@ -49,22 +57,23 @@ pub fn both_needed(difference: f64, of_question: f64, between_seeds: f64, alpha:
     Some((seeds, questions))
 }
 
-/// Between which values a variance lies with probability one half that is estimated as `estimate` with `df` degrees of freedom.
+/// Computes the interval that contains a variance with probability one half, given its `estimate` with `df` degrees of
+/// freedom.
 ///
 /// # Panics
-/// When `df` is not positive.
+/// Panics if `df` is not positive.
 pub fn likely_variance(estimate: f64, df: f64) -> (f64, f64) {
     let chi_squared = ChiSquared::new(df).expect("positive degrees of freedom");
     (estimate * df / chi_squared.inverse_cdf(0.75), estimate * df / chi_squared.inverse_cdf(0.25))
 }
 
 fn is_found(difference: f64, variance: f64, df: f64, alpha: f64) -> bool {
-    // the quantiles change no more where there are that many
+    // the quantiles no longer change at that many degrees of freedom
     let df = df.clamp(1.0, 1e6);
     difference.abs() >= variance.sqrt() * (quantile(1.0 - alpha / 2.0, df) + quantile(POWER, df))
 }
 
-/// The least number from `from` on for which `is_enough`, which holds from some number on.
+/// Finds the least number from `from` on for which `is_enough`; `is_enough` must hold from some number on.
 fn least(from: u64, is_enough: impl Fn(u64) -> bool) -> Option<u64> {
     let mut high = from;
     while !is_enough(high) {
@@ -73,7 +82,7 @@ fn least(from: u64, is_enough: impl Fn(u64) -> bool) -> Option<u64> {
             return None;
         }
     }
-    let mut low = from.max(high / 2); // `high / 2` was not enough, unless `high` is where it began
+    let mut low = from.max(high / 2); // `high / 2` was not enough, unless `high` is the start
     while low < high {
         let middle = low.midpoint(high);
         if is_enough(middle) { high = middle } else { low = middle + 1 }
@@ -100,7 +109,7 @@ mod tests {
 
     #[test]
     fn too_few_questions_are_not_mended_by_seeds() {
-        // 0.1 would have to be 2.8 standard errors, but the questions alone have one of 0.05
+        // 0.1 would have to be 2.8 standard errors, but the questions alone contribute one of 0.05
         assert_eq!(seeds_needed(0.1, 0.0025, 100, 0.01, 0.05), None);
         assert!(seeds_needed(0.2, 0.0025, 100, 0.01, 0.05).is_some());
         assert_eq!(seeds_needed(0.0, 0.0, 100, 0.01, 0.05), None);
@@ -109,7 +118,7 @@ mod tests {
 
     #[test]
     fn with_more_questions_seeds_do_after_all() {
-        // of 30 questions, seeds alone would never do
+        // with 30 questions, no number of seeds suffices
         assert_eq!(seeds_needed(0.05, 0.25 / 30.0, 30, 0.04, 0.05), None);
         let (seeds, questions) = both_needed(0.05, 0.25, 0.04, 0.05).unwrap();
         let left = 0.25 / questions as f64;

@@ -1,4 +1,4 @@
-//! Means of values that have a least and a greatest: shares, ratings.
+//! Means of bounded values, such as proportions and ratings.
 
 use super::bootstrap::Interval;
 use super::describe::{mean, standard_deviation};
@@ -8,21 +8,23 @@ use super::studentized::studentized_mean;
 /// The standard normal's 97.5% quantile.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// The 95% interval of the share that `successes` of `count` are (E. B. Wilson, 1927): within 0 and 1, and of some width
-/// even for none and all. Absent for a count of 0.
+/// Computes the 95% interval of the proportion `successes / count` (E. B. Wilson, 1927); `None` for a count of 0.
+///
+/// It lies within 0 and 1, and has a positive width even for no successes or only successes.
 ///
 /// # Panics
-/// When there are more successes than tries.
+/// Panics if there are more successes than trials.
 pub fn share_interval(successes: usize, count: usize) -> Option<Interval> {
     assert!(successes <= count, "{successes} of {count}");
     (count > 0).then(|| wilson(successes as f64 / count as f64, count as f64))
 }
 
-/// The 95% interval of the mean of `values`, one a question. None for fewer than two values, or when nothing varies.
+/// Computes the 95% interval of the mean of `values`, one per question; `None` for fewer than two values, or when
+/// nothing varies.
 ///
-/// Values that lie between the ends of `range` have an interval that does too: see [`bounded_interval`]; where each is one of
-/// the ends, as right and wrong are 1 and 0, it is that of Wilson's share. Others have a bootstrap-t interval of `resamples`
-/// drawn with `seed`.
+/// For values within `range`, the interval lies within it too: see [`bounded_interval`]. Where each value is an end of
+/// the range, as with 1 for right and 0 for wrong, it is Wilson's interval of the proportion. Without a range, it is a
+/// bootstrap-t interval of `resamples` draws with `seed`.
 pub fn mean_interval(values: &[f64], range: Option<(f64, f64)>, resamples: u32, seed: u64) -> Option<Interval> {
     let Some((least, most)) = range else { return studentized_mean(values, resamples, seed) };
     if values.len() < 2 {
@@ -38,15 +40,17 @@ pub fn mean_interval(values: &[f64], range: Option<(f64, f64)>, resamples: u32, 
     bounded_interval(mean(values)?, half, (least, most), values.len())
 }
 
-/// The 95% interval of a mean of `count` values between the ends of `range`, which its half width `half` may overstep: Wilson's
-/// interval of the share whose own standard error would give that half width (E. Korn and B. Graubard, 1998, do so for surveys).
-/// It stays within the range. Absent when nothing varies, except at an end of the range, where `count` equal values still say
-/// how near the mean is.
+/// Computes the 95% interval of a mean of `count` values within `range`, given the half width `half`, which may exceed
+/// the range.
+///
+/// It is Wilson's interval of the proportion whose own standard error would give that half width (E. Korn and B.
+/// Graubard, 1998, do so for surveys). It stays within the range. `None` when nothing varies, except at an end of the
+/// range: there, `count` equal values still bound the mean.
 pub fn bounded_interval(mean: f64, half: f64, range: (f64, f64), count: usize) -> Option<Interval> {
     let (least, most) = range;
     let width = most - least;
     let share = ((mean - least) / width).clamp(0.0, 1.0);
-    // less is rounding errors of equal values
+    // a smaller distance from an end is a rounding error of equal values
     let is_end = !(1e-12..=1.0 - 1e-12).contains(&share);
     if is_end {
         return (count > 0).then(|| stretched(wilson(share.round(), count as f64), range));
@@ -62,11 +66,11 @@ fn stretched(share: Interval, (least, most): (f64, f64)) -> Interval {
     Interval { low: at(share.low), high: at(share.high) }
 }
 
-/// Wilson's interval of `share` of `count`, which need not be whole.
+/// Computes Wilson's interval of the proportion `share` of `count`, which need not be an integer.
 fn wilson(share: f64, count: f64) -> Interval {
     let centre = (share + Z * Z / (2.0 * count)) / (1.0 + Z * Z / count);
     let width = Z / (1.0 + Z * Z / count) * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt();
-    // at the ends the sums leave rounding errors
+    // at the ends, the sums have rounding errors
     let low = if share > 0.0 { (centre - width).max(0.0) } else { 0.0 };
     let high = if share < 1.0 { (centre + width).min(1.0) } else { 1.0 };
     Interval { low, high }

@@ -1,26 +1,26 @@
-//! Two arms of which each seed gives one number: perplexity of a whole text, or what a program measures.
+//! Comparison of two arms with one number per seed, such as the perplexity of a whole text or the metric of a command.
 
 use super::bootstrap::Interval;
 use super::describe::{mean, variance};
 use super::student::{quantile, two_sided_p};
 
-/// How one arm's seeds do against another's.
+/// The difference between the seeds of two arms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SeedComparison {
-    /// Mean of the one minus mean of the other.
+    /// The mean of the first arm minus the mean of the second.
     pub difference: f64,
-    /// Its 95% interval by Student's t; absent where an arm has one seed.
+    /// The 95% interval of the difference by Student's t; absent where an arm has one seed.
     pub interval: Option<Interval>,
-    /// Two-sided; absent where an arm has one seed, or nothing varies.
+    /// The two-sided p-value; absent where an arm has one seed, or nothing varies.
     pub p_value: Option<f64>,
-    /// Variance of the difference from seed to seed; absent where an arm has one seed.
+    /// The variance of the difference from seed to seed; absent where an arm has one seed.
     pub between_seeds: Option<f64>,
 }
 
-/// Compares what the same seeds of both arms measure, `a[s]` and `b[s]`, by the paired t test. None without seeds.
+/// Compares the measurements `a[s]` and `b[s]` of the same seeds by the paired t test; `None` without seeds.
 ///
 /// # Panics
-/// When there are not as many of both.
+/// Panics if the arms differ in the number of seeds.
 pub fn paired_seeds(a: &[f64], b: &[f64]) -> Option<SeedComparison> {
     assert_eq!(a.len(), b.len(), "every seed is one of both arms");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
@@ -29,7 +29,7 @@ pub fn paired_seeds(a: &[f64], b: &[f64]) -> Option<SeedComparison> {
     Some(compared(mean(&differences)?, spread, spread.map(|spread| (spread / count, count - 1.0))))
 }
 
-/// Compares what different seeds of two arms measure, by Welch's t test. None where an arm has no seed.
+/// Compares the measurements of different seeds of two arms by Welch's t test; `None` where an arm has no seed.
 pub fn unpaired_seeds(a: &[f64], b: &[f64]) -> Option<SeedComparison> {
     let difference = mean(a)? - mean(b)?;
     let (n, m) = (a.len() as f64, b.len() as f64);
@@ -41,13 +41,13 @@ pub fn unpaired_seeds(a: &[f64], b: &[f64]) -> Option<SeedComparison> {
     Some(compared(difference, Some(variance(a) + variance(b)), Some((of_a + of_b, df))))
 }
 
-/// `error` is the squared standard error and its degrees of freedom.
+/// Builds the comparison; `error` is the squared standard error and its degrees of freedom.
 fn compared(difference: f64, between_seeds: Option<f64>, error: Option<(f64, f64)>) -> SeedComparison {
     let interval = error.map(|(squared, df)| {
         let half = if squared > 0.0 { squared.sqrt() * quantile(0.975, df) } else { 0.0 };
         Interval { low: difference - half, high: difference + half }
     });
-    // less is rounding errors of equal differences
+    // a smaller error is the rounding error of equal differences
     let tested = error.filter(|(squared, _)| *squared > 1e-24 * difference * difference);
     let p_value = tested.map(|(squared, df)| two_sided_p(difference / squared.sqrt(), df));
     SeedComparison { difference, interval, p_value, between_seeds }

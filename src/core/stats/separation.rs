@@ -1,23 +1,27 @@
-//! How many games would tell two players apart.
+//! The number of games that would separate two players.
 
 use super::bootstrap::Interval;
 use super::wins::{POINTS_PER_LOG_ODDS, logistic};
 
-/// More games than these are not counted.
+/// The largest number of games that is reported.
 const MOST: f64 = 1e6;
 
-/// Standard deviations of a normal distribution from its mean to either end of a 95% interval.
+/// The standard normal's 97.5% quantile, half the width of a 95% interval in standard deviations.
 const Z: f64 = 1.959_963_984_540_054;
 /// The standard normal's quantile of [`super::POWER`].
 const Z_POWER: f64 = 0.841_621_233_572_914;
 
-/// Further games between two players, about, after which the 95% interval of the one's lead over the other, now `interval` round
-/// `lead` Elo points, would not hold 0 with probability [`super::POWER`], if the lead is what it seems. 0 if it does not already; none
-/// without a lead, or where there would have to be more than a million.
+/// Computes the approximate number of further games after which a lead would be significant with probability
+/// [`super::POWER`].
 ///
-/// A game between players of this lead has the information `p (1 - p)` per squared unit of log-odds, `p` being the chance of the
-/// better one (the second derivative of the log-likelihood of R. Bradley and M. Terry's model), and the information of several adds up. Games
-/// with others tell of the lead too, so this is the most that is needed. It counts on independent games: one question each.
+/// A lead is significant when its 95% interval excludes 0. `interval` is the present interval around `lead`, in Elo
+/// points. The estimate assumes that the true lead is `lead`. 0 if the interval already excludes 0; `None` without a
+/// lead, or for more than a million games.
+///
+/// A game has the information `p (1 - p)` per squared unit of log-odds, where `p` is the win probability of the better
+/// player. This is the second derivative of the log-likelihood of R. Bradley and M. Terry's model, and the information
+/// of games adds up. Games with others also inform the lead, so the estimate is an upper bound. It assumes independent
+/// games: one per question.
 pub fn further_games(lead: f64, interval: Interval) -> Option<u64> {
     let lead = lead / POINTS_PER_LOG_ODDS;
     if lead == 0.0 || !lead.is_finite() {
@@ -44,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_lead_of_12_points_needs_about_6500_games() {
-        // with nothing known yet; for power 0.5 a published comparison has 3,170
+        // with no information so far; for power 0.5 a published comparison has 3,170
         let unknown = Interval { low: -1e9, high: 1e9 };
         let games = further_games(12.1, unknown).unwrap();
         assert!((6400..6600).contains(&games), "{games}");
@@ -57,7 +61,7 @@ mod tests {
         assert_eq!(further_games(0.05, Interval { low: -70.0, high: 70.0 }), None, "187 million");
     }
 
-    /// `count` games of two players, of which the first wins 11 of 20.
+    /// `count` games of two players, of which the first wins 11 in 20.
     fn games(count: usize) -> Vec<Game> {
         let score = |i: usize| f64::from(u8::from(i * 11 % 20 < 11));
         (0..count).map(|i| Game { first: 0, second: 1, score: score(i), question: i }).collect()

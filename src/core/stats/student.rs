@@ -2,18 +2,18 @@
 
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
-/// The probability of a value at least as far from 0 as `t`, with `df` degrees of freedom.
+/// Computes the probability of a value at least as far from 0 as `t`, with `df` degrees of freedom.
 ///
 /// # Panics
-/// When `df` is not positive.
+/// Panics if `df` is not positive.
 pub(super) fn two_sided_p(t: f64, df: f64) -> f64 {
     if t.is_infinite() { 0.0 } else { 2.0 * distribution(df).cdf(-t.abs()) }
 }
 
-/// The value below which `share` of the distribution lies.
+/// Computes the `share` quantile, with `df` degrees of freedom.
 ///
 /// # Panics
-/// When `df` is not positive.
+/// Panics if `df` is not positive.
 pub(super) fn quantile(share: f64, df: f64) -> f64 {
     distribution(df).inverse_cdf(share)
 }

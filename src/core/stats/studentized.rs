@@ -1,33 +1,37 @@
 //! Bootstrap-t intervals (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12).
 //!
-//! Each resample tells how many of its own standard errors it lies from the sample; the ends of the interval are as many of the
-//! sample's. So the interval leans to the side of the long tail, where percentiles of resampled means lean away from it
-//! (T. Hesterberg, "What Teachers Should Know About the Bootstrap", 2015). `benches/results/statistics.md` has the coverage.
+//! Each resample's distance from the sample is measured in the resample's own standard errors. The ends of the interval
+//! are these distances in the sample's standard errors. So the interval leans to the side of the long tail, whereas
+//! percentiles of resampled means lean away from it (T. Hesterberg, "What Teachers Should Know About the Bootstrap",
+//! 2015). `benches/results/statistics.md` has the coverage.
 
 use super::bootstrap::{Interval, percentile, resampled};
 use super::student::quantile;
 
-/// With fewer values resamples are too alike, and Student's t takes their place.
+/// The least number of values for resampling. Resamples of fewer are too alike, so Student's t replaces them.
 const LEAST_VALUES: usize = 8;
 
-/// One document as perplexity sees it.
+/// The log-likelihood of one document, for perplexity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Document {
-    /// Sum of the negative log-likelihoods of its tokens, in nats.
+    /// The sum of the negative log-likelihoods of the document's tokens, in nats.
     pub nll: f64,
-    /// Tokens behind the sum.
+    /// The number of tokens in the sum.
     pub tokens: u64,
 }
 
-/// 95% interval of the mean of `values`, which may be any numbers; none for fewer than two, without resamples, or when nothing
-/// varies.
+/// Computes the 95% interval of the mean of `values`, which are unbounded.
+///
+/// `None` for fewer than two values, without resamples, or when nothing varies.
 pub(super) fn studentized_mean(values: &[f64], resamples: u32, seed: u64) -> Option<Interval> {
     let pairs: Vec<(f64, f64)> = values.iter().map(|&value| (value, 1.0)).collect();
     studentized_ratio(&pairs, resamples, seed)
 }
 
-/// 95% interval of the perplexity `exp(sum of nll / sum of tokens)`, over documents: the tokens of a document are not
-/// independent. None for fewer than two documents, without resamples, or when nothing varies.
+/// Computes the 95% interval of the perplexity `exp(sum of nll / sum of tokens)`, resampled over documents.
+///
+/// The unit is the document because its tokens are not independent. `None` for fewer than two documents, without
+/// resamples, or when nothing varies.
 pub fn perplexity_interval(documents: &[Document], resamples: u32, seed: u64) -> Option<Interval> {
     let with_tokens = documents.iter().filter(|document| document.tokens > 0);
     let pairs: Vec<(f64, f64)> = with_tokens.map(|document| (document.nll, document.tokens as f64)).collect();
@@ -35,12 +39,12 @@ pub fn perplexity_interval(documents: &[Document], resamples: u32, seed: u64) ->
     Some(Interval { low: of_log.low.exp(), high: of_log.high.exp() })
 }
 
-/// 95% interval of the ratio of two sums, over pairs of summands.
+/// Computes the 95% interval of the ratio of two sums, over pairs of summands.
 fn studentized_ratio(pairs: &[(f64, f64)], resamples: u32, seed: u64) -> Option<Interval> {
     let all: Vec<usize> = (0..pairs.len()).collect();
     let (ratio, error) = ratio(pairs, &all)?;
     if resamples == 0 || error <= 1e-12 * ratio.abs() {
-        return None; // less is rounding errors of pairs that are all equal
+        return None; // a smaller error is the rounding error of pairs that are all equal
     }
     if pairs.len() < LEAST_VALUES {
         let half = error * quantile(0.975, pairs.len() as f64 - 1.0);
@@ -48,7 +52,7 @@ fn studentized_ratio(pairs: &[(f64, f64)], resamples: u32, seed: u64) -> Option<
     }
     let distance = |chosen: &[usize]| {
         let (of_resample, own_error) = self::ratio(pairs, chosen)?;
-        // a resample of one value again and again says nothing of distances
+        // a resample of equal values has no scale
         (own_error > 1e-12 * error).then(|| (of_resample - ratio) / own_error)
     };
     let mut distances: Vec<f64> = resampled(pairs.len(), resamples, seed, distance).into_iter().flatten().collect();
@@ -57,7 +61,8 @@ fn studentized_ratio(pairs: &[(f64, f64)], resamples: u32, seed: u64) -> Option<
     Some(Interval { low: end(0.975)?, high: end(0.025)? })
 }
 
-/// The ratio of the sums of the `chosen` pairs and its standard error, by linearization; none for fewer than two pairs.
+/// Computes the ratio of the sums of the `chosen` pairs and its standard error, by linearization; `None` for fewer than
+/// two pairs.
 fn ratio(pairs: &[(f64, f64)], chosen: &[usize]) -> Option<(f64, f64)> {
     let count = chosen.len() as f64;
     let (above, below) = chosen.iter().fold((0.0, 0.0), |(a, b), &i| (a + pairs[i].0, b + pairs[i].1));

@@ -1,15 +1,15 @@
-//! What the tests share: the values of `tests/golden/gen_stats.py`.
+//! Helpers of the tests: the values of `tests/golden/gen_stats.py`.
 
 use serde_json::Value;
 
-/// A file under `tests/golden/`.
+/// Reads a file under `tests/golden/`.
 pub(super) fn golden(file: &str) -> Value {
     let path = format!("{}/../../tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&fs_err::read_to_string(path).expect("the golden file is in the repository"))
         .expect("the golden file is JSON")
 }
 
-/// A list of numbers.
+/// Converts a JSON value to a list of numbers.
 pub(super) fn numbers(value: &Value) -> Vec<f64> {
     serde_json::from_value(value.clone()).expect("a list of numbers")
 }

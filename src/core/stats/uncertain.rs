@@ -1,14 +1,14 @@
-//! A mean whose variance is a sum of estimates, each from few degrees of freedom.
+//! A mean whose squared standard error is a sum of estimated variances, each with few degrees of freedom.
 //!
-//! Three seeds tell their variance with two degrees of freedom. How far the mean may lie is then not a quantile of one t
-//! distribution, as the questions add a variance that is known much better. The generalized pivotal quantity (S. Weerahandi,
-//! "Generalized Confidence Intervals", 1993) takes each estimate by its own chi-squared distribution:
+//! Three seeds estimate their variance with two degrees of freedom. The questions add a variance that is known much
+//! better, so the error of the mean does not follow one t distribution. The generalized pivotal quantity (S.
+//! Weerahandi, "Generalized Confidence Intervals", 1993) uses a chi-squared distribution for each estimate:
 //!
 //! `mean + Z sqrt(sum of estimate df / chi-squared(df))`
 //!
-//! Of one estimate that is Student's t; of two it is the test of Behrens and Fisher. Its error of the first kind stays below the
-//! nominal one, where an effective number of degrees of freedom (Satterthwaite, 1946) exceeds it with two or three seeds:
-//! `benches/results/statistics.md` has both.
+//! For one estimate this is Student's t; for two it is the Behrens-Fisher test. Its type I error stays below the
+//! nominal one. With an effective number of degrees of freedom (Satterthwaite, 1946) it exceeds the nominal one for two
+//! or three seeds. `benches/results/statistics.md` has both.
 
 use super::bootstrap::Interval;
 use super::student::{quantile, two_sided_p};
@@ -18,37 +18,37 @@ use statrs::distribution::{ChiSquared, ContinuousCDF as _, Normal};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Points at which the chi-squared distributions are taken.
+/// The number of points at which the chi-squared distributions are evaluated.
 const POINTS: usize = 2048;
-/// The share of the distribution that an interval leaves out.
+/// The probability that an interval excludes: 1 - 0.95.
 const OUTSIDE: f64 = 0.05;
 
-/// A variance as it is estimated.
+/// An estimated variance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Estimate {
-    /// The estimate.
+    /// The estimated value.
     pub(super) value: f64,
-    /// Its degrees of freedom.
+    /// The degrees of freedom of the estimate.
     pub(super) df: f64,
 }
 
 /// A part of the squared standard error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct VariancePart {
-    /// The estimate.
+    /// The estimated variance.
     pub(super) of: Estimate,
-    /// What the estimate holds too, and is taken from it; the rest is not below 0.
+    /// A variance that `of` includes and that is subtracted. The difference is at least 0.
     pub(super) less: Option<Estimate>,
 }
 
-/// Quantiles of chi-squared distributions over their degrees of freedom, which many means share.
+/// A cache of quantiles of chi-squared distributions over their degrees of freedom, shared by many means.
 #[derive(Default)]
 pub(super) struct Quantiles {
     known: HashMap<(u64, usize), Rc<Vec<f64>>>,
 }
 
 impl Quantiles {
-    /// Quantiles at even steps, in an order of their own for each `axis`, so that axes do not go together.
+    /// Returns quantiles at even steps, shuffled differently for each `axis`, so that axes are independent.
     fn of(&mut self, df: f64, axis: usize) -> Rc<Vec<f64>> {
         let compute = || {
             let distribution = ChiSquared::new(df).expect("positive degrees of freedom");
@@ -64,25 +64,25 @@ impl Quantiles {
     }
 }
 
-/// A mean and where it may lie.
+/// A mean with its uncertainty.
 pub(super) struct UncertainMean {
     mean: f64,
     error: StandardError,
 }
 
 enum StandardError {
-    /// Nothing varies.
+    /// The values do not vary.
     Zero,
     /// One estimate: Student's t.
     Student { error: f64, df: f64 },
-    /// Possible values, all as likely.
+    /// Equally likely values of the standard error.
     Mixed(Vec<f64>),
 }
 
 impl UncertainMean {
-    /// Of `mean`, whose squared standard error is the sum of `parts`.
+    /// Combines `mean` with its squared standard error, which is the sum of `parts`.
     pub(super) fn new(mean: f64, parts: &[VariancePart], quantiles: &mut Quantiles) -> Self {
-        // less is rounding errors of values that are all equal
+        // a smaller variance is the rounding error of equal values
         let least = 1e-24 * mean * mean;
         let parts: Vec<&VariancePart> = parts.iter().filter(|part| part.of.value > least).collect();
         let error = match parts.as_slice() {
@@ -104,13 +104,14 @@ impl UncertainMean {
         Self { mean, error }
     }
 
-    /// Two-sided p-value of a mean of 0; absent when nothing varies.
+    /// The two-sided p-value of the hypothesis that the mean is 0; absent when nothing varies.
     pub(super) fn p_value(&self) -> Option<f64> {
         self.outside(self.mean.abs())
     }
 
-    /// The 95% interval, symmetric about the mean; absent when nothing varies. It leaves out 0 where [`Self::p_value`] is below
-    /// 0.05, and only there.
+    /// The 95% interval, symmetric about the mean; absent when nothing varies.
+    ///
+    /// It excludes 0 exactly where [`Self::p_value`] is below 0.05.
     pub(super) fn interval(&self) -> Option<Interval> {
         let half = self.half_width()?;
         Some(Interval { low: self.mean - half, high: self.mean + half })
@@ -135,7 +136,7 @@ impl UncertainMean {
         }
     }
 
-    /// The probability of a mean at least `distance` from the true one.
+    /// Computes the probability that the mean is at least `distance` from the true one.
     fn outside(&self, distance: f64) -> Option<f64> {
         match &self.error {
             StandardError::Zero => None,
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn of_one_estimate_it_is_students_t() {
-        // a second estimate of next to nothing, so that it is not taken as one
+        // a tiny second estimate, so that the two are not taken as one
         let mixed = UncertainMean::new(0.5, &[part(0.04, 2.0), part(1e-20, 9.0)], &mut Quantiles::default());
         let student = UncertainMean::new(0.5, &[part(0.04, 2.0)], &mut Quantiles::default());
         assert_near(mixed.p_value().unwrap(), student.p_value().unwrap(), 1e-4);

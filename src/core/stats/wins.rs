@@ -1,33 +1,33 @@
-//! The likelihood of strengths given who beat whom how often, and its maximum; tested through `bradley_terry`.
+//! The likelihood of strengths given the wins of each pair, and its maximum; tested through `bradley_terry`.
 
 use super::bradley_terry::{EloError, EloScale, Game};
 use std::collections::BTreeMap;
 
-/// Elo points of one unit of log-odds: a lead of 400 is odds of 10 to 1.
+/// Elo points per unit of log-odds: a lead of 400 points is odds of 10 to 1.
 pub(super) const POINTS_PER_LOG_ODDS: f64 = 400.0 / std::f64::consts::LN_10;
 
-/// Newton's method converges in under ten steps; a bound all the same.
+/// The limit of Newton steps. Newton's method converges in under ten.
 const MAX_NEWTON_STEPS: usize = 200;
 
-/// By what share of itself a log-posterior may be off by rounding.
+/// The relative rounding error of a log-posterior.
 const ROUNDING: f64 = 1e-12;
 
-/// Probability of a win at these log-odds.
+/// Computes the win probability at these log-odds.
 pub(super) fn logistic(log_odds: f64) -> f64 {
     1.0 / (1.0 + (-log_odds).exp())
 }
 
-/// Who beat whom how often; all that the likelihood depends on.
+/// The number of wins of each player over each other, the sufficient statistic of the likelihood.
 pub(super) struct Wins {
     players: usize,
-    /// Row by row: wins of the row's player over the column's.
+    /// The wins of player `row` over player `column`, row by row.
     counts: Vec<f64>,
 }
 
-/// Wins by pair of players: `row * players + column` for those of the row's player over the column's.
+/// The wins by ordered pair: index `row * players + column` holds those of player `row` over player `column`.
 pub(super) type PairWins = Vec<(usize, f64)>;
 
-/// Counts `games` by the pairs that met.
+/// Counts `games` by pair of players.
 pub(super) fn pair_wins<'a>(players: usize, games: impl IntoIterator<Item = &'a Game>) -> PairWins {
     let mut wins: BTreeMap<usize, f64> = BTreeMap::new();
     for &Game { first, second, score, .. } in games {
@@ -38,12 +38,12 @@ pub(super) fn pair_wins<'a>(players: usize, games: impl IntoIterator<Item = &'a 
 }
 
 impl Wins {
-    /// Counts `games`.
+    /// Counts the wins in `games`.
     pub(super) fn of<'a>(players: usize, games: impl IntoIterator<Item = &'a Game>) -> Self {
         Self::sum(players, &pair_wins(players, games))
     }
 
-    /// Adds up what was counted.
+    /// Sums counts that [`pair_wins`] made.
     pub(super) fn sum<'a>(players: usize, wins: impl IntoIterator<Item = &'a (usize, f64)>) -> Self {
         let mut counts = vec![0.0; players * players];
         for (pair, wins) in wins {
@@ -56,7 +56,9 @@ impl Wins {
         self.counts[player * self.players + other]
     }
 
-    /// Newton's method from `near` (Elo points round 0), in log-odds; the objective is concave.
+    /// Maximizes the log-posterior by Newton's method from `near` (Elo points around 0); returns Elo points of `scale`.
+    ///
+    /// The objective is concave. Strengths are in log-odds.
     pub(super) fn ratings(&self, scale: EloScale, near: &[f64]) -> Result<Vec<f64>, EloError> {
         let precision = scale.prior_sd.map_or(0.0, |sd| (POINTS_PER_LOG_ODDS / sd).powi(2));
         if precision == 0.0 && !self.bounded() {
@@ -69,7 +71,7 @@ impl Wins {
             if step.iter().all(|change| change.abs() < 1e-10) {
                 break;
             }
-            // A full step may overshoot where one side wins nearly always: halve it until it gains.
+            // A full step may overshoot where one side wins nearly always. It is halved until it gains.
             let mut share = 1.0;
             while share > 1e-9 {
                 let tried: Vec<f64> = strengths.iter().zip(&step).map(|(x, change)| x + share * change).collect();
@@ -81,14 +83,14 @@ impl Wins {
                 share /= 2.0;
             }
             if share <= 1e-9 {
-                break; // no gain is left but rounding errors
+                break; // only rounding errors are left to gain
             }
         }
         let centre = strengths.iter().sum::<f64>() / self.players.max(1) as f64;
         Ok(strengths.iter().map(|strength| scale.offset + (strength - centre) * POINTS_PER_LOG_ODDS).collect())
     }
 
-    /// Whether the likelihood has a maximum: from every player a chain of wins leads to every other (L. R. Ford, 1957).
+    /// Whether the likelihood has a maximum: a chain of wins leads from every player to every other (L. R. Ford, 1957).
     fn bounded(&self) -> bool {
         let reaches_all = |beats: &dyn Fn(usize, usize) -> bool| {
             let mut reached = vec![false; self.players];
@@ -131,8 +133,9 @@ impl Wins {
         solve(self.curvature(strengths, precision), gradient)
     }
 
-    /// The negative second derivatives of the log-posterior, and 1 everywhere: without a prior the sum of all strengths is
-    /// free; that pins it and changes nothing else.
+    /// Computes the negative Hessian of the log-posterior, with 1 added to every entry.
+    ///
+    /// Without a prior the sum of all strengths is free. The 1 pins the sum and changes nothing else.
     fn curvature(&self, strengths: &[f64], precision: f64) -> Vec<Vec<f64>> {
         let mut curvature = vec![vec![1.0; self.players]; self.players];
         for i in 0..self.players {
@@ -149,8 +152,10 @@ impl Wins {
         curvature
     }
 
-    /// Covariances of the strengths near the maximum of the posterior (P.-S. Laplace's approximation), in log-odds, but for a
-    /// constant that is the same everywhere and in no difference of two strengths.
+    /// Computes the covariances of the strengths near the maximum of the posterior (P.-S. Laplace's approximation), in
+    /// log-odds.
+    ///
+    /// A constant is added to every entry. It cancels in the difference of two strengths.
     pub(super) fn covariance(&self, strengths: &[f64], precision: f64) -> Vec<Vec<f64>> {
         let curvature = self.curvature(strengths, precision);
         let unit = |at: usize| (0..self.players).map(|i| f64::from(u8::from(i == at))).collect();
@@ -158,7 +163,7 @@ impl Wins {
     }
 }
 
-/// ln(1 + e^x), without overflow.
+/// Computes ln(1 + e^x) without overflow.
 fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }

@@ -37,8 +37,8 @@ pub fn is_bookkeeping(name: &str) -> bool {
     name == MANIFEST || BOOKKEEPING.contains(&name)
 }
 
-/// The process that started this one as a worker; absent: nobody supervises it. It is no part of the assignment, which two
-/// processes that race for a key may both write.
+/// The process that started this one as a worker; absent: it is not supervised. It is not part of the assignment, which
+/// two processes that race for a key may both write.
 pub fn supervisor() -> Option<u32> {
     std::env::var(SUPERVISOR_VARIABLE).ok()?.parse().ok()
 }
@@ -274,7 +274,7 @@ impl Attempt {
     }
 
     /// Removes the attempt, whose result is in the cache: what stays of it costs space, until `cache gc`, and nothing else. It is
-    /// moved away first, so that nobody begins to work in a directory that is being taken apart.
+    /// moved away first, so that no process begins to work in a directory that is being removed.
     fn clear_away(&self) {
         let name = format!(".{}-{}", self.assignment.key.as_str(), std::process::id());
         let aside = self.dir.with_file_name(name);

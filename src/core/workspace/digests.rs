@@ -74,7 +74,7 @@ impl FileDigests {
         Ok(Digest::of(canonical_json(&json).as_bytes()))
     }
 
-    /// Writes the memo if something was added. It is only a memo: a failure is no error.
+    /// Writes the memo if something was added. It is only a memo: a failure is not an error.
     pub fn save(&mut self) {
         if !self.changed {
             return;
@@ -132,7 +132,7 @@ pub(super) fn digest_file(path: &Path) -> io::Result<Digest> {
     digest_file_counting(path, &|_| {})
 }
 
-/// SHA-256 of a file's bytes; `read` is told how many more of them were read.
+/// SHA-256 of a file's bytes; `read` is called with the number of further bytes that were read.
 pub(super) fn digest_file_counting(path: &Path, read: &dyn Fn(u64)) -> io::Result<Digest> {
     let mut file = fs_err::File::open(path)?;
     let mut hasher = Sha256::new();

@@ -25,7 +25,7 @@ pub enum WorkspaceError {
         name: OsString,
     },
     /// Somebody else works on the key.
-    #[error("{owner} is at work on this stage")]
+    #[error("{owner} is working on this stage")]
     Leased {
         /// Who.
         owner: LeaseOwner,
@@ -63,7 +63,7 @@ impl WorkspaceError {
             Self::Io(error) => io_hint(error),
             // whoever filled the directory, here or in libtorch, said it in words
             Self::Content(message) if message.contains("No space left on device") => Some(DISK_FULL.to_owned()),
-            Self::Malformed { .. } => Some("remove the file's directory; the stage runs again then".to_owned()),
+            Self::Malformed { .. } => Some("remove the file's directory; the stage then runs again".to_owned()),
             Self::Leased { .. } => Some("wait for it, or end that process".to_owned()),
             Self::Name { .. } | Self::Unusable { .. } | Self::Content(_) => None,
         }

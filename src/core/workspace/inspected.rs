@@ -45,7 +45,7 @@ impl Inspected {
         self.changed |= self.passed.insert(inspection);
     }
 
-    /// Writes the memo if something was added. It is only a memo: a failure is no error.
+    /// Writes the memo if something was added. It is only a memo: a failure is not an error.
     pub fn save(&mut self) {
         if !self.changed {
             return;

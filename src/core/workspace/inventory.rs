@@ -44,7 +44,7 @@ pub struct StoredCheckpoint {
 /// What a leftover is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftoverKind {
-    /// An attempt directory that nobody works in.
+    /// An attempt directory that no process works in.
     Attempt,
     /// An attempt whose checkpoint is in the cache all the same.
     FinishedAttempt,
@@ -62,7 +62,7 @@ pub enum LeftoverKind {
     InputRecord,
 }
 
-/// Something in `runs/` that is no checkpoint.
+/// Something in `runs/` that is not a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leftover {
     /// What it is.

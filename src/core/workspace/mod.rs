@@ -11,7 +11,7 @@
 //!     exit-*.json          how a worker ended that committed nothing, one file for each ([`Job`])
 //!     judge-spent-*.json   what the stage asked a judge so far, and what it cost
 //!     resume/step-N/       resume points, each with a manifest.json written last; of a `command` stage, what its program likes
-//!     parameters.json      what the program of a `command` stage is told
+//!     parameters.json      the inputs of a `command` stage's program
 //!     out/                 the checkpoint in the making; out-N/ in the N-th try of a `command` stage
 //!     replace              present: the result takes the place of the one in the cache (`run --force`)
 //!   work/verify-.../       a directory like `runs/` of its own, in which `orchestrate verify` reruns a stage
@@ -28,7 +28,12 @@
 //!   inspected.json         memo of models and data that a worker found good, by their digests
 //!   timings.jsonl          memo of how long stages took, by which the longest chain is started first
 //!   history.db             SQLite index (`store`)
-//!   log/<run>/             one run: run.jsonl (its events), recipes as they were, a lock that is held while the run lives
+//!   log/<run>/             one run
+//!     run.jsonl            what happened in it (`run_event`), appended by the dispatcher
+//!     invocation.json      what it was asked: recipes, overrides, selection
+//!     plan.json            its stages as they were planned, with their keys
+//!     recipes/             its recipes as they were
+//!     lock                 held while the run lives
 //! ```
 //!
 //! # The protocol, step by step

@@ -211,7 +211,8 @@ impl Workspace {
         Ok(write_file(&dir.join(REPLACE), b"")?)
     }
 
-    /// Moves a damaged attempt at `key` to the quarantine, so that the next one begins anew, and says where it is now.
+    /// Moves a damaged attempt at `key` to the quarantine, so that the next one starts afresh, and returns its new
+    /// place.
     ///
     /// # Errors
     /// [`WorkspaceError::Leased`] when somebody works on it.

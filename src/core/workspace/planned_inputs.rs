@@ -54,7 +54,7 @@ impl PlannedInputs {
         Ok(Self { inputs: checked, memo: memo.to_owned() })
     }
 
-    /// Checks that nobody has written to an input since [`Self::check`], so that what was read is what the plan saw.
+    /// Checks that no input was written to since [`Self::check`], so that what was read is what the plan saw.
     ///
     /// # Errors
     /// An input that was written to, even if it has the same content again.

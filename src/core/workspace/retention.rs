@@ -126,7 +126,7 @@ pub fn choose(
         }
     }
     if let Some(max_bytes) = policy.max_bytes {
-        let reason = |_: &StoredCheckpoint| Some("least recently used, above the size that may stay".to_owned());
+        let reason = |_: &StoredCheckpoint| Some("least recently used, above the size limit".to_owned());
         shelf.take_while_possible(reason, |kept_bytes| kept_bytes > max_bytes);
     }
     let of_checkpoints = shelf.kept.values().flat_map(|checkpoint| &checkpoint.inputs);
@@ -270,7 +270,7 @@ fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: Dat
     Some(match leftover.kind {
         LeftoverKind::Trash => "left by an interrupted removal".to_owned(),
         LeftoverKind::Temporary => "a temporary file of a killed process".to_owned(),
-        LeftoverKind::InputRecord => "nothing that stays was made from that file".to_owned(),
+        LeftoverKind::InputRecord => "no remaining checkpoint was made from that file".to_owned(),
         LeftoverKind::FinishedAttempt => "its result is in the cache".to_owned(),
         LeftoverKind::Attempt => format!("unused for {}", age(untouched_for)),
         LeftoverKind::Rerun => format!("a rerun of `verify`, kept for {}", age(untouched_for)),
@@ -279,7 +279,7 @@ fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: Dat
     })
 }
 
-/// `45 minutes`, `7 hours`, `30 days`; what lies in the future is no time at all.
+/// `45 minutes`, `7 hours`, `30 days`; a time in the future counts as 0.
 fn age(span: TimeDelta) -> String {
     let (count, unit) = match (span.num_days(), span.num_hours(), span.num_minutes()) {
         (2.., _, _) => (span.num_days(), "days"),

@@ -1,4 +1,4 @@
-//! A request about a model, from its model to its answers.
+//! The entry point of requests about a model.
 
 use super::{embed, generate, logprobs, merge};
 use crate::checkpoint::CHAT_TEMPLATE;
@@ -14,7 +14,7 @@ use tch::{Device, Kind};
 /// Answers `request` on stdout.
 ///
 /// # Errors
-/// A model, adapter or line that cannot be used.
+/// Returns an error for a model, adapter or line that cannot be used.
 pub fn run(request: &ModelRequest) -> StageResult<()> {
     if !request.model.is_dir() {
         return Err(StageError::input(format!("`{}` is not a directory", request.model.display()))
@@ -35,7 +35,7 @@ pub fn run(request: &ModelRequest) -> StageResult<()> {
     }
 }
 
-/// The model of a request with its adapter beside the weights.
+/// Loads the model of a request, with its adapter unmerged.
 pub(super) fn decoder(request: &ModelRequest, kind: Kind, device: Device) -> StageResult<Decoder> {
     let mut decoder = Decoder::load(&request.model, kind, device)?;
     if let Some(dir) = &request.adapter {
@@ -44,12 +44,12 @@ pub(super) fn decoder(request: &ModelRequest, kind: Kind, device: Device) -> Sta
     Ok(decoder)
 }
 
-/// The chat template that the adapter was trained with, if it is not the model's own.
+/// Returns the path of the chat template that the adapter was trained with, if it is not the model's own.
 pub(super) fn adapters_template(request: &ModelRequest) -> Option<PathBuf> {
     request.adapter.as_ref().map(|dir| dir.join(CHAT_TEMPLATE)).filter(|path| path.exists())
 }
 
-/// Stdout.
+/// The answers on stdout.
 pub(super) struct Answers(BufWriter<io::Stdout>);
 
 impl Answers {
@@ -62,7 +62,7 @@ impl Answers {
         writeln!(self.0, "{line}").map_err(unwritten)
     }
 
-    /// Lets the reader see what was answered so far.
+    /// Makes the answers so far visible to the reader.
     pub(super) fn flush(&mut self) -> StageResult<()> {
         self.0.flush().map_err(unwritten)
     }

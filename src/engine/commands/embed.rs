@@ -1,4 +1,4 @@
-//! Sentence embeddings.
+//! The command `embed`: sentence embeddings.
 
 use super::Answers;
 use super::input;
@@ -16,7 +16,7 @@ struct EmbedLine<'a> {
     embedding: Vec<f32>,
 }
 
-/// Texts encoded before their answers are written.
+/// Number of texts that are encoded before their answers are written.
 const BATCH: usize = 256;
 
 pub(super) fn run(request: &ModelRequest, input: &Input, device: Device, answers: &mut Answers) -> StageResult<()> {

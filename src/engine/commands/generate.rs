@@ -1,4 +1,4 @@
-//! Sampled completions of given prompts.
+//! The command `generate`: sampled completions of given prompts.
 
 use super::input::{self, Line};
 use super::{Answers, adapters_template, decoder};
@@ -14,12 +14,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-/// Completions decoded at a time.
+/// Maximum number of completions decoded at a time.
 const ROWS: usize = 32;
-/// Completions printed at a time.
+/// Number of completions printed at a time.
 const BATCH: usize = 4 * ROWS;
 
-/// How completions are sampled.
+/// The options of sampling.
 pub(super) struct GenerateOptions<'a> {
     pub(super) sampling: &'a Sampling,
     pub(super) seed: u64,
@@ -27,7 +27,7 @@ pub(super) struct GenerateOptions<'a> {
     pub(super) raw: bool,
 }
 
-/// A turn of a conversation, as a line spells it.
+/// A turn of a conversation in a line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Turn {
@@ -35,7 +35,7 @@ struct Turn {
     content: String,
 }
 
-/// A prompt as it was given, and its tokens.
+/// A prompt as given, with its tokens.
 struct Prompt {
     given: (&'static str, Value),
     ids: Vec<i64>,
@@ -56,12 +56,12 @@ pub(super) fn run(
     let prompts: Vec<Prompt> =
         lines.iter().map(|line| prompt(line, &tokenizer, &config, knobs)).collect::<StageResult<_>>()?;
     let decoder = decoder(request, kind(request.dtype), device)?;
-    // every draw is seeded by the prompt's line and the sample, so neighbours do not matter
+    // each draw is seeded by the prompt's line and the sample's index, so it does not depend on other rows
     let stop = Stop::new(&tokenizer, knobs.sampling);
     let wanted: Vec<(usize, usize)> =
         (0..prompts.len()).flat_map(|line| (0..knobs.samples).map(move |index| (line, index))).collect();
     for batch in wanted.chunks(BATCH) {
-        // samples of one prompt make one request, which is read once
+        // samples of one prompt are one request, so the prompt is read once
         let mut requests: Vec<Request<'_>> = Vec::new();
         for samples in batch.chunk_by(|(line, _), (next, _)| line == next) {
             let (line, _) = samples[0];
@@ -87,7 +87,8 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The tokens a line asks to go on from: a prompt is a user's turn, or with `raw` what the assistant continues.
+/// Returns the prompt of a line with its tokens. A prompt is a user's turn, or with `raw` the text that the model
+/// continues.
 fn prompt(
     line: &Line,
     tokenizer: &Tokenizer,

@@ -1,5 +1,5 @@
-//! The lines of a request. Where memory allows, all are read and checked before the model is loaded, so a malformed line
-//! costs no time.
+//! The lines of a request. If memory allows, all lines are read and checked before the model is loaded, so a malformed
+//! line is reported early.
 
 use crate::error::{StageError, StageResult};
 use orchestrate_core::exec::Input;
@@ -8,24 +8,24 @@ use std::io::{BufRead, BufReader};
 
 /// One line of a request.
 pub(super) struct Line {
-    /// `FILE:LINE`.
+    /// `FILE:LINE` of the line.
     pub(super) location: String,
     fields: Map<String, Value>,
 }
 
-/// Reads all lines; the text of the command line is one line with the field `text_field`.
+/// Reads all lines. Text from the command line becomes one line with the field `text_field`.
 ///
 /// # Errors
-/// A file that cannot be read, a line that is not a JSON object, no line at all.
+/// Returns an error for a file that cannot be read, for a line that is not a JSON object, and if there are no lines.
 pub(super) fn read(input: &Input, text_field: &str) -> StageResult<Vec<Line>> {
     let lines: Vec<Line> = stream(input, text_field)?.collect::<StageResult<_>>()?;
     if lines.is_empty() { Err(no_lines(input)) } else { Ok(lines) }
 }
 
-/// The lines as they come; what is not is an error in its place.
+/// Streams the lines. A line that is not a JSON object is an error at its position.
 ///
 /// # Errors
-/// A file that cannot be opened.
+/// Returns an error for a file that cannot be opened.
 pub(super) fn stream(input: &Input, text_field: &str) -> StageResult<Box<dyn Iterator<Item = StageResult<Line>>>> {
     let name = name(input);
     let reader: Box<dyn BufRead> = match input {
@@ -34,7 +34,7 @@ pub(super) fn stream(input: &Input, text_field: &str) -> StageResult<Box<dyn Ite
             return Ok(Box::new(std::iter::once(Ok(Line { location: name, fields }))));
         }
         Input::File(path) => {
-            let file = fs_err::File::open(path).map_err(|e| StageError::input(e.to_string()))?; // it names the file
+            let file = fs_err::File::open(path).map_err(|e| StageError::input(e.to_string()))?; // it names the path
             Box::new(BufReader::new(file))
         }
         Input::Stdin => Box::new(BufReader::new(std::io::stdin())),
@@ -55,7 +55,7 @@ pub(super) fn stream(input: &Input, text_field: &str) -> StageResult<Box<dyn Ite
     Ok(Box::new((1..).zip(reader.split(b'\n')).filter_map(parsed)))
 }
 
-/// The error of an input without a line.
+/// Returns the error for an input without lines.
 pub(super) fn no_lines(input: &Input) -> StageError {
     StageError::input(format!("{} has no lines", name(input))).hinted("one JSON object a line is read")
 }
@@ -69,26 +69,26 @@ fn name(input: &Input) -> String {
 }
 
 impl Line {
-    /// The field `name`, if it is there and not null.
+    /// Returns the field `name` if it exists and is not null.
     pub(super) fn field(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
-    /// The text in the field `name`, if it is there.
+    /// Returns the text in the field `name` if it exists.
     ///
     /// # Errors
-    /// Something else than a string.
+    /// Returns an error if the field is not a string.
     pub(super) fn text(&self, name: &str) -> StageResult<Option<&str>> {
         let text = |value: &Value| Err(self.error(&format!("`{name}` is {value}, not a string")));
         self.field(name).map_or(Ok(None), |value| value.as_str().map_or_else(|| text(value), |text| Ok(Some(text))))
     }
 
-    /// An error about this line.
+    /// Returns an error about this line.
     pub(super) fn error(&self, what: &str) -> StageError {
         StageError::input(format!("{}: {what}", self.location))
     }
 
-    /// The error of a line that has none or several of the fields of which it needs one.
+    /// Returns the error for a line with none or both of two fields of which it needs one.
     pub(super) fn one_of(&self, names: [&str; 2]) -> StageError {
         let [a, b] = names;
         let found: Vec<String> = self.fields.keys().map(|name| format!("`{name}`")).collect();

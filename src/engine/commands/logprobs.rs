@@ -1,4 +1,4 @@
-//! Log-probabilities of the tokens of given sequences.
+//! The command `logprobs`: log-probabilities of the tokens of given sequences.
 
 use super::input::{self, Line};
 use super::{Answers, decoder};
@@ -17,13 +17,13 @@ struct LogprobsLine<'a> {
     token_logprobs: Vec<f32>,
 }
 
-/// Tokens computed at a time.
+/// Maximum number of tokens computed at a time.
 const BATCH_TOKENS: usize = 4096;
 
 pub(super) fn run(request: &ModelRequest, input: &Input, device: Device, answers: &mut Answers) -> StageResult<()> {
     let lines = input::read(input, "text")?;
     let config = load_config(&request.model)?;
-    // ids need no tokenizer, and a directory may have none
+    // ids need no tokenizer, and the directory may not have one
     let needs_tokenizer = lines.iter().any(|line| line.field("text").is_some());
     let tokenizer = needs_tokenizer.then(|| Tokenizer::load(&request.model)).transpose()?;
     let sequences: Vec<Vec<i64>> =
@@ -46,7 +46,7 @@ pub(super) fn run(request: &ModelRequest, input: &Input, device: Device, answers
     Ok(())
 }
 
-/// What a line asks about: its ids, or its text encoded as it stands.
+/// Returns the tokens of a line: its ids, or its text encoded unchanged.
 fn token_ids(line: &Line, tokenizer: Option<&Tokenizer>, config: &DecoderConfig) -> StageResult<Vec<i64>> {
     let ids: Vec<i64> = match (line.text("text")?, line.field("input_ids"), tokenizer) {
         (Some(text), None, Some(tokenizer)) => tokenizer.encode(text)?,
@@ -69,12 +69,12 @@ fn token_ids(line: &Line, tokenizer: Option<&Tokenizer>, config: &DecoderConfig)
     Ok(ids)
 }
 
-/// The log-probability of every token but the first, given those before it, of each sequence.
+/// Computes the log-probability of every token but the first of each sequence, given the tokens before it.
 fn token_logprobs(decoder: &Decoder, sequences: &[Vec<i64>]) -> Vec<Vec<f32>> {
     tch::no_grad(|| {
         let packed = Packed::new(sequences, decoder.device());
         let hidden = decoder.hidden(&packed); // (T, C)
-        // each token is predicted at the position before it, in the same sequence
+        // the position before a token predicts it, in the same sequence
         let positions: Vec<i64> =
             packed.starts().iter().zip(&packed.lengths).flat_map(|(&start, &n)| start..start + n - 1).collect();
         if positions.is_empty() {

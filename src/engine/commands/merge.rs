@@ -1,4 +1,4 @@
-//! The adapter added to the weights, as a Hugging Face directory of its own.
+//! The command `merge`: adds an adapter to the weights and writes a Hugging Face directory.
 
 use super::{Answers, adapters_template, decoder};
 use crate::checkpoint::{self, CHAT_TEMPLATE};
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// Largest file of weights, as in the hub's own tools.
+/// Maximum size of a file of weights in bytes, as in the hub's own tools.
 const SHARD_BYTES: usize = 5_000_000_000;
-/// How far merged and unmerged logits may be apart in 32 bits.
+/// Maximum difference of merged and unmerged logits in 32 bits.
 const TOLERANCE: f64 = 1e-3;
-/// On what they are compared.
+/// Text on which the logits are compared.
 const TEXT: &str = "The heart pumps blood through the arteries, and 2 + 2 = 4.\nIl cuore umano ha quattro cavità.\n";
 
 pub(super) fn run(
@@ -28,7 +28,7 @@ pub(super) fn run(
     answers: &mut Answers,
 ) -> StageResult<()> {
     if output.symlink_metadata().is_ok() {
-        return Err(StageError::input(format!("`{}` exists already", output.display()))
+        return Err(StageError::input(format!("`{}` already exists", output.display()))
             .hinted("name a directory that does not exist; nothing is overwritten"));
     }
     let mut decoder = decoder(request, Kind::Float, device)?;
@@ -41,7 +41,7 @@ pub(super) fn run(
         return Err(StageError {
             class: FailureClass::NonFinite,
             message: format!("merged and unmerged logits differ by {difference:.1e}, over {TOLERANCE:.0e}"),
-            hint: Some("are the adapter's weights finite, and is it an adapter of this model?".to_owned()),
+            hint: Some("check that the adapter belongs to this model and that its weights are finite".to_owned()),
         });
     }
     let part = PartialDirectory::beside(output)?;
@@ -60,14 +60,14 @@ pub(super) fn run(
     answers.flush()
 }
 
-/// What the model's own weights are held in.
+/// Returns the number format of the model's own weights.
 fn kind_of(model: &Path, decoder: &Decoder) -> StageResult<Kind> {
     let weights = Weights::open(model)?;
     let kind = decoder.weights().iter().find_map(|(name, _)| weights.kind(name));
     kind.ok_or_else(|| StageError::input(format!("`{}` has weights of no known format", model.display())))
 }
 
-/// The text in the model's tokens; without a tokenizer, tokens spread over its vocabulary.
+/// Returns the text in the model's tokens, or, without a tokenizer, tokens spread over the vocabulary.
 fn sample_ids(model: &Path, decoder: &Decoder) -> StageResult<Vec<i64>> {
     let vocabulary = decoder.config.vocab_size;
     let mut ids = if model.join("tokenizer.json").exists() {
@@ -80,12 +80,12 @@ fn sample_ids(model: &Path, decoder: &Decoder) -> StageResult<Vec<i64>> {
     Ok(ids)
 }
 
-/// Logits of every token. // (T,) -> (T, V)
+/// Computes the logits of every token. // (T,) -> (T, V)
 fn logits(decoder: &Decoder, ids: &[i64]) -> Tensor {
     tch::no_grad(|| decoder.logits(&decoder.hidden(&Packed::new(&[ids], decoder.device()))))
 }
 
-/// Lets `config.json` say what the weights are held in, under the name it uses.
+/// Sets the number format of the weights in `config.json`, under the name that the file uses.
 fn declare_dtype(path: &Path, kind: Kind) -> StageResult<()> {
     let text = fs_err::read_to_string(path)?;
     let mut config: Value =
@@ -111,7 +111,7 @@ fn dtype_name(kind: Kind) -> &'static str {
     }
 }
 
-/// Reads back what was written: every tensor must be the merged one, rounded to `kind`.
+/// Reads back the written weights. Every tensor must be the merged one, rounded to `kind`.
 fn check_written(dir: &Path, decoder: &Decoder, kind: Kind) -> StageResult<()> {
     let weights = Weights::open(dir)?;
     for (name, tensor) in decoder.weights() {
@@ -119,15 +119,15 @@ fn check_written(dir: &Path, decoder: &Decoder, kind: Kind) -> StageResult<()> {
         if written != tensor.detach().to_kind(kind) {
             return Err(StageError {
                 class: FailureClass::Io,
-                message: format!("`{name}` reads back from `{}` other than it was written", dir.display()),
-                hint: Some("is the disk in order?".to_owned()),
+                message: format!("`{name}` in `{}` differs from what was written", dir.display()),
+                hint: Some("check the disk".to_owned()),
             });
         }
     }
     Ok(())
 }
 
-/// A directory in the making, beside its place; removed unless it was renamed there.
+/// An incomplete directory beside its final path. It is removed unless it was renamed to that path.
 struct PartialDirectory(PathBuf);
 
 impl PartialDirectory {
@@ -143,7 +143,7 @@ impl PartialDirectory {
 
 impl Drop for PartialDirectory {
     fn drop(&mut self) {
-        // after the rename there is nothing to remove; after a failure, leftovers only cost space
+        // after the rename there is nothing to remove; after a failure, a directory that remains only costs space
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,7 +1,8 @@
-//! Questions about a model, one file each: `orchestrate model logprobs|embed|generate|merge`; and about a stage's reward mix:
-//! `orchestrate score`.
+//! Commands about a model (`orchestrate model logprobs|embed|generate|merge`) and about a stage's reward mix
+//! (`orchestrate score`).
 //!
-//! A request comes as `orchestrate_core::exec::ModelRequest` or `ScoreRequest`; answers go to stdout, one JSON object a line.
+//! A request is an `orchestrate_core::exec::ModelRequest` or `ScoreRequest`. Answers go to stdout, one JSON object on
+//! each line.
 
 mod answer;
 mod embed;

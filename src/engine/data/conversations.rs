@@ -113,13 +113,13 @@ fn trained_ranges(
             return Ok(text.len());
         }
         Err(StageError::input(format!(
-            "{location}: the chat template renders the first {count} of {} messages otherwise when the others follow, so \
-             the tokens of a turn cannot be identified turn",
+            "{location}: the chat template renders the first {count} of {} messages differently when the others follow, so \
+             the tokens of each turn cannot be identified",
             turns.len()
         ))
         .hinted(
-            "some templates strip the reasoning of earlier turns: give each of the assistant's turns a row of its own, \
-             ending with it, or put a `chat_template.jinja` beside the tokenizer that leaves earlier turns as they are",
+            "some templates strip the reasoning of earlier turns: write one row for each of the assistant's turns, ending \
+             with it, or put a `chat_template.jinja` that keeps earlier turns beside the tokenizer",
         ))
     };
     let mut ranges = Vec::new();

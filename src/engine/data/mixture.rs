@@ -1,13 +1,13 @@
 //! A mixture of data sets, which are drawn in the proportion of their weights.
 //!
 //! The data set and the item that a position draws are pure functions of (seed, position), so a resumed stage needs
-//! only its step. The choice is even rather than random. After every position, the count of draws from each data set is
-//! within a few draws of its weight's fraction, so every batch has the mixture's proportions.
+//! only its step. The choice is even rather than random. After every position, each data set has been drawn in
+//! proportion to its weight, up to a few draws. Every batch therefore has the mixture's proportions.
 
 use super::order::example_at;
 use crate::seed;
 
-/// Binary digits of a fraction: weights are fractions of 2^32.
+/// Number of binary digits of a part's fraction, which is in units of 2^-32.
 const WHOLE_BITS: u32 = 32;
 
 /// A weighted mixture of data sets.
@@ -18,7 +18,7 @@ pub struct Mixture<T> {
 
 #[derive(Debug)]
 struct Portion<T> {
-    /// Fraction of the positions that the parts before leave over, in units of 2^-32.
+    /// Fraction of the positions that earlier parts do not take, in units of 2^-32.
     share: u64,
     items: Vec<T>,
 }

@@ -126,7 +126,8 @@ pub fn check(reports: &[DataReport]) -> StageResult<()> {
             let message =
                 format!("{files}: {} of {} rows repeat others token by token", report.duplicate_rows, report.rows);
             return Err(StageError::input(message).hinted(format!(
-                "a template that leaves out what tells rows apart does this; to read rows often, use `epochs`; {look}"
+                "a template that leaves out the fields in which rows differ causes this; to repeat rows, use \
+                 `epochs`; {look}"
             )));
         }
     }

@@ -78,8 +78,8 @@ pub fn prompts(
     Ok(examples)
 }
 
-/// Digits of a row's digest in its identifier: 64 bits, so that in a data set of a million rows the chance that two
-/// share them is 1 in 37 million.
+/// Number of digits of a row's digest in its identifier, which are 64 bits. In a data set of a million rows, two rows
+/// share them with a chance of 1 in 37 million.
 const ID_DIGITS: usize = 16;
 
 /// Returns the identifier of `row`, with a suffix that counts the earlier equal rows in `equal_rows`.

@@ -41,9 +41,9 @@ pub struct Column {
     pub values: Vec<Option<f64>>,
 }
 
-/// Returns the advantage of every completion with each component normalized within its group before the sum, so that a
-/// component of large variance does not dominate. The weighted sum is then normalized over the whole rollout (GDPO,
-/// arXiv:2601.05242).
+/// Returns the advantage of every completion, with each component normalized within its group before the sum. A
+/// component of large variance therefore does not dominate. The weighted sum is then normalized over the whole rollout
+/// (GDPO, arXiv:2601.05242).
 ///
 /// A completion that lacks any component is left out of all means and deviations. The advantage is `None` for such a
 /// completion and in a group with fewer than two complete ones.

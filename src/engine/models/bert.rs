@@ -39,10 +39,10 @@ pub(super) struct BertConfig {
 /// The numbering of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Positions {
-    /// From 0.
+    /// Positions count from 0.
     #[default]
     FromZero,
-    /// From `pad_token_id + 1`; padding tokens are not counted.
+    /// Positions count from `pad_token_id + 1`; padding tokens are not counted.
     After { pad_token_id: i64 },
 }
 

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 /// Sequences laid end to end. Attention never crosses from one to the next, except from a completion to the prompt of
-/// its group, so a sequence's result does not depend on its neighbours.
+/// its group. A sequence's result therefore does not depend on its neighbours.
 #[derive(Debug)]
 pub struct Packed {
     /// Tokens of all sequences. // (T,)

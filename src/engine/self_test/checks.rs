@@ -1,4 +1,4 @@
-//! The self-test from its device to its verdict.
+//! The self-test, from the choice of its device to its result.
 
 use super::{parity, pipeline, project, widths};
 use crate::error::{StageError, StageResult};
@@ -53,18 +53,23 @@ impl Report {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 
-    /// Runs a check, which returns whether it passed and what it found. An error and a panic are failures: libtorch's
-    /// exceptions are panics. Returns whether it passed, `None` if it was not asked for.
-    pub(super) fn check(
+    /// Runs the check called `name` if it is asked for.
+    pub(super) fn check(&mut self, name: &str, check: impl FnOnce() -> StageResult<(bool, String)>) -> StageResult<()> {
+        if self.wants(name) {
+            self.prove(name, check)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a check, which returns whether it passed and what it found. Returns whether it passed. An error and a panic are
+    /// failures; libtorch's exceptions are panics.
+    pub(super) fn prove(
         &mut self,
         name: &str,
         check: impl FnOnce() -> StageResult<(bool, String)>,
-    ) -> StageResult<Option<bool>> {
-        if !self.wants(name) {
-            return Ok(None);
-        }
+    ) -> StageResult<bool> {
         let began = Instant::now();
-        // nothing that the check changes is used after a panic
+        // what a check changes is not used after its panic
         let (passed, found) = match catch_unwind(AssertUnwindSafe(check)) {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => (false, error.to_string()),
@@ -77,7 +82,7 @@ impl Report {
         self.checked += 1;
         let word = if passed { "ok  " } else { "FAIL" };
         line(&format!("{word} {:6.1} s  {name}: {found}", began.elapsed().as_secs_f64()))?;
-        Ok(Some(passed))
+        Ok(passed)
     }
 }
 

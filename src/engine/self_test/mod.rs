@@ -1,7 +1,11 @@
-//! Whether the engine computes on this machine's device what it should: `orchestrate-worker self-test`.
+//! The self-test of the engine on this machine's device: `orchestrate-worker self-test`.
 //!
-//! It needs nothing but the worker and `tests/golden`, so a host with a GPU and no compiler can run it: the peers' values
-//! in 32 and 16 bits, the whole pipeline on a tiny model, a kill and a resume, and whether memory comes back.
+//! It needs only the worker and `tests/golden`, so a host with a GPU and no compiler can run it. It checks:
+//!
+//! - values of other implementations, in 32 and 16 bits
+//! - the whole pipeline on a tiny model
+//! - a kill and a resume
+//! - whether GPU memory is released
 
 mod checks;
 mod parity;

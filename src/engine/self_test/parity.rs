@@ -1,4 +1,4 @@
-//! The peers' values, recorded in 32 bits on a CPU.
+//! Parity with values of other implementations, recorded in 32 bits on a CPU.
 
 use super::Report;
 use crate::adapter;
@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// How far logits and embeddings may be from the peers' in 32 bits.
+/// Maximum difference of logits and embeddings in 32 bits.
 const FLOAT32: f64 = 1e-3;
-/// How far logits may be on average in 16 bits, as a share of their standard deviation: bfloat16 keeps 8 bits of each
-/// number, and two layers of sums lose about one more.
+/// Maximum mean difference of logits in 16 bits, as a fraction of their standard deviation. bfloat16 keeps 8 bits of
+/// each number. The sums of two layers lose about one more.
 const BFLOAT16: f64 = 0.03;
 
 pub(super) fn run(report: &mut Report, golden: &Path, project: &Path, device: Device) -> StageResult<()> {

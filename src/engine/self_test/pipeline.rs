@@ -1,4 +1,4 @@
-//! CPT -> SFT -> GRPO as users run them: each stage in a process of its own, one of them killed and resumed.
+//! CPT -> SFT -> GRPO as users run them, each stage in its own process. One stage is killed and resumed.
 
 use super::{Report, line};
 use crate::error::{StageError, StageResult};
@@ -18,15 +18,22 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// Longest that a step of a tiny model may take.
+/// Maximum duration of a step of a tiny model.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Memory that may still be in use after the workers have ended: other processes come and go.
+/// Memory that may still be in use after the workers have ended, since other processes start and end.
 const LEFT_BYTES: u64 = 256 << 20;
 /// Number of runs that are never stopped, where a resumed one differs: two of them may agree by chance.
 const REPEATS: usize = 3;
 
+/// The checks of this file, by the beginnings of their names.
+const CHECKS: [&str; 3] = [PIPELINE, RESUME, MEMORY];
+const PIPELINE: &str = "pipeline";
+const RESUME: &str = "resume after a kill";
+const MEMORY: &str = "memory comes back";
+
 pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageResult<()> {
-    if !["pipeline", "resume", "memory"].iter().any(|part| report.wants(part)) && !report.wants("pipeline, ") {
+    // the stages need each other, so all of them run if one check of this file is asked for
+    if !CHECKS.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
     let memory_before = cuda::memory_used(device);
@@ -36,34 +43,34 @@ pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageR
     // a stage needs the results of its parents, and nothing else of the others
     let mut failed_stages: BTreeSet<usize> = BTreeSet::new();
     for (index, stage) in plan.stages.iter().enumerate() {
-        let name = format!("pipeline, {} {}", stage.name, stage.variants.join(" "));
+        let name = format!("{PIPELINE}, {} {}", stage.name, stage.variants.join(" "));
         if stage.parents.iter().any(|parent| failed_stages.contains(parent)) {
             failed_stages.insert(index);
             line(&format!("skip           {name}: the stage before it failed"))?;
             continue;
         }
-        let passed = report.check(&name, || {
+        let passed = report.prove(&name, || {
             let mut worker = Worker::start(&plan, index, &cache, &cache, device)?;
             most_memory = most_memory.max(worker.watch(device)?);
             let ended = worker.child.wait()?;
             let (ok, found) = judge(&worker.events(&cache)?);
             Ok((ended.success() && ok, found))
         })?;
-        if passed != Some(true) {
+        if !passed {
             failed_stages.insert(index);
         }
     }
     for (index, stage) in plan.stages.iter().enumerate().filter(|(_, stage)| stage.name == "sft") {
         if !failed_stages.contains(&index) {
-            let name = format!("resume after a kill, sft {}", stage.variants.join(" "));
-            report.check(&name, || resume(project, &plan, index, &cache, device))?;
+            let name = format!("{RESUME}, sft {}", stage.variants.join(" "));
+            report.prove(&name, || resume(project, &plan, index, &cache, device))?;
         }
     }
     match (memory_before, most_memory, cuda::memory_used(device)) {
         (Some(before), Some(most), Some(after)) => {
             let mib = |bytes: u64| bytes >> 20;
             let found = format!("{} MiB before, at most {}, {} after", mib(before), mib(most), mib(after));
-            report.check("memory comes back", || Ok((after <= before + LEFT_BYTES, found)))?;
+            report.prove(MEMORY, || Ok((after <= before + LEFT_BYTES, found)))?;
             Ok(())
         }
         _ => line("               memory comes back: not measured here"),
@@ -98,15 +105,16 @@ fn resume(project: &Path, plan: &Plan, index: usize, cache: &Workspace, device: 
     Ok((off < 10.0 * noise, found))
 }
 
-/// The largest difference between two adapters.
+/// Returns the largest difference between two adapters.
 fn difference(a: &Path, b: &Path) -> StageResult<f64> {
     let (a, b) = (load_tensors(a)?, load_tensors(b)?);
     let largest = |(name, t): (&String, &Tensor)| (t - &b[name]).abs().max().double_value(&[]);
-    // f64::max would pass over what is not a number
+    // `f64::max` would ignore NaN
     Ok(a.iter().map(largest).fold(0.0, |most, off| if off.is_nan() { f64::INFINITY } else { most.max(off) }))
 }
 
-/// Whether what a stage reported is as it should be: every value finite, a training loss that fell.
+/// Returns whether a stage's events are as expected, with a description. GRPO needs a finite mean reward and an
+/// on-policy ratio near 1, other stages a training loss that falls.
 fn judge(events: &[Event]) -> (bool, String) {
     let steps: Vec<&Step> = events
         .iter()
@@ -155,7 +163,7 @@ impl Inputs for Files {
     }
 }
 
-/// A stage at work in a process of its own.
+/// A stage that runs in its own process.
 struct Worker {
     child: Child,
     attempt: PathBuf,
@@ -163,7 +171,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Starts a stage of `plan`, whose parent is in `parents`, to be committed into `cache`.
+    /// Starts a stage of `plan`, whose parents are in `parents`. It commits its result into `cache`.
     fn start(plan: &Plan, index: usize, parents: &Workspace, cache: &Workspace, device: Device) -> StageResult<Self> {
         let stage: &PlannedStage = &plan.stages[index];
         let checkpoint = |parent: &usize| parents.root().join("cache").join(plan.stages[*parent].key.as_str());
@@ -194,7 +202,7 @@ impl Worker {
         Ok(Self { child, attempt, key: stage.key.clone() })
     }
 
-    /// The most memory that was in use until the worker ended.
+    /// Waits for the end of the worker, and returns the peak of the device memory in use.
     fn watch(&mut self, device: Device) -> StageResult<Option<u64>> {
         let mut most = cuda::memory_used(device);
         while self.child.try_wait()?.is_none() {
@@ -204,7 +212,7 @@ impl Worker {
         Ok(most)
     }
 
-    /// Waits for the first one: how soon others follow depends on how long it took to write.
+    /// Waits for the first resume point. The time to the next ones depends on how long it took to write.
     fn wait_for_resume_point(&mut self) -> StageResult<()> {
         let began = Instant::now();
         let mut reader = EventReader::new(&self.attempt);
@@ -214,14 +222,14 @@ impl Worker {
                 return Ok(());
             }
             if self.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
-                let _ = self.child.kill(); // it may have ended by itself
+                let _ = self.child.kill(); // the process may have ended by itself
                 return Err(StageError::input("the stage left no resume point".to_owned()));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// What it reported, from its checkpoint or, if there is none, from its attempt.
+    /// Returns the worker's events, from its checkpoint or, if there is none, from its attempt.
     fn events(&self, cache: &Workspace) -> StageResult<Vec<Event>> {
         let committed = cache.root().join("cache").join(self.key.as_str());
         let dir = if committed.is_dir() { &committed } else { &self.attempt };

@@ -1,4 +1,4 @@
-//! A project small enough for seconds: the golden Llama and BERT with a byte-level tokenizer, and rows to learn.
+//! A project that runs in seconds: the golden Llama and BERT with a byte-level tokenizer, and rows to learn.
 
 use crate::device;
 use crate::error::{StageError, StageResult};
@@ -50,7 +50,7 @@ fn copy_model(from: &Path, to: &Path) -> StageResult<Value> {
         .map_err(|e| StageError::input(format!("`{}` is not JSON: {e}", path.display())))
 }
 
-/// One token a byte, then the special ones.
+/// Writes a tokenizer with one token for each byte, followed by the special tokens.
 fn write_tokenizer(dir: &Path, special: &[&str]) -> StageResult<()> {
     let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();

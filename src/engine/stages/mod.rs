@@ -1,4 +1,4 @@
-//! One file a kind of stage, each with its loop from top to bottom; here is what surrounds every one of them.
+//! The stage kinds, each with its loop, and the code they share. `cpt` and `sft` share the loop in `supervised`.
 
 mod arena;
 mod cpt;

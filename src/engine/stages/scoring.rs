@@ -1,4 +1,4 @@
-//! Rating sampled completions with a reward mix.
+//! Rating of sampled completions with a reward mix.
 
 use super::{Context, cache_error};
 use crate::completions::{Origin, write_completions};
@@ -22,7 +22,7 @@ use std::error::Error;
 use std::path::Path;
 use tch::Device;
 
-/// The reward mix of a stage, its encoders loaded.
+/// Loads the reward mix of a stage with its encoders.
 pub(super) fn reward_mix(
     context: &Context<'_>,
     assignment: &Assignment,
@@ -33,10 +33,10 @@ pub(super) fn reward_mix(
     load_reward_mix(assignment, rewards, context.device, judge_access(assignment, &cache, attempt.dir(), &stop))
 }
 
-/// A reward mix outside of a stage too.
+/// Loads a reward mix, inside or outside of a stage.
 ///
 /// # Errors
-/// An encoder or a judge that cannot be used.
+/// Returns an error for an encoder or a judge that cannot be used.
 pub(crate) fn load_reward_mix(
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
@@ -74,8 +74,8 @@ pub(crate) fn load_reward_mix(
     .map_err(|error| unbuilt(&error))
 }
 
-/// How the judges of `assignment` are reached: answers are kept in `cache`, what they cost in `ledgers`; `stop` ends
-/// waiting.
+/// Returns the access to the judges of `assignment`. Their answers are cached in `cache` and their expenses recorded in
+/// `ledgers`. `stop` ends waiting for them.
 pub(crate) fn judge_access<'a>(
     assignment: &'a Assignment,
     cache: &'a Path,
@@ -86,21 +86,21 @@ pub(crate) fn judge_access<'a>(
     JudgeAccess { servers: &assignment.runtime.judges, cache, ledgers, variable, stop }
 }
 
-/// Why a mix cannot be set up.
+/// Converts an error of the construction of a mix.
 pub(crate) fn unbuilt(error: &RewardMixError) -> StageError {
     StageError::input(format!("the reward mix cannot be built: {}", with_sources(error)))
 }
 
-/// The message of `error` and of everything behind it.
+/// Joins the message of `error` and those of all its sources.
 fn with_sources(error: &dyn Error) -> String {
     let sources = std::iter::successors(Some(error), |error| (*error).source());
     sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// A sampled completion with its text and the example it answers.
+/// A sampled completion with its text and its example.
 pub(super) struct SampledCompletion<'a> {
     pub(super) example: &'a Example,
-    /// Which of the example's completions.
+    /// Index among the completions of the example.
     pub(super) index: usize,
     pub(super) sampled: Sampled,
     pub(super) text: String,
@@ -120,7 +120,7 @@ impl<'a> SampledCompletion<'a> {
         Self { example, index, sampled, text }
     }
 
-    /// Words of the text: what white space separates.
+    /// The number of words of the text, separated by white space.
     pub(super) fn words(&self) -> usize {
         self.text.split_whitespace().count()
     }
@@ -134,7 +134,7 @@ impl<'a> SampledCompletion<'a> {
         }
     }
 
-    /// The record of this answer.
+    /// Returns the record of the completion.
     pub(super) fn completion(&self, step: u64, score: &RewardScore, advantage: Option<f64>) -> Completion {
         Completion {
             step,
@@ -155,8 +155,8 @@ impl<'a> SampledCompletion<'a> {
     }
 }
 
-/// One score an answer, in order, or why there is none; nothing when rating was asked to stop. And what a person should
-/// be told.
+/// Returns one score for each answer, in order, and warnings for the user. The scores are `None` if rating was
+/// requested to stop.
 pub(super) fn score(
     reward_mix: &mut RewardMix,
     answers: &[SampledCompletion<'_>],
@@ -165,7 +165,7 @@ pub(super) fn score(
     (or_stopped(reward_mix.score(&samples).map_err(unrated)), reward_mix.warnings())
 }
 
-/// Nothing when rating was asked to stop.
+/// Returns `None` if rating was requested to stop.
 pub(super) fn or_stopped<T>(rated: StageResult<T>) -> StageResult<Option<T>> {
     match rated {
         Err(error) if error.class == FailureClass::Interrupted => Ok(None),
@@ -173,12 +173,13 @@ pub(super) fn or_stopped<T>(rated: StageResult<T>) -> StageResult<Option<T>> {
     }
 }
 
-/// Why a component ended the stage.
+/// Converts a component's error, which ends the stage.
 pub(crate) fn unrated(RewardError { message, hint, class }: RewardError) -> StageError {
     StageError { class, message, hint }
 }
 
-/// Fails when more than `limit` of the `scores` lack their total: what is left would teach something else.
+/// Returns an error if more than the fraction `limit` of the `scores` lack their total. Training on the rest would be
+/// biased.
 pub(super) fn check_missing(
     scores: &[RewardScore],
     rewards: &BTreeMap<String, RewardSpec>,
@@ -196,7 +197,8 @@ pub(super) fn check_missing(
     Err(too_much_missing(message, &rewards[name]))
 }
 
-/// Fails when a component has no value for more than `limit` of the `scores`: its mean would stand for what is left.
+/// Returns an error if a component lacks a value for more than the fraction `limit` of the `scores`. Its mean over the
+/// rest would be biased.
 pub(super) fn check_measured(
     scores: &[RewardScore],
     rewards: &BTreeMap<String, RewardSpec>,
@@ -216,7 +218,8 @@ pub(super) fn check_measured(
     Ok(())
 }
 
-/// The component and the reason that most values of those `counted` (by name and weight) are missing for.
+/// Returns the component and the reason with the most missing values, among components for which `counted` (name and
+/// weight) is true.
 fn commonest(scores: &[RewardScore], counted: impl Fn(&str, f64) -> bool) -> Option<(&str, &str)> {
     let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (name, part) in scores.iter().flat_map(|score| &score.parts) {
@@ -227,16 +230,17 @@ fn commonest(scores: &[RewardScore], counted: impl Fn(&str, f64) -> bool) -> Opt
     reasons.into_iter().max_by_key(|(_, count)| *count).map(|(most, _)| most)
 }
 
-/// The failure of a stage whose `reward` is mostly to blame.
+/// Returns the failure of a stage in which mostly `reward` is missing.
 fn too_much_missing(message: String, reward: &RewardSpec) -> StageError {
     let asks = reward.component.measure().asks_a_server();
     let class = if asks { FailureClass::JudgeUnavailable } else { FailureClass::Input };
-    let hint = "`max_missing_fraction` is the share that may be missing; after the cause is gone: `orchestrate resume`";
+    let hint =
+        "`max_missing_fraction` sets the share that may be missing; fix the cause, then run `orchestrate resume`";
     StageError { class, message, hint: Some(hint.to_owned()) }
 }
 
-/// Writes every completion that the stage's events tell of beside its result, if there is one. All of a stage's have the
-/// same reward components.
+/// Writes every completion in the stage's events beside its result, if there are any. All completions of a stage have
+/// the same reward components.
 pub(super) fn save_completions(context: &mut Context<'_>) -> StageResult<()> {
     let log = EventLog::open(context.attempt.dir()).map_err(cache_error)?;
     let first = log.completions(..).map_err(cache_error)?.next().transpose().map_err(cache_error)?;
@@ -247,14 +251,14 @@ pub(super) fn save_completions(context: &mut Context<'_>) -> StageResult<()> {
     write_completions(&path, &components, origin, log.completions(..).map_err(cache_error)?)
 }
 
-/// What judges were asked and what that cost, over all attempts at the stage: `judge/MODEL/calls`, `cache_hits`,
-/// `prompt_tokens`, `completion_tokens` and, where the recipe tells a price, `cost_usd`. It is told, and no part of the result:
-/// an answer that is kept costs nothing.
+/// Returns the number and the cost of judge calls over all attempts at the stage: `judge/MODEL/calls`, `cache_hits`,
+/// `prompt_tokens`, `completion_tokens` and, if the recipe has a price, `cost_usd`. They are reported but not part of
+/// the result, since a cached answer costs nothing.
 pub(super) fn judge_expenses(reward_mix: &RewardMix) -> BTreeMap<String, Measurement> {
     expenses(reward_mix.expenses())
 }
 
-/// The same of judges by name.
+/// Returns the expenses of judges, by name, as measurements.
 pub(super) fn expenses(of_judges: BTreeMap<String, Expenses>) -> BTreeMap<String, Measurement> {
     let mut measurements = BTreeMap::new();
     for (model, expenses) in of_judges {
@@ -274,9 +278,9 @@ pub(super) fn expenses(of_judges: BTreeMap<String, Expenses>) -> BTreeMap<String
     measurements
 }
 
-/// What rating took, over batches: `reward/NAME_truncated`, the distinct texts that a component cut at its length limit, where
-/// any were, and what components tell of themselves (`reward/NAME_calls`, ...). Counts are summed; of means, such as
-/// `reward/NAME_latency_s`, the mean is taken.
+/// The metrics of rating over several batches: `reward/NAME_truncated`, the number of distinct texts that a component
+/// truncated at its length limit, if any, and the components' own metrics (`reward/NAME_calls`, ...). Counts are added
+/// up; means, such as `reward/NAME_latency_s`, are averaged.
 #[derive(Default)]
 pub(super) struct RatingMetrics {
     counts: BTreeMap<String, f64>,
@@ -284,7 +288,7 @@ pub(super) struct RatingMetrics {
 }
 
 impl RatingMetrics {
-    /// Takes in the batch that `rubric` scored last.
+    /// Adds the metrics of the batch that `reward_mix` scored last.
     pub(super) fn add(&mut self, reward_mix: &RewardMix) {
         for (name, count) in reward_mix.truncated() {
             *self.counts.entry(format!("{name}_truncated")).or_default() += count as f64;
@@ -303,7 +307,7 @@ impl RatingMetrics {
         }
     }
 
-    /// All of it by the metric's name.
+    /// Returns all metrics by name.
     pub(super) fn finish(self) -> BTreeMap<String, f64> {
         let means = self.means.into_iter().map(|(name, (sum, batches))| (name, sum / batches));
         self.counts.into_iter().chain(means).map(|(name, value)| (format!("reward/{name}"), value)).collect()

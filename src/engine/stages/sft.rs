@@ -1,4 +1,4 @@
-//! Supervised fine-tuning: next-token loss on the turns of some roles only, the end of each turn included.
+//! Supervised fine-tuning: next-token loss on the turns of selected roles, including the end of each turn.
 
 use super::supervised::{SupervisedOptions, train};
 use super::{Context, Outcome};

@@ -1,4 +1,4 @@
-//! What surrounds the loop of every stage: the attempt, its events, its end.
+//! The frame around the loop of every stage: the attempt, its events, and its end.
 
 use crate::data;
 use crate::device;
@@ -16,30 +16,30 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::Device;
 
-/// What a stage's loop comes back with.
+/// The way a stage's loop ended.
 pub(super) enum Outcome {
-    /// The output directory is complete.
+    /// The output directory is complete. The measurements are the stage's results.
     Finished(BTreeMap<String, Measurement>),
-    /// A resume point after this step is on disk.
+    /// The stage stopped with a resume point after this step on disk.
     Stopped {
-        /// Steps done.
+        /// Number of steps done; 0 without a resume point.
         step: u64,
     },
 }
 
-/// What every stage's loop works with.
+/// The state that every stage's loop uses.
 pub(super) struct Context<'a> {
     pub(super) attempt: &'a mut Attempt,
     pub(super) device: Device,
     pub(super) supervisor: super::supervisor::Supervisor,
     pub(super) inputs: PlannedInputs,
-    /// When the last event of a part of a step was written.
+    /// Time of the last event about a part of a step.
     part_written: Instant,
-    /// The step of the newest resume point on disk.
+    /// Step of the newest resume point on disk.
     pub(super) resume_point: Option<u64>,
 }
 
-/// Events of parts of a step are at least this far apart.
+/// Minimum interval between events about parts of a step.
 pub(super) const WRITE_PARTS_EVERY: Duration = Duration::from_secs(1);
 
 impl Context<'_> {
@@ -51,8 +51,9 @@ impl Context<'_> {
         self.emit(&EventKind::Phase(what.to_owned()))
     }
 
-    /// Called between two parts of a step (micro-batches, tokens of a rollout). Writes an event of how far the step is, and
-    /// returns whether the stage should stop and drop it.
+    /// Records the progress within a step, and returns whether the stage should stop and discard the step. It is called
+    /// between two parts of a step (micro-batches, tokens of a rollout). Events are at least [`WRITE_PARTS_EVERY`]
+    /// apart.
     pub(super) fn should_drop_step(&mut self, part: StepPart) -> StageResult<bool> {
         if self.part_written.elapsed() >= WRITE_PARTS_EVERY {
             self.part_written = Instant::now();
@@ -61,8 +62,8 @@ impl Context<'_> {
         Ok(self.supervisor.should_stop())
     }
 
-    /// Does `work` within a step. It is given a function from the share that is done, of which `part` is the part of the step,
-    /// to whether it should go on.
+    /// Runs `work` within a step. `work` receives a function of the fraction that is done, which returns whether to
+    /// continue. `part` converts the fraction into the part of the step.
     pub(super) fn until_stopped<T>(
         &mut self,
         part: impl Fn(f64) -> StepPart,
@@ -79,7 +80,7 @@ impl Context<'_> {
         written.map(|()| result)
     }
 
-    /// Has `write` fill the directory of a resume point after `step`.
+    /// Writes a resume point after `step`; `write` fills its directory.
     pub(super) fn write_resume_point<E: std::fmt::Display>(
         &mut self,
         step: u64,
@@ -92,8 +93,8 @@ impl Context<'_> {
         self.emit(&EventKind::ResumePoint { step })
     }
 
-    /// Ends a stage that was asked to stop within a step, which is dropped and done again on resume. `write` fills a resume point
-    /// after `step`, the last whole one, unless there is one.
+    /// Ends a stage that was requested to stop within a step. The step is discarded and repeated on resume. If there is
+    /// no resume point after `step`, the last complete one, `write` fills it.
     pub(super) fn stop_within_step<E: std::fmt::Display>(
         &mut self,
         step: u64,
@@ -105,7 +106,7 @@ impl Context<'_> {
         Ok(Outcome::Stopped { step })
     }
 
-    /// Tells what the stage is about to read, and refuses what cannot be meant.
+    /// Reports the data that the stage is about to read, and rejects implausible data.
     pub(super) fn preflight(&mut self, reports: &[DataReport]) -> StageResult<()> {
         for report in reports {
             let trained = report.trained_share().map(|share| format!(", {:.1}% trained", 100.0 * share));
@@ -126,8 +127,8 @@ impl Context<'_> {
         data::check(reports)
     }
 
-    /// Called when a stage has read its inputs, before its first step. Checks that they are still those of the plan,
-    /// and writes the event of where the stage runs and how long it is.
+    /// Records the start of a stage, after it has read its inputs and before its first step. Checks that the inputs are
+    /// still those of the plan, and writes the event with the place and the length of the stage.
     pub(super) fn started(&mut self, resumed_from_step: Option<u64>, total_steps: u64) -> StageResult<()> {
         self.inputs.unchanged().map_err(changed)?;
         self.resume_point = resumed_from_step;
@@ -147,7 +148,8 @@ impl Context<'_> {
     }
 }
 
-/// Has a worker count the bfloat16 products that libtorch computes on the CPU, and write their number into its log.
+/// Environment variable that makes a worker count the bfloat16 products that libtorch computes on the CPU. The worker
+/// writes the count to its log.
 pub(super) const COUNT_PRODUCTS: &str = "ORCHESTRATE_COUNT_PRODUCTS";
 
 #[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]
@@ -158,13 +160,13 @@ pub(super) fn log(line: &str) {
 /// Runs the stage of the attempt directory `dir` to its end. Whatever goes wrong is told in the attempt's events.
 ///
 /// # Errors
-/// An attempt directory that cannot be read or written.
+/// Returns an error for an attempt directory that cannot be read or written.
 pub fn run(dir: &Path) -> StageResult<Ending> {
     let Some((mut attempt, lease)) = Attempt::begin(dir).map_err(cache_error)? else { return Ok(Ending::LeaseHeld) };
     let own = dir.to_owned();
     rendering::on_too_much_memory(move |message| {
         let failure = Failure::from(StageError::input(message).hinted(rendering::HINT));
-        // the process ends in any case
+        // errors are ignored, since the process ends in any case
         let _ = Attempt::open(&own).and_then(|mut attempt| attempt.append(&EventKind::Failed(failure)));
         let _ = Ending::Failed.record(&own);
     });
@@ -217,7 +219,7 @@ pub(super) fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
         Work::Arena(spec) => super::arena::run(&mut context, &assignment, spec),
         Work::Command(_) => Err(StageError::no_worker_for(&assignment.stage)),
     }?;
-    // a program may read its files whenever it likes
+    // a reward's program may read its files at any time
     context.inputs.unchanged_of(assignment.spec.work.reward_files()).map_err(changed)?;
     Ok(outcome)
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
-/// The knobs of the loop.
+/// The options of the loop.
 pub(super) struct SupervisedOptions<'a> {
     pub(super) length: Length,
     pub(super) global_batch_size: usize,
@@ -25,7 +25,7 @@ pub(super) struct SupervisedOptions<'a> {
     pub(super) optimizer: &'a OptimizerSpec,
 }
 
-/// Trains `policy` on `rows`, drawn in an order that depends on the stage's seed alone.
+/// Trains `policy` on `rows`. Their order depends only on the stage's seed.
 pub(super) fn train(
     context: &mut Context<'_>,
     assignment: &Assignment,
@@ -90,8 +90,8 @@ pub(super) fn train(
     Ok(Outcome::Finished(progress.result("train/loss")))
 }
 
-/// Adds the gradients of one micro-batch, and returns its part of the step's loss: the sum over its trained tokens, divided by
-/// those of the whole step.
+/// Adds the gradients of one micro-batch. Returns its part of the step's loss: the sum over its trained tokens, divided
+/// by `trained_tokens`, which is their number in the whole step.
 pub fn accumulate(decoder: &Decoder, sequences: &[&Sequence], trained_tokens: usize, options: PassOptions) -> f64 {
     let ids: Vec<&[i64]> = sequences.iter().map(|s| s.ids.as_slice()).collect();
     let packed = Packed::new(&ids, decoder.device());
@@ -108,7 +108,7 @@ pub fn accumulate(decoder: &Decoder, sequences: &[&Sequence], trained_tokens: us
     -logprobs.sum(Kind::Double).double_value(&[]) / trained_tokens as f64
 }
 
-/// Where in the packed row something is predicted that carries loss, and what. // two of (N,)
+/// Returns the positions in the packed row whose next token carries loss, and these tokens. // two of (N,)
 pub(super) fn loss_positions(sequences: &[&Sequence], packed: &Packed) -> (Tensor, Tensor) {
     let mut positions = Vec::new();
     let mut targets = Vec::new();

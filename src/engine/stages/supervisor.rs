@@ -1,4 +1,4 @@
-//! When to write a resume point, and when to stop.
+//! The times of resume points, and requests to stop.
 
 use crate::error::StageResult;
 use orchestrate_core::rewards::StopCheck;
@@ -7,24 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Listens for requests to stop and watches the clock.
+/// A supervisor of a stage, which receives requests to stop and watches the clock.
 pub(super) struct Supervisor {
     signalled: Arc<AtomicBool>,
     started_by: Option<u32>,
     resume_interval: Duration,
     last_resume_point: Instant,
-    /// How long it took to write.
+    /// Duration of the last write of a resume point.
     last_write: Duration,
 }
 
-/// Resume points are this many times as far apart as one takes to write, even when the recipe's interval is shorter: under 3%
-/// of the time then goes into them, however large the weights and slow the disk.
+/// Minimum interval between resume points, as a multiple of the time to write one. Writing then takes less than 3% of
+/// the time, for any size of the weights and speed of the disk.
 const LEAST_INTERVAL_IN_WRITES: u32 = 40;
-/// But the recipe's interval is stretched to this many times itself at most.
+/// Maximum factor by which the recipe's interval is extended.
 const MOST_STRETCH: u32 = 10;
 
 impl Supervisor {
-    /// From now on SIGTERM, SIGINT and SIGUSR1 (Slurm's warning before a time limit) ask the stage to stop.
+    /// Creates a supervisor. From now on SIGTERM, SIGINT and SIGUSR1 (Slurm's warning before a time limit) request the
+    /// stage to stop.
     pub(super) fn new(runtime: &Runtime) -> StageResult<Self> {
         use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
         let signalled = Arc::new(AtomicBool::new(false));
@@ -40,25 +41,26 @@ impl Supervisor {
         })
     }
 
-    /// Whether the stage should leave a resume point and end: it was asked to, or who started it is gone.
+    /// Returns whether the stage should write a resume point and end, because of a signal or since its supervising
+    /// process is gone.
     pub(super) fn should_stop(&self) -> bool {
         should_stop(&self.signalled, self.started_by)
     }
 
-    /// The same, for those who wait for a server or a program.
+    /// Returns a check for requests to stop, for code that waits for a server or a program.
     pub(super) fn stop_check(&self) -> StopCheck {
         let (signalled, started_by) = (Arc::clone(&self.signalled), self.started_by);
         StopCheck::new(move || should_stop(&signalled, started_by))
     }
 
-    /// Whether the interval between resume points has passed.
+    /// Returns whether the interval between resume points has passed.
     pub(super) fn resume_point_due(&self) -> bool {
         let for_slow_writes = self.last_write * LEAST_INTERVAL_IN_WRITES;
         let interval = for_slow_writes.clamp(self.resume_interval, self.resume_interval * MOST_STRETCH);
         self.last_resume_point.elapsed() >= interval
     }
 
-    /// A resume point, begun at `started`, is on disk: the interval starts again.
+    /// Records that a resume point, whose write began at `started`, is on disk. The interval starts again.
     pub(super) fn resume_point_written(&mut self, started: Instant) {
         self.last_write = started.elapsed();
         self.last_resume_point = Instant::now();

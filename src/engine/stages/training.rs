@@ -1,4 +1,4 @@
-//! What the training stages share: optimizers, resume points, and the checks of a step.
+//! Code of the training stages: optimizers, resume points, and the checks of a step.
 
 use super::Context;
 use crate::checkpoint::{self, TrainingProgress};
@@ -11,10 +11,10 @@ use orchestrate_core::workspace::Assignment;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Steps whose mean is a stage's result.
+/// Number of last steps whose mean is a stage's result.
 const RECENT: usize = 10;
 
-/// Takes up the newest resume point, if there is one, and tells where the stage starts.
+/// Restores the newest resume point, if there is one, and records the start of the stage.
 pub(super) fn start(
     context: &mut Context<'_>,
     decoder: &Decoder,
@@ -30,7 +30,7 @@ pub(super) fn start(
     Ok(progress)
 }
 
-/// Writes a resume point when one is due or the stage should stop; true when it should.
+/// Writes a resume point if one is due or the stage should stop. Returns whether it should stop.
 pub(super) fn resume_point(
     context: &mut Context<'_>,
     decoder: &Decoder,
@@ -45,18 +45,18 @@ pub(super) fn resume_point(
     Ok(stop)
 }
 
-/// What an optimizer step did.
+/// The result of an optimizer step.
 pub(super) struct Update {
-    /// Learning rate used.
+    /// Learning rate of the step.
     pub(super) lr: f64,
     /// Norm of the gradients before clipping.
     pub(super) grad_norm: f64,
 }
 
-/// Clips the gradients and steps the optimizer; `step` counts from 1.
+/// Clips the gradients and applies the optimizer. `step` counts from 1.
 ///
 /// # Errors
-/// A loss or gradient norm that is not finite; the parameters are untouched then.
+/// Returns an error if the loss or the gradient norm is not finite. The parameters then stay as they are.
 pub(super) fn update(
     optimizer: &mut Optimizer,
     spec: &OptimizerSpec,
@@ -77,7 +77,7 @@ pub(super) fn update(
     Ok(Update { lr, grad_norm })
 }
 
-/// Reports a step's metrics, the finite ones.
+/// Records a step's metrics, except those that are not finite.
 pub(super) fn report(
     context: &mut Context<'_>,
     step: u64,
@@ -89,7 +89,7 @@ pub(super) fn report(
 }
 
 impl TrainingProgress {
-    /// Remembers a step's main value, of which the stage's result is the mean over the last steps.
+    /// Stores a step's main value. The stage's result is the mean over the last steps.
     pub(super) fn remember(&mut self, value: f64) {
         self.recent.push(value);
         if self.recent.len() > RECENT {
@@ -97,7 +97,7 @@ impl TrainingProgress {
         }
     }
 
-    /// The mean of what was remembered, as the measurement `name`.
+    /// Returns the mean of the stored values as the measurement `name`.
     pub(super) fn result(&self, name: &str) -> BTreeMap<String, Measurement> {
         let count = self.recent.len();
         if count == 0 {
@@ -118,6 +118,6 @@ pub(super) fn save_output(
     let out = context.attempt.out_dir().map_err(super::cache_error)?;
     let model = crate::policy::model(assignment)?;
     checkpoint::save(&out, &policy.decoder, model, policy.base, &policy.merged)?;
-    // a checkpoint of whole weights has the model's tokenizer, which was read again
+    // a checkpoint of whole weights includes the model's tokenizer, which was read again
     context.inputs.unchanged_of([&model.files]).map_err(super::changed)
 }

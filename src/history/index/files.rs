@@ -1,4 +1,4 @@
-//! The files of runs and stages, as the index reads them.
+//! Reads the files of runs and stages for the index.
 
 use super::runs::IndexError;
 use crate::workspace::Manifest;
@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-/// When the checkpoint in `dir` was committed, and how many bytes it has; absent unless it is whole.
+/// Returns when the checkpoint in `dir` was committed, and its size in bytes; absent unless it is whole.
 pub(super) fn commit_of(dir: &Path) -> Result<Option<(DateTime<Utc>, u64)>, IndexError> {
-    // A manifest that cannot be read makes no checkpoint; the next run puts it into quarantine.
+    // A checkpoint needs a readable manifest. The next run puts a directory without one into quarantine.
     let Ok(Some(manifest)) = Manifest::read(dir) else { return Ok(None) };
     let record = fs_err::read(dir.join("record.json")).ok();
     let record: Option<serde_json::Value> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -21,7 +21,7 @@ pub(super) fn commit_of(dir: &Path) -> Result<Option<(DateTime<Utc>, u64)>, Inde
     Ok(Some((at, manifest.files.values().map(|file| file.bytes).sum())))
 }
 
-/// The first line of a file, or its first part if it is long; absent while it is being written.
+/// Returns the first line of a file, or its first 4096 bytes if the line is longer; absent while it is being written.
 pub(super) fn first_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
     const LONGEST: u64 = 4096;
     let mut line = Vec::new();
@@ -29,15 +29,15 @@ pub(super) fn first_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok((line.ends_with(b"\n") || line.len() as u64 == LONGEST).then_some(line))
 }
 
-/// The length of a file, if it is there.
+/// Returns the length of a file in bytes, if the file exists.
 pub(super) fn length(path: &Path) -> Option<u64> {
     fs_err::metadata(path).ok().map(|metadata| metadata.len())
 }
 
-/// The events of a file, one by one, from an offset on; a last line that is being written is none yet.
+/// Iterates over the events of a file from an offset on. An incomplete last line is left out.
 pub(super) struct Lines<T> {
     file: Option<BufReader<fs_err::File>>,
-    /// Behind the last whole line that was read.
+    /// The offset behind the last whole line that was read.
     pub(super) offset: u64,
     pub(super) unreadable: u64,
     line: Vec<u8>,

@@ -1,5 +1,5 @@
-//! Reads the files of runs into the database, each from where it was read last. What a run writes while it goes on, what a
-//! question finds missing, and `db rebuild` all come this way, so the rows are the same.
+//! Reads the files of runs into the database, each from where the last reading ended. A run that is going on, a query
+//! that finds the database behind, and `db rebuild` all use this code, so the rows are the same.
 //!
 //! ```text
 //! log/<run>/plan.json, run.jsonl          -> run_rows, stage_rows, result_rows

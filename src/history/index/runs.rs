@@ -1,4 +1,4 @@
-//! What is read of each run.
+//! Indexes runs and the events of their stages.
 
 use super::files::{Lines, commit_of, first_line, length};
 use crate::digest::Digest;
@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use ulid::Ulid;
 
-/// Why files could not be read into the database.
+/// An error while files are read into the database.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// The database refused.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The cache failed.
+    /// The workspace failed.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
     /// A file could not be read.
@@ -30,7 +30,7 @@ pub enum IndexError {
 }
 
 impl IndexError {
-    /// The damage of a single run's log, if it is that.
+    /// Returns the damage of a single run's log, if that is the cause.
     fn into_damage(self) -> Result<LogDamage, Self> {
         match &self {
             Self::Io(error) => LogDamage::in_error(error).cloned().ok_or(self),
@@ -39,16 +39,16 @@ impl IndexError {
     }
 }
 
-/// What is read besides runs and the events of their stages.
+/// The files to check besides runs and the events of their stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Nothing: enough for questions about runs.
+    /// No others: enough for queries about runs.
     Runs,
-    /// Which checkpoints are gone from the cache.
+    /// Also the checkpoints that are gone from the cache.
     Everything,
 }
 
-/// Files that the database is behind of.
+/// Files that are newer than the database.
 #[derive(Debug, Default)]
 pub(crate) struct Behind {
     runs: BTreeSet<String>,
@@ -58,29 +58,29 @@ pub(crate) struct Behind {
 }
 
 impl Behind {
-    /// Whether the database says what the files say.
+    /// Whether the database is up to date.
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.dead.is_empty() && self.gone.is_empty() && self.keys.is_empty()
     }
 }
 
-/// How much was read.
+/// The amount of new data that was read.
 #[derive(Clone, Debug, Default)]
 pub struct Indexed {
-    /// Runs that began or that something new happened in.
+    /// The number of runs that are new or have new events.
     pub runs: usize,
-    /// Stages whose workers reported something new.
+    /// The number of stages with new events.
     pub stages: usize,
-    /// Lines that are no events: a damaged disk, or another program's.
+    /// The number of lines that are not valid events, after a disk error or written by another program.
     pub unreadable_lines: u64,
-    /// Logs of runs that are left out, because they cannot be read.
+    /// Logs of runs that are left out because they cannot be read.
     pub damage: Vec<LogDamage>,
 }
 
-/// Opens the database for writing; one that another process holds is waited for this long.
+/// Opens the database for writing. Waits up to `busy_timeout` for another process that holds it.
 ///
 /// # Errors
-/// Also a database that is the index of another project's files.
+/// The database cannot be opened, or it is the index of another project's files.
 pub(crate) async fn open(workspace: &Workspace, path: &Path, busy_timeout: Duration) -> Result<Store, StoreError> {
     let store = Store::open(path, busy_timeout).await?;
     if store.source().await?.is_none() {
@@ -92,12 +92,12 @@ pub(crate) async fn open(workspace: &Workspace, path: &Path, busy_timeout: Durat
     Ok(store)
 }
 
-/// Whether the database says whose it is.
+/// Whether the database records the project that it belongs to.
 ///
 /// # Errors
-/// It is that of another project.
+/// The database belongs to another project.
 pub(crate) async fn is_of(store: &Store, workspace: &Workspace, path: &Path) -> Result<bool, StoreError> {
-    // the one beside the files is theirs, wherever the project was moved to
+    // The database beside the files belongs to them, even after the project was moved.
     let is_beside = || fs_err::canonicalize(path).is_ok_and(|path| path.starts_with(workspace.root()));
     match store.source().await? {
         Some(runs) if Path::new(&runs) != workspace.root() && !is_beside() => {
@@ -107,7 +107,7 @@ pub(crate) async fn is_of(store: &Store, workspace: &Workspace, path: &Path) -> 
     }
 }
 
-/// Compares the database with the files; reads no more than their sizes.
+/// Compares the database with the files. Reads only their sizes.
 pub(crate) async fn behind(store: &Store, workspace: &Workspace, scope: Scope) -> Result<Behind, IndexError> {
     let mut behind = Behind::default();
     let known = store.log_bytes().await?;
@@ -150,7 +150,7 @@ async fn is_key_behind(store: &Store, workspace: &Workspace, key: &Digest) -> Re
     Ok(length != Some(bytes) || committed != checkpoint_dir(workspace, key).join("manifest.json").is_file())
 }
 
-/// Reads what the database is behind of, in one transaction.
+/// Reads the files that are newer than the database, in one transaction.
 pub(crate) async fn catch_up(store: &Store, workspace: &Workspace, behind: &Behind) -> Result<Indexed, IndexError> {
     let mut update = store.update().await?;
     let indexed = read(&mut update, workspace, behind).await?;
@@ -158,7 +158,7 @@ pub(crate) async fn catch_up(store: &Store, workspace: &Workspace, behind: &Behi
     Ok(indexed)
 }
 
-/// Removes every row and reads all files, in one transaction: a killed rebuild has changed nothing.
+/// Removes every row and reads all files, in one transaction. A killed rebuild changes nothing.
 pub(crate) async fn rebuild(store: &Store, workspace: &Workspace) -> Result<Indexed, IndexError> {
     let mut update = store.update().await?;
     update.clear().await?;
@@ -201,8 +201,8 @@ async fn read(update: &mut Update, workspace: &Workspace, behind: &Behind) -> Re
     Ok(indexed)
 }
 
-/// Reads the log of a run from where it was read last; gives the keys that it says something new of, and the number of
-/// lines that cannot be read. Its `plan` is read too, unless it is at hand.
+/// Reads the log of a run from where the last reading ended. Returns the keys with new events and the number of
+/// unreadable lines. Reads the run's plan too, unless `plan` is given.
 pub(crate) async fn read_run(
     update: &mut Update,
     workspace: &Workspace,
@@ -225,7 +225,7 @@ pub(crate) async fn read_run(
         } else {
             match LoggedPlan::load(&log_dir) {
                 Ok(read) => loaded = read,
-                // a run that was killed before anything ran
+                // The run was killed before its first stage.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((BTreeSet::new(), 0)),
                 Err(error) => return Err(error.into()),
             }
@@ -247,7 +247,7 @@ pub(crate) async fn read_run(
                 started.insert(key);
             }
             RunEventKind::StageDone { key, results, .. } => {
-                // they stay when the checkpoint, and its events with it, is removed
+                // Results stay when the checkpoint, and its events with it, is removed.
                 measured.insert(key, results);
             }
             _ => {}
@@ -268,7 +268,7 @@ pub(crate) async fn read_run(
     Ok((touched, lines.unreadable))
 }
 
-/// The stage that worked, or whose result was used, so that its own events may be new.
+/// Returns the key of a stage that worked, or whose result was used, so that its own events may be new.
 fn worked_on(kind: &RunEventKind) -> Option<&Digest> {
     match kind {
         RunEventKind::StageSkipped { .. } | RunEventKind::StageEnergy { .. } | RunEventKind::StageMemory { .. } => None,
@@ -276,7 +276,7 @@ fn worked_on(kind: &RunEventKind) -> Option<&Digest> {
     }
 }
 
-/// Reads the events of keys; gives of how many there were new ones, and the number of lines that cannot be read.
+/// Reads the events of keys. Returns the number of keys with new events and the number of unreadable lines.
 pub(crate) async fn read_keys(
     update: &mut Update,
     workspace: &Workspace,
@@ -299,19 +299,19 @@ pub(crate) async fn read_keys(
     Ok((read, unreadable))
 }
 
-/// What was found of a key.
+/// The outcome of reading the events of a key.
 #[derive(Clone, Copy, Debug, Default)]
 struct KeyRead {
-    /// There were events that are not in the database.
+    /// Whether there were events that are not in the database.
     is_new: bool,
-    /// No more of them can come, unless a stage with the key is running.
+    /// Whether no more events can come, unless a stage with the key is running.
     is_settled: bool,
-    /// Lines that cannot be read.
+    /// The number of unreadable lines.
     unreadable: u64,
 }
 
-/// Reads the events of a key from where they were read last, or all of them when they are those of another attempt from
-/// the beginning.
+/// Reads the events of a key from where the last reading ended. Reads them from the beginning if they belong to another
+/// attempt.
 async fn read_key(
     update: &mut Update,
     workspace: &Workspace,
@@ -320,7 +320,7 @@ async fn read_key(
 ) -> Result<KeyRead, IndexError> {
     let path = events_dir(workspace, key).join("events.jsonl");
     let committed = commit_of(&checkpoint_dir(workspace, key))?;
-    // a rerun may have been committed since
+    // A rerun may have been committed since.
     if !known.is_committed_at(committed.map(|(at, _)| at)) {
         update.set_committed(known.id, committed).await?;
     }
@@ -346,12 +346,12 @@ async fn read_key(
     Ok(KeyRead { is_new: lines.offset > from, is_settled, unreadable: lines.unreadable })
 }
 
-/// What is recorded of a stage of a plan.
+/// Returns the database record of a stage of a plan.
 fn record_of((stage, (recipe, variant)): (&LoggedStage, (String, String))) -> StageRecord {
     StageRecord { stage: stage.stage.clone(), kind: stage.kind, key: stage.key.clone(), recipe, variant }
 }
 
-/// The ids of all runs with a log.
+/// Returns the ids of all runs with a log.
 fn logged_runs(workspace: &Workspace) -> io::Result<BTreeSet<String>> {
     let directory = workspace.root().join("log");
     let mut runs = BTreeSet::new();

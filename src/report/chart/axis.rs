@@ -1,6 +1,6 @@
-//! An axis: from values to pixels, and the round numbers beside it.
+//! An axis: maps values to pixels, with round numbers beside it.
 
-/// The values from `low` to `high` over the pixels from `start` to `end`.
+/// Maps the values from `low` to `high` to the pixels from `start` to `end`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
     low: f64,
@@ -10,7 +10,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis that holds all of `values`, whose ends are round when there is room; `[0, 1]` without a finite value.
+    /// Creates an axis that contains all of `values`, with a margin; `[0, 1]` without a finite value.
     pub(super) fn holding(values: impl IntoIterator<Item = f64>, start: f64, end: f64) -> Self {
         let finite = values.into_iter().filter(|value| value.is_finite());
         let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -24,23 +24,23 @@ impl Axis {
         Self { low, high, start, end }
     }
 
-    /// Where `value` stands, never beyond the ends.
+    /// Returns the pixel of `value`, clamped to the ends.
     pub(super) fn at(&self, value: f64) -> f64 {
         let share = ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
         self.start + share * (self.end - self.start)
     }
 
-    /// About `wanted` round numbers within the ends, and how each is written.
+    /// Returns about `wanted` round numbers within the ends, each with its text.
     pub(super) fn ticks(&self, wanted: f64) -> Vec<(f64, String)> {
         self.ticks_apart((self.high - self.low) / wanted)
     }
 
-    /// The same, of whole numbers alone.
+    /// Returns the same as [`Axis::ticks`], restricted to whole numbers.
     pub(super) fn whole_ticks(&self, wanted: f64) -> Vec<(f64, String)> {
         self.ticks_apart(((self.high - self.low) / wanted).max(1.0))
     }
 
-    /// Round numbers that are about `rough` apart.
+    /// Returns round numbers that are about `rough` apart.
     fn ticks_apart(&self, rough: f64) -> Vec<(f64, String)> {
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= 0.75 * rough);

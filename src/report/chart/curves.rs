@@ -1,11 +1,11 @@
-//! Metrics over steps: a line for each arm, and a band around it.
+//! Metrics over steps: a line for each arm, with a band around it.
 
 use super::axis::Axis;
 use super::ink_of;
 use super::svg::{Anchor, Ink, Svg};
 use serde::Serialize;
 
-/// What an arm's seeds recorded in a range of steps.
+/// The values of an arm's seeds in a range of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bucket {
     /// The last step of the range.
@@ -14,23 +14,23 @@ pub struct Bucket {
     pub mean: f64,
     /// The lowest value of any seed at any step of the range.
     pub low: f64,
-    /// The highest.
+    /// The highest value of any seed at any step of the range.
     pub high: f64,
 }
 
 /// A metric of one arm over steps.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CurveLine {
-    /// The arm.
+    /// The index of the arm.
     pub arm: usize,
-    /// Its name.
+    /// The arm's name.
     pub name: String,
-    /// Seeds that recorded the metric.
+    /// The number of seeds that recorded the metric.
     pub seeds: usize,
-    /// Steps with a value, of the seed that has most.
+    /// The number of steps with a value, of the seed that has most.
     pub steps: usize,
     /// The values.
-    #[serde(skip)] // of charts
+    #[serde(skip)] // only for charts
     pub points: Vec<Bucket>,
 }
 
@@ -41,9 +41,10 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 
-/// The series of an arm's seeds in at most `most` ranges of equally many steps; with fewer steps each is its own.
+/// Summarizes the series of an arm's seeds in at most `most` ranges of equally many steps. With fewer steps each is
+/// its own range.
 ///
-/// Values that are not finite are no values.
+/// Values that are not finite are ignored.
 pub fn buckets(seeds: &[Vec<(u64, f64)>], most: u64) -> Vec<Bucket> {
     let finite = || seeds.iter().flatten().filter(|(_, value)| value.is_finite());
     let Some(first) = finite().map(|(step, _)| *step).min() else { return Vec::new() };
@@ -72,7 +73,7 @@ pub fn buckets(seeds: &[Vec<(u64, f64)>], most: u64) -> Vec<Bucket> {
     found.into_iter().map(bucket).collect()
 }
 
-/// The chart of `lines`; what is called `label` is drawn over steps.
+/// Draws the chart of `lines` over steps; `label` names the metric.
 pub fn curve_chart(label: &str, lines: &[CurveLine], baseline: Option<usize>) -> String {
     let mut svg = Svg::new(WIDTH, HEIGHT, label);
     let points = || lines.iter().flat_map(|line| &line.points);
@@ -80,7 +81,7 @@ pub fn curve_chart(label: &str, lines: &[CurveLine], baseline: Option<usize>) ->
     let y = Axis::holding(points().flat_map(|point| [point.low, point.high]), HEIGHT - BOTTOM, TOP);
     frame(&mut svg, &x, &y);
     svg.text(((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 6.0), Anchor::Middle, Ink::Muted, "step");
-    // the baseline last, so that nothing hides it
+    // The baseline is drawn last, so that no other line hides it.
     let mut order: Vec<&CurveLine> = lines.iter().collect();
     order.sort_by_key(|line| Some(line.arm) == baseline);
     for line in order {
@@ -102,7 +103,7 @@ pub fn curve_chart(label: &str, lines: &[CurveLine], baseline: Option<usize>) ->
     svg.finish()
 }
 
-/// Lines and numbers of both axes.
+/// Draws the grid lines and the numbers of both axes.
 pub(super) fn frame(svg: &mut Svg, x: &Axis, y: &Axis) {
     for (value, text) in y.ticks(5.0) {
         svg.line((LEFT, y.at(value)), (WIDTH - RIGHT, y.at(value)), Ink::Grid, 1.0);

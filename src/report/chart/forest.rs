@@ -1,4 +1,4 @@
-//! Estimates with their intervals, one below the other.
+//! Forest plots: estimates with their intervals, one below the other.
 
 use super::axis::Axis;
 use super::svg::{Anchor, Ink, Svg, round, text_width};
@@ -7,20 +7,20 @@ use serde::Serialize;
 /// An estimate with its interval.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Whisker {
-    /// What it is of.
+    /// The name of the estimated item.
     pub name: String,
     /// The estimate.
     pub value: f64,
-    /// Lower end of the 95% interval.
+    /// The lower end of the 95% interval.
     pub low: f64,
-    /// Upper end.
+    /// The upper end of the 95% interval.
     pub high: f64,
 }
 
 const ROW: f64 = 26.0;
 const WIDTH: f64 = 640.0;
 
-/// The forest plot of `rows` in their order; a line marks `reference`, e.g. no difference.
+/// Draws the forest plot of `rows` in their order. A line marks `reference`, e.g. no difference.
 pub fn forest_chart(label: &str, rows: &[Whisker], reference: Option<f64>) -> String {
     let names = rows.iter().map(|row| text_width(&row.name)).fold(60.0, f64::max).min(260.0);
     let (left, right) = (names + 20.0, WIDTH - 150.0);
@@ -45,7 +45,7 @@ pub fn forest_chart(label: &str, rows: &[Whisker], reference: Option<f64>) -> St
     svg.finish()
 }
 
-/// One row of a forest plot without words, for the cell of a table; `all` are the rows that share its scale.
+/// Draws one row of a forest plot without text, for the cell of a table. `all` are the rows that share its scale.
 pub fn strip<'a>(
     row: &Whisker,
     all: impl IntoIterator<Item = &'a Whisker>,
@@ -74,7 +74,7 @@ fn whisker(svg: &mut Svg, axis: &Axis, row: &Whisker, y: f64) {
     svg.circle((x, y), 4.0, Ink::Arm(0), 1.0);
 }
 
-/// As many decimals as the spread of the rows asks for.
+/// Formats a value with as many decimals as the spread of the rows requires.
 fn places(value: f64, rows: &[Whisker]) -> String {
     let spread = rows.iter().map(|row| (row.high - row.low).abs()).fold(0.0, f64::max);
     if spread >= 20.0 { format!("{value:.0}") } else { format!("{value:.2}") }

@@ -3,13 +3,13 @@
 use super::svg::{Anchor, Ink, Svg, escaped, round, text_width};
 use serde::Serialize;
 
-/// How the stages of a node ended.
+/// The outcome of the stages of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeStatus {
     /// All were in the cache.
     Cached,
-    /// Some ran, none failed.
+    /// Some ran, and none failed.
     Ran,
     /// Some failed.
     Failed,
@@ -18,16 +18,16 @@ pub enum NodeStatus {
     Open,
 }
 
-/// Stages that differ by their seed alone.
+/// A node: stages that differ only in their seed.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct GraphNode {
     /// The stage's name.
     pub name: String,
-    /// Whose it is and how its stages ended, e.g. `rouge · 2 cached, 1 ran`.
+    /// The arms and the outcome of its stages, e.g. `rouge · 2 cached, 1 ran`.
     pub note: String,
-    /// How they ended.
+    /// The outcome of its stages.
     pub status: NodeStatus,
-    /// The nodes they start from; each stands before this one.
+    /// The indices of its parents, each lower than its own.
     pub parents: Vec<usize>,
 }
 
@@ -35,7 +35,7 @@ const ROW: f64 = 46.0;
 const BOX: f64 = 34.0;
 const GAP: f64 = 46.0;
 
-/// The graph of `nodes`, parents first.
+/// Draws the graph of `nodes`, parents first.
 pub fn graph_chart(label: &str, nodes: &[GraphNode]) -> String {
     let places = layout(nodes);
     let columns = places.iter().map(|place| place.0 + 1).max().unwrap_or(0);
@@ -97,7 +97,8 @@ fn draw(svg: &mut Svg, node: &GraphNode, (x, y): (f64, f64), width: f64) {
     svg.raw("</g></g>");
 }
 
-/// Column and row of each node: a node stands right of all it starts from, and beside the middle of what starts from it first.
+/// Computes the column and row of each node. A node is to the right of all its parents, and beside the middle of the
+/// children whose first parent it is.
 fn layout(nodes: &[GraphNode]) -> Vec<(usize, f64)> {
     let mut columns: Vec<usize> = Vec::with_capacity(nodes.len());
     for node in nodes {
@@ -105,7 +106,7 @@ fn layout(nodes: &[GraphNode]) -> Vec<(usize, f64)> {
     }
     let mut rows = vec![0.0; nodes.len()];
     let mut next = 0.0;
-    // a fan-in stands with its first parent
+    // A fan-in is placed with its first parent.
     let children: Vec<Vec<usize>> = (0..nodes.len())
         .map(|node| (0..nodes.len()).filter(|&child| nodes[child].parents.first() == Some(&node)).collect())
         .collect();

@@ -2,15 +2,15 @@
 
 use super::svg::{Anchor, Ink, Svg, escaped, round, text_width};
 
-/// What the shade of a cell says. Numbers that cannot be told apart are not shaded apart.
+/// The shade of a cell. Numbers that are not separable have the same shade.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shade {
-    /// It cannot be told from the baseline, or is the baseline.
+    /// Not separable from the baseline, or the baseline itself.
     #[default]
     None,
-    /// It is better than the baseline.
+    /// Better than the baseline.
     Better,
-    /// It is worse.
+    /// Worse than the baseline.
     Worse,
 }
 
@@ -24,16 +24,16 @@ impl Shade {
     }
 }
 
-/// A cell: its number in words, and its shade.
+/// A cell: its number as text, and its shade.
 #[derive(Clone, Debug, Default)]
 pub struct HeatCell {
     /// The number.
     pub text: String,
-    /// What it is beside the baseline.
+    /// The comparison with the baseline.
     pub shade: Shade,
 }
 
-/// The matrix with these names of rows and columns; what is absent stays white.
+/// Draws the matrix with these names of rows and columns. Absent cells stay white.
 pub fn heat_chart(label: &str, rows: &[String], columns: &[String], cells: &[Vec<Option<HeatCell>>]) -> String {
     const HIGH: f64 = 28.0;
     let left = rows.iter().map(|name| text_width(name)).fold(40.0, f64::max).min(260.0) + 16.0;

@@ -1,8 +1,8 @@
-//! Which arm is drawn in which colour.
+//! Colours of arms.
 
 use super::svg::Ink;
 
-/// How an arm is drawn: the baseline in the colour of text, the others in their own.
+/// Returns the colour of an arm: the baseline has the colour of text, the others have their own.
 pub(super) fn ink_of(arm: usize, baseline: Option<usize>) -> Ink {
     match baseline {
         Some(baseline) if arm == baseline => Ink::Text,
@@ -11,7 +11,7 @@ pub(super) fn ink_of(arm: usize, baseline: Option<usize>) -> Ink {
     }
 }
 
-/// The class that gives an arm its colour in a page.
+/// Returns the CSS class that gives an arm its colour in a page.
 pub fn arm_class(arm: usize, baseline: Option<usize>) -> String {
     ink_of(arm, baseline).class()
 }

@@ -1,7 +1,7 @@
 //! Charts as SVG, for the report and for papers.
 //!
-//! Each takes plain values and gives a whole `<svg>`. In a page, its style sheet gives the colours of the theme by the classes
-//! `ink-...`; a file of its own has those of white paper.
+//! Each chart function takes plain values and returns a whole `<svg>`. In a page, the style sheet sets the theme's
+//! colours by the classes `ink-...`. A separate file has the colours of white paper.
 
 mod axis;
 mod curves;

@@ -4,7 +4,8 @@ use super::axis::Axis;
 use super::ink_of;
 use super::svg::{Anchor, Ink, Svg};
 
-/// The points of one arm; `all` are those of every arm, which share the scales. `names` are those of both axes.
+/// Draws the points of one arm. `all` are the points of every arm, which share the scales. `names` are the names of
+/// both axes.
 pub fn scatter_chart(
     label: &str,
     names: (&str, &str),

@@ -1,25 +1,25 @@
-//! Writes SVG. Colours stand in attributes, so that a file of its own prints; a page that has classes of the same names
-//! overrides them with those of its theme.
+//! Writes SVG. Colours are attributes, so that a separate file can be printed. A page with classes of the same names
+//! overrides them with the theme's colours.
 
 use std::fmt::Write as _;
 
-/// Colours of arms on white, told apart by people of every colour vision (Okabe and Ito, 2008; the yellow darkened).
-/// The baseline has the colour of text.
+/// Colours of arms on white, distinguishable with every kind of colour vision (Okabe and Ito, 2008; the yellow
+/// darkened). The baseline has the colour of text.
 pub const ARM_COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#c0609a", "#d08700", "#4a9fd4", "#9a8b00"];
 
-/// Dashes of the arms beyond the colours.
+/// Dashes of the arms beyond the number of colours.
 const DASHES: [&str; 4] = ["", "6 3", "2 3", "8 3 2 3"];
 
-/// What something is drawn with.
+/// The colour and dashes of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ink {
-    /// Words and marks that matter.
+    /// Text and important marks.
     Text,
     /// Numbers of an axis.
     Muted,
     /// Lines of an axis.
     Grid,
-    /// An arm, by its place among those that are not the baseline.
+    /// An arm, by its position among the arms other than the baseline.
     Arm(usize),
 }
 
@@ -50,7 +50,7 @@ impl Ink {
     }
 }
 
-/// Where a text stands beside its point.
+/// The position of a text relative to its point.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Anchor {
     Start,
@@ -68,14 +68,14 @@ impl Anchor {
     }
 }
 
-/// A drawing that is being made.
+/// A drawing in progress.
 #[derive(Debug)]
 pub(super) struct Svg {
     out: String,
 }
 
 impl Svg {
-    /// A drawing of this size in pixels; `label` says in words what it shows.
+    /// Creates a drawing of this size in pixels. `label` describes its content.
     pub(super) fn new(width: f64, height: f64, label: &str) -> Self {
         let (w, h) = (round(width), round(height));
         Self {
@@ -96,7 +96,7 @@ impl Svg {
         );
     }
 
-    /// A text on the line `y`; `class` names what it is besides its ink.
+    /// Draws a text on the line `y`.
     pub(super) fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, ink: Ink, text: &str) {
         let (x, y, anchor) = (round(x), round(y), anchor.word());
         let (class, colour) = (ink.class(), ink.colour());
@@ -116,7 +116,7 @@ impl Svg {
         );
     }
 
-    /// A line through `points`, in the arm's colour and dashes.
+    /// Draws a line through `points`, in the arm's colour and dashes.
     pub(super) fn polyline(&mut self, points: &[(f64, f64)], ink: Ink, width: f64) {
         let (class, colour, dash) = (ink.class(), ink.colour(), ink.dash());
         let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
@@ -127,7 +127,7 @@ impl Svg {
         );
     }
 
-    /// The area within `points`, faintly.
+    /// Fills the area within `points` with a faint colour.
     pub(super) fn area(&mut self, points: &[(f64, f64)], ink: Ink) {
         let (class, colour) = (ink.class(), ink.colour());
         let _ = writeln!(
@@ -137,13 +137,13 @@ impl Svg {
         );
     }
 
-    /// Something that the classes and attributes here do not cover; the caller has escaped what is not its own.
+    /// Adds an element that the other methods do not cover. The caller has escaped foreign text.
     pub(super) fn raw(&mut self, element: &str) {
         self.out.push_str(element);
         self.out.push('\n');
     }
 
-    /// Begins a group of what belongs to an arm, which a page can hide; `title` is what a pointer is told.
+    /// Begins a group of an arm's elements, which a page can hide. `title` is its tooltip.
     pub(super) fn begin_arm(&mut self, arm: usize, title: &str) {
         let _ = writeln!(self.out, "<g data-arm=\"{arm}\"><title>{}</title>", escaped(title));
     }
@@ -158,7 +158,7 @@ impl Svg {
     }
 }
 
-/// `text` within an element or an attribute in double quotes; characters that XML forbids are left out.
+/// Escapes `text` for an element or an attribute in double quotes. Characters that XML forbids are left out.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -175,7 +175,7 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// To a tenth of a pixel, which keeps files small.
+/// Rounds to a tenth of a pixel, which keeps files small.
 pub(super) fn round(value: f64) -> f64 {
     let tenths = (value * 10.0).round() / 10.0;
     if tenths == 0.0 { 0.0 } else { tenths } // no `-0`
@@ -189,7 +189,7 @@ fn path(points: &[(f64, f64)]) -> String {
     out
 }
 
-/// Pixels that `text` takes at 12 pixels of height, about.
+/// Estimates the width of `text` in pixels at a font size of 12 pixels.
 pub(super) fn text_width(text: &str) -> f64 {
     text.chars().count() as f64 * 6.9
 }

@@ -1,14 +1,14 @@
-//! How arms write: signs that a reward was satisfied in another way than was meant.
+//! The style of the arms' completions: signs of reward hacking.
 
 use super::data::Behaviour;
 use crate::evidence::{Arm, Evidence, Score, Trial};
 use crate::stats::{correlation, mean};
 use std::collections::HashSet;
 
-/// Points of an arm in the chart of reward and length.
+/// The maximum number of points of an arm in the chart of reward and length.
 pub(super) const MOST_POINTS: usize = 200;
 
-/// A row for each arm that answered questions.
+/// Returns a row for each arm that answered questions.
 pub fn behaviour(evidence: &Evidence) -> Vec<Behaviour> {
     let row = |(place, arm): (usize, &Arm)| {
         let trials: Vec<&Trial> = arm.trials.iter().filter(|trial| !trial.answers.is_empty()).collect();
@@ -37,14 +37,14 @@ pub fn behaviour(evidence: &Evidence) -> Vec<Behaviour> {
     evidence.arms.iter().enumerate().filter_map(row).collect()
 }
 
-/// Tokens and total reward of each answer that has both.
+/// Returns tokens and total reward of each answer that has both.
 fn points(trial: &Trial) -> Vec<(f64, f64)> {
     let column = |metric: &str| trial.scores.get(metric).map_or(&[][..], Vec::as_slice);
     let pair = |(tokens, reward): (&Score, &Score)| tokens.value.zip(reward.value);
     column("eval/tokens_mean").iter().zip(column("eval/reward/total")).filter_map(pair).collect()
 }
 
-/// At most `most` of `points`, at equal distances.
+/// Returns at most `most` of `points`, at equal distances.
 fn evenly(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     if points.len() <= most {
         return points.to_vec();
@@ -52,7 +52,7 @@ fn evenly(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     (0..most).map(|i| points[i * points.len() / most]).collect()
 }
 
-/// The share of the word triples of `text` that stood in it before; 0 for fewer than three words.
+/// Returns the fraction of the word triples of `text` that repeat an earlier one; 0 for fewer than three words.
 fn repetition(text: &str) -> f64 {
     let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
     let triples: Vec<&[String]> = words.windows(3).collect();
@@ -60,7 +60,8 @@ fn repetition(text: &str) -> f64 {
     if triples.is_empty() { 0.0 } else { 1.0 - different.len() as f64 / triples.len() as f64 }
 }
 
-/// The mean over seeds of the divergence from the reference in the last tenth of the last stage that recorded one.
+/// Returns the mean over seeds of the KL divergence from the reference. It is taken over the last tenth of the last
+/// stage that recorded one.
 fn last_kl(evidence: &Evidence, arm: &str) -> Option<f64> {
     let mut found: Vec<(&str, f64)> = Vec::new();
     for curves in evidence.training.iter().filter(|curves| curves.arms.iter().any(|name| name == arm)) {
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn repetition_is_the_share_of_triples_said_before() {
         assert!(repetition("the femur is the longest bone").abs() < 1e-12);
-        // a b a, b a b, a b a, b a b: two of four
+        // Triples: a b a, b a b, a b a, b a b. Two of four repeat.
         assert!((repetition("A b a b a b") - 0.5).abs() < 1e-12);
         assert!(repetition("two words").abs() < 1e-12 && repetition("").abs() < 1e-12);
     }

@@ -1,17 +1,18 @@
-//! What the arms answered to the same questions, as much of it as a page may hold.
+//! The arms' answers to the same questions, limited to the size of a page.
 
 use super::data::{CompletionView, Completions, QuestionView};
 use crate::evidence::{Evidence, Trial};
 use crate::metric::short_name;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Completions that a page holds unless it is told otherwise: some megabytes.
+/// The default maximum number of completions in a page: some megabytes.
 pub const DEFAULT_COMPLETIONS: usize = 6000;
 
-/// Metrics of an answer that are no component of its reward.
+/// Metrics of an answer that are not components of its reward.
 const NO_COMPONENT: [&str; 4] = ["eval/accuracy", "eval/reward/total", "eval/tokens_mean", "eval/truncated_frac"];
 
-/// The questions with all their answers, at most `most` completions: of more, questions are left out at equal distances.
+/// Returns the questions with all their answers, about `most` completions. If there are more, questions are left out
+/// at equal distances.
 pub fn completions(evidence: &Evidence, most: usize) -> Completions {
     let metrics: BTreeSet<&String> = trials(evidence)
         .flat_map(|(_, trial)| trial.scores.keys())
@@ -57,7 +58,7 @@ fn trials(evidence: &Evidence) -> impl Iterator<Item = (usize, &Trial)> {
     arms.flat_map(|(place, arm)| arm.trials.iter().map(move |trial| (place, trial)))
 }
 
-/// Questions whose completions are no more than `most`, at equal distances; always one.
+/// Selects questions at equal distances, so that they have about `most` completions; at least one question.
 fn choose(counts: &BTreeMap<usize, usize>, most: usize) -> BTreeSet<usize> {
     let all: Vec<usize> = counts.keys().copied().collect();
     let total: usize = counts.values().sum();
@@ -69,8 +70,8 @@ fn choose(counts: &BTreeMap<usize, usize>, most: usize) -> BTreeSet<usize> {
     (0..wanted).map(|i| all[i * all.len() / wanted]).collect()
 }
 
-/// The completions of a trial to one of its questions. Where there are several, the values are their means, said with the
-/// first of them alone.
+/// Returns the completions of a trial for one of its questions. If there are several, the values are their means, and
+/// only the first completion has them.
 fn answers(arm: usize, trial: &Trial, place: usize, texts: &[String], metrics: &[&String]) -> Vec<CompletionView> {
     let score = |metric: &str| trial.scores.get(metric).and_then(|column| column.get(place)?.value);
     let answer = |(number, text): (usize, &String)| {
@@ -93,7 +94,7 @@ fn answers(arm: usize, trial: &Trial, place: usize, texts: &[String], metrics: &
     texts.iter().enumerate().map(answer).collect()
 }
 
-/// Lowest and highest value, at least from 0 to 1, so that bars of different questions can be compared.
+/// Returns the lowest and highest value, at least 0 to 1, so that bars of different questions are comparable.
 fn range(questions: &[QuestionView], part: usize) -> (f64, f64) {
     let answers = questions.iter().flat_map(|question| &question.answers);
     let values = answers.filter_map(|answer| answer.parts[part]).filter(|value| value.is_finite());

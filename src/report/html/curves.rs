@@ -4,12 +4,12 @@ use super::data::Curve;
 use crate::evidence::{Curves, Evidence};
 use crate::report::chart::{CurveLine, buckets};
 
-/// Points of a line, so that a page of many arms stays small.
+/// Returns the maximum number of points of a line, so that a page of many arms stays small.
 pub(super) fn most_buckets(arms: usize) -> u64 {
     if arms > 12 { 80 } else { 160 }
 }
 
-/// Every metric of every training stage, in the order of the stages; the seeds of an arm are one line.
+/// Returns every metric of every training stage, in the order of the stages. The seeds of an arm are one line.
 pub fn curves(evidence: &Evidence) -> Vec<Curve> {
     let mut found: Vec<Curve> = Vec::new();
     for curves in &evidence.training {
@@ -19,7 +19,7 @@ pub fn curves(evidence: &Evidence) -> Vec<Curve> {
             }
         }
     }
-    // stages in the order in which they train, metrics by their names
+    // Stages are sorted in their order of training, metrics by their names.
     let kind = |stage: &str| {
         let of = evidence.training.iter().find(|curves| curves.stage == stage);
         of.map(|curves| curves.kind)

@@ -1,4 +1,5 @@
-//! What a report says, as plain values: whoever gathers them knows files and the history, whoever draws them knows neither.
+//! The content of a report as plain values. They separate the gathering, which reads files and the history, from the
+//! drawing.
 
 use crate::event::Measurement;
 use crate::report::chart::{CurveLine, GraphNode, Whisker};
@@ -7,74 +8,74 @@ use crate::stage::StageStatus;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Everything that a report shows, in its order.
+/// The content of a report, in order.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The recipes' names.
     pub title: String,
-    /// The runs it is of, oldest first.
+    /// The runs of the report, oldest first.
     pub runs: Vec<RunLine>,
-    /// What a reader must know before believing a number; shown first.
+    /// Problems that affect the trust in the numbers; shown first.
     pub problems: Vec<Problem>,
-    /// The arms; everything else names them by their place here.
+    /// The arms. All other parts refer to them by index.
     pub arms: Vec<Arm>,
-    /// The files that the arms were made from, with the beginnings of their digests.
+    /// The files that the arms were made from, with the first digits of their digests.
     pub inputs: Vec<(String, String)>,
-    /// Which arm is better, by each metric; the one that decides first.
+    /// The comparison of the arms by each metric, the primary one first.
     pub verdicts: Vec<VerdictView>,
-    /// Ratings of an arena, by judge and pooled; empty without one.
+    /// Ratings of an arena, by judge and pooled; empty without an arena.
     pub ratings: Vec<Rating>,
-    /// Every component of every arm; absent when nothing was evaluated.
+    /// Every component of every arm; empty without an evaluation.
     pub scores: Scores,
     /// Metrics of training over steps.
     pub curves: Vec<Curve>,
-    /// How the arms write, and how that hangs together with their reward.
+    /// The style of the arms' completions, and its correlation with the reward.
     pub behaviour: Vec<Behaviour>,
-    /// What the arms answered.
+    /// The arms' completions.
     pub completions: Completions,
     /// The stages of the runs.
     pub stages: Stages,
-    /// What it took.
+    /// The costs.
     pub cost: Cost,
-    /// Recipes as they were run.
+    /// The recipes of the runs.
     pub recipes: Vec<RecipeText>,
-    /// What the runs ran on and were told: a name and its values.
+    /// The environments and arguments of the runs: names with their values.
     pub environment: Vec<(String, Vec<String>)>,
-    /// How the numbers came about, a sentence each.
+    /// How the numbers were computed, one sentence each.
     pub methods: Vec<String>,
 }
 
 /// A run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunLine {
-    /// Its id.
+    /// The run's id.
     pub run: String,
-    /// How it ended.
+    /// The run's status.
     pub status: RunStatus,
     /// When it began, in UTC.
     pub started: String,
-    /// Seconds from its begin to its end; absent while it runs.
+    /// Seconds from its beginning to its end; absent while it runs.
     pub seconds: Option<f64>,
-    /// Where it ran.
+    /// The host that it ran on.
     pub host: String,
     /// The version of this program.
     pub version: String,
 }
 
-/// How much a problem matters.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Numbers are missing or must not be compared.
     Problem,
-    /// Numbers stand, and mean less than they seem to.
+    /// Numbers are valid, but mean less than they seem to.
     Warning,
-    /// Worth knowing.
+    /// Additional information.
     Note,
 }
 
 impl Severity {
-    /// The word for it.
+    /// Returns the word for the severity.
     pub fn word(self) -> &'static str {
         match self {
             Self::Problem => "problem",
@@ -84,91 +85,91 @@ impl Severity {
     }
 }
 
-/// Something that a reader must know.
+/// A problem that a reader must know about.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
-    /// What is the matter, in a sentence.
+    /// The problem, in a sentence.
     pub what: String,
-    /// What it concerns, one a line.
+    /// The affected items, one per line.
     pub details: Vec<String>,
 }
 
-/// An arm: the variants of a sweep that differ by their seed alone.
+/// An arm: the variants of a sweep that differ only in their seed.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Arm {
-    /// Its name.
+    /// The arm's name.
     pub name: String,
-    /// Its seeds, as the recipe names them.
+    /// The arm's seeds, as the recipe names them.
     pub seeds: Vec<String>,
-    /// The others are compared with it.
+    /// Whether the other arms are compared with it.
     pub is_baseline: bool,
     /// The reward components that it was trained on, with their weights.
     pub trained_on: BTreeMap<String, f64>,
-    /// In what else it differs from the baseline, a setting each.
+    /// Other differences from the baseline, one setting each.
     pub differs: Vec<String>,
 }
 
-/// Which arm is better, by one metric.
+/// The comparison of the arms by one metric.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct VerdictView {
     /// The metric, e.g. `eval/accuracy`.
     pub metric: String,
-    /// What it is called here, e.g. `accuracy`.
+    /// The metric's title, e.g. `accuracy`.
     pub title: String,
-    /// Which way is better, e.g. `higher is better`.
+    /// The better direction, e.g. `higher is better`.
     pub direction: String,
-    /// Whether it decides: `primary metric` or `exploratory`.
+    /// The metric's role: `primary metric` or `exploratory`.
     pub role: String,
-    /// What came out, in a line.
+    /// The outcome in one line.
     pub line: String,
-    /// What came out, in sentences.
+    /// The outcome in sentences.
     pub sentences: Vec<String>,
     /// The arms, the baseline first.
     pub rows: Vec<VerdictRow>,
 }
 
-/// One arm beside the baseline.
+/// One arm compared with the baseline.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct VerdictRow {
-    /// The arm.
+    /// The index of the arm.
     pub arm: usize,
-    /// What it measured.
+    /// The arm's measurement.
     pub value: Option<Measurement>,
-    /// `better` or `worse`, on however many seeds; else empty.
+    /// `better` or `worse`, whatever the number of seeds; otherwise empty.
     pub class: String,
-    /// Its lead over the baseline.
+    /// The difference from the baseline.
     pub difference: Option<Measurement>,
-    /// Probability of such a difference without a real one, corrected for the number of arms (Holm).
+    /// The p-value of the difference, corrected for the number of arms (Holm).
     pub p_value: Option<f64>,
     /// The difference in standard deviations (Hedges' g).
     pub effect: Option<f64>,
     /// `better`, `worse`, `higher`, `lower`, `not separable`, `not compared` or `baseline`.
     pub word: String,
-    /// What the word rests on, e.g. `needs about 4 more seeds`.
+    /// Remarks on the verdict, e.g. `needs about 4 more seeds`.
     pub remark: String,
 }
 
 /// Ratings on one scale.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Rating {
-    /// Whose: a judge's name, or `all judges`.
+    /// The source: a judge's name, or `all judges`.
     pub title: String,
     /// The players, the best first.
     pub rows: Vec<Whisker>,
-    /// Shares of games won, row against column, in the order of `rows`; absent where none was played.
+    /// Fractions of games won, row against column, in the order of `rows`; absent without a game.
     pub wins: Vec<Vec<Option<f64>>>,
-    /// Agreement, position bias and the like, a sentence each.
+    /// Agreement, position bias and other statistics, one sentence each.
     pub remarks: Vec<String>,
 }
 
 /// The matrix of components and arms.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Scores {
-    /// Its columns.
+    /// The columns.
     pub components: Vec<Component>,
-    /// A row for each arm, a cell for each component; absent where it was not measured.
+    /// A row for each arm, with a cell for each component; absent where it was not measured.
     pub rows: Vec<Vec<Option<ScoreCell>>>,
 }
 
@@ -177,20 +178,20 @@ pub struct Scores {
 pub struct Component {
     /// The metric, e.g. `eval/reward/semantic`.
     pub metric: String,
-    /// What it is called here, e.g. `semantic`.
+    /// The column's title, e.g. `semantic`.
     pub name: String,
-    /// No arm was trained on it.
+    /// Whether no arm was trained on it.
     pub held_out: bool,
 }
 
 /// A cell of the matrix.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScoreCell {
-    /// What was measured.
+    /// The measurement.
     pub measured: Measurement,
-    /// `better` or `worse` than the baseline; empty when it is neither.
+    /// `better` or `worse` than the baseline; otherwise empty.
     pub verdict: String,
-    /// The arm was trained on the component.
+    /// Whether the arm was trained on the component.
     pub trained: bool,
 }
 
@@ -205,91 +206,91 @@ pub struct Curve {
     pub lines: Vec<CurveLine>,
 }
 
-/// How an arm writes.
+/// The style of an arm's completions.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Behaviour {
-    /// The arm.
+    /// The index of the arm.
     pub arm: usize,
-    /// Completions that the row is of.
+    /// The number of completions.
     pub completions: usize,
-    /// Tokens of a completion.
+    /// Mean tokens of a completion.
     pub tokens: Option<f64>,
-    /// Share that the length limit cut.
+    /// The fraction that the length limit truncated.
     pub truncated: Option<f64>,
-    /// Share in the asked format.
+    /// The fraction in the requested format.
     pub format: Option<f64>,
-    /// Share of the word triples of a completion that it said before.
+    /// The fraction of the word triples of a completion that repeat an earlier one.
     pub repetition: Option<f64>,
-    /// Correlation of reward and tokens (Pearson); absent when either does not vary.
+    /// Pearson correlation of reward and tokens; absent when either does not vary.
     pub length_correlation: Option<f64>,
-    /// Divergence from the reference policy at the end of training.
+    /// KL divergence from the reference policy at the end of training.
     pub kl: Option<f64>,
-    /// Tokens and reward of completions; the reward is that of the evaluation's mix.
+    /// Tokens and reward of completions. The reward is that of the evaluation's mix.
     #[serde(skip)]
     pub points: Vec<(f64, f64)>,
 }
 
-/// What the arms answered to the same questions.
+/// The arms' completions for the same questions.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Completions {
-    /// Reward components, whose values each answer has in this order.
+    /// Reward components, in the order of each answer's values.
     pub components: Vec<String>,
     /// Lowest and highest value of each component.
     pub ranges: Vec<(f64, f64)>,
     /// The questions.
     #[serde(skip)] // the page has them as JSON for its script
     pub questions: Vec<QuestionView>,
-    /// Questions that are left out, for the size of the page.
+    /// The number of questions that are left out to limit the size of the page.
     pub left_out: usize,
 }
 
 /// A question with its answers.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct QuestionView {
-    /// Row of the data set.
+    /// The row of the data set.
     pub row: usize,
-    /// What was asked.
+    /// The prompt.
     pub prompt: String,
     /// The reference text.
     pub reference: Option<String>,
     /// The right answer.
     pub answer: Option<String>,
-    /// By arm and seed.
+    /// The answers, by arm and seed.
     pub answers: Vec<CompletionView>,
 }
 
-/// What one arm answered.
+/// One completion of an arm.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CompletionView {
-    /// The arm.
+    /// The index of the arm.
     pub arm: usize,
-    /// Its seed.
+    /// The arm's seed.
     pub seed: String,
     /// The text, cut at [`CompletionView::LONGEST`] characters.
     pub text: String,
-    /// Characters that were cut.
+    /// The number of characters that were cut.
     pub cut: usize,
-    /// Tokens sampled.
+    /// The number of sampled tokens.
     pub tokens: usize,
-    /// The length limit ended it.
+    /// Whether the length limit truncated it.
     pub truncated: bool,
-    /// Whether the answer is the right one; absent without a right answer.
+    /// Whether the answer is right; absent without a right answer.
     pub right: Option<bool>,
-    /// Weighted sum of the parts.
+    /// The weighted sum of the components.
     pub reward: Option<f64>,
-    /// Values of the components.
+    /// The values of the components.
     pub parts: Vec<Option<f64>>,
 }
 
 impl CompletionView {
-    /// Characters of a completion that a report holds.
+    /// The maximum number of characters of a completion in a report.
     pub const LONGEST: usize = 4000;
 }
 
 /// The stages of the runs.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Stages {
-    /// The graph; stages that differ by their seed alone are one node.
+    /// The graph. Stages that differ only in their seed are one node.
     pub nodes: Vec<GraphNode>,
     /// Every stage of every run.
     pub rows: Vec<StageRow>,
@@ -300,45 +301,45 @@ pub struct Stages {
 pub struct StageRow {
     /// The end of its run's id.
     pub run: String,
-    /// Its name.
+    /// The stage's name.
     pub stage: String,
-    /// Its kind.
+    /// The stage's kind.
     pub kind: String,
-    /// The beginning of its key.
+    /// The beginning of its cache key.
     pub key: String,
-    /// Variants that need it.
+    /// The variants that need it.
     pub variants: String,
-    /// How it stands.
+    /// The stage's status.
     pub status: StageStatus,
-    /// Seconds it took in this run.
+    /// Its duration in this run in seconds.
     pub seconds: Option<f64>,
     /// Why it failed or was skipped.
     pub message: Option<String>,
 }
 
-/// What it took.
+/// The costs of the runs.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Cost {
-    /// By kind of stage.
+    /// Costs by kind of stage.
     pub kinds: Vec<CostRow>,
-    /// By arm: all that its variants need, shared stages in full.
+    /// Costs by arm: all stages that its variants need, shared ones in full.
     pub arms: Vec<CostRow>,
-    /// Of everything, each stage once.
+    /// Total costs, each stage once.
     pub total: CostRow,
-    /// Seconds that more would have been spent had each variant run its own copy of the stages it shares.
+    /// Seconds that sharing saved, compared with a separate copy of the shared stages for each variant.
     pub saved_by_sharing: Option<f64>,
 }
 
 /// A line of costs.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CostRow {
-    /// What it is of.
+    /// The kind or the arm.
     pub name: String,
-    /// Stages.
+    /// The number of stages.
     pub stages: usize,
-    /// Seconds of its workers; as every number here, absent where nobody measured it.
+    /// Seconds of its workers. As every number here, it is absent if it was not measured.
     pub seconds: Option<f64>,
-    /// Seconds that the cache saved: what hits took when they were made.
+    /// Seconds that the cache saved: the original duration of its hits.
     pub saved_seconds: Option<f64>,
     /// Tokens trained on.
     pub trained_tokens: Option<f64>,
@@ -357,8 +358,8 @@ pub struct CostRow {
 pub struct RecipeText {
     /// The end of the run's id.
     pub run: String,
-    /// Its path in the run's log.
+    /// The recipe's path in the run's log.
     pub path: String,
-    /// Its text.
+    /// The recipe's text.
     pub text: String,
 }

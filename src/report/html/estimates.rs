@@ -1,4 +1,4 @@
-//! What each arm measured, over its seeds and questions.
+//! Each arm's measurements, over its seeds and questions.
 
 use crate::event::Measurement;
 use crate::evidence::{Evidence, Trial, metric_names};
@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 /// Measurements by arm, evaluation and metric.
 pub type Estimates = BTreeMap<(usize, String, String), Measurement>;
 
-/// The mean of every metric of every arm with its 95% interval: over seeds and questions; over seeds alone where a stage tells one
-/// number (Student's t); that of the stage itself where there is one seed. No interval leaves its metric's range.
+/// Returns the mean of every metric of every arm with its 95% interval. No interval exceeds its metric's range.
+///
+/// The interval is over seeds and questions. Where a stage reports a single number, it is over seeds alone (Student's
+/// t). With one seed, it is the stage's own interval.
 pub fn estimates(evidence: &Evidence) -> Estimates {
     let metrics = metric_names(evidence);
     let evaluations = evidence.evaluations();
@@ -78,7 +80,7 @@ fn of_trials(trials: &[&Trial], metric: &str) -> Option<Values> {
     Some(Values::Known(Measurement { value: compared.difference, interval, count: Some(whole.len() as u64) }))
 }
 
-/// The values of `metric` by question; absent where the trial does not know it question by question.
+/// Returns the values of `metric` by question; absent where the trial has no values for single questions.
 fn by_question(trial: &Trial, metric: &str) -> Option<HashMap<usize, f64>> {
     let scores = trial.answers.iter().zip(trial.scores.get(metric)?);
     Some(scores.filter_map(|(answer, score)| Some((answer.question, score.value?))).collect())

@@ -1,4 +1,4 @@
-//! Numbers as the page's templates write them.
+//! Number formats of the page's templates.
 
 use crate::number::{duration, number, signed};
 use minijinja::{Environment, HtmlEscape, Value};
@@ -27,12 +27,12 @@ fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
-/// A probability, to three decimals.
+/// Formats a probability with three decimals.
 pub fn p_value(p: f64) -> String {
     if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") }
 }
 
-/// Plain text as HTML in which what stands in backticks is code.
+/// Converts plain text to HTML. Text in backticks becomes code.
 fn code(text: &str) -> String {
     let pieces: Vec<&str> = text.split('`').collect();
     let mut out = String::new();
@@ -40,7 +40,7 @@ fn code(text: &str) -> String {
         let escaped = HtmlEscape(piece);
         let _ = match place % 2 {
             0 => write!(out, "{escaped}"),
-            // an odd backtick is one
+            // An unpaired backtick stays as it is.
             _ if place + 1 == pieces.len() => write!(out, "`{escaped}"),
             _ => write!(out, "<code>{escaped}</code>"),
         };
@@ -48,7 +48,7 @@ fn code(text: &str) -> String {
     out
 }
 
-/// A whole number with its thousands apart.
+/// Formats a whole number with thousands separators.
 fn count(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();
@@ -61,7 +61,7 @@ fn count(value: f64) -> String {
     out
 }
 
-/// The interval of a measurement; nothing if it has none.
+/// Formats the interval of a measurement; empty without an interval.
 fn ends(measured: &Value) -> String {
     let end = |place| {
         let ends = measured.get_attr("interval").ok()?;

@@ -1,13 +1,15 @@
 //! The report as one self-contained page.
 //!
 //! ```text
-//! Evidence, stages, costs, recipes -> Report (plain values) -> page.html, sections/*.html (minijinja) + style.css, script.js
+//! Evidence, stages, costs, recipes -> Report (plain values)
+//!     -> page.html, sections/*.html (minijinja) + style.css, script.js
 //! ```
 //!
-//! The page loads nothing: its style and its script stand in it, and a content security policy with their hashes lets no other
-//! run. Whatever comes from a model or a data set is text: the templates escape it, and the completions are JSON in which
-//! `<` cannot occur, from which the script makes text nodes. It is the same page for the same files: no time, no random
-//! number, no order of a hash map goes into it.
+//! The page loads no other file: it contains its style and its script. A content security policy with their hashes
+//! forbids all others. Text from a model or a data set is never markup. The templates escape it. The completions are
+//! JSON in which `<` cannot occur, from which the script makes text nodes.
+//!
+//! The same files give the same page: it does not depend on time, random numbers or the order of a hash map.
 
 mod behaviour;
 mod completions;

@@ -1,4 +1,4 @@
-//! The page, from its templates.
+//! Renders the page from its templates.
 
 use super::data::Report;
 use super::filters;
@@ -22,10 +22,10 @@ const TEMPLATES: [(&str, &str); 12] = [
     ("sections/recipes.html", include_str!("sections/recipes.html")),
 ];
 
-/// The report as a page.
+/// Renders the report as a page.
 ///
 /// # Errors
-/// A template that does not fit the report, which would be a mistake in this program.
+/// A template does not fit the report, which would be a bug of this program.
 pub fn html_page(report: &Report) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);

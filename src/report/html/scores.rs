@@ -5,7 +5,8 @@ use super::estimates::Estimates;
 use crate::evidence::{Arm, Comparisons, Evidence, Verdict, Way, metric_names};
 use crate::metric::{TOTAL, short_name};
 
-/// Every metric of every evaluation, a column each, over seeds and questions; `found` are the arms against the baseline.
+/// Returns the matrix over seeds and questions, with a column for each metric of each evaluation. `found` compares the
+/// arms with the baseline.
 pub fn scores(evidence: &Evidence, estimates: &Estimates, found: Option<&Comparisons>) -> Scores {
     let evaluations = evidence.evaluations();
     let has = |evaluation: &str, metric: &str| estimates.keys().any(|(_, of, name)| of == evaluation && name == metric);
@@ -13,10 +14,10 @@ pub fn scores(evidence: &Evidence, estimates: &Estimates, found: Option<&Compari
     for evaluation in &evaluations {
         let mut names: Vec<String> =
             metric_names(evidence).into_iter().filter(|metric| has(evaluation, metric)).collect();
-        // accuracy is its mean
+        // Accuracy is the mean of correctness.
         let has_accuracy = names.iter().any(|name| name == "eval/accuracy");
         names.retain(|name| !has_accuracy || name != "eval/reward/correctness");
-        // sums of different things do not stand in one column
+        // Sums of different components must not share a column.
         names.retain(|name| name != TOTAL || evidence.has_one_mix(evaluation));
         columns.extend(names.into_iter().map(|metric| ((*evaluation).to_owned(), metric)));
     }
@@ -44,7 +45,7 @@ pub fn scores(evidence: &Evidence, estimates: &Estimates, found: Option<&Compari
     }
 }
 
-/// The reward component that a metric is the mean of.
+/// Returns the reward component that a metric is the mean of.
 fn component_of(metric: &str) -> Option<&str> {
     match metric {
         "eval/accuracy" => Some("correctness"),
@@ -57,7 +58,7 @@ fn is_trained(arm: &Arm, component: &str) -> bool {
     arm.trained_on.get(component).is_some_and(|weight| *weight != 0.0)
 }
 
-/// `better` or `worse`, if the arm is one of them.
+/// Returns `better` or `worse` if that is the arm's verdict; otherwise empty.
 fn word(found: Option<&Comparisons>, evaluation: &str, metric: &str, arm: &str) -> &'static str {
     let compared = found.and_then(|found| {
         let of = found.metrics.iter().find(|of| of.evaluation == evaluation && of.metric == metric)?;
@@ -116,7 +117,7 @@ mod tests {
             [("accuracy", false), ("reward", false), ("judge", true), ("rouge", false), ("perplexity", false)]
         );
         assert!(found.rows[0][3].is_none() && found.rows[1][3].as_ref().is_some_and(|cell| cell.trained));
-        // where nothing was trained by rewards, nothing was held out from it
+        // Without training by rewards, no component is held out.
         evidence.arms.pop();
         assert!(scores(&evidence, &estimates(&evidence), None).components.iter().all(|component| !component.held_out));
     }

@@ -1,4 +1,4 @@
-//! The page of a report whose every text is hostile.
+//! Tests the page of a report in which every text is hostile.
 
 use super::*;
 use crate::event::Measurement;
@@ -117,7 +117,7 @@ fn hostile() -> Report {
 fn nothing_that_a_model_or_a_recipe_says_is_html() {
     let page = html_page(&hostile()).unwrap();
     assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains("<!--"));
-    // the two that are the page's own: the data and the script
+    // The page's own two scripts: the data and the code.
     assert_eq!((page.matches("<script").count(), page.matches("</script>").count()), (2, 2));
     assert!(!page.contains("49{") && page.contains("{{ 7 * 7 }}"));
     let start = page.find("id=\"completions-data\">").unwrap() + "id=\"completions-data\">".len();

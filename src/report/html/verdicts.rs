@@ -1,4 +1,4 @@
-//! Which arm is better than the baseline, metric by metric.
+//! The comparison of the arms with the baseline, metric by metric.
 
 use super::data::{VerdictRow, VerdictView};
 use super::estimates::Estimates;
@@ -9,7 +9,7 @@ use crate::evidence::{
 use crate::metric::{Direction, short_name};
 use crate::report::verdicts::{ONE_SEED, verdict_line, verdict_words};
 
-/// The comparisons as tables, `first` first, which is a metric.
+/// Returns the comparisons as tables. The metric `first` comes first.
 pub fn verdicts(
     evidence: &Evidence,
     estimates: &Estimates,
@@ -50,7 +50,7 @@ fn verdict(
         direction: match metric.direction {
             Some(Direction::Higher) => "higher is better".into(),
             Some(Direction::Lower) => "lower is better".into(),
-            None => "no known direction: `[compare]` can set `directions`".into(),
+            None => "no known direction: name it in `compare.higher` or `compare.lower`".into(),
         },
         line: verdict_line(metric, &found.baseline, several),
         sentences: vec![lead(metric, &found.baseline, name), footing(metric)],
@@ -90,7 +90,7 @@ fn verdict_row(arm: usize, row: &ArmComparison) -> VerdictRow {
     }
 }
 
-/// What came out, in a sentence.
+/// Summarizes the outcome of a metric in a sentence.
 fn lead(metric: &MetricComparison, baseline: &str, name: &str) -> String {
     let of = |outcome: Outcome| -> Vec<&str> {
         metric.arms.iter().filter(|row| row.verdict == outcome).map(|row| row.arm.as_str()).collect()
@@ -124,7 +124,7 @@ fn lead(metric: &MetricComparison, baseline: &str, name: &str) -> String {
     format!("By {name}, {}.", parts.join("; "))
 }
 
-/// `a, b and c`; of more than four the number.
+/// Formats a list: `a, b and c`. For more than four names, returns their number.
 fn listed(names: &[&str]) -> String {
     match names {
         [] => String::new(),
@@ -134,7 +134,7 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// What the comparison rests on.
+/// Describes the basis of the comparison.
 fn footing(metric: &MetricComparison) -> String {
     let over = |over: Over| metric.arms.iter().any(|row| row.over == Some(over));
     let questions = metric.arms.iter().map(|row| row.questions).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What the templates are given besides the report itself: charts, shades, which sections there are.
+//! Template values besides the report itself: charts, shades, and the list of sections.
 
 use super::data::{Completions, Cost, CostRow, QuestionView, Report};
 use crate::report::chart::{CurveLine, Whisker, arm_class, curve_chart, graph_chart, scatter_chart, strip};
@@ -26,9 +26,9 @@ const SECTIONS: [(&str, &str); 11] = [
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
-/// Arms that are drawn from the start; the others are switched on by their buttons.
+/// The number of arms that are drawn initially. Buttons show the others.
 const DRAWN_ARMS: usize = 10;
-/// Pixels of an interval in a table.
+/// The width of an interval in a table, in pixels.
 const STRIP: f64 = 170.0;
 
 #[derive(Serialize)]
@@ -51,7 +51,7 @@ pub(super) struct View<'a> {
     scatters: Vec<Scatter<'a>>,
     answer_arms: Vec<usize>,
     completions_json: String,
-    /// What was measured of costs.
+    /// The columns of costs that have values.
     cost_has: Vec<&'static str>,
     graph: String,
     most_buckets: u64,
@@ -67,7 +67,7 @@ pub(super) struct View<'a> {
 struct Section {
     id: &'static str,
     title: &'static str,
-    /// Shown beside the title in the list of sections.
+    /// The number beside the title in the list of sections.
     count: usize,
 }
 
@@ -75,7 +75,7 @@ struct Section {
 struct ArmStyle<'a> {
     name: &'a str,
     class: String,
-    /// Not drawn until its button is pressed.
+    /// Whether the arm is hidden until its button is pressed.
     off: bool,
 }
 
@@ -108,7 +108,7 @@ struct Scatter<'a> {
     chart: String,
 }
 
-/// What the script gets.
+/// The data of the script.
 #[derive(Serialize)]
 struct CompletionsJson<'a> {
     arms: &'a [ArmStyle<'a>],
@@ -169,10 +169,10 @@ impl<'a> View<'a> {
     }
 }
 
-/// A column of costs: its name and what a row has there.
+/// A column of costs: its name and its value in a row.
 type CostColumn = (&'static str, fn(&CostRow) -> Option<f64>);
 
-/// The columns of costs that hold something.
+/// Returns the columns of costs that have values.
 fn cost_has(cost: &Cost) -> Vec<&'static str> {
     let columns: [CostColumn; 6] = [
         ("saved", |row| row.saved_seconds),
@@ -186,7 +186,7 @@ fn cost_has(cost: &Cost) -> Vec<&'static str> {
     columns.into_iter().filter(|(_, value)| every().any(|row| value(row).is_some())).map(|(name, _)| name).collect()
 }
 
-/// The sections that have something to say. Problems and the summary always have.
+/// Returns the sections that have content. Problems and the summary are always included.
 fn sections(report: &Report) -> Vec<Section> {
     let has = |id: &str| match id {
         "ratings" => !report.ratings.is_empty(),
@@ -231,7 +231,7 @@ fn curve_groups(report: &Report) -> Vec<CurveGroup<'_>> {
     groups
 }
 
-/// The curve that is shown first, of the last stage that has it.
+/// Returns the index of the curve that is shown first, in the last stage that has it.
 fn first_curve(report: &Report) -> usize {
     let last = |metric: &str| report.curves.iter().rposition(|curve| curve.metric == metric);
     let mixes: Vec<BTreeMap<String, f64>> = report.arms.iter().map(|arm| arm.trained_on.clone()).collect();
@@ -265,7 +265,8 @@ fn scatters(report: &Report, baseline: Option<usize>) -> Vec<Scatter<'_>> {
     drawn.into_iter().map(|(arm, chart)| Scatter { name: &report.arms[arm].name, chart }).collect()
 }
 
-/// The completions as JSON for an element of the page: no character in it can end the element or begin another.
+/// Formats the completions as JSON for an element of the page. No character in it can end the element or begin
+/// another.
 fn completions_json(completions: &Completions, arms: &[ArmStyle<'_>]) -> String {
     let answers = completions.questions.iter().flat_map(|question| &question.answers);
     let seeds: BTreeSet<&str> = answers.map(|answer| answer.seed.as_str()).collect();
@@ -282,7 +283,7 @@ fn completions_json(completions: &Completions, arms: &[ArmStyle<'_>]) -> String 
     harmless_json(&json)
 }
 
-/// In JSON these characters stand within strings alone, where their escapes mean the same.
+/// Escapes characters that could end an element. In JSON they occur only within strings, where escapes mean the same.
 fn harmless_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -297,7 +298,7 @@ fn harmless_json(json: &str) -> String {
     out
 }
 
-/// What a content security policy calls this text.
+/// Returns the text's hash in the notation of a content security policy.
 fn hash_source(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text.as_bytes())))
 }

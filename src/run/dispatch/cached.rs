@@ -1,9 +1,9 @@
 //! Stages that need not run, because their results are in the cache.
 //!
-//! What the cache has is looked up once, on all cores, when the run begins; what it did not have then is looked for again
-//! when its turn comes, as another process may have made it since. A result that a stage of this run starts from is read
-//! whole before it is used: a flipped bit must not reach another result. That takes as long as the disk takes, so it is
-//! done beside the loop.
+//! The cache is searched once, on all cores, when the run begins. A result that is missing then is searched again when
+//! the stage's turn comes, because another process may have made it since. A parent's result is verified completely
+//! before a stage uses it, so that a flipped bit does not affect another result. Verification takes as long as reading
+//! from the disk does, so it runs beside the loop.
 
 use super::run_loop::Loop;
 use crate::digest::Digest;
@@ -15,21 +15,21 @@ use crate::workspace::{Lookup, Workspace, WorkspaceError};
 use std::collections::BTreeSet;
 use tokio::task::{JoinSet, spawn_blocking};
 
-/// Stages, and what was found when all of their results were read.
+/// The outcome of verifying the results of stages.
 pub(super) type Checked = Result<Vec<(usize, Lookup)>, WorkspaceError>;
 
-/// What the cache had when the run began, and what is being read of it.
+/// The state of the cache when the run began, and the verifications in progress.
 pub(in crate::run) struct Cached {
-    /// By stage: what a first look found, until its turn comes.
+    /// By stage: the outcome of the first search, until the stage's turn comes.
     first_looks: Vec<Option<Lookup>>,
-    /// Stages whose results, if they are cached, a stage of this run starts from.
+    /// Stages whose results, if cached, a stage of this run starts from.
     read_here: BTreeSet<usize>,
-    /// Those whose results are being read whole.
+    /// Verifications in progress.
     pub(super) checks: JoinSet<Checked>,
 }
 
 impl Cached {
-    /// Looks for the results of all stages of `plan` but the `forced` ones.
+    /// Searches the results of all stages of `plan` except the `forced` ones.
     pub(in crate::run) fn look(
         plan: &Plan,
         workspace: &Workspace,
@@ -45,14 +45,14 @@ impl Cached {
         Ok(Self { first_looks, read_here, checks: JoinSet::new() })
     }
 
-    /// Whether all results were there at the first look.
+    /// Whether the first search found all results.
     pub(in crate::run) fn is_everything(&self) -> bool {
         self.first_looks.iter().all(|look| matches!(look, Some(Lookup::Hit(_))))
     }
 }
 
 impl Loop<'_> {
-    /// Passes over ready stages whose results are cached, and over those that become ready by that.
+    /// Passes over ready stages whose results are cached, and over stages that become ready as a consequence.
     pub(super) async fn pass_over_cached(&mut self) -> Result<(), RunError> {
         let mut hits = Vec::new();
         let mut to_check: Vec<(usize, Digest)> = Vec::new();
@@ -85,7 +85,7 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// The results of stages have been read: those that are whole are used, the others run.
+    /// Continues after verification: whole results are used, and the other stages run.
     pub(super) async fn checked(&mut self, checked: Checked) -> Result<(), RunError> {
         let mut hits = Vec::new();
         for (stage, found) in checked? {
@@ -100,13 +100,13 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Whether the stage's result is there now; one that is damaged is told and moved away.
+    /// Whether the stage's result is in the cache now. A damaged result is reported and moved away.
     pub(super) async fn is_cached(&mut self, stage: usize) -> Result<bool, RunError> {
         let found = self.dispatch.workspace.lookup(&self.dispatch.plan.stages[stage].key)?;
         Ok(self.is_usable(&found).await)
     }
 
-    /// Whether what was found can be used.
+    /// Whether the search found a usable result. Reports a damaged one.
     async fn is_usable(&mut self, found: &Lookup) -> bool {
         match found {
             Lookup::Hit(_) => true,
@@ -120,7 +120,7 @@ impl Loop<'_> {
         }
     }
 
-    /// Stages that the scheduler knows to be finished had their results in the cache.
+    /// Records cache hits, for stages that the scheduler already counts as finished.
     pub(super) async fn hits(&mut self, stages: &[usize]) {
         if stages.is_empty() {
             return;
@@ -130,7 +130,7 @@ impl Loop<'_> {
     }
 }
 
-/// Reads all of the results of these stages.
+/// Verifies all files of the results of these stages.
 fn check(workspace: &Workspace, stages: &[(usize, Digest)]) -> Checked {
     let keys: Vec<&Digest> = stages.iter().map(|(_, key)| key).collect();
     let found = workspace.verify_all(&keys, parallel::cores(), &|_| {})?;

@@ -1,4 +1,4 @@
-//! How tries at stages end, and what follows for the stages below.
+//! The ends of tries at stages, and their consequences for descendants.
 
 use super::run_loop::Loop;
 use super::running::Running;
@@ -12,7 +12,7 @@ use crate::workspace::{Ending, Job, fault_point};
 use chrono::Utc;
 
 impl Loop<'_> {
-    /// Asks the executor about all workers, and goes on from those that ended.
+    /// Polls the executor for all workers, and handles those that ended.
     pub(super) async fn look_for_ends(&mut self) -> Result<(), RunError> {
         let (stages, jobs): (Vec<usize>, Vec<Job>) =
             self.running.iter().map(|(&stage, running)| (stage, running.job.clone())).unzip();
@@ -24,7 +24,7 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// A worker is gone; how it ended is in its files.
+    /// Handles the end of a worker; the files of the attempt show how it ended.
     async fn ended(&mut self, stage: usize, end: SystemEnd) -> Result<(), RunError> {
         self.follow_one(stage).await?;
         let running = self.running.remove(&stage).expect("only running stages end");
@@ -77,19 +77,19 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// The worker says the checkpoint is there: it is believed when the cache says so too.
+    /// Handles a worker's report that the checkpoint is complete. The report counts only if the cache agrees.
     async fn committed(&mut self, stage: usize, running: Running, seconds: f64) -> Result<(), RunError> {
         if !self.is_cached(stage).await? {
             let failure = Failure {
                 class: FailureClass::Io,
-                message: "the worker ended well but left no valid checkpoint in the cache".into(),
+                message: "the worker succeeded but left no valid checkpoint in the cache".into(),
                 hint: Some("is the disk full? `orchestrate doctor` shows the space left".into()),
             };
             self.failed_try(stage, failure, running, seconds).await;
             return Ok(());
         }
         if !running.resumed {
-            // what cannot be remembered costs the next run its order, no more
+            // A missing record only affects the order of stages in the next run.
             let _ = self.dispatch.costs.remember(&self.dispatch.plan.stages[stage], seconds);
         }
         let results = if running.results.is_empty() {
@@ -118,7 +118,7 @@ impl Loop<'_> {
         self.skip_below(stage, "stopped").await;
     }
 
-    /// Passes over everything that needs `stage`.
+    /// Skips every descendant of `stage`.
     async fn skip_below(&mut self, stage: usize, how: &str) {
         let because = format!("`{}` {how}", self.dispatch.plan.stages[stage].name);
         for skipped in self.scheduler.fail(stage) {
@@ -128,7 +128,7 @@ impl Loop<'_> {
     }
 }
 
-/// Whether a worker ended as one does that was asked to stop, or was killed.
+/// Whether a worker ended like one that was asked to stop or was killed.
 fn was_ended(exit: WorkerExit) -> bool {
     matches!(exit, WorkerExit::Said(Ending::Stopped) | WorkerExit::Crashed(SystemEnd { signal: Some(9 | 15), .. }))
 }

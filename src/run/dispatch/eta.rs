@@ -1,15 +1,15 @@
-//! How long the run will take.
+//! The estimated time left of a run.
 
 use super::run_loop::Loop;
 use crate::run_update::RunUpdate;
 use chrono::Utc;
 use std::time::{Duration, Instant};
 
-/// How often the time left is estimated: the whole schedule is played through.
+/// How often the time left is estimated; each estimate simulates the whole schedule.
 const ESTIMATE_EVERY: Duration = Duration::from_secs(2);
 
 impl Loop<'_> {
-    /// Tells that time goes by, and at times how much is left.
+    /// Reports the passing of time and, every [`ESTIMATE_EVERY`], the time left.
     pub(super) async fn show(&mut self) {
         let now = Instant::now();
         let (ended, stages) = self.scheduler.ended();
@@ -21,7 +21,8 @@ impl Loop<'_> {
         self.dispatch.tell(RunUpdate::Tick).await;
     }
 
-    /// Seconds until the whole run has ended, once stages of every kind that is left have been measured or tell themselves.
+    /// Returns the seconds until the whole run ends. It needs, for each unfinished stage, a measured kind or the
+    /// stage's own progress.
     fn eta_s(&self) -> Option<f64> {
         let now = Utc::now();
         let mut left = self.dispatch.expected_ms.clone();

@@ -1,13 +1,17 @@
 //! Stages that another process works on.
 //!
-//! **A run that was killed** (`kill -9`, a lost node) cannot stop its workers, and nobody takes them over: each of them ends
-//! by itself. A worker whose parent is no longer the process that started it (`workspace::supervisor`) leaves a resume
-//! point at its next step and ends, so it works on for a step at most, and nothing of it is lost. Whoever needs the same key
-//! meanwhile finds its lease held and waits; a worker that does not end, because it hangs, is asked to (SIGTERM) and, when
-//! the recipe's `stop_grace_s` is over, killed. Only then is the lease free, and the stage goes on from the resume point:
-//! no two workers are ever at one key. A worker of a `command` stage that was killed too may leave its program behind,
-//! which holds the lease as well: it is ended in the same way. Which processes these are is the executor's to know; where
-//! workers outlive their dispatcher, on a cluster, it finds a job instead, which is followed (`Left::Job`).
+//! **A run that was killed** (`kill -9`, a lost node) cannot stop its workers. No other run takes them over; each of
+//! them ends by itself. A worker checks whether its parent is still the process that started it
+//! (`workspace::supervisor`). If not, the worker leaves a resume point at its next step and ends. So it works on for at
+//! most a step, and no work is lost.
+//!
+//! Another run that needs the same key finds its lease held and waits. If the worker hangs, that run sends it SIGTERM,
+//! and kills it after the recipe's `stop_grace_s`. Only then is the lease free, and the stage continues from the resume
+//! point. No two workers ever work on one key.
+//!
+//! A killed worker of a `command` stage may leave its program behind, which holds the lease as well. The program is
+//! ended in the same way. The executor finds these processes. On a cluster, workers outlive their dispatcher; the
+//! executor then finds a job instead, which is followed (`Left::Job`).
 
 use super::run_loop::Loop;
 use crate::exec::{Cancel, Left};
@@ -16,7 +20,7 @@ use crate::run_update::RunUpdate;
 use crate::workspace::{LEASE_LOOKED_AT, fault_point};
 use std::time::{Duration, Instant};
 
-/// How often a lease that another process holds is looked at.
+/// How often a lease that another process holds is checked.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// A stage that another process works on.
@@ -33,7 +37,7 @@ impl Loop<'_> {
         self.waiting.insert(stage, Waiting { looked_at: Instant::now(), asked_at: None });
     }
 
-    /// Goes on with stages whose lease has become free or whose checkpoint another process has committed.
+    /// Continues with stages whose lease is free or whose checkpoint another process has committed.
     pub(super) async fn look_at_leases(&mut self) -> Result<(), RunError> {
         let now = Instant::now();
         let is_due = |waiting: &Waiting| now - waiting.looked_at >= POLL_EVERY;
@@ -56,7 +60,7 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Ends what holds the lease if it belongs to a run that is dead.
+    /// Ends the processes that hold the lease if they belong to a dead run.
     async fn end_orphans(&mut self, stage: usize, now: Instant) {
         let Some(waiting) = self.waiting.get_mut(&stage) else { return };
         waiting.looked_at = now;

@@ -1,7 +1,8 @@
-//! The loop of a run: starts what is ready, follows what is running, decides what follows from how it ended.
+//! The loop of a run: starts ready stages, follows running ones, and handles their ends.
 //!
-//! One task selects over three things: a worker that ended, a request to stop, and a tick on which event files, time limits
-//! and leases are looked at. Each is handled to the end by a method that is the only place where its state changes.
+//! One task selects over three things: a worker that ended, a request to stop, and a tick. On a tick it checks event
+//! files, time limits and leases. Each of them is handled completely by a single method, the only one to change its
+//! state.
 
 mod cached;
 mod endings;

@@ -1,4 +1,4 @@
-//! Stages that are tried again.
+//! Retries of failed stages.
 
 use super::run_loop::Loop;
 use super::running::Running;
@@ -10,7 +10,7 @@ use crate::run_update::{Retry, RunUpdate};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A stage that is tried again at a certain time.
+/// A stage that waits for its next try.
 pub(super) struct Retrying {
     due: Instant,
     failed: FailedStage,
@@ -21,17 +21,19 @@ pub(super) struct Retrying {
 /// The tries at a stage so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tries {
-    /// How many were begun.
+    /// The number of tries that began.
     pub(super) begun: u32,
-    /// How many failed, by why.
+    /// The number of failed tries by reason.
     failed: BTreeMap<&'static str, u32>,
-    /// From now on with gradient checkpointing.
+    /// Whether further tries use gradient checkpointing.
     pub(super) checkpointing: bool,
 }
 
 impl Tries {
-    /// Whether a stage that failed for this reason is tried again. `can_checkpoint`: it trains, and was tried without gradient
-    /// checkpointing, the one thing that needs less memory and changes no bit.
+    /// Returns the retry of a stage that failed for this reason, if any is left.
+    ///
+    /// `can_checkpoint` means that the stage trains and was tried without gradient checkpointing. Gradient
+    /// checkpointing is the only change that needs less memory and keeps results bit-identical.
     pub(super) fn next(&mut self, class: FailureClass, retries: &Retries, can_checkpoint: bool) -> Option<Retry> {
         let (name, most) = match class {
             FailureClass::OutOfMemory if !can_checkpoint => return None,
@@ -39,7 +41,7 @@ impl Tries {
             FailureClass::Crash => ("crash", retries.crash),
             FailureClass::Timeout => ("timeout", retries.timeout),
             FailureClass::JudgeUnavailable => ("judge_unavailable", retries.judge_unavailable),
-            // the same again fails the same
+            // Another try would fail in the same way.
             FailureClass::Input
             | FailureClass::NonFinite
             | FailureClass::Io
@@ -53,7 +55,7 @@ impl Tries {
             return None;
         }
         let pause_s = match class {
-            // nothing outside has to recover
+            // No external service has to recover.
             FailureClass::OutOfMemory | FailureClass::Timeout => 0.0,
             _ => (retries.backoff_s * 2_f64.powi((*failed - 1).min(60).cast_signed())).min(retries.max_backoff_s),
         };
@@ -64,7 +66,7 @@ impl Tries {
 }
 
 impl Loop<'_> {
-    /// A try failed: there is another, or the stage has failed.
+    /// Handles a failed try: schedules a retry or fails the stage.
     pub(super) async fn failed_try(&mut self, stage: usize, failure: Failure, running: Running, seconds: f64) {
         let planned = &self.dispatch.plan.stages[stage];
         let tries = self.tries.entry(stage).or_default();
@@ -82,7 +84,7 @@ impl Loop<'_> {
         self.retrying.insert(stage, Retrying { due, failed, last_step: running.last_step, seconds });
     }
 
-    /// Lets those start again whose pause is over.
+    /// Wakes the stages whose pause is over.
     pub(super) fn wake_retries(&mut self) {
         let now = Instant::now();
         let scheduler = &mut self.scheduler;
@@ -95,7 +97,8 @@ impl Loop<'_> {
         });
     }
 
-    /// Nothing more is to start: what was to be tried again ends as it stands.
+    /// Cancels the retries that are waiting. Each stage ends with its last failure, or as stopped after a request to
+    /// stop.
     pub(super) async fn give_up_retries(&mut self) {
         for (stage, Retrying { failed, last_step, seconds, .. }) in std::mem::take(&mut self.retrying) {
             if self.stop_requests > 0 {

@@ -1,4 +1,4 @@
-//! The state of the loop, and its one select.
+//! The state of the loop, and its select.
 
 use super::cached::Cached;
 use super::leases::Waiting;
@@ -21,10 +21,10 @@ use tokio::time::MissedTickBehavior;
 /// How often event files are read.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
-/// The worker's output, in its attempt directory.
+/// The file with the worker's output, in its attempt directory.
 pub(super) const WORKER_LOG: &str = "worker.log";
 
-/// What the loop works with.
+/// The plan, the services and the settings of the loop.
 pub(in crate::run) struct Dispatch<'a> {
     pub(in crate::run) plan: &'a Plan,
     pub(in crate::run) workspace: &'a Workspace,
@@ -34,23 +34,23 @@ pub(in crate::run) struct Dispatch<'a> {
     pub(in crate::run) display: &'a mut dyn FnMut(&RunUpdate),
     pub(in crate::run) recorder: &'a mut Recorder,
     pub(in crate::run) costs: Costs,
-    /// Milliseconds that each stage will take, about.
+    /// Expected milliseconds of each stage.
     pub(in crate::run) expected_ms: Vec<u64>,
     pub(in crate::run) fail_fast: bool,
     /// Stages that run even though they are cached.
     pub(in crate::run) forced: BTreeSet<usize>,
-    /// Goes on with what an earlier run began, forced stages too.
+    /// Whether the run continues an earlier one, including its forced stages.
     pub(in crate::run) resumes: bool,
 }
 
 impl Dispatch<'_> {
-    /// Tells everybody who follows the run.
+    /// Sends an update to the display and the recorder.
     pub(in crate::run) async fn tell(&mut self, update: RunUpdate) {
         (self.display)(&update);
         self.recorder.record(&update).await;
     }
 
-    /// Tells something about a stage that no log keeps.
+    /// Sends a note about a stage that no log records.
     pub(super) async fn note(&mut self, stage: usize, message: String) {
         self.tell(RunUpdate::Note { stage: Some(stage), message }).await;
     }
@@ -70,9 +70,9 @@ pub(in crate::run) struct Loop<'a> {
     pub(super) ends: BTreeMap<usize, StageEnd>,
     pub(super) has_failed: bool,
     pub(super) cached: Cached,
-    /// Requests to stop so far: at the first, workers are asked to stop; at the second, killed.
+    /// The number of requests to stop. The first asks the workers to stop; the second kills them.
     pub(super) stop_requests: u32,
-    /// When the first came.
+    /// When the first request to stop came.
     pub(super) stopping_since: Option<Instant>,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Runs until every stage has ended or nothing more may be started. No worker outlives it.
+    /// Runs until every stage has ended or no further stage may start. No worker outlives this call.
     pub(in crate::run) async fn run(mut self, signals: &mut StopSignals) -> Result<Report, RunError> {
         let done = self.until_done(signals).await;
         self.dispatch.tell(RunUpdate::Ended).await;
@@ -117,7 +117,7 @@ impl<'a> Loop<'a> {
             if !self.may_start() {
                 self.give_up_retries().await;
             }
-            // what is being read is of no more use where nothing may start
+            // Verified results are of no use once no stage may start.
             let is_checking = self.may_start() && !self.cached.checks.is_empty();
             if self.running.is_empty() && self.waiting.is_empty() && self.retrying.is_empty() && !is_checking {
                 return Ok(());
@@ -139,7 +139,7 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Passes over what is cached and starts what has room, until nothing more is ready or has it.
+    /// Passes over cached stages and starts those that fit, until no ready stage is left or fits.
     pub(super) async fn start_ready(&mut self) -> Result<(), RunError> {
         while self.may_start() {
             self.pass_over_cached().await?;
@@ -161,7 +161,7 @@ impl<'a> Loop<'a> {
         self.dispatch.executor.cancel(&jobs, how);
     }
 
-    /// Waits until no worker is left, or the executor cannot tell.
+    /// Waits until no worker is left, or the executor fails.
     pub(super) async fn wait_for_all(&mut self) {
         let mut jobs: Vec<Job> = self.running.values().map(|running| running.job.clone()).collect();
         while !jobs.is_empty() {
@@ -174,7 +174,7 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Reads what the workers wrote since the last time.
+    /// Reads the new events of the workers.
     pub(super) async fn follow(&mut self) -> Result<(), RunError> {
         let stages: Vec<usize> = self.running.keys().copied().collect();
         for stage in stages {
@@ -187,7 +187,7 @@ impl<'a> Loop<'a> {
         let Some(running) = self.running.get_mut(&stage) else { return Ok(()) };
         let mut events = match running.reader.poll() {
             Err(error @ WorkspaceError::Malformed { .. }) => {
-                // the next try begins anew
+                // The next try starts from the beginning.
                 self.dispatch.executor.cancel(std::slice::from_ref(&running.job), Cancel::Kill);
                 running.damage = Some(error);
                 Vec::new()
@@ -196,10 +196,10 @@ impl<'a> Loop<'a> {
         };
         let key = &self.dispatch.plan.stages[stage].key;
         let committed = checkpoint_dir(self.dispatch.workspace, key);
-        // the result of before a forced stage stays until the attempt's directory goes
+        // The previous result of a forced stage stays until the attempt's directory is gone.
         let is_new = || !self.dispatch.forced.contains(&stage) || !self.dispatch.workspace.attempt_dir(key).is_dir();
         if events.is_empty() && committed.is_dir() && is_new() {
-            // Committing moves the events; what was read before the move is passed over.
+            // Committing moves the events; those that were read before the move are skipped.
             running.reader = EventReader::new(&committed);
             events = running.reader.poll()?.into_iter().skip(running.seen).collect();
         }
@@ -211,7 +211,7 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Stops workers whose time is over, and kills those that were asked to and did not in time.
+    /// Stops workers that exceed their time limit. Kills workers that were asked to stop and did not do so in time.
     pub(super) async fn keep_time(&mut self) {
         let now = Instant::now();
         let mut out_of_time = Vec::new();
@@ -232,11 +232,11 @@ impl<'a> Loop<'a> {
             }
         }
         for stage in out_of_time {
-            self.dispatch.note(stage, "its time is over: waiting for a resume point".to_owned()).await;
+            self.dispatch.note(stage, "its time limit is reached: waiting for a resume point".to_owned()).await;
         }
     }
 
-    /// What is waited for after a request to stop.
+    /// Returns the stages that a request to stop waits for.
     pub(super) fn stopping(&self) -> RunUpdate {
         let plan = self.dispatch.plan;
         let mut stages: Vec<String> = self.running.keys().map(|&stage| plan.stages[stage].name.clone()).collect();
@@ -245,7 +245,7 @@ impl<'a> Loop<'a> {
         RunUpdate::Stopping { stages, grace_s: graces.fold(0.0, f64::max) }
     }
 
-    /// A request to stop: the first is passed on, the second ends everything now.
+    /// Handles a request to stop: the first is passed on to the workers, the second kills them.
     pub(super) async fn stop(&mut self) {
         self.stop_requests += 1;
         self.cancel_all(if self.stop_requests == 1 { Cancel::Stop } else { Cancel::Kill });

@@ -1,4 +1,4 @@
-//! A stage whose worker is running, and how long it may.
+//! A stage whose worker is running, and its time limit.
 
 use crate::event::{Event, EventKind, Failure, FailureClass, Measurement, PeakMemory};
 use crate::pace::Pace;
@@ -12,30 +12,30 @@ use std::time::{Duration, Instant};
 pub(super) struct Running {
     pub(super) job: Job,
     pub(super) reader: EventReader,
-    /// Events read so far.
+    /// The number of events read so far.
     pub(super) seen: usize,
     pub(super) log: PathBuf,
-    /// Bytes of it that earlier workers wrote.
+    /// Bytes of the log that earlier workers wrote.
     pub(super) log_start: u64,
     pub(super) started_at: DateTime<Utc>,
     pub(super) limit: Option<TimeLimit>,
     pub(super) last_step: Option<u64>,
-    /// It went on from a resume point, so its seconds are not those of the whole stage.
+    /// Whether the worker resumed, so that its seconds are not those of the whole stage.
     pub(super) resumed: bool,
     pub(super) results: BTreeMap<String, Measurement>,
     pub(super) failure: Option<Failure>,
-    /// Why its events cannot be read.
+    /// Why the events cannot be read.
     pub(super) damage: Option<WorkspaceError>,
-    /// Joules since the worker was started, if the device tells.
+    /// Energy in joules since the worker started, if the device reports it.
     pub(super) energy_j: Option<f64>,
-    /// The most memory the worker has held, if the system says.
+    /// The worker's peak memory, if the system reports it.
     pub(super) peak_memory: Option<PeakMemory>,
     pub(super) pace: Pace,
 }
 
 impl Running {
-    /// A worker on the attempt directory `dir`, just started, after earlier workers that left `seen` events and `log_start`
-    /// bytes of the log.
+    /// Creates the state of a worker that just started in the attempt directory `dir`. Earlier workers left `seen`
+    /// events and `log_start` bytes of the log.
     pub(super) fn new(job: Job, dir: &Path, reader: EventReader, seen: usize, log_start: u64) -> Self {
         Self {
             job,
@@ -73,13 +73,13 @@ impl Running {
         }
     }
 
-    /// Whether its time was over and it was asked to stop.
+    /// Returns the time limit if the worker exceeded it and was asked to stop.
     pub(super) fn timed_out(&self) -> Option<&TimeLimit> {
         self.limit.as_ref().filter(|limit| limit.asked_at.is_some())
     }
 }
 
-/// How long a stage may run.
+/// The time limit of a stage.
 #[derive(Clone, Debug)]
 pub(super) struct TimeLimit {
     pub(super) seconds: f64,
@@ -89,23 +89,23 @@ pub(super) struct TimeLimit {
     killed: bool,
 }
 
-/// What is due to a worker whose time is over.
+/// The next action towards a worker that exceeds its time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Ask it for a resume point.
+    /// Ask the worker for a resume point.
     Stop,
-    /// It has had time enough for that.
+    /// Kill the worker, because it did not end in time.
     Kill,
 }
 
 impl TimeLimit {
-    /// From now on.
+    /// Creates a time limit that begins now.
     pub(super) fn new(seconds: f64, grace_s: f64) -> Self {
         let grace = Duration::from_secs_f64(grace_s);
         Self { seconds, since: Instant::now(), grace, asked_at: None, killed: false }
     }
 
-    /// What is due now; each is due once.
+    /// Returns the action that is due now; each is returned once.
     pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
         match self.asked_at {
             None if (now - self.since).as_secs_f64() >= self.seconds => {
@@ -120,7 +120,7 @@ impl TimeLimit {
         }
     }
 
-    /// What is said of a stage that it stopped.
+    /// Returns the failure of a stage that exceeded the limit.
     pub(super) fn failure(&self, last_step: Option<u64>) -> Failure {
         let step = last_step.map_or_else(String::new, |step| format!(" after step {step}"));
         Failure {

@@ -1,4 +1,4 @@
-//! How workers are started.
+//! Starts of workers.
 
 use super::run_loop::{Loop, WORKER_LOG};
 use super::running::{Running, TimeLimit};
@@ -16,14 +16,15 @@ struct Prepared {
     stage: usize,
     submission: Submission,
     reader: EventReader,
-    /// Events that earlier workers wrote.
+    /// The number of events that earlier workers wrote.
     seen: usize,
     /// Bytes of the log that earlier workers wrote.
     log_start: u64,
 }
 
 impl Loop<'_> {
-    /// Starts workers for these stages, but follows jobs that run already, and waits where another process is at work.
+    /// Starts workers for these stages. Follows jobs that already run, and waits for stages that another process works
+    /// on.
     pub(super) async fn start(&mut self, starts: &[Start]) -> Result<(), RunError> {
         let key = |start: &Start| &self.dispatch.plan.stages[start.stage].key;
         let dirs: Vec<PathBuf> = starts.iter().map(|start| self.dispatch.workspace.attempt_dir(key(start))).collect();
@@ -46,7 +47,7 @@ impl Loop<'_> {
                     let running = Running::new(submission.job, &submission.dir, reader, seen, log_start);
                     self.started(stage, running).await;
                 }
-                // the process that has just committed the stage moved the directory away
+                // The process that has just committed the stage moved the directory away.
                 Err(ExecError::AttemptGone) => self.wait_instead(stage, "another process").await,
                 Err(error) => failed = failed.and(Err(error)),
             }
@@ -54,7 +55,7 @@ impl Loop<'_> {
         Ok(failed?)
     }
 
-    /// Makes the attempt ready for a worker; nothing when another process is at it.
+    /// Prepares the attempt for a worker. Returns `None` if another process works on it.
     async fn prepare(&mut self, &Start { stage, gpu }: &Start) -> Result<Option<Prepared>, RunError> {
         let planned = &self.dispatch.plan.stages[stage];
         if let Some(owner) = self.dispatch.workspace.holder(&planned.key) {
@@ -62,7 +63,7 @@ impl Loop<'_> {
             return Ok(None);
         }
         let tries = self.tries.entry(stage).or_default();
-        // a second try goes on from what the first one left
+        // A second try continues from the first one's resume point.
         if tries.begun == 0 && self.dispatch.forced.contains(&stage) {
             self.dispatch.workspace.begin_again(&planned.key, self.dispatch.resumes)?;
         }
@@ -72,11 +73,11 @@ impl Loop<'_> {
         assignment.runtime.threads = self.machine.threads(planned);
         let environment = gpu.map(|slot| self.machine.environment(slot)).unwrap_or_default();
         if gpu.is_some() && assignment.runtime.device != DeviceChoice::Auto {
-            assignment.runtime.device = DeviceChoice::Cuda(0); // the only one it sees
+            assignment.runtime.device = DeviceChoice::Cuda(0); // the only one that the worker sees
         }
         let attempt = self.dispatch.workspace.prepare(&assignment, &planned.key_json())?;
         let mut reader = EventReader::new(attempt.dir());
-        // what an earlier attempt wrote has been recorded with that attempt
+        // Events of an earlier attempt were recorded with that attempt.
         let seen = match reader.poll() {
             Err(error @ WorkspaceError::Malformed { .. }) => {
                 let aside = match self.dispatch.workspace.set_attempt_aside(&planned.key) {
@@ -100,7 +101,7 @@ impl Loop<'_> {
         Ok(Some(Prepared { stage, submission, reader, seen, log_start }))
     }
 
-    /// Follows a job that an earlier dispatcher submitted, from where its events stand.
+    /// Follows a job that an earlier dispatcher submitted, from its current events on.
     async fn follow_job(&mut self, stage: usize, job: Job) -> Result<(), RunError> {
         let dir = self.dispatch.workspace.attempt_dir(&self.dispatch.plan.stages[stage].key);
         let mut reader = EventReader::new(&dir);
@@ -117,7 +118,7 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// A worker is at the stage.
+    /// Records that a worker has started on the stage.
     async fn started(&mut self, stage: usize, mut running: Running) {
         self.dispatch.tell(RunUpdate::Started { stage }).await;
         let planned = &self.dispatch.plan.stages[stage];
@@ -126,7 +127,7 @@ impl Loop<'_> {
         self.running.insert(stage, running);
     }
 
-    /// Waits for `whom`, who was faster: nothing was tried.
+    /// Waits for the process `whom`, which was faster. The attempt does not count as a try.
     async fn wait_instead(&mut self, stage: usize, whom: &str) {
         self.tries.entry(stage).or_default().begun -= 1;
         self.wait_for(stage, whom).await;

@@ -1,4 +1,4 @@
-//! The history is an index: without it, or with it locked, a run goes on.
+//! The history is an index: without it, or with it locked, a run continues.
 
 use super::{RUN, holds_the_same, project, run_with_fault};
 use serde_json::Value;
@@ -15,7 +15,7 @@ fn a_deleted_database_costs_no_result() {
     let env = project();
     run_with_fault(&env, &RUN, "stage-recorded");
     for name in ["history.db", "history.db-wal", "history.db-shm"] {
-        let _ = fs_err::remove_file(env.path("runs").join(name)); // not every one is always there
+        let _ = fs_err::remove_file(env.path("runs").join(name)); // not all of them always exist
     }
     env.run(&["resume"]).ends_with(0);
     holds_the_same(&env, "a deleted database");

@@ -1,4 +1,4 @@
-//! Full disks, directories that cannot be written, flipped bits, clocks that go backwards.
+//! Full disks, read-only directories, flipped bits, clocks that go backwards.
 
 use super::{RUN, holds_the_same, project, workers};
 use crate::env::TestEnv;
@@ -12,7 +12,7 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// None, and said why, where this user may not mount.
+    /// Mounts the file system. Returns `None`, with a message, if this user may not mount.
     fn mount(env: &TestEnv, size: &str) -> Option<Self> {
         let path = env.path("runs");
         fs_err::create_dir_all(&path).unwrap();

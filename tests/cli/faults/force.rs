@@ -1,4 +1,4 @@
-//! `run --force`: the old result is there until the new one is.
+//! `run --force`: the old result stays until the new one replaces it.
 
 use super::{RUN, each, holds_the_same, outputs, project, run_with_fault, undisturbed, wait_until, workers};
 use crate::env::{Ended, TestEnv};
@@ -6,14 +6,14 @@ use orchestrate::workspace::{COMMITTED_FAULTS, REPLACE_FAULT, WORKER_FAULTS};
 
 const FORCE: [&str; 5] = ["run", "small.toml", "--only", "tuned", "--force"];
 
-/// `plan` finds every result.
+/// Asserts that `plan` finds every result.
 #[track_caller]
 fn all_cached(env: &TestEnv, after: &str) {
     let plan = env.run(&["plan", "small.toml", "--only", "tuned", "--json"]).ends_with(0).json();
     assert!(plan.len() == 2 && plan.iter().all(|line| line["status"] == "cached"), "after {after}: {plan:?}");
 }
 
-/// What the commit wrote of itself, so another one for another commit.
+/// Returns the commit's record, which differs between commits.
 fn record(env: &TestEnv, stage: &str) -> String {
     let plan = env.run(&["plan", "small.toml", "--json"]).json();
     let line = plan.iter().find(|line| line["stage"] == stage).unwrap();

@@ -9,13 +9,13 @@ fn a_worker_that_is_killed_at_any_step_loses_nothing() {
     each(&WORKER_FAULTS, |fault| {
         let env = project();
         if COMMITTED_FAULTS.contains(fault) {
-            // its checkpoint says that it did its work
+            // The checkpoint is evidence of a finished worker.
             run_with_fault(&env, &RUN, fault).ends_with(0);
             return holds_the_same(&env, fault);
         }
         let ended = run_with_fault(&env, &RUN, fault).ends_with(4).says(&["SIGKILL"]);
         assert!(workers(&env, "tuned").is_empty(), "`{fault}` did not kill the first worker: {ended:?}");
-        let visible = outputs(&env); // whole, or this panics
+        let visible = outputs(&env); // panics unless the outputs are whole
         assert!(visible.iter().all(|(file, digest)| undisturbed().get(file) == Some(digest)), "after `{fault}`");
         env.run(&["resume"]).ends_with(0);
         holds_the_same(&env, fault);
@@ -28,7 +28,7 @@ fn an_orchestrator_that_is_killed_at_any_step_loses_nothing() {
         let env = project();
         assert_eq!(run_with_fault(&env, &RUN, fault).code, None, "`{fault}` did not kill it");
         if *fault == "run-before-plan" {
-            env.run(&["resume"]).ends_with(5); // there is no run yet
+            env.run(&["resume"]).ends_with(5); // no run exists yet
             env.run(&RUN).ends_with(0);
         } else {
             env.run(&["resume"]).ends_with(0);

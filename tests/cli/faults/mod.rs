@@ -1,7 +1,7 @@
-//! Whatever befalls a run, nothing is lost or corrupt, and `resume` ends with the digests of an undisturbed run.
+//! After every fault, nothing is lost or corrupt, and `resume` gives the digests of an undisturbed run.
 //!
-//! All processes are real: `orchestrate`, and as workers this test binary, which keeps the cache's protocol through the same
-//! `Attempt` as the engine does and computes a chain of digests where that trains.
+//! All processes are real: `orchestrate`, and this test binary as the worker. The worker follows the cache's protocol
+//! through the same `Attempt` as the engine, and computes a chain of digests instead of training.
 
 mod database;
 mod disk;
@@ -16,10 +16,10 @@ use orchestrate::workspace::{FAULT_VARIABLE, Manifest, Workspace};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-/// What every test runs: `base` and `tuned`, which starts from it.
+/// The command of every test: runs `base`, and `tuned`, which starts from it.
 pub(crate) const RUN: [&str; 4] = ["run", "small.toml", "--only", "tuned"];
 
-/// A project whose workers keep the protocol.
+/// Creates a project whose workers follow the protocol.
 fn project() -> TestEnv {
     let env = TestEnv::new();
     let exe = std::env::current_exe().unwrap();
@@ -28,13 +28,13 @@ fn project() -> TestEnv {
         exe.display()
     );
     env.write("worker.sh", &script);
-    // what a fault ends is to stay ended
+    // Without retries, a stage that a fault ended stays ended.
     let recipe = fs_err::read_to_string(env.path("small.toml")).unwrap();
     env.write("small.toml", &format!("{recipe}\n[runtime.retries]\noom = 0\ncrash = 0\n"));
     env
 }
 
-/// The digests of everything that the stages in the cache made, by key and file.
+/// Returns the digests of all outputs of the cached stages, by key and file.
 fn outputs(env: &TestEnv) -> BTreeMap<String, String> {
     let cache = Workspace::open(&env.path("runs")).unwrap();
     let mut found = BTreeMap::new();
@@ -46,7 +46,7 @@ fn outputs(env: &TestEnv) -> BTreeMap<String, String> {
     found
 }
 
-/// What an undisturbed run makes.
+/// Returns the outputs of an undisturbed run.
 fn undisturbed() -> BTreeMap<String, String> {
     static MADE: Mutex<Option<BTreeMap<String, String>>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap();
@@ -58,7 +58,7 @@ fn undisturbed() -> BTreeMap<String, String> {
     .clone()
 }
 
-/// Asserts that the cache holds exactly what an undisturbed run makes, and that `cache verify` agrees.
+/// Asserts that the cache holds exactly the outputs of an undisturbed run, and that `cache verify` agrees.
 #[track_caller]
 fn holds_the_same(env: &TestEnv, after: &str) {
     assert_eq!(outputs(env), undisturbed(), "after {after}");
@@ -69,13 +69,13 @@ fn run_with_fault(env: &TestEnv, args: &[&str], fault: &str) -> Ended {
     env.run_with(args, FAULT_VARIABLE, fault)
 }
 
-/// Process ids of the workers that began with `stage`, in their order.
+/// Returns the process ids of the workers that began with `stage`, in order.
 fn workers(env: &TestEnv, stage: &str) -> Vec<i32> {
     let text = fs_err::read_to_string(env.path(&format!("workers-{stage}"))).unwrap_or_default();
     text.lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// Does the cases, a few at a time.
+/// Checks the cases, a few at a time.
 fn each<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
     undisturbed();
     let next = std::sync::atomic::AtomicUsize::new(0);

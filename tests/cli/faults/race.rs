@@ -1,4 +1,4 @@
-//! Two processes that want the same key at the same time.
+//! Two processes that need the same key at the same time.
 
 use super::{RUN, holds_the_same, outputs, project, signal, wait_until, workers};
 use crate::env::{Ended, TestEnv};
@@ -55,7 +55,7 @@ fn many_at_once_neither_fail_nor_run_anything_twice() {
     holds_the_same(&env, "four at once");
 }
 
-/// What becomes of a run whose worker is not there yet when another run commits the stage.
+/// Another run commits the stage before the worker of this run starts.
 #[test]
 fn a_stage_that_another_run_commits_while_a_worker_is_started_is_a_hit() {
     let env = project();

@@ -10,7 +10,7 @@ use std::path::Path;
 
 const STEPS: u64 = 3;
 
-/// The worker's side; does nothing in a normal run of the tests.
+/// The worker's entry point; does nothing in a normal run of the tests.
 #[test]
 #[expect(clippy::exit, reason = "a worker tells how it ended by its exit code")]
 fn worker() {
@@ -40,7 +40,7 @@ fn run(dir: &Path, project: &Path) -> Result<Ending, WorkspaceError> {
     }
 }
 
-/// A chain of digests over the parent's result: another parent or a lost step would give another end.
+/// Computes a chain of digests over the parent's result. Another parent or a lost step would give another result.
 fn work(attempt: &mut Attempt, project: &Path) -> Result<Ending, WorkspaceError> {
     let assignment = attempt.assignment().clone();
     let stage = &assignment.stage;
@@ -73,7 +73,7 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<Ending, WorkspaceError>
         resumed_from_step: resumed.map(|(step, _)| step),
         total_steps: STEPS,
     }))?;
-    // a test that wants full disks says how much a resume point takes
+    // Tests with full disks set the size of a resume point.
     let ballast = fs_err::read_to_string(project.join("ballast-bytes")).map_or(0, |text| text.trim().parse().unwrap());
     for step in done + 1..=STEPS {
         state = Digest::of(format!("{state} {step}").as_bytes()).to_string();
@@ -95,7 +95,7 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<Ending, WorkspaceError>
     Ok(Ending::Committed)
 }
 
-/// As the engine's supervisor has it.
+/// Whether the worker is orphaned, as in the engine's supervisor.
 fn orphaned() -> bool {
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     supervisor().is_some_and(|supervisor| parent != Some(supervisor))

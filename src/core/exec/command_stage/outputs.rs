@@ -1,4 +1,4 @@
-//! What a program left in its output directory.
+//! Checks of a program's output directory.
 
 use super::{METRICS, input};
 use crate::event::{Failure, Measurement};
@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Whether all that was asked is there, and nothing that a checkpoint cannot hold.
+/// Checks that all wanted outputs exist and that a checkpoint can hold every entry.
 pub(super) fn check(output: &Path, wanted: &BTreeSet<String>) -> Result<(), Failure> {
     let missing: Vec<String> =
         wanted.iter().filter(|name| !output.join(name).exists()).map(|name| format!("`{name}`")).collect();
     if !missing.is_empty() {
-        let message = format!("the program ended well but left no {} in its output directory", missing.join(", "));
+        let message = format!("the program succeeded but left no {} in its output directory", missing.join(", "));
         return Err(input(message, "`outputs` are relative to `{{ output }}`, which is `$STAGE_OUTPUT` too"));
     }
     check_kinds(output, "")
@@ -25,7 +25,7 @@ fn check_kinds(dir: &Path, prefix: &str) -> Result<(), Failure> {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let kind = entry.file_type().map_err(unreadable)?;
         if is_bookkeeping(&name) {
-            let message = format!("the program wrote `{name}`, a name that every result has for itself");
+            let message = format!("the program wrote `{name}`, a name that is reserved in every result");
             return Err(input(message, "let it use another name, or a directory below `{{ output }}`"));
         }
         if kind.is_dir() {
@@ -38,14 +38,14 @@ fn check_kinds(dir: &Path, prefix: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The numbers of `metrics.json`; none without that file.
+/// Returns the numbers of `metrics.json`; empty without that file.
 pub(super) fn metrics(output: &Path) -> Result<BTreeMap<String, Measurement>, Failure> {
     let path = output.join(METRICS);
     if !path.is_file() {
         return Ok(BTreeMap::new());
     }
     let refused = |reason: String| {
-        input(format!("`{METRICS}` of the program is not understood: {reason}"), "write `{\"name\": number, ...}`")
+        input(format!("cannot parse `{METRICS}` of the program: {reason}"), "write `{\"name\": number, ...}`")
     };
     let text = fs_err::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
     let values: Map<String, Value> = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Starts a program and stays with it: until it ends, its time is over, or somebody wants the stage to stop.
+//! Starts a program and supervises it until it ends, its time is over, or a stop is requested.
 
 use crate::program::{ProgramEnd, ProgramProcess};
 use std::future::pending;
@@ -8,27 +8,27 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-/// How long a program may take to end once it was asked to.
+/// The time that a program has to end after a request.
 const GRACE: Duration = Duration::from_secs(10);
-/// How often it is looked whether whoever started this process is still there.
+/// The interval at which the parent process is checked.
 const ORPHAN_POLL: Duration = Duration::from_millis(250);
 
-/// How a program came to its end.
+/// The end of a program.
 pub(super) enum End {
-    /// With exit code 0.
+    /// The program exited with code 0.
     Finished,
-    /// With another, or by a signal.
+    /// The program exited with another code, or was killed by a signal.
     Failed(ProgramEnd),
-    /// After this many seconds, which is more than it may take.
+    /// The program exceeded its time limit, in seconds.
     TimedOut(f64),
-    /// On request.
+    /// The program was stopped on request.
     Stopped,
 }
 
-/// Runs `command` for at most `timeout_s`. Nothing of it is left when this returns.
+/// Runs `command` for at most `timeout_s` seconds. None of its processes is left when this returns.
 pub(super) fn supervise(command: &mut Command, timeout_s: Option<f64>, started_by: Option<u32>) -> io::Result<End> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        // before the program is there: a signal in between would leave it alone
+        // Signals are handled before the program starts: one in between would leave the program without supervision.
         let mut stops = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1()].map(signal);
         let process = ProgramProcess::start(command)?;
         let mut ended = tokio::task::spawn_blocking(process.waiter());
@@ -65,13 +65,13 @@ pub(super) fn supervise(command: &mut Command, timeout_s: Option<f64>, started_b
         };
         process.terminate();
         let _ = timeout(GRACE, &mut ended).await;
-        // what is left of the group is killed here, before the runtime waits for the thread that waits for it
+        // The rest of the group is killed here, before the runtime waits for the thread that waits for the program.
         drop(process);
         Ok(end)
     })
 }
 
-/// Ends when the process `started_by`, which was the parent, is gone.
+/// Resolves when the process `started_by`, which was the parent, is gone.
 async fn orphaned(started_by: Option<u32>) {
     let mut tick = interval(ORPHAN_POLL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

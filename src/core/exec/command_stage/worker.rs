@@ -14,14 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The word that makes `orchestrate` the worker of a `command` stage.
+/// The subcommand with which `orchestrate` is the worker of a `command` stage.
 pub const RUN_COMMAND_STAGE: &str = "run-command-stage";
-/// Results by name, if a program leaves any; they become the stage's results.
+/// The file in which a program may leave the stage's results, as an object from names to numbers.
 pub const METRICS: &str = "metrics.json";
-/// The file that holds the parameters, beside the output directory.
+/// The file with the parameters, beside the output directory.
 pub(super) const PARAMETERS: &str = "parameters.json";
 
-/// Runs the stage of the attempt directory `dir` to its end and says how it ended ([`exit`]).
+/// Runs the stage of the attempt directory `dir` to its end and returns its exit code ([`exit`]).
 pub fn run_command_stage(dir: &Path) -> u8 {
     let ending = run(dir).unwrap_or_else(|error| {
         report(&format!("error: {error}"));
@@ -33,7 +33,7 @@ pub fn run_command_stage(dir: &Path) -> u8 {
     exit::code(ending)
 }
 
-/// The most memory that a process of the program has held, once it has ended.
+/// Returns the peak memory of the largest process of the program that has ended.
 pub(super) fn peak_memory() -> Option<PeakMemory> {
     let ended = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
     let resident_bytes = u64::try_from(ended.max_rss()).ok()? * 1024;
@@ -47,7 +47,7 @@ pub(super) fn report(message: &str) {
 
 pub(super) fn run(dir: &Path) -> Result<Ending, WorkspaceError> {
     let Some((mut attempt, lease)) = Attempt::begin(dir)? else { return Ok(Ending::LeaseHeld) };
-    // a program that outlives this worker keeps the lease, so that no other worker begins beside it
+    // A program that outlives this worker keeps the lease, so that no other worker starts beside it.
     lease.share_with_children()?;
     let failure = match work(&mut attempt) {
         Ok(Some(results)) => {
@@ -75,7 +75,7 @@ pub(super) fn input(message: String, hint: &str) -> Failure {
     Failure { class: FailureClass::Input, message, hint: Some(hint.to_owned()) }
 }
 
-/// What the program measured; nothing when it was stopped.
+/// Runs the program and returns its measurements; `None` when it was stopped.
 pub(super) fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Measurement>>, Failure> {
     let assignment = attempt.assignment().clone();
     let (Work::Command(spec), Some(run)) = (&assignment.spec.work, &assignment.program) else {
@@ -101,7 +101,7 @@ pub(super) fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Meas
     let changed = |changed: ContentChanged| input(changed.to_string(), changed.hint());
     let inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
     let energy = match assignment.runtime.device {
-        // a processor's counter begins anew more often than a program is heard of
+        // a processor's energy counter wraps around more often than a program is polled
         DeviceChoice::Cpu => None,
         DeviceChoice::Auto => EnergyMeter::of_gpu(0),
         DeviceChoice::Cuda(index) => EnergyMeter::of_gpu(index),
@@ -140,7 +140,7 @@ pub(super) fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Meas
 
 pub(super) const LOG_HINT: &str = "what it printed is in the stage's log; the end of it is below";
 
-/// What the program is given, by path.
+/// The paths that the program gets.
 pub(super) struct Places {
     output: PathBuf,
     parameters: PathBuf,
@@ -148,7 +148,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// An empty output directory; what an earlier attempt left is kept where the recipe wants it.
+    /// Creates an empty output directory, and the resume directory where the recipe wants one; keeps its content.
     fn make(attempt: &mut Attempt, run: &ProgramRun) -> Result<Self, WorkspaceError> {
         let output = attempt.new_out_dir()?;
         let resume = attempt.resume_dir();
@@ -162,7 +162,7 @@ impl Places {
     }
 }
 
-/// The command to start, and how to show it.
+/// Returns the command to start, and its text for display.
 pub(super) fn command(
     attempt: &Attempt,
     spec: &CommandStageSpec,
@@ -177,7 +177,7 @@ pub(super) fn command(
     let model = match &assignment.spec.model {
         None => None,
         Some(model) => Some(assignment.inputs.get(&model.files).map(|path| text(path)).ok_or_else(|| {
-            input("nothing says where the model lies".to_owned(), "run `orchestrate run` to plan again")
+            input("the assignment does not say where the model is".to_owned(), "run `orchestrate run` to plan again")
         })?),
     };
     let words = CommandWords {
@@ -214,7 +214,7 @@ pub(super) fn command(
     Ok((command, shown))
 }
 
-/// What the words stand for, as variables.
+/// Returns the values of the templates as environment variables.
 pub(super) fn variables(words: &CommandWords<'_>, named: &BTreeSet<String>) -> Vec<(&'static str, String)> {
     let mut variables =
         vec![("STAGE_OUTPUT", words.output.to_owned()), ("STAGE_PARAMETERS", words.parameters_file.to_owned())];

@@ -17,19 +17,20 @@ pub trait PlannedWork {
     /// The version of the code behind it: one more whenever the same spec gives another result.
     fn version(&self) -> u32;
 
-    /// Tokens that it reads, those it decodes counting more, of `data_bytes` bytes of data: an estimate that orders stages
-    /// without looking into their data.
+    /// Tokens that it reads, those it decodes counting more, of `data_bytes` bytes of data: an estimate that orders
+    /// stages without looking into their data.
     fn work_size(&self, data_bytes: u64) -> f64;
 
-    /// Bytes at the peak, on this model; absent where nobody knows.
+    /// Bytes at the peak, on this model; absent where it is unknown.
     fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate>;
 
     /// What decides which tokens it sees, besides the model's tokenizer.
     fn reads(&self) -> Value;
 
-    /// Requests that it sends to each judge, by its name, when no two completions are equal, none is empty, and no answer
-    /// is kept from before; prompts that may be drawn in addition are counted. Retries are not. An evaluation's data
-    /// sets are not counted before they are read, so nothing is said of it, nor of an arena that asks all questions.
+    /// Requests that it sends to each judge, by its name, when no two completions are equal, none is empty, and no
+    /// answer is kept from before; prompts that may be drawn in addition are counted. Retries are not. An evaluation's
+    /// data sets are not counted before they are read, so nothing is said of it, nor of an arena that asks all
+    /// questions.
     fn judge_calls(&self) -> BTreeMap<String, u64> {
         BTreeMap::new()
     }

@@ -160,8 +160,7 @@ pub(in crate::recipe) fn settle(base: &Cell<'_>, seed: u64, variants: &mut [Reso
                 };
                 let message =
                     format!("the arena `{}` {what} in the variant `{}` than in `{other}`", stage.name, variant.name);
-                let help =
-                    "an arena is one for all variants: what a sweep sets must not reach its data, sampling or judges";
+                let help = "all variants share one arena: a sweep must not change its data, sampling or judges";
                 problems.push(Problem::at(place, message, "differs between variants").help(help));
             }
         }
@@ -187,6 +186,6 @@ fn report_lonely(base: &Cell<'_>, variants: &[ResolvedVariant], problems: &mut P
         };
         let place = base.value_place(&KeyPath::dotted("stages").key(name).key("after"));
         let problem = Problem::at(place, format!("the arena `{name}` has {who}"), "needs at least two players");
-        problems.push(problem.help("name another stage, say `base = true`, or compare variants of a `[sweep]`"));
+        problems.push(problem.help("name another stage, set `base = true`, or compare variants of a `[sweep]`"));
     }
 }

@@ -1,4 +1,4 @@
-//! `[stages.NAME]` of the kind `command`: its program, and what it is told.
+//! `[stages.NAME]` of the kind `command`: its program and its inputs.
 
 use crate::recipe::resolve::command_words::{CommandWords, is_template};
 use crate::recipe::resolve::data_sets;
@@ -52,7 +52,7 @@ impl Resolver<'_> {
         let seed = if named.contains("seed") { table.seed.or(self.seed)? } else { 0 };
         if table.seed.is_some() && !named.contains("seed") {
             let message = format!("`{key}.seed` has no effect: `command` does not name it");
-            self.problem(&key.key("seed"), message, "no effect", "hand it on in a word, `\"--seed={{ seed }}\"`");
+            self.problem(&key.key("seed"), message, "no effect", "pass it as an argument, `\"--seed={{ seed }}\"`");
         }
         let (command, files) = program?;
         let work = CommandStageSpec {
@@ -80,8 +80,8 @@ impl Resolver<'_> {
         }
         let parent = parent?;
         let Some(model) = &parent.spec.model else {
-            let message = format!("`{key}.command` names `model`, which `{}` has not", parent.name);
-            let help = "let that stage name `{{ model }}` too, or go after the stage whose model is meant";
+            let message = format!("`{key}.command` names `model`, which `{}` does not have", parent.name);
+            let help = "use `{{ model }}` in that stage too, or run after the stage whose model is meant";
             self.problem(&key.key("command"), message, "whose model?", help);
             return None;
         };
@@ -95,7 +95,7 @@ impl Resolver<'_> {
             let is_inside = Path::new(output).components().all(|part| matches!(part, Component::Normal(_)));
             if output.is_empty() || !is_inside {
                 let at = key.key("outputs").index(index);
-                let message = format!("`{output}` does not lie in the output directory");
+                let message = format!("`{output}` is not in the output directory");
                 self.problem(&at, message, "not inside", "outputs are relative to `{{ output }}`, `$STAGE_OUTPUT`");
             }
         }
@@ -133,7 +133,9 @@ impl Resolver<'_> {
                     (true, _) if named.contains("parent") || named.contains("parents") => {
                         "name the stage whose result the program reads in `after`"
                     }
-                    (_, false) if named.contains("resume") => "say `resume = true` if the program can go on from there",
+                    (_, false) if named.contains("resume") => {
+                        "set `resume = true` if the program can continue from there"
+                    }
                     _ => "`{{ parameters.NAME }}` is replaced by a key of the stage's `parameters`",
                 };
                 self.problem(&at, format!("`{at}` cannot be filled in: {reason}"), "in here", help);

@@ -1,4 +1,4 @@
-//! The words of a `command` stage's program: templates over what the program is told.
+//! The words of a `command` stage's program: templates over the program's inputs.
 
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value};

@@ -61,7 +61,7 @@ fn check_options(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &m
         problems.push(problem.help("name the field that holds them, without braces: `options`, `choices.text`"));
     }
     if table.answer.is_none() {
-        let message = format!("`{key}` says what can be chosen, but no `answer` which of it is right");
+        let message = format!("`{key}` lists the options, but no `answer` says which one is right");
         let problem = Problem::at(cell.value_place(&key), message, "none is right");
         problems.push(problem.help("add the template `answer`: the letter or the text of the right option"));
     }
@@ -186,7 +186,9 @@ pub(in crate::recipe) fn check_is_in_domain(
         let message = format!("`{key}` trains on `data.{name}`, which is marked `out_of_domain`");
         let problem = Problem::at(cell.value_place(key), message, "trains on it");
         problems.push(
-            problem.help("train on another data set, or take the mark away: a model that saw it is at home in it"),
+            problem.help(
+                "train on another data set, or remove the mark: data that a model was trained on is in its domain",
+            ),
         );
     }
 }
@@ -211,7 +213,8 @@ pub(in crate::recipe) fn held_out(
         let at = if split.is_some() { split_key } else { at };
         let message = format!("`data.{name}` holds no rows out for evaluation");
         let help = format!(
-            "set `eval_fraction` in `[data.{name}]`, or say `{split_name} = \"all\"` to measure on rows that may have been trained on"
+            "set `eval_fraction` in `[data.{name}]`, or set `{split_name} = \"all\"` to measure on rows that may have \
+             been trained on"
         );
         problems.push(Problem::at(cell.value_place(at), message, "its `eval_fraction` is 0").help(help));
     }

@@ -246,7 +246,7 @@ impl Files<'_> {
             outcome => {
                 let reason = outcome.err().unwrap_or_else(|| format!("it names {other}"));
                 let message = format!("`{named}` cannot be read: {reason}");
-                self.problem(key, message, "not of the hub's form", format!("write `{example}`"));
+                self.problem(key, message, "not a valid hub reference", format!("write `{example}`"));
                 return None;
             }
         };

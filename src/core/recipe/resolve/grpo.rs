@@ -34,7 +34,7 @@ impl Resolver<'_> {
         if table.rewards.contains_key(OverlongSpec::PART) {
             let rewards = key.key("rewards").key(OverlongSpec::PART);
             let message = format!("`{rewards}` has the name of the length penalty");
-            let help = "name the component otherwise: `overlong_buffer_tokens` adds a part called `overlong`";
+            let help = "rename the component: `overlong_buffer_tokens` adds a part called `overlong`";
             self.problem(&rewards, message, "taken", help);
         }
         Some(OverlongSpec { buffer_tokens, penalty: table.overlong_penalty.unwrap_or_default() })

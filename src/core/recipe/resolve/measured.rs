@@ -167,7 +167,8 @@ fn same_settings(one: &RewardSpec, other: &RewardSpec) -> bool {
     RewardSpec { weight: 0.0, ..one.clone() } == RewardSpec { weight: 0.0, ..other.clone() }
 }
 
-/// `correctness` where the data set has answers, `format_valid` where its form can be told; both count for nothing in the total.
+/// `correctness` where the data set has answers, `format_valid` where its form is known; both count for nothing in the
+/// total.
 fn add_what_the_data_tells(eval: &mut EvalSpec) {
     if eval.data.templates.answer.is_some() && !eval.rewards.contains_key(EvalSpec::CORRECTNESS) {
         let correctness = CorrectnessSpec { matching: Match::Choice, pattern: None };
@@ -276,7 +277,7 @@ impl Pool {
         if self.components.is_empty() {
             let help = format!("list what is measured: `[{key}.NAME]`, for example `[{key}.rouge]`");
             let message = format!("`{key}` is `all`, but no stage of the recipe rewards anything");
-            problems.push(problem(message, "all of nothing", help));
+            problems.push(problem(message, "nothing to measure", help));
             return;
         }
         for (name, found) in &self.components {

@@ -80,7 +80,7 @@ impl Resolver<'_> {
         fits.then_some(LoraSpec { rank, alpha, dropout, rslora, target_modules })
     }
 
-    /// A checkpoint fits the model it was trained from only, and an adapter goes on as it was made or not at all.
+    /// A checkpoint fits the model it was trained from only, and an adapter continues only with its own settings.
     pub(in crate::recipe) fn check_model(&mut self, key: &KeyPath, ours: &ModelSpec, parent: &str, theirs: &ModelSpec) {
         let starts = format!("`{key}` starts from `{parent}`, which");
         if ours.files != theirs.files {
@@ -91,7 +91,7 @@ impl Resolver<'_> {
         let shape = |lora: &Option<LoraSpec>| lora.clone().map(|lora| LoraSpec { dropout: 0.0, ..lora });
         let goes_on = ours.parent_adapter == ParentAdapter::Continue;
         if theirs.lora.is_some() && goes_on && shape(&ours.lora) != shape(&theirs.lora) {
-            let help = "an adapter goes on as it was made; with `parent_adapter = \"merge\"` the stage merges it into the \
+            let help = "an adapter keeps its settings; with `parent_adapter = \"merge\"` the stage merges it into the \
                         weights first and trains its own";
             self.problem(&key.key("model").key("lora"), format!("{starts} has another `model.lora`"), "differs", help);
         }

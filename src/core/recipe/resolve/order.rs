@@ -148,7 +148,7 @@ fn report_circles(cell: &Cell<'_>, waiting: &[StageOrder], problems: &mut Proble
         chain.push(&start.name);
         let place = cell.value_place(&KeyPath::dotted("stages").key(&start.name).key("after"));
         let round = chain.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" after ");
-        let problem = Problem::at(place, format!("the stages go round in a circle: {round}"), "part of the circle");
-        problems.push(problem.help("remove one `after` of the circle"));
+        let problem = Problem::at(place, format!("the stages form a cycle: {round}"), "part of the cycle");
+        problems.push(problem.help("remove one `after` of the cycle"));
     }
 }

@@ -61,13 +61,13 @@ pub(in crate::recipe) fn program(
     }
     if keys.command.first().is_some_and(String::is_empty) {
         let help = "the first word is the program: `[\"python3\", \"rewards/units.py\"]`";
-        problem(files, &key.key("command").index(0), "a program has no empty name".to_owned(), "empty", help);
+        problem(files, &key.key("command").index(0), "the program's name must not be empty".to_owned(), "empty", help);
     }
     for (index, name) in keys.env.iter().enumerate() {
         if !is_variable(name) {
             // shown at the table, and without its value: it might be a secret
             let message = format!("`{}` is not the name of an environment variable", key.key("env").index(index));
-            let help = "name the variable alone; its value stays in the environment";
+            let help = "write only the variable's name; its value stays in the environment";
             files.problems.push(Problem::at(files.cell.key_place(key), message, "its `env`").help(help));
         }
     }

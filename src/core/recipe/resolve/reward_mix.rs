@@ -86,7 +86,7 @@ pub(in crate::recipe) fn scope(files: &mut Files<'_>, key: &KeyPath, written: &s
         }
         Err(NoScope::Tag(tag)) => {
             let place = files.cell.value_place(key);
-            Problem::at(place, format!("`{tag}` cannot be a tag"), "not a tag's name").help(TAG_RULE)
+            Problem::at(place, format!("`{tag}` is not a valid tag name"), "not a tag's name").help(TAG_RULE)
         }
     };
     files.problems.push(problem);

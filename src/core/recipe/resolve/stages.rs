@@ -347,8 +347,7 @@ impl Resolver<'_> {
         }
         for (index, k) in table.pass_at.iter().enumerate().filter(|(_, k)| **k > samples) {
             let message = format!("`{key}.pass_at` asks for {k} answers to a question, but {samples} are drawn");
-            let help =
-                format!("set `samples_per_question` to {k} or more: the estimate is the better the more there are");
+            let help = format!("set `samples_per_question` to {k} or more: more samples give a better estimate");
             self.problem(&key.key("pass_at").index(index), message, "more than there are", help);
         }
     }

@@ -12,7 +12,7 @@ pub(in crate::recipe) fn check(cell: &Cell<'_>, endpoints: &BTreeMap<String, Htt
     for (name, endpoint) in endpoints {
         let key = KeyPath::dotted("runtime.endpoints").key(name);
         if let Err((reason, help)) = check_url(&endpoint.url, "give an address, e.g. \"http://127.0.0.1:8080/rate\"") {
-            let message = format!("`{}` cannot be a URL: {reason}", key.key("url"));
+            let message = format!("`{}` is not a valid URL: {reason}", key.key("url"));
             problems.push(Problem::at(cell.value_place(&key.key("url")), message, "here").help(help));
         }
         check_api_key_env(cell, &key, endpoint.api_key_env.as_deref(), "RATE_KEY", problems);

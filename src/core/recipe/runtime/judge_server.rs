@@ -14,7 +14,7 @@ pub(in crate::recipe) fn check(cell: &Cell<'_>, judges: &BTreeMap<String, JudgeS
         if let Err((reason, help)) = check_endpoint(&server.endpoint) {
             let place = cell.value_place(&key.key("endpoint"));
             let problem =
-                Problem::at(place, format!("`{}` cannot be an endpoint: {reason}", key.key("endpoint")), "here");
+                Problem::at(place, format!("`{}` is not a valid endpoint: {reason}", key.key("endpoint")), "here");
             problems.push(problem.help(help));
         }
         check_api_key_env(cell, &key, server.api_key_env.as_deref(), "JUDGE_KEY", problems);
@@ -46,14 +46,14 @@ fn check_endpoint(endpoint: &str) -> Result<(), (String, &'static str)> {
     Ok(())
 }
 
-/// `text` as the URL of a server; or what is wrong with it, and what to do, which is `form` if it is none at all.
+/// `text` as the URL of a server; or what is wrong with it, and what to do, which is `form` if it is not a URL.
 pub(in crate::recipe) fn check_url(text: &str, form: &'static str) -> Result<Url, (String, &'static str)> {
     let url = Url::parse(text).map_err(|error| (error.to_string(), form))?;
     if !["http", "https"].contains(&url.scheme()) {
         return Err((format!("it begins with `{}:`", url.scheme()), form));
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        let help = "a key belongs into an environment variable, whose name `api_key_env` is";
+        let help = "put the key into an environment variable, and name that in `api_key_env`";
         return Err(("it holds more than a host and a path".to_owned(), help));
     }
     Ok(url)

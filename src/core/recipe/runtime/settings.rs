@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
-/// How stages are run; never changes a result, so it is no part of a cache key.
+/// How stages are run; never changes a result, so it is not part of a cache key.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[schemars(rename = "RuntimeTable")]
 #[serde(deny_unknown_fields)]
@@ -33,12 +33,12 @@ pub struct RuntimeSettings {
     /// Resume points kept.
     #[schemars(range(min = 1))]
     pub keep_resume_points: usize,
-    /// Keeps the input of each layer only and computes its inside again in the backward pass: a third slower, a fraction of the
-    /// memory, the same bits. `auto`: when the stage would not fit otherwise.
+    /// Keeps only the input of each layer and recomputes the rest in the backward pass: a third slower, a fraction of
+    /// the memory, the same bits. `auto`: when the stage would not fit otherwise.
     pub gradient_checkpointing: GradientCheckpointing,
     /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's bits.
     pub bfloat16_products: Bfloat16Products,
-    /// Stages that run at the same time at most, unless `-j` is given; default: one on each GPU, or one.
+    /// Largest number of stages that run at the same time, unless `-j` is given; default: one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
     /// GPUs that stages run on, one stage on each, as CUDA counts them; one that is listed twice takes two stages at a time
@@ -53,7 +53,7 @@ pub struct RuntimeSettings {
     /// Seconds that a worker has to leave its resume point when it is stopped, its time is over or its run has died; then it is killed.
     #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
     pub stop_grace_s: f64,
-    /// How often a stage that failed is tried again, by why it failed.
+    /// How often a failed stage is tried again, by the reason of the failure.
     pub retries: Retries,
     /// Where the judges that rewards name are served, by the name of their model.
     #[serde(default)]
@@ -92,23 +92,24 @@ pub enum GradientCheckpointing {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retries {
-    /// When memory ran out: with gradient checkpointing, which changes no bit; a stage that has it, or does not train, is
-    /// not tried again.
+    /// After memory ran out: the retry uses gradient checkpointing, which changes no bit. A stage that already uses it,
+    /// or does not train, is not tried again.
     #[schemars(range(max = 100))]
     pub oom: u32,
-    /// When the worker died without saying why.
+    /// After the worker died without giving a reason.
     #[schemars(range(max = 100))]
     pub crash: u32,
-    /// When it ran longer than `timeout_s`.
+    /// After the stage ran longer than `timeout_s`.
     #[schemars(range(max = 100))]
     pub timeout: u32,
-    /// When a judge or a service does not answer or refuses, or too many values are missing; one whose budget is used up is not asked again.
+    /// After a judge or a service did not answer or refused, or too many values were missing. A judge whose budget is
+    /// used up is not asked again.
     #[schemars(range(max = 100))]
     pub judge_unavailable: u32,
     /// Seconds before the first retry; each next one waits twice as long.
     #[schemars(range(min = 0, max = 86400))]
     pub backoff_s: f64,
-    /// But no longer than this.
+    /// Longest pause before a retry, in seconds.
     #[schemars(range(min = 0, max = 86400))]
     pub max_backoff_s: f64,
 }

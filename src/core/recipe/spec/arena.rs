@@ -1,4 +1,4 @@
-//! Arenas: who plays, who judges, and who meets whom.
+//! Arenas: players, judges, and the choice of pairs.
 
 use super::{DataSpec, Dtype, JudgeSampling, ModelSpec, Sampling, Scope};
 use crate::digest::Digest;
@@ -21,9 +21,9 @@ pub struct ArenaSpec {
     /// Who plays, in the order of the keys of the stages that made them, whatever the order of variants; the plan knows them
     /// ([`crate::plan::Plan::build`]). Names are hashed, as the result tells them.
     pub players: Vec<PlayerSpec>,
-    /// Who is compared with whom.
+    /// Which pairs are compared.
     pub pairing: Pairing,
-    /// Who compares.
+    /// The judges that compare answers.
     pub judges: BTreeMap<String, ArenaJudge>,
     /// Standard deviation, in Elo points, of the prior round 1500 that every rating has.
     pub prior_sd: f64,
@@ -47,7 +47,7 @@ pub struct PlayerSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlayerModel {
-    /// Which of the arena's parent stages made it; absent: nobody trained it.
+    /// Which of the arena's parent stages made it; absent: it is untrained.
     pub parent: Option<usize>,
     /// The seed of the stage that made it.
     pub seed: Option<u64>,
@@ -55,7 +55,7 @@ pub struct PlayerModel {
     pub model: ModelSpec,
 }
 
-/// Who is compared with whom in an arena.
+/// Which pairs of answers an arena compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pairing {
@@ -68,7 +68,7 @@ pub enum Pairing {
     },
 }
 
-/// Who compares two answers.
+/// A judge that compares two answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ArenaJudge {
@@ -76,7 +76,7 @@ pub enum ArenaJudge {
     Similarity {
         /// Digest of the encoder's directory.
         encoder: Digest,
-        /// What the encoder computes in.
+        /// Number format of the encoder.
         dtype: Dtype,
         /// Put before every text; absent: the encoder's own default.
         prompt: Option<String>,
@@ -93,7 +93,7 @@ pub enum ArenaJudge {
         judges: Vec<String>,
         /// The part of an answer that they read.
         scope: Scope,
-        /// minijinja template of what they are told, over `prompt`, `first`, `second`, `reference` and `answer`.
+        /// minijinja template of their prompt, over `prompt`, `first`, `second`, `reference` and `answer`.
         prompt: String,
         /// How they answer.
         sampling: JudgeSampling,
@@ -106,7 +106,7 @@ pub enum ArenaJudge {
 pub enum CompareWith {
     /// Its reference.
     Reference,
-    /// Its prompt: how much an answer is about what was asked, whatever it says of it.
+    /// Its prompt: how close an answer is to the topic, right or wrong.
     Prompt,
 }
 

@@ -92,7 +92,7 @@ pub struct ModelSpec {
     pub dtype: Dtype,
     /// Low-rank adapters; absent: all weights are trained.
     pub lora: Option<LoraSpec>,
-    /// What becomes of the parent stage's adapter.
+    /// What happens to the parent stage's adapter.
     pub parent_adapter: ParentAdapter,
 }
 
@@ -112,11 +112,11 @@ pub struct LoraSpec {
     pub target_modules: Vec<String>,
 }
 
-/// What becomes of the adapter that the parent stage trained.
+/// What happens to the adapter that the parent stage trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentAdapter {
-    /// This stage goes on training it.
+    /// This stage continues to train it.
     Continue,
     /// It is merged into the weights first; this stage trains an adapter of its own, or all weights.
     Merge,
@@ -361,7 +361,7 @@ pub struct GrpoSpec {
     pub overlong: Option<OverlongSpec>,
     /// How the components of the reward mix become advantages.
     pub reward_aggregation: RewardAggregation,
-    /// What becomes of groups whose rewards are all equal.
+    /// What happens to groups whose rewards are all equal.
     pub zero_std: ZeroStd,
     /// The objective.
     pub loss: GrpoLossSpec,
@@ -377,9 +377,9 @@ pub struct GrpoSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// Longest prompt in tokens; a longer one is an error.
+    /// Longest prompt, in tokens; a longer one is an error.
     pub max_prompt_tokens: usize,
-    /// Completions are cut here.
+    /// Longest completion, in tokens; a longer one is cut.
     pub max_new_tokens: usize,
     /// A completion does not end before it has this many tokens.
     pub min_new_tokens: usize,
@@ -439,7 +439,7 @@ pub enum RewardAggregation {
     NormalizeThenSum,
 }
 
-/// What becomes of groups whose rewards are all equal.
+/// What happens to groups whose rewards are all equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZeroStd {
@@ -463,7 +463,7 @@ pub struct GrpoLossSpec {
     pub loss_type: LossType,
     /// What the centred rewards are divided by.
     pub scale_rewards: ScaleRewards,
-    /// Weight of the k3 estimate of the divergence from the stage's input.
+    /// Weight of the k3 estimate of the KL divergence from the model that the stage starts from.
     pub kl_coef: f64,
     /// Weight of the entropy bonus.
     pub entropy_coef: f64,
@@ -475,7 +475,7 @@ pub struct GrpoLossSpec {
     pub mask_truncated: bool,
 }
 
-/// What is made of the ratio of a token, and how per-token losses become one number.
+/// How the ratio of a token enters the loss, and how per-token losses become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossType {
@@ -492,7 +492,7 @@ pub enum LossType {
     Cispo,
 }
 
-/// What the centred rewards of a group are divided by.
+/// Divisor of the centred rewards of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleRewards {
@@ -566,7 +566,7 @@ pub struct CommandStageSpec {
     pub files: Vec<Digest>,
     /// Files and directories that it must leave in its output directory, sorted.
     pub outputs: BTreeSet<String>,
-    /// What it is told besides.
+    /// Further values for the program.
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Names of the variables of the environment that it is given.
     pub env: Vec<String>,

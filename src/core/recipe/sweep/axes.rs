@@ -7,7 +7,7 @@ use crate::recipe::text::located::KeyPath;
 use std::collections::HashSet;
 use toml::{Table, Value};
 
-/// A change that a cell makes: the path, where it is told to, the new value or, to take the key out, none.
+/// A change that a cell makes: the path, the place of the change, the new value or, to take the key out, none.
 #[derive(Clone, Debug)]
 pub(in crate::recipe) struct Change {
     pub(in crate::recipe) target: KeyPath,
@@ -48,7 +48,7 @@ pub(in crate::recipe) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut
         let name = base_name.unwrap_or(BASE);
         if !is_name(name) {
             let place = base.value_place(&KeyPath::dotted("sweep.base_name"));
-            problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
+            problems.push(Problem::at(place, format!("`{name}` is not a valid name"), "not a name").help(NAME_RULE));
         }
         choices.push((Some(name.to_owned()), Vec::new()));
     }
@@ -67,7 +67,7 @@ pub(in crate::recipe) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut
             ));
         }
         if !is_name(name) {
-            problems.push(Problem::at(place, format!("`{name}` cannot be a name"), "not a name").help(NAME_RULE));
+            problems.push(Problem::at(place, format!("`{name}` is not a valid name"), "not a name").help(NAME_RULE));
         } else if choices.iter().any(|(known, _)| known.as_deref() == Some(name)) {
             let problem = Problem::at(place, format!("two variants are named `{name}`"), "the second");
             problems.push(problem.help("rename one; the recipe as written is a variant too, called `base` (see `sweep.base`, `sweep.base_name`)"));

@@ -39,15 +39,16 @@ pub struct ArenaTable {
     /// Answers decoded at a time.
     #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// Whether every player meets every other on every question (`full`), or as long as `max_comparisons` lasts those whose
-    /// order is least certain, after a quarter of it for all pairs alike (`adaptive`).
+    /// Which pairs are compared: all, on every question (`full`), or a quarter of `max_comparisons` for all pairs alike
+    /// and the rest for pairs whose order is least certain (`adaptive`).
     pub pairs: PairsName,
     /// Pairs of answers that are compared under `pairs = "adaptive"`; every judge compares each, models in both orders.
     #[schemars(range(min = 1))]
     pub max_comparisons: Option<usize>,
-    /// Whether models that differ in nothing but their seeds are one player, each listed below it too, or players of their own.
+    /// Whether models that differ only in their seeds form one player, with each model listed below it, or are players
+    /// of their own.
     pub pool_seeds: bool,
-    /// Who compares, by a name of yours.
+    /// The judges that compare answers, each under a name of your choice.
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
     pub judges: BTreeMap<String, ArenaJudgeTable>,
     /// Standard deviation, in Elo points, of the normal prior round 1500 that every rating has; it keeps the rating of a player
@@ -62,7 +63,7 @@ pub struct ArenaTable {
     pub max_missing_fraction: f64,
 }
 
-/// Who is compared with whom.
+/// Which pairs are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PairsName {
@@ -99,19 +100,19 @@ impl<'de> Deserialize<'de> for ArenaJudgeTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimilarityTable {
-    /// Who compares; default: the judge's name.
+    /// The kind of judge; default: the judge's name.
     #[schemars(extend("const" = "similarity"))]
     pub kind: String,
-    /// The part of an answer that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    /// The part of an answer that is read: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
     /// The encoder's Hugging Face directory.
     pub encoder: String,
-    /// What the encoder computes in.
+    /// Number format of the encoder.
     pub dtype: Dtype,
-    /// Put before every text; default: what the encoder's files name.
+    /// Put before every text; default: the prompt that the encoder's files name.
     pub prompt: Option<String>,
-    /// What answers are to be similar to: the row's `reference` or, where there is none, its `prompt`, which rewards speaking of
-    /// what was asked, right or wrong. Default: `reference` if the data set has that template, else `prompt`.
+    /// What answers are to be similar to: the row's `reference` or, where there is none, its `prompt`, which rewards
+    /// answers on the topic, right or wrong. Default: `reference` if the data set has that template, else `prompt`.
     pub compare_with: Option<CompareWith>,
     /// Cosines that are closer than this tie.
     #[schemars(range(min = 0, max = 2))]
@@ -123,24 +124,24 @@ pub struct SimilarityTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PairJudgesTable {
-    /// Who compares; default: the judge's name.
+    /// The kind of judge; default: the judge's name.
     #[schemars(extend("const" = "judge"))]
     pub kind: String,
-    /// The part of an answer that is looked at: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
+    /// The part of an answer that is read: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
     /// Names of the models that are asked, each a judge of its own; `[runtime.judges.NAME]` says where each is served.
     #[schemars(length(min = 1))]
     pub judges: Vec<String>,
-    /// Template of what a judge is told of a pair, over `prompt`, `first`, `second` (the parts that `scope` names), `reference`
+    /// Template of the prompt for a pair, over `prompt`, `first`, `second` (the parts that `scope` names), `reference`
     /// and `answer`; default: that of the reward `judge`. The request demands `{"reason": text, "verdict": "first", "second" or
     /// "tie"}` as the answer.
     pub pair_prompt: Option<String>,
     /// Divides the judge's logits; 0: its most likely answer.
     #[schemars(range(min = 0))]
     pub temperature: f64,
-    /// The seed that the judge draws with.
+    /// The seed of the judge's sampling.
     pub seed: u32,
-    /// A judge's answer is cut here, and missing then.
+    /// Longest answer of a judge, in tokens; a longer one is cut and counts as missing.
     #[schemars(range(min = 1))]
     pub max_tokens: u32,
 }

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What the arms of a sweep are compared by, in the summary of a run, `compare` and `report`; never changes a result, so it is
-/// no part of a cache key.
+/// What the arms of a sweep are compared by, in the summary of a run, `compare` and `report`; never changes a result,
+/// so it is not part of a cache key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompareSettings {
@@ -17,8 +17,9 @@ pub struct CompareSettings {
     /// `accuracy`, else the first that all arms were measured by alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
-    /// The common score: reward components with their weights, by which every arm is scored alike, whatever it was trained on.
-    /// Default: the mean of the components that the mixes of all arms share, where their mixes differ.
+    /// The common score: reward components with their weights, by which every arm is scored in the same way,
+    /// independent of its training. Default: the mean of the components that the mixes of all arms share, where their
+    /// mixes differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("minProperties" = 1))]
     pub score: BTreeMap<String, f64>,

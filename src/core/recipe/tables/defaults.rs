@@ -68,7 +68,7 @@ pub(in crate::recipe) fn runtime(recipe: &Table) -> Table {
 }
 
 /// `highest` over `lowest`, table by table. As figment merges the layers; but this is done for each cell of a sweep, and
-/// figment would make all values anew.
+/// figment would create all values again.
 fn over(mut lowest: Table, highest: Table) -> Table {
     for (key, value) in highest {
         let value = match (lowest.get_mut(&key), value) {

@@ -36,9 +36,9 @@ pub struct RecipeFile {
     pub stages: BTreeMap<String, StageTable>,
     /// Variants of the recipe: cells = `variants` x `zip` x `matrix`.
     pub sweep: Option<SweepTable>,
-    /// What the arms of the sweep are compared by; never changes a result, so it is no part of a cache key.
+    /// What the arms of the sweep are compared by; never changes a result, so it is not part of a cache key.
     pub compare: Option<CompareSettings>,
-    /// How stages are run; never changes a result, so it is no part of a cache key.
+    /// How stages are run; never changes a result, so it is not part of a cache key.
     pub runtime: RuntimeSettings,
 }
 
@@ -55,8 +55,8 @@ pub struct ModelTable {
     pub dtype: Dtype,
     /// Low-rank adapters; without this table all weights are trained.
     pub lora: Option<LoraTable>,
-    /// Whether a stage goes on with the adapter of the stage before it (`continue`), or merges it into the weights and trains
-    /// one of its own, or all weights (`merge`).
+    /// Whether a stage continues the adapter of the stage before it (`continue`), or merges it into the weights and
+    /// trains its own adapter or all weights (`merge`).
     pub parent_adapter: ParentAdapter,
 }
 
@@ -108,8 +108,8 @@ pub struct DataTable {
     /// Share of rows, chosen by content hash, that are held out from training.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub eval_fraction: f64,
-    /// Marks a data set that measures how far what was learned carries: no stage may train on it, `eval` reads all of it, and
-    /// results say so.
+    /// Marks a data set that measures generalization to another domain: no stage may train on it, `eval` reads all of
+    /// it, and results say so.
     pub out_of_domain: bool,
     /// Reads at most this many rows of either side of the split, in file order.
     #[schemars(range(min = 1))]
@@ -150,7 +150,7 @@ pub struct SweepTable {
     )]
     pub matrix: BTreeMap<String, Vec<toml::Value>>,
     /// Dotted keys whose values go together, the first with the first, e.g.
-    /// `{ "stages.sft.lr" = [1e-4, 3e-4], "stages.sft.steps" = [200, 100] }`; as long as each other.
+    /// `{ "stages.sft.lr" = [1e-4, 3e-4], "stages.sft.steps" = [200, 100] }`; the lists have the same length.
     #[serde(default)]
     #[schemars(
         with = "BTreeMap<String, Vec<serde_json::Value>>",
@@ -171,7 +171,7 @@ pub struct SweepTable {
     pub variants: Vec<VariantTable>,
     /// With `variants`: whether the recipe as written is a variant too; `false` leaves it out.
     pub base: bool,
-    /// What that variant is called; default: `base`.
+    /// Name of that variant; default: `base`.
     pub base_name: Option<String>,
 }
 

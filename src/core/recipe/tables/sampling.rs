@@ -10,10 +10,10 @@ use serde::Deserialize;
 /// The keys of a stage that say how completions are sampled, but for `temperature`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SamplingTable {
-    /// Longest prompt in tokens; a longer one is an error.
+    /// Longest prompt, in tokens; a longer one is an error.
     #[schemars(range(min = 1))]
     pub max_prompt_tokens: usize,
-    /// Completions are cut here.
+    /// Longest completion, in tokens; a longer one is cut.
     #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
     /// A completion does not end before it has this many tokens.
@@ -29,7 +29,7 @@ pub struct SamplingTable {
     /// Divides positive logits of tokens that occurred in prompt or completion, and multiplies negative ones; 1: none.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub repetition_penalty: f64,
-    /// A completion ends with the first of these texts that it comes to hold; the text stays part of it.
+    /// A completion ends with the first of these texts that occurs in it; the text stays part of it.
     #[schemars(inner(length(min = 1)))]
     pub stop_strings: Vec<String>,
 }

@@ -67,7 +67,7 @@ fn all_or_rewards(generator: &mut schemars::SchemaGenerator) -> schemars::Schema
     })
 }
 
-/// What becomes of groups whose rewards are all equal.
+/// What happens to groups whose rewards are all equal.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ZeroStdName {
@@ -190,7 +190,7 @@ pub struct GrpoTable {
     pub updates_per_rollout: u64,
     /// Completions decoded at a time, as memory allows; when one ends the next begins. 0: all of a rollout.
     pub rollout_batch_size: usize,
-    /// Parts that a rollout's prompts are dealt into, of which each optimizer step uses one.
+    /// Number of parts that a rollout's prompts are split into; each optimizer step uses one.
     #[schemars(range(min = 1))]
     pub mini_batches: usize,
     /// Divides the logits; greater than 0, as a group of equal completions teaches nothing.
@@ -199,31 +199,31 @@ pub struct GrpoTable {
     /// How completions are sampled.
     #[serde(flatten)]
     pub sampling: SamplingTable,
-    /// Takes up to `overlong_penalty` from the reward of a completion that ends within this many tokens of
-    /// `max_new_tokens`; default: nothing is taken.
+    /// Subtracts up to `overlong_penalty` from the reward of a completion that ends within this many tokens of
+    /// `max_new_tokens`; default: nothing is subtracted.
     #[schemars(range(min = 1))]
     pub overlong_buffer_tokens: Option<usize>,
-    /// What a completion of `max_new_tokens` loses under `overlong_buffer_tokens`.
+    /// Penalty of a completion of `max_new_tokens` tokens, with `overlong_buffer_tokens`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub overlong_penalty: Option<f64>,
     /// Whether the weighted sum of the components is normalized, or each component within its group before they are added.
     pub reward_aggregation: RewardAggregation,
-    /// What becomes of groups whose rewards are all equal.
+    /// What happens to groups whose rewards are all equal.
     pub zero_std: ZeroStdName,
     /// At most this many further prompts are drawn in a step under `zero_std = "resample"`.
     #[schemars(range(min = 1))]
     pub max_resampled_prompts: Option<usize>,
-    /// What is made of a token's ratio, and how per-token losses become one number.
+    /// How a token's ratio enters the loss, and how per-token losses become one number.
     pub loss_type: LossType,
-    /// What the centred rewards of a group are divided by.
+    /// Divisor of the centred rewards of a group.
     pub scale_rewards: ScaleRewards,
-    /// Weight of the estimated divergence from the stage's input.
+    /// Weight of the estimated KL divergence from the model that the stage starts from.
     #[schemars(range(min = 0))]
     pub kl_coef: f64,
-    /// Weight of the mean entropy of the tokens, which is taken from the loss.
+    /// Weight of the mean entropy of the tokens, which is subtracted from the loss.
     #[schemars(range(min = 0))]
     pub entropy_coef: f64,
-    /// The ratio is clipped below at `1 - clip_low`; no part of `cispo`.
+    /// The ratio is clipped below at `1 - clip_low`; `cispo` does not use it.
     #[schemars(range(min = 0, max = 1))]
     pub clip_low: f64,
     /// The ratio is clipped above, or with `cispo` capped, at `1 + clip_high` (TRL's `epsilon_high` is the cap of CISPO itself, so
@@ -306,26 +306,27 @@ pub struct CommandStageTable {
     pub after: Option<toml::Value>,
     /// The program and its arguments. A word that is one of `files` becomes that file's absolute path; in other words
     /// `{{ output }}`, `{{ parent }}`, `{{ parents[1] }}`, `{{ parameters.NAME }}`, `{{ parameters_file }}`, `{{ model }}`,
-    /// `{{ seed }}` and `{{ resume }}` stand for what their names say.
+    /// `{{ seed }}` and `{{ resume }}` are replaced by the values that they name.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
-    /// Files that the program is made of and reads; patterns are allowed. Their content is part of the stage's cache key.
+    /// The program's own files and those that it reads; patterns are allowed. Their content is part of the stage's
+    /// cache key.
     pub files: Vec<String>,
     /// Files and directories that the program must leave in its output directory (`{{ output }}`, `$STAGE_OUTPUT`).
     pub outputs: Vec<String>,
-    /// Whatever the program is to know, as `{{ parameters.NAME }}` and as the JSON file `$STAGE_PARAMETERS`.
+    /// Values for the program, available as `{{ parameters.NAME }}` and as the JSON file `$STAGE_PARAMETERS`.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub parameters: toml::Table,
     /// Names of variables of the environment that the program is given beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
-    /// locale's. Their values are no part of the cache key: what changes a result belongs into `parameters`.
+    /// locale's. Their values are not part of the cache key: what changes a result belongs in `parameters`.
     pub env: Vec<String>,
     /// Where the program starts, relative to the project directory.
     pub working_directory: String,
-    /// Seconds that an attempt may take; default: any number. No part of the cache key.
+    /// Seconds that an attempt may take; default: no limit. Not part of the cache key.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub timeout_s: Option<f64>,
-    /// Whether the program goes on from what an interrupted attempt left in `{{ resume }}`, `$STAGE_RESUME`. No part of the
-    /// cache key: a resumed program must give the same result.
+    /// Whether the program goes on from what an interrupted attempt left in `{{ resume }}`, `$STAGE_RESUME`. Not part
+    /// of the cache key: a resumed program must give the same result.
     pub resume: bool,
     /// The stage's own seed, instead of the recipe's.
     pub seed: Option<u64>,

@@ -1,6 +1,6 @@
 //! What other trainers call the keys of a recipe, for those who come from there.
 //!
-//! Sources: TRL 1.x (`GRPOConfig`, `SFTConfig`, `ModelConfig` and the `TrainingArguments` of transformers), the configuration
+//! Sources: TRL 1.16 and older (`GRPOConfig`, `SFTConfig`, `ModelConfig` and the `TrainingArguments` of transformers), the configuration
 //! reference of Axolotl, and verl's `ppo_trainer.yaml`.
 
 /// The key of another trainer, the trainers that have it, the key here, and what is different.
@@ -17,15 +17,18 @@ const SYNONYMS: &[Synonym] = &[
     ("base_model", "Axolotl", "model.path", ""),
     ("beta", "TRL", "kl_coef", ""),
     ("bf16", "TRL and Axolotl", "model.dtype", "`\"bfloat16\"`"),
+    ("chat_template_path", "TRL", "model.chat_template", "a file"),
     ("clip_ratio", "verl", "clip_low", "and `clip_high`"),
     ("clip_ratio_high", "verl", "clip_high", ""),
     ("clip_ratio_low", "verl", "clip_low", ""),
     ("completion_only_loss", "TRL", "train_on", "a list of roles"),
     ("dataset_name", "TRL", "data.NAME.path", ""),
+    ("dataset_text_field", "TRL", "data.NAME.text", "a template, for `cpt`"),
     ("datasets", "Axolotl", "data", "a table a data set, `[data.NAME]`"),
     ("entropy_coeff", "verl", "entropy_coef", ""),
     ("epsilon", "TRL", "clip_low", "and `clip_high`"),
     ("epsilon_high", "TRL", "clip_high", ""),
+    ("generation_batch_size", "TRL", "prompts_per_step", "prompts of a rollout: divide by `num_generations`"),
     (
         "gradient_accumulation_steps",
         "TRL and Axolotl",
@@ -39,6 +42,7 @@ const SYNONYMS: &[Synonym] = &[
         "prompts of a whole step, not a number of micro-batches",
     ),
     ("gradient_checkpointing", "TRL and Axolotl", "runtime.gradient_checkpointing", ""),
+    ("importance_sampling_level", "TRL", "loss_type", "`\"gspo\"` for `\"sequence\"`"),
     ("kl_loss_coef", "verl", "kl_coef", ""),
     ("learning_rate", "TRL and Axolotl", "lr", ""),
     ("lora_alpha", "TRL, Axolotl and PEFT", "model.lora.alpha", ""),
@@ -51,17 +55,18 @@ const SYNONYMS: &[Synonym] = &[
     ("mask_truncated_completions", "TRL", "mask_truncated", ""),
     ("max_completion_length", "TRL", "max_new_tokens", ""),
     ("max_length", "TRL", "seq_len", ""),
-    ("max_prompt_length", "TRL and verl", "max_prompt_tokens", ""),
+    ("max_prompt_length", "older TRL and verl", "max_prompt_tokens", "a longer prompt is an error"),
     ("max_response_length", "verl", "max_new_tokens", ""),
-    ("max_seq_length", "TRL", "seq_len", ""),
+    ("max_seq_length", "older TRL", "seq_len", ""),
     ("max_steps", "TRL and Axolotl", "steps", ""),
     ("model_name_or_path", "TRL", "model.path", ""),
+    ("multi_objective_aggregation", "TRL", "reward_aggregation", ""),
     ("n", "verl", "group_size", ""),
     ("norm_adv_by_std_in_grpo", "verl", "scale_rewards", ""),
     ("num_epochs", "Axolotl", "epochs", ""),
     ("num_epochs", "Axolotl", "steps", "there are no epochs here: each step draws prompts"),
     ("num_generations", "TRL", "group_size", ""),
-    ("num_iterations", "TRL", "updates_per_rollout", ""),
+    ("num_iterations", "TRL", "updates_per_rollout", "times `mini_batches`"),
     ("num_train_epochs", "TRL", "epochs", ""),
     ("num_train_epochs", "TRL", "steps", "there are no epochs here: each step draws prompts"),
     ("optim", "TRL", "optimizer", ""),
@@ -76,7 +81,7 @@ const SYNONYMS: &[Synonym] = &[
     ("sample_packing", "Axolotl", "packing", ""),
     ("save_steps", "TRL and Axolotl", "runtime.resume_interval_s", "seconds, not steps"),
     ("sequence_len", "Axolotl", "seq_len", ""),
-    ("steps_per_generation", "TRL", "mini_batches", ""),
+    ("steps_per_generation", "TRL", "mini_batches", "divide by `gradient_accumulation_steps`"),
     ("train_batch_size", "verl", "prompts_per_step", ""),
     ("train_on_inputs", "Axolotl", "train_on", "a list of roles"),
     ("use_rslora", "TRL and PEFT", "rslora", ""),
@@ -111,6 +116,14 @@ mod tests {
         assert_eq!(
             synonym("num_train_epochs", &["epochs", "steps"]).as_deref(),
             Some("`num_train_epochs` of TRL is `epochs` here")
+        );
+        assert_eq!(
+            synonym("num_iterations", &["updates_per_rollout"]).as_deref(),
+            Some("`num_iterations` of TRL is `updates_per_rollout` here (times `mini_batches`)")
+        );
+        assert_eq!(
+            synonym("max_prompt_length", &["max_prompt_tokens"]).as_deref(),
+            Some("`max_prompt_length` of older TRL and verl is `max_prompt_tokens` here (a longer prompt is an error)")
         );
         assert_eq!(synonym("num_generations", &["epochs"]), None);
         assert_eq!(

@@ -95,7 +95,12 @@ impl Walk<'_> {
         let known = || branches.iter().map(kind_of).collect::<Vec<_>>();
         let Value::Table(table) = value else {
             let path = self.path.clone();
-            self.at_value(&path, format!("`{path}` must be a table, but is {}", type_name(value)), "not a table", None);
+            self.at_value(
+                &path,
+                format!("expected a table for `{path}`, found {}", type_name(value)),
+                "not a table",
+                None,
+            );
             return false;
         };
         let kind_is_required = branches.iter().any(|branch| is_required(schema::resolved(branch), "kind"));
@@ -113,7 +118,7 @@ impl Walk<'_> {
             (Some(Value::String(kind)), _) => kind.as_str(),
             (Some(other), _) => {
                 let path = self.path.key("kind");
-                let message = format!("`{path}` must be a string, but is {}", type_name(other));
+                let message = format!("expected a string for `{path}`, found {}", type_name(other));
                 self.at_value(&path, message, "not a string", Some(did_you_mean("", what, &known())));
                 return false;
             }
@@ -124,7 +129,7 @@ impl Walk<'_> {
                 }
                 let path = &self.path;
                 let place = self.cell.key_place(path);
-                let problem = Problem::at(place, format!("`{path}` lacks the key `kind`"), "needs a `kind`");
+                let problem = Problem::at(place, format!("`{path}` is missing the key `kind`"), "needs a `kind`");
                 self.problems.push(problem.help(did_you_mean("", what, &known())));
                 return false;
             }
@@ -164,7 +169,7 @@ impl Walk<'_> {
                 name => vec![name.and_then(Json::as_str).unwrap_or("string")],
             };
             let wanted = expected.into_iter().map(toml_type).collect::<Vec<_>>().join(" or ");
-            let message = format!("`{path}` must be {wanted}, but is {}", type_name(value));
+            let message = format!("expected {wanted} for `{path}`, found {}", type_name(value));
             let description = description.or_else(|| schema.get("description").and_then(Json::as_str));
             let help = description.map(|text| format!("`{path}`: {}", one_line(text)));
             self.at_value(&path, message, format!("not {wanted}"), help);
@@ -260,7 +265,7 @@ impl Walk<'_> {
         } else {
             (format!("`{path}`"), format!("needs the key `{key}`"))
         };
-        let problem = Problem::at(self.cell.key_place(path), format!("{of} lacks the key `{key}`"), label);
+        let problem = Problem::at(self.cell.key_place(path), format!("{of} is missing the key `{key}`"), label);
         self.problems.push(problem.help(format!("`{key}`: {}", one_line(description))));
     }
 
@@ -331,7 +336,7 @@ impl Walk<'_> {
         let fits = is_name(name);
         if !fits {
             let place = self.cell.key_place(&self.path.key(name));
-            let problem = Problem::at(place, format!("`{name}` cannot be a name"), "not a name");
+            let problem = Problem::at(place, format!("`{name}` is not a valid name"), "not a name");
             self.problems.push(problem.help(NAME_RULE));
         }
         fits

@@ -49,7 +49,7 @@ pub struct Problem {
     pub label: String,
     /// What to do.
     pub help: Option<String>,
-    /// What has to be mended, if several problems may come from it, and whom this one concerns.
+    /// The cause to fix, if several problems may come from it, and the object that this one concerns.
     cause: Option<(String, String)>,
     /// Other places in the same text that have this problem, and what stands at their carets.
     also: Vec<(Range<usize>, String)>,
@@ -78,8 +78,8 @@ impl Problem {
         self
     }
 
-    /// Says what has to be mended and whom this concerns: of several problems with one `cause` only the first is reported,
-    /// with carets for the others.
+    /// Names the cause to fix and the object that this concerns: of several problems with one `cause` only the first is
+    /// reported, with carets for the others.
     #[must_use]
     pub(in crate::recipe) fn caused_by(mut self, cause: String, concerns: impl Into<String>) -> Self {
         self.cause = Some((cause, concerns.into()));

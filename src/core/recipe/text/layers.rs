@@ -14,17 +14,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Variables that are named like recipe keys and mean something else.
+/// Variables that are named like recipe keys and mean something else. The reference of variables is made from what stands
+/// behind each.
 pub const PROGRAM_VARIABLES: &[&str] = &[
-    "ORCHESTRATE_WORKER",
-    "ORCHESTRATE_RUNS",
-    "ORCHESTRATE_DB",
-    "ORCHESTRATE_FAULT",
-    "ORCHESTRATE_SUPERVISOR",
-    "ORCHESTRATE_JOB",
-    "ORCHESTRATE_FLOAT32_PRODUCTS",
-    "ORCHESTRATE_TEST_SEED",
-    "ORCHESTRATE_COUNT_PRODUCTS",
+    "ORCHESTRATE_WORKER",           // the worker to use instead of the one beside `orchestrate`
+    "ORCHESTRATE_RUNS",             // the directory to use instead of `runs/`
+    "ORCHESTRATE_DB",               // the file to use instead of `runs/history.db`
+    "ORCHESTRATE_FLOAT32_PRODUCTS", // `mkl` or `onednn`: the library that multiplies 32-bit matrices on a CPU
+    "ORCHESTRATE_COUNT_PRODUCTS",   // set: a worker logs how many bfloat16 products libtorch computes on the CPU
+    "ORCHESTRATE_SUPERVISOR",       // set for a worker: the process that started it
+    "ORCHESTRATE_JOB",              // set for a worker: the name of its job
+    "ORCHESTRATE_FAULT",            // in tests: where a process kills itself or waits
+    "ORCHESTRATE_TEST_SEED",        // in tests: the seed of a test that draws
 ];
 
 /// The name of the environment where a file's would stand.
@@ -218,7 +219,8 @@ fn read_file(
             if let Some(start) = chain.iter().position(|file| *file == base) {
                 let circle: Vec<String> = chain[start..].iter().map(|file| format!("`{}`", file.display())).collect();
                 let message = format!("`{}` extends itself: {} and back again", base.display(), circle.join(" -> "));
-                problems.push(Problem::at(at, message, "closes the circle").help("remove one `extends` of the circle"));
+                problems
+                    .push(Problem::at(at, message, "completes the cycle").help("remove one `extends` of the cycle"));
                 return None;
             }
             if !files.iter().any(|(file, _)| normalized(file) == base) {
@@ -289,7 +291,7 @@ fn override_document(source: &Source, path: &KeyPath, equals: usize, problems: &
     if path.0.first() == Some(&Step::Key("extends".to_owned())) {
         let place = Place { source: Arc::clone(source), span: 0..equals };
         let problem = Problem::at(place, "`extends` can be set in a recipe file only", "set here");
-        problems.push(problem.help("files are read before anything is set over them"));
+        problems.push(problem.help("recipe files are read before `--set` is applied"));
         return None;
     }
     Document::assignment(source, path, 0..equals, equals + 1, problems)

@@ -96,7 +96,7 @@ impl Document {
         let before = problems.len();
         for error in &errors {
             let place = Place { source: Arc::clone(&source), span: error.span().unwrap_or(0..0) };
-            problems.push(Problem::at(place, format!("this is not TOML: {}", error.message()), "here"));
+            problems.push(Problem::at(place, format!("this is not valid TOML: {}", error.message()), "here"));
         }
         let value = table_value(root.get_ref(), &source, problems);
         (problems.len() == before).then_some(Self { source, value, root: OnceCell::new() })
@@ -226,7 +226,7 @@ fn table_value(table: &DeTable<'_>, source: &Source, problems: &mut Problems) ->
 fn plain_value(value: &DeValue<'_>, span: &Range<usize>, source: &Source, problems: &mut Problems) -> toml::Value {
     let mut unusable = |what: &str| {
         let place = Place { source: Arc::clone(source), span: span.clone() };
-        problems.push(Problem::at(place, format!("{what} is of no use in a recipe"), "here"));
+        problems.push(Problem::at(place, format!("{what} is not allowed in a recipe"), "here"));
         toml::Value::Boolean(false)
     };
     match value {

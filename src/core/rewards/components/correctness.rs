@@ -42,32 +42,31 @@ pub struct CorrectnessTable {
     pub pattern: Option<String>,
 }
 
-/// What makes an answer equal to the row's.
+/// The criterion by which an answer equals the row's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Match {
     /// The letter that the text chooses, where the row's answer is one letter; else the whole text.
     Choice,
-    /// The whole text; upper and lower case, and any white space, are the same.
+    /// The whole text, ignoring case and differences in white space.
     Exact,
     /// The last number of the text.
     Numeric {
-        /// How far it may be from the row's, either way.
+        /// The largest absolute difference from the row's number.
         tolerance: f64,
     },
     /// The same items, in any order.
     Set,
 }
 
-/// When an answer is right.
+/// The settings of the component `correctness`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorrectnessSpec {
-    /// What makes two answers equal.
+    /// The criterion by which two answers are equal.
     #[serde(rename = "match")]
     pub matching: Match,
-    /// Regular expression of one group: the answer is what the group holds at the last place where it matches.
-    /// Absent: the whole scope.
+    /// A regular expression with one group, whose last match in the scope is the answer; absent: the whole scope.
     pub pattern: Option<String>,
 }
 
@@ -133,14 +132,14 @@ impl Measure for CorrectnessSpec {
     }
 }
 
-/// Two numbers are the same if they differ by less than this share: `1/3` and `0.333333333333`.
+/// The relative difference below which two numbers are equal, as with `1/3` and `0.333333333333`.
 const SAME_NUMBER: f64 = 1e-9;
 
-/// What may stand before an item of a list.
+/// The marker before an item of a list.
 static LIST_MARK: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^(?:[-*\u{2022}]|\(?(?:\d+|[a-z])[.)])\s+").expect("the pattern is a constant"));
 
-/// The component.
+/// The `correctness` component.
 pub(super) struct Correctness {
     matching: Match,
     pattern: Option<Regex>,
@@ -176,7 +175,7 @@ impl Correctness {
         }
     }
 
-    /// The answer in `text`.
+    /// Returns the answer in `text`; `None` if the pattern does not match.
     fn given<'t>(&self, text: &'t str) -> Option<&'t str> {
         match &self.pattern {
             Some(pattern) => pattern.captures_iter(text).last()?.get(1).map(|group| group.as_str()),
@@ -216,12 +215,12 @@ impl Reward for Correctness {
     }
 }
 
-/// As much of an answer as a message shows.
+/// Returns the beginning of an answer, for messages.
 fn beginning(answer: &str) -> String {
     answer.chars().take(40).collect()
 }
 
-/// The items that `text` lists.
+/// Returns the items that `text` lists.
 fn items(text: &str) -> BTreeSet<String> {
     let item = |text: &str| {
         let item = normalized(text);
@@ -236,7 +235,8 @@ fn items(text: &str) -> BTreeSet<String> {
     listed.iter().map(|text| item(text)).filter(|item| !item.is_empty()).collect()
 }
 
-/// Whether `text` chooses the option that `answer` names by its letter; an answer that is no letter is compared whole.
+/// Whether `text` chooses the option with the letter `answer`. An answer of other than one letter is compared as a
+/// whole.
 fn is_choice(text: &str, answer: &str) -> bool {
     let is_whole = || text.trim().to_lowercase() == answer.to_lowercase();
     match only_letter(answer) {
@@ -248,7 +248,7 @@ fn is_choice(text: &str, answer: &str) -> bool {
     }
 }
 
-/// The letter that `text` is, if it is nothing else.
+/// Returns the letter, if `text` is a single letter.
 fn only_letter(text: &str) -> Option<char> {
     let mut chars = text.chars();
     chars.next().filter(|letter| letter.is_alphabetic() && chars.next().is_none())

@@ -21,16 +21,16 @@ pub struct CotSpec {
     /// Fewest words that count as reasoning.
     #[schemars(range(min = 1))]
     pub min_words: usize,
-    /// Most words that do; default: any number.
+    /// Most words of reasoning; default: no limit.
     #[schemars(range(min = 1))]
     pub max_words: Option<usize>,
-    /// Fewest tokens that do, as the policy's tokenizer cuts the reasoning; default: any number.
+    /// Fewest tokens of reasoning, as the policy's tokenizer cuts it; default: no limit.
     #[schemars(range(min = 1))]
     pub min_tokens: Option<usize>,
-    /// Most tokens that do; default: any number.
+    /// Most tokens of reasoning; default: no limit.
     #[schemars(range(min = 1))]
     pub max_tokens: Option<usize>,
-    /// Where the row's answer must not be stated: nowhere in particular (`ignore`), `before` the reasoning has its
+    /// Where the row's answer must not be stated: no restriction (`ignore`), `before` the reasoning has its
     /// `min_words`, or anywhere before it is closed (`inside`).
     pub leak: Leak,
 }
@@ -39,7 +39,7 @@ pub struct CotSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Leak {
-    /// It may anywhere.
+    /// No place is forbidden.
     Ignore,
     /// Before the reasoning has its fewest words.
     Before,
@@ -89,17 +89,17 @@ impl Measure for CotSpec {
     }
 }
 
-/// The component.
+/// The `cot` component.
 pub(super) struct Cot {
     pub(super) scope: Scope,
     pub(super) min_words: usize,
     pub(super) max_words: Option<usize>,
-    /// Limits in tokens, with what counts them; absent: none.
+    /// The limits in tokens; absent: none.
     pub(super) tokens: Option<TokenLimits>,
     pub(super) leak: Leak,
 }
 
-/// How many tokens reasoning has, both ends included.
+/// Limits for the number of tokens of the reasoning, both inclusive, with the function that counts them.
 pub(super) struct TokenLimits {
     pub(super) min: Option<usize>,
     pub(super) max: Option<usize>,
@@ -147,7 +147,7 @@ impl Cot {
         }
     }
 
-    /// The completion up to the answer, unless that is where reasoning is looked for.
+    /// Returns the completion before the answer; the whole completion if the scope is the answer.
     fn before_answer<'c>(&self, completion: &'c str) -> &'c str {
         match self.scope {
             Scope::Answer => completion,
@@ -166,7 +166,7 @@ impl Cot {
                 self.min_words.checked_sub(1).and_then(|last| ends.get(last)).copied().unwrap_or(0)
             }
         };
-        // An explanation may be made of several pieces, and begins with the completion then.
+        // An explanation may consist of several pieces. It then begins with the completion.
         let ahead = before_answer.find(&*reasoning).map_or("", |start| &before_answer[..start]);
         let leaks = |answer| states(ahead, ahead.len(), answer) || states(&reasoning, early, answer);
         if !fits || answer.is_some_and(leaks) {
@@ -176,7 +176,7 @@ impl Cot {
     }
 }
 
-/// Where the words of `text` end, in bytes.
+/// Returns the ends of the words of `text`, in bytes.
 fn word_ends(text: &str) -> impl Iterator<Item = usize> {
     static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\S+").expect("the pattern is a constant"));
     WORD.find_iter(text).filter(|word| word.as_str().contains(char::is_alphanumeric)).map(|word| word.end())
@@ -191,8 +191,10 @@ fn states(text: &str, limit: usize, answer: &str) -> bool {
     }
 }
 
-/// In its own case the letter may stand before a word, in the other only before a mark or an end: `the answer is a vein`
-/// states no A.
+/// Whether `text` states the option `letter` within its first `limit` bytes.
+///
+/// In its own case, the letter may precede a word. In the other case, it may only precede a mark or an end:
+/// `the answer is a vein` does not state A.
 fn states_letter(text: &str, limit: usize, letter: char) -> bool {
     let (own, either) = (letter, format!("[{}{}]", letter.to_lowercase(), letter.to_uppercase()));
     let pattern = format!(
@@ -207,7 +209,7 @@ fn states_letter(text: &str, limit: usize, letter: char) -> bool {
     })
 }
 
-/// Whether the words of `answer` stand together in `text`, both normalized.
+/// Whether the words of `answer` occur together in `text`; both are normalized.
 fn states_words(text: &str, answer: &str) -> bool {
     let in_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     let (begins, ends) = (in_word(answer.chars().next()), in_word(answer.chars().next_back()));
@@ -267,7 +269,7 @@ mod tests {
         assert_eq!(rate(Scope::Think, &of(13)), RewardValue::Value(0.0));
     }
 
-    /// A tokenizer that makes a token of every three bytes, and cannot read `~`.
+    /// A tokenizer that makes a token of every three bytes and fails for `~`.
     fn in_tokens(min: Option<usize>, max: Option<usize>) -> Cot {
         let count =
             |text: &str| if text.contains('~') { Err("no such byte".into()) } else { Ok(text.len().div_ceil(3)) };

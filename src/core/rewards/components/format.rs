@@ -14,7 +14,7 @@ use std::error::Error;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormatTable {
-    /// Names of the tags that stand once each, in this order, closed, with nothing but white space around them.
+    /// Names of the tags that must occur once each, in this order, closed, with only white space around them.
     #[schemars(length(min = 1))]
     pub tags: Option<Vec<String>>,
     /// `binary`: 1 when all tags are right, else 0; `graded`: the share of the tags that are.
@@ -32,28 +32,28 @@ pub struct FormatTable {
     pub json_schema: Option<toml::Value>,
 }
 
-/// The form that a text is to have.
+/// The required form of a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FormatSpec {
-    /// Tags once each, in order, closed, with nothing but white space between.
+    /// Tags that each occur once, in order, closed, with only white space between them.
     Tags {
-        /// Their names, in order.
+        /// The names of the tags, in order.
         tags: Vec<String>,
-        /// What it is worth when some are right.
+        /// The value of a text in which some tags are right.
         grading: Grading,
-        /// What the tag `answer` may hold, in upper or lower case; empty: anything.
+        /// The permitted texts of the tag `answer`, ignoring case; empty: any text.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         answers: Vec<String>,
     },
-    /// A regular expression that the whole text matches.
+    /// A regular expression that matches the whole text.
     Pattern(String),
-    /// A JSON schema that the text, as JSON, fulfils.
+    /// A JSON schema to which the text, as JSON, conforms.
     JsonSchema(serde_json::Value),
 }
 
 impl FormatSpec {
-    /// The tag whose text the answers are.
+    /// The name of the tag to which `answers` applies.
     pub const ANSWER: &str = "answer";
 }
 
@@ -61,7 +61,7 @@ impl FormatSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Grading {
-    /// Nothing.
+    /// 0, unless all tags are right.
     Binary,
     /// The share of the tags that are right.
     Graded,
@@ -102,7 +102,7 @@ grading = "binary" # with `tags` only
         if table.grading.is_some() && table.tags.is_none() {
             let at = At::Key("grading");
             let message = format!("`{}` has no effect without `tags`", recipe.name(at));
-            recipe.problem(at, message, "no effect", "a pattern matches and a schema is fulfilled, or not");
+            recipe.problem(at, message, "no effect", "a pattern or a schema gives 0 or 1 only");
         }
         if let Some(answers) = &table.answers {
             check_answers(answers, table.tags.as_deref(), recipe);
@@ -117,7 +117,7 @@ grading = "binary" # with `tags` only
                 regular_expression(recipe, "pattern", pattern).map(|_| Self::Pattern(pattern.clone()))
             }
             (_, _, Some(schema)) => json_schema(schema, recipe).map(Self::JsonSchema),
-            (None, None, None) => None, // the defaults have tags: what was said instead did not fit
+            (None, None, None) => None, // the defaults have `tags`, so another form was written and is not valid
         };
         spec.filter(|_| recipe.problems() == before)
     }
@@ -136,7 +136,7 @@ fn check_answers(answers: &[String], tags: Option<&[String]>, recipe: &mut dyn T
         let help = "add `answer` to `tags`; a pattern itself says what is valid where";
         recipe.problem(at, format!("`{key}` has no effect without the tag `answer`"), "no effect", help);
     } else if answers.iter().any(|answer| answer.trim().is_empty()) {
-        let help = "leave it out: an answer without a word has not the form anyway";
+        let help = "leave it out: an empty answer is never valid";
         recipe.problem(at, format!("`{key}` holds an empty answer"), "an empty text", help);
     }
 }
@@ -146,7 +146,7 @@ fn tags_fit(tags: &[String], recipe: &mut dyn TableContext) -> bool {
     for (index, tag) in tags.iter().enumerate() {
         let at = At::Item("tags", index);
         if !is_tag(tag) {
-            recipe.problem(at, format!("`{tag}` cannot be a tag"), "not a tag's name", TAG_RULE);
+            recipe.problem(at, format!("`{tag}` is not a valid tag name"), "not a tag's name", TAG_RULE);
         }
         if tags[..index].contains(tag) {
             let message = format!("the tag `{tag}` is listed twice");
@@ -156,7 +156,7 @@ fn tags_fit(tags: &[String], recipe: &mut dyn TableContext) -> bool {
     recipe.problems() == before
 }
 
-/// The JSON schema in a file or in the recipe itself.
+/// Returns the JSON schema from a file or from the recipe itself.
 fn json_schema(written: &toml::Value, recipe: &mut dyn TableContext) -> Option<serde_json::Value> {
     const KEY: &str = "json_schema";
     let schema = match written {
@@ -173,7 +173,7 @@ fn json_schema(written: &toml::Value, recipe: &mut dyn TableContext) -> Option<s
     Some(schema)
 }
 
-/// The component.
+/// The `format` component.
 pub(super) enum Format {
     Tags { tags: Vec<String>, grading: Grading, answers: Vec<String> },
     Pattern(Regex),
@@ -194,7 +194,7 @@ impl Format {
         })
     }
 
-    /// From 0 to 1.
+    /// Returns the value of `text`, from 0 to 1.
     fn value(&self, text: &str) -> f64 {
         let holds = |holds| f64::from(u8::from(holds));
         match self {
@@ -236,7 +236,7 @@ impl Reward for Format {
     }
 }
 
-/// How many of `tags` are right in `text`, of which `answer` holds one of `answers`, if there are any.
+/// Returns the number of `tags` that are right in `text`; the tag `answer` must also hold one of `answers`, if any.
 fn right_tags(text: &str, tags: &[String], answers: &[String]) -> usize {
     let places: Vec<Option<Place>> = tags.iter().map(|tag| place(text, tag)).collect();
     let is_blank = |text: &str| text.trim().is_empty();
@@ -252,7 +252,7 @@ fn right_tags(text: &str, tags: &[String], answers: &[String]) -> usize {
     places.iter().enumerate().filter(|pair| is_right(*pair)).count()
 }
 
-/// Why what stands inside `<answer>` is none of `answers`; absent if it is, or if there are none.
+/// Returns the reason why the text inside `<answer>` is not one of `answers`; `None` if it is, or without `answers`.
 fn answer_fault(text: &str, answers: &[String]) -> Option<String> {
     let Place { start, end } = place(text, FormatSpec::ANSWER)?;
     let inside = &text[start + "<answer>".len()..end - "</answer>".len()];
@@ -261,14 +261,14 @@ fn answer_fault(text: &str, answers: &[String]) -> Option<String> {
     (!is_one).then(|| format!("<answer> holds {}, which is none of {}", excerpt(inside), answers.join(", ")))
 }
 
-/// Where a tag stands, in bytes.
+/// The position of a tag, in bytes.
 #[derive(Clone, Copy)]
 struct Place {
     start: usize,
     end: usize,
 }
 
-/// The place of `tag`, if it stands once and is closed.
+/// Returns the position of `tag`, if it occurs once and is closed.
 fn place(text: &str, tag: &str) -> Option<Place> {
     let only = |part: &str| {
         let mut places = text.match_indices(part).map(|(at, _)| at);

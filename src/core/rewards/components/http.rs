@@ -29,8 +29,8 @@ use thiserror::Error;
 pub struct HttpSpec {
     /// Name of the service; `[runtime.endpoints.NAME]` says where it is served.
     pub endpoint: String,
-    /// Which version of the service is asked: another one has other answers, so stages run again and kept answers do not
-    /// count. Default: none.
+    /// Which version of the service is asked: when it changes, stages run again and kept answers are not used. Default:
+    /// none.
     pub version: Option<String>,
     /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
     /// resume or a rerun is the same to the bit only with it.
@@ -54,7 +54,7 @@ cache = true # else a resume would not be the same to the bit
             return Some(table.clone());
         }
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let message = format!("nothing says where the endpoint `{name}` is served");
+        let message = format!("the endpoint `{name}` has no address");
         let help =
             did_you_mean(name, "endpoints", &known) + &format!("; add `[runtime.endpoints.{name:?}]` with its `url`");
         recipe.problem(At::Key("endpoint"), message, "not known", &help);
@@ -76,50 +76,50 @@ impl Measure for HttpSpec {
     }
 }
 
-/// Why a service cannot be set up.
+/// The reason why a service cannot be set up.
 #[derive(Debug, Error)]
 pub enum HttpError {
-    /// Nobody says where it is served.
-    #[error("nothing says where the endpoint `{name}` is served")]
+    /// The service has no endpoint in the recipe.
+    #[error("the endpoint `{name}` has no address")]
     NoEndpoint {
-        /// Name of the endpoint.
+        /// The name of the endpoint.
         name: String,
     },
-    /// The environment lacks its key.
+    /// The environment variable with the key is not set.
     #[error("the environment variable `{variable}`, the key of the endpoint `{name}`, is not set")]
     NoKey {
-        /// Name of the endpoint.
+        /// The name of the endpoint.
         name: String,
-        /// Name of the variable.
+        /// The name of the variable.
         variable: String,
     },
 }
 
-/// The component.
+/// The `http` component.
 pub(super) struct Http {
     spec: HttpSpec,
     server: Server,
     batch_size: usize,
     concurrency: usize,
     cache: Cache,
-    /// The last batch's questions with what was answered, and whether that was kept from before.
+    /// The questions of the last batch with their answers, and whether each answer came from the cache.
     said: HashMap<String, (String, bool)>,
     metrics: Vec<ComponentMetric>,
     warnings: Vec<String>,
 }
 
-/// What is asked of a sample, by the key that its answer is kept by.
+/// A question about a sample, with the cache key of its answer.
 struct Asked {
     key: Digest,
-    /// What the key is the digest of.
+    /// The JSON whose digest is the key.
     identity: Value,
 }
 
-/// One request's attempts, and which questions it was about.
+/// The attempts at one request, with the questions in it.
 type Posted<'a> = (&'a [Asked], Attempts<Vec<Value>, Infallible>);
 
 impl Http {
-    /// The service of `spec`, served as `endpoints` say.
+    /// Sets up the service of `spec`, at its address in `endpoints`.
     pub(super) fn new(
         spec: &HttpSpec,
         endpoints: &BTreeMap<String, HttpEndpoint>,
@@ -153,13 +153,13 @@ impl Http {
     fn asked(&self, index: usize, question: &RewardQuestion<'_>) -> Asked {
         let mut identity = json!({"endpoint": self.spec.endpoint, "version": self.spec.version, "question": question});
         if !self.spec.cache {
-            // equal questions are asked for themselves
+            // without a cache, equal questions are sent separately
             identity["index"] = json!(index);
         }
         Asked { key: cache_key(&identity), identity }
     }
 
-    /// The kept answer, if there is one.
+    /// Returns the cached answer; `None` without one.
     fn kept(&mut self, Asked { key, identity }: &Asked) -> Option<RewardValue> {
         if !self.spec.cache {
             return None;
@@ -178,8 +178,9 @@ impl Http {
         }
     }
 
-    /// Sends all questions, some in each request, as many requests at a time as the endpoint lets. What comes after a refusal
-    /// is not sent.
+    /// Sends all questions in batches, with the endpoint's limit of concurrent requests.
+    ///
+    /// After a refusal, no further requests are sent.
     fn post<'a>(&self, questions: &'a [Asked]) -> Vec<Posted<'a>> {
         let requests: Vec<&[Asked]> = questions.chunks(self.batch_size).collect();
         let (next, is_over) = (&AtomicUsize::new(0), &AtomicBool::new(false));
@@ -205,7 +206,7 @@ impl Http {
         })
     }
 
-    /// The verdicts of what was `posted`, by key.
+    /// Adds the values of the `posted` requests to `verdicts`, by key.
     fn take_in(
         &mut self,
         posted: Vec<Posted<'_>>,
@@ -255,7 +256,7 @@ impl Http {
         }
     }
 
-    /// What the answer means; one that means something is kept, and one that was kept before counts.
+    /// Returns the value of an answer. A valid answer is cached; if another one was cached first, that one counts.
     fn settle(&mut self, key: &Digest, identity: &Value, answer: Value) -> RewardValue {
         self.said.insert(identity["question"].to_string(), (answer.to_string(), false));
         let now = match verdict(&answer) {
@@ -282,7 +283,7 @@ impl Http {
     }
 }
 
-/// The answers in `body`, of which there must be `count`.
+/// Parses the answers in `body`, which must be `count` many.
 fn answers(body: &str, count: usize) -> Result<Vec<Value>, String> {
     match serde_json::from_str::<Vec<Value>>(body) {
         Ok(answers) if answers.len() == count => Ok(answers),

@@ -52,7 +52,7 @@ impl Measure for LengthSpec {
     }
 }
 
-/// The component. A completion without the text is 0, whatever the range.
+/// The `length` component. A completion without the text has the value 0, whatever the range.
 pub(super) struct Length {
     pub(super) spec: LengthSpec,
 }
@@ -86,7 +86,7 @@ impl Length {
     }
 }
 
-/// What stands between white space and holds a letter or a digit, as `cot` counts.
+/// Returns the number of words: runs without white space that contain a letter or a digit, as in `cot`.
 fn count(text: &str) -> usize {
     text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count()
 }

@@ -1,5 +1,6 @@
-//! The components: one file each, or a folder, with its keys, their defaults, what is hashed of them, and what rates texts.
-//! [`component`](super::component) says how to add one.
+//! The components: for each a file or a folder with its keys, their defaults, its spec, and the rating of texts.
+//!
+//! [`component`](super::component) describes how to add one.
 
 mod command;
 mod correctness;

@@ -39,8 +39,10 @@ impl Measure for RepetitionSpec {
     }
 }
 
-/// The component: words are those of `rouge`, whatever their case, so that punctuation hides no repetition. A text without a
-/// word is 0, one of fewer than `ngram` words is 1.
+/// The `repetition` component.
+///
+/// Words are those of `rouge`, ignoring case, so punctuation hides no repetition. A text without words has the value 0,
+/// and one with fewer than `ngram` words the value 1.
 pub(super) struct Repetition {
     pub(super) ngram: usize,
 }
@@ -58,12 +60,12 @@ impl Reward for Repetition {
             *counts.entry(run).or_default() += 1;
         }
         let (all, distinct) = (words.len().saturating_sub(self.ngram - 1), counts.len());
-        let told = format!("{distinct} of {all} runs of {} words are distinct", self.ngram);
-        // of those that stand there as often, the first in the alphabet
+        let counted = format!("{distinct} of {all} runs of {} words are distinct", self.ngram);
+        // of the most frequent ones, the alphabetically first
         let most = counts.into_iter().max_by(|(a, of_a), (b, of_b)| of_a.cmp(of_b).then(b.cmp(a)));
         Some(match most.filter(|(_, count)| *count > 1) {
-            Some((run, count)) => format!("{told}; {} occurs {count} times", excerpt(&run.join(" "))),
-            None => told,
+            Some((run, count)) => format!("{counted}; {} occurs {count} times", excerpt(&run.join(" "))),
+            None => counted,
         })
     }
 }

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct RougeSpec {
     /// N-grams or longest common subsequence.
     pub variant: RougeVariant,
-    /// Which of precision, recall and F1.
+    /// Precision, recall or F1.
     pub measure: RougeMeasure,
-    /// How text is cut into words.
+    /// How text is split into words.
     pub tokenizer: RougeTokenizer,
     /// Compares English words by their stems (`pumps` and `pumping` are the same), as rouge-score's `use_stemmer`; takes
     /// `tokenizer = "rouge-score"`.
@@ -84,7 +84,7 @@ stemming = false # as rouge-score's use_stemmer; it knows English alone
     fn resolve(table: &Self::Table, recipe: &mut dyn TableContext) -> Option<Self> {
         if table.stemming && table.tokenizer != RougeTokenizer::RougeScore {
             let at = At::Key("stemming");
-            let message = format!("`{}` has no rules for the words of `tokenizer = \"unicode\"`", recipe.name(at));
+            let message = format!("`{}` does not support `tokenizer = \"unicode\"`", recipe.name(at));
             let help = "write `tokenizer = \"rouge-score\"` beside it, or leave it out";
             recipe.problem(at, message, "English words alone have stems here", help);
             return None;
@@ -108,19 +108,19 @@ impl Measure for RougeSpec {
     }
 }
 
-/// How much of two texts is the same; 0 throughout when either is empty.
+/// The overlap of two texts; 0 throughout when either is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Overlap {
-    /// Matches over the candidate's length.
+    /// The matches divided by the candidate's length.
     pub precision: f64,
-    /// Matches over the reference's length.
+    /// The matches divided by the reference's length.
     pub recall: f64,
-    /// Harmonic mean of both.
+    /// The harmonic mean of precision and recall.
     pub f1: f64,
 }
 
 impl Overlap {
-    /// From `matches` common units, `candidate` and `reference` units in all.
+    /// Computes the overlap from the number of `matches` and the numbers of `candidate` and `reference` units.
     fn new(matches: usize, candidate: usize, reference: usize) -> Self {
         if matches == 0 {
             return Self::default();
@@ -131,12 +131,12 @@ impl Overlap {
     }
 }
 
-/// Compares `candidate` with `reference`; upper and lower case are the same.
+/// Compares `candidate` with `reference`, ignoring case.
 pub fn rouge(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: RougeTokenizer) -> Overlap {
     measured(&folded(candidate, false), &folded(reference, false), variant, tokenizer).unwrap_or_default()
 }
 
-/// The overlap of two texts that are [`folded`]; none if the reference has no words.
+/// Returns the overlap of two texts that are [`folded`]; `None` if the reference has no words.
 fn measured(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: RougeTokenizer) -> Option<Overlap> {
     let mut vocabulary = Vocabulary::default();
     if variant == RougeVariant::Lsum {
@@ -163,8 +163,10 @@ fn measured(candidate: &str, reference: &str, variant: RougeVariant, tokenizer: 
     Some(Overlap::new(matches, units(&candidate), units(&reference)))
 }
 
-/// Words that each line of the reference has in common subsequences with the lines of the candidate, no word more often
-/// than the candidate has it (Lin 2004, section 3.2, as ROUGE 1.5.5 and rouge-score count).
+/// Returns the number of words that lines of the reference share with the candidate's lines in common subsequences.
+///
+/// No word counts more often than it occurs in the candidate (Lin 2004, section 3.2, as in ROUGE 1.5.5 and
+/// rouge-score).
 fn summary_level(reference: &[Vec<u32>], candidate: &[Vec<u32>], vocabulary: usize) -> usize {
     let mut left = vec![0_usize; vocabulary];
     for &token in candidate.iter().flatten() {
@@ -192,7 +194,7 @@ fn bigrams(tokens: &[u32]) -> Vec<u64> {
     tokens.windows(2).map(|pair| u64::from(pair[0]) << 32 | u64::from(pair[1])).collect()
 }
 
-/// Size of the intersection of two multisets.
+/// Returns the size of the intersection of two multisets.
 fn common(mut a: Vec<u64>, mut b: Vec<u64>) -> usize {
     a.sort_unstable();
     b.sort_unstable();
@@ -211,7 +213,7 @@ fn common(mut a: Vec<u64>, mut b: Vec<u64>) -> usize {
     matches
 }
 
-/// The component.
+/// The `rouge` component.
 pub(super) struct Rouge {
     pub(super) variant: RougeVariant,
     pub(super) measure: RougeMeasure,
@@ -383,7 +385,7 @@ mod tests {
         fn exchanging_the_texts_exchanges_precision_and_recall(
             a in "[abc ]{0,200}", b in "[abc ]{0,200}", (variant, tokenizer) in any_variant()
         ) {
-            // of one line each: the union of subsequences is over the candidate's lines alone
+            // With one line each: the union of subsequences is over the candidate's lines alone.
             let (one, other) = (rouge(&a, &b, variant, tokenizer), rouge(&b, &a, variant, tokenizer));
             prop_assert_eq!((one.precision, one.recall), (other.recall, other.precision));
         }

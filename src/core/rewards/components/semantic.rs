@@ -20,7 +20,7 @@ use unicode_segmentation::UnicodeSegmentation;
 pub struct SemanticTable {
     /// A Hugging Face directory of a sentence encoder, or `hf://owner/name@revision`.
     pub encoder: String,
-    /// What the encoder computes in: `bfloat16` is faster where the processor multiplies it, and moves cosines by about
+    /// Number format of the encoder: `bfloat16` is faster where the processor multiplies it, and moves cosines by about
     /// 0.0005. Embeddings are pooled and brought to length 1 in 32 bits in any case.
     pub dtype: Dtype,
     /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; default: the raw cosine.
@@ -30,29 +30,29 @@ pub struct SemanticTable {
     /// (E5: `"query: "`; Qwen3-Embedding: `"Instruct: ...\nQuery:"`); default: the one the encoder's
     /// `config_sentence_transformers.json` names as its default, if any. `""` is none.
     pub prompt: Option<String>,
-    /// The row's reference may be a JSON list of texts: the `max` or the `mean` of their values counts. Default: it is one
-    /// text, whatever it looks like.
+    /// The row's reference may be a JSON list of texts: the `max` or the `mean` of their values counts. Default: it is
+    /// one text, even if it looks like a list.
     pub references: Option<SeveralReferences>,
     /// Compares every run of this many sentences and takes the nearest; default: the text as a whole.
     #[schemars(range(min = 1))]
     pub window_sentences: Option<usize>,
 }
 
-/// Embeddings of an encoder, compared.
+/// The comparison of encoder embeddings, with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SemanticSpec {
-    /// Digest of the encoder's directory.
+    /// The digest of the encoder's directory.
     pub encoder: Digest,
-    /// What the encoder computes in.
+    /// The data type of the encoder's computation.
     pub dtype: Dtype,
-    /// Rescales to `clip((cos - b) / (1 - b), 0, 1)`; absent: the raw cosine.
+    /// The baseline b, which rescales the cosine to `clip((cos - b) / (1 - b), 0, 1)`; absent: the raw cosine.
     pub baseline: Option<f64>,
-    /// Put before every text; absent: the encoder's own default.
+    /// The prompt before every text; absent: the encoder's own default.
     pub prompt: Option<String>,
-    /// How a JSON list of references becomes one value; absent: the reference is one text.
+    /// The aggregation over a JSON list of references; absent: the reference is one text.
     pub references: Option<SeveralReferences>,
-    /// The best of all runs of this many sentences is compared; absent: the whole text.
+    /// The number of sentences per window, of which the nearest counts; absent: the whole text is compared.
     pub window_sentences: Option<usize>,
 }
 
@@ -113,20 +113,22 @@ impl Measure for SemanticSpec {
     }
 }
 
-/// What the embeddings of references may take: those of some hundred thousand rows.
+/// The memory limit of cached reference embeddings, enough for some hundred thousand rows.
 const CAPACITY_BYTES: usize = 256 << 20;
 
-/// The component. A completion without the text, or with an empty one, is 0; `baseline` b rescales the cosine to
-/// `clip((cos - b) / (1 - b), 0, 1)`, which changes more than an offset would: a constant cancels within a GRPO group.
+/// The `semantic` component. A completion without the text, or with an empty one, has the value 0.
+///
+/// A `baseline` b rescales the cosine to `clip((cos - b) / (1 - b), 0, 1)`. An offset alone would have no effect,
+/// because a constant cancels within a GRPO group.
 pub(super) struct Semantic {
     encoder: Box<dyn TextEncoder>,
     settings: SemanticSettings,
     known: References,
-    /// Texts of the last batch that were cut at the encoder's limit.
+    /// The number of texts of the last batch that were truncated at the encoder's limit.
     truncated: usize,
 }
 
-/// What is compared, and how.
+/// The settings of the comparison.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SemanticSettings {
     pub(super) baseline: Option<f64>,
@@ -134,17 +136,19 @@ pub(super) struct SemanticSettings {
     pub(super) window_sentences: Option<usize>,
 }
 
-/// Embeddings of the references met so far: the rows of the data set come again and again, completions do not.
+/// A cache of reference embeddings. The rows of a data set recur, whereas completions do not.
 struct References {
-    /// By text, with the number of texts (0 or 1) that were cut.
+    /// The embeddings by text, each with the number of truncated texts (0 or 1).
     known: HashMap<String, (Arc<[f32]>, usize)>,
-    /// What texts and embeddings take, in bytes, and may take. Once it is full it keeps what it has: of rows that come in
-    /// turn, a cache that makes room for the newest has forgotten each one when it comes again.
+    /// The size of the cached texts and embeddings, and its limit, in bytes.
+    ///
+    /// A full cache evicts nothing. With rows that recur in turn, evicting the oldest would remove each row before it
+    /// recurs.
     bytes: usize,
     capacity_bytes: usize,
 }
 
-/// The embeddings a batch is rated with, by text.
+/// The embeddings of a batch, by text.
 #[derive(Default)]
 struct Embeddings<'a> {
     references: HashMap<&'a str, Arc<[f32]>>,
@@ -152,8 +156,10 @@ struct Embeddings<'a> {
 }
 
 impl References {
-    /// The embedding of `reference`, by `encoder` the first time. It is embedded alone, so that its last bits do not
-    /// depend on what stood beside it: a stage that resumes, with nothing in here, must compute what it had computed.
+    /// Returns the embedding of `reference`, computed by `encoder` if it is not cached.
+    ///
+    /// Each reference is embedded alone, so its last bits do not depend on a batch. A resumed stage, whose cache is
+    /// empty, must compute the same bits.
     fn get(&mut self, reference: &str, encoder: &mut dyn TextEncoder) -> Result<(Arc<[f32]>, usize), EncoderError> {
         if let Some((embedding, truncated)) = self.known.get(reference) {
             return Ok((Arc::clone(embedding), *truncated));
@@ -176,7 +182,7 @@ impl Semantic {
         Self { encoder, settings, known, truncated: 0 }
     }
 
-    /// Embeds what the `cases` compare: references one by one where they are new, texts in one batch, each once.
+    /// Embeds the texts of `cases`: new references one by one, and completions in one batch, each once.
     fn embed<'a>(&mut self, cases: &'a [Case<'_>]) -> Result<Embeddings<'a>, EncoderError> {
         self.truncated = 0;
         let mut references = BTreeSet::new();
@@ -203,7 +209,7 @@ impl Semantic {
         Ok(embeddings)
     }
 
-    /// What is to be done with a sample.
+    /// Returns the comparison that a sample needs.
     fn case<'a>(&self, reference: Option<&'a str>, text: Option<&'a str>) -> Case<'a> {
         let filled = |text: &&str| !text.trim().is_empty();
         let references = match reference.filter(filled) {
@@ -239,21 +245,21 @@ impl Semantic {
     }
 }
 
-/// The cosine of two unit vectors; none if it is not finite.
+/// Returns the cosine of two unit vectors; `None` if it is not finite.
 fn cosine(reference: &[f32], text: &[f32]) -> Option<f64> {
     assert_eq!(reference.len(), text.len(), "an encoder gives embeddings of one length");
     let dot: f64 = reference.iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
     dot.is_finite().then(|| dot.clamp(-1.0, 1.0))
 }
 
-/// What is to be done with a sample.
+/// The comparison that a sample needs.
 enum Case<'a> {
     NoReference,
     NoText,
     Comparable { references: Vec<Cow<'a, str>>, windows: Vec<&'a str> },
 }
 
-/// The references in `text`: the filled ones of a JSON list of texts, or `text` itself.
+/// Returns the references in `text`: the non-empty ones of a JSON list of texts, or `text` itself.
 fn listed(text: &str) -> Vec<Cow<'_, str>> {
     match serde_json::from_str::<Vec<String>>(text) {
         Ok(texts) => texts.into_iter().filter(|text| !text.trim().is_empty()).map(Cow::Owned).collect(),
@@ -261,7 +267,8 @@ fn listed(text: &str) -> Vec<Cow<'_, str>> {
     }
 }
 
-/// Every run of `sentences` consecutive sentences of `text`; the whole text without a number, or where it has no more.
+/// Returns every run of `sentences` consecutive sentences of `text`; the whole text if it has no more, or without a
+/// number.
 fn windows(text: &str, sentences: Option<usize>) -> Vec<&str> {
     let Some(sentences) = sentences else { return vec![text] };
     let bounds = text.split_sentence_bound_indices().filter(|(_, sentence)| sentence.contains(char::is_alphanumeric));
@@ -306,7 +313,7 @@ impl Reward for Semantic {
     }
 }
 
-/// The message of `error` and of everything behind it.
+/// Returns the message of `error` and of all its sources.
 fn with_sources(error: &dyn Error) -> String {
     let sources = std::iter::successors(Some(error), |error| (*error).source());
     sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,4 +1,4 @@
-//! One request to a server, and what its outcome means: an answer, a reason to ask again, or a reason not to.
+//! A request to a server and its outcome: an answer, a reason to retry, or a reason not to.
 
 use crate::rewards::components::judge::shortened;
 use crate::rewards::remote::stop::{HEARD_WITHIN, StopCheck};
@@ -12,10 +12,10 @@ use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// No answer is as long as that.
+/// The largest size of an answer.
 const MAX_ANSWER_BYTES: u64 = 8 << 20;
 
-/// A secret. It is sent to its server and shown nowhere.
+/// An API key. It is sent to its server and hidden in all messages.
 pub(in crate::rewards) struct ApiKey(String);
 
 impl ApiKey {
@@ -23,8 +23,9 @@ impl ApiKey {
         Self(key)
     }
 
-    /// `text` without the key, also where characters of it are escaped: servers repeat what they refuse, most of them
-    /// as JSON.
+    /// Replaces the key in `text`, including occurrences with escaped characters.
+    ///
+    /// Servers quote rejected values in their messages, most of them as JSON.
     fn hidden_in(&self, text: &str) -> String {
         if self.0.is_empty() {
             return text.to_owned();
@@ -43,8 +44,7 @@ impl ApiKey {
     }
 }
 
-/// What follows `wanted` at the start of `text`, as it is or escaped as in a JSON string, or in one that is quoted in
-/// another.
+/// Returns the rest of `text` after `wanted`, which may be escaped once or more, as in nested JSON strings.
 fn after_char(text: &str, wanted: char) -> Option<&str> {
     let bare = text.trim_start_matches('\\');
     let is_escaped = bare.len() < text.len();
@@ -61,29 +61,29 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// How a request ended.
+/// The outcome of a request.
 pub(in crate::rewards) enum Outcome<T> {
     Answered(T),
-    /// Asking again may help, after this long if the server says so.
+    /// A retry may help, after this delay if the server requests one.
     Later(String, Option<Duration>),
-    /// Asking again will not help: what is there is no such server.
+    /// A retry will not help: no such server can be reached.
     Unreachable(String),
-    /// This request is not answered, another may be.
+    /// The server rejects this request, but may answer others.
     Rejected(String),
-    /// No request is answered.
+    /// The server refuses all requests.
     Refused(String),
-    /// Nobody waits for the answer any more.
+    /// Rating was asked to stop while waiting for the answer.
     Interrupted,
 }
 
-/// What a server sent.
+/// A server's response.
 struct Received {
     status: StatusCode,
     retry_after: Option<Duration>,
     body: Result<String, ureq::Error>,
 }
 
-/// Where requests go.
+/// A connection to one address of a server.
 pub(in crate::rewards) struct Exchange {
     agent: Agent,
     url: String,
@@ -93,11 +93,11 @@ pub(in crate::rewards) struct Exchange {
 }
 
 impl Exchange {
-    /// Requests that are posted to `url`.
+    /// Creates an exchange that posts requests to `url`.
     pub(in crate::rewards) fn new(url: String, key: Option<ApiKey>, timeout_s: f64, stop: StopCheck) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            .max_redirects(0) // the key goes to the recipe's endpoint and nowhere else
+            .max_redirects(0) // the key is only sent to the recipe's endpoint
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(Duration::from_secs_f64(timeout_s)))
             .user_agent(concat!("orchestrate/", env!("CARGO_PKG_VERSION")))
@@ -113,7 +113,7 @@ impl Exchange {
         self.key.is_some()
     }
 
-    /// Sends `request` once. What `parse` does not understand may be understood another time.
+    /// Sends `request` once. An answer that `parse` rejects is worth a retry.
     pub(in crate::rewards) fn send<T>(&self, request: &Value, parse: impl Fn(&str) -> Result<T, String>) -> Outcome<T> {
         let Some(received) = self.post(request) else { return Outcome::Interrupted };
         let Received { status, retry_after, body } = match received {
@@ -140,7 +140,7 @@ impl Exchange {
         }
     }
 
-    /// Sends `request` from a thread of its own, which is left alone when rating should stop; nothing comes back then.
+    /// Sends `request` from its own thread. Returns `None` and abandons the thread when rating should stop.
     fn post(&self, request: &Value) -> Option<Result<Received, ureq::Error>> {
         let mut post = self.agent.post(&self.url);
         if let Some(ApiKey(key)) = &self.key {
@@ -179,7 +179,7 @@ impl Exchange {
             other => self.hidden(&other.to_string()),
         };
         match error {
-            // rustls reports through `Io`; a certificate or a protocol does not change by asking again
+            // rustls reports errors as `Io`; certificates and protocols do not change on a retry
             ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
                 Outcome::Unreachable(format!("no secure connection: {reason}"))
             }
@@ -192,7 +192,7 @@ impl Exchange {
     }
 }
 
-/// The text of a response. The limit counts bytes after decompression: a few bytes may be a gigabyte of text.
+/// Reads the text of a response. The limit counts decompressed bytes, because a few bytes may expand to a gigabyte.
 pub(in crate::rewards) fn read_decoded(body: &mut Body) -> Result<String, ureq::Error> {
     let mut bytes = Vec::new();
     body.as_reader().take(MAX_ANSWER_BYTES + 1).read_to_end(&mut bytes)?;
@@ -202,14 +202,14 @@ pub(in crate::rewards) fn read_decoded(body: &mut Body) -> Result<String, ureq::
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What an error's body says: OpenAI's `error.message`, or the body.
+/// Returns the message of an error response: OpenAI's `error.message`, or the whole body.
 fn said(body: &str) -> String {
     let parsed: Option<Value> = serde_json::from_str(body).ok();
     let message = parsed.as_ref().and_then(|body| body["error"]["message"].as_str());
     message.unwrap_or(body).to_owned()
 }
 
-/// The header `Retry-After`: seconds, or a date.
+/// Returns the delay of the header `Retry-After`, which holds seconds or a date.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = text.trim().parse::<f64>() {

@@ -1,4 +1,4 @@
-//! What components that ask others share: requests, retries, limits, answers, and how waiting is stopped.
+//! Shared parts of components that use servers or programs: requests, retries, limits, answers and stopping.
 
 pub(super) mod exchange;
 pub(super) mod questions;

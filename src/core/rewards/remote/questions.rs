@@ -1,17 +1,17 @@
-//! What a program outside this one is asked about a completion, and what it answers: a JSON object each.
+//! The JSON protocol with a user's program or service: a question about a completion, and the answer.
 
 use crate::rewards::components::judge::shortened;
 use crate::rewards::{RewardValue, Sample};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Characters of each text that a person is shown.
+/// The number of characters of each text that an explanation shows.
 const SHOWN: usize = 40;
 
-/// No reward is as large as that: the mean and the spread of a group would say nothing about its other completions.
+/// The largest absolute value of a reward. A larger one would dominate the mean and the spread of its group.
 const LARGEST_VALUE: f64 = 1e6;
 
-/// A completion as the program is told of it.
+/// A completion as it is sent to a program or service.
 #[derive(Serialize)]
 pub(in crate::rewards) struct RewardQuestion<'a> {
     prompt: &'a str,
@@ -30,7 +30,7 @@ impl<'a> RewardQuestion<'a> {
 }
 
 impl RewardQuestion<'_> {
-    /// The question as it is sent, but for the rest of long texts: for a person to read.
+    /// The question as JSON for display, with long texts truncated.
     pub(in crate::rewards) fn shown(&self) -> String {
         let mut shown = serde_json::to_value(self).expect("a question serializes");
         for (_, text) in shown.as_object_mut().into_iter().flatten() {
@@ -51,21 +51,21 @@ struct ServiceReply {
     missing: Option<String>,
 }
 
-/// What an answer means: `{"value": number}` or `{"missing": "why"}`, other fields aside. What is neither is an error.
+/// Parses an answer: `{"value": number}` or `{"missing": "why"}`, ignoring other fields. All else is an error.
 pub(in crate::rewards) fn verdict(answer: &Value) -> Result<RewardValue, String> {
     match ServiceReply::deserialize(answer) {
         Ok(ServiceReply { value: Some(value), missing: None }) if value.abs() <= LARGEST_VALUE => {
             Ok(RewardValue::Value(value))
         }
         Ok(ServiceReply { value: Some(value), missing: None }) if value.is_finite() => {
-            Ok(RewardValue::Missing(format!("its value {value:e} is beyond ±{LARGEST_VALUE}, which cannot be meant")))
+            Ok(RewardValue::Missing(format!("its value {value:e} is outside ±{LARGEST_VALUE}")))
         }
         Ok(ServiceReply { value: None, missing: Some(reason) }) => Ok(RewardValue::Missing(reason)),
         _ => Err(no_answer(&answer.to_string())),
     }
 }
 
-/// [`verdict`] of an answer's text.
+/// Parses the text of an answer with [`verdict`].
 pub(in crate::rewards) fn verdict_of_text(answer: &str) -> Result<RewardValue, String> {
     serde_json::from_str(answer).map_err(|_| no_answer(answer)).and_then(|answer| verdict(&answer))
 }

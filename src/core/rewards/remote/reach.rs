@@ -1,4 +1,4 @@
-//! Whether the servers that a recipe names can be reached, before a stage depends on them. Nothing is asked to be rated.
+//! Checks that the servers in a recipe can be reached before a stage depends on them. No texts are rated.
 
 use crate::rewards::components::judge::shortened;
 use crate::rewards::remote::exchange::read_decoded;
@@ -7,13 +7,13 @@ use serde_json::Value;
 use std::time::Duration;
 use ureq::Agent;
 
-/// A server that does not answer so simple a question by then is of no use.
+/// The time limit of a request. A server that needs longer for such a simple request is of no use.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Looks whether the judge `model` is served: asks its server for the list of its models.
+/// Checks whether the judge `model` is served, by the server's list of models; returns a description.
 ///
 /// # Errors
-/// Why it cannot be asked, in one sentence.
+/// Fails with the reason, in one sentence, if the judge is not available.
 pub fn reach_judge(model: &str, server: &JudgeServer) -> Result<String, String> {
     let url = format!("{}/models", server.endpoint.trim_end_matches('/'));
     let (status, body) = get(&url, server.api_key_env.as_deref())?;
@@ -29,16 +29,16 @@ pub fn reach_judge(model: &str, server: &JudgeServer) -> Result<String, String> 
     Err(format!("{} serves no model of this name, but {}", server.endpoint, shortened(&names.join(", "))))
 }
 
-/// Looks whether somebody answers where the service is said to be.
+/// Checks whether the service answers at its address; returns a description.
 ///
 /// # Errors
-/// Why it cannot be asked, in one sentence.
+/// Fails with the reason, in one sentence, if the service is not available.
 pub fn reach_service(endpoint: &HttpEndpoint) -> Result<String, String> {
     get(&endpoint.url, endpoint.api_key_env.as_deref())?;
     Ok(format!("answers at {}", endpoint.url))
 }
 
-/// Status and body of what is at `url`; the key is sent there and nowhere else, and is in no message.
+/// Requests `url`; returns the status and body. The key is sent only there and appears in no message.
 fn get(url: &str, key_variable: Option<&str>) -> Result<(u16, String), String> {
     let agent: Agent = Agent::config_builder()
         .http_status_as_error(false)

@@ -1,4 +1,4 @@
-//! A server that is asked again after a failure: when it says, or after growing pauses.
+//! A server that is retried after a failure: after the delay it requests, or after increasing delays.
 
 use crate::digest::Digest;
 use crate::rewards::remote::exchange::{ApiKey, Exchange, Outcome};
@@ -10,39 +10,39 @@ use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A server that wants more patience than this for a question is not available.
+/// The total delay for one question beyond which a server counts as unavailable.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// Why a question has no answer.
+/// The reason why a question has no answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::rewards) enum Unanswered<E> {
-    /// This one has none, another may.
+    /// This question has no answer, but others may have one.
     Question(String),
-    /// None will have one.
+    /// The server refuses all questions.
     Refused(String),
-    /// Nobody was asked.
+    /// `before` stopped the request.
     Stopped(E),
     /// Rating was asked to stop.
     Interrupted,
 }
 
-/// What one question took.
+/// The result and cost of one question.
 pub(in crate::rewards) struct Attempts<T, E> {
     pub(in crate::rewards) result: Result<T, Unanswered<E>>,
-    /// Requests that were sent.
+    /// The number of requests sent.
     pub(in crate::rewards) calls: u64,
-    /// How long the one took that was answered.
+    /// The duration of the request that was answered; absent without an answer.
     pub(in crate::rewards) latency: Option<Duration>,
 }
 
 pub(in crate::rewards) struct Server {
     exchange: Exchange,
     retries: u32,
-    /// From one request to the next.
+    /// The interval between requests.
     between: Duration,
-    /// The earliest moment of the next request.
+    /// The earliest time of the next request.
     next: Mutex<Instant>,
-    /// Nobody answered in the end, and nobody has since: asked once then, no more.
+    /// Whether retries were exhausted and no request has been answered since. Each question is then sent only once.
     is_down: AtomicBool,
     stop: StopCheck,
 }
@@ -74,13 +74,14 @@ impl Server {
         self.exchange.has_key()
     }
 
-    /// A new batch begins: a server that was down may be up again.
+    /// Starts a new batch: a server that was down may be up again.
     pub(in crate::rewards) fn begin(&self) {
         self.is_down.store(false, Ordering::Relaxed);
     }
 
-    /// Asks until there is an answer that `parse` understands, or a reason to give up; `before` each request, somebody may
-    /// stop it. `key` is the request's digest.
+    /// Sends a request until `parse` accepts an answer, or until a reason to give up.
+    ///
+    /// `before` runs ahead of each request and may stop it. `key` is the request's digest.
     pub(in crate::rewards) fn ask<T, E>(
         &self,
         request: &Value,
@@ -121,7 +122,7 @@ impl Server {
                 return without(calls, Unanswered::Question(format!("{reason}{tries}")));
             }
             match wait {
-                // whoever is told to wait waits for everybody
+                // a requested delay applies to all requests
                 Some(wait) => self.hold(Instant::now() + wait),
                 None if self.stop.wait(Instant::now() + pause(calls, key)) => {}
                 None => return without(calls, Unanswered::Interrupted),
@@ -129,7 +130,7 @@ impl Server {
         }
     }
 
-    /// Waits for this request's turn; false when rating should stop before.
+    /// Waits for this request's turn; returns `false` when rating should stop first.
     fn keep_pace(&self) -> bool {
         loop {
             let now = Instant::now();
@@ -152,7 +153,7 @@ impl Server {
     }
 }
 
-/// How long to wait after the `calls`th failure in a row: twice as long each time, and not all at the same moment.
+/// Returns the delay after the `calls`th failure in a row: exponential backoff with jitter.
 fn pause(calls: u64, key: &Digest) -> Duration {
     let doublings = u32::try_from(calls - 1).unwrap_or(u32::MAX).min(16);
     let whole = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);

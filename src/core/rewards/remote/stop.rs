@@ -1,23 +1,23 @@
-//! Requests to stop, as those hear them who wait for a server or a program.
+//! Stop requests for code that waits for a server or a program.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How soon a request to stop is heard.
+/// The interval at which stop requests are checked.
 pub(in crate::rewards) const HEARD_WITHIN: Duration = Duration::from_millis(100);
 
-/// Asks whether rating should stop.
+/// A check whether rating should stop.
 #[derive(Clone)]
 pub struct StopCheck(Arc<dyn Fn() -> bool + Send + Sync>);
 
 impl StopCheck {
-    /// Asks `should_stop`.
+    /// Creates a check that calls `should_stop`.
     pub fn new(should_stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(should_stop))
     }
 
-    /// Nobody asks to stop.
+    /// Creates a check that never stops.
     pub fn never() -> Self {
         Self::new(|| false)
     }
@@ -27,7 +27,7 @@ impl StopCheck {
         (self.0)()
     }
 
-    /// Waits until `until`; false when rating should stop before.
+    /// Waits until `until`; returns `false` when rating should stop first.
     pub(in crate::rewards) fn wait(&self, until: Instant) -> bool {
         loop {
             let left = until.saturating_duration_since(Instant::now());

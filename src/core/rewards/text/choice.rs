@@ -1,40 +1,40 @@
-//! Which option a text chooses: a letter among words.
+//! The option that a text chooses: a letter among words.
 //!
-//! Prose is full of single letters that are no options: the English article and pronoun, the Italian verb `è`, the Portuguese
-//! article. So what says that it is an answer goes before what only stands alone.
+//! Prose contains many single letters that are not options: the English article and pronoun, the Italian verb `è`, the
+//! Portuguese article. So a letter that is called the answer takes precedence over one that merely occurs alone.
 
 use regex::Regex;
 use std::sync::LazyLock;
 
-/// What a text chooses.
+/// The option that a text chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::rewards) enum Choice {
     /// The option with this letter, in upper case.
     Letter(char),
-    /// Several options, between which it does not decide.
+    /// Several options without a decision between them.
     Ambiguous(Vec<char>),
-    /// None.
+    /// No option.
     Nothing,
 }
 
-/// What names an answer, in English, German, French, Spanish, Italian and Portuguese.
+/// Words for an answer, in English, German, French, Spanish, Italian and Portuguese.
 const ANSWER: &str = "answer|choice|option|solution|antwort|lösung|option|réponse|choix|solution|respuesta|opción|solución|\
                       risposta|scelta|opzione|soluzione|resposta|opção|alternativa|solução";
-/// What follows a letter that is said to be the answer.
+/// Verbs between the answer and its letter.
 const IS: &str = "is|was|would be|must be|should be|ist|wäre|est|serait|es|sería|è|é|sarebbe|seria";
-/// What is said of it then.
+/// Words that call a letter the answer.
 const RIGHT: &str = "right|correct|best|true|richtig|korrekt|correcte?|juste|bonne|correct[ao]|corrett[ao]|giust[ao]|corret[ao]|cert[ao]";
-/// After these a letter is not chosen.
+/// Words after which a letter is not chosen.
 const NOT: &str = "not|isn't|nor|neither|than|nicht|kein|keine|weder|pas|ni|non|né|no|não|nem";
-/// Between letters that are both meant.
+/// Words between letters that are both chosen.
 const OR: &str = "or|and|oder|und|ou|et|o|y|u|e";
 
-/// One letter in brackets, quotes or marks of Markdown, and nothing else.
+/// A single letter in brackets, quotes or Markdown marks, and nothing else.
 static ALONE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[\s\p{P}*_`$]*(\p{L})[\s\p{P}*_`$]*$"));
-/// A letter at the beginning with what lists have behind it: `B)`, `(B) the heart`, `**B.** the heart`.
+/// A letter at the beginning, marked as in a list: `B)`, `(B) the heart`, `**B.** the heart`.
 static LABEL: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^[\s*_`]*(?:\((\p{L})\)|\[(\p{L})\]|(\p{L})[*_`]*\s*[).:\]])(?:[\s*_`]|$)"));
-/// A line that begins as an option of a list does.
+/// A line that begins as an option in a list.
 static LISTED: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^[\s*_`-]*\(?(\p{Lu})[).:]\s+\S"));
 static SAID: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(
@@ -50,7 +50,7 @@ static NEGATED: LazyLock<Regex> =
     LazyLock::new(|| pattern(&format!(r"(?i)\b(?:{NOT})\s+(?:{ANSWER}\s+)?[\s(\[*_`'\x22]*$")));
 static JOINED: LazyLock<Regex> =
     LazyLock::new(|| pattern(&format!(r"(?i)^[\s)\]*_`'\x22]*(?:[,/&+]|\b(?:{OR})\b)[\s(\[*_`'\x22]*$")));
-/// What may follow a letter that is a word of its own in some language without making it that word.
+/// Text after a letter that shows it to be an option although it is also a word of some language.
 static VERB: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(r"(?i)^\s+(?:{IS}|because|since|seems?|or|and|oder|und|ou|weil|parce|perché|porque|as|for)\b"))
 });
@@ -59,7 +59,7 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("the pattern is a constant")
 }
 
-/// A letter that may be an option, and where it stands.
+/// A letter that may be an option, with its position in bytes.
 #[derive(Clone, Copy)]
 struct Candidate {
     letter: char,
@@ -67,11 +67,17 @@ struct Candidate {
     end: usize,
 }
 
-/// Reads which option `text` chooses. `wanted`, the row's answer, is an option even where it is no letter of the alphabet A to Z.
+/// Returns the option that `text` chooses. `wanted`, the row's answer, is an option even if it is not a letter from A
+/// to Z.
 ///
-/// The letter that is all of the text; else that of a form such as `the answer is B` or `B is correct`, the last one; else that
-/// of the label at its beginning (`B) the heart`); else the last letter that stands alone. Letters after a `not` do not count,
-/// nor do small ones among words, nor `A`, `E`, `I`, `O` and `Y` where a word follows, as they are words themselves.
+/// In this order, it is:
+/// - the letter that is the whole text,
+/// - the last letter in a form such as `the answer is B` or `B is correct`,
+/// - the letter of the label at the beginning (`B) the heart`),
+/// - the last letter that occurs alone.
+///
+/// Letters after a `not` do not count, nor do lower-case letters among words. `A`, `E`, `I`, `O` and `Y` do not count
+/// before a word, because they are words themselves.
 pub(in crate::rewards) fn choice(text: &str, wanted: char) -> Choice {
     let text = within_tag(text);
     let wanted = upper(wanted);
@@ -101,7 +107,7 @@ pub(in crate::rewards) fn choice(text: &str, wanted: char) -> Choice {
     }
 }
 
-/// What stands in the last `<answer>`, where there is one.
+/// Returns the text inside the last `<answer>`, or all of `text` without one.
 fn within_tag(text: &str) -> &str {
     let Some(start) = text.rfind("<answer>") else { return text };
     let inside = &text[start + "<answer>".len()..];
@@ -116,7 +122,7 @@ fn upper(letter: char) -> char {
     }
 }
 
-/// The letters that stand alone, in upper case or in brackets, and are neither words nor negated.
+/// Returns the letters that occur alone, in upper case or in brackets, and are neither words nor negated.
 fn candidates(text: &str, is_option: impl Fn(char) -> bool) -> Vec<Candidate> {
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     let in_word = |i: usize| chars.get(i).is_some_and(|(_, c)| c.is_alphanumeric());
@@ -138,7 +144,7 @@ fn candidates(text: &str, is_option: impl Fn(char) -> bool) -> Vec<Candidate> {
     (0..chars.len()).filter_map(candidate).collect()
 }
 
-/// Whether a letter is a word of some language: the next one follows it as words do.
+/// Whether the letter is a word of some language, because another word follows it.
 fn is_word(text: &str, one: Candidate) -> bool {
     let rest = &text[one.end..];
     let next = rest.trim_start_matches([' ', '\u{a0}']).chars().next();
@@ -148,13 +154,13 @@ fn is_word(text: &str, one: Candidate) -> bool {
         && !VERB.is_match(rest)
 }
 
-/// Whether the text says that this letter is the answer: `the answer is B`, `B is correct`.
+/// Whether the text calls this letter the answer: `the answer is B`, `B is correct`.
 fn is_said(text: &str, one: Candidate) -> bool {
     let before = &text[..one.start];
     SAID.find_iter(before).any(|found| found.end() == before.len()) || CALLED.is_match(&text[one.end..])
 }
 
-/// The candidate at this place; ambiguous where others are joined to it: `A or B`, `A, B`.
+/// Returns the choice of the candidate at this index; ambiguous where others are joined to it: `A or B`, `A, B`.
 fn with_neighbours(text: &str, candidates: &[Candidate], at: usize) -> Choice {
     let joined = |one: &Candidate, other: &Candidate| JOINED.is_match(&text[one.end..other.start]);
     let (mut first, mut last) = (at, at);
@@ -182,7 +188,7 @@ fn distinct(letters: impl Iterator<Item = char>) -> Vec<char> {
 mod tests {
     use super::*;
 
-    /// What each text chooses; `?` where it does not decide, `-` where it chooses nothing.
+    /// Texts with the letter they choose; `?` where they do not decide, `-` where they choose nothing.
     const CASES: &[(&str, char)] = &[
         // the letter and nothing else
         ("B", 'B'),

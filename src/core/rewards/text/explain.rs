@@ -1,14 +1,14 @@
-//! Why a value is what it is, in words: for people who look at a mix, never for training.
+//! Explanations of values in words, for users. Training does not use them.
 
 use crate::rewards::text::words::words;
 use crate::rewards::{RougeTokenizer, Scope};
 
-/// Characters of a text that an explanation shows.
+/// The number of characters of a text that an explanation shows.
 const SHOWN: usize = 160;
-/// Cells of the table behind a common subsequence that is spelled out, at most: 2000 words beside 2000.
+/// The largest table for the words of a common subsequence: 2000 words against 2000.
 const CELLS: usize = 4_000_000;
 
-/// The beginning of `text` on one line, in quotes.
+/// Returns the beginning of `text` on one line, in backticks.
 pub(in crate::rewards) fn excerpt(text: &str) -> String {
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(SHOWN) {
@@ -18,7 +18,7 @@ pub(in crate::rewards) fn excerpt(text: &str) -> String {
     format!("`{line}`")
 }
 
-/// A range of numbers in words.
+/// Returns a range of numbers in words.
 pub(in crate::rewards) fn wanted(fewest: Option<usize>, most: Option<usize>) -> String {
     match (fewest, most) {
         (Some(fewest), Some(most)) => format!("{fewest} to {most}"),
@@ -28,7 +28,7 @@ pub(in crate::rewards) fn wanted(fewest: Option<usize>, most: Option<usize>) -> 
     }
 }
 
-/// What a component with this `scope` looked at, given what was cut out of the completion.
+/// Returns a description of the `text` that a component with this `scope` reads.
 pub(in crate::rewards) fn looked_at(scope: &Scope, text: Option<&str>) -> String {
     let tag = match scope {
         Scope::Completion => return "looks at the whole completion".to_owned(),
@@ -47,7 +47,10 @@ pub(in crate::rewards) fn looked_at(scope: &Scope, text: Option<&str>) -> String
     }
 }
 
-/// Why `text` does not hold each tag once, in order, closed, with nothing but white space around them; absent if it does.
+/// Returns the first deviation of `text` from having each tag once, in order, closed, with only white space around
+/// them.
+///
+/// `None` if the text has that form.
 pub(in crate::rewards) fn tag_fault(text: &str, tags: &[String]) -> Option<String> {
     let mut rest = text;
     let mut before = "at the beginning".to_owned();
@@ -79,8 +82,9 @@ fn order(tags: &[String]) -> String {
     tags.iter().map(|tag| format!("<{tag}>")).collect::<Vec<_>>().join(" ")
 }
 
-/// The words of a longest common subsequence of both texts, and how many words each has; no words where the texts are too
-/// long to look for them.
+/// Returns the words of a longest common subsequence of both texts, and the number of words of each text.
+///
+/// The words are left out where the texts are too long.
 pub(in crate::rewards) fn common_subsequence(candidate: &str, reference: &str, tokenizer: RougeTokenizer) -> String {
     let (candidate, reference) = (candidate.to_lowercase(), reference.to_lowercase());
     let (a, b) = (words(&candidate, tokenizer), words(&reference, tokenizer));
@@ -95,10 +99,10 @@ pub(in crate::rewards) fn common_subsequence(candidate: &str, reference: &str, t
     format!("{} words match in order: {}; {lengths}", matched.len(), excerpt(&matched.join(" ")))
 }
 
-/// One longest common subsequence, by the textbook table.
+/// Returns a longest common subsequence, by the textbook algorithm with the full table.
 fn matched<'a>(a: &[&'a str], b: &[&str]) -> Vec<&'a str> {
     let width = b.len() + 1;
-    let mut table = vec![0_u32; (a.len() + 1) * width]; // of what is left from (i, j) on
+    let mut table = vec![0_u32; (a.len() + 1) * width]; // lengths for the suffixes from (i, j) on
     for (i, word) in a.iter().enumerate().rev() {
         for (j, other) in b.iter().enumerate().rev() {
             table[i * width + j] = if word == other {
@@ -123,7 +127,7 @@ fn matched<'a>(a: &[&'a str], b: &[&str]) -> Vec<&'a str> {
     found
 }
 
-/// The runs of `n` words that both texts have, and how many each has.
+/// Returns the runs of `n` words that both texts have, and the number of runs of each text.
 pub(in crate::rewards) fn common_ngrams(
     candidate: &str,
     reference: &str,

@@ -1,18 +1,18 @@
-//! The longest common subsequence, 64 cells of the usual table at a time.
+//! The longest common subsequence, computed for 64 cells of the table at a time.
 
 /// The rows of the table of a `pattern` against a text, bit-parallel (H. Hyyrö, "Bit-parallel LCS-length computation
 /// revisited", 2004).
 ///
-/// A row is kept as bits, one a token of `pattern`, 0 where the row's value rises by one; a token of the text with the
-/// match bits `m` makes of it `(row + (row & m)) | (row & !m)`.
+/// A row has one bit per token of `pattern`, which is 0 where the row's value rises by one. A token of the text with
+/// the match bits `m` turns it into `(row + (row & m)) | (row & !m)`.
 struct Table {
     blocks: usize,
-    /// Where each token stands in the pattern, `blocks` words of bits a token.
+    /// The positions of each token in the pattern, as `blocks` words of bits per token.
     matches: Vec<u64>,
 }
 
 impl Table {
-    /// Tokens of `pattern` are below `vocabulary`.
+    /// Builds the match bits. The tokens of `pattern` are below `vocabulary`.
     fn new(pattern: &[u32], vocabulary: usize) -> Self {
         let blocks = pattern.len().div_ceil(64);
         let mut matches = vec![0_u64; vocabulary * blocks];
@@ -27,8 +27,7 @@ impl Table {
         vec![u64::MAX; self.blocks]
     }
 
-    /// Makes of `row` the next one, of a text with `token` appended; a token that is not below the vocabulary occurs
-    /// nowhere in the pattern.
+    /// Advances `row` by one `token` of the text. A token outside the vocabulary does not occur in the pattern.
     fn advance(&self, row: &mut [u64], token: u32) {
         let start = token as usize * self.blocks;
         let Some(matched) = self.matches.get(start..start + self.blocks) else { return };
@@ -42,21 +41,24 @@ impl Table {
     }
 }
 
-/// Length of the longest common subsequence of `pattern` and `text`. Tokens of `pattern` are below `vocabulary`; a token
-/// of `text` that is not occurs nowhere in `pattern`.
+/// Returns the length of the longest common subsequence of `pattern` and `text`.
+///
+/// The tokens of `pattern` are below `vocabulary`. Other tokens of `text` do not occur in `pattern`.
 pub(in crate::rewards) fn longest_common_subsequence(pattern: &[u32], text: &[u32], vocabulary: usize) -> usize {
     let table = Table::new(pattern, vocabulary);
     let mut row = table.first_row();
     for &token in text {
         table.advance(&mut row, token);
     }
-    // The bits past the pattern stay 1: they match nothing, and what a carry clears there `row & !m` sets again.
+    // The bits past the pattern stay 1: they match nothing, and `row & !m` restores those that a carry clears.
     row.iter().map(|cells| cells.count_zeros() as usize).sum()
 }
 
-/// Marks the tokens of `pattern` that belong to a longest common subsequence with each of `texts`, of the several there
-/// may be the one that rouge-score finds: from both ends a match is taken at once; where there is none, the text's token is
-/// dropped if more is left in common that way, else the pattern's.
+/// Marks the tokens of `pattern` that belong to a longest common subsequence with each of `texts`.
+///
+/// Among several subsequences it marks that of rouge-score, which goes back from both ends. A match is taken
+/// immediately. Without a match, the text's token is dropped if that leaves a longer common subsequence, else the
+/// pattern's.
 pub(in crate::rewards) fn union_of_subsequences(pattern: &[u32], texts: &[Vec<u32>], vocabulary: usize) -> Vec<bool> {
     let mut marked = vec![false; pattern.len()];
     let table = Table::new(pattern, vocabulary);
@@ -69,8 +71,8 @@ pub(in crate::rewards) fn union_of_subsequences(pattern: &[u32], texts: &[Vec<u3
         }
         let (mut i, mut j) = (pattern.len(), text.len());
         while i > 0 && j > 0 {
-            // With no match at (i, j) its value is that of (i, j - 1) or (i - 1, j); it rises from (i - 1, j) to (i, j)
-            // just where (i, j - 1) is the greater one.
+            // Without a match, the value at (i, j) is that of (i, j - 1) or of (i - 1, j). It rises from (i - 1, j) to
+            // (i, j) exactly where (i, j - 1) is the greater one.
             let rises = rows[j][(i - 1) / 64] >> ((i - 1) % 64) & 1 == 0;
             if pattern[i - 1] == text[j - 1] {
                 marked[i - 1] = true;
@@ -91,7 +93,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The textbook table.
+    /// The textbook algorithm with the full table.
     fn by_table(a: &[u32], b: &[u32]) -> usize {
         let mut above = vec![0; b.len() + 1];
         for x in a {

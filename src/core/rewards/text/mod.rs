@@ -1,4 +1,4 @@
-//! What components do with texts: spans, words, stems, numbers, choices, and excerpts for explanations.
+//! Text processing for components: spans, words, stems, numbers, choices, and excerpts for explanations.
 
 pub(super) mod choice;
 pub(super) mod explain;

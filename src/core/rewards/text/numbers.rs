@@ -3,8 +3,9 @@
 use regex::{Captures, Regex};
 use std::sync::LazyLock;
 
-/// A mixed number (`1 1/2`), a fraction (`3/4`) or a number, with a percent sign or not. Digits may be grouped by commas or
-/// thin spaces; the point is the decimal mark.
+/// A mixed number (`1 1/2`), a fraction (`3/4`) or a number, with an optional percent sign.
+///
+/// Commas or thin spaces may group digits; the decimal mark is a point.
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
     let number = r"(?:\d[\d,\u{2009}\u{202f}]*(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+)";
     let pattern = format!(
@@ -13,14 +14,15 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&pattern).expect("the pattern is a constant")
 });
 
-/// LaTeX's `\frac{1}{2}`, and a digit before it that makes it a mixed number.
+/// LaTeX's `\frac{1}{2}`, with an optional digit before it that makes it a mixed number.
 static LATEX_FRACTION: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?P<whole>\d?)\s*\\[dt]?frac\{(?P<above>[^{}]*)\}\{(?P<below>[^{}]*)\}")
         .expect("the pattern is a constant")
 });
 
-/// The last number of `text`: `-3`, `1,234.5`, `6e23`, `3/4`, `1 1/2`, `\frac{1}{2}`, `12 %` (0.12). Digits of a word, as in
-/// `CO2`, are no number; a minus sign counts unless something is subtracted from.
+/// Returns the last number of `text`: `-3`, `1,234.5`, `6e23`, `3/4`, `1 1/2`, `\frac{1}{2}`, `12 %` (0.12).
+///
+/// Digits of a word, as in `CO2`, are not a number. A minus sign counts unless it is a subtraction.
 pub(in crate::rewards) fn last_number(text: &str) -> Option<f64> {
     let text = LATEX_FRACTION.replace_all(text, |found: &Captures<'_>| {
         let space = if found["whole"].is_empty() { "" } else { " " };
@@ -50,7 +52,7 @@ fn is_negated(before: &str) -> bool {
     minus.is_some_and(|left| !left.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | ']' | '}' | '-')))
 }
 
-/// The value of `digits`; where its commas do not group thousands, they separate numbers, and the last one counts.
+/// Parses `digits`. Commas that do not group thousands separate numbers, and the last number counts.
 fn parse(digits: &str) -> Option<f64> {
     const SEPARATORS: [char; 3] = [',', '\u{2009}', '\u{202f}'];
     let digits = digits.trim_end_matches(SEPARATORS);

@@ -1,13 +1,13 @@
-//! The part of a completion that a component looks at.
+//! The part of a completion that a component reads.
 
 use crate::rewards::Scope;
 use std::borrow::Cow;
 
-/// The part of `completion` that `scope` names, without white space around it.
+/// Returns the part of `completion` that `scope` names, without surrounding white space.
 ///
-/// For a tag it is the text of the first `<tag>...</tag>`; none when the tag is not there or, as after a cut by the length
-/// limit, not closed. Where [`Scope::Explanation`] finds no `<explanation>`, it is what stands outside `<think>` and
-/// `<answer>`, the pieces joined by a space; none when nothing stands there. Tags are case-sensitive.
+/// For a tag, it is the text of the first `<tag>...</tag>`. `None` when the tag is absent or not closed, as after
+/// truncation by the length limit. For [`Scope::Explanation`] without `<explanation>`, it is the text outside `<think>`
+/// and `<answer>`, with its pieces joined by a space. `None` when that text is empty. Tags are case-sensitive.
 pub fn span<'a>(completion: &'a str, scope: &Scope) -> Option<Cow<'a, str>> {
     match scope {
         Scope::Completion => Some(Cow::Borrowed(completion.trim())),
@@ -21,14 +21,14 @@ pub fn span<'a>(completion: &'a str, scope: &Scope) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The trimmed text of the first `<tag>...</tag>`.
+/// Returns the trimmed text of the first `<tag>...</tag>`.
 fn tagged<'a>(text: &'a str, tag: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{tag}>"))?;
     let (inside, _) = rest.split_once(&format!("</{tag}>"))?;
     Some(inside.trim())
 }
 
-/// What stands outside all `tags`; an unclosed tag reaches to the end.
+/// Returns the text outside all `tags`; an unclosed tag reaches to the end.
 fn outside<'a>(text: &'a str, tags: &[&str]) -> Option<Cow<'a, str>> {
     let mut pieces = Vec::new();
     let mut rest = text;

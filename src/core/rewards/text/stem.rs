@@ -1,8 +1,10 @@
-//! Porter's stemmer (M. F. Porter, "An algorithm for suffix stripping", Program 14.3, 1980) as NLTK 3 extends it, which is
-//! what rouge-score's `use_stemmer` asks. No crate has these extensions: the well-kept ones follow Porter's later English
-//! stemmer or the paper alone.
+//! Porter's stemmer (M. F. Porter, "An algorithm for suffix stripping", Program 14.3, 1980) with the extensions of NLTK
+//! 3.
+//!
+//! rouge-score's `use_stemmer` uses that variant. No crate has these extensions: the maintained ones implement Porter's
+//! later English stemmer or only the paper.
 
-/// Words that NLTK does not leave to the rules, with their stems.
+/// Words that NLTK exempts from the rules, with their stems.
 const IRREGULAR: &[(&str, &str)] = &[
     ("sky", "sky"),
     ("skies", "sky"),
@@ -22,7 +24,7 @@ const IRREGULAR: &[(&str, &str)] = &[
     ("succeed", "succeed"),
 ];
 
-/// Suffixes of a step, with what takes their place.
+/// The suffixes of a step, with their replacements.
 type Rules = &'static [(&'static str, &'static str)];
 
 const STEP_1A: Rules = &[("sses", "ss"), ("ies", "i"), ("ss", "ss"), ("s", "")];
@@ -75,7 +77,7 @@ const STEP_4: Rules = &[
     ("ize", ""),
 ];
 
-/// The stem of `word`, of lower-case ASCII letters and digits; any other word is its own stem.
+/// Returns the stem of `word`. A word with other than lower-case ASCII letters and digits is its own stem.
 pub fn stem(word: &str) -> String {
     if let Some((_, stem)) = IRREGULAR.iter().find(|(irregular, _)| *irregular == word) {
         return (*stem).to_owned();
@@ -94,7 +96,7 @@ pub fn stem(word: &str) -> String {
     String::from_utf8(word).expect("the rules are in ASCII")
 }
 
-/// `lowercase` with every word of more than three letters or digits as its stem, as rouge-score stems.
+/// Replaces every word of more than three letters or digits in `lowercase` by its stem, as rouge-score does.
 pub(in crate::rewards) fn stemmed(lowercase: &str) -> String {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let mut text = String::with_capacity(lowercase.len());
@@ -110,7 +112,7 @@ pub(in crate::rewards) fn stemmed(lowercase: &str) -> String {
     text
 }
 
-/// Plurals.
+/// Removes plurals.
 fn step_1a(word: &mut Vec<u8>) {
     if word.len() == 4 && word.ends_with(b"ies") {
         word.pop();
@@ -119,7 +121,7 @@ fn step_1a(word: &mut Vec<u8>) {
     }
 }
 
-/// Past tenses and participles.
+/// Removes past tenses and participles.
 fn step_1b(word: &mut Vec<u8>) {
     if word.ends_with(b"ied") {
         word.truncate(word.len() - if word.len() == 4 { 1 } else { 2 });
@@ -145,7 +147,7 @@ fn step_1b(word: &mut Vec<u8>) {
     }
 }
 
-/// NLTK: y becomes i after a consonant that is not the first letter.
+/// Replaces y by i after a consonant that is not the first letter, as NLTK does.
 fn step_1c(word: &mut [u8]) {
     if let [stem @ .., last @ b'y'] = word
         && stem.len() > 1
@@ -156,7 +158,7 @@ fn step_1c(word: &mut [u8]) {
 }
 
 fn step_2(word: &mut Vec<u8>) {
-    // NLTK: what is left of `...ally` has this step's suffixes too
+    // NLTK: the rest of `...ally` can have this step's suffixes as well
     while let Some(stem) = word.strip_suffix(b"alli").filter(|stem| measure(stem) > 0) {
         word.truncate(stem.len() + 2);
     }
@@ -179,7 +181,7 @@ fn step_4(word: &mut Vec<u8>) {
     }
 }
 
-/// A last e, and one of two l.
+/// Removes a last e, and one of two l.
 fn step_5(word: &mut Vec<u8>) {
     if let Some(stem) = word.strip_suffix(b"e")
         && (measure(stem) > 1 || measure(stem) == 1 && !ends_short(stem))
@@ -191,7 +193,7 @@ fn step_5(word: &mut Vec<u8>) {
     }
 }
 
-/// The first suffix that `word` has is replaced if `holds` for what stands before it; no other is tried then.
+/// Replaces the first suffix that `word` has if `holds` for the part before it; tries no other suffix.
 fn replace_first(word: &mut Vec<u8>, rules: Rules, holds: impl Fn(&[u8]) -> bool) {
     let Some((suffix, replacement)) = rules.iter().find(|(suffix, _)| word.ends_with(suffix.as_bytes())) else {
         return;
@@ -203,7 +205,7 @@ fn replace_first(word: &mut Vec<u8>, rules: Rules, holds: impl Fn(&[u8]) -> bool
     }
 }
 
-/// Whether each letter is a consonant: y is one unless it stands after one.
+/// Whether each letter is a consonant; y is one unless it follows a consonant.
 fn consonants(word: &[u8]) -> impl Iterator<Item = bool> {
     word.iter().scan(false, |after_consonant, letter| {
         *after_consonant = match letter {
@@ -219,7 +221,7 @@ fn is_consonant(word: &[u8], index: usize) -> bool {
     consonants(word).nth(index).unwrap_or(false)
 }
 
-/// How often a consonant follows a vowel, m.
+/// Returns the measure m: the number of times that a consonant follows a vowel.
 fn measure(word: &[u8]) -> usize {
     let mut after_vowel = false;
     consonants(word)
@@ -239,7 +241,8 @@ fn ends_in_double_consonant(word: &[u8]) -> bool {
     matches!(word, [.., a, b] if a == b) && is_consonant(word, word.len() - 1)
 }
 
-/// Consonant, vowel, consonant other than w, x, y at the end; NLTK: or no more than a vowel and a consonant.
+/// Whether the word ends in consonant, vowel, and a consonant other than w, x, y; NLTK: or is only a vowel and a
+/// consonant.
 fn ends_short(word: &[u8]) -> bool {
     let length = word.len();
     let flags: Vec<bool> = consonants(word).skip(length.saturating_sub(3)).collect();

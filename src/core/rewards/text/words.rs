@@ -1,4 +1,4 @@
-//! How text is cut into words.
+//! Splitting of text into words.
 
 use crate::rewards::RougeTokenizer;
 use crate::rewards::text::stem::stemmed;
@@ -6,12 +6,14 @@ use regex::Regex;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// What `\w+` is in Python's `re`: runs of letters, numbers and underscores. (The `regex` crate's own `\w` follows
-/// Unicode's UTS 18, which adds combining marks and joiners; so does `char::is_alphanumeric`, from U+0300 on.)
+/// Words as `\w+` in Python's `re`: runs of letters, numbers and underscores.
+///
+/// The `regex` crate's own `\w` follows Unicode's UTS 18, which adds combining marks and joiners. From U+0300 on,
+/// `char::is_alphanumeric` adds them too.
 static UNICODE_WORD: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("the pattern is a constant"));
 
-/// The words of `lowercase`, a text that was lowercased.
+/// Returns the words of `lowercase`, which must be in lower case.
 pub(in crate::rewards) fn words(lowercase: &str, tokenizer: RougeTokenizer) -> Vec<&str> {
     match tokenizer {
         RougeTokenizer::RougeScore => split(lowercase, |c| c.is_ascii_lowercase() || c.is_ascii_digit()),
@@ -22,33 +24,34 @@ pub(in crate::rewards) fn words(lowercase: &str, tokenizer: RougeTokenizer) -> V
     }
 }
 
-/// Runs of characters that belong to words.
+/// Returns the runs of characters for which `is_word`.
 fn split(text: &str, is_word: impl Fn(char) -> bool) -> Vec<&str> {
     let mut words = Vec::with_capacity(text.len() / 4);
     words.extend(text.split(|c| !is_word(c)).filter(|word| !word.is_empty()));
     words
 }
 
-/// `text` as its words are compared: in lower case and, if asked for, as stems.
+/// Returns `text` in the form in which words are compared: in lower case and optionally with stems.
 pub(in crate::rewards) fn folded(text: &str, stemming: bool) -> String {
     let lowercase = text.to_lowercase();
     if stemming { stemmed(&lowercase) } else { lowercase }
 }
 
-/// Lowercase, with one space for any white space.
+/// Returns `text` in lower case, with each run of white space as one space.
 pub(in crate::rewards) fn normalized(text: &str) -> String {
     text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Numbers for the words of a reference, and with them for those of a candidate.
+/// A numbering of the words of a reference, and of a candidate's words among them.
 #[derive(Default)]
 pub(in crate::rewards) struct Vocabulary<'a> {
     numbers: HashMap<&'a str, u32>,
 }
 
 impl<'a> Vocabulary<'a> {
-    /// The words of a reference as numbers from 0 to below [`Vocabulary::len`], equal where the words are; new words are
-    /// taken in.
+    /// Numbers the words of a reference from 0 to below [`Vocabulary::len`], with equal numbers for equal words.
+    ///
+    /// New words are added.
     pub(in crate::rewards) fn learn(&mut self, lowercase: &'a str, tokenizer: RougeTokenizer) -> Vec<u32> {
         let words = words(lowercase, tokenizer);
         self.numbers.reserve(words.len());
@@ -62,7 +65,7 @@ impl<'a> Vocabulary<'a> {
         words.into_iter().map(number).collect()
     }
 
-    /// The same numbers for the words of a candidate; `u32::MAX` for a word that the reference has not.
+    /// Numbers the words of a candidate in the same way; `u32::MAX` for a word that is not in the reference.
     pub(in crate::rewards) fn number(&self, lowercase: &str, tokenizer: RougeTokenizer) -> Vec<u32> {
         words(lowercase, tokenizer)
             .into_iter()
@@ -70,7 +73,7 @@ impl<'a> Vocabulary<'a> {
             .collect()
     }
 
-    /// Different words in the reference.
+    /// The number of distinct words in the reference.
     pub(in crate::rewards) fn len(&self) -> usize {
         self.numbers.len()
     }

@@ -1,4 +1,5 @@
-//! Rating a stage's own data: true completions, another row's, and empty ones.
+//! Calibration on a stage's own data: each row is rated with its own completion, with another row's, and with an empty
+//! one.
 
 use super::super::Answers;
 use super::{Mix, rewards};
@@ -15,7 +16,7 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-/// Rows rated before progress is told.
+/// Number of rows rated between reports of progress.
 const BATCH: usize = 16;
 
 pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut Answers) -> StageResult<()> {
@@ -35,17 +36,17 @@ pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut An
     answers.flush()
 }
 
-/// Rows of a stage's data, in a drawn order, and which other row's completion each is rated with too.
+/// Rows of a stage's data in random order, each with the index of another row whose completion it is also rated with.
 pub(super) struct Rows {
     pub(super) rows: Vec<Answered>,
     pub(super) others: Vec<usize>,
 }
 
 impl Rows {
-    /// At most `limit` rows.
+    /// Draws at most `limit` rows.
     ///
     /// # Errors
-    /// Data without completions, and fewer than two rows.
+    /// Returns an error for data without completions and for fewer than two rows.
     pub(super) fn draw(assignment: &Assignment, limit: Option<usize>) -> StageResult<Self> {
         let tokenizer = policy::tokenizer(assignment)?;
         let mut rows = Vec::new();
@@ -57,24 +58,25 @@ impl Rows {
         rows.truncate(limit.unwrap_or(usize::MAX));
         if rows.len() < 2 {
             let message = format!("there are {} rows to calibrate with", rows.len());
-            return Err(StageError::input(message).hinted("it takes 2: each is rated with another's completion too"));
+            return Err(StageError::input(message)
+                .hinted("calibration needs 2: each row is rated with another row's completion too"));
         }
         let others = derangement(rows.len(), &mut rng);
         Ok(Self { rows, others })
     }
 }
 
-/// A row with its own completion, with that of `other`, and with none.
+/// Returns a row with its own completion, with that of `other`, and with an empty one.
 fn triple<'a>(row: &'a Answered, other: &'a Answered) -> [Sample<'a>; PER_ROW] {
     [&*row.completion, &*other.completion, ""].map(|completion| sample(row, completion))
 }
 
-/// `row` with this completion.
+/// Returns the sample of `row` with this completion.
 pub(super) fn sample<'a>(row: &'a Answered, completion: &'a str) -> Sample<'a> {
     Sample { prompt: &row.prompt, completion, reference: row.reference.as_deref(), answer: row.answer.as_deref() }
 }
 
-/// A permutation of 0..`count` in which nothing stays in its place: one cycle through all (S. Sattolo, 1986).
+/// Returns a permutation of 0..`count` without fixed points: a single cycle (S. Sattolo, 1986).
 fn derangement(count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for i in (1..count).rev() {

@@ -1,4 +1,4 @@
-//! Measuring a stage's judges, on texts of a file or on its own data.
+//! Measurement of a stage's judges, on texts of a file or on its own data.
 
 use super::super::Answers;
 use super::super::input;

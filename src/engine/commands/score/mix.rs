@@ -1,4 +1,4 @@
-//! The reward mix that a request asks about.
+//! The reward mix of a score request.
 
 use super::{calibrate, judges, texts};
 use crate::commands::Answers;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// Answers `request` on stdout.
 ///
 /// # Errors
-/// A line, an encoder or a judge that cannot be used.
+/// Returns an error for a line, an encoder or a judge that cannot be used.
 pub fn run(request: &ScoreRequest) -> StageResult<()> {
     let mut answers = Answers::begin();
     if let Some(threads) = request.assignment.runtime.threads {
@@ -29,17 +29,17 @@ pub fn run(request: &ScoreRequest) -> StageResult<()> {
     }
 }
 
-/// The mix that the stage rates with.
+/// Returns the rewards of the stage.
 pub(super) fn rewards(assignment: &Assignment) -> StageResult<BTreeMap<String, RewardSpec>> {
     let work = &assignment.spec.work;
     let none = || StageError::input(format!("a stage of the kind `{}` has no rewards", work.kind()));
     work.rewards().cloned().ok_or_else(none)
 }
 
-/// A mix with what it needs around it. Each question to the mix has a budget of its own for judges.
+/// A reward mix with its temporary files. Each request to the mix has its own budget for judges.
 pub(super) struct Mix {
     pub(super) reward_mix: RewardMix,
-    /// Where judges' expenses are written; gone with this.
+    /// Directory of the judges' expenses, removed with this value.
     _ledgers: tempfile::TempDir,
 }
 
@@ -54,13 +54,13 @@ impl Mix {
         Ok(Self { reward_mix, _ledgers: ledgers })
     }
 
-    /// Tells on stderr what a person should look at.
+    /// Prints the mix's warnings on stderr.
     pub(super) fn warn(&mut self) {
         tell(self.reward_mix.warnings());
     }
 }
 
-/// Tells on stderr what a person should look at.
+/// Prints warnings on stderr.
 pub(super) fn tell(warnings: Vec<String>) {
     for warning in warnings {
         #[expect(clippy::print_stderr, reason = "the worker's stderr is its log")]

@@ -1,4 +1,4 @@
-//! `orchestrate score`: a stage's reward mix, on texts that nobody trains on.
+//! The command `orchestrate score`: a stage's reward mix on given texts, without training.
 
 mod calibrate;
 mod judges;

@@ -1,4 +1,4 @@
-//! Rating the lines of a file, a batch at a time.
+//! Rating of the lines of a file, in batches.
 
 use super::super::Answers;
 use super::super::input::{self, Line};
@@ -11,10 +11,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
-/// Texts rated before their answers are written: enough to keep judges and an encoder busy, little enough to hold.
+/// Number of texts rated before their answers are written. It keeps judges and an encoder busy and uses little memory.
 const BATCH: usize = 64;
 
-/// One line's texts.
+/// The texts of one line.
 pub(super) struct Text {
     location: String,
     prompt: String,
@@ -47,7 +47,7 @@ impl Text {
         (&self.prompt, &self.reference, &self.answer) == (&other.prompt, &other.reference, &other.answer)
     }
 
-    /// What is rated.
+    /// Returns the sample to rate.
     pub(super) fn sample(&self) -> Sample<'_> {
         Sample {
             prompt: &self.prompt,
@@ -87,7 +87,7 @@ pub(super) fn run(
     answers: &mut Answers,
 ) -> StageResult<()> {
     if matches!(input, Input::File(_)) {
-        // what is wrong with a file is found before anything is loaded; stdin can be read only once
+        // errors in a file are reported before anything is loaded; stdin can be read only once
         for line in input::stream(input, "completion")? {
             Text::new(&line?)?;
         }
@@ -99,7 +99,7 @@ pub(super) fn run(
         return Err(input::no_lines(input));
     }
     while lines.peek().is_some() {
-        // the lines before a bad one are rated still
+        // the lines before a malformed one are still rated
         let (batch, failure) = take(&mut lines);
         let samples: Vec<Sample<'_>> = batch.iter().map(Text::sample).collect();
         let scores = mix.reward_mix.score(&samples).map_err(unrated)?;
@@ -118,7 +118,8 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The next texts, up to a line that is none. Those that answer the same stay together: judges may compare them.
+/// Returns the next texts, up to a malformed line. Completions of the same question stay in one batch, since judges may
+/// compare them.
 fn take(lines: &mut Peekable<impl Iterator<Item = StageResult<Text>>>) -> (Vec<Text>, StageResult<()>) {
     let mut batch: Vec<Text> = Vec::with_capacity(BATCH);
     while let Some(line) = lines.next_if(|line| {

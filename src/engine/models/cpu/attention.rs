@@ -74,8 +74,8 @@ unsafe fn weigh<L: Lanes, const N: usize>(
     total: f32,
     y: &mut [f32],
 ) {
-    // SAFETY: the caller runs on a processor with the instructions of `L`; each row of values has `size` numbers, and
-    // the columns that are read and written lie below it.
+    // SAFETY: the caller runs on a processor with the instructions of `L`. Each row of values has `size` numbers, and
+    // all columns that are read and written are below `size`.
     unsafe {
         let mut sums = [L::zero(); N];
         let mut scores = scores.iter();

@@ -35,7 +35,7 @@ pub(super) trait Lanes: Copy {
     unsafe fn sum(self) -> f32;
 }
 
-/// A vector of AVX-512.
+/// An AVX-512 vector.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(__m512);
@@ -91,7 +91,7 @@ impl Lanes for Avx512 {
     }
 }
 
-/// A vector of AVX2 with fused multiply-add.
+/// An AVX2 vector, with fused multiply-add.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256);

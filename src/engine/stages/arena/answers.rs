@@ -1,4 +1,4 @@
-//! The questions of an arena, and what models answer.
+//! The questions of an arena and the models' answers.
 
 use super::super::Context;
 use super::super::scoring::SampledCompletion;
@@ -24,7 +24,7 @@ pub(super) struct Answered {
     pub(super) text: String,
     tokens: usize,
     truncated: bool,
-    /// Its similarity by each encoder that judges, in the order of the recipe's judges, or why it has none.
+    /// Similarity by each encoder that judges, in the order of the recipe's judges, or the reason why it is missing.
     pub(super) measures: Vec<Result<f64, String>>,
 }
 
@@ -42,12 +42,13 @@ impl Answered {
     }
 }
 
-/// To six decimals, about what 32-bit cosines have: read from a resume point, such a number is the same to the bit.
+/// Rounds to six decimals, about the precision of 32-bit cosines. Such a number has the same bits when read from a
+/// resume point.
 fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-/// What is told of a model's answers.
+/// Returns the statistics of a model's answers.
 pub(super) fn counted(answers: &[Answered]) -> Answers {
     Answers {
         count: answers.len(),
@@ -57,18 +58,18 @@ pub(super) fn counted(answers: &[Answered]) -> Answers {
     }
 }
 
-/// What decides how a model's prompts become tokens: the digest of its files, and its chat template.
+/// Settings that determine the tokens of a model's prompts: the digest of its files, and its chat template.
 type Tokenization = (Digest, Option<String>);
 
-/// The questions, as the tokenizer of each model cuts them.
+/// The questions, tokenized for each model.
 pub(super) struct Questions {
-    /// What each question is.
+    /// Digest and row of each question.
     pub(super) named: Vec<ArenaQuestion>,
     pub(super) report: DataReport,
     cut: Vec<Cut>,
 }
 
-/// The questions as one tokenizer cuts them.
+/// The questions as tokenized by one tokenizer.
 pub(super) struct Cut {
     tokenization: Tokenization,
     pub(super) tokenizer: Tokenizer,
@@ -76,7 +77,8 @@ pub(super) struct Cut {
 }
 
 impl Questions {
-    /// Reads them for every model before any answers: a prompt that is too long for one is told at once.
+    /// Reads the questions for every model before any model answers. A prompt that is too long for one model is
+    /// reported at once.
     pub(super) fn read(assignment: &Assignment, spec: &ArenaSpec) -> StageResult<Self> {
         let mut cut: Vec<Cut> = Vec::new();
         let mut report = None;
@@ -109,14 +111,14 @@ impl Questions {
         self.named.len()
     }
 
-    /// As `model` reads them.
+    /// Returns the questions as tokenized for `model`.
     pub(super) fn of(&self, model: &PlayerModel) -> &Cut {
         let tokenization = tokenization(model);
         let found = self.cut.iter().find(|known| known.tokenization == tokenization);
         found.expect("the questions are read for every model")
     }
 
-    /// The texts of a question, which are the same for all models.
+    /// Returns the texts of a question, which are the same for all models.
     pub(super) fn example(&self, question: usize) -> &Example {
         &self.cut[0].questions[question]
     }
@@ -132,7 +134,8 @@ pub(super) fn named(example: &Example) -> ArenaQuestion {
     ArenaQuestion { digest: Digest::of(content.as_bytes()).to_string(), row: *row }
 }
 
-/// The `count` questions whose digests come first, in the order of the data set: rows that are added or moved change few of them.
+/// Returns the `count` questions with the smallest digests, in the order of the data set. Added or moved rows change
+/// few of them.
 fn chosen(all: Vec<Example>, count: Option<usize>) -> Vec<Example> {
     let Some(count) = count else { return all };
     let mut by_digest: Vec<(String, usize)> =
@@ -143,8 +146,8 @@ fn chosen(all: Vec<Example>, count: Option<usize>) -> Vec<Example> {
     all.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, example)| example).collect()
 }
 
-/// What a model answers, in a step of which `part` says how far it is; nothing when the stage should stop. All models draw with
-/// the same seed for a question.
+/// Samples a model's answers. `part` converts the fraction that is done into the part of the step. Returns `None` if
+/// the stage should stop. All models use the same seed for a question.
 pub(super) fn answer(
     context: &mut Context<'_>,
     policy: &Policy<'_>,

@@ -1,4 +1,4 @@
-//! Who compares the answers of an arena.
+//! The judges of an arena.
 
 use super::super::Context;
 use super::super::scoring::{SampledCompletion, judge_access, load_reward_mix, unrated};
@@ -18,7 +18,7 @@ pub(super) struct Judges {
     tables: Vec<Table>,
 }
 
-/// A table of the recipe's `judges`.
+/// A table in the recipe's `judges`.
 struct Table {
     name: String,
     scope: Scope,
@@ -26,9 +26,9 @@ struct Table {
 }
 
 enum Asking {
-    /// An encoder, as the component of a mix of its own.
+    /// An encoder, as the only component of a reward mix.
     Similarity { reward_mix: RewardMix, compare_with: CompareWith, tie_margin: f64 },
-    /// Language models.
+    /// Language models that compare pairs of texts.
     Models(Box<PairJudges>),
 }
 
@@ -73,8 +73,8 @@ impl Judges {
         Ok(Self { tables })
     }
 
-    /// How similar each answer is, by every encoder: a part of its score without weight. All answers of a call are embedded
-    /// together, so it must be the same ones whenever the stage is run.
+    /// Computes the similarity of each answer by every encoder, as parts of its score with weight 0. All answers of a
+    /// call are embedded together, so the same answers must be passed on every run of the stage.
     pub(super) fn measure(&mut self, answers: &[SampledCompletion<'_>]) -> StageResult<Vec<RewardScore>> {
         let mut scores: Vec<RewardScore> =
             answers.iter().map(|_| RewardScore { total: None, parts: BTreeMap::new() }).collect();
@@ -98,7 +98,7 @@ impl Judges {
         Ok(scores)
     }
 
-    /// What all judges say of `matches`, given the `answers` of each model; and what a person should be told.
+    /// Returns the verdicts of all judges on `matches`, given the `answers` of each model, and warnings for the user.
     pub(super) fn compare(
         &mut self,
         matches: &[Match],
@@ -165,7 +165,8 @@ impl Judges {
         Ok(verdicts)
     }
 
-    /// Fails when a judge has no verdict on more than the recipe's share of `comparisons`: what is left would stand for all.
+    /// Returns an error if a judge lacks a verdict on more than the recipe's fraction of `comparisons`, which would
+    /// make the rest unrepresentative.
     pub(super) fn check(&self, comparisons: &[Comparison], spec: &ArenaSpec) -> StageResult<()> {
         for (judge, name) in spec.judge_names().into_iter().enumerate() {
             let missing = |comparison: &Comparison| match &comparison.verdicts[judge] {
@@ -184,7 +185,8 @@ impl Judges {
                 class: if is_encoder { FailureClass::Input } else { FailureClass::JudgeUnavailable },
                 message: format!("the judge `{name}` has no verdict on {count} of the last {all} comparisons: {last}"),
                 hint: Some(
-                    "`max_missing_fraction` is the share that may be missing; after the cause is gone: `orchestrate resume`"
+                    "`max_missing_fraction` sets the share that may be missing; fix the cause, then run `orchestrate \
+                     resume`"
                         .to_owned(),
                 ),
             });
@@ -192,7 +194,7 @@ impl Judges {
         Ok(())
     }
 
-    /// What language models were asked, by name.
+    /// Returns the expenses of the language models, by name.
     pub(super) fn expenses(&self) -> BTreeMap<String, Expenses> {
         let of_table = |table: &Table| match &table.asking {
             Asking::Models(judges) => judges.expenses(),

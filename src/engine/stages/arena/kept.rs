@@ -1,8 +1,7 @@
-//! What models have answered before: with one more player, another judge or another choice of pairs, only the models that are new
-//! are asked.
+//! A cache of models' answers. With one more player, another judge or another choice of pairs, only new models answer.
 //!
-//! `runs/arena-answers/<digest>.json` holds the tokens of a batch of answers, by all that they depend on. Nothing is lost with it
-//! but time; `cache gc` removes what is old.
+//! `runs/arena-answers/<digest>.json` holds the tokens of a batch of answers. The digest covers everything that they
+//! depend on. If a file is lost, the answers are sampled again. `cache gc` removes old files.
 
 use super::answers;
 use crate::data::Example;
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// The version of the code that samples: one more whenever a model answers something else.
+/// Version of the sampling code, incremented whenever a model's answers change.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -26,15 +25,15 @@ struct KeptAnswer {
     stop_reason: StopReason,
 }
 
-/// The kept answers of one model.
+/// The cached answers of one model.
 pub(super) struct KeptAnswers {
     dir: PathBuf,
-    /// All that its answers depend on but the questions.
+    /// Everything that the answers depend on, except the questions.
     model: Value,
 }
 
 impl KeptAnswers {
-    /// Of the model that `player` loads ([`crate::policy::of_player`]).
+    /// Returns the cache for the model that `player` loads ([`crate::policy::of_player`]).
     pub(super) fn of(attempt: &Attempt, player: &Assignment, spec: &ArenaSpec, device: Device) -> Self {
         let model = json!({
             "version": VERSION,
@@ -54,7 +53,8 @@ impl KeptAnswers {
         self.dir.join(format!("{}.json", Digest::of(all.as_bytes())))
     }
 
-    /// Its answers to `questions`, and whether they were kept; where they are not, `ask` gives them, or nothing.
+    /// Returns the answers to `questions`, and whether they were cached. If they are not, `ask` samples them. Returns
+    /// `None` if `ask` does.
     pub(super) fn or_ask(
         &self,
         questions: &[Example],

@@ -1,8 +1,9 @@
-//! Comparisons of models: each answers all questions, one model in memory at a time; then judges compare the answers.
+//! Comparisons of models. Each model answers all questions, with one model in memory at a time; then judges compare the
+//! answers.
 //!
-//! A resume point holds the answers and verdicts so far, so that no model answers twice and nobody is asked again. Answers are
-//! kept for other arenas besides ([`kept`]), and so is what judges said, in the cache of judges. Everything that is drawn, and
-//! who is compared with whom next, depends on the seed and on what was found before alone.
+//! A resume point holds the answers and verdicts so far, so no model answers twice and no judge call is repeated.
+//! Answers are also cached for other arenas ([`kept`]), and judges' verdicts are cached in the cache of judges. All
+//! draws and the choice of the next pairs depend only on the seed and on earlier results.
 
 mod answers;
 mod judges;

@@ -19,15 +19,15 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-/// Comparisons of which a judge must have given enough verdicts.
+/// Number of last comparisons over which the missing verdicts of a judge are checked.
 pub(super) const WINDOW: usize = 32;
 
-/// What is done; a resume point holds just this.
+/// The progress of an arena, which a resume point holds.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct ArenaProgress {
-    /// Batches of questions and of comparisons done.
+    /// Number of batches of questions and comparisons done.
     step: u64,
-    /// The answers of each model, in the order of the questions; of the last one perhaps not all.
+    /// Answers of each model, in the order of the questions. The last model's may be incomplete.
     answers: Vec<Vec<Answered>>,
     comparisons: Vec<Comparison>,
 }
@@ -41,7 +41,7 @@ pub(in crate::stages) fn run(
         let message =
             format!("the arena `{}` has {} player: nothing can be compared", assignment.stage, spec.players.len());
         return Err(StageError::input(message).hinted(
-            "select more variants, say `base = true`, or let seeds play against each other: `pool_seeds = false`",
+            "select more variants, set `base = true`, or let seeds play against each other: `pool_seeds = false`",
         ));
     }
     let models: Vec<(String, &PlayerModel)> = labels(spec).into_iter().zip(spec.models()).collect();
@@ -137,7 +137,7 @@ pub(in crate::stages) fn run(
     Ok(Outcome::Finished(results))
 }
 
-/// Tells of a step that is done; whether the stage is to stop, with a resume point on disk.
+/// Records the end of a step, with a resume point if one is due. Returns whether the stage should stop.
 pub(super) fn end_step(
     context: &mut Context<'_>,
     progress: &mut ArenaProgress,
@@ -172,7 +172,7 @@ pub(super) fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult
     Ok(progress)
 }
 
-/// What each model is called: its player, and its seed where the player has several.
+/// Returns the label of each model: its player's name, with its seed if the player has several models.
 pub(super) fn labels(spec: &ArenaSpec) -> Vec<String> {
     let of_player = |player: &orchestrate_core::recipe::spec::PlayerSpec| -> Vec<String> {
         let label = |model: &PlayerModel| match model.seed {
@@ -184,8 +184,8 @@ pub(super) fn labels(spec: &ArenaSpec) -> Vec<String> {
     spec.players.iter().flat_map(of_player).collect()
 }
 
-/// The ratings as measurements: `arena/elo/PLAYER`, `arena/win_rate/PLAYER`, and `arena/JUDGE/elo/PLAYER` where there are several
-/// judges.
+/// Returns the ratings as measurements: `arena/elo/PLAYER`, `arena/win_rate/PLAYER`, and `arena/JUDGE/elo/PLAYER` if
+/// there are several judges. Position bias, missing verdicts and the agreement of judges are included.
 pub(super) fn measurements(result: &ArenaResult) -> BTreeMap<String, Measurement> {
     let mut all = BTreeMap::new();
     let mut add = |name: String, value: f64, interval: Option<(f64, f64)>, count: usize| {

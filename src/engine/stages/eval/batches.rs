@@ -1,21 +1,21 @@
-//! The units of work of an evaluation, and how much of it each one is.
+//! The batches of an evaluation, and the fraction of the work in each.
 
 use crate::data::{Example, Options, Sequence};
 use orchestrate_core::recipe::spec::EvalSpec;
 
-/// Questions of a batch for each row that is decoded at a time: who has a short answer makes room for the next, so that few
+/// Questions of a batch for each row that is decoded at a time. New questions take the places of short answers, so few
 /// rows wait for the longest.
 pub(in crate::stages) const QUESTIONS_PER_ROW: usize = 4;
 
-/// One unit of work.
+/// A batch of an evaluation, which is one step.
 pub(super) enum Batch<'a> {
-    /// Questions to answer, and the options of each if they have any.
+    /// Questions to answer, with the options of each if there are any.
     Questions(&'a [Example], &'a [Options]),
     /// Sequences whose likelihood is measured, and whether they are documents.
     Likelihood(&'a [Sequence], bool),
 }
 
-/// The batches of a stage: questions first, then what its likelihood is measured of.
+/// Returns the batches of a stage: questions first, then sequences whose likelihood is measured.
 pub(super) fn batches<'a>(
     spec: &EvalSpec,
     questions: &'a [Example],
@@ -33,9 +33,10 @@ pub(super) fn batches<'a>(
         .collect()
 }
 
-/// Which shares of the stage's work its batches are, about: a token that is sampled takes as long as two that are read.
+/// The approximate fractions of the stage's work in its batches. A sampled token takes about as long as two tokens that
+/// are read.
 pub(super) struct Shares {
-    /// Of the work of all batches before each one, and of all.
+    /// Work of all batches before each one, and last the work of all batches.
     before: Vec<f64>,
 }
 
@@ -52,7 +53,7 @@ impl Shares {
         Self { before }
     }
 
-    /// How far the stage is when `share` of the batch after `step` batches is done.
+    /// Returns the fraction of the stage that is done when `share` of the batch after `step` batches is done.
     pub(super) fn of_stage(&self, step: u64, share: f64) -> f64 {
         let step = usize::try_from(step).unwrap_or(usize::MAX);
         let (Some(before), Some(after)) = (self.before.get(step), self.before.get(step + 1)) else { return 1.0 };
@@ -60,7 +61,7 @@ impl Shares {
     }
 }
 
-/// Tokens that are read to tell the likelihoods of options: a prompt once, with all its options.
+/// Returns the tokens that are read for the likelihoods of options. A prompt is read once, with all its options.
 fn option_tokens(questions: &[Example], options: &[Options]) -> f64 {
     let tokens = |(question, options): (&Example, &Options)| {
         question.prompt_ids.len() + options.ids.iter().map(Vec::len).sum::<usize>()
@@ -68,14 +69,14 @@ fn option_tokens(questions: &[Example], options: &[Options]) -> f64 {
     questions.iter().zip(options).map(tokens).sum::<usize>() as f64
 }
 
-/// What answering takes, in tokens that are read, where each answer is as long as it may be.
+/// Returns the work of answering, in tokens that are read, if each answer has the maximum length.
 fn sampling_work(questions: &[Example], spec: &EvalSpec) -> f64 {
     let prompts: usize = questions.iter().map(|question| question.prompt_ids.len()).sum();
     let sampled = questions.len() * spec.samples_per_question * spec.sampling.max_new_tokens;
     prompts as f64 + 2.0 * sampled as f64
 }
 
-/// The share of a batch of questions that the likelihoods of their options take.
+/// Returns the fraction of a batch of questions that the likelihoods of their options take.
 pub(super) fn options_share(questions: &[Example], options: &[Options], spec: &EvalSpec) -> f64 {
     let options = option_tokens(questions, options);
     options / (options + sampling_work(questions, spec)).max(1.0)

@@ -1,7 +1,7 @@
-//! What an evaluation measured so far, and what comes out of it.
+//! The measurements of an evaluation so far, and its results.
 //!
-//! Every number is a mean over questions, a question's value being the mean over its answers; so an interval is over questions,
-//! and how many answers each has does not make it narrower than it is.
+//! Every result is a mean over questions, where a question's value is the mean over its answers. Intervals are over
+//! questions, so several answers to a question do not make them too narrow.
 
 use super::super::scoring::SampledCompletion;
 use orchestrate_core::event::{Choice, Measurement};
@@ -13,38 +13,38 @@ use orchestrate_core::stats::{Document, Interval, mean_interval, pass_at, perple
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The name of the weighted sum among the components.
+/// Name of the weighted sum among the components.
 const TOTAL: &str = "total";
 
-/// A resume point holds just this.
+/// The measurements so far, which a resume point holds.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Measured {
-    /// Batches done.
+    /// Number of batches done.
     pub(super) step: u64,
-    /// Values of each component, over questions.
+    /// Values of each component, by question.
     rewards: BTreeMap<String, Vec<f64>>,
-    /// Answers for which a component was missing.
+    /// Number of answers for which a component was missing.
     missing: BTreeMap<String, u64>,
-    /// pass@k by k, over questions.
+    /// Values of pass@k by k, by question.
     pass_at: BTreeMap<usize, Vec<f64>>,
-    /// Tokens of an answer, over questions.
+    /// Mean number of tokens of an answer, by question.
     tokens: Vec<f64>,
-    /// Words of an answer, over questions.
+    /// Mean number of words of an answer, by question.
     words: Vec<f64>,
-    /// Share of a question's answers that hit the length limit.
+    /// Fraction of a question's answers that reached the length limit.
     truncated: Vec<f64>,
-    /// 1 where the right option is the likeliest.
+    /// 1 if the right option is the likeliest, else 0, by question.
     likeliest: Vec<f64>,
-    /// 1 where it is the likeliest per byte.
+    /// 1 if the right option is the likeliest per byte, else 0, by question.
     likeliest_per_byte: Vec<f64>,
-    /// Negative log-likelihood and token count of each reference completion.
+    /// Negative log-likelihood (nats) and token count of each reference completion.
     pub(super) completion_nll: Vec<(f64, u64)>,
-    /// The same of each document.
+    /// Negative log-likelihood (nats) and token count of each document.
     pub(super) text_nll: Vec<(f64, u64)>,
 }
 
 impl Measured {
-    /// Takes in a question: its answers with their scores, and what its options' likelihoods say.
+    /// Adds a question: its answers with their scores, and the likelihoods of its options.
     pub(super) fn record(
         &mut self,
         spec: &EvalSpec,
@@ -55,7 +55,7 @@ impl Measured {
         for name in spec.rewards.keys() {
             self.add(name, scores.iter().map(|score| score.parts.get(name).and_then(|part| part.value)));
         }
-        // a sum of nothing is no result
+        // without weights the sum is 0 for every answer and not a result
         if spec.rewards.values().any(|reward| reward.weight != 0.0) {
             self.add(TOTAL, scores.iter().map(|score| score.total));
         }
@@ -88,7 +88,8 @@ impl Measured {
         }
     }
 
-    /// Every measurement by its metric's name, each with a 95% interval over questions that does not leave the metric's range.
+    /// Returns every measurement by its metric's name, with a 95% interval over questions that stays within the
+    /// metric's range.
     pub(super) fn results(&self, spec: &EvalSpec, seed: u64) -> BTreeMap<String, Measurement> {
         let resamples = spec.bootstrap_resamples;
         let mut results = BTreeMap::new();
@@ -138,8 +139,8 @@ impl Measured {
     }
 }
 
-/// `metrics.json`: every measurement, those of reward components with `training`, whether the component was `trained` on by
-/// this variant or `held_out` from it.
+/// Returns the content of `metrics.json`: every measurement by name. Those of reward components have `training`, which
+/// is whether this variant was `trained` on the component or it was `held_out`.
 pub(super) fn metrics_json(spec: &EvalSpec, results: &BTreeMap<String, Measurement>) -> String {
     #[derive(Serialize)]
     struct Marked<'a> {

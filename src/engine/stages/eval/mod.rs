@@ -1,5 +1,5 @@
-//! Held-out measurements: accuracy by generation and by likelihood, pass@k, every reward component, length, perplexity, each
-//! with a 95% interval.
+//! Measurements on held-out data: accuracy by generation and by likelihood, pass@k, every reward component, length, and
+//! perplexity. Each has a 95% interval.
 
 mod batches;
 mod measured;

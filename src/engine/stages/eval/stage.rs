@@ -128,7 +128,7 @@ pub(in crate::stages) fn run(
     Ok(Outcome::Finished(results))
 }
 
-/// The documents of `text`, as far as the model can read them.
+/// Returns the documents of `text`, each truncated to the model's context length.
 pub(super) fn documents(
     assignment: &Assignment,
     spec: &EvalSpec,
@@ -144,7 +144,7 @@ pub(super) fn documents(
     Ok(documents.into_iter().map(cut).collect())
 }
 
-/// Refuses a question that the model cannot read together with each of its options.
+/// Returns an error for a question that exceeds the model's context length with one of its options.
 pub(super) fn check_fits(
     questions: &[data::Example],
     options: &[data::Options],
@@ -164,8 +164,8 @@ pub(super) fn check_fits(
     Ok(())
 }
 
-/// What the options of each question say; no choices without options, and `None` when the stage was asked to stop. `batch_size`
-/// questions are computed at a time.
+/// Computes the verdicts of the options of each question, `batch_size` questions at a time. The result is empty without
+/// options, and `None` if the stage should stop.
 pub(super) fn choices(
     context: &mut Context<'_>,
     policy: &Policy<'_>,
@@ -193,7 +193,8 @@ pub(super) fn choices(
     Ok(Some(verdicts.collect()))
 }
 
-/// The answers to each question, `samples_per_question` of them side by side; `None` when the stage was asked to stop.
+/// Samples `samples_per_question` answers to each question, adjacent in the result. Returns `None` if the stage should
+/// stop.
 pub(super) fn answer<'a>(
     context: &mut Context<'_>,
     policy: &Policy<'_>,
@@ -221,7 +222,8 @@ pub(super) fn answer<'a>(
     Ok(Some(asked.zip(sampled).map(answer).collect()))
 }
 
-/// The seed of a question's answer. The first is what it is where no other is drawn, so that more samples change none.
+/// Returns the seed of a question's answer. The first answer's seed does not depend on the number of samples, so more
+/// samples change no earlier answer.
 pub(super) fn sample_seed(seed: u64, row: usize, sample: usize) -> u64 {
     let row = row.to_string();
     match sample {
@@ -230,7 +232,7 @@ pub(super) fn sample_seed(seed: u64, row: usize, sample: usize) -> u64 {
     }
 }
 
-/// What pairs `answer` with those of another evaluation.
+/// Returns the fields that pair `answer` with those of another evaluation.
 pub(super) fn record(spec: &EvalSpec, answer: &SampledCompletion<'_>, choice: Option<&Choice>) -> EvalRecord {
     EvalRecord {
         question_id: answer.example.id.clone(),
@@ -241,7 +243,7 @@ pub(super) fn record(spec: &EvalSpec, answer: &SampledCompletion<'_>, choice: Op
     }
 }
 
-/// Negative log-likelihood and token count of what each sequence trains on.
+/// Returns the negative log-likelihood and count of the trained tokens of each sequence that has any.
 pub(super) fn negative_log_likelihood(policy: &Policy<'_>, sequences: &[Sequence]) -> Vec<(f64, u64)> {
     let sequences: Vec<&Sequence> = sequences.iter().filter(|s| s.trained_tokens() > 0).collect();
     if sequences.is_empty() {

@@ -1,11 +1,11 @@
-//! What a rollout is like: lengths, truncation, repetition.
+//! Metrics of a rollout: lengths, truncation, repetition.
 
 use super::super::scoring::SampledCompletion;
 use orchestrate_core::event::StopReason;
 use orchestrate_core::rewards::repeats;
 use std::collections::BTreeMap;
 
-/// A sampled completion, as far as it is counted.
+/// The properties of a sampled completion that metrics use.
 pub(super) struct Counted<'a> {
     text: &'a str,
     tokens: usize,
@@ -19,14 +19,14 @@ impl<'a> From<&'a SampledCompletion<'_>> for Counted<'a> {
     }
 }
 
-/// Means and counts over the completions of a rollout, groups of `group_size` one after the other.
+/// Computes means and counts over the completions of a rollout, which are groups of `group_size`, one after the other.
 ///
-/// | metric | of the rollout's completions |
+/// | metric | value over the rollout's completions |
 /// | --- | --- |
-/// | `completion/tokens_mean`, `_min`, `_max` | lengths, the stop token included |
-/// | `completion/tokens_mean_stopped` | mean length of those that ended by themselves, if any |
-/// | `completion/truncated_frac` | share that the length limit cut |
-/// | `completion/repeated_frac` | share whose very text stands in its group already |
+/// | `completion/tokens_mean`, `_min`, `_max` | lengths in tokens, including the stop token |
+/// | `completion/tokens_mean_stopped` | mean length of those that were not truncated, if any |
+/// | `completion/truncated_frac` | fraction truncated by the length limit |
+/// | `completion/repeated_frac` | fraction whose exact text occurs earlier in the group |
 pub(super) fn rollout_metrics(completions: &[Counted<'_>], group_size: usize) -> BTreeMap<String, f64> {
     let count = completions.len() as f64;
     let lengths = || completions.iter().map(|completion| completion.tokens);

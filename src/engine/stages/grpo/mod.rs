@@ -1,9 +1,11 @@
-//! Group-relative policy optimization: sample a group of completions for each prompt, rate them, and raise the
-//! probability of what is better than its group's mean.
+//! Group-relative policy optimization (GRPO). It samples a group of completions for each prompt, rates them, and raises
+//! the probability of those that are better than their group's mean.
 //!
-//! As in the paper (arXiv:2402.03300) but for three things: the loss is normalized by the tokens of the whole step by
-//! default (DAPO, arXiv:2503.14476); the log-probabilities of sampling are the old ones, since the same engine samples and
-//! trains; and the reference is the stage's input, asked only when `kl_coef` is not 0.
+//! It differs from the paper (arXiv:2402.03300) in three points:
+//!
+//! - By default the loss is normalized by the tokens of the whole step (DAPO, arXiv:2503.14476).
+//! - The old log-probabilities are those of sampling, since the same engine samples and trains.
+//! - The reference is the stage's input. It is computed only if `kl_coef` is not 0.
 
 mod metrics;
 mod rollout;

@@ -1,8 +1,8 @@
-//! The rollout of a step: groups of completions for prompts in the data's order, rated, and what becomes of groups that
-//! teach nothing.
+//! The rollout of a step: groups of completions for prompts in the data's order, with their rewards. Groups without
+//! spread have no gradient and are kept, dropped or replaced.
 //!
-//! A completion's seed comes from its prompt's position in the data order and its own index in the group, so a rollout depends
-//! on the policy and on where in that order it begins, and on nothing else.
+//! A completion's seed is derived from its prompt's position in the data order and its own index in the group. A
+//! rollout therefore depends only on the policy and on its first position in that order.
 
 use super::super::Context;
 use super::super::scoring::{RatingMetrics, SampledCompletion, score};
@@ -20,12 +20,12 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Instant;
 
-/// What rollouts are drawn from.
+/// The source of rollouts: policy, prompts, and sampling settings.
 pub(super) struct Source<'p, 'a> {
     policy: &'p Policy<'a>,
     examples: &'a Mixture<Example>,
     stop: Stop<'p>,
-    /// The stage's.
+    /// The stage's seed.
     seed: u64,
     spec: &'p GrpoSpec,
 }
@@ -36,49 +36,49 @@ impl<'p, 'a> Source<'p, 'a> {
     }
 }
 
-/// Seconds that the parts of a rollout took. A group is rated while others are decoded, so they may add up to more than passed.
+/// Duration of a rollout's parts, in seconds. Groups are rated while others are decoded, so the sum may exceed the
+/// elapsed time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Timing {
     pub(super) prefill: f64,
     pub(super) decode: f64,
-    /// Reading prompts, decoding, and turning tokens into text.
+    /// Seconds spent on reading prompts, decoding, and converting tokens to text.
     pub(super) sampling: f64,
     pub(super) rating: f64,
-    /// From the beginning until every group was rated.
+    /// Seconds from the beginning until every group was rated.
     pub(super) rollout: f64,
 }
 
-/// The completions of one prompt.
+/// The completions of one prompt, with their scores.
 struct Group<'a> {
     answers: Vec<SampledCompletion<'a>>,
     scores: Vec<RewardScore>,
-    /// Whether they were rated differently.
+    /// Whether the rewards of the group differ.
     has_spread: bool,
 }
 
 /// The groups of a step.
 #[derive(Default)]
 pub(super) struct Rollout<'a> {
-    /// Those that take part, in the order of the data.
+    /// Groups that take part in the update, in the order of the data.
     kept: Vec<Group<'a>>,
-    /// Those without spread that take no part.
+    /// Groups without spread, which take no part.
     discarded: Vec<Group<'a>>,
-    /// Prompts drawn beyond the step's share.
+    /// Number of prompts drawn beyond `prompts_per_step`.
     resampled: usize,
-    /// Places of the step that no group with spread was found for.
+    /// Number of places of the step for which no group with spread was found.
     dropped: usize,
-    /// What rating took.
+    /// Metrics of the rating.
     rating: RatingMetrics,
     pub(super) timing: Timing,
 }
 
 impl<'a> Rollout<'a> {
-    /// Samples and rates completions for the prompts from `first` on, counted in the data's order.
-    ///
-    /// Nothing when the stage was asked to stop meanwhile.
+    /// Samples and rates completions for the prompts from position `first` of the data's order. Returns `None` if the
+    /// stage was requested to stop meanwhile.
     ///
     /// # Errors
-    /// What no component can say as a missing value.
+    /// Returns an error of a component that cannot be expressed as a missing value.
     pub(super) fn draw(
         context: &mut Context<'_>,
         source: &Source<'_, 'a>,
@@ -114,8 +114,9 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// The groups at these positions. A group is rated as soon as its last completion has ended, on a thread of its own, while
-    /// the others are still decoded: each group is a batch by itself, so its scores depend on no timing.
+    /// Samples and rates the groups at these positions. A separate thread rates each group as soon as its last
+    /// completion has ended, while others are still decoded. Each group is its own batch, so its scores do not depend
+    /// on timing.
     fn groups(
         &mut self,
         context: &mut Context<'_>,
@@ -148,7 +149,7 @@ impl<'a> Rollout<'a> {
             let rater = scope.spawn(move || rate_all(reward_mix, rating, spec, to_rate));
             let batch_size = spec.rollout_batch_size;
             let hand_over = |request, group| {
-                // the rater ends early only when it failed, which its result tells
+                // the receiver is gone only if rating failed, which its result reports
                 let _ = ended.send((request, answers(request, group)));
             };
             let (decoder, sampling) = (&policy.decoder, &spec.sampling);
@@ -175,18 +176,18 @@ impl<'a> Rollout<'a> {
         Ok(Some(groups.into_iter().map(|(_, group)| group).collect()))
     }
 
-    /// Prompts drawn.
+    /// The number of prompts drawn.
     pub(super) fn prompts(&self) -> u64 {
         (self.kept.len() + self.discarded.len()) as u64
     }
 
-    /// Completions of the groups that take part, which [`Rollout::advantages`] puts first.
+    /// The number of completions in groups that take part, which [`Rollout::advantages`] returns first.
     pub(super) fn taking_part(&self) -> usize {
         self.kept.iter().map(|group| group.answers.len()).sum()
     }
 
-    /// Counts of groups: without spread, those that were replaced included; drawn beyond the step's share; and places of
-    /// the step that stayed empty.
+    /// Returns the rating's metrics and the numbers of groups: without spread, including replaced ones; drawn beyond
+    /// `prompts_per_step`; and missing from the step.
     pub(super) fn metrics(&mut self) -> BTreeMap<String, f64> {
         let flat = self.kept.iter().chain(&self.discarded).filter(|group| !group.has_spread).count();
         let counts = [
@@ -199,7 +200,8 @@ impl<'a> Rollout<'a> {
         metrics
     }
 
-    /// All completions with their scores and advantages; those of discarded groups come last and have no advantage.
+    /// Returns all completions with their scores and advantages. Those of discarded groups come last and have no
+    /// advantage.
     pub(super) fn advantages(
         self,
         spec: &GrpoSpec,
@@ -225,15 +227,15 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// What came of rating.
+/// The result of rating.
 struct Rating<'a> {
-    /// With their requests' positions, in the order they were rated; nothing when rating was asked to stop.
+    /// The groups with the positions of their requests, in the order of rating; `None` if rating was requested to stop.
     groups: StageResult<Option<Vec<(usize, Group<'a>)>>>,
     warnings: Vec<String>,
     seconds: f64,
 }
 
-/// Rates groups in the order they come, until no more come or one cannot be rated.
+/// Rates groups in the order of arrival, until the channel closes or a group cannot be rated.
 fn rate_all<'a>(
     reward_mix: &mut RewardMix,
     metrics: &mut RatingMetrics,
@@ -264,7 +266,7 @@ fn rate_all<'a>(
 }
 
 impl<'a> Group<'a> {
-    /// Rated answers, with the penalty of those that are too long among their parts.
+    /// Creates a group of rated answers, with the penalty for overlong ones as a part of their scores.
     fn new(answers: Vec<SampledCompletion<'a>>, mut scores: Vec<RewardScore>, spec: &GrpoSpec) -> Self {
         if let Some(overlong) = &spec.overlong {
             for (answer, score) in answers.iter().zip(&mut scores) {
@@ -277,7 +279,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Adds a part that the reward mix knows nothing of.
+/// Adds a part to a score that is not a component of the reward mix.
 fn add_part(score: &mut RewardScore, name: &str, weight: f64, value: f64) {
     score.total = score.total.map(|total| total + weight * value);
     score.parts.insert(name.to_owned(), ComponentScore { value: Some(value), weight, missing: None });
@@ -297,7 +299,7 @@ fn totals(scores: &[RewardScore]) -> Vec<Option<f64>> {
     scores.iter().map(|score| score.total).collect()
 }
 
-/// The components that have a weight; a held-out one is neither normalized nor needed.
+/// Returns the components with a weight other than 0. A held-out component is neither normalized nor required.
 fn columns(scores: &[RewardScore]) -> Vec<Column> {
     let Some(first) = scores.first() else { return Vec::new() };
     let column = |(name, part): (&String, &ComponentScore)| Column {

@@ -37,7 +37,7 @@ pub(in crate::stages) fn run(
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
 
     while progress.step < total_steps {
-        // 1. rollout: `group_size` completions for each of the step's prompts, rated
+        // 1. rollout: sample and rate `group_size` completions for each of the step's prompts
         let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
         let before = progress.clone();
         let Some(mut rollout) = Rollout::draw(context, &source, &mut reward_mix, progress.prompts, progress.step + 1)?
@@ -49,7 +49,7 @@ pub(in crate::stages) fn run(
         let Timing { prefill, decode, sampling, rating, rollout: rollout_s } = rollout.timing;
         let mut metrics = rollout.metrics();
 
-        // 2. advantages; groups that were discarded are recorded, but have none
+        // 2. advantages; discarded groups are recorded without them
         let taking_part = rollout.taking_part();
         let (answers, scores, advantages) = rollout.advantages(spec);
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
@@ -74,7 +74,7 @@ pub(in crate::stages) fn run(
             .zip(advantages[..taking_part].chunks(part))
             .map(|(answers, advantages)| Rated::of(answers, advantages, spec))
             .collect();
-        mini_batches.resize_with(spec.mini_batches, Vec::new); // fewer groups may take part than were asked for
+        mini_batches.resize_with(spec.mini_batches, Vec::new); // fewer groups than requested may take part
         let tokens: usize = answers.iter().map(|a| a.example.prompt_ids.len() + a.sampled.ids.len()).sum();
         let updates = usize::try_from(spec.updates_per_rollout.min(total_steps - progress.step)).unwrap_or(usize::MAX);
         for update in 0..updates {
@@ -88,7 +88,7 @@ pub(in crate::stages) fn run(
                 let part =
                     StepPart { step, total_steps, share: 0.5 + index as f64 / parts / 2.0, share_of_stage: None };
                 if context.should_drop_step(part)? {
-                    // a resumed stage samples its rollout anew, which takes the weights from before its first update
+                    // a resumed stage repeats the rollout, which needs the weights from before its first update
                     if update > 0 {
                         return Ok(Outcome::Stopped { step: context.resume_point.unwrap_or(0) });
                     }
@@ -100,7 +100,7 @@ pub(in crate::stages) fn run(
             if update == 0 {
                 check_on_policy(context, &sums, policy.decoder.activations(), step)?;
             }
-            // without a loss there is nothing to follow; momentum alone must not move the weights
+            // without a loss there is no gradient, and momentum alone must not change the weights
             let done = if rated.is_empty() {
                 None
             } else {
@@ -128,7 +128,7 @@ pub(in crate::stages) fn run(
         if let Some(&mean) = metrics.get("reward/mean").filter(|mean| mean.is_finite()) {
             progress.remember(mean);
         }
-        // only here: a resumed stage samples its next rollout anew, and must not be in the middle of one
+        // only after a rollout's last update, since a resumed stage begins with a new rollout
         if progress.step < total_steps && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
             return Ok(Outcome::Stopped { step: progress.step });
         }

@@ -1,4 +1,4 @@
-//! One update of the policy: the gradients of a micro-batch of rated completions, and what is logged of them.
+//! One update of the policy: the gradients of a micro-batch of rated completions, and their metrics.
 
 use super::super::Context;
 use super::super::scoring::SampledCompletion;
@@ -12,29 +12,29 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// How far from 1 the mean ratio of an on-policy step may be in 32 bits: sampling and training must agree.
+/// Maximum deviation of the mean ratio from 1 in an on-policy step in 32 bits, where sampling and training must agree.
 const RATIO_TOLERANCE: f64 = 1e-4;
-/// The same in 16 bits, where rounding depends on the shapes of a batch; beyond it there is a warning.
+/// Deviation above which there is a warning. In 16 bits, rounding depends on the shapes of a batch.
 const RATIO_TOLERANCE_16_BIT: f64 = 5e-2;
 
-/// A completion that takes part in the loss.
+/// A completion in the loss.
 #[derive(Clone, Copy, Debug)]
 pub struct Rated<'a> {
-    /// Tokens of its prompt.
+    /// Tokens of the completion's prompt.
     pub prompt_ids: &'a [i64],
-    /// Its own tokens.
+    /// Tokens of the completion.
     pub ids: &'a [i64],
-    /// Log-probability of each when it was sampled.
+    /// Log-probability of each token when it was sampled.
     pub sampling_logprobs: &'a [f32],
-    /// How much better it is than its group's mean.
+    /// Advantage over the other completions of the group.
     pub advantage: f64,
-    /// Of each of its tokens in the step's loss.
+    /// Weight of each of the completion's tokens in the step's loss.
     pub weight: f64,
 }
 
 impl<'a> Rated<'a> {
-    /// What one of a rollout's updates is made of: of `answers`, groups one after the other, those with an advantage, and
-    /// under `mask_truncated` not cut short.
+    /// Returns the completions of an update. `answers` are groups, one after the other. Those without an advantage are
+    /// left out, and under `mask_truncated` those that were truncated.
     pub(super) fn of(answers: &'a [SampledCompletion<'_>], advantages: &[Option<f64>], spec: &GrpoSpec) -> Vec<Self> {
         let lengths: Vec<Option<usize>> = answers
             .iter()
@@ -62,14 +62,14 @@ impl<'a> Rated<'a> {
     }
 }
 
-/// What an update depends on beside model and completions.
+/// The options of an update.
 #[derive(Clone, Copy, Debug)]
 pub struct UpdateOptions {
-    /// The objective.
+    /// The settings of the loss.
     pub knobs: PolicyKnobs,
-    /// Divides the logits, as it did in sampling.
+    /// Temperature of sampling, by which the logits are divided.
     pub temperature: f64,
-    /// Keeps the input of each layer only.
+    /// Whether only the input of each layer is kept.
     pub checkpointing: bool,
 }
 
@@ -80,7 +80,7 @@ impl UpdateOptions {
     }
 }
 
-/// Adds the gradients of one micro-batch. Neighbours with the same prompt share it: it is computed once for them.
+/// Adds the gradients of one micro-batch. Adjacent completions with the same prompt share it, so it is computed once.
 pub fn accumulate(
     decoder: &mut Decoder,
     reference: Option<&Reference>,
@@ -103,7 +103,7 @@ pub fn accumulate(
             head::logprobs(decoder, &hidden, &tokens.targets, temperature).logprobs
         })
     });
-    // no dropout: the policy is the one that sampled
+    // without dropout, so the policy is the one that sampled
     let pass = TrainingPass::new(decoder, &packed, PassOptions { dropout_seed: None, checkpointing });
     let hidden = pass.hidden().index_select(0, &predictors); // (N, C)
     let loss_of = |range: Range<i64>, lengths: &[i64], now: &TokenLogprobs, sums: &mut Sums| {
@@ -125,7 +125,7 @@ pub fn accumulate(
         sums.add(&result, now);
         TokenGrads { logprobs: leaf.grad(), entropy: entropy.map(|entropy| entropy.grad()) }
     };
-    // a ratio for a whole completion needs all of its log-probabilities before the first gradient
+    // the ratio of a whole completion needs all of its log-probabilities before the first gradient
     let ahead = (knobs.surrogate == Surrogate::SequenceRatio).then(|| {
         let now = head::logprobs(decoder, &hidden.detach(), &tokens.targets, temperature);
         loss_of(0..tokens.targets.size()[0], &tokens.lengths, &now, sums)
@@ -141,7 +141,7 @@ pub fn accumulate(
     pass.finish();
 }
 
-/// The completions of a micro-batch, end to end.
+/// The tokens of a micro-batch's completions, end to end.
 struct Tokens {
     targets: Tensor,           // (N,)
     sampling_logprobs: Tensor, // (N,)
@@ -171,7 +171,7 @@ impl Tokens {
 /// Sums over the tokens of an optimizer step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
-    /// The weighted sum of the losses, which is the step's loss.
+    /// Weighted sum of the losses, which is the step's loss.
     pub loss: f64,
     tokens: f64,
     ratio: f64,
@@ -186,7 +186,7 @@ impl Sums {
     fn add(&mut self, result: &PolicyLoss, now: &TokenLogprobs) {
         let total = |t: &Tensor| t.sum(Kind::Double);
         let nothing = result.loss.zeros_like().to_kind(Kind::Double);
-        // read at once: each read waits for the device
+        // one read for all sums, since each read waits for the device
         let sums = Tensor::stack(
             &[
                 result.loss.to_kind(Kind::Double),
@@ -215,7 +215,7 @@ impl Sums {
         }
     }
 
-    /// Their means over the tokens.
+    /// Returns the loss and the means over the tokens.
     pub(super) fn metrics(&self, with_kl: bool) -> BTreeMap<String, f64> {
         let mean = |sum: f64| sum / self.tokens;
         let mut metrics = BTreeMap::from([
@@ -234,7 +234,8 @@ impl Sums {
     }
 }
 
-/// The first update of a rollout is on-policy: what training computes must be what sampling computed.
+/// Checks that the first update of a rollout is on-policy: sampling and training must compute the same
+/// log-probabilities. Returns an error in 32 bits and emits a warning otherwise.
 pub(super) fn check_on_policy(context: &mut Context<'_>, sums: &Sums, kind: Kind, step: u64) -> StageResult<()> {
     let deviation = sums.ratio_deviation / sums.tokens;
     if kind == Kind::Float && deviation > RATIO_TOLERANCE {
@@ -255,17 +256,17 @@ pub(super) fn check_on_policy(context: &mut Context<'_>, sums: &Sums, kind: Kind
     Ok(())
 }
 
-/// The stage's input, to measure the divergence from.
+/// The reference policy, which is the stage's input.
 #[derive(Debug)]
 pub enum Reference {
-    /// The weights below the adapters, which changed nothing when the stage began.
+    /// The weights without the adapters, which had no effect when the stage began.
     Base,
-    /// A copy of what is trained, as it was when the stage began.
+    /// A copy of the trainable tensors from when the stage began.
     Copy(Vec<Tensor>),
 }
 
 impl Reference {
-    /// The model as it is now: to be called before a resume point is taken up.
+    /// Creates the reference from the current model. Call this before a resume point is restored.
     pub fn of(decoder: &Decoder) -> Self {
         if decoder.adapters_are_neutral() {
             return Self::Base;
@@ -273,7 +274,7 @@ impl Reference {
         Self::Copy(decoder.trainable().iter().map(|(_, t)| t.detach().copy()).collect())
     }
 
-    /// What `compute` makes of the reference.
+    /// Computes `compute` on the reference policy.
     fn run<T>(&self, decoder: &mut Decoder, compute: impl FnOnce(&Decoder) -> T) -> T {
         let Self::Copy(values) = self else { return decoder.without_adapters(compute) };
         let trainable = decoder.trainable();

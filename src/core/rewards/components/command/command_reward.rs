@@ -1,4 +1,4 @@
-//! The component: questions to a program, and its answers.
+//! The `command` component: questions to a program, and its answers.
 
 use super::keys::CommandSpec;
 use super::process::{Answers, Process};
@@ -15,22 +15,22 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The component.
+/// The `command` component.
 pub(in crate::rewards::components) struct Command {
     program: Program,
     timeout: Duration,
     stop: StopCheck,
     process: Option<Process>,
     starts: u64,
-    /// Questions asked so far: the next one's `id`.
+    /// The number of questions asked so far, which is the next question's `id`.
     asked: u64,
-    /// The last batch's questions with what was answered.
+    /// The questions of the last batch with the program's answers.
     said: HashMap<String, Option<String>>,
     metrics: Vec<ComponentMetric>,
 }
 
 impl Command {
-    /// The command of `spec`: `place` says where its files lie, `variable` the values of variables.
+    /// Prepares the command of `spec`. `place` finds its files, `variable` reads environment variables.
     pub(in crate::rewards::components) fn new(
         spec: &CommandSpec,
         place: &dyn Fn(&Digest) -> Option<PathBuf>,
@@ -50,7 +50,7 @@ impl Command {
         })
     }
 
-    /// The program, started if it is not running; or why it cannot be started now.
+    /// The program, started if it is not running, or the reason why it cannot be started now.
     fn process(&mut self) -> Result<Result<&mut Process, String>, RewardError> {
         if !self.process.as_ref().is_some_and(Process::is_ready) {
             self.process = None;
@@ -64,7 +64,7 @@ impl Command {
         Ok(Ok(self.process.as_mut().expect("it was started")))
     }
 
-    /// Asks the program, which is gone if it fails.
+    /// Asks the program. After a failure the program is ended.
     fn ask(&mut self, questions: &[u8], ids: &Range<u64>, time: Duration) -> Result<Answers, RewardError> {
         let stop = self.stop.clone();
         let answers = match self.process()? {
@@ -81,7 +81,8 @@ impl Command {
         Ok(answers)
     }
 
-    /// The key names these contents: others would be cached under a wrong name.
+    /// Checks that the files still have the digests in the cache key: else the result would be cached under a wrong
+    /// key.
     fn check_files(&self) -> Result<(), RewardError> {
         self.program.check_files(digest_of).map_err(|changed| RewardError {
             message: changed.to_string(),
@@ -91,12 +92,12 @@ impl Command {
     }
 }
 
-/// The JSON object that the program is sent, without its `id`.
+/// Returns the question as a JSON object, without its `id`.
 pub(super) fn question(sample: &Sample<'_>, text: Option<&str>) -> String {
     serde_json::to_string(&RewardQuestion::new(sample, text)).expect("a question serializes")
 }
 
-/// The digest of the file's bytes.
+/// Returns the digest of the file's bytes.
 pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
     let mut file = fs_err::File::open(path)?;
     let mut hasher = Sha256::new();

@@ -19,8 +19,8 @@ pub struct CommandTable {
     /// `files` becomes that file's absolute path.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
-    /// What the program is made of and reads: scripts, data; patterns are allowed. Their content, not their place, is part of
-    /// the stage's cache key.
+    /// The program's own files and those that it reads: scripts, data; patterns are allowed. Their content, not their
+    /// place, is part of the stage's cache key.
     pub files: Vec<String>,
     /// Names of the variables of the environment that it is given, beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
     /// locale's.
@@ -30,17 +30,17 @@ pub struct CommandTable {
     pub timeout_s: f64,
 }
 
-/// A program that rates texts.
+/// A program that rates texts, with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandSpec {
     /// The program and its arguments.
     pub command: Vec<Argument>,
-    /// Digests of the files that it is made of and reads.
+    /// The digests of the program's files, including the files that it reads.
     pub files: Vec<Digest>,
-    /// Names of the variables of the environment that it is given.
+    /// The names of the environment variables that the program gets.
     pub env: Vec<String>,
-    /// Seconds for a batch; what is not answered then is missing.
+    /// The time limit for a batch, in seconds; values without an answer by then are missing.
     pub timeout_s: f64,
 }
 

@@ -1,4 +1,4 @@
-//! A program that answers line by line: it is started, asked in batches and killed with its children.
+//! A program that answers line by line: it is started, asked in batches, and killed with its children.
 
 use crate::program::ProgramProcess;
 use crate::rewards::StopCheck;
@@ -12,17 +12,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_chan
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A line that is longer is no answer.
+/// The largest size of a line; a longer one is not an answer.
 const MAX_LINE_BYTES: u64 = 1 << 20;
-/// Lines that wait to be read; a program that writes more waits itself.
+/// The number of lines that wait to be read; a program that writes more is blocked.
 const LINES: usize = 64;
-/// How long after the last answer a line more is noticed at once.
+/// The time after the last answer within which a surplus line is detected immediately.
 const QUIET: Duration = Duration::from_millis(20);
-/// How long a program that is no longer needed may take to end by itself.
+/// The time that a program has to end by itself when it is no longer needed.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long its last words are waited for.
+/// The time to wait for the exit status and the last line of standard error.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// A running program that is asked.
+/// A running program that answers questions.
 pub(super) struct Process {
     program: ProgramProcess,
     stdin: Option<ChildStdin>,
@@ -31,27 +31,27 @@ pub(super) struct Process {
     is_healthy: bool,
 }
 
-/// What one batch of questions came to.
+/// The result of one batch of questions.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// In the order of the questions, from the first on.
+    /// The answers in the order of the questions, from the first one on.
     pub(super) lines: Vec<String>,
-    /// Why there are no more, or why the program cannot be asked again.
+    /// The reason why answers are missing, or why the program cannot be asked again.
     pub(super) failure: Option<String>,
-    /// It ended before it answered anything: perhaps it had been about to since the last batch.
+    /// Whether the program ended before it answered anything, perhaps because of the previous batch.
     pub(super) had_ended: bool,
-    /// Rating was asked to stop before all were given.
+    /// Whether rating was asked to stop before all answers arrived.
     pub(super) interrupted: bool,
 }
 
-/// What it says on its standard error.
+/// The program's standard error.
 struct Errors {
     last: Arc<Mutex<String>>,
     end: Receiver<()>,
 }
 
 impl Process {
-    /// Starts `command`; what it writes to its standard error goes to this program's.
+    /// Starts `command` and copies its standard error to this process's.
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut program = ProgramProcess::start(command)?;
@@ -64,12 +64,12 @@ impl Process {
         Ok(Self { program, stdin, lines, errors, is_healthy: true })
     }
 
-    /// Whether it is still there, with all that it said read: then it can be asked.
+    /// Whether the program is running and all its output has been read, so that it can be asked.
     pub(super) fn is_ready(&self) -> bool {
         self.is_healthy && self.program.has_ended().is_none() && self.lines.try_recv().is_err()
     }
 
-    /// Writes `questions`, a line each, with these `ids`, and reads as many lines, for at most `time`.
+    /// Writes `questions`, one per line with these `ids`, and reads as many lines, for at most `time`.
     pub(super) fn ask(&mut self, questions: Vec<u8>, ids: &Range<u64>, time: Duration, stop: &StopCheck) -> Answers {
         let count = usize::try_from(ids.end - ids.start).expect("a batch is in memory");
         let deadline = Instant::now() + time;
@@ -79,7 +79,7 @@ impl Process {
             return Answers { failure: Some("it cannot be asked again".to_owned()), ..answers };
         };
         let (sender, written) = channel();
-        // apart, as the program may want to be read before it reads on; nobody waits for a thread that is stuck
+        // In a thread of its own, because the program may block until its output is read. A stuck thread is abandoned.
         std::thread::spawn(move || {
             let result = stdin.write_all(&questions).and_then(|()| stdin.flush());
             let _ = sender.send(result.map(|()| stdin));
@@ -91,7 +91,7 @@ impl Process {
                 break;
             };
             answers.failure = match line {
-                // a line that is no object answers nothing, and nobody knows which one the next would answer
+                // a line that is not an object answers nothing, and it is unknown which question the next line answers
                 Ok(Ok(line)) if !line.trim_start().starts_with('{') => {
                     Some(format!("line {number} of {count} is not a JSON object: {}", shortened(&line)))
                 }
@@ -119,12 +119,12 @@ impl Process {
         }
         if answers.failure.is_none() && !answers.interrupted {
             match self.lines.recv_timeout(QUIET) {
-                // which of them belong to which question?
+                // it is unknown which lines belong to which question
                 Ok(_) => {
                     answers.lines.clear();
                     answers.failure = Some(format!("it writes more than {count} lines for {count} questions"));
                 }
-                // it has said all that it was asked, so the answers stand
+                // all questions are answered, so the answers are valid
                 Err(RecvTimeoutError::Disconnected) => self.is_healthy = false,
                 Err(RecvTimeoutError::Timeout) => match written.recv_timeout(QUIET) {
                     Ok(Ok(stdin)) => self.stdin = Some(stdin),
@@ -136,7 +136,8 @@ impl Process {
         answers
     }
 
-    /// The next line of its output, or why there is none by the deadline; absent when rating should stop before.
+    /// Returns the next line of the output, or the reason for its absence by the deadline; `None` when rating should
+    /// stop first.
     fn next_line(&self, deadline: Instant, stop: &StopCheck) -> Option<Result<io::Result<String>, RecvTimeoutError>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -148,12 +149,12 @@ impl Process {
         }
     }
 
-    /// How it ended, now that its output did.
+    /// A description of the program's end, after its output has ended.
     fn end(&self) -> String {
         self.within(LAST_WORDS).unwrap_or_else(|| "closed its output".to_owned())
     }
 
-    /// How it ended, if it does within `time`.
+    /// Returns a description of the program's end, if it ends within `time`.
     fn within(&self, time: Duration) -> Option<String> {
         let deadline = Instant::now() + time;
         loop {
@@ -184,7 +185,7 @@ impl Errors {
             let mut reader = BufReader::new(errors);
             let mut line = Vec::new();
             while reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-                // a full disk is no reason to let the program wait
+                // a full disk must not block the program
                 let _ = io::stderr().write_all(&line);
                 let text = String::from_utf8_lossy(&line);
                 if !text.trim().is_empty() {
@@ -197,7 +198,7 @@ impl Errors {
         Self { last, end }
     }
 
-    /// `: ` and its last line, if it wrote any before it ended.
+    /// The last line of standard error after `: `; empty if the program wrote none.
     fn last(&self) -> String {
         let _ = self.end.recv_timeout(LAST_WORDS);
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,8 +206,10 @@ impl Errors {
     }
 }
 
-/// How `line` answers another question than `id`, if it does: a line too many or too few would else shift all that follow. Of a
-/// line that is no JSON nobody knows; the next one tells.
+/// Returns a description of the mismatch if `line` answers another question than `id`; `None` if it matches.
+///
+/// A surplus or missing line would shift all following answers. A line that is not JSON has no known id; the next line
+/// reveals a shift.
 fn other_id(line: &str, id: u64) -> Option<String> {
     let answer: Value = serde_json::from_str(line).ok()?;
     match answer.get("id") {
@@ -216,7 +219,7 @@ fn other_id(line: &str, id: u64) -> Option<String> {
     }
 }
 
-/// Sends every line of `output`, until it ends, cannot be read, or nobody listens.
+/// Sends every line of `output` until it ends, cannot be read, or the receiver is gone.
 fn read_lines(output: impl Read, sender: &SyncSender<io::Result<String>>) {
     let mut reader = BufReader::new(output);
     loop {

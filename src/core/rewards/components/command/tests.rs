@@ -1,4 +1,4 @@
-//! Real programs, most of which misbehave.
+//! Tests with real programs, most of which misbehave.
 
 use super::*;
 use crate::digest::Digest;
@@ -22,7 +22,7 @@ struct Scripted {
     spec: CommandSpec,
 }
 
-/// What every script begins with: `say(line, value=1)` answers the question of the line.
+/// The beginning of every script: `say(line, value=1)` answers the question of the line.
 const SAY: &str = r#"
 import json, sys
 def say(line, **answer):
@@ -221,12 +221,12 @@ fn a_line_that_comes_late_answers_no_question_of_the_next_batch() {
     let scripted = Scripted::new(late);
     let mut command = scripted.command();
     assert_eq!(rate(&mut command, &["a"]), values(&[1.0]));
-    // while it waits to say more of the first batch
+    // while the program is still writing surplus lines of the first batch
     let told = "its line 1 of 1 has the `id` 0, not that of its question, 1: `{\"id\": 0, \"value\": 0}`";
     assert_eq!(reason(&rate(&mut command, &["b"])[0]), told);
     assert_eq!(rate(&mut command, &["c"]), values(&[1.0]));
     assert_eq!(restarts(&command), Some(1.0));
-    // after it did
+    // after the program has written them
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(rate(&mut command, &["d"]), values(&[1.0]));
     assert_eq!(restarts(&command), Some(1.0));
@@ -303,7 +303,7 @@ fn it_is_killed_with_its_children() {
     }
 }
 
-/// Whether the process is there, and not only waits to be reaped by whoever takes in orphans.
+/// Whether the process is running, and not a zombie that waits to be reaped.
 fn is_running(process: Pid) -> bool {
     let stat = fs_err::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
@@ -338,7 +338,7 @@ fn a_script_that_changed_since_it_was_hashed_is_not_run() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
-    /// One program for a dozen batches each time, so that what is left of a batch would show in the next.
+    /// Runs one program for a dozen batches each time, so that the rest of a batch would show up in the next.
     #[test]
     fn any_text_comes_through_and_answers_keep_their_order(batches in prop::collection::vec(prop::collection::vec(any::<String>(), 1..9), 1..13)) {
         let scripted = Scripted::new(ECHO);
@@ -355,7 +355,7 @@ proptest! {
     fn whatever_it_writes_every_question_has_a_finite_value_or_a_reason(
         lines in prop::collection::vec(r#"(\{|"id": ?0|"id": ?1|, ?|"value": ?|"missing": ?|-|[0-9]{1,3}|e999|NaN|null|"|\}|x)*"#, 0..4)
     ) {
-        // it answers nothing else, and goes
+        // the program answers nothing else and ends
         let script = format!("print({:?})", lines.join("\n"));
         let verdicts = rate(&mut Scripted::new(&script).command(), &["a", "b"]);
         prop_assert_eq!(verdicts.len(), 2);

@@ -1,8 +1,8 @@
-//! Answers on disk, by the content of their requests: a rerun or a resume costs nothing and gives the same bits.
+//! The cache of answers on disk, by the content of their requests.
 //!
-//! `DIR/ab/abcdef....json` holds one request, its answer, and the digest of both; the name is the digest of the request.
-//! A file appears whole or not at all. Where several workers ask the same at once, the first answer is the one that
-//! everybody goes on with.
+//! A rerun or a resume needs no requests and gives the same bits. `DIR/ab/abcdef....json` holds one request, its
+//! answer, and the digest of both; the name is the digest of the request. A file appears only when it is complete. When
+//! several workers send the same request, all of them use the first answer.
 
 use crate::digest::{Digest, canonical_json};
 use serde::de::DeserializeOwned;
@@ -12,10 +12,10 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The form of the files; a part of the key.
+/// The version of the file format, which is part of the key.
 const FORMAT: u32 = 1;
 
-/// Makes the names of temporary files differ.
+/// A counter that makes the names of temporary files unique.
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 pub(in crate::rewards) struct Cache {
@@ -27,7 +27,7 @@ pub(in crate::rewards) struct Cache {
 struct Record<T> {
     request: Value,
     answer: T,
-    /// Of both.
+    /// The digest of the request and the answer.
     digest: Digest,
 }
 
@@ -37,7 +37,7 @@ impl<T: Serialize> Record<T> {
     }
 }
 
-/// What an answer to `request` is kept by.
+/// Returns the cache key of the answer to `request`.
 pub(in crate::rewards) fn key(request: &Value) -> Digest {
     Digest::of(canonical_json(&json!([FORMAT, request])).as_bytes())
 }
@@ -51,10 +51,10 @@ impl Cache {
         self.dir.join(&key.as_str()[..2]).join(format!("{key}.json"))
     }
 
-    /// The answer to the request with this key, if it is there.
+    /// Returns the answer to the request with this key, if cached.
     ///
     /// # Errors
-    /// A file that cannot be read or is not what [`Cache::store`] wrote.
+    /// Fails if the file cannot be read or is not as [`Cache::store`] wrote it.
     pub(in crate::rewards) fn get<T: Serialize + DeserializeOwned>(&self, key: &Digest) -> io::Result<Option<T>> {
         let path = self.path(key);
         let bytes = match fs_err::read(&path) {
@@ -70,7 +70,7 @@ impl Cache {
         }
     }
 
-    /// Keeps the `answer` to `request`, and returns the one that counts: another worker's, if it was first.
+    /// Caches the `answer` to `request` and returns the one that counts: another worker's, if it was first.
     pub(in crate::rewards) fn store<T: Serialize + DeserializeOwned>(
         &self,
         key: &Digest,
@@ -88,7 +88,7 @@ impl Cache {
         file.write_all(&serde_json::to_vec(&record).expect("a record serializes"))?;
         file.sync_all()?;
         drop(file);
-        // unlike a rename, a link does not replace what is there
+        // unlike a rename, a link does not replace an existing file
         let linked = fs_err::hard_link(&part, &path);
         if let Err(error) = &linked
             && error.kind() == ErrorKind::AlreadyExists
@@ -99,7 +99,7 @@ impl Cache {
         }
         match linked {
             Ok(()) => fs_err::remove_file(&part)?,
-            // damaged, or a file system without links
+            // the existing file is damaged, or the file system has no links
             Err(_) => fs_err::rename(&part, &path)?,
         }
         Ok(record.answer)

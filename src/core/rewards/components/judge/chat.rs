@@ -1,4 +1,4 @@
-//! What a server of OpenAI's chat completions sends.
+//! The response format of OpenAI's chat completions.
 
 use super::verdict::{JudgeReply, shortened};
 use serde::Deserialize;
@@ -32,7 +32,7 @@ struct Usage {
     completion_tokens: u64,
 }
 
-/// The answer in a response's `body`.
+/// Parses the answer in a response's `body`.
 pub(super) fn answer(body: &str) -> Result<JudgeReply, String> {
     let completion: ChatCompletion =
         serde_json::from_str(body).map_err(|_| format!("its answer is not a chat completion: {}", shortened(body)))?;

@@ -1,4 +1,4 @@
-//! A judge as its server lets it be asked (`server`): so many requests at a time, within a budget.
+//! The client of a judge, with the limits on concurrent requests and on the budget (`server` sends the requests).
 
 use super::chat;
 use super::verdict::JudgeReply;
@@ -16,25 +16,25 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Why a question has no answer.
+/// The reason why a question has no answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Failure {
-    /// This one has none, another may.
+    /// This question has no answer, but others may have one.
     Question(String),
-    /// None will have one.
+    /// The judge answers no questions.
     Judge(RewardError),
 }
 
-/// What one question took.
+/// The result and cost of one question.
 pub(super) struct Asked {
     pub(super) result: Result<JudgeReply, Failure>,
-    /// Requests that were sent.
+    /// The number of requests sent.
     pub(super) calls: u64,
-    /// How long the one took that was answered.
+    /// The duration of the request that was answered; absent without an answer.
     pub(super) latency: Option<Duration>,
 }
 
-/// What a stage spent on a judge, over all attempts at it.
+/// The spending of a stage on a judge, over all attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spent {
@@ -48,23 +48,23 @@ struct Spent {
     cache_hits: u64,
 }
 
-/// What a stage asked a judge, over all attempts at it.
+/// The expenses of a stage for a judge, over all attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Expenses {
-    /// Requests that were sent, those that failed included.
+    /// The number of requests sent, including those that failed.
     pub calls: u64,
-    /// Answers that were kept from before.
+    /// The number of answers from the cache.
     pub cache_hits: u64,
-    /// Tokens of the questions that were answered.
+    /// The number of prompt tokens of answered requests.
     pub prompt_tokens: u64,
-    /// Tokens of the answers.
+    /// The number of completion tokens of answered requests.
     pub completion_tokens: u64,
-    /// What these cost, in US dollars; absent when the recipe tells no price.
+    /// The cost in US dollars; absent when the recipe states no price.
     pub cost_usd: Option<f64>,
 }
 
 impl Expenses {
-    /// What came after `before`.
+    /// Returns the expenses since `before`.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             calls: self.calls - before.calls,
@@ -76,7 +76,7 @@ impl Expenses {
     }
 }
 
-/// What was spent, and how much of it is written down.
+/// The spending, with the part that is already saved to disk.
 #[derive(Default)]
 struct Ledger {
     spent: Spent,
@@ -104,8 +104,9 @@ pub(in crate::rewards) struct Client {
 }
 
 impl Client {
-    /// A client of the judge `model`. What it spends is written into the directory `ledgers`, where a later attempt at the
-    /// same stage finds it.
+    /// Creates a client of the judge `model`.
+    ///
+    /// Its spending is saved in the directory `ledgers`, where a later attempt at the same stage finds it.
     pub(super) fn new(
         model: &str,
         server: &JudgeServer,
@@ -133,34 +134,34 @@ impl Client {
         self.limits.concurrency
     }
 
-    /// A new batch begins: a server that was down may be up again.
+    /// Starts a new batch: a server that was down may be up again.
     pub(super) fn begin(&self) {
         self.server.begin();
     }
 
-    /// Writes down what was spent.
+    /// Saves the spending to disk.
     pub(super) fn save_spent(&self) -> io::Result<()> {
         lock(&self.ledger).write()
     }
 
-    /// One more answer was found among those that were kept.
+    /// Counts an answer from the cache.
     pub(super) fn count_cached(&self) {
         lock(&self.ledger).spent.cache_hits += 1;
     }
 
-    /// What was asked so far, over all attempts.
+    /// The expenses so far, over all attempts.
     pub(in crate::rewards) fn expenses(&self) -> Expenses {
         let Spent { calls, cache_hits, prompt_tokens, completion_tokens, .. } = lock(&self.ledger).spent;
         let cost_usd = self.limits.cost_usd(prompt_tokens, completion_tokens);
         Expenses { calls, cache_hits, prompt_tokens, completion_tokens, cost_usd }
     }
 
-    /// What `answer` costs, if a price is known.
+    /// Returns the cost of `answer` in US dollars; `None` without a price.
     pub(super) fn cost_usd(&self, answer: &JudgeReply) -> Option<f64> {
         self.limits.cost_usd(answer.prompt_tokens, answer.completion_tokens)
     }
 
-    /// Asks until there is an answer, or a reason to give up. `key` is the request's digest.
+    /// Sends a request until it has an answer, or until a reason to give up. `key` is the request's digest.
     pub(super) fn ask(&self, request: &Value, key: &Digest) -> Asked {
         let Attempts { result, calls, latency } = self.server.ask(request, key, chat::answer, || self.spend_call());
         if let Ok(answer) = &result {
@@ -168,7 +169,7 @@ impl Client {
             ledger.spent.tokens += answer.total_tokens;
             ledger.spent.prompt_tokens += answer.prompt_tokens;
             ledger.spent.completion_tokens += answer.completion_tokens;
-            let _ = ledger.write(); // `save_spent` will tell
+            let _ = ledger.write(); // `save_spent` reports an error
         }
         let result = result.map_err(|unanswered| match unanswered {
             Unanswered::Question(reason) => Failure::Question(self.said(&reason)),
@@ -215,8 +216,8 @@ impl Client {
             (_, Some(limit)) if spent.tokens >= limit => over("tokens", limit, "max_total_tokens"),
             _ => {
                 ledger.spent.calls += 1;
-                // before the call: a worker that is killed now has spent it
-                let _ = ledger.write(); // `save_spent` will tell
+                // before the call: if the worker is killed during it, the call counts
+                let _ = ledger.write(); // `save_spent` reports an error
                 Ok(())
             }
         }

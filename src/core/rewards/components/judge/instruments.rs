@@ -1,5 +1,4 @@
-//! Judges as instruments: how far they say the same again, follow the position instead of the text, agree with each other,
-//! leave questions unanswered, and what they cost.
+//! Reliability of judges: repeatability, position bias, agreement, missing answers, and cost.
 
 use super::client::{Client, Expenses};
 use super::pairs::PairVerdict;
@@ -13,98 +12,99 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Questions asked before progress is told.
+/// The number of questions between two reports of progress.
 const BATCH: usize = 32;
 
-/// What is found of the judges of a component.
+/// The reliability of the judges of a component.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JudgeReport {
-    /// `rubric`, `pair_with_reference` or `pair_within_group`.
+    /// The mode: `rubric`, `pair_with_reference` or `pair_within_group`.
     pub mode: &'static str,
-    /// Texts or pairs that were judged.
+    /// The number of judged texts or pairs.
     pub items: usize,
-    /// How often each was.
+    /// The number of times that each item was judged.
     pub repeats: u32,
-    /// Each judge, by its name.
+    /// The measurements of each judge, by its name.
     pub judges: BTreeMap<String, JudgeMeasured>,
-    /// How far several judges agree beyond chance.
+    /// The agreement between judges beyond chance; absent with one judge.
     pub agreement: Option<Agreement>,
 }
 
-/// What is found of one judge.
+/// The measurements of one judge.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JudgeMeasured {
-    /// Mean value of an item, the first time; of a pair, how much its first text wins.
+    /// The mean value of an item in the first repeat. For a pair, the value is the score of its first text.
     pub mean: Option<f64>,
-    /// Unbiased standard deviation of these values.
+    /// The unbiased standard deviation of these values.
     pub std: f64,
-    /// How values differ when asked again.
+    /// The variation of values between repeats; absent with one repeat.
     pub repeat: Option<RepeatSpread>,
-    /// Of pairs: how often the verdict names the same place in both orders.
+    /// The position bias; absent for texts.
     pub position: Option<PositionBias>,
-    /// Values that are missing, over all repeats, by reason.
+    /// The number of missing values over all repeats, by reason.
     pub missing: BTreeMap<String, usize>,
-    /// What was asked for all this.
+    /// The expenses of the measurement.
     #[serde(flatten)]
     pub expenses: Expenses,
 }
 
-/// How values of the same item differ from one asking to the next.
+/// The variation of values of the same item between repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RepeatSpread {
-    /// Items with a value each time.
+    /// The number of items with a value in each repeat.
     pub items: usize,
-    /// Root of the mean variance within an item.
+    /// The root of the mean variance within an item.
     pub std: f64,
-    /// Share of the items whose values are not all the same.
+    /// The fraction of items whose values differ.
     pub changed: f64,
 }
 
-/// How often the place decided.
+/// The position bias of a judge: how often a verdict depends on the order of the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PositionBias {
-    /// Pairs with a verdict in both orders.
+    /// The number of pairs with a verdict in both orders.
     pub pairs: usize,
-    /// Share of them with the same place preferred both times, and its 95% interval.
+    /// The fraction of pairs for which the judge prefers the same position in both orders.
     pub share: f64,
-    /// Its lower end.
+    /// The lower end of the fraction's 95% interval.
     pub low: f64,
-    /// Its upper end.
+    /// The upper end of the fraction's 95% interval.
     pub high: f64,
-    /// How many of those prefer the first place.
+    /// The number of pairs for which the judge prefers the first position in both orders.
     pub first: usize,
 }
 
-/// Agreement of several judges.
+/// The agreement between judges.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Agreement {
-    /// `cohen_kappa` (two judges of pairs), `fleiss_kappa` (more), or `krippendorff_alpha` (scores, on an interval scale).
+    /// The measure: `cohen_kappa` (two judges of pairs), `fleiss_kappa` (more), or `krippendorff_alpha` (scores,
+    /// interval scale).
     pub measure: &'static str,
-    /// Absent where nothing can be compared.
+    /// The value of the measure; absent where nothing can be compared.
     pub value: Option<f64>,
-    /// Verdicts or texts that it is about.
+    /// The number of compared verdicts or texts.
     pub items: usize,
 }
 
-/// The judges of a mix, to be measured.
+/// The judges of a mix, for measurement.
 pub struct JudgeLab {
     components: Vec<(String, Scope, &'static str, Asking)>,
 }
 
-/// What judges said, item by item.
+/// The judges' values and verdicts, item by item.
 struct Said {
-    /// Values by judge, repeat and item.
+    /// The values by judge, repeat and item.
     values: Vec<Vec<Vec<Result<f64, String>>>>,
-    /// Verdicts on pairs by judge and item, the first time.
+    /// The verdicts on pairs by judge and item, from the first repeat.
     verdicts: Vec<Vec<PairVerdict>>,
     items: usize,
 }
 
 impl JudgeLab {
-    /// The judges of `rewards`.
+    /// Sets up the judges of `rewards`.
     ///
     /// # Errors
-    /// A judge that cannot be set up.
+    /// Fails if a judge cannot be set up.
     pub fn new(rewards: &BTreeMap<String, RewardSpec>, access: JudgeAccess<'_>) -> Result<Self, RewardMixError> {
         let mut bench = JudgePool::new(access);
         let mut components = Vec::new();
@@ -122,16 +122,17 @@ impl JudgeLab {
         Ok(Self { components })
     }
 
-    /// Whether there is nobody to measure.
+    /// Whether the mix has no judges.
     pub fn is_empty(&self) -> bool {
         self.components.is_empty()
     }
 
-    /// Has all judges judge `samples`, `repeats` times, and reports by component. Completions of a group stand one after the
-    /// other. `progress` is told how many questions of how many are done.
+    /// Lets all judges rate `samples`, `repeats` times, and reports by component.
+    ///
+    /// Completions of a group are consecutive. `progress` is called with the numbers of finished and of all questions.
     ///
     /// # Errors
-    /// A judge that answers nobody, or whose budget is used up.
+    /// Fails if a judge refuses all requests, or its budget is used up.
     pub fn measure(
         &mut self,
         samples: &[Sample<'_>],
@@ -162,7 +163,7 @@ impl JudgeLab {
         Ok(reports)
     }
 
-    /// What a person should look at, each told once.
+    /// Returns new warnings for the user; each is reported once.
     pub fn warnings(&mut self) -> Vec<String> {
         self.components.iter_mut().flat_map(|(_, _, _, asking)| asking.panel_mut().take_warnings()).collect()
     }
@@ -193,7 +194,7 @@ impl Asking {
                             let of_judges = match case {
                                 Case::Judged(values) => values,
                                 Case::Settled(RewardValue::Missing(reason)) => vec![Err(reason); judges],
-                                // nobody was asked
+                                // no judge was asked
                                 Case::Settled(RewardValue::Value(_)) => continue,
                             };
                             values.iter_mut().zip(of_judges).for_each(|(all, value)| all.push(value));
@@ -231,7 +232,7 @@ impl Said {
         let first: Vec<f64> = repeats[0].iter().filter_map(|value| value.as_ref().ok().copied()).collect();
         let mut missing: BTreeMap<String, usize> = BTreeMap::new();
         for reason in repeats.iter().flatten().filter_map(|value| value.as_ref().err()) {
-            // without what it wrote, which is never the same
+            // without the judge's text, which is never the same
             let kind = reason.split_once(": `").map_or(reason.as_str(), |(kind, _)| kind);
             *missing.entry(kind.to_owned()).or_default() += 1;
         }
@@ -274,7 +275,7 @@ impl Said {
                 items: ratings.len(),
             };
         }
-        // a verdict on a pair in one order is one item, named by the text that it prefers
+        // a verdict on a pair in one order is one item, represented by the text that it prefers
         let of_judge = |verdicts: &Vec<PairVerdict>| verdicts.iter().flat_map(preferred_texts).collect::<Vec<_>>();
         let by_judge: Vec<Vec<Option<usize>>> = self.verdicts.iter().map(of_judge).collect();
         let of_item = |item: usize| by_judge.iter().map(|verdicts| verdicts[item]).collect::<Option<Vec<usize>>>();
@@ -284,7 +285,8 @@ impl Said {
     }
 }
 
-/// In each order: 0 for the one text, 1 for the other, 2 for neither; absent without a verdict.
+/// Returns the preference in each order: 0 for the first text, 1 for the second, 2 for neither; `None` without a
+/// verdict.
 fn preferred_texts(verdict: &PairVerdict) -> [Option<usize>; 2] {
     let PairVerdict::Asked { one_first, other_first } = verdict else { return [None, None] };
     let category = |preference, first| match preference {
@@ -304,7 +306,9 @@ fn position(verdicts: &[PairVerdict]) -> Option<PositionBias> {
 }
 
 impl PositionBias {
-    /// Of `pairs` with a verdict in both orders, `first` and `second` of which prefer that place both times; absent without pairs.
+    /// Computes the bias from `pairs` with a verdict in both orders; `None` without pairs.
+    ///
+    /// `first` and `second` are the numbers of pairs for which the judge prefers that position in both orders.
     pub fn of(pairs: usize, first: usize, second: usize) -> Option<Self> {
         let interval = share_interval(first + second, pairs)?;
         let share = (first + second) as f64 / pairs as f64;

@@ -1,4 +1,4 @@
-//! The component: one request a judge and sample, or two a pair.
+//! The `judge` component: one request per judge and sample, or two per pair.
 
 use super::client::Client;
 use super::pairs::PairJudges;
@@ -15,44 +15,44 @@ use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// How judges are reached, and where their answers are kept.
+/// The access to judges and to the cache of their answers.
 #[derive(Clone, Copy)]
 pub struct JudgeAccess<'a> {
-    /// Where each judge is served, by the name of its model.
+    /// The servers of judges, by the names of their models.
     pub servers: &'a BTreeMap<String, JudgeServer>,
-    /// The directory of answers, which all stages share; made when there is one to keep.
+    /// The directory of cached answers, which all stages share; created with the first answer.
     pub cache: &'a Path,
-    /// The directory that remembers what this stage spent.
+    /// The directory in which this stage's spending is saved.
     pub ledgers: &'a Path,
-    /// The value of an environment variable: keys come from there alone.
+    /// The value of an environment variable; API keys come only from variables.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Whoever waits for a judge stops waiting when this says so.
+    /// The check that ends waiting for a judge.
     pub stop: &'a StopCheck,
 }
 
-/// Why a judge cannot be set up.
+/// The reason why a judge cannot be set up.
 #[derive(Debug, Error)]
 pub enum JudgeError {
-    /// Nobody says where it is served.
-    #[error("nothing says where the judge `{model}` is served")]
+    /// The judge has no server in the recipe.
+    #[error("the judge `{model}` has no address")]
     NoServer {
-        /// Name of the model.
+        /// The name of the model.
         model: String,
     },
-    /// The environment lacks its key.
+    /// The environment variable with the key is not set.
     #[error("the environment variable `{variable}`, the key of the judge `{model}`, is not set")]
     NoKey {
-        /// Name of the model.
+        /// The name of the model.
         model: String,
-        /// Name of the variable.
+        /// The name of the variable.
         variable: String,
     },
-    /// The template does not compile.
+    /// The template of the prompt cannot be compiled.
     #[error("its prompt is not a template")]
     Prompt(#[from] minijinja::Error),
 }
 
-/// The judges of a mix: components that ask the same judge share its limits and its budget.
+/// The judges of a mix. Components that use the same judge share its limits and its budget.
 pub(in crate::rewards) struct JudgePool<'a> {
     pub(super) access: JudgeAccess<'a>,
     clients: BTreeMap<String, Arc<Client>>,
@@ -63,12 +63,12 @@ impl<'a> JudgePool<'a> {
         Self { access, clients: BTreeMap::new() }
     }
 
-    /// How they are reached.
+    /// The access to judges.
     pub(in crate::rewards) fn access(&self) -> &JudgeAccess<'a> {
         &self.access
     }
 
-    /// The judges of all components.
+    /// The clients of all judges that the components use.
     pub(in crate::rewards) fn clients(self) -> Vec<Arc<Client>> {
         self.clients.into_values().collect()
     }
@@ -93,25 +93,25 @@ impl<'a> JudgePool<'a> {
     }
 }
 
-/// The component. A completion without the text, or with an empty one, is 0 and not asked about.
+/// The `judge` component. A completion without the text, or with an empty one, has the value 0 without a request.
 pub(in crate::rewards::components) struct Judge {
     spec: JudgeSpec,
     asking: Asking,
-    /// How far judges were apart in the last batch.
+    /// The mean difference between the highest and the lowest judge in the last batch.
     spread: Option<f64>,
 }
 
-/// What is asked.
+/// The questions to the judges: scores or pairs.
 pub(super) enum Asking {
     Scores(Scorers),
     Pairs(Versus),
 }
 
-/// What is known of a sample.
+/// The result for a sample.
 pub(super) enum Case {
-    /// Without asking anybody.
+    /// A value, or a missing one, without a request.
     Settled(RewardValue),
-    /// Each judge's value, in the judges' order, or why it has none.
+    /// Each judge's value, in the order of the judges, or the reason why it is missing.
     Judged(Vec<Result<f64, String>>),
 }
 
@@ -169,7 +169,7 @@ impl Reward for Judge {
                     spreads.push(spread(&values));
                     RewardValue::Value(aggregated(&values, self.spec.aggregate))
                 }
-                // an aggregate of fewer judges would be another reward
+                // an aggregate of fewer judges would be a different reward
                 Err(reason) => RewardValue::Missing(reason),
             },
         });
@@ -180,7 +180,7 @@ impl Reward for Judge {
         Ok(verdicts)
     }
 
-    /// What each judge wrote, or found of the pairs of the last batch; nobody is asked.
+    /// Explains the value by the cached answers of the judges, or by the pairs of the last batch; sends no requests.
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let text = text.filter(|text| !is_blank(text))?;
         match &self.asking {

@@ -9,13 +9,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::LazyLock;
 
-/// What the template of a rubric may name.
+/// The variables of a rubric's template.
 const OF_A_RUBRIC: &[&str] = &["prompt", "completion", "reference", "answer", "min_score", "max_score"];
-/// What the template of a pair may name; the reference is not told of where it is one of both.
+/// The variables of a pair's template. The reference is not available where it is one of the two texts.
 pub const OF_A_PAIR: &[&str] = &["prompt", "first", "second", "answer", "reference"];
 const WITH_REFERENCE: &[&str] = &["prompt", "first", "second", "answer"];
 
-/// The template of a pair that a recipe has without its own.
+/// The default template of a pair.
 pub static PAIR_PROMPT: LazyLock<String> = LazyLock::new(|| {
     let defaults: toml::Table = JudgeSpec::DEFAULTS.parse().expect("the defaults are TOML");
     defaults["pair_prompt"].as_str().expect("the defaults have a text for pairs").to_owned()
@@ -37,7 +37,7 @@ pub enum JudgeModeName {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeTable {
-    /// Names of the models that are asked, each for itself; `[runtime.judges.NAME]` says where each is served.
+    /// Names of the models that are asked, each separately; `[runtime.judges.NAME]` says where each is served.
     #[schemars(length(min = 1))]
     pub judges: Vec<String>,
     /// How several judges' values become one: `mean`, `median` or `min`.
@@ -46,26 +46,27 @@ pub struct JudgeTable {
     /// (`pair_with_reference`), it or each of the others of its group (`pair_within_group`). Pairs are asked about in both
     /// orders; the value is the share of wins, ties counted half.
     pub mode: JudgeModeName,
-    /// Template of what a judge is told, over `prompt`, `completion` (the part that `scope` names), `reference`, `answer`,
-    /// `min_score` and `max_score`, for `mode = "rubric"`. The request demands `{"score": integer}` as the answer.
+    /// Template of the judge's prompt, over `prompt`, `completion` (the part that `scope` names), `reference`,
+    /// `answer`, `min_score` and `max_score`, for `mode = "rubric"`. The request demands `{"score": integer}` as the
+    /// answer.
     pub prompt: Option<String>,
     /// The lowest score of the rubric's scale, value 0.
     pub min_score: Option<i64>,
     /// The highest score of the rubric's scale, value 1.
     pub max_score: Option<i64>,
-    /// Template of what a judge is told of a pair, over `prompt`, `first`, `second` (the parts that `scope` names, or the
+    /// Template of the prompt for a pair, over `prompt`, `first`, `second` (the parts that `scope` names, or the
     /// reference), `answer` and, within a group, `reference`. The request demands `{"reason": text, "verdict": "first",
     /// "second" or "tie"}` as the answer.
     pub pair_prompt: Option<String>,
-    /// With how many others of its group a completion is compared: those next to it, after and before; default: all.
+    /// Number of other completions of the group that a completion is compared with, those next to it; default: all.
     #[schemars(range(min = 1))]
     pub opponents: Option<usize>,
     /// Divides the judge's logits; 0: its most likely answer.
     #[schemars(range(min = 0))]
     pub temperature: f64,
-    /// The seed that the judge draws with.
+    /// The seed of the judge's sampling.
     pub seed: u32,
-    /// A judge's answer is cut here, and missing then.
+    /// Longest answer of a judge, in tokens; a longer one is cut and counts as missing.
     #[schemars(range(min = 1))]
     pub max_tokens: u32,
 }
@@ -217,7 +218,7 @@ impl Measure for JudgeSpec {
     }
 }
 
-/// Reports judges in the list `judges` that nothing says the server of, or that stand there twice.
+/// Reports judges in the list `judges` that have no server or are listed twice.
 pub fn check_served(judges: &[String], recipe: &mut dyn TableContext) {
     let known = recipe.served("judges");
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -225,9 +226,9 @@ pub fn check_served(judges: &[String], recipe: &mut dyn TableContext) {
         let at = At::Item("judges", index);
         if judges[..index].contains(name) {
             let message = format!("the judge `{name}` is listed twice");
-            recipe.problem(at, message, "again", "asked the same, a judge answers the same: once is enough");
+            recipe.problem(at, message, "again", "a judge gives the same answer to the same request: list it once");
         } else if !known.contains(&name.as_str()) {
-            let message = format!("nothing says where the judge `{name}` is served");
+            let message = format!("the judge `{name}` has no address");
             let help = format!("; add `[runtime.judges.{name:?}]` with its `endpoint`");
             recipe.problem(at, message, "not known", &(did_you_mean(name, "judges", &known) + &help));
         }
@@ -261,7 +262,7 @@ fn no_stray_keys(table: &JudgeTable, recipe: &mut dyn TableContext) {
     }
 }
 
-/// Absent only where a problem was reported.
+/// Reads the rubric; `None` after a reported problem.
 fn rubric(table: &JudgeTable, recipe: &mut dyn TableContext) -> Option<RubricScale> {
     let (min_score, max_score) = (table.min_score?, table.max_score?);
     if min_score >= max_score {
@@ -276,7 +277,7 @@ fn rubric(table: &JudgeTable, recipe: &mut dyn TableContext) -> Option<RubricSca
 
 fn pair_prompt(table: &JudgeTable, variables: &[&str], recipe: &mut dyn TableContext) -> Option<String> {
     let prompt = table.pair_prompt.clone()?;
-    // the built-in template asks for a reference where there is one, and so fits both modes
+    // the built-in template tests whether a reference exists, so it fits both modes
     let is_built_in = prompt == *PAIR_PROMPT;
     recipe.check_template("pair_prompt", &prompt, if is_built_in { OF_A_PAIR } else { variables });
     Some(prompt)

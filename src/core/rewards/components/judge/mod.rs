@@ -1,12 +1,14 @@
-//! `judge`: what language models say of a text, by a rubric (`scores`) or beside another text (`pairs`, `versus`).
+//! `judge`: language models that rate a text by a rubric (`scores`) or compare it with another text (`pairs`,
+//! `versus`).
 //!
-//! Any server of OpenAI's chat completions may judge. Each sample becomes one request for each judge (`prompt`), or two for
-//! each opponent; those that were asked before are answered from disk (`cache`), the others are sent, several at a time (`panel`,
-//! `client`, over a `server`, which is asked again after a failure). An answer is a verdict or nothing (`verdict`).
-//! `instruments` measures the judges themselves.
+//! Any server with OpenAI's chat completions can be used. Each sample becomes one request per judge (`prompt`), or two
+//! per opponent. Requests that were sent before are answered from disk (`cache`). The others are sent, several at a
+//! time (`panel`, `client`), over a `server` that retries after failures. An answer is a verdict or missing
+//! (`verdict`). `instruments` measures the judges themselves.
 //!
-//! Values depend on the answers alone, never on their order or timing: equal requests are sent once, and results are put
-//! together in the order of the samples.
+//! Values depend only on the answers, not on their order or timing. Equal requests are sent once, and results follow
+//! the order of the samples.
+//!
 #![doc = include_str!("../docs/judge.md")]
 
 mod cache;

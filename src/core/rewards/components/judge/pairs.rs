@@ -1,7 +1,7 @@
-//! Which of two texts is better: every judge reads them in both orders, since many prefer what they read first.
+//! Comparison of two texts: every judge reads them in both orders, because many judges prefer the first position.
 //!
-//! A text wins 1, 1/2 or 0 in each order; a pair's outcome is the mean of both. Where one order has no verdict the pair has
-//! none: what is known of the other order alone is as much the position as the text.
+//! A text scores 1, 1/2 or 0 in each order, and the outcome of a pair is the mean of both. If the verdict of one order
+//! is missing, the pair has no outcome: a single order measures the position as much as the text.
 
 use super::panel::{Panel, Questions};
 use super::prompt::{Prompt, preference_schema};
@@ -14,29 +14,29 @@ use crate::rewards::RewardError;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Two texts that answer the same.
+/// Two texts that answer the same prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair<'a> {
-    /// What they answer.
+    /// The prompt.
     pub prompt: &'a str,
     /// The text whose wins are counted.
     pub one: &'a str,
-    /// The text it is compared with.
+    /// The text with which it is compared.
     pub other: &'a str,
-    /// What judges are told as a reference.
+    /// The reference in the judges' prompt.
     pub reference: Option<&'a str>,
-    /// What judges are told as the right answer.
+    /// The correct answer in the judges' prompt.
     pub answer: Option<&'a str>,
 }
 
 impl Pair<'_> {
-    /// The same pair, seen from the other text.
+    /// The same pair from the view of the other text.
     #[must_use]
     pub fn swapped(self) -> Self {
         Self { one: self.other, other: self.one, ..self }
     }
 
-    /// How much the one text wins where nobody need be asked: equal texts tie, and an empty one loses.
+    /// The score of the first text if it needs no judge: equal texts tie, and an empty one loses. `None` otherwise.
     pub fn settled(&self) -> Option<f64> {
         let (one, other) = (self.one.trim(), self.other.trim());
         match (is_blank(one), is_blank(other)) {
@@ -48,31 +48,31 @@ impl Pair<'_> {
     }
 }
 
-/// What a judge says of a pair that it read in one order.
+/// A judge's verdict on a pair that it read in one order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
-    /// Which text it prefers.
+    /// The preferred text.
     pub preference: Preference,
-    /// Why, in its words.
+    /// The reason in the judge's words.
     pub reason: String,
 }
 
-/// What a judge says of a pair.
+/// A judge's verdict on a pair.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PairVerdict {
-    /// Nobody was asked: how much the one text wins.
+    /// The score of the first text, without a request.
     Settled(f64),
-    /// Both orders' verdicts, or why there are none.
+    /// The verdicts of both orders, or the reasons why they are missing.
     Asked {
-        /// When it read the one text first.
+        /// The verdict with the first text read first.
         one_first: Result<Judgement, String>,
-        /// When it read the other text first.
+        /// The verdict with the second text read first.
         other_first: Result<Judgement, String>,
     },
 }
 
 impl PairVerdict {
-    /// How much the one text wins, from 0 to 1 in quarters; or why that is not known.
+    /// The score of the first text, from 0 to 1 in quarters, or the reason why it is missing.
     pub fn win(&self) -> Result<f64, String> {
         match self {
             Self::Settled(win) => Ok(*win),
@@ -89,7 +89,8 @@ impl PairVerdict {
         }
     }
 
-    /// The place that was preferred in both orders, whichever text stood there; absent where the verdicts are about the texts.
+    /// The position that was preferred in both orders, whichever text was there; `None` if the verdicts depend on the
+    /// texts.
     pub fn position(&self) -> Option<Preference> {
         match self {
             Self::Asked { one_first: Ok(one), other_first: Ok(other) } => {
@@ -100,7 +101,7 @@ impl PairVerdict {
     }
 }
 
-/// Judges of pairs.
+/// A panel of judges that compare pairs.
 pub struct PairJudges {
     prompt: Prompt,
     schema: Value,
@@ -109,11 +110,11 @@ pub struct PairJudges {
 }
 
 impl PairJudges {
-    /// The judges with these names, who are told `prompt`, a template over `prompt`, `first`, `second`, `reference` and
+    /// Sets up the judges with these names. `prompt` is a template over `prompt`, `first`, `second`, `reference` and
     /// `answer`.
     ///
     /// # Errors
-    /// A judge that cannot be reached, or a template that is none.
+    /// Fails if a judge cannot be set up, or the template is not valid.
     pub fn new(
         prompt: &str,
         sampling: JudgeSampling,
@@ -123,10 +124,11 @@ impl PairJudges {
         Self::of(prompt, sampling, judges, &mut JudgePool::new(access))
     }
 
-    /// Several such tables of judges, each a prompt, how they answer and their names: who is in two of them has one budget.
+    /// Sets up several panels, each from a prompt, sampling parameters and names. A judge in several panels has one
+    /// budget.
     ///
     /// # Errors
-    /// As of [`PairJudges::new`].
+    /// Fails as [`PairJudges::new`] does.
     pub fn sharing(
         tables: &[(&str, JudgeSampling, &[String])],
         access: JudgeAccess<'_>,
@@ -145,19 +147,20 @@ impl PairJudges {
         Ok(Self { prompt, schema, sampling, panel: Panel::new(judges, bench)? })
     }
 
-    /// What every judge says of each pair, in the order of the judges' names. Equal requests are sent once, whichever way
-    /// round a pair is given, and kept answers are not asked for again.
+    /// Returns the verdict of every judge on each pair, in the order of the judges' names.
+    ///
+    /// Equal requests are sent once, also for pairs in opposite orders. Cached answers are not requested again.
     ///
     /// # Errors
-    /// A judge that answers nobody, or whose budget is used up.
+    /// Fails if a judge refuses all requests, or its budget is used up.
     pub fn compare(&mut self, pairs: &[Pair<'_>]) -> Result<Vec<Vec<PairVerdict>>, RewardError> {
         self.compare_again(pairs, 0)
     }
 
-    /// [`PairJudges::compare`] for the `repeat`th time, with a seed of its own.
+    /// Calls [`PairJudges::compare`] for the `repeat`th time, with a different seed.
     ///
     /// # Errors
-    /// As of [`PairJudges::compare`].
+    /// Fails as [`PairJudges::compare`] does.
     pub fn compare_again(&mut self, pairs: &[Pair<'_>], repeat: u32) -> Result<Vec<Vec<PairVerdict>>, RewardError> {
         let sampling = again(self.sampling, repeat);
         let mut questions = Questions::new();
@@ -188,13 +191,13 @@ impl PairJudges {
         Ok(verdicts.collect())
     }
 
-    /// What each judge was asked so far, by its name.
+    /// The expenses so far for each judge, by its name.
     pub fn expenses(&self) -> BTreeMap<String, Expenses> {
         let of_one = |client: &std::sync::Arc<super::client::Client>| (client.model().to_owned(), client.expenses());
         self.panel.judges().iter().map(of_one).collect()
     }
 
-    /// What a person should look at, each told once.
+    /// Returns new warnings for the user; each is reported once.
     pub fn warnings(&mut self) -> Vec<String> {
         self.panel.take_warnings()
     }

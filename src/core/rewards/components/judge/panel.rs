@@ -1,4 +1,4 @@
-//! Judges that are asked the same: from their kept answers, or over the wire, each as many at a time as it lets.
+//! A panel of judges that get the same questions, answered from the cache or by concurrent requests.
 
 use super::cache::{self, Cache};
 use super::client::{Asked, Client, Failure};
@@ -15,34 +15,34 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A request to one of the judges.
 pub(super) struct JudgeQuestion {
-    /// Which judge.
+    /// The index of the judge.
     judge: usize,
     request: Value,
     key: Digest,
 }
 
-/// Each question once, by its key.
+/// The questions by key, each once.
 pub(super) type Questions = BTreeMap<Digest, JudgeQuestion>;
 
-/// The answers, or why there are none, by the key of the request.
+/// The answers by the request's key, or the reasons why they are missing.
 pub(super) type Answers = HashMap<Digest, Result<JudgeReply, String>>;
 
 pub(super) struct Panel {
     judges: Vec<Arc<Client>>,
     cache: Cache,
-    /// What the last questions took.
+    /// The metrics of the last questions.
     metrics: Vec<ComponentMetric>,
     warnings: Vec<String>,
 }
 
 impl Panel {
-    /// The judges with these names.
+    /// Sets up the judges with these names.
     pub(super) fn new(names: &[String], bench: &mut JudgePool<'_>) -> Result<Self, JudgeError> {
         let judges = names.iter().map(|name| bench.client(name)).collect::<Result<_, _>>()?;
         Ok(Self { judges, cache: Cache::new(bench.access.cache), metrics: Vec::new(), warnings: Vec::new() })
     }
 
-    /// In the order in which answers are given.
+    /// The judges in the order of their answers.
     pub(super) fn judges(&self) -> &[Arc<Client>] {
         &self.judges
     }
@@ -55,7 +55,7 @@ impl Panel {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Adds `message` to each judge to `questions`; returns the keys of the answers, in the judges' order.
+    /// Adds `message` to each judge to `questions`; returns the keys of the answers, in the order of the judges.
     pub(super) fn put(
         &self,
         message: &str,
@@ -72,7 +72,7 @@ impl Panel {
         to_each.collect()
     }
 
-    /// What `read` makes of each judge's answer, of those whose requests have `keys`; or why it makes nothing of it.
+    /// Applies `read` to each judge's answer to the requests with `keys`; returns its result or the reason for failure.
     pub(super) fn read<T>(
         &self,
         keys: &[Digest],
@@ -86,15 +86,15 @@ impl Panel {
         keys.iter().zip(&self.judges).map(of_one).collect()
     }
 
-    /// The kept answer to the request with this key.
+    /// Returns the cached answer to the request with this key.
     pub(super) fn kept(&self, key: &Digest) -> Option<JudgeReply> {
         self.cache.get(key).ok().flatten()
     }
 
-    /// Answers to `questions`, from the cache or from the judges.
+    /// Answers `questions` from the cache or by the judges.
     ///
     /// # Errors
-    /// A judge that answers nobody, or whose budget is used up.
+    /// Fails if a judge refuses all requests, or its budget is used up.
     pub(super) fn answers(&mut self, questions: Questions) -> Result<Answers, RewardError> {
         let mut answers = Answers::new();
         let mut new = Vec::new();
@@ -156,8 +156,10 @@ impl Panel {
         end.map_or(Ok(answers), Err)
     }
 
-    /// Asks every question, each judge as many at a time as it lets. One result a question, in order; absent where a
-    /// failure that ends the stage came before.
+    /// Sends every question, within each judge's limit of concurrent requests.
+    ///
+    /// Returns one result per question, in order. It is `None` for questions that were not sent after a failure that
+    /// ends the stage.
     fn ask(&mut self, questions: &[JudgeQuestion]) -> Vec<Option<Asked>> {
         let mut results: Vec<Option<Asked>> = questions.iter().map(|_| None).collect();
         let (cache, is_over) = (&self.cache, &AtomicBool::new(false));
@@ -181,7 +183,7 @@ impl Panel {
                             let mut asked = client.ask(&question.request, &question.key);
                             let mut unkept = None;
                             match &mut asked.result {
-                                // kept at once: a worker that is killed now need not ask again
+                                // cached immediately: if the worker is killed now, the request need not be repeated
                                 Ok(answer) => match cache.store(&question.key, &question.request, answer.clone()) {
                                     Ok(kept) => *answer = kept,
                                     Err(error) => unkept = Some(error),

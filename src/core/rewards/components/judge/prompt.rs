@@ -1,4 +1,4 @@
-//! What a judge is asked: the recipe's template over a sample, and the request it goes out in.
+//! The prompt of a judge: the recipe's template rendered for a sample, and the request that contains it.
 
 use super::Pair;
 use crate::rewards::Sample;
@@ -9,15 +9,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 const NAME: &str = "prompt";
-/// Steps a template may take: rendering ends, whatever the template does.
+/// The limit of steps of a template, so that rendering always ends.
 const FUEL: u64 = 1_000_000;
 
-/// The recipe's template, compiled.
+/// The compiled template of a recipe.
 pub(super) struct Prompt {
     environment: Environment<'static>,
 }
 
-/// What a rubric's template may name.
+/// The variables of a rubric's template.
 #[derive(Serialize)]
 struct OfARubric<'a> {
     prompt: &'a str,
@@ -30,7 +30,7 @@ struct OfARubric<'a> {
     max_score: i64,
 }
 
-/// What a pair's template may name.
+/// The variables of a pair's template.
 #[derive(Serialize)]
 struct OfAPair<'a> {
     prompt: &'a str,
@@ -46,14 +46,15 @@ impl Prompt {
     /// Compiles `template`.
     pub(super) fn new(template: &str) -> Result<Self, minijinja::Error> {
         let mut environment = Environment::new();
-        // `{% if reference %}` may ask for what a row lacks, `{{ reference }}` may not
+        // `{% if reference %}` may test a value that a row lacks; `{{ reference }}` may not print it
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.set_fuel(Some(FUEL));
         environment.add_template_owned(NAME, template.to_owned())?;
         Ok(Self { environment })
     }
 
-    /// The message about `text`, the part of `sample`'s completion that is judged; or why there is none.
+    /// Returns the message about `text`, the judged part of `sample`'s completion, or the reason why it cannot be
+    /// rendered.
     pub(super) fn of_text(&self, sample: &Sample<'_>, text: &str, scale: &RubricScale) -> Result<String, String> {
         let RubricScale { min_score, max_score, .. } = *scale;
         let Sample { prompt, reference, answer, .. } = *sample;
@@ -61,7 +62,7 @@ impl Prompt {
         self.render(&variables, reference, answer)
     }
 
-    /// The message about `pair`, its one text first; or why there is none.
+    /// Returns the message about `pair`, with `one` first, or the reason why it cannot be rendered.
     pub(super) fn of_pair(&self, pair: &Pair<'_>) -> Result<String, String> {
         let Pair { prompt, one, other, reference, answer } = *pair;
         self.render(&OfAPair { prompt, first: one, second: other, reference, answer }, reference, answer)
@@ -86,7 +87,7 @@ impl Prompt {
     }
 }
 
-/// The schema of a score.
+/// Returns the JSON schema of a score.
 pub(super) fn score_schema(scale: &RubricScale) -> Value {
     let score = json!({"type": "integer", "minimum": scale.min_score, "maximum": scale.max_score});
     json!({
@@ -94,7 +95,7 @@ pub(super) fn score_schema(scale: &RubricScale) -> Value {
     })
 }
 
-/// The schema of a preference.
+/// Returns the JSON schema of a preference.
 pub(super) fn preference_schema() -> Value {
     let properties = json!({
         "reason": {"type": "string"}, "verdict": {"type": "string", "enum": ["first", "second", "tie"]},
@@ -104,8 +105,9 @@ pub(super) fn preference_schema() -> Value {
     })
 }
 
-/// What is sent to ask `model`, in the form of OpenAI's chat completions. Equal requests have equal answers: this is what
-/// answers are kept by, so it names neither where the model is served nor the key.
+/// Returns the request to `model` in the format of OpenAI's chat completions.
+///
+/// Answers are cached by the request, so it contains neither the address of the server nor the API key.
 pub(super) fn request(sampling: JudgeSampling, model: &str, message: &str, schema: &Value) -> Value {
     json!({
         "model": model,

@@ -1,4 +1,4 @@
-//! How good a text is, by a rubric.
+//! Scoring of texts by a rubric.
 
 use super::panel::{Panel, Questions};
 use super::prompt::{Prompt, score_schema};
@@ -28,7 +28,7 @@ impl Scorers {
         Ok(Self { scale: scale.clone(), schema, prompt, sampling, panel: Panel::new(judges, bench)? })
     }
 
-    /// Every judge's value of each text; the `repeat`th asking draws with a seed of its own.
+    /// Returns every judge's value of each text; the `repeat`th call uses a different seed.
     pub(super) fn measure(
         &mut self,
         samples: &[Sample<'_>],
@@ -57,7 +57,7 @@ impl Scorers {
         Ok(asked.into_iter().map(read).collect())
     }
 
-    /// What each judge wrote of `text`; nobody is asked.
+    /// Describes each judge's cached answer about `text`; sends no requests.
     pub(super) fn explain(&self, sample: &Sample<'_>, text: &str) -> Option<String> {
         let message = self.prompt.of_text(sample, text, &self.scale).ok()?;
         let keys = self.panel.put(&message, self.sampling, &self.schema, &mut Questions::new());
@@ -72,7 +72,8 @@ impl Scorers {
     }
 }
 
-/// How answers are drawn the `repeat`th time: with a seed of its own, so that they are others, and kept beside the first.
+/// Returns the sampling parameters of the `repeat`th call: a different seed gives new answers, which are cached
+/// separately.
 pub(super) fn again(sampling: JudgeSampling, repeat: u32) -> JudgeSampling {
     JudgeSampling { seed: sampling.seed.wrapping_add(repeat), ..sampling }
 }

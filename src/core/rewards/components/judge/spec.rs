@@ -1,69 +1,72 @@
-//! What of a `judge` component a stage's key hashes.
+//! The part of a `judge` component that a stage's cache key hashes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Language models that judge a text. Where they are served is no part of it: [`crate::rewards::JudgeServer`].
+/// Language models that judge a text. Their servers are not part of it; see [`crate::rewards::JudgeServer`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeSpec {
-    /// Names of the models that are asked, each for itself.
+    /// The names of the models, each of which judges separately.
     pub judges: Vec<String>,
-    /// How their values become one.
+    /// The aggregation of several judges' values.
     pub aggregate: Aggregate,
-    /// What they are asked.
+    /// The question to the judges.
     pub mode: JudgeMode,
-    /// How they answer.
+    /// The sampling parameters of the judges.
     pub sampling: JudgeSampling,
 }
 
-/// What judges are asked about a text.
+/// The question to the judges about a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum JudgeMode {
-    /// How good it is.
+    /// Rates the text.
     Rubric(RubricScale),
-    /// Whether it is better than the row's reference.
+    /// Compares the text with the row's reference.
     PairWithReference {
-        /// minijinja template of what they are told, over `prompt`, `first`, `second` and `answer`.
+        /// The minijinja template of the prompt, over `prompt`, `first`, `second` and `answer`.
         prompt: String,
     },
-    /// Whether it is better than the other completions of its group.
+    /// Compares the text with the other completions of its group.
     PairWithinGroup {
-        /// minijinja template of what they are told, over `prompt`, `first`, `second`, `reference` and `answer`.
+        /// The minijinja template of the prompt, over `prompt`, `first`, `second`, `reference` and `answer`.
         prompt: String,
-        /// How many others each is compared with; absent: all of them.
+        /// The number of other completions with which each is compared; absent: all of them.
         opponents: Option<usize>,
     },
 }
 
-/// A rubric and its scale.
+/// A rubric with its scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RubricScale {
-    /// minijinja template of what judges are told, over `prompt`, `completion` (the scope's part of it), `reference`,
-    /// `answer`, `min_score` and `max_score`.
+    /// The minijinja template of the prompt.
+    ///
+    /// Its variables are `prompt`, `completion` (the scope's part of it), `reference`, `answer`, `min_score` and
+    /// `max_score`.
     pub prompt: String,
-    /// The lowest score, value 0.
+    /// The lowest score, with value 0.
     pub min_score: i64,
-    /// The highest score, value 1.
+    /// The highest score, with value 1.
     pub max_score: i64,
 }
 
-/// How a judge's answer is drawn.
+/// The sampling parameters of a judge's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeSampling {
-    /// Divides the judge's logits; 0: its most likely answer.
+    /// The divisor of the judge's logits; 0 for greedy decoding.
     pub temperature: f64,
-    /// The seed that the judge draws with.
+    /// The seed of the judge's sampling.
     pub seed: u32,
-    /// An answer is cut here, and missing then.
+    /// The largest number of tokens of an answer; a truncated answer is missing.
     pub max_tokens: u32,
 }
 
 impl JudgeSpec {
-    /// Requests that each judge gets about `completions` of one prompt, when no two are equal and none is empty.
+    /// Returns the number of requests to each judge for `completions` of one prompt, if no two are equal and none is
+    /// empty.
     pub fn requests(&self, completions: u64) -> u64 {
         match &self.mode {
             JudgeMode::Rubric(_) => completions,
@@ -71,7 +74,7 @@ impl JudgeSpec {
             JudgeMode::PairWithinGroup { opponents, .. } => {
                 let others = completions.saturating_sub(1);
                 let opponents = opponents.map_or(others, |most| others.min(most as u64));
-                // each one's neighbours round the group: an even number of them is met from both sides
+                // Neighbours in a circle: with an even number of opponents, each pair is chosen from both sides.
                 let both_sides = completions * (opponents / 2);
                 let distance = opponents.div_ceil(2);
                 let last = if opponents.is_multiple_of(2) {

@@ -1,4 +1,4 @@
-//! What the tests of judges share.
+//! Helpers that the judges' tests share.
 
 use crate::rewards::{JudgeSampling, RubricScale};
 

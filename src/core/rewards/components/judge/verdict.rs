@@ -1,27 +1,27 @@
-//! What a judge's answer means. An answer that is no verdict is missing, never a low score.
+//! Interpretation of a judge's answer. An answer without a verdict is missing, never a low score.
 
 use crate::rewards::{Aggregate, RubricScale};
 use serde::{Deserialize, Serialize};
 
-/// Characters of a text that messages show.
+/// The number of characters of a text that messages show.
 const SHOWN: usize = 160;
 
-/// A judge's whole answer; what is kept of it.
+/// A judge's complete answer, as it is cached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct JudgeReply {
-    /// What it wrote.
+    /// The text of the answer.
     pub(super) content: Option<String>,
-    /// What it wrote instead when it declined to answer.
+    /// The text with which the judge declined to answer.
     pub(super) refusal: Option<String>,
-    /// Why it ended: `stop`, `length` or another of the server's words.
+    /// The reason for the end of the answer: `stop`, `length` or another value of the server.
     pub(super) finish_reason: Option<String>,
-    /// Tokens of the question and the answer, as far as the server counts them.
+    /// The number of prompt and completion tokens, as counted by the server.
     pub(super) total_tokens: u64,
-    /// Tokens of the question.
+    /// The number of prompt tokens.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) prompt_tokens: u64,
-    /// Tokens of the answer.
+    /// The number of completion tokens.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) completion_tokens: u64,
 }
@@ -31,26 +31,26 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// The form that a request for a score demands.
+/// The format of an answer to a request for a score.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scored {
     score: i64,
 }
 
-/// Which of two texts a judge prefers, by the order in which it read them.
+/// The text that a judge prefers, by the order in which it read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preference {
-    /// The one it read first.
+    /// The text that was read first.
     First,
-    /// The one it read second.
+    /// The text that was read second.
     Second,
-    /// Neither.
+    /// Neither text.
     Tie,
 }
 
-/// The form that a request for a preference demands.
+/// The format of an answer to a request for a preference.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Preferred {
@@ -60,7 +60,7 @@ pub(super) struct Preferred {
 }
 
 impl JudgeReply {
-    /// The score on its scale, from 0 to 1; or why there is none.
+    /// Returns the score on its scale, from 0 to 1, or the reason why it is missing.
     pub(super) fn value(&self, scale: &RubricScale) -> Result<f64, String> {
         let content = self.whole()?;
         let Ok(Scored { score }) = serde_json::from_str(content) else {
@@ -73,7 +73,7 @@ impl JudgeReply {
         Ok((score - min) as f64 / (max - min) as f64)
     }
 
-    /// What it prefers; or why it does not say.
+    /// The preference, or the reason why it is missing.
     pub(super) fn preferred(&self) -> Result<Preferred, String> {
         let content = self.whole()?;
         serde_json::from_str(content).map_err(|_| {
@@ -82,7 +82,7 @@ impl JudgeReply {
         })
     }
 
-    /// All that it wrote, if it wrote to the end.
+    /// The text of the answer, if it is complete.
     fn whole(&self) -> Result<&str, String> {
         let content = self.content.as_deref().unwrap_or_default();
         if let Some(refusal) = &self.refusal {
@@ -96,7 +96,7 @@ impl JudgeReply {
     }
 }
 
-/// One value of the judges' values, of which there is at least one.
+/// Aggregates the judges' values, of which there is at least one.
 pub(super) fn aggregated(values: &[f64], aggregate: Aggregate) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -107,13 +107,13 @@ pub(super) fn aggregated(values: &[f64], aggregate: Aggregate) -> f64 {
     }
 }
 
-/// How far apart the highest and the lowest value are.
+/// Returns the difference between the highest and the lowest value.
 pub(super) fn spread(values: &[f64]) -> f64 {
     let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     highest - values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// The beginning of `text` on one line, in quotes.
+/// Returns the beginning of `text` on one line, in backticks.
 pub(in crate::rewards) fn shortened(text: &str) -> String {
     let mut line = String::new();
     for word in text.split_whitespace() {

@@ -1,4 +1,4 @@
-//! A text against its row's reference, or against the other completions of its group.
+//! Comparison of a text with its row's reference, or with the other completions of its group.
 
 use super::pairs::{Pair, PairJudges, PairVerdict};
 use super::verdict::{Preference, shortened};
@@ -7,27 +7,27 @@ use crate::rewards::{RewardError, RewardValue, Sample};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-/// Whom a text is compared with.
+/// The opponents of a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Against {
     /// The row's reference.
     Reference,
-    /// So many others of its group; absent: all of them.
+    /// Other completions of the group: this many, or all if absent.
     Group(Option<usize>),
 }
 
-/// Judges of pairs, and what they compare.
+/// Judges of pairs, with the opponents of each text.
 pub(super) struct Versus {
     pub(super) judges: PairJudges,
     against: Against,
-    /// What was found of the texts of the last batch, by prompt and text.
+    /// The descriptions of the last batch's results, by prompt and text.
     told: HashMap<(String, String), String>,
 }
 
-/// The pairs of a batch, each once, and which of them are each text's.
+/// The pairs of a batch, each once, and the pairs of each text.
 pub(super) struct Pairs<'a> {
     pub(super) pairs: Vec<Pair<'a>>,
-    /// Of each text: its pairs, and whether it is the other one there; or why it has none.
+    /// For each text: its pairs, and whether it is the second text of each; or its value without pairs.
     of_text: Vec<Result<Vec<(usize, bool)>, RewardValue>>,
 }
 
@@ -36,7 +36,7 @@ impl Versus {
         Self { judges, against, told: HashMap::new() }
     }
 
-    /// Who is compared with whom.
+    /// Returns the pairs to compare.
     pub(super) fn pairs<'a>(&self, samples: &[Sample<'a>], texts: &[Option<&'a str>]) -> Pairs<'a> {
         match self.against {
             Against::Reference => with_references(samples, texts),
@@ -44,7 +44,7 @@ impl Versus {
         }
     }
 
-    /// The share of wins of each text, by every judge.
+    /// Returns the fraction of wins of each text, by every judge.
     pub(super) fn measure(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Case>, RewardError> {
         let Pairs { pairs, of_text } = self.pairs(samples, texts);
         let verdicts = self.judges.compare(&pairs)?;
@@ -64,12 +64,12 @@ impl Versus {
         Ok(cases)
     }
 
-    /// What the last batch showed of `text`.
+    /// Returns the description of `text`'s result in the last batch.
     pub(super) fn explain(&self, sample: &Sample<'_>, text: &str) -> Option<String> {
         self.told.get(&(sample.prompt.to_owned(), text.to_owned())).cloned()
     }
 
-    /// What the judges say of a text with these pairs, in words.
+    /// Describes the judges' verdicts on a text with these pairs.
     fn found(&self, own: &[(usize, bool)], verdicts: &[Vec<PairVerdict>]) -> String {
         let of_one = |(judge, client): (usize, &std::sync::Arc<super::client::Client>)| {
             let name = client.model();
@@ -99,7 +99,8 @@ impl Versus {
     }
 }
 
-/// The mean outcome of a text's pairs. One that is missing leaves none: fewer opponents would be another reward.
+/// Returns the mean score of a text over its pairs. If one is missing, so is the mean: fewer opponents would be a
+/// different reward.
 fn mean_win(own: &[(usize, bool)], judge: usize, verdicts: &[Vec<PairVerdict>]) -> Result<f64, String> {
     let mut sum = 0.0;
     for &(pair, is_other) in own {
@@ -116,7 +117,7 @@ fn with_references<'a>(samples: &[Sample<'a>], texts: &[Option<&'a str>]) -> Pai
         let Some(other) = sample.reference else {
             return Err(RewardValue::Missing("the row has no reference".to_owned()));
         };
-        // told as a reference, it would give itself away
+        // the reference must not appear twice, or it would be recognizable
         pairs.push(Pair { prompt: sample.prompt, one, other, reference: None, answer: sample.answer });
         Ok(vec![(pairs.len() - 1, false)])
     });
@@ -153,7 +154,7 @@ fn within_groups<'a>(samples: &[Sample<'a>], texts: &[Option<&'a str>], opponent
     Pairs { pairs, of_text }
 }
 
-/// Completions of one group: those one after the other that answer the same.
+/// Returns the groups of samples: consecutive samples with the same prompt, reference and answer.
 fn groups(samples: &[Sample<'_>]) -> Vec<Range<usize>> {
     let is_same = |one: &Sample<'_>, other: &Sample<'_>| {
         (one.prompt, one.reference, one.answer) == (other.prompt, other.reference, other.answer)
@@ -168,8 +169,10 @@ fn groups(samples: &[Sample<'_>]) -> Vec<Range<usize>> {
     groups
 }
 
-/// Whom each of `count` meets: with the group laid round a table, the next one, the one before, the next but one, and so
-/// on, up to `opponents`. Completions of a group are drawn independently, so their places are as good as drawn by lot.
+/// Returns the opponents of each of `count` completions, up to `opponents`.
+///
+/// With the group arranged in a circle, they are the next one, the previous one, the next but one, and so on.
+/// Completions of a group are drawn independently, so their positions are as good as random.
 fn neighbours(count: usize, opponents: Option<usize>) -> Vec<Vec<usize>> {
     let others = count.saturating_sub(1);
     let wanted = opponents.map_or(others, |most| most.min(others));
