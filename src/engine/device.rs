@@ -64,16 +64,40 @@ pub fn meters(device: Device) -> Meters {
 
 /// Returns the peak memory of this process, on the CPU and on `device`.
 fn peak_memory(device: Device) -> Option<PeakMemory> {
-    let gpu_bytes = match device {
-        // SAFETY: the function queries libtorch's allocator and returns -1 if there is none.
-        #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
-        Device::Cuda(index) => u64::try_from(unsafe { engine_peak_gpu_bytes(i32::try_from(index).ok()?) }).ok(),
-        _ => None,
-    };
+    let gpu_bytes = GpuMemory::of(device).map(|memory| memory.reserved_bytes);
     Some(PeakMemory { resident_bytes: memory::peak_resident()?, gpu_bytes })
+}
+
+/// The statistics of libtorch's allocator of a GPU since the process began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// Peak of the bytes that tensors used.
+    pub allocated_bytes: u64,
+    /// Peak of the bytes that the allocator held, used or not.
+    pub reserved_bytes: u64,
+    /// Number of allocations that succeeded only after unused memory was given back.
+    pub retries: u64,
+}
+
+impl GpuMemory {
+    /// Returns the statistics of `device`; `None` for the CPU.
+    pub fn of(device: Device) -> Option<Self> {
+        let Device::Cuda(index) = device else { return None };
+        let index = i32::try_from(index).ok()?;
+        let (mut allocated, mut reserved, mut retries) = (0, 0, 0);
+        // SAFETY: the function queries libtorch's allocator. The pointers are to live numbers.
+        #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
+        let is_there = unsafe { engine_gpu_memory(index, &raw mut allocated, &raw mut reserved, &raw mut retries) };
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        is_there.then(|| Self {
+            allocated_bytes: count(allocated),
+            reserved_bytes: count(reserved),
+            retries: count(retries),
+        })
+    }
 }
 
 #[expect(unsafe_code, reason = "a function of torch/shim.cpp")]
 unsafe extern "C" {
-    fn engine_peak_gpu_bytes(device: i32) -> i64;
+    fn engine_gpu_memory(device: i32, allocated: *mut i64, reserved: *mut i64, retries: *mut i64) -> bool;
 }

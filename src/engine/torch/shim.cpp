@@ -137,17 +137,21 @@ extern "C" void engine_cuda_versions(int64_t *cuda, int64_t *cudnn) try {
 } catch (const std::exception &) {
 }
 
-// The most bytes of a GPU's memory that libtorch has held at a time, used or kept for later; -1 where it does not say.
-extern "C" int64_t engine_peak_gpu_bytes(int32_t device) try {
+// What libtorch's allocator of a GPU has done: the peaks of the bytes in use and of those reserved, and how often it had to
+// give memory back and try again. False where there is no such allocator.
+extern "C" bool engine_gpu_memory(int32_t device, int64_t *allocated, int64_t *reserved, int64_t *retries) try {
   auto *allocator = dynamic_cast<c10::DeviceAllocator *>(c10::GetAllocator(c10::DeviceType::CUDA));
   if (allocator == nullptr) {
-    return -1;
+    return false;
   }
   using c10::CachingAllocator::StatType;
   const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device));
-  return stats.reserved_bytes[static_cast<size_t>(StatType::AGGREGATE)].peak;
+  *allocated = stats.allocated_bytes[static_cast<size_t>(StatType::AGGREGATE)].peak;
+  *reserved = stats.reserved_bytes[static_cast<size_t>(StatType::AGGREGATE)].peak;
+  *retries = stats.num_alloc_retries;
+  return true;
 } catch (const std::exception &) {
-  return -1;
+  return false;
 }
 
 // Writes to `*result` a tensor that the caller owns.
