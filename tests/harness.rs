@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// The longest that a condition is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// The variable that replays the draws of a test that failed.
 const SEED: &str = "ORCHESTRATE_TEST_SEED";
 

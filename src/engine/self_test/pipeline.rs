@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
 /// Longest that a step of a tiny model may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Memory that may still be in use after the workers have ended: other processes come and go.
 const LEFT_BYTES: u64 = 256 << 20;
 

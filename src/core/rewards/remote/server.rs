@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A server that wants more patience than this for a question is not available.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq)]
