@@ -168,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("data.txt");
         fs_err::write(&file, "one").unwrap();
-        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        let hour_ago = SystemTime::now() - Duration::from_hours(1);
         std::fs::File::options().write(true).open(&file).unwrap().set_modified(hour_ago).unwrap();
         let mut digests = FileDigests::open(&dir.path().join("digests.json"));
         let digest = digests.file(&file).unwrap();

@@ -120,7 +120,7 @@ mod tests {
         if is_old {
             for path in [&data, &model.join("config.json")] {
                 let file = std::fs::File::options().write(true).open(path).unwrap();
-                file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+                file.set_modified(SystemTime::now() - Duration::from_hours(1)).unwrap();
             }
         }
         let mut digests = FileDigests::open(&dir.path().join("digests.json"));
