@@ -180,7 +180,7 @@ pub const METRICS: &[Metric] = {
         metric("completion/truncated_frac", Fraction, Mean, "completions cut at `max_new_tokens`"),
         metric("completion/repeated_frac", Fraction, Mean, "completions whose text their group already has"),
         metric("grpo/zero_std_groups", Count, Sum, "groups whose completions all have the same reward"),
-        metric("grpo/resampled_groups", Count, Sum, "groups sampled in place of those"),
+        metric("grpo/resampled_groups", Count, Sum, "groups sampled in place of groups with equal rewards"),
         metric("grpo/dropped_groups", Count, Sum, "groups left out of the update"),
         metric("grpo/ratio_mean", None, Mean, "probability ratio of the policy to the one that sampled"),
         metric("grpo/ratio_deviation", None, Mean, "distance of that ratio from 1"),
