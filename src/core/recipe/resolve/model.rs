@@ -1,4 +1,4 @@
-//! A stage's model: path, number format, adapter, and whether it fits what the parent stage left.
+//! Resolves a stage's model: path, data type, adapter, and compatibility with the parent stage's result.
 
 use crate::architecture::LINEAR_LAYERS;
 use crate::recipe::resolve::resolver::Resolver;
@@ -9,7 +9,7 @@ use crate::recipe::text::located::KeyPath;
 use crate::suggestion::did_you_mean;
 use toml::Value;
 
-/// What `target_modules` says for all of [`LINEAR_LAYERS`].
+/// The value of `target_modules` that selects all of [`LINEAR_LAYERS`].
 const ALL_LINEAR: &str = "all-linear";
 
 impl Resolver<'_> {
@@ -80,14 +80,15 @@ impl Resolver<'_> {
         fits.then_some(LoraSpec { rank, alpha, dropout, rslora, target_modules })
     }
 
-    /// A checkpoint fits the model it was trained from only, and an adapter goes on as it was made or not at all.
+    /// Reports a model that is incompatible with the parent's. A checkpoint fits only the model it was trained from,
+    /// and an adapter continues with the same shape or is merged.
     pub(in crate::recipe) fn check_model(&mut self, key: &KeyPath, ours: &ModelSpec, parent: &str, theirs: &ModelSpec) {
         let starts = format!("`{key}` starts from `{parent}`, which");
         if ours.files != theirs.files {
             let help = "a checkpoint fits the model it was trained from";
             self.problem(&key.key("model").key("path"), format!("{starts} has another `model.path`"), "differs", help);
         }
-        // dropout is how an adapter is trained, not what it is
+        // Dropout affects how an adapter is trained, not its shape.
         let shape = |lora: &Option<LoraSpec>| lora.clone().map(|lora| LoraSpec { dropout: 0.0, ..lora });
         let goes_on = ours.parent_adapter == ParentAdapter::Continue;
         if theirs.lora.is_some() && goes_on && shape(&ours.lora) != shape(&theirs.lora) {
