@@ -1,4 +1,4 @@
-//! `[runtime]`: how stages are run. Nothing of it may change a result, and nothing of it is hashed.
+//! `[runtime]`: settings of how stages run. None of them may change a result, and none is hashed.
 
 use crate::cpu::Bfloat16Products;
 use crate::recipe::runtime::http_endpoint;
@@ -125,13 +125,13 @@ impl Device {
 }
 
 impl RuntimeSettings {
-    /// The time limit of the stage `name` of this `kind`: that of its name, else that of its kind.
+    /// Returns the time limit of the stage `name`, else that of its `kind`, in seconds.
     pub fn timeout_s(&self, name: &str, kind: StageKind) -> Option<f64> {
         self.timeout_s.get(name).or_else(|| self.timeout_s.get(kind.name())).copied()
     }
 
-    /// From the table of the recipe, with the defaults filled in; `stages` tells the names of the recipe's stages. Absent when
-    /// something is wrong, which is reported.
+    /// Reads the recipe's table, with the defaults filled in; `stages` returns the names of the recipe's stages.
+    /// Returns `None` when a value is invalid, which is reported.
     pub(in crate::recipe) fn resolve<'n>(
         cell: &Cell<'_>,
         stages: impl FnOnce() -> BTreeSet<&'n str>,
@@ -141,10 +141,10 @@ impl RuntimeSettings {
         let device = table.get("device").and_then(Value::as_str).unwrap_or_default().to_owned();
         let is_device = Device::named(&device).is_some();
         if !is_device {
-            table.insert("device".to_owned(), Value::from("auto")); // everything else can be read then
+            table.insert("device".to_owned(), Value::from("auto")); // lets the other keys be read
         }
         let settings = Self::deserialize(table);
-        // a judge that lacks a key has been reported
+        // A judge without a required key has been reported.
         assert!(settings.is_ok() || !problems.is_empty(), "fitting runtime keys over defaults make a whole table");
         let settings = settings.ok()?;
         if !settings.timeout_s.is_empty() {
@@ -168,7 +168,7 @@ impl<'de> Deserialize<'de> for Device {
     }
 }
 
-/// Reports time limits of what is neither a stage nor a kind of stage.
+/// Reports time limits of names that are neither a stage nor a kind of stage.
 fn check_timeouts(cell: &Cell<'_>, stages: BTreeSet<&str>, limits: &BTreeMap<String, f64>, problems: &mut Problems) {
     let mut known = stages;
     for kind in stage_kinds() {
@@ -182,7 +182,7 @@ fn check_timeouts(cell: &Cell<'_>, stages: BTreeSet<&str>, limits: &BTreeMap<Str
     }
 }
 
-/// The kinds of stage that the schema has.
+/// Returns the stage kinds of the schema.
 fn stage_kinds() -> impl Iterator<Item = &'static str> {
     let stage = schema::resolved(&schema::root()["properties"]["stages"]["additionalProperties"]);
     let kinds = stage["anyOf"].as_array().expect("a stage is one of several tables").iter();
