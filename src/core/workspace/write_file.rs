@@ -1,16 +1,16 @@
-//! Files that are written whole or not at all.
+//! Atomic writes of files.
 
 use std::io::Write as _;
 use std::path::Path;
 
-/// Writes a file whole or not at all: into a temporary file beside it, flushed, then renamed.
+/// Writes a file atomically: the bytes go into a temporary file beside it, which is flushed and then renamed.
 pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     replace_file(path, bytes, true)?;
     sync_dir(path.parent().expect("a file lies in a directory"))
 }
 
-/// Writes a file that is whole for every process that reads it. When the machine's power fails it may be lost: enough for what is
-/// written anew before it is read again, and many times as fast as flushing it.
+/// Writes a file atomically for every process that reads it, without flushing. The file may be lost when the power
+/// fails. This suffices for files that are written again before they are read, and is many times as fast.
 pub(super) fn write_volatile(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     replace_file(path, bytes, false)
 }
