@@ -3,7 +3,8 @@
 //!
 //! # How to add an architecture of the same layers
 //!
-//! 1. Write `architecture/NAME.rs`, which reads its `config.json` into a [`DecoderConfig`], and add a line to `ARCHITECTURES`.
+//! 1. Write `architecture/NAME.rs`, which reads its `config.json` into a [`DecoderConfig`], and add a line to
+//!    `ARCHITECTURES`.
 //! 2. Add a tiny model of it to `tests/golden/gen_golden.py`, run it, and name the result in `tests/engine/golden.rs`.
 //!
 //! An architecture with other layers also needs them in [`LINEAR_LAYERS`], in `engine/models/layers.rs` and, for

@@ -10,8 +10,8 @@ use std::time::Duration;
 /// makes the process write FILE when it first reaches the point, and wait until FILE is removed.
 pub const FAULT_VARIABLE: &str = "ORCHESTRATE_FAULT";
 
-/// The points that a worker passes, in this order, each at least once before its end; [`REPLACE_FAULT`] is not among
-/// them.
+/// The points that a worker passes, in this order, each at least once on its way to a commit. [`REPLACE_FAULT`] is
+/// not among them.
 pub const WORKER_FAULTS: [&str; 13] = [
     "lease-taken",
     "inputs-checked",

@@ -11,7 +11,7 @@
 //!     worker.log           the worker's stderr
 //!     exit-*.json          the end of a worker that did not commit, one file for each ([`Job`])
 //!     judge-spent-*.json   the stage's requests to a judge so far, and their cost
-//!     resume/step-N/       resume points, each with a manifest.json written last; the program's files for a `command` stage
+//!     resume/step-N/       resume points, each with a manifest.json written last; or files of a program
 //!     parameters.json      the parameters of the program of a `command` stage
 //!     out/                 the unfinished checkpoint; out-N/ in the N-th try of a `command` stage
 //!     replace              if present, the result replaces the one in the cache (`run --force`)

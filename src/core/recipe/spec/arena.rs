@@ -47,7 +47,7 @@ pub struct PlayerSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlayerModel {
-    /// Which of the arena's parent stages made it; absent: nobody trained it.
+    /// The index of the model's stage among the arena's parents; absent: the model is untrained.
     pub parent: Option<usize>,
     /// The seed of the stage that made the model.
     pub seed: Option<u64>,
