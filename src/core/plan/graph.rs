@@ -27,7 +27,7 @@ pub struct Plan {
 pub struct PlannedStage {
     /// The cache key.
     pub key: Digest,
-    /// What the key is the digest of, in its canonical form.
+    /// The document whose digest is the key, in its canonical form.
     pub key_text: String,
     /// The stage's name in the recipe that mentions it first.
     pub name: String,

@@ -3,8 +3,8 @@
 //! ```text
 //! waiting -> ready -> running -> ended
 //!              ^         |
-//!              +- paused-+     another process works on it, it is tried again after a pause, or its result is being read
-//!              +- paused-+     another process works on it, it waits for a retry, or its result is being read
+//!              +- paused-+     worked on by another process, waiting for a retry, or being looked up
+//! ```
 //!
 //! Of the ready stages, the one with the longest path of costs below it starts first, if its resources are free
 //! ([`super::resources`]). So the plan's longest chain is not left to the end.

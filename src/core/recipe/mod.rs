@@ -1,15 +1,14 @@
 //! Recipes: from what a user writes to what each stage does, with every default written out.
 //!
 //! ```text
-//! files, environment, --set                                 text::{located, layers}   texts that remember the place of
-//! a value
+//! files, environment, --set                                 text::{located, layers}   texts with the places of values
 //!   -> one merged table                                     text::layers              figment
 //!   -> checked against the schema                           tables::{schema, validate} unknown keys, types, ranges
-//!   -> cells = variants x zip x matrix                      sweep                     each checked again, with its changes
+//!   -> cells = variants x zip x matrix                      sweep                     each checked again
 //!   -> cells over the built-in defaults                     tables::defaults
 //!   -> the tables of tables::{recipe, stage, arena} and rewards::table
-//!   -> spec::StageSpec, one a stage                         resolve                   references, files, digests
-//!   -> what evaluations measure of all variants' rewards    resolve::measured
+//!   -> spec::StageSpec, one per stage                      resolve                   references, files, digests
+//!   -> components that evaluations measure                  resolve::measured
 //! ```
 //!
 //! All problems are collected and reported at once ([`RecipeError`]), each at the text that set the value. No key is
