@@ -55,7 +55,7 @@ pub struct Attempt {
     meters: Meters,
 }
 
-/// The measurements that every event has, except for events of completions.
+/// The meters that are read for every event, except for events of completions.
 #[derive(Default)]
 pub struct Meters {
     /// The meter of the device's energy; absent where the device does not report it.
@@ -275,8 +275,8 @@ impl Attempt {
         Ok(Checkpoint { key: self.assignment.key.clone(), dir: committed, manifest })
     }
 
-    /// Removes the attempt, whose result is in the cache. A part that cannot be removed only costs space until `cache
-    /// gc`. The directory is moved away first, so that no process begins to work in it during the removal.
+    /// Removes the attempt, whose result is in the cache. A part that cannot be removed only costs space until
+    /// `cache gc`. The directory is moved away first, so that no process begins to work in it during the removal.
     fn clear_away(&self) {
         let name = format!(".{}-{}", self.assignment.key.as_str(), std::process::id());
         let aside = self.dir.with_file_name(name);
