@@ -18,7 +18,7 @@ const FLOAT32_PRODUCTS: &str = "ORCHESTRATE_FLOAT32_PRODUCTS";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Instructions {
-    /// The instructions of every x86-64 CPU.
+    /// The instructions that every CPU has.
     Portable,
     /// AVX2 with fused multiply-add.
     Avx2,

@@ -1,8 +1,8 @@
 //! The single stream of events that the terminal, the database and the logs consume.
 //!
 //! A worker appends [`Event`]s, one JSON object per line, to `events.jsonl` in its attempt directory. Nothing else
-//! reports progress. A resumed stage continues in the same file. A later [`EventKind::Started`] with `resumed_from_step
-//! = n` invalidates every earlier step and completion after step n.
+//! reports progress. A resumed stage continues in the same file. A later [`EventKind::Started`] with
+//! `resumed_from_step = n` invalidates every earlier step and completion after step n.
 
 use crate::cpu::Bfloat16Products;
 use crate::cpu::{Float32Products, Instructions};

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 pub struct Llama3Scaling {
     /// The divisor of slow frequencies.
     pub factor: f64,
-    /// The factor that defines slow frequencies: wavelengths above `original_max_position_embeddings /
-    /// low_freq_factor`.
+    /// The factor that defines slow frequencies, which have wavelengths above
+    /// `original_max_position_embeddings / low_freq_factor`.
     pub low_freq_factor: f64,
-    /// The factor that defines unscaled frequencies: wavelengths below `original_max_position_embeddings /
-    /// high_freq_factor`.
+    /// The factor that defines unscaled frequencies, which have wavelengths below
+    /// `original_max_position_embeddings / high_freq_factor`.
     pub high_freq_factor: f64,
     /// The context length of pre-training.
     pub original_max_position_embeddings: f64,

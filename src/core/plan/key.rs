@@ -9,7 +9,7 @@
 //! | the kind of stage and the version of its code ([`PlannedWork::version`](super::PlannedWork::version)) | hashed |
 //! | the form of this document ([`KEY_FORMAT`]) | hashed |
 //! | names of judges and services, and of the variables that a reward's program receives | hashed, in the spec |
-//! | of an `arena`: names of its players, and their assignment to seeds | hashed, because the result contains them |
+//! | of an `arena`: names of its players, and which models form one player | hashed, because the result contains them |
 //! | of a `command` stage: the program's words, files' content, parameters, outputs, names of variables | hashed, in the spec |
 //! | of a `command` stage: the seed and the model | hashed when its words use them, else 0 and absent |
 //! | device, threads, libtorch, host, process, times of each attempt | recorded, in `events.jsonl` beside the result |

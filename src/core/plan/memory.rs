@@ -128,8 +128,8 @@ impl ModelShape {
         tokens * kept
     }
 
-    /// Returns the bytes of the keys and values of shared prompts, which precede those of each completion. `tokens` is
-    /// the total of the prompts' tokens.
+    /// Returns the bytes of the keys and values of shared prompts, which precede those of each completion. `tokens`
+    /// counts a prompt once for each of its completions.
     fn prefixes(&self, model: &ModelSpec, tokens: usize, computing: Computing) -> u64 {
         let layers = if computing.checkpointing { 1 } else { self.num_hidden_layers };
         tokens as u64 * 2 * layers * self.key_value_size() * bytes(computing.activations(model))
@@ -240,8 +240,8 @@ impl StageModel<'_> {
         self.shape.training(self.spec, optimizer, reference)
     }
 
-    /// Returns the bytes of the keys and values of shared prompts, which precede those of each completion. `tokens` is
-    /// the total of the prompts' tokens.
+    /// Returns the bytes of the keys and values of shared prompts, which precede those of each completion. `tokens`
+    /// counts a prompt once for each of its completions.
     pub fn prefixes(&self, tokens: usize) -> u64 {
         self.shape.prefixes(self.spec, tokens, self.computing)
     }

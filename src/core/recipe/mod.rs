@@ -7,7 +7,7 @@
 //!   -> cells = variants x zip x matrix                      sweep                     each checked again
 //!   -> cells over the built-in defaults                     tables::defaults
 //!   -> the tables of tables::{recipe, stage, arena} and rewards::table
-//!   -> spec::StageSpec, one per stage                      resolve                   references, files, digests
+//!   -> spec::StageSpec, one per stage                       resolve                   references, files, digests
 //!   -> components that evaluations measure                  resolve::measured
 //! ```
 //!

@@ -55,7 +55,7 @@ pub struct Attempt {
     meters: Meters,
 }
 
-/// The measurements that every event has, except for events of completions.
+/// The meters that are read for every event, except for events of completions.
 #[derive(Default)]
 pub struct Meters {
     /// The meter of the device's energy; absent where the device does not report it.

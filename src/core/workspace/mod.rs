@@ -67,9 +67,9 @@
 //! A worker reads its inputs between steps 5 and 7. It compares them with the digests of the plan before and after
 //! ([`PlannedInputs`]), and fails where they differ. So a result is made from the inputs that its key names.
 //!
-//! A checkpoint is visible only when complete. Every lookup compares the sizes of its files with the manifest. `cache
-//! verify`, and a run before a stage starts from the checkpoint, compare every byte. A damaged checkpoint is moved to
-//! `quarantine/`, never served.
+//! A checkpoint is visible only when complete. Every lookup compares the sizes of its files with the manifest.
+//! `cache verify`, and a run before a stage starts from the checkpoint, compare every byte. A damaged checkpoint is
+//! moved to `quarantine/`, never served.
 //!
 //! Of two processes that need one key, the one whose worker has the lease runs it. The other waits, and takes over when
 //! the lease is released without a result. No decision here depends on a clock. For `gc`, a time in the future has age

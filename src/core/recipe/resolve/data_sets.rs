@@ -42,7 +42,7 @@ pub(in crate::recipe) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: 
     check_options(cell, key, table, problems);
 }
 
-/// Reports an invalid `options` expression, `options` without a correct one, and an `option` without `options`.
+/// Reports an invalid `options` expression, `options` without an `answer`, and an `option` without `options`.
 fn check_options(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
     let Some(options) = &table.options else {
         if table.option.is_some() {

@@ -70,7 +70,7 @@ pub enum Device {
     Auto,
     /// The CPU.
     Cpu,
-    /// This GPU.
+    /// The GPU with this index.
     Cuda(usize),
 }
 
