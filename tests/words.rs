@@ -292,3 +292,21 @@ fn other_senses_of_the_words_are_allowed() {
     }
     assert_eq!(words_to_avoid("one\nit is no file")[0].0, 1);
 }
+
+#[test]
+fn comment_lines_have_at_most_120_columns() {
+    let mut long = Vec::new();
+    for (path, text) in rust_files() {
+        let mut is_block = false;
+        for (index, line) in text.lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+            let comment = comment.trim_start_matches(['/', '!']).trim_start();
+            is_block ^= comment.starts_with("```");
+            // a row of a table, and a line of a listing, cannot be split
+            if !is_block && !comment.starts_with('|') && line.chars().count() > 120 {
+                long.push(format!("src/{}:{}", path.display(), index + 1));
+            }
+        }
+    }
+    assert!(long.is_empty(), "comments of more than 120 columns:\n{}", long.join("\n"));
+}

@@ -1,9 +1,9 @@
 //! The energy that a device reports to have consumed.
 //!
-//! NVIDIA's GPUs since Volta count it from the start of their driver (NVML's `nvmlDeviceGetTotalEnergyConsumption`), which is more
-//! exact than to ask for the power now and then; processors with RAPL count it too, where the system lets others than its
-//! administrator read it. Both count all that runs on the device, so stages that share one also record each other's
-//! part.
+//! NVIDIA's GPUs since Volta count it from the start of their driver (NVML's `nvmlDeviceGetTotalEnergyConsumption`),
+//! which is more exact than to ask for the power now and then; processors with RAPL count it too, where the system lets
+//! others than its administrator read it. Both count all that runs on the device, so stages that share one also record
+//! each other's part.
 
 use nvml_wrapper::Nvml;
 use std::path::{Path, PathBuf};
@@ -66,8 +66,8 @@ impl EnergyMeter {
         (!packages.is_empty()).then_some(Self { source: Source::Processor(packages), joules: 0.0 })
     }
 
-    /// Joules since the meter was made; absent when the device does not answer any more. A processor's counter must be asked
-    /// more often than it wraps around, which takes some minutes.
+    /// Joules since the meter was made; absent when the device does not answer any more. A processor's counter must be
+    /// asked more often than it wraps around, which takes some minutes.
     pub fn joules(&mut self) -> Option<f64> {
         match &mut self.source {
             Source::Gpu { nvml, index, last_mj } => {

@@ -1,7 +1,8 @@
 //! `docs/src/getting-started.md` is true: its files and commands, in order, print what the page prints.
 //!
-//! A block `toml NAME` is a file. In a block `console`, a dollar sign begins a command, and its output follows. A block `sh`
-//! has commands without output. A block that ends in `not-run` is only read. `ORCHESTRATE_UPDATE_DOCS=1` writes the outputs.
+//! A block `toml NAME` is a file. In a block `console`, a dollar sign begins a command, and its output follows. A block
+//! `sh` has commands without output. A block that ends in `not-run` is only read. `ORCHESTRATE_UPDATE_DOCS=1` writes
+//! the outputs.
 
 use regex::Regex;
 use std::fmt::Write as _;

@@ -275,8 +275,8 @@ impl Attempt {
         Ok(Checkpoint { key: self.assignment.key.clone(), dir: committed, manifest })
     }
 
-    /// Removes the attempt, whose result is in the cache: what stays of it costs space, until `cache gc`, and nothing else. It is
-    /// moved away first, so that no process begins to work in a directory that is being removed.
+    /// Removes the attempt, whose result is in the cache: what stays of it costs space, until `cache gc`, and nothing
+    /// else. It is moved away first, so that no process begins to work in a directory that is being removed.
     fn clear_away(&self) {
         let name = format!(".{}-{}", self.assignment.key.as_str(), std::process::id());
         let aside = self.dir.with_file_name(name);

@@ -36,21 +36,23 @@ pub struct RuntimeSettings {
     /// Keeps only the input of each layer and recomputes the rest in the backward pass: a third slower, a fraction of
     /// the memory, the same bits. `auto`: when the stage would not fit otherwise.
     pub gradient_checkpointing: GradientCheckpointing,
-    /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's bits.
+    /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's
+    /// bits.
     pub bfloat16_products: Bfloat16Products,
     /// Largest number of stages that run at the same time, unless `-j` is given; default: one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
-    /// GPUs that stages run on, one stage on each, as CUDA counts them; one that is listed twice takes two stages at a time
-    /// when their memory fits. Default: all that are visible.
+    /// GPUs that stages run on, one stage on each, as CUDA counts them; one that is listed twice takes two stages at a
+    /// time when their memory fits. Default: all that are visible.
     #[schemars(length(min = 1))]
     pub gpus: Option<Vec<usize>>,
-    /// Seconds after which a stage is asked to stop and has failed, by the name of the stage or by its kind; default: no
-    /// limit.
+    /// Seconds after which a stage is asked to stop and has failed, by the name of the stage or by its kind; default:
+    /// no limit.
     #[serde(default)]
     #[schemars(extend("additionalProperties" = { "type": "number", "exclusiveMinimum": 0 }))]
     pub timeout_s: BTreeMap<String, f64>,
-    /// Seconds that a worker has to leave its resume point when it is stopped, its time is over or its run has died; then it is killed.
+    /// Seconds that a worker has to leave its resume point when it is stopped, its time is over or its run has died;
+    /// then it is killed.
     #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
     pub stop_grace_s: f64,
     /// How often a failed stage is tried again, by the reason of the failure.
@@ -86,9 +88,9 @@ pub enum GradientCheckpointing {
     Off,
 }
 
-/// How often a stage that failed is tried again; each try goes on from the newest resume point. What would fail the same is
-/// not tried again: a program that ends with another exit code than 0 (one that a signal kills counts as a crash), a judge
-/// whose budget is used up, data that does not fit.
+/// How often a stage that failed is tried again; each try goes on from the newest resume point. What would fail the
+/// same is not tried again: a program that ends with another exit code than 0 (one that a signal kills counts as a
+/// crash), a judge whose budget is used up, data that does not fit.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retries {

@@ -439,7 +439,8 @@ impl OverlongSpec {
 pub enum RewardAggregation {
     /// Their weighted sum is normalized (arXiv:2402.03300).
     SumThenNormalize,
-    /// Each is normalized within its group before the weighted sum is normalized over the rollout (GDPO, arXiv:2601.05242).
+    /// Each is normalized within its group before the weighted sum is normalized over the rollout (GDPO,
+    /// arXiv:2601.05242).
     NormalizeThenSum,
 }
 
@@ -491,8 +492,8 @@ pub enum LossType {
     DrGrpo,
     /// One ratio for a whole completion, then the mean over sequences (arXiv:2507.18071).
     Gspo,
-    /// The ratio is a constant weight capped at `1 + clip_high`; sum over all tokens of the step, divided by their count
-    /// (arXiv:2506.13585).
+    /// The ratio is a constant weight capped at `1 + clip_high`; sum over all tokens of the step, divided by their
+    /// count (arXiv:2506.13585).
     Cispo,
 }
 

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Variables that are named like recipe keys and mean something else. The reference of variables is made from what stands
-/// behind each.
+/// Variables that are named like recipe keys and mean something else. The reference of variables is made from what
+/// stands behind each.
 pub const PROGRAM_VARIABLES: &[&str] = &[
     "ORCHESTRATE_WORKER",           // the worker to use instead of the one beside `orchestrate`
     "ORCHESTRATE_RUNS",             // the directory to use instead of `runs/`
