@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// The longest wait for a condition.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// The variable that sets the seed, to replay a failed test.
 const SEED: &str = "ORCHESTRATE_TEST_SEED";
 

@@ -6,6 +6,7 @@ use regex::Regex;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use syn::punctuated::Punctuated;
 use syn::visit::{Visit, visit_file, visit_item_enum, visit_item_mod, visit_item_struct};
 use syn::{Attribute, Expr, ExprLit, ItemEnum, ItemMod, ItemStruct, Lit, LitStr, Meta, Token};
@@ -226,15 +227,21 @@ fn written_texts() -> Vec<Text> {
     texts
 }
 
+/// The false hits, and the words with what to write instead, compiled once.
+static PATTERNS: LazyLock<(Vec<Regex>, Vec<(Regex, &str)>)> = LazyLock::new(|| {
+    let pattern = |text: &str| Regex::new(&format!("(?i){}", text.replace(' ', r"\s+"))).expect("a valid pattern");
+    let false_hits = FALSE_HITS.iter().map(|(phrase, _)| pattern(phrase)).collect();
+    (false_hits, WORDS.iter().map(|(word, instead)| (pattern(word), *instead)).collect())
+});
+
 /// The words to avoid in `text`, each as it is written there, with its line within the text and what to write instead.
 fn words_to_avoid(text: &str) -> Vec<(usize, String, &'static str)> {
-    let pattern = |pattern: &str| Regex::new(&format!("(?i){pattern}")).expect("a valid pattern");
-    let plain = FALSE_HITS
-        .iter()
-        .fold(text.to_owned(), |text, (phrase, _)| pattern(phrase).replace_all(&text, "").into_owned());
+    let (false_hits, words) = &*PATTERNS;
+    let blank = |text: String, phrase: &Regex| phrase.replace_all(&text, "").into_owned();
+    let plain = false_hits.iter().fold(text.to_owned(), blank);
     let mut found = Vec::new();
-    for (word, instead) in WORDS {
-        for hit in pattern(&word.replace(' ', r"\s+")).find_iter(&plain) {
+    for (word, instead) in words {
+        for hit in word.find_iter(&plain) {
             found.push((plain[..hit.start()].matches('\n').count(), hit.as_str().to_owned(), *instead));
         }
     }
@@ -284,4 +291,23 @@ fn other_senses_of_the_words_are_allowed() {
         assert!(words_to_avoid(text).is_empty(), "{text}");
     }
     assert_eq!(words_to_avoid("one\nit is no file")[0].0, 1);
+}
+
+#[test]
+fn comment_lines_have_at_most_120_columns() {
+    let mut long = Vec::new();
+    for path in files("src", &["rs"]) {
+        let text = read(&path);
+        let mut is_block = false;
+        for (index, line) in text.lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+            let comment = comment.trim_start_matches(['/', '!']).trim_start();
+            is_block ^= comment.starts_with("```");
+            // a row of a table, and a line of a listing, cannot be split
+            if !is_block && !comment.starts_with('|') && line.chars().count() > 120 {
+                long.push(format!("{}:{}", path.display(), index + 1));
+            }
+        }
+    }
+    assert!(long.is_empty(), "comments of more than 120 columns:\n{}", long.join("\n"));
 }

@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand};
 
 /// Turns TOML recipes into trained models and trustworthy comparisons.
 ///
-/// A recipe describes stages (cpt, sft, grpo, eval, command, arena) and a sweep over variants. Every stage is cached by the content that
-/// goes into it, every run is remembered, and an interrupted stage goes on where it stopped.
+/// A recipe describes stages (cpt, sft, grpo, eval, command, arena) and a sweep over variants. Every stage is cached by
+/// the content that goes into it, every run is remembered, and an interrupted stage goes on where it stopped.
 #[derive(Debug, Parser)]
 #[command(
     name = "orchestrate",

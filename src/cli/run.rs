@@ -45,8 +45,8 @@ pub(super) struct RunArgs {
     /// Only this stage and what it needs; can be repeated.
     #[arg(long, value_name = "STAGE")]
     only: Vec<String>,
-    /// Run stages again although they are cached: those named by `--only`, else all. A result stays until the new one takes
-    /// its place.
+    /// Run stages again although they are cached: those named by `--only`, else all. A result stays until the new one
+    /// takes its place.
     #[arg(long)]
     force: bool,
 }

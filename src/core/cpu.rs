@@ -1,8 +1,8 @@
-//! What this machine's CPU can do, as far as the program chooses by it.
+//! The capabilities of this machine's CPU that affect the program's choices.
 //!
-//! `ATEN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) limits the instructions of libtorch. The engine's own kernels follow it.
-//! `ONEDNN_MAX_CPU_ISA` limits those of oneDNN, which multiplies bfloat16 matrices inside libtorch. Together they make a wide
-//! CPU behave like a narrow one.
+//! `ATEN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) limits the instructions of libtorch. The engine's own kernels
+//! follow it. `ONEDNN_MAX_CPU_ISA` limits those of oneDNN, which multiplies bfloat16 matrices inside libtorch. Together
+//! they make a CPU with wide instructions behave like one without.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,14 @@ use std::sync::LazyLock;
 const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";
 const ONEDNN_LIMITS: [&str; 2] = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"];
 
-/// Forces what multiplies 32-bit matrices: `mkl` or `onednn`.
+/// The environment variable that selects the library for products of 32-bit matrices: `mkl` or `onednn`.
 const FLOAT32_PRODUCTS: &str = "ORCHESTRATE_FLOAT32_PRODUCTS";
 
-/// The instructions that kernels are compiled for.
+/// The instruction set for which kernels are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Instructions {
-    /// Those of every CPU.
+    /// The instructions that every CPU has.
     Portable,
     /// AVX2 with fused multiply-add.
     Avx2,
@@ -27,7 +27,7 @@ pub enum Instructions {
 }
 
 impl Instructions {
-    /// The word for them in events and messages.
+    /// Returns the name of the instruction set in events and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -41,14 +41,14 @@ impl Instructions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Float32Products {
-    /// Intel's, which libtorch uses by itself.
+    /// Intel MKL, which libtorch uses by default.
     Mkl,
-    /// Faster on AMD's CPUs with AVX2, as measured on Zen 3.
+    /// oneDNN, which is faster on AMD CPUs with AVX2, as measured on Zen 3.
     Onednn,
 }
 
 impl Float32Products {
-    /// Its name in messages.
+    /// Returns the library's name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mkl => "MKL",
@@ -57,57 +57,57 @@ impl Float32Products {
     }
 }
 
-/// The CPU, with what the environment forbids taken away.
+/// The CPU's capabilities, limited by the environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cpu {
-    /// The widest instructions that may be used.
+    /// The widest instruction set that may be used.
     pub instructions: Instructions,
-    /// What multiplies 32-bit matrices.
+    /// The library that multiplies 32-bit matrices.
     pub float32_products: Float32Products,
     /// Whether libtorch multiplies bfloat16 matrices at least as fast as 32-bit ones.
     pub fast_bfloat16: bool,
-    /// Why not.
+    /// The reason why bfloat16 products are slow; absent where they are fast.
     pub why_slow: Option<String>,
 }
 
-/// The environment asks for what cannot be done.
+/// An error of the environment variables, which ask for something unavailable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadChoice {
-    /// Instructions that the CPU does not have; libtorch would die of them.
+    /// The CPU does not have these instructions, so libtorch would crash.
     #[error("{CAPABILITY} asks for {0}, which this CPU does not have")]
     MissingInstructions(&'static str),
-    /// A library that is not known.
+    /// The library is unknown.
     #[error("{FLOAT32_PRODUCTS}: expected `mkl` or `onednn`, found `{0}`")]
     UnknownLibrary(String),
 }
 
 impl BadChoice {
-    /// What to do about it.
+    /// Advice about the error.
     pub const HINT: &str = "unset the variable: the fastest that the CPU can do is the default";
 }
 
 static CPU: LazyLock<Result<Cpu, BadChoice>> =
     LazyLock::new(|| Cpu::with(|name| std::env::var(name).ok(), &Found::here()));
 
-/// The CPU of this process.
+/// Returns the capabilities of the CPU of this process.
 ///
 /// # Errors
-/// The environment asks for what the CPU or the program cannot do.
+/// The environment asks for something that the CPU or the program does not support.
 pub fn cpu() -> Result<&'static Cpu, &'static BadChoice> {
     CPU.as_ref()
 }
 
-/// The instructions that kernels may use; the portable ones when the environment asks for what is not there.
+/// Returns the instructions that kernels may use; the portable ones when the environment asks for unavailable ones.
 pub fn instructions() -> Instructions {
     CPU.as_ref().map_or(Instructions::Portable, |cpu| cpu.instructions)
 }
 
-/// The library that multiplies 32-bit matrices.
+/// Returns the library that multiplies 32-bit matrices.
 pub fn float32_products() -> Float32Products {
     CPU.as_ref().map_or(Float32Products::Mkl, |cpu| cpu.float32_products)
 }
 
-/// What the CPU itself has.
+/// The capabilities of the CPU itself.
 struct Found {
     instructions: Instructions,
     avx512_bf16: bool,
@@ -128,9 +128,9 @@ impl Found {
             (false, true) => Instructions::Avx2,
             (false, false) => Instructions::Portable,
         };
-        // leaf 7 of CPUID: bit 22 of EDX is AMX-BF16, which the standard library does not name yet
+        // Bit 22 of EDX in CPUID leaf 7 is AMX-BF16, which the standard library cannot detect yet.
         let amx_bf16 = std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0;
-        // leaf 0: the name of the maker
+        // CPUID leaf 0 has the name of the vendor.
         let maker = std::arch::x86_64::__cpuid(0);
         let is_amd = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
         Self { instructions, avx512_bf16: avx512 && is_x86_feature_detected!("avx512bf16"), amx_bf16, is_amd }
@@ -143,7 +143,7 @@ impl Found {
 }
 
 impl Cpu {
-    /// `found` under the limits of the environment.
+    /// Limits the capabilities `found` by the environment.
     fn with(variable: impl Fn(&str) -> Option<String>, found: &Found) -> Result<Self, BadChoice> {
         let mut instructions = found.instructions;
         if let Some(wanted) = variable(CAPABILITY) {
@@ -151,7 +151,7 @@ impl Cpu {
                 "avx512" => Instructions::Avx512,
                 "avx2" => Instructions::Avx2,
                 "default" => Instructions::Portable,
-                _ => found.instructions, // libtorch passes over what it does not know
+                _ => found.instructions, // libtorch ignores unknown values
             };
             if wanted > found.instructions {
                 let name = if wanted == Instructions::Avx512 { "AVX-512" } else { "AVX2" };
@@ -179,7 +179,7 @@ impl Cpu {
     }
 }
 
-/// Whether a limit of `oneDNN`'s instructions leaves out those for bfloat16.
+/// Whether a limit of `oneDNN`'s instructions excludes those for bfloat16.
 fn lacks_bfloat16(limit: &str) -> bool {
     let limit = limit.to_ascii_uppercase();
     limit.starts_with("SSE")
@@ -201,7 +201,7 @@ pub enum Bfloat16Products {
 }
 
 impl Bfloat16Products {
-    /// Whether weights are widened, on a CPU whose own bfloat16 product `is_fast` or slow.
+    /// Whether weights are widened. `is_fast` says whether the CPU's own bfloat16 product is fast.
     pub fn widens(self, is_fast: bool) -> bool {
         match self {
             Self::Auto => !is_fast,

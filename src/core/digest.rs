@@ -1,6 +1,6 @@
-//! Content digests and the canonical JSON they are taken of.
+//! Content digests, and the canonical JSON from which they are computed.
 //!
-//! The bottom of the layers: no file is opened here (`workspace::digests` hashes files), nothing here knows a recipe.
+//! This is the lowest layer: it does not open files (`workspace::digests` hashes files) or depend on recipes.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -8,69 +8,70 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// SHA-256 of some content, as 64 lowercase hexadecimal digits.
+/// A SHA-256 digest, as 64 lowercase hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Digest(String);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_sha256(Sha256::new_with_prefix(bytes))
     }
 
-    /// The digest of what was fed to `hasher`.
+    /// Returns the digest of the bytes that were fed to `hasher`.
     pub fn from_sha256(hasher: Sha256) -> Self {
         Self(hex(&hasher.finalize()))
     }
 
-    /// Reads 64 lowercase hexadecimal digits.
+    /// Parses 64 lowercase hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let hexadecimal = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         (text.len() == 64 && hexadecimal).then(|| Self(text.to_owned()))
     }
 
-    /// All 64 hexadecimal digits.
+    /// Returns all 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first 12 digits, for people.
+    /// Returns the first 12 digits, for display.
     pub fn short(&self) -> &str {
         &self.0[..12.min(self.0.len())]
     }
 }
 
-/// Why the content at a path is not the one that a stage's key names: another would be cached under a wrong key.
+/// The reason why the content at a path is not the one that a stage's key names. The result of other content would be
+/// cached under a wrong key.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentChanged {
-    /// It is another.
+    /// The content differs.
     #[error("`{}` has changed since this stage was planned", path.display())]
     Differs {
         /// The file or directory.
         path: PathBuf,
     },
-    /// It was written to, so what was read may have been another.
+    /// The file was written to, so the content that was read may differ.
     #[error("`{}` was written to while this stage read it", path.display())]
     Written {
         /// The file or directory.
         path: PathBuf,
     },
-    /// It is gone or cannot be read.
+    /// The content is missing or cannot be read.
     #[error("`{}` cannot be read: {error}", path.display())]
     Unreadable {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         error: io::Error,
     },
 }
 
 impl ContentChanged {
-    /// Compares what was `found` at `path` with the `planned` content.
+    /// Compares the digest `found` at `path` with the `planned` one.
     ///
     /// # Errors
-    /// Another content, or one that cannot be read.
+    /// A different digest, or content that cannot be read.
     pub fn check(planned: &Digest, path: &Path, found: io::Result<Digest>) -> Result<(), Self> {
         match found {
             Ok(found) if found == *planned => Ok(()),
@@ -79,7 +80,7 @@ impl ContentChanged {
         }
     }
 
-    /// What to do about it.
+    /// Returns advice about the error.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Differs { .. } | Self::Written { .. } => {
@@ -90,7 +91,7 @@ impl ContentChanged {
     }
 }
 
-/// `bytes` as lowercase hexadecimal digits.
+/// Formats `bytes` as lowercase hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
@@ -111,8 +112,8 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Writes `value` with object keys sorted by code point, no white space, and numbers as `serde_json` prints them (the
-/// shortest form that reads back to the same number). Equal values give equal bytes.
+/// Writes `value` with object keys sorted by code point, without white space, and with numbers as `serde_json` prints
+/// them (the shortest form that parses to the same number). Equal values give equal bytes.
 pub fn canonical_json(value: &serde_json::Value) -> String {
     let mut out = String::new();
     write_canonical(value, &mut out);

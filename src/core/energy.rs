@@ -1,17 +1,17 @@
-//! Energy that a device says it took.
+//! The energy that a device reports to have consumed.
 //!
-//! NVIDIA's GPUs since Volta count it from the start of their driver (NVML's `nvmlDeviceGetTotalEnergyConsumption`), which is more
-//! exact than to ask for the power now and then; processors with RAPL count it too, where the system lets others than its
-//! administrator read it. Both count all that runs on the device, so stages that share one also record each other's
-//! part.
+//! NVIDIA's GPUs since Volta count it from the start of their driver (NVML's `nvmlDeviceGetTotalEnergyConsumption`),
+//! which is more exact than to ask for the power now and then; processors with RAPL count it too, where the system lets
+//! others than its administrator read it. Both count all that runs on the device, so stages that share one also record
+//! each other's part.
 
 use nvml_wrapper::Nvml;
 use std::path::{Path, PathBuf};
 
-/// Where Linux shows what processors count.
+/// The directory in which Linux exposes the counters of processors.
 const POWERCAP: &str = "/sys/class/powercap";
 
-/// Counts what one device takes from now on.
+/// A meter of the energy that one device consumes from its creation on.
 #[derive(Debug)]
 pub struct EnergyMeter {
     source: Source,
@@ -24,17 +24,18 @@ enum Source {
     Processor(Vec<Package>),
 }
 
-/// A processor's counter.
+/// The counter of one processor package.
 #[derive(Debug)]
 struct Package {
     path: PathBuf,
-    /// The counter begins again at 0 after this.
+    /// The value in microjoules after which the counter wraps around to 0.
     max_uj: u64,
     last_uj: u64,
 }
 
 impl EnergyMeter {
-    /// Of the GPU that CUDA counts as number `index`; absent where it does not tell, as parts of GPUs do not.
+    /// Creates the meter of the GPU with CUDA's index `index`. Returns `None` where the GPU does not report its energy,
+    /// as partitions of GPUs do not.
     pub fn of_gpu(index: usize) -> Option<Self> {
         let nvml = Nvml::init().ok()?;
         let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
@@ -46,7 +47,7 @@ impl EnergyMeter {
         Some(Self { source: Source::Gpu { nvml: Box::new(nvml), index, last_mj }, joules: 0.0 })
     }
 
-    /// Of this machine's processors; absent where they do not tell.
+    /// Creates the meter of this machine's processors. Returns `None` where they do not report their energy.
     pub fn of_processors() -> Option<Self> {
         Self::of_packages(Path::new(POWERCAP))
     }
@@ -55,7 +56,7 @@ impl EnergyMeter {
         let mut packages = Vec::new();
         for entry in std::fs::read_dir(root).ok()?.flatten() {
             let zone = entry.path();
-            // not the cores and the memory inside of it, nor the whole board, which has other names
+            // Zones of other names are the cores and the memory inside a package, and the whole board.
             if text(&zone.join("name")).is_some_and(|name| name.starts_with("package-")) {
                 let path = zone.join("energy_uj");
                 let last_uj = number(&path)?;
@@ -65,8 +66,8 @@ impl EnergyMeter {
         (!packages.is_empty()).then_some(Self { source: Source::Processor(packages), joules: 0.0 })
     }
 
-    /// Joules since the meter was made; absent when the device does not answer any more. A processor's counter must be asked
-    /// more often than it wraps around, which takes some minutes.
+    /// Joules since the meter was made; absent when the device does not answer any more. A processor's counter must be
+    /// asked more often than it wraps around, which takes some minutes.
     pub fn joules(&mut self) -> Option<f64> {
         match &mut self.source {
             Source::Gpu { nvml, index, last_mj } => {
@@ -87,7 +88,7 @@ impl EnergyMeter {
     }
 }
 
-/// Which of the installed GPUs, in the order of their bus, CUDA counts as number `index`.
+/// Returns the index, in the order of the bus, of the installed GPU that has CUDA's index `index`.
 fn installed(index: usize, visible: Option<&str>, uuids: &[String]) -> Option<usize> {
     let Some(visible) = visible else { return (index < uuids.len()).then_some(index) };
     let name = visible.split(',').map(str::trim).nth(index)?;
@@ -127,7 +128,7 @@ mod tests {
         }
     }
 
-    /// A zone of the kernel's powercap tree.
+    /// Creates a zone of the kernel's powercap tree.
     fn zone(root: &Path, zone: &str, name: &str, energy_uj: u64) {
         let zone = root.join(zone);
         std::fs::create_dir_all(&zone).unwrap();

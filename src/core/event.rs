@@ -1,8 +1,8 @@
-//! The one stream that the terminal, the database and the logs consume.
+//! The single stream of events that the terminal, the database and the logs consume.
 //!
-//! A worker appends [`Event`]s, one JSON object a line, to `events.jsonl` in its attempt directory; nothing else
-//! reports progress. A stage that is resumed goes on in the same file: a later [`EventKind::Started`] with
-//! `resumed_from_step = n` takes back every step and completion after step n that stands before it.
+//! A worker appends [`Event`]s, one JSON object per line, to `events.jsonl` in its attempt directory. Nothing else
+//! reports progress. A resumed stage continues in the same file. A later [`EventKind::Started`] with
+//! `resumed_from_step = n` invalidates every earlier step and completion after step n.
 
 use crate::cpu::Bfloat16Products;
 use crate::cpu::{Float32Products, Instructions};
@@ -10,64 +10,65 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Something that happened in a stage.
+/// An event of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// The time of the event.
     pub at: DateTime<Utc>,
-    /// What.
+    /// The content of the event.
     pub kind: EventKind,
-    /// Joules that the worker's device has taken since the worker started, by whomever; absent where the device does not tell.
+    /// The joules that the worker's device has consumed since the worker started, for all processes; absent where the
+    /// device does not report them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_j: Option<f64>,
-    /// The most memory that the worker has held; absent where the system does not say.
+    /// The peak memory of the worker; absent where the system does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<PeakMemory>,
 }
 
-/// The most memory that a worker has held since it started.
+/// The peak memory of a worker since it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeakMemory {
-    /// Bytes of the host's memory. Those of a `command` stage are of the largest process of its program.
+    /// The bytes of the host's memory; for a `command` stage, those of the largest process of its program.
     pub resident_bytes: u64,
-    /// Bytes of its GPU's memory that libtorch held; absent on a CPU.
+    /// The bytes of the GPU's memory that libtorch held; absent on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_bytes: Option<u64>,
 }
 
 impl PeakMemory {
-    /// Bytes of the device that the stage computes on.
+    /// Returns the bytes of the device on which the stage computes.
     pub fn of_device(self) -> u64 {
         self.gpu_bytes.unwrap_or(self.resident_bytes)
     }
 }
 
-/// The memory a stage took, beside what its plan expected.
+/// The memory that a stage used and the estimate of its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUse {
-    /// What it took.
+    /// The peak memory.
     pub peak: PeakMemory,
-    /// Bytes that the plan expected on its device; absent where it expected nothing.
+    /// The bytes that the plan estimated for the device; absent without an estimate.
     pub planned_bytes: Option<u64>,
 }
 
 impl MemoryUse {
-    /// The larger of two tries at a stage.
+    /// Returns the larger use of two tries at a stage.
     #[must_use]
     pub fn larger(self, other: Self) -> Self {
         if other.peak.of_device() > self.peak.of_device() { other } else { self }
     }
 }
 
-/// What happened. Metric names are those of the recipe and the database, e.g. `train/loss`, `reward/mean`.
+/// The content of an event. Metric names are those of the recipe and the database, e.g. `train/loss`, `reward/mean`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// A worker took up the stage.
+    /// A worker started on the stage.
     Started(Started),
     /// The worker is busy with something other than steps, e.g. `loading the model`.
     Phase(String),
-    /// A part of a step is done; written at most once a second, so that long steps show progress.
+    /// A part of a step is done. The event is written at most once a second, so that long steps show progress.
     StepPart(StepPart),
     /// A step ended: an optimizer step when training, a batch of questions in `eval`.
     Step(Step),
@@ -75,36 +76,36 @@ pub enum EventKind {
     Completion(Box<Completion>),
     /// A resume point after `step` is on disk.
     ResumePoint {
-        /// Steps done.
+        /// The number of completed steps.
         step: u64,
     },
-    /// Something a person should look at.
+    /// A message that needs a person's attention.
     Warning(String),
     /// The work is done; the checkpoint is about to be committed. The values are the stage's result.
     Finished(BTreeMap<String, Measurement>),
-    /// The worker was asked to stop and left a resume point after `step`.
+    /// The worker stopped on request and left a resume point after `step`.
     Stopped {
-        /// Steps done.
+        /// The number of completed steps.
         step: u64,
     },
     /// The stage failed.
     Failed(Failure),
 }
 
-/// Where and from which step a worker started.
+/// The start of a worker: its environment and first step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Started {
-    /// Host name.
+    /// The host name.
     pub host: String,
-    /// Process id of the worker.
+    /// The process id of the worker.
     pub pid: u32,
-    /// `cpu` or `cuda:N`.
+    /// The device, `cpu` or `cuda:N`.
     pub device: String,
-    /// Version of libtorch.
+    /// The version of libtorch.
     pub libtorch: String,
-    /// Threads the tensor operations use.
+    /// The number of threads of tensor operations.
     pub threads: usize,
-    /// The widest instructions that kernels use; absent on a GPU.
+    /// The widest instruction set that kernels use; absent on a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<Instructions>,
     /// How products with bfloat16 weights are computed; absent on a GPU.
@@ -113,22 +114,22 @@ pub struct Started {
     /// The library that multiplies 32-bit matrices; absent on a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub float32_products: Option<Float32Products>,
-    /// The resume point the worker went on from; absent: from the beginning.
+    /// The step of the resume point from which the worker resumed; absent: it started from the beginning.
     pub resumed_from_step: Option<u64>,
-    /// Steps the stage has in all.
+    /// The total number of steps of the stage.
     pub total_steps: u64,
 }
 
-/// How far a step is.
+/// The progress within a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepPart {
-    /// The step that goes on, counted from 1.
+    /// The current step, counted from 1.
     pub step: u64,
-    /// Steps the stage has in all.
+    /// The total number of steps of the stage.
     pub total_steps: u64,
-    /// Of this step, from 0 to 1.
+    /// The completed fraction of this step, from 0 to 1.
     pub share: f64,
-    /// Of the whole stage, from 0 to 1; absent where all steps take about as long.
+    /// The completed fraction of the whole stage, from 0 to 1; absent where all steps take about the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_of_stage: Option<f64>,
 }
@@ -136,95 +137,97 @@ pub struct StepPart {
 /// The end of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Counted from 1.
+    /// The step, counted from 1.
     pub step: u64,
-    /// Steps the stage has in all.
+    /// The total number of steps of the stage.
     pub total_steps: u64,
-    /// Finite values by name.
+    /// The metrics by name; all values are finite.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// A sampled completion and what the reward mix says of it.
+/// A sampled completion with its scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
-    /// Step it was sampled in, counted from 1.
+    /// The step in which it was sampled, counted from 1.
     pub step: u64,
-    /// Row of the data set.
+    /// The row of the data set.
     pub row: usize,
-    /// Which of the group, counted from 0.
+    /// The index in the group, counted from 0.
     pub index: usize,
     /// The prompt as the data set's template rendered it, before the chat template.
     pub prompt: String,
     /// The sampled text, without the stop token.
     pub completion: String,
-    /// Reference text, if the data set has one.
+    /// The reference text, if the data set has one.
     pub reference: Option<String>,
-    /// Right answer, if the data set has one.
+    /// The correct answer, if the data set has one.
     pub answer: Option<String>,
-    /// Tokens sampled, the stop token included.
+    /// The number of sampled tokens, the stop token included.
     pub tokens: usize,
-    /// Why sampling ended.
+    /// The reason why sampling ended.
     pub stop_reason: StopReason,
-    /// Which model of an arena wrote it; in other stages there is but one.
+    /// The player of an arena whose model wrote the completion; absent in other stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub player: Option<String>,
-    /// Weighted sum of the parts; absent when a part is missing.
+    /// The weighted sum of the parts; absent when a part is missing.
     pub reward: Option<f64>,
-    /// Advantage within the group, in GRPO.
+    /// The advantage within the group, in GRPO.
     pub advantage: Option<f64>,
-    /// Every component, by name.
+    /// The score of every component, by name.
     pub parts: BTreeMap<String, ComponentScore>,
-    /// What an evaluation knows besides.
+    /// The additional fields of an evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<EvalRecord>,
 }
 
-/// What an evaluation adds to a completion, so that its answers can be paired with those of another evaluation.
+/// The fields that an evaluation adds to a completion. With them, its answers can be paired with those of another
+/// evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
-    /// Names the row by its content, the same in every run, wherever the row stands: the first 16 hexadecimal digits of the
-    /// SHA-256 of its canonical JSON; of equal rows the second has `-2` behind it, the third `-3`.
+    /// The identifier of the row, derived from its content and so independent of the run and of the row's position. It
+    /// is the first 16 hexadecimal digits of the SHA-256 of the row's canonical JSON. Of equal rows the second has the
+    /// suffix `-2`, the third `-3`.
     pub question_id: String,
     /// The data set's name in the recipe.
     pub data_set: String,
     /// Whether the recipe marks the data set as out of domain.
     pub out_of_domain: bool,
-    /// Words of the completion: what white space separates.
+    /// The number of words of the completion, separated by white space.
     pub words: usize,
-    /// Which option the model finds likeliest; absent for a row without options.
+    /// The choice of an option by likelihood; absent for a row without options.
     pub choice: Option<Choice>,
 }
 
-/// The options of a question by their likelihood after the prompt, whatever was sampled.
+/// The likelihoods of a question's options after the prompt, independent of the sampled completion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
-    /// Log-likelihood of each option, summed over its tokens, in the row's order.
+    /// The log-likelihood of each option, summed over its tokens, in the row's order.
     pub loglikelihoods: Vec<f64>,
-    /// Whether the right option has the highest log-likelihood.
+    /// Whether the correct option has the highest log-likelihood.
     pub correct: bool,
-    /// Whether it has the highest log-likelihood per byte of its text.
+    /// Whether the correct option has the highest log-likelihood per byte of its text.
     pub correct_norm: bool,
 }
 
-/// Why sampling of a completion ended.
+/// The reason why sampling of a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// A token that ends a turn was drawn.
+    /// A token that ends a turn was sampled.
     StopToken,
-    /// The text came to hold one of the recipe's stop strings.
+    /// The text contained one of the recipe's stop strings.
     StopString,
-    /// The length limit cut it.
+    /// The completion reached the length limit.
     Length,
 }
 
 impl StopReason {
-    /// Whether the length limit cut the completion.
+    /// Whether the length limit truncated the completion.
     pub fn truncated(self) -> bool {
         self == Self::Length
     }
 
-    /// The word that events and tables have for it.
+    /// Returns the word for the reason in events and tables.
     pub fn word(self) -> &'static str {
         match self {
             Self::StopToken => "stop_token",
@@ -234,14 +237,14 @@ impl StopReason {
     }
 }
 
-/// One reward component's verdict on one completion.
+/// The score of one reward component for one completion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ComponentScore {
     /// The unweighted value; absent when it is missing.
     pub value: Option<f64>,
-    /// Factor in the total.
+    /// The weight in the total.
     pub weight: f64,
-    /// Why the value is missing.
+    /// The reason why the value is missing.
     pub missing: Option<String>,
 }
 
@@ -250,20 +253,20 @@ pub struct ComponentScore {
 pub struct Measurement {
     /// The estimate.
     pub value: f64,
-    /// Ends of the 95% interval.
+    /// The ends of the 95% interval.
     pub interval: Option<(f64, f64)>,
-    /// Observations behind it.
+    /// The number of observations behind the estimate.
     pub count: Option<u64>,
 }
 
-/// Why a stage failed.
+/// The failure of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// The kind of failure, which decides whether a retry makes sense.
     pub class: FailureClass,
-    /// What went wrong, in one sentence, with the file and line it concerns.
+    /// The message, in one sentence, with the file and line concerned.
     pub message: String,
-    /// What to do about it.
+    /// The advice on what to do.
     pub hint: Option<String>,
 }
 
@@ -271,24 +274,24 @@ pub struct Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
-    /// Data, model or recipe do not fit; the same again fails the same.
+    /// Data, model or recipe are incompatible; a retry would fail in the same way.
     Input,
     /// The loss or a gradient is not finite.
     NonFinite,
     /// A judge or a service does not answer, or refuses.
     JudgeUnavailable,
-    /// What a judge may be asked, or may cost, is used up.
+    /// The budget of a judge, in requests or in cost, is used up.
     JudgeBudget,
     /// Memory ran out.
     OutOfMemory,
     /// A disk, directory or file failed.
     Io,
-    /// The worker died without saying why, or a signal killed the program of a `command` stage.
+    /// The worker died without a message, or a signal killed the program of a `command` stage.
     Crash,
-    /// The program of a `command` stage ended with another exit code than 0.
+    /// The program of a `command` stage exited with a non-zero code.
     Program,
-    /// It ran longer than its time limit.
+    /// The stage exceeded its time limit.
     Timeout,
-    /// It was asked to stop; never a failure of a stage.
+    /// The worker was asked to stop; never a failure of a stage.
     Interrupted,
 }

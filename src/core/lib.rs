@@ -1,5 +1,5 @@
-//! What the command line and the engine share: what is asked (recipes, plans), where it happens (the run directory, workers),
-//! what comes of it (events, rewards, statistics). No command line, no database and no libtorch.
+//! The code that the command line and the engine share: recipes, plans, the run directory, workers, events, rewards and
+//! statistics. It does not depend on the command line, a database or libtorch.
 
 pub mod architecture;
 pub mod arena;

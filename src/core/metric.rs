@@ -1,35 +1,35 @@
-//! Every metric that the program makes: what it is, in which unit, which way it is better, what values it can have, and how it is
-//! shown. Nothing is read out of a name's letters: what is not in this table, such as what a user's program measures, has neither
-//! a direction nor a range until the user gives one.
+//! The table of every metric that the program computes: its meaning, unit, direction, range and display. No property is
+//! inferred from a name. A metric outside this table, such as one of a user's program, has neither a direction nor a
+//! range until the user sets them.
 
 use serde::{Deserialize, Serialize};
 
-/// Which way a metric is better.
+/// The direction in which a metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// More is better.
+    /// Higher values are better.
     Higher,
-    /// Less is better.
+    /// Lower values are better.
     Lower,
 }
 
-/// What a value counts.
+/// The unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Nothing: a ratio, a score, a loss.
+    /// No unit: a ratio, a score or a loss.
     None,
-    /// A part of a whole, from 0 to 1.
+    /// A fraction of a whole, from 0 to 1.
     Fraction,
-    /// Whole things: completions, groups, calls.
+    /// A count of whole items: completions, groups or calls.
     Count,
     /// Tokens.
     Tokens,
     /// Words.
     Words,
-    /// Tokens a second.
+    /// Tokens per second.
     TokensPerSecond,
-    /// Comparisons a second.
+    /// Comparisons per second.
     ComparisonsPerSecond,
     /// Seconds.
     Seconds,
@@ -38,7 +38,7 @@ pub enum Unit {
 }
 
 impl Direction {
-    /// The word that tables and `--json` show.
+    /// Returns the word that tables and `--json` show.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Higher => "higher",
@@ -48,7 +48,7 @@ impl Direction {
 }
 
 impl Unit {
-    /// The word that tables and `--json` show.
+    /// Returns the word that tables and `--json` show.
     pub const fn word(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -64,19 +64,19 @@ impl Unit {
     }
 }
 
-/// What the values of several batches come to.
+/// The aggregation of the values of several batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aggregate {
-    /// Their mean.
+    /// The mean of the values.
     Mean,
-    /// Their sum.
+    /// The sum of the values.
     Sum,
-    /// The last one.
+    /// The last value.
     Last,
 }
 
 impl Aggregate {
-    /// The word that tables and `--json` show.
+    /// Returns the word that tables and `--json` show.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Mean => "mean",
@@ -86,43 +86,43 @@ impl Aggregate {
     }
 }
 
-/// Where tables show a metric, the first rank first.
+/// The position of a metric in tables; the first rank comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// The shares of right answers, in their order.
+    /// The accuracies, in their order.
     Accuracy(u8),
-    /// One mix for all arms.
+    /// The score by one mix for all arms.
     CommonScore,
-    /// The mix an arm is trained on.
+    /// The score by the mix on which an arm is trained.
     Reward,
-    /// A component of it.
+    /// The score by a component of the mix.
     Component,
-    /// Everything else.
+    /// Every other metric.
     Other,
 }
 
-/// A kind of metric.
+/// A metric, or a family of metrics whose names share a pattern.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// The name; a word in braces stands for a name of the user's, `{k}` for a number.
+    /// The name; a word in braces matches a name from the user, `{k}` a number.
     pub name: &'static str,
-    /// What it counts.
+    /// The unit of its values.
     pub unit: Unit,
-    /// Which way it is better; absent where that depends.
+    /// The direction of improvement; absent where it depends on the use.
     pub direction: Option<Direction>,
-    /// How batches are put together.
+    /// The aggregation over batches.
     pub over_batches: Aggregate,
-    /// Where it is shown.
+    /// The position in tables.
     pub rank: Rank,
-    /// What it is.
+    /// The description.
     pub meaning: &'static str,
 }
 
-/// The share of right answers: the primary metric where the recipe names none.
+/// The fraction of correct answers, which is the primary metric where the recipe names none.
 pub const ACCURACY: &str = "eval/accuracy";
-/// The weighted sum of the reward components, by the weights of the arm's own mix.
+/// The weighted sum of the reward components, with the weights of the arm's own mix.
 pub const TOTAL: &str = "eval/reward/total";
-/// What every arm scores by one and the same mix.
+/// The score of every arm by the same mix.
 pub const COMMON_SCORE: &str = "eval/common_score";
 /// The form as a component, which is reported as `eval/format_valid`.
 pub const FORM_AGAIN: &str = "eval/reward/format_valid";
@@ -135,7 +135,7 @@ const fn result(name: &'static str, unit: Unit, direction: Direction, rank: Rank
     Metric { name, unit, direction: Some(direction), over_batches: Aggregate::Mean, rank, meaning }
 }
 
-/// All of them. The first whose name fits is meant, so those with fixed endings come before those without.
+/// All metrics. The first whose name matches applies, so names with fixed endings come before those without.
 pub const METRICS: &[Metric] = {
     use Aggregate::{Last, Mean, Sum};
     use Direction::{Higher, Lower};
@@ -180,7 +180,7 @@ pub const METRICS: &[Metric] = {
         metric("completion/truncated_frac", Fraction, Mean, "completions cut at `max_new_tokens`"),
         metric("completion/repeated_frac", Fraction, Mean, "completions whose text their group already has"),
         metric("grpo/zero_std_groups", Count, Sum, "groups whose completions all have the same reward"),
-        metric("grpo/resampled_groups", Count, Sum, "groups sampled in place of those"),
+        metric("grpo/resampled_groups", Count, Sum, "groups sampled in place of groups with equal rewards"),
         metric("grpo/dropped_groups", Count, Sum, "groups left out of the update"),
         metric("grpo/ratio_mean", None, Mean, "probability ratio of the policy to the one that sampled"),
         metric("grpo/ratio_deviation", None, Mean, "distance of that ratio from 1"),
@@ -236,12 +236,12 @@ pub const METRICS: &[Metric] = {
 };
 
 impl Metric {
-    /// The metric called `name`, if the program makes it.
+    /// Returns the metric called `name`, if the program computes it.
     pub fn of(name: &str) -> Option<&'static Self> {
         METRICS.iter().find(|metric| metric.is(name))
     }
 
-    /// The least and the greatest value it can have.
+    /// Returns the smallest and the largest possible value, if there are any.
     pub fn range(&self) -> Option<(f64, f64)> {
         (self.unit == Unit::Fraction).then_some((0.0, 1.0))
     }
@@ -255,28 +255,28 @@ impl Metric {
 }
 
 impl Direction {
-    /// That of the metric called `name`, if the program makes it.
+    /// Returns the direction of the metric called `name`, if the program computes it.
     pub fn of(name: &str) -> Option<Self> {
         Metric::of(name)?.direction
     }
 }
 
-/// The least and the greatest value of the metric called `name`, where it is a fraction that the program makes. What a user's
-/// program calls accuracy may be in percent.
+/// Returns the smallest and the largest value of the metric called `name`, where it is a fraction that the program
+/// computes. An accuracy of a user's program may be in percent.
 pub fn range_of_share(name: &str) -> Option<(f64, f64)> {
     Metric::of(name)?.range()
 }
 
-/// Where tables show the metric called `name`.
+/// Returns the position in tables of the metric called `name`.
 pub fn rank(name: &str) -> Rank {
     Metric::of(name).map_or(Rank::Other, |metric| metric.rank)
 }
 
-/// The results that a line about a stage has room for, in this order. The sum of the rewards of an evaluation is none of them, as
-/// variants are rewarded by different sums.
+/// The results that a line about a stage has room for, in this order. The weighted sum of an evaluation's rewards is
+/// not among them, because variants have different mixes.
 pub const HEADLINES: [&str; 4] = [ACCURACY, "eval/perplexity", "train/loss", "reward/mean"];
 
-/// A metric's name without what all share: `accuracy`, `semantic`, `loss`, and `reward` for the weighted sum.
+/// Returns a metric's name without common prefixes: `accuracy`, `semantic`, `loss`, and `reward` for the weighted sum.
 pub fn short_name(name: &str) -> &str {
     match name {
         TOTAL | "reward/mean" => "reward",

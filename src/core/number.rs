@@ -1,8 +1,8 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 use crate::event::Measurement;
 
-/// A metric: three or four significant digits, scientific where a plain number would hide them.
+/// Formats a metric with three or four significant digits, in scientific notation where a plain number would hide them.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
@@ -22,17 +22,17 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// A difference: [`number`] with its sign.
+/// Formats a difference like [`number`], with its sign.
 pub fn signed(value: f64) -> String {
     format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value))
 }
 
-/// Memory: `3.9 GiB`.
+/// Formats bytes of memory: `3.9 GiB`.
 pub fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-/// A throughput: `812`, `12.3k`.
+/// Formats a throughput: `812`, `12.3k`.
 pub fn rate(value: f64) -> String {
     if value >= 10_000.0 {
         format!("{:.1}k", value / 1000.0)
@@ -43,7 +43,7 @@ pub fn rate(value: f64) -> String {
     }
 }
 
-/// Seconds as `0.4s`, `12s`, `3m05s`, `2h07m`.
+/// Formats seconds as `0.4s`, `12s`, `3m05s`, `2h07m`.
 pub fn duration(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1}s");
@@ -57,7 +57,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// An estimate with its 95% interval: `0.41 [0.33, 0.49]`.
+/// Formats an estimate with its 95% interval: `0.41 [0.33, 0.49]`.
 pub fn measurement(measured: &Measurement) -> String {
     match measured.interval {
         Some(ends) => format!("{} {}", short(measured.value), interval(ends)),
@@ -65,12 +65,12 @@ pub fn measurement(measured: &Measurement) -> String {
     }
 }
 
-/// The ends of an interval: `[0.33, 0.49]`.
+/// Formats the ends of an interval: `[0.33, 0.49]`.
 pub fn interval((low, high): (f64, f64)) -> String {
     format!("[{}, {}]", short(low), short(high))
 }
 
-/// Two decimals below 100, fewer above: what an interval leaves standing anyway.
+/// Formats a value with two decimals below 100 and fewer above, because further digits lie within the interval.
 fn short(value: f64) -> String {
     if !value.is_finite() {
         value.to_string()

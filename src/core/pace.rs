@@ -1,28 +1,29 @@
-//! How fast a stage goes and when it will end.
+//! Estimates the speed of a stage and the time of its end.
 
 use crate::event::{EventKind, StepPart};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::VecDeque;
 
-/// Steps that the estimate looks back on: enough to smooth, few enough to follow a change of pace.
+/// The number of steps in the estimate: enough to smooth, and few enough to follow a change of pace.
 const WINDOW: usize = 20;
 
-/// What must be done of a first step, or of a stage, before the rest is estimated from it.
+/// The smallest fraction of a first step, or of a stage, from which the rest is estimated.
 const LEAST_SHARE: f64 = 0.05;
 
-/// Estimates the time left from the last steps.
+/// An estimator of the remaining time from the last steps.
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
     seen: VecDeque<(DateTime<Utc>, u64)>,
-    /// How far the step after the last one was, and when.
+    /// The progress of the step after the last one, with its time.
     part: Option<(DateTime<Utc>, f64)>,
-    /// How far the whole stage was when the worker began to work and at last, where the worker knows better than to count steps.
+    /// The progress of the whole stage when the worker began and at its last report, where the worker measures it other
+    /// than by steps.
     stage: Option<[(DateTime<Utc>, f64); 2]>,
     total_steps: u64,
 }
 
 impl Pace {
-    /// Takes in an event of the worker.
+    /// Updates the estimate with an event of the worker.
     pub fn event(&mut self, at: DateTime<Utc>, kind: &EventKind) {
         match kind {
             EventKind::Started(started) => {
@@ -40,7 +41,8 @@ impl Pace {
         }
     }
 
-    /// The worker begins to work at `at` with `step` steps behind it; forgets what an earlier worker did.
+    /// Starts the estimate of a worker that begins at `at` after `step` completed steps. Data of an earlier worker is
+    /// dropped.
     fn start(&mut self, at: DateTime<Utc>, step: u64, total_steps: u64) {
         self.seen.clear();
         self.part = None;
@@ -49,14 +51,14 @@ impl Pace {
         self.total_steps = total_steps;
     }
 
-    /// Loading is over: time before `at` says nothing about steps.
+    /// Restarts the clock at `at`, because loading takes time that is unrelated to steps.
     fn restart_clock(&mut self, at: DateTime<Utc>) {
         if self.seen.len() == 1 {
             self.seen[0].0 = at;
         }
     }
 
-    /// The next step was so far at `at`.
+    /// Records the progress of the next step at `at`.
     fn part(&mut self, at: DateTime<Utc>, part: &StepPart) {
         self.part = Some((at, part.share));
         if let Some(share) = part.share_of_stage {
@@ -65,12 +67,12 @@ impl Pace {
         }
     }
 
-    /// How far the next step is, where that is known.
+    /// Returns the progress of the next step, from 0 to 1, where it is known.
     pub fn share(&self) -> Option<f64> {
         self.part.map(|(_, share)| share)
     }
 
-    /// `step` ended at `at`.
+    /// Records that `step` ended at `at`.
     fn step(&mut self, at: DateTime<Utc>, step: u64, total_steps: u64) {
         self.total_steps = total_steps;
         self.part = None;
@@ -80,12 +82,12 @@ impl Pace {
         }
     }
 
-    /// Steps done, and in all.
+    /// Returns the number of completed steps and of all steps.
     pub fn position(&self) -> (u64, u64) {
         (self.seen.back().map_or(0, |&(_, step)| step), self.total_steps)
     }
 
-    /// Seconds left, once a step has been timed, or a part of the first one.
+    /// Returns the remaining seconds, once a step, or a part of the first one, has been timed.
     pub fn eta_s(&self, now: DateTime<Utc>) -> Option<f64> {
         if let Some([(first_at, first), (last_at, last)]) = self.stage {
             if last - first < LEAST_SHARE {
@@ -103,7 +105,7 @@ impl Pace {
             steps => seconds(last_at - first_at) / steps as f64,
         };
         let Some(others) = self.total_steps.checked_sub(last + 1) else { return Some(0.0) };
-        // a step that takes longer than the others is about to end
+        // A step that takes longer than the others is assumed to end now.
         Some((per_step - seconds(now - last_at)).max(0.0) + others as f64 * per_step)
     }
 }
@@ -166,7 +168,7 @@ mod tests {
         pace.step(at(180), 1, 7);
         pace.part(at(180), &part(0.0, Some(0.5)));
         assert_eq!(pace.eta_s(at(185)), Some(75.0));
-        // a worker that went on in the middle counts what it did itself
+        // A worker that resumed in the middle counts only its own progress.
         pace.start(at(200), 1, 7);
         pace.part(at(200), &part(0.0, Some(0.5)));
         pace.part(at(210), &part(0.0, Some(0.75)));

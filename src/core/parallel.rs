@@ -1,18 +1,18 @@
-//! Work on all cores, for what waits for one core.
+//! Parallel computation on all cores.
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::thread;
 
-/// Items that are worth a thread, at least: to start one takes as long as some ten of them.
+/// The smallest number of items per thread. Starting a thread takes as long as about ten items.
 const FEWEST: usize = 128;
 
-/// Cores that this process may use.
+/// Returns the number of cores that this process may use.
 pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// `work` on each of `items`; the answers are in their order.
+/// Applies `work` to each of `items`. The results are in the order of the items.
 pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = cores().min(items.len() / FEWEST);
     if threads < 2 {

@@ -1,7 +1,7 @@
-//! Text of others, made safe to print: a data set, a model, a program or a server must not steer the terminal.
+//! Makes untrusted text safe to print: a data set, a model, a program or a server must not control the terminal.
 
-/// `text` with its control characters spelled out, and those that change the direction of writing; line ends and tabs
-/// stay.
+/// Returns `text` with escapes for its control characters and for characters that change the direction of writing. Line
+/// ends and tabs are kept.
 pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -10,7 +10,8 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
-/// `text` with every such character replaced by one of as many bytes, so that positions stay what they are.
+/// Returns `text` with each such character replaced by one of the same length in bytes, so that positions are
+/// unchanged.
 pub fn harmless_in_place(text: &str) -> String {
     let stand_in = |c: char| match c.len_utf8() {
         1 => '?',
@@ -20,8 +21,8 @@ pub fn harmless_in_place(text: &str) -> String {
     text.chars().map(|c| if steers(c) { stand_in(c) } else { c }).collect()
 }
 
-/// What a terminal would show of a log: of a line that was written over and over, the last state; nothing that steers
-/// it.
+/// Returns the text of a log as a terminal would show it. Of a line that was overwritten repeatedly, only the last
+/// state is kept. Characters that control the terminal are escaped.
 pub fn harmless_log(text: &str) -> String {
     let last_state = |line: &str| {
         let states = line.trim_end_matches('\r').rsplit('\r');

@@ -1,4 +1,4 @@
-//! What happens in a run, as its log tells it, and what that comes to for each stage.
+//! The events of a run, as its log records them, and the progress of each stage that follows from them.
 
 use crate::digest::Digest;
 use crate::event::{Failure, Measurement, MemoryUse};
@@ -11,41 +11,41 @@ use std::collections::BTreeMap;
 /// A line of `run.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunEvent {
-    /// When.
+    /// The time of the event.
     pub at: DateTime<Utc>,
-    /// What.
+    /// The content of the event.
     pub kind: RunEventKind,
 }
 
 /// The process that runs the stages of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunProcess {
-    /// Host name.
+    /// The host name.
     pub host: String,
-    /// Process id.
+    /// The process id.
     pub pid: u32,
-    /// Identity of the host's boot; empty in the logs of earlier versions.
+    /// The id of the host's boot; empty in the logs of earlier versions.
     #[serde(default)]
     pub boot_id: String,
-    /// When the process started, in clock ticks since then; absent in the logs of earlier versions.
+    /// The start of the process, in clock ticks since the boot; absent in the logs of earlier versions.
     #[serde(default)]
     pub start_ticks: Option<u64>,
 }
 
 impl RunProcess {
-    /// This process.
+    /// Returns the identity of this process.
     pub fn this_process() -> Self {
         let pid = std::process::id();
         Self { host: host_name(), pid, boot_id: boot_id(), start_ticks: start_ticks(pid) }
     }
 
-    /// Whether a process with this id that began at the same time is there.
+    /// Whether a process with this id and start time exists on this boot.
     pub fn is_there(&self) -> bool {
         self.boot_id == boot_id() && self.start_ticks.is_some() && start_ticks(self.pid) == self.start_ticks
     }
 }
 
-/// What happened in a run.
+/// The content of a run's event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunEventKind {
@@ -54,12 +54,12 @@ pub enum RunEventKind {
         /// The process that runs its stages.
         #[serde(flatten)]
         process: RunProcess,
-        /// Version of `orchestrate`.
+        /// The version of `orchestrate`.
         version: String,
     },
     /// A stage's result was in the cache.
     StageHit {
-        /// Its cache key.
+        /// The stage's cache key.
         key: Digest,
     },
     /// A worker was started.
@@ -71,79 +71,79 @@ pub enum RunEventKind {
     StageWaiting {
         /// The stage's cache key.
         key: Digest,
-        /// Which process.
+        /// The process that works on the stage.
         owner: String,
     },
-    /// A try at a stage is about to end, and the device tells what energy it took meanwhile.
+    /// A try at a stage is about to end, and the device reported its energy.
     StageEnergy {
         /// The stage's cache key.
         key: Digest,
-        /// Joules since the worker was started.
+        /// The joules since the worker was started.
         joules: f64,
     },
-    /// A try at a stage is about to end, and the system says what memory it took.
+    /// A try at a stage is about to end, and the system reported its memory.
     StageMemory {
         /// The stage's cache key.
         key: Digest,
-        /// The most it held, and what was expected.
+        /// The peak memory and its estimate.
         memory: MemoryUse,
     },
     /// A stage's checkpoint was committed.
     StageDone {
         /// The stage's cache key.
         key: Digest,
-        /// Seconds since it was started.
+        /// The seconds since the stage was started.
         seconds: f64,
-        /// What its `finished` event says.
+        /// The stage's results, from its `finished` event.
         results: BTreeMap<String, Measurement>,
     },
     /// A stage failed.
     StageFailed {
         /// The stage's cache key.
         key: Digest,
-        /// Seconds since it was started.
+        /// The seconds since the stage was started.
         seconds: f64,
-        /// Why.
+        /// The failure.
         failure: Failure,
     },
-    /// A try at a stage failed, and there is another.
+    /// A try at a stage failed, and another one follows.
     StageRetried {
         /// The stage's cache key.
         key: Digest,
-        /// Tries so far.
+        /// The number of tries so far.
         tries: u32,
-        /// Seconds since this one was started.
+        /// The seconds since this try was started.
         seconds: f64,
-        /// Why it failed.
+        /// The failure of this try.
         failure: Failure,
-        /// Seconds before the next one.
+        /// The seconds before the next try.
         after_s: f64,
-        /// Whether the next one is with gradient checkpointing, as this one was not.
+        /// Whether the next try uses gradient checkpointing, unlike this one.
         gradient_checkpointing: bool,
     },
     /// A stage stopped on request.
     StageStopped {
         /// The stage's cache key.
         key: Digest,
-        /// Seconds since it was started.
+        /// The seconds since the stage was started.
         seconds: f64,
     },
-    /// A stage was not run because of another.
+    /// A stage did not run because of another stage.
     StageSkipped {
-        /// Its cache key.
+        /// The stage's cache key.
         key: Digest,
-        /// Why.
+        /// The reason.
         because: String,
     },
     /// The run ended.
     RunEnded {
-        /// How.
+        /// The status of the run.
         status: RunStatus,
     },
 }
 
 impl RunEventKind {
-    /// The stage that it is about.
+    /// Returns the key of the stage that the event concerns.
     pub fn key(&self) -> Option<&Digest> {
         match self {
             Self::StageHit { key }
@@ -161,28 +161,28 @@ impl RunEventKind {
     }
 }
 
-/// What all that happened to a stage of a run comes to. The one place that says so: commands, pages and the database all read it
-/// from here.
+/// The progress of a stage in a run, computed from its events. Commands, pages and the database all use this
+/// computation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StageProgress {
-    /// How it stands, as far as the events say: see [`StageStatus::after_the_run`].
+    /// The status as far as the events show it; see [`StageStatus::after_the_run`].
     pub status: StageStatus,
-    /// When a worker was first started on it.
+    /// The time at which a worker was first started.
     pub started_at: Option<DateTime<Utc>>,
-    /// Seconds that its last worker took.
+    /// The duration of the last worker, in seconds.
     pub seconds: Option<f64>,
-    /// Why it failed or was skipped.
+    /// The reason why the stage failed or was skipped.
     pub message: Option<String>,
-    /// How often a worker was started on it.
+    /// The number of workers that were started.
     pub tries: u32,
-    /// The most memory that a try took; absent where it did not run or the system does not say.
+    /// The peak memory of a try; absent where the stage did not run or the system does not report it.
     pub memory: Option<MemoryUse>,
-    /// What it measured here.
+    /// The stage's results in this run.
     pub results: BTreeMap<String, Measurement>,
 }
 
 impl StageProgress {
-    /// Takes in the next event of the stage.
+    /// Updates the progress with the next event of the stage.
     pub fn take_in(&mut self, event: &RunEvent) {
         let (status, seconds, message) = match &event.kind {
             RunEventKind::RunStarted { .. } | RunEventKind::RunEnded { .. } | RunEventKind::StageEnergy { .. } => {

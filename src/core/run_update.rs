@@ -1,137 +1,137 @@
-//! What the loop of a run tells whoever follows it: its log, its database, its display. One stream, so that all of them say the
-//! same.
+//! The updates that the loop of a run sends to its log, its database and its display. All of them consume the same
+//! stream, so they agree.
 
 use crate::event::{Event, Failure, Measurement, MemoryUse};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Something that happens while a run goes on. Stages are named by their places in the plan.
+/// An update of a run in progress. Stages are identified by their indices in the plan.
 #[derive(Clone, Debug)]
 pub enum RunUpdate {
-    /// The results of stages were in the cache; there may be thousands of them at once.
+    /// The results of stages were in the cache. There may be thousands of them at once.
     Cached {
         /// The stages.
         stages: Vec<usize>,
     },
     /// A worker was started.
     Started {
-        /// Its stage.
+        /// The worker's stage.
         stage: usize,
     },
     /// Another process works on a stage.
     Waiting {
         /// The stage.
         stage: usize,
-        /// Which process.
+        /// The process that works on the stage.
         owner: String,
     },
     /// The events of a worker were read again; often there are no new ones.
     Worked {
-        /// Its stage.
+        /// The worker's stage.
         stage: usize,
         /// The new events.
         events: Vec<Event>,
     },
-    /// A try is about to end, after its device took so much energy.
+    /// A try is about to end, and its device reported its energy.
     Energy {
         /// The stage.
         stage: usize,
-        /// Since the worker was started.
+        /// The joules since the worker was started.
         joules: f64,
     },
-    /// A try is about to end, which has taken so much memory.
+    /// A try is about to end, and the system reported its memory.
     Memory {
         /// The stage.
         stage: usize,
-        /// The most it held, and what was expected.
+        /// The peak memory and its estimate.
         memory: MemoryUse,
     },
-    /// A try failed, and there is another.
+    /// A try failed, and another one follows.
     Retried {
         /// The stage.
         stage: usize,
-        /// Tries so far.
+        /// The number of tries so far.
         tries: u32,
-        /// Seconds since this one was started.
+        /// The seconds since this try was started.
         seconds: f64,
-        /// Why it failed.
+        /// The failure of this try.
         failure: Failure,
-        /// The next one.
+        /// The next try.
         retry: Retry,
     },
     /// A checkpoint was committed.
     Done {
-        /// Its stage.
+        /// The checkpoint's stage.
         stage: usize,
-        /// Seconds since it was started.
+        /// The seconds since the stage was started.
         seconds: f64,
-        /// What it measured.
+        /// The stage's results.
         results: BTreeMap<String, Measurement>,
     },
     /// A stage failed.
     Failed {
         /// The stage.
         stage: usize,
-        /// Seconds since it was started.
+        /// The seconds since the stage was started.
         seconds: f64,
-        /// Why.
+        /// The failure.
         failure: Failure,
     },
     /// A stage stopped on request.
     Stopped {
         /// The stage.
         stage: usize,
-        /// Seconds since it was started.
+        /// The seconds since the stage was started.
         seconds: f64,
-        /// The step of its newest resume point.
+        /// The step of the stage's newest resume point.
         step: Option<u64>,
     },
-    /// A stage is not run because of another.
+    /// A stage does not run because of another stage.
     Skipped {
         /// The stage.
         stage: usize,
-        /// Why.
+        /// The reason.
         because: String,
     },
-    /// Something a person may want to know, which no log keeps.
+    /// A message that may interest the user and is not logged.
     Note {
-        /// The stage it concerns; absent: the whole run.
+        /// The stage concerned; absent: the whole run.
         stage: Option<usize>,
-        /// In words.
+        /// The message.
         message: String,
     },
     /// A message that must be seen.
     Warning {
-        /// In words.
+        /// The message.
         message: String,
     },
-    /// The run was asked to stop, and waits for resume points.
+    /// The run was asked to stop and waits for resume points.
     Stopping {
-        /// Names of the stages that are still running.
+        /// The names of the stages that are still running.
         stages: Vec<String>,
-        /// Seconds that the last of them has.
+        /// The seconds until the last of them is killed.
         grace_s: f64,
     },
     /// Progress of the run; sent every few seconds.
     Overall {
-        /// Stages that have ended.
+        /// The number of stages that have ended.
         ended: usize,
-        /// Stages in all.
+        /// The number of all stages.
         stages: usize,
-        /// Seconds left, where that is known.
+        /// The remaining seconds, where they are known.
         eta_s: Option<f64>,
     },
     /// A moment has passed; sent ten times a second, for moving lines.
     Tick,
-    /// Nothing more will happen.
+    /// No further update follows.
     Ended,
 }
 
-/// Another try.
+/// A further try at a stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
-    /// The pause before it.
+    /// The pause before the try.
     pub after: Duration,
-    /// With gradient checkpointing, which the last one was without.
+    /// Whether the try uses gradient checkpointing, unlike the last one.
     pub checkpointing: bool,
 }

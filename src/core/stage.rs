@@ -1,9 +1,10 @@
-//! What stages are and how stages and runs stand: one word for each, in recipes, logs, the database, tables and JSON.
+//! The kinds of stages and the statuses of stages and runs. Recipes, logs, the database, tables and JSON use the same
+//! word for each.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
-/// What a stage does. The recipe's `kind`.
+/// The kind of a stage: the recipe's `kind`.
 #[derive(
     Clone,
     Copy,
@@ -27,44 +28,44 @@ pub enum StageKind {
     Cpt,
     /// Supervised fine-tuning.
     Sft,
-    /// Group relative policy optimization.
+    /// Group-relative policy optimization.
     Grpo,
-    /// Measures a model on questions.
+    /// Measurement of a model on questions.
     Eval,
-    /// Runs a program of the user's.
+    /// A program supplied by the user.
     Command,
-    /// Ranks models by what judges prefer.
+    /// A ranking of models by the preferences of judges.
     Arena,
 }
 
 impl StageKind {
-    /// The recipe's word.
+    /// Returns the recipe's word for the kind.
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Whether it changes a model's weights.
+    /// Whether the stage changes a model's weights.
     pub fn is_training(self) -> bool {
         matches!(self, Self::Cpt | Self::Sft | Self::Grpo)
     }
 
-    /// Whether its result says how good a model is.
+    /// Whether the stage's result measures the quality of a model.
     pub fn measures(self) -> bool {
         matches!(self, Self::Eval | Self::Command)
     }
 
-    /// Whether there is one for all variants of a recipe, which starts from the stages of all of them.
+    /// Whether one stage serves all variants of a recipe and starts from the stages of all of them.
     pub fn fans_in(self) -> bool {
         self == Self::Arena
     }
 
-    /// Whether it samples completions.
+    /// Whether the stage samples completions.
     pub fn samples(self) -> bool {
         matches!(self, Self::Grpo | Self::Eval | Self::Arena)
     }
 }
 
-/// How a stage of a run stands.
+/// The status of a stage in a run.
 #[derive(
     Clone,
     Copy,
@@ -85,39 +86,39 @@ impl StageKind {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum StageStatus {
-    /// Nothing has happened to it yet.
+    /// The stage has not started.
     #[default]
     Pending,
-    /// A worker is at it, or the run waits for another run's worker.
+    /// A worker runs the stage, or the run waits for another run's worker.
     Running,
-    /// Its result was in the cache.
+    /// The stage's result was in the cache.
     Cached,
-    /// It ran to its end.
+    /// The stage completed.
     Ok,
-    /// It failed.
+    /// The stage failed.
     Failed,
-    /// It was not run because of another stage.
+    /// The stage was not run because of another stage.
     Skipped,
-    /// It was stopped, or died with its run.
+    /// The stage was stopped, or died with its run.
     Interrupted,
-    /// The run ended before its turn came.
+    /// The run ended before the stage started.
     #[serde(rename = "not run")]
     #[strum(serialize = "not run")]
     NotRun,
 }
 
 impl StageStatus {
-    /// The word.
+    /// Returns the word for the status.
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Whether its result is there.
+    /// Whether the stage has a result.
     pub fn has_result(self) -> bool {
         matches!(self, Self::Cached | Self::Ok)
     }
 
-    /// How it stands in a run that is not running.
+    /// Returns the status in a run that is not running.
     #[must_use]
     pub fn after_the_run(self) -> Self {
         match self {
@@ -128,32 +129,32 @@ impl StageStatus {
     }
 }
 
-/// How a run stands.
+/// The status of a run.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString, IntoStaticStr,
 )]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum RunStatus {
-    /// Its process lives, or nothing is known of it.
+    /// The run's process lives, or nothing is known about it.
     #[default]
     Running,
     /// Every stage has its result.
     Ok,
     /// A stage failed.
     Failed,
-    /// It was stopped, or died.
+    /// The run was stopped, or died.
     Interrupted,
 }
 
 impl RunStatus {
-    /// The word.
+    /// Returns the word for the status.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// As columns of the database hold the words.
+/// Parses the words in columns of the database.
 macro_rules! from_column {
     ($($word:ty),*) => {$(
         impl TryFrom<String> for $word {

@@ -1,6 +1,6 @@
-//! What a word that is not known may have meant.
+//! Suggestions for unknown words.
 
-/// `did you mean ...? known WHAT: ...`, for a word that is not among `known`.
+/// Returns `did you mean ...? known WHAT: ...`, for a word that is not among `known_words`.
 pub fn did_you_mean(word: &str, what: &str, known_words: &[&str]) -> String {
     let mut listed: Vec<&str> = known_words.to_vec();
     listed.sort_unstable();
@@ -12,7 +12,7 @@ pub fn did_you_mean(word: &str, what: &str, known_words: &[&str]) -> String {
     }
 }
 
-/// The word that `word` is most likely a misspelling of.
+/// Returns the word in `known` of which `word` is most likely a misspelling.
 pub fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     known
         .iter()

@@ -257,7 +257,7 @@ fn stages_of_some_variants_are_shown() {
 fn a_recipe_that_changed_is_told_when_its_run_is_resumed() {
     let env = TestEnv::new();
     env.behave("tuned", "fail");
-    env.run(&["run", "small.toml", "-q"]).ends_with(4).says(&["`orchestrate run` again"]);
+    env.run(&["run", "small.toml", "-q"]).ends_with(4).says(&["use `orchestrate run`"]);
     env.behave("tuned", "commit");
     let changed = fs_err::read_to_string(env.path("small.toml")).unwrap() + "\n# mended\n";
     env.write("small.toml", &changed);
@@ -270,7 +270,8 @@ fn a_recipe_that_changed_is_told_when_its_run_is_resumed() {
 fn rewards_are_listed_and_explained() {
     let env = TestEnv::new();
     let list = env.run(&["rewards"]).ends_with(0).stdout;
-    for (name, summary) in [("rouge", "Overlap of words with the row's reference"), ("http", "What a service of yours")]
+    for (name, summary) in
+        [("rouge", "Overlap of words with the row's reference"), ("http", "The value that your own HTTP service")]
     {
         assert!(list.lines().any(|line| line.starts_with(name) && line.contains(summary)), "{list}");
     }

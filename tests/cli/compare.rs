@@ -408,7 +408,7 @@ fn an_unknown_baseline_run_or_metric_is_told_with_what_is_known() {
     env.run(&["compare", "--baseline", "sft", "--metric", "rogue"]).ends_with(5).says(&["did you mean `rouge`?"]);
     env.run(&["compare", "nowhere", "--baseline", "sft"]).ends_with(5).says(&["no run is called"]);
     env.run(&["run", "grid.toml", "-q", "--variant", "sft,seed=1"]).ends_with(0);
-    env.run(&["compare", "--baseline", "sft"]).ends_with(5).says(&["there is one arm only, `sft`"]);
+    env.run(&["compare", "--baseline", "sft"]).ends_with(5).says(&["there is only one arm, `sft`"]);
     env.run(&["run", "small.toml", "-q"]).ends_with(0);
     env.run(&["compare", "--baseline", "sft"]).ends_with(5).says(&["no evaluation has a result yet"]);
 }

@@ -188,8 +188,8 @@ fn the_database_may_lie_elsewhere_but_is_that_of_one_project() {
     with(&env, &["run", "small.toml", "--only", "base"]).ends_with(0);
     assert!(database.is_file() && !env.path("runs/history.db").exists());
     assert_eq!(with(&env, &["history", "--json"]).ends_with(0).stderr, "");
-    with(&other, &["run", "small.toml", "--only", "other"]).ends_with(0).says(&["is that of", "ORCHESTRATE_DB"]);
-    let rows = with(&other, &["history", "--json"]).ends_with(0).says(&["warning:", "is that of", "hint:"]).json();
+    with(&other, &["run", "small.toml", "--only", "other"]).ends_with(0).says(&["belongs to", "ORCHESTRATE_DB"]);
+    let rows = with(&other, &["history", "--json"]).ends_with(0).says(&["warning:", "belongs to", "hint:"]).json();
     assert_eq!((rows.len(), &rows[0]["stage"]), (1, &json!("other")));
     assert_eq!(with(&env, &["history", "--json"]).ends_with(0).json().len(), 1);
 }
@@ -225,7 +225,9 @@ fn history_takes_filters_orders_and_columns() {
     env.run(&["history", "--status", "failed", "--kind", "sft"]).ends_with(5).says(&["all the filters"]);
     env.run(&["history", "--where", "train/los>2"]).ends_with(2).says(&["`train/los`", "did you mean `train/loss`?"]);
     env.run(&["history", "--where", "train/loss"]).ends_with(2).says(&["FIELD OPERATOR VALUE"]);
-    env.run(&["history", "--where", "train/loss>high"]).ends_with(2).says(&["with a number, not with `high`"]);
+    env.run(&["history", "--where", "train/loss>high"])
+        .ends_with(2)
+        .says(&["expected a number for `train/loss`, found `high`"]);
     env.run(&["history", "--status", "okay"]).ends_with(2).says(&["interrupted"]);
     env.run(&["history", "--since", "yesterday"]).ends_with(2).says(&["2026-11-01"]);
     env.run(&["history", "--sort", "tim"]).ends_with(2).says(&["did you mean `time`?"]);

@@ -58,12 +58,12 @@ fn a_question_writes_nothing_and_ends() {
         ("BEGIN EXCLUSIVE", "found `BEGIN`"),
         ("CREATE TEMP TABLE x (y)", "found `CREATE`"),
     ] {
-        env.run(&["query", sql]).ends_with(2).says(&[said, "hint: a question begins with"]);
+        env.run(&["query", sql]).ends_with(2).says(&[said, "hint: a query begins with"]);
     }
     assert!(!copy.exists());
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n";
     let began = Instant::now();
-    env.run(&["query", endless, "--timeout", "0.5"]).ends_with(130).says(&["not answered within 0.5 s"]);
+    env.run(&["query", endless, "--timeout", "0.5"]).ends_with(130).says(&["did not finish within 0.5 s"]);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let blob = env.run(&["query", "SELECT x'ff00' AS bytes, 'text' AS text", "--json"]).ends_with(0).json();
     assert_eq!((blob[0]["bytes"].as_str(), blob[0]["text"].as_str()), (Some("x'ff00'"), Some("text")));

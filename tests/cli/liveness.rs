@@ -146,7 +146,7 @@ fn a_run_of_another_machine_is_declared_dead_by_hand() {
     let on_a_network = |args: &[&str]| env.run_with(args, "ORCHESTRATE_FAULT", "as-on-a-network");
     on_a_network(&["resume"]).ends_with(5);
     let refused = on_a_network(&["resume", &run]).ends_with(2);
-    refused.says(&["was started on `node7`", "nothing is known of it", "--takeover"]);
+    refused.says(&["was started on `node7`", "its state is not visible", "--takeover"]);
     let cancel = on_a_network(&["cancel", &run]).ends_with(2);
     cancel.says(&["on the host `node7` cannot be seen from here", "on `node7`: `orchestrate cancel", "--takeover"]);
     on_a_network(&["cache", "gc", "--older-than", "0s", "--delete"]).ends_with(0);

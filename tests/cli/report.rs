@@ -140,7 +140,7 @@ fn what_cannot_be_reported_is_said() {
     report(&project, &["--baseline", "ruoge"]).ends_with(5).says(&["no arm is called `ruoge`", "rouge"]);
     report(&project, &["--metric", "eval/acuracy"])
         .ends_with(5)
-        .says(&["nothing measured `eval/acuracy`", "`accuracy`"]);
+        .says(&["no arm was measured by `eval/acuracy`", "`accuracy`"]);
     report(&project, &["--format", "svg"]).ends_with(2).says(&["-o figures"]);
     report(&project, &["-o", "data"]).says(&["`data` is a folder"]);
     assert!(!project.join("report.html").exists());

@@ -116,7 +116,11 @@ fn a_stage_that_runs_too_long_is_stopped_and_can_be_resumed() {
     // The time limit of a kind; `other` is of the same kind, and quick.
     let run = env.run(&["run", "small.toml", "--set", "runtime.timeout_s.cpt=1.5", "--json"]).ends_with(4);
     assert!(statuses(&run).contains(&pair("base", "failed")) && statuses(&run).contains(&pair("other", "ok")));
-    run.says(&["its time is over", "longer than its limit of 1.5 s after step 3", "hint: raise `runtime.timeout_s`"]);
+    run.says(&[
+        "its time limit is reached",
+        "longer than its limit of 1.5 s after step 3",
+        "hint: raise `runtime.timeout_s`",
+    ]);
     env.behave("base", "commit");
     let resumed = env.run(&["resume", "--json"]).ends_with(0);
     assert!(statuses(&resumed).contains(&pair("base", "ok")), "{resumed:?}");

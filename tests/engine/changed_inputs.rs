@@ -52,7 +52,7 @@ fn edited_at(point: &str, stage: &str, parent: Option<&str>, edit: &Edit, reason
         .stderr(stderr)
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !held.exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run of {stage} ended before `{point}`");
         assert!(Instant::now() < deadline, "{stage} never came to `{point}`");

@@ -1,7 +1,8 @@
 //! `docs/src/getting-started.md` is true: its files and commands, in order, print what the page prints.
 //!
-//! A fence "```toml NAME" is a file. In "```console", `$ ` begins a command; its output follows. "```sh" has commands
-//! without output. A fence that ends in `not-run` is only read. `ORCHESTRATE_UPDATE_DOCS=1` writes the outputs again.
+//! A block `toml NAME` is a file. In a block `console`, a dollar sign begins a command, and its output follows. A block
+//! `sh` has commands without output. A block that ends in `not-run` is only read. `ORCHESTRATE_UPDATE_DOCS=1` writes
+//! the outputs.
 
 use regex::Regex;
 use std::fmt::Write as _;
@@ -79,7 +80,9 @@ fn follow(page: &str, folder: &Path) -> String {
                 } else if language == "toml" && !word.is_empty() {
                     fs_err::write(folder.join(word), block.join("\n") + "\n").unwrap();
                 }
-                block.iter().for_each(|line| writeln!(printed, "{line}").unwrap());
+                for line in &block {
+                    writeln!(printed, "{line}").unwrap();
+                }
             }
         }
         printed.push_str("```\n");
@@ -137,10 +140,9 @@ fn masked(page: &str) -> String {
                 continue; // the rest of a cell, or of a sampled text
             }
             wraps = line.starts_with("completion  ");
-            let mut line = line.to_owned();
-            for (pattern, word) in &masks {
-                line = pattern.replace_all(&line, *word).trim_end().to_owned();
-            }
+            let line = masks
+                .iter()
+                .fold(line.to_owned(), |line, (pattern, word)| pattern.replace_all(&line, *word).trim_end().to_owned());
             let data = verdicts && !line.contains("verdict") && !line.contains("(the baseline)");
             text += &if data { row.replace(&line, "$1  VERDICT").into_owned() } else { line };
             text.push('\n');

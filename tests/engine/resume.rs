@@ -13,7 +13,7 @@ fn wait_for_step(project: &Project, child: &mut Child, kind: &str, step: u64) ->
 
 /// Waits until the events of the only attempt under `runs/work` contain `wanted`. Returns its worker's process id.
 pub(crate) fn wait_for_event(project: &Project, child: &mut Child, kind: &str, wanted: &str) -> i32 {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     loop {
         if let Some((events, lease)) = attempt(&project.path("runs/work"), kind)
             && events.contains(wanted)

@@ -23,7 +23,7 @@ fn damaged_bytes_are_removed_and_named() {
         let HubError::Damaged { file, expected, found, .. } = &error else { panic!("{error}") };
         assert_eq!(file, name);
         assert_ne!(expected, found);
-        says(&error, &[name, expected, found, "try again"]);
+        says(&error, &[name, expected, found, "retry"]);
         if name == "model.safetensors" {
             assert_eq!(*expected, sha256(&weights()));
         }

@@ -140,8 +140,8 @@ mod tests {
         assert_eq!(
             told.remarks[1..],
             [
-                "sft and base do not differ significantly: about 12 further games would tell.",
-                "Position bias of encoder: the place decided in 25% of the pairs it read in both orders."
+                "sft and base do not differ significantly: about 12 further games are needed.",
+                "Position bias of encoder: the position decided 25% of the pairs it read in both orders."
             ]
         );
     }

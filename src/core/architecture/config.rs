@@ -1,78 +1,80 @@
-//! What a decoder's `config.json` says: the fields that the architectures share, and refusal of what is not implemented.
+//! The fields of a decoder's `config.json` that the architectures share. Unsupported values are rejected.
 
 use super::ARCHITECTURES;
 use serde::Deserialize;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How inverse frequencies are scaled for contexts longer than those of pre-training.
+/// The scaling of inverse frequencies for contexts longer than those of pre-training.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Llama3Scaling {
-    /// Slow frequencies are divided by this.
+    /// The divisor of slow frequencies.
     pub factor: f64,
-    /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are slow.
+    /// The factor that defines slow frequencies, which have wavelengths above
+    /// `original_max_position_embeddings / low_freq_factor`.
     pub low_freq_factor: f64,
-    /// Wavelengths below `original_max_position_embeddings / high_freq_factor` stay as they are.
+    /// The factor that defines unscaled frequencies, which have wavelengths below
+    /// `original_max_position_embeddings / high_freq_factor`.
     pub high_freq_factor: f64,
-    /// Context length of pre-training.
+    /// The context length of pre-training.
     pub original_max_position_embeddings: f64,
 }
 
-/// No model has a size above this one; a file that says so is damaged or hostile.
+/// The largest accepted size. A file with a larger one is damaged or malicious.
 const LARGEST_SIZE: i64 = 1 << 24;
-/// Numbers in the table of rotations: a million positions of heads of 256.
+/// The largest accepted table of rotations, in numbers: a million positions of heads of size 256.
 const LARGEST_ROTATION: i64 = 1 << 28;
 
-/// What a decoder's `config.json` says, after its architecture's file has read it.
+/// The configuration of a decoder from its `config.json`, as its architecture's module reads it.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent field of config.json")]
 pub struct DecoderConfig {
-    /// C.
+    /// The width C of the hidden states.
     pub hidden_size: i64,
-    /// Width inside the feed-forward.
+    /// The width inside the feed-forward block.
     pub intermediate_size: i64,
-    /// Layers.
+    /// The number of layers.
     pub num_hidden_layers: usize,
-    /// H.
+    /// The number H of query heads.
     pub num_attention_heads: i64,
-    /// K.
+    /// The number K of key and value heads.
     pub num_key_value_heads: i64,
-    /// D.
+    /// The size D of a head.
     pub head_dim: i64,
-    /// V.
+    /// The size V of the vocabulary.
     pub vocab_size: i64,
-    /// Longest sequence.
+    /// The maximum sequence length.
     pub max_position_embeddings: i64,
-    /// Added to the mean square in norms.
+    /// The constant added to the mean square in RMS norms.
     pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
+    /// The base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Scaling of the rotary frequencies.
+    /// The scaling of the rotary frequencies.
     pub rope_scaling: Option<Llama3Scaling>,
-    /// Whether the head is the embedding.
+    /// Whether the head shares the embedding's weights.
     pub tie_word_embeddings: bool,
-    /// Whether q, k and v have biases.
+    /// Whether `q_proj`, `k_proj` and `v_proj` have biases.
     pub qkv_bias: bool,
-    /// Whether o has a bias.
+    /// Whether `o_proj` has a bias.
     pub o_bias: bool,
-    /// Whether the feed-forward has biases.
+    /// Whether the feed-forward block has biases.
     pub mlp_bias: bool,
-    /// Whether queries and keys are normed per head.
+    /// Whether queries and keys are normalized per head.
     pub qk_norm: bool,
 }
 
-/// Why a `config.json` cannot be used.
+/// The reason why a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read `{}`", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// It is not JSON, or something in it is not supported.
+    /// The file is not JSON, or contains an unsupported value.
     #[error("{0}")]
     Unsupported(String),
 }
@@ -93,17 +95,17 @@ impl DecoderConfig {
         Self::of(&json).map_err(|e| ConfigError::Unsupported(format!("`{}`: {e}", path.display())))
     }
 
-    /// Width of all queries together.
+    /// Returns the total width of all query heads.
     pub fn query_size(&self) -> i64 {
         self.num_attention_heads * self.head_dim
     }
 
-    /// Width of all keys, or values, together.
+    /// Returns the total width of all key heads, which equals that of all value heads.
     pub fn key_value_size(&self) -> i64 {
         self.num_key_value_heads * self.head_dim
     }
 
-    /// What a parsed `config.json` says.
+    /// Returns the configuration in a parsed `config.json`.
     ///
     /// # Errors
     /// An unsupported architecture or an unsupported field, by name.
@@ -118,7 +120,7 @@ impl DecoderConfig {
     }
 }
 
-/// The fields that Llama, Qwen2 and Qwen3 have under the same names, and refusal of what is not implemented.
+/// Reads the fields that Llama, Qwen2 and Qwen3 share, and rejects unsupported values.
 pub(super) fn common_config(json: &serde_json::Value) -> Result<DecoderConfig, String> {
     let size = |name: &str| match json.get(name).filter(|value| !value.is_null()) {
         None => Ok(None),
@@ -162,7 +164,7 @@ pub(super) fn common_config(json: &serde_json::Value) -> Result<DecoderConfig, S
     if max_position_embeddings * head_dim > LARGEST_ROTATION {
         return Err(format!("`max_position_embeddings` is {max_position_embeddings}, more than can be prepared for"));
     }
-    // transformers 5 keeps both in `rope_parameters`; before, they stood in `rope_theta` and `rope_scaling`
+    // transformers 5 has both in `rope_parameters`; earlier versions have `rope_theta` and `rope_scaling`.
     let rope = ["rope_parameters", "rope_scaling"].into_iter().find_map(|n| json.get(n).filter(|v| v.is_object()));
     let rope_theta = [json.get("rope_theta"), rope.and_then(|r| r.get("rope_theta"))].into_iter().flatten().next();
     Ok(DecoderConfig {

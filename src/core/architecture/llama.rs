@@ -1,4 +1,4 @@
-//! Llama (arXiv:2302.13971, arXiv:2407.21783) and what shares its layout, e.g. SmolLM2.
+//! Llama (arXiv:2302.13971, arXiv:2407.21783) and models with the same layout, e.g. SmolLM2.
 
 use super::config::{DecoderConfig, common_config};
 

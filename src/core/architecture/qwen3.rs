@@ -1,4 +1,4 @@
-//! Qwen3 (arXiv:2505.09388): queries and keys normed per head, a head size of its own.
+//! Qwen3 (arXiv:2505.09388): queries and keys are normalized per head, and the head size is independent of the width.
 
 use super::config::{DecoderConfig, common_config};
 

@@ -10,43 +10,44 @@ use crate::recipe::{CompareSettings, LoadedRecipe, ProgramRun, ResolvedStage, Ru
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-/// Every stage that the recipes on the command line ask for, each once, parents before children.
+/// The graph of all stages that the recipes on the command line need. Each stage occurs once, and parents come before
+/// children.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Stages; [`PlannedStage::parents`] are indices into this list and always smaller than the stage's own.
+    /// The stages; [`PlannedStage::parents`] are indices into this list and always smaller than the stage's own.
     pub stages: Vec<PlannedStage>,
-    /// One for each cell of each recipe's sweep, in the order of the command line.
+    /// The variants, one for each cell of each recipe's sweep, in the order of the command line.
     pub variants: Vec<PlannedVariant>,
-    /// Not hashed: what the arms of each recipe are compared by, where it says so, by the recipe's name.
+    /// The settings by which arms are compared, by recipe name, where the recipe has them. Not hashed.
     pub compare: BTreeMap<String, CompareSettings>,
 }
 
-/// One stage of the plan, shared by all variants that need exactly it.
+/// A stage of the plan, shared by all variants that need it with exactly this spec.
 #[derive(Clone, Debug)]
 pub struct PlannedStage {
     /// The cache key.
     pub key: Digest,
-    /// What the key is the digest of, in its canonical form.
+    /// The document whose digest is the key, in its canonical form.
     pub key_text: String,
     /// The stage's name in the recipe that mentions it first.
     pub name: String,
-    /// Indices of the stages whose checkpoints go into this one.
+    /// The indices of the stages whose checkpoints are inputs of this one.
     pub parents: Vec<usize>,
-    /// Labels (`PlannedVariant::label`) of the variants that need it.
+    /// The labels (`PlannedVariant::label`) of the variants that need the stage.
     pub variants: Vec<String>,
-    /// The hashed specification.
+    /// The hashed spec.
     pub spec: StageSpec,
-    /// Where the content named by digest in `spec` lies (absolute paths).
+    /// The absolute paths of the content that `spec` names by digest.
     pub inputs: BTreeMap<Digest, PathBuf>,
-    /// Not hashed: how the program of a `command` stage is run.
+    /// The settings of how the program of a `command` stage runs. Not hashed.
     pub program: Option<ProgramRun>,
-    /// Not hashed: where and how often, from the recipe's `[runtime]`.
+    /// The settings of where and how often the stage runs, from the recipe's `[runtime]`. Not hashed.
     pub runtime: RuntimeSettings,
-    /// Not hashed: how much memory it needs, once somebody has looked at the model and the machine.
+    /// The stage's memory, once the model and the machine have been examined. Not hashed.
     pub memory: StageMemory,
 }
 
-/// One cell of a recipe's sweep.
+/// A cell of a recipe's sweep.
 #[derive(Clone, Debug)]
 pub struct PlannedVariant {
     /// The recipe's `name`.
@@ -60,15 +61,15 @@ pub struct PlannedVariant {
 }
 
 impl PlannedStage {
-    /// What the key is the digest of: the content of `key.json`.
+    /// Returns the document whose digest is the key, which is the content of `key.json`.
     pub fn key_json(&self) -> serde_json::Value {
         serde_json::from_str(&self.key_text).expect("it is canonical JSON")
     }
 }
 
 impl Plan {
-    /// The plan of `recipes`, whose names differ: stages with one key are one stage, and an arena of a recipe is one for all its
-    /// variants.
+    /// Builds the plan of `recipes`, whose names differ. Stages with equal keys become one stage, and an arena is one
+    /// stage for all variants of its recipe.
     pub fn build(recipes: &[LoadedRecipe]) -> Self {
         let mut plan = Self::default();
         let mut known: HashMap<Digest, usize> = HashMap::new();
@@ -110,7 +111,7 @@ impl Plan {
                         plan.stages.len() - 1
                     });
                     let sharing = &mut plan.stages[index].variants;
-                    // labels are unique, and come one after the other
+                    // Labels are unique, and equal ones are adjacent.
                     if sharing.last() != Some(&label) {
                         sharing.push(label.clone());
                     }

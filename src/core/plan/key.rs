@@ -1,73 +1,76 @@
-//! Cache keys: the digest of everything a stage's result depends on.
+//! Cache keys: the digests of everything on which a stage's result depends.
 //!
-//! | input | where it goes |
+//! | input | treatment |
 //! |---|---|
-//! | every field of [`StageSpec`], defaults written out | hashed, by serialization, with no list of exceptions |
+//! | every field of [`StageSpec`], defaults written out | hashed, by serialization, without exceptions |
 //! | content of model, tokenizer, encoder and data files | hashed, as the digests in the spec |
 //! | the seed | hashed, in the spec |
 //! | the parent stage | hashed, as its key; those of an `arena` in the order of their keys |
 //! | the kind of stage and the version of its code ([`PlannedWork::version`](super::PlannedWork::version)) | hashed |
 //! | the form of this document ([`KEY_FORMAT`]) | hashed |
-//! | names of judges and services, of the variables that a reward's program is given | hashed, in the spec |
-//! | of an `arena`: names of its players, and which of them are one player's seeds | hashed: its result tells them |
+//! | names of judges and services, and of the variables that a reward's program receives | hashed, in the spec |
+//! | of an `arena`: names of its players, and which models form one player | hashed, because the result contains them |
 //! | of a `command` stage: the program's words, files' content, parameters, outputs, names of variables | hashed, in the spec |
-//! | of a `command` stage: the seed and the model | hashed when its words name them, else 0 and absent |
+//! | of a `command` stage: the seed and the model | hashed when its words use them, else 0 and absent |
 //! | device, threads, libtorch, host, process, times of each attempt | recorded, in `events.jsonl` beside the result |
 //! | version of `orchestrate`, `--set`, `ORCHESTRATE_*`, `--variant`, `--only` | recorded, in `runs/log/<run>/` |
 //! | names of recipes, variants and stages, the recipes' texts | recorded, in `runs/log/<run>/` |
 //! | paths of files, digests of their rows | recorded, in `runs/inputs/`, to explain a miss |
-//! | the name of the data set that an `eval` stage measures | hashed, in the spec: the result names it |
+//! | the name of the data set that an `eval` stage measures | hashed, in the spec, because the result contains it |
 //! | names of other data sets, the order of keys, comments, how a number is written | ignored |
 //! | modification times of files; files of a model that nothing reads, such as a README | ignored |
-//! | `[runtime]`: device, threads, jobs, resume points, checkpointing, where judges and services are served | ignored |
+//! | `[runtime]`: device, threads, jobs, resume points, checkpointing, addresses of judges and services | ignored |
 //! | values of those variables, what a reward's command finds on `PATH` | ignored: list a program's files in `files` |
 //! | of a `command` stage: `timeout_s`, `resume` | ignored |
 //! | executor, retries, logging | ignored |
 //!
-//! A user's cache holds weeks of work, so keys stay. A new recipe key whose default means "as before" changes no key of recipes
-//! that do not set it: its neutral value is not serialized (`#[serde(skip_serializing_if = ...)]`). What must change a result raises
-//! [`PlannedWork::version`](super::PlannedWork::version) for the specs that it concerns, and no others; a new form of the document raises [`KEY_FORMAT`]. Either is
-//! listed under *Breaking* in the changelog. `tests/golden_keys.rs` compares the keys of the shipped recipes with those of before.
+//! A user's cache holds weeks of work, so keys must not change without need. A new recipe key whose default means "as
+//! before" changes no key of recipes that do not set it, because its neutral value is not serialized
+//! (`#[serde(skip_serializing_if = ...)]`). A change that affects results raises
+//! [`PlannedWork::version`](super::PlannedWork::version), for the affected specs only. A new form of the document
+//! raises [`KEY_FORMAT`]. Either is listed under *Breaking* in the changelog. `tests/golden_keys.rs` compares the keys
+//! of the shipped recipes with earlier ones.
 //!
-//! `key.json`, beside each result, is what the key is the digest of:
-//! `{key_format, kind, stage_version, spec, parents}`, as canonical JSON. As the parent enters by key, every key is
-//! known before anything runs, and a change reaches exactly the stages below it.
+//! The document of a key is `key.json`, beside each result: `{key_format, kind, stage_version, spec, parents}`, as
+//! canonical JSON. It contains the parents' keys, so every key is known before anything runs. A change affects exactly
+//! the stages below it.
 
 use super::kinds::planned;
 use crate::digest::{Digest, canonical_json};
 use crate::recipe::spec::{StageSpec, Work};
 use serde_json::Value;
 
-/// The form of `key.json`; a new form makes all keys new.
+/// The form of `key.json`. A new form changes all keys.
 pub const KEY_FORMAT: u32 = 4;
 
-/// A key and what it is the digest of.
+/// A key with the document of which it is the digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageKey {
-    /// SHA-256 of `text`.
+    /// The SHA-256 digest of `text`.
     pub key: Digest,
     /// The content of `key.json`, in its canonical form.
     pub text: String,
 }
 
 impl StageKey {
-    /// The content of `key.json`.
+    /// Returns the content of `key.json`.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).expect("the text is JSON")
     }
 }
 
-/// The key of a stage that does `spec` on the results of `parents`.
+/// Computes the key of a stage with `spec` and the keys of its `parents`.
 pub fn stage_key(spec: &StageSpec, parents: &[Digest]) -> StageKey {
     key_of_text(&spec.work, &spec_text(spec), parents)
 }
 
-/// The canonical form of `spec`.
+/// Returns the canonical form of `spec`.
 pub(super) fn spec_text(spec: &StageSpec) -> String {
     canonical_json(&serde_json::to_value(spec).expect("a spec has string keys and finite numbers"))
 }
 
-/// The key of a stage that does `work` as `spec_text` says: its document in canonical form, so with its keys sorted.
+/// Computes the key of a stage from its kind, the canonical text of its spec and its parents. The document is in
+/// canonical form, so its keys are sorted.
 pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> StageKey {
     let (kind, version) = (work.kind(), planned(work).version());
     let parents: Vec<String> = parents.iter().map(|parent| format!("\"{parent}\"")).collect();
@@ -152,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Every component; `size` and `name` are named as what careless key functions leave out.
+    /// Returns every component. `size` and `name` are names that a careless key function might leave out.
     fn rewards() -> BTreeMap<String, RewardSpec> {
         let (variant, measure) = (RougeVariant::L, RougeMeasure::F1);
         let rouge = RougeSpec { variant, measure, tokenizer: RougeTokenizer::Unicode, stemming: false };
@@ -252,7 +255,7 @@ mod tests {
         StageSpec { seed: 17, model: Some(model), work }
     }
 
-    /// Parameters named as what careless key functions leave out.
+    /// Returns a stage with parameters whose names a careless key function might leave out.
     fn command_stage() -> StageSpec {
         let parameters =
             [("size", json!(3)), ("name", json!("harness")), ("options", json!({ "path": ["a", 0.5, true] }))];
@@ -266,7 +269,7 @@ mod tests {
         }))
     }
 
-    /// A player with a parent, an untrained one, and both kinds of judges.
+    /// Returns an arena with a trained player, an untrained one, and both kinds of judges.
     fn arena() -> StageSpec {
         let trained = spec(Work::Command(CommandStageSpec {
             command: Vec::new(),
@@ -321,7 +324,7 @@ mod tests {
         }))
     }
 
-    /// One spec of each kind, with every optional field there.
+    /// Returns a spec of each kind with every optional field set.
     fn specs() -> Vec<StageSpec> {
         let sft = SftSpec {
             data: mixture(),
@@ -383,7 +386,7 @@ mod tests {
         Digest::of(canonical_json(json).as_bytes())
     }
 
-    /// Every document that differs from `json` in one leaf, or lacks or renames one field.
+    /// Returns every document that differs from `json` in one leaf, or lacks or renames one field.
     fn changed(json: &Value) -> Vec<Value> {
         match json {
             Value::Object(fields) => {
@@ -485,8 +488,8 @@ mod tests {
         assert_eq!(keys.len(), 3);
     }
 
-    /// Fails when specs are serialized otherwise than before: then every result of every user is lost to the cache.
-    /// If that is meant, say so in the changelog, raise `KEY_FORMAT`, and put the new key here.
+    /// Fails when specs are serialized differently than before, which would lose every user's results to the cache. If
+    /// the change is intended, describe it in the changelog, raise `KEY_FORMAT`, and put the new key here.
     #[test]
     fn keys_are_those_of_earlier_versions() {
         let parent = [Digest::of(b"parent")];
@@ -507,7 +510,7 @@ mod tests {
         assert_eq!(found, golden);
     }
 
-    /// The types that reward components are hashed as: what both reads and writes itself.
+    /// Returns the source of the types from which reward components are hashed.
     fn components() -> String {
         let rewards = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("rewards");
         let mut files = vec![rewards.join("spec.rs"), rewards.join("components/judge/spec.rs")];
@@ -523,7 +526,7 @@ mod tests {
         files.iter().map(items).collect()
     }
 
-    /// So that no field goes untested: a new one has to come into `specs`, with every alternative that holds something.
+    /// Fails when a field is untested: `specs` must contain every field, with every alternative that has content.
     #[test]
     fn the_specs_of_these_tests_have_every_field_there_is() {
         let documents: Vec<String> = specs().iter().map(|spec| stage_key(spec, &[]).text).collect();

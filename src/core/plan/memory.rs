@@ -1,20 +1,21 @@
-//! How much memory a stage will need at its peak: pure arithmetic on the model's shape and the stage's sizes.
+//! Estimates the peak memory of a stage from the model's shape and the stage's sizes, by arithmetic alone.
 //!
-//! Sizes are those of the longest rows the stage allows, so a stage that fits by this count fits. What a tensor of a layer costs
-//! follows from what the engine's backward pass keeps (`engine::models::pass`); the rest was fitted to measured peaks, and a
-//! test holds it to them.
+//! The sizes are those of the longest rows that the stage allows, so a stage that fits by this estimate fits. The cost
+//! of a layer's tensors follows from what the engine's backward pass keeps (`engine::models::pass`). The rest was
+//! fitted to measured peaks, and a test compares the estimates with them.
 
 use crate::architecture::{DecoderConfig, LINEAR_LAYERS, LinearLayer};
 use crate::recipe::spec::{Dtype, LoraSpec, ModelSpec, Optimizer, OptimizerSpec, Sampling};
 
-/// Libraries, buffers and threads of a worker, before any model.
+/// Bytes of a worker's libraries, buffers and threads, before any model is loaded.
 const PROCESS: u64 = 400 << 20;
-/// Positions whose logits exist at a time (`engine::head`).
+/// The number of positions whose logits exist at a time (`engine::head`).
 const HEAD_CHUNK: u64 = 512;
-/// 32-bit copies of a chunk's logits at the peak: logits, their softmax, a gradient, and two on the way.
+/// The number of 32-bit copies of a chunk's logits at the peak: logits, their softmax, a gradient, and two intermediate
+/// ones.
 const HEAD_COPIES: u64 = 5;
 
-/// The sizes of a decoder, as counts of bytes want them.
+/// The sizes of a decoder, in the types that counts of bytes need.
 #[derive(Clone, Debug)]
 pub struct ModelShape {
     config: DecoderConfig,
@@ -36,43 +37,43 @@ impl From<DecoderConfig> for ModelShape {
     }
 }
 
-/// Bytes at the peak of a stage, by what they are for.
+/// The bytes at the peak of a stage, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryEstimate {
-    /// The model as it is held, and what of its head is in 32 bits where weights are widened.
+    /// The model's weights and, where they are widened, the 32-bit parts of its head.
     pub weights: u64,
-    /// Gradients, optimizer state, master copies, and the reference's copy of what is trained.
+    /// Gradients, optimizer state, master copies, and the reference's copy of the trained weights.
     pub training: u64,
-    /// What the backward pass of one micro-batch keeps.
+    /// The activations that the backward pass of one micro-batch keeps.
     pub activations: u64,
-    /// Keys and values of the rows that are decoded at a time.
+    /// The keys and values of the rows that are decoded at a time.
     pub kv_cache: u64,
-    /// Logits of one chunk.
+    /// The logits of one chunk.
     pub logits: u64,
-    /// Everything else.
+    /// All other memory of the process.
     pub process: u64,
 }
 
-/// A stage's need beside what there is.
+/// The estimated and the available memory of a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageMemory {
-    /// The peak; absent when the model's `config.json` does not tell its sizes.
+    /// The estimate of the peak; absent when the model's `config.json` does not state its sizes.
     pub estimate: Option<MemoryEstimate>,
-    /// Bytes of the device the stage will run on; absent where the system does not tell.
+    /// The bytes of the device on which the stage will run; absent where the system does not report them.
     pub available: Option<u64>,
-    /// Whether gradient checkpointing is off and may be turned on, should memory run out nevertheless.
+    /// Whether gradient checkpointing is off and may be turned on if memory still runs out.
     pub can_checkpoint: bool,
 }
 
 impl StageMemory {
-    /// Whether the stage fits, as far as one can tell.
+    /// Whether the stage fits, as far as is known.
     pub fn fits(&self) -> bool {
         self.estimate.zip(self.available).is_none_or(|(estimate, available)| estimate.total() <= available)
     }
 }
 
 impl MemoryEstimate {
-    /// All of it. Decoding and training do not overlap, so only the larger of both counts.
+    /// Returns the total bytes at the peak. Decoding and training do not overlap, so only the larger of both counts.
     pub fn total(&self) -> u64 {
         self.weights + self.training + self.activations.max(self.kv_cache) + self.logits + self.process
     }
@@ -87,7 +88,7 @@ impl ModelShape {
         self.config.key_value_size().unsigned_abs()
     }
 
-    /// Weights of the model.
+    /// Returns the number of weights of the model.
     pub fn parameters(&self) -> u64 {
         let linear = LINEAR_LAYERS.iter().map(|layer| layer.parameters(&self.config)).sum::<i64>();
         let head_norms = if self.config.qk_norm { 2 * self.config.head_dim } else { 0 };
@@ -96,7 +97,7 @@ impl ModelShape {
         vocabularies * self.vocab_size * self.hidden_size + self.num_hidden_layers * layer + self.hidden_size
     }
 
-    /// Weights of the adapters.
+    /// Returns the number of weights of the adapters.
     fn adapter_parameters(&self, lora: &LoraSpec) -> u64 {
         let has_adapter = |layer: &&LinearLayer| lora.target_modules.iter().any(|name| name == layer.name);
         let widths = |layer: &LinearLayer| (layer.in_features)(&self.config) + (layer.out_features)(&self.config);
@@ -104,13 +105,13 @@ impl ModelShape {
         self.num_hidden_layers * u64::from(lora.rank) * per_layer
     }
 
-    /// Bytes that a layer's backward pass keeps of one token.
+    /// Returns the bytes that a layer's backward pass keeps for one token.
     fn kept_by_a_layer(&self, model: &ModelSpec, activations: Dtype) -> u64 {
         let (c, q, i) = (self.hidden_size, self.query_size(), self.intermediate_size);
         let adapters = model.lora.as_ref().map_or(0, |lora| u64::from(lora.rank) * lora.target_modules.len() as u64);
         let dropped = model.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
         let values = 4 * c + 4 * q + 4 * i + adapters + if dropped { 2 * (4 * c + q + i) } else { 0 };
-        // norms of 16-bit activations keep them in 32 bits
+        // Norms of 16-bit activations keep them in 32 bits.
         let norms = if activations == Dtype::Bfloat16 { 2 * c * 4 } else { 0 };
         values * bytes(activations) + norms
     }
@@ -119,7 +120,7 @@ impl ModelShape {
         let kind = computing.activations(model);
         let layer = self.kept_by_a_layer(model, kind);
         let kept = if computing.checkpointing {
-            // each layer's input, and the inside of one with its gradients
+            // Each layer's input is kept, and at a time the inside of one layer with its gradients.
             self.num_hidden_layers * self.hidden_size * bytes(kind) + 2 * layer
         } else {
             (self.num_hidden_layers + 1) * layer
@@ -127,13 +128,15 @@ impl ModelShape {
         tokens * kept
     }
 
-    /// Keys and values of a shared prompt, which stand before those of each completion: `tokens` counts them all.
+    /// Returns the bytes of the keys and values of shared prompts, which precede those of each completion. `tokens`
+    /// counts a prompt once for each of its completions.
     fn prefixes(&self, model: &ModelSpec, tokens: usize, computing: Computing) -> u64 {
         let layers = if computing.checkpointing { 1 } else { self.num_hidden_layers };
         tokens as u64 * 2 * layers * self.key_value_size() * bytes(computing.activations(model))
     }
 
-    /// Keys and values of so many tokens, in 32 bits: the CPU keeps no others, a GPU needs half for bfloat16.
+    /// Returns the bytes of the keys and values of `tokens` tokens, in 32 bits. The CPU keeps no others; a GPU needs
+    /// half for bfloat16.
     fn kv_cache(&self, tokens: usize) -> u64 {
         tokens as u64 * 2 * self.num_hidden_layers * self.key_value_size() * 4
     }
@@ -154,7 +157,7 @@ impl ModelShape {
         let held = bytes(model.dtype);
         let master = if model.dtype == Dtype::Float32 { 0 } else { 4 };
         let copies = held + states + master + if reference { held } else { 0 };
-        // the gradients of embedding and head, and what they are made from, exist beside their sum for a moment
+        // For a moment the gradients of embedding and head, and their sources, exist beside their sum.
         self.parameters() * copies + 4 * self.vocab_size * self.hidden_size * 4
     }
 }
@@ -166,17 +169,18 @@ fn bytes(dtype: Dtype) -> u64 {
     }
 }
 
-/// How a stage computes, as far as its memory depends on it and its cache key does not.
+/// How a stage computes, as far as this affects its memory and not its cache key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Computing {
-    /// Each layer's inside is computed again in the backward pass.
+    /// Whether each layer's inside is recomputed in the backward pass.
     pub checkpointing: bool,
-    /// Activations are 32-bit although the weights are bfloat16.
+    /// Whether activations are 32-bit although the weights are bfloat16.
     pub widened: bool,
 }
 
 impl Computing {
-    /// Matrices of the head's shape in 32 bits that widening adds: the head, and its gradient when it is trained.
+    /// Returns the number of 32-bit matrices of the head's shape that widening adds: the head, and its gradient when it
+    /// is trained.
     fn wide_heads(self, model: &ModelSpec) -> u64 {
         match (self.widened, &model.lora) {
             (false, _) => 0,
@@ -185,25 +189,25 @@ impl Computing {
         }
     }
 
-    /// The number format of activations.
+    /// Returns the data type of activations.
     fn activations(self, model: &ModelSpec) -> Dtype {
         if self.widened { Dtype::Float32 } else { model.dtype }
     }
 }
 
-/// A model as a stage holds it, with what memory its parts take there.
+/// A model as a stage holds it, for estimates of the memory of its parts.
 #[derive(Clone, Copy, Debug)]
 pub struct StageModel<'a> {
-    /// What the stage says of it.
+    /// The stage's spec of the model.
     pub spec: &'a ModelSpec,
-    /// Its sizes.
+    /// The model's sizes.
     pub shape: &'a ModelShape,
     /// How the stage computes.
     pub computing: Computing,
 }
 
 impl StageModel<'_> {
-    /// The process and the weights.
+    /// Returns the estimate of the process and the weights.
     fn base(&self) -> MemoryEstimate {
         let Self { spec, shape, computing } = self;
         let weights = shape.parameters() * bytes(spec.dtype)
@@ -211,7 +215,7 @@ impl StageModel<'_> {
         MemoryEstimate { weights, process: PROCESS, ..MemoryEstimate::default() }
     }
 
-    /// Training on micro-batches of so many tokens.
+    /// Returns the estimate of training on micro-batches of `tokens` tokens.
     pub fn supervised(&self, tokens: usize, optimizer: &OptimizerSpec) -> MemoryEstimate {
         MemoryEstimate {
             training: self.training(optimizer, false),
@@ -221,7 +225,7 @@ impl StageModel<'_> {
         }
     }
 
-    /// Sampling so many rows at a time.
+    /// Returns the estimate of sampling `rows` rows at a time.
     pub fn sampling(&self, sampling: &Sampling, rows: usize) -> MemoryEstimate {
         MemoryEstimate {
             kv_cache: self.kv_cache(rows * (sampling.max_prompt_tokens + sampling.max_new_tokens)),
@@ -230,22 +234,24 @@ impl StageModel<'_> {
         }
     }
 
-    /// Gradients, optimizer state and copies, also of a reference policy where there is one.
+    /// Returns the bytes of gradients, optimizer state and copies, including those of a reference policy where there is
+    /// one.
     pub fn training(&self, optimizer: &OptimizerSpec, reference: bool) -> u64 {
         self.shape.training(self.spec, optimizer, reference)
     }
 
-    /// Keys and values of shared prompts, which stand before those of each completion: `tokens` counts them all.
+    /// Returns the bytes of the keys and values of shared prompts, which precede those of each completion. `tokens`
+    /// counts a prompt once for each of its completions.
     pub fn prefixes(&self, tokens: usize) -> u64 {
         self.shape.prefixes(self.spec, tokens, self.computing)
     }
 
-    /// Keys and values of so many tokens.
+    /// Returns the bytes of the keys and values of `tokens` tokens.
     pub fn kv_cache(&self, tokens: usize) -> u64 {
         self.shape.kv_cache(tokens)
     }
 
-    /// Logits of so many positions.
+    /// Returns the bytes of the logits of `positions` positions.
     pub fn logits(&self, positions: usize) -> u64 {
         self.shape.logits(positions as u64)
     }
@@ -307,7 +313,8 @@ mod tests {
         let config = serde_json::from_str(SMOLLM2_135M).expect("it is JSON");
         let shape = ModelShape::from(DecoderConfig::of(&config).expect("it is supported"));
         assert_eq!(shape.parameters(), 134_515_008);
-        // peak resident MiB of `just bench`, benches/results: of a CPU that is fast in bfloat16, and of one that widens
+        // Peak resident MiB of `just bench` (benches/results), on a CPU that is fast in bfloat16 and on one that
+        // widens.
         for (full, dtype, widened, checkpointing, measured) in [
             (false, Dtype::Float32, false, false, 4103),
             (false, Dtype::Bfloat16, false, false, 2470),

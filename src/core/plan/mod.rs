@@ -1,4 +1,4 @@
-//! The deduplicated graph of all variants' stages, their cache keys, what they need of the machine, and the order they run in.
+//! The deduplicated graph of all variants' stages: their cache keys, their resources, and the order in which they run.
 
 mod graph;
 mod key;

@@ -1,11 +1,11 @@
-//! What stages take of a machine while they run, and who may have it: pure arithmetic.
+//! Allocates a machine's resources to stages, by arithmetic alone.
 //!
-//! | resource | a stage takes | there is |
+//! | resource | use of a stage | capacity |
 //! |---|---|---|
 //! | places | one | `-j`, [`Capacity::jobs`] |
 //! | GPU slots | one, if it runs on a GPU | one for each entry of [`Capacity::gpus`]; a device may have several |
-//! | memory | its estimated peak, of its GPU or else of the host | what the device or the host has |
-//! | CPU threads | what the recipe's `threads` says; without it none are counted | the cores |
+//! | memory | its estimated peak, of its GPU or else of the host | the memory of the device or of the host |
+//! | CPU threads | the recipe's `threads`; without it none are counted | the cores |
 //!
 //! A stage that needs more threads or memory than there is may run when no other stage takes of them, so that nothing
 //! waits for ever. A stage that is short of something has the first right to it: no less urgent one takes of that
@@ -13,48 +13,48 @@
 
 use std::collections::BTreeMap;
 
-/// What a machine has.
+/// The resources of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Stages that run at the same time, at most.
+    /// The maximum number of stages that run at the same time.
     pub jobs: usize,
-    /// CPU cores.
+    /// The number of CPU cores.
     pub threads: usize,
-    /// Bytes of the host's memory; absent where the system does not tell.
+    /// The bytes of the host's memory; absent where the system does not report them.
     pub memory_bytes: Option<u64>,
-    /// Slots of GPUs.
+    /// The slots of GPUs.
     pub gpus: Vec<GpuSlot>,
 }
 
-/// Room for one stage on a GPU.
+/// A slot for one stage on a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuSlot {
     /// The device as `CUDA_VISIBLE_DEVICES` names it.
     pub device: String,
-    /// Bytes of the device's memory, which all its slots share; absent where the system does not tell.
+    /// The bytes of the device's memory, which all its slots share; absent where the system does not report them.
     pub memory_bytes: Option<u64>,
 }
 
-/// What a stage takes while it runs.
+/// The resources that a stage uses while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageNeed {
-    /// CPU threads that are counted.
+    /// The number of CPU threads that are counted.
     pub threads: usize,
-    /// Bytes at the peak, of its GPU or else of the host; 0 when unknown.
+    /// The bytes at the peak, of its GPU or else of the host; 0 when unknown.
     pub memory_bytes: u64,
-    /// Whether, and on which GPU.
+    /// The GPU that the stage needs, if any.
     pub gpu: GpuNeed,
 }
 
-/// Which GPU a stage runs on.
+/// The need of a stage for a GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum GpuNeed {
-    /// None.
+    /// The stage does not use a GPU.
     #[default]
     None,
-    /// Any that is free.
+    /// The stage may run on any free GPU.
     Any,
-    /// This device.
+    /// The stage runs on this device.
     Device(String),
 }
 
@@ -68,7 +68,7 @@ impl GpuNeed {
     }
 }
 
-/// What is taken of a [`Capacity`], or reserved.
+/// The used or reserved part of a [`Capacity`].
 #[derive(Clone, Debug)]
 pub(super) struct Tally<'a> {
     capacity: &'a Capacity,
@@ -79,14 +79,14 @@ pub(super) struct Tally<'a> {
     gpu_memory_bytes: BTreeMap<&'a str, u64>,
 }
 
-/// Where a stage may run.
+/// A place where a stage may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
-    /// Its slot, if it runs on a GPU.
+    /// The slot, if the stage runs on a GPU.
     pub(super) gpu: Option<usize>,
 }
 
-/// What a stage that cannot run now is short of.
+/// The resources that a stage which cannot run now lacks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shortage {
     threads: bool,
@@ -94,13 +94,13 @@ struct Shortage {
     gpu: bool,
 }
 
-/// Whether `need` of `capacity` is there beside what is `taken`; who is alone gets what there is.
+/// Whether `need` fits into `capacity` beside `taken`. A need always fits where nothing is taken.
 fn has_room(taken: u64, need: u64, capacity: u64) -> bool {
     need == 0 || taken == 0 || taken.saturating_add(need) <= capacity
 }
 
 impl<'a> Tally<'a> {
-    /// What stages with these needs take, each with the slot that it has.
+    /// Returns the tally of stages with these needs and slots.
     pub(super) fn of(capacity: &'a Capacity, running: impl Iterator<Item = (&'a StageNeed, Option<usize>)>) -> Self {
         let mut tally = Self {
             capacity,
@@ -129,7 +129,8 @@ impl<'a> Tally<'a> {
         self.places >= self.capacity.jobs
     }
 
-    /// Where a stage with this need may run now. If nowhere, what it is short of is reserved for it.
+    /// Returns the place where a stage with this need may run now. Without one, the resources that it lacks are
+    /// reserved for it.
     pub(super) fn place(&mut self, need: &StageNeed) -> Option<Room> {
         let on_gpu = need.gpu != GpuNeed::None;
         let slot = (0..self.slots.len()).find(|&slot| self.is_free(slot, need));
@@ -154,7 +155,7 @@ impl<'a> Tally<'a> {
             && has_room(taken, need.memory_bytes, memory_bytes.unwrap_or(u64::MAX))
     }
 
-    /// Counts what somebody waits for as taken, for those who come after.
+    /// Reserves the resources that a waiting stage lacks, so that later stages do not take them.
     fn reserve(&mut self, need: &StageNeed, short: Shortage) {
         if short.threads {
             self.threads = self.threads.saturating_add(need.threads);

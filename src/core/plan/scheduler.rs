@@ -1,26 +1,26 @@
-//! Which stage may start next: pure, without clocks, threads or processes.
+//! Decides which stage may start next. The scheduler is pure: it has no clocks, threads or processes.
 //!
 //! ```text
 //! waiting -> ready -> running -> ended
 //!              ^         |
-//!              +- paused-+     another process works on it, it is tried again after a pause, or its result is being read
+//!              +- paused-+     worked on by another process, waiting for a retry, or being looked up
 //! ```
 //!
-//! Of the stages that are ready, the one with the longest path of costs below it starts first, if what it takes of the
-//! machine is free ([`super::resources`]); so the plan's longest chain is not left to the end.
+//! Of the ready stages, the one with the longest path of costs below it starts first, if its resources are free
+//! ([`super::resources`]). So the plan's longest chain is not left to the end.
 
 use super::resources::{Capacity, StageNeed, Tally};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How a stage ended.
+/// The outcome of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its result is there.
+    /// The stage has a result.
     Succeeded,
-    /// It was tried and gave no result.
+    /// The stage ran without a result.
     Failed,
-    /// It was not tried, because a stage it needs gave no result.
+    /// The stage did not run, because a stage that it needs has no result.
     Skipped,
 }
 
@@ -33,23 +33,23 @@ enum State {
     Ended(Outcome),
 }
 
-/// A stage that is to be started.
+/// A stage to be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// Which.
+    /// The index of the stage.
     pub stage: usize,
-    /// Its slot in [`Capacity::gpus`], if it runs on a GPU.
+    /// The stage's slot in [`Capacity::gpus`], if it runs on a GPU.
     pub gpu: Option<usize>,
 }
 
-/// Ready stages, the most urgent first.
+/// The urgency of a ready stage; the most urgent one sorts first.
 type Urgency = (Reverse<u64>, usize);
 
 /// The states of a plan's stages.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     children: Vec<Vec<usize>>,
-    /// Parents without a result.
+    /// The number of parents without a result, by stage.
     missing: Vec<usize>,
     priorities: Vec<u64>,
     needs: Vec<StageNeed>,
@@ -58,17 +58,19 @@ pub struct Scheduler {
     ready: BTreeSet<Urgency>,
     /// Those of them that have not been looked for in the cache yet.
     fresh: BTreeSet<Urgency>,
-    /// With their slots.
+    /// The running stages with their slots.
     running: BTreeMap<usize, Option<usize>>,
 }
 
 impl Scheduler {
-    /// All stages waiting. `parents[i]` are the stages that stage `i` needs, each smaller than `i`, as in
-    /// [`super::Plan`]; `costs[i]` is any estimate of its time, `needs[i]` what it takes while it runs.
+    /// Creates a scheduler in which all stages wait. `parents[i]` are the stages that stage `i` needs, each smaller
+    /// than `i`, as in [`super::Plan`]. `costs[i]` is any estimate of its time, and `needs[i]` its resources while it
+    /// runs.
     ///
     /// # Panics
     ///
-    /// When the lists differ in length, a parent does not come before its child, or a stage needs a GPU that is not there.
+    /// When the lists differ in length, a parent does not come before its child, or a stage needs a GPU that does not
+    /// exist.
     pub fn new(parents: &[Vec<usize>], costs: &[u64], needs: Vec<StageNeed>, capacity: Capacity) -> Self {
         assert_eq!(parents.len(), costs.len(), "each stage has a cost");
         assert_eq!(parents.len(), needs.len(), "each stage has a need");
@@ -98,17 +100,17 @@ impl Scheduler {
         scheduler
     }
 
-    /// What the machine has.
+    /// Returns the resources of the machine.
     pub fn capacity(&self) -> &Capacity {
         &self.capacity
     }
 
-    /// A ready stage that this has not returned before, the most urgent first: it may be in the cache.
+    /// Returns the most urgent ready stage that this function has not returned before. Its result may be in the cache.
     pub fn next_fresh(&mut self) -> Option<usize> {
         self.fresh.pop_first().map(|(_, stage)| stage)
     }
 
-    /// Takes the most urgent stage that is ready and finds what it needs; the caller starts it.
+    /// Takes the most urgent ready stage and allocates its resources. The caller starts it.
     pub fn start_next(&mut self) -> Option<Start> {
         let running = self.running.iter().map(|(stage, slot)| (&self.needs[*stage], *slot));
         let mut tally = Tally::of(&self.capacity, running);
@@ -123,7 +125,7 @@ impl Scheduler {
         Some(start)
     }
 
-    /// A ready stage is not ready until [`Self::wake`]: its result may be in the cache, and is being looked at.
+    /// Holds back a ready stage until [`Self::wake`], while its result is looked up in the cache.
     ///
     /// # Panics
     ///
@@ -134,7 +136,7 @@ impl Scheduler {
         self.states[stage] = State::Paused;
     }
 
-    /// A running stage gives back what it has, and is not ready until [`Self::wake`].
+    /// Pauses a running stage until [`Self::wake`] and releases its resources.
     ///
     /// # Panics
     ///
@@ -145,7 +147,7 @@ impl Scheduler {
         self.states[stage] = State::Paused;
     }
 
-    /// A paused stage may be started again.
+    /// Makes a paused stage ready.
     ///
     /// # Panics
     ///
@@ -155,11 +157,11 @@ impl Scheduler {
         self.make_ready(stage);
     }
 
-    /// A stage that runs, is paused or is ready has its result.
+    /// Ends a stage that runs, is paused or is ready with a result.
     ///
     /// # Panics
     ///
-    /// When it is none of them.
+    /// When the stage is in another state.
     pub fn finish(&mut self, stage: usize) {
         self.end(stage, Outcome::Succeeded);
         for child in self.children[stage].clone() {
@@ -171,12 +173,12 @@ impl Scheduler {
         }
     }
 
-    /// A stage that runs or is paused failed. Returns the stages that cannot run any more: exactly its descendants that had
-    /// not ended.
+    /// Fails a stage that runs or is paused. Returns the stages that cannot run any more, which are exactly its
+    /// descendants that had not ended.
     ///
     /// # Panics
     ///
-    /// When it is neither.
+    /// When the stage is in another state.
     pub fn fail(&mut self, stage: usize) -> Vec<usize> {
         self.end(stage, Outcome::Failed);
         let mut cut_off: BTreeSet<usize> = self.children[stage].iter().copied().collect();
@@ -191,7 +193,7 @@ impl Scheduler {
         skipped
     }
 
-    /// How long it takes until everything has ended, if nothing fails and each stage takes what `left` says from now on.
+    /// Returns the time until everything has ended, if nothing fails and each stage `i` takes `left[i]` from now on.
     pub fn time_left(&self, left: &[u64]) -> u64 {
         let mut ahead = self.clone();
         for stage in 0..ahead.states.len() {
@@ -211,13 +213,13 @@ impl Scheduler {
         }
     }
 
-    /// How many stages have ended, and how many there are.
+    /// Returns the number of stages that have ended, and the number of all stages.
     pub fn ended(&self) -> (usize, usize) {
         let ended = self.states.iter().filter(|state| matches!(state, State::Ended(_))).count();
         (ended, self.states.len())
     }
 
-    /// How the stage ended, if it has.
+    /// Returns the outcome of the stage, if it has ended.
     pub fn outcome(&self, stage: usize) -> Option<Outcome> {
         match self.states[stage] {
             State::Ended(outcome) => Some(outcome),
@@ -225,7 +227,7 @@ impl Scheduler {
         }
     }
 
-    /// Stages that run now.
+    /// Returns the number of running stages.
     pub fn running(&self) -> usize {
         self.running.len()
     }

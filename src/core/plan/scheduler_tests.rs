@@ -2,7 +2,7 @@ use super::*;
 use crate::plan::resources::{GpuNeed, GpuSlot};
 use proptest::prelude::*;
 
-/// A graph whose stages need some of the stages before them, with costs and needs; which of them fail, pause and end first.
+/// A graph of stages with parents, costs and needs, and the choice of those that fail, pause and end first.
 #[derive(Clone, Debug)]
 struct Case {
     parents: Vec<Vec<usize>>,
@@ -38,7 +38,7 @@ fn cases() -> impl Strategy<Value = Case> {
             parents[0].clear();
             parents
         });
-        // devices 0, 1, ..., of which some have a second slot
+        // Devices are 0, 1, ...; some of them have a second slot.
         let slot = move |slot: usize| GpuSlot { device: (slot % devices.max(1)).to_string(), memory_bytes: Some(100) };
         let slots = (devices..=2 * devices).prop_map(move |slots| (0..slots).map(slot).collect::<Vec<_>>());
         let capacity = (1..5_usize, 1..4_usize, slots).prop_map(|(jobs, threads, gpus)| Capacity {
@@ -76,13 +76,13 @@ fn descendants(parents: &[Vec<usize>], roots: &BTreeSet<usize>) -> BTreeSet<usiz
     below
 }
 
-/// The longest path of costs from each stage on, by trying all.
+/// Returns the longest path of costs from `stage`, by trying all paths.
 fn path(case: &Case, stage: usize) -> u64 {
     let children = (stage + 1..case.parents.len()).filter(|&child| case.parents[child].contains(&stage));
     case.costs[stage] + children.map(|child| path(case, child)).max().unwrap_or(0)
 }
 
-/// How much of each pool the stages take, and how much there is: places, threads, host memory, each device's memory and slots.
+/// Returns the use and the capacity of each pool: places, threads, host memory, each device's memory and slots.
 fn pools(case: &Case, running: &BTreeMap<usize, Option<usize>>) -> Vec<(String, u64, u64)> {
     let total = |of: &dyn Fn(usize, Option<usize>) -> u64| running.iter().map(|(&stage, &slot)| of(stage, slot)).sum();
     let mut pools = vec![
@@ -101,7 +101,7 @@ fn pools(case: &Case, running: &BTreeMap<usize, Option<usize>>) -> Vec<(String, 
     pools
 }
 
-/// What `stage` is short of beside `running`, each by the name of its pool.
+/// Returns the names of the pools that `stage` lacks beside `running`.
 fn shortage(case: &Case, running: &BTreeMap<usize, Option<usize>>, stage: usize) -> Vec<&'static str> {
     let need = &case.needs[stage];
     let pools = pools(case, running);
@@ -129,7 +129,7 @@ fn shortage(case: &Case, running: &BTreeMap<usize, Option<usize>>, stage: usize)
     short
 }
 
-/// Whether `stage` takes of the pool that `other` is short of.
+/// Whether `stage` takes from the pool that `other` lacks.
 fn competes(case: &Case, stage: usize, slot: Option<usize>, other: usize, pool: &str) -> bool {
     let need = &case.needs[stage];
     match pool {
@@ -173,14 +173,14 @@ proptest! {
                 if let (Some(slot), GpuNeed::Device(device)) = (gpu, &case.needs[stage].gpu) {
                     prop_assert_eq!(&case.capacity.gpus[slot].device, device);
                 }
-                // whoever is more urgent is short of something, and this one does not take of it
+                // A more urgent stage lacks a resource, and this stage does not take from it.
                 for &other in &ready {
                     if (Reverse(paths[other]), other) < (Reverse(paths[stage]), stage) {
                         let short = shortage(&case, &running, other);
                         for pool in &short {
                             prop_assert!(!competes(&case, stage, gpu, other, pool), "{other} lost {pool} to {stage}");
                         }
-                        // it may also wait behind a third one, which waits itself
+                        // The more urgent stage may also wait behind a third one, which waits itself.
                         prop_assert!(!short.is_empty() || !running.is_empty());
                     }
                 }
@@ -244,7 +244,7 @@ fn started(scheduler: &mut Scheduler) -> Vec<usize> {
 
 #[test]
 fn the_longest_chain_starts_first() {
-    // 0 alone and long; 1 -> 2 -> 3 longer together.
+    // Stage 0 is long; 1 -> 2 -> 3 is longer in total.
     let needs = vec![StageNeed::default(); 4];
     let mut scheduler = scheduler(&[vec![], vec![], vec![1], vec![2]], &[10, 1, 1, 9], &needs, places(2));
     assert_eq!(started(&mut scheduler), [1, 0]);
@@ -264,7 +264,8 @@ fn a_ready_stage_found_in_the_cache_finishes_without_running() {
 fn stages_that_do_not_fit_together_run_one_after_the_other_and_small_ones_do_not_overtake() {
     let parents = vec![vec![]; 4];
     let mut scheduler = scheduler(&parents, &[9, 8, 7, 6], &[memory(60), memory(50), memory(30), memory(0)], places(4));
-    // 1 does not fit beside 0; 2 would, but then 1 might wait for ever; 3 takes of nothing that 1 waits for
+    // Stage 1 does not fit beside 0. Stage 2 would, but then 1 might wait for ever. Stage 3 takes nothing that 1 waits
+    // for.
     assert_eq!(started(&mut scheduler), [0, 3]);
     scheduler.finish(0);
     assert_eq!(started(&mut scheduler), [1, 2]);
@@ -299,7 +300,7 @@ fn a_paused_stage_leaves_its_place_to_others() {
 
 #[test]
 fn the_time_left_is_that_of_the_schedule_that_will_be() {
-    // 0 -> 2 -> 3 beside 1, in one place and in two
+    // 0 -> 2 -> 3 runs beside 1, with one place and with two.
     let parents = [vec![], vec![], vec![0], vec![2]];
     let left = [5, 4, 3, 2];
     let one = scheduler(&parents, &left, &vec![StageNeed::default(); 4], places(1));
@@ -312,7 +313,7 @@ fn the_time_left_is_that_of_the_schedule_that_will_be() {
     assert_eq!(two.time_left(&left), 10, "it starts again");
     two.finish(1);
     assert_eq!((two.time_left(&left), two.ended()), (10, (1, 4)));
-    // they would not fit together
+    // The stages do not fit together.
     let needs = [memory(60), memory(60), memory(0), memory(0)];
     assert_eq!(scheduler(&parents, &left, &needs, places(2)).time_left(&left), 10);
     assert_eq!(scheduler(&[vec![], vec![]], &[5, 4], &needs[..2], places(2)).time_left(&[5, 4]), 9);

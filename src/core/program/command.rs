@@ -1,4 +1,4 @@
-//! What a program is started with.
+//! The command, files and environment with which a program is started.
 
 use crate::digest::{ContentChanged, Digest};
 use serde::{Deserialize, Serialize};
@@ -8,28 +8,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiserror::Error;
 
-/// The variables of this program's environment that every program has beside those it names.
+/// The environment variables that every program inherits besides those it names.
 pub(super) const ENVIRONMENT: &[&str] = &["PATH", "HOME", "USER", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"];
 
-/// Why a program cannot be set up.
+/// The reason why a program cannot be set up.
 #[derive(Debug, Error)]
 pub enum ProgramError {
-    /// The environment lacks a variable that it names.
+    /// The environment lacks a variable that the program's `env` names.
     #[error("the environment variable `{variable}`, which its `env` names, is not set")]
     NoVariable {
-        /// Name of the variable.
+        /// The name of the variable.
         variable: String,
     },
     /// The place of one of its files is unknown.
     #[error("the assignment names no path for its file with the digest {}", digest.short())]
     NoFile {
-        /// Digest of the file.
+        /// The digest of the file.
         digest: Digest,
     },
 }
 
 impl ProgramError {
-    /// What to do about it.
+    /// Returns advice about the error.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoVariable { .. } => "set it where `orchestrate` is started, or take it out of `env`",
@@ -42,23 +42,24 @@ impl ProgramError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Argument {
-    /// As it is.
+    /// A literal text.
     Text(String),
     /// The path of the file with this digest.
     File(Digest),
 }
 
-/// A program with what it is made of and what it is given.
+/// A program with its files and its environment.
 #[derive(Clone, Debug)]
 pub struct Program {
     words: Vec<Argument>,
     files: BTreeMap<Digest, PathBuf>,
-    /// What its `env` names, with its values.
+    /// The variables that its `env` names, with their values.
     environment: Vec<(String, String)>,
 }
 
 impl Program {
-    /// The program of `words` and `files`: `place` says where its files lie, `variable` the values of the variables `env`.
+    /// Creates the program of `words` and `files`. `place` returns the paths of files, and `variable` the values of the
+    /// variables `env`.
     pub fn new(
         words: &[Argument],
         files: &[Digest],
@@ -81,7 +82,7 @@ impl Program {
         })
     }
 
-    /// The command to start.
+    /// Returns the command to start.
     pub fn command(&self) -> Command {
         let mut words = self.words.iter().map(|word| match word {
             Argument::Text(text) => PathBuf::from(text),
@@ -90,12 +91,12 @@ impl Program {
         let mut command = Command::new(words.next().expect("a command has a first word"));
         let inherited = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         command.args(words).env_clear().envs(inherited).envs(self.environment.iter().cloned());
-        // Python keeps what is written to a pipe or a file until there is much of it: nobody could follow it
+        // Python buffers output to pipes and files, which would delay the log.
         command.env("PYTHONUNBUFFERED", "1");
         command
     }
 
-    /// The cache key names the contents of files: others would be cached under a wrong name.
+    /// Compares the program's files with their digests, because the cache key names their contents.
     pub fn check_files(&self, mut digest_of: impl FnMut(&Path) -> io::Result<Digest>) -> Result<(), ContentChanged> {
         for (digest, path) in &self.files {
             ContentChanged::check(digest, path, digest_of(path))?;

@@ -1,8 +1,7 @@
-//! Programs of the user's: what they are started with, and how they are ended. A `command` stage is one, a `command` reward
-//! asks one.
+//! Programs supplied by the user, for `command` stages and `command` rewards: how they are started and ended.
 //!
-//! A program is started without a shell, with the variables that its recipe names and a few that every program needs, in a
-//! process group of its own that ends with whoever started it ([`ProgramProcess`]).
+//! A program is started without a shell, with the variables that its recipe names and a few that every program needs.
+//! It has a process group of its own, which ends with the process that started it ([`ProgramProcess`]).
 
 mod command;
 mod process;

@@ -1,4 +1,5 @@
-//! A running program: in a process group of its own, ended with its children, by whoever started it or with it.
+//! A running program in a process group of its own. The group is ended by the process that started it, or with that
+//! process.
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::fmt;
@@ -6,7 +7,8 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-/// Kills the group when this program is gone, however it went: only then does its standard input end.
+/// The script of the guard, which kills the group when this process ends for any reason. Only then does its standard
+/// input end.
 const GUARD: &str = "read _; kill -s KILL -- \"-$1\"";
 
 /// A running program, in a process group of its own. Dropping it kills the group.
@@ -17,12 +19,12 @@ pub struct ProgramProcess {
     guard: Child,
 }
 
-/// How a program ended.
+/// The end of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramEnd {
-    /// By itself, with this exit code.
+    /// The program exited with this code.
     Exited(i32),
-    /// By this signal.
+    /// The program was killed by this signal.
     Killed(i32),
 }
 
@@ -54,17 +56,17 @@ impl ProgramProcess {
         Ok(Self { child, group, guard })
     }
 
-    /// The process itself, for its pipes.
+    /// Returns the process itself, for access to its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// How it ended, if it has; it is not reaped, so that its number stays its own.
+    /// Returns how the program ended, if it has. The process is not reaped, so its id is not reused.
     pub fn has_ended(&self) -> Option<ProgramEnd> {
         ended(self.group, WaitIdOptions::NOHANG).ok().flatten()
     }
 
-    /// Waits for its end, on any thread, while somebody else has the process.
+    /// Returns a function that waits for the program's end on any thread, while another thread owns the process.
     pub fn waiter(&self) -> impl FnOnce() -> io::Result<ProgramEnd> + Send + 'static {
         let group = self.group;
         move || loop {
@@ -74,7 +76,7 @@ impl ProgramProcess {
         }
     }
 
-    /// Asks it, and its children, to end.
+    /// Sends SIGTERM to the program and its children.
     pub fn terminate(&self) {
         let _ = kill_process_group(self.group, Signal::TERM);
     }
@@ -96,10 +98,10 @@ fn ended(group: Pid, options: WaitIdOptions) -> io::Result<Option<ProgramEnd>> {
 
 impl Drop for ProgramProcess {
     fn drop(&mut self) {
-        // the guard first: once the group is gone, its number may become another's
+        // The guard is killed first: once the group is gone, its id may be reused.
         let _ = self.guard.kill();
         let _ = self.guard.wait();
-        // there is nobody to signal when all of it ended
+        // No process is left to signal when the whole group has ended.
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait();
     }
@@ -113,7 +115,7 @@ mod tests {
     fn it_is_killed_when_nobody_is_left_to_stop_it() {
         let mut process = ProgramProcess::start(Command::new("sleep").arg("300")).unwrap();
         assert!(process.has_ended().is_none());
-        // what the end of this program, even by SIGKILL, does to the pipe
+        // Closing the pipe has the same effect as the end of this process, even by SIGKILL.
         drop(process.guard.stdin.take());
         assert_eq!(process.waiter()().unwrap(), ProgramEnd::Killed(9));
     }

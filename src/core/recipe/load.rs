@@ -1,4 +1,4 @@
-//! From recipe files on the command line to resolved stages.
+//! Loads the recipe files of a command line and resolves their stages.
 
 use crate::recipe::resolve::arena;
 use crate::recipe::resolve::files::KnownFiles;
@@ -18,25 +18,28 @@ use crate::recipe::text::located::KeyPath;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// A recipe, resolved.
+/// A resolved recipe.
 #[derive(Clone, Debug)]
 pub struct LoadedRecipe {
-    /// Its name, unique on the command line.
+    /// The recipe's name, unique on the command line.
     pub name: String,
     /// The file as named on the command line.
     pub path: PathBuf,
-    /// The cells of its sweep, in order.
+    /// The cells of the recipe's sweep, in order.
     pub variants: Vec<ResolvedVariant>,
-    /// What its arms are compared by.
+    /// The settings by which the recipe's arms are compared.
     pub compare: CompareSettings,
-    /// How its stages are run.
+    /// The settings of how the recipe's stages run.
     pub runtime: RuntimeSettings,
-    /// The files it was read from and their texts, the recipe first, then what it extends.
+    /// The paths and texts of the files that were read: first the recipe, then the files that it extends.
     pub files: Vec<(PathBuf, String)>,
 }
 
-/// Reads and resolves the recipes at `paths`, which are, as the paths in them, relative to the directory `project`.
-/// Every problem of every recipe is in the error.
+/// Reads and resolves the recipes at `paths`. These paths, and the paths in the recipes, are relative to the directory
+/// `project`.
+///
+/// # Errors
+/// Every problem of every recipe.
 pub fn load(
     project: &Path,
     paths: &[PathBuf],
@@ -96,7 +99,7 @@ fn load_one(
     Some(LoadedRecipe { name, path: path.to_owned(), variants, compare, runtime, files: layers.files })
 }
 
-/// `[compare]`; empty where it does not fit the schema, which has been reported.
+/// Returns the `[compare]` table, or an empty one where it does not fit the schema, which has been reported.
 fn compare_settings(recipe: &Table) -> CompareSettings {
     recipe.get("compare").and_then(|table| table.clone().try_into().ok()).unwrap_or_default()
 }

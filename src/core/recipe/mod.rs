@@ -1,23 +1,23 @@
 //! Recipes: from what a user writes to what each stage does, with every default written out.
 //!
 //! ```text
-//! files, environment, --set                                 text::{located, layers}   texts that remember where a value stands
+//! files, environment, --set                                 text::{located, layers}   texts with the places of values
 //!   -> one merged table                                     text::layers              figment
 //!   -> checked against the schema                           tables::{schema, validate} unknown keys, types, ranges
-//!   -> cells = variants x zip x matrix                      sweep                     each checked again, with its changes
+//!   -> cells = variants x zip x matrix                      sweep                     each checked again
 //!   -> cells over the built-in defaults                     tables::defaults
 //!   -> the tables of tables::{recipe, stage, arena} and rewards::table
-//!   -> spec::StageSpec, one a stage                         resolve                   references, files, digests
-//!   -> what evaluations measure of all variants' rewards    resolve::measured
+//!   -> spec::StageSpec, one per stage                       resolve                   references, files, digests
+//!   -> components that evaluations measure                  resolve::measured
 //! ```
 //!
 //! All problems are collected and reported at once ([`RecipeError`]), each at the text that set the value. No key is
-//! ignored: a key is either in the schema and reaches a spec or [`RuntimeSettings`], or it is an error; and a value that
-//! something else would override everywhere is an error too.
+//! ignored. A key is either in the schema and reaches a spec or [`RuntimeSettings`], or it is an error. A value that is
+//! overridden everywhere is an error too.
 //!
-//! Paths in recipes are relative to the project directory; only `extends` is relative to the file it stands in.
-//! Content digests and what is on the Hugging Face hub come in through [`Inputs`]; apart from them this module reads
-//! recipe files and looks whether the files they name are there.
+//! Paths in recipes are relative to the project directory; only `extends` is relative to the file that contains it.
+//! [`Inputs`] provides content digests and the files of the Hugging Face hub. Apart from them, this module reads recipe
+//! files and checks that the files they name exist.
 
 mod load;
 mod resolve;

@@ -226,8 +226,8 @@ mod tests {
             found.warnings,
             [
                 "`format` is 1 for every text, so it teaches nothing",
-                "`semantic` does not tell a row's own completion from another row's: AUC 0.00, where chance is 0.5",
-                "`semantic` makes 100% of the spread within rows and drowns the other components: lower its `weight`",
+                "`semantic` does not distinguish a row's own completion from another row's: AUC 0.00, where chance is 0.5",
+                "`semantic` accounts for 100% of the spread within rows and dominates the other components: lower its `weight`",
             ]
         );
     }

@@ -100,7 +100,7 @@ fn a_component_that_decides_alone_is_told() {
     assert_eq!(watch(60, drowned(0.89)), []);
     let said = watch(60, drowned(0.92));
     let [(20, message)] = &said[..] else { panic!("{said:?}") };
-    assert!(message.contains("`correct` makes 92% of the reward's spread within groups"), "{message}");
+    assert!(message.contains("`correct` accounts for 92% of the reward's spread within groups"), "{message}");
     // a component that is alone in the mix may dominate
     let alone =
         |step: u64| (0..4u32).map(|i| row(&format!("{step} {i}"), 50, &[("only", f64::from(i), 1.0)])).collect();

@@ -1,4 +1,4 @@
-//! `assignment.json`: what the dispatcher asks of a worker.
+//! `assignment.json`: the dispatcher's instructions to a worker.
 
 use crate::cpu::Bfloat16Products;
 use crate::digest::Digest;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A stage to run: the hashed specification, and beside it everything that is needed but not hashed.
+/// A stage to run: the hashed spec, and everything else that a worker needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assignment {
@@ -17,40 +17,40 @@ pub struct Assignment {
     pub key: Digest,
     /// The stage's name in its recipe, for messages.
     pub stage: String,
-    /// What to do.
+    /// The hashed spec.
     pub spec: StageSpec,
-    /// Where the content named by digest in `spec` lies: absolute paths of model directories and data files.
+    /// The absolute paths of the content that `spec` names by digest: model directories and data files.
     pub inputs: BTreeMap<Digest, PathBuf>,
-    /// The parent stages' checkpoint directories; more than one has only a `command` stage or an
-    /// `arena`, whose players name them by their place here.
+    /// The parent stages' checkpoint directories. Only a `command` stage or an `arena` may have several. An arena's
+    /// players refer to them by index.
     pub parents: Vec<PathBuf>,
-    /// How the program of a `command` stage is run.
+    /// The settings of how the program of a `command` stage runs.
     pub program: Option<ProgramRun>,
-    /// How to run it; may change between attempts without changing the result.
+    /// The settings of how the stage runs, which may change between attempts without changing the result.
     pub runtime: Runtime,
 }
 
-/// How a stage is run: nothing here may change its result.
+/// Settings of how a stage runs. None of them may change its result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
-    /// Where the tensors live.
+    /// The device of the tensors.
     pub device: DeviceChoice,
-    /// CPU threads; absent: all cores.
+    /// The number of CPU threads; absent: all cores.
     pub threads: Option<usize>,
-    /// Seconds between resume points.
+    /// The seconds between resume points.
     pub resume_interval_s: f64,
-    /// Resume points kept.
+    /// The number of resume points kept.
     pub keep_resume_points: usize,
-    /// Computes each layer's inside again in the backward pass, instead of keeping it.
+    /// Whether the backward pass recomputes each layer's inside instead of keeping it.
     pub gradient_checkpointing: bool,
     /// How a CPU multiplies with bfloat16 weights.
     #[serde(default)]
     pub bfloat16_products: Bfloat16Products,
-    /// Where judges are served, by the name of their model.
+    /// The addresses of judges, by the name of their model.
     #[serde(default)]
     pub judges: BTreeMap<String, JudgeServer>,
-    /// Where services are served, by the name that the recipe gives them.
+    /// The addresses of services, by the name that the recipe gives them.
     #[serde(default)]
     pub endpoints: BTreeMap<String, HttpEndpoint>,
 }
@@ -63,12 +63,12 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
-    /// This GPU.
+    /// The GPU with this index.
     Cuda(usize),
 }
 
 impl DeviceChoice {
-    /// Reads `auto`, `cpu` or `cuda:N`.
+    /// Parses `auto`, `cpu` or `cuda:N`.
     pub fn named(text: &str) -> Option<Self> {
         match text {
             "auto" => Some(Self::Auto),

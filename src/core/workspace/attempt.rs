@@ -1,4 +1,4 @@
-//! An attempt at a stage: the directory `runs/work/<key>` from its assignment to its commit.
+//! An attempt at a stage: the directory `runs/work/<key>`, from its assignment to its commit.
 
 use super::assignment::Assignment;
 use super::error::WorkspaceError;
@@ -15,12 +15,12 @@ use std::ffi::OsStr;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// The answers of judges, in the directory of the cache.
+/// The directory of the answers of judges, in the run directory.
 pub const JUDGE_CACHE: &str = "judge-cache";
-/// The answers of an arena's players, in the directory of the cache.
+/// The directory of the answers of arenas' players, in the run directory.
 pub(super) const ARENA_ANSWERS: &str = "arena-answers";
-/// The process that started a worker, in the worker's environment. Of two dispatchers that prepare the same attempt at the same
-/// time, the one that wrote the assignment last need not be the one whose worker gets the lease.
+/// The environment variable that tells a worker which process started it. When two dispatchers prepare the same
+/// attempt, the one that wrote the assignment last may not be the one whose worker gets the lease.
 pub const SUPERVISOR_VARIABLE: &str = "ORCHESTRATE_SUPERVISOR";
 pub(super) const OUT: &str = "out";
 const RESUME: &str = "resume";
@@ -29,10 +29,11 @@ pub(super) const KEY: &str = "key.json";
 pub(super) const EVENTS: &str = "events.jsonl";
 const LOG: &str = "worker.log";
 pub(super) const RECORD: &str = "record.json";
-/// What a commit adds to a stage's output: it tells of the attempt (times, host, log), so two attempts differ in it.
+/// The files that a commit adds to a stage's output. They describe the attempt (times, host, log), so they differ
+/// between attempts.
 pub(super) const BOOKKEEPING: [&str; 4] = [KEY, EVENTS, LOG, RECORD];
 
-/// Whether the top of a checkpoint has `name` for itself.
+/// Whether `name` is reserved at the top level of a checkpoint.
 pub fn is_bookkeeping(name: &str) -> bool {
     name == MANIFEST || BOOKKEEPING.contains(&name)
 }
@@ -43,23 +44,23 @@ pub fn supervisor() -> Option<u32> {
     std::env::var(SUPERVISOR_VARIABLE).ok()?.parse().ok()
 }
 
-/// An attempt directory, as its worker sees it.
+/// An attempt directory, as its worker uses it.
 #[derive(Debug)]
 pub struct Attempt {
     dir: PathBuf,
-    /// Where the checkpoint is made.
+    /// The directory in which the checkpoint is made.
     out: PathBuf,
     assignment: Assignment,
     events: Option<fs_err::File>,
     meters: Meters,
 }
 
-/// What is measured with every event, but for those of completions.
+/// The meters that are read for every event, except for events of completions.
 #[derive(Default)]
 pub struct Meters {
-    /// What the device takes; absent where it does not say.
+    /// The meter of the device's energy; absent where the device does not report it.
     pub energy: Option<EnergyMeter>,
-    /// Asks for the most memory that the worker has held.
+    /// A function that returns the peak memory of the worker.
     pub peak_memory: Option<Box<dyn Fn() -> Option<PeakMemory>>>,
 }
 
@@ -79,11 +80,11 @@ impl Attempt {
         Ok(Self { dir: dir.to_owned(), out: dir.join(OUT), assignment, events: None, meters: Meters::default() })
     }
 
-    /// Opens the attempt directory `dir` and takes the right to work there; absent when another process has it, or has
-    /// committed the stage by now.
+    /// Opens the attempt directory `dir` and takes its lease. Returns `None` when another process has the lease, or has
+    /// committed the stage meanwhile.
     pub fn begin(dir: &Path) -> Result<Option<(Self, Lease)>, WorkspaceError> {
         let attempt = match Self::open(dir) {
-            // the process that has just committed the stage moved the directory away
+            // The process that has just committed the stage moved the directory away.
             Err(WorkspaceError::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
@@ -98,46 +99,46 @@ impl Attempt {
         Ok(Some((attempt, lease)))
     }
 
-    /// What to do.
+    /// Returns the assignment.
     pub fn assignment(&self) -> &Assignment {
         &self.assignment
     }
 
-    /// The directory.
+    /// Returns the attempt directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Takes the right to work here.
+    /// Takes the lease of the attempt directory.
     ///
     /// # Errors
-    /// [`WorkspaceError::Leased`] when another live process has it.
+    /// [`WorkspaceError::Leased`] when another live process has the lease.
     pub fn acquire(&self) -> Result<Lease, WorkspaceError> {
         Lease::acquire(&self.dir)
     }
 
-    /// Whether the stage's checkpoint is committed already, by whoever had the lease before; one that this attempt is to
-    /// replace does not count.
+    /// Whether an earlier holder of the lease committed the stage's checkpoint. A checkpoint that this attempt replaces
+    /// does not count.
     pub fn is_committed(&self) -> bool {
         !self.replaces() && Manifest::read(&self.committed_dir()).is_ok_and(|manifest| manifest.is_some())
     }
 
-    /// Whether this attempt's result takes the place of one that is in the cache (`run --force`).
+    /// Whether this attempt's result replaces one in the cache (`run --force`).
     fn replaces(&self) -> bool {
         self.dir.join(REPLACE).exists()
     }
 
-    /// Measures with these from now on.
+    /// Sets the meters for all later events.
     pub fn measure(&mut self, meters: Meters) {
         self.meters = meters;
     }
 
-    /// Appends an event. The first append cuts off what a killed worker left of a line.
+    /// Appends an event. The first call removes an incomplete last line that a killed worker left.
     pub fn append(&mut self, kind: &EventKind) -> Result<(), WorkspaceError> {
         if self.events.is_none() {
             self.events = Some(open_events(&self.dir.join(EVENTS))?);
         }
-        // there may be thousands of completions between two steps
+        // There may be thousands of completions between two steps.
         let (energy_j, peak_memory) = if matches!(kind, EventKind::Completion(_)) {
             (None, None)
         } else {
@@ -152,14 +153,14 @@ impl Attempt {
         Ok(())
     }
 
-    /// Where the checkpoint is made; empty at the start of a stage.
+    /// Returns the directory in which the checkpoint is made. It is empty at the start of a stage.
     pub fn out_dir(&self) -> Result<PathBuf, WorkspaceError> {
         fs_err::create_dir_all(&self.out)?;
         Ok(self.out.clone())
     }
 
-    /// Makes the checkpoint in an empty directory that no earlier try at this stage had, so that what is left of an
-    /// earlier try's program cannot write into it. The directories of earlier tries stay, empty, until the commit.
+    /// Creates an empty directory for the checkpoint that no earlier try used, so that a surviving program of an
+    /// earlier try cannot write into it. The directories of earlier tries stay, empty, until the commit.
     pub fn new_out_dir(&mut self) -> Result<PathBuf, WorkspaceError> {
         let mut tries = 0;
         for entry in fs_err::read_dir(&self.dir)? {
@@ -174,14 +175,14 @@ impl Attempt {
         self.out_dir()
     }
 
-    /// What outlives an interrupted attempt, until the commit: resume points, or what the program of a `command` stage keeps.
-    /// It need not be there.
+    /// Returns the directory that outlives an interrupted attempt, until the commit. It holds resume points, or the
+    /// files that the program of a `command` stage keeps. It may not exist.
     pub fn resume_dir(&self) -> PathBuf {
         self.dir.join(RESUME)
     }
 
-    /// Saves the resume point after `step`: `write` fills an empty directory, which becomes visible only whole. Keeps the
-    /// newest few and removes older ones and what a killed worker left.
+    /// Saves the resume point after `step`. `write` fills an empty directory, which becomes visible only when complete.
+    /// The newest resume points are kept; older ones, and parts that a killed worker left, are removed.
     pub fn save_resume_point<E: std::fmt::Display>(
         &self,
         step: u64,
@@ -209,7 +210,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// The newest resume point that is whole; broken ones are removed.
+    /// Returns the newest complete resume point, with its step. Damaged ones are removed.
     pub fn latest_resume_point(&self) -> Result<Option<(u64, PathBuf)>, WorkspaceError> {
         let resume = self.dir.join(RESUME);
         if !resume.exists() {
@@ -232,10 +233,11 @@ impl Attempt {
         Ok(None)
     }
 
-    /// Makes `out/` the stage's checkpoint: adds the key, the events and the record of the attempt, flushes and seals it,
-    /// and renames it into the cache. If the checkpoint is there already, that one stays, unless this attempt is to replace it.
+    /// Commits `out/` as the stage's checkpoint: adds the key, the events and the record of the attempt, flushes and
+    /// seals the directory, and renames it into the cache. An existing checkpoint is kept, unless this attempt replaces
+    /// it.
     pub fn commit(&mut self, lease: &Lease) -> Result<Checkpoint, WorkspaceError> {
-        let _: &Lease = lease; // who commits holds the lease
+        let _: &Lease = lease; // only the holder of the lease commits
         let out = self.out_dir()?;
         fault_point("commit-before-record");
         for name in [KEY, EVENTS, LOG] {
@@ -273,8 +275,8 @@ impl Attempt {
         Ok(Checkpoint { key: self.assignment.key.clone(), dir: committed, manifest })
     }
 
-    /// Removes the attempt, whose result is in the cache: what stays of it costs space, until `cache gc`, and nothing else. It is
-    /// moved away first, so that no process begins to work in a directory that is being removed.
+    /// Removes the attempt, whose result is in the cache: what stays of it costs space, until `cache gc`, and nothing
+    /// else. It is moved away first, so that no process begins to work in a directory that is being removed.
     fn clear_away(&self) {
         let name = format!(".{}-{}", self.assignment.key.as_str(), std::process::id());
         let aside = self.dir.with_file_name(name);
@@ -284,17 +286,17 @@ impl Attempt {
         }
     }
 
-    /// The memo of file digests ([`super::Workspace::digests`]).
+    /// Returns the path of the memo of file digests ([`super::Workspace::digests`]).
     pub fn digests_file(&self) -> PathBuf {
         self.runs().join(DIGESTS)
     }
 
-    /// Where the answers of judges are kept, for all stages.
+    /// Returns the directory of judges' answers, which all stages share.
     pub fn judge_cache_dir(&self) -> PathBuf {
         self.runs().join(JUDGE_CACHE)
     }
 
-    /// Where the answers of an arena's players are kept, for all arenas.
+    /// Returns the directory of players' answers, which all arenas share.
     pub fn arena_answers_dir(&self) -> PathBuf {
         self.runs().join(ARENA_ANSWERS)
     }
@@ -308,8 +310,8 @@ impl Attempt {
     }
 }
 
-/// Puts `out` in the place of `committed`: at once where the file system can exchange two names; where it cannot (NFS), the old
-/// result is set aside in between, from where [`super::Workspace::lookup`] puts it back if this process dies there.
+/// Replaces `committed` by `out`. Where the file system can exchange two names, this is atomic. Elsewhere (NFS) the old
+/// result is set aside in between, and [`super::Workspace::lookup`] puts it back if this process dies there.
 fn replace(out: &Path, committed: &Path, aside: &Path) -> Result<(), WorkspaceError> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
@@ -330,7 +332,7 @@ fn replace(out: &Path, committed: &Path, aside: &Path) -> Result<(), WorkspaceEr
     Ok(())
 }
 
-/// The number in the name that [`Attempt::new_out_dir`] gave a directory.
+/// Returns the number in a directory name from [`Attempt::new_out_dir`].
 fn try_number(name: &OsStr) -> Option<u64> {
     name.to_str()?.strip_prefix(OUT)?.strip_prefix('-')?.parse().ok()
 }
@@ -358,7 +360,7 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), WorkspaceError> {
     }
 }
 
-/// Opens the events for appending, after cutting off an unfinished last line.
+/// Opens the events for appending, after removing an incomplete last line.
 fn open_events(path: &Path) -> Result<fs_err::File, WorkspaceError> {
     let mut file = fs_err::OpenOptions::new().create(true).read(true).append(true).open(path)?;
     let length = file.metadata()?.len();
@@ -369,7 +371,8 @@ fn open_events(path: &Path) -> Result<fs_err::File, WorkspaceError> {
     Ok(file)
 }
 
-/// How many of the `length` bytes of `file` are whole lines; read from the end, since the file may be long.
+/// Returns the length in bytes of the complete lines in the first `length` bytes of `file`. It reads from the end,
+/// because the file may be long.
 fn whole_lines(file: &mut fs_err::File, length: u64) -> std::io::Result<u64> {
     const BLOCK: u64 = 64 << 10;
     let mut end = length;
@@ -386,7 +389,7 @@ fn whole_lines(file: &mut fs_err::File, length: u64) -> std::io::Result<u64> {
     Ok(0)
 }
 
-/// Follows the events of an attempt or a checkpoint.
+/// A reader that follows the events of an attempt or a checkpoint.
 #[derive(Debug)]
 pub struct EventReader {
     path: PathBuf,
@@ -394,12 +397,12 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// A reader at the start of the events in the directory `dir`; they need not be there yet.
+    /// Creates a reader at the start of the events in the directory `dir`, which may not exist yet.
     pub fn new(dir: &Path) -> Self {
         Self { path: dir.join(EVENTS), offset: 0 }
     }
 
-    /// The events that were added since the last call; an unfinished line waits for its rest.
+    /// Returns the events added since the last call. An incomplete line is left for a later call.
     pub fn poll(&mut self) -> Result<Vec<Event>, WorkspaceError> {
         let mut file = match fs_err::File::open(&self.path) {
             Ok(file) => file,

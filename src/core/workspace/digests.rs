@@ -1,4 +1,4 @@
-//! Digests of files and model directories, remembered by what the file system says of a file.
+//! Digests of files and model directories, memoized by the metadata of a file.
 
 use super::write_volatile;
 use crate::digest::{Digest, canonical_json};
@@ -10,10 +10,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// A file that changed this recently may change again within the clock's resolution, so it is not remembered.
+/// The age below which a file may change again within the clock's resolution, so that its digest is not memoized.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// The files of a Hugging Face directory that decide what a model computes.
+/// The files of a Hugging Face directory that determine what a model computes.
 const MODEL_FILES: [&str; 10] = [
     "config.json",
     "generation_config.json",
@@ -27,7 +27,7 @@ const MODEL_FILES: [&str; 10] = [
     "config_sentence_transformers.json",
 ];
 
-/// SHA-256 of files, memoized by (device, inode, size, mtime, ctime).
+/// SHA-256 digests of files, memoized by (device, inode, size, mtime, ctime).
 #[derive(Debug)]
 pub struct FileDigests {
     path: PathBuf,
@@ -41,14 +41,14 @@ struct Memo {
 }
 
 impl FileDigests {
-    /// The memo in the file `path`; one that is missing or unreadable is as good as empty.
+    /// Opens the memo in the file `path`. A missing or unreadable one is treated as empty.
     pub fn open(path: &Path) -> Self {
         let memo: Memo =
             fs_err::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Self { path: path.to_owned(), memo: memo.digests, changed: false }
     }
 
-    /// The digest of a file's bytes.
+    /// Returns the digest of a file's bytes.
     pub fn file(&mut self, path: &Path) -> io::Result<Digest> {
         let metadata = fs_err::metadata(path)?;
         let identity = identity(&metadata);
@@ -64,8 +64,8 @@ impl FileDigests {
         Ok(digest)
     }
 
-    /// The digest of a model directory: of the names and digests of the files that matter. Other files (a README, other
-    /// formats of the same weights) may change without changing it.
+    /// Returns the digest of a model directory, computed from the names and digests of its relevant files. Other files
+    /// (a README, other formats of the same weights) do not affect it.
     pub fn model_directory(&mut self, dir: &Path) -> io::Result<Digest> {
         let files = model_files(dir)?;
         let digests: BTreeMap<String, Digest> =
@@ -86,15 +86,15 @@ impl FileDigests {
     }
 }
 
-/// Whether a file that was `modified` then would show a later change by its time.
+/// Whether a later change to a file `modified` at this time would change its modification time.
 pub(super) fn is_settled(modified: SystemTime) -> bool {
     SystemTime::now().duration_since(modified).is_ok_and(|age| age >= SETTLED)
 }
 
-/// The files of a model directory that decide what the model computes, by their names within it.
+/// Returns the files of a model directory that determine what the model computes, by their names within it.
 ///
 /// # Errors
-/// A directory without `config.json`, or one that cannot be read.
+/// A directory without `config.json`, or an unreadable directory.
 pub(super) fn model_files(dir: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     collect_model_files(dir, "", &mut files)?;
@@ -110,7 +110,7 @@ fn collect_model_files(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Pa
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let is_dir = fs_err::metadata(entry.path())?.is_dir();
-        // sentence-transformers keeps the settings of its modules in numbered folders
+        // sentence-transformers keeps the settings of its modules in numbered directories.
         if is_dir && prefix.is_empty() && name.starts_with(|c: char| c.is_ascii_digit()) {
             collect_model_files(&entry.path(), &format!("{name}/"), files)?;
         } else if !is_dir && (MODEL_FILES.contains(&name.as_str()) || name.ends_with(".safetensors")) {
@@ -127,7 +127,7 @@ fn identity(metadata: &std::fs::Metadata) -> String {
     format!("{device}:{inode}:{bytes}:{mtime}.{mtime_ns}:{ctime}.{ctime_ns}")
 }
 
-/// SHA-256 of a file's bytes.
+/// Computes the SHA-256 digest of a file's bytes.
 pub(super) fn digest_file(path: &Path) -> io::Result<Digest> {
     digest_file_counting(path, &|_| {})
 }
@@ -168,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("data.txt");
         fs_err::write(&file, "one").unwrap();
-        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        let hour_ago = SystemTime::now() - Duration::from_hours(1);
         std::fs::File::options().write(true).open(&file).unwrap().set_modified(hour_ago).unwrap();
         let mut digests = FileDigests::open(&dir.path().join("digests.json"));
         let digest = digests.file(&file).unwrap();

@@ -1,24 +1,24 @@
-//! What can go wrong on disk.
+//! Errors of the run directory.
 
 use super::lease::LeaseOwner;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Why the cache could not do it. Nothing half-done is ever visible as a checkpoint.
+/// An error of the run directory. An incomplete result is never visible as a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkspaceError {
-    /// A file or directory failed; the message names it.
+    /// An operation on a file or directory failed; the message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A file of the cache is not what this program writes.
+    /// A file of the run directory does not have the format that this program writes.
     #[error("`{}` is malformed", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// A file name that is not text.
+    /// A file name is not UTF-8.
     #[error("the file name {name:?} is not UTF-8")]
     Name {
         /// The name.
@@ -27,25 +27,25 @@ pub enum WorkspaceError {
     /// Somebody else works on the key.
     #[error("{owner} is working on this stage")]
     Leased {
-        /// Who.
+        /// The process that has the lease.
         owner: LeaseOwner,
     },
-    /// The directory cannot hold a cache.
+    /// The directory cannot hold results.
     #[error("`{}` cannot hold results: {reason}", path.display())]
     Unusable {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// What was to be written into a directory failed.
+    /// Writing the content of a directory failed.
     #[error("{0}")]
     Content(String),
 }
 
 const DISK_FULL: &str = "the disk is full: free some space, then `orchestrate resume`";
 
-/// What to do about a file that could not be written.
+/// Returns advice about a file that could not be written.
 pub fn io_hint(error: &std::io::Error) -> Option<String> {
     match error.kind() {
         std::io::ErrorKind::StorageFull => Some(DISK_FULL.to_owned()),
@@ -57,11 +57,11 @@ pub fn io_hint(error: &std::io::Error) -> Option<String> {
 }
 
 impl WorkspaceError {
-    /// What to do about it.
+    /// Returns advice about the error.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io(error) => io_hint(error),
-            // whoever filled the directory, here or in libtorch, said it in words
+            // The code that filled the directory, here or in libtorch, reported the error as text.
             Self::Content(message) if message.contains("No space left on device") => Some(DISK_FULL.to_owned()),
             Self::Malformed { .. } => Some("remove the file's directory; the stage then runs again".to_owned()),
             Self::Leased { .. } => Some("wait for it, or end that process".to_owned()),

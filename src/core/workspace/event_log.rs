@@ -1,4 +1,4 @@
-//! The events of an attempt or a checkpoint, read one by one: a stage may have a million completions.
+//! The events of an attempt or a checkpoint. They are read one by one, because a stage may have a million completions.
 
 use super::attempt::EVENTS;
 use super::error::WorkspaceError;
@@ -8,33 +8,34 @@ use std::io::{BufRead as _, BufReader, Read as _, Take};
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 
-/// The file beside a stage's result that holds all its completions; its columns are in `src/engine/completions.rs`.
+/// The name of the file beside a stage's result that holds all its completions. `src/engine/completions.rs` has its
+/// columns.
 pub const COMPLETIONS: &str = "completions.parquet";
 
-/// What a stage's events say in the end: what a resumed worker did again is taken back (see [`crate::event`]).
+/// The valid events of a stage: steps that a resumed worker repeated count only once (see [`crate::event`]).
 #[derive(Debug)]
 pub struct EventLog {
     path: PathBuf,
-    /// Bytes that were there when it was opened.
+    /// The length of the file in bytes when it was opened.
     length: u64,
-    /// Every time a worker took up the stage.
+    /// The starts of all workers on the stage.
     starts: Vec<Started>,
-    /// What stands after the first `i` starts counts up to this step; more is taken back by a later start.
+    /// The last valid step after the first `i` starts; a later start invalidates further steps.
     limits: Vec<u64>,
     completion_steps: BTreeSet<u64>,
-    /// The last that the stage says it measured.
+    /// The results that the stage reported last.
     results: BTreeMap<String, Measurement>,
 }
 
-/// A line, as far as it was read.
+/// A line, parsed as far as necessary.
 enum Line<'a> {
-    /// A completion of this step, which [`parsed`] reads in full.
+    /// A completion of this step, which [`parsed`] parses fully.
     Completion(u64, &'a [u8]),
     Event(Event),
 }
 
 impl EventLog {
-    /// Looks through the events in the directory `dir`; they need not be there. A line that is being written is none.
+    /// Scans the events in the directory `dir`, which may not exist. An incomplete last line is ignored.
     pub fn open(dir: &Path) -> Result<Self, WorkspaceError> {
         let path = dir.join(EVENTS);
         let length = match fs_err::metadata(&path) {
@@ -57,7 +58,7 @@ impl EventLog {
                     log.completion_steps.insert(step);
                 }
                 Line::Event(Event { kind: EventKind::Started(started), .. }) => {
-                    // steps count from 1
+                    // Steps count from 1.
                     log.completion_steps.split_off(&(resumed_from(&started) + 1));
                     log.starts.push(started);
                 }
@@ -72,22 +73,22 @@ impl EventLog {
         Ok(log)
     }
 
-    /// Every time a worker took up the stage, in order.
+    /// Returns the starts of all workers on the stage, in order.
     pub fn starts(&self) -> &[Started] {
         &self.starts
     }
 
-    /// Steps that have completions.
+    /// Returns the steps that have completions.
     pub fn completion_steps(&self) -> &BTreeSet<u64> {
         &self.completion_steps
     }
 
-    /// What the stage measured; empty where it has not finished.
+    /// Returns the stage's results; empty where it has not finished.
     pub fn results(&self) -> &BTreeMap<String, Measurement> {
         &self.results
     }
 
-    /// The completions of these steps, in order.
+    /// Returns the completions of these steps, in order.
     pub fn completions(
         &self,
         steps: impl RangeBounds<u64>,
@@ -102,7 +103,7 @@ impl EventLog {
         })
     }
 
-    /// The steps with their metrics, in order.
+    /// Returns the steps with their metrics, in order.
     pub fn steps(&self) -> Result<impl Iterator<Item = Result<Step, WorkspaceError>>, WorkspaceError> {
         self.pick(|line, limit, _| match line {
             Line::Event(Event { kind: EventKind::Step(step), .. }) if step.step <= limit => Some(Ok(step)),
@@ -110,7 +111,7 @@ impl EventLog {
         })
     }
 
-    /// What `wanted` makes of the lines, given the step up to which each counts.
+    /// Applies `wanted` to the lines, each with the last step that is valid there, and returns the values it selects.
     fn pick<T>(
         &self,
         wanted: impl Fn(Line<'_>, u64, &Path) -> Option<Result<T, WorkspaceError>>,
@@ -171,7 +172,7 @@ fn resumed_from(started: &Started) -> u64 {
     started.resumed_from_step.unwrap_or(0)
 }
 
-/// The step of a completion that is written as `Attempt::append` writes it, by the beginning of its line.
+/// Returns the step of a completion from the beginning of its line, in the form that `Attempt::append` writes.
 fn step_of_completion(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(b"{\"at\":\"")?;
     let rest = &rest[rest.iter().position(|&byte| byte == b'"')?..];

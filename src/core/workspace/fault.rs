@@ -1,16 +1,17 @@
-//! Points at which tests make a process die or wait, to prove that nothing is lost or half-visible whenever that
-//! happens. Without the variable `ORCHESTRATE_FAULT` they do nothing.
+//! Fault points, at which tests kill or hold a process to prove that no result is lost or partly visible. Without the
+//! variable `ORCHESTRATE_FAULT` they have no effect.
 
 use rustix::process::{Signal, getpid, kill_process};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// `POINT` kills the process there as `kill -9` does; `hold:POINT:FILE` makes it write FILE when it first comes there, and wait
-/// until somebody removes it.
+/// The environment variable that selects a fault. `POINT` kills the process there as `kill -9` does. `hold:POINT:FILE`
+/// makes the process write FILE when it first reaches the point, and wait until FILE is removed.
 pub const FAULT_VARIABLE: &str = "ORCHESTRATE_FAULT";
 
-/// The points that a worker passes, in this order, each at least once on its way to a commit; but [`REPLACE_FAULT`].
+/// The points that a worker passes, in this order, each at least once on its way to a commit. [`REPLACE_FAULT`] is
+/// not among them.
 pub const WORKER_FAULTS: [&str; 13] = [
     "lease-taken",
     "inputs-checked",
@@ -27,21 +28,22 @@ pub const WORKER_FAULTS: [&str; 13] = [
     "commit-after-cleanup",
 ];
 
-/// Those of [`WORKER_FAULTS`] that a worker passes once its checkpoint is in the cache.
+/// The points of [`WORKER_FAULTS`] that a worker passes once its checkpoint is in the cache.
 pub const COMMITTED_FAULTS: [&str; 4] =
     ["commit-before-sync", "commit-after-rename", "commit-in-cleanup", "commit-after-cleanup"];
 
-/// Between the two renames by which a result is replaced where the file system cannot exchange two names at once. Asking for
-/// it takes that way on any file system.
+/// The point between the two renames that replace a result where the file system cannot exchange two names at once.
+/// Selecting it forces the two renames on any file system.
 pub const REPLACE_FAULT: &str = "replace-between-renames";
 
-/// No point: asking for it takes every file system for one whose locks other machines may hold unseen.
+/// A pseudo-point: selecting it treats every file system as a network file system, whose locks other machines may hold
+/// unseen.
 pub const NETWORK_FAULT: &str = "as-on-a-network";
 
-/// The point after the end of a run is written down, before its results are shown.
+/// The point after the end of a run is recorded and before its results are shown.
 pub const RUN_ENDED: &str = "run-ended";
 
-/// The point that a run passes whenever it has looked at the lease of a stage that another process works on.
+/// The point that a run passes whenever it has checked the lease of a stage on which another process works.
 pub const LEASE_LOOKED_AT: &str = "lease-looked-at";
 
 /// The points that the process of `orchestrate run` passes for a stage, in this order.
@@ -56,7 +58,7 @@ pub const DISPATCHER_FAULTS: [&str; 8] = [
     "stage-recorded",
 ];
 
-/// What [`FAULT_VARIABLE`] asks for.
+/// The fault that [`FAULT_VARIABLE`] selects.
 enum Fault {
     Kill(String),
     Hold { point: String, file: PathBuf },
@@ -71,7 +73,7 @@ impl Fault {
     }
 }
 
-/// Dies or waits here when [`FAULT_VARIABLE`] says so.
+/// Kills or holds the process if [`FAULT_VARIABLE`] selects this point.
 pub fn fault_point(name: &str) {
     static HELD: AtomicBool = AtomicBool::new(false);
     debug_assert!(
@@ -94,7 +96,7 @@ pub fn fault_point(name: &str) {
     }
 }
 
-/// Whether [`FAULT_VARIABLE`] kills at this point.
+/// Whether [`FAULT_VARIABLE`] selects a kill at this point.
 pub fn is_asked_for(name: &str) -> bool {
     matches!(Fault::asked_for(), Some(Fault::Kill(point)) if point == name)
 }

@@ -1,8 +1,8 @@
-//! What files were called and which rows they had, by the digest of their content: only to tell what changed. A key holds
-//! digests alone, which say that something changed, not what.
+//! Records of the names and rows of input files, by the digest of their content. They serve only to explain a change: a
+//! key holds digests, which show that something changed, but not what.
 //!
-//! `runs/inputs/<digest>.json` is written once for every input of a stage that is run. Nothing depends on it; `cache gc`
-//! removes it with the last result or attempt that was made from it.
+//! `runs/inputs/<digest>.json` is written once for every input of a stage that runs. Nothing depends on it. `cache gc`
+//! removes it with the last result or attempt that was made from the input.
 
 use super::Workspace;
 use crate::digest::Digest;
@@ -11,30 +11,30 @@ use std::path::{Path, PathBuf};
 
 pub(super) const INPUTS: &str = "inputs";
 
-/// Rows of larger files are not remembered: their digests would take long.
+/// The size in bytes above which the rows of a file are not recorded, because digesting them would take long.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Hexadecimal digits that tell two rows apart.
+/// The number of hexadecimal digits that identify a row.
 const ROW_DIGITS: usize = 16;
 
-/// A file or a directory that a stage read.
+/// The record of a file or a directory that a stage read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRecord {
-    /// As recipes name it.
+    /// The path as recipes write it.
     pub path: PathBuf,
-    /// The beginnings of the SHA-256 of its rows, for files of one row a line that are not large.
+    /// The prefixes of the SHA-256 digests of the rows, for small files with one row per line.
     pub rows: Option<Vec<String>>,
 }
 
 impl InputRecord {
-    /// The record of the content `digest` that lies at `path`; recipes call it `name`. The rows of a file that has changed
-    /// since it got that digest are unknown.
+    /// Creates the record of the content `digest` at `path`, which recipes call `name`. If the file has changed since
+    /// it had that digest, its rows are unknown.
     pub fn read(digest: &Digest, path: &Path, name: &Path) -> Self {
         Self { path: name.to_owned(), rows: rows(digest, path) }
     }
 
-    /// Remembers the content `digest` at `path`, unless it is remembered already. A failure costs an explanation, so it
-    /// is none of the caller's.
+    /// Records the content `digest` at `path`, unless a record exists. A failure costs only an explanation, so it is
+    /// ignored.
     pub fn remember(workspace: &Workspace, digest: &Digest, path: &Path, name: &Path) {
         let file = file(workspace, digest);
         if file.exists() {
@@ -48,7 +48,7 @@ impl InputRecord {
             .and_then(|()| fs_err::rename(&part, &file));
     }
 
-    /// What is remembered of the content `digest`.
+    /// Returns the record of the content `digest`.
     pub fn load(workspace: &Workspace, digest: &Digest) -> Option<Self> {
         serde_json::from_slice(&fs_err::read(file(workspace, digest)).ok()?).ok()
     }

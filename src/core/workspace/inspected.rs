@@ -1,4 +1,4 @@
-//! Which models and data a worker has looked at and found good, so that it need not look again.
+//! A memo of the models and data that a worker has inspected successfully, to avoid repeated inspections.
 
 use super::write_volatile;
 use crate::digest::{Digest, canonical_json};
@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "inspected.json";
-/// Beyond these many the memo starts over.
+/// The number of entries above which the memo is cleared.
 const MOST: usize = 10_000;
 
-/// Inspections without a complaint, by the digest of what was read and of the worker that read it.
+/// Successful inspections, by the digest of what was read and of the worker that read it.
 #[derive(Debug)]
 pub struct Inspected {
     path: PathBuf,
@@ -18,13 +18,14 @@ pub struct Inspected {
     changed: bool,
 }
 
-/// What an inspection depends on: `reads` says what is read, with the digests of files, and `worker` is who reads it.
+/// Returns the digest of an inspection. `reads` describes what is read, with the digests of files, and `worker` is the
+/// digest of the worker.
 pub fn inspection_key(reads: &Value, worker: &Digest) -> Digest {
     Digest::of(canonical_json(&json!([reads, worker])).as_bytes())
 }
 
 impl Inspected {
-    /// The memo below the run directory `root`; one that is missing or unreadable is as good as empty.
+    /// Opens the memo in the run directory `root`. A missing or unreadable one is treated as empty.
     pub(super) fn open(root: &Path) -> Self {
         let path = root.join(FILE);
         let passed: BTreeSet<Digest> =
@@ -37,7 +38,7 @@ impl Inspected {
         self.passed.contains(inspection)
     }
 
-    /// Remembers that it passed.
+    /// Records that the inspection passed.
     pub fn pass(&mut self, inspection: Digest) {
         if self.passed.len() >= MOST {
             self.passed.clear();

@@ -1,4 +1,4 @@
-//! What lies in `runs/`: checkpoints with what is known of each, and what killed or failed processes left behind.
+//! The inventory of `runs/`: checkpoints with their metadata, and leftovers of killed or failed processes.
 
 use super::attempt::{ARENA_ANSWERS, ASSIGNMENT, JUDGE_CACHE, KEY, RECORD};
 use super::error::WorkspaceError;
@@ -19,34 +19,34 @@ use std::time::SystemTime;
 /// A checkpoint of the cache.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredCheckpoint {
-    /// Its key.
+    /// The cache key.
     pub key: Digest,
-    /// The stage's name in the recipe that made it; empty when it does not say.
+    /// The stage's name in the recipe that made it; empty when unknown.
     pub stage: String,
-    /// The stage's kind; absent when it does not say.
+    /// The stage's kind; absent when unknown.
     pub kind: Option<StageKind>,
-    /// When it was committed.
+    /// The time of the commit.
     pub committed_at: DateTime<Utc>,
-    /// Bytes of its files.
+    /// The bytes of the checkpoint's files.
     pub bytes: u64,
-    /// Its manifest is missing or malformed.
+    /// Whether the manifest is missing or malformed.
     pub damaged: bool,
-    /// The checkpoints it was made from.
+    /// The checkpoints that are parents of this one.
     pub parents: Vec<Digest>,
-    /// Content of the files it was made from.
+    /// The digests of the files that the stage read.
     pub inputs: BTreeSet<Digest>,
-    /// Its pin.
+    /// The pin, if there is one.
     pub pin: Option<Pin>,
-    /// Somebody works on the key.
+    /// Whether a process works on the key.
     pub held: bool,
 }
 
-/// What a leftover is.
+/// The kind of a leftover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftoverKind {
     /// An attempt directory that no process works in.
     Attempt,
-    /// An attempt whose checkpoint is in the cache all the same.
+    /// An attempt whose checkpoint is nevertheless in the cache.
     FinishedAttempt,
     /// The directory in which `verify` ran a stage again.
     Rerun,
@@ -54,37 +54,37 @@ pub enum LeftoverKind {
     Quarantined,
     /// A temporary file whose process was killed.
     Temporary,
-    /// What an interrupted removal left.
+    /// The remainder of an interrupted removal.
     Trash,
-    /// What a player of an arena answered.
+    /// The answers of an arena's player.
     Answers,
-    /// What a file was called and which rows it had ([`InputRecord`](super::InputRecord)).
+    /// The record of an input file's name and rows ([`InputRecord`](super::InputRecord)).
     InputRecord,
 }
 
 /// Something in `runs/` that is not a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leftover {
-    /// What it is.
+    /// The kind of the leftover.
     pub kind: LeftoverKind,
-    /// Where it is.
+    /// The path of the leftover.
     pub path: PathBuf,
     /// The key of an attempt.
     pub key: Option<Digest>,
-    /// Bytes of its files.
+    /// The bytes of its files.
     pub bytes: u64,
-    /// When anything in it was last written.
+    /// The time of the last write to any of its files.
     pub touched_at: DateTime<Utc>,
     /// The checkpoints that it needs.
     pub parents: Vec<Digest>,
-    /// Content of the files that it needs; of a record of a file, that of the file.
+    /// The digests of the files that it needs; for an input record, the digest of that input.
     pub inputs: BTreeSet<Digest>,
-    /// Somebody works in it.
+    /// Whether a process works in it.
     pub held: bool,
 }
 
 impl Workspace {
-    /// All checkpoints, by key.
+    /// Returns all checkpoints, by key.
     pub fn checkpoints(&self) -> Result<Vec<StoredCheckpoint>, WorkspaceError> {
         let mut pins = self.pins()?;
         let mut found = Vec::new();
@@ -98,7 +98,7 @@ impl Workspace {
                 (Some(manifest), Some(touched_at)) => Tree { bytes: manifest.bytes(), touched_at },
                 _ => match Tree::of(&dir)? {
                     Some(tree) => tree,
-                    None => continue, // taken away meanwhile
+                    None => continue, // removed meanwhile
                 },
             };
             let key_json = json(&dir.join(KEY));
@@ -118,7 +118,7 @@ impl Workspace {
         Ok(found)
     }
 
-    /// Everything in `runs/` that a process left behind: attempts, reruns, the quarantine, temporary files, trash.
+    /// Returns all leftovers in `runs/`: attempts, reruns, the quarantine, temporary files and trash.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, WorkspaceError> {
         let mut found = Vec::new();
         for (path, name) in children(&self.root().join(WORK))? {
@@ -163,13 +163,13 @@ impl Workspace {
 }
 
 impl Leftover {
-    /// What is at `path`; nothing when it has gone meanwhile.
+    /// Returns the leftover at `path`, or `None` if it has been removed meanwhile.
     fn at(path: PathBuf, kind: LeftoverKind, key: Option<Digest>) -> Result<Option<Self>, WorkspaceError> {
         let Some(Tree { bytes, touched_at }) = Tree::of(&path)? else { return Ok(None) };
         let key_json = json(&path.join(KEY));
         let (parents, held) = match kind {
             LeftoverKind::Attempt | LeftoverKind::FinishedAttempt => {
-                let starting = !path.join(ASSIGNMENT).exists(); // its dispatcher is about to write it
+                let starting = !path.join(ASSIGNMENT).exists(); // its dispatcher is about to write the assignment
                 (parents(&key_json), Lease::is_held(&path) || (starting && is_new(touched_at)))
             }
             LeftoverKind::Rerun => {
@@ -192,7 +192,7 @@ fn is_new(touched_at: DateTime<Utc>) -> bool {
     Utc::now() - touched_at < chrono::TimeDelta::minutes(1)
 }
 
-/// The JSON of a file; null where there is none.
+/// Returns the JSON of a file, or null where the file is missing or malformed.
 fn json(path: &Path) -> Value {
     fs_err::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
@@ -202,7 +202,7 @@ fn parents(key_json: &Value) -> Vec<Digest> {
     parents.iter().filter_map(|parent| Digest::parse(parent.as_str()?)).collect()
 }
 
-/// All content that a specification names.
+/// Returns all digests in a spec.
 fn inputs(key_json: &Value) -> BTreeSet<Digest> {
     fn collect(value: &Value, found: &mut BTreeSet<Digest>) {
         match value {
@@ -217,7 +217,7 @@ fn inputs(key_json: &Value) -> BTreeSet<Digest> {
     found
 }
 
-/// Paths and names in a directory; none when it is not there.
+/// Returns the paths and names in a directory; empty when the directory does not exist.
 fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, WorkspaceError> {
     let entries = match fs_err::read_dir(dir) {
         Ok(entries) => entries,
@@ -235,14 +235,14 @@ fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, WorkspaceError> {
     Ok(found)
 }
 
-/// What a file or all files below a directory are together.
+/// The total size and the last write of a file, or of all files below a directory.
 struct Tree {
     bytes: u64,
     touched_at: DateTime<Utc>,
 }
 
 impl Tree {
-    /// What is at `path`, links not followed; nothing when it is not there.
+    /// Examines `path` without following links. Returns `None` when it does not exist.
     fn of(path: &Path) -> Result<Option<Self>, WorkspaceError> {
         let mut tree = Self { bytes: 0, touched_at: SystemTime::UNIX_EPOCH.into() };
         match tree.add(path) {
@@ -261,7 +261,7 @@ impl Tree {
         }
         for entry in fs_err::read_dir(path)? {
             match self.add(&entry?.path()) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {} // its process goes on
+                Err(error) if error.kind() == ErrorKind::NotFound => {} // another process removed it
                 added => added?,
             }
         }

@@ -1,8 +1,8 @@
-//! Jobs: workers that a dispatcher submits, and how each says that it ended.
+//! Jobs: workers that a dispatcher submits, and the records of how each ended.
 //!
-//! A worker knows the name of its job from its environment. It writes how it ended into the attempt directory, in a file
-//! of that name; the checkpoint that it commits names it too (`record.json`). So whoever follows a job reads its end from
-//! files, and needs neither be the worker's parent nor on its host.
+//! A worker reads the name of its job from its environment. It records its end in the attempt directory, in a file of
+//! that name. The checkpoint that it commits also contains the name (`record.json`). A process that follows a job reads
+//! its end from files, so it need not be the worker's parent or on its host.
 
 use super::attempt::RECORD;
 use super::objects::REPLACE;
@@ -14,32 +14,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 use ulid::Ulid;
 
-/// The variable that names a worker's job.
+/// The environment variable with the name of a worker's job.
 pub const JOB_VARIABLE: &str = "ORCHESTRATE_JOB";
 
-/// The name of one worker on one attempt: `<key>.<unique>`. Jobs on the same key share the part before the dot, so an
-/// executor can look for them by name.
+/// The name of one worker on one attempt: `<key>.<unique>`. Jobs on the same key share the part before the dot, so that
+/// an executor can find them by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Job(String);
 
 impl Job {
-    /// A new job on `key`.
+    /// Creates a job on `key` with a new name.
     pub fn new(key: &Digest) -> Self {
         Self(format!("{}.{}", key.as_str(), Ulid::generate()))
     }
 
-    /// The job that this process is the worker of; absent for one that was started by hand.
+    /// Returns the job of this worker, or `None` for a worker that was started manually.
     pub fn of_this_process() -> Option<Self> {
         std::env::var(JOB_VARIABLE).ok().map(Self)
     }
 
-    /// The name.
+    /// Returns the job's name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The file in the attempt directory `dir` that says how the job ended.
+    /// Returns the path of the file in the attempt directory `dir` that records how the job ended.
     fn exit_file(&self, dir: &Path) -> PathBuf {
         let unique = self.0.rsplit('.').next().unwrap_or(&self.0);
         dir.join(format!("exit-{unique}.json"))
@@ -52,17 +52,17 @@ impl fmt::Display for Job {
     }
 }
 
-/// How a worker ended, in its own words.
+/// The end of a worker, as it recorded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// The checkpoint is in the cache.
     Committed,
-    /// The stage failed; its last event says why.
+    /// The stage failed; its last event contains the reason.
     Failed,
     /// Another process holds the lease, or has committed the stage.
     LeaseHeld,
-    /// Stopped on request; a resume point is left.
+    /// The worker stopped on request and left a resume point.
     Stopped,
 }
 
@@ -72,7 +72,7 @@ struct Exit {
     ending: Ending,
 }
 
-/// What of a checkpoint's record names its worker.
+/// The part of a checkpoint's record that names its worker.
 #[derive(Deserialize)]
 struct RecordedJob {
     #[serde(default)]
@@ -80,8 +80,8 @@ struct RecordedJob {
 }
 
 impl Ending {
-    /// Writes how this process, a worker on the attempt directory `dir`, ended. A worker that was started by hand writes
-    /// nothing, and neither does one that committed: its checkpoint is the proof.
+    /// Records how this process, a worker on the attempt directory `dir`, ended. A worker that was started manually
+    /// records nothing. A worker that committed does not either, because its checkpoint is the proof.
     pub fn record(self, dir: &Path) -> io::Result<()> {
         let Some(job) = Job::of_this_process().filter(|_| self != Self::Committed && dir.is_dir()) else {
             return Ok(());
@@ -90,8 +90,8 @@ impl Ending {
         write_volatile(&job.exit_file(dir), &text)
     }
 
-    /// How `job` ended on the attempt directory `dir`, whose checkpoint is or would be `committed`; absent where it left
-    /// no word: it still works, or it crashed.
+    /// Returns how `job` ended on the attempt directory `dir`, whose checkpoint is or would be `committed`. Returns
+    /// `None` without a record: the worker is still running, or it crashed.
     pub fn of(job: &Job, dir: &Path, committed: &Path) -> Option<Self> {
         let exit = fs_err::read(job.exit_file(dir)).ok().and_then(|bytes| serde_json::from_slice::<Exit>(&bytes).ok());
         if let Some(Exit { ending }) = exit {
@@ -102,7 +102,7 @@ impl Ending {
         if recorded.and_then(|record| record.job).as_ref() == Some(job) {
             return Some(Self::Committed);
         }
-        // another worker committed the stage and moved the directory away; a third may have made it again since
+        // Another worker committed the stage and moved the directory away; a third may have created it again.
         let is_another_s = committed.is_dir() && !dir.join(REPLACE).exists();
         (is_another_s || !dir.is_dir()).then_some(Self::LeaseHeld)
     }

@@ -1,8 +1,8 @@
-//! Leases: at most one process works on a key.
+//! Leases, which ensure that at most one process works on a key.
 //!
-//! The arbiter is an advisory lock on `lease.lock`, which the kernel drops when the last process that holds it ends.
-//! The worker of a `command` stage shares it with its program, so that a program that outlives its worker keeps the
-//! lease. `lease.json` beside it says who the owner is, for people.
+//! An advisory lock on `lease.lock` decides. The kernel releases it when the last process that holds it ends. The
+//! worker of a `command` stage shares the lock with its program, so that a program that outlives its worker keeps the
+//! lease. `lease.json` beside it names the owner, for users.
 
 use super::error::WorkspaceError;
 use super::fault::fault_point;
@@ -17,17 +17,17 @@ use std::path::Path;
 
 const LOCK: &str = "lease.lock";
 
-/// Who works on a key.
+/// The owner of a lease.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseOwner {
-    /// Host name.
+    /// The host name.
     pub host: String,
-    /// Identity of the host's boot, so that a process id is not mistaken for one of before.
+    /// The id of the host's boot, by which process ids of different boots are distinguished.
     pub boot_id: String,
-    /// Process id.
+    /// The process id.
     pub pid: u32,
-    /// When the lease was taken.
+    /// The time when the lease was taken.
     pub since: DateTime<Utc>,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for LeaseOwner {
 }
 
 impl LeaseOwner {
-    /// This process.
+    /// Returns this process as an owner.
     pub fn this_process() -> Self {
         Self {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -57,10 +57,10 @@ impl Lease {
     /// Takes the lease of the attempt directory `dir`.
     ///
     /// # Errors
-    /// [`WorkspaceError::Leased`] with the owner when somebody has it.
+    /// [`WorkspaceError::Leased`] with the owner when another process has it.
     pub(super) fn acquire(dir: &Path) -> Result<Self, WorkspaceError> {
         let lock = loop {
-            // whoever commits moves the directory away, perhaps between here and the lock
+            // A process that commits moves the directory away, possibly between this line and the lock.
             fs_err::create_dir_all(dir)?;
             let file = match fs_err::OpenOptions::new().create(true).append(true).open(dir.join(LOCK)) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -79,12 +79,12 @@ impl Lease {
         Ok(Self(lock))
     }
 
-    /// Lets every process that this one starts from now on hold the lease too.
+    /// Shares the lease with every process that this one starts from now on.
     pub fn share_with_children(&self) -> io::Result<()> {
         self.0.share_with_children()
     }
 
-    /// Who took the lease of `dir` last, whether or not they still have it.
+    /// Returns the last owner of the lease of `dir`, whether or not it still holds the lease.
     fn owner(dir: &Path) -> LeaseOwner {
         let owner = fs_err::read(dir.join("lease.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         owner.unwrap_or_else(|| LeaseOwner {
@@ -95,19 +95,19 @@ impl Lease {
         })
     }
 
-    /// Whether somebody has the lease of `dir` now.
+    /// Whether a process holds the lease of `dir`.
     pub(super) fn is_held(dir: &Path) -> bool {
         FileLock::is_held(&dir.join(LOCK))
     }
 }
 
-/// The processes of this machine that hold the lease of the attempt directory `dir` ([`FileLock::holders`]): its worker,
-/// and the program of a `command` stage.
+/// Returns the processes of this machine that hold the lease of the attempt directory `dir` ([`FileLock::holders`]):
+/// its worker, and the program of a `command` stage.
 pub fn lease_holders(dir: &Path) -> Vec<u32> {
     FileLock::holders(&dir.join(LOCK))
 }
 
-/// The owner of the lease of the attempt directory `dir`; absent when no process has it.
+/// Returns the owner of the lease of the attempt directory `dir`, or `None` when no process holds it.
 pub fn lease_owner(dir: &Path) -> Option<LeaseOwner> {
     Lease::is_held(dir).then(|| Lease::owner(dir))
 }

@@ -1,4 +1,5 @@
-//! `manifest.json`: the files of a directory with their digests, written last, so that a directory that has one is whole.
+//! `manifest.json`: the files of a directory with their digests. It is written last, so a directory that has one is
+//! complete.
 
 use super::attempt::BOOKKEEPING;
 use super::digests::digest_file;
@@ -11,19 +12,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// Name of the file.
+/// The name of the file.
 pub(super) const MANIFEST: &str = "manifest.json";
 
-/// Version of the format.
+/// The version of the format.
 const FORMAT: u32 = 1;
 
 /// The files of a committed directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this format.
+    /// The version of the format.
     pub format: u32,
-    /// By path relative to the directory, with `/`.
+    /// The files by path relative to the directory, with `/` as separator.
     pub files: BTreeMap<String, FileRecord>,
 }
 
@@ -31,9 +32,9 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecord {
-    /// SHA-256 of the content.
+    /// The SHA-256 digest of the content.
     pub sha256: Digest,
-    /// Size.
+    /// The size in bytes.
     pub bytes: u64,
 }
 
@@ -48,7 +49,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads the manifest of `dir`; `None` when there is none, so `dir` is not whole.
+    /// Reads the manifest of `dir`. Returns `None` without a manifest, which means that `dir` is incomplete.
     pub fn read(dir: &Path) -> Result<Option<Self>, WorkspaceError> {
         let path = dir.join(MANIFEST);
         match fs_err::read(&path) {
@@ -60,9 +61,12 @@ impl Manifest {
         }
     }
 
-    /// Whether every file is there with its size; cheap. The error says what is wrong.
+    /// Checks that every file exists with its size, without reading the files.
+    ///
+    /// # Errors
+    /// A description of the problem.
     pub fn check_sizes(&self, dir: &Path) -> Result<(), String> {
-        // thousands of checkpoints are looked at before a run: their directories are looked up once each
+        // Before a run thousands of checkpoints are checked, so each directory is resolved only once.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| io::Error::from(error).to_string())?;
         for (name, record) in &self.files {
@@ -77,7 +81,10 @@ impl Manifest {
         Ok(())
     }
 
-    /// Whether every file has its digest; reads everything. The error says what is wrong.
+    /// Checks that every file has its digest. This reads all files.
+    ///
+    /// # Errors
+    /// A description of the problem.
     pub fn check_digests(&self, dir: &Path) -> Result<(), String> {
         self.check_sizes(dir)?;
         for (name, record) in &self.files {
@@ -89,14 +96,14 @@ impl Manifest {
         Ok(())
     }
 
-    /// What the stage made, without what the commit added about the attempt (events, log, times): the same stage on the
-    /// same machine gives the same again.
+    /// Returns the files that the stage itself made, without those that the commit added about the attempt (events,
+    /// log, times). The same stage on the same machine makes the same files again.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &FileRecord)> {
         let output = |name: &str| !BOOKKEEPING.contains(&name);
         self.files.iter().map(|(name, record)| (name.as_str(), record)).filter(move |(name, _)| output(name))
     }
 
-    /// Bytes of all files.
+    /// Returns the bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.files.values().map(|record| record.bytes).sum()
     }

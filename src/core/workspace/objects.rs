@@ -1,4 +1,4 @@
-//! The cache: committed checkpoints by key, and the attempts on the way there.
+//! The cache: committed checkpoints by key, and the attempts that lead to them.
 
 use super::assignment::Assignment;
 use super::attempt::{ASSIGNMENT, Attempt, KEY, OUT, remove_dir};
@@ -17,11 +17,11 @@ pub(super) const CACHE: &str = "cache";
 pub(super) const DIGESTS: &str = "digests.json";
 pub(super) const WORK: &str = "work";
 pub(super) const QUARANTINE: &str = "quarantine";
-/// What `cache gc` is about to remove.
+/// The directory of items that `cache gc` is about to remove.
 pub(super) const TRASH: &str = "trash";
-/// In an attempt directory: its result takes the place of the one in the cache.
+/// The file in an attempt directory that marks that its result replaces the one in the cache.
 pub(super) const REPLACE: &str = "replace";
-/// In an attempt directory: the result whose place is being taken, where that needs two renames.
+/// The directory in an attempt directory of the result being replaced, where the replacement needs two renames.
 pub(super) const REPLACED: &str = "replaced";
 
 /// The directory `runs/`.
@@ -33,32 +33,32 @@ pub struct Workspace {
 /// A committed result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// Its key.
+    /// The cache key.
     pub key: Digest,
-    /// Its directory.
+    /// The checkpoint's directory.
     pub dir: PathBuf,
-    /// Its files.
+    /// The checkpoint's files.
     pub manifest: Manifest,
 }
 
-/// What a look into the cache found.
+/// The result of a lookup in the cache.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lookup {
-    /// A whole checkpoint.
+    /// The cache has a complete checkpoint.
     Hit(Checkpoint),
-    /// Nothing.
+    /// The cache has no checkpoint.
     Miss,
-    /// A damaged checkpoint, which was moved away and why.
+    /// The checkpoint was damaged and has been moved away.
     Quarantined {
-        /// What is wrong with it.
+        /// The description of the damage.
         reason: String,
-        /// Where it is now.
+        /// The new path of the checkpoint.
         dir: PathBuf,
     },
 }
 
 impl Workspace {
-    /// Opens `root` (a project's `runs/`), making it when it is missing.
+    /// Opens `root` (a project's `runs/`) and creates it if it is missing.
     pub fn open(root: &Path) -> Result<Self, WorkspaceError> {
         for name in [CACHE, WORK] {
             fs_err::create_dir_all(root.join(name))?;
@@ -70,22 +70,23 @@ impl Workspace {
         Ok(Self { root })
     }
 
-    /// The directory itself.
+    /// Returns the path of the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The memo of file digests.
+    /// Returns the memo of file digests.
     pub fn digests(&self) -> FileDigests {
         FileDigests::open(&self.root.join(DIGESTS))
     }
 
-    /// The memo of inspections.
+    /// Returns the memo of inspections.
     pub fn inspected(&self) -> Inspected {
         Inspected::open(&self.root)
     }
 
-    /// Looks for a checkpoint; one whose files are missing or of another size is moved to the quarantine, never served.
+    /// Looks for a checkpoint. If its files are missing or differ in size, it is moved to the quarantine and not
+    /// returned.
     pub fn lookup(&self, key: &Digest) -> Result<Lookup, WorkspaceError> {
         let dir = self.checkpoint_dir(key);
         let found = match Manifest::read(&dir) {
@@ -103,7 +104,7 @@ impl Workspace {
         }
     }
 
-    /// Puts a result back that was set aside for another one whose process then died.
+    /// Puts back a result that was set aside by a process that died before the replacement.
     fn put_back(&self, key: &Digest) -> Result<bool, WorkspaceError> {
         let attempt = self.attempt_dir(key);
         let replaced = attempt.join(REPLACED);
@@ -117,18 +118,18 @@ impl Workspace {
         }
     }
 
-    /// Reads all of a checkpoint and compares it with its manifest; a damaged one is moved to the quarantine.
+    /// Reads a checkpoint and compares every byte with its manifest. A damaged one is moved to the quarantine.
     pub fn verify(&self, key: &Digest) -> Result<Lookup, WorkspaceError> {
         let cores = crate::parallel::cores();
         Ok(self.verify_all(&[key], cores, &|_| {})?.remove(0))
     }
 
-    /// Whether a checkpoint of `key` is there, whole or not.
+    /// Whether a checkpoint of `key` exists, complete or not.
     pub fn contains(&self, key: &Digest) -> bool {
         self.checkpoint_dir(key).exists()
     }
 
-    /// Keys of all committed checkpoints, sorted.
+    /// Returns the keys of all committed checkpoints, sorted.
     pub fn keys(&self) -> Result<Vec<Digest>, WorkspaceError> {
         let mut keys = Vec::new();
         for entry in fs_err::read_dir(self.root.join(CACHE))? {
@@ -140,12 +141,12 @@ impl Workspace {
         Ok(keys)
     }
 
-    /// Where the checkpoint of `key` is once it is committed.
+    /// Returns the directory of the checkpoint of `key`, which exists once it is committed.
     pub fn checkpoint_dir(&self, key: &Digest) -> PathBuf {
         self.root.join(CACHE).join(key.as_str())
     }
 
-    /// Keys that are being worked on or were, sorted.
+    /// Returns the keys that have an attempt directory, sorted.
     pub fn attempted_keys(&self) -> Result<Vec<Digest>, WorkspaceError> {
         let mut keys = Vec::new();
         for entry in fs_err::read_dir(self.root.join(WORK))? {
@@ -155,14 +156,14 @@ impl Workspace {
         Ok(keys)
     }
 
-    /// Where attempts at `key` happen.
+    /// Returns the directory of attempts at `key`.
     pub fn attempt_dir(&self, key: &Digest) -> PathBuf {
         self.root.join(WORK).join(key.as_str())
     }
 
-    /// Prepares an attempt: makes its directory or goes on in the one that an interrupted attempt left.
+    /// Prepares an attempt: creates its directory, or continues in the one that an interrupted attempt left.
     pub fn prepare(&self, assignment: &Assignment, key_json: &serde_json::Value) -> Result<Attempt, WorkspaceError> {
-        // a process that has just committed the same key moves the directory away
+        // A process that has just committed the same key moves the directory away.
         for _ in 0..3 {
             match self.prepare_once(assignment, key_json) {
                 Err(WorkspaceError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
@@ -188,16 +189,16 @@ impl Workspace {
         Attempt::open(&dir)
     }
 
-    /// Who works on `key` now.
+    /// Returns the process that works on `key` now.
     pub fn holder(&self, key: &Digest) -> Option<LeaseOwner> {
         lease_owner(&self.attempt_dir(key))
     }
 
-    /// Makes the attempt at `key` one whose result takes the place of the one in the cache, which stays until then. Unless the
-    /// attempt `goes_on`, it starts over.
+    /// Marks the attempt at `key` as one whose result replaces the one in the cache, which stays until then. The
+    /// attempt starts over unless it `goes_on`.
     ///
     /// # Errors
-    /// [`WorkspaceError::Leased`] when somebody works on it.
+    /// [`WorkspaceError::Leased`] when a process works on the key.
     pub fn begin_again(&self, key: &Digest, goes_on: bool) -> Result<(), WorkspaceError> {
         if let Some(owner) = self.holder(key) {
             return Err(WorkspaceError::Leased { owner });
@@ -215,7 +216,7 @@ impl Workspace {
     /// place.
     ///
     /// # Errors
-    /// [`WorkspaceError::Leased`] when somebody works on it.
+    /// [`WorkspaceError::Leased`] when a process works on the key.
     pub fn set_attempt_aside(&self, key: &Digest) -> Result<PathBuf, WorkspaceError> {
         let replaces = self.is_being_replaced(key);
         self.put_back(key)?;
@@ -228,7 +229,7 @@ impl Workspace {
         Ok(aside)
     }
 
-    /// Whether an attempt at `key` has begun that takes the place of the result in the cache.
+    /// Whether an attempt at `key` that replaces the result in the cache has begun.
     pub fn is_being_replaced(&self, key: &Digest) -> bool {
         self.attempt_dir(key).join(REPLACE).exists()
     }

@@ -1,5 +1,5 @@
-//! Pins: checkpoints that `cache gc` never takes, whatever it is asked. A file `runs/pins/<key>.json` each, so that two
-//! processes that pin at the same time do not undo each other.
+//! Pins: checkpoints that `cache gc` never removes under any policy. Each has a file `runs/pins/<key>.json`, so that
+//! two processes that pin at the same time do not overwrite each other's pins.
 
 use super::error::WorkspaceError;
 use super::objects::Workspace;
@@ -13,18 +13,18 @@ use std::path::PathBuf;
 
 pub(super) const PINS: &str = "pins";
 
-/// Why and since when a checkpoint stays.
+/// The reason and the time of a pin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
-    /// What the user said of it.
+    /// The user's note.
     pub note: Option<String>,
-    /// When it was pinned.
+    /// The time when the checkpoint was pinned.
     pub at: DateTime<Utc>,
 }
 
 impl Workspace {
-    /// Pins `key`; a pin that is there already gets the new note.
+    /// Pins `key`. An existing pin gets the new note.
     pub fn pin(&self, key: &Digest, note: Option<String>) -> Result<(), WorkspaceError> {
         let path = self.pin_path(key);
         fs_err::create_dir_all(path.parent().expect("a pin lies in a directory"))?;
@@ -32,7 +32,7 @@ impl Workspace {
         Ok(write_file(&path, &text)?)
     }
 
-    /// Takes the pin of `key` away; false when there was none.
+    /// Removes the pin of `key`. Returns false if there was none.
     pub fn unpin(&self, key: &Digest) -> Result<bool, WorkspaceError> {
         match fs_err::remove_file(self.pin_path(key)) {
             Ok(()) => Ok(true),
@@ -41,10 +41,10 @@ impl Workspace {
         }
     }
 
-    /// All pins.
+    /// Returns all pins.
     ///
     /// # Errors
-    /// One that cannot be read: to take it for none could cost a result.
+    /// A pin that cannot be read: ignoring it could cost a result.
     pub fn pins(&self) -> Result<BTreeMap<Digest, Pin>, WorkspaceError> {
         let entries = match fs_err::read_dir(self.root().join(PINS)) {
             Ok(entries) => entries,

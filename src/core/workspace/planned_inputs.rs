@@ -1,7 +1,7 @@
-//! The files that a stage reads, compared with what the plan saw of them.
+//! Compares the files that a stage reads with those that the plan saw.
 //!
-//! A stage's key names its inputs by their digests. The stage itself opens them by their paths, perhaps hours later.
-//! What somebody wrote there in between would be cached under the key of the old content. So a worker checks its inputs
+//! A stage's key names its inputs by their digests. The stage opens them by their paths, possibly hours later. If a
+//! file changed in between, the result would be cached under the key of the old content. So a worker checks its inputs
 //! when it begins ([`PlannedInputs::check`]), and again once it has read them ([`PlannedInputs::unchanged`]).
 
 use super::digests::{FileDigests, is_settled, model_files};
@@ -13,21 +13,21 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The inputs of a stage, whose contents were those of the plan when they were checked.
+/// The inputs of a stage, whose contents equalled those of the plan when they were checked.
 #[derive(Debug)]
 pub struct PlannedInputs {
     inputs: BTreeMap<Digest, Input>,
     memo: PathBuf,
 }
 
-/// A file or a model directory, with its files as they were when it was checked.
+/// A file or a model directory, with the state of its files when it was checked.
 #[derive(Debug)]
 struct Input {
     path: PathBuf,
     files: Vec<Written>,
 }
 
-/// Which file a path named and when it was last written. A link to it, or another owner, changes neither.
+/// The identity of a file and its last write. A hard link to the file or a change of owner does not affect it.
 #[derive(Debug, PartialEq, Eq)]
 struct Written {
     path: PathBuf,
@@ -38,10 +38,10 @@ struct Written {
 }
 
 impl PlannedInputs {
-    /// Compares every input with its digest, with the help of the memo of digests in the file `memo`.
+    /// Compares every input with its digest. Digests are memoized in the file `memo`.
     ///
     /// # Errors
-    /// An input with another content than the plan's, or one that cannot be read.
+    /// An input whose content differs from the plan's, or one that cannot be read.
     pub fn check(inputs: &BTreeMap<Digest, PathBuf>, memo: &Path) -> Result<Self, ContentChanged> {
         let mut digests = None; // a stage without inputs does not read the memo
         let mut checked = BTreeMap::new();
@@ -57,23 +57,23 @@ impl PlannedInputs {
     /// Checks that no input was written to since [`Self::check`], so that what was read is what the plan saw.
     ///
     /// # Errors
-    /// An input that was written to, even if it has the same content again.
+    /// An input that was written to, even if its content is the same again.
     pub fn unchanged(&self) -> Result<(), ContentChanged> {
         fault_point("inputs-read");
         self.unchanged_of(self.inputs.keys())
     }
 
-    /// As [`Self::unchanged`], for the inputs with these digests.
+    /// Checks like [`Self::unchanged`], for the inputs with these digests.
     ///
     /// # Errors
-    /// As [`Self::unchanged`].
+    /// The errors of [`Self::unchanged`].
     pub fn unchanged_of<'a>(&self, those: impl IntoIterator<Item = &'a Digest>) -> Result<(), ContentChanged> {
         for (digest, Input { path, files }) in those.into_iter().filter_map(|digest| self.inputs.get_key_value(digest))
         {
             if written(path)? != *files {
                 return Err(ContentChanged::Written { path: path.clone() });
             }
-            // two writes within the clock's resolution leave the same time
+            // Two writes within the clock's resolution have the same time.
             if files.iter().any(|file| !is_settled(file.modified)) {
                 compare(&mut FileDigests::open(&self.memo), digest, path)?;
             }
@@ -87,7 +87,7 @@ fn compare(digests: &mut FileDigests, digest: &Digest, path: &Path) -> Result<()
     ContentChanged::check(digest, path, found)
 }
 
-/// The files that decide the content of a file or a model directory.
+/// Returns the state of the files that determine the content of a file or a model directory.
 fn written(path: &Path) -> Result<Vec<Written>, ContentChanged> {
     let state = |path: PathBuf| {
         let metadata = fs_err::metadata(&path)?;
@@ -120,7 +120,7 @@ mod tests {
         if is_old {
             for path in [&data, &model.join("config.json")] {
                 let file = std::fs::File::options().write(true).open(path).unwrap();
-                file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+                file.set_modified(SystemTime::now() - Duration::from_hours(1)).unwrap();
             }
         }
         let mut digests = FileDigests::open(&dir.path().join("digests.json"));

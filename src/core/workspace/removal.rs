@@ -1,8 +1,9 @@
-//! Takes away what was chosen, so that no run that begins meanwhile misses it.
+//! Removes chosen items in such a way that a run which begins meanwhile does not miss them.
 //!
-//! A run writes down which keys it plans to use while it shares `gc.lock`; the collector has the lock for itself from
-//! reading those plans until everything that goes is renamed into `runs/trash/`. So a run either is seen as live, or finds
-//! the thing gone when it looks and makes it again. The trash is emptied after the lock is free, since that may take long.
+//! A run records the keys that it plans to use while it shares `gc.lock`. The collector holds the lock exclusively from
+//! reading those plans until all chosen items are renamed into `runs/trash/`. So a run is either seen as live, or finds
+//! the item missing at its lookup and makes it again. The trash is emptied after the lock is released, because that may
+//! take long.
 
 use super::attempt::remove_dir;
 use super::error::WorkspaceError;
@@ -15,19 +16,19 @@ use std::path::Path;
 
 const LOCK: &str = "gc.lock";
 
-/// Keeps runs from beginning, or the collector from choosing, until it is dropped.
+/// A lock that prevents runs from beginning, or the collector from choosing, until it is dropped.
 #[derive(Debug)]
 pub struct CollectionLock {
     _file: fs_err::File,
 }
 
 impl Workspace {
-    /// For a run that is about to write down which keys it plans to use: waits until no collector is choosing.
+    /// Locks for a run that is about to record the keys it plans to use. Waits until no collector is choosing.
     pub fn lock_for_planning(&self) -> Result<CollectionLock, WorkspaceError> {
         self.collection_lock(FlockOperation::LockShared)
     }
 
-    /// For the collector: waits until no run is writing its plan.
+    /// Locks for the collector. Waits until no run is writing its plan.
     pub fn lock_for_removal(&self) -> Result<CollectionLock, WorkspaceError> {
         self.collection_lock(FlockOperation::LockExclusive)
     }
@@ -38,7 +39,7 @@ impl Workspace {
         Ok(CollectionLock { _file: file })
     }
 
-    /// Renames it into the trash; false when it is gone already or somebody has begun to work on it.
+    /// Renames the item into the trash. Returns false if it has gone already, or if a process has begun to work on it.
     pub fn throw_away(&self, _lock: &CollectionLock, removal: &Removal) -> Result<bool, WorkspaceError> {
         let place = place(removal, &self.root().join(CACHE));
         let attempt = match removal {
@@ -54,7 +55,7 @@ impl Workspace {
         self.move_to_trash(&place)
     }
 
-    /// Renames the directory of a run's log into the trash; false when it is gone already.
+    /// Renames the directory of a run's log into the trash. Returns false if it has gone already.
     pub fn throw_away_log(&self, _lock: &CollectionLock, log_dir: &Path) -> Result<bool, WorkspaceError> {
         self.move_to_trash(log_dir)
     }
@@ -70,7 +71,7 @@ impl Workspace {
         }
     }
 
-    /// Frees what was thrown away, now and in interrupted removals of before.
+    /// Deletes the content of the trash, including that of interrupted removals.
     pub fn empty_trash(&self) -> Result<(), WorkspaceError> {
         remove_dir(&self.root().join(TRASH))
     }

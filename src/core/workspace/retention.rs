@@ -1,9 +1,10 @@
-//! Which checkpoints and leftovers may go: a pure choice, made of what lies there ([`super::inventory`]), what is needed
-//! ([`Needs`]) and what the user asks ([`Policy`]).
+//! Chooses the checkpoints and leftovers that may be removed. The choice is a pure function of the inventory
+//! ([`super::inventory`]), the keys that are needed ([`Needs`]) and the user's request ([`Policy`]).
 //!
-//! The records of files go with the last thing that was made from the files. What stays whatever is asked: a checkpoint that is pinned, that a live run plans to use, that somebody works on, and
-//! everything that something which stays was made from. A time in the future (a clock that was set back) counts as now:
-//! nothing goes for an age that is not sure.
+//! Input records are removed with the last item that was made from the inputs. A checkpoint is kept under any policy if
+//! it is pinned, a live run plans to use it, or a process works on it. The same holds for the ancestors of every item
+//! that is kept. A time in the future (a clock that was set back) has age zero, so that no item is removed because of
+//! an uncertain age.
 
 use super::inventory::{Leftover, LeftoverKind, StoredCheckpoint};
 use crate::digest::Digest;
@@ -11,51 +12,52 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
-/// What the user asks. Without an age, a size or `unreferenced`, no checkpoint goes.
+/// The user's request. Without an age, a size or `unreferenced`, no checkpoint is removed.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Checkpoints that no run used for so long go; with `unreferenced`, only those that are both.
+    /// The age of the last use from which checkpoints are removed. With `unreferenced`, both conditions must hold.
     pub unused_for: Option<TimeDelta>,
-    /// Checkpoints that nothing refers to go.
+    /// Whether checkpoints to which nothing refers are removed.
     pub unreferenced: bool,
-    /// Then the least recently used go until what is left has so many bytes at most.
+    /// The maximum size in bytes of the remaining checkpoints; the least recently used ones are removed until it is
+    /// reached.
     pub max_bytes: Option<u64>,
-    /// Attempts, reruns and what is in quarantine go when nothing was written there for so long.
+    /// The age of the last write from which attempts, reruns and quarantined items are removed.
     pub leftovers_untouched_for: TimeDelta,
 }
 
-/// What runs and recipes need and know.
+/// The keys that runs and recipes need, and when they were used.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
-    /// Keys that a live run plans to use or to make.
+    /// The keys that a live run plans to use or to make.
     pub live: BTreeSet<Digest>,
-    /// Keys that something refers to.
+    /// The keys to which something refers.
     pub referenced: BTreeSet<Digest>,
-    /// When a run last used a key.
+    /// The time of the last use of each key by a run.
     pub last_used: BTreeMap<Digest, DateTime<Utc>>,
 }
 
-/// Something that may go, and why.
+/// An item that may be removed, and the reason.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Removal {
     /// A checkpoint.
     Checkpoint {
-        /// Which.
+        /// The checkpoint.
         checkpoint: StoredCheckpoint,
-        /// Why it may go.
+        /// The reason why it may be removed.
         reason: String,
     },
-    /// Something else.
+    /// A leftover.
     Leftover {
-        /// What.
+        /// The leftover.
         leftover: Leftover,
-        /// Why it may go.
+        /// The reason why it may be removed.
         reason: String,
     },
 }
 
 impl Removal {
-    /// Bytes of it.
+    /// Returns the size of the item in bytes.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Checkpoint { checkpoint, .. } => checkpoint.bytes,
@@ -63,7 +65,7 @@ impl Removal {
         }
     }
 
-    /// Why it may go.
+    /// Returns the reason why the item may be removed.
     pub fn reason(&self) -> &str {
         match self {
             Self::Checkpoint { reason, .. } | Self::Leftover { reason, .. } => reason,
@@ -71,31 +73,31 @@ impl Removal {
     }
 }
 
-/// What a checkpoint is needed for, so that it stays although the policy would take it.
+/// The need because of which a checkpoint is kept against the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// It is pinned.
+    /// The checkpoint is pinned.
     Pinned,
-    /// A live run plans to use it.
+    /// A live run plans to use the checkpoint.
     LiveRun,
-    /// Somebody works on its key.
+    /// A process works on the checkpoint's key.
     Held,
-    /// Something that stays was made from it.
+    /// An item that is kept was made from the checkpoint.
     Parent,
 }
 
-/// The choice.
+/// The choice of items to remove.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RemovalChoice {
-    /// What goes.
+    /// The items to remove.
     pub removals: Vec<Removal>,
-    /// What the policy would take but for this need.
+    /// The checkpoints that the policy would remove but for this need.
     pub needed: Vec<(Digest, Need)>,
-    /// Bytes of the checkpoints that stay.
+    /// The bytes of the checkpoints that are kept.
     pub kept_bytes: u64,
 }
 
-/// Chooses what goes.
+/// Chooses the items to remove.
 pub fn choose(
     checkpoints: &[StoredCheckpoint],
     leftovers: &[Leftover],
@@ -117,7 +119,7 @@ pub fn choose(
     for parent in stay.iter().flat_map(|leftover| &leftover.parents) {
         shelf.need(parent);
     }
-    // children first: a parent may go once nothing that stays was made from it
+    // Children come first: a parent may be removed once no remaining item was made from it.
     let by_policy = |checkpoint: &StoredCheckpoint| policy_reason(checkpoint, needs, policy, now);
     shelf.take_while_possible(by_policy, |_| true);
     for (&key, checkpoint) in &shelf.kept {
@@ -131,7 +133,7 @@ pub fn choose(
     }
     let of_checkpoints = shelf.kept.values().flat_map(|checkpoint| &checkpoint.inputs);
     let used: BTreeSet<&Digest> = of_checkpoints.chain(stay.iter().flat_map(|leftover| &leftover.inputs)).collect();
-    // a live run may be about to make something from any of them
+    // A live run may be about to make something from any of the inputs.
     for record in
         records.into_iter().filter(|record| needs.live.is_empty() && record.inputs.iter().all(|of| !used.contains(of)))
     {
@@ -150,12 +152,12 @@ pub fn choose(
     choice
 }
 
-/// The checkpoints that have not been taken yet.
+/// The checkpoints that have not been removed yet.
 struct Shelf<'a> {
     needs: &'a Needs,
     kept: BTreeMap<&'a Digest, &'a StoredCheckpoint>,
     kept_bytes: u64,
-    /// How many things that stay were made from a key.
+    /// The number of remaining items that were made from a key.
     made_from: HashMap<&'a Digest, usize>,
     taken: Vec<(&'a StoredCheckpoint, String)>,
 }
@@ -179,7 +181,7 @@ impl<'a> Shelf<'a> {
         *self.made_from.entry(key).or_default() += 1;
     }
 
-    /// What `checkpoint` is needed for, the plainest first.
+    /// Returns the need for `checkpoint`, the most obvious one first.
     fn need_of(&self, checkpoint: &StoredCheckpoint) -> Need {
         self.own_need(checkpoint).unwrap_or(Need::Parent)
     }
@@ -194,8 +196,8 @@ impl<'a> Shelf<'a> {
         }
     }
 
-    /// Takes those that have a `reason`, the least recently used first and children before parents, as long as `more` says
-    /// of the bytes that are left.
+    /// Removes the checkpoints that have a `reason`, the least recently used first and children before parents, while
+    /// `more` holds for the remaining bytes.
     fn take_while_possible(
         &mut self,
         reason: impl Fn(&StoredCheckpoint) -> Option<String>,
@@ -230,7 +232,7 @@ impl<'a> Shelf<'a> {
     }
 }
 
-/// When a run last used it, or when it was made.
+/// Returns the time of the last use by a run, or of the commit.
 fn last_used(checkpoint: &StoredCheckpoint, needs: &Needs) -> DateTime<Utc> {
     needs.last_used.get(&checkpoint.key).map_or(checkpoint.committed_at, |&used| used.max(checkpoint.committed_at))
 }
@@ -250,8 +252,8 @@ fn policy_reason(checkpoint: &StoredCheckpoint, needs: &Needs, policy: &Policy, 
 }
 
 fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: DateTime<Utc>) -> Option<String> {
-    /// A temporary file is renamed within seconds, whoever commits clears up at once, and a file is recorded for a run that
-    /// is about to begin.
+    /// A temporary file is renamed within seconds, a commit is followed at once by the cleanup, and an input record is
+    /// written for a run that is about to begin.
     const SURELY_DEAD: TimeDelta = TimeDelta::hours(1);
     if leftover.held || leftover.key.as_ref().is_some_and(|key| needs.live.contains(key)) {
         return None;
@@ -289,7 +291,7 @@ fn age(span: TimeDelta) -> String {
     format!("{count} {unit}")
 }
 
-/// Where the thing is that a removal takes away, and what it is called in the trash.
+/// Returns the path of the item that a removal removes.
 pub(super) fn place(removal: &Removal, workspace: &std::path::Path) -> PathBuf {
     match removal {
         Removal::Checkpoint { checkpoint, .. } => workspace.join(checkpoint.key.as_str()),

@@ -15,7 +15,7 @@ fn key(name: &str) -> Digest {
     Digest::of(name.as_bytes())
 }
 
-/// A checkpoint of 100 bytes, made so many days ago.
+/// Returns a checkpoint of 100 bytes that was made `days` days ago.
 fn made(name: &str, days: i64, parents: &[&str]) -> StoredCheckpoint {
     StoredCheckpoint {
         key: key(name),
@@ -52,7 +52,7 @@ fn older_than(days: i64) -> Policy {
     Policy { unused_for: Some(TimeDelta::days(days)), ..nothing_asked() }
 }
 
-/// Stages and file names of what goes, in the order in which it goes.
+/// Returns the stages and file names of the removed items, in the order of removal.
 fn gone(choice: &RemovalChoice) -> Vec<String> {
     let name = |removal: &Removal| match removal {
         Removal::Checkpoint { checkpoint, .. } => checkpoint.stage.clone(),
@@ -187,7 +187,7 @@ fn a_time_in_the_future_is_no_age() {
 }
 
 proptest! {
-    /// Whatever is asked: nothing needed goes, and what stays has everything it was made from.
+    /// Under any policy, no needed item is removed, and the ancestors of every kept item are kept.
     #[test]
     fn what_stays_is_complete(
         links in prop::collection::vec((0..400i64, prop::collection::vec(0..1000usize, 0..3), 0..12u8), 1..40),

@@ -1,5 +1,5 @@
-//! Reads checkpoints and compares every byte with their manifests, on all cores: a file is a piece of work, large ones first,
-//! so that the last core to finish does not hold a whole checkpoint.
+//! Verifies every byte of checkpoints against their manifests, on all cores. A unit of work is a file, and large files
+//! come first, so that the last core to finish does not hold a whole checkpoint.
 
 use super::digests::digest_file_counting;
 use super::error::WorkspaceError;
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 impl Workspace {
-    /// Reads all of these checkpoints with `threads` threads; damaged ones are moved to the quarantine. `read` is told, on any
-    /// thread, of bytes that were read. The answers are in the order of `keys`.
+    /// Verifies these checkpoints with `threads` threads and moves damaged ones to the quarantine. `read` is called on
+    /// any thread with numbers of bytes that were read. The results are in the order of `keys`.
     pub fn verify_all(
         &self,
         keys: &[&Digest],
@@ -31,7 +31,7 @@ impl Workspace {
     }
 }
 
-/// For each of `found`, what is wrong with the first damaged file of its manifest.
+/// Returns, for each of `found`, the description of the first damaged file of its manifest.
 fn damaged_files(found: &[Lookup], threads: usize, read: &(dyn Fn(u64) + Sync)) -> Vec<Option<String>> {
     let checkpoints: Vec<Option<&Checkpoint>> = found
         .iter()

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
 /// Maximum duration of a step of a tiny model.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Memory that may still be in use after the workers have ended, since other processes start and end.
 const LEFT_BYTES: u64 = 256 << 20;
 /// Number of runs that are never stopped, where a resumed one differs: two of them may agree by chance.

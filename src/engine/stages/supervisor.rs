@@ -86,7 +86,7 @@ mod tests {
         let mut supervisor = Supervisor {
             signalled: Arc::default(),
             started_by: None,
-            resume_interval: Duration::from_secs(60),
+            resume_interval: Duration::from_mins(1),
             last_resume_point: ago(61),
             last_write: Duration::ZERO,
         };

@@ -128,7 +128,7 @@ fn a_clock_that_was_set_back_during_a_run_changes_nothing() {
     }
     let env = project();
     super::run_with_fault(&env, &RUN, "commit-before-manifest").ends_with(4);
-    touch(&env.path("runs"), SystemTime::now() + Duration::from_secs(400 * 86_400));
+    touch(&env.path("runs"), SystemTime::now() + Duration::from_hours(400 * 24));
     for lease in fs_err::read_dir(env.path("runs/work")).unwrap() {
         let path = lease.unwrap().path().join("lease.json");
         let text = fs_err::read_to_string(&path).unwrap();

@@ -1,7 +1,7 @@
-//! `arena`: one stage for all variants of a recipe, whose players are stages of all its variants.
+//! `arena`: one stage for all variants of a recipe, whose players are stages of these variants.
 //!
-//! Players stand in the order of their stages' keys, and their names depend on no order either, so that the order of variants
-//! changes no key.
+//! Players are in the order of their stages' keys. Neither this order nor their names depend on the order of variants,
+//! which therefore changes no key.
 
 use super::{DECODING, PlannedWork, ROW_BYTES};
 use crate::digest::Digest;
@@ -17,7 +17,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 impl PlannedWork for ArenaSpec {
-    /// 2: ratings differ in the last digits, and other pairs are chosen; 3: a comparison is one game.
+    /// Returns the version of the code, whose changes were:
+    ///
+    /// - 2: ratings differ in the last digits, and other pairs are chosen.
+    /// - 3: a comparison is one game.
     fn version(&self) -> u32 {
         3
     }
@@ -27,7 +30,7 @@ impl PlannedWork for ArenaSpec {
         data_bytes as f64 / ROW_BYTES * models * self.sampling.max_new_tokens as f64 * DECODING
     }
 
-    /// One player at a time.
+    /// Returns the estimate for one player, because players run one at a time.
     fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate> {
         Some(model.sampling(&self.sampling, self.batch_size))
     }
@@ -36,7 +39,7 @@ impl PlannedWork for ArenaSpec {
         json!(["arena", self.data, self.questions, self.sampling.max_prompt_tokens])
     }
 
-    /// Every pair of players in both orders on every question, or as many as the budget has.
+    /// Counts every pair of players in both orders on every question, or as many as the budget allows.
     fn judge_calls(&self) -> BTreeMap<String, u64> {
         let sizes: Vec<u64> = self.players.iter().map(|player| player.models.len() as u64).collect();
         let all: u64 = sizes.iter().sum();
@@ -68,22 +71,22 @@ impl PlannedWork for ArenaSpec {
 #[derive(Default)]
 pub(in crate::plan) struct Arenas(BTreeMap<String, Gathered>);
 
-/// What the variants seen so far tell of an arena.
+/// The data of an arena from the variants added so far.
 struct Gathered {
-    /// The arena as the first of them has it.
+    /// The arena's stage in the first of these variants.
     stage: ResolvedStage,
-    /// Places of these variants in the plan.
+    /// The indices of these variants in the plan.
     variants: Vec<usize>,
-    /// The stages that play, by their key, each with the variants it belongs to.
+    /// The stages that play, by their key, each with its variants.
     parents: BTreeMap<Digest, Parent>,
-    /// Untrained models that play.
+    /// The untrained models that play.
     bases: Vec<ModelSpec>,
     inputs: BTreeMap<Digest, PathBuf>,
 }
 
 struct Parent {
     index: usize,
-    /// What the recipe calls it.
+    /// The stage's name in the recipe.
     name: String,
     variants: BTreeSet<String>,
 }
@@ -96,8 +99,8 @@ struct Arm<'a> {
 }
 
 impl Arenas {
-    /// Takes in the arena `stage` of the variant `variant` (its name, and its place in the plan), which goes after `parents`
-    /// (their names and places).
+    /// Adds the arena `stage` of the variant `variant` (its name and its index in the plan), whose parents are
+    /// `parents` (their names and indices).
     pub(in crate::plan) fn add(
         &mut self,
         plan: &Plan,
@@ -132,7 +135,7 @@ impl Arenas {
         }
     }
 
-    /// Adds every arena to `plan` and to its variants; `known` are the plan's stages by key.
+    /// Adds every arena to `plan` and to its variants. `known` has the plan's stages by key.
     pub(in crate::plan) fn plan(self, plan: &mut Plan, runtime: &RuntimeSettings, known: &mut HashMap<Digest, usize>) {
         for (name, gathered) in self.0 {
             let parent_keys: Vec<Digest> = gathered.parents.keys().cloned().collect();
@@ -205,15 +208,15 @@ impl Gathered {
     }
 }
 
-/// What stages that differ in nothing but the seeds of themselves and of what they start from have in common.
+/// Returns a digest that two stages share if they differ only in the seeds of themselves and their ancestors.
 fn without_seeds(plan: &Plan, stage: usize) -> Digest {
     let planned = &plan.stages[stage];
     let parents: Vec<Digest> = planned.parents.iter().map(|&parent| without_seeds(plan, parent)).collect();
     stage_key(&StageSpec { seed: 0, ..planned.spec.clone() }, &parents).key
 }
 
-/// A name for each arm: its stage's; where several arms are of stages called so, with the parts that the names of its variants
-/// have in common; and where that does not tell them apart, with all these names, or numbered.
+/// Returns a name for each arm. This is the name of its stage. Arms that share it also have the parts that their
+/// variants' names have in common. Where names are still equal, they contain all these names, or numbers.
 fn names(arms: &[Arm<'_>]) -> Vec<String> {
     let alone = |arm: &Arm<'_>| arms.iter().filter(|other| other.name == arm.name).count() == 1;
     let short: Vec<String> = arms
@@ -237,7 +240,7 @@ fn names(arms: &[Arm<'_>]) -> Vec<String> {
     names
 }
 
-/// The parts, separated by commas, that all these names of variants have.
+/// Returns the parts, separated by commas, that all names of variants share.
 fn common_parts(variants: &BTreeSet<&str>) -> String {
     let Some(first) = variants.first() else { return String::new() };
     let in_all = |part: &&str| variants.iter().all(|name| name.split(',').any(|other| other == *part));

@@ -1,4 +1,4 @@
-//! `command`: nothing is known of somebody else's program.
+//! `command`: the work of a user's program is unknown.
 
 use super::{PlannedWork, TOKEN_BYTES};
 use crate::plan::memory::{MemoryEstimate, StageModel};
@@ -18,7 +18,7 @@ impl PlannedWork for CommandStageSpec {
         None
     }
 
-    /// Its program reads what it likes.
+    /// Returns null, because the inputs of the program are unknown.
     fn reads(&self) -> Value {
         Value::Null
     }

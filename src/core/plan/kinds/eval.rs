@@ -1,4 +1,4 @@
-//! `eval`.
+//! Planning of `eval` stages.
 
 use super::{DECODING, PlannedWork, ROW_BYTES};
 use crate::plan::memory::{MemoryEstimate, StageModel};
@@ -6,8 +6,10 @@ use crate::recipe::spec::EvalSpec;
 use serde_json::{Value, json};
 
 impl PlannedWork for EvalSpec {
-    /// 2: completions name their questions; 3: intervals stay within their metric's range, letters are read out of prose with
-    /// more care.
+    /// Returns the version of the code, whose changes were:
+    ///
+    /// - 2: completions name their questions.
+    /// - 3: intervals stay within their metric's range, and letters are read from prose more carefully.
     fn version(&self) -> u32 {
         3
     }

@@ -1,4 +1,4 @@
-//! `grpo`.
+//! Planning of `grpo` stages.
 
 use super::{DECODING, PlannedWork};
 use crate::plan::memory::{MemoryEstimate, StageModel};
@@ -11,7 +11,7 @@ impl PlannedWork for GrpoSpec {
         let reads_letters = |reward: &RewardSpec| {
             matches!(&reward.component, Component::Correctness(CorrectnessSpec { matching: Match::Choice, .. }))
         };
-        // 2: letters are read out of prose with more care
+        // 2: letters are read from prose more carefully
         if self.rewards.values().any(reads_letters) { 2 } else { 1 }
     }
 
@@ -59,8 +59,8 @@ impl PlannedWork for GrpoSpec {
     }
 }
 
-/// Most prompts in a micro-batch of neighbouring completions, which share them; the first and the last group may be cut.
-/// Completions that are left out of the loss make groups smaller, which is not foreseen here.
+/// Returns the maximum number of prompts in a micro-batch of adjacent completions, which share them. The first and the
+/// last group may be incomplete. Completions that are left out of the loss make groups smaller, which this ignores.
 fn prompts_of(micro_batch_size: usize, group_size: usize) -> usize {
     micro_batch_size.saturating_sub(1).div_ceil(group_size) + 1
 }

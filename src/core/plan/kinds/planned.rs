@@ -1,20 +1,21 @@
-//! What a kind of stage tells the planner.
+//! The interface of a kind of stage to the planner.
 
 use crate::plan::memory::{MemoryEstimate, StageModel};
 use crate::recipe::spec::{ModelSpec, Work};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Bytes of a token of text, about.
+/// The approximate bytes of a token of text.
 pub(super) const TOKEN_BYTES: f64 = 4.0;
-/// Bytes of a row of questions, about.
+/// The approximate bytes of a row of questions.
 pub(super) const ROW_BYTES: f64 = 500.0;
-/// What decoding a token costs beside reading one, about: the weights are read for a few rows at a time.
+/// The approximate cost of decoding a token relative to reading one. Decoding reads the weights for only a few rows at
+/// a time.
 pub(super) const DECODING: f64 = 10.0;
 
-/// What planning has to know of a stage's work.
+/// The properties of a stage's work that planning needs.
 pub trait PlannedWork {
-    /// The version of the code behind it: one more whenever the same spec gives another result.
+    /// Returns the version of the code of this work. It is incremented whenever the same spec gives another result.
     fn version(&self) -> u32;
 
     /// Tokens that it reads, those it decodes counting more, of `data_bytes` bytes of data: an estimate that orders
@@ -24,7 +25,7 @@ pub trait PlannedWork {
     /// Bytes at the peak, on this model; absent where it is unknown.
     fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate>;
 
-    /// What decides which tokens it sees, besides the model's tokenizer.
+    /// Returns the settings that, with the model's tokenizer, determine which tokens the stage reads.
     fn reads(&self) -> Value;
 
     /// Requests that it sends to each judge, by its name, when no two completions are equal, none is empty, and no
@@ -35,13 +36,13 @@ pub trait PlannedWork {
         BTreeMap::new()
     }
 
-    /// The models that it has in memory, one at a time, beside the stage's own.
+    /// Returns the models, beside the stage's own, that are loaded one at a time.
     fn further_models(&self) -> Vec<&ModelSpec> {
         Vec::new()
     }
 }
 
-/// `work` as planning sees it.
+/// Returns the planning interface of `work`.
 pub fn planned(work: &Work) -> &dyn PlannedWork {
     match work {
         Work::Cpt(spec) => spec,

@@ -1,11 +1,11 @@
-//! `cpt` and `sft`.
+//! Planning of `cpt` and `sft` stages.
 
 use super::{PlannedWork, TOKEN_BYTES};
 use crate::plan::memory::{MemoryEstimate, StageModel};
 use crate::recipe::spec::{CptSpec, Length, SftSpec};
 use serde_json::{Value, json};
 
-/// Tokens of so many steps, or of so many passes over the data.
+/// Returns the tokens of a number of steps, or of a number of passes over the data.
 fn tokens(length: &Length, rows_per_step: usize, row_tokens: usize, data_bytes: u64) -> f64 {
     match length {
         Length::Steps(steps) => *steps as f64 * (rows_per_step * row_tokens) as f64,

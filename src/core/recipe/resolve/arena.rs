@@ -1,7 +1,7 @@
 //! `[stages.NAME]` of the kind `arena`: one stage for all variants of a recipe.
 //!
-//! It is resolved in every cell as other stages are, and must come out the same in all of them ([`settle`]); who plays is known
-//! once the plan knows the stages' keys ([`crate::plan::Plan::build`]).
+//! An arena is resolved in every cell, as other stages are, and must be the same in all of them ([`settle`]). Its
+//! players are known once the plan has the stages' keys ([`crate::plan::Plan::build`]).
 
 use crate::recipe::resolve::component_table::ComponentTable;
 use crate::recipe::resolve::data_sets::TemplateNeed;
@@ -16,19 +16,19 @@ use crate::recipe::text::located::KeyPath;
 use crate::rewards::{OF_A_PAIR, PAIR_PROMPT, TableContext as _, check_served};
 use std::collections::BTreeMap;
 
-/// What an arena's players are made of, beside the stages it goes after.
+/// The players of an arena beside the stages in its `after`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FanIn {
     /// The untrained model, if it plays.
     pub base: Option<ModelSpec>,
-    /// Whether models that differ in their seeds alone are one player.
+    /// Whether models that differ only in their seeds are one player.
     pub pool_seeds: bool,
     /// The arena's own seed.
     pub(in crate::recipe) seed: Option<u64>,
 }
 
 impl Resolver<'_> {
-    /// The arena of `table`, still without its players.
+    /// Resolves the arena of `table`, without its players.
     pub(in crate::recipe) fn arena_stage(&mut self, key: &KeyPath, table: &ArenaTable) -> Option<(StageSpec, FanIn)> {
         let before = self.files.problems.len();
         let has_reference = self.data_table(&table.data).is_some_and(|data| data.reference.is_some());
@@ -49,7 +49,7 @@ impl Resolver<'_> {
         let split = self.held_out(key, ("data", &table.data), ("split", table.split));
         let data = self.data(&key.key("data"), &table.data, &needs, split);
         let pairing = self.pairing(key, table);
-        // an adapter of its own would be nothing yet
+        // A new adapter of the untrained model would not change it.
         let base = if table.base { Some(self.model(key, None)) } else { None };
         let untrained = |model: ModelSpec| ModelSpec { lora: None, parent_adapter: ParentAdapter::Continue, ..model };
         let sampling = table.sampling.resolve(self, key, table.temperature);
@@ -134,8 +134,8 @@ impl Resolver<'_> {
     }
 }
 
-/// Gives the arenas of `variants` the seed of the recipe as written, and reports those that a sweep makes different things of:
-/// answers to other questions, or by other judges, cannot be compared.
+/// Gives the arenas of `variants` the seed of the recipe as written. Reports arenas that a sweep changes: answers to
+/// other questions, or compared by other judges, cannot be compared.
 pub(in crate::recipe) fn settle(base: &Cell<'_>, seed: u64, variants: &mut [ResolvedVariant], problems: &mut Problems) {
     report_lonely(base, variants, problems);
     let mut first: BTreeMap<String, (String, StageSpec, bool)> = BTreeMap::new();

@@ -12,21 +12,21 @@ use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-/// How the program of a `command` stage is run: nothing here may change its result, and nothing is hashed.
+/// Settings of how the program of a `command` stage runs. None of them may change its result, and none is hashed.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProgramRun {
-    /// The directory it starts in, absolute.
+    /// The working directory, absolute.
     pub directory: PathBuf,
-    /// Seconds that an attempt may take; absent: any number.
+    /// The time limit of an attempt in seconds; absent: no limit.
     pub timeout_s: Option<f64>,
-    /// Whether it goes on from what an interrupted attempt left.
+    /// Whether the program resumes from the files of an interrupted attempt.
     pub resume: bool,
 }
 
 impl Resolver<'_> {
-    /// The `command` stage of `table` after the stages named `after`, the first of which is `parent`, unless that one is
-    /// broken.
+    /// Resolves the `command` stage of `table`, which follows the stages named `after`. `parent` is the first of them,
+    /// and absent if that stage is broken.
     pub(in crate::recipe) fn command_stage(
         &mut self,
         key: &KeyPath,
@@ -68,7 +68,7 @@ impl Resolver<'_> {
         (self.files.problems.len() == before).then_some((spec, run))
     }
 
-    /// The model of the stage that the program goes after; without such a stage, the recipe's.
+    /// Returns the model of the stage that the program follows or, without such a stage, the recipe's.
     fn model_of_command(
         &mut self,
         key: &KeyPath,
@@ -101,7 +101,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Reports words that cannot be filled in.
+    /// Reports words whose templates cannot be filled in.
     fn check_words(
         &mut self,
         key: &KeyPath,
@@ -144,7 +144,7 @@ impl Resolver<'_> {
     }
 }
 
-/// The parameters as JSON; a recipe holds neither dates nor numbers that are not finite.
+/// Converts the parameters to JSON. A recipe contains neither dates nor non-finite numbers.
 fn json(table: &toml::Table) -> BTreeMap<String, Json> {
     let value = |value| serde_json::to_value(value).expect("values of a recipe are JSON values");
     table.iter().map(|(name, parameter)| (name.clone(), value(parameter))).collect()

@@ -5,7 +5,7 @@ use minijinja::{Environment, UndefinedBehavior, Value};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the templates in a `command` stage's words may name.
+/// The values that templates in a `command` stage's words may use.
 #[derive(Clone, Debug, Serialize)]
 pub struct CommandWords<'a> {
     /// The directory that becomes the stage's result.
@@ -13,31 +13,31 @@ pub struct CommandWords<'a> {
     /// The result of the first stage in `after`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<&'a str>,
-    /// The results of all of them.
+    /// The results of all stages in `after`.
     pub parents: &'a [String],
-    /// The table of that name.
+    /// The stage's `parameters`.
     pub parameters: &'a BTreeMap<String, serde_json::Value>,
-    /// The same as a JSON file.
+    /// The path of a JSON file with the parameters.
     pub parameters_file: &'a str,
     /// The directory of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<&'a str>,
     /// The stage's seed.
     pub seed: u64,
-    /// What interrupted attempts leave for later ones.
+    /// The directory that interrupted attempts leave for later ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<&'a str>,
 }
 
 impl CommandWords<'_> {
-    /// What may be named.
+    /// The names that templates may use.
     pub const NAMES: [&'static str; 8] =
         ["output", "parent", "parents", "parameters", "parameters_file", "model", "seed", "resume"];
 
-    /// `word` with every value in its place.
+    /// Fills in the template `word`.
     ///
     /// # Errors
-    /// What is wrong with the template, or that it names something which is not there.
+    /// An invalid template, or a name without a value.
     pub fn fill_in(&self, word: &str) -> Result<String, String> {
         if !is_template(word) {
             return Ok(word.to_owned());
@@ -49,11 +49,11 @@ impl CommandWords<'_> {
             .map_err(|error| error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
     }
 
-    /// What `words` name.
+    /// Returns the names that `words` use.
     pub fn named<'w>(words: impl IntoIterator<Item = &'w str>) -> BTreeSet<String> {
         let templates: Vec<&str> = words.into_iter().filter(|word| is_template(word)).collect();
         if templates.is_empty() {
-            return BTreeSet::new(); // an environment is dear
+            return BTreeSet::new(); // avoids creating an environment, which is expensive
         }
         let environment = Environment::new();
         let parsed = templates.into_iter().filter_map(|word| environment.template_from_str(word).ok());
@@ -61,7 +61,7 @@ impl CommandWords<'_> {
     }
 }
 
-/// Whether `word` is more than the text that it is.
+/// Whether `word` contains template syntax.
 pub(in crate::recipe) fn is_template(word: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|opening| word.contains(opening))
 }

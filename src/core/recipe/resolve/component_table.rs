@@ -11,7 +11,7 @@ use crate::rewards::{At, TableContext};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The table at `key`; the files it names are added to `found`.
+/// The component table at `key`. The files that it names are added to `found`.
 pub(in crate::recipe) struct ComponentTable<'a, 'f> {
     pub(in crate::recipe) files: &'a mut Files<'f>,
     pub(in crate::recipe) key: &'a KeyPath,

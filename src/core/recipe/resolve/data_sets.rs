@@ -1,4 +1,4 @@
-//! `[data.NAME]` resolved: templates checked, paths spread out to files.
+//! Resolves `[data.NAME]`: templates are checked, and paths are expanded to files.
 
 use crate::digest::{Digest, canonical_json};
 use crate::recipe::resolve::command_words::is_template;
@@ -12,7 +12,7 @@ use crate::suggestion::did_you_mean;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The templates of a data set, each with its key.
+/// Returns the templates of a data set, each with its key.
 fn templates(table: &DataTable) -> [(&'static str, Option<&String>); 7] {
     [
         ("system", table.system.as_ref()),
@@ -25,10 +25,10 @@ fn templates(table: &DataTable) -> [(&'static str, Option<&String>); 7] {
     ]
 }
 
-/// Templates that a field with a conversation takes the place of.
+/// The templates that a field with a conversation replaces.
 const OF_ONE_TURN: [&str; 3] = ["system", "prompt", "completion"];
 
-/// Reports templates that are no templates, or that `messages` would leave without effect.
+/// Reports invalid templates, and templates that have no effect beside `messages`.
 pub(in crate::recipe) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
     for (name, template) in templates(table) {
         let Some(template) = template else { continue };
@@ -42,7 +42,7 @@ pub(in crate::recipe) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: 
     check_options(cell, key, table, problems);
 }
 
-/// Reports `options` that are no expression or of which none is right, and an `option` without them.
+/// Reports an invalid `options` expression, `options` without an `answer`, and an `option` without `options`.
 fn check_options(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
     let Some(options) = &table.options else {
         if table.option.is_some() {
@@ -67,13 +67,13 @@ fn check_options(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &m
     }
 }
 
-/// What of a data set's options an evaluation compares.
+/// Returns the options of a data set that an evaluation compares.
 pub(in crate::recipe) fn options(table: &DataTable) -> Option<OptionsSpec> {
     let option = table.option.clone().unwrap_or_else(|| "{{ option.letter }}".to_owned());
     Some(OptionsSpec { options: table.options.clone()?, option })
 }
 
-/// Reports at `key` that `template` is none, or names what is not among `variables`.
+/// Reports at `key` that `template` is invalid, or uses a name that is not among `variables`.
 pub(in crate::recipe) fn check_template(
     cell: &Cell<'_>,
     key: &KeyPath,
@@ -95,7 +95,7 @@ pub(in crate::recipe) fn check_template(
     }
 }
 
-/// Reports at `key` that `template` is none; false then.
+/// Whether `template` is valid. An invalid one is reported at `key`.
 fn check_syntax(cell: &Cell<'_>, key: &KeyPath, template: &str, problems: &mut Problems) -> bool {
     if !is_template(template) {
         return true;
@@ -103,7 +103,7 @@ fn check_syntax(cell: &Cell<'_>, key: &KeyPath, template: &str, problems: &mut P
     let environment = minijinja::Environment::new();
     let Err(error) = environment.template_from_str(template) else { return true };
     let mut place = cell.value_place(key);
-    // Without escapes the template stands in the recipe as it is, and the caret can point into it.
+    // Without escapes the recipe contains the template as it is, so the caret can point into it.
     let literal = &place.source.inner()[place.span.clone()];
     if let (Some(start), Some(range)) = (literal.find(template), error.range()) {
         let start = place.span.start + start;
@@ -116,17 +116,17 @@ fn check_syntax(cell: &Cell<'_>, key: &KeyPath, template: &str, problems: &mut P
     false
 }
 
-/// What a stage needs of its data set, and for what.
+/// A template that a stage needs from its data set.
 pub(in crate::recipe) struct TemplateNeed {
     /// The template's key.
     pub(in crate::recipe) template: &'static str,
-    /// Who needs it, e.g. "the reward `semantic`".
+    /// The part of the stage that needs the template, e.g. "the reward `semantic`".
     pub(in crate::recipe) by: String,
-    /// The key that says so.
+    /// The key that causes the need.
     pub(in crate::recipe) at: KeyPath,
 }
 
-/// Reports templates that `needs` asks for and the data set `name` lacks.
+/// Reports templates that `needs` requires and the data set `name` lacks.
 pub(in crate::recipe) fn check_needs(
     cell: &Cell<'_>,
     name: &str,
@@ -147,12 +147,12 @@ pub(in crate::recipe) fn check_needs(
     }
 }
 
-/// What all problems of a missing template share.
+/// Returns the cause that all problems of a missing template share.
 pub(in crate::recipe) fn missing_template(data: &str, template: &str) -> String {
     format!("data.{data}.{template}")
 }
 
-/// The data set that the key `at` names, if there is one.
+/// Returns the data set that the key `at` names. An unknown name is reported.
 pub(in crate::recipe) fn named<'t>(
     cell: &Cell<'_>,
     name: &str,
@@ -167,14 +167,14 @@ pub(in crate::recipe) fn named<'t>(
         return None;
     }
     let known: Vec<&str> = tables.keys().map(String::as_str).collect();
-    let is_key = at.0.last() == Some(&Step::Key(name.to_owned())); // of a table of weights
+    let is_key = at.0.last() == Some(&Step::Key(name.to_owned())); // a key of a table of weights
     let place = if is_key { cell.key_place(at) } else { cell.value_place(at) };
     let problem = Problem::at(place, format!("unknown data set `{name}`"), "no such `[data.NAME]`");
     problems.push(problem.help(did_you_mean(name, "data sets", &known)));
     None
 }
 
-/// Reports at `key` that a training stage reads a data set that is to measure what it did not see.
+/// Reports at `key` that a training stage reads a data set that is reserved for out-of-domain measurements.
 pub(in crate::recipe) fn check_is_in_domain(
     cell: &Cell<'_>,
     name: &str,
@@ -193,8 +193,8 @@ pub(in crate::recipe) fn check_is_in_domain(
     }
 }
 
-/// The side of the split that an evaluation reads: what it says, else all of a data set that nothing trains on, else the
-/// held-out rows, which there have to be.
+/// Returns the side of the split that an evaluation reads. Without an explicit one this is all of a data set on which
+/// nothing trains, else the held-out rows, which must exist.
 pub(in crate::recipe) fn held_out(
     cell: &Cell<'_>,
     table: &DataTable,
@@ -221,7 +221,7 @@ pub(in crate::recipe) fn held_out(
     split.unwrap_or(Split::Eval)
 }
 
-/// The data set `name`, with the digests of its files.
+/// Resolves the data set `name`, with the digests of its files.
 pub(in crate::recipe) fn resolve(
     files: &mut Files<'_>,
     name: &str,
@@ -236,7 +236,7 @@ pub(in crate::recipe) fn resolve(
         }
         single => single.as_str().map(|path| (path, key.clone())).into_iter().collect(),
     };
-    // Overlapping patterns name a file twice; it is read once, at the first key that names it.
+    // Overlapping patterns name a file twice. The file is read once, at the first key that names it.
     let mut paths: BTreeMap<PathBuf, KeyPath> = BTreeMap::new();
     let mut all_found = true;
     for (path, key) in named {
@@ -266,7 +266,7 @@ pub(in crate::recipe) fn resolve(
     })
 }
 
-/// Brings data sets with their weights into the one form that a spec has of them: shares of 1, sorted by content.
+/// Normalizes weighted data sets to the form in a spec: weights add up to 1, and data sets are sorted by content.
 pub(in crate::recipe) fn mixture(sets: Vec<(f64, DataSpec)>) -> Vec<WeightedData> {
     let total: f64 = sets.iter().map(|(weight, _)| weight).sum();
     let mut sets: Vec<WeightedData> =

@@ -1,4 +1,4 @@
-//! The files a recipe names: whether they are there, and their digests.
+//! Looks up the files that a recipe names, and their digests.
 
 use crate::digest::Digest;
 use crate::recipe::resolve::inputs::{HubFiles, Inputs};
@@ -14,19 +14,19 @@ use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Extensions of data files, as messages name them.
+/// The extensions of data files, for messages.
 const EXTENSIONS: &str = "`.txt`, `.md`, `.jsonl`, `.parquet`";
 
-/// What was seen of files so far: each is looked at once, and all cells see the same.
+/// The known state of files. Each file is looked at once, so that all cells see the same.
 #[derive(Debug, Default)]
 pub(in crate::recipe) struct KnownFiles {
-    /// What there is; absent: nothing.
+    /// The type of each path, `None` where the path does not exist.
     kinds: HashMap<PathBuf, Option<FileType>>,
-    /// Digests of models' directories.
+    /// The digests of the directories of models.
     models: HashMap<PathBuf, Digest>,
-    /// Digests of files.
+    /// The digests of files.
     digests: HashMap<PathBuf, Digest>,
-    /// Files that patterns stand for.
+    /// The files that match each pattern.
     patterns: HashMap<String, Vec<PathBuf>>,
 }
 
@@ -63,7 +63,8 @@ impl Files<'_> {
         self.problems.push(Problem::at(self.cell.value_place(key), message, label).help(help));
     }
 
-    /// The digest of the Hugging Face directory named by `key`; `what` says whose it is.
+    /// Returns the digest of the Hugging Face directory named by `key`. `what` names the directory's purpose in
+    /// messages.
     pub(in crate::recipe) fn directory(
         &mut self,
         what: &str,
@@ -117,7 +118,7 @@ impl Files<'_> {
         }
     }
 
-    /// The text in the file `named`; `what` says what it is.
+    /// Returns the text of the file `named`. `what` names the file's purpose in messages.
     pub(in crate::recipe) fn text(&mut self, what: &str, named: &str, key: &KeyPath) -> Option<String> {
         match fs_err::read_to_string(self.project.join(named)) {
             Ok(text) => Some(text),
@@ -129,7 +130,7 @@ impl Files<'_> {
         }
     }
 
-    /// The JSON in the file `named`; `what` says what it is.
+    /// Returns the JSON in the file `named`. `what` names the file's purpose in messages.
     pub(in crate::recipe) fn json(&mut self, what: &str, named: &str, key: &KeyPath) -> Option<serde_json::Value> {
         let text = self.text(what, named, key)?;
         match serde_json::from_str(&text) {
@@ -142,7 +143,7 @@ impl Files<'_> {
         }
     }
 
-    /// The data files that `named` stands for: a file, or a pattern.
+    /// Returns the data files of `named`, which is a path or a pattern.
     pub(in crate::recipe) fn data(&mut self, named: &str, key: &KeyPath) -> Vec<PathBuf> {
         if HubReference::is_meant(named) {
             return self.on_hub(named, HubRepoKind::Dataset, key).map(|found| found.files).unwrap_or_default();
@@ -181,7 +182,7 @@ impl Files<'_> {
         }
     }
 
-    /// The files that match `pattern`, which is relative to the project.
+    /// Returns the files that match `pattern`, which is relative to the project.
     pub(in crate::recipe) fn glob(&mut self, pattern: &str) -> io::Result<Vec<PathBuf>> {
         if let Some(files) = self.known.patterns.get(pattern) {
             return Ok(files.clone());
@@ -191,7 +192,7 @@ impl Files<'_> {
         Ok(files)
     }
 
-    /// The digest of the file at `path`.
+    /// Returns the digest of the file at `path`.
     pub(in crate::recipe) fn digest(&mut self, path: &Path) -> io::Result<Digest> {
         if let Some(digest) = self.known.digests.get(path) {
             return Ok(digest.clone());
@@ -201,7 +202,7 @@ impl Files<'_> {
         Ok(digest)
     }
 
-    /// The digest and the format of the data file at `path`.
+    /// Returns the digest and the format of the data file at `path`.
     pub(in crate::recipe) fn data_file(
         &mut self,
         path: &Path,
@@ -235,7 +236,7 @@ impl Files<'_> {
         }
     }
 
-    /// What `named`, which begins with `hf://`, names on the hub.
+    /// Returns the files on the hub that `named`, which begins with `hf://`, refers to.
     fn on_hub(&mut self, named: &str, wanted: HubRepoKind, key: &KeyPath) -> Option<HubFiles> {
         let (example, other) = match wanted {
             HubRepoKind::Model => ("hf://owner/name` or `hf://owner/name@revision", "a data set"),
@@ -259,7 +260,8 @@ impl Files<'_> {
         }
     }
 
-    /// What to do about `named`, which is not there: what lies beside it with a similar name, and where it is looked for.
+    /// Returns advice about the missing file `named`: files beside it with a similar name, and the directory in which
+    /// it is expected.
     fn where_to_look(&self, named: &str, advice: &str) -> String {
         let path = Path::new(named);
         let beside = path.parent().unwrap_or(Path::new(""));

@@ -1,4 +1,4 @@
-//! What a GRPO stage makes of its rewards: keys that belong together, and those that would have no effect.
+//! Checks the keys of a GRPO stage that concern rewards: keys that require each other, and keys without an effect.
 
 use crate::recipe::resolve::resolver::Resolver;
 use crate::recipe::spec::{OverlongSpec, RewardAggregation, ScaleRewards, ZeroStd};

@@ -1,4 +1,4 @@
-//! What a recipe asks of the file system beyond its own text.
+//! The interface by which resolving reads the file system and the hub.
 
 use crate::digest::Digest;
 use crate::recipe::text::hub_reference::HubReference;
@@ -6,38 +6,38 @@ use crate::recipe::text::patterns::matching_files;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What of the hub is on disk.
+/// Files of the hub on disk.
 #[derive(Clone, Debug)]
 pub struct HubFiles {
-    /// The repository at one commit.
+    /// The directory of the repository at one commit.
     pub directory: PathBuf,
-    /// The files of a data set that were asked for; none for a model.
+    /// The requested files of a data set; empty for a model.
     pub files: Vec<PathBuf>,
 }
 
-/// Why something of the hub cannot be had.
+/// The reason why a reference to the hub cannot be resolved.
 #[derive(Clone, Debug)]
 pub struct HubRefusal {
-    /// What is wrong.
+    /// The message that says what is wrong.
     pub message: String,
-    /// What to do.
+    /// The advice on what to do.
     pub help: String,
 }
 
-/// Digests of the files that a recipe names, and the files that a pattern names. Paths are absolute.
+/// The source of the digests of files that a recipe names, and of the files that a pattern matches. Paths are absolute.
 ///
-/// An implementation should remember digests: variants name the same files again and again.
+/// An implementation should cache digests, because variants name the same files repeatedly.
 pub trait Inputs {
-    /// The digest of a model's or an encoder's directory.
+    /// Returns the digest of a model's or an encoder's directory.
     fn directory(&mut self, path: &Path) -> io::Result<Digest>;
 
-    /// The digest of a file's bytes.
+    /// Returns the digest of a file's bytes.
     fn file(&mut self, path: &Path) -> io::Result<Digest>;
 
-    /// Brings what `reference` names onto the disk, if it is not there.
+    /// Returns the files of `reference`, and downloads them if they are not on disk.
     fn hub(&mut self, reference: &HubReference) -> Result<HubFiles, HubRefusal>;
 
-    /// The files that match `pattern`, which is relative to `directory`, sorted.
+    /// Returns the files that match `pattern`, which is relative to `directory`, sorted.
     fn glob(&mut self, directory: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
         matching_files(directory, pattern)
     }

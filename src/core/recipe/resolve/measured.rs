@@ -1,6 +1,9 @@
-//! What an `eval` stage measures beyond its own table: with `rewards = "all"` every component that any stage of any variant of
-//! the recipe rewards, so that each variant is measured by what it was trained on and by what it never saw; everywhere
-//! whether the answer is right and whether the form is, where the data set tells. And which of it this variant was trained on.
+//! Completes the components that an `eval` stage measures.
+//!
+//! With `rewards = "all"`, a stage measures every component that any stage of any variant of the recipe rewards. Each
+//! variant is thus measured by the components it was trained on and by the held-out ones. In addition, every `eval`
+//! stage measures correctness and form where the data set allows it. For each component this module records whether the
+//! variant was trained on it.
 
 use crate::digest::Digest;
 use crate::recipe::resolve::data_sets::missing_template;
@@ -18,20 +21,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use toml::Value;
 
-/// The word for every component of the recipe.
+/// The value of `rewards` that selects every component of the recipe.
 const ALL: &str = "all";
 
-/// What a variant's training had to do with what is measured of it.
+/// Whether a variant was trained on a measured component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Training {
-    /// It was rewarded.
+    /// The component was part of the training reward.
     Trained,
-    /// It was never rewarded.
+    /// The component was never rewarded.
     HeldOut,
 }
 
 impl Training {
-    /// The word that results have for it.
+    /// Returns the word for this value in results.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Trained => "trained",
@@ -40,8 +43,8 @@ impl Training {
     }
 }
 
-/// Whether training rewarded what the metric of this name measures; absent where that is no reward component. Whoever was
-/// rewarded for right answers was trained for their likelihood too.
+/// Whether training rewarded the component that `metric` measures; `None` where the metric is not a reward component.
+/// Training on correctness counts as training on the likelihood of correct answers.
 pub fn training_of(eval: &EvalSpec, metric: &str) -> Option<Training> {
     let component = match metric {
         "eval/accuracy" | "eval/loglikelihood_accuracy" | "eval/loglikelihood_accuracy_norm" => EvalSpec::CORRECTNESS,
@@ -56,8 +59,8 @@ pub fn training_of(eval: &EvalSpec, metric: &str) -> Option<Training> {
 
 type Mix = BTreeMap<String, RewardSpec>;
 
-/// The components that the `rewards` at `key` name; none where the word stands for those of the whole recipe. Absent if they
-/// are neither; that has been reported.
+/// Returns the components that the `rewards` at `key` name; none where the value selects those of the whole recipe.
+/// Returns `None` if the value is invalid, which has been reported.
 pub(in crate::recipe) fn named(
     files: &mut Files<'_>,
     key: &KeyPath,
@@ -76,7 +79,7 @@ pub(in crate::recipe) fn named(
         Some(tables) => match BTreeMap::deserialize(tables.clone()) {
             Ok(tables) => Some(tables),
             Err(error) => {
-                // a table that lacks a key, which was reported with the shape
+                // A table without a required key was reported with the shape.
                 if files.problems.is_empty() {
                     let problem =
                         Problem::at(files.cell.value_place(key), format!("`{key}` is not valid: {error}"), "here");
@@ -88,10 +91,10 @@ pub(in crate::recipe) fn named(
     }
 }
 
-/// The stages of a cell that ask for every component of the recipe, each with where it does.
+/// The stages of a cell that measure every component of the recipe, each with the place of its key.
 pub(in crate::recipe) type Asking = BTreeMap<String, Place>;
 
-/// The stages of `cell` that ask for every component of the recipe.
+/// Returns the stages of `cell` that measure every component of the recipe.
 pub(in crate::recipe) fn asking(cell: &Cell<'_>) -> Asking {
     let asks = |stage: &Value| stage.get("rewards").and_then(Value::as_str) == Some(ALL);
     let stages = cell.value.get("stages").and_then(Value::as_table).into_iter().flatten();
@@ -105,8 +108,8 @@ fn rewards_key(stage: &str) -> KeyPath {
     KeyPath::dotted("stages").key(stage).key("rewards")
 }
 
-/// Writes into every `eval` stage of `variants`, of which some are `asking`, what it measures and what of it was rewarded
-/// before.
+/// Completes every `eval` stage of `variants`: the components it measures, and those of them that were rewarded before.
+/// `asking` has, for each variant, the stages that measure every component.
 pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVariant], problems: &mut Problems) {
     let is_asked = asking.iter().any(|stages| !stages.is_empty());
     let all = if is_asked { Pool::of(variants) } else { Pool::default() };
@@ -137,7 +140,7 @@ pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVar
     }
 }
 
-/// The reward mixes of the stages above the one at `place`, the nearest first.
+/// Returns the reward mixes of the stages above the one at `place`, the nearest first.
 fn mixes(stages: &[ResolvedStage], place: usize) -> Vec<Mix> {
     let mut found = Vec::new();
     let mut waiting: VecDeque<&String> = stages[place].after.iter().collect();
@@ -151,8 +154,8 @@ fn mixes(stages: &[ResolvedStage], place: usize) -> Vec<Mix> {
     found
 }
 
-/// Whether training rewarded what `spec` measures: a component of that name, one that computes the same, or, where it is
-/// whether the answer or the form is right, one that asks for it in any way. So what is called held out is.
+/// Whether training rewarded `spec` under any name. A component counts if it has the same name or computes the same.
+/// For correctness and form, any component of that kind counts. A component is held out only if none counts.
 fn was_rewarded(name: &str, spec: &RewardSpec, mixes: &[Mix]) -> bool {
     let alike = |theirs: &Component| match (&spec.component, theirs) {
         (Component::Correctness(_), Component::Correctness(_)) | (Component::Format(_), Component::Format(_)) => true,
@@ -162,7 +165,7 @@ fn was_rewarded(name: &str, spec: &RewardSpec, mixes: &[Mix]) -> bool {
     rewarded.into_iter().any(|(theirs, component)| theirs == name || alike(&component.component))
 }
 
-/// Whether two components differ in nothing but their weight.
+/// Whether two components differ only in their weight.
 fn same_settings(one: &RewardSpec, other: &RewardSpec) -> bool {
     RewardSpec { weight: 0.0, ..one.clone() } == RewardSpec { weight: 0.0, ..other.clone() }
 }
@@ -181,8 +184,8 @@ fn add_what_the_data_tells(eval: &mut EvalSpec) {
     }
 }
 
-/// The form that completions are to have: that of the component `format` or else the first of its kind, right as a whole; else
-/// the tags that the data set's own completions are made of.
+/// Returns the form that completions should have. This is the form of the component `format`, else that of the first
+/// format component, graded as a whole. Without either, it consists of the tags in the data set's own completions.
 fn form(eval: &EvalSpec) -> Option<(Scope, FormatSpec)> {
     let whole = |form: &FormatSpec| match form {
         FormatSpec::Tags { tags, answers, .. } => {
@@ -199,7 +202,7 @@ fn form(eval: &EvalSpec) -> Option<(Scope, FormatSpec)> {
     Some((Scope::Completion, FormatSpec::Tags { tags, grading: Grading::Binary, answers: Vec::new() }))
 }
 
-/// The tags that `template` is made of, if it is made of nothing else: `<think>...</think> <answer>...</answer>`.
+/// Returns the tags in `template`, if it consists only of tags: `<think>...</think> <answer>...</answer>`.
 fn tags(template: &str) -> Option<Vec<String>> {
     let mut tags: Vec<String> = Vec::new();
     let mut rest = template.trim();
@@ -221,12 +224,12 @@ fn tags(template: &str) -> Option<Vec<String>> {
 #[derive(Default)]
 struct Pool {
     components: BTreeMap<String, Found>,
-    /// A name that two components share, with where each of them stands.
+    /// A name that two different components share, with the place of each.
     clash: Option<(String, String, String)>,
 }
 
 struct Found {
-    /// Without its weight, which is the variant's.
+    /// The spec without its weight, which differs between variants.
     spec: RewardSpec,
     inputs: BTreeMap<Digest, PathBuf>,
     /// The stage and the variant, for messages.
@@ -261,7 +264,7 @@ impl Pool {
         pool
     }
 
-    /// Reports at `place` what the `eval` stage whose `rewards` are at `key` cannot measure.
+    /// Reports at `place` the components that the `eval` stage whose `rewards` are at `key` cannot measure.
     fn check(&self, place: &Place, key: &KeyPath, eval: &EvalSpec, problems: &mut Problems) {
         let problem =
             |message: String, label: &str, help: String| Problem::at(place.clone(), message, label).help(help);
@@ -307,7 +310,7 @@ impl Pool {
     }
 }
 
-/// The template that a component needs and the data set of `eval` lacks.
+/// Returns the template that a component needs and the data set of `eval` lacks.
 fn lacking(component: &Component, eval: &EvalSpec) -> Option<&'static str> {
     let templates = &eval.data.templates;
     let needed = component.measure().needs()?;

@@ -1,4 +1,5 @@
-//! From the tables of a cell to stages: names looked up, files found and digested, what the schema cannot say checked.
+//! Resolves the tables of a cell to stages: looks up names, finds and digests files, and checks what the schema cannot
+//! express.
 
 pub(super) mod arena;
 pub(super) mod command;

@@ -1,4 +1,4 @@
-//! A stage's model: path, number format, adapter, and whether it fits what the parent stage left.
+//! Resolves a stage's model: path, data type, adapter, and compatibility with the parent stage's result.
 
 use crate::architecture::LINEAR_LAYERS;
 use crate::recipe::resolve::resolver::Resolver;
@@ -9,7 +9,7 @@ use crate::recipe::text::located::KeyPath;
 use crate::suggestion::did_you_mean;
 use toml::Value;
 
-/// What `target_modules` says for all of [`LINEAR_LAYERS`].
+/// The value of `target_modules` that selects all of [`LINEAR_LAYERS`].
 const ALL_LINEAR: &str = "all-linear";
 
 impl Resolver<'_> {
@@ -87,7 +87,7 @@ impl Resolver<'_> {
             let help = "a checkpoint fits the model it was trained from";
             self.problem(&key.key("model").key("path"), format!("{starts} has another `model.path`"), "differs", help);
         }
-        // dropout is how an adapter is trained, not what it is
+        // Dropout affects how an adapter is trained, not its shape.
         let shape = |lora: &Option<LoraSpec>| lora.clone().map(|lora| LoraSpec { dropout: 0.0, ..lora });
         let goes_on = ours.parent_adapter == ParentAdapter::Continue;
         if theirs.lora.is_some() && goes_on && shape(&ours.lora) != shape(&theirs.lora) {

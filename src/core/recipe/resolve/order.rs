@@ -1,4 +1,4 @@
-//! The order of a recipe's stages: parents first, no circles.
+//! The order of a recipe's stages: parents first, without cycles.
 
 use crate::recipe::sweep::cell::Cell;
 use crate::recipe::tables::stage::StageTable;
@@ -8,13 +8,13 @@ use crate::suggestion::did_you_mean;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Value;
 
-/// A stage and those it starts from, in the order in which it names them.
+/// A stage with the names of its parents, in the order of its `after`.
 pub(in crate::recipe) struct StageOrder {
     pub(in crate::recipe) name: String,
     pub(in crate::recipe) after: Vec<String>,
 }
 
-/// The stages that `stage` names, each with where in its `after`.
+/// Returns the stages in the `after` of `stage`, each with its index there.
 fn after(stage: &StageTable) -> Vec<(&str, Option<usize>)> {
     let named = match stage {
         StageTable::Cpt(table) => &table.after,
@@ -27,7 +27,7 @@ fn after(stage: &StageTable) -> Vec<(&str, Option<usize>)> {
     named.iter().map(|name| (name.as_str(), None)).collect()
 }
 
-/// The names in `after`, a name or a list of them.
+/// Returns the names in `after`, which is a name or a list of names.
 fn several(after: &Value) -> Vec<(&str, Option<usize>)> {
     match after {
         Value::Array(names) => {
@@ -37,8 +37,8 @@ fn several(after: &Value) -> Vec<(&str, Option<usize>)> {
     }
 }
 
-/// Stages with every parent before its children, otherwise by name; those whose parents are unknown or go round in a
-/// circle are reported and left out.
+/// Returns stages with every parent before its children, otherwise by name. Stages with unknown parents or on a
+/// dependency cycle are reported and left out.
 pub(in crate::recipe) fn parents_first(
     cell: &Cell<'_>,
     stages: &BTreeMap<String, Option<StageTable>>,
@@ -49,7 +49,7 @@ pub(in crate::recipe) fn parents_first(
         let Some(stage) = stage else { continue };
         let mut after = after(stage);
         if matches!(stage, StageTable::Arena(_)) {
-            // A variant that has no such stage sends no player of it.
+            // A variant without such a stage has no player from it.
             let unset = |name: &str| cell.sweep_reaches(&KeyPath::dotted("stages").key(name));
             after.retain(|(parent, _)| stages.contains_key(*parent) || !unset(parent));
         }
@@ -92,7 +92,8 @@ pub(in crate::recipe) fn parents_first(
     ordered
 }
 
-/// A stage that is not there, or not whole: reported already, so its children are checked as if it were done.
+/// Whether a stage is missing or invalid. This has been reported, so its children are checked as if the stage were
+/// valid.
 fn is_broken(name: &str, stages: &BTreeMap<String, Option<StageTable>>) -> bool {
     !matches!(stages.get(name), Some(Some(_)))
 }
@@ -137,10 +138,10 @@ fn report_circles(cell: &Cell<'_>, waiting: &[StageOrder], problems: &mut Proble
         let mut at = Some(start);
         while let Some(stage) = at.filter(|stage| !chain.contains(&stage.name.as_str())) {
             chain.push(&stage.name);
-            // Of several parents, one that waits too.
+            // With several parents, the search follows one that also waits.
             at = waiting.iter().find(|other| stage.after.contains(&other.name));
         }
-        // A stage that merely hangs on a circle is no part of it.
+        // A stage that only depends on a cycle is not part of it.
         if at.is_none_or(|stage| stage.name != start.name) || reported.contains(&start.name.as_str()) {
             continue;
         }

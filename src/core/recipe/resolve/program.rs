@@ -1,4 +1,4 @@
-//! A program of the user's, of a stage or of a reward: its files digested, none of them forgotten.
+//! Resolves a user's program, of a stage or of a reward, and digests all its files.
 
 use crate::digest::Digest;
 use crate::recipe::resolve::files::Files;
@@ -11,16 +11,17 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// What the tables of a `command` stage and of a `command` reward have in common.
+/// The keys that the tables of a `command` stage and of a `command` reward share.
 pub(in crate::recipe) struct ProgramKeys<'a> {
     pub(in crate::recipe) command: &'a [String],
     pub(in crate::recipe) files: &'a [String],
     pub(in crate::recipe) env: &'a [String],
-    /// Where the program starts.
+    /// The working directory of the program.
     pub(in crate::recipe) directory: &'a Path,
 }
 
-/// The program of the table `key`: its words, and the digests of its files; absent if something about it is wrong.
+/// Returns the program of the table `key`: its words and the digests of its files. Returns `None` if something is
+/// invalid.
 pub(in crate::recipe) fn program(
     files: &mut Files<'_>,
     key: &KeyPath,
@@ -65,7 +66,7 @@ pub(in crate::recipe) fn program(
     }
     for (index, name) in keys.env.iter().enumerate() {
         if !is_variable(name) {
-            // shown at the table, and without its value: it might be a secret
+            // The problem points at the table and does not show the value, which might be a secret.
             let message = format!("`{}` is not the name of an environment variable", key.key("env").index(index));
             let help = "write only the variable's name; its value stays in the environment";
             files.problems.push(Problem::at(files.cell.key_place(key), message, "its `env`").help(help));
@@ -74,7 +75,7 @@ pub(in crate::recipe) fn program(
     (files.problems.len() == before).then_some((words, digests))
 }
 
-/// The files that `named` stands for: a file, or a pattern.
+/// Returns the files of `named`, which is a path or a pattern.
 fn paths(files: &mut Files<'_>, key: &KeyPath, named: &str) -> Vec<PathBuf> {
     let path = files.project.join(named);
     if !named.contains(['*', '?', '[']) {
@@ -99,7 +100,7 @@ fn paths(files: &mut Files<'_>, key: &KeyPath, named: &str) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// Whether the file names the program that runs it.
+/// Whether the file begins with `#!`, so that it names its interpreter.
 fn is_script(path: &Path) -> bool {
     let mut first = [0; 2];
     fs_err::File::open(path).is_ok_and(|mut file| file.read_exact(&mut first).is_ok()) && first == *b"#!"

@@ -1,4 +1,4 @@
-//! What resolving makes of a recipe.
+//! The result of resolving a recipe.
 
 use super::arena::FanIn;
 use super::command::ProgramRun;
@@ -7,28 +7,28 @@ use crate::recipe::spec::StageSpec;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// One stage of one variant.
+/// A stage of a variant.
 #[derive(Clone, Debug)]
 pub struct ResolvedStage {
-    /// Its name in the recipe.
+    /// The stage's name in the recipe.
     pub name: String,
-    /// The stages it starts from, by name; more than one has only a `command` stage or an `arena`.
+    /// The names of the parent stages; only a `command` stage or an `arena` may have several.
     pub after: Vec<String>,
-    /// What it does.
+    /// The stage's spec.
     pub spec: StageSpec,
-    /// Where the content named by digest in `spec` lies (absolute paths).
+    /// The absolute paths of the content that `spec` names by digest.
     pub inputs: BTreeMap<Digest, PathBuf>,
-    /// How the program of a `command` stage is run.
+    /// The settings of how the program of a `command` stage runs.
     pub program: Option<ProgramRun>,
-    /// Of an `arena`, which is one stage for all variants: who plays beside the stages named in `after`.
+    /// The players of an `arena` beside the stages named in `after`. An arena is one stage for all variants.
     pub fan_in: Option<FanIn>,
 }
 
-/// One cell of a recipe's sweep.
+/// A cell of a recipe's sweep.
 #[derive(Clone, Debug)]
 pub struct ResolvedVariant {
     /// The cell's name, unique in its recipe: `rouge`, `seed=1`, `rouge,seed=1`.
     pub name: String,
-    /// Its stages, parents first.
+    /// The stages, parents first.
     pub stages: Vec<ResolvedStage>,
 }

@@ -1,4 +1,4 @@
-//! What the parts of resolving share: the recipe's files, its data sets, and where problems are reported.
+//! The state that the parts of resolving share: the recipe's files, its data sets and the reported problems.
 
 use super::data_sets::{self, TemplateNeed};
 use super::files::Files;
@@ -14,11 +14,11 @@ use std::path::PathBuf;
 pub(in crate::recipe) struct Resolver<'a> {
     pub(in crate::recipe) files: Files<'a>,
     pub(in crate::recipe) model: Option<ModelTable>,
-    /// Whether the recipe says something of a model, right or wrong.
+    /// Whether the recipe has a `model` key, valid or not.
     pub(in crate::recipe) has_model: bool,
     pub(in crate::recipe) seed: Option<u64>,
     pub(in crate::recipe) data: &'a BTreeMap<String, Option<DataTable>>,
-    /// The files of the stage at hand.
+    /// The files of the current stage.
     pub(in crate::recipe) found: BTreeMap<Digest, PathBuf>,
 }
 
@@ -47,12 +47,12 @@ impl Resolver<'_> {
         data_sets::resolve(&mut self.files, name, table, split, &mut self.found)
     }
 
-    /// The table of the data set `name`, if it is there and whole.
+    /// Returns the table of the data set `name`, if it exists and is valid.
     pub(in crate::recipe) fn data_table(&self, name: &str) -> Option<&DataTable> {
         self.data.get(name)?.as_ref()
     }
 
-    /// The split that an evaluation's key `(key, data set)` reads, from its `(split key, value)`.
+    /// Returns the split that an evaluation's key `(key, data set)` reads, from its `(split key, value)`.
     pub(in crate::recipe) fn held_out(
         &mut self,
         stage: &KeyPath,

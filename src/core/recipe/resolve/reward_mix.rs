@@ -1,4 +1,4 @@
-//! `[stages.NAME.rewards.NAME]` resolved: scopes read, files digested.
+//! Resolves `[stages.NAME.rewards.NAME]`: scopes are parsed and files digested.
 
 use crate::digest::Digest;
 use crate::recipe::resolve::component_table::ComponentTable;
@@ -12,7 +12,7 @@ use crate::suggestion::did_you_mean;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What the components at `key` need of the stage's data set.
+/// Returns the templates that the components at `key` need from the stage's data set.
 pub(in crate::recipe) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> Vec<TemplateNeed> {
     let need = |(name, reward): (&String, &RewardTable)| {
         let template = reward.own.needed()?;
@@ -21,7 +21,7 @@ pub(in crate::recipe) fn needs(key: &KeyPath, rewards: &BTreeMap<String, RewardT
     rewards.iter().filter_map(need).collect()
 }
 
-/// The mix at `key`, for groups of this many completions; absent if a component cannot be resolved.
+/// Returns the mix at `key`, for groups of this many completions, or `None` if a component cannot be resolved.
 pub(in crate::recipe) fn resolve(
     files: &mut Files<'_>,
     key: &KeyPath,
@@ -58,7 +58,7 @@ pub(in crate::recipe) fn check_group(
     }
 }
 
-/// Reports bounds without room between them, and a factor that makes every value 0.
+/// Whether the bounds leave room between them and the scale does not make every value 0. Problems are reported.
 fn clip_and_scale_fit(files: &mut Files<'_>, key: &KeyPath, clip: Option<[f64; 2]>, scale: f64) -> bool {
     let before = files.problems.len();
     if let Some([low, high]) = clip.filter(|[low, high]| low >= high) {

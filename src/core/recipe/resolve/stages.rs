@@ -1,6 +1,7 @@
-//! One cell of a recipe -> its stages, each a whole [`StageSpec`].
+//! Resolves one cell of a recipe to its stages, each a complete [`StageSpec`].
 //!
-//! What the schema cannot say is checked here: names that refer to something, keys that exclude each other, files.
+//! The checks here are those that the schema cannot express: references to names, keys that exclude each other, and
+//! files.
 
 use crate::recipe::resolve::data_sets::{self, TemplateNeed};
 use crate::recipe::resolve::files::{Files, KnownFiles};
@@ -24,8 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use toml::Value;
 
-/// The stages of `cell`, parents first. Its value has the defaults, and not what does not fit the schema, which has been
-/// reported.
+/// Returns the stages of `cell`, parents first. Its value contains the defaults. Parts that do not fit the schema have
+/// been reported and removed.
 pub(in crate::recipe) fn resolve(
     cell: &Cell<'_>,
     project: &Path,
@@ -70,7 +71,7 @@ pub(in crate::recipe) fn resolve(
     resolved
 }
 
-/// What was read of the value at `path`.
+/// Returns the deserialized value at `path`, and reports an error.
 fn typed<T>(
     cell: &Cell<'_>,
     read: Result<T, toml::de::Error>,
@@ -80,7 +81,7 @@ fn typed<T>(
     match read {
         Ok(typed) => Some(typed),
         Err(error) => {
-            // A value that lacks a key, or had one taken out, fails here and has been reported.
+            // A value without a required key, or with a key removed, fails here and has been reported.
             if problems.is_empty() {
                 let path = path();
                 let problem = Problem::at(cell.key_place(&path), format!("`{path}` is not valid: {error}"), "here");
@@ -91,12 +92,12 @@ fn typed<T>(
     }
 }
 
-/// What the recipe has at its top.
+/// Returns the top-level value `key` of the recipe.
 fn of_recipe<T: for<'de> Deserialize<'de>>(cell: &Cell<'_>, key: &str, problems: &mut Problems) -> Option<T> {
     typed(cell, T::deserialize(cell.value.get(key)?.clone()), || KeyPath::dotted(key), problems)
 }
 
-/// The tables below `group`, each as a `T`.
+/// Returns the tables below `group`, each as a `T`.
 fn tables<T>(
     cell: &Cell<'_>,
     group: &str,
@@ -112,7 +113,7 @@ fn tables<T>(
 }
 
 impl Resolver<'_> {
-    /// What a stage of the engine does, which starts from `parent`.
+    /// Resolves a stage of the engine, which starts from `parent`.
     fn stage(&mut self, key: &KeyPath, table: &StageTable, parent: Option<&ResolvedStage>) -> Option<StageSpec> {
         let (seed, model_override) = match table {
             StageTable::Cpt(table) => (table.seed, table.model.as_ref()),
@@ -132,7 +133,7 @@ impl Resolver<'_> {
         let (seed, mut model, work) = (seed.or(self.seed)?, model?, work?);
         if let Some((parent, theirs)) = parent.and_then(|parent| Some((parent, parent.spec.model.as_ref()?))) {
             if matches!(table, StageTable::Eval(EvalTable { model: None, .. })) {
-                // what trains nothing takes its parent's adapter as it is
+                // A stage that does not train takes its parent's adapter as it is.
                 model.lora.clone_from(&theirs.lora);
                 model.parent_adapter = ParentAdapter::Continue;
             }
@@ -141,7 +142,7 @@ impl Resolver<'_> {
         Some(StageSpec { seed, model: Some(model), work })
     }
 
-    /// The data sets that a training stage's `data` names, with their weights.
+    /// Returns the data sets that a training stage's `data` names, with their weights.
     fn mixture(&mut self, stage: &KeyPath, named: &Value, needs: &[TemplateNeed]) -> Option<Vec<WeightedData>> {
         let key = stage.key("data");
         let Value::Table(weights) = named else {
@@ -332,7 +333,7 @@ impl Resolver<'_> {
             pass_at: table.pass_at.iter().copied().collect(),
             batch_size: table.batch_size,
             rewards: rewards?,
-            trained: BTreeSet::new(), // known when every stage is: `measured`
+            trained: BTreeSet::new(), // filled in by `measured`, once every stage is known
             bootstrap_resamples: table.bootstrap_resamples,
             max_missing_fraction: table.max_missing_fraction,
         })

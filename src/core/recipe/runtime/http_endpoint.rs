@@ -1,4 +1,4 @@
-//! `[runtime.endpoints.NAME]`: where a service that rates completions is served. Nothing of it may change an answer.
+//! `[runtime.endpoints.NAME]`: the address of a service that rates completions. None of its keys may change an answer.
 
 use crate::recipe::runtime::judge_server::{check_api_key_env, check_url};
 use crate::recipe::sweep::cell::Cell;
@@ -7,7 +7,7 @@ use crate::recipe::text::located::KeyPath;
 use crate::rewards::HttpEndpoint;
 use std::collections::BTreeMap;
 
-/// Reports what cannot be a URL or the name of a variable.
+/// Reports invalid URLs and invalid names of environment variables.
 pub(in crate::recipe) fn check(cell: &Cell<'_>, endpoints: &BTreeMap<String, HttpEndpoint>, problems: &mut Problems) {
     for (name, endpoint) in endpoints {
         let key = KeyPath::dotted("runtime.endpoints").key(name);

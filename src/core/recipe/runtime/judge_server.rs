@@ -1,4 +1,4 @@
-//! `[runtime.judges.NAME]`: where the judge with this model's name is served. Nothing of it may change an answer.
+//! `[runtime.judges.NAME]`: the address of the judge whose model has this name. None of its keys may change an answer.
 
 use crate::recipe::sweep::cell::Cell;
 use crate::recipe::text::diagnostic::{Problem, Problems};
@@ -7,7 +7,7 @@ use crate::rewards::JudgeServer;
 use std::collections::BTreeMap;
 use url::Url;
 
-/// Reports what cannot be an endpoint or the name of a variable.
+/// Reports invalid endpoints and invalid names of environment variables.
 pub(in crate::recipe) fn check(cell: &Cell<'_>, judges: &BTreeMap<String, JudgeServer>, problems: &mut Problems) {
     for (name, server) in judges {
         let key = KeyPath::dotted("runtime.judges").key(name);
@@ -21,7 +21,8 @@ pub(in crate::recipe) fn check(cell: &Cell<'_>, judges: &BTreeMap<String, JudgeS
     }
 }
 
-/// Reports an `api_key_env` of the server's table at `key` that cannot name a variable; `example` is a name that could.
+/// Reports an `api_key_env` of the table at `key` that is not a valid variable name. `example` is a valid one for the
+/// message.
 pub(in crate::recipe) fn check_api_key_env(
     cell: &Cell<'_>,
     key: &KeyPath,
@@ -30,7 +31,7 @@ pub(in crate::recipe) fn check_api_key_env(
     problems: &mut Problems,
 ) {
     if variable.is_some_and(|name| !is_variable(name)) {
-        // shown at the table, and without its value: it might be the key itself
+        // The problem points at the table and does not show the value, which might be the API key itself.
         let message = format!("`{}` is not the name of an environment variable", key.key("api_key_env"));
         let help = format!("export the key, as in `{example}=...`, and write `api_key_env = \"{example}\"`");
         problems.push(Problem::at(cell.key_place(key), message, "its `api_key_env`").help(help));
@@ -59,7 +60,7 @@ pub(in crate::recipe) fn check_url(text: &str, form: &'static str) -> Result<Url
     Ok(url)
 }
 
-/// Whether `name` may name a variable of the environment.
+/// Whether `name` is valid as the name of an environment variable.
 pub(in crate::recipe) fn is_variable(name: &str) -> bool {
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

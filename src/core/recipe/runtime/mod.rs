@@ -1,4 +1,4 @@
-//! `[runtime]`: how stages are run, which changes no result.
+//! `[runtime]`: settings of how stages run, which do not change a result.
 
 mod http_endpoint;
 pub(super) mod judge_server;

@@ -1,4 +1,4 @@
-//! `[runtime]`: how stages are run. Nothing of it may change a result, and nothing of it is hashed.
+//! `[runtime]`: settings of how stages run. None of them may change a result, and none is hashed.
 
 use crate::cpu::Bfloat16Products;
 use crate::recipe::runtime::http_endpoint;
@@ -36,21 +36,23 @@ pub struct RuntimeSettings {
     /// Keeps only the input of each layer and recomputes the rest in the backward pass: a third slower, a fraction of
     /// the memory, the same bits. `auto`: when the stage would not fit otherwise.
     pub gradient_checkpointing: GradientCheckpointing,
-    /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's bits.
+    /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's
+    /// bits.
     pub bfloat16_products: Bfloat16Products,
     /// Largest number of stages that run at the same time, unless `-j` is given; default: one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
-    /// GPUs that stages run on, one stage on each, as CUDA counts them; one that is listed twice takes two stages at a time
-    /// when their memory fits. Default: all that are visible.
+    /// GPUs that stages run on, one stage on each, as CUDA counts them; one that is listed twice takes two stages at a
+    /// time when their memory fits. Default: all that are visible.
     #[schemars(length(min = 1))]
     pub gpus: Option<Vec<usize>>,
-    /// Seconds after which a stage is asked to stop and has failed, by the name of the stage or by its kind; default: no
-    /// limit.
+    /// Seconds after which a stage is asked to stop and has failed, by the name of the stage or by its kind; default:
+    /// no limit.
     #[serde(default)]
     #[schemars(extend("additionalProperties" = { "type": "number", "exclusiveMinimum": 0 }))]
     pub timeout_s: BTreeMap<String, f64>,
-    /// Seconds that a worker has to leave its resume point when it is stopped, its time is over or its run has died; then it is killed.
+    /// Seconds that a worker has to leave its resume point when it is stopped, its time is over or its run has died;
+    /// then it is killed.
     #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
     pub stop_grace_s: f64,
     /// How often a failed stage is tried again, by the reason of the failure.
@@ -70,7 +72,7 @@ pub enum Device {
     Auto,
     /// The CPU.
     Cpu,
-    /// This GPU.
+    /// The GPU with this index.
     Cuda(usize),
 }
 
@@ -86,9 +88,9 @@ pub enum GradientCheckpointing {
     Off,
 }
 
-/// How often a stage that failed is tried again; each try goes on from the newest resume point. What would fail the same is
-/// not tried again: a program that ends with another exit code than 0 (one that a signal kills counts as a crash), a judge
-/// whose budget is used up, data that does not fit.
+/// How often a stage that failed is tried again; each try goes on from the newest resume point. What would fail the
+/// same is not tried again: a program that ends with another exit code than 0 (one that a signal kills counts as a
+/// crash), a judge whose budget is used up, data that does not fit.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retries {
@@ -125,13 +127,13 @@ impl Device {
 }
 
 impl RuntimeSettings {
-    /// The time limit of the stage `name` of this `kind`: that of its name, else that of its kind.
+    /// Returns the time limit of the stage `name`, else that of its `kind`, in seconds.
     pub fn timeout_s(&self, name: &str, kind: StageKind) -> Option<f64> {
         self.timeout_s.get(name).or_else(|| self.timeout_s.get(kind.name())).copied()
     }
 
-    /// From the table of the recipe, with the defaults filled in; `stages` tells the names of the recipe's stages. Absent when
-    /// something is wrong, which is reported.
+    /// Reads the recipe's table, with the defaults filled in; `stages` returns the names of the recipe's stages.
+    /// Returns `None` when a value is invalid, which is reported.
     pub(in crate::recipe) fn resolve<'n>(
         cell: &Cell<'_>,
         stages: impl FnOnce() -> BTreeSet<&'n str>,
@@ -141,10 +143,10 @@ impl RuntimeSettings {
         let device = table.get("device").and_then(Value::as_str).unwrap_or_default().to_owned();
         let is_device = Device::named(&device).is_some();
         if !is_device {
-            table.insert("device".to_owned(), Value::from("auto")); // everything else can be read then
+            table.insert("device".to_owned(), Value::from("auto")); // lets the other keys be read
         }
         let settings = Self::deserialize(table);
-        // a judge that lacks a key has been reported
+        // A judge without a required key has been reported.
         assert!(settings.is_ok() || !problems.is_empty(), "fitting runtime keys over defaults make a whole table");
         let settings = settings.ok()?;
         if !settings.timeout_s.is_empty() {
@@ -168,7 +170,7 @@ impl<'de> Deserialize<'de> for Device {
     }
 }
 
-/// Reports time limits of what is neither a stage nor a kind of stage.
+/// Reports time limits of names that are neither a stage nor a kind of stage.
 fn check_timeouts(cell: &Cell<'_>, stages: BTreeSet<&str>, limits: &BTreeMap<String, f64>, problems: &mut Problems) {
     let mut known = stages;
     for kind in stage_kinds() {
@@ -182,7 +184,7 @@ fn check_timeouts(cell: &Cell<'_>, stages: BTreeSet<&str>, limits: &BTreeMap<Str
     }
 }
 
-/// The kinds of stage that the schema has.
+/// Returns the stage kinds of the schema.
 fn stage_kinds() -> impl Iterator<Item = &'static str> {
     let stage = schema::resolved(&schema::root()["properties"]["stages"]["additionalProperties"]);
     let kinds = stage["anyOf"].as_array().expect("a stage is one of several tables").iter();

@@ -5,41 +5,41 @@ use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Models that answer the same questions, and judges who compare their answers. The stage's own model is absent: each player
-/// brings one.
+/// The work of an arena: models answer the same questions, and judges compare their answers. The stage has no model of
+/// its own, because each player has one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArenaSpec {
-    /// Questions, references and answers.
+    /// The data set of questions, references and answers.
     pub data: DataSpec,
-    /// Only this many of them are asked, chosen by content hash; absent: all.
+    /// The number of questions asked, chosen by content hash; absent: all.
     pub questions: Option<usize>,
-    /// How answers are drawn.
+    /// The settings for sampling answers.
     pub sampling: Sampling,
-    /// Answers decoded at a time.
+    /// The number of answers decoded at a time.
     pub batch_size: usize,
-    /// Who plays, in the order of the keys of the stages that made them, whatever the order of variants; the plan knows them
-    /// ([`crate::plan::Plan::build`]). Names are hashed, as the result tells them.
+    /// The players, in the order of the keys of the stages that made them. This order does not depend on the order of
+    /// variants. [`crate::plan::Plan::build`] fills in the players. Names are hashed, because the result contains them.
     pub players: Vec<PlayerSpec>,
     /// Which pairs are compared.
     pub pairing: Pairing,
     /// The judges that compare answers.
     pub judges: BTreeMap<String, ArenaJudge>,
-    /// Standard deviation, in Elo points, of the prior round 1500 that every rating has.
+    /// The standard deviation, in Elo points, of the prior on every rating, whose mean is 1500.
     pub prior_sd: f64,
-    /// Bootstrap resamples of the questions behind each 95% interval.
+    /// The number of bootstrap resamples of the questions behind each 95% interval.
     pub bootstrap_resamples: u32,
-    /// The stage fails when a judge has no verdict on a greater share of the last 32 comparisons.
+    /// The largest fraction of the last 32 comparisons for which a judge may have no verdict; above it the stage fails.
     pub max_missing_fraction: f64,
 }
 
-/// A player of an arena: models that differ in their seeds alone, rated as one.
+/// A player of an arena: models that differ only in their seeds and are rated as one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlayerSpec {
-    /// The stage's name and, where several are called so, what its variants have in common: `sft`, `grpo [rouge]`.
+    /// The stage's name and, where several stages share it, what its variants have in common: `sft`, `grpo [rouge]`.
     pub name: String,
-    /// The models, at least one.
+    /// The player's models, at least one.
     pub models: Vec<PlayerModel>,
 }
 
@@ -49,9 +49,9 @@ pub struct PlayerSpec {
 pub struct PlayerModel {
     /// Which of the arena's parent stages made it; absent: it is untrained.
     pub parent: Option<usize>,
-    /// The seed of the stage that made it.
+    /// The seed of the stage that made the model.
     pub seed: Option<u64>,
-    /// What that stage started from, to load its checkpoint.
+    /// The model that this stage started from, needed to load its checkpoint.
     pub model: ModelSpec,
 }
 
@@ -59,11 +59,11 @@ pub struct PlayerModel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pairing {
-    /// Every player with every other, on every question.
+    /// Every player meets every other on every question.
     Full,
-    /// Whose order is least certain, as long as the budget lasts.
+    /// Pairs whose order is least certain are compared first, until the budget is used up.
     Adaptive {
-        /// Pairs of answers that are compared.
+        /// The number of pairs of answers that are compared.
         max_comparisons: usize,
     },
 }
@@ -72,30 +72,30 @@ pub enum Pairing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ArenaJudge {
-    /// An encoder: the answer that is more similar to a text of the row is the better one.
+    /// An encoder, which prefers the answer that is more similar to a text of the row.
     Similarity {
-        /// Digest of the encoder's directory.
+        /// The digest of the encoder's directory.
         encoder: Digest,
         /// Number format of the encoder.
         dtype: Dtype,
-        /// Put before every text; absent: the encoder's own default.
+        /// The text before every encoded text; absent: the encoder's own default.
         prompt: Option<String>,
-        /// The part of an answer that is looked at.
+        /// The part of an answer that is compared.
         scope: Scope,
-        /// The text it is to be similar to.
+        /// The text of the row with which answers are compared.
         compare_with: CompareWith,
-        /// Similarities that are closer than this tie.
+        /// The difference of similarities below which two answers tie.
         tie_margin: f64,
     },
-    /// Language models, each a judge of its own, that read both answers in both orders.
+    /// Language models, each a judge of its own, which read both answers in both orders.
     Models {
-        /// Their names.
+        /// The names of the models.
         judges: Vec<String>,
-        /// The part of an answer that they read.
+        /// The part of an answer that the models read.
         scope: Scope,
         /// minijinja template of their prompt, over `prompt`, `first`, `second`, `reference` and `answer`.
         prompt: String,
-        /// How they answer.
+        /// The settings for sampling the judges' replies.
         sampling: JudgeSampling,
     },
 }
@@ -111,8 +111,8 @@ pub enum CompareWith {
 }
 
 impl ArenaSpec {
-    /// The names of all judges, in the order in which results tell of them: of `similarity` the table's, of models their own,
-    /// unless two tables ask the same model.
+    /// Returns the names of all judges, in the order of results. A similarity judge has the name of its table, and a
+    /// model its own, unless two tables name the same model.
     pub fn judge_names(&self) -> Vec<String> {
         let of_table = |(table, judge): (&String, &ArenaJudge)| match judge {
             ArenaJudge::Similarity { .. } => vec![(table.clone(), table.clone())],
@@ -125,7 +125,7 @@ impl ArenaSpec {
         all.iter().map(shown).collect()
     }
 
-    /// Models of all players.
+    /// Returns the models of all players.
     pub fn models(&self) -> impl Iterator<Item = &PlayerModel> {
         self.players.iter().flat_map(|player| &player.models)
     }

@@ -1,8 +1,9 @@
-//! What a stage does, fully resolved: every default written out, every file replaced by the digest of its content.
+//! The work of a stage, fully resolved: every default is written out, and every file is replaced by the digest of its
+//! content.
 //!
-//! *Everything here and in `rewards` is hashed* into the stage's cache key (`plan::key`), by serialization, with no list of
-//! exceptions. What must not be hashed (names, paths, devices, intervals) lives elsewhere: in `workspace::Assignment`.
-//! Maps are ordered and enums externally tagged, so that the serialization is canonical.
+//! *Everything here and in `rewards` is hashed* into the stage's cache key (`plan::key`), by serialization, without
+//! exceptions. Values that must not be hashed (names, paths, devices, intervals) are in `workspace::Assignment`. Maps
+//! are ordered and enums externally tagged, so that the serialization is canonical.
 
 mod arena;
 mod stage;

@@ -1,4 +1,4 @@
-//! What each kind of stage does.
+//! The spec of each kind of stage.
 
 use super::{ArenaSpec, Argument, Component, Dtype, RewardSpec};
 use crate::digest::Digest;
@@ -6,15 +6,16 @@ use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One stage, resolved.
+/// A resolved stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageSpec {
-    /// The seed every random draw of the stage is derived from, with the step and the sample.
+    /// The seed from which, with the step and the sample, every random draw of the stage is derived.
     pub seed: u64,
-    /// The model the stage starts from, before the parent's checkpoint is applied; absent: it knows of none.
+    /// The model from which the stage starts, before the parent's checkpoint is applied; absent: the stage has no
+    /// model.
     pub model: Option<ModelSpec>,
-    /// The work itself.
+    /// The work of the stage.
     pub work: Work,
 }
 
@@ -31,14 +32,14 @@ pub enum Work {
     Grpo(GrpoSpec),
     /// Held-out measurements; trains nothing.
     Eval(EvalSpec),
-    /// A program of the user's.
+    /// A program supplied by the user.
     Command(CommandStageSpec),
     /// Comparisons of the models of all variants; trains nothing.
     Arena(ArenaSpec),
 }
 
 impl Work {
-    /// The recipe's word for the kind.
+    /// Returns the stage kind.
     pub fn kind(&self) -> StageKind {
         match self {
             Self::Cpt(_) => StageKind::Cpt,
@@ -50,7 +51,7 @@ impl Work {
         }
     }
 
-    /// The mix that its completions are rated with.
+    /// Returns the reward mix that rates the completions, if the stage has one.
     pub fn rewards(&self) -> Option<&BTreeMap<String, RewardSpec>> {
         match self {
             Self::Grpo(spec) => Some(&spec.rewards),
@@ -59,7 +60,7 @@ impl Work {
         }
     }
 
-    /// The data sets whose rows its prompts are.
+    /// Returns the data sets whose rows are used as prompts.
     pub fn prompts(&self) -> Vec<&DataSpec> {
         match self {
             Self::Grpo(spec) => spec.data.iter().map(|set| &set.data).collect(),
@@ -69,7 +70,7 @@ impl Work {
         }
     }
 
-    /// Digests of the files of the programs that rate its texts.
+    /// Returns the digests of the files of the programs that rate texts.
     pub fn reward_files(&self) -> Vec<&Digest> {
         let programs =
             self.rewards().into_iter().flat_map(BTreeMap::values).filter_map(|reward| match &reward.component {
@@ -80,17 +81,17 @@ impl Work {
     }
 }
 
-/// The model a stage starts from.
+/// The model from which a stage starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Digest of the Hugging Face directory (configuration, weights, tokenizer).
+    /// The digest of the Hugging Face directory (configuration, weights, tokenizer).
     pub files: Digest,
-    /// The chat template (Jinja) that takes the place of the directory's own.
+    /// The chat template (Jinja) that replaces the directory's own.
     pub chat_template: Option<String>,
-    /// What the frozen (or, without `LoRA`, trained) weights are held in.
+    /// The data type of the frozen weights or, without `LoRA`, of the trained weights.
     pub dtype: Dtype,
-    /// Low-rank adapters; absent: all weights are trained.
+    /// The low-rank adapters; absent: all weights are trained.
     pub lora: Option<LoraSpec>,
     /// What happens to the parent stage's adapter.
     pub parent_adapter: ParentAdapter,
@@ -100,15 +101,15 @@ pub struct ModelSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraSpec {
-    /// Rank r of the update.
+    /// The rank r of the update.
     pub rank: u32,
-    /// `scale = alpha / rank` (or `alpha / sqrt(rank)` with `rslora`).
+    /// The numerator of the scale: `scale = alpha / rank` (or `alpha / sqrt(rank)` with `rslora`).
     pub alpha: f64,
-    /// Probability of dropping an input of the adapter while training.
+    /// The probability of dropping an input of the adapter during training.
     pub dropout: f64,
-    /// Rank-stabilized scale (arXiv:2312.03732).
+    /// Whether the scale is rank-stabilized (arXiv:2312.03732).
     pub rslora: bool,
-    /// Names of the linear layers that get an adapter, sorted, e.g. `q_proj`.
+    /// The names of the linear layers that get an adapter, sorted, e.g. `q_proj`.
     pub target_modules: Vec<String>,
 }
 
@@ -122,31 +123,31 @@ pub enum ParentAdapter {
     Merge,
 }
 
-/// A data set among those that a training stage draws from. They are sorted by what they hold, never by name.
+/// A data set among those from which a training stage draws. They are sorted by content, never by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedData {
-    /// Share of the stage's rows that come from it; the shares of a stage add up to 1.
+    /// The fraction of the stage's rows that come from this data set; the fractions of a stage add up to 1.
     pub weight: f64,
-    /// What is drawn from.
+    /// The data set.
     pub data: DataSpec,
 }
 
-/// A data set as a stage sees it.
+/// A data set as a stage reads it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
     /// The files, in the order of their paths.
     pub files: Vec<DataFile>,
-    /// Share of rows, chosen by content hash, that are held out from training.
+    /// The fraction of rows, chosen by content hash, that are held out from training.
     pub eval_fraction: f64,
-    /// Which side of that split this stage reads.
+    /// The side of that split which this stage reads.
     pub split: Split,
-    /// Reads at most this many rows of the split, in file order.
+    /// The maximum number of rows read from the split, in file order.
     pub max_rows: Option<usize>,
-    /// Field of a row that holds a conversation, instead of the templates `system`, `prompt` and `completion`.
+    /// The field of a row that holds a conversation, instead of the templates `system`, `prompt` and `completion`.
     pub messages: Option<String>,
-    /// How a row becomes text.
+    /// The templates that turn a row into text.
     pub templates: Templates,
 }
 
@@ -154,13 +155,13 @@ pub struct DataSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFile {
-    /// Digest of the file's bytes.
+    /// The digest of the file's bytes.
     pub digest: Digest,
-    /// How the bytes are read.
+    /// The format of the file.
     pub format: DataFormat,
 }
 
-/// Format of a data file, from its extension.
+/// The format of a data file, derived from its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataFormat {
@@ -168,7 +169,7 @@ pub enum DataFormat {
     Text,
     /// `.jsonl`: one JSON object a line.
     Jsonl,
-    /// `.parquet`: columns, of which each row is read as a JSON object.
+    /// `.parquet`: columns; each row is read as a JSON object.
     Parquet,
 }
 
@@ -202,45 +203,45 @@ pub enum Split {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Templates {
-    /// A system message before the prompt.
+    /// The system message before the prompt.
     pub system: Option<String>,
     /// The user's turn.
     pub prompt: Option<String>,
-    /// The assistant's turn, which SFT trains.
+    /// The assistant's turn, on which SFT trains.
     pub completion: Option<String>,
-    /// The reference text that rewards compare with.
+    /// The reference text with which rewards compare.
     pub reference: Option<String>,
-    /// The right answer.
+    /// The correct answer.
     pub answer: Option<String>,
     /// The document text for CPT; default: the field `text`, or a `.txt` file's paragraph.
     pub text: Option<String>,
 }
 
-/// How long a training stage goes on.
+/// The length of a training stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Length {
-    /// This many optimizer steps.
+    /// A number of optimizer steps.
     Steps(u64),
-    /// This many passes over the data.
+    /// A number of passes over the data.
     Epochs(f64),
 }
 
-/// What every training stage has.
+/// The optimizer settings that all training stages share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerSpec {
-    /// Which update rule.
+    /// The update rule.
     pub optimizer: Optimizer,
-    /// Peak learning rate.
+    /// The peak learning rate.
     pub lr: f64,
-    /// Decoupled weight decay; matrices only.
+    /// The decoupled weight decay, applied to matrices only.
     pub weight_decay: f64,
-    /// Shape of the learning rate after warm-up.
+    /// The schedule of the learning rate after warm-up.
     pub schedule: Schedule,
-    /// Linear warm-up from 0 to `lr`.
+    /// The number of steps of linear warm-up from 0 to `lr`.
     pub warmup_steps: u64,
-    /// Gradients are scaled down to this norm.
+    /// The maximum norm of the gradients; larger gradients are scaled down to it.
     pub max_grad_norm: f64,
 }
 
@@ -250,20 +251,20 @@ pub struct OptimizerSpec {
 pub enum Optimizer {
     /// `AdamW` (arXiv:1711.05101).
     Adamw {
-        /// Decay rates of the two moments.
+        /// The decay rates of the two moments.
         betas: (f64, f64),
-        /// Added to the denominator.
+        /// The constant that is added to the denominator.
         eps: f64,
     },
     /// Muon (arXiv:2502.16982) for hidden matrices, `AdamW` for the rest.
     Muon {
-        /// Decay rate of the momentum.
+        /// The decay rate of the momentum.
         momentum: f64,
         /// How the learning rate depends on a matrix's shape.
         adjust_lr: AdjustLr,
-        /// `AdamW`'s decay rates of the two moments.
+        /// The decay rates of `AdamW`'s two moments.
         betas: (f64, f64),
-        /// Added to `AdamW`'s denominator.
+        /// The constant that is added to `AdamW`'s denominator.
         eps: f64,
     },
 }
@@ -282,82 +283,83 @@ pub enum AdjustLr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// Stays at `lr`.
+    /// The learning rate stays at `lr`.
     Constant,
-    /// Falls linearly to 0 at the last step.
+    /// The learning rate falls linearly to 0 at the last step.
     Linear,
-    /// Falls along half a cosine to 0 at the last step.
+    /// The learning rate falls along half a cosine to 0 at the last step.
     Cosine,
-    /// Warm-up, stable, decay (arXiv:2404.06395): stays at `lr`, then falls linearly to 0 over the last steps.
+    /// Warm-up, stable, decay (arXiv:2404.06395): the learning rate stays at `lr`, then falls linearly to 0 over the
+    /// last steps.
     Wsd {
-        /// Steps of the decay.
+        /// The number of steps of the decay.
         decay_steps: u64,
     },
 }
 
-/// Continued pre-training.
+/// The spec of continued pre-training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CptSpec {
     /// The documents.
     pub data: Vec<WeightedData>,
-    /// Documents are packed into rows of this many tokens.
+    /// The length in tokens of the rows into which documents are packed.
     pub seq_len: usize,
-    /// When to stop.
+    /// The length of training.
     pub length: Length,
-    /// Rows per optimizer step.
+    /// The number of rows per optimizer step.
     pub global_batch_size: usize,
-    /// Rows per forward pass.
+    /// The number of rows per forward pass.
     pub micro_batch_size: usize,
-    /// Update rule.
+    /// The optimizer settings.
     pub optimizer: OptimizerSpec,
 }
 
-/// Supervised fine-tuning.
+/// The spec of supervised fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SftSpec {
-    /// Conversations.
+    /// The conversations.
     pub data: Vec<WeightedData>,
-    /// Roles whose turns carry loss.
+    /// The roles whose turns carry loss.
     pub train_on: BTreeSet<Role>,
-    /// Longest conversation, and with `packing` longest row, in tokens.
+    /// The maximum length in tokens of a conversation and, with `packing`, of a row.
     pub seq_len: usize,
-    /// Whether short conversations share rows of `seq_len` tokens, without seeing each other.
+    /// Whether short conversations share rows of `seq_len` tokens, without attending to each other.
     pub packing: bool,
-    /// When to stop.
+    /// The length of training.
     pub length: Length,
-    /// Rows per optimizer step.
+    /// The number of rows per optimizer step.
     pub global_batch_size: usize,
-    /// Rows per forward pass.
+    /// The number of rows per forward pass.
     pub micro_batch_size: usize,
-    /// Update rule.
+    /// The optimizer settings.
     pub optimizer: OptimizerSpec,
 }
 
-/// Group-relative policy optimization (arXiv:2402.03300).
+/// The spec of group-relative policy optimization (arXiv:2402.03300).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrpoSpec {
-    /// Prompts, references and answers.
+    /// The data sets of prompts, references and answers.
     pub data: Vec<WeightedData>,
-    /// Optimizer steps.
+    /// The number of optimizer steps.
     pub steps: u64,
-    /// Prompts per rollout.
+    /// The number of prompts per rollout.
     pub prompts_per_step: usize,
-    /// Completions per prompt, G.
+    /// The number of completions per prompt, G.
     pub group_size: usize,
-    /// Completions per forward pass of the update.
+    /// The number of completions per forward pass of the update.
     pub micro_batch_size: usize,
-    /// Optimizer steps taken on one rollout, mu.
+    /// The number of optimizer steps taken on one rollout, mu.
     pub updates_per_rollout: u64,
-    /// Completions decoded at a time; 0: all of a rollout.
+    /// The number of completions decoded at a time; 0: all completions of a rollout.
     pub rollout_batch_size: usize,
-    /// Parts that a rollout's groups are dealt into; update u uses part u modulo their number.
+    /// The number of parts among which a rollout's groups are dealt. Update u uses part u modulo this number.
     pub mini_batches: usize,
-    /// How completions are drawn.
+    /// The settings for sampling completions.
     pub sampling: Sampling,
-    /// What a completion loses that comes close to `max_new_tokens`; absent: nothing.
+    /// The penalty of completions whose length comes close to `max_new_tokens`; absent: none.
     pub overlong: Option<OverlongSpec>,
     /// How the components of the reward mix become advantages.
     pub reward_aggregation: RewardAggregation,
@@ -365,15 +367,15 @@ pub struct GrpoSpec {
     pub zero_std: ZeroStd,
     /// The objective.
     pub loss: GrpoLossSpec,
-    /// Update rule.
+    /// The optimizer settings.
     pub optimizer: OptimizerSpec,
     /// The reward mix, by component name.
     pub rewards: BTreeMap<String, RewardSpec>,
-    /// The stage fails when a greater share of a rollout's completions has no reward.
+    /// The largest fraction of a rollout's completions that may have no reward; above it the stage fails.
     pub max_missing_fraction: f64,
 }
 
-/// How completions are drawn.
+/// Settings for sampling completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
@@ -381,24 +383,26 @@ pub struct Sampling {
     pub max_prompt_tokens: usize,
     /// Longest completion, in tokens; a longer one is cut.
     pub max_new_tokens: usize,
-    /// A completion does not end before it has this many tokens.
+    /// The number of tokens before which a completion does not end.
     pub min_new_tokens: usize,
-    /// Divides the logits; 0 takes the most likely token.
+    /// The divisor of the logits; 0 takes the most likely token.
     pub temperature: f64,
-    /// Draws from the smallest set of tokens with this much probability; 1: from all.
+    /// Nucleus sampling: draws come from the smallest set of tokens with this much probability; 1: from all tokens.
     pub top_p: f64,
-    /// Draws from this many most likely tokens; 0: from all.
+    /// The number of most likely tokens from which draws come; 0: all tokens.
     pub top_k: usize,
-    /// Draws from tokens at least this many times as likely as the most likely one; 0: from all (arXiv:2407.01082).
+    /// The minimum probability of a token relative to the most likely one; 0: all tokens are drawn from
+    /// (arXiv:2407.01082).
     pub min_p: f64,
-    /// Divides positive logits of tokens that occurred, and multiplies negative ones; 1: none (arXiv:1909.05858).
+    /// The penalty of tokens that occurred: it divides their positive logits and multiplies their negative ones; 1: no
+    /// penalty (arXiv:1909.05858).
     pub repetition_penalty: f64,
-    /// A completion ends with the first of these it comes to hold.
+    /// The strings that end a completion, at the first that it contains.
     pub stop_strings: Vec<String>,
 }
 
 impl Sampling {
-    /// Draws of up to `max_new_tokens` from the model's own distribution, after prompts of any length.
+    /// Samples up to `max_new_tokens` from the model's own distribution, after prompts of any length.
     pub const fn plain(max_new_tokens: usize) -> Self {
         Self {
             max_prompt_tokens: usize::MAX,
@@ -418,14 +422,14 @@ impl Sampling {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverlongSpec {
-    /// It grows over this many tokens before the length limit.
+    /// The number of tokens before the length limit over which the penalty grows.
     pub buffer_tokens: usize,
-    /// What is taken from the reward at the limit.
+    /// The amount subtracted from the reward at the limit.
     pub penalty: f64,
 }
 
 impl OverlongSpec {
-    /// Its name among the parts of a reward.
+    /// The name of the penalty among the parts of a reward.
     pub const PART: &str = "overlong";
 }
 
@@ -435,7 +439,8 @@ impl OverlongSpec {
 pub enum RewardAggregation {
     /// Their weighted sum is normalized (arXiv:2402.03300).
     SumThenNormalize,
-    /// Each is normalized within its group before the weighted sum is normalized over the rollout (GDPO, arXiv:2601.05242).
+    /// Each is normalized within its group before the weighted sum is normalized over the rollout (GDPO,
+    /// arXiv:2601.05242).
     NormalizeThenSum,
 }
 
@@ -443,14 +448,14 @@ pub enum RewardAggregation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZeroStd {
-    /// They take part, with advantages of 0.
+    /// The groups take part, with advantages of 0.
     Keep,
-    /// They take part neither in the loss nor in what it is divided by.
+    /// The groups count neither in the loss nor in its divisor.
     Drop,
-    /// They are replaced by groups of the next prompts (dynamic sampling: DAPO, arXiv:2503.14476, section 3.2); what is left
-    /// without spread is dropped.
+    /// The groups are replaced by groups of the next prompts (dynamic sampling: DAPO, arXiv:2503.14476, section 3.2).
+    /// Groups that still have equal rewards afterwards are dropped.
     Resample {
-        /// At most this many further prompts are drawn in a step.
+        /// The maximum number of further prompts drawn in a step.
         max_prompts: usize,
     },
 }
@@ -459,19 +464,19 @@ pub enum ZeroStd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrpoLossSpec {
-    /// How per-token losses become one number.
+    /// How per-token losses are reduced to one number.
     pub loss_type: LossType,
-    /// What the centred rewards are divided by.
+    /// The divisor of the centred rewards.
     pub scale_rewards: ScaleRewards,
     /// Weight of the k3 estimate of the KL divergence from the model that the stage starts from.
     pub kl_coef: f64,
-    /// Weight of the entropy bonus.
+    /// The weight of the entropy bonus.
     pub entropy_coef: f64,
-    /// The ratio is clipped below at `1 - clip_low`.
+    /// The lower clipping range: the ratio is clipped below at `1 - clip_low`.
     pub clip_low: f64,
-    /// The ratio is clipped above, or with `cispo` capped, at `1 + clip_high`.
+    /// The upper clipping range: the ratio is clipped above, or with `cispo` capped, at `1 + clip_high`.
     pub clip_high: f64,
-    /// Leaves completions that hit the length limit out of the loss.
+    /// Whether completions that hit the length limit are left out of the loss.
     pub mask_truncated: bool,
 }
 
@@ -487,8 +492,8 @@ pub enum LossType {
     DrGrpo,
     /// One ratio for a whole completion, then the mean over sequences (arXiv:2507.18071).
     Gspo,
-    /// The ratio is a constant weight capped at `1 + clip_high`; sum over all tokens of the step, divided by their count
-    /// (arXiv:2506.13585).
+    /// The ratio is a constant weight capped at `1 + clip_high`; sum over all tokens of the step, divided by their
+    /// count (arXiv:2506.13585).
     Cispo,
 }
 
@@ -504,72 +509,73 @@ pub enum ScaleRewards {
     None,
 }
 
-/// Held-out measurements.
+/// The spec of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSpec {
-    /// The data set's name in the recipe, by which the result names it.
+    /// The data set's name in the recipe, which the result contains.
     pub data_set: String,
     /// Whether the recipe marks the data set as out of domain.
     pub out_of_domain: bool,
-    /// Questions, references and answers.
+    /// The data set of questions, references and answers.
     pub data: DataSpec,
-    /// The options whose likelihoods are compared; absent: none are.
+    /// The options whose likelihoods are compared; absent: none.
     pub options: Option<OptionsSpec>,
-    /// Text whose perplexity is measured too.
+    /// The text whose perplexity is also measured; absent: none.
     pub text: Option<DataSpec>,
-    /// How answers are drawn.
+    /// The settings for sampling answers.
     pub sampling: Sampling,
-    /// Answers that are drawn to each question.
+    /// The number of answers sampled for each question.
     pub samples_per_question: usize,
-    /// The k of each pass@k that is estimated.
+    /// The values k for which pass@k is estimated.
     pub pass_at: BTreeSet<usize>,
-    /// Completions decoded at a time.
+    /// The number of completions decoded at a time.
     pub batch_size: usize,
-    /// Components that are measured, whether or not they were trained on: the recipe's, and with weight 0 those that the data
-    /// set alone asks for. A weight is the component's in the total.
+    /// The measured components, whether or not they were trained on: the recipe's and, with weight 0, those that only
+    /// the data set needs. A weight applies to the component's share of the total.
     pub rewards: BTreeMap<String, RewardSpec>,
-    /// Names of the components that the training of this variant rewarded, by themselves or by their like; the others are held
-    /// out.
+    /// The names of the components that this variant's training rewarded, directly or through an equivalent component.
+    /// The others are held out.
     pub trained: BTreeSet<String>,
-    /// Bootstrap resamples behind each 95% interval of a metric without a least and a greatest value.
+    /// The number of bootstrap resamples behind each 95% interval of an unbounded metric.
     pub bootstrap_resamples: u32,
-    /// The stage fails when a component has no value for a greater share of a batch's completions.
+    /// The largest fraction of a batch's completions for which a component may have no value; above it the stage fails.
     pub max_missing_fraction: f64,
 }
 
 impl EvalSpec {
-    /// The component that accuracy is the mean of.
+    /// The name of the component whose mean is the accuracy.
     pub const CORRECTNESS: &str = "correctness";
-    /// The component that tells whether completions have their form.
+    /// The name of the component that measures whether completions have the required form.
     pub const FORMAT_VALID: &str = "format_valid";
 }
 
-/// The options of a question, of which one is right.
+/// The options of a question, one of which is correct.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptionsSpec {
-    /// minijinja expression over a row's fields: a list of texts, or a table of texts by their letters.
+    /// The minijinja expression over a row's fields for the options: a list of texts, or a table from letters to texts.
     pub options: String,
-    /// minijinja template of what the assistant writes to choose one, over the row's fields and `option`, which has a `letter`
-    /// and a `text`.
+    /// The minijinja template of the text by which the assistant chooses an option. It may use the row's fields and
+    /// `option`, which has a `letter` and a `text`.
     pub option: String,
 }
 
-/// A program of the user's and what it is to make. The stage's seed is 0, and its model absent, unless the program asks for them.
+/// The spec of a program supplied by the user. The stage's seed is 0 and its model is absent, unless the program uses
+/// them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandStageSpec {
     /// The program and its arguments; texts are templates ([`crate::recipe::CommandWords`]).
     pub command: Vec<Argument>,
-    /// Digests of the files that it is made of and reads.
+    /// The digests of the program's own files and of the files that it reads.
     pub files: Vec<Digest>,
-    /// Files and directories that it must leave in its output directory, sorted.
+    /// The files and directories that the program must leave in its output directory, sorted.
     pub outputs: BTreeSet<String>,
     /// Further values for the program.
     pub parameters: BTreeMap<String, serde_json::Value>,
-    /// Names of the variables of the environment that it is given.
+    /// The names of the environment variables that the program receives.
     pub env: Vec<String>,
-    /// Where it starts, as the recipe says it: relative to the project directory.
+    /// The working directory as the recipe writes it, relative to the project directory.
     pub working_directory: String,
 }

@@ -1,4 +1,4 @@
-//! The axes of a sweep: each a list of choices, of which a cell makes one.
+//! The axes of a sweep. Each is a list of choices, and a cell makes one choice of each axis.
 
 use crate::recipe::sweep::cell::Cell;
 use crate::recipe::tables::validate::{NAME_RULE, is_name};
@@ -15,7 +15,7 @@ pub(in crate::recipe) struct Change {
     pub(in crate::recipe) value: Option<Value>,
 }
 
-/// A choice along one axis of the sweep: the part of the name, and the changes.
+/// A choice along one axis of the sweep: its part of the cell's name, and its changes.
 pub(in crate::recipe) type Choice = (Option<String>, Vec<Change>);
 
 pub(in crate::recipe) fn both(left: &Choice, right: &Choice) -> Choice {
@@ -26,10 +26,10 @@ pub(in crate::recipe) fn both(left: &Choice, right: &Choice) -> Choice {
     (name, left.1.iter().chain(&right.1).cloned().collect())
 }
 
-/// What the recipe as written is called as a variant, unless it says otherwise. Its own name would change with that of its file.
+/// The default name of the recipe as written, as a variant. The recipe's own name would change with that of its file.
 const BASE: &str = "base";
 
-/// The axis of variants, the recipe as written first.
+/// Returns the axis of variants, the recipe as written first.
 pub(in crate::recipe) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choice> {
     let at = KeyPath::dotted("sweep.variants");
     let listed = sweep.get("variants").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
@@ -54,7 +54,7 @@ pub(in crate::recipe) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut
     }
     for (index, variant) in listed.iter().enumerate() {
         let path = at.index(index);
-        // What is missing was reported with the shape.
+        // Missing keys were reported with the shape.
         let Some(name) = variant.get("name").and_then(Value::as_str) else { continue };
         let set = variant.get("set").and_then(Value::as_table);
         let unset = variant.get("unset").and_then(Value::as_array);
@@ -88,7 +88,7 @@ pub(in crate::recipe) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut
     choices
 }
 
-/// An axis for each key of the matrix.
+/// Returns an axis for each key of the matrix.
 pub(in crate::recipe) fn matrix(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Vec<Choice>> {
     let mut axes = Vec::new();
     for (key, values) in swept(sweep, "matrix") {
@@ -108,7 +108,7 @@ pub(in crate::recipe) fn matrix(base: &Cell<'_>, sweep: &Table, problems: &mut P
     axes
 }
 
-/// The axis along which the lists of `zip` go together, if there are any.
+/// Returns the axis along which the lists of `zip` advance together, if there are any.
 pub(in crate::recipe) fn zip(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Option<Vec<Choice>> {
     let lists = swept(sweep, "zip");
     let (first, values) = *lists.first()?;
@@ -135,13 +135,13 @@ pub(in crate::recipe) fn zip(base: &Cell<'_>, sweep: &Table, problems: &mut Prob
     Some(axis)
 }
 
-/// The keys below `sweep.matrix` or `sweep.zip` with their values.
+/// Returns the keys below `sweep.matrix` or `sweep.zip` with their values.
 fn swept<'a>(sweep: &'a Table, group: &str) -> Vec<(&'a str, &'a [Value])> {
     let lists = sweep.get(group).and_then(Value::as_table).into_iter().flatten();
     lists.filter_map(|(key, values)| Some((key.as_str(), values.as_array()?.as_slice()))).collect()
 }
 
-/// The choice that sets every key of `lists` to its value at `index`.
+/// Returns the choice that sets every key of `lists` to its value at `index`.
 fn swept_choice(sweep: &Table, group: &str, lists: &[(&str, &[Value])], index: usize) -> Choice {
     let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
     let all: Vec<&str> = ["matrix", "zip"].iter().flat_map(|group| swept(sweep, group)).map(|(key, _)| key).collect();
@@ -158,7 +158,7 @@ fn swept_choice(sweep: &Table, group: &str, lists: &[(&str, &[Value])], index: u
     (Some(lists.iter().map(part).collect::<Vec<_>>().join(",")), lists.iter().map(change).collect())
 }
 
-/// A value in a cell's name.
+/// Returns the text of a value in a cell's name.
 fn value_name(value: &Value, index: usize) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,34 +1,35 @@
-//! One cell of a sweep: a whole recipe, of which every value knows where it stands.
+//! A cell of a sweep: a whole recipe, with the place of every value.
 
 use crate::recipe::text::diagnostic::Place;
 use crate::recipe::text::layers::Layers;
 use crate::recipe::text::located::{KeyPath, Step};
 use toml::Table;
 
-/// One variant of the recipe: its values, and where each of them stands.
+/// A variant of the recipe: its values and their places.
 #[derive(Clone, Debug)]
 pub(in crate::recipe) struct Cell<'a> {
     pub(in crate::recipe) name: String,
     pub(in crate::recipe) value: Table,
     pub(in crate::recipe) layers: &'a Layers,
-    /// What the sweep sets in this cell: the path, and where in the recipe its value stands.
+    /// The paths that the sweep sets in this cell, each with the path of its value in the recipe.
     pub(in crate::recipe) swept: Vec<(KeyPath, KeyPath)>,
-    /// What was taken out of `value` because it does not fit the schema; reported, so not to be missed.
+    /// The paths that were removed from `value` because they do not fit the schema. They have been reported, so they
+    /// are not reported as missing.
     pub(in crate::recipe) refused: Vec<KeyPath>,
 }
 
 impl<'a> Cell<'a> {
-    /// The recipe as written.
+    /// Creates the cell of the recipe as written.
     pub(in crate::recipe) fn base(name: &str, value: Table, layers: &'a Layers) -> Self {
         Self { name: name.to_owned(), value, layers, swept: Vec::new(), refused: Vec::new() }
     }
 
-    /// Where the key at `path`, or the nearest table around it, was set.
+    /// Returns the place where the key at `path`, or the nearest table around it, was set.
     pub(in crate::recipe) fn key_place(&self, path: &KeyPath) -> Place {
         self.nearest(path, Layers::key_place)
     }
 
-    /// Where the value at `path`, or the nearest table around it, was set.
+    /// Returns the place where the value at `path`, or the nearest table around it, was set.
     pub(in crate::recipe) fn value_place(&self, path: &KeyPath) -> Place {
         self.nearest(path, Layers::value_place)
     }
@@ -55,7 +56,7 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// The key of an array's item.
+/// Returns the path of the array that contains an item, and any other path unchanged.
 pub(in crate::recipe) fn strip_index(path: &KeyPath) -> KeyPath {
     match path.0.split_last() {
         Some((Step::Index(_), steps)) => KeyPath(steps.to_vec()),

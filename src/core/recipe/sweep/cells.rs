@@ -1,9 +1,9 @@
-//! The cells of a recipe's sweep: `variants` x `zip` x `matrix`, less what `include` and `exclude` leave out, each a whole
-//! recipe.
+//! The cells of a recipe's sweep: `variants` x `zip` x `matrix`, restricted by `include` and `exclude`. Each cell is a
+//! whole recipe.
 //!
-//! A cell's name is the variant's name and the swept values: `rouge`, `seed=1`, `rouge,seed=1`. With variants, the
-//! recipe as written is one of them, named `base_name` or else `base`, unless `base = false`. Without
-//! a sweep the only cell is named after the recipe.
+//! A cell's name consists of the variant's name and the swept values: `rouge`, `seed=1`, `rouge,seed=1`. With variants,
+//! the recipe as written is one of them, unless `base = false`; its name is `base_name`, by default `base`. Without a
+//! sweep the only cell has the name of the recipe.
 
 use crate::recipe::sweep::axes::{Change, Choice, both, matrix, variants, zip};
 use crate::recipe::sweep::cell::{Cell, strip_index};
@@ -13,10 +13,11 @@ use crate::recipe::text::located::{KeyPath, Step};
 use crate::suggestion::did_you_mean;
 use toml::{Table, Value};
 
-/// A sweep of more cells is a mistake: each is a whole recipe, checked and planned.
+/// The maximum number of cells. A larger sweep is a mistake, because each cell is a whole recipe that is checked and
+/// planned.
 const MAX_CELLS: usize = 10_000;
 
-/// All cells of `base`, which holds the recipe with its `sweep`, and whose value is taken for them.
+/// Returns all cells of `base`, which holds the recipe with its `sweep`. The value of `base` is taken.
 pub(in crate::recipe) fn cells<'a>(base: &mut Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a>> {
     let sweep = base.value.remove("sweep");
     let Some(Value::Table(sweep)) = sweep else {
@@ -61,7 +62,7 @@ pub(in crate::recipe) fn cells<'a>(base: &mut Cell<'a>, problems: &mut Problems)
         .collect()
 }
 
-/// Reports changes of one key by two axes, or twice by one.
+/// Reports a key that two axes change, or that one axis changes twice.
 fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
     let mut together: Vec<(&Change, &Change)> = Vec::new();
     for (index, axis) in axes.iter().enumerate() {
@@ -83,7 +84,7 @@ fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
     }
 }
 
-/// The cells that `include` and `exclude` leave.
+/// Returns the cells that remain after `include` and `exclude`.
 fn included(
     base: &Cell<'_>,
     sweep: &Table,
@@ -94,7 +95,7 @@ fn included(
         let Some(listed) = sweep.get(key).and_then(Value::as_array) else { continue };
         let at = KeyPath::dotted("sweep").key(key);
         let mut patterns = Vec::new();
-        // What is no string was reported with the shape.
+        // Items that are not strings were reported with the shape.
         for (index, text) in listed.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_str()?))) {
             let place = base.value_place(&at.index(index));
             match CellPattern::new(text) {
@@ -111,7 +112,7 @@ fn included(
             }
         }
         if patterns.len() < listed.len() {
-            continue; // one was refused
+            continue; // a pattern was invalid
         }
         cells.retain(|(name, _)| patterns.iter().any(|pattern| pattern.matches(name)) == keep);
         if cells.is_empty() {
@@ -122,7 +123,7 @@ fn included(
     cells
 }
 
-/// What the names of `cells` are made of.
+/// Returns the distinct parts of the names of `cells`.
 fn parts(cells: &[(String, Vec<Change>)]) -> Vec<&str> {
     let mut parts: Vec<&str> = Vec::new();
     for part in cells.iter().flat_map(|(name, _)| name.split(',')) {
@@ -133,7 +134,7 @@ fn parts(cells: &[(String, Vec<Change>)]) -> Vec<&str> {
     parts
 }
 
-/// Reports overrides that no cell keeps.
+/// Reports overrides that every cell replaces.
 fn check_overrides(base: &Cell<'_>, cells: &[(String, Vec<Change>)], problems: &mut Problems) {
     for (path, place) in base.layers.overridden() {
         let replaced = |changes: &[Change]| changes.iter().any(|change| path.0.starts_with(&change.target.0));
@@ -145,7 +146,7 @@ fn check_overrides(base: &Cell<'_>, cells: &[(String, Vec<Change>)], problems: &
     }
 }
 
-/// Whether a sweep can make the change; if not, it is reported.
+/// Whether a sweep can make the change. An impossible change is reported.
 fn is_possible(base: &Cell<'_>, change: &Change, problems: &mut Problems) -> bool {
     let Some(Step::Key(first)) = change.target.0.first() else { return false };
     let place = base.key_place(&strip_index(&change.origin));
@@ -169,14 +170,14 @@ fn is_possible(base: &Cell<'_>, change: &Change, problems: &mut Problems) -> boo
     base.layers.is_of_something(&change.target, place, problems)
 }
 
-/// What stands at `path`.
+/// Returns the value at `path`.
 fn lookup<'a>(table: &'a Table, path: &[Step]) -> Option<&'a Value> {
     let (Step::Key(key), rest) = path.split_first()? else { return None };
     let value = table.get(key)?;
     if rest.is_empty() { Some(value) } else { lookup(value.as_table()?, rest) }
 }
 
-/// Takes what stands at `path` out.
+/// Removes the value at `path`.
 fn remove(table: &mut Table, path: &[Step]) {
     let Some((Step::Key(key), rest)) = path.split_first() else { return };
     if rest.is_empty() {
@@ -186,7 +187,7 @@ fn remove(table: &mut Table, path: &[Step]) {
     }
 }
 
-/// Puts `value` at `path`, in place of what is there.
+/// Sets the value at `path` to `value`.
 fn replace(table: &mut Table, path: &[Step], value: Value) {
     let Some((Step::Key(key), rest)) = path.split_first() else { return };
     if rest.is_empty() {

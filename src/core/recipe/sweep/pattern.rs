@@ -1,11 +1,11 @@
-//! Some cells of a sweep, by what their names are made of.
+//! Patterns that select cells of a sweep by the parts of their names.
 //!
-//! `rouge` is every cell of that variant, `seed=1` every cell with that value, `rouge,seed=*` those that are both. `*`
-//! stands for any text and `?` for any character; a number may be written in any way (`lr=1e-4` is `lr=0.0001`).
+//! `rouge` selects every cell of that variant, `seed=1` every cell with that value, and `rouge,seed=*` the cells that
+//! are both. `*` matches any text and `?` any character. A number may be written in any way (`lr=1e-4` is `lr=0.0001`).
 
 use glob::Pattern;
 
-/// What the parts of a cell's name look like; a cell matches when it has them all.
+/// A pattern of parts of a cell's name. A cell matches when its name has all of them.
 #[derive(Clone, Debug)]
 pub struct CellPattern {
     parts: Vec<PatternPart>,
@@ -27,14 +27,17 @@ impl PatternPart {
     }
 }
 
-/// The key and the number of `key=number`.
+/// Returns the key and the number of `key=number`.
 fn setting(part: &str) -> Option<(&str, f64)> {
     let (key, value) = part.split_once('=')?;
     Some((key, value.parse().ok()?))
 }
 
 impl CellPattern {
-    /// Reads parts that are separated by commas; the error is a sentence.
+    /// Parses parts that are separated by commas.
+    ///
+    /// # Errors
+    /// A sentence that says which part is invalid.
     pub fn new(text: &str) -> Result<Self, String> {
         let part = |part: &str| match part.trim() {
             "" => Err("a part of it is empty".to_owned()),
@@ -45,7 +48,7 @@ impl CellPattern {
         Ok(Self { parts: text.split(',').map(part).collect::<Result<_, _>>()? })
     }
 
-    /// Whether the cell called `name` is meant.
+    /// Whether the pattern matches the cell `name`.
     pub fn matches(&self, name: &str) -> bool {
         self.parts.iter().all(|own| name.split(',').any(|part| own.matches(part)))
     }

@@ -8,8 +8,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
-/// Comparisons of models: all answer the same held-out questions, and judges say of two answers which is better. There is one
-/// for the whole recipe: its players are the stages named in `after` in every variant of the sweep that has them.
+/// Comparisons of models: all answer the same held-out questions, and judges say of two answers which is better. There
+/// is one for the whole recipe: its players are the stages named in `after` in every variant of the sweep that has
+/// them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct ArenaTable {
@@ -51,8 +52,8 @@ pub struct ArenaTable {
     /// The judges that compare answers, each under a name of your choice.
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
     pub judges: BTreeMap<String, ArenaJudgeTable>,
-    /// Standard deviation, in Elo points, of the normal prior round 1500 that every rating has; it keeps the rating of a player
-    /// who wins every game finite.
+    /// Standard deviation, in Elo points, of the normal prior round 1500 that every rating has; it keeps the rating of
+    /// a player who wins every game finite.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub prior_sd: f64,
     /// Bootstrap resamples of the questions behind each 95% interval.
@@ -95,8 +96,8 @@ impl<'de> Deserialize<'de> for ArenaJudgeTable {
     }
 }
 
-/// An encoder that judges with no server: of two answers the one is better whose embedding has the greater cosine with that of
-/// the row's reference.
+/// An encoder that judges with no server: of two answers the one is better whose embedding has the greater cosine with
+/// that of the row's reference.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimilarityTable {
@@ -133,8 +134,8 @@ pub struct PairJudgesTable {
     #[schemars(length(min = 1))]
     pub judges: Vec<String>,
     /// Template of the prompt for a pair, over `prompt`, `first`, `second` (the parts that `scope` names), `reference`
-    /// and `answer`; default: that of the reward `judge`. The request demands `{"reason": text, "verdict": "first", "second" or
-    /// "tie"}` as the answer.
+    /// and `answer`; default: that of the reward `judge`. The request demands `{"reason": text, "verdict": "first",
+    /// "second" or "tie"}` as the answer.
     pub pair_prompt: Option<String>,
     /// Divides the judge's logits; 0: its most likely answer.
     #[schemars(range(min = 0))]

@@ -1,4 +1,5 @@
-//! `[compare]`: what the arms of a recipe are compared by. Nothing of it may change a result, and nothing of it is hashed.
+//! `[compare]`: what the arms of a recipe are compared by. Nothing of it may change a result, and nothing of it is
+//! hashed.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,11 +10,12 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompareSettings {
-    /// The arm that all others are compared with: a variant's name without its seed. Default: `sft`, else `base`, else the
-    /// first.
+    /// The arm that all others are compared with: a variant's name without its seed. Default: `sft`, else `base`, else
+    /// the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
-    /// The primary metric, which decides; all others are exploratory. `accuracy` and `eval/accuracy` are the same. Default:
+    /// The primary metric, which decides; all others are exploratory. `accuracy` and `eval/accuracy` are the same.
+    /// Default:
     /// `accuracy`, else the first that all arms were measured by alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,

@@ -67,8 +67,8 @@ pub(in crate::recipe) fn runtime(recipe: &Table) -> Table {
     over(of_runtime(runtime), table(runtime).cloned().unwrap_or_default())
 }
 
-/// `highest` over `lowest`, table by table. As figment merges the layers; but this is done for each cell of a sweep, and
-/// figment would create all values again.
+/// `highest` over `lowest`, table by table. As figment merges the layers; but this is done for each cell of a sweep,
+/// and figment would create all values again.
 fn over(mut lowest: Table, highest: Table) -> Table {
     for (key, value) in highest {
         let value = match (lowest.get_mut(&key), value) {

@@ -2,10 +2,12 @@
 //!
 //! # How to add a key
 //!
-//! 1. Add the field, with a doc comment and its bounds, to the table: `optimizer.rs` and `sampling.rs` for all stages that train or
+//! 1. Add the field, with a doc comment and its bounds, to the table: `optimizer.rs` and `sampling.rs` for all stages
+//!    that train or
 //!    sample, `stage.rs` and `arena.rs` for one kind of stage, `recipe.rs` for the rest.
 //! 2. Add its default, and the reason, to `defaults.toml`.
-//! 3. Add it to the spec (`recipe/spec/stage.rs`), and read it where the table is resolved. A default that means "as before" is
+//! 3. Add it to the spec (`recipe/spec/stage.rs`), and read it where the table is resolved. A default that means "as
+//!    before" is
 //!    not serialized, so that cache keys stay ([`crate::plan`]).
 //! 4. Use it in the engine.
 //! 5. Add it to `tests/recipes/full.toml` and `tests/every_key.rs`, which demand it.

@@ -101,7 +101,8 @@ pub struct LoraTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataTable {
-    /// A file, a glob, or an array of them: `.txt`, `.md`, `.jsonl` or `.parquet`, relative to the project directory, or
+    /// A file, a glob, or an array of them: `.txt`, `.md`, `.jsonl` or `.parquet`, relative to the project directory,
+    /// or
     /// `hf://datasets/owner/name@revision/file.jsonl` on the Hugging Face hub.
     #[schemars(schema_with = "string_or_strings")]
     pub path: toml::Value,
@@ -127,12 +128,12 @@ pub struct DataTable {
     pub reference: Option<String>,
     /// Template of the right answer, which the reward `correctness` compares with.
     pub answer: Option<String>,
-    /// The options of a multiple-choice row, whose likelihoods `eval` compares: an expression over the row's fields, for example
-    /// the name of a field. It gives a list of texts, which have the letters A, B, C, ..., or a table of texts by their letters.
-    /// The right one is that whose letter, or else whose text, is the row's `answer`.
+    /// The options of a multiple-choice row, whose likelihoods `eval` compares: an expression over the row's fields,
+    /// for example the name of a field. It gives a list of texts, which have the letters A, B, C, ..., or a table of
+    /// texts by their letters. The right one is that whose letter, or else whose text, is the row's `answer`.
     pub options: Option<String>,
-    /// Template of what the assistant writes to choose an option, over the row's fields and `option.letter` and `option.text`;
-    /// default: the letter.
+    /// Template of what the assistant writes to choose an option, over the row's fields and `option.letter` and
+    /// `option.text`; default: the letter.
     pub option: Option<String>,
     /// Template of a document for `cpt`; default: the field `text`, or a paragraph of a text file.
     pub text: Option<String>,

@@ -32,7 +32,8 @@ pub struct RecipeKey {
     pub words: Vec<(String, String)>,
 }
 
-/// Every table of a recipe: the top level, what stands below it, the kinds of stage, the reward components, the judges of an arena.
+/// Every table of a recipe: the top level, what stands below it, the kinds of stage, the reward components, the judges
+/// of an arena.
 pub fn key_sections() -> &'static [KeySection] {
     &SECTIONS
 }

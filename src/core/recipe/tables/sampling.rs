@@ -1,5 +1,5 @@
-//! How completions are sampled: the keys of every stage that samples. `temperature` is each stage's own, as training needs
-//! one above 0.
+//! How completions are sampled: the keys of every stage that samples. `temperature` is each stage's own, as training
+//! needs one above 0.
 
 use crate::recipe::resolve::resolver::Resolver;
 use crate::recipe::spec::Sampling;

@@ -81,8 +81,8 @@ fn without_required(schema: &mut Value) {
     }
 }
 
-/// Adds what resolving a recipe refuses too, so that an editor marks it: scopes, devices and layers of no such name, numbers that
-/// are too large, a length that is given twice.
+/// Adds what resolving a recipe refuses too, so that an editor marks it: scopes, devices and layers of no such name,
+/// numbers that are too large, a length that is given twice.
 fn refine(schema: &mut Value) {
     const SCOPE: &str = "^(completion|think|answer|explanation|tag:.+)$";
     const DEVICE: &str = "^(auto|cpu|cuda:[0-9]+)$";

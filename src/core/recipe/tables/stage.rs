@@ -206,7 +206,8 @@ pub struct GrpoTable {
     /// Penalty of a completion of `max_new_tokens` tokens, with `overlong_buffer_tokens`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub overlong_penalty: Option<f64>,
-    /// Whether the weighted sum of the components is normalized, or each component within its group before they are added.
+    /// Whether the weighted sum of the components is normalized, or each component within its group before they are
+    /// added.
     pub reward_aggregation: RewardAggregation,
     /// What happens to groups whose rewards are all equal.
     pub zero_std: ZeroStdName,
@@ -226,8 +227,8 @@ pub struct GrpoTable {
     /// The ratio is clipped below at `1 - clip_low`; `cispo` does not use it.
     #[schemars(range(min = 0, max = 1))]
     pub clip_low: f64,
-    /// The ratio is clipped above, or with `cispo` capped, at `1 + clip_high` (TRL's `epsilon_high` is the cap of CISPO itself, so
-    /// its 5.0 is 4.0 here); `gspo` wants about 4e-4, as its ratio is a mean.
+    /// The ratio is clipped above, or with `cispo` capped, at `1 + clip_high` (TRL's `epsilon_high` is the cap of CISPO
+    /// itself, so its 5.0 is 4.0 here); `gspo` wants about 4e-4, as its ratio is a mean.
     #[schemars(range(min = 0))]
     pub clip_high: f64,
     /// Leaves completions that hit the length limit out of the loss.
@@ -279,8 +280,8 @@ pub struct EvalTable {
     /// Completions decoded at a time.
     #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// Components that are measured, whether or not they were trained on: a table each, or `all`, every component that any
-    /// stage of any variant of the recipe rewards.
+    /// Components that are measured, whether or not they were trained on: a table each, or `all`, every component that
+    /// any stage of any variant of the recipe rewards.
     #[serde(default)]
     #[schemars(schema_with = "all_or_rewards")]
     pub rewards: Option<toml::Value>,
@@ -292,8 +293,8 @@ pub struct EvalTable {
     pub max_missing_fraction: f64,
 }
 
-/// A program of yours: an outside evaluation harness, a converter. It is run without a shell, cached by what goes into it, and
-/// its output directory becomes the stage's result.
+/// A program of yours: an outside evaluation harness, a converter. It is run without a shell, cached by what goes into
+/// it, and its output directory becomes the stage's result.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandStageTable {
@@ -305,7 +306,8 @@ pub struct CommandStageTable {
     #[schemars(schema_with = "string_or_strings")]
     pub after: Option<toml::Value>,
     /// The program and its arguments. A word that is one of `files` becomes that file's absolute path; in other words
-    /// `{{ output }}`, `{{ parent }}`, `{{ parents[1] }}`, `{{ parameters.NAME }}`, `{{ parameters_file }}`, `{{ model }}`,
+    /// `{{ output }}`, `{{ parent }}`, `{{ parents[1] }}`, `{{ parameters.NAME }}`, `{{ parameters_file }}`, `{{ model
+    /// }}`,
     /// `{{ seed }}` and `{{ resume }}` are replaced by the values that they name.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
@@ -317,8 +319,8 @@ pub struct CommandStageTable {
     /// Values for the program, available as `{{ parameters.NAME }}` and as the JSON file `$STAGE_PARAMETERS`.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub parameters: toml::Table,
-    /// Names of variables of the environment that the program is given beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
-    /// locale's. Their values are not part of the cache key: what changes a result belongs in `parameters`.
+    /// Names of variables of the environment that the program is given beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ`
+    /// and the locale's. Their values are not part of the cache key: what changes a result belongs in `parameters`.
     pub env: Vec<String>,
     /// Where the program starts, relative to the project directory.
     pub working_directory: String,

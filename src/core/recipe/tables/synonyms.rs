@@ -1,13 +1,13 @@
 //! What other trainers call the keys of a recipe, for those who come from there.
 //!
-//! Sources: TRL 1.16 and older (`GRPOConfig`, `SFTConfig`, `ModelConfig` and the `TrainingArguments` of transformers), the configuration
-//! reference of Axolotl, and verl's `ppo_trainer.yaml`.
+//! Sources: TRL 1.16 and older (`GRPOConfig`, `SFTConfig`, `ModelConfig` and the `TrainingArguments` of transformers),
+//! the configuration reference of Axolotl, and verl's `ppo_trainer.yaml`.
 
 /// The key of another trainer, the trainers that have it, the key here, and what is different.
 type Synonym = (&'static str, &'static str, &'static str, &'static str);
 
-/// Keys without a dot belong to the table where the other key was found, as far as it has them; the others to the recipe. A name
-/// stands here as often as it means different keys of different tables.
+/// Keys without a dot belong to the table where the other key was found, as far as it has them; the others to the
+/// recipe. A name stands here as often as it means different keys of different tables.
 const SYNONYMS: &[Synonym] = &[
     ("adam_beta1", "TRL", "betas", "a pair, `[0.9, 0.999]`"),
     ("adam_beta2", "TRL", "betas", "a pair, `[0.9, 0.999]`"),
@@ -90,7 +90,8 @@ const SYNONYMS: &[Synonym] = &[
     ("warmup_ratio", "TRL and Axolotl", "warmup_steps", "steps, not a share of them"),
 ];
 
-/// What `key` is called here, in words, if another trainer has it; `known` are the keys of the table where it was found.
+/// What `key` is called here, in words, if another trainer has it; `known` are the keys of the table where it was
+/// found.
 pub(in crate::recipe) fn synonym(key: &str, known: &[&str]) -> Option<String> {
     let is_here = |ours: &str| known.contains(&ours);
     let mut meant = SYNONYMS.iter().filter(|(theirs, ..)| *theirs == key);

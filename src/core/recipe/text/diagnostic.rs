@@ -1,4 +1,4 @@
-//! What is wrong with recipes: all problems at once, each with its place in the file, a caret and what to do.
+//! Problems of recipes, reported all at once, each with its place in the file, a caret and advice.
 
 use crate::printable::{harmless, harmless_in_place};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -8,20 +8,20 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A text that recipe values come from: a file, an environment variable, a `--set` argument.
+/// A text that recipe values come from: a file, an environment variable or a `--set` argument.
 pub type Source = Arc<NamedSource<String>>;
 
-/// A piece of a [`Source`].
+/// A range of a [`Source`].
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The text and its name.
+    /// The text with its name.
     pub source: Source,
-    /// Bytes of it.
+    /// The range in bytes.
     pub span: Range<usize>,
 }
 
 impl Place {
-    /// The line and the column, counted from 1.
+    /// Returns the line and the column, both counted from 1.
     pub fn line_and_column(&self) -> (usize, usize) {
         let text = self.source.inner();
         let before = &text[..floor_char_boundary(text, self.span.start)];
@@ -30,35 +30,35 @@ impl Place {
     }
 }
 
-/// The last start of a character at or before byte `at`.
+/// Returns the last character boundary at or before byte `at`.
 fn floor_char_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// A message, and the name of the text and the bytes of it that it is about.
+/// The identity of a problem: its message, and the name and byte range of the text at fault.
 type Identity = (String, Option<(String, Range<usize>)>);
 
-/// One thing that is wrong.
+/// A problem of a recipe.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// What is wrong.
+    /// The message that says what is wrong.
     pub message: String,
-    /// Where.
+    /// The place of the problem.
     pub place: Option<Place>,
-    /// What stands at the caret.
+    /// The label at the caret.
     pub label: String,
-    /// What to do.
+    /// The advice on what to do.
     pub help: Option<String>,
     /// The cause to fix, if several problems may come from it, and the object that this one concerns.
     cause: Option<(String, String)>,
-    /// Other places in the same text that have this problem, and what stands at their carets.
+    /// Other places in the same text that have this problem, with the labels at their carets.
     also: Vec<(Range<usize>, String)>,
 }
 
 impl Problem {
-    /// A problem at `place`.
+    /// Creates a problem at `place`.
     pub fn at(mut place: Place, message: impl Into<String>, label: impl Into<String>) -> Self {
-        // A caret needs a character to stand under.
+        // A caret needs a character to point at.
         let text = place.source.inner();
         if place.span.start >= text.len() && !text.is_empty() {
             place.span = floor_char_boundary(text, text.len() - 1)..text.len();
@@ -66,12 +66,12 @@ impl Problem {
         Self { place: Some(place), label: label.into(), ..Self::nowhere(message) }
     }
 
-    /// A problem that lies in no text, such as a recipe file that cannot be read.
+    /// Creates a problem without a place in a text, such as a recipe file that cannot be read.
     pub fn nowhere(message: impl Into<String>) -> Self {
         Self { message: message.into(), place: None, label: String::new(), help: None, cause: None, also: Vec::new() }
     }
 
-    /// Adds what to do.
+    /// Adds advice on what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -86,7 +86,7 @@ impl Problem {
         self
     }
 
-    /// Takes in `other` as another place of this problem, if both have the same cause.
+    /// Adds `other` as another place of this problem and returns true, if both have the same cause.
     fn absorb(&mut self, other: &Self) -> bool {
         let (Some((cause, _)), Some((other_cause, concerns))) = (&self.cause, &other.cause) else { return false };
         if cause != other_cause {
@@ -100,13 +100,13 @@ impl Problem {
         true
     }
 
-    /// What two problems that are the same share.
+    /// Returns the identity, which two equal problems share.
     fn identity(&self) -> Identity {
         let place = self.place.as_ref().map(|at| (at.source.name().to_owned(), at.span.clone()));
         (self.message.clone(), place)
     }
 
-    /// The same without what steers a terminal: keys and values are others' texts.
+    /// Returns the problem without control sequences for a terminal, because keys and values are untrusted texts.
     fn printable(&self) -> Self {
         let place = self.place.as_ref().map(|Place { source, span }| Place {
             source: Arc::new(NamedSource::new(harmless(source.name()), harmless_in_place(source.inner()))),
@@ -159,19 +159,19 @@ impl Diagnostic for Problem {
     }
 }
 
-/// Everything that is wrong with the recipes of one command line; never empty.
+/// All problems of the recipes of one command line; never empty.
 #[derive(Clone, Debug)]
 pub struct RecipeError {
     problems: Vec<Problem>,
 }
 
 impl RecipeError {
-    /// The problems, by file and place.
+    /// Returns the problems, by file and place.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// The whole message for a terminal of `width` columns.
+    /// Renders the whole message for a terminal of `width` columns.
     pub fn render(&self, width: usize, colour: bool) -> String {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme)
@@ -189,8 +189,8 @@ impl RecipeError {
         out
     }
 
-    /// One object a problem: `message`, `file`, `line`, `column`, `label`, `help`, and `also`, the lines of other places that have
-    /// it.
+    /// Returns an array with one object per problem. Its keys are `message`, `file`, `line`, `column`, `label`, `help`
+    /// and `also`, the lines of other places that have the problem.
     pub fn to_json(&self) -> serde_json::Value {
         self.problems.iter().map(Problem::to_json).collect()
     }
@@ -213,12 +213,12 @@ impl Diagnostic for RecipeError {
     }
 }
 
-/// Collects problems, each once.
+/// A collection of problems without duplicates.
 #[derive(Debug, Default)]
 pub(in crate::recipe) struct Problems {
     found: Vec<Problem>,
     known: HashSet<Identity>,
-    /// Kinds of tables whose keys have been listed.
+    /// The kinds of tables whose keys have been listed.
     listed: HashSet<String>,
 }
 
@@ -229,7 +229,7 @@ impl Problems {
         }
     }
 
-    /// Whether the keys of `table`, a kind of table, have yet to be listed; from then on they have been.
+    /// Returns true at the first call for `table`, a kind of table whose keys have not been listed yet.
     pub(in crate::recipe) fn is_first(&mut self, table: &str) -> bool {
         self.listed.insert(table.to_owned())
     }
@@ -242,7 +242,7 @@ impl Problems {
         self.found.len()
     }
 
-    /// `value`, unless something is wrong.
+    /// Returns `value`, or all problems if there are any.
     pub(in crate::recipe) fn or<T>(mut self, value: T) -> Result<T, RecipeError> {
         if self.found.is_empty() {
             return Ok(value);

@@ -1,17 +1,17 @@
-//! `hf://owner/name@revision`: what on the Hugging Face hub a recipe names.
+//! References to the Hugging Face hub in recipes: `hf://owner/name@revision`.
 
 use std::fmt;
 
-/// How such a path begins.
+/// The prefix of a reference to the hub.
 pub const HUB_SCHEME: &str = "hf://";
 
-/// What the hub calls the newest state of a repository.
+/// The hub's name for the newest state of a repository.
 const DEFAULT_REVISION: &str = "main";
 
-/// Revisions of the hub's own that contain a slash: pull requests, and data sets converted to Parquet.
+/// Prefixes of the hub's own revisions that contain a slash: pull requests, and data sets converted to Parquet.
 const SLASHED_REVISIONS: [&str; 2] = ["refs/pr/", "refs/convert/"];
 
-/// What is in a repository.
+/// The kind of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HubRepoKind {
     /// A model: `hf://owner/name`.
@@ -20,21 +20,21 @@ pub enum HubRepoKind {
     Dataset,
 }
 
-/// A repository on the hub at a revision, or files of a data set there.
+/// A reference to a repository on the hub at a revision, or to files of a data set in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HubReference {
-    /// What is in it.
+    /// The kind of the repository.
     pub kind: HubRepoKind,
-    /// `owner/name`.
+    /// The repository's name, `owner/name`.
     pub repo: String,
-    /// A commit (40 hexadecimal digits), which never changes, or a branch or tag, which may.
+    /// A commit (40 hexadecimal digits), which never changes, or a branch or tag, which may change.
     pub revision: String,
     /// The file of a data set, or a pattern with `*`.
     pub file: Option<String>,
 }
 
 impl HubReference {
-    /// Whether `path` is meant to name something on the hub.
+    /// Whether `path` has the prefix of a reference to the hub.
     pub fn is_meant(path: &str) -> bool {
         path.starts_with(HUB_SCHEME)
     }
@@ -42,7 +42,7 @@ impl HubReference {
     /// Reads `hf://owner/name@revision` or `hf://datasets/owner/name@revision/file`.
     ///
     /// # Errors
-    /// What is wrong with `text`, in a few words.
+    /// A short reason why `text` is not a valid reference.
     pub fn parse(text: &str) -> Result<Self, String> {
         let rest = text.strip_prefix(HUB_SCHEME).ok_or_else(|| format!("it does not begin with `{HUB_SCHEME}`"))?;
         let (kind, rest) = match rest.strip_prefix("datasets/") {
@@ -80,12 +80,12 @@ impl HubReference {
         Ok(Self { kind, repo, revision: revision.to_owned(), file: file.map(str::to_owned) })
     }
 
-    /// Whether the revision is a commit and so names the same files for ever.
+    /// Whether the revision is a commit, which always names the same files.
     pub fn is_pinned(&self) -> bool {
         is_commit(&self.revision)
     }
 
-    /// The same, with `commit` as its revision.
+    /// Returns this reference with `commit` as its revision.
     #[must_use]
     pub fn pinned_to(&self, commit: &str) -> Self {
         Self { revision: commit.to_owned(), ..self.clone() }
@@ -100,12 +100,12 @@ impl fmt::Display for HubReference {
     }
 }
 
-/// Whether `text` is the whole id of a git commit.
+/// Whether `text` is the full hash of a git commit.
 pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Splits `REVISION/FILE` of a data set; a model has no file, so its revision may hold any number of slashes.
+/// Splits `REVISION/FILE` of a data set. A model has no file, so its revision may contain any number of slashes.
 fn split_revision(kind: HubRepoKind, text: &str) -> (&str, Option<&str>) {
     if kind == HubRepoKind::Model {
         return (text, None);
@@ -117,7 +117,7 @@ fn split_revision(kind: HubRepoKind, text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The hub's own rule (`validate_repo_id` of `huggingface_hub`).
+/// Whether `text` satisfies the hub's own rule for names (`validate_repo_id` of `huggingface_hub`).
 fn is_repo_part(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=96).contains(&text.len())
@@ -128,7 +128,7 @@ fn is_repo_part(text: &str) -> bool {
         && !text.contains("..")
 }
 
-/// Whether `text` is a relative path that stays below where it begins.
+/// Whether `text` is a relative path that stays below its base directory.
 pub fn is_path(text: &str) -> bool {
     !text.contains(['\\', '\0']) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }

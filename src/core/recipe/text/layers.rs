@@ -1,8 +1,9 @@
-//! The layers of a recipe: what it `extends` < the recipe < `ORCHESTRATE_*` < `--set`. (The lowest layer, the built-in
-//! defaults, depends on the kinds of the stages and comes in at `defaults`, for each cell of the sweep.)
+//! The layers of a recipe, from the lowest: the files that it `extends`, the recipe, `ORCHESTRATE_*`, `--set`. The
+//! built-in defaults lie below all of them. They depend on the kinds of the stages, so `defaults` adds them for each
+//! cell of the sweep.
 //!
 //! figment merges the values. The texts are kept beside them, so that every later problem can point at the layer that
-//! set the value: the highest one that has its path.
+//! set the value, which is the highest one that has its path.
 
 use crate::recipe::text::diagnostic::{Place, Problem, Problems, Source};
 use crate::recipe::text::located::{Document, KeyPath, Step};
@@ -14,8 +15,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Variables that are named like recipe keys and mean something else. The reference of variables is made from what stands
-/// behind each.
+/// Variables that are named like recipe keys and mean something else. The reference of variables is made from what
+/// stands behind each.
 pub const PROGRAM_VARIABLES: &[&str] = &[
     "ORCHESTRATE_WORKER",           // the worker to use instead of the one beside `orchestrate`
     "ORCHESTRATE_RUNS",             // the directory to use instead of `runs/`
@@ -28,21 +29,21 @@ pub const PROGRAM_VARIABLES: &[&str] = &[
     "ORCHESTRATE_TEST_SEED",        // in tests: the seed of a test that draws
 ];
 
-/// The name of the environment where a file's would stand.
+/// The name used for the environment in place of a file name.
 pub(in crate::recipe) const ENVIRONMENT: &str = "environment";
 
-/// What the environment and the command line change in every recipe.
+/// The values that the environment and the command line override in every recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Arguments of `--set`, each `KEY=VALUE`; the value is TOML, or else a string.
+    /// The arguments of `--set`, each `KEY=VALUE`. The value is read as TOML, or else as a string.
     pub set: Vec<String>,
-    /// Environment variables; only those named `ORCHESTRATE_...` are read, `__` separates keys
-    /// (`ORCHESTRATE_STAGES__GRPO__LR`), and [`PROGRAM_VARIABLES`] are left out.
+    /// The environment variables. Only those named `ORCHESTRATE_...` are read, and [`PROGRAM_VARIABLES`] are left out.
+    /// `__` separates keys (`ORCHESTRATE_STAGES__GRPO__LR`).
     pub env: BTreeMap<String, String>,
 }
 
 impl Overrides {
-    /// `set`, and the environment of this process.
+    /// Returns the overrides of `set` and of the environment of this process.
     pub fn with_process_environment(set: Vec<String>) -> Self {
         let text = |value: std::ffi::OsString| value.into_string().ok();
         let env = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
@@ -50,7 +51,7 @@ impl Overrides {
     }
 }
 
-/// Where a layer comes from.
+/// The origin of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::recipe) enum LayerKind {
     File,
@@ -68,14 +69,14 @@ struct Layer {
 #[derive(Debug)]
 pub(in crate::recipe) struct Layers {
     stack: Vec<Layer>,
-    /// The recipe's own file, the last of the files.
+    /// The recipe's own file, which is the last of the files.
     recipe: Source,
-    /// Every file that was read.
+    /// The path and text of every file that was read.
     pub(in crate::recipe) files: Vec<(PathBuf, String)>,
 }
 
 impl Layers {
-    /// Reads the recipe at `path` and everything it extends.
+    /// Reads the recipe at `path` and every file that it extends.
     pub(in crate::recipe) fn read(
         project: &Path,
         path: &Path,
@@ -100,7 +101,8 @@ impl Layers {
         (problems.len() == before).then_some(read)
     }
 
-    /// All layers as one table: deep-merged, later ones over earlier ones; arrays are replaced.
+    /// Merges all layers into one table. Tables are merged recursively, later layers override earlier ones, and arrays
+    /// are replaced.
     pub(in crate::recipe) fn merged(&self) -> toml::Table {
         let mut tables = self.stack.iter().map(|layer| &layer.document.value);
         if let (Some(only), None) = (tables.next(), tables.next()) {
@@ -111,23 +113,23 @@ impl Layers {
         figment.extract().expect("tables of TOML values merge into a table of TOML values")
     }
 
-    /// Where the recipe begins, for what is missing altogether.
+    /// Returns the beginning of the recipe, the place of problems about missing keys.
     pub(in crate::recipe) fn beginning(&self) -> Place {
         Place { source: Arc::clone(&self.recipe), span: 0..0 }
     }
 
-    /// Where the key at `path` was set.
+    /// Returns the place where the key at `path` was set.
     pub(in crate::recipe) fn key_place(&self, path: &KeyPath) -> Option<Place> {
         self.stack.iter().rev().find_map(|layer| layer.document.key_place(path))
     }
 
-    /// Where the value at `path` was set.
+    /// Returns the place where the value at `path` was set.
     pub(in crate::recipe) fn value_place(&self, path: &KeyPath) -> Option<Place> {
         self.stack.iter().rev().find_map(|layer| layer.document.value_place(path))
     }
 
-    /// Whether `path` leads into a stage or a data set that a file has, or to nothing of the kind; if not, it is reported
-    /// at `place`: else a misspelt name would make a new, half-empty stage.
+    /// Whether `path` does not lead into an unknown stage or data set. An unknown one is reported at `place`, because a
+    /// misspelt name would otherwise create a new, incomplete stage.
     pub(in crate::recipe) fn is_of_something(&self, path: &KeyPath, place: Place, problems: &mut Problems) -> bool {
         let [Step::Key(group), Step::Key(name), _, ..] = path.0.as_slice() else { return true };
         let what = match group.as_str() {
@@ -148,7 +150,7 @@ impl Layers {
         false
     }
 
-    /// The paths that the environment and the command line set, with their places.
+    /// Returns the paths that the environment and the command line set, with their places.
     pub(in crate::recipe) fn overridden(&self) -> Vec<(KeyPath, Place)> {
         let mut paths = Vec::new();
         for layer in self.stack.iter().filter(|layer| layer.kind != LayerKind::File) {
@@ -170,8 +172,8 @@ impl Layers {
     }
 }
 
-/// Adds the file at `path`, after what it extends; a file that several others extend is there once, at its first place.
-/// `chain` holds the files that led here.
+/// Adds the file at `path`, after the files that it extends. A file that several others extend is added once, at its
+/// first place. `chain` holds the files that led to this one.
 fn read_file(
     project: &Path,
     path: &Path,
@@ -228,7 +230,7 @@ fn read_file(
             }
         }
         chain.pop();
-        // A recipe is not its base: two recipes on one base would bear one name.
+        // The base's name does not apply to the recipe: otherwise two recipes on one base would share a name.
         for layer in layers.iter_mut() {
             layer.document.value.remove("name");
         }
@@ -237,7 +239,7 @@ fn read_file(
     Some(())
 }
 
-/// `path` without `.` and `dir/..`, by its text alone.
+/// Removes `.` and `dir/..` from `path` without access to the file system.
 fn normalized(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut plain = PathBuf::new();
@@ -253,7 +255,7 @@ fn normalized(path: &Path) -> PathBuf {
     plain
 }
 
-/// The reason alone, without the path that fs-err adds.
+/// Returns the reason alone, without the path that fs-err adds.
 pub(in crate::recipe) fn io_reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),

@@ -1,4 +1,4 @@
-//! TOML texts whose every key and value remembers where it stands.
+//! TOML documents that record the place of every key and value.
 
 use crate::recipe::text::diagnostic::{Place, Problem, Problems, Source};
 use miette::NamedSource;
@@ -10,41 +10,41 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// One step from a table or an array into it.
+/// A step from a table or an array to one of its items.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::recipe) enum Step {
-    /// Into a table.
+    /// A step into a table, by key.
     Key(String),
-    /// Into an array.
+    /// A step into an array, by index.
     Index(usize),
 }
 
-/// Where a value is in a document, e.g. `sweep.variants[0].name`.
+/// The path of a value in a document, e.g. `sweep.variants[0].name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::recipe) struct KeyPath(pub(in crate::recipe) Vec<Step>);
 
 impl KeyPath {
-    /// The path of `a.b.c`.
+    /// Parses a path of the form `a.b.c`.
     pub(in crate::recipe) fn dotted(text: &str) -> Self {
         Self(text.split('.').map(|key| Step::Key(key.trim().to_owned())).collect())
     }
 
-    /// This path and `key`.
+    /// Returns this path with `key` appended.
     pub(in crate::recipe) fn key(&self, key: &str) -> Self {
         self.join(&[Step::Key(key.to_owned())])
     }
 
-    /// This path and `index`.
+    /// Returns this path with `index` appended.
     pub(in crate::recipe) fn index(&self, index: usize) -> Self {
         self.join(&[Step::Index(index)])
     }
 
-    /// This path and `steps`.
+    /// Returns this path with `steps` appended.
     pub(in crate::recipe) fn join(&self, steps: &[Step]) -> Self {
         Self(self.0.iter().chain(steps).cloned().collect())
     }
 
-    /// Whether one of both paths leads to or through the other.
+    /// Whether one of the two paths is a prefix of the other.
     pub(in crate::recipe) fn overlaps(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
     }
@@ -64,7 +64,7 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Where a key and its value stand.
+/// The places of a key and its value.
 #[derive(Clone, Debug)]
 struct Spot {
     key: Range<usize>,
@@ -79,17 +79,17 @@ enum Inside {
     Scalar,
 }
 
-/// One text, as a value and as places.
+/// A text, as a value and with the places of its parts.
 #[derive(Clone, Debug)]
 pub(in crate::recipe) struct Document {
     pub(in crate::recipe) source: Source,
     pub(in crate::recipe) value: toml::Table,
-    /// Of a file, looked for when a first place is asked for: most recipes have no problem to point at.
+    /// The places in a file. They are computed when the first place is needed, because most recipes have no problem.
     root: OnceCell<Spot>,
 }
 
 impl Document {
-    /// Reads a TOML file's text; syntax errors go to `problems`.
+    /// Parses the text of a TOML file. Syntax errors are added to `problems`.
     pub(in crate::recipe) fn parse(name: &str, text: &str, problems: &mut Problems) -> Option<Self> {
         let source = Arc::new(NamedSource::new(name, text.to_owned()));
         let (root, errors) = DeTable::parse_recoverable(text);
@@ -102,7 +102,8 @@ impl Document {
         (problems.len() == before).then_some(Self { source, value, root: OnceCell::new() })
     }
 
-    /// Reads `path = text`, where `text` stands from byte `offset` of `source` on: TOML, or else a string.
+    /// Reads `path = text`, where `text` begins at byte `offset` of `source`. The text is read as TOML, or else as a
+    /// string.
     pub(in crate::recipe) fn assignment(
         source: &Source,
         path: &KeyPath,
@@ -123,7 +124,7 @@ impl Document {
                 }
                 (value, inside)
             }
-            // An opening quote or bracket says that TOML was meant, unless it opens a template.
+            // An opening quote or bracket shows that TOML was intended, unless it opens a template.
             Err(error)
                 if text.trim_start().starts_with(['"', '\'', '[', '{'])
                     && !text.trim_start().starts_with("{{")
@@ -149,13 +150,13 @@ impl Document {
         Some(Self { source: Arc::clone(source), value, root: OnceCell::from(spot) })
     }
 
-    /// Where the key at `path` stands, if it stands here.
+    /// Returns the place of the key at `path`, if this document has it.
     pub(in crate::recipe) fn key_place(&self, path: &KeyPath) -> Option<Place> {
         let spot = self.spot(path)?;
         Some(Place { source: Arc::clone(&self.source), span: spot.key.clone() })
     }
 
-    /// Where the value at `path` stands, if it stands here; a table's place is its key.
+    /// Returns the place of the value at `path`, if this document has it. The place of a table is its key.
     pub(in crate::recipe) fn value_place(&self, path: &KeyPath) -> Option<Place> {
         let spot = self.spot(path)?;
         let span =
@@ -221,8 +222,8 @@ fn table_value(table: &DeTable<'_>, source: &Source, problems: &mut Problems) ->
     plain
 }
 
-/// The value without places. What no recipe can use (dates, integers beyond 64 bits, numbers that are not finite) is a
-/// problem.
+/// Converts a value to one without places. Values that no recipe can use (dates, integers beyond 64 bits, non-finite
+/// numbers) are reported.
 fn plain_value(value: &DeValue<'_>, span: &Range<usize>, source: &Source, problems: &mut Problems) -> toml::Value {
     let mut unusable = |what: &str| {
         let place = Place { source: Arc::clone(source), span: span.clone() };

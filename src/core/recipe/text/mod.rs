@@ -1,4 +1,4 @@
-//! Recipe files as texts: merged from layers, every value knowing where it stands, problems with carets.
+//! The texts of recipe files: layers are merged, every value has its place, and problems have carets.
 
 pub(super) mod diagnostic;
 pub(super) mod hub_reference;

@@ -1,18 +1,18 @@
-//! The files that a pattern names: `*`, `?`, `[...]`, and `**` for directories of any depth.
+//! The files that match a pattern with `*`, `?`, `[...]`, and `**` for directories of any depth.
 
 use glob::{MatchOptions, Pattern};
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Component, Path, PathBuf};
 use walkdir::WalkDir;
 
-/// The files that match `pattern`, relative to `directory`, sorted. Links are followed; one to a directory that holds
-/// it leads to nothing new.
+/// Returns the files that match `pattern`, relative to `directory`, sorted. Links are followed, except a link to a
+/// directory that contains the link.
 ///
 /// # Errors
-/// A pattern that is none, a directory that cannot be read, a matching file whose name is not UTF-8.
+/// An invalid pattern, a directory that cannot be read, or a matching file whose name is not UTF-8.
 pub(in crate::recipe) fn matching_files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     let plain: PathBuf = Path::new(pattern).components().filter(|part| *part != Component::CurDir).collect();
-    let whole = directory.join(&plain); // of an absolute pattern nothing but itself
+    let whole = directory.join(&plain); // an absolute pattern stays as it is
     let below = if plain.is_absolute() { Path::new("/") } else { directory };
     let relative = whole.strip_prefix(below).expect("it was joined");
     let wanted = Pattern::new(&relative.to_string_lossy())
@@ -46,7 +46,8 @@ pub(in crate::recipe) fn matching_files(directory: &Path, pattern: &str) -> Resu
     Ok(files)
 }
 
-/// The deepest directory that holds all files a pattern can match, and how far below it they can be.
+/// Returns the deepest directory that holds all files a pattern can match, and the maximum depth of these files below
+/// it.
 fn searched(pattern: &Path) -> (PathBuf, usize) {
     let is_literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
     let literal: PathBuf = pattern.components().take_while(is_literal).collect();

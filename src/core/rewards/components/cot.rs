@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-/// 1 when the scope holds from `min_words` to `max_words` words, and `min_tokens` to `max_tokens` tokens, before the answer,
-/// else 0.
+/// 1 when the scope holds from `min_words` to `max_words` words, and `min_tokens` to `max_tokens` tokens, before the
+/// answer, else 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CotSpec {

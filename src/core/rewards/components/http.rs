@@ -32,8 +32,8 @@ pub struct HttpSpec {
     /// Which version of the service is asked: when it changes, stages run again and kept answers are not used. Default:
     /// none.
     pub version: Option<String>,
-    /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside them. A
-    /// resume or a rerun is the same to the bit only with it.
+    /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside
+    /// them. A resume or a rerun is the same to the bit only with it.
     pub cache: bool,
 }
 

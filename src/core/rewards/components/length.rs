@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
-/// 1 for a text within a range of words, falling in a straight line to 0 outside, and 0 where the text is not there. What a
-/// completion loses near `max_new_tokens`, in tokens, is the stage's `overlong_buffer_tokens`.
+/// 1 for a text within a range of words, falling in a straight line to 0 outside, and 0 where the text is not there.
+/// What a completion loses near `max_new_tokens`, in tokens, is the stage's `overlong_buffer_tokens`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LengthSpec {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
-/// 1 less the share of n-grams, in words, that stood there before; 0 for a text without a word.
+/// 1 minus the share of n-grams, in words, that occurred before; 0 for a text without a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepetitionSpec {

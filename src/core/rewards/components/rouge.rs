@@ -19,7 +19,8 @@ pub struct RougeSpec {
     pub measure: RougeMeasure,
     /// How text is split into words.
     pub tokenizer: RougeTokenizer,
-    /// Compares English words by their stems (`pumps` and `pumping` are the same), as rouge-score's `use_stemmer`; takes
+    /// Compares English words by their stems (`pumps` and `pumping` are the same), as rouge-score's `use_stemmer`;
+    /// takes
     /// `tokenizer = "rouge-score"`.
     pub stemming: bool,
 }

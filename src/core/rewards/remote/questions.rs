@@ -135,7 +135,7 @@ mod tests {
             let Ok(RewardValue::Missing(reason)) = verdict_of_text(&format!(r#"{{"value": {value}}}"#)) else {
                 panic!("{value}")
             };
-            assert!(reason.contains("is beyond ±1000000"), "{reason}");
+            assert!(reason.contains("is outside ±1000000"), "{reason}");
         }
     }
 

@@ -8,22 +8,23 @@ use crate::rewards::{BuildError, Reward, Scope, Setup, TableContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a program of yours says of it. It reads a JSON line for each completion, `{"id", "prompt", "completion", "text" (the
-/// part that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in order and
-/// flushed: `{"id" (the same), "value": number}` or `{"id", "missing": "why"}`. It runs as long as the stage; questions that
-/// are equal but for their `id` must have equal answers.
+/// What a program of yours says of it. It reads a JSON line for each completion, `{"id", "prompt", "completion", "text"
+/// (the part that `scope` names), "reference", "answer"}`, `null` for what is not there, and writes one for each, in
+/// order and flushed: `{"id" (the same), "value": number}` or `{"id", "missing": "why"}`. It runs as long as the stage;
+/// questions that are equal but for their `id` must have equal answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandTable {
-    /// The program and its arguments, e.g. `["python3", "rewards/units.py"]`; no shell reads them. An argument that is one of
+    /// The program and its arguments, e.g. `["python3", "rewards/units.py"]`; no shell reads them. An argument that is
+    /// one of
     /// `files` becomes that file's absolute path.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
     /// The program's own files and those that it reads: scripts, data; patterns are allowed. Their content, not their
     /// place, is part of the stage's cache key.
     pub files: Vec<String>,
-    /// Names of the variables of the environment that it is given, beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and the
-    /// locale's.
+    /// Names of the variables of the environment that it is given, beside `PATH`, `HOME`, `USER`, `TMPDIR`, `TZ` and
+    /// the locale's.
     pub env: Vec<String>,
     /// Seconds that a batch may take, the program's start included; what is not answered then is missing.
     #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]

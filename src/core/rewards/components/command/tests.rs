@@ -322,7 +322,7 @@ fn only_declared_variables_reach_it() {
     assert!(names(&scripted).contains("SECRET"));
     scripted.spec.env = vec!["OTHER".to_owned()];
     let error = Command::new(&scripted.spec, &|_| None, &|_| None, &StopCheck::never()).err().unwrap();
-    assert!(error.to_string().starts_with("nothing says where its file"), "{error}");
+    assert!(error.to_string().starts_with("the assignment names no path for its file"), "{error}");
     let error = Command::new(&scripted.spec, &|_| Some(PathBuf::new()), &|_| None, &StopCheck::never()).err().unwrap();
     assert_eq!(error.to_string(), "the environment variable `OTHER`, which its `env` names, is not set");
 }

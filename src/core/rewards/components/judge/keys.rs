@@ -43,8 +43,8 @@ pub struct JudgeTable {
     /// How several judges' values become one: `mean`, `median` or `min`.
     pub aggregate: Aggregate,
     /// What judges are asked: how good a completion is (`rubric`), or which of two is better, it or the row's reference
-    /// (`pair_with_reference`), it or each of the others of its group (`pair_within_group`). Pairs are asked about in both
-    /// orders; the value is the share of wins, ties counted half.
+    /// (`pair_with_reference`), it or each of the others of its group (`pair_within_group`). Pairs are asked about in
+    /// both orders; the value is the share of wins, ties counted half.
     pub mode: JudgeModeName,
     /// Template of the judge's prompt, over `prompt`, `completion` (the part that `scope` names), `reference`,
     /// `answer`, `min_score` and `max_score`, for `mode = "rubric"`. The request demands `{"score": integer}` as the
