@@ -183,7 +183,7 @@ pub struct StageProgress {
 
 impl StageProgress {
     /// Updates the progress with the next event of the stage.
-    pub fn take_in(&mut self, event: &RunEvent) {
+    pub fn apply(&mut self, event: &RunEvent) {
         let (status, seconds, message) = match &event.kind {
             RunEventKind::RunStarted { .. } | RunEventKind::RunEnded { .. } | RunEventKind::StageEnergy { .. } => {
                 return;
@@ -224,7 +224,7 @@ mod tests {
     fn progress(kinds: Vec<RunEventKind>) -> StageProgress {
         let mut progress = StageProgress::default();
         for kind in kinds {
-            progress.take_in(&RunEvent { at: Utc::now(), kind });
+            progress.apply(&RunEvent { at: Utc::now(), kind });
         }
         progress
     }

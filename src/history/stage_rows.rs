@@ -67,7 +67,7 @@ impl PastRun {
         let mut progress: BTreeMap<Digest, StageProgress> = BTreeMap::new();
         for event in self.events()? {
             if let Some(key) = event.kind.key() {
-                progress.entry(key.clone()).or_default().take_in(&event);
+                progress.entry(key.clone()).or_default().apply(&event);
             }
         }
         if self.status != RunStatus::Running {

@@ -52,7 +52,7 @@ impl StageColumns {
             ..StageProgress::default()
         };
         for event in events {
-            progress.take_in(event);
+            progress.apply(event);
         }
         let changed = Self::of(progress);
         Self { started_at: self.started_at.or(changed.started_at.clone()), ..changed }

@@ -88,7 +88,7 @@ pub(crate) async fn open(workspace: &Workspace, path: &Path, busy_timeout: Durat
         update.set_source(&workspace.root().to_string_lossy()).await?;
         update.commit().await?;
     }
-    is_of(&store, workspace, path).await?;
+    belongs_to(&store, workspace, path).await?;
     Ok(store)
 }
 
@@ -96,7 +96,7 @@ pub(crate) async fn open(workspace: &Workspace, path: &Path, busy_timeout: Durat
 ///
 /// # Errors
 /// The database belongs to another project.
-pub(crate) async fn is_of(store: &Store, workspace: &Workspace, path: &Path) -> Result<bool, StoreError> {
+pub(crate) async fn belongs_to(store: &Store, workspace: &Workspace, path: &Path) -> Result<bool, StoreError> {
     // The database beside the files belongs to them, even after the project was moved.
     let is_beside = || fs_err::canonicalize(path).is_ok_and(|path| path.starts_with(workspace.root()));
     match store.source().await? {

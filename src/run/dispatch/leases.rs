@@ -31,9 +31,9 @@ pub(super) struct Waiting {
 }
 
 impl Loop<'_> {
-    pub(super) async fn wait_for(&mut self, stage: usize, whom: &str) {
+    pub(super) async fn wait_for(&mut self, stage: usize, owner: &str) {
         self.scheduler.pause(stage);
-        self.dispatch.tell(RunUpdate::Waiting { stage, owner: whom.to_owned() }).await;
+        self.dispatch.tell(RunUpdate::Waiting { stage, owner: owner.to_owned() }).await;
         self.waiting.insert(stage, Waiting { looked_at: Instant::now(), asked_at: None });
     }
 

@@ -205,7 +205,7 @@ impl<'a> Loop<'a> {
         }
         running.seen += events.len();
         for event in &events {
-            running.take_in(event);
+            running.apply(event);
         }
         self.dispatch.tell(RunUpdate::Worked { stage, events }).await;
         Ok(())

@@ -56,7 +56,7 @@ impl Running {
         }
     }
 
-    pub(super) fn take_in(&mut self, event: &Event) {
+    pub(super) fn apply(&mut self, event: &Event) {
         self.energy_j = event.energy_j.or(self.energy_j);
         self.peak_memory = event.peak_memory.or(self.peak_memory);
         self.pace.event(event.at, &event.kind);

@@ -109,7 +109,7 @@ impl Loop<'_> {
         let begun = events.iter().rposition(|event| matches!(event.kind, EventKind::Started(_))).unwrap_or(0);
         let mut running = Running::new(job, &dir, reader, events.len(), 0);
         for event in &events[begun..] {
-            running.take_in(event);
+            running.apply(event);
         }
         running.resumed = true; // its seconds here are not those of the whole stage
         self.tries.entry(stage).or_default().begun += 1;
@@ -127,9 +127,9 @@ impl Loop<'_> {
         self.running.insert(stage, running);
     }
 
-    /// Waits for the process `whom`, which was faster. The attempt does not count as a try.
-    async fn wait_instead(&mut self, stage: usize, whom: &str) {
+    /// Waits for the process `owner`, which was faster. The attempt does not count as a try.
+    async fn wait_instead(&mut self, stage: usize, owner: &str) {
         self.tries.entry(stage).or_default().begun -= 1;
-        self.wait_for(stage, whom).await;
+        self.wait_for(stage, owner).await;
     }
 }

@@ -207,7 +207,7 @@ impl Http {
     }
 
     /// Adds the values of the `posted` requests to `verdicts`, by key.
-    fn take_in(
+    fn add_answers(
         &mut self,
         posted: Vec<Posted<'_>>,
         verdicts: &mut HashMap<Digest, RewardValue>,
@@ -312,7 +312,7 @@ impl Reward for Http {
         }
         self.metrics = vec![ComponentMetric::count("cache_hits", verdicts.len() as f64)];
         let posted = self.post(&new);
-        self.take_in(posted, &mut verdicts)?;
+        self.add_answers(posted, &mut verdicts)?;
         Ok(keys.iter().map(|key| verdicts[key].clone()).collect())
     }
 
