@@ -66,11 +66,10 @@ pub(super) struct CompareArgs {
 
 /// Parses `NAME`, `NAME=higher` or `NAME=lower`.
 fn metric(text: &str) -> Result<(String, Option<Direction>), String> {
-    match text.split_once('=') {
-        None => Ok((text.to_owned(), None)),
-        Some((name, "higher")) => Ok((name.to_owned(), Some(Direction::Higher))),
-        Some((name, "lower")) => Ok((name.to_owned(), Some(Direction::Lower))),
-        Some((_, other)) => Err(format!("`{other}` is not a direction: expected `higher` or `lower`")),
+    let Some((name, word)) = text.split_once('=') else { return Ok((text.to_owned(), None)) };
+    match Direction::named(word) {
+        Some(direction) => Ok((name.to_owned(), Some(direction))),
+        None => Err(format!("`{word}` is not a direction: expected `higher` or `lower`")),
     }
 }
 

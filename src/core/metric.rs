@@ -38,6 +38,11 @@ pub enum Unit {
 }
 
 impl Direction {
+    /// Returns the direction that `word` names.
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Higher, Self::Lower].into_iter().find(|direction| direction.word() == word)
+    }
+
     /// Returns the word that tables and `--json` show.
     pub const fn word(self) -> &'static str {
         match self {

@@ -55,13 +55,17 @@ fn title(metric: &MetricComparison, several_evaluations: bool) -> String {
     if several_evaluations { format!("{name} in {}", metric.evaluation) } else { name.to_owned() }
 }
 
+/// Returns which way the metric is better: `higher is better`.
+pub fn direction_phrase(direction: Option<Direction>) -> String {
+    match direction {
+        Some(direction) => format!("{} is better", direction.word()),
+        None => "no known direction: name it in `compare.higher` or `compare.lower`".to_owned(),
+    }
+}
+
 /// Returns the metric's name, its better direction and its role: `accuracy (higher is better, primary metric)`.
 pub fn verdict_heading(metric: &MetricComparison, several_evaluations: bool) -> String {
-    let way = match metric.direction {
-        Some(Direction::Higher) => "higher is better",
-        Some(Direction::Lower) => "lower is better",
-        None => "no known direction: name it in `compare.higher` or `compare.lower`",
-    };
+    let way = direction_phrase(metric.direction);
     let role = match metric.role {
         Role::Primary => "primary metric",
         Role::Exploratory => "exploratory",

@@ -6,8 +6,8 @@ use crate::event::Measurement;
 use crate::evidence::{
     ArmComparison, Basis, Comparisons, Evidence, MetricComparison, Over, Role, Verdict as Outcome, Way,
 };
-use crate::metric::{Direction, short_name};
-use crate::report::verdicts::{ONE_SEED, verdict_line, verdict_words};
+use crate::metric::short_name;
+use crate::report::verdicts::{ONE_SEED, direction_phrase, verdict_line, verdict_words};
 
 /// Returns the comparisons as tables. The metric `first` comes first.
 pub fn verdicts(
@@ -47,11 +47,7 @@ fn verdict(
             Role::Primary => "primary metric".into(),
             Role::Exploratory => "exploratory".into(),
         },
-        direction: match metric.direction {
-            Some(Direction::Higher) => "higher is better".into(),
-            Some(Direction::Lower) => "lower is better".into(),
-            None => "no known direction: name it in `compare.higher` or `compare.lower`".into(),
-        },
+        direction: direction_phrase(metric.direction),
         line: verdict_line(metric, &found.baseline, several),
         sentences: vec![lead(metric, &found.baseline, name), footing(metric)],
         rows,
