@@ -272,6 +272,11 @@ pub fn range_of_share(name: &str) -> Option<(f64, f64)> {
     Metric::of(name)?.range()
 }
 
+/// Returns the smallest value of the metric called `name`: 0 for a count, a length, a duration and a price.
+pub fn least_value(name: &str) -> Option<f64> {
+    Metric::of(name).filter(|metric| metric.unit != Unit::None).map(|_| 0.0)
+}
+
 /// Returns the position in tables of the metric called `name`.
 pub fn rank(name: &str) -> Rank {
     Metric::of(name).map_or(Rank::Other, |metric| metric.rank)
@@ -303,6 +308,14 @@ mod tests {
         for name in ["eval/perplexity", "eval/text_perplexity", "eval/truncated_frac"] {
             assert_eq!(Direction::of(name), Some(Direction::Lower), "{name}");
         }
+    }
+
+    #[test]
+    fn lengths_and_counts_are_not_negative() {
+        for name in ["eval/words_mean", "eval/tokens_mean", "eval/truncated_frac", "judge/gpt/calls"] {
+            assert_eq!(least_value(name), Some(0.0), "{name}");
+        }
+        assert_eq!(["train/loss", "eval/reward/semantic", "latency"].map(least_value), [None; 3]);
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub async fn open_history(workspace: &Workspace, scope: Scope) -> Result<OpenHis
 async fn up_to_date(workspace: &Workspace, path: &Path, scope: Scope) -> Result<OpenHistory, IndexError> {
     if path.exists() {
         let store = Store::open_read_only(path).await?;
-        let is_ready = store.schema().await? == SchemaCheck::Current && index::belongs_to(&store, workspace, path).await?;
+        let is_ready =
+            store.schema().await? == SchemaCheck::Current && index::belongs_to(&store, workspace, path).await?;
         if is_ready && index::behind(&store, workspace, scope).await?.is_empty() {
             return Ok(OpenHistory { store, indexed: Indexed::default(), problem: None });
         }

@@ -2,6 +2,7 @@
 
 use crate::event::Measurement;
 use crate::evidence::{Evidence, Trial, metric_names};
+use crate::metric::least_value;
 use crate::stats::{Design, Interval, bounded_interval, crossed_tests, mean, paired_seeds};
 use std::collections::{BTreeMap, HashMap};
 
@@ -48,6 +49,13 @@ pub fn estimates(evidence: &Evidence) -> Estimates {
         };
         let interval = interval.map(|interval| (interval.low, interval.high));
         found.insert(name, Measurement { value, interval, count: Some(count as u64) });
+    }
+    for ((_, _, metric), measured) in &mut found {
+        let (least, most) = evidence.range_of(metric).map_or((least_value(metric), None), |(a, b)| (Some(a), Some(b)));
+        if let Some((low, high)) = &mut measured.interval {
+            *low = low.max(least.unwrap_or(f64::NEG_INFINITY));
+            *high = high.min(most.unwrap_or(f64::INFINITY));
+        }
     }
     found
 }
