@@ -59,7 +59,7 @@ fn title(metric: &MetricComparison, several_evaluations: bool) -> String {
 pub fn direction_phrase(direction: Option<Direction>) -> String {
     match direction {
         Some(direction) => format!("{} is better", direction.word()),
-        None => "no known direction: name it in `compare.higher` or `compare.lower`".to_owned(),
+        None => "no known direction: set `compare.higher` or `lower`".to_owned(),
     }
 }
 

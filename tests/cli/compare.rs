@@ -243,7 +243,7 @@ set = { "stages.made.command" = ["sh", "-c", "echo \"{\\\"latency\\\": $0$1}\" >
     assert_eq!((&row["p_value"], &row["direction"]), (&Value::Null, &Value::Null));
     assert_eq!(compared("latency=lower")["direction"], "lower");
     let told = env.run(&["compare", "--metric", "latency", "--baseline", "slow"]).ends_with(0).stdout;
-    assert!(told.contains("no known direction: name it in `compare.higher` or `compare.lower`"), "{told}");
+    assert!(told.contains("no known direction: set `compare.higher` or `lower`"), "{told}");
     env.run(&["compare", "--baseline", "slow", "--metric", "latency=up"])
         .ends_with(2)
         .says(&["expected `higher` or `lower`"]);

@@ -9,7 +9,7 @@ fn two_runs_differ_in_settings_files_environment_and_results() {
     env.run(&["run", "small.toml", "-q"]).ends_with(0);
     let first = env.run(&["show", "--json"]).json()[0]["run"].as_str().unwrap().to_owned();
     env.run(&["diff", &first]).ends_with(5).says(&["only one run"]);
-    env.run(&["diff", &first, &first]).ends_with(2).says(&["both are run"]);
+    env.run(&["diff", &first, &first]).ends_with(2).says(&["A and B are both run"]);
     env.run(&["run", "small.toml", "-q"]).ends_with(0);
     let same = env.run(&["diff", "latest"]).ends_with(0);
     assert!(same.stdout.contains("of the same stages"), "{}", same.stdout);

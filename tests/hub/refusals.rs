@@ -88,12 +88,11 @@ fn offline_what_is_here_is_used_and_what_is_not_says_where_to_put_it() {
 #[test]
 fn without_a_network_what_is_here_is_used_and_what_is_not_says_what_to_do() {
     let world = World::new();
-    // A dropped listener's port refuses connections.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let gone =
-        || HubEnvironment { endpoint: format!("http://127.0.0.1:{port}").parse().unwrap(), ..world.environment() };
+    // A dropped listener's port refuses connections. No other test listens on this address.
+    let address = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let gone = || HubEnvironment { endpoint: format!("http://{address}").parse().unwrap(), ..world.environment() };
     let error = fetch(gone(), MODEL).unwrap_err();
-    says(&error, &["cannot reach `127.0.0.1", "refused", "HF_ENDPOINT", "HF_HUB_CACHE", "models--owner--tiny"]);
+    says(&error, &["cannot reach `127.0.0.2", "refused", "HF_ENDPOINT", "HF_HUB_CACHE", "models--owner--tiny"]);
     world.fetch(MODEL).unwrap();
     assert!(fetch(gone(), MODEL).unwrap().not_asked.unwrap().contains("cannot be reached"));
 }

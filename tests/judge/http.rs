@@ -185,8 +185,9 @@ fn without_an_answer_the_values_are_missing_with_the_reason() {
 
 #[test]
 fn nobody_there_or_no_secure_connection_is_missing() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut stage = Stage::at(format!("http://127.0.0.1:{free}/"));
+    // an address on which no other test listens, so that the port stays free
+    let address = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let mut stage = Stage::at(format!("http://{address}/"));
     stage.endpoint.retries = 0;
     assert!(stage.reason().ends_with("connection refused"));
     let server = Server::start([]);

@@ -217,8 +217,9 @@ fn without_an_answer_in_the_end_the_value_is_missing_with_the_reason() {
 
 #[test]
 fn a_refused_connection_is_missing_and_costs_the_retries_once() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let stage = Stage::new(&format!("http://127.0.0.1:{port}/v1"));
+    // an address on which no other test listens, so that the port stays free
+    let address = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let stage = Stage::new(&format!("http://{address}/v1"));
     let texts: Vec<String> = (0..30).map(|i| format!("text {i}")).collect();
     let started = Instant::now();
     let scores = stage.scores(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();

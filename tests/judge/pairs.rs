@@ -113,8 +113,9 @@ fn without_one_order_a_pair_is_missing_with_the_reason() {
             assert!(reason.starts_with("the judge `tiny`") && reason.contains(expected), "{act:?}: {reason}");
         }
     }
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut stage = Stage::new(&format!("http://127.0.0.1:{port}/v1"));
+    // an address on which no other test listens, so that the port stays free
+    let address = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let mut stage = Stage::new(&format!("http://{address}/v1"));
     stage.server().retries = 0;
     assert!(win(&stage).unwrap_err().ends_with("connection refused"));
 }
