@@ -194,7 +194,8 @@ fn encode(device: Device, kind: Kind, options: &Options) -> Value {
         });
     }
     let (seconds, _) = times.medians();
-    json!({"texts": count, "seconds": seconds, "texts_per_s": count as f64 / seconds, "note": format!("{:.0} texts/s", count as f64 / seconds)})
+    let speed = count as f64 / seconds;
+    json!({"texts": count, "seconds": seconds, "texts_per_s": speed, "note": format!("{speed:.0} texts/s")})
 }
 
 /// A prompt, and the completions that were sampled for it.

@@ -14,7 +14,8 @@
 //! | `encode` | embeddings of texts of other lengths in every batch, by the encoder in `--encoder` |
 //! | `bits` | the gradients of one micro-batch twice: their largest difference |
 //!
-//! `launch` is the time until everything was handed to the device. Where it is near the whole time, the CPU is the limit.
+//! `launch` is the time until everything was handed to the device. Where it is near the whole time, the CPU is the
+//! limit.
 //!
 //! Model FLOPs per token, with N the weights of all linear layers and the head, and S the sequence length:
 //!

@@ -213,7 +213,7 @@ fn an_arena_without_its_judges_is_no_result_and_verdicts_that_are_missing_are_to
     let table = project.succeed(&[&args[..], &["--set", "stages.arena.max_missing_fraction=1"]].concat());
     let flat = table.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        flat.contains("note: `one` has no verdict on") && flat.contains("which are in none of its games"),
+        flat.contains("note: `one` has no verdict on") && flat.contains("which count in none of its games"),
         "{table}"
     );
 }
