@@ -176,7 +176,7 @@ fn a_template_that_rewrites_earlier_turns_is_refused_with_a_way_out() {
     let two = json!({ "turns": turns });
     let error = conversations(&project, &[two], &[Role::Assistant]).unwrap_err();
     assert!(error.message.contains("rows.jsonl:1: the chat template renders the first 2 of 4"), "{error}");
-    assert!(error.hint.unwrap().contains("a row of its own"));
+    assert!(error.hint.unwrap().contains("write one row for each of the assistant's turns"));
     let one = json!({"turns": thinking("One?")});
     let sequences = conversations(&project, &[one], &[Role::Assistant]).unwrap();
     assert!(marked(&project, &sequences[0]).ends_with("[<think>so</think>Yes.<|im_end|>]\n"));
