@@ -310,7 +310,7 @@ fn config(
     let json = json!({
         "model_type": "llama", "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
         "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocabulary,
-        "max_position_embeddings": seq, "rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "tie_word_embeddings": tied,
+        "max_position_embeddings": seq.max(4096), "rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "tie_word_embeddings": tied,
     });
     fs_err::write(dir.path().join("config.json"), json.to_string()).expect("the directory is writable");
     load_config(dir.path()).expect("the configuration is supported")
