@@ -56,7 +56,7 @@ fn title(metric: &MetricComparison, several_evaluations: bool) -> String {
 }
 
 /// Returns which way the metric is better: `higher is better`.
-pub fn direction_phrase(direction: Option<Direction>) -> String {
+pub(super) fn direction_phrase(direction: Option<Direction>) -> String {
     match direction {
         Some(direction) => format!("{} is better", direction.word()),
         None => "no known direction: set `compare.higher` or `lower`".to_owned(),
