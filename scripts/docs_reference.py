@@ -226,6 +226,8 @@ def files_page(_):
 
 
 OTHER_VARIABLES = {
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED": "Whether libtorch takes other attention kernels before cuDNN's. The worker sets it to 1 unless it is set.",
+    "CUBLAS_WORKSPACE_CONFIG": "The workspace of cuBLAS. The worker sets it to `:4096:8`, with which products repeat their bits, unless it is set.",
     "NO_COLOR": "not empty: no colours",
     "TERM": "`dumb`: neither colours nor lines that are drawn again",
     "COLUMNS": "the width of tables where the terminal says none",
