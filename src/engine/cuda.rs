@@ -1,7 +1,8 @@
 //! libtorch's CUDA libraries and the driver below them.
 //!
-//! The worker is linked to libtorch's CPU libraries only, so that one binary serves machines with and without a GPU. The
-//! CUDA libraries are loaded when a GPU may be used: they map several GB, which a stage on the CPU need not wait for.
+//! The worker is linked to libtorch's CPU libraries only, so that one binary serves machines with and without a GPU.
+//! The CUDA libraries are loaded when a GPU may be used: they map several GB, which a stage on the CPU need not wait
+//! for.
 
 use orchestrate_core::exec::CudaProblem;
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 /// Variables that libtorch and cuBLAS read at their first use, and the values they need.
 ///
-/// - cuDNN's attention builds a plan for every new shape, up to half a second each, and its backward pass can return NaN
+/// - cuDNN's attention builds a plan for every new shape, up to half a second each, and its backward pass can return
+///   NaN
 ///   for a mask (pytorch#196678). Rows of training and decoding have a new shape all the time, so flash attention comes first.
 /// - cuBLAS repeats its bits only with a workspace of a fixed size.
 const VARIABLES: [(&str, &str); 2] = [("TORCH_CUDNN_SDPA_DEPRIORITIZED", "1"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")];
@@ -20,8 +22,8 @@ const VARIABLES: [(&str, &str); 2] = [("TORCH_CUDNN_SDPA_DEPRIORITIZED", "1"), (
 /// The outcome of [`load`].
 static LOADED: OnceLock<Result<(), CudaProblem>> = OnceLock::new();
 
-/// Sets the environment variables of the CUDA libraries, unless the user has set them. Call this first in `main`: it must
-/// not run beside another thread.
+/// Sets the environment variables of the CUDA libraries, unless the user has set them. Call this first in `main`: it
+/// must not run beside another thread.
 pub fn set_variables() {
     for (name, value) in VARIABLES {
         if std::env::var_os(name).is_none() {

@@ -34,8 +34,8 @@ pub fn choose(choice: &DeviceChoice) -> StageResult<Device> {
     }
 }
 
-/// Returns a warning where `choice` leaves the choice to this machine, the machine has CUDA libraries, and the CPU is used
-/// all the same.
+/// Returns a warning where `choice` leaves the choice to this machine, the machine has CUDA libraries, and the CPU is
+/// used all the same.
 pub fn warning(choice: &DeviceChoice) -> Option<String> {
     match cuda::count() {
         Err(problem) if *choice == DeviceChoice::Auto && problem != CudaProblem::LibraryMissing => {

@@ -61,8 +61,8 @@ impl Report {
         Ok(())
     }
 
-    /// Runs a check, which returns whether it passed and what it found. Returns whether it passed. An error and a panic are
-    /// failures; libtorch's exceptions are panics.
+    /// Runs a check, which returns whether it passed and what it found. Returns whether it passed. An error and a panic
+    /// are failures; libtorch's exceptions are panics.
     pub(super) fn prove(
         &mut self,
         name: &str,

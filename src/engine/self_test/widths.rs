@@ -1,8 +1,9 @@
-//! A decoder of real widths with random weights: sampling, scoring and training must agree on the probability of a token.
+//! A decoder of real widths with random weights: sampling, scoring and training must agree on the probability of a
+//! token.
 //!
-//! Kernels are chosen by the sizes of their tensors, so the tiny models of the other checks do not reach those that users
-//! train with. Sampling attends through its cache of keys and values, scoring to packed rows, and training to a prompt that
-//! completions share. Each is another kernel on a GPU.
+//! Kernels are chosen by the sizes of their tensors, so the tiny models of the other checks do not reach those that
+//! users train with. Sampling attends through its cache of keys and values, scoring to packed rows, and training to a
+//! prompt that completions share. Each is another kernel on a GPU.
 
 use super::Report;
 use crate::error::{StageError, StageResult};
