@@ -43,7 +43,7 @@ const PUBLISHED: &[&str] = &["Args", "JsonSchema", "Parser", "Subcommand", "Valu
 struct Text {
     file: PathBuf,
     line: usize,
-    text: String,
+    content: String,
 }
 
 fn root() -> &'static Path {
@@ -82,7 +82,7 @@ struct Strings<'a> {
 impl Strings<'_> {
     fn add(&mut self, literal: &LitStr) {
         let line = literal.span().start().line;
-        self.texts.push(Text { file: self.file.to_owned(), line, text: literal.value() });
+        self.texts.push(Text { file: self.file.to_owned(), line, content: literal.value() });
     }
 
     fn add_tokens(&mut self, tokens: TokenStream) {
@@ -220,15 +220,22 @@ fn written_texts() -> Vec<Text> {
     let mut texts = Vec::new();
     for file in paths {
         let numbered = read(&file).lines().map(str::to_owned).enumerate().collect::<Vec<_>>();
-        texts.extend(numbered.into_iter().map(|(index, text)| Text { file: file.clone(), line: index + 1, text }));
+        texts.extend(numbered.into_iter().map(|(index, content)| Text {
+            file: file.clone(),
+            line: index + 1,
+            content,
+        }));
     }
     // the rule that lists the words
-    texts.retain(|text| !(text.file.ends_with("CONTRIBUTING.md") && text.text.starts_with("7. Avoid \"nobody\"")));
+    texts.retain(|text| !(text.file.ends_with("CONTRIBUTING.md") && text.content.starts_with("7. Avoid \"nobody\"")));
     texts
 }
 
-/// The false hits, and the words with what to write instead, compiled once.
-static PATTERNS: LazyLock<(Vec<Regex>, Vec<(Regex, &str)>)> = LazyLock::new(|| {
+/// The compiled words, with what to write instead.
+type Words = Vec<(Regex, &'static str)>;
+
+/// The false hits and the words, compiled once.
+static PATTERNS: LazyLock<(Vec<Regex>, Words)> = LazyLock::new(|| {
     let pattern = |text: &str| Regex::new(&format!("(?i){}", text.replace(' ', r"\s+"))).expect("a valid pattern");
     let false_hits = FALSE_HITS.iter().map(|(phrase, _)| pattern(phrase)).collect();
     (false_hits, WORDS.iter().map(|(word, instead)| (pattern(word), *instead)).collect())
@@ -255,7 +262,7 @@ fn users_read_plain_words() {
     let mut report = String::new();
     for text in sources.iter().chain(&written) {
         let file = text.file.strip_prefix(root()).unwrap_or(&text.file);
-        for (line, word, instead) in words_to_avoid(&text.text) {
+        for (line, word, instead) in words_to_avoid(&text.content) {
             let _ = writeln!(report, "{}:{}: `{word}`; write {instead}", file.display(), text.line + line);
         }
     }
@@ -264,7 +271,7 @@ fn users_read_plain_words() {
 
 #[test]
 fn words_are_found_in_every_kind_of_literal_outside_tests() {
-    let code = r###"
+    let code = r##"
         const A: &str = "this is no\nregular expression";
         fn b() { println!("{}: {}", 1, format!(r#"nobody"#)); }
         #[error("stands")] struct E;
@@ -277,10 +284,10 @@ fn words_are_found_in_every_kind_of_literal_outside_tests() {
         /// Told.
         fn d() {}
         #[cfg(test)] mod tests { const T: &str = "told"; }
-    "###;
+    "##;
     let mut strings = Strings { file: Path::new("example.rs"), texts: Vec::new(), tests: Vec::new() };
     visit_file(&mut strings, &syn::parse_file(code).expect("it parses"));
-    let hits = strings.texts.iter().flat_map(|text| words_to_avoid(&text.text));
+    let hits = strings.texts.iter().flat_map(|text| words_to_avoid(&text.content));
     let found: BTreeSet<String> = hits.map(|(_, word, _)| word).collect();
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["Anew", "Whom", "is no", "nobody", "stands"]);
 }

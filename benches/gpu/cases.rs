@@ -245,7 +245,8 @@ fn update(decoder: &mut Decoder, groups: &[PromptGroup]) {
 fn packed_lengths(total: usize, step: usize) -> Vec<usize> {
     let (mut lengths, mut left) = (Vec::new(), total);
     while left > 0 {
-        let drawn = seed::derive(step as u64, &["document", &lengths.len().to_string()]) as usize % (2 * DOCUMENT) + 1;
+        let drawn = seed::derive(step as u64, &["document", &lengths.len().to_string()]) % (2 * DOCUMENT) as u64;
+        let drawn = usize::try_from(drawn).expect("fits") + 1;
         lengths.push(if left - drawn.min(left) < 2 { left } else { drawn.clamp(2, left) });
         left -= lengths[lengths.len() - 1];
     }

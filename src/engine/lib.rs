@@ -2,15 +2,15 @@
 //!
 //! Reading order:
 //!
-//! 1. [`models`]: the models.
-//! 2. [`head`] and [`loss`]: the objective.
-//! 3. [`optim`]: the optimizers.
-//! 4. [`data`]: the training data.
-//! 5. [`generation`]: sampling.
-//! 6. [`choice`]: the likelihood of options.
-//! 7. [`checkpoint`] and [`completions`]: the results on disk.
-//! 8. [`stages`]: the loop of each stage kind.
-//! 9. [`commands`]: the commands about a model.
+//! 1. The models: [`models`].
+//! 2. The objective: [`head`] and [`loss`].
+//! 3. The optimizers: [`optim`].
+//! 4. The training data: [`data`].
+//! 5. Sampling: [`generation`].
+//! 6. The likelihood of options: [`choice`].
+//! 7. The results on disk: [`checkpoint`] and [`completions`].
+//! 8. The loop of each stage kind: [`stages`].
+//! 9. The commands about a model: [`commands`].
 //!
 //! Every random draw is seeded from the stage's seed and the draw's purpose ([`seed`]). A stage that resumes after step
 //! n therefore continues exactly as if it had never stopped.

@@ -13,11 +13,12 @@
 
 mod calibration;
 pub mod component;
+mod component_docs;
 mod components;
 mod mix;
-mod pages;
 mod remote;
 mod reward;
+mod reward_hacking;
 mod served;
 mod spec;
 mod summary;
@@ -25,10 +26,10 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod text;
-mod watch;
 
 pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibrate};
 pub use component::{Component, KINDS, KindEntry};
+pub use component_docs::{ComponentKey, Page, pages};
 pub use components::judge::{
     Agreement, Expenses, JudgeAccess, JudgeError, JudgeLab, JudgeMeasured, JudgeReport, Judgement, OF_A_PAIR,
     PAIR_PROMPT, Pair, PairJudges, PairVerdict, PositionBias, Preference, RepeatSpread, check_served,
@@ -39,14 +40,13 @@ pub use components::{
     RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
 };
 pub use mix::{BuildError, RewardContext, RewardMix, RewardMixError, RewardScore, Setup};
-pub use pages::{ComponentKey, Page, pages};
-pub use remote::reach::{reach_judge, reach_service};
+pub use remote::health_check::{reach_judge, reach_service};
 pub use remote::stop::StopCheck;
 pub use reward::*;
+pub use reward_hacking::{RewardWatch, Watched, repeats};
 pub use served::{HttpEndpoint, JudgeServer};
 pub use spec::{NoScope, OnError, RewardSpec, Scope, TAG_RULE, is_tag, total_range};
 pub use summary::{flat_groups, reward_metrics, spread_shares};
 pub use table::{At, CommonTable, RewardTable, TableContext, table_name};
 pub use text::spans::span;
 pub use text::stem::stem;
-pub use watch::{RewardWatch, Watched, repeats};

@@ -5,7 +5,7 @@ use crate::event::FailureClass;
 use crate::rewards::HttpEndpoint;
 use crate::rewards::component::{Kind, Measure};
 use crate::rewards::components::judge::{Cache, JudgeAccess, cache_key};
-use crate::rewards::remote::exchange::ApiKey;
+use crate::rewards::remote::http_request::ApiKey;
 use crate::rewards::remote::questions::{RewardQuestion, verdict};
 use crate::rewards::remote::server::{Attempts, Server, Unanswered};
 use crate::rewards::table::At;

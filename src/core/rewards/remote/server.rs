@@ -1,7 +1,7 @@
 //! A server that is retried after a failure: after the delay it requests, or after increasing delays.
 
 use crate::digest::Digest;
-use crate::rewards::remote::exchange::{ApiKey, Exchange, Outcome};
+use crate::rewards::remote::http_request::{ApiKey, Exchange, Outcome};
 use crate::rewards::remote::stop::StopCheck;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,7 +7,7 @@ use crate::event::FailureClass;
 use crate::rewards::JudgeServer;
 use crate::rewards::RewardError;
 use crate::rewards::StopCheck;
-use crate::rewards::remote::exchange::ApiKey;
+use crate::rewards::remote::http_request::ApiKey;
 use crate::rewards::remote::server::{Attempts, Server, Unanswered};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -8,7 +8,7 @@ use super::spec::{JudgeMode, JudgeSpec};
 use super::verdict::{aggregated, spread};
 use super::versus::{Against, Versus};
 use crate::rewards::JudgeServer;
-use crate::rewards::remote::exchange::ApiKey;
+use crate::rewards::remote::http_request::ApiKey;
 use crate::rewards::{ComponentMetric, Reward, RewardError, RewardValue, Sample, StopCheck};
 use std::collections::BTreeMap;
 use std::path::Path;

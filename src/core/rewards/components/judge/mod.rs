@@ -4,7 +4,7 @@
 //! Any server with OpenAI's chat completions can be used. Each sample becomes one request per judge (`prompt`), or two
 //! per opponent. Requests that were sent before are answered from disk (`cache`). The others are sent, several at a
 //! time (`panel`, `client`), over a `server` that retries after failures. An answer is a verdict or missing
-//! (`verdict`). `instruments` measures the judges themselves.
+//! (`verdict`). `judge_reliability` measures the judges themselves.
 //!
 //! Values depend only on the answers, not on their order or timing. Equal requests are sent once, and results follow
 //! the order of the samples.
@@ -14,7 +14,7 @@
 mod cache;
 mod chat;
 mod client;
-mod instruments;
+mod judge_reliability;
 mod judge_reward;
 mod keys;
 mod pairs;
@@ -30,7 +30,7 @@ mod versus;
 pub(in crate::rewards) use self::cache::{Cache, key as cache_key};
 pub(in crate::rewards) use self::client::Client;
 pub use self::client::Expenses;
-pub use self::instruments::{Agreement, JudgeLab, JudgeMeasured, JudgeReport, PositionBias, RepeatSpread};
+pub use self::judge_reliability::{Agreement, JudgeLab, JudgeMeasured, JudgeReport, PositionBias, RepeatSpread};
 pub use self::keys::{OF_A_PAIR, PAIR_PROMPT, check_served};
 pub use self::pairs::{Judgement, Pair, PairJudges, PairVerdict};
 pub use self::spec::{Aggregate, JudgeMode, JudgeSampling, JudgeSpec, RubricScale};

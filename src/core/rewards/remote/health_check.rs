@@ -1,7 +1,7 @@
 //! Checks that the servers in a recipe can be reached before a stage depends on them. No texts are rated.
 
 use crate::rewards::components::judge::shortened;
-use crate::rewards::remote::exchange::read_decoded;
+use crate::rewards::remote::http_request::read_decoded;
 use crate::rewards::{HttpEndpoint, JudgeServer};
 use serde_json::Value;
 use std::time::Duration;

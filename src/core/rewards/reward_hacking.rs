@@ -237,5 +237,5 @@ pub fn repeats<'a>(texts: impl Iterator<Item = &'a str>, group_size: usize) -> u
 }
 
 #[cfg(test)]
-#[path = "watch_tests.rs"]
+#[path = "reward_hacking_tests.rs"]
 mod tests;
