@@ -312,7 +312,8 @@ fn comment_lines_have_at_most_120_columns() {
             is_block ^= comment.starts_with("```");
             // a row of a table, and a line of a listing, cannot be split
             if !is_block && !comment.starts_with('|') && line.chars().count() > 120 {
-                long.push(format!("{}:{}", path.display(), index + 1));
+                let file = path.strip_prefix(root()).expect("below the root");
+                long.push(format!("{}:{}", file.display(), index + 1));
             }
         }
     }

@@ -13,9 +13,9 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 /// Variables that libtorch and cuBLAS read at their first use, and the values they need.
 ///
-/// - cuDNN's attention builds a plan for every new shape, up to half a second each, and its backward pass can return
-///   NaN
-///   for a mask (pytorch#196678). Rows of training and decoding have a new shape all the time, so flash attention comes first.
+/// - cuDNN's attention builds a plan for every new shape, which takes up to half a second. Its backward pass can return
+///   NaN for a mask (pytorch#196678). Training and decoding have new shapes all the time, so flash attention comes
+///   first.
 /// - cuBLAS repeats its bits only with a workspace of a fixed size.
 const VARIABLES: [(&str, &str); 2] = [("TORCH_CUDNN_SDPA_DEPRIORITIZED", "1"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")];
 
