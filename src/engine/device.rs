@@ -37,12 +37,11 @@ pub fn choose(choice: &DeviceChoice) -> StageResult<Device> {
 /// Returns a warning where `choice` leaves the choice to this machine, the machine has CUDA libraries, and the CPU is
 /// used all the same.
 pub fn warning(choice: &DeviceChoice) -> Option<String> {
-    match cuda::count() {
-        Err(problem) if *choice == DeviceChoice::Auto && problem != CudaProblem::LibraryMissing => {
-            Some(format!("the stage runs on the CPU, since the GPU cannot be used: {problem}"))
-        }
-        _ => None,
+    if *choice != DeviceChoice::Auto {
+        return None; // the CUDA libraries are loaded for those only that may use a GPU
     }
+    let problem = cuda::count().err().filter(|problem| *problem != CudaProblem::LibraryMissing)?;
+    Some(format!("the stage runs on the CPU, since the GPU cannot be used: {problem}"))
 }
 
 /// Returns the device's name in recipes and events.
