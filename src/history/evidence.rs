@@ -216,11 +216,9 @@ impl Gathering<'_> {
         let measurements = log.results().clone();
         let pass_at = pass_at(&measurements);
         let mut by_row: BTreeMap<usize, Vec<Completion>> = BTreeMap::new();
-        if !log.completion_steps().is_empty() {
-            for completion in log.completions(..)? {
-                let completion = completion?;
-                by_row.entry(completion.row).or_default().push(completion);
-            }
+        for completion in log.completions(..)? {
+            let completion = completion?;
+            by_row.entry(completion.row).or_default().push(completion);
         }
         let mut asked: HashMap<String, usize> = HashMap::new();
         let mut answers = Vec::new();

@@ -156,11 +156,9 @@ fn told(workspace: &Workspace, key: &Digest) -> Result<Spending, WorkspaceError>
         trained = step?.metrics.get("train/tokens").copied().or(trained);
     }
     let mut sampled: Option<u64> = None;
-    if !log.completion_steps().is_empty() {
-        for completion in log.completions(..)? {
-            let Ok(completion) = completion else { return Ok(Spending::default()) };
-            sampled = Some(sampled.unwrap_or(0) + completion.tokens as u64);
-        }
+    for completion in log.completions(..)? {
+        let Ok(completion) = completion else { return Ok(Spending::default()) };
+        sampled = Some(sampled.unwrap_or(0) + completion.tokens as u64);
     }
     let judges = judges(log.results());
     Ok(Spending { seconds: None, trained_tokens: trained.map(whole), sampled_tokens: sampled, energy_j: None, judges })

@@ -93,32 +93,34 @@ impl EventLog {
         &self,
         steps: impl RangeBounds<u64>,
     ) -> Result<impl Iterator<Item = Result<Completion, WorkspaceError>>, WorkspaceError> {
-        self.pick(move |line, limit, path| match line {
+        // a stage without completions is not read again to find none
+        let lines = if self.completion_steps.is_empty() { self.no_lines() } else { self.lines()? };
+        Ok(self.pick(lines, move |line, limit, path| match line {
             Line::Completion(step, bytes) if step <= limit && steps.contains(&step) => match parsed(bytes, path) {
                 Ok(Event { kind: EventKind::Completion(completion), .. }) => Some(Ok(*completion)),
                 Ok(_) => None,
                 Err(error) => Some(Err(error)),
             },
             _ => None,
-        })
+        }))
     }
 
     /// Returns the steps with their metrics, in order.
     pub fn steps(&self) -> Result<impl Iterator<Item = Result<Step, WorkspaceError>>, WorkspaceError> {
-        self.pick(|line, limit, _| match line {
+        Ok(self.pick(self.lines()?, |line, limit, _| match line {
             Line::Event(Event { kind: EventKind::Step(step), .. }) if step.step <= limit => Some(Ok(step)),
             _ => None,
-        })
+        }))
     }
 
     /// Applies `wanted` to the lines, each with the last step that is valid there, and returns the values it selects.
     fn pick<T>(
         &self,
+        mut lines: Lines,
         wanted: impl Fn(Line<'_>, u64, &Path) -> Option<Result<T, WorkspaceError>>,
-    ) -> Result<impl Iterator<Item = Result<T, WorkspaceError>>, WorkspaceError> {
-        let mut lines = self.lines()?;
+    ) -> impl Iterator<Item = Result<T, WorkspaceError>> {
         let mut starts = 0;
-        Ok(std::iter::from_fn(move || {
+        std::iter::from_fn(move || {
             loop {
                 match lines.next_line() {
                     Ok(None) => return None,
@@ -131,7 +133,11 @@ impl EventLog {
                     }
                 }
             }
-        }))
+        })
+    }
+
+    fn no_lines(&self) -> Lines {
+        Lines { path: self.path.clone(), file: None, line: Vec::new() }
     }
 
     fn lines(&self) -> Result<Lines, WorkspaceError> {
