@@ -5,7 +5,7 @@
 mod sources;
 
 use regex::Regex;
-use sources::rust_files;
+use sources::{root, rust_files};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -155,7 +155,9 @@ const OWNED: &[(&str, &[&str])] = &[
 
 /// Returns every source file except the engine's, with its module and its text without comments.
 fn sources() -> Vec<(String, PathBuf, String)> {
-    let files = rust_files().into_iter().filter(|(path, _)| !path.starts_with("engine"));
+    let below_src =
+        |(path, text): (PathBuf, String)| (path.strip_prefix(root().join("src")).expect("below src").to_owned(), text);
+    let files = rust_files().into_iter().map(below_src).filter(|(path, _)| !path.starts_with("engine"));
     let source = |(path, text): (PathBuf, String)| {
         let within = path.strip_prefix("core").unwrap_or(&path);
         let first = within.iter().next().expect("a file has a name").to_string_lossy();

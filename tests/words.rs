@@ -1,8 +1,11 @@
 //! Keeps out of what users read the words that CONTRIBUTING.md lists under Language: out of messages, help,
 //! descriptions of keys, component pages, templates and documentation.
 
+mod sources;
+
 use proc_macro2::{TokenStream, TokenTree};
 use regex::Regex;
+use sources::{files, root, rust_files};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -44,27 +47,6 @@ struct Text {
     file: PathBuf,
     line: usize,
     content: String,
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Files below `directory` with one of the extensions, sorted.
-fn files(directory: &str, extensions: &[&str]) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut directories = vec![root().join(directory)];
-    while let Some(directory) = directories.pop() {
-        for entry in fs_err::read_dir(&directory).expect("the directory is readable") {
-            let path = entry.expect("the directory is readable").path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|own| extensions.iter().any(|extension| own == *extension)) {
-                found.insert(path);
-            }
-        }
-    }
-    found
 }
 
 fn read(path: &Path) -> String {
@@ -303,8 +285,7 @@ fn other_senses_of_the_words_are_allowed() {
 #[test]
 fn comment_lines_have_at_most_120_columns() {
     let mut long = Vec::new();
-    for path in files("src", &["rs"]) {
-        let text = read(&path);
+    for (path, text) in rust_files() {
         let mut is_block = false;
         for (index, line) in text.lines().enumerate() {
             let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
