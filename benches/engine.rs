@@ -1,14 +1,16 @@
 //! The engine's part of the benchmarks in `scripts/peers/`. `engine train|sft|generate MODEL_DIR [OPTIONS]` prints one
 //! line of JSON with the same fields.
 
+mod shared;
+
 use orchestrate_core::recipe::spec::{LoraSpec, Sampling};
 use orchestrate_engine::data::Sequence;
 use orchestrate_engine::generation::{Request, Sampled, Seconds, Stop, sample_groups};
 use orchestrate_engine::models::{Decoder, Decoding, PassOptions};
 use orchestrate_engine::optim::AdamW;
 use orchestrate_engine::products;
-use orchestrate_engine::seed;
 use orchestrate_engine::stages::accumulate;
+use shared::{median, random_ids, synchronize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
@@ -270,24 +272,6 @@ fn lora() -> LoraSpec {
         rslora: false,
         target_modules: names.iter().map(|&n| n.to_owned()).collect(),
     }
-}
-
-fn random_ids(decoder: &Decoder, row: usize, count: usize) -> Vec<i64> {
-    let uniform = seed::uniform(row as u64, i64::try_from(count).expect("fits"), 0.0, 1.0);
-    let ids =
-        (uniform * decoder.config.vocab_size as f64).to_kind(Kind::Int64).clamp_max(decoder.config.vocab_size - 1);
-    Vec::<i64>::try_from(ids).expect("a vector of integers")
-}
-
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        Cuda::synchronize(i64::try_from(index).expect("fits"));
-    }
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 #[expect(clippy::print_stdout, reason = "this is the program's output")]

@@ -1,5 +1,6 @@
 //! The cases, each on a decoder of random weights.
 
+use super::shared::{median, random_ids, synchronize};
 use super::{Options, SHAPES};
 use orchestrate_core::recipe::spec::{LoraSpec, Sampling};
 use orchestrate_core::rewards::TextEncoder as _;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Prompts of a step, and completions of each prompt.
 const PROMPTS: usize = 8;
@@ -258,13 +259,6 @@ fn documents(decoder: &Decoder, lengths: &[usize], step: usize) -> Vec<Sequence>
     ids.map(|ids| Sequence::document(String::new(), ids)).collect()
 }
 
-fn random_ids(decoder: &Decoder, row: usize, count: usize) -> Vec<i64> {
-    let uniform = seed::uniform(row as u64, i64::try_from(count).expect("fits"), 0.0, 1.0);
-    let ids =
-        (uniform * decoder.config.vocab_size as f64).to_kind(Kind::Int64).clamp_max(decoder.config.vocab_size - 1);
-    Vec::<i64>::try_from(ids).expect("a vector of integers")
-}
-
 /// Times of steps: until they were done, and until they were handed to the device.
 #[derive(Default)]
 struct Times {
@@ -288,17 +282,6 @@ impl Times {
 
     fn medians(self) -> (f64, f64) {
         (median(self.done), median(self.launched))
-    }
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        Cuda::synchronize(i64::try_from(index).expect("fits"));
     }
 }
 

@@ -25,6 +25,8 @@
 //!   appendix B)
 
 mod cases;
+#[path = "../shared.rs"]
+mod shared;
 
 use orchestrate_core::workspace::DeviceChoice;
 use orchestrate_engine::{cuda, device};
