@@ -8,6 +8,7 @@ use orchestrate_core::digest::Digest;
 use orchestrate_core::event::{Event, EventKind, Step};
 use orchestrate_core::plan::{Plan, PlannedStage};
 use orchestrate_core::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, Overrides};
+use orchestrate_core::stage::StageKind;
 use orchestrate_core::workspace::{
     Assignment, DeviceChoice, EventReader, FileDigests, Runtime, SUPERVISOR_VARIABLE, Workspace, WorkspaceError,
 };
@@ -60,7 +61,7 @@ pub(super) fn run(report: &mut Report, project: &Path, device: Device) -> StageR
             failed_stages.insert(index);
         }
     }
-    for (index, stage) in plan.stages.iter().enumerate().filter(|(_, stage)| stage.name == "sft") {
+    for (index, stage) in plan.stages.iter().enumerate().filter(|(_, stage)| stage.spec.work.kind() == StageKind::Sft) {
         if !failed_stages.contains(&index) {
             let name = format!("{RESUME}, sft {}", stage.variants.join(" "));
             report.prove(&name, || resume(project, &plan, index, &cache, device))?;
