@@ -200,13 +200,13 @@ fn a_recipe_without_a_sweep_is_its_only_variant() {
 }
 
 #[test]
-fn a_matrix_names_its_cells_by_key_and_value() {
+fn a_matrix_names_its_variants_by_key_and_value() {
     let sweep = "[sweep]\nmatrix = { seed = [1, 2], \"stages.cpt.lr\" = [1e-5, 0.5] }\n";
     let recipe = load(&format!("{MODEL}{CPT}{sweep}"));
     assert_eq!(names(&recipe), ["seed=1,lr=1e-5", "seed=1,lr=0.5", "seed=2,lr=1e-5", "seed=2,lr=0.5"]);
-    let cells: Vec<(u64, f64)> =
+    let variants: Vec<(u64, f64)> =
         recipe.variants.iter().map(|variant| (variant.stages[0].spec.seed, cpt(variant).optimizer.lr)).collect();
-    assert_eq!(cells, [(1, 1e-5), (1, 0.5), (2, 1e-5), (2, 0.5)]);
+    assert_eq!(variants, [(1, 1e-5), (1, 0.5), (2, 1e-5), (2, 0.5)]);
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn a_recipe_that_is_not_there_is_an_error_without_a_caret() {
 }
 
 #[test]
-fn one_mistake_in_all_cells_is_told_once() {
+fn one_mistake_in_all_variants_is_reported_once() {
     let sweep = "[sweep]\nmatrix = { seed = [1, 2, 3] }\n";
     let found = messages(&format!("{MODEL}{CPT}after = \"none\"\n{sweep}"), &Overrides::default());
     assert_eq!(found, ["unknown stage `none`"]);
@@ -332,7 +332,7 @@ fn zipped_lists_go_together_and_multiply_with_the_rest() {
 }
 
 #[test]
-fn patterns_choose_cells_by_the_parts_of_their_names() {
+fn patterns_choose_variants_by_the_parts_of_their_names() {
     let variants = "[[sweep.variants]]\nname = \"long\"\nset = { \"stages.cpt.steps\" = 9 }\n";
     let with = |lines: &str| {
         let sweep = format!("[sweep]\nbase_name = \"short\"\nmatrix = {{ seed = [1, 2, 10] }}\n{lines}\n");
@@ -345,14 +345,14 @@ fn patterns_choose_cells_by_the_parts_of_their_names() {
 }
 
 #[test]
-fn a_whole_recipe_with_a_sweep_shares_what_its_cells_have_in_common() {
+fn a_whole_recipe_with_a_sweep_shares_what_its_variants_have_in_common() {
     let project = Project::new();
     project.write("recipe.toml", include_str!("recipes/ablation.toml"));
     let recipe = load_with(&project, &Overrides::default());
     let expected = ["base,seed=1", "base,seed=2", "rouge,seed=1", "rouge,seed=2"];
     assert_eq!(names(&recipe), expected);
     let plan = Plan::build(&[recipe]);
-    // cpt and sft once for each seed, grpo and eval once for each cell.
+    // cpt and sft once for each seed, grpo and eval once for each variant.
     assert_eq!(plan.stages.len(), 2 + 2 + 4 + 4);
     for variant in &plan.variants {
         let stages: Vec<&str> = variant.stages.iter().map(|(name, _)| name.as_str()).collect();

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::plan::count;
 use crate::history::{LogDamage, LoggedPlan, LoggedStage, PastRun, PastRuns};
-use crate::recipe::CellPattern;
+use crate::recipe::VariantPattern;
 use crate::suggestion::did_you_mean;
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -105,7 +105,7 @@ pub(super) fn find_stages<'a>(
 fn matching_labels(plan: &LoggedPlan, patterns: &[String]) -> Result<BTreeSet<String>, CliError> {
     let mut labels = BTreeSet::new();
     for text in patterns {
-        let pattern = VariantPattern::new(text)?;
+        let pattern = VariantFilter::new(text)?;
         let before = labels.len();
         let matching = plan.variants.iter().filter(|variant| pattern.matches(&variant.recipe, &variant.name));
         labels.extend(matching.map(|variant| variant.label.clone()));
@@ -117,18 +117,18 @@ fn matching_labels(plan: &LoggedPlan, patterns: &[String]) -> Result<BTreeSet<St
 }
 
 /// The argument of `--variant`.
-pub(super) struct VariantPattern<'t> {
+pub(super) struct VariantFilter<'t> {
     text: &'t str,
-    cells: CellPattern,
+    pattern: VariantPattern,
 }
 
-impl<'t> VariantPattern<'t> {
+impl<'t> VariantFilter<'t> {
     /// The maximum number of variants in a message.
     const MOST_NAMED: usize = 20;
 
     pub(super) fn new(text: &'t str) -> Result<Self, CliError> {
-        match CellPattern::new(text) {
-            Ok(cells) => Ok(Self { text, cells }),
+        match VariantPattern::new(text) {
+            Ok(pattern) => Ok(Self { text, pattern }),
             Err(reason) => {
                 Err(CliError::new(Kind::Usage, format!("`--variant {text}` is not a valid pattern: {reason}"))
                     .hint("for example `--variant rouge`, `--variant seed=1` or `--variant 'rouge,seed=*'`"))
@@ -140,9 +140,9 @@ impl<'t> VariantPattern<'t> {
     /// recipe too.
     pub(super) fn matches(&self, recipe: &str, name: &str) -> bool {
         let of_recipe = self.text.strip_prefix(recipe).and_then(|rest| rest.strip_prefix('/'));
-        match of_recipe.map(CellPattern::new) {
-            Some(Ok(cells)) => cells.matches(name),
-            _ => self.cells.matches(name),
+        match of_recipe.map(VariantPattern::new) {
+            Some(Ok(pattern)) => pattern.matches(name),
+            _ => self.pattern.matches(name),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::error::{CliError, Kind};
-use super::find::VariantPattern;
+use super::find::VariantFilter;
 use crate::digest::Digest;
 use crate::history::{CachedResults, newest_resume_step};
 use crate::hub::{Hub, HubEnvironment, HubError, HubStep};
@@ -104,7 +104,7 @@ fn keep_variants(recipes: &mut [LoadedRecipe], patterns: &[String]) -> Result<()
     }
     let mut kept: Vec<BTreeSet<String>> = vec![BTreeSet::new(); recipes.len()];
     for text in patterns {
-        let pattern = VariantPattern::new(text)?;
+        let pattern = VariantFilter::new(text)?;
         let mut found = false;
         for (recipe, kept) in recipes.iter().zip(&mut kept) {
             for variant in recipe.variants.iter().filter(|variant| pattern.matches(&recipe.name, &variant.name)) {

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_arena_who_wrote_a_completion_is_told() {
+    fn of_an_arena_who_wrote_a_completion_is_reported() {
         let by = |player: &str| Completion { player: Some(player.to_owned()), ..completion(1, None) };
         let (dir, _) = written(&[by("sft"), by("base")]);
         let players: Vec<Value> = reader(&dir)

@@ -166,9 +166,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn told(old: &Value, new: &Value) -> Vec<String> {
-        let told = |change: Difference| format!("{} {} -> {}", change.key, shown(&change.old), shown(&change.new));
-        differences(old, new).into_iter().map(told).collect()
+    fn described(old: &Value, new: &Value) -> Vec<String> {
+        let described = |change: Difference| format!("{} {} -> {}", change.key, shown(&change.old), shown(&change.new));
+        differences(old, new).into_iter().map(described).collect()
     }
 
     fn sft(work: &Value) -> Value {
@@ -180,10 +180,13 @@ mod tests {
         let old =
             json!({ "optimizer": { "lr": 0.1, "optimizer": { "adamw": { "eps": 1e-8 } } }, "length": { "steps": 3 } });
         let new = json!({ "optimizer": { "lr": 0.2, "optimizer": { "adamw": { "eps": 1e-6 } } }, "length": { "epochs": 2.0 } });
-        assert_eq!(told(&sft(&old), &sft(&new)), ["lr 0.1 -> 0.2", "eps 1e-8 -> 1e-6", "length steps 3 -> epochs 2.0"]);
+        assert_eq!(
+            described(&sft(&old), &sft(&new)),
+            ["lr 0.1 -> 0.2", "eps 1e-8 -> 1e-6", "length steps 3 -> epochs 2.0"]
+        );
         let weight = |weight: f64| json!({ "rewards": { "length": { "weight": weight, "component": { "cot": { "leak": weight } } } } });
         assert_eq!(
-            told(&sft(&weight(1.0)), &sft(&weight(2.0))),
+            described(&sft(&weight(1.0)), &sft(&weight(2.0))),
             ["rewards.length.weight 1.0 -> 2.0", "rewards.length.leak 1.0 -> 2.0"]
         );
     }
@@ -195,13 +198,13 @@ mod tests {
                 names.iter().map(|name| ((*name).to_owned(), json!({ "weight": 1, "scale": 2 }))).collect();
             sft(&json!({ "rewards": all }))
         };
-        assert_eq!(told(&reward(&["a", "b"]), &reward(&["a", "b", "c"])), ["rewards.c none -> {...}"]);
+        assert_eq!(described(&reward(&["a", "b"]), &reward(&["a", "b", "c"])), ["rewards.c none -> {...}"]);
         let data = |files: &[&str]| {
             sft(
                 &json!({ "data": [{ "weight": 1, "data": { "files": files.iter().map(|file| json!({ "digest": file })).collect::<Vec<_>>() } }] }),
             )
         };
-        assert_eq!(told(&data(&["x", "y", "z"]), &data(&["y", "z"])), ["data.files digest x -> none"]);
-        assert_eq!(told(&data(&["x", "y"]), &data(&["x", "z"])), ["data.files[1].digest y -> z"]);
+        assert_eq!(described(&data(&["x", "y", "z"]), &data(&["y", "z"])), ["data.files digest x -> none"]);
+        assert_eq!(described(&data(&["x", "y"]), &data(&["x", "z"])), ["data.files[1].digest y -> z"]);
     }
 }

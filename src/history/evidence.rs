@@ -108,7 +108,7 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
         let trials = &arm.trials;
         arm.missing.retain(|gap| !trials.iter().any(|trial| trial.stage == gap.stage && Some(trial.seed) == gap.seed));
     }
-    evidence.tell_gaps();
+    evidence.report_gaps();
     evidence.add_common_score();
     Ok(evidence)
 }

@@ -249,13 +249,13 @@ mod tests {
     #[test]
     fn rows_that_came_and_went_are_counted() {
         let rows = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
-        let told = |old: &str, new: &str| row_change(&rows(old), &rows(new));
-        assert_eq!(told("abcd", "abxy"), "2 rows of 4");
-        assert_eq!(told("abcd", "abcx"), "1 row of 4");
-        assert_eq!(told("abc", "abcdd"), "2 rows added to 3");
-        assert_eq!(told("aab", "ab"), "1 row of 3 taken out");
-        assert_eq!(told("abc", "axyz"), "2 rows of 3 taken out, 3 rows added");
-        assert_eq!(told("abc", "cba"), "the order of its 3 rows");
-        assert_eq!(told("abc", "abc"), "blank lines or the end of its last line");
+        let described = |old: &str, new: &str| row_change(&rows(old), &rows(new));
+        assert_eq!(described("abcd", "abxy"), "2 rows of 4");
+        assert_eq!(described("abcd", "abcx"), "1 row of 4");
+        assert_eq!(described("abc", "abcdd"), "2 rows added to 3");
+        assert_eq!(described("aab", "ab"), "1 row of 3 taken out");
+        assert_eq!(described("abc", "axyz"), "2 rows of 3 taken out, 3 rows added");
+        assert_eq!(described("abc", "cba"), "the order of its 3 rows");
+        assert_eq!(described("abc", "abc"), "blank lines or the end of its last line");
     }
 }

@@ -185,7 +185,7 @@ pub struct LoggedStage {
 pub struct LoggedVariant {
     /// The recipe's name.
     pub recipe: String,
-    /// The cell's name.
+    /// The variant's name.
     pub name: String,
     /// `recipe/name`.
     pub label: String,

@@ -79,7 +79,7 @@ pub fn gather_cost(workspace: &Workspace, runs: &[&PastRun], all: &[PastRun]) ->
             in_all += worked;
         }
         stage.hits = u32::try_from(here.iter().filter(|worked| worked.hit).count()).unwrap_or(u32::MAX);
-        stage.made = told(workspace, &stage.key)?;
+        stage.made = recorded(workspace, &stage.key)?;
         stage.memory = in_all.memory;
         if in_all.made {
             stage.made += &in_all.spent;
@@ -144,7 +144,7 @@ fn made_elsewhere(
 }
 
 /// Returns the costs in the events of the stage with this key; empty without a result.
-fn told(workspace: &Workspace, key: &Digest) -> Result<Spending, WorkspaceError> {
+fn recorded(workspace: &Workspace, key: &Digest) -> Result<Spending, WorkspaceError> {
     let directory = checkpoint_dir(workspace, key);
     if !directory.is_dir() {
         return Ok(Spending::default());

@@ -42,7 +42,7 @@ pub struct Progress {
     overall: Option<ProgressBar>,
     began: Instant,
     /// The number of ended stages in the last plain line about the run.
-    told: usize,
+    reported: usize,
 }
 
 struct Live {
@@ -67,7 +67,7 @@ impl Progress {
             live: BTreeMap::new(),
             overall: None,
             began: Instant::now(),
-            told: 0,
+            reported: 0,
         }
     }
 
@@ -178,7 +178,7 @@ impl Progress {
     /// Shows the progress of the whole run: the number of ended stages, and the seconds left, if known.
     fn overall(&mut self, ended: usize, stages: usize, eta_s: Option<f64>) {
         // Plain lines appear once for each ended stage.
-        let is_news = self.bars.is_some() || (self.mode == ProgressMode::Auto && ended > self.told);
+        let is_news = self.bars.is_some() || (self.mode == ProgressMode::Auto && ended > self.reported);
         if stages < 2 || !is_news {
             return; // the line of a single stage shows it
         }
@@ -186,7 +186,7 @@ impl Progress {
         let line = format!("{ended} of {stages} stages, {}{left}", duration(self.began.elapsed().as_secs_f64()));
         let line = self.paint.dim(&line);
         let Some(bars) = &self.bars else {
-            self.told = ended;
+            self.reported = ended;
             if ended < stages {
                 self.note(&format!("         {line}"));
             }

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_is_told_and_half_a_line_waits() {
+    fn only_what_is_new_is_reported_and_half_a_line_waits() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
         let mut follower = Follower::default();

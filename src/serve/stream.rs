@@ -21,8 +21,8 @@ const TICK: Duration = Duration::from_secs(1);
 struct Watch {
     site: Arc<Site>,
     run: PastRun,
-    told: Value,
-    told_live: Value,
+    sent: Value,
+    sent_live: Value,
     followers: BTreeMap<Digest, Follower>,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn follow(site: Arc<Site>, run: PastRun, permit: OwnedSemaphorePermit
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
         let _permit = permit;
-        let mut watch = Watch { site, run, told: Value::Null, told_live: Value::Null, followers: BTreeMap::new() };
+        let mut watch = Watch { site, run, sent: Value::Null, sent_live: Value::Null, followers: BTreeMap::new() };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -76,7 +76,7 @@ impl Watch {
             self.run = now;
         }
         let rows = self.run.stage_rows(&self.site.workspace)?;
-        let is_first = self.told.is_null();
+        let is_first = self.sent.is_null();
         // A stage that has just ended still has its last steps sent.
         let mut followed: Vec<Digest> = self.followers.keys().cloned().collect();
         for row in rows.iter().filter(|row| row.status == StageStatus::Running) {
@@ -107,15 +107,15 @@ impl Watch {
             }
         }
         self.followers.retain(|key, _| rows.iter().any(|row| row.key == *key && row.status == StageStatus::Running));
-        let told = snapshot::run(&self.run, &rows);
-        if told != self.told {
-            events.push(event("run", &told));
-            self.told = told;
+        let run = snapshot::run(&self.run, &rows);
+        if run != self.sent {
+            events.push(event("run", &run));
+            self.sent = run;
         }
         let live = snapshot::live(&self.followers);
-        if live != self.told_live {
+        if live != self.sent_live {
             events.push(event("live", &live));
-            self.told_live = live;
+            self.sent_live = live;
         }
         Ok(events)
     }

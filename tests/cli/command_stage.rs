@@ -55,7 +55,7 @@ fn a_program_runs_once_and_its_output_and_metrics_are_the_result() {
 }
 
 #[test]
-fn a_program_gets_what_it_is_told_and_nothing_else() {
+fn a_program_gets_what_it_is_reported_and_nothing_else() {
     let env = project(
         "command = [\"sh\", \"dump.sh\", \"{{ parameters.shots }}\", \"{{ output }}\", \"{{ seed }}\", \"a b; echo $HOME\"]
          files = [\"dump.sh\"]
@@ -117,7 +117,7 @@ fn programs_read_the_results_of_the_stages_they_go_after() {
 }
 
 #[test]
-fn programs_that_fail_are_told_with_the_end_of_their_log() {
+fn programs_that_fail_are_reported_with_the_end_of_their_log() {
     for (script, more, said) in [
         ("echo loading; echo no such task >&2; exit 3", "", ["`sh` ended with exit code 3", "| no such task"]),
         ("kill -9 $$", "", ["`sh` was killed by signal 9", "log"]),

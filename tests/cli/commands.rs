@@ -254,7 +254,7 @@ fn stages_of_some_variants_are_shown() {
 }
 
 #[test]
-fn a_recipe_that_changed_is_told_when_its_run_is_resumed() {
+fn a_recipe_that_changed_is_reported_when_its_run_is_resumed() {
     let env = TestEnv::new();
     env.behave("tuned", "fail");
     env.run(&["run", "small.toml", "-q"]).ends_with(4).says(&["use `orchestrate run`"]);

@@ -250,7 +250,7 @@ set = { "stages.made.command" = ["sh", "-c", "echo \"{\\\"latency\\\": $0$1}\" >
 }
 
 #[test]
-fn missing_seeds_are_told_and_the_common_ones_compared() {
+fn missing_seeds_are_reported_and_the_common_ones_compared() {
     let env = project(GRID);
     prepare(&env, "grid.toml", 20, &asked, &usual);
     env.run(&["run", "grid.toml", "-q", "--variant", "sft", "--variant", "good,seed=1", "--variant", "good,seed=3"])
@@ -268,7 +268,7 @@ fn missing_seeds_are_told_and_the_common_ones_compared() {
 }
 
 #[test]
-fn a_failed_evaluation_is_told_with_its_reason() {
+fn a_failed_evaluation_is_reported_with_its_reason() {
     let env = project(GRID);
     prepare(&env, "grid.toml", 20, &asked, &usual);
     env.run(&["run", "grid.toml", "-q", "--variant", "sft", "--variant", "good,seed=1"]).ends_with(0);
@@ -398,7 +398,7 @@ fn settings_that_changed_under_one_name_are_told_apart() {
 }
 
 #[test]
-fn an_unknown_baseline_run_or_metric_is_told_with_what_is_known() {
+fn an_unknown_baseline_run_or_metric_is_reported_with_what_is_known() {
     let env = project(GRID);
     env.run(&["compare", "--baseline", "sft"]).ends_with(5).says(&["nothing has been run"]);
     prepare(&env, "grid.toml", 5, &asked, &usual);

@@ -38,7 +38,7 @@ fn two_runs_differ_in_settings_files_environment_and_results() {
 }
 
 #[test]
-fn a_stage_that_only_one_run_has_is_told() {
+fn a_stage_that_only_one_run_has_is_reported() {
     let env = TestEnv::new();
     env.run(&["run", "small.toml", "-q"]).ends_with(0);
     env.run(&["run", "small.toml", "-q", "--only", "base"]).ends_with(0);

@@ -35,7 +35,7 @@ fn everything_runs_once_and_is_cached_then() {
 }
 
 #[test]
-fn a_failure_skips_only_what_needs_it_and_is_told_with_message_hint_and_log() {
+fn a_failure_skips_only_what_needs_it_and_is_reported_with_message_hint_and_log() {
     let env = TestEnv::new();
     env.behave("base", "fail");
     let ended = env.run(&["run", "small.toml", "--json"]).ends_with(4);
@@ -60,7 +60,7 @@ fn fail_fast_starts_nothing_more() {
 }
 
 #[test]
-fn a_crash_is_told_with_the_end_of_the_log() {
+fn a_crash_is_reported_with_the_end_of_the_log() {
     let env = TestEnv::new();
     env.behave("base", "crash");
     let ended = env.run(&["run", "small.toml", "--only", "base", "--set", "runtime.retries.oom=0"]).ends_with(4);

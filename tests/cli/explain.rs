@@ -8,7 +8,7 @@ fn explained(env: &TestEnv, args: &[&str]) -> Value {
 }
 
 #[test]
-fn a_changed_setting_is_told_with_both_values_and_the_stage_it_is_in() {
+fn a_changed_setting_is_reported_with_both_values_and_the_stage_it_is_in() {
     let env = TestEnv::new();
     let before = env.run(&["explain", "small.toml", "tuned"]).ends_with(0);
     assert!(

@@ -85,7 +85,7 @@ fn steps_conditions_and_orders_choose_completions() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_told_with_what_is_known() {
+fn what_cannot_be_meant_is_reported_with_what_is_known() {
     let env = sampled();
     let refused = |args: &[&str]| env.run(&[&["samples", "latest"], args].concat()).ends_with(2);
     refused(&["--where", "semantc>0.5"]).says(&["no field `semantc`", "did you mean `semantic`?", "`stop_reason`"]);

@@ -17,7 +17,7 @@ fn work(env: &TestEnv) -> Vec<String> {
 }
 
 #[test]
-fn a_rerun_that_makes_the_same_is_told_and_leaves_nothing() {
+fn a_rerun_that_makes_the_same_is_reported_and_leaves_nothing() {
     let env = TestEnv::new();
     env.run(&["run", "small.toml"]).ends_with(0);
     let manifest = checkpoint(&env, "tuned").join("manifest.json");
@@ -72,7 +72,7 @@ fn a_rerun_that_differs_ends_with_7_names_the_file_and_stays() {
 }
 
 #[test]
-fn what_cannot_be_rerun_is_told() {
+fn what_cannot_be_rerun_is_reported() {
     let env = TestEnv::new();
     env.run(&["verify", "latest", "tuned"]).ends_with(5).says(&["nothing has been run"]);
     env.run(&["run", "small.toml"]).ends_with(0);

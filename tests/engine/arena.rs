@@ -202,7 +202,7 @@ fn comparisons_of(project: &Project) -> Vec<Value> {
 }
 
 #[test]
-fn an_arena_without_its_judges_is_no_result_and_verdicts_that_are_missing_are_told() {
+fn an_arena_without_its_judges_is_no_result_and_verdicts_that_are_missing_are_reported() {
     let project = project(&judges("http://127.0.0.1:9/v1"));
     let args = ["run", "recipes/tiny.toml", "--only", "arena", "--set", "stages.arena.questions=4"];
     let stderr = project.fail(&args, 4);

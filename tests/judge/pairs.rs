@@ -30,8 +30,8 @@ fn judges(stage: &Stage) -> PairJudges {
     PairJudges::new(PROMPT, SAMPLING, &["tiny".to_owned()], access).unwrap()
 }
 
-fn pair<'a>(one: &'a str, other: &'a str) -> Pair<'a> {
-    Pair { prompt: "Q", one, other, reference: None, answer: None }
+fn pair<'a>(a: &'a str, b: &'a str) -> Pair<'a> {
+    Pair { prompt: "Q", a, b, reference: None, answer: None }
 }
 
 fn compare(stage: &Stage, pairs: &[Pair<'_>]) -> Result<Vec<PairVerdict>, RewardError> {
@@ -51,7 +51,7 @@ fn a_pair_is_asked_about_in_both_orders() {
     let verdicts = compare(&stage, &[pair("ab", "c"), pair("c", "ab"), pair("ab", "cd")]).unwrap();
     let wins: Vec<f64> = verdicts.iter().map(|verdict| verdict.win().unwrap()).collect();
     assert_eq!(wins, [1.0, 0.0, 0.5]);
-    let PairVerdict::Asked { one_first: Ok(said), .. } = &verdicts[0] else { panic!("{verdicts:?}") };
+    let PairVerdict::Asked { a_first: Ok(said), .. } = &verdicts[0] else { panic!("{verdicts:?}") };
     assert_eq!((said.preference, said.reason.as_str()), (Preference::First, "so it is"));
     let mut asked: Vec<String> =
         server.asked().iter().map(|asked| asked.body["messages"][0]["content"].as_str().unwrap().to_owned()).collect();
@@ -73,7 +73,7 @@ fn equal_and_empty_texts_are_not_asked_about() {
     let server = Server::start([]);
     let pairs = [pair("a b", " a b"), pair("", "a"), pair("a", " \n"), pair("", " ")];
     let verdicts = compare(&Stage::new(&server.endpoint()), &pairs).unwrap();
-    assert_eq!(verdicts, [0.5, 0.0, 1.0, 0.5].map(PairVerdict::Settled));
+    assert_eq!(verdicts, [0.5, 0.0, 1.0, 0.5].map(PairVerdict::Trivial));
     assert!(server.asked().is_empty());
 }
 

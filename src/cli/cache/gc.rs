@@ -157,19 +157,19 @@ fn print(context: &Context, choice: &RemovalChoice, args: &GcArgs) -> Result<(),
     let mut err = std::io::stderr().lock();
     let freed: u64 = choice.removals.iter().map(Removal::bytes).sum();
     let number = choice.removals.len();
-    let told = match (number, args.delete) {
+    let written = match (number, args.delete) {
         (0, _) => writeln!(err, "nothing to remove; the checkpoints take {}", size(choice.kept_bytes)),
         (_, true) => writeln!(err, "removed {}, {}", count(number, "thing"), size(freed)),
         (_, false) => {
             writeln!(err, "{} can be removed, {}; `--delete` removes them", count(number, "thing"), size(freed))
         }
     };
-    let _ = told.and_then(|()| tell_needed(&mut err, choice, args)); // a failed write to stderr cannot be reported
+    let _ = written.and_then(|()| print_needed(&mut err, choice, args)); // a failed write to stderr cannot be reported
     Ok(())
 }
 
 /// Reports the checkpoints that stay although the user asked for their removal.
-fn tell_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcArgs) -> std::io::Result<()> {
+fn print_needed(err: &mut impl std::io::Write, choice: &RemovalChoice, args: &GcArgs) -> std::io::Result<()> {
     let words = [
         (Need::Pinned, "pinned"),
         (Need::LiveRun, "used by a live run"),

@@ -60,10 +60,10 @@ fn differences(cached: &CachedResults<'_>, reference: &LoggedVariant, own: &Logg
             Some(before) if before == key => {}
             Some(before) => {
                 let changes = cached.changes_between(before, key).unwrap_or_default();
-                let is_told = |change: &&String| {
+                let is_shown = |change: &&String| {
                     !["rewards", "seed ", "trained"].iter().any(|beginning| change.starts_with(beginning))
                 };
-                found.extend(changes.iter().filter(is_told).map(|change| format!("{stage}: {change}")));
+                found.extend(changes.iter().filter(is_shown).map(|change| format!("{stage}: {change}")));
             }
             None => found.push(format!("has a stage {stage}")),
         }

@@ -99,8 +99,8 @@ fn ended(statuses: &[StageStatus]) -> String {
     let (cached, ran, failed) = (count(StageStatus::Cached), count(StageStatus::Ok), count(StageStatus::Failed));
     let rest = statuses.len() - cached - ran - failed;
     let parts = [(cached, "cached"), (ran, "ran"), (failed, "failed"), (rest, "not ended")];
-    let told: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
-    told.join(", ")
+    let phrases: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    phrases.join(", ")
 }
 
 fn status(statuses: &[StageStatus]) -> NodeStatus {

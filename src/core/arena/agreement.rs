@@ -29,8 +29,8 @@ pub(super) fn agreement(comparisons: &[Comparison], judges: usize) -> Option<Jud
     } else {
         // a verdict in one order is one item
         let category = |better: Better| match better {
-            Better::One => 0,
-            Better::Other => 1,
+            Better::A => 0,
+            Better::B => 1,
             Better::Tie => 2,
         };
         let items: Vec<Vec<usize>> = whole

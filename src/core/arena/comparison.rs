@@ -17,16 +17,19 @@ pub struct ArenaQuestion {
 
 /// A comparison of the answers of two models to one question.
 ///
-/// Models are numbered across all players, in the order of the players.
+/// Models are numbered across all players, in the order of the players. Files and `--json` name the first model `one`
+/// and the second `other`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Comparison {
     /// The index of the question among those that were asked.
     pub question: usize,
     /// The index of the first model.
-    pub one: usize,
+    #[serde(rename = "one")]
+    pub a: usize,
     /// The index of the second model.
-    pub other: usize,
+    #[serde(rename = "other")]
+    pub b: usize,
     /// The verdict of each judge, in the order of [`ArenaSpec::judge_names`].
     pub verdicts: Vec<ComparisonVerdict>,
 }
@@ -36,9 +39,11 @@ pub struct Comparison {
 #[serde(rename_all = "snake_case")]
 pub enum Better {
     /// The first model's answer is better.
-    One,
+    #[serde(rename = "one")]
+    A,
     /// The second model's answer is better.
-    Other,
+    #[serde(rename = "other")]
+    B,
     /// Neither answer is better.
     Tie,
 }
@@ -48,23 +53,30 @@ pub enum Better {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ComparisonVerdict {
     /// The judge read both answers in both orders.
-    Read {
+    #[serde(rename = "read")]
+    Judged {
         /// The better answer when the first model's was read first.
-        one_first: Better,
+        #[serde(rename = "one_first")]
+        a_first: Better,
         /// The better answer when the second model's was read first.
-        other_first: Better,
+        #[serde(rename = "other_first")]
+        b_first: Better,
     },
     /// The judge measured each answer, so there is only one order.
-    Measured {
+    #[serde(rename = "measured")]
+    Scored {
         /// The better answer.
         better: Better,
         /// The measure of the first model's answer.
-        one: f64,
+        #[serde(rename = "one")]
+        a: f64,
         /// The measure of the second model's answer.
-        other: f64,
+        #[serde(rename = "other")]
+        b: f64,
     },
     /// The judge was not asked: equal answers tie, and an empty answer loses.
-    Settled(Better),
+    #[serde(rename = "settled")]
+    Trivial(Better),
     /// The verdict is missing, for this reason.
     Missing(String),
 }
@@ -73,12 +85,12 @@ impl ComparisonVerdict {
     /// Converts a language model's verdict on a pair.
     pub fn read(verdict: &PairVerdict) -> Self {
         match verdict {
-            PairVerdict::Settled(win) => Self::Settled(Better::of_win(*win)),
-            PairVerdict::Asked { one_first: Ok(one_first), other_first: Ok(other_first) } => Self::Read {
-                one_first: preferred(one_first, Better::One, Better::Other),
-                other_first: preferred(other_first, Better::Other, Better::One),
+            PairVerdict::Trivial(win) => Self::Trivial(Better::of_win(*win)),
+            PairVerdict::Asked { a_first: Ok(a_first), b_first: Ok(b_first) } => Self::Judged {
+                a_first: preferred(a_first, Better::A, Better::B),
+                b_first: preferred(b_first, Better::B, Better::A),
             },
-            PairVerdict::Asked { one_first: Err(reason), .. } | PairVerdict::Asked { other_first: Err(reason), .. } => {
+            PairVerdict::Asked { a_first: Err(reason), .. } | PairVerdict::Asked { b_first: Err(reason), .. } => {
                 Self::Missing(reason.clone())
             }
         }
@@ -88,25 +100,25 @@ impl ComparisonVerdict {
     /// tie.
     ///
     /// The verdict is missing when either measure is; the error is its reason.
-    pub fn measured(one: &Result<f64, String>, other: &Result<f64, String>, tie_margin: f64) -> Self {
-        let (one, other) = match (one, other) {
-            (Ok(one), Ok(other)) => (*one, *other),
+    pub fn scored(a: &Result<f64, String>, b: &Result<f64, String>, tie_margin: f64) -> Self {
+        let (a, b) = match (a, b) {
+            (Ok(a), Ok(b)) => (*a, *b),
             (Err(reason), _) | (_, Err(reason)) => return Self::Missing(reason.clone()),
         };
-        let better = match one - other {
+        let better = match a - b {
             lead if lead.abs() < tie_margin || lead == 0.0 => Better::Tie,
-            lead if lead > 0.0 => Better::One,
-            _ => Better::Other,
+            lead if lead > 0.0 => Better::A,
+            _ => Better::B,
         };
-        Self::Measured { better, one, other }
+        Self::Scored { better, a, b }
     }
 
     /// The better answer in each order: with the first model's answer read first, then last. `None` when the verdict is
     /// missing.
     pub fn orders(&self) -> Option<[Better; 2]> {
         match self {
-            Self::Read { one_first, other_first } => Some([*one_first, *other_first]),
-            Self::Measured { better, .. } | Self::Settled(better) => Some([*better, *better]),
+            Self::Judged { a_first, b_first } => Some([*a_first, *b_first]),
+            Self::Scored { better, .. } | Self::Trivial(better) => Some([*better, *better]),
             Self::Missing(_) => None,
         }
     }
@@ -118,7 +130,7 @@ impl ComparisonVerdict {
 
     /// Whether the judge itself read or measured the answers.
     pub fn is_judged(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Measured { .. })
+        matches!(self, Self::Judged { .. } | Self::Scored { .. })
     }
 }
 
@@ -133,9 +145,9 @@ fn preferred(said: &Judgement, first: Better, second: Better) -> Better {
 impl Better {
     fn of_win(win: f64) -> Self {
         if win > 0.5 {
-            Self::One
+            Self::A
         } else if win < 0.5 {
-            Self::Other
+            Self::B
         } else {
             Self::Tie
         }
@@ -144,9 +156,9 @@ impl Better {
     /// The first model's score: 1, 0.5 or 0.
     pub(super) fn win(self) -> f64 {
         match self {
-            Self::One => 1.0,
+            Self::A => 1.0,
             Self::Tie => 0.5,
-            Self::Other => 0.0,
+            Self::B => 0.0,
         }
     }
 }
@@ -162,23 +174,23 @@ impl Comparison {
             .iter()
             .flat_map(|player| player.models.iter().map(|model| (player.name.as_str(), model.seed)))
             .collect();
-        let ((one, one_seed), (other, other_seed)) = (named[self.one], named[self.other]);
+        let ((a, a_seed), (b, b_seed)) = (named[self.a], named[self.b]);
         let line = |(judge, verdict): (String, &ComparisonVerdict)| {
             let (status, missing) = match verdict {
-                ComparisonVerdict::Read { .. } => ("read", None),
-                ComparisonVerdict::Measured { .. } => ("measured", None),
-                ComparisonVerdict::Settled(_) => ("settled", None),
+                ComparisonVerdict::Judged { .. } => ("read", None),
+                ComparisonVerdict::Scored { .. } => ("measured", None),
+                ComparisonVerdict::Trivial(_) => ("settled", None),
                 ComparisonVerdict::Missing(reason) => ("missing", Some(reason)),
             };
-            let [one_first, other_first] = verdict.orders().map_or([None, None], |orders| orders.map(Some));
+            let [a_first, b_first] = verdict.orders().map_or([None, None], |orders| orders.map(Some));
             let measures = match verdict {
-                ComparisonVerdict::Measured { one, other, .. } => Some([one, other]),
+                ComparisonVerdict::Scored { a, b, .. } => Some([a, b]),
                 _ => None,
             };
             json!({
-                "question": question.digest, "row": question.row, "one": one, "one_seed": one_seed, "other": other,
-                "other_seed": other_seed, "judge": judge, "status": status, "one_first": one_first,
-                "other_first": other_first, "win": verdict.win(), "measures": measures, "missing": missing,
+                "question": question.digest, "row": question.row, "one": a, "one_seed": a_seed, "other": b,
+                "other_seed": b_seed, "judge": judge, "status": status, "one_first": a_first,
+                "other_first": b_first, "win": verdict.win(), "measures": measures, "missing": missing,
             })
         };
         spec.judge_names().into_iter().zip(&self.verdicts).map(line).collect()
@@ -189,46 +201,42 @@ impl Comparison {
 mod tests {
     use super::*;
 
-    fn asked(one_first: Preference, other_first: Preference) -> PairVerdict {
+    fn asked(a_first: Preference, b_first: Preference) -> PairVerdict {
         let said = |preference| Ok(Judgement { preference, reason: String::new() });
-        PairVerdict::Asked { one_first: said(one_first), other_first: said(other_first) }
+        PairVerdict::Asked { a_first: said(a_first), b_first: said(b_first) }
     }
 
     #[test]
     fn a_pair_is_worth_what_the_judges_of_rewards_say() {
         use Preference::{First, Second, Tie};
-        for one_first in [First, Second, Tie] {
-            for other_first in [First, Second, Tie] {
-                let verdict = asked(one_first, other_first);
-                assert_eq!(
-                    ComparisonVerdict::read(&verdict).win(),
-                    verdict.win().ok(),
-                    "{one_first:?} {other_first:?}"
-                );
+        for a_first in [First, Second, Tie] {
+            for b_first in [First, Second, Tie] {
+                let verdict = asked(a_first, b_first);
+                assert_eq!(ComparisonVerdict::read(&verdict).win(), verdict.win().ok(), "{a_first:?} {b_first:?}");
             }
         }
         for win in [0.0, 0.5, 1.0] {
-            assert_eq!(ComparisonVerdict::read(&PairVerdict::Settled(win)).win(), Some(win));
+            assert_eq!(ComparisonVerdict::read(&PairVerdict::Trivial(win)).win(), Some(win));
         }
     }
 
     #[test]
     fn one_order_alone_is_no_verdict() {
-        let PairVerdict::Asked { one_first, .. } = asked(Preference::First, Preference::First) else { unreachable!() };
-        let cut = PairVerdict::Asked { one_first, other_first: Err("cut".to_owned()) };
+        let PairVerdict::Asked { a_first, .. } = asked(Preference::First, Preference::First) else { unreachable!() };
+        let cut = PairVerdict::Asked { a_first, b_first: Err("cut".to_owned()) };
         assert_eq!(ComparisonVerdict::read(&cut), ComparisonVerdict::Missing("cut".to_owned()));
         assert_eq!(ComparisonVerdict::read(&cut).win(), None);
     }
 
     #[test]
     fn measures_closer_than_the_margin_tie_and_swapping_them_swaps_the_verdict() {
-        let better = |one: f64, other: f64| match ComparisonVerdict::measured(&Ok(one), &Ok(other), 0.1) {
-            ComparisonVerdict::Measured { better, .. } => better,
+        let better = |a: f64, b: f64| match ComparisonVerdict::scored(&Ok(a), &Ok(b), 0.1) {
+            ComparisonVerdict::Scored { better, .. } => better,
             verdict => panic!("{verdict:?}"),
         };
-        assert_eq!([better(0.5, 0.45), better(0.7, 0.5), better(0.5, 0.7)], [Better::Tie, Better::One, Better::Other]);
-        assert_eq!(ComparisonVerdict::measured(&Ok(0.5), &Ok(0.5), 0.0).win(), Some(0.5));
-        let missing = ComparisonVerdict::measured(&Ok(0.5), &Err("no reference".to_owned()), 0.1);
+        assert_eq!([better(0.5, 0.45), better(0.7, 0.5), better(0.5, 0.7)], [Better::Tie, Better::A, Better::B]);
+        assert_eq!(ComparisonVerdict::scored(&Ok(0.5), &Ok(0.5), 0.0).win(), Some(0.5));
+        let missing = ComparisonVerdict::scored(&Ok(0.5), &Err("no reference".to_owned()), 0.1);
         assert_eq!(missing, ComparisonVerdict::Missing("no reference".to_owned()));
     }
 }

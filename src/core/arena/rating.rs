@@ -156,8 +156,8 @@ impl<'a> Arena<'a> {
         let game = |comparison: &Comparison| {
             let wins: Vec<f64> = judges.iter().filter_map(|&judge| comparison.verdicts[judge].win()).collect();
             Some(Game {
-                first: number(comparison.one),
-                second: number(comparison.other),
+                first: number(comparison.a),
+                second: number(comparison.b),
                 score: mean(&wins)?,
                 question: comparison.question,
             })
@@ -173,13 +173,13 @@ impl<'a> Arena<'a> {
             let verdict = &comparison.verdicts[judge];
             verdicts += usize::from(verdict.is_judged());
             match verdict {
-                ComparisonVerdict::Read { one_first, other_first } => {
+                ComparisonVerdict::Judged { a_first, b_first } => {
                     read += 1;
-                    first_place += usize::from((*one_first, *other_first) == (Better::One, Better::Other));
-                    second_place += usize::from((*one_first, *other_first) == (Better::Other, Better::One));
+                    first_place += usize::from((*a_first, *b_first) == (Better::A, Better::B));
+                    second_place += usize::from((*a_first, *b_first) == (Better::B, Better::A));
                 }
-                ComparisonVerdict::Measured { .. } => {}
-                ComparisonVerdict::Settled(_) => settled += 1,
+                ComparisonVerdict::Scored { .. } => {}
+                ComparisonVerdict::Trivial(_) => settled += 1,
                 ComparisonVerdict::Missing(reason) => {
                     // without the judge's text, which is never the same
                     let kind = reason.split_once(": `").map_or(reason.as_str(), |(kind, _)| kind);
@@ -203,7 +203,7 @@ impl<'a> Arena<'a> {
         let mut matrix = vec![vec![PairRecord::default(); players]; players];
         for (comparison, verdict) in self.verdicts(judges) {
             let Some(win) = verdict.win() else { continue };
-            let (one, other) = (self.player_of[comparison.one], self.player_of[comparison.other]);
+            let (one, other) = (self.player_of[comparison.a], self.player_of[comparison.b]);
             matrix[one][other].add(win);
             matrix[other][one].add(1.0 - win);
         }
@@ -262,8 +262,8 @@ impl<'a> Arena<'a> {
         let mut records = vec![PairRecord::default(); models];
         for (comparison, verdict) in self.verdicts(judges) {
             let Some(win) = verdict.win() else { continue };
-            records[comparison.one].add(win);
-            records[comparison.other].add(1.0 - win);
+            records[comparison.a].add(win);
+            records[comparison.b].add(1.0 - win);
         }
         let numbered: Vec<(usize, Option<u64>)> = (0..models).zip(self.spec.models().map(|model| model.seed)).collect();
         for (standing, player) in standings.iter_mut().zip(ranked) {

@@ -31,14 +31,14 @@ fn rated(spec: &ArenaSpec, comparisons: &[Comparison]) -> ArenaResult {
 }
 
 #[test]
-fn the_better_player_stands_first_and_its_lead_is_told() {
+fn the_better_player_stands_first_and_its_lead_is_reported() {
     // a beats b in both orders on 3 of 4 questions; b and c tie on half of them, and each wins one in four
     let mut comparisons = Vec::new();
     for question in 0..40 {
-        let better = if question % 4 < 3 { Better::One } else { Better::Other };
-        comparisons.push(comparison(question, 0, 1, &[ComparisonVerdict::Settled(better)]));
-        let even = [Better::One, Better::Tie, Better::Other, Better::Tie][question % 4];
-        comparisons.push(comparison(question, 1, 2, &[ComparisonVerdict::Settled(even)]));
+        let better = if question % 4 < 3 { Better::A } else { Better::B };
+        comparisons.push(comparison(question, 0, 1, &[ComparisonVerdict::Trivial(better)]));
+        let even = [Better::A, Better::Tie, Better::B, Better::Tie][question % 4];
+        comparisons.push(comparison(question, 1, 2, &[ComparisonVerdict::Trivial(even)]));
     }
     let result = rated(&spec(&[1, 1, 1], 1), &comparisons);
     let [first, second, third] = &result.pooled.standings[..] else { panic!("three players") };
@@ -58,8 +58,8 @@ fn the_better_player_stands_first_and_its_lead_is_told() {
 fn seeds_are_one_player_and_listed_below_it() {
     let mut comparisons = Vec::new();
     for question in 0..20 {
-        for (seed, better) in [(0, Better::One), (1, Better::Tie)] {
-            comparisons.push(comparison(question, seed, 2, &[ComparisonVerdict::Settled(better)]));
+        for (seed, better) in [(0, Better::A), (1, Better::Tie)] {
+            comparisons.push(comparison(question, seed, 2, &[ComparisonVerdict::Trivial(better)]));
         }
     }
     let result = rated(&spec(&[2, 1], 1), &comparisons);
@@ -75,15 +75,15 @@ fn seeds_are_one_player_and_listed_below_it() {
 fn what_is_missing_is_counted_and_told_and_in_no_game() {
     let cut = || ComparisonVerdict::Missing("the judge `j`: its answer was cut: `{\"re`".to_owned());
     let comparisons = vec![
-        comparison(0, 0, 1, &[ComparisonVerdict::Settled(Better::One), cut()]),
-        comparison(1, 0, 1, &[ComparisonVerdict::Read { one_first: Better::One, other_first: Better::One }, cut()]),
+        comparison(0, 0, 1, &[ComparisonVerdict::Trivial(Better::A), cut()]),
+        comparison(1, 0, 1, &[ComparisonVerdict::Judged { a_first: Better::A, b_first: Better::A }, cut()]),
         comparison(
             2,
             0,
             1,
             &[
-                ComparisonVerdict::Read { one_first: Better::One, other_first: Better::Other },
-                ComparisonVerdict::Read { one_first: Better::One, other_first: Better::One },
+                ComparisonVerdict::Judged { a_first: Better::A, b_first: Better::B },
+                ComparisonVerdict::Judged { a_first: Better::A, b_first: Better::A },
             ],
         ),
     ];
@@ -104,7 +104,7 @@ fn what_is_missing_is_counted_and_told_and_in_no_game() {
 fn a_judge_that_returned_nothing_rates_nobody() {
     let none = || ComparisonVerdict::Missing("no answer".to_owned());
     let comparisons: Vec<Comparison> =
-        (0..5).map(|question| comparison(question, 0, 1, &[ComparisonVerdict::Settled(Better::One), none()])).collect();
+        (0..5).map(|question| comparison(question, 0, 1, &[ComparisonVerdict::Trivial(Better::A), none()])).collect();
     let result = rated(&spec(&[1, 1, 1], 2), &comparisons);
     let silent = &result.judges[1].ratings.standings;
     assert!(silent.iter().all(|standing| standing.record.games == 0 && standing.interval.is_none()), "{silent:?}");
@@ -116,8 +116,8 @@ fn a_judge_that_returned_nothing_rates_nobody() {
 
 #[test]
 fn two_judges_have_cohens_kappa_and_three_that_of_fleiss() {
-    let read = |better| ComparisonVerdict::Read { one_first: better, other_first: better };
-    let verdicts = [Better::One, Better::Other, Better::One, Better::Tie];
+    let read = |better| ComparisonVerdict::Judged { a_first: better, b_first: better };
+    let verdicts = [Better::A, Better::B, Better::A, Better::Tie];
     let of = |judges: usize| -> Vec<Comparison> {
         (0..4).map(|q| comparison(q, 0, 1, &vec![read(verdicts[q]); judges])).collect()
     };
@@ -129,10 +129,10 @@ fn two_judges_have_cohens_kappa_and_three_that_of_fleiss() {
 }
 
 fn verdict() -> impl Strategy<Value = ComparisonVerdict> {
-    let better = || prop_oneof![Just(Better::One), Just(Better::Other), Just(Better::Tie)];
+    let better = || prop_oneof![Just(Better::A), Just(Better::B), Just(Better::Tie)];
     prop_oneof![
-        4 => (better(), better()).prop_map(|(one_first, other_first)| ComparisonVerdict::Read { one_first, other_first }),
-        1 => better().prop_map(ComparisonVerdict::Settled),
+        4 => (better(), better()).prop_map(|(a_first, b_first)| ComparisonVerdict::Judged { a_first, b_first }),
+        1 => better().prop_map(ComparisonVerdict::Trivial),
         1 => Just(ComparisonVerdict::Missing("none".to_owned())),
     ]
 }
@@ -147,15 +147,15 @@ fn comparisons() -> impl Strategy<Value = Vec<Comparison>> {
 
 fn turned(verdict: &ComparisonVerdict) -> ComparisonVerdict {
     let turn = |better| match better {
-        Better::One => Better::Other,
-        Better::Other => Better::One,
+        Better::A => Better::B,
+        Better::B => Better::A,
         Better::Tie => Better::Tie,
     };
     match verdict {
-        ComparisonVerdict::Read { one_first, other_first } => {
-            ComparisonVerdict::Read { one_first: turn(*other_first), other_first: turn(*one_first) }
+        ComparisonVerdict::Judged { a_first, b_first } => {
+            ComparisonVerdict::Judged { a_first: turn(*b_first), b_first: turn(*a_first) }
         }
-        ComparisonVerdict::Settled(better) => ComparisonVerdict::Settled(turn(*better)),
+        ComparisonVerdict::Trivial(better) => ComparisonVerdict::Trivial(turn(*better)),
         other => other.clone(),
     }
 }
@@ -170,7 +170,7 @@ proptest! {
         relabelled.players.rotate_right(shift);
         let moved: Vec<Comparison> = comparisons
             .iter()
-            .map(|c| Comparison { one: (c.one + shift) % 4, other: (c.other + shift) % 4, ..c.clone() })
+            .map(|c| Comparison { a: (c.a + shift) % 4, b: (c.b + shift) % 4, ..c.clone() })
             .collect();
         let (before, after) = (rated(&spec, &comparisons), rated(&relabelled, &moved));
         assert_same(&before.pooled, &after.pooled);
@@ -182,7 +182,7 @@ proptest! {
         let spec = ArenaSpec { bootstrap_resamples: 50, ..spec(&[1, 1, 1, 1], 2) };
         let swapped: Vec<Comparison> = comparisons
             .iter()
-            .map(|c| comparison(c.question, c.other, c.one, &c.verdicts.iter().map(turned).collect::<Vec<_>>()))
+            .map(|c| comparison(c.question, c.b, c.a, &c.verdicts.iter().map(turned).collect::<Vec<_>>()))
             .collect();
         let (before, after) = (rated(&spec, &comparisons), rated(&spec, &swapped));
         assert_same(&before.pooled, &after.pooled);

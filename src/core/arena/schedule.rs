@@ -22,9 +22,9 @@ pub struct Match {
     /// The index of the question among those that are asked.
     pub question: usize,
     /// The index of the first model.
-    pub one: usize,
+    pub a: usize,
     /// The index of the second model.
-    pub other: usize,
+    pub b: usize,
 }
 
 /// The comparisons of an arena, in order.
@@ -96,7 +96,7 @@ impl<'a> Schedule<'a> {
 
     fn of_pair(&self, i: usize, j: usize, question: usize) -> impl Iterator<Item = Match> {
         let others = &self.players[j];
-        self.players[i].iter().flat_map(move |&one| others.iter().map(move |&other| Match { question, one, other }))
+        self.players[i].iter().flat_map(move |&a| others.iter().map(move |&b| Match { question, a, b }))
     }
 
     /// Chooses `count` comparisons with `adaptive` pairing.
@@ -110,7 +110,7 @@ impl<'a> Schedule<'a> {
         let mut games = Vec::with_capacity(played.len());
         let mut used: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for comparison in played {
-            let (first, second) = (player_of[comparison.one], player_of[comparison.other]);
+            let (first, second) = (player_of[comparison.a], player_of[comparison.b]);
             *used.entry((first, second)).or_default() += 1;
             let wins: Vec<f64> = comparison.verdicts.iter().filter_map(super::ComparisonVerdict::win).collect();
             let Some(score) = crate::stats::mean(&wins) else { continue };
@@ -177,15 +177,15 @@ mod tests {
             if next.is_empty() {
                 return played;
             }
-            for Match { question, one, other } in next {
-                let better = if other > one + 1 || question % 2 == 0 { Better::One } else { Better::Other };
-                played.push(comparison(question, one, other, &[ComparisonVerdict::Settled(better)]));
+            for Match { question, a, b } in next {
+                let better = if b > a + 1 || question % 2 == 0 { Better::A } else { Better::B };
+                played.push(comparison(question, a, b, &[ComparisonVerdict::Trivial(better)]));
             }
         }
     }
 
     fn matches(played: &[Comparison]) -> Vec<(usize, usize, usize)> {
-        played.iter().map(|c| (c.question, c.one, c.other)).collect()
+        played.iter().map(|c| (c.question, c.a, c.b)).collect()
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         let all = matches(&played(&schedule));
         assert_eq!((all.len(), schedule.total(), schedule.possible()), (80, 80, 80));
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 80);
-        assert!(!all.iter().any(|(_, one, other)| [(0, 1), (3, 4)].contains(&(*one, *other))), "seeds of one player");
+        assert!(!all.iter().any(|(_, a, b)| [(0, 1), (3, 4)].contains(&(*a, *b))), "seeds of one player");
         assert_eq!(schedule.batches(), 3);
         assert!(all[..8].iter().all(|(question, ..)| *question == 0));
     }
@@ -220,7 +220,7 @@ mod tests {
         let spec = ArenaSpec { pairing: Pairing::Adaptive { max_comparisons: 240 }, ..spec(&[1, 1, 1, 1], 1) };
         let all = matches(&played(&Schedule::new(&spec, 100, 3)));
         let times = |pair: (usize, usize), among: &[(usize, usize, usize)]| {
-            among.iter().filter(|(_, one, other)| (*one, *other) == pair).count()
+            among.iter().filter(|(_, a, b)| (*a, *b) == pair).count()
         };
         let pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
         // 240 / 4 / 6
@@ -238,7 +238,7 @@ mod tests {
         let read: Vec<Comparison> = serde_json::from_str(&text).expect("what was written can be read");
         assert_eq!(matches(&whole[2 * BATCH..3 * BATCH]), {
             let next = Schedule::new(&spec, 30, 2).next(&read);
-            next.iter().map(|m| (m.question, m.one, m.other)).collect::<Vec<_>>()
+            next.iter().map(|m| (m.question, m.a, m.b)).collect::<Vec<_>>()
         });
     }
 }

@@ -51,6 +51,6 @@ pub(super) fn spec(models: &[usize], judges: usize) -> ArenaSpec {
     }
 }
 
-pub(super) fn comparison(question: usize, one: usize, other: usize, verdicts: &[ComparisonVerdict]) -> Comparison {
-    Comparison { question, one, other, verdicts: verdicts.to_vec() }
+pub(super) fn comparison(question: usize, a: usize, b: usize, verdicts: &[ComparisonVerdict]) -> Comparison {
+    Comparison { question, a, b, verdicts: verdicts.to_vec() }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl Evidence {
     /// Adds the problems that need the complete evidence, such as several recipes, missing results and missing values.
-    pub fn tell_gaps(&mut self) {
+    pub fn report_gaps(&mut self) {
         let mut recipes: Vec<&str> = self.runs.iter().flat_map(|run| &run.recipes).map(String::as_str).collect();
         recipes.sort_unstable();
         recipes.dedup();

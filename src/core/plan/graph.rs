@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub struct Plan {
     /// The stages; [`PlannedStage::parents`] are indices into this list and always smaller than the stage's own.
     pub stages: Vec<PlannedStage>,
-    /// The variants, one for each cell of each recipe's sweep, in the order of the command line.
+    /// The variants of all recipes, in the order of the command line.
     pub variants: Vec<PlannedVariant>,
     /// The settings by which arms are compared, by recipe name, where the recipe has them. Not hashed.
     pub compare: BTreeMap<String, CompareSettings>,
@@ -47,16 +47,16 @@ pub struct PlannedStage {
     pub memory: StageMemory,
 }
 
-/// A cell of a recipe's sweep.
+/// A variant of a recipe's sweep.
 #[derive(Clone, Debug)]
 pub struct PlannedVariant {
     /// The recipe's `name`.
     pub recipe: String,
-    /// The cell's name: `rouge`, `seed=1`, `rouge,seed=1`; without a sweep the recipe's name.
+    /// The variant's name: `rouge`, `seed=1`, `rouge,seed=1`; without a sweep the recipe's name.
     pub name: String,
     /// `recipe/name`, unique in a plan.
     pub label: String,
-    /// The stages of this cell, by name, parents first.
+    /// The stages of this variant, by name, parents first.
     pub stages: Vec<(String, usize)>,
 }
 

@@ -7,8 +7,8 @@ use crate::recipe::resolve::measured;
 use crate::recipe::resolve::resolved::ResolvedVariant;
 use crate::recipe::resolve::stages::resolve;
 use crate::recipe::runtime::settings::RuntimeSettings;
-use crate::recipe::sweep::cell::Cell;
-use crate::recipe::sweep::cells::cells;
+use crate::recipe::sweep::variant::Variant;
+use crate::recipe::sweep::variants::all_variants;
 use crate::recipe::tables::compare::CompareSettings;
 use crate::recipe::tables::defaults;
 use crate::recipe::tables::validate::{Demand, NAME_RULE, is_name, keep_fitting};
@@ -25,7 +25,7 @@ pub struct LoadedRecipe {
     pub name: String,
     /// The file as named on the command line.
     pub path: PathBuf,
-    /// The cells of the recipe's sweep, in order.
+    /// The variants of the recipe's sweep, in order.
     pub variants: Vec<ResolvedVariant>,
     /// The settings by which the recipe's arms are compared.
     pub compare: CompareSettings,
@@ -73,20 +73,20 @@ fn load_one(
     let layers = Layers::read(project, path, overrides, problems)?;
     let merged = layers.merged();
     let name = recipe_name(path, &merged, &layers, problems);
-    let mut base = Cell::base(&name, merged, &layers);
+    let mut base = Variant::base(&name, merged, &layers);
     keep_fitting(&mut base, Demand::WhatIsThere, problems);
     let runtime = defaults::runtime(&base.value);
     let written = stage_names(&base.value);
     let seed = defaults::seed(&base.value);
     let (mut variants, mut asking) = (Vec::new(), Vec::new());
-    for mut cell in cells(&mut base, problems) {
-        keep_fitting(&mut cell, Demand::Complete, problems);
-        cell.value = defaults::filled_in(std::mem::take(&mut cell.value));
-        let written = cell.value.get("stages").and_then(Value::as_table).map_or(0, Table::len);
-        let stages = resolve(&cell, project, (known, inputs), problems);
+    for mut variant in all_variants(&mut base, problems) {
+        keep_fitting(&mut variant, Demand::Complete, problems);
+        variant.value = defaults::filled_in(std::mem::take(&mut variant.value));
+        let written = variant.value.get("stages").and_then(Value::as_table).map_or(0, Table::len);
+        let stages = resolve(&variant, project, (known, inputs), problems);
         assert!(!problems.is_empty() || stages.len() == written, "a stage that cannot be resolved is reported");
-        asking.push(measured::asking(&cell));
-        variants.push(ResolvedVariant { name: cell.name, stages });
+        asking.push(measured::asking(&variant));
+        variants.push(ResolvedVariant { name: variant.name, stages });
     }
     measured::complete(&asking, &mut variants, problems);
     arena::settle(&base, seed, &mut variants, problems);

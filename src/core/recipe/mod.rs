@@ -4,8 +4,8 @@
 //! files, environment, --set                                 text::{located, layers}   texts with the places of values
 //!   -> one merged table                                     text::layers              figment
 //!   -> checked against the schema                           tables::{schema, validate} unknown keys, types, ranges
-//!   -> cells = variants x zip x matrix                      sweep                     each checked again
-//!   -> cells over the built-in defaults                     tables::defaults
+//!   -> variants x zip x matrix                              sweep                     each checked again
+//!   -> variants over the built-in defaults                  tables::defaults
 //!   -> the tables of tables::{recipe, stage, arena} and rewards::table
 //!   -> spec::StageSpec, one per stage                       resolve                   references, files, digests
 //!   -> components that evaluations measure                  resolve::measured
@@ -37,7 +37,7 @@ pub use resolve::inputs::{HubFiles, HubRefusal, Inputs};
 pub use resolve::measured::{Training, training_of};
 pub use resolve::resolved::{ResolvedStage, ResolvedVariant};
 pub use runtime::settings::{Device, GradientCheckpointing, Retries, RuntimeSettings};
-pub use sweep::pattern::CellPattern;
+pub use sweep::pattern::VariantPattern;
 pub use tables::compare::CompareSettings;
 pub use tables::reference::{KeySection, RecipeKey, key_sections};
 pub use tables::schema::{layer_schema, schema};

@@ -52,7 +52,7 @@ fn a_healthy_run_is_left_in_peace() {
 }
 
 #[test]
-fn reward_for_length_is_told_when_completions_grow() {
+fn reward_for_length_is_reported_when_completions_grow() {
     let grow = |step: u64| {
         let group = (0..4u32).map(|i| {
             let tokens = 40 + 10 * i as usize + usize::try_from(step).unwrap();
@@ -83,7 +83,7 @@ fn long_completions_that_do_not_grow_and_growth_that_does_not_pay_are_no_sign() 
 }
 
 #[test]
-fn a_component_that_decides_alone_is_told() {
+fn a_component_that_decides_alone_is_reported() {
     let drowned = |share: f64| {
         move |step: u64| {
             let rows = (0..4u32).map(|i| {
@@ -108,7 +108,7 @@ fn a_component_that_decides_alone_is_told() {
 }
 
 #[test]
-fn repeated_completions_are_told() {
+fn repeated_completions_are_reported() {
     let texts = |texts: [&'static str; 4]| {
         move |step: u64| {
             let mut rows = healthy(step);
@@ -131,7 +131,7 @@ fn repeats_are_counted_within_groups() {
 }
 
 #[test]
-fn a_held_out_component_that_falls_while_the_reward_rises_is_told() {
+fn a_held_out_component_that_falls_while_the_reward_rises_is_reported() {
     let with = |trained: f64, held_out: f64| {
         move |step: u64| {
             let mut rows = healthy(step);

@@ -157,7 +157,7 @@ pub(super) fn log(line: &str) {
     eprintln!("{line}");
 }
 
-/// Runs the stage of the attempt directory `dir` to its end. Whatever goes wrong is told in the attempt's events.
+/// Runs the stage of the attempt directory `dir` to its end. Every failure is recorded in the attempt's events.
 ///
 /// # Errors
 /// Returns an error for an attempt directory that cannot be read or written.

@@ -33,9 +33,9 @@ impl Loop<'_> {
             let known = self.dispatch.costs.knows(planned);
             if let Some(running) = self.running.get(&stage) {
                 let spent = u64::try_from((now - running.started_at).num_milliseconds()).unwrap_or(0);
-                let told = running.pace.eta_s(now).map(|s| Duration::from_secs_f64(s).as_millis());
-                left[stage] = match told.map(u64::try_from) {
-                    Some(Ok(told)) => told,
+                let estimate = running.pace.eta_s(now).map(|s| Duration::from_secs_f64(s).as_millis());
+                left[stage] = match estimate.map(u64::try_from) {
+                    Some(Ok(estimate)) => estimate,
                     _ if known => left[stage].saturating_sub(spent),
                     _ => return None,
                 };

@@ -55,7 +55,7 @@ fn a_disk_that_fills_up_during_a_stage_costs_only_what_was_not_done() {
 }
 
 #[test]
-fn a_disk_that_is_full_before_a_run_is_told() {
+fn a_disk_that_is_full_before_a_run_is_reported() {
     let env = project();
     let Some(_disk) = SmallDisk::mount(&env, "1m") else { return };
     let filler = env.path("runs/filler");
@@ -69,7 +69,7 @@ fn a_disk_that_is_full_before_a_run_is_told() {
 }
 
 #[test]
-fn a_directory_that_became_read_only_is_told_and_loses_nothing() {
+fn a_directory_that_became_read_only_is_reported_and_loses_nothing() {
     let env = project();
     let Some(disk) = SmallDisk::mount(&env, "16m") else { return };
     let script = fs_err::read_to_string(env.path("worker.sh")).unwrap();

@@ -1,6 +1,6 @@
 //! `[stages.NAME]` of the kind `arena`: one stage for all variants of a recipe.
 //!
-//! An arena is resolved in every cell, as other stages are, and must be the same in all of them ([`settle`]). Its
+//! An arena is resolved in every variant, as other stages are, and must be the same in all of them ([`settle`]). Its
 //! players are known once the plan has the stages' keys ([`crate::plan::Plan::build`]).
 
 use crate::recipe::resolve::component_table::ComponentTable;
@@ -9,7 +9,7 @@ use crate::recipe::resolve::resolved::ResolvedVariant;
 use crate::recipe::resolve::resolver::{Resolver, stage_need};
 use crate::recipe::resolve::reward_mix;
 use crate::recipe::spec::{ArenaJudge, ArenaSpec, CompareWith, ModelSpec, Pairing, ParentAdapter, StageSpec, Work};
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::arena::{ArenaJudgeTable, ArenaTable, PairJudgesTable, PairsName, SimilarityTable};
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
@@ -136,7 +136,12 @@ impl Resolver<'_> {
 
 /// Gives the arenas of `variants` the seed of the recipe as written. Reports arenas that a sweep changes: answers to
 /// other questions, or compared by other judges, cannot be compared.
-pub(in crate::recipe) fn settle(base: &Cell<'_>, seed: u64, variants: &mut [ResolvedVariant], problems: &mut Problems) {
+pub(in crate::recipe) fn settle(
+    base: &Variant<'_>,
+    seed: u64,
+    variants: &mut [ResolvedVariant],
+    problems: &mut Problems,
+) {
     report_lonely(base, variants, problems);
     let mut first: BTreeMap<String, (String, StageSpec, bool)> = BTreeMap::new();
     let mut reported: Vec<String> = Vec::new();
@@ -168,7 +173,7 @@ pub(in crate::recipe) fn settle(base: &Cell<'_>, seed: u64, variants: &mut [Reso
 }
 
 /// Reports arenas in which no two models can meet.
-fn report_lonely(base: &Cell<'_>, variants: &[ResolvedVariant], problems: &mut Problems) {
+fn report_lonely(base: &Variant<'_>, variants: &[ResolvedVariant], problems: &mut Problems) {
     let mut players: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for stage in variants.iter().flat_map(|variant| &variant.stages) {
         let Some(fan_in) = &stage.fan_in else { continue };

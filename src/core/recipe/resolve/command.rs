@@ -123,7 +123,7 @@ impl Resolver<'_> {
         for (index, word) in table.command.iter().enumerate().filter(|(_, word)| is_template(word)) {
             let at = key.key("command").index(index);
             let before = self.files.problems.len();
-            data_sets::check_template(self.files.cell, &at, word, &CommandWords::NAMES, self.files.problems);
+            data_sets::check_template(self.files.variant, &at, word, &CommandWords::NAMES, self.files.problems);
             if self.files.problems.len() > before {
                 continue;
             }

@@ -35,8 +35,8 @@ impl TableContext for ComponentTable<'_, '_> {
 
     fn problem(&mut self, at: At<'_>, message: String, label: &str, help: &str) {
         let path = self.path(at);
-        let cell = self.files.cell;
-        let place = if at == At::Table { cell.key_place(&path) } else { cell.value_place(&path) };
+        let variant = self.files.variant;
+        let place = if at == At::Table { variant.key_place(&path) } else { variant.value_place(&path) };
         self.files.problems.push(Problem::at(place, message, label).help(help));
     }
 
@@ -63,11 +63,11 @@ impl TableContext for ComponentTable<'_, '_> {
     }
 
     fn check_template(&mut self, key: &str, template: &str, variables: &[&str]) {
-        check_template(self.files.cell, &self.key.key(key), template, variables, self.files.problems);
+        check_template(self.files.variant, &self.key.key(key), template, variables, self.files.problems);
     }
 
     fn served(&self, group: &str) -> Vec<String> {
-        let runtime = self.files.cell.value.get("runtime");
+        let runtime = self.files.variant.value.get("runtime");
         let served = runtime.and_then(|runtime| runtime.get(group)).and_then(toml::Value::as_table);
         served.into_iter().flat_map(toml::Table::keys).cloned().collect()
     }

@@ -4,7 +4,7 @@ use crate::digest::{Digest, canonical_json};
 use crate::recipe::resolve::command_words::is_template;
 use crate::recipe::resolve::files::Files;
 use crate::recipe::spec::{DataSpec, OptionsSpec, Split, Templates, WeightedData};
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::recipe::DataTable;
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::{KeyPath, Step};
@@ -29,26 +29,31 @@ fn templates(table: &DataTable) -> [(&'static str, Option<&String>); 7] {
 const OF_ONE_TURN: [&str; 3] = ["system", "prompt", "completion"];
 
 /// Reports invalid templates, and templates that have no effect beside `messages`.
-pub(in crate::recipe) fn check_templates(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
+pub(in crate::recipe) fn check_templates(
+    variant: &Variant<'_>,
+    key: &KeyPath,
+    table: &DataTable,
+    problems: &mut Problems,
+) {
     for (name, template) in templates(table) {
         let Some(template) = template else { continue };
         if table.messages.is_some() && OF_ONE_TURN.contains(&name) {
             let message = format!("`{key}` has both `messages` and `{name}`");
-            let problem = Problem::at(cell.value_place(&key.key(name)), message, "and `messages` too");
+            let problem = Problem::at(variant.value_place(&key.key(name)), message, "and `messages` too");
             problems.push(problem.help("keep one: the field `messages` names holds whole conversations"));
         }
-        check_syntax(cell, &key.key(name), template, problems);
+        check_syntax(variant, &key.key(name), template, problems);
     }
-    check_options(cell, key, table, problems);
+    check_options(variant, key, table, problems);
 }
 
 /// Reports an invalid `options` expression, `options` without an `answer`, and an `option` without `options`.
-fn check_options(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
+fn check_options(variant: &Variant<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
     let Some(options) = &table.options else {
         if table.option.is_some() {
             let key = key.key("option");
             let problem =
-                Problem::at(cell.value_place(&key), format!("`{key}` has no effect without `options`"), "no effect");
+                Problem::at(variant.value_place(&key), format!("`{key}` has no effect without `options`"), "no effect");
             problems.push(problem.help("`options` names the field that holds a row's options"));
         }
         return;
@@ -57,12 +62,12 @@ fn check_options(cell: &Cell<'_>, key: &KeyPath, table: &DataTable, problems: &m
     if let Err(error) = minijinja::Environment::new().compile_expression(options) {
         let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
         let message = format!("`{key}` is not an expression: {detail}");
-        let problem = Problem::at(cell.value_place(&key), message, "here");
+        let problem = Problem::at(variant.value_place(&key), message, "here");
         problems.push(problem.help("name the field that holds them, without braces: `options`, `choices.text`"));
     }
     if table.answer.is_none() {
         let message = format!("`{key}` lists the options, but no `answer` says which one is right");
-        let problem = Problem::at(cell.value_place(&key), message, "none is right");
+        let problem = Problem::at(variant.value_place(&key), message, "none is right");
         problems.push(problem.help("add the template `answer`: the letter or the text of the right option"));
     }
 }
@@ -75,13 +80,13 @@ pub(in crate::recipe) fn options(table: &DataTable) -> Option<OptionsSpec> {
 
 /// Reports at `key` that `template` is invalid, or uses a name that is not among `variables`.
 pub(in crate::recipe) fn check_template(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     key: &KeyPath,
     template: &str,
     variables: &[&str],
     problems: &mut Problems,
 ) {
-    if !is_template(template) || !check_syntax(cell, key, template, problems) {
+    if !is_template(template) || !check_syntax(variant, key, template, problems) {
         return;
     }
     let environment = minijinja::Environment::new();
@@ -90,19 +95,20 @@ pub(in crate::recipe) fn check_template(
         template.undeclared_variables(false).into_iter().filter(|name| !variables.contains(&name.as_str())).collect();
     unknown.sort();
     for name in unknown {
-        let problem = Problem::at(cell.value_place(key), format!("`{key}` names `{name}`, which it cannot"), "in here");
+        let problem =
+            Problem::at(variant.value_place(key), format!("`{key}` names `{name}`, which it cannot"), "in here");
         problems.push(problem.help(did_you_mean(&name, "variables", variables)));
     }
 }
 
 /// Whether `template` is valid. An invalid one is reported at `key`.
-fn check_syntax(cell: &Cell<'_>, key: &KeyPath, template: &str, problems: &mut Problems) -> bool {
+fn check_syntax(variant: &Variant<'_>, key: &KeyPath, template: &str, problems: &mut Problems) -> bool {
     if !is_template(template) {
         return true;
     }
     let environment = minijinja::Environment::new();
     let Err(error) = environment.template_from_str(template) else { return true };
-    let mut place = cell.value_place(key);
+    let mut place = variant.value_place(key);
     // Without escapes the recipe contains the template as it is, so the caret can point into it.
     let literal = &place.source.inner()[place.span.clone()];
     if let (Some(start), Some(range)) = (literal.find(template), error.range()) {
@@ -128,7 +134,7 @@ pub(in crate::recipe) struct TemplateNeed {
 
 /// Reports templates that `needs` requires and the data set `name` lacks.
 pub(in crate::recipe) fn check_needs(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     name: &str,
     table: &DataTable,
     needs: &[TemplateNeed],
@@ -141,7 +147,7 @@ pub(in crate::recipe) fn check_needs(
             let message = format!("{} needs the template `{}`, which `data.{name}` lacks", need.by, need.template);
             let label = format!("needs `data.{name}.{}`", need.template);
             let help = format!("add to `[data.{name}]`: {} = \"{{{{ field }}}}\"", need.template);
-            let problem = Problem::at(cell.value_place(&need.at), message, label).help(help);
+            let problem = Problem::at(variant.value_place(&need.at), message, label).help(help);
             problems.push(problem.caused_by(missing_template(name, need.template), &need.by));
         }
     }
@@ -154,7 +160,7 @@ pub(in crate::recipe) fn missing_template(data: &str, template: &str) -> String 
 
 /// Returns the data set that the key `at` names. An unknown name is reported.
 pub(in crate::recipe) fn named<'t>(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     name: &str,
     at: &KeyPath,
     tables: &'t BTreeMap<String, Option<DataTable>>,
@@ -163,12 +169,12 @@ pub(in crate::recipe) fn named<'t>(
     if let Some(table) = tables.get(name) {
         return table.as_ref();
     }
-    if cell.refused.contains(&KeyPath::dotted("data").key(name)) {
+    if variant.refused.contains(&KeyPath::dotted("data").key(name)) {
         return None;
     }
     let known: Vec<&str> = tables.keys().map(String::as_str).collect();
     let is_key = at.0.last() == Some(&Step::Key(name.to_owned())); // a key of a table of weights
-    let place = if is_key { cell.key_place(at) } else { cell.value_place(at) };
+    let place = if is_key { variant.key_place(at) } else { variant.value_place(at) };
     let problem = Problem::at(place, format!("unknown data set `{name}`"), "no such `[data.NAME]`");
     problems.push(problem.help(did_you_mean(name, "data sets", &known)));
     None
@@ -176,7 +182,7 @@ pub(in crate::recipe) fn named<'t>(
 
 /// Reports at `key` that a training stage reads a data set that is reserved for out-of-domain measurements.
 pub(in crate::recipe) fn check_is_in_domain(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     name: &str,
     table: &DataTable,
     key: &KeyPath,
@@ -184,7 +190,7 @@ pub(in crate::recipe) fn check_is_in_domain(
 ) {
     if table.out_of_domain {
         let message = format!("`{key}` trains on `data.{name}`, which is marked `out_of_domain`");
-        let problem = Problem::at(cell.value_place(key), message, "trains on it");
+        let problem = Problem::at(variant.value_place(key), message, "trains on it");
         problems.push(
             problem.help(
                 "train on another data set, or remove the mark: data that a model was trained on is in its domain",
@@ -196,7 +202,7 @@ pub(in crate::recipe) fn check_is_in_domain(
 /// Returns the side of the split that an evaluation reads. Without an explicit one this is all of a data set on which
 /// nothing trains, else the held-out rows, which must exist.
 pub(in crate::recipe) fn held_out(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     table: &DataTable,
     (name, at): (&str, &KeyPath),
     (split, split_key): (Option<Split>, &KeyPath),
@@ -216,7 +222,7 @@ pub(in crate::recipe) fn held_out(
             "set `eval_fraction` in `[data.{name}]`, or set `{split_name} = \"all\"` to measure on rows that may have \
              been trained on"
         );
-        problems.push(Problem::at(cell.value_place(at), message, "its `eval_fraction` is 0").help(help));
+        problems.push(Problem::at(variant.value_place(at), message, "its `eval_fraction` is 0").help(help));
     }
     split.unwrap_or(Split::Eval)
 }

@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::recipe::resolve::inputs::{HubFiles, Inputs};
 use crate::recipe::spec::{DataFile, DataFormat};
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::hub_reference::{HubReference, HubRepoKind};
 use crate::recipe::text::layers::io_reason;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// The extensions of data files, for messages.
 const EXTENSIONS: &str = "`.txt`, `.md`, `.jsonl`, `.parquet`";
 
-/// The known state of files. Each file is looked at once, so that all cells see the same.
+/// The known state of files. Each file is looked at once, so that all variants see the same.
 #[derive(Debug, Default)]
 pub(in crate::recipe) struct KnownFiles {
     /// The type of each path, `None` where the path does not exist.
@@ -49,9 +49,9 @@ impl KnownFiles {
     }
 }
 
-/// Looks up files for one cell of a recipe.
+/// Looks up files for one variant of a recipe.
 pub(in crate::recipe) struct Files<'a> {
-    pub(in crate::recipe) cell: &'a Cell<'a>,
+    pub(in crate::recipe) variant: &'a Variant<'a>,
     pub(in crate::recipe) project: &'a Path,
     pub(in crate::recipe) known: &'a mut KnownFiles,
     pub(in crate::recipe) inputs: &'a mut dyn Inputs,
@@ -60,7 +60,7 @@ pub(in crate::recipe) struct Files<'a> {
 
 impl Files<'_> {
     fn problem(&mut self, key: &KeyPath, message: String, label: &str, help: String) {
-        self.problems.push(Problem::at(self.cell.value_place(key), message, label).help(help));
+        self.problems.push(Problem::at(self.variant.value_place(key), message, label).help(help));
     }
 
     /// Returns the digest of the Hugging Face directory named by `key`. `what` names the directory's purpose in

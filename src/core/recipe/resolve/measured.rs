@@ -11,7 +11,7 @@ use crate::recipe::resolve::files::Files;
 use crate::recipe::resolve::resolved::ResolvedStage;
 use crate::recipe::resolve::resolved::ResolvedVariant;
 use crate::recipe::spec::{Component, CorrectnessSpec, EvalSpec, FormatSpec, Grading, Match, RewardSpec, Scope, Work};
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::text::diagnostic::{Place, Problem, Problems};
 use crate::recipe::text::located::KeyPath;
 use crate::rewards::RewardTable;
@@ -71,7 +71,7 @@ pub(in crate::recipe) fn named(
         Some(Value::String(word)) if word == ALL => Some(BTreeMap::new()),
         Some(Value::String(word)) => {
             let problem =
-                Problem::at(files.cell.value_place(key), format!("`{key}` cannot be `{word}`"), "no such value");
+                Problem::at(files.variant.value_place(key), format!("`{key}` cannot be `{word}`"), "no such value");
             let help = did_you_mean(word, "values", &[ALL]);
             files.problems.push(problem.help(format!("{help}; or write a table a component, `[{key}.NAME]`")));
             None
@@ -82,7 +82,7 @@ pub(in crate::recipe) fn named(
                 // A table without a required key was reported with the shape.
                 if files.problems.is_empty() {
                     let problem =
-                        Problem::at(files.cell.value_place(key), format!("`{key}` is not valid: {error}"), "here");
+                        Problem::at(files.variant.value_place(key), format!("`{key}` is not valid: {error}"), "here");
                     files.problems.push(problem.help("`orchestrate schema` describes every key"));
                 }
                 None
@@ -91,16 +91,16 @@ pub(in crate::recipe) fn named(
     }
 }
 
-/// The stages of a cell that measure every component of the recipe, each with the place of its key.
+/// The stages of a variant that measure every component of the recipe, each with the place of its key.
 pub(in crate::recipe) type Asking = BTreeMap<String, Place>;
 
-/// Returns the stages of `cell` that measure every component of the recipe.
-pub(in crate::recipe) fn asking(cell: &Cell<'_>) -> Asking {
+/// Returns the stages of `variant` that measure every component of the recipe.
+pub(in crate::recipe) fn asking(variant: &Variant<'_>) -> Asking {
     let asks = |stage: &Value| stage.get("rewards").and_then(Value::as_str) == Some(ALL);
-    let stages = cell.value.get("stages").and_then(Value::as_table).into_iter().flatten();
+    let stages = variant.value.get("stages").and_then(Value::as_table).into_iter().flatten();
     stages
         .filter(|(_, stage)| asks(stage))
-        .map(|(name, _)| (name.clone(), cell.value_place(&rewards_key(name))))
+        .map(|(name, _)| (name.clone(), variant.value_place(&rewards_key(name))))
         .collect()
 }
 
@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_of_a_data_set_is_told_by_a_template_that_is_made_of_tags() {
+    fn the_form_of_a_data_set_is_reported_by_a_template_that_is_made_of_tags() {
         let found = |template: &str| tags(template).map(|tags| tags.join(" "));
         assert_eq!(found("<think>{{ why }}</think><answer>{{ letter }}</answer>").as_deref(), Some("think answer"));
         assert_eq!(found(" <think>{{ a }}</think>\n<answer>{{ b }}</answer>\n").as_deref(), Some("think answer"));

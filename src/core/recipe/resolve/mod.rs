@@ -1,5 +1,5 @@
-//! Resolves the tables of a cell to stages: looks up names, finds and digests files, and checks what the schema cannot
-//! express.
+//! Resolves the tables of a variant to stages: looks up names, finds and digests files, and checks what the schema
+//! cannot express.
 
 pub(super) mod arena;
 pub(super) mod command;

@@ -16,7 +16,7 @@ impl Resolver<'_> {
     pub(in crate::recipe) fn model(&mut self, stage: &KeyPath, over: Option<&ModelOverride>) -> Option<ModelSpec> {
         if !self.has_model {
             let message = format!("`{stage}` has no model: the recipe lacks the key `model`");
-            let place = self.files.cell.key_place(stage);
+            let place = self.files.variant.key_place(stage);
             let problem = Problem::at(place, message, "starts from a model");
             self.files.problems.push(problem.help("add `[model]` with the `path` of a Hugging Face directory"));
         }

@@ -1,6 +1,6 @@
 //! The order of a recipe's stages: parents first, without cycles.
 
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::stage::StageTable;
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
@@ -40,7 +40,7 @@ fn several(after: &Value) -> Vec<(&str, Option<usize>)> {
 /// Returns stages with every parent before its children, otherwise by name. Stages with unknown parents or on a
 /// dependency cycle are reported and left out.
 pub(in crate::recipe) fn parents_first(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     stages: &BTreeMap<String, Option<StageTable>>,
     problems: &mut Problems,
 ) -> Vec<StageOrder> {
@@ -50,15 +50,15 @@ pub(in crate::recipe) fn parents_first(
         let mut after = after(stage);
         if matches!(stage, StageTable::Arena(_)) {
             // A variant without such a stage has no player from it.
-            let unset = |name: &str| cell.sweep_reaches(&KeyPath::dotted("stages").key(name));
+            let unset = |name: &str| variant.sweep_reaches(&KeyPath::dotted("stages").key(name));
             after.retain(|(parent, _)| stages.contains_key(*parent) || !unset(parent));
         }
         let key = KeyPath::dotted("stages").key(name).key("after");
         for (position, (parent, index)) in after.iter().enumerate() {
             let at = index.map_or_else(|| key.clone(), |index| key.index(index));
-            check_parent(cell, (name, stage), (parent, &at), stages, problems);
+            check_parent(variant, (name, stage), (parent, &at), stages, problems);
             if after[..position].iter().any(|(other, _)| other == parent) {
-                let problem = Problem::at(cell.value_place(&at), format!("`{key}` names `{parent}` twice"), "again");
+                let problem = Problem::at(variant.value_place(&at), format!("`{key}` names `{parent}` twice"), "again");
                 problems.push(problem.help("remove one"));
             }
         }
@@ -88,7 +88,7 @@ pub(in crate::recipe) fn parents_first(
     let mut waiting: Vec<Option<StageOrder>> = waiting.into_iter().map(Some).collect();
     let ordered = order.into_iter().filter_map(|index| waiting[index].take()).collect();
     let waiting: Vec<StageOrder> = waiting.into_iter().flatten().collect();
-    report_circles(cell, &waiting, problems);
+    report_circles(variant, &waiting, problems);
     ordered
 }
 
@@ -99,16 +99,16 @@ fn is_broken(name: &str, stages: &BTreeMap<String, Option<StageTable>>) -> bool 
 }
 
 fn check_parent(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     (name, stage): (&str, &StageTable),
     (parent, at): (&str, &KeyPath),
     stages: &BTreeMap<String, Option<StageTable>>,
     problems: &mut Problems,
 ) {
-    let place = || cell.value_place(at);
+    let place = || variant.value_place(at);
     let is_command = matches!(stage, StageTable::Command(_));
     match stages.get(parent) {
-        None if cell.refused.contains(&KeyPath::dotted("stages").key(parent)) => {}
+        None if variant.refused.contains(&KeyPath::dotted("stages").key(parent)) => {}
         None => {
             let known: Vec<&str> = stages.keys().map(String::as_str).filter(|known| *known != name).collect();
             let problem = Problem::at(place(), format!("unknown stage `{parent}`"), "no such `[stages.NAME]`");
@@ -131,7 +131,7 @@ fn check_parent(
     }
 }
 
-fn report_circles(cell: &Cell<'_>, waiting: &[StageOrder], problems: &mut Problems) {
+fn report_circles(variant: &Variant<'_>, waiting: &[StageOrder], problems: &mut Problems) {
     let mut reported: Vec<&str> = Vec::new();
     for start in waiting {
         let mut chain: Vec<&str> = Vec::new();
@@ -147,7 +147,7 @@ fn report_circles(cell: &Cell<'_>, waiting: &[StageOrder], problems: &mut Proble
         }
         reported.extend(&chain);
         chain.push(&start.name);
-        let place = cell.value_place(&KeyPath::dotted("stages").key(&start.name).key("after"));
+        let place = variant.value_place(&KeyPath::dotted("stages").key(&start.name).key("after"));
         let round = chain.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" after ");
         let problem = Problem::at(place, format!("the stages form a cycle: {round}"), "part of the cycle");
         problems.push(problem.help("remove one `after` of the cycle"));

@@ -69,7 +69,7 @@ pub(in crate::recipe) fn program(
             // The problem points at the table and does not show the value, which might be a secret.
             let message = format!("`{}` is not the name of an environment variable", key.key("env").index(index));
             let help = "write only the variable's name; its value stays in the environment";
-            files.problems.push(Problem::at(files.cell.key_place(key), message, "its `env`").help(help));
+            files.problems.push(Problem::at(files.variant.key_place(key), message, "its `env`").help(help));
         }
     }
     (files.problems.len() == before).then_some((words, digests))
@@ -107,5 +107,5 @@ fn is_script(path: &Path) -> bool {
 }
 
 pub(in crate::recipe) fn problem(files: &mut Files<'_>, key: &KeyPath, message: String, label: &str, help: &str) {
-    files.problems.push(Problem::at(files.cell.value_place(key), message, label).help(help));
+    files.problems.push(Problem::at(files.variant.value_place(key), message, label).help(help));
 }

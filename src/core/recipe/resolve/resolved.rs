@@ -24,10 +24,10 @@ pub struct ResolvedStage {
     pub fan_in: Option<FanIn>,
 }
 
-/// A cell of a recipe's sweep.
+/// A variant of a recipe's sweep.
 #[derive(Clone, Debug)]
 pub struct ResolvedVariant {
-    /// The cell's name, unique in its recipe: `rouge`, `seed=1`, `rouge,seed=1`.
+    /// The variant's name, unique in its recipe: `rouge`, `seed=1`, `rouge,seed=1`.
     pub name: String,
     /// The stages, parents first.
     pub stages: Vec<ResolvedStage>,

@@ -10,7 +10,7 @@ use crate::recipe::text::located::KeyPath;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Resolves the stages of one cell.
+/// Resolves the stages of one variant.
 pub(in crate::recipe) struct Resolver<'a> {
     pub(in crate::recipe) files: Files<'a>,
     pub(in crate::recipe) model: Option<ModelTable>,
@@ -29,7 +29,7 @@ impl Resolver<'_> {
     }
 
     pub(in crate::recipe) fn problem(&mut self, key: &KeyPath, message: String, label: &str, help: impl Into<String>) {
-        self.files.problems.push(Problem::at(self.files.cell.value_place(key), message, label).help(help));
+        self.files.problems.push(Problem::at(self.files.variant.value_place(key), message, label).help(help));
     }
 
     pub(in crate::recipe) fn data(
@@ -39,10 +39,10 @@ impl Resolver<'_> {
         needs: &[TemplateNeed],
         split: Split,
     ) -> Option<DataSpec> {
-        let table = data_sets::named(self.files.cell, name, key, self.data, self.files.problems)?;
-        data_sets::check_needs(self.files.cell, name, table, needs, self.files.problems);
+        let table = data_sets::named(self.files.variant, name, key, self.data, self.files.problems)?;
+        data_sets::check_needs(self.files.variant, name, table, needs, self.files.problems);
         if split == Split::Train {
-            data_sets::check_is_in_domain(self.files.cell, name, table, key, self.files.problems);
+            data_sets::check_is_in_domain(self.files.variant, name, table, key, self.files.problems);
         }
         data_sets::resolve(&mut self.files, name, table, split, &mut self.found)
     }
@@ -62,7 +62,7 @@ impl Resolver<'_> {
         let key = stage.key(data.0);
         let split_key = stage.key(split.0);
         let Some(Some(table)) = self.data.get(data.1) else { return split.1.unwrap_or(Split::Eval) };
-        data_sets::held_out(self.files.cell, table, (data.1, &key), (split.1, &split_key), self.files.problems)
+        data_sets::held_out(self.files.variant, table, (data.1, &key), (split.1, &split_key), self.files.problems)
     }
 }
 

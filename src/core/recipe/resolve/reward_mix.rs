@@ -64,13 +64,14 @@ fn clip_and_scale_fit(files: &mut Files<'_>, key: &KeyPath, clip: Option<[f64; 2
     if let Some([low, high]) = clip.filter(|[low, high]| low >= high) {
         let key = key.key("clip");
         let message = format!("`{key}` is from {low} to {high}: no value is left but one");
-        files
-            .problems
-            .push(Problem::at(files.cell.value_place(&key), message, "no range").help("the lower bound comes first"));
+        files.problems.push(
+            Problem::at(files.variant.value_place(&key), message, "no range").help("the lower bound comes first"),
+        );
     }
     if scale == 0.0 {
         let key = key.key("scale");
-        let problem = Problem::at(files.cell.value_place(&key), format!("`{key}` makes every value 0"), "nothing left");
+        let problem =
+            Problem::at(files.variant.value_place(&key), format!("`{key}` makes every value 0"), "nothing left");
         files.problems.push(problem.help("`weight = 0` measures a component without rewarding it"));
     }
     files.problems.len() == before
@@ -80,12 +81,12 @@ pub(in crate::recipe) fn scope(files: &mut Files<'_>, key: &KeyPath, written: &s
     let problem = match Scope::read(written) {
         Ok(scope) => return Some(scope),
         Err(NoScope::Word) => {
-            let place = files.cell.value_place(key);
+            let place = files.variant.value_place(key);
             let problem = Problem::at(place, format!("unknown scope `{written}`"), "no such scope");
             problem.help(did_you_mean(written, "scopes", Scope::WORDS))
         }
         Err(NoScope::Tag(tag)) => {
-            let place = files.cell.value_place(key);
+            let place = files.variant.value_place(key);
             Problem::at(place, format!("`{tag}` is not a valid tag name"), "not a tag's name").help(TAG_RULE)
         }
     };

@@ -1,4 +1,4 @@
-//! Resolves one cell of a recipe to its stages, each a complete [`StageSpec`].
+//! Resolves one variant of a recipe to its stages, each a complete [`StageSpec`].
 //!
 //! The checks here are those that the schema cannot express: references to names, keys that exclude each other, and
 //! files.
@@ -15,7 +15,7 @@ use crate::recipe::spec::{
     CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, SftSpec, Split, StageSpec,
     WeightedData, Work,
 };
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::recipe::{DataTable, ModelTable};
 use crate::recipe::tables::stage::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
 use crate::recipe::text::diagnostic::{Problem, Problems};
@@ -25,27 +25,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use toml::Value;
 
-/// Returns the stages of `cell`, parents first. Its value contains the defaults. Parts that do not fit the schema have
-/// been reported and removed.
+/// Returns the stages of `variant`, parents first. Its value contains the defaults. Parts that do not fit the schema
+/// have been reported and removed.
 pub(in crate::recipe) fn resolve(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     project: &Path,
     (known, inputs): (&mut KnownFiles, &mut dyn Inputs),
     problems: &mut Problems,
 ) -> Vec<ResolvedStage> {
-    let stages: BTreeMap<String, Option<StageTable>> = tables(cell, "stages", StageTable::of, problems);
-    let order = order::parents_first(cell, &stages, problems);
-    let data: BTreeMap<String, Option<DataTable>> = tables(cell, "data", DataTable::deserialize, problems);
+    let stages: BTreeMap<String, Option<StageTable>> = tables(variant, "stages", StageTable::of, problems);
+    let order = order::parents_first(variant, &stages, problems);
+    let data: BTreeMap<String, Option<DataTable>> = tables(variant, "data", DataTable::deserialize, problems);
     for (name, table) in &data {
         let key = KeyPath::dotted("data").key(name);
         if let Some(table) = table {
-            data_sets::check_templates(cell, &key, table, problems);
+            data_sets::check_templates(variant, &key, table, problems);
         }
     }
-    let model: Option<ModelTable> = of_recipe(cell, "model", problems);
-    let has_model = cell.value.contains_key("model") || cell.refused.contains(&KeyPath::dotted("model"));
-    let seed = of_recipe(cell, "seed", problems);
-    let files = Files { cell, project, known, inputs, problems };
+    let model: Option<ModelTable> = of_recipe(variant, "model", problems);
+    let has_model = variant.value.contains_key("model") || variant.refused.contains(&KeyPath::dotted("model"));
+    let seed = of_recipe(variant, "seed", problems);
+    let files = Files { variant, project, known, inputs, problems };
     let mut resolver = Resolver { files, model, has_model, seed, data: &data, found: BTreeMap::new() };
     let mut resolved: Vec<ResolvedStage> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
@@ -73,7 +73,7 @@ pub(in crate::recipe) fn resolve(
 
 /// Returns the deserialized value at `path`, and reports an error.
 fn typed<T>(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     read: Result<T, toml::de::Error>,
     path: impl FnOnce() -> KeyPath,
     problems: &mut Problems,
@@ -84,7 +84,7 @@ fn typed<T>(
             // A value without a required key, or with a key removed, fails here and has been reported.
             if problems.is_empty() {
                 let path = path();
-                let problem = Problem::at(cell.key_place(&path), format!("`{path}` is not valid: {error}"), "here");
+                let problem = Problem::at(variant.key_place(&path), format!("`{path}` is not valid: {error}"), "here");
                 problems.push(problem.help("`orchestrate schema` describes every key"));
             }
             None
@@ -93,20 +93,20 @@ fn typed<T>(
 }
 
 /// Returns the top-level value `key` of the recipe.
-fn of_recipe<T: for<'de> Deserialize<'de>>(cell: &Cell<'_>, key: &str, problems: &mut Problems) -> Option<T> {
-    typed(cell, T::deserialize(cell.value.get(key)?.clone()), || KeyPath::dotted(key), problems)
+fn of_recipe<T: for<'de> Deserialize<'de>>(variant: &Variant<'_>, key: &str, problems: &mut Problems) -> Option<T> {
+    typed(variant, T::deserialize(variant.value.get(key)?.clone()), || KeyPath::dotted(key), problems)
 }
 
 /// Returns the tables below `group`, each as a `T`.
 fn tables<T>(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     group: &str,
     read: impl Fn(Value) -> Result<T, toml::de::Error>,
     problems: &mut Problems,
 ) -> BTreeMap<String, Option<T>> {
-    let named = cell.value.get(group).and_then(Value::as_table).into_iter().flatten();
+    let named = variant.value.get(group).and_then(Value::as_table).into_iter().flatten();
     let mut typed_table = |(name, value): (&String, &Value)| {
-        let table = typed(cell, read(value.clone()), || KeyPath::dotted(group).key(name), problems);
+        let table = typed(variant, read(value.clone()), || KeyPath::dotted(group).key(name), problems);
         (name.clone(), table)
     };
     named.map(&mut typed_table).collect()
@@ -150,7 +150,7 @@ impl Resolver<'_> {
             return Some(data_sets::mixture(vec![(1.0, data)]));
         };
         let refused = |path: &KeyPath| path.0.starts_with(&key.0);
-        if weights.is_empty() && !self.files.cell.refused.iter().any(refused) {
+        if weights.is_empty() && !self.files.variant.refused.iter().any(refused) {
             let help = "name data sets with their weights: { textbook = 0.7, general = 0.3 }";
             self.problem(&key, format!("`{key}` names no data set"), "empty", help);
         }

@@ -1,6 +1,6 @@
 //! `[runtime.judges.NAME]`: the address of the judge whose model has this name. None of its keys may change an answer.
 
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
 use crate::rewards::JudgeServer;
@@ -8,23 +8,23 @@ use std::collections::BTreeMap;
 use url::Url;
 
 /// Reports invalid endpoints and invalid names of environment variables.
-pub(in crate::recipe) fn check(cell: &Cell<'_>, judges: &BTreeMap<String, JudgeServer>, problems: &mut Problems) {
+pub(in crate::recipe) fn check(variant: &Variant<'_>, judges: &BTreeMap<String, JudgeServer>, problems: &mut Problems) {
     for (name, server) in judges {
         let key = KeyPath::dotted("runtime.judges").key(name);
         if let Err((reason, help)) = check_endpoint(&server.endpoint) {
-            let place = cell.value_place(&key.key("endpoint"));
+            let place = variant.value_place(&key.key("endpoint"));
             let problem =
                 Problem::at(place, format!("`{}` is not a valid endpoint: {reason}", key.key("endpoint")), "here");
             problems.push(problem.help(help));
         }
-        check_api_key_env(cell, &key, server.api_key_env.as_deref(), "JUDGE_KEY", problems);
+        check_api_key_env(variant, &key, server.api_key_env.as_deref(), "JUDGE_KEY", problems);
     }
 }
 
 /// Reports an `api_key_env` of the table at `key` that is not a valid variable name. `example` is a valid one for the
 /// message.
 pub(in crate::recipe) fn check_api_key_env(
-    cell: &Cell<'_>,
+    variant: &Variant<'_>,
     key: &KeyPath,
     variable: Option<&str>,
     example: &str,
@@ -34,7 +34,7 @@ pub(in crate::recipe) fn check_api_key_env(
         // The problem points at the table and does not show the value, which might be the API key itself.
         let message = format!("`{}` is not the name of an environment variable", key.key("api_key_env"));
         let help = format!("export the key, as in `{example}=...`, and write `api_key_env = \"{example}\"`");
-        problems.push(Problem::at(cell.key_place(key), message, "its `api_key_env`").help(help));
+        problems.push(Problem::at(variant.key_place(key), message, "its `api_key_env`").help(help));
     }
 }
 

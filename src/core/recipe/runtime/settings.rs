@@ -3,7 +3,7 @@
 use crate::cpu::Bfloat16Products;
 use crate::recipe::runtime::http_endpoint;
 use crate::recipe::runtime::judge_server;
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::schema;
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
@@ -135,7 +135,7 @@ impl RuntimeSettings {
     /// Reads the recipe's table, with the defaults filled in; `stages` returns the names of the recipe's stages.
     /// Returns `None` when a value is invalid, which is reported.
     pub(in crate::recipe) fn resolve<'n>(
-        cell: &Cell<'_>,
+        variant: &Variant<'_>,
         stages: impl FnOnce() -> BTreeSet<&'n str>,
         mut table: Table,
         problems: &mut Problems,
@@ -150,12 +150,12 @@ impl RuntimeSettings {
         assert!(settings.is_ok() || !problems.is_empty(), "fitting runtime keys over defaults make a whole table");
         let settings = settings.ok()?;
         if !settings.timeout_s.is_empty() {
-            check_timeouts(cell, stages(), &settings.timeout_s, problems);
+            check_timeouts(variant, stages(), &settings.timeout_s, problems);
         }
-        judge_server::check(cell, &settings.judges, problems);
-        http_endpoint::check(cell, &settings.endpoints, problems);
+        judge_server::check(variant, &settings.judges, problems);
+        http_endpoint::check(variant, &settings.endpoints, problems);
         if !is_device {
-            let place = cell.value_place(&KeyPath::dotted("runtime.device"));
+            let place = variant.value_place(&KeyPath::dotted("runtime.device"));
             let problem = Problem::at(place, format!("unknown device `{device}`"), "no such device");
             problems.push(problem.help("known devices: `auto`, `cpu`, `cuda:0`, `cuda:1`, ..."));
         }
@@ -171,13 +171,18 @@ impl<'de> Deserialize<'de> for Device {
 }
 
 /// Reports time limits of names that are neither a stage nor a kind of stage.
-fn check_timeouts(cell: &Cell<'_>, stages: BTreeSet<&str>, limits: &BTreeMap<String, f64>, problems: &mut Problems) {
+fn check_timeouts(
+    variant: &Variant<'_>,
+    stages: BTreeSet<&str>,
+    limits: &BTreeMap<String, f64>,
+    problems: &mut Problems,
+) {
     let mut known = stages;
     for kind in stage_kinds() {
         known.insert(kind);
     }
     for name in limits.keys().filter(|name| !known.contains(name.as_str())) {
-        let place = cell.key_place(&KeyPath::dotted("runtime.timeout_s").key(name));
+        let place = variant.key_place(&KeyPath::dotted("runtime.timeout_s").key(name));
         let message = format!("`runtime.timeout_s` names `{name}`, which is neither a stage nor a kind of stage");
         let known: Vec<&str> = known.iter().copied().collect();
         problems.push(Problem::at(place, message, "unknown").help(did_you_mean(name, "stages and kinds", &known)));

@@ -1,13 +1,13 @@
-//! The axes of a sweep. Each is a list of choices, and a cell makes one choice of each axis.
+//! The axes of a sweep. Each is a list of choices, and a variant makes one choice of each axis.
 
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::validate::{NAME_RULE, is_name};
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
 use std::collections::HashSet;
 use toml::{Table, Value};
 
-/// A change that a cell makes: the path, the place of the change, the new value or, to take the key out, none.
+/// A change that a variant makes: the path, the place of the change, the new value or, to take the key out, none.
 #[derive(Clone, Debug)]
 pub(in crate::recipe) struct Change {
     pub(in crate::recipe) target: KeyPath,
@@ -15,7 +15,7 @@ pub(in crate::recipe) struct Change {
     pub(in crate::recipe) value: Option<Value>,
 }
 
-/// A choice along one axis of the sweep: its part of the cell's name, and its changes.
+/// A choice along one axis of the sweep: its part of the variant's name, and its changes.
 pub(in crate::recipe) type Choice = (Option<String>, Vec<Change>);
 
 pub(in crate::recipe) fn both(left: &Choice, right: &Choice) -> Choice {
@@ -30,13 +30,13 @@ pub(in crate::recipe) fn both(left: &Choice, right: &Choice) -> Choice {
 const BASE: &str = "base";
 
 /// Returns the axis of variants, the recipe as written first.
-pub(in crate::recipe) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choice> {
+pub(in crate::recipe) fn listed(base: &Variant<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Choice> {
     let at = KeyPath::dotted("sweep.variants");
-    let listed = sweep.get("variants").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
+    let tables = sweep.get("variants").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
     let include_base = sweep.get("base").and_then(Value::as_bool);
     let base_name = sweep.get("base_name").and_then(Value::as_str);
     let mut choices: Vec<Choice> = Vec::new();
-    if listed.is_empty() {
+    if tables.is_empty() {
         for key in ["base", "base_name"].into_iter().filter(|key| sweep.contains_key(*key)) {
             let place = base.key_place(&KeyPath::dotted("sweep").key(key));
             let problem = Problem::at(place, format!("`sweep.{key}` has no effect without variants"), "no effect");
@@ -52,7 +52,7 @@ pub(in crate::recipe) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut
         }
         choices.push((Some(name.to_owned()), Vec::new()));
     }
-    for (index, variant) in listed.iter().enumerate() {
+    for (index, variant) in tables.iter().enumerate() {
         let path = at.index(index);
         // Missing keys were reported with the shape.
         let Some(name) = variant.get("name").and_then(Value::as_str) else { continue };
@@ -89,7 +89,7 @@ pub(in crate::recipe) fn variants(base: &Cell<'_>, sweep: &Table, problems: &mut
 }
 
 /// Returns an axis for each key of the matrix.
-pub(in crate::recipe) fn matrix(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Vec<Choice>> {
+pub(in crate::recipe) fn matrix(base: &Variant<'_>, sweep: &Table, problems: &mut Problems) -> Vec<Vec<Choice>> {
     let mut axes = Vec::new();
     for (key, values) in swept(sweep, "matrix") {
         let mut axis: Vec<Choice> = Vec::new();
@@ -99,7 +99,7 @@ pub(in crate::recipe) fn matrix(base: &Cell<'_>, sweep: &Table, problems: &mut P
             if !names.insert(choice.0.clone()) {
                 let place = base.value_place(&choice.1[0].origin);
                 let problem = Problem::at(place, format!("`{key}` takes the same value twice"), "again");
-                problems.push(problem.help("each value makes one cell"));
+                problems.push(problem.help("each value makes one variant"));
             }
             axis.push(choice);
         }
@@ -109,7 +109,7 @@ pub(in crate::recipe) fn matrix(base: &Cell<'_>, sweep: &Table, problems: &mut P
 }
 
 /// Returns the axis along which the lists of `zip` advance together, if there are any.
-pub(in crate::recipe) fn zip(base: &Cell<'_>, sweep: &Table, problems: &mut Problems) -> Option<Vec<Choice>> {
+pub(in crate::recipe) fn zip(base: &Variant<'_>, sweep: &Table, problems: &mut Problems) -> Option<Vec<Choice>> {
     let lists = swept(sweep, "zip");
     let (first, values) = *lists.first()?;
     let mut axis: Vec<Choice> = Vec::new();
@@ -128,7 +128,7 @@ pub(in crate::recipe) fn zip(base: &Cell<'_>, sweep: &Table, problems: &mut Prob
         if !names.insert(choice.0.clone()) {
             let place = base.value_place(&choice.1[0].origin);
             let problem = Problem::at(place, "the lists of `zip` take the same values together twice", "again");
-            problems.push(problem.help("each place of the lists makes one cell"));
+            problems.push(problem.help("each place of the lists makes one variant"));
         }
         axis.push(choice);
     }
@@ -158,7 +158,7 @@ fn swept_choice(sweep: &Table, group: &str, lists: &[(&str, &[Value])], index: u
     (Some(lists.iter().map(part).collect::<Vec<_>>().join(",")), lists.iter().map(change).collect())
 }
 
-/// Returns the text of a value in a cell's name.
+/// Returns the text of a value in a variant's name.
 fn value_name(value: &Value, index: usize) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,6 +1,6 @@
-//! The cells of a sweep.
+//! The variants of a sweep.
 
 mod axes;
-pub(super) mod cell;
-pub(super) mod cells;
 pub(super) mod pattern;
+pub(super) mod variant;
+pub(super) mod variants;

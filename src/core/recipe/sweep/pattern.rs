@@ -1,13 +1,14 @@
-//! Patterns that select cells of a sweep by the parts of their names.
+//! Patterns that select variants of a sweep by the parts of their names.
 //!
-//! `rouge` selects every cell of that variant, `seed=1` every cell with that value, and `rouge,seed=*` the cells that
-//! are both. `*` matches any text and `?` any character. A number may be written in any way (`lr=1e-4` is `lr=0.0001`).
+//! `rouge` selects every variant with that name in `variants`, `seed=1` every variant with that value, and
+//! `rouge,seed=*` the variants that are both. `*` matches any text and `?` any character. A number may be written in
+//! any way (`lr=1e-4` is `lr=0.0001`).
 
 use glob::Pattern;
 
-/// A pattern of parts of a cell's name. A cell matches when its name has all of them.
+/// A pattern of parts of a variant's name. A variant matches when its name has all of them.
 #[derive(Clone, Debug)]
-pub struct CellPattern {
+pub struct VariantPattern {
     parts: Vec<PatternPart>,
 }
 
@@ -33,7 +34,7 @@ fn setting(part: &str) -> Option<(&str, f64)> {
     Some((key, value.parse().ok()?))
 }
 
-impl CellPattern {
+impl VariantPattern {
     /// Parses parts that are separated by commas.
     ///
     /// # Errors
@@ -48,7 +49,7 @@ impl CellPattern {
         Ok(Self { parts: text.split(',').map(part).collect::<Result<_, _>>()? })
     }
 
-    /// Whether the pattern matches the cell `name`.
+    /// Whether the pattern matches the variant `name`.
     pub fn matches(&self, name: &str) -> bool {
         self.parts.iter().all(|own| name.split(',').any(|part| own.matches(part)))
     }
@@ -59,11 +60,11 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, name: &str) -> bool {
-        CellPattern::new(pattern).unwrap().matches(name)
+        VariantPattern::new(pattern).unwrap().matches(name)
     }
 
     #[test]
-    fn a_cell_matches_with_every_part_in_any_order() {
+    fn a_variant_matches_with_every_part_in_any_order() {
         assert!(matches("rouge", "rouge,lr=0.1,seed=1"));
         assert!(matches("seed=1,rouge", "rouge,lr=0.1,seed=1"));
         assert!(!matches("rouge,seed=2", "rouge,lr=0.1,seed=1"));
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        assert!(CellPattern::new("a,,b").unwrap_err().contains("empty"));
-        assert!(CellPattern::new("[").is_err());
+        assert!(VariantPattern::new("a,,b").unwrap_err().contains("empty"));
+        assert!(VariantPattern::new("[").is_err());
     }
 }

@@ -67,7 +67,7 @@ pub(in crate::recipe) fn runtime(recipe: &Table) -> Table {
     over(of_runtime(runtime), table(runtime).cloned().unwrap_or_default())
 }
 
-/// `highest` over `lowest`, table by table. As figment merges the layers; but this is done for each cell of a sweep,
+/// `highest` over `lowest`, table by table. As figment merges the layers; but this is done for each variant of a sweep,
 /// and figment would create all values again.
 fn over(mut lowest: Table, highest: Table) -> Table {
     for (key, value) in highest {

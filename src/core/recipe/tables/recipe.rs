@@ -34,7 +34,7 @@ pub struct RecipeFile {
     /// Stages by name.
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
     pub stages: BTreeMap<String, StageTable>,
-    /// Variants of the recipe: cells = `variants` x `zip` x `matrix`.
+    /// Variants of the recipe: `variants` x `zip` x `matrix`.
     pub sweep: Option<SweepTable>,
     /// What the arms of the sweep are compared by; never changes a result, so it is not part of a cache key.
     pub compare: Option<CompareSettings>,
@@ -139,7 +139,7 @@ pub struct DataTable {
     pub text: Option<String>,
 }
 
-/// Variants of the recipe: cells = `variants` x `zip` x `matrix`, as far as `include` and `exclude` leave them.
+/// Variants of the recipe: `variants` x `zip` x `matrix`, as far as `include` and `exclude` leave them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepTable {
@@ -158,12 +158,12 @@ pub struct SweepTable {
         extend("additionalProperties" = { "type": "array", "minItems": 1 })
     )]
     pub zip: BTreeMap<String, Vec<toml::Value>>,
-    /// Keeps only the cells that match one of these patterns: parts of a cell's name, separated by commas, all of which
-    /// it must have, e.g. `rouge`, `seed=1` or `rouge,seed=*`.
+    /// Keeps only the variants that match one of these patterns: parts of a variant's name, separated by commas, all of
+    /// which it must have, e.g. `rouge`, `seed=1` or `rouge,seed=*`.
     #[serde(default)]
     #[schemars(extend("minItems" = 1))]
     pub include: Vec<String>,
-    /// Leaves out the cells that match one of these patterns.
+    /// Leaves out the variants that match one of these patterns.
     #[serde(default)]
     #[schemars(extend("minItems" = 1))]
     pub exclude: Vec<String>,

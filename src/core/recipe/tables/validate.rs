@@ -1,6 +1,6 @@
 //! Checks a recipe's shape against the schema: unknown keys, wrong types, values out of range, missing keys.
 
-use crate::recipe::sweep::cell::Cell;
+use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::schema;
 use crate::recipe::tables::synonyms::synonym;
 use crate::recipe::text::diagnostic::{Problem, Problems};
@@ -10,7 +10,7 @@ use crate::suggestion::{did_you_mean, nearest};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-/// How much a cell has to have.
+/// How much a variant has to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::recipe) enum Demand {
     /// Keys may be missing: the sweep's variants may bring them.
@@ -19,20 +19,20 @@ pub(in crate::recipe) enum Demand {
     Complete,
 }
 
-/// Reports what does not fit the schema and takes it out of the cell.
-pub(in crate::recipe) fn keep_fitting(cell: &mut Cell<'_>, demand: Demand, problems: &mut Problems) {
-    let mut whole = Value::Table(std::mem::take(&mut cell.value));
-    let mut walk = Walk { cell, demand, problems, refused: Vec::new(), path: KeyPath::default() };
+/// Reports what does not fit the schema and takes it out of the variant.
+pub(in crate::recipe) fn keep_fitting(variant: &mut Variant<'_>, demand: Demand, problems: &mut Problems) {
+    let mut whole = Value::Table(std::mem::take(&mut variant.value));
+    let mut walk = Walk { variant, demand, problems, refused: Vec::new(), path: KeyPath::default() };
     let fits = walk.check(&mut whole, schema::root());
     let refused = walk.refused;
-    cell.refused.extend(refused);
+    variant.refused.extend(refused);
     if let (true, Value::Table(fitting)) = (fits, whole) {
-        cell.value = fitting;
+        variant.value = fitting;
     }
 }
 
 struct Walk<'a> {
-    cell: &'a Cell<'a>,
+    variant: &'a Variant<'a>,
     demand: Demand,
     problems: &'a mut Problems,
     refused: Vec<KeyPath>,
@@ -81,7 +81,7 @@ impl Walk<'_> {
     }
 
     fn at_value(&mut self, path: &KeyPath, message: String, label: impl Into<String>, help: Option<String>) {
-        let mut problem = Problem::at(self.cell.value_place(path), message, label);
+        let mut problem = Problem::at(self.variant.value_place(path), message, label);
         problem.help = help;
         self.problems.push(problem);
     }
@@ -128,7 +128,7 @@ impl Walk<'_> {
                     return true;
                 }
                 let path = &self.path;
-                let place = self.cell.key_place(path);
+                let place = self.variant.key_place(path);
                 let problem = Problem::at(place, format!("`{path}` is missing the key `kind`"), "needs a `kind`");
                 self.problems.push(problem.help(did_you_mean("", what, &known())));
                 return false;
@@ -215,10 +215,10 @@ impl Walk<'_> {
             self.missing_key(key, schema);
         }
         let fewest = schema.get("minProperties").and_then(Json::as_u64).unwrap_or(0);
-        let had_more = || self.cell.refused.iter().any(|refused| refused.0.starts_with(&self.path.0));
+        let had_more = || self.variant.refused.iter().any(|refused| refused.0.starts_with(&self.path.0));
         if count < fewest && self.demand == Demand::Complete && !had_more() {
             let path = &self.path;
-            let problem = Problem::at(self.cell.key_place(path), format!("`{path}` is empty"), "nothing in here");
+            let problem = Problem::at(self.variant.key_place(path), format!("`{path}` is empty"), "nothing in here");
             self.problems.push(problem.help(format!("add a table `[{path}.NAME]`")));
         }
     }
@@ -236,7 +236,7 @@ impl Walk<'_> {
             Some(kind) => (format!("`{path}`"), format!("a `{kind}` stage has no such key")),
             None => (format!("`{path}`"), "no such key".to_owned()),
         };
-        let place = self.cell.key_place(&path.key(key));
+        let place = self.variant.key_place(&path.key(key));
         let what = stage_kind.map_or_else(|| path.to_string(), str::to_owned);
         let mut help = match synonym(key, &known) {
             Some(synonym) => synonym,
@@ -256,7 +256,7 @@ impl Walk<'_> {
 
     fn missing_key(&mut self, key: &str, schema: &Json) {
         let path = &self.path;
-        if self.cell.refused.contains(&path.key(key)) {
+        if self.variant.refused.contains(&path.key(key)) {
             return;
         }
         let description = schema["properties"][key].get("description").and_then(Json::as_str).unwrap_or_default();
@@ -265,7 +265,7 @@ impl Walk<'_> {
         } else {
             (format!("`{path}`"), format!("needs the key `{key}`"))
         };
-        let problem = Problem::at(self.cell.key_place(path), format!("{of} is missing the key `{key}`"), label);
+        let problem = Problem::at(self.variant.key_place(path), format!("{of} is missing the key `{key}`"), label);
         self.problems.push(problem.help(format!("`{key}`: {}", one_line(description))));
     }
 
@@ -335,7 +335,7 @@ impl Walk<'_> {
     fn is_name(&mut self, name: &str) -> bool {
         let fits = is_name(name);
         if !fits {
-            let place = self.cell.key_place(&self.path.key(name));
+            let place = self.variant.key_place(&self.path.key(name));
             let problem = Problem::at(place, format!("`{name}` is not a valid name"), "not a name");
             self.problems.push(problem.help(NAME_RULE));
         }

@@ -1,6 +1,6 @@
 //! The layers of a recipe, from the lowest: the files that it `extends`, the recipe, `ORCHESTRATE_*`, `--set`. The
 //! built-in defaults lie below all of them. They depend on the kinds of the stages, so `defaults` adds them for each
-//! cell of the sweep.
+//! variant of the sweep.
 //!
 //! figment merges the values. The texts are kept beside them, so that every later problem can point at the layer that
 //! set the value, which is the highest one that has its path.

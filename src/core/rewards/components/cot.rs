@@ -124,12 +124,12 @@ impl Reward for Cot {
             return Some("it is not before <answer>".to_owned());
         };
         let words = wanted(Some(self.min_words), self.max_words);
-        let mut told = format!("{} words of reasoning, {words} are wanted", word_ends(&reasoning).count());
+        let mut text = format!("{} words of reasoning, {words} are wanted", word_ends(&reasoning).count());
         if let Some(TokenLimits { min, max, count }) = &self.tokens {
             let count = count(&reasoning).map_or_else(|error| error.to_string(), |count| count.to_string());
-            write!(told, "; {count} tokens, {} are wanted", wanted(*min, *max)).expect("a string takes everything");
+            write!(text, "; {count} tokens, {} are wanted", wanted(*min, *max)).expect("a string takes everything");
         }
-        Some(told)
+        Some(text)
     }
 }
 

@@ -65,11 +65,11 @@ impl Reward for Length {
     fn explain(&mut self, _: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let LengthSpec { min_words, max_words, tolerance_words } = self.spec;
         let words = count(text?);
-        let mut told = format!("{words} words, {} are wanted", wanted(min_words, max_words));
+        let mut text = format!("{words} words, {} are wanted", wanted(min_words, max_words));
         if tolerance_words > 1 && self.value(words) < 1.0 {
-            write!(told, "; {tolerance_words} words outside, the value is 0").expect("a string takes everything");
+            write!(text, "; {tolerance_words} words outside, the value is 0").expect("a string takes everything");
         }
-        Some(told)
+        Some(text)
     }
 }
 

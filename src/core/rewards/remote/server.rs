@@ -89,7 +89,7 @@ impl Server {
         parse: impl Fn(&str) -> Result<T, String>,
         before: impl Fn() -> Result<(), E>,
     ) -> Attempts<T, E> {
-        let (mut calls, mut told_to_wait) = (0, Duration::ZERO);
+        let (mut calls, mut waited) = (0, Duration::ZERO);
         let without = |calls, unanswered| Attempts { result: Err(unanswered), calls, latency: None };
         loop {
             if let Err(stopped) = before() {
@@ -115,8 +115,8 @@ impl Server {
                 Outcome::Interrupted => return without(calls, Unanswered::Interrupted),
             };
             let is_last = calls > u64::from(self.retries) || self.is_down.load(Ordering::Relaxed);
-            told_to_wait += wait.unwrap_or_default();
-            if is_last || told_to_wait > LONGEST_RETRY_AFTER {
+            waited += wait.unwrap_or_default();
+            if is_last || waited > LONGEST_RETRY_AFTER {
                 self.is_down.store(true, Ordering::Relaxed);
                 let tries = if calls == 1 { String::new() } else { format!(", {calls} times in a row") };
                 return without(calls, Unanswered::Question(format!("{reason}{tries}")));

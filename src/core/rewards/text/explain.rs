@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_that_is_not_there_is_told() {
+    fn a_scope_that_is_not_there_is_reported() {
         assert_eq!(looked_at(&Scope::Think, None), "there is no <think>...</think>");
         assert_eq!(looked_at(&Scope::Tag("why".to_owned()), Some("so\n it is")), "<why> holds `so it is`");
         assert_eq!(looked_at(&Scope::Answer, Some("")), "<answer> is empty");

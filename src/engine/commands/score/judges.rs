@@ -45,17 +45,17 @@ pub(super) fn run(
             })
             .collect()
     };
-    let mut told = Ok(());
+    let mut written = Ok(());
     let mut progress = |done: usize, total: usize| {
         let line = json!({"progress": {"done": done, "total": total}});
         let telling = answers.line(&line).and_then(|()| answers.flush());
-        if told.is_ok() {
-            told = telling;
+        if written.is_ok() {
+            written = telling;
         }
     };
     let reports = lab.measure(&samples, repeats, &mut progress);
     tell(lab.warnings());
-    told?;
+    written?;
     answers.line(&json!({"components": reports.map_err(unrated)?}))?;
     answers.flush()
 }

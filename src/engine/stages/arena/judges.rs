@@ -108,8 +108,8 @@ impl Judges {
         let mut warnings = Vec::new();
         let compared = self.verdicts(matches, questions, answers, &mut warnings).map(|verdicts| {
             let comparison = |(played, verdicts): (&Match, Vec<ComparisonVerdict>)| {
-                let Match { question, one, other } = *played;
-                Comparison { question, one, other, verdicts }
+                let Match { question, a, b } = *played;
+                Comparison { question, a, b, verdicts }
             };
             matches.iter().zip(verdicts).map(comparison).collect()
         });
@@ -130,25 +130,23 @@ impl Judges {
                 span(&answers[model][question].text, scope).unwrap_or_default()
             };
             let texts: Vec<(Cow<'_, str>, Cow<'_, str>)> =
-                matches.iter().map(|m| (text(m.one, m.question), text(m.other, m.question))).collect();
+                matches.iter().map(|m| (text(m.a, m.question), text(m.b, m.question))).collect();
             let pairs: Vec<Pair<'_>> = matches
                 .iter()
                 .zip(&texts)
-                .map(|(played, (one, other))| {
+                .map(|(played, (a, b))| {
                     let example = questions.example(played.question);
                     let (reference, answer) = (example.reference.as_deref(), example.answer.as_deref());
-                    Pair { prompt: &example.prompt, one, other, reference, answer }
+                    Pair { prompt: &example.prompt, a, b, reference, answer }
                 })
                 .collect();
             match asking {
                 Asking::Similarity { tie_margin, .. } => {
                     for ((played, pair), verdicts) in matches.iter().zip(&pairs).zip(&mut verdicts) {
                         let measure = |model: usize| &answers[model][played.question].measures[encoders];
-                        verdicts.push(match pair.settled() {
-                            Some(win) => ComparisonVerdict::read(&PairVerdict::Settled(win)),
-                            None => {
-                                ComparisonVerdict::measured(measure(played.one), measure(played.other), *tie_margin)
-                            }
+                        verdicts.push(match pair.trivial() {
+                            Some(win) => ComparisonVerdict::read(&PairVerdict::Trivial(win)),
+                            None => ComparisonVerdict::scored(measure(played.a), measure(played.b), *tie_margin),
                         });
                     }
                     encoders += 1;

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_told_with_and_without_what_was_cut() {
+    fn lengths_are_reported_with_and_without_what_was_cut() {
         let counted = |text, tokens, stop_reason| Counted { text, tokens, stop_reason };
         let completions = [
             counted("a", 3, StopReason::StopToken),

@@ -206,7 +206,7 @@ impl Asking {
                     for pairs in pairs.chunks(BATCH) {
                         for verdicts in versus.judges.compare_again(pairs, repeat)? {
                             for (judge, verdict) in verdicts.into_iter().enumerate() {
-                                if matches!(verdict, PairVerdict::Settled(_)) {
+                                if matches!(verdict, PairVerdict::Trivial(_)) {
                                     continue;
                                 }
                                 values[judge].push(verdict.win());
@@ -288,14 +288,14 @@ impl Said {
 /// Returns the preference in each order: 0 for the first text, 1 for the second, 2 for neither; `None` without a
 /// verdict.
 fn preferred_texts(verdict: &PairVerdict) -> [Option<usize>; 2] {
-    let PairVerdict::Asked { one_first, other_first } = verdict else { return [None, None] };
+    let PairVerdict::Asked { a_first, b_first } = verdict else { return [None, None] };
     let category = |preference, first| match preference {
         Preference::First => first,
         Preference::Second => 1 - first,
         Preference::Tie => 2,
     };
     let of = |said: &Result<super::Judgement, String>, first| Some(category(said.as_ref().ok()?.preference, first));
-    [of(one_first, 0), of(other_first, 1)]
+    [of(a_first, 0), of(b_first, 1)]
 }
 
 fn position(verdicts: &[PairVerdict]) -> Option<PositionBias> {

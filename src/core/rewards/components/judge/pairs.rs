@@ -20,9 +20,9 @@ pub struct Pair<'a> {
     /// The prompt.
     pub prompt: &'a str,
     /// The text whose wins are counted.
-    pub one: &'a str,
+    pub a: &'a str,
     /// The text with which it is compared.
-    pub other: &'a str,
+    pub b: &'a str,
     /// The reference in the judges' prompt.
     pub reference: Option<&'a str>,
     /// The correct answer in the judges' prompt.
@@ -33,14 +33,14 @@ impl Pair<'_> {
     /// The same pair from the view of the other text.
     #[must_use]
     pub fn swapped(self) -> Self {
-        Self { one: self.other, other: self.one, ..self }
+        Self { a: self.b, b: self.a, ..self }
     }
 
     /// The score of the first text if it needs no judge: equal texts tie, and an empty one loses. `None` otherwise.
-    pub fn settled(&self) -> Option<f64> {
-        let (one, other) = (self.one.trim(), self.other.trim());
-        match (is_blank(one), is_blank(other)) {
-            _ if one == other => Some(0.5),
+    pub fn trivial(&self) -> Option<f64> {
+        let (a, b) = (self.a.trim(), self.b.trim());
+        match (is_blank(a), is_blank(b)) {
+            _ if a == b => Some(0.5),
             (true, _) => Some(0.0),
             (_, true) => Some(1.0),
             _ => None,
@@ -61,13 +61,13 @@ pub struct Judgement {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PairVerdict {
     /// The score of the first text, without a request.
-    Settled(f64),
+    Trivial(f64),
     /// The verdicts of both orders, or the reasons why they are missing.
     Asked {
         /// The verdict with the first text read first.
-        one_first: Result<Judgement, String>,
+        a_first: Result<Judgement, String>,
         /// The verdict with the second text read first.
-        other_first: Result<Judgement, String>,
+        b_first: Result<Judgement, String>,
     },
 }
 
@@ -75,16 +75,16 @@ impl PairVerdict {
     /// The score of the first text, from 0 to 1 in quarters, or the reason why it is missing.
     pub fn win(&self) -> Result<f64, String> {
         match self {
-            Self::Settled(win) => Ok(*win),
-            Self::Asked { one_first, other_first } => {
-                let (one_first, other_first) =
-                    (one_first.as_ref().map_err(Clone::clone)?, other_first.as_ref().map_err(Clone::clone)?);
+            Self::Trivial(win) => Ok(*win),
+            Self::Asked { a_first, b_first } => {
+                let (a_first, b_first) =
+                    (a_first.as_ref().map_err(Clone::clone)?, b_first.as_ref().map_err(Clone::clone)?);
                 let win_of_first = |judgement: &Judgement| match judgement.preference {
                     Preference::First => 1.0,
                     Preference::Second => 0.0,
                     Preference::Tie => 0.5,
                 };
-                Ok(f64::midpoint(win_of_first(one_first), 1.0 - win_of_first(other_first)))
+                Ok(f64::midpoint(win_of_first(a_first), 1.0 - win_of_first(b_first)))
             }
         }
     }
@@ -93,8 +93,8 @@ impl PairVerdict {
     /// texts.
     pub fn position(&self) -> Option<Preference> {
         match self {
-            Self::Asked { one_first: Ok(one), other_first: Ok(other) } => {
-                (one.preference == other.preference && one.preference != Preference::Tie).then_some(one.preference)
+            Self::Asked { a_first: Ok(a), b_first: Ok(b) } => {
+                (a.preference == b.preference && a.preference != Preference::Tie).then_some(a.preference)
             }
             _ => None,
         }
@@ -170,7 +170,7 @@ impl PairJudges {
         };
         let asked: Vec<_> = pairs
             .iter()
-            .map(|pair| match pair.settled() {
+            .map(|pair| match pair.trivial() {
                 Some(win) => Err(win),
                 None => Ok([*pair, pair.swapped()].map(|pair| put(&self.panel, &pair))),
             })
@@ -182,10 +182,10 @@ impl PairJudges {
             Err(reason) => vec![Err(reason); judges],
         };
         let verdicts = asked.into_iter().map(|asked| match asked {
-            Err(win) => vec![PairVerdict::Settled(win); judges],
-            Ok([one, other]) => {
-                let orders = judgements(one).into_iter().zip(judgements(other));
-                orders.map(|(one_first, other_first)| PairVerdict::Asked { one_first, other_first }).collect()
+            Err(win) => vec![PairVerdict::Trivial(win); judges],
+            Ok([a, b]) => {
+                let orders = judgements(a).into_iter().zip(judgements(b));
+                orders.map(|(a_first, b_first)| PairVerdict::Asked { a_first, b_first }).collect()
             }
         });
         Ok(verdicts.collect())
@@ -212,9 +212,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn verdict(one_first: Preference, other_first: Preference) -> PairVerdict {
+    fn verdict(a_first: Preference, b_first: Preference) -> PairVerdict {
         let said = |preference| Ok(Judgement { preference, reason: String::new() });
-        PairVerdict::Asked { one_first: said(one_first), other_first: said(other_first) }
+        PairVerdict::Asked { a_first: said(a_first), b_first: said(b_first) }
     }
 
     #[test]
@@ -229,8 +229,8 @@ mod tests {
             (First, Tie, 0.75),
             (Tie, First, 0.25),
         ];
-        for (one_first, other_first, win) in cases {
-            assert_eq!(verdict(one_first, other_first).win(), Ok(win), "{one_first:?} {other_first:?}");
+        for (a_first, b_first, win) in cases {
+            assert_eq!(verdict(a_first, b_first).win(), Ok(win), "{a_first:?} {b_first:?}");
         }
         assert_eq!(verdict(First, First).position(), Some(First));
         assert_eq!(verdict(Second, Second).position(), Some(Second));
@@ -242,17 +242,17 @@ mod tests {
     fn without_one_order_there_is_no_outcome() {
         let said = Ok(Judgement { preference: Preference::First, reason: String::new() });
         let cut = Err("cut".to_owned());
-        for (one_first, other_first) in [(said.clone(), cut.clone()), (cut.clone(), said), (cut.clone(), cut)] {
-            let verdict = PairVerdict::Asked { one_first, other_first };
+        for (a_first, b_first) in [(said.clone(), cut.clone()), (cut.clone(), said), (cut.clone(), cut)] {
+            let verdict = PairVerdict::Asked { a_first, b_first };
             assert_eq!((verdict.win(), verdict.position()), (Err("cut".to_owned()), None));
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_settled_is_settled_the_other_way_round(one in "[a ]{0,2}", other in "[a ]{0,2}") {
-            let pair = Pair { prompt: "", one: &one, other: &other, reference: None, answer: None };
-            prop_assert_eq!(pair.settled(), pair.swapped().settled().map(|win| 1.0 - win));
+        fn what_is_settled_is_settled_the_other_way_round(a in "[a ]{0,2}", b in "[a ]{0,2}") {
+            let pair = Pair { prompt: "", a: &a, b: &b, reference: None, answer: None };
+            prop_assert_eq!(pair.trivial(), pair.swapped().trivial().map(|win| 1.0 - win));
         }
     }
 }

@@ -62,10 +62,10 @@ impl Prompt {
         self.render(&variables, reference, answer)
     }
 
-    /// Returns the message about `pair`, with `one` first, or the reason why it cannot be rendered.
+    /// Returns the message about `pair`, with `a` first, or the reason why it cannot be rendered.
     pub(super) fn of_pair(&self, pair: &Pair<'_>) -> Result<String, String> {
-        let Pair { prompt, one, other, reference, answer } = *pair;
-        self.render(&OfAPair { prompt, first: one, second: other, reference, answer }, reference, answer)
+        let Pair { prompt, a, b, reference, answer } = *pair;
+        self.render(&OfAPair { prompt, first: a, second: b, reference, answer }, reference, answer)
     }
 
     fn render(

@@ -21,7 +21,7 @@ pub(super) struct Versus {
     pub(super) judges: PairJudges,
     against: Against,
     /// The descriptions of the last batch's results, by prompt and text.
-    told: HashMap<(String, String), String>,
+    explanations: HashMap<(String, String), String>,
 }
 
 /// The pairs of a batch, each once, and the pairs of each text.
@@ -33,7 +33,7 @@ pub(super) struct Pairs<'a> {
 
 impl Versus {
     pub(super) fn new(judges: PairJudges, against: Against) -> Self {
-        Self { judges, against, told: HashMap::new() }
+        Self { judges, against, explanations: HashMap::new() }
     }
 
     /// Returns the pairs to compare.
@@ -48,15 +48,16 @@ impl Versus {
     pub(super) fn measure(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Case>, RewardError> {
         let Pairs { pairs, of_text } = self.pairs(samples, texts);
         let verdicts = self.judges.compare(&pairs)?;
-        self.told.clear();
+        self.explanations.clear();
         let judges = self.judges.panel.judges().len();
         let mut cases = Vec::with_capacity(samples.len());
         for ((sample, text), of_text) in samples.iter().zip(texts).zip(of_text) {
             cases.push(match of_text {
                 Err(settled) => Case::Settled(settled),
                 Ok(own) => {
-                    let told = self.found(&own, &verdicts);
-                    self.told.insert((sample.prompt.to_owned(), text.unwrap_or_default().to_owned()), told);
+                    let explanation = self.found(&own, &verdicts);
+                    self.explanations
+                        .insert((sample.prompt.to_owned(), text.unwrap_or_default().to_owned()), explanation);
                     Case::Judged((0..judges).map(|judge| mean_win(&own, judge, &verdicts)).collect())
                 }
             });
@@ -66,7 +67,7 @@ impl Versus {
 
     /// Returns the description of `text`'s result in the last batch.
     pub(super) fn explain(&self, sample: &Sample<'_>, text: &str) -> Option<String> {
-        self.told.get(&(sample.prompt.to_owned(), text.to_owned())).cloned()
+        self.explanations.get(&(sample.prompt.to_owned(), text.to_owned())).cloned()
     }
 
     /// Describes the judges' verdicts on a text with these pairs.
@@ -74,7 +75,7 @@ impl Versus {
         let of_one = |(judge, client): (usize, &std::sync::Arc<super::client::Client>)| {
             let name = client.model();
             if let [(pair, false)] = own
-                && let PairVerdict::Asked { one_first, other_first } = &verdicts[*pair][judge]
+                && let PairVerdict::Asked { a_first, b_first } = &verdicts[*pair][judge]
             {
                 let words = |own: Preference, said: &Result<super::Judgement, String>| match said {
                     Ok(said) => {
@@ -87,7 +88,7 @@ impl Versus {
                     }
                     Err(reason) => reason.clone(),
                 };
-                let (first, second) = (words(Preference::First, one_first), words(Preference::Second, other_first));
+                let (first, second) = (words(Preference::First, a_first), words(Preference::Second, b_first));
                 return format!("reading it first, `{name}` prefers {first}; reading it second, {second}");
             }
             match mean_win(own, judge, verdicts) {
@@ -113,12 +114,12 @@ fn mean_win(own: &[(usize, bool)], judge: usize, verdicts: &[Vec<PairVerdict>]) 
 fn with_references<'a>(samples: &[Sample<'a>], texts: &[Option<&'a str>]) -> Pairs<'a> {
     let mut pairs = Vec::new();
     let of_text = samples.iter().zip(texts).map(|(sample, text)| {
-        let Some(one) = text.filter(|text| !is_blank(text)) else { return Err(RewardValue::Value(0.0)) };
-        let Some(other) = sample.reference else {
+        let Some(a) = text.filter(|text| !is_blank(text)) else { return Err(RewardValue::Value(0.0)) };
+        let Some(b) = sample.reference else {
             return Err(RewardValue::Missing("the row has no reference".to_owned()));
         };
         // the reference must not appear twice, or it would be recognizable
-        pairs.push(Pair { prompt: sample.prompt, one, other, reference: None, answer: sample.answer });
+        pairs.push(Pair { prompt: sample.prompt, a, b, reference: None, answer: sample.answer });
         Ok(vec![(pairs.len() - 1, false)])
     });
     let of_text = of_text.collect();
@@ -142,7 +143,7 @@ fn within_groups<'a>(samples: &[Sample<'a>], texts: &[Option<&'a str>], opponent
                     let number = *index.entry((one, two)).or_insert_with(|| {
                         let Sample { prompt, reference, answer, .. } = samples[group.start + one];
                         let text = |which: usize| texts[group.start + which].unwrap_or_default();
-                        pairs.push(Pair { prompt, one: text(one), other: text(two), reference, answer });
+                        pairs.push(Pair { prompt, a: text(one), b: text(two), reference, answer });
                         pairs.len() - 1
                     });
                     (number, own == two)
@@ -242,7 +243,7 @@ mod tests {
     fn the_reference_that_is_compared_is_not_told_of() {
         let row = Sample { reference: Some("R"), answer: Some("B"), ..sample("c") };
         let found = with_references(&[row, row, Sample { reference: None, ..row }], &[Some("x"), Some(" "), Some("x")]);
-        assert_eq!(found.pairs, [Pair { prompt: "", one: "x", other: "R", reference: None, answer: Some("B") }]);
+        assert_eq!(found.pairs, [Pair { prompt: "", a: "x", b: "R", reference: None, answer: Some("B") }]);
         assert_eq!(found.of_text[1], Err(RewardValue::Value(0.0)));
         assert_eq!(found.of_text[2], Err(RewardValue::Missing("the row has no reference".to_owned())));
     }

@@ -1,40 +1,40 @@
-//! The cells of a recipe's sweep: `variants` x `zip` x `matrix`, restricted by `include` and `exclude`. Each cell is a
-//! whole recipe.
+//! The variants of a recipe's sweep: `variants` x `zip` x `matrix`, restricted by `include` and `exclude`. Each
+//! variant is a whole recipe.
 //!
-//! A cell's name consists of the variant's name and the swept values: `rouge`, `seed=1`, `rouge,seed=1`. With variants,
-//! the recipe as written is one of them, unless `base = false`; its name is `base_name`, by default `base`. Without a
-//! sweep the only cell has the name of the recipe.
+//! A variant's name consists of its name in `variants` and the swept values: `rouge`, `seed=1`, `rouge,seed=1`. With
+//! `variants`, the recipe as written is one of them, unless `base = false`; its name is `base_name`, by default `base`.
+//! Without a sweep the only variant has the name of the recipe.
 
-use crate::recipe::sweep::axes::{Change, Choice, both, matrix, variants, zip};
-use crate::recipe::sweep::cell::{Cell, strip_index};
-use crate::recipe::sweep::pattern::CellPattern;
+use crate::recipe::sweep::axes::{Change, Choice, both, listed, matrix, zip};
+use crate::recipe::sweep::pattern::VariantPattern;
+use crate::recipe::sweep::variant::{Variant, strip_index};
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::{KeyPath, Step};
 use crate::suggestion::did_you_mean;
 use toml::{Table, Value};
 
-/// The maximum number of cells. A larger sweep is a mistake, because each cell is a whole recipe that is checked and
-/// planned.
-const MAX_CELLS: usize = 10_000;
+/// The maximum number of variants. A larger sweep is a mistake, because each variant is a whole recipe that is checked
+/// and planned.
+const MAX_VARIANTS: usize = 10_000;
 
-/// Returns all cells of `base`, which holds the recipe with its `sweep`. The value of `base` is taken.
-pub(in crate::recipe) fn cells<'a>(base: &mut Cell<'a>, problems: &mut Problems) -> Vec<Cell<'a>> {
+/// Returns all variants of `base`, which holds the recipe with its `sweep`. The value of `base` is taken.
+pub(in crate::recipe) fn all_variants<'a>(base: &mut Variant<'a>, problems: &mut Problems) -> Vec<Variant<'a>> {
     let sweep = base.value.remove("sweep");
     let Some(Value::Table(sweep)) = sweep else {
         let value = std::mem::take(&mut base.value);
-        return vec![Cell { value, ..base.clone() }];
+        return vec![Variant { value, ..base.clone() }];
     };
-    let base: &Cell<'a> = base;
-    let mut axes = vec![variants(base, &sweep, problems)];
+    let base: &Variant<'a> = base;
+    let mut axes = vec![listed(base, &sweep, problems)];
     axes.extend(zip(base, &sweep, problems));
     axes.extend(matrix(base, &sweep, problems));
     for (_, changes) in axes.iter_mut().flatten() {
         changes.retain(|change| is_possible(base, change, problems));
     }
-    let cells = axes.iter().fold(1, |cells: usize, axis| cells.saturating_mul(axis.len()));
-    if cells > MAX_CELLS {
+    let count = axes.iter().fold(1, |count: usize, axis| count.saturating_mul(axis.len()));
+    if count > MAX_VARIANTS {
         let place = base.key_place(&KeyPath::dotted("sweep"));
-        let message = format!("the sweep has more than {MAX_CELLS} cells: {cells}");
+        let message = format!("the sweep has more than {MAX_VARIANTS} variants: {count}");
         let problem = Problem::at(place, message, "the product of all its axes");
         problems.push(problem.help("sweep fewer values at once; recipes can share stages across files (`extends`)"));
         return Vec::new();
@@ -49,21 +49,21 @@ pub(in crate::recipe) fn cells<'a>(base: &mut Cell<'a>, problems: &mut Problems)
     check_overrides(base, &kept, problems);
     kept.into_iter()
         .map(|(name, changes)| {
-            let mut cell = Cell { name, ..base.clone() };
+            let mut variant = Variant { name, ..base.clone() };
             for change in changes {
                 match change.value {
-                    Some(value) => replace(&mut cell.value, &change.target.0, value),
-                    None => remove(&mut cell.value, &change.target.0),
+                    Some(value) => replace(&mut variant.value, &change.target.0, value),
+                    None => remove(&mut variant.value, &change.target.0),
                 }
-                cell.swept.push((change.target, change.origin));
+                variant.swept.push((change.target, change.origin));
             }
-            cell
+            variant
         })
         .collect()
 }
 
 /// Reports a key that two axes change, or that one axis changes twice.
-fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
+fn check_paths(base: &Variant<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
     let mut together: Vec<(&Change, &Change)> = Vec::new();
     for (index, axis) in axes.iter().enumerate() {
         for (_, changes) in axis {
@@ -77,18 +77,18 @@ fn check_paths(base: &Cell<'_>, axes: &[Vec<Choice>], problems: &mut Problems) {
     for (one, other) in together {
         if one.target.overlaps(&other.target) {
             let place = base.key_place(&strip_index(&other.origin));
-            let message = format!("`{}` and `{}` set the same key in one cell", one.target, other.target);
+            let message = format!("`{}` and `{}` set the same key in one variant", one.target, other.target);
             let problem = Problem::at(place, message, "set here, and there");
             problems.push(problem.help("let one of them do it, so that none is overridden silently"));
         }
     }
 }
 
-/// Returns the cells that remain after `include` and `exclude`.
+/// Returns the variants that remain after `include` and `exclude`.
 fn included(
-    base: &Cell<'_>,
+    base: &Variant<'_>,
     sweep: &Table,
-    mut cells: Vec<(String, Vec<Change>)>,
+    mut variants: Vec<(String, Vec<Change>)>,
     problems: &mut Problems,
 ) -> Vec<(String, Vec<Change>)> {
     for (key, keep) in [("include", true), ("exclude", false)] {
@@ -98,11 +98,11 @@ fn included(
         // Items that are not strings were reported with the shape.
         for (index, text) in listed.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_str()?))) {
             let place = base.value_place(&at.index(index));
-            match CellPattern::new(text) {
-                Ok(pattern) if cells.iter().any(|(name, _)| pattern.matches(name)) => patterns.push(pattern),
+            match VariantPattern::new(text) {
+                Ok(pattern) if variants.iter().any(|(name, _)| pattern.matches(name)) => patterns.push(pattern),
                 Ok(_) => problems.push(
-                    Problem::at(place, format!("`{text}` matches no cell of the sweep"), "matches nothing")
-                        .help(did_you_mean(text, "parts of cells", &parts(&cells))),
+                    Problem::at(place, format!("`{text}` matches no variant of the sweep"), "matches nothing")
+                        .help(did_you_mean(text, "parts of variants", &parts(&variants))),
                 ),
                 Err(reason) => {
                     let problem =
@@ -114,19 +114,20 @@ fn included(
         if patterns.len() < listed.len() {
             continue; // a pattern was invalid
         }
-        cells.retain(|(name, _)| patterns.iter().any(|pattern| pattern.matches(name)) == keep);
-        if cells.is_empty() {
-            let problem = Problem::at(base.key_place(&at), format!("`sweep.{key}` leaves no cell"), "nothing is left");
-            problems.push(problem.help("leave at least one cell, or the recipe does nothing"));
+        variants.retain(|(name, _)| patterns.iter().any(|pattern| pattern.matches(name)) == keep);
+        if variants.is_empty() {
+            let problem =
+                Problem::at(base.key_place(&at), format!("`sweep.{key}` leaves no variant"), "nothing is left");
+            problems.push(problem.help("leave at least one variant, or the recipe does nothing"));
         }
     }
-    cells
+    variants
 }
 
-/// Returns the distinct parts of the names of `cells`.
-fn parts(cells: &[(String, Vec<Change>)]) -> Vec<&str> {
+/// Returns the distinct parts of the names of `variants`.
+fn parts(variants: &[(String, Vec<Change>)]) -> Vec<&str> {
     let mut parts: Vec<&str> = Vec::new();
-    for part in cells.iter().flat_map(|(name, _)| name.split(',')) {
+    for part in variants.iter().flat_map(|(name, _)| name.split(',')) {
         if !parts.contains(&part) {
             parts.push(part);
         }
@@ -134,12 +135,12 @@ fn parts(cells: &[(String, Vec<Change>)]) -> Vec<&str> {
     parts
 }
 
-/// Reports overrides that every cell replaces.
-fn check_overrides(base: &Cell<'_>, cells: &[(String, Vec<Change>)], problems: &mut Problems) {
+/// Reports overrides that every variant replaces.
+fn check_overrides(base: &Variant<'_>, variants: &[(String, Vec<Change>)], problems: &mut Problems) {
     for (path, place) in base.layers.overridden() {
         let replaced = |changes: &[Change]| changes.iter().any(|change| path.0.starts_with(&change.target.0));
-        if !cells.is_empty() && cells.iter().all(|(_, changes)| replaced(changes)) {
-            let message = format!("setting `{path}` has no effect: the sweep sets it in every cell");
+        if !variants.is_empty() && variants.iter().all(|(_, changes)| replaced(changes)) {
+            let message = format!("setting `{path}` has no effect: the sweep sets it in every variant");
             let help = format!("leave it out, or set `sweep.matrix.\"{path}\"` in the recipe");
             problems.push(Problem::at(place, message, "overridden by the sweep").help(help));
         }
@@ -147,7 +148,7 @@ fn check_overrides(base: &Cell<'_>, cells: &[(String, Vec<Change>)], problems: &
 }
 
 /// Whether a sweep can make the change. An impossible change is reported.
-fn is_possible(base: &Cell<'_>, change: &Change, problems: &mut Problems) -> bool {
+fn is_possible(base: &Variant<'_>, change: &Change, problems: &mut Problems) -> bool {
     let Some(Step::Key(first)) = change.target.0.first() else { return false };
     let place = base.key_place(&strip_index(&change.origin));
     let fixed = ["name", "extends", "sweep", "compare", "runtime"];

@@ -1,4 +1,4 @@
-//! A cell of a sweep: a whole recipe, with the place of every value.
+//! A variant of a sweep: a whole recipe, with the place of every value.
 
 use crate::recipe::text::diagnostic::Place;
 use crate::recipe::text::layers::Layers;
@@ -7,19 +7,19 @@ use toml::Table;
 
 /// A variant of the recipe: its values and their places.
 #[derive(Clone, Debug)]
-pub(in crate::recipe) struct Cell<'a> {
+pub(in crate::recipe) struct Variant<'a> {
     pub(in crate::recipe) name: String,
     pub(in crate::recipe) value: Table,
     pub(in crate::recipe) layers: &'a Layers,
-    /// The paths that the sweep sets in this cell, each with the path of its value in the recipe.
+    /// The paths that the sweep sets in this variant, each with the path of its value in the recipe.
     pub(in crate::recipe) swept: Vec<(KeyPath, KeyPath)>,
     /// The paths that were removed from `value` because they do not fit the schema. They have been reported, so they
     /// are not reported as missing.
     pub(in crate::recipe) refused: Vec<KeyPath>,
 }
 
-impl<'a> Cell<'a> {
-    /// Creates the cell of the recipe as written.
+impl<'a> Variant<'a> {
+    /// Creates the variant of the recipe as written.
     pub(in crate::recipe) fn base(name: &str, value: Table, layers: &'a Layers) -> Self {
         Self { name: name.to_owned(), value, layers, swept: Vec::new(), refused: Vec::new() }
     }
@@ -34,7 +34,7 @@ impl<'a> Cell<'a> {
         self.nearest(path, Layers::value_place)
     }
 
-    /// Whether the sweep sets or unsets the key at `path` itself in this cell.
+    /// Whether the sweep sets or unsets the key at `path` itself in this variant.
     pub(in crate::recipe) fn sweep_reaches(&self, path: &KeyPath) -> bool {
         self.swept.iter().any(|(target, _)| target == path)
     }
