@@ -6,6 +6,9 @@ use std::path::PathBuf;
 /// Paths from a program's folder to libtorch: in a release, in the checkout, and for the checkout's tests.
 const LIBRARIES: [&str; 3] = ["libtorch/lib", "../../.libtorch/lib", "../../../.libtorch/lib"];
 
+/// The files of the shim.
+const FILES: [&str; 5] = ["shim", "adapted_linear", "attention", "launches", "lists"];
+
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=torch");
@@ -16,7 +19,7 @@ fn main() {
         .std("c++17")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file("torch/shim.cpp")
+        .files(FILES.map(|name| format!("torch/{name}.cpp")))
         .define("NDEBUG", None) // as in libtorch's own build; without it, some of its classes have more members
         .opt_level(1) // the shim only calls libtorch
         .debug(false)

@@ -42,4 +42,5 @@ pub mod seed;
 pub mod self_test;
 pub mod stages;
 pub mod tokenizer;
+pub mod torch;
 pub mod weights;

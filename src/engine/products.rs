@@ -17,11 +17,12 @@
 //! result.
 
 use crate::error::{StageError, StageResult};
+use crate::torch;
 use orchestrate_core::cpu::Bfloat16Products;
 use orchestrate_core::cpu::{self, BadChoice, Cpu, Float32Products};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 
@@ -83,19 +84,13 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
 
 /// Computes `x W^T` with the weight widened to the number format of x. // (..., in), (out, in) -> (..., out)
 fn product(x: &Tensor, weight: &Tensor, by_onednn: bool) -> Tensor {
-    let mut result = std::ptr::null_mut();
-    // SAFETY: both arguments point to live tensors, which C++ knows as `at::Tensor`. The caller owns the returned
-    // tensor or message.
-    #[expect(unsafe_code, reason = "tch has no autograd function of one's own")]
-    unsafe {
-        let message = engine_linear(&raw mut result, x.as_ptr().cast(), weight.as_ptr().cast(), by_onednn);
-        if !message.is_null() {
-            let text = CStr::from_ptr(message).to_string_lossy().into_owned();
-            libc::free(message.cast());
-            panic!("{text}");
+    torch::tensor_of(|result| {
+        // SAFETY: both arguments point to live tensors, which C++ knows as `at::Tensor`.
+        #[expect(unsafe_code, reason = "tch has no autograd function of one's own")]
+        unsafe {
+            engine_linear(result, x.as_ptr().cast(), weight.as_ptr().cast(), by_onednn)
         }
-        Tensor::from_ptr(result.cast())
-    }
+    })
 }
 
 /// A counter of the products of bfloat16 matrices that libtorch computes on the CPU, in all threads. On a CPU that is

@@ -1,10 +1,7 @@
-// What the engine needs of libtorch's C++ interface and tch does not bind.
-//
-// A function returns null when it succeeds, else a message that the caller frees.
+// Products, versions and settings that tch does not bind.
 
-#define AT_PER_OPERATOR_HEADERS // an eighth of the headers, and of the time to compile them
+#include "shim.h"
 
-#include <ATen/core/Tensor.h>
 #include <ATen/Context.h>
 #include <ATen/Version.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -20,8 +17,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cstring>
-#include <exception>
 #include <memory>
 
 namespace {
@@ -154,10 +149,14 @@ extern "C" bool engine_gpu_memory(int32_t device, int64_t *allocated, int64_t *r
   return false;
 }
 
+// Whether libtorch takes only algorithms whose results repeat to the bit, in all threads. It then still leaves new memory as it
+// is; filling it would cost time and change no result.
+extern "C" void engine_set_deterministic(bool deterministic) {
+  at::globalContext().setDeterministicAlgorithms(deterministic, false);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
 // Writes to `*result` a tensor that the caller owns.
-extern "C" char *engine_linear(at::Tensor **result, const at::Tensor *x, const at::Tensor *weight, bool by_onednn) try {
-  *result = new at::Tensor(linear(*x, *weight, by_onednn));
-  return nullptr;
-} catch (const std::exception &error) {
-  return strdup(error.what());
+extern "C" char *engine_linear(at::Tensor **result, const at::Tensor *x, const at::Tensor *weight, bool by_onednn) {
+  return caught([&] { *result = new at::Tensor(linear(*x, *weight, by_onednn)); });
 }
