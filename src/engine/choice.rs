@@ -30,7 +30,7 @@ pub fn loglikelihoods(decoder: &Decoder, groups: &[Group<'_>]) -> Vec<Vec<f64>> 
     let targets: Vec<i64> = completions(groups).flatten().copied().collect();
     let sums: Vec<f64> = tch::no_grad(|| {
         let packed = Packed::grouped(groups, decoder.device());
-        let hidden = decoder.hidden(&packed).index_select(0, &packed.predictors()); // (N, C)
+        let hidden = packed.predicting(&decoder.hidden(&packed)); // (N, C)
         let targets = Tensor::from_slice(&targets).to_device(decoder.device()); // (N,)
         let logprobs = head::logprobs(decoder, &hidden, &targets, 1.0).logprobs; // (N,)
         logprobs.split_with_sizes(&counts, 0).iter().map(|part| part.sum(Kind::Double).double_value(&[])).collect()

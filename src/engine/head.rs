@@ -10,8 +10,9 @@ use crate::products;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Number of positions whose logits are in memory at a time.
+/// Number of positions whose logits are in memory at a time. A GPU needs more at a time to be busy.
 const CHUNK: i64 = 512;
+const CHUNK_OF_A_GPU: i64 = 2048;
 
 /// The head's values for each position.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub struct TokenGrads {
 /// Adds the gradients of `sum(grad * logp)` to the weights, through the graph of `hidden`. Returns the
 /// log-probabilities. // (N, C), (N,), (N,) -> (N,)
 pub fn backward(decoder: &Decoder, hidden: &Tensor, targets: &Tensor, grad: &Tensor, temperature: f64) -> Tensor {
-    follow(decoder, hidden, targets, temperature, |tokens, _, _| TokenGrads {
+    follow(decoder, hidden, targets, temperature, false, |tokens, _, _| TokenGrads {
         logprobs: narrow(grad, &tokens),
         entropy: None,
     })
@@ -64,20 +65,21 @@ pub fn backward_with(
     temperature: f64,
     mut loss: impl FnMut(Range<i64>, &TokenLogprobs) -> TokenGrads,
 ) {
-    let _ = follow(decoder, hidden, targets, temperature, |tokens, log_softmax, logprobs| {
-        let entropy = tch::no_grad(|| entropy(log_softmax));
+    let _ = follow(decoder, hidden, targets, temperature, true, |tokens, logprobs, entropy| {
+        let entropy = entropy.expect("entropies are computed").shallow_clone();
         loss(tokens, &TokenLogprobs { logprobs: logprobs.shallow_clone(), entropy })
     });
 }
 
-/// Runs the head forward and backward, chunk by chunk. `grads` receives a chunk's tokens with their log-distributions
-/// (n, V) and log-probabilities (n,).
+/// Runs the head forward and backward, chunk by chunk. `grads` receives a chunk's tokens with their log-probabilities
+/// and, with `with_entropy`, their entropies. // each (n,)
 fn follow(
     decoder: &Decoder,
     hidden: &Tensor,
     targets: &Tensor,
     temperature: f64,
-    mut grads: impl FnMut(Range<i64>, &Tensor, &Tensor) -> TokenGrads,
+    with_entropy: bool,
+    mut grads: impl FnMut(Range<i64>, &Tensor, Option<&Tensor>) -> TokenGrads,
 ) -> Tensor {
     let head = decoder.head();
     let wide = tch::no_grad(|| widened_head(decoder));
@@ -88,12 +90,11 @@ fn follow(
     for tokens in chunks(hidden) {
         let rows = narrow(&detached, &tokens); // (n, C)
         let targets = narrow(targets, &tokens).unsqueeze(1); // (n, 1)
-        let log_softmax = tch::no_grad(|| log_softmax(&wide, &rows, temperature)); // (n, V)
-        let of_targets = tch::no_grad(|| log_softmax.gather(1, &targets, false).squeeze_dim(1)); // (n,)
-        let grads = grads(tokens, &log_softmax, &of_targets);
-        logprobs.push(of_targets);
+        let chunk = tch::no_grad(|| Distributions::new(log_softmax(&wide, &rows, temperature), &targets, with_entropy));
+        let grads = grads(tokens, &chunk.of_targets, chunk.entropy.as_ref());
+        logprobs.push(chunk.of_targets.shallow_clone());
         tch::no_grad(|| {
-            let logits_grad = logits_grad(log_softmax, &targets, &grads, temperature).to_kind(wide.kind());
+            let logits_grad = chunk.logits_grad(&targets, &grads, temperature).to_kind(wide.kind());
             hidden_grads.push(logits_grad.matmul(&wide)); // (n, C)
             if head.requires_grad() {
                 let by_token = logits_grad.transpose(0, 1); // (V, n)
@@ -116,31 +117,60 @@ fn follow(
     Tensor::cat(&logprobs, 0)
 }
 
-/// Returns the gradient on the logits z. With p the softmax of z / temperature:
-///
-/// - A gradient g on `log p[target]` is `g (onehot(target) - p) / temperature` on z.
-/// - A gradient h on the entropy H is `-h p (log p + H) / temperature` on z.
-///
-/// // (n, V), (n, 1) -> (n, V)
-fn logits_grad(mut log_softmax: Tensor, targets: &Tensor, grads: &TokenGrads, temperature: f64) -> Tensor {
-    let on_targets = grads.logprobs.unsqueeze(1) / temperature; // (n, 1)
-    let mut grad = log_softmax.exp(); // p
-    let _ = if let Some(on_entropy) = &grads.entropy {
-        let on_entropy = on_entropy.unsqueeze(1) / temperature; // (n, 1)
-        let of_each = entropy(&log_softmax).unsqueeze(1); // H
-        let mut factor = log_softmax.g_add_(&of_each).g_mul_(&on_entropy).g_add_(&on_targets);
-        grad.g_mul_(&factor.neg_())
-    } else {
-        drop(log_softmax);
-        grad.g_mul_(&on_targets.neg())
-    };
-    grad.scatter_add_(1, targets, &on_targets)
+/// The distributions of a chunk's tokens. Each matrix is read and written as seldom as possible.
+struct Distributions {
+    /// Log-probabilities; absent if only the probabilities are needed. // (n, V)
+    log_softmax: Option<Tensor>,
+    /// Probabilities. // (n, V)
+    softmax: Tensor,
+    /// Log-probability of each target. // (n,)
+    of_targets: Tensor,
+    /// Entropy of each distribution, in nats. // (n,)
+    entropy: Option<Tensor>,
+}
+
+impl Distributions {
+    /// // (n, V), (n, 1)
+    fn new(mut log_softmax: Tensor, targets: &Tensor, with_entropy: bool) -> Self {
+        let of_targets = log_softmax.gather(1, targets, false).squeeze_dim(1);
+        if with_entropy {
+            let softmax = log_softmax.exp();
+            let entropy = (&softmax * &log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg();
+            Self { log_softmax: Some(log_softmax), softmax, of_targets, entropy: Some(entropy) }
+        } else {
+            Self { softmax: log_softmax.exp_(), log_softmax: None, of_targets, entropy: None }
+        }
+    }
+
+    /// Returns the gradient on the logits z. With p the softmax of z / temperature:
+    ///
+    /// - A gradient g on `log p[target]` is `g (onehot(target) - p) / temperature` on z.
+    /// - A gradient h on the entropy H is `-h p (log p + H) / temperature` on z.
+    ///
+    /// // (n, 1) -> (n, V)
+    fn logits_grad(self, targets: &Tensor, grads: &TokenGrads, temperature: f64) -> Tensor {
+        let on_targets = grads.logprobs.unsqueeze(1) / temperature; // (n, 1)
+        let mut grad = self.softmax; // p
+        let _ = match (&grads.entropy, self.log_softmax, self.entropy) {
+            (Some(on_entropy), Some(mut log_softmax), Some(entropy)) => {
+                let on_entropy = on_entropy.unsqueeze(1) / temperature; // (n, 1)
+                let mut factor = log_softmax.g_add_(&entropy.unsqueeze(1)).g_mul_(&on_entropy).g_add_(&on_targets);
+                grad.g_mul_(&factor.neg_())
+            }
+            (_, log_softmax, _) => {
+                drop(log_softmax);
+                grad.g_mul_(&on_targets.neg())
+            }
+        };
+        grad.scatter_add_(1, targets, &on_targets)
+    }
 }
 
 fn chunks(hidden: &Tensor) -> impl Iterator<Item = Range<i64>> {
     let total = hidden.size()[0];
-    let starts = (0..total).step_by(usize::try_from(CHUNK).expect("the chunk is positive"));
-    starts.map(move |start| start..total.min(start + CHUNK))
+    let chunk = if hidden.device().is_cuda() { CHUNK_OF_A_GPU } else { CHUNK };
+    let starts = (0..total).step_by(usize::try_from(chunk).expect("the chunk is positive"));
+    starts.map(move |start| start..total.min(start + chunk))
 }
 
 /// Returns the rows of the range `tokens`. // (N, ...) -> (n, ...)

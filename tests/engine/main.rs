@@ -10,6 +10,7 @@ mod curves;
 mod data;
 mod end_to_end;
 mod evaluation;
+mod few_launches;
 mod getting_started;
 mod golden;
 mod golden_choice;

@@ -70,10 +70,15 @@ fn groups() -> Vec<(Vec<i64>, Vec<Vec<i64>>)> {
 }
 
 /// Returns the hidden states that predict the completions, and the gradients of a fixed projection of them.
-fn pass(decoder: &Decoder, packed: &Packed, predictors: &Tensor, checkpointing: bool) -> (Tensor, Gradients) {
+fn pass(
+    decoder: &Decoder,
+    packed: &Packed,
+    predicting: impl Fn(&Tensor) -> Tensor,
+    checkpointing: bool,
+) -> (Tensor, Gradients) {
     let pass = TrainingPass::new(decoder, packed, PassOptions { dropout_seed: None, checkpointing });
-    let hidden = pass.hidden().index_select(0, predictors); // (N, C)
-    let inference = tch::no_grad(|| decoder.hidden(packed).index_select(0, predictors));
+    let hidden = predicting(pass.hidden()); // (N, C)
+    let inference = tch::no_grad(|| predicting(&decoder.hidden(packed)));
     assert!(golden::largest_difference(&hidden, &inference) < 1e-6, "training and inference agree");
     let count: i64 = hidden.size().iter().product();
     let weights = Tensor::arange(count, (Kind::Float, Device::Cpu)).sin().view_as(&hidden) * 0.05;
@@ -91,7 +96,7 @@ fn shared(decoder: &Decoder, checkpointing: bool) -> (Tensor, Gradients) {
         .map(|(prompt, completions)| Group { prompt, completions: completions.iter().map(Vec::as_slice).collect() })
         .collect();
     let packed = Packed::grouped(&groups, Device::Cpu);
-    pass(decoder, &packed, &packed.predictors(), checkpointing)
+    pass(decoder, &packed, |states| packed.predicting(states), checkpointing)
 }
 
 /// Computes every completion behind its own copy of its prompt.
@@ -107,7 +112,8 @@ fn alone(decoder: &Decoder) -> (Tensor, Gradients) {
         .zip(packed.starts())
         .flat_map(|((prompt, row), start)| (*prompt..row.len()).map(move |i| start + i64::try_from(i).unwrap() - 1))
         .collect();
-    pass(decoder, &packed, &Tensor::from_slice(&predictors), false)
+    let predictors = Tensor::from_slice(&predictors);
+    pass(decoder, &packed, |states| states.index_select(0, &predictors), false)
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use super::draw::draw;
 use super::stop::Stop;
-use crate::models::{Decoder, Decoding, Prompt};
+use crate::models::{Decoder, Decoding, NextLogits, Prompt};
 use crate::seed;
 use orchestrate_core::event::StopReason;
 use orchestrate_core::recipe::spec::Sampling;
+use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -45,7 +46,7 @@ pub struct Seconds {
 pub(super) struct DecodingRow {
     pub(super) request: usize,
     index: usize,
-    pub(super) rng: ChaCha8Rng,
+    rng: ChaCha8Rng,
     pub(super) sampled: Sampled,
 }
 
@@ -118,23 +119,26 @@ pub fn sample_groups<'a>(
         // 1. waiting completions take the free places and draw their first tokens
         let entering = waiting.len().min(capacity - rows.len());
         if entering > 0 {
+            let places: Vec<(usize, usize)> = waiting.drain(..entering).collect();
+            let started = Instant::now();
+            read_prompts(&decoding, requests, &places, &mut groups);
+            seconds.prefill += started.elapsed().as_secs_f64();
+            let started = Instant::now();
             let mut new: Vec<DecodingRow> = Vec::with_capacity(entering);
             let mut prompts: Vec<Prompt> = Vec::with_capacity(entering);
-            for (request, index) in waiting.drain(..entering) {
+            for (request, index) in places {
+                let Request { seeds, .. } = &requests[request];
                 let group = &mut groups[request];
-                let started = Instant::now();
-                let prompt = group.prompt.get_or_insert_with(|| decoding.prefill(requests[request].prompt_ids));
-                seconds.prefill += started.elapsed().as_secs_f64();
-                prompts.push(prompt.clone());
-                let last = index + 1 == requests[request].seeds.len();
-                if last {
-                    group.prompt = None;
-                }
-                new.push(DecodingRow::new(request, index, requests[request].seeds[index]));
+                let is_last = index + 1 == seeds.len();
+                let prompt = if is_last { group.prompt.take() } else { group.prompt.clone() };
+                prompts.push(prompt.expect("the prompt was read"));
+                new.push(DecodingRow::new(request, index, seeds[index]));
             }
-            let started = Instant::now();
             let logits = Tensor::stack(&prompts.iter().map(Prompt::logits).collect::<Vec<_>>(), 0); // (B, V)
-            let on = advance(&mut new, &logits, &decoding, requests, sampling, stop);
+            let draws = numbers(&mut new, sampling);
+            let uniform = Tensor::from_slice(&draws).to_device(logits.device());
+            let next = NextLogits { logits, uniform };
+            let on = advance(&mut new, &next, &draws, &decoding, requests, sampling, stop);
             decoding.enter(&on.iter().map(|&i| &prompts[i]).collect::<Vec<_>>());
             retire(&mut new, &on, &mut groups, &mut ended);
             rows.append(&mut new);
@@ -147,8 +151,9 @@ pub fn sample_groups<'a>(
         // 2. draw one more token in each row
         let started = Instant::now();
         let last: Vec<i64> = rows.iter().map(DecodingRow::last).collect();
-        let logits = decoding.decode(&last); // (B, V)
-        let on = advance(&mut rows, &logits, &decoding, requests, sampling, stop);
+        let draws = numbers(&mut rows, sampling);
+        let next = decoding.decode(&last, &draws);
+        let on = advance(&mut rows, &next, &draws, &decoding, requests, sampling, stop);
         if on.len() < rows.len() {
             decoding.keep(&on);
             retire(&mut rows, &on, &mut groups, &mut ended);
@@ -157,16 +162,36 @@ pub fn sample_groups<'a>(
     }
 }
 
+/// Reads the prompts of the completions that enter, each once.
+fn read_prompts(decoding: &Decoding<'_>, requests: &[Request<'_>], places: &[(usize, usize)], groups: &mut [Group]) {
+    let mut unread: Vec<usize> = places.iter().map(|&(request, _)| request).collect();
+    unread.dedup();
+    unread.retain(|&request| groups[request].prompt.is_none());
+    let prompts: Vec<&[i64]> = unread.iter().map(|&request| requests[request].prompt_ids).collect();
+    for (request, prompt) in unread.into_iter().zip(decoding.prefill(&prompts)) {
+        groups[request].prompt = Some(prompt);
+    }
+}
+
+/// Returns the number in `[0, 1)` for the next draw of each row, or none if the likeliest token is taken.
+fn numbers(rows: &mut [DecodingRow], sampling: &Sampling) -> Vec<f64> {
+    if sampling.temperature == 0.0 {
+        return Vec::new();
+    }
+    rows.iter_mut().map(|row| row.rng.random::<f64>()).collect()
+}
+
 /// Draws a token for each row. Returns the indices of the rows that continue.
-pub(super) fn advance(
+fn advance(
     rows: &mut [DecodingRow],
-    logits: &Tensor,
+    next: &NextLogits,
+    draws: &[f64],
     decoding: &Decoding<'_>,
     requests: &[Request<'_>],
     sampling: &Sampling,
     stop: &Stop<'_>,
 ) -> Vec<usize> {
-    let (ids, logprobs) = draw(logits, sampling, stop, decoding, rows, requests);
+    let (ids, logprobs) = draw(next, draws, sampling, stop, decoding, rows, requests);
     let mut on = Vec::with_capacity(rows.len());
     for (i, row) in rows.iter_mut().enumerate() {
         row.sampled.ids.push(ids[i]);
@@ -181,7 +206,7 @@ pub(super) fn advance(
 }
 
 /// Removes the rows that are not in `on`, and passes complete groups to `ended`.
-pub(super) fn retire(
+fn retire(
     rows: &mut Vec<DecodingRow>,
     on: &[usize],
     groups: &mut [Group],
@@ -198,7 +223,7 @@ pub(super) fn retire(
 }
 
 /// The completions of one request.
-pub(super) struct Group {
+struct Group {
     /// The prompt, kept from the entry of the first completion to that of the last.
     prompt: Option<Prompt>,
     ended: Vec<Option<Sampled>>,

@@ -1,27 +1,29 @@
 //! Draws of the next token of each row.
 
 use super::{DecodingRow, Request, Stop};
-use crate::models::Decoding;
+use crate::models::{Decoding, NextLogits};
 use orchestrate_core::recipe::spec::Sampling;
-use rand::RngExt as _;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
-/// Draws the next token of each row and returns it with its log-probability. // (B, V) -> B of each
+/// Draws the next token of each row and returns it with its log-probability. `draws` has the number of each row, as
+/// `next` has on its device. // (B, V) -> B of each
 pub(super) fn draw(
-    logits: &Tensor,
+    next: &NextLogits,
+    draws: &[f64],
     sampling: &Sampling,
     stop: &Stop<'_>,
     decoding: &Decoding<'_>,
-    rows: &mut [DecodingRow],
+    rows: &[DecodingRow],
     requests: &[Request<'_>],
 ) -> (Vec<i64>, Vec<f32>) {
+    let logits = &next.logits;
     let greedy = sampling.temperature == 0.0;
     let penalized = penalized(logits, sampling, stop, rows, requests);
     let from_all = sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p == 0.0;
     if logits.device() == Device::Cpu && from_all && !greedy && penalized.is_none() {
-        return draw_from_all(logits, sampling.temperature, decoding, rows);
+        return draw_from_all(logits, sampling.temperature, decoding, draws);
     }
     let at_temperature = |logits: &Tensor| {
         let scaled = if greedy { logits.shallow_clone() } else { logits / sampling.temperature };
@@ -35,30 +37,30 @@ pub(super) fn draw(
     let ids = if greedy {
         chosen_from.argmax(-1, false)
     } else {
-        let uniform: Vec<f64> = rows.iter_mut().map(|row| row.rng.random::<f64>()).collect();
-        pick(&restrict(&chosen_from.exp(), sampling), &uniform)
+        pick(&restrict(&chosen_from.exp(), sampling), draws, &next.uniform)
     };
     let logprobs = policy.gather(1, &ids.unsqueeze(1), false).squeeze_dim(1);
-    (to_vec(&ids), to_vec(&logprobs))
+    if logits.device() == Device::Cpu {
+        return (to_vec(&ids), to_vec(&logprobs));
+    }
+    // one read, since each waits for the device; a 64-bit number holds an id and a log-probability as they are
+    let both =
+        to_vec::<f64>(&Tensor::stack(&[ids.to_kind(Kind::Double), logprobs.to_kind(Kind::Double)], 0).flatten(0, 1));
+    let (ids, logprobs) = both.split_at(rows.len());
+    (ids.iter().map(|&id| id as i64).collect(), logprobs.iter().map(|&logprob| logprob as f32).collect())
 }
 
 /// Draws from the whole distribution on the CPU, which is the usual case. It runs on the threads that decode, since
 /// libtorch's own threads would stay awake beside them. // (B, V) -> B of each
-fn draw_from_all(
-    logits: &Tensor,
-    temperature: f64,
-    decoding: &Decoding<'_>,
-    rows: &mut [DecodingRow],
-) -> (Vec<i64>, Vec<f32>) {
+fn draw_from_all(logits: &Tensor, temperature: f64, decoding: &Decoding<'_>, draws: &[f64]) -> (Vec<i64>, Vec<f32>) {
     let vocabulary = usize::try_from(logits.size()[1]).expect("sizes are positive");
-    let uniform: Vec<f64> = rows.iter_mut().map(|row| row.rng.random::<f64>()).collect();
     let logits: Vec<f32> = to_vec(&logits.reshape([-1]));
     let temperature = temperature as f32;
     decoding.install(|| {
         logits
             .par_chunks_exact(vocabulary)
-            .zip(uniform)
-            .map_init(Vec::new, |weights, (logits, uniform)| {
+            .zip(draws)
+            .map_init(Vec::new, |weights, (logits, &uniform)| {
                 let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 weights.clear();
                 weights.extend(logits.iter().map(|logit| ((logit - largest) / temperature).exp()));
@@ -129,19 +131,43 @@ fn restrict(probabilities: &Tensor, sampling: &Sampling) -> Tensor {
     kept
 }
 
-/// Returns, for each row, the token at which the running sum exceeds the fraction `uniform` of the row's total.
+/// Returns, for each row, the token at which the running sum exceeds the fraction of the row's total that its draw is.
 /// // (B, V), B -> (B,)
-fn pick(weights: &Tensor, uniform: &[f64]) -> Tensor {
+fn pick(weights: &Tensor, draws: &[f64], on_device: &Tensor) -> Tensor {
     if weights.device() == Device::Cpu {
         let ids: Vec<i64> =
-            (0..).zip(uniform).map(|(row, &uniform)| pick_here(&to_vec(&weights.get(row)), uniform).0).collect();
+            (0..).zip(draws).map(|(row, &uniform)| pick_here(&to_vec(&weights.get(row)), uniform).0).collect();
         return Tensor::from_slice(&ids);
     }
-    let cumulative = weights.cumsum(-1, Kind::Double); // (B, V)
-    let last = cumulative.size()[1] - 1;
-    let uniform = Tensor::from_slice(uniform).to_device(cumulative.device()).unsqueeze(1);
-    let threshold = uniform * cumulative.narrow(1, last, 1); // (B, 1)
-    cumulative.le_tensor(&threshold).sum_dim_intlist(-1, false, Kind::Int64).clamp_max(last)
+    pick_in_parts(weights, on_device)
+}
+
+/// Picks tokens like [`pick`], with tensor operations: first a part of the vocabulary, then a token in it. A scan of
+/// the whole vocabulary would run on a small share of a GPU. // (B, V), (B,) -> (B,)
+fn pick_in_parts(weights: &Tensor, uniform: &Tensor) -> Tensor {
+    const PART: i64 = 256;
+    let (rows, vocabulary) = weights.size2().expect("weights are (B, V)");
+    let missing = (PART - vocabulary % PART) % PART;
+    let padded = if missing == 0 { weights.shallow_clone() } else { weights.constant_pad_nd([0, missing]) };
+    let parts = padded.view([rows, -1, PART]); // (B, parts, 256)
+    // the first place whose running sum exceeds the threshold, but none after the last with a weight: rounding may put
+    // the threshold there
+    let first_above = |sums: &Tensor, weights: &Tensor, threshold: &Tensor| {
+        let last =
+            (weights.gt(0.0) * Tensor::arange(weights.size()[1], (Kind::Int64, weights.device()))).amax([1], true);
+        let above = sums.le_tensor(threshold).sum_dim_intlist(1, true, Kind::Int64); // (B, 1)
+        above.minimum(&last)
+    };
+    let of_parts = parts.sum_dim_intlist(2, false, Kind::Double); // (B, parts)
+    let sums = of_parts.cumsum(1, Kind::Double);
+    let threshold = sums.narrow(1, sums.size()[1] - 1, 1) * uniform.unsqueeze(1); // (B, 1)
+    let part = first_above(&sums, &of_parts, &threshold); // (B, 1)
+    let before = sums.gather(1, &part, false) - of_parts.gather(1, &part, false); // (B, 1)
+    let inside = parts.gather(1, &part.unsqueeze(2).expand([rows, 1, PART], false), false).squeeze_dim(1); // (B, 256)
+    // not below 0, or rounding would let a token without weight be the first above it
+    let rest = (threshold - before).clamp_min(0.0);
+    let token = first_above(&inside.cumsum(1, Kind::Double), &inside, &rest); // (B, 1)
+    (part * PART + token).squeeze_dim(1)
 }
 
 /// Picks a token like [`pick`], but for one row, and also returns the row's total. Both passes add up the same parts in
@@ -196,6 +222,32 @@ mod tests {
             prop_assert!((total - exact(weights.len())).abs() < 1e-5);
             let share = uniform * total;
             prop_assert!(exact(id) <= share + 1e-5 && exact(id + 1) >= share - 1e-5);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tensor_operations_pick_what_the_processor_picks(
+            rows in proptest::collection::vec(
+                proptest::collection::vec(prop_oneof![3 => Just(0.0f32), 1 => 1e-6f32..1.0], 700), 1..4),
+            draws in proptest::collection::vec(prop_oneof![0.0f64..1.0, Just(0.0), Just(1.0 - f64::EPSILON / 2.0)], 3),
+            vocabulary in prop_oneof![Just(700usize), Just(512), Just(256), 1usize..256],
+        ) {
+            let rows: Vec<&[f32]> = rows.iter().map(|row| &row[..vocabulary]).collect();
+            prop_assume!(rows.iter().all(|row| row.iter().any(|&weight| weight > 0.0)));
+            let draws = &draws[..rows.len()];
+            let weights = Tensor::from_slice(&rows.concat()).view([i64::try_from(rows.len()).unwrap(), -1]);
+            let picked: Vec<i64> = to_vec(&pick_in_parts(&weights, &Tensor::from_slice(draws)));
+            for ((row, &uniform), &picked) in rows.iter().zip(draws).zip(&picked) {
+                let (expected, total) = pick_here(row, uniform);
+                let picked = usize::try_from(picked).unwrap();
+                prop_assert!(row[picked] > 0.0, "what has no weight is never picked");
+                let exact = |end: usize| row[..end].iter().map(|&weight| f64::from(weight)).sum::<f64>();
+                // both are right where the share lies on the border of two tokens, up to rounding
+                let is_border = (exact(picked) - uniform * total).abs() < 1e-4
+                    || (exact(picked + 1) - uniform * total).abs() < 1e-4;
+                prop_assert!(i64::try_from(picked).unwrap() == expected || is_border, "{picked}, expected {expected}");
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! A decoder-only language model: embedding, layers, final norm, head.
 
-use super::kv_cache::{LayerCache, PromptCache, SlotCache, by_prompt};
-use super::layers::{Attention, Layer, Layout, Linear, Mlp, RmsNorm};
+use super::kv_cache::{LayerCache, NextToken, PromptCache, SlotCache, by_prompt};
+use super::layers::{Attention, Calls, Layer, Layout, Linear, Mlp, RmsNorm};
 use super::load_config;
-use super::lora::Lora;
+use super::lora::{self, Lora};
 use super::packed::Packed;
 use super::rotary::Rotary;
+use super::sequences::{Sequences, together};
 use super::shared_prefix;
 use crate::error::{StageError, StageResult};
 use crate::products;
@@ -35,6 +36,8 @@ pub struct Decoder {
     /// Number format of hidden states.
     activations: Kind,
     device: Device,
+    /// Whether layers compute in as few launches as they can, as a GPU needs. A CPU has no launches to save.
+    few_launches: bool,
 }
 
 impl Decoder {
@@ -142,8 +145,30 @@ impl Decoder {
             kind,
             activations,
             device,
+            few_launches: device.is_cuda(),
             config,
         })
+    }
+
+    /// Makes the layers compute in few launches or not, whatever the device, for comparisons of both ways. They differ
+    /// in the last bits.
+    pub fn set_few_launches(&mut self, few_launches: bool) {
+        self.few_launches = few_launches;
+        self.keep_casts();
+    }
+
+    /// Makes room for the casts of adapters where they are kept. Weights that are widened at each use have no casts.
+    fn keep_casts(&mut self) {
+        let kind = (self.few_launches && self.kind == self.activations).then_some(self.activations);
+        for lora in self.linears_mut().filter_map(|linear| linear.lora.as_mut()) {
+            lora.keep_casts(kind);
+        }
+    }
+
+    /// Makes the casts of adapters that the layers compute with. This comes before a pass, and before tokens are
+    /// decoded.
+    pub(super) fn cast_adapters(&self) {
+        lora::cast_all(self.layers.iter().flat_map(Layer::linears).filter_map(|linear| linear.lora.as_ref()));
     }
 
     /// Adds a new adapter to every layer that `spec.target_modules` names.
@@ -163,6 +188,7 @@ impl Decoder {
                 linear.lora = Some(Lora::fresh(spec, &linear.name, input, out, seed, device));
             }
         }
+        self.keep_casts();
         Ok(())
     }
 
@@ -269,6 +295,7 @@ impl Decoder {
     }
 
     fn forward(&self, packed: &Packed, mut cache: Option<&mut [LayerCache]>) -> Tensor {
+        self.cast_adapters();
         let layout = self.layout(packed);
         let mut x = self.embed(&packed.input_ids); // (T, C)
         for (i, layer) in self.layers.iter().enumerate() {
@@ -286,20 +313,23 @@ impl Decoder {
     /// Returns the structure of a packed row, as the layers need it.
     pub(super) fn layout<'a>(&self, packed: &'a Packed) -> Layout<'a> {
         let heads_per_key = self.config.num_attention_heads / self.config.num_key_value_heads;
-        Layout {
-            rotation: self.rotary.at(&packed.positions),
-            lengths: &packed.lengths,
-            groups: shared_prefix::groups(packed, heads_per_key, self.activations, self.device),
-        }
+        let calls = if self.few_launches && together(self.activations, self.config.head_dim, self.device) {
+            Calls::One(Sequences::of(packed))
+        } else if packed.completions.is_empty() {
+            Calls::OfSequences
+        } else {
+            Calls::OfGroups(shared_prefix::groups(packed, heads_per_key, self.activations, self.device))
+        };
+        let few_launches = self.few_launches;
+        Layout { rotation: self.rotary.at(&packed.positions), lengths: &packed.lengths, calls, few_launches }
     }
 
-    /// Computes the hidden states of one new token in each slot, and adds the token to `cache`. // (S,) -> (S, C)
-    pub(super) fn decode(&self, input_ids: &Tensor, cache: &mut SlotCache) -> Tensor {
-        let next = cache.next_token(self.activations);
+    /// Computes the hidden states of one new token in each slot, and adds the tokens to `cache`. // (S, C)
+    pub(super) fn decode(&self, next: &NextToken, cache: &mut SlotCache) -> Tensor {
         let rotation = self.rotary.at(&next.positions);
-        let mut x = self.embed(input_ids); // (S, C)
+        let mut x = self.embed(&next.input_ids); // (S, C)
         for (layer, layer_cache) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.decode(&x, &rotation, layer_cache, &next);
+            x = layer.decode(&x, &rotation, layer_cache, next);
         }
         cache.advance();
         self.norm.forward(&x)
@@ -318,6 +348,11 @@ impl Decoder {
     /// The number format of the weights.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether layers compute in few launches.
+    pub(super) fn few_launches(&self) -> bool {
+        self.few_launches
     }
 
     /// The number format of hidden states: that of the weights, or 32 bits if bfloat16 weights are widened.

@@ -1,35 +1,33 @@
 //! Keys and values of prompts, and of rows that are being decoded.
 
+use super::sequences::LAUNCH;
+use crate::torch::{FlashInput, as_one_launch, flash_attention, flash_takes};
 use tch::{Device, Kind, Tensor};
 
 /// Keys and values of one prompt, shared by the rows that continue it.
 #[derive(Debug)]
 pub(super) struct PromptCache {
-    pub(super) layers: Vec<(Tensor, Tensor)>, // each (K, n, D)
+    pub(super) layers: Vec<(Tensor, Tensor)>, // each (n, K, D)
 }
 
 impl PromptCache {
     /// The number of tokens of the prompt.
     pub(super) fn length(&self) -> usize {
-        self.layers.first().map_or(0, |(keys, _)| usize::try_from(keys.size()[1]).expect("lengths are positive"))
+        self.layers.first().map_or(0, |(keys, _)| usize::try_from(keys.size()[0]).expect("lengths are positive"))
     }
 }
 
 /// Keys and values of one layer for the prompts of a packed row, collected during its forward pass.
 #[derive(Debug, Default)]
 pub(super) struct LayerCache {
-    prompts: Vec<(Tensor, Tensor)>, // each (K, n, D)
+    prompts: Vec<(Tensor, Tensor)>, // each (n, K, D)
 }
 
 impl LayerCache {
     /// Stores packed keys and values, each (T, K, D), by prompt.
     pub(super) fn prefill(&mut self, k: &Tensor, v: &Tensor, lengths: &[i64]) {
-        let mut start = 0;
-        for &length in lengths {
-            let part = |t: &Tensor| t.narrow(0, start, length).transpose(0, 1).contiguous();
-            self.prompts.push((part(k), part(v)));
-            start += length;
-        }
+        let (keys, values) = (k.split_with_sizes(lengths, 0), v.split_with_sizes(lengths, 0));
+        self.prompts.extend(keys.into_iter().zip(values));
     }
 }
 
@@ -50,60 +48,91 @@ pub(super) struct SlotCache {
     pub(super) layers: Vec<SlotLayer>,
     /// Number of tokens in each slot, which is the next token's position; 0 for a free slot.
     lengths: Vec<i64>,
+    /// Number of tokens for which a slot has room.
+    capacity: i64,
     device: Device,
 }
 
 /// The slots of one layer.
 #[derive(Debug)]
 pub(super) struct SlotLayer {
-    keys: Tensor,   // (S, K, capacity, D)
-    values: Tensor, // (S, K, capacity, D)
+    keys: Tensor,   // (S, capacity, K, D)
+    values: Tensor, // (S, capacity, K, D)
 }
 
-/// The position of the next token in every slot, and the mask of its attention.
+/// The next token of every slot, and where its keys and values go.
 pub(super) struct NextToken {
-    slots: Tensor,                // (S,)
+    pub(super) input_ids: Tensor, // (S,)
     pub(super) positions: Tensor, // (S,)
+    /// Index among all places of all slots. // (S,)
+    places: Tensor,
     /// Number of columns in use by the longest slot, including its next token.
     columns: i64,
-    pub(super) mask: Tensor, // (S, 1, 1, columns)
+    attention: SlotAttention,
+    /// Whether operations are joined where that gives the same bits in fewer launches.
+    pub(super) few_launches: bool,
+}
+
+/// What the attention over all slots needs.
+enum SlotAttention {
+    /// Flash attention: the places that are in use, in 32-bit integers.
+    Flash {
+        starts_q: Tensor, // (S + 1,)
+        starts_k: Tensor, // (S + 1,)
+        used: Tensor,     // (S,)
+    },
+    /// A mask that is added to the scores.
+    Masked(Tensor), // (S, 1, 1, columns)
 }
 
 impl SlotCache {
     /// Creates a cache without slots. Each slot will have room for `capacity` tokens.
     pub(super) fn new(layers: usize, heads: i64, head_dim: i64, capacity: i64, kind: Kind, device: Device) -> Self {
-        let empty = || Tensor::zeros([0, heads, capacity, head_dim], (kind, device));
+        let empty = || Tensor::zeros([0, capacity, heads, head_dim], (kind, device));
         Self {
             layers: (0..layers).map(|_| SlotLayer { keys: empty(), values: empty() }).collect(),
             lengths: Vec::new(),
+            capacity,
             device,
         }
     }
 
-    /// Copies `prompt` into a free slot, and returns the slot's index.
-    pub(super) fn enter(&mut self, prompt: &PromptCache) -> usize {
-        let free = self.lengths.iter().position(|&length| length == 0);
-        let slot = free.unwrap_or(self.lengths.len());
-        if free.is_none() {
-            self.grow();
+    /// Copies each of `prompts` into a free slot, and returns the slots' indices. There are as many new slots as are
+    /// missing.
+    pub(super) fn enter(&mut self, prompts: &[&PromptCache]) -> Vec<usize> {
+        let mut slots: Vec<usize> = (0..self.lengths.len()).filter(|&slot| self.lengths[slot] == 0).collect();
+        let missing = prompts.len().saturating_sub(slots.len());
+        slots.extend(self.lengths.len()..self.lengths.len() + missing);
+        slots.truncate(prompts.len());
+        self.grow(missing);
+        let mut places = Vec::new();
+        for (&slot, prompt) in slots.iter().zip(prompts) {
+            let first = i64::try_from(slot).expect("rows fit i64") * self.capacity;
+            self.lengths[slot] = i64::try_from(prompt.length()).expect("lengths fit i64");
+            places.extend(first..first + self.lengths[slot]);
         }
-        let index = i64::try_from(slot).expect("rows fit i64");
-        for (layer, (keys, values)) in self.layers.iter().zip(&prompt.layers) {
-            for (whole, new) in [(&layer.keys, keys), (&layer.values, values)] {
-                whole.select(0, index).narrow(1, 0, new.size()[1]).copy_(new);
-            }
+        if places.is_empty() {
+            return slots;
         }
-        self.lengths[slot] = i64::try_from(prompt.length()).expect("lengths fit i64");
-        slot
+        let places = Tensor::from_slice(&places).to_device(self.device); // (tokens of all prompts,)
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let keys: Vec<&Tensor> = prompts.iter().map(|prompt| &prompt.layers[index].0).collect();
+            let values: Vec<&Tensor> = prompts.iter().map(|prompt| &prompt.layers[index].1).collect();
+            layer.put(&places, &Tensor::cat(&keys, 0), &Tensor::cat(&values, 0));
+        }
+        slots
     }
 
-    /// Doubles the number of slots.
-    fn grow(&mut self) {
-        let more = self.lengths.len().max(1);
+    /// Adds free slots.
+    fn grow(&mut self, more: usize) {
+        if more == 0 {
+            return;
+        }
         for whole in self.layers.iter_mut().flat_map(|layer| [&mut layer.keys, &mut layer.values]) {
             let mut size = whole.size();
             size[0] = i64::try_from(more).expect("rows fit i64");
-            *whole = Tensor::cat(&[&*whole, &Tensor::zeros(&size, (whole.kind(), self.device))], 0);
+            let new = Tensor::zeros(&size, (whole.kind(), self.device));
+            *whole = if self.lengths.is_empty() { new } else { Tensor::cat(&[&*whole, &new], 0) };
         }
         self.lengths.resize(self.lengths.len() + more, 0);
     }
@@ -129,20 +158,31 @@ impl SlotCache {
         self.lengths.len()
     }
 
-    /// Returns where the next token of every slot goes. In a free slot it is written to the first position, to be
-    /// overwritten later.
-    pub(super) fn next_token(&self, kind: Kind) -> NextToken {
-        let positions = Tensor::from_slice(&self.lengths).to_device(self.device); // (S,)
+    /// Returns the next token of every slot, and `more` numbers on the device. In a free slot the token is written to
+    /// the first position, to be overwritten later. All numbers go to the device in one copy, since each copy waits
+    /// for it.
+    pub(super) fn next_token(&self, ids: &[i64], more: &[i64], kind: Kind, few_launches: bool) -> (NextToken, Tensor) {
+        let slots = i64::try_from(self.lengths.len()).expect("rows fit i64");
+        let places = self.lengths.iter().zip(0..).map(|(length, slot)| slot * self.capacity + length);
+        let numbers: Vec<i64> =
+            ids.iter().copied().chain(self.lengths.iter().copied()).chain(places).chain(more.iter().copied()).collect();
+        let numbers = Tensor::from_slice(&numbers).to_device(self.device);
+        let part = |index: i64| numbers.narrow(0, index * slots, slots); // (S,)
+        let positions = part(1);
         let columns = self.lengths.iter().max().map_or(1, |longest| longest + 1);
-        let options = (Kind::Int64, self.device);
-        let hidden = Tensor::arange(columns, options).unsqueeze(0).gt_tensor(&positions.unsqueeze(1)); // (S, columns)
-        let mask = Tensor::zeros(hidden.size(), (kind, self.device)).masked_fill(&hidden, f64::NEG_INFINITY);
-        NextToken {
-            slots: Tensor::arange(i64::try_from(self.lengths.len()).expect("rows fit i64"), options),
-            positions,
-            columns,
-            mask: mask.unsqueeze(1).unsqueeze(1),
-        }
+        let head_dim = self.layers.first().map_or(0, |layer| layer.keys.size()[3]);
+        let attention = if few_launches && flash_takes(kind, head_dim, self.device) {
+            let starts = Tensor::arange(slots + 1, (Kind::Int, self.device));
+            SlotAttention::Flash {
+                starts_k: &starts * self.capacity,
+                starts_q: starts,
+                used: (&positions + 1).to_kind(Kind::Int),
+            }
+        } else {
+            SlotAttention::Masked(mask(&positions, columns, kind))
+        };
+        let more = numbers.narrow(0, 3 * slots, i64::try_from(more.len()).expect("rows fit i64"));
+        (NextToken { input_ids: part(0), positions, places: part(2), columns, attention, few_launches }, more)
     }
 
     /// Adds one token to the count of each slot in use.
@@ -153,12 +193,57 @@ impl SlotCache {
     }
 }
 
+/// Returns the mask of scores over the first `columns` places of every slot: 0 up to its next token, else minus
+/// infinity. // (S,) -> (S, 1, 1, columns)
+fn mask(positions: &Tensor, columns: i64, kind: Kind) -> Tensor {
+    /// The memory-efficient kernel copies a mask whose rows are not this many elements, or a multiple of them, apart.
+    const MULTIPLE: i64 = 8;
+    let device = positions.device();
+    let padded = (columns + MULTIPLE - 1) / MULTIPLE * MULTIPLE;
+    let hidden = Tensor::arange(padded, (Kind::Int64, device)).unsqueeze(0).gt_tensor(&positions.unsqueeze(1)); // (S, padded)
+    let mask = Tensor::zeros(hidden.size(), (kind, device)).masked_fill(&hidden, f64::NEG_INFINITY);
+    mask.narrow(1, 0, columns).unsqueeze(1).unsqueeze(1)
+}
+
 impl SlotLayer {
-    /// Adds one token to each slot, (S, K, D), and returns all keys and values so far, each (S, K, columns, D).
-    pub(super) fn append(&mut self, k: &Tensor, v: &Tensor, next: &NextToken) -> (Tensor, Tensor) {
-        for (whole, new) in [(&mut self.keys, k), (&mut self.values, v)] {
-            let _ = whole.index_put_(&[Some(&next.slots), None, Some(&next.positions)], new, false);
+    /// Adds the next token of each slot. // two of (S, K, D)
+    pub(super) fn append(&mut self, k: &Tensor, v: &Tensor, next: &NextToken) {
+        self.put(&next.places, k, v);
+    }
+
+    /// Writes keys and values of n tokens to `places`, counted over all slots. // (n,), two of (n, K, D)
+    fn put(&mut self, places: &Tensor, k: &Tensor, v: &Tensor) {
+        for (whole, new) in [(&self.keys, k), (&self.values, v)] {
+            let _ = whole.flatten(0, 1).index_copy_(0, places, new);
         }
-        (self.keys.narrow(2, 0, next.columns), self.values.narrow(2, 0, next.columns))
+    }
+
+    /// Computes the attention of the next token of each slot, after it was added. // (S, H, D) -> (S, H * D)
+    pub(super) fn attention(&self, q: &Tensor, next: &NextToken) -> Tensor {
+        let (slots, heads, dim) = q.size3().expect("q is (S, H, D)");
+        let y = match &next.attention {
+            SlotAttention::Flash { starts_q, starts_k, used } => flash_attention(FlashInput {
+                q,
+                k: &self.keys.flatten(0, 1),
+                v: &self.values.flatten(0, 1),
+                starts_q,
+                starts_k,
+                used_k: Some(used),
+                longest_q: 1,
+                longest_k: next.columns,
+            }),
+            SlotAttention::Masked(mask) => as_one_launch(LAUNCH, || self.masked(q, mask, next.columns)),
+        };
+        y.reshape([slots, heads * dim])
+    }
+
+    fn masked(&self, q: &Tensor, mask: &Tensor, columns: i64) -> Tensor {
+        let (slots, heads, dim) = q.size3().expect("q is (S, H, D)");
+        let key_heads = self.keys.size()[2];
+        let so_far = |whole: &Tensor| whole.narrow(1, 0, columns).transpose(1, 2); // (S, K, columns, D)
+        // the heads that share a key-value head take the place of query positions, so keys are never copied
+        let q = q.view([slots, key_heads, heads / key_heads, dim]);
+        let (k, v) = (so_far(&self.keys), so_far(&self.values));
+        Tensor::scaled_dot_product_attention(&q, &k, &v, Some(mask), 0.0, false, None, false) // (S, K, H/K, D)
     }
 }

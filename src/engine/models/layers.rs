@@ -3,6 +3,7 @@
 use super::kv_cache::{LayerCache, NextToken, SlotLayer};
 use super::lora::Lora;
 use super::rotary::Rotation;
+use super::sequences::Sequences;
 use super::shared_prefix::{self, SharedPrefix};
 use crate::products;
 use tch::Tensor;
@@ -12,8 +13,20 @@ pub(super) struct Layout<'a> {
     pub(super) rotation: Rotation,
     /// Number of tokens of each sequence.
     pub(super) lengths: &'a [i64],
-    /// The row's prompts with their completions; empty if sequences share no prompts.
-    pub(super) groups: Vec<SharedPrefix>,
+    /// The calls of attention.
+    pub(super) calls: Calls,
+    /// Whether operations are joined where that gives the same bits in fewer launches.
+    pub(super) few_launches: bool,
+}
+
+/// The calls by which the attention of a packed row is computed.
+pub(super) enum Calls {
+    /// A call for each sequence, or one if all have the same length.
+    OfSequences,
+    /// Calls for the row's prompts and for runs of their completions.
+    OfGroups(Vec<SharedPrefix>),
+    /// One call for the whole row.
+    One(Sequences),
 }
 
 /// A linear layer `x W^T + b`, with an adapter if the recipe has one for it.
@@ -28,11 +41,9 @@ pub(super) struct Linear {
 
 impl Linear {
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let y = products::linear(x, &self.weight, self.bias.as_ref());
-        match &self.lora {
-            Some(lora) => lora.add_to(y, x, train),
-            None => y,
-        }
+        let plain = || products::linear(x, &self.weight, self.bias.as_ref());
+        let Some(lora) = &self.lora else { return plain() };
+        lora.with_layer(x, &self.weight, self.bias.as_ref(), train).unwrap_or_else(|| lora.add_to(plain(), x, train))
     }
 }
 
@@ -74,19 +85,20 @@ impl Attention {
         cache: Option<&mut LayerCache>,
         train: bool,
     ) -> Tensor {
-        let (q, k, v) = self.project(x, &layout.rotation, train);
+        let (q, k, v) = self.project(x, &layout.rotation, layout.few_launches, train);
         if let Some(cache) = cache {
             cache.prefill(&k, &v, layout.lengths);
         }
         // (T, H, D): each sequence is its own (1, H, length, D) problem; sequences of equal length are one batch
         let repeat = self.num_heads / self.num_key_value_heads;
-        let y = match layout.lengths {
-            _ if !layout.groups.is_empty() => shared_prefix::attention(&q, &k, &v, &layout.groups),
-            [first, rest @ ..] if rest.iter().all(|l| l == first) => {
+        let y = match (&layout.calls, layout.lengths) {
+            (Calls::One(sequences), _) => sequences.attention(&q, &k, &v),
+            (Calls::OfGroups(groups), _) => shared_prefix::attention(&q, &k, &v, groups),
+            (Calls::OfSequences, [first, rest @ ..]) if rest.iter().all(|l| l == first) => {
                 let rows = i64::try_from(layout.lengths.len()).expect("row counts fit i64");
                 causal(&q, &k, &v, rows, *first, repeat)
             }
-            lengths => {
+            (Calls::OfSequences, lengths) => {
                 // one split instead of narrows, since the gradient of each narrow would be as large as the whole row
                 let split = |t: &Tensor| t.split_with_sizes(lengths, 0);
                 let parts: Vec<Tensor> = (split(&q).iter().zip(split(&k)).zip(split(&v)).zip(lengths))
@@ -100,24 +112,23 @@ impl Attention {
 
     /// Computes attention of one new token in each slot over the cache. // (S, C) -> (S, C)
     pub(super) fn decode(&self, x: &Tensor, rotation: &Rotation, cache: &mut SlotLayer, next: &NextToken) -> Tensor {
-        let (q, k, v) = self.project(x, rotation, false);
-        let (keys, values) = cache.append(&k, &v, next); // (S, K, columns, D)
-        let rows = q.size()[0];
-        // the heads that share a key-value head take the place of query positions, so keys are never copied
-        let q = q.view([rows, self.num_key_value_heads, self.num_heads / self.num_key_value_heads, self.head_dim]);
-        let mask = Some(&next.mask);
-        let y = Tensor::scaled_dot_product_attention(&q, &keys, &values, mask, 0.0, false, None, false); // (S, K, H/K, D)
-        self.o_proj.forward(&y.reshape([rows, self.num_heads * self.head_dim]), false)
+        let (q, k, v) = self.project(x, rotation, next.few_launches, false);
+        cache.append(&k, &v, next);
+        self.o_proj.forward(&cache.attention(&q, next), false)
     }
 
     /// Returns queries (T, H, D), keys (T, K, D) and values (T, K, D), with norms and rotation applied.
-    fn project(&self, x: &Tensor, rotation: &Rotation, train: bool) -> (Tensor, Tensor, Tensor) {
+    fn project(&self, x: &Tensor, rotation: &Rotation, few_launches: bool, train: bool) -> (Tensor, Tensor, Tensor) {
         let tokens = x.size()[0];
         let q = self.q_proj.forward(x, train).view([tokens, self.num_heads, self.head_dim]);
         let k = self.k_proj.forward(x, train).view([tokens, self.num_key_value_heads, self.head_dim]);
         let v = self.v_proj.forward(x, train).view([tokens, self.num_key_value_heads, self.head_dim]);
         let q = self.q_norm.as_ref().map_or_else(|| q.shallow_clone(), |norm| norm.forward(&q));
         let k = self.k_norm.as_ref().map_or_else(|| k.shallow_clone(), |norm| norm.forward(&k));
+        if few_launches {
+            let (q, k) = rotation.apply_to_both(&q, &k);
+            return (q, k, v);
+        }
         (rotation.apply(&q), rotation.apply(&k), v)
     }
 }

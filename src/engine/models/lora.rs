@@ -1,6 +1,7 @@
 //! Low-rank adapters on linear layers (arXiv:2106.09685), named and scaled as PEFT does.
 
 use crate::seed;
+use crate::torch::{AdapterMatrices, adapted_linear, copy_all_scaled};
 use orchestrate_core::recipe::spec::LoraSpec;
 use tch::{Device, Kind, Tensor};
 
@@ -13,6 +14,9 @@ pub struct Lora {
     pub b: Tensor,
     scale: f64,
     dropout: f64,
+    /// A and `scale` B in the number format of activations, for layers that compute in few launches. They are those of
+    /// the last call of [`cast_all`].
+    casts: Option<(Tensor, Tensor)>,
 }
 
 impl Lora {
@@ -27,7 +31,23 @@ impl Lora {
             b: Tensor::zeros([out_features, rank], (Kind::Float, device)).set_requires_grad(true),
             scale: scale(spec),
             dropout: spec.dropout,
+            casts: None,
         }
+    }
+
+    /// Makes room for casts in the number format `kind`, or gives it back.
+    pub(super) fn keep_casts(&mut self, kind: Option<Kind>) {
+        let like = |t: &Tensor, kind| Tensor::empty(t.size(), (kind, t.device()));
+        self.casts = kind.map(|kind| (like(&self.a, kind), like(&self.b, kind)));
+    }
+
+    /// Computes `x W^T + bias` with the adapter, by the casts that [`cast_all`] made. Returns `None` without casts.
+    /// // (T, in) -> (T, out)
+    pub(super) fn with_layer(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, train: bool) -> Option<Tensor> {
+        let (cast_a, cast_b) = self.casts.as_ref()?;
+        let dropped = (train && self.dropout > 0.0).then(|| x.dropout(self.dropout, true));
+        let matrices = AdapterMatrices { a: &self.a, b: &self.b, cast_a, cast_b, scale: self.scale };
+        Some(adapted_linear(x, dropped.as_ref(), weight, bias, matrices))
     }
 
     /// Adds the adapter's output for the input `x` to the layer's output `y`. The products are computed in `x`'s number
@@ -55,6 +75,18 @@ impl Lora {
     pub fn weight_update(&self) -> Tensor {
         tch::no_grad(|| self.b.matmul(&self.a) * self.scale)
     }
+}
+
+/// Makes the casts of all adapters that keep them, in a few launches.
+pub(super) fn cast_all<'a>(adapters: impl Iterator<Item = &'a Lora>) {
+    let (mut targets, mut sources, mut factors) = (Vec::new(), Vec::new(), Vec::new());
+    for lora in adapters {
+        let Some((cast_a, cast_b)) = &lora.casts else { continue };
+        targets.extend([cast_a.shallow_clone(), cast_b.shallow_clone()]);
+        sources.extend([lora.a.shallow_clone(), lora.b.shallow_clone()]);
+        factors.extend([1.0, lora.scale]);
+    }
+    tch::no_grad(|| copy_all_scaled(&targets, &sources, &factors));
 }
 
 /// Returns PEFT's scale: `alpha / r`, or `alpha / sqrt(r)` if rank-stabilized (arXiv:2312.03732).

@@ -20,13 +20,14 @@ mod packed;
 mod pass;
 mod qwen3_embedding;
 mod rotary;
+mod sequences;
 mod shared_prefix;
 mod text_model;
 mod xlm_roberta;
 
 pub use config::load_config;
 pub use decoder::Decoder;
-pub use decoding::{Decoding, Prompt};
+pub use decoding::{Decoding, NextLogits, Prompt};
 pub use orchestrate_core::architecture::DecoderConfig;
 pub use packed::{Group, Packed};
 pub use pass::{PassOptions, TrainingPass};

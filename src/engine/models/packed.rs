@@ -66,19 +66,29 @@ impl Packed {
             .collect()
     }
 
-    /// Returns the index of the token that predicts each token of the completions. For a completion's first token it is
-    /// the last token of the prompt, for any other the token before it. // (N,)
-    pub fn predictors(&self) -> Tensor {
+    /// Selects the states that predict the tokens of the completions. For a completion's first token it is the state of
+    /// the last token of the prompt, for any other that of the token before it.
+    ///
+    /// Each state is selected once, and those at the ends of prompts are then put in front of each of their completions.
+    /// Their gradients are therefore added in a fixed order. An index that names a state several times would have them
+    /// added in any order on a GPU. // (T, C) -> (N, C)
+    pub fn predicting(&self, states: &Tensor) -> Tensor {
         let mut sequences = self.starts().into_iter().zip(&self.lengths);
-        let mut predictors = Vec::new();
+        let (mut selected, mut sizes, mut order) = (Vec::new(), Vec::new(), Vec::new());
         for &count in &self.completions {
             let (prompt, prompt_length) = sequences.next().expect("a prompt comes before its completions");
+            let end = sizes.len();
+            selected.push(prompt + prompt_length - 1);
+            sizes.push(1);
             for (start, length) in sequences.by_ref().take(count) {
-                predictors.push(prompt + prompt_length - 1);
-                predictors.extend(start..start + length - 1);
+                order.extend([end, sizes.len()]);
+                selected.extend(start..start + length - 1);
+                sizes.push(length - 1);
             }
         }
-        Tensor::from_slice(&predictors).to_device(self.input_ids.device())
+        let selected = Tensor::from_slice(&selected).to_device(states.device());
+        let pieces = states.index_select(0, &selected).split_with_sizes(&sizes, 0);
+        Tensor::cat(&order.into_iter().map(|piece| &pieces[piece]).collect::<Vec<_>>(), 0)
     }
 
     /// The number of tokens of all sequences.

@@ -32,6 +32,7 @@ pub struct TrainingPass<'a> {
 impl<'a> TrainingPass<'a> {
     /// Runs the forward pass of `decoder` over `packed`.
     pub fn new(decoder: &'a Decoder, packed: &'a Packed, options: PassOptions) -> Self {
+        decoder.cast_adapters();
         let layout = decoder.layout(packed);
         let mut pass = Self { decoder, packed, options, layout, hidden: Tensor::new(), cuts: Vec::new() };
         let embedded = tch::no_grad(|| pass.embed()).set_requires_grad(pass.embedding_is_trained());

@@ -57,6 +57,13 @@ impl Rotation {
         let half = x.size()[2] / 2;
         x * &self.cos + x.roll([half], [2]) * &self.sin
     }
+
+    /// Rotates queries and keys together, to the same bits, in half of the launches. // (T, H, D), (T, K, D)
+    pub(super) fn apply_to_both(&self, q: &Tensor, k: &Tensor) -> (Tensor, Tensor) {
+        let heads = [q.size()[1], k.size()[1]];
+        let rotated = self.apply(&Tensor::cat(&[q, k], 1)).split_with_sizes(heads, 1);
+        (rotated[0].shallow_clone(), rotated[1].shallow_clone())
+    }
 }
 
 /// Scales an inverse frequency as transformers' `_compute_llama3_parameters` does.

@@ -53,9 +53,8 @@ fn agree(kind: Kind, device: Device) -> StageResult<(bool, String)> {
 
     let targets: Vec<i64> = sampled.iter().flat_map(|completion| completion.ids.clone()).collect();
     let targets = Tensor::from_slice(&targets).to_device(device);
-    let score = |packed: &Packed, predictors: &Tensor| -> StageResult<Vec<f32>> {
-        let hidden = tch::no_grad(|| decoder.hidden(packed)).index_select(0, predictors);
-        let scored = logprobs(&decoder, &hidden, &targets, sampling.temperature).logprobs;
+    let score = |hidden: &Tensor| -> StageResult<Vec<f32>> {
+        let scored = logprobs(&decoder, hidden, &targets, sampling.temperature).logprobs;
         Vec::<f32>::try_from(scored.to_kind(Kind::Float)).map_err(|e| StageError::input(e.to_string()))
     };
     let rows: Vec<Vec<i64>> = sampled.iter().map(|completion| [prompt.as_slice(), &completion.ids].concat()).collect();
@@ -66,10 +65,11 @@ fn agree(kind: Kind, device: Device) -> StageResult<(bool, String)> {
         .zip(&packed.lengths)
         .flat_map(|(start, length)| start + i64::try_from(PROMPT).expect("fits") - 1..start + length - 1)
         .collect();
-    let of_rows = score(&packed, &Tensor::from_slice(&predictors).to_device(device))?;
+    let hidden = |packed: &Packed| tch::no_grad(|| decoder.hidden(packed));
+    let of_rows = score(&hidden(&packed).index_select(0, &Tensor::from_slice(&predictors).to_device(device)))?;
     let group = Group { prompt: &prompt, completions: sampled.iter().map(|completion| &*completion.ids).collect() };
     let shared = Packed::grouped(&[group], device);
-    let of_group = score(&shared, &shared.predictors())?;
+    let of_group = score(&shared.predicting(&hidden(&shared)))?;
 
     let (rows_most, rows_mean) = difference(&of_sampling, &of_rows);
     let (group_most, group_mean) = difference(&of_sampling, &of_group);

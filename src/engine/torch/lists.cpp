@@ -17,6 +17,16 @@ extern "C" char *engine_copy_all(const at::Tensor *const *targets, const at::Ten
   });
 }
 
+// Copies like `engine_copy_all`, with each source multiplied by the factor at its place before it is converted.
+extern "C" char *engine_copy_all_scaled(const at::Tensor *const *targets, const at::Tensor *const *sources,
+                                        const double *factors, size_t count) {
+  return caught([&] {
+    const std::vector<at::Scalar> scalars(factors, factors + count);
+    const auto all = list(targets, count);
+    at::_foreach_copy_(all, at::_foreach_mul(list(sources, count), scalars));
+  });
+}
+
 // Multiplies each tensor by the factor at its place.
 extern "C" char *engine_multiply_all(const at::Tensor *const *tensors, const double *factors, size_t count) {
   return caught([&] {

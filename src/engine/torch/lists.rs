@@ -19,6 +19,21 @@ pub fn copy_all(targets: &[Tensor], sources: &[Tensor]) {
     check(unsafe { engine_copy_all(targets.as_ptr(), sources.as_ptr(), targets.len()) });
 }
 
+/// Copies like [`copy_all`], with each source multiplied by the factor at its place before it is converted.
+///
+/// # Panics
+/// Panics if the lists or the shapes of their tensors differ.
+pub fn copy_all_scaled(targets: &[Tensor], sources: &[Tensor], factors: &[f64]) {
+    assert!(targets.len() == sources.len() && targets.len() == factors.len(), "every target has a source and a factor");
+    if targets.is_empty() {
+        return;
+    }
+    let (targets, sources) = (raw_list(targets), raw_list(sources));
+    // SAFETY: all lists have `len` elements, those of tensors live ones.
+    #[expect(unsafe_code, reason = "a function of lists.cpp")]
+    check(unsafe { engine_copy_all_scaled(targets.as_ptr(), sources.as_ptr(), factors.as_ptr(), targets.len()) });
+}
+
 /// Multiplies each tensor by the factor at its place.
 ///
 /// # Panics
@@ -113,6 +128,12 @@ pub fn adamw(input: AdamwInput<'_>) {
 #[expect(unsafe_code, reason = "functions of lists.cpp")]
 unsafe extern "C" {
     fn engine_copy_all(targets: *const RawTensor, sources: *const RawTensor, count: usize) -> *mut c_char;
+    fn engine_copy_all_scaled(
+        targets: *const RawTensor,
+        sources: *const RawTensor,
+        factors: *const f64,
+        count: usize,
+    ) -> *mut c_char;
     fn engine_multiply_all(tensors: *const RawTensor, factors: *const f64, count: usize) -> *mut c_char;
     fn engine_zero_all(tensors: *const RawTensor, count: usize) -> *mut c_char;
     fn engine_norms(result: *mut *mut libc::c_void, tensors: *const RawTensor, count: usize) -> *mut c_char;

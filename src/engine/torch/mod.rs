@@ -10,7 +10,7 @@ pub use adapted_linear::{AdapterMatrices, adapted_linear};
 pub use attention::{FlashInput, flash_attention, flash_takes};
 pub use determinism::set_deterministic;
 pub use launches::{LaunchCount, as_one_launch};
-pub use lists::{AdamwInput, adamw, copy_all, multiply_all, norms, zero_all};
+pub use lists::{AdamwInput, adamw, copy_all, copy_all_scaled, multiply_all, norms, zero_all};
 
 use std::ffi::{CStr, c_char};
 use tch::Tensor;

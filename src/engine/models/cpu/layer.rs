@@ -256,7 +256,8 @@ impl Matrix<'_> {
 
 impl CpuPrompt {
     pub(in crate::models) fn new(cache: &PromptCache) -> Self {
-        let layers = cache.layers.iter().map(|(keys, values)| (to_vec(keys), to_vec(values))).collect();
+        let by_head = |t: &Tensor| to_vec(&t.transpose(0, 1)); // (n, K, D) -> (K, n, D)
+        let layers = cache.layers.iter().map(|(keys, values)| (by_head(keys), by_head(values))).collect();
         Self { layers, length: cache.length() }
     }
 

@@ -95,17 +95,16 @@ pub fn accumulate(
         .map(|group| Group { prompt: group[0].prompt_ids, completions: group.iter().map(|r| r.ids).collect() })
         .collect();
     let packed = Packed::grouped(&groups, device);
-    let predictors = packed.predictors(); // (N,)
     let tokens = Tokens::new(micro_batch, device);
     let ref_logprobs = reference.map(|reference| {
         reference.run(decoder, |decoder| {
-            let hidden = tch::no_grad(|| decoder.hidden(&packed).index_select(0, &predictors)); // (N, C)
+            let hidden = tch::no_grad(|| packed.predicting(&decoder.hidden(&packed))); // (N, C)
             head::logprobs(decoder, &hidden, &tokens.targets, temperature).logprobs
         })
     });
     // without dropout, so the policy is the one that sampled
     let pass = TrainingPass::new(decoder, &packed, PassOptions { dropout_seed: None, checkpointing });
-    let hidden = pass.hidden().index_select(0, &predictors); // (N, C)
+    let hidden = packed.predicting(pass.hidden()); // (N, C)
     let loss_of = |range: Range<i64>, lengths: &[i64], now: &TokenLogprobs, sums: &mut Sums| {
         let at = |all: &Tensor| all.narrow(0, range.start, range.end - range.start);
         let leaf = now.logprobs.detach().set_requires_grad(true);
