@@ -66,6 +66,7 @@ fn assignment() -> Assignment {
             keep_resume_points: 2,
             gradient_checkpointing: false,
             bfloat16_products: Bfloat16Products::Auto,
+            deterministic: true,
             judges: BTreeMap::new(),
             endpoints: BTreeMap::new(),
         },

@@ -152,7 +152,7 @@ fn other_value(key: &str) -> &'static str {
         | "clip_low" | "clip_high" | "overlong_penalty" | "tie_margin" => "0.55",
         "rslora" | "packing" | "cache" => "true",
         "train_on" => "[\"assistant\"]",
-        "mask_truncated" | "base" | "pool_seeds" => "false",
+        "mask_truncated" | "base" | "pool_seeds" | "deterministic" => "false",
         "compare_with" => "prompt",
         "target_modules" => "[\"o_proj\"]",
         "max_rows"

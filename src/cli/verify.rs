@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 Runs the stage again from the same parent checkpoint and inputs, and compares the digest of every file.
 The rerun has a directory of its own, which never becomes part of the cache. Ends with 7 when a file
 differs, and keeps the rerun for inspection. The usual reason is another device, libtorch or thread count; those
-that differ are listed. --device and --threads choose them.
+that differ are listed. --device and --threads choose them. Bits repeat only on a device of the same kind.
 
 Examples:
   orchestrate verify latest sft
@@ -229,10 +229,14 @@ fn starts(dir: &Path) -> Result<Vec<Started>, CliError> {
 /// Returns the differences in the conditions of the two executions, as far as results may depend on them.
 fn conditions(recorded: &[Started], rerun: &[Started]) -> String {
     type Read = fn(&Started) -> String;
-    let facts: [(&str, Read); 3] = [
-        ("device", |started| started.device.clone()),
+    let facts: [(&str, Read); 7] = [
+        ("device", device_kind),
         ("libtorch", |started| started.libtorch.clone()),
         ("threads", |started| started.threads.to_string()),
+        ("instructions", |started| word(started.instructions.as_ref())),
+        ("bfloat16_products", |started| word(started.bfloat16_products.as_ref())),
+        ("float32_products", |started| word(started.float32_products.as_ref())),
+        ("deterministic", |started| word(started.deterministic.as_ref())),
     ];
     let values = |starts: &[Started], read: Read| {
         let values: BTreeSet<String> = starts.iter().map(read).collect();
@@ -244,8 +248,69 @@ fn conditions(recorded: &[Started], rerun: &[Started]) -> String {
         .filter(|(_, recorded, rerun)| recorded != rerun)
         .map(|(name, recorded, rerun)| format!("{name}: recorded {recorded}, rerun {rerun}"))
         .collect();
-    if differing.is_empty() {
-        return "device, libtorch and threads were the same".to_owned();
+    let kinds = |starts: &[Started]| values(starts, device_kind);
+    let mut text = if differing.is_empty() {
+        "device, libtorch and threads were the same".to_owned()
+    } else {
+        format!("run differently, the usual reason:\n  {}", differing.join("\n  "))
+    };
+    if kinds(recorded) != kinds(rerun) {
+        text.push_str("\nbits repeat only on a device of the same kind, so the difference does not point to a fault");
+    } else if recorded.iter().chain(rerun).any(|started| started.deterministic == Some(false)) {
+        text.push_str("\nbits repeat on a GPU only with `runtime.deterministic = true`");
     }
-    format!("run differently, the usual reason:\n  {}", differing.join("\n  "))
+    text
+}
+
+/// Returns the kind of device: the product name of a GPU, or `cpu`.
+fn device_kind(started: &Started) -> String {
+    started.gpu.clone().unwrap_or_else(|| started.device.clone())
+}
+
+/// Returns a setting's name as it is in events, or `none`.
+fn word<T: serde::Serialize>(value: Option<&T>) -> String {
+    match value.and_then(|value| serde_json::to_value(value).ok()) {
+        Some(serde_json::Value::String(text)) => text,
+        Some(value) => value.to_string(),
+        None => "none".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(gpu: Option<&str>, deterministic: Option<bool>) -> Started {
+        Started {
+            host: "here".to_owned(),
+            pid: 1,
+            device: if gpu.is_some() { "cuda:0" } else { "cpu" }.to_owned(),
+            gpu: gpu.map(str::to_owned),
+            deterministic,
+            libtorch: "2.11.0".to_owned(),
+            threads: 2,
+            instructions: None,
+            bfloat16_products: None,
+            float32_products: None,
+            resumed_from_step: None,
+            total_steps: 1,
+        }
+    }
+
+    #[test]
+    fn bits_of_another_kind_of_device_are_not_expected() {
+        let cpu = [started(None, None)];
+        let [h200, a100] = ["NVIDIA H200", "NVIDIA A100"].map(|name| [started(Some(name), Some(true))]);
+        for (recorded, rerun) in [(&h200, &cpu), (&cpu, &a100), (&h200, &a100)] {
+            assert!(conditions(recorded, rerun).ends_with("does not point to a fault"));
+        }
+        assert!(conditions(&h200, &a100).contains("device: recorded NVIDIA H200, rerun NVIDIA A100"));
+        for same in [&h200, &cpu] {
+            assert_eq!(conditions(same, same), "device, libtorch and threads were the same");
+        }
+        let fast = [started(Some("NVIDIA H200"), Some(false))];
+        let text = conditions(&fast, &h200);
+        assert!(text.contains("deterministic: recorded false, rerun true"), "{text}");
+        assert!(text.ends_with("`runtime.deterministic = true`"), "{text}");
+    }
 }

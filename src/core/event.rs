@@ -101,6 +101,12 @@ pub struct Started {
     pub pid: u32,
     /// The device, `cpu` or `cuda:N`.
     pub device: String,
+    /// The product name of the GPU; absent on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// Whether a training step used only algorithms whose results repeat to the bit; absent on the CPU, where all do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deterministic: Option<bool>,
     /// The version of libtorch.
     pub libtorch: String,
     /// The number of threads of tensor operations.

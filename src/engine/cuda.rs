@@ -89,6 +89,26 @@ pub fn attention_kernels(device: Device) -> BTreeMap<&'static str, &'static str>
     ])
 }
 
+/// Returns the product name of a GPU, such as `NVIDIA H200`. Returns `None` for the CPU or if the driver does not report
+/// it.
+pub fn name(device: Device) -> Option<String> {
+    let Device::Cuda(index) = device else { return None };
+    let driver = open_library(c"libcuda.so.1", libc::RTLD_NOW).ok()?;
+    let (get, name) = (function(driver, c"cuDeviceGet")?, function(driver, c"cuDeviceGetName")?);
+    let (mut handle, mut text) = (0, [0u8; 128]);
+    // SAFETY: the CUDA driver API declares `cuDeviceGet(CUdevice *, int)` and `cuDeviceGetName(char *, int, CUdevice)`,
+    // where CUdevice is an int. Both return 0 for success. The pointers are to live variables, and the name is cut at
+    // the given length. libtorch has initialized the driver.
+    #[expect(unsafe_code, reason = "tch has no binding of a device's name")]
+    let status = unsafe {
+        let get = std::mem::transmute::<NonNull<libc::c_void>, unsafe extern "C" fn(*mut i32, i32) -> i32>(get);
+        let name = std::mem::transmute::<NonNull<libc::c_void>, unsafe extern "C" fn(*mut u8, i32, i32) -> i32>(name);
+        get(&raw mut handle, i32::try_from(index).ok()?) | name(text.as_mut_ptr(), 128, handle)
+    };
+    let text = CStr::from_bytes_until_nul(&text).ok()?.to_string_lossy().into_owned();
+    (status == 0 && !text.is_empty()).then_some(text)
+}
+
 /// Returns the bytes of GPU memory in use by all processes. Returns `None` for the CPU or if the CUDA runtime does not
 /// report them.
 pub fn memory_used(device: Device) -> Option<u64> {
@@ -115,17 +135,20 @@ fn symbol(name: &CStr) -> Option<NonNull<libc::c_void>> {
     NonNull::new(found)
 }
 
+/// Returns a function of an open library.
+fn function(library: NonNull<libc::c_void>, name: &CStr) -> Option<NonNull<libc::c_void>> {
+    // SAFETY: `library` is an open library and the name a C string.
+    #[expect(unsafe_code, reason = "symbols are looked up through dlsym")]
+    let found = unsafe { libc::dlsym(library.as_ptr(), name.as_ptr()) };
+    NonNull::new(found)
+}
+
 /// Returns the status that the driver reports when it is initialized.
 fn driver_status(driver: NonNull<libc::c_void>) -> String {
-    // SAFETY: `driver` is an open library and the name a C string.
-    #[expect(unsafe_code, reason = "symbols are looked up through dlsym")]
-    let symbol = unsafe { libc::dlsym(driver.as_ptr(), c"cuInit".as_ptr()) };
-    if symbol.is_null() {
-        return "libcuda.so.1 has no cuInit".to_owned();
-    }
+    let Some(symbol) = function(driver, c"cuInit") else { return "libcuda.so.1 has no cuInit".to_owned() };
     // SAFETY: the CUDA driver API declares `CUresult cuInit(unsigned int flags)`; flags must be 0.
     #[expect(unsafe_code, reason = "a symbol becomes a function only so")]
-    let code = unsafe { std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn(u32) -> i32>(symbol)(0) };
+    let code = unsafe { std::mem::transmute::<NonNull<libc::c_void>, unsafe extern "C" fn(u32) -> i32>(symbol)(0) };
     let meaning = match code {
         0 => "the driver works, but shows libtorch no device",
         100 => "no device is visible",

@@ -142,6 +142,8 @@ mod tests {
             threads: 2,
             instructions: None,
             bfloat16_products: None,
+            gpu: None,
+            deterministic: None,
             float32_products: None,
             resumed_from_step,
             total_steps: 100,

@@ -25,6 +25,7 @@ pub fn assignment(planned: &PlannedStage, plan: &Plan, workspace: &Workspace) ->
             keep_resume_points: planned.runtime.keep_resume_points,
             gradient_checkpointing: planned.runtime.gradient_checkpointing == GradientCheckpointing::On,
             bfloat16_products: planned.runtime.bfloat16_products,
+            deterministic: planned.runtime.deterministic,
             judges: planned.runtime.judges.clone(),
             endpoints: planned.runtime.endpoints.clone(),
         },

@@ -27,6 +27,8 @@ fn started(resumed_from_step: Option<u64>) -> Event {
         threads: 1,
         instructions: None,
         bfloat16_products: None,
+        gpu: None,
+        deterministic: None,
         float32_products: None,
         resumed_from_step,
         total_steps: 3,

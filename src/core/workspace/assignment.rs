@@ -47,12 +47,20 @@ pub struct Runtime {
     /// How a CPU multiplies with bfloat16 weights.
     #[serde(default)]
     pub bfloat16_products: Bfloat16Products,
+    /// Whether training on a GPU takes only algorithms whose results repeat to the bit.
+    #[serde(default = "repeats")]
+    pub deterministic: bool,
     /// The addresses of judges, by the name of their model.
     #[serde(default)]
     pub judges: BTreeMap<String, JudgeServer>,
     /// The addresses of services, by the name that the recipe gives them.
     #[serde(default)]
     pub endpoints: BTreeMap<String, HttpEndpoint>,
+}
+
+/// The value for assignments of versions without the setting.
+fn repeats() -> bool {
+    true
 }
 
 /// The recipe's `device`.

@@ -206,6 +206,8 @@ mod tests {
             threads: 1,
             instructions: None,
             bfloat16_products: None,
+            gpu: None,
+            deterministic: None,
             float32_products: None,
             resumed_from_step,
             total_steps: 9,

@@ -1,7 +1,7 @@
 //! Attention inside many sequences of different lengths, computed together.
 //!
-//! A GPU computes all of them in one launch of flash attention, which needs no mask and no repeated keys. Elsewhere each
-//! sequence is a call of its own, with the same meaning.
+//! A GPU computes all of them in one launch of flash attention, which needs no mask and no repeated keys. Elsewhere
+//! each sequence is a call of its own, with the same meaning.
 
 use super::layers::causal;
 use super::packed::Packed;

@@ -190,6 +190,7 @@ impl Worker {
                 keep_resume_points: stage.runtime.keep_resume_points,
                 gradient_checkpointing: false,
                 bfloat16_products: stage.runtime.bfloat16_products,
+                deterministic: stage.runtime.deterministic,
                 judges: stage.runtime.judges.clone(),
                 endpoints: stage.runtime.endpoints.clone(),
             },

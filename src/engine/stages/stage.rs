@@ -1,5 +1,6 @@
 //! The frame around the loop of every stage: the attempt, its events, and its end.
 
+use crate::cuda;
 use crate::data;
 use crate::device;
 use crate::error::{StageError, StageResult};
@@ -137,6 +138,8 @@ impl Context<'_> {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
             device: device::name(self.device),
+            gpu: cuda::name(self.device),
+            deterministic: (!on_cpu).then(|| self.attempt.assignment().runtime.deterministic),
             libtorch: Libraries::of_this_process().to_string(),
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
             instructions: on_cpu.then(orchestrate_core::cpu::instructions),

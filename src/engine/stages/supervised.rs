@@ -10,6 +10,7 @@ use crate::models::{Decoder, Packed, PassOptions, TrainingPass};
 use crate::optim::Optimizer;
 use crate::policy::Policy;
 use crate::seed;
+use crate::torch::Deterministic;
 use orchestrate_core::event::StepPart;
 use orchestrate_core::recipe::spec::{Length, OptimizerSpec};
 use orchestrate_core::workspace::Assignment;
@@ -64,6 +65,7 @@ pub(super) fn train(
                 checkpointing: assignment.runtime.gradient_checkpointing,
             };
             let sequences: Vec<&Sequence> = micro_batch.iter().flat_map(|row| &row.sequences).collect();
+            let _deterministic = Deterministic::begin(assignment.runtime.deterministic, context.device);
             loss += accumulate(&policy.decoder, &sequences, trained_tokens, options);
         }
 

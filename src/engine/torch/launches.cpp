@@ -16,9 +16,10 @@ namespace {
 // One kernel on a GPU, whatever parts it has on a CPU.
 const std::unordered_set<std::string_view> one_kernel{
     "aten::_foreach_copy_", "aten::_foreach_mul", "aten::_foreach_mul_", "aten::_foreach_norm", "aten::_foreach_zero_",
-    "aten::_fused_adamw_", "aten::addmm", "aten::addmm_", "aten::baddbmm", "aten::bmm", "aten::cat", "aten::copy_",
+    "aten::_fused_adamw_", "aten::add", "aten::add_", "aten::addmm", "aten::addmm_", "aten::baddbmm", "aten::bmm", "aten::cat", "aten::copy_",
     "aten::embedding", "aten::index_copy_", "aten::index_put_", "aten::index_select", "aten::layer_norm", "aten::log_softmax",
-    "aten::logsumexp", "aten::mm", "aten::rms_norm", "aten::roll", "aten::scaled_dot_product_attention", "aten::silu_backward"};
+    "aten::logsumexp", "aten::mm", "aten::mul", "aten::mul_", "aten::rms_norm", "aten::roll",
+    "aten::scaled_dot_product_attention", "aten::silu_backward"};
 
 const std::unordered_set<std::string_view> no_launch{
     "aten::_local_scalar_dense", "aten::_reshape_alias", "aten::_unsafe_view", "aten::alias", "aten::as_strided", "aten::can_cast",

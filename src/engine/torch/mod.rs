@@ -8,7 +8,7 @@ mod lists;
 
 pub use adapted_linear::{AdapterMatrices, adapted_linear};
 pub use attention::{FlashInput, flash_attention, flash_takes};
-pub use determinism::set_deterministic;
+pub use determinism::Deterministic;
 pub use launches::{LaunchCount, as_one_launch};
 pub use lists::{AdamwInput, adamw, copy_all, copy_all_scaled, multiply_all, norms, zero_all};
 

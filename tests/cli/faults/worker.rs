@@ -69,6 +69,8 @@ fn work(attempt: &mut Attempt, project: &Path) -> Result<Ending, WorkspaceError>
         threads: 1,
         instructions: None,
         bfloat16_products: None,
+        gpu: None,
+        deterministic: None,
         float32_products: None,
         resumed_from_step: resumed.map(|(step, _)| step),
         total_steps: STEPS,

@@ -93,6 +93,8 @@ pub(super) fn work(attempt: &mut Attempt) -> Result<Option<BTreeMap<String, Meas
             threads: 0,
             instructions: None,
             bfloat16_products: None,
+            gpu: None,
+            deterministic: None,
             float32_products: None,
             resumed_from_step: None,
             total_steps: 0,

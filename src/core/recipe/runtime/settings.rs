@@ -39,6 +39,9 @@ pub struct RuntimeSettings {
     /// How a CPU multiplies with weights that are held in bfloat16. Like another CPU, another choice changes a result's
     /// bits.
     pub bfloat16_products: Bfloat16Products,
+    /// Whether training on a GPU takes only algorithms whose results repeat to the bit, at a few percent of a step's
+    /// time. A CPU has no others.
+    pub deterministic: bool,
     /// Largest number of stages that run at the same time, unless `-j` is given; default: one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,

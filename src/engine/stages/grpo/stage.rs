@@ -11,6 +11,7 @@ use crate::policy::Policy;
 use crate::stages::scoring::{check_missing, judge_expenses, reward_mix, save_completions};
 use crate::stages::training;
 use crate::stages::{Context, Outcome};
+use crate::torch::Deterministic;
 use orchestrate_core::event::{EventKind, StepPart};
 use orchestrate_core::recipe::spec::GrpoSpec;
 use orchestrate_core::rewards::{Watched, reward_metrics};
@@ -95,6 +96,7 @@ pub(in crate::stages) fn run(
                     let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
                     return context.stop_within_step(before.step, write);
                 }
+                let _deterministic = Deterministic::begin(assignment.runtime.deterministic, context.device);
                 accumulate(&mut policy.decoder, reference.as_ref(), micro_batch, options, &mut sums);
             }
             if update == 0 {
