@@ -89,8 +89,8 @@ pub fn attention_kernels(device: Device) -> BTreeMap<&'static str, &'static str>
     ])
 }
 
-/// Returns the product name of a GPU, such as `NVIDIA H200`. Returns `None` for the CPU or if the driver does not report
-/// it.
+/// Returns the product name of a GPU, such as `NVIDIA H200`. Returns `None` for the CPU or if the driver does not
+/// report it.
 pub fn name(device: Device) -> Option<String> {
     let Device::Cuda(index) = device else { return None };
     let driver = open_library(c"libcuda.so.1", libc::RTLD_NOW).ok()?;

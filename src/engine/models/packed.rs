@@ -69,8 +69,8 @@ impl Packed {
     /// Selects the states that predict the tokens of the completions. For a completion's first token it is the state of
     /// the last token of the prompt, for any other that of the token before it.
     ///
-    /// Each state is selected once, and those at the ends of prompts are then put in front of each of their completions.
-    /// Their gradients are therefore added in a fixed order. An index that names a state several times would have them
+    /// Each state is selected once, and those at the ends of prompts are then put in front of each of their
+    /// completions. Their gradients are therefore added in a fixed order. An index that names a state several times would have them
     /// added in any order on a GPU. // (T, C) -> (N, C)
     pub fn predicting(&self, states: &Tensor) -> Tensor {
         let mut sequences = self.starts().into_iter().zip(&self.lengths);
