@@ -141,5 +141,5 @@ impl DeviceMemory {
 }
 
 fn gpu_memory(index: usize) -> Option<u64> {
-    host::installed_gpus().get(index)?.memory_bytes
+    Some(host::installed_gpus().get(index)?.memory?.total)
 }

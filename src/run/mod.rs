@@ -17,6 +17,7 @@ mod costs;
 mod dispatch;
 mod execute;
 mod failure;
+mod gpus;
 mod machine;
 mod memory;
 mod outcome;
