@@ -47,6 +47,7 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
     let overrides = Overrides::with_process_environment(args.recipes.set.clone());
     let planned = planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     planning::refuse_too_large(planned.plan.stages.iter())?;
+    planning::warn_busy_gpus(planned.plan.stages.iter());
     let mut out = Output::stdout();
     if args.show_data {
         let shown = show_data(context, &planned.plan, &mut out);

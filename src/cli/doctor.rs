@@ -8,7 +8,7 @@ use crate::cpu::BadChoice;
 use crate::cpu::Bfloat16Products;
 use crate::exec::{CpuReport, CudaProblem, WorkerBinary, WorkerVersion, worker_version};
 use crate::host::{InstalledGpu, installed_gpus, installed_memory_bytes};
-use crate::number::gib;
+use crate::number::{gib, gib_of};
 use crate::recipe::Overrides;
 use crate::report::{Column, Table, width};
 use crate::rewards::{reach_judge, reach_service};
@@ -133,11 +133,15 @@ fn cpu(report: Result<CpuReport, Option<String>>) -> Finding {
 
 /// Returns the GPUs that the driver lists, with their memory.
 fn listed_gpus() -> Vec<String> {
-    let shown = |gpu: InstalledGpu| match gpu.memory_bytes {
-        Some(bytes) => format!("{}, {}", gpu.name, gib(bytes)),
-        None => gpu.name,
-    };
-    installed_gpus().into_iter().map(shown).collect()
+    installed_gpus().iter().map(shown_gpu).collect()
+}
+
+fn shown_gpu(gpu: &InstalledGpu) -> String {
+    match gpu.memory {
+        Some(memory) if memory.is_busy() => format!("{}, {} free", gpu.name, gib_of(memory.free, memory.total)),
+        Some(memory) => format!("{}, {}", gpu.name, gib(memory.total)),
+        None => gpu.name.clone(),
+    }
 }
 
 /// Checks which of the `listed` GPUs the worker can use. A machine without GPUs is fine; an unusable GPU is not.
@@ -278,6 +282,7 @@ fn servers(context: &Context, recipes: &[PathBuf]) -> Result<Vec<Finding>, CliEr
 mod tests {
     use super::*;
     use crate::cpu::{Float32Products, Instructions};
+    use crate::host::GpuMemory;
 
     #[test]
     fn a_cpu_that_is_slow_in_bfloat16_says_why_and_what_to_set() {
@@ -294,6 +299,17 @@ mod tests {
         let problem = "ATEN_CPU_CAPABILITY asks for AVX-512, which this CPU does not have";
         let refused = cpu(Err(Some(problem.to_owned())));
         assert!(!refused.ok && refused.hint.unwrap().contains("unset"));
+    }
+
+    #[test]
+    fn a_gpu_is_shown_with_what_is_free_if_processes_hold_much() {
+        let shown = |used: u64| {
+            let memory = GpuMemory { total: 80 << 30, free: (80 - used) << 30, used: used << 30 };
+            let (name, uuid) = ("NVIDIA A100".to_owned(), "GPU-aa11".to_owned());
+            shown_gpu(&InstalledGpu { index: 0, name, uuid, memory: Some(memory), parts: Vec::new() })
+        };
+        assert_eq!(shown(1), "NVIDIA A100, 80.0 GiB");
+        assert_eq!(shown(60), "NVIDIA A100, 20.0 of 80.0 GiB free");
     }
 
     #[test]

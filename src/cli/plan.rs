@@ -44,6 +44,8 @@ pub(super) fn plan(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
 
 /// Prints `plan`, for this command and for `run --dry-run`.
 pub(super) fn show(context: &Context, plan: &Plan, statuses: &[PlannedStatus]) -> Result<(), CliError> {
+    let missing = plan.stages.iter().zip(statuses).filter(|(_, status)| !status.hit);
+    planning::warn_busy_gpus(missing.map(|(stage, _)| stage));
     let mut out = Output::stdout();
     if context.json {
         for (stage, status) in plan.stages.iter().zip(statuses) {

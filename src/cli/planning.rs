@@ -9,10 +9,10 @@ use crate::hub::{Hub, HubEnvironment, HubError, HubStep};
 use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
 use crate::report::{Downloads, PlannedStatus, ProgressMode};
-use crate::run::{TooLarge, limited, plan_memory, stage_names, stages_named, too_large, unknown_stages};
+use crate::run::{TooLarge, busy_gpus, limited, plan_memory, stage_names, stages_named, too_large, unknown_stages};
 use crate::workspace::{FileDigests, Lookup, Workspace};
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Digests of a recipe's files, with a cache of known ones, and its files on the hub.
@@ -134,6 +134,14 @@ pub(super) fn only(plan: Plan, only: &[String]) -> Result<Plan, CliError> {
             .hint(format!("the stages are {}", known.join(", "))));
     }
     Ok(limited(&plan, &stages_named(&plan, only)))
+}
+
+/// Warns of GPUs of the plan that other processes use.
+pub(super) fn warn_busy_gpus<'a>(stages: impl Iterator<Item = &'a PlannedStage>) {
+    for busy in busy_gpus(stages) {
+        // A failed write to stderr cannot be reported.
+        let _ = writeln!(io::stderr(), "warning: {busy}");
+    }
 }
 
 /// Fails for stages that cannot fit into memory, all at once.

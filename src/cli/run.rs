@@ -115,6 +115,7 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     let is_missing = |index: &usize| request.forced.contains(index) || !cached.contains(&plan.stages[*index].key);
     let missing: Vec<usize> = (0..plan.stages.len()).filter(is_missing).collect();
     planning::refuse_too_large(missing.iter().map(|&index| &plan.stages[index]))?;
+    planning::warn_busy_gpus(missing.iter().map(|&index| &plan.stages[index]));
     // Without a worker the run must not begin.
     let needs_worker = missing.iter().any(|&index| plan.stages[index].program.is_none());
     let worker = needs_worker.then(WorkerBinary::find).transpose()?;

@@ -12,3 +12,13 @@ pub enum Dtype {
     /// bfloat16 weights and activations; adapters, optimizer state and losses stay 32-bit.
     Bfloat16,
 }
+
+impl Dtype {
+    /// Returns the bytes of a number.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Float32 => 4,
+            Self::Bfloat16 => 2,
+        }
+    }
+}

@@ -32,6 +32,11 @@ pub fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
+/// Formats a part of a memory: `12.3 of 80.0 GiB`.
+pub fn gib_of(part: u64, whole: u64) -> String {
+    format!("{} of {}", gib(part).trim_end_matches(" GiB"), gib(whole))
+}
+
 /// Formats a throughput: `812`, `12.3k`.
 pub fn rate(value: f64) -> String {
     if value >= 10_000.0 {

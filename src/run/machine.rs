@@ -1,11 +1,10 @@
 //! The resources of this machine, and the needs of each stage of a plan.
 
-use crate::host::{InstalledGpu, installed_gpus, memory_bytes};
+use super::gpus::{VISIBLE, VisibleGpu, visible_gpus};
+use crate::host::memory_bytes;
 use crate::plan::{Capacity, GpuNeed, GpuSlot, Plan, PlannedStage, StageNeed};
 use crate::recipe::Device;
 
-/// The variable that selects the GPUs that a process sees, and their order.
-pub(super) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 /// The variable for CUDA's numbering of GPUs, and the value for the driver's order, by bus id.
 const ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
 
@@ -24,9 +23,7 @@ impl Machine {
     /// GPU, and one without GPUs. GPUs are searched only if a stage `will_run`.
     pub(super) fn find(plan: &Plan, jobs: Option<usize>, will_run: bool) -> Self {
         let wants_gpu = will_run && plan.stages.iter().any(|stage| stage.runtime.device != Device::Cpu);
-        let choice = std::env::var(VISIBLE).ok();
-        let installed = if wants_gpu { installed_gpus() } else { Vec::new() };
-        let visible = visible_gpus(installed, choice.as_deref());
+        let visible = if wants_gpu { visible_gpus().into_iter().map(slot).collect() } else { Vec::new() };
         let named = plan.stages.iter().find_map(|stage| stage.runtime.gpus.as_deref());
         let gpus = named.map_or_else(|| visible.clone(), |named| slots(named, &visible));
         let capacity = Capacity {
@@ -35,7 +32,7 @@ impl Machine {
             memory_bytes: memory_bytes(),
             gpus,
         };
-        Self { capacity, visible, chosen: choice.is_some() }
+        Self { capacity, visible, chosen: std::env::var(VISIBLE).is_ok() }
     }
 
     /// Returns the number of CPU threads of a stage. It is the recipe's setting, or an even share of the cores if
@@ -76,26 +73,9 @@ impl Machine {
     }
 }
 
-/// Returns the devices that `CUDA_VISIBLE_DEVICES` leaves visible, in its order. It may also name parts of GPUs.
-fn visible_gpus(installed: Vec<InstalledGpu>, choice: Option<&str>) -> Vec<GpuSlot> {
-    let Some(choice) = choice else {
-        let slot = |gpu: InstalledGpu| GpuSlot { device: gpu.index.to_string(), memory_bytes: gpu.memory_bytes };
-        return installed.into_iter().map(slot).collect();
-    };
-    let names = choice.split(',').map(str::trim);
-    // CUDA reads the list up to the first invalid entry, usually -1.
-    names
-        .take_while(|name| !name.is_empty() && !name.starts_with('-'))
-        .filter_map(|name| {
-            let is_part = name.starts_with("MIG-");
-            let is_it = |gpu: &&InstalledGpu| {
-                gpu.index.to_string() == name || (name.starts_with("GPU-") && gpu.uuid.starts_with(name))
-            };
-            let gpu = installed.iter().find(is_it);
-            (is_part || gpu.is_some())
-                .then(|| GpuSlot { device: name.to_owned(), memory_bytes: gpu.and_then(|gpu| gpu.memory_bytes) })
-        })
-        .collect()
+/// Returns a slot with the memory that is free before the run begins.
+fn slot(gpu: VisibleGpu) -> GpuSlot {
+    GpuSlot { device: gpu.device, memory_bytes: gpu.memory.map(|memory| memory.free) }
 }
 
 /// Returns the slots that a recipe's `gpus` names. A device that is named twice has two slots.
@@ -115,41 +95,13 @@ fn name_of(index: usize, visible: &[GpuSlot]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn installed() -> Vec<InstalledGpu> {
-        let gpu = |index, uuid: &str, memory_bytes| InstalledGpu {
-            index,
-            name: "GPU".to_owned(),
-            uuid: uuid.to_owned(),
-            memory_bytes,
-        };
-        let bytes = Some(81559 << 20);
-        vec![gpu(0, "GPU-aa11", bytes), gpu(1, "GPU-bb22", bytes), gpu(2, "GPU-cc33", None)]
-    }
-
     fn names(slots: &[GpuSlot]) -> Vec<&str> {
         slots.iter().map(|slot| slot.device.as_str()).collect()
     }
 
     #[test]
-    fn gpus_are_those_that_the_user_left_visible() {
-        for (choice, expected) in [
-            (None, vec!["0", "1", "2"]),
-            (Some("2,0"), vec!["2", "0"]),
-            (Some("GPU-bb,1"), vec!["GPU-bb", "1"]),
-            (Some("1,-1,0"), vec!["1"]),
-            (Some("7"), vec![]),
-            (Some(""), vec![]),
-            (Some("MIG-dd44"), vec!["MIG-dd44"]),
-        ] {
-            assert_eq!(names(&visible_gpus(installed(), choice)), expected, "{choice:?}");
-        }
-        let visible = visible_gpus(installed(), Some("GPU-bb22,2"));
-        assert_eq!(visible.iter().map(|slot| slot.memory_bytes).collect::<Vec<_>>(), [Some(81559 << 20), None]);
-    }
-
-    #[test]
     fn a_recipe_counts_gpus_as_cuda_does() {
-        let visible = visible_gpus(installed(), Some("2,1"));
+        let visible = ["2", "1"].map(|device| slot(VisibleGpu { device: device.to_owned(), memory: None }));
         assert_eq!(names(&slots(&[0, 0, 1], &visible)), ["2", "2", "1"]);
         assert_eq!(names(&slots(&[0, 3], &[])), ["0", "3"]);
         assert_eq!((name_of(1, &visible), name_of(2, &visible)), (Some("1".to_owned()), None));

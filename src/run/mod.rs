@@ -17,6 +17,7 @@ mod costs;
 mod dispatch;
 mod execute;
 mod failure;
+mod gpus;
 mod machine;
 mod memory;
 mod outcome;
@@ -28,7 +29,7 @@ mod signals;
 
 pub use assignment::assignment;
 pub use execute::run;
-pub use memory::{TooLarge, plan_memory, too_large};
+pub use memory::{TooLarge, busy_gpus, plan_memory, too_large};
 pub use outcome::{FailedStage, RunError, RunSummary, StageEnd};
 pub use request::RunRequest;
 pub use rerun::{Rerun, rerun, rerun_plan};

@@ -1,14 +1,19 @@
 //! Stages that cannot fit into memory are refused before the run begins, with the setting to change.
 
-use crate::env::TestEnv;
+use crate::env::{RECIPE, TestEnv};
 use crate::scheduling::both_start;
 
 /// Returns the estimated peak of stage `base` in bytes, with rows of `seq_len` tokens.
 fn needed(env: &TestEnv, seq_len: u64, checkpointing: &str) -> u64 {
     let settings = settings(seq_len, checkpointing);
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let plan = env.run(&[&["plan", "small.toml", "--json"][..], &settings].concat()).ends_with(0).json();
-    plan.iter().find(|line| line["stage"] == "base").unwrap()["memory_bytes"].as_u64().unwrap()
+    planned(env, "base", &settings)
+}
+
+/// Returns the estimated peak of a stage in bytes.
+fn planned(env: &TestEnv, stage: &str, settings: &[&str]) -> u64 {
+    let plan = env.run(&[&["plan", "small.toml", "--json"][..], settings].concat()).ends_with(0).json();
+    plan.iter().find(|line| line["stage"] == stage).unwrap()["memory_bytes"].as_u64().unwrap()
 }
 
 fn settings(seq_len: u64, checkpointing: &str) -> Vec<String> {
@@ -70,4 +75,42 @@ fn stages_that_do_not_fit_beside_each_other_run_one_after_the_other() {
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
         assert_eq!(both_start(&env, &set), together, "each needs {share} of the memory");
     }
+}
+
+/// A stage whose completions an encoder rates.
+const RATED: &str = r#"
+[data.questions]
+path = "data/rows.jsonl"
+prompt = "{{ q }}"
+reference = "{{ a }}"
+
+[stages.rated]
+kind = "eval"
+data = "questions"
+split = "all"
+
+[stages.rated.rewards.semantic]
+encoder = "models/encoder"
+"#;
+
+#[test]
+fn a_stage_on_a_gpu_also_holds_its_context_and_its_encoder() {
+    let env = TestEnv::new();
+    env.write("small.toml", &[RECIPE, RATED].concat());
+    env.write("models/encoder/config.json", "{}");
+    env.write("models/encoder/tokenizer.json", "{}");
+    let needed = |weights: u64, device: &str, dtype: &str| {
+        let header = format!(r#"{{"a": {{"dtype": "F32", "shape": [{weights}], "data_offsets": [0, 0]}}}}"#);
+        let length = char::from(u8::try_from(header.len()).unwrap());
+        env.write("models/encoder/model.safetensors", &format!("{length}\0\0\0\0\0\0\0{header}"));
+        let dtype = format!("stages.rated.rewards.semantic.dtype={dtype:?}");
+        planned(&env, "rated", &["--set", &format!("runtime.device={device:?}"), "--set", &dtype])
+    };
+    let on_gpu = |weights: u64, dtype: &str| needed(weights, "cuda:0", dtype);
+    let (million, more) = (on_gpu(1_000_000, "float32"), on_gpu(6_000_000, "float32"));
+    assert_eq!(more - million, 5_000_000 * 4 * 11 / 10);
+    assert_eq!(million - on_gpu(1_000_000, "bfloat16"), 1_000_000 * 2 * 11 / 10);
+    let on_cpu = needed(1_000_000, "cpu", "float32");
+    assert_eq!(on_cpu, needed(6_000_000, "cpu", "float32"));
+    assert!(million > on_cpu + (1 << 30), "{million} bytes on a GPU, {on_cpu} on a CPU");
 }

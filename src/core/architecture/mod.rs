@@ -15,9 +15,11 @@ mod linear_layers;
 mod llama;
 mod qwen2;
 mod qwen3;
+mod weight_count;
 
 pub use config::{ConfigError, DecoderConfig, Llama3Scaling};
 pub use linear_layers::{DOWN_PROJ, GATE_PROJ, K_PROJ, LINEAR_LAYERS, LinearLayer, O_PROJ, Q_PROJ, UP_PROJ, V_PROJ};
+pub use weight_count::weight_count;
 
 /// A function that reads a parsed `config.json`. Its error names the unsupported part.
 type Read = fn(&serde_json::Value) -> Result<DecoderConfig, String>;

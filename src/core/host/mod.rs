@@ -12,7 +12,7 @@ mod process;
 
 pub use cores::are_busy as cores_are_busy;
 pub use file_system::network_file_system;
-pub use gpus::{InstalledGpu, installed_gpus};
+pub use gpus::{GpuMemory, GpuPart, InstalledGpu, installed_gpus};
 pub use lock::FileLock;
 pub use memory::{available_to_us as memory_bytes, installed as installed_memory_bytes};
 pub use process::{boot_id, environment_variable, host_name, parent, start_ticks};

@@ -2,15 +2,15 @@
 //!
 //! The sizes are those of the longest rows that the stage allows, so a stage that fits by this estimate fits. The cost
 //! of a layer's tensors follows from what the engine's backward pass keeps (`engine::models::pass`). The rest was
-//! fitted to measured peaks, and a test compares the estimates with them.
+//! fitted to peaks measured on CPUs, and a test compares the estimates with them.
+//!
+//! No estimate for a GPU has been compared with a measured peak yet. They are computed from what the engine allocates
+//! there ([`Processor`]), with a margin for the gaps in the allocator's memory.
 
+use super::computing::{Computing, Processor};
 use crate::architecture::{DecoderConfig, LINEAR_LAYERS, LinearLayer};
 use crate::recipe::spec::{Dtype, LoraSpec, ModelSpec, Optimizer, OptimizerSpec, Sampling};
 
-/// Bytes of a worker's libraries, buffers and threads, before any model is loaded.
-const PROCESS: u64 = 400 << 20;
-/// The number of positions whose logits exist at a time (`engine::head`).
-const HEAD_CHUNK: u64 = 512;
 /// The number of 32-bit copies of a chunk's logits at the peak: logits, their softmax, a gradient, and two intermediate
 /// ones.
 const HEAD_COPIES: u64 = 5;
@@ -50,8 +50,12 @@ pub struct MemoryEstimate {
     pub kv_cache: u64,
     /// The logits of one chunk.
     pub logits: u64,
+    /// The weights of the encoders that rate texts, where they are counted: on a GPU.
+    pub encoders: u64,
     /// All other memory of the process.
     pub process: u64,
+    /// The percentage of all of these by which the allocator's memory exceeds that of the tensors.
+    pub fragments_percent: u64,
 }
 
 /// The estimated and the available memory of a stage.
@@ -59,10 +63,24 @@ pub struct MemoryEstimate {
 pub struct StageMemory {
     /// The estimate of the peak; absent when the model's `config.json` does not state its sizes.
     pub estimate: Option<MemoryEstimate>,
-    /// The bytes of the device on which the stage will run; absent where the system does not report them.
+    /// The bytes that the stage may use on its device: the host's memory, or what is free on a GPU; absent where the
+    /// system does not report them.
     pub available: Option<u64>,
+    /// The GPU on which the stage will run, if other processes hold much of its memory.
+    pub busy_gpu: Option<BusyGpu>,
     /// Whether gradient checkpointing is off and may be turned on if memory still runs out.
     pub can_checkpoint: bool,
+}
+
+/// A GPU of which other processes hold much memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusyGpu {
+    /// The index, as recipes count GPUs.
+    pub index: usize,
+    /// The bytes that are free.
+    pub free: u64,
+    /// The bytes that it has.
+    pub total: u64,
 }
 
 impl StageMemory {
@@ -75,7 +93,9 @@ impl StageMemory {
 impl MemoryEstimate {
     /// Returns the total bytes at the peak. Decoding and training do not overlap, so only the larger of both counts.
     pub fn total(&self) -> u64 {
-        self.weights + self.training + self.activations.max(self.kv_cache) + self.logits + self.process
+        let tensors = self.weights + self.training + self.activations.max(self.kv_cache) + self.logits + self.encoders;
+        let bytes = tensors + self.process;
+        bytes + bytes * self.fragments_percent / 100
     }
 }
 
@@ -106,22 +126,21 @@ impl ModelShape {
     }
 
     /// Returns the bytes that a layer's backward pass keeps for one token.
-    fn kept_by_a_layer(&self, model: &ModelSpec, activations: Dtype) -> u64 {
+    fn kept_by_a_layer(&self, model: &ModelSpec, computing: Computing) -> u64 {
+        let activations = computing.activations(model);
         let (c, q, i) = (self.hidden_size, self.query_size(), self.intermediate_size);
         let adapters = model.lora.as_ref().map_or(0, |lora| u64::from(lora.rank) * lora.target_modules.len() as u64);
         let dropped = model.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
         let values = 4 * c + 4 * q + 4 * i + adapters + if dropped { 2 * (4 * c + q + i) } else { 0 };
-        // Norms of 16-bit activations keep them in 32 bits.
-        let norms = if activations == Dtype::Bfloat16 { 2 * c * 4 } else { 0 };
-        values * bytes(activations) + norms
+        let widened_norms = activations == Dtype::Bfloat16 && computing.processor.widens_norms();
+        values * activations.bytes() + if widened_norms { 2 * c * 4 } else { 0 }
     }
 
     fn activations(&self, model: &ModelSpec, tokens: u64, computing: Computing) -> u64 {
-        let kind = computing.activations(model);
-        let layer = self.kept_by_a_layer(model, kind);
+        let layer = self.kept_by_a_layer(model, computing);
         let kept = if computing.checkpointing {
             // Each layer's input is kept, and at a time the inside of one layer with its gradients.
-            self.num_hidden_layers * self.hidden_size * bytes(kind) + 2 * layer
+            self.num_hidden_layers * self.hidden_size * computing.activations(model).bytes() + 2 * layer
         } else {
             (self.num_hidden_layers + 1) * layer
         };
@@ -132,17 +151,16 @@ impl ModelShape {
     /// counts a prompt once for each of its completions.
     fn prefixes(&self, model: &ModelSpec, tokens: usize, computing: Computing) -> u64 {
         let layers = if computing.checkpointing { 1 } else { self.num_hidden_layers };
-        tokens as u64 * 2 * layers * self.key_value_size() * bytes(computing.activations(model))
+        tokens as u64 * 2 * layers * self.key_value_size() * computing.activations(model).bytes()
     }
 
-    /// Returns the bytes of the keys and values of `tokens` tokens, in 32 bits. The CPU keeps no others; a GPU needs
-    /// half for bfloat16.
-    fn kv_cache(&self, tokens: usize) -> u64 {
-        tokens as u64 * 2 * self.num_hidden_layers * self.key_value_size() * 4
+    /// Returns the bytes of the keys and values of `tokens` tokens.
+    fn kv_cache(&self, tokens: usize, dtype: Dtype) -> u64 {
+        tokens as u64 * 2 * self.num_hidden_layers * self.key_value_size() * dtype.bytes()
     }
 
-    fn logits(&self, positions: u64) -> u64 {
-        positions.min(HEAD_CHUNK) * self.vocab_size * 4 * HEAD_COPIES
+    fn logits(&self, positions: u64, processor: Processor) -> u64 {
+        positions.min(processor.head_chunk()) * self.vocab_size * 4 * HEAD_COPIES
     }
 
     fn training(&self, model: &ModelSpec, optimizer: &OptimizerSpec, reference: bool) -> u64 {
@@ -154,44 +172,11 @@ impl ModelShape {
             let copies = 4 + 4 + states + if reference { 4 } else { 0 };
             return self.adapter_parameters(lora) * copies;
         }
-        let held = bytes(model.dtype);
+        let held = model.dtype.bytes();
         let master = if model.dtype == Dtype::Float32 { 0 } else { 4 };
         let copies = held + states + master + if reference { held } else { 0 };
         // For a moment the gradients of embedding and head, and their sources, exist beside their sum.
         self.parameters() * copies + 4 * self.vocab_size * self.hidden_size * 4
-    }
-}
-
-fn bytes(dtype: Dtype) -> u64 {
-    match dtype {
-        Dtype::Float32 => 4,
-        Dtype::Bfloat16 => 2,
-    }
-}
-
-/// How a stage computes, as far as this affects its memory and not its cache key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Computing {
-    /// Whether each layer's inside is recomputed in the backward pass.
-    pub checkpointing: bool,
-    /// Whether activations are 32-bit although the weights are bfloat16.
-    pub widened: bool,
-}
-
-impl Computing {
-    /// Returns the number of 32-bit matrices of the head's shape that widening adds: the head, and its gradient when it
-    /// is trained.
-    fn wide_heads(self, model: &ModelSpec) -> u64 {
-        match (self.widened, &model.lora) {
-            (false, _) => 0,
-            (true, Some(_)) => 1,
-            (true, None) => 2,
-        }
-    }
-
-    /// Returns the data type of activations.
-    fn activations(self, model: &ModelSpec) -> Dtype {
-        if self.widened { Dtype::Float32 } else { model.dtype }
     }
 }
 
@@ -210,9 +195,14 @@ impl StageModel<'_> {
     /// Returns the estimate of the process and the weights.
     fn base(&self) -> MemoryEstimate {
         let Self { spec, shape, computing } = self;
-        let weights = shape.parameters() * bytes(spec.dtype)
+        let weights = shape.parameters() * spec.dtype.bytes()
             + computing.wide_heads(spec) * shape.vocab_size * shape.hidden_size * 4;
-        MemoryEstimate { weights, process: PROCESS, ..MemoryEstimate::default() }
+        MemoryEstimate {
+            weights,
+            process: computing.processor.process_bytes(),
+            fragments_percent: computing.processor.fragments_percent(),
+            ..MemoryEstimate::default()
+        }
     }
 
     /// Returns the estimate of training on micro-batches of `tokens` tokens.
@@ -228,8 +218,8 @@ impl StageModel<'_> {
     /// Returns the estimate of sampling `rows` rows at a time.
     pub fn sampling(&self, sampling: &Sampling, rows: usize) -> MemoryEstimate {
         MemoryEstimate {
-            kv_cache: self.kv_cache(rows * (sampling.max_prompt_tokens + sampling.max_new_tokens)),
-            logits: self.shape.logits(HEAD_CHUNK),
+            kv_cache: self.kv_cache(sampling, rows, rows),
+            logits: self.shape.logits(u64::MAX, self.computing.processor),
             ..self.base()
         }
     }
@@ -246,14 +236,17 @@ impl StageModel<'_> {
         self.shape.prefixes(self.spec, tokens, self.computing)
     }
 
-    /// Returns the bytes of the keys and values of `tokens` tokens.
-    pub fn kv_cache(&self, tokens: usize) -> u64 {
-        self.shape.kv_cache(tokens)
+    /// Returns the bytes of the keys and values of `rows` rows that are decoded at a time and have `prompts` distinct
+    /// prompts.
+    pub fn kv_cache(&self, sampling: &Sampling, rows: usize, prompts: usize) -> u64 {
+        let (processor, Sampling { max_prompt_tokens, max_new_tokens, .. }) = (self.computing.processor, sampling);
+        let tokens = processor.cached_tokens(rows, prompts, *max_prompt_tokens, *max_new_tokens);
+        self.shape.kv_cache(tokens, processor.cache_dtype(self.spec))
     }
 
     /// Returns the bytes of the logits of `positions` positions.
     pub fn logits(&self, positions: usize) -> u64 {
-        self.shape.logits(positions as u64)
+        self.shape.logits(positions as u64, self.computing.processor)
     }
 }
 
@@ -325,7 +318,7 @@ mod tests {
             (false, Dtype::Bfloat16, true, false, 3594),
             (true, Dtype::Bfloat16, true, false, 5821),
         ] {
-            let computing = Computing { checkpointing, widened };
+            let computing = Computing { processor: Processor::Cpu, checkpointing, widened };
             let stage = stage(full, dtype);
             let model = StageModel { spec: stage.model.as_ref().expect("it has one"), shape: &shape, computing };
             let estimate = planned(&stage.work).memory(&model).expect("training takes memory");
@@ -336,3 +329,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "gpu_memory_tests.rs"]
+mod gpu_tests;

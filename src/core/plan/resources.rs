@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | places | one | `-j`, [`Capacity::jobs`] |
 //! | GPU slots | one, if it runs on a GPU | one for each entry of [`Capacity::gpus`]; a device may have several |
-//! | memory | its estimated peak, of its GPU or else of the host | the memory of the device or of the host |
+//! | memory | its estimated peak, of its GPU or else of the host | what is free on the GPU, or the host's memory |
 //! | CPU threads | the recipe's `threads`; without it none are counted | the cores |
 //!
 //! A stage that needs more threads or memory than there is may run when no other stage takes of them, so that nothing
@@ -31,7 +31,8 @@ pub struct Capacity {
 pub struct GpuSlot {
     /// The device as `CUDA_VISIBLE_DEVICES` names it.
     pub device: String,
-    /// The bytes of the device's memory, which all its slots share; absent where the system does not report them.
+    /// The bytes of the device's memory that are free before the run begins. All its slots share them; absent where the
+    /// system does not report them.
     pub memory_bytes: Option<u64>,
 }
 

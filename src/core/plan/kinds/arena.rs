@@ -9,7 +9,7 @@ use crate::plan::graph::{Plan, PlannedStage};
 use crate::plan::key::{StageKey, stage_key};
 use crate::plan::memory::{MemoryEstimate, StageMemory, StageModel};
 use crate::recipe::spec::{
-    ArenaJudge, ArenaSpec, ModelSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec, StageSpec, Work,
+    ArenaJudge, ArenaSpec, Dtype, ModelSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec, StageSpec, Work,
 };
 use crate::recipe::{ResolvedStage, RuntimeSettings};
 use serde_json::{Value, json};
@@ -33,6 +33,14 @@ impl PlannedWork for ArenaSpec {
     /// Returns the estimate for one player, because players run one at a time.
     fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate> {
         Some(model.sampling(&self.sampling, self.batch_size))
+    }
+
+    fn encoders(&self) -> Vec<(&Digest, Dtype)> {
+        let encoder = |judge| match judge {
+            &ArenaJudge::Similarity { ref encoder, dtype, .. } => Some((encoder, dtype)),
+            ArenaJudge::Models { .. } => None,
+        };
+        self.judges.values().filter_map(encoder).collect()
     }
 
     fn reads(&self) -> Value {

@@ -1,8 +1,9 @@
 //! Planning of `eval` stages.
 
-use super::{DECODING, PlannedWork, ROW_BYTES};
+use super::{DECODING, PlannedWork, ROW_BYTES, encoders_of};
+use crate::digest::Digest;
 use crate::plan::memory::{MemoryEstimate, StageModel};
-use crate::recipe::spec::EvalSpec;
+use crate::recipe::spec::{Dtype, EvalSpec};
 use serde_json::{Value, json};
 
 impl PlannedWork for EvalSpec {
@@ -21,6 +22,10 @@ impl PlannedWork for EvalSpec {
 
     fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate> {
         Some(model.sampling(&self.sampling, self.batch_size))
+    }
+
+    fn encoders(&self) -> Vec<(&Digest, Dtype)> {
+        encoders_of(&self.rewards)
     }
 
     fn reads(&self) -> Value {

@@ -1,8 +1,9 @@
 //! Planning of `grpo` stages.
 
-use super::{DECODING, PlannedWork};
+use super::{DECODING, PlannedWork, encoders_of};
+use crate::digest::Digest;
 use crate::plan::memory::{MemoryEstimate, StageModel};
-use crate::recipe::spec::{Component, CorrectnessSpec, GrpoSpec, Match, RewardSpec, ZeroStd};
+use crate::recipe::spec::{Component, CorrectnessSpec, Dtype, GrpoSpec, Match, RewardSpec, ZeroStd};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -32,10 +33,14 @@ impl PlannedWork for GrpoSpec {
         Some(MemoryEstimate {
             training: model.training(&self.optimizer, self.loss.kl_coef != 0.0),
             activations: passes.activations + prefixes,
-            kv_cache: model.kv_cache(rows * sampling.max_new_tokens + prompts_read * sampling.max_prompt_tokens),
+            kv_cache: model.kv_cache(sampling, rows, prompts_read),
             logits: model.logits(micro_batch_size * sampling.max_new_tokens),
             ..passes
         })
+    }
+
+    fn encoders(&self) -> Vec<(&Digest, Dtype)> {
+        encoders_of(&self.rewards)
     }
 
     fn reads(&self) -> Value {

@@ -20,4 +20,4 @@ mod supervised;
 pub(super) use arena::Arenas;
 pub use planned::{PlannedWork, planned};
 
-use planned::{DECODING, ROW_BYTES, TOKEN_BYTES};
+use planned::{DECODING, ROW_BYTES, TOKEN_BYTES, encoders_of};

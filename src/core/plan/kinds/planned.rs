@@ -1,7 +1,8 @@
 //! The interface of a kind of stage to the planner.
 
+use crate::digest::Digest;
 use crate::plan::memory::{MemoryEstimate, StageModel};
-use crate::recipe::spec::{ModelSpec, Work};
+use crate::recipe::spec::{Component, Dtype, ModelSpec, RewardSpec, Work};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -24,6 +25,12 @@ pub trait PlannedWork {
 
     /// Bytes at the peak, on this model; absent where it is unknown.
     fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate>;
+
+    /// Returns the encoders that rate texts, each as often as it is loaded, with the format of its weights. All are in
+    /// memory beside the model.
+    fn encoders(&self) -> Vec<(&Digest, Dtype)> {
+        Vec::new()
+    }
 
     /// Returns the settings that, with the model's tokenizer, determine which tokens the stage reads.
     fn reads(&self) -> Value;
@@ -52,4 +59,13 @@ pub fn planned(work: &Work) -> &dyn PlannedWork {
         Work::Command(spec) => spec,
         Work::Arena(spec) => spec,
     }
+}
+
+/// Returns the encoders of a reward mix. Each component loads its own.
+pub(super) fn encoders_of<'a>(rewards: &'a BTreeMap<String, RewardSpec>) -> Vec<(&'a Digest, Dtype)> {
+    let encoder = |reward: &'a RewardSpec| match &reward.component {
+        Component::Semantic(semantic) => Some((&semantic.encoder, semantic.dtype)),
+        _ => None,
+    };
+    rewards.values().filter_map(encoder).collect()
 }
