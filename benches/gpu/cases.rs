@@ -9,9 +9,10 @@ use orchestrate_engine::device::GpuMemory;
 use orchestrate_engine::encoder::Encoder;
 use orchestrate_engine::generation::{Request, Sampled, Seconds, Stop, sample_groups};
 use orchestrate_engine::loss::{PolicyKnobs, Surrogate};
-use orchestrate_engine::models::{Decoder, DecoderConfig, Decoding, PassOptions, load_config};
+use orchestrate_engine::models::{Decoder, DecoderConfig, Decoding, LlamaSizes, PassOptions};
 use orchestrate_engine::optim::AdamW;
 use orchestrate_engine::stages::{Rated, Sums, UpdateOptions, accumulate, accumulate_rated};
+use orchestrate_engine::torch::Deterministic;
 use orchestrate_engine::{memory, seed};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -139,44 +140,65 @@ fn grpo(mut decoder: Decoder, options: &Options) -> Value {
     })
 }
 
-/// Gradients of a packed and of a shared-prefix micro-batch, computed twice.
+/// Gradients of a packed and of a shared-prefix micro-batch, computed twice, with algorithms that repeat and with any.
 fn bits(mut decoder: Decoder, batch: usize, seq: usize) -> Value {
     let lengths = packed_lengths(batch * seq, 0);
     let texts = documents(&decoder, &lengths, 0);
     let texts: Vec<&Sequence> = texts.iter().collect();
     let tokens = texts.iter().map(|document| document.trained_tokens()).sum();
     let (groups, _) = roll_out(&decoder, 300, 100, 0);
-    let packed = repeated(&mut decoder, |decoder| {
-        accumulate(decoder, &texts, tokens, PassOptions::default());
-    });
-    let shared = repeated(&mut decoder, |decoder| update(decoder, &groups[..1]));
-    let note = format!(
-        "packed: {} of {} gradients differ, by at most {:.1e}; shared prefix: {} of {}, {:.1e}",
-        packed.0, packed.1, packed.2, shared.0, shared.1, shared.2
-    );
-    json!({
-        "packed": {"differ": packed.0, "of": packed.1, "largest": packed.2},
-        "shared_prefix": {"differ": shared.0, "of": shared.1, "largest": shared.2}, "note": note,
-    })
+    let mut row = json!({});
+    let mut notes = Vec::new();
+    for name in ["packed", "shared_prefix"] {
+        for deterministic in [true, false] {
+            let _deterministic = Deterministic::begin(deterministic, decoder.device());
+            let pass = |decoder: &mut Decoder| match name {
+                "packed" => drop(accumulate(decoder, &texts, tokens, PassOptions::default())),
+                _ => update(decoder, &groups[..1]),
+            };
+            let Repeated { differ, of, largest, seconds } = repeated(&mut decoder, pass);
+            let way = if deterministic { "deterministic" } else { "any order" };
+            notes.push(format!("{name}, {way}: {differ} of {of} differ, {:.1} ms", 1e3 * seconds));
+            row[name][way] = json!({"differ": differ, "of": of, "largest": largest, "seconds": seconds});
+        }
+    }
+    row["note"] = notes.join("; ").into();
+    row
 }
 
-/// Computes gradients twice. Returns how many tensors of how many differ, and the largest difference.
-fn repeated(decoder: &mut Decoder, pass: impl Fn(&mut Decoder)) -> (usize, usize, f64) {
-    let mut gradients = || {
+/// The outcome of computing gradients several times.
+struct Repeated {
+    /// Number of gradients whose bits differ between two passes, and of all.
+    differ: usize,
+    of: usize,
+    largest: f64,
+    /// Median time of a pass.
+    seconds: f64,
+}
+
+fn repeated(decoder: &mut Decoder, pass: impl Fn(&mut Decoder)) -> Repeated {
+    let mut times = Times::default();
+    let mut gradients = |counts: bool| {
         for (_, weight) in decoder.trainable() {
             weight.shallow_clone().zero_grad();
         }
-        pass(decoder);
+        times.measure(decoder.device(), counts, || pass(decoder));
         decoder.trainable().iter().map(|(_, weight)| weight.grad().copy()).collect::<Vec<Tensor>>()
     };
-    let (first, second) = (gradients(), gradients());
+    let _ = gradients(false);
+    let (first, second) = (gradients(true), gradients(true));
     let off: Vec<f64> = first
         .iter()
         .zip(&second)
         .filter(|(a, b)| a.defined() && b.defined())
         .map(|(a, b)| (a - b).abs().max().double_value(&[]))
         .collect();
-    (off.iter().filter(|&&off| off != 0.0).count(), off.len(), off.iter().copied().fold(0.0, f64::max))
+    Repeated {
+        differ: off.iter().filter(|&&off| off != 0.0).count(),
+        of: off.len(),
+        largest: off.iter().copied().fold(0.0, f64::max),
+        seconds: times.medians().0,
+    }
 }
 
 /// Embeddings of batches whose texts have other lengths at every step.
@@ -290,14 +312,17 @@ fn config(
     tied: bool,
     seq: usize,
 ) -> DecoderConfig {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let json = json!({
-        "model_type": "llama", "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
-        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocabulary,
-        "max_position_embeddings": seq.max(4096), "rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "tie_word_embeddings": tied,
-    });
-    fs_err::write(dir.path().join("config.json"), json.to_string()).expect("the directory is writable");
-    load_config(dir.path()).expect("the configuration is supported")
+    LlamaSizes {
+        hidden_size: hidden,
+        intermediate_size: intermediate,
+        num_hidden_layers: layers,
+        num_attention_heads: heads,
+        num_key_value_heads: kv_heads,
+        vocab_size: vocabulary,
+        max_position_embeddings: i64::try_from(seq).expect("fits").max(4096),
+        tie_word_embeddings: tied,
+    }
+    .config()
 }
 
 /// Adapters on every linear layer, as recipes have them.

@@ -4,9 +4,7 @@
 use crate::golden;
 use orchestrate_core::recipe::spec::{LoraSpec, Sampling};
 use orchestrate_engine::generation::{Request, Sampled, Stop, sample_groups};
-use orchestrate_engine::models::{
-    Decoder, DecoderConfig, Decoding, Group, Packed, PassOptions, TrainingPass, load_config,
-};
+use orchestrate_engine::models::{Decoder, Decoding, Group, LlamaSizes, Packed, PassOptions, TrainingPass};
 use orchestrate_engine::torch::LaunchCount;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor};
@@ -137,16 +135,18 @@ fn sampling_draws_the_tokens_of_the_cpus_kernels() {
 }
 
 /// Returns a decoder with this number of layers and random weights, with an adapter on every linear layer.
-fn of_depth(layers: usize) -> Decoder {
-    let dir = tempfile::tempdir().unwrap();
-    let json = serde_json::json!({
-        "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": layers,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 128,
-        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,
-    });
-    std::fs::write(dir.path().join("config.json"), json.to_string()).unwrap();
-    let config: DecoderConfig = load_config(dir.path()).unwrap();
-    let mut decoder = Decoder::random(config, Kind::Float, Device::Cpu);
+fn of_depth(layers: i64) -> Decoder {
+    let sizes = LlamaSizes {
+        hidden_size: 64,
+        intermediate_size: 96,
+        num_hidden_layers: layers,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        vocab_size: 300,
+        max_position_embeddings: 128,
+        tie_word_embeddings: true,
+    };
+    let mut decoder = Decoder::random(sizes.config(), Kind::Float, Device::Cpu);
     decoder.add_lora(&lora(0.0, &decoder), 3).unwrap();
     decoder.set_few_launches(true);
     decoder

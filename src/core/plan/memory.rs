@@ -90,6 +90,14 @@ impl StageMemory {
     }
 }
 
+impl StageMemory {
+    /// Whether the stage fits, or would fit if no other process used the device.
+    pub fn fits_when_idle(&self) -> bool {
+        let idle = |estimate: &MemoryEstimate| self.busy_gpu.is_some_and(|gpu| estimate.total() <= gpu.total);
+        self.fits() || self.estimate.as_ref().is_some_and(idle)
+    }
+}
+
 impl MemoryEstimate {
     /// Returns the total bytes at the peak. Decoding and training do not overlap, so only the larger of both counts.
     pub fn total(&self) -> u64 {
@@ -299,6 +307,22 @@ mod tests {
                 },
             }),
         }
+    }
+
+    #[test]
+    fn memory_that_other_processes_hold_counts_only_while_they_hold_it() {
+        let estimate = MemoryEstimate { weights: 10 << 30, ..MemoryEstimate::default() };
+        let with = |free: u64, total: Option<u64>| StageMemory {
+            estimate: Some(estimate),
+            available: Some(free << 30),
+            busy_gpu: total.map(|total| BusyGpu { index: 0, free: free << 30, total: total << 30 }),
+            can_checkpoint: false,
+        };
+        let fits = |memory: StageMemory| (memory.fits(), memory.fits_when_idle());
+        assert_eq!(fits(with(80, None)), (true, true));
+        assert_eq!(fits(with(5, Some(80))), (false, true));
+        assert_eq!(fits(with(5, Some(8))), (false, false));
+        assert_eq!(fits(with(5, None)), (false, false));
     }
 
     #[test]

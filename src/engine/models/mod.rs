@@ -25,7 +25,7 @@ mod shared_prefix;
 mod text_model;
 mod xlm_roberta;
 
-pub use config::load_config;
+pub use config::{LlamaSizes, load_config};
 pub use decoder::Decoder;
 pub use decoding::{Decoding, NextLogits, Prompt};
 pub use orchestrate_core::architecture::DecoderConfig;

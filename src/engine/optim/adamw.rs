@@ -49,7 +49,7 @@ impl AdamW {
         }
     }
 
-    fn step_one_by_one(&mut self, lr: f64) {
+    pub(crate) fn step_one_by_one(&mut self, lr: f64) {
         self.updates += 1;
         let updates = i32::try_from(self.updates).expect("fewer than 2^31 updates");
         let (beta1, beta2) = self.betas;
@@ -75,7 +75,7 @@ impl AdamW {
 
     /// Updates like [`AdamW::step_one_by_one`], but with libtorch's own update of many tensors at a time, which a GPU
     /// computes in one pass. Its results differ in the last bits.
-    fn step_together(&mut self, lr: f64) {
+    pub(crate) fn step_together(&mut self, lr: f64) {
         self.updates += 1;
         let Some(device) = self.parameters.first().map(|moments| moments.first.device()) else { return };
         let update = Tensor::full([0; 0], self.updates, (Kind::Float, device));

@@ -1,6 +1,6 @@
 //! The self-test, from the choice of its device to its result.
 
-use super::{parity, pipeline, project, widths};
+use super::{kernels, parity, pipeline, project, widths};
 use crate::error::{StageError, StageResult};
 use crate::libraries::Libraries;
 use crate::{cuda, device};
@@ -28,6 +28,7 @@ pub fn run(choice: &DeviceChoice, golden: &Path, only: Option<&str>) -> StageRes
     project::write(&scratch.dir, golden, device)?;
     parity::run(&mut report, golden, &scratch.dir, device)?;
     widths::run(&mut report, device)?;
+    kernels::run(&mut report, device)?;
     pipeline::run(&mut report, &scratch.dir, device)?;
     if report.checked == 0 {
         return Err(StageError::input(format!("no check has a name with `{}`", only.unwrap_or_default())));

@@ -9,7 +9,7 @@ use super::Report;
 use crate::error::{StageError, StageResult};
 use crate::generation::{Request, Stop, sample};
 use crate::head::logprobs;
-use crate::models::{Decoder, Group, Packed, load_config};
+use crate::models::{Decoder, Group, LlamaSizes, Packed};
 use orchestrate_core::recipe::spec::Sampling;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
@@ -40,7 +40,7 @@ pub(super) fn run(report: &mut Report, device: Device) -> StageResult<()> {
 /// Whether sampling, packed rows and a shared prompt agree on the log-probabilities of sampled tokens.
 fn agree(kind: Kind, device: Device) -> StageResult<(bool, String)> {
     tch::manual_seed(0);
-    let decoder = random_decoder(kind, device)?;
+    let decoder = random_decoder(kind, device);
     let uniform = Tensor::rand([i64::try_from(PROMPT).expect("fits")], (Kind::Float, Device::Cpu));
     let ids = (uniform * decoder.config.vocab_size as f64).to_kind(Kind::Int64);
     let prompt = Vec::<i64>::try_from(ids).map_err(|e| StageError::input(e.to_string()))?;
@@ -92,14 +92,19 @@ fn difference(a: &[f32], b: &[f32]) -> (f64, f64) {
     (off.iter().copied().fold(0.0, f64::max), off.iter().sum::<f64>() / off.len() as f64)
 }
 
-fn random_decoder(kind: Kind, device: Device) -> StageResult<Decoder> {
-    let [hidden, feed_forward, heads, kv_heads, vocabulary] = if device == Device::Cpu { CPU } else { GPU };
-    let dir = tempfile::tempdir()?;
-    let json = serde_json::json!({
-        "model_type": "llama", "hidden_size": hidden, "intermediate_size": feed_forward, "num_hidden_layers": LAYERS,
-        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocabulary,
-        "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "tie_word_embeddings": false,
-    });
-    fs_err::write(dir.path().join("config.json"), json.to_string())?;
-    Ok(Decoder::random(load_config(dir.path())?, kind, device))
+/// Returns a decoder of two layers with random weights: of real widths on a GPU, of small ones on a CPU.
+pub(super) fn random_decoder(kind: Kind, device: Device) -> Decoder {
+    let [hidden_size, intermediate_size, num_attention_heads, num_key_value_heads, vocab_size] =
+        if device == Device::Cpu { CPU } else { GPU };
+    let config = LlamaSizes {
+        hidden_size,
+        intermediate_size,
+        num_hidden_layers: LAYERS,
+        num_attention_heads,
+        num_key_value_heads,
+        vocab_size,
+        max_position_embeddings: 2048,
+        tie_word_embeddings: false,
+    };
+    Decoder::random(config.config(), kind, device)
 }
