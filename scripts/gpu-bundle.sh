@@ -22,4 +22,8 @@ cp scripts/peers/*.py "$out/scripts/peers/"
 if [[ -d models/all-minilm-l6-v2 ]]; then
     cp -r models/all-minilm-l6-v2 "$out/encoder"
 fi
+if [[ -d models/smollm2-135m-instruct ]]; then
+    mkdir -p "$out/tokenizer"
+    cp models/smollm2-135m-instruct/{tokenizer,tokenizer_config,special_tokens_map}.json "$out/tokenizer/"
+fi
 du -sh "$out"

@@ -80,12 +80,19 @@ step packed 50 "${bench[@]}" --shapes "$large,$middle,$small" --modes packed --s
 step grpo 60 "${bench[@]}" --shapes "$large,$middle" --modes grpo --new 256 --steps 1
 step bits 30 "${bench[@]}" --shapes "$middle" --modes bits --batch 2
 [[ -d $bundle/encoder ]] && step encode 20 "${bench[@]}" --shapes "$small" --modes encode --encoder "$bundle/encoder"
+step many-launches 45 "${bench[@]}" --shapes "$middle" --modes packed,decode,grpo --launches many --new 64 --steps 2
+step any-order 30 "${bench[@]}" --shapes "$middle" --modes lora,packed --deterministic off --steps 4
 step train-large-4096 25 "${bench[@]}" --shapes "$large" --modes lora --steps 4 --batch 1 --seq 4096
 step train-large-recompute 25 "${bench[@]}" --shapes "$large" --modes lora --steps 4 --batch 4 --checkpointing on
 step cudnn-decode 40 env TORCH_CUDNN_SDPA_DEPRIORITIZED=0 "${bench[@]}" --shapes "$middle" --modes decode --new 16 --steps 1
-step models 60 python3 "$probes/random_llama.py" "$models" "$middle"
+tokenizer=()
+[[ -d $bundle/tokenizer ]] && tokenizer=(--tokenizer "$bundle/tokenizer")
+step models 60 python3 "$probes/random_llama.py" "$models" "$middle" "${tokenizer[@]}"
 step peer-train 45 python3 "$peers/train_step.py" "$models/$middle" --dtype bfloat16 --batch 8 --seq 2048 --steps 4
 step peer-generate 45 python3 "$peers/generate.py" "$models/$middle" --dtype bfloat16 --batch 48 --prompt 512 --new 128 --runs 1
+if [[ -d $bundle/tokenizer ]] && python3 -c 'import trl, peft, datasets' 2>/dev/null; then
+    step peer-grpo 60 python3 "$peers/grpo_step.py" "$models/$middle" --prompts 8 --group 6 --new 256 --steps 2
+fi
 if command -v ncu >/dev/null; then
     step ncu 70 ncu --clock-control none --metrics gpu__time_duration.sum --csv --log-file "$logs/ncu.csv" --launch-skip 4000 \
         --launch-count 3000 "$programs/gpu" --case "$middle,lora" --steps 1

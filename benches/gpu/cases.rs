@@ -10,7 +10,7 @@ use orchestrate_engine::encoder::Encoder;
 use orchestrate_engine::generation::{Request, Sampled, Seconds, Stop, sample_groups};
 use orchestrate_engine::loss::{PolicyKnobs, Surrogate};
 use orchestrate_engine::models::{Decoder, DecoderConfig, Decoding, LlamaSizes, PassOptions};
-use orchestrate_engine::optim::AdamW;
+use orchestrate_engine::optim::{AdamW, clip_grad_norm};
 use orchestrate_engine::stages::{Rated, Sums, UpdateOptions, accumulate, accumulate_rated};
 use orchestrate_engine::torch::Deterministic;
 use orchestrate_engine::{memory, seed};
@@ -41,6 +41,7 @@ pub(super) fn measure(shape: &str, mode: &str, device: Device, options: &Options
         } else {
             decoder.add_lora(&lora(&decoder), 0).expect("the layers exist");
         }
+        decoder.set_few_launches(options.text("--launches", "few") == "few");
         match mode {
             "lora" | "full" | "packed" => train(&decoder, mode, tied, [batch, seq], options),
             "decode" => decode(&decoder, options),
@@ -84,7 +85,10 @@ fn train(decoder: &Decoder, mode: &str, tied: bool, [batch, seq]: [usize; 2], op
         let documents: Vec<&Sequence> = documents.iter().collect();
         let tokens = documents.iter().map(|document| document.trained_tokens()).sum();
         times.measure(decoder.device(), step > 0, || {
+            let deterministic = deterministic(decoder, options);
             accumulate(decoder, &documents, tokens, PassOptions { dropout_seed: None, checkpointing });
+            drop(deterministic);
+            clip_grad_norm(optimizer.values(), 1.0);
             optimizer.step(1e-4);
         });
     }
@@ -94,6 +98,11 @@ fn train(decoder: &Decoder, mode: &str, tied: bool, [batch, seq]: [usize; 2], op
         "batch": batch, "seq": seq, "checkpointing": checkpointing, "seconds": seconds, "launch_s": launch,
         "tokens_per_s": tokens / seconds, "tflops": per_token * tokens / seconds / 1e12,
     })
+}
+
+/// Begins the time in which bits repeat, as stages do by default.
+fn deterministic(decoder: &Decoder, options: &Options) -> Option<Deterministic> {
+    Deterministic::begin(options.text("--deterministic", "on") == "on", decoder.device())
 }
 
 /// Sampling; a step is one token of every completion.
@@ -127,7 +136,10 @@ fn grpo(mut decoder: Decoder, options: &Options) -> Value {
             rollouts.push(began.elapsed().as_secs_f64());
         }
         times.measure(decoder.device(), step > 0, || {
+            let deterministic = deterministic(&decoder, options);
             update(&mut decoder, &groups);
+            drop(deterministic);
+            clip_grad_norm(optimizer.values(), 1.0);
             optimizer.step(1e-4);
         });
     }

@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""Writes model directories with random weights, for programs that read one: `random_llama.py DIR tiny|135m|1b|8b...`."""
+"""Writes model directories with random weights, for programs that read one.
 
+random_llama.py DIR tiny|135m|1b|8b... [--tokenizer FROM]
+"""
+
+import argparse
 import json
-import sys
+import shutil
 from pathlib import Path
 
 import torch
@@ -47,10 +51,14 @@ def weights(hidden, wide, layers, heads, kv_heads, vocabulary, tied):
 
 
 def main():
-    parent, *names = sys.argv[1:]
-    for name in names:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("names", nargs="+", choices=SHAPES)
+    parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer to copy into each directory")
+    options = parser.parse_args()
+    for name in options.names:
         hidden, wide, layers, heads, kv_heads, vocabulary, tied = SHAPES[name]
-        target = Path(parent) / name
+        target = options.dir / name
         target.mkdir(parents=True, exist_ok=True)
         file = target / "model.safetensors"
         save_file(weights(*SHAPES[name]), file, metadata={"format": "pt"})
@@ -74,6 +82,8 @@ def main():
             "eos_token_id": 2,
         }
         (target / "config.json").write_text(json.dumps(config))
+        if options.tokenizer:
+            shutil.copytree(options.tokenizer, target, dirs_exist_ok=True)
         print(name, f"{file.stat().st_size / 1e9:.1f} GB", flush=True)
 
 
