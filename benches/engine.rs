@@ -80,7 +80,8 @@ fn train(mut decoder: Decoder, options: &Options) -> serde_json::Value {
         let documents: Vec<Sequence> = ids.into_iter().map(|ids| Sequence::document(String::new(), ids)).collect();
         let documents: Vec<&Sequence> = documents.iter().collect();
         let trained = documents.iter().map(|document| document.trained_tokens()).sum();
-        loss = accumulate(&decoder, &documents, trained, PassOptions { dropout_seed: None, checkpointing });
+        loss = accumulate(&decoder, &documents, trained, PassOptions { dropout_seed: None, checkpointing })
+            .double_value(&[]);
         optimizer.step(1e-4);
         synchronize(decoder.device());
         if step > 0 {
@@ -120,7 +121,10 @@ fn sft(mut decoder: Decoder, options: &Options) -> serde_json::Value {
         let chosen: Vec<&Sequence> = (0..batch).map(|i| &rows[(step * batch + i) % rows.len()]).collect();
         let trained = chosen.iter().map(|row| row.trained_tokens()).sum();
         let started = Instant::now();
-        loss = chosen.chunks(micro).map(|rows| accumulate(&decoder, rows, trained, PassOptions::default())).sum();
+        loss = chosen
+            .chunks(micro)
+            .map(|rows| accumulate(&decoder, rows, trained, PassOptions::default()).double_value(&[]))
+            .sum();
         optimizer.step(1e-4);
         synchronize(decoder.device());
         if step > 0 {

@@ -9,7 +9,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 
 mkdir -p "$out/programs" "$out/scripts/gpu" "$out/scripts/peers"
-cargo build --release --package orchestrate-engine --bin orchestrate-worker
+cargo build --release --workspace --bin orchestrate-worker
 cp target/release/orchestrate-worker "$out/programs/"
 for bench in gpu engine; do
     cp "$(scripts/newest_bench.sh $bench)" "$out/programs/$bench"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the path of a benchmark program of the engine (newest_bench.sh [engine|rewards|gpu]), as cargo built it.
 set -eu
-cargo build --release --package orchestrate-engine --bench "${1:-engine}" --message-format json 2>/dev/null |
+cargo build --release --workspace --bench "${1:-engine}" --message-format json 2>/dev/null |
     python3 -c '
 import json, sys
 for line in sys.stdin:

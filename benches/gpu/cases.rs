@@ -86,7 +86,7 @@ fn train(decoder: &Decoder, mode: &str, tied: bool, [batch, seq]: [usize; 2], op
         let tokens = documents.iter().map(|document| document.trained_tokens()).sum();
         times.measure(decoder.device(), step > 0, || {
             let deterministic = deterministic(decoder, options);
-            accumulate(decoder, &documents, tokens, PassOptions { dropout_seed: None, checkpointing });
+            let _ = accumulate(decoder, &documents, tokens, PassOptions { dropout_seed: None, checkpointing });
             drop(deterministic);
             clip_grad_norm(optimizer.values(), 1.0);
             optimizer.step(1e-4);

@@ -55,8 +55,10 @@ fn twenty_steps_follow_the_committed_curves() {
             let trained = sequences.iter().map(Sequence::trained_tokens).sum();
             let sequences: Vec<&Sequence> = sequences.iter().collect();
             let options = PassOptions { dropout_seed: None, checkpointing: step % 2 == 1 };
-            let loss: f64 =
-                sequences.chunks(3).map(|micro_batch| accumulate(&decoder, micro_batch, trained, options)).sum();
+            let loss: f64 = sequences
+                .chunks(3)
+                .map(|micro_batch| accumulate(&decoder, micro_batch, trained, options).double_value(&[]))
+                .sum();
             let norm = clip_grad_norm(optimizer.values(), spec.max_grad_norm);
             optimizer.step(spec.lr * lr_multiplier(spec.schedule, step, warmup, steps));
             for (what, ours) in [("loss", loss), ("grad_norm", norm)] {

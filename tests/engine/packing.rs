@@ -29,7 +29,8 @@ fn loss_and_gradients(
     options: PassOptions,
 ) -> (f64, BTreeMap<String, Tensor>) {
     let count: usize = micro_batches.iter().flatten().map(|sequence| sequence.trained_tokens()).sum();
-    let loss = micro_batches.iter().map(|sequences| accumulate(decoder, sequences, count, options)).sum();
+    let loss =
+        micro_batches.iter().map(|sequences| accumulate(decoder, sequences, count, options).double_value(&[])).sum();
     let gradients = decoder.trainable().into_iter().map(|(name, tensor)| (name, tensor.grad().copy())).collect();
     for (_, tensor) in decoder.trainable() {
         let _ = tensor.grad().zero_();

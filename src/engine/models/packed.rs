@@ -67,28 +67,50 @@ impl Packed {
     }
 
     /// Selects the states that predict the tokens of the completions. For a completion's first token it is the state of
-    /// the last token of the prompt, for any other that of the token before it.
-    ///
-    /// Each state is selected once, and those at the ends of prompts are then put in front of each of their
-    /// completions. Their gradients are therefore added in a fixed order. An index that names a state several times would have them
-    /// added in any order on a GPU. // (T, C) -> (N, C)
+    /// the last token of the prompt, for any other that of the token before it. // (T, C) -> (N, C)
     pub fn predicting(&self, states: &Tensor) -> Tensor {
+        if states.device().is_cuda() { self.predicting_once(states) } else { self.predicting_by_index(states) }
+    }
+
+    /// Selects by an index that names the last token of a prompt once for each of its completions. A CPU adds their
+    /// gradients in the order of the index. A GPU would add them in any order, and round each partial sum.
+    fn predicting_by_index(&self, states: &Tensor) -> Tensor {
         let mut sequences = self.starts().into_iter().zip(&self.lengths);
-        let (mut selected, mut sizes, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        let mut predictors = Vec::new();
         for &count in &self.completions {
             let (prompt, prompt_length) = sequences.next().expect("a prompt comes before its completions");
-            let end = sizes.len();
+            for (start, length) in sequences.by_ref().take(count) {
+                predictors.push(prompt + prompt_length - 1);
+                predictors.extend(start..start + length - 1);
+            }
+        }
+        states.index_select(0, &Tensor::from_slice(&predictors).to_device(states.device()))
+    }
+
+    /// Selects each state once, and puts a copy of that at the end of a prompt in front of each of its completions. The
+    /// gradients of the copies are added by a sum, whose order is fixed and which rounds once.
+    fn predicting_once(&self, states: &Tensor) -> Tensor {
+        let mut sequences = self.starts().into_iter().zip(&self.lengths);
+        let (mut selected, mut sizes) = (Vec::new(), Vec::new());
+        for &count in &self.completions {
+            let (prompt, prompt_length) = sequences.next().expect("a prompt comes before its completions");
             selected.push(prompt + prompt_length - 1);
             sizes.push(1);
             for (start, length) in sequences.by_ref().take(count) {
-                order.extend([end, sizes.len()]);
                 selected.extend(start..start + length - 1);
                 sizes.push(length - 1);
             }
         }
         let selected = Tensor::from_slice(&selected).to_device(states.device());
-        let pieces = states.index_select(0, &selected).split_with_sizes(&sizes, 0);
-        Tensor::cat(&order.into_iter().map(|piece| &pieces[piece]).collect::<Vec<_>>(), 0)
+        let mut pieces = states.index_select(0, &selected).split_with_sizes(&sizes, 0).into_iter();
+        let mut parts = Vec::with_capacity(2 * sizes.len());
+        for &count in &self.completions {
+            let end = pieces.next().expect("there is a piece for every prompt"); // (1, C)
+            let size = [i64::try_from(count).expect("counts fit i64"), end.size()[1]];
+            let ends = end.expand(size, false).split(1, 0);
+            parts.extend(ends.into_iter().zip(pieces.by_ref()).flat_map(|(end, completion)| [end, completion]));
+        }
+        Tensor::cat(&parts, 0)
     }
 
     /// The number of tokens of all sequences.
@@ -122,5 +144,34 @@ impl PackedRow {
             lengths: self.lengths,
             completions,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Covers several prompts, a single completion, and completions of one token.
+    #[test]
+    fn predicting_states_and_their_gradients_do_not_depend_on_the_way() {
+        let ids: Vec<i64> = (0..30).collect();
+        let group = |prompt: usize, completions: &[usize]| Group {
+            prompt: &ids[..prompt],
+            completions: completions.iter().map(|&length| &ids[..length]).collect(),
+        };
+        let packed = Packed::grouped(&[group(4, &[3, 1, 5]), group(1, &[2]), group(7, &[1, 1])], Device::Cpu);
+        let options = (Kind::Float, Device::Cpu);
+        let (states, weights) = (Tensor::randn([packed.total(), 6], options), Tensor::randn([13, 6], options));
+        let run = |select: &dyn Fn(&Tensor) -> Tensor| {
+            let states = states.copy().set_requires_grad(true);
+            let selected = select(&states);
+            (&selected * &weights).sum(Kind::Float).backward();
+            (selected.detach(), states.grad())
+        };
+        let (by_index, once) = (run(&|s| packed.predicting_by_index(s)), run(&|s| packed.predicting_once(s)));
+        assert_eq!(by_index.0, once.0);
+        assert!(by_index.1.allclose(&once.1, 1e-6, 1e-6, false));
+        let first = states.get(3);
+        assert!([0, 3, 4].map(|row| once.0.get(row)).iter().all(|row| *row == first), "the end of the first prompt");
     }
 }

@@ -16,7 +16,7 @@ use orchestrate_core::recipe::spec::{Length, OptimizerSpec};
 use orchestrate_core::workspace::Assignment;
 use std::path::Path;
 use std::time::Instant;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The options of the loop.
 pub(super) struct SupervisedOptions<'a> {
@@ -49,7 +49,7 @@ pub(super) fn train(
         let trained_tokens: usize = sequences().map(Sequence::trained_tokens).sum();
         let tokens: usize = sequences().map(|s| s.ids.len()).sum();
 
-        let mut loss = 0.0;
+        let mut losses = Vec::new();
         let micro_batches = batch.chunks(knobs.micro_batch_size);
         let parts = micro_batches.len() as f64;
         for (index, micro_batch) in micro_batches.enumerate() {
@@ -66,8 +66,9 @@ pub(super) fn train(
             };
             let sequences: Vec<&Sequence> = micro_batch.iter().flat_map(|row| &row.sequences).collect();
             let _deterministic = Deterministic::begin(assignment.runtime.deterministic, context.device);
-            loss += accumulate(&policy.decoder, &sequences, trained_tokens, options);
+            losses.push(accumulate(&policy.decoder, &sequences, trained_tokens, options));
         }
+        let loss = sum(&losses);
 
         let step = progress.step + 1;
         let update = training::update(&mut optimizer, knobs.optimizer, step, total_steps, loss)?;
@@ -92,14 +93,20 @@ pub(super) fn train(
     Ok(Outcome::Finished(progress.result("train/loss")))
 }
 
-/// Adds the gradients of one micro-batch. Returns its part of the step's loss: the sum over its trained tokens, divided
-/// by `trained_tokens`, which is their number in the whole step.
-pub fn accumulate(decoder: &Decoder, sequences: &[&Sequence], trained_tokens: usize, options: PassOptions) -> f64 {
+/// Returns the sum of numbers, read from their device at once, since each read waits for it. // each ()
+fn sum(numbers: &[Tensor]) -> f64 {
+    let all = Tensor::stack(numbers, 0).to_device(Device::Cpu);
+    Vec::<f64>::try_from(all).expect("the numbers are 64-bit numbers").iter().sum()
+}
+
+/// Adds the gradients of one micro-batch. Returns its part of the step's loss, in 64 bits on the decoder's device: the
+/// sum over its trained tokens, divided by `trained_tokens`, which is their number in the whole step. // ()
+pub fn accumulate(decoder: &Decoder, sequences: &[&Sequence], trained_tokens: usize, options: PassOptions) -> Tensor {
     let ids: Vec<&[i64]> = sequences.iter().map(|s| s.ids.as_slice()).collect();
     let packed = Packed::new(&ids, decoder.device());
     let (positions, targets) = loss_positions(sequences, &packed);
     if targets.size()[0] == 0 {
-        return 0.0;
+        return Tensor::zeros([0; 0], (Kind::Double, decoder.device()));
     }
     let pass = TrainingPass::new(decoder, &packed, options);
     let hidden = pass.hidden().index_select(0, &positions); // (N, C)
@@ -107,7 +114,7 @@ pub fn accumulate(decoder: &Decoder, sequences: &[&Sequence], trained_tokens: us
     let logprobs = head::backward(decoder, &hidden, &targets, &grad, 1.0);
     drop(hidden);
     pass.finish();
-    -logprobs.sum(Kind::Double).double_value(&[]) / trained_tokens as f64
+    logprobs.sum(Kind::Double).neg() / trained_tokens as f64
 }
 
 /// Returns the positions in the packed row whose next token carries loss, and these tokens. // two of (N,)

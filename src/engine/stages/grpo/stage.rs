@@ -99,17 +99,18 @@ pub(in crate::stages) fn run(
                 let _deterministic = Deterministic::begin(assignment.runtime.deterministic, context.device);
                 accumulate(&mut policy.decoder, reference.as_ref(), micro_batch, options, &mut sums);
             }
+            let totals = sums.read();
             if update == 0 {
-                check_on_policy(context, &sums, policy.decoder.activations(), step)?;
+                check_on_policy(context, &totals, policy.decoder.activations(), step)?;
             }
             // without a loss there is no gradient, and momentum alone must not change the weights
             let done = if rated.is_empty() {
                 None
             } else {
-                Some(training::update(&mut optimizer, &spec.optimizer, step, total_steps, sums.loss)?)
+                Some(training::update(&mut optimizer, &spec.optimizer, step, total_steps, totals.loss)?)
             };
             let update_s = update_started.elapsed().as_secs_f64();
-            metrics.extend(sums.metrics(reference.is_some()));
+            metrics.extend(totals.metrics(reference.is_some()));
             let generated: usize = answers.iter().map(|a| a.sampled.ids.len()).sum();
             let more = [
                 ("optim/lr", done.as_ref().map_or(0.0, |done| done.lr)),

@@ -167,9 +167,47 @@ impl Tokens {
     }
 }
 
-/// Sums over the tokens of an optimizer step.
-#[derive(Clone, Copy, Debug, Default)]
+/// Sums over the tokens of an optimizer step, on the device until they are read.
+#[derive(Debug, Default)]
 pub struct Sums {
+    sums: Option<Tensor>, // (7,), in 64 bits
+    tokens: f64,
+}
+
+impl Sums {
+    fn add(&mut self, result: &PolicyLoss, now: &TokenLogprobs) {
+        let total = |t: &Tensor| t.sum(Kind::Double);
+        let nothing = result.loss.zeros_like().to_kind(Kind::Double);
+        let parts = [
+            result.loss.to_kind(Kind::Double),
+            total(&result.ratio),
+            total(&(&result.ratio - 1.0).abs()),
+            total(&result.clipped_low),
+            total(&result.clipped_high),
+            total(&now.entropy),
+            result.kl.as_ref().map_or(nothing, total),
+        ];
+        let parts = Tensor::stack(&parts, 0).detach();
+        self.tokens += result.ratio.size()[0] as f64;
+        self.sums = Some(match self.sums.take() {
+            Some(sums) => sums + parts,
+            None => parts,
+        });
+    }
+
+    /// Reads the sums, which waits for the device.
+    pub fn read(&self) -> Totals {
+        let sums = self.sums.as_ref().map(|sums| sums.to_device(Device::Cpu));
+        let sums = sums.map(|sums| <[f64; 7]>::try_from(Vec::<f64>::try_from(sums).expect("they are 64-bit numbers")));
+        let [loss, ratio, ratio_deviation, clipped_low, clipped_high, entropy, kl] =
+            sums.map_or([0.0; 7], |sums| sums.expect("there are seven sums"));
+        Totals { loss, tokens: self.tokens, ratio, ratio_deviation, clipped_low, clipped_high, entropy, kl }
+    }
+}
+
+/// The sums over the tokens of an optimizer step.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
     /// Weighted sum of the losses, which is the step's loss.
     pub loss: f64,
     tokens: f64,
@@ -181,39 +219,7 @@ pub struct Sums {
     kl: f64,
 }
 
-impl Sums {
-    fn add(&mut self, result: &PolicyLoss, now: &TokenLogprobs) {
-        let total = |t: &Tensor| t.sum(Kind::Double);
-        let nothing = result.loss.zeros_like().to_kind(Kind::Double);
-        // one read for all sums, since each read waits for the device
-        let sums = Tensor::stack(
-            &[
-                result.loss.to_kind(Kind::Double),
-                total(&result.ratio),
-                total(&(&result.ratio - 1.0).abs()),
-                total(&result.clipped_low),
-                total(&result.clipped_high),
-                total(&now.entropy),
-                result.kl.as_ref().map_or(nothing, total),
-            ],
-            0,
-        );
-        let sums = Vec::<f64>::try_from(sums.detach().to_device(Device::Cpu)).expect("the sums are 64-bit numbers");
-        self.tokens += result.ratio.size()[0] as f64;
-        let fields = [
-            &mut self.loss,
-            &mut self.ratio,
-            &mut self.ratio_deviation,
-            &mut self.clipped_low,
-            &mut self.clipped_high,
-            &mut self.entropy,
-            &mut self.kl,
-        ];
-        for (field, sum) in fields.into_iter().zip(sums) {
-            *field += sum;
-        }
-    }
-
+impl Totals {
     /// Returns the loss and the means over the tokens.
     pub(super) fn metrics(&self, with_kl: bool) -> BTreeMap<String, f64> {
         let mean = |sum: f64| sum / self.tokens;
@@ -235,8 +241,8 @@ impl Sums {
 
 /// Checks that the first update of a rollout is on-policy: sampling and training must compute the same
 /// log-probabilities. Returns an error in 32 bits and emits a warning otherwise.
-pub(super) fn check_on_policy(context: &mut Context<'_>, sums: &Sums, kind: Kind, step: u64) -> StageResult<()> {
-    let deviation = sums.ratio_deviation / sums.tokens;
+pub(super) fn check_on_policy(context: &mut Context<'_>, totals: &Totals, kind: Kind, step: u64) -> StageResult<()> {
+    let deviation = totals.ratio_deviation / totals.tokens;
     if kind == Kind::Float && deviation > RATIO_TOLERANCE {
         return Err(StageError {
             class: FailureClass::NonFinite,
