@@ -82,6 +82,7 @@ step bits 30 "${bench[@]}" --shapes "$middle" --modes bits --batch 2
 [[ -d $bundle/encoder ]] && step encode 20 "${bench[@]}" --shapes "$small" --modes encode --encoder "$bundle/encoder"
 step many-launches 45 "${bench[@]}" --shapes "$middle" --modes packed,decode,grpo --launches many --new 64 --steps 2
 step any-order 30 "${bench[@]}" --shapes "$middle" --modes lora,packed --deterministic off --steps 4
+step graphs 45 "${bench[@]}" --shapes "$large,$middle,$small" --modes decode --graphs on --new 128 --steps 2
 step train-large-4096 25 "${bench[@]}" --shapes "$large" --modes lora --steps 4 --batch 1 --seq 4096
 step train-large-recompute 25 "${bench[@]}" --shapes "$large" --modes lora --steps 4 --batch 4 --checkpointing on
 step cudnn-decode 40 env TORCH_CUDNN_SDPA_DEPRIORITIZED=0 "${bench[@]}" --shapes "$middle" --modes decode --new 16 --steps 1

@@ -67,6 +67,7 @@ fn assignment() -> Assignment {
             gradient_checkpointing: false,
             bfloat16_products: Bfloat16Products::Auto,
             deterministic: true,
+            cuda_graphs: false,
             judges: BTreeMap::new(),
             endpoints: BTreeMap::new(),
         },

@@ -150,7 +150,7 @@ fn other_value(key: &str) -> &'static str {
         "alpha" | "resume_interval_s" | "weight" | "prior_sd" => "31.5",
         "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef" | "entropy_coef"
         | "clip_low" | "clip_high" | "overlong_penalty" | "tie_margin" => "0.55",
-        "rslora" | "packing" | "cache" => "true",
+        "rslora" | "packing" | "cache" | "cuda_graphs" => "true",
         "train_on" => "[\"assistant\"]",
         "mask_truncated" | "base" | "pool_seeds" | "deterministic" => "false",
         "compare_with" => "prompt",

@@ -42,6 +42,7 @@ pub(super) fn measure(shape: &str, mode: &str, device: Device, options: &Options
             decoder.add_lora(&lora(&decoder), 0).expect("the layers exist");
         }
         decoder.set_few_launches(options.text("--launches", "few") == "few");
+        decoder.set_records_steps(options.text("--graphs", "off") == "on");
         match mode {
             "lora" | "full" | "packed" => train(&decoder, mode, tied, [batch, seq], options),
             "decode" => decode(&decoder, options),

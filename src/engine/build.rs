@@ -7,7 +7,7 @@ use std::path::PathBuf;
 const LIBRARIES: [&str; 3] = ["libtorch/lib", "../../.libtorch/lib", "../../../.libtorch/lib"];
 
 /// The files of the shim.
-const FILES: [&str; 5] = ["shim", "adapted_linear", "attention", "launches", "lists"];
+const FILES: [&str; 6] = ["shim", "adapted_linear", "attention", "graph", "launches", "lists"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

@@ -40,6 +40,7 @@ impl<'a> Policy<'a> {
             other => (other, None),
         };
         let mut decoder = Decoder::load(parents_weights.unwrap_or(base), kind(model.dtype), device)?;
+        decoder.set_records_steps(assignment.runtime.cuda_graphs);
         tokenizer.check_against(usize::try_from(decoder.config.vocab_size).unwrap_or(0))?;
         let mut merged = parents_adapter.map_or_else(|| Ok(Vec::new()), checkpoint::merged_adapters)?;
         let goes_on = parents_adapter.filter(|_| model.parent_adapter == ParentAdapter::Continue);

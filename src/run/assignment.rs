@@ -26,6 +26,7 @@ pub fn assignment(planned: &PlannedStage, plan: &Plan, workspace: &Workspace) ->
             gradient_checkpointing: planned.runtime.gradient_checkpointing == GradientCheckpointing::On,
             bfloat16_products: planned.runtime.bfloat16_products,
             deterministic: planned.runtime.deterministic,
+            cuda_graphs: planned.runtime.cuda_graphs,
             judges: planned.runtime.judges.clone(),
             endpoints: planned.runtime.endpoints.clone(),
         },

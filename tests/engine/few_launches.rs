@@ -107,7 +107,7 @@ fn gradient_checkpointing_changes_no_bit() {
 #[test]
 fn sampling_draws_the_tokens_of_the_cpus_kernels() {
     for name in ARCHITECTURES {
-        let few = decoder(name, Some(0.0), true);
+        let mut few = decoder(name, Some(0.0), true);
         let requests: Vec<Request<'_>> = [&[3i64, 4, 5, 6, 7][..], &[9, 8], &[1; 17]]
             .into_iter()
             .map(|prompt_ids| Request { prompt_ids, seeds: (0..5).collect() })
@@ -116,14 +116,17 @@ fn sampling_draws_the_tokens_of_the_cpus_kernels() {
         let stop_ids: BTreeSet<i64> = (0..30).collect();
         for sampling in [Sampling::plain(20), Sampling { temperature: 0.0, ..Sampling::plain(9) }] {
             for batch_size in [0, 1, 4] {
-                let run = |tensors: bool| {
+                let run = |few: &Decoder, tensors: bool| {
                     let decoding = if tensors { Decoding::with_tensors } else { Decoding::new };
                     let mut groups: Vec<Vec<Sampled>> = vec![Vec::new(); 3];
                     let (stop, ended) = (Stop::ids(&stop_ids), |i: usize, group| groups[i] = group);
-                    sample_groups(decoding, &few, &requests, &sampling, &stop, batch_size, ended, |_| true).unwrap();
+                    sample_groups(decoding, few, &requests, &sampling, &stop, batch_size, ended, |_| true).unwrap();
                     groups.concat()
                 };
-                let (here, there) = (run(false), run(true));
+                let (here, there) = (run(&few, false), run(&few, true));
+                few.set_records_steps(true);
+                assert!(run(&few, true) == there, "a recorded step gives the same bits");
+                few.set_records_steps(false);
                 assert_eq!((here.len(), there.len()), (15, 15));
                 for (x, y) in here.iter().zip(&there) {
                     assert_eq!((&x.ids, x.stop_reason), (&y.ids, y.stop_reason), "{name}, {batch_size} rows");

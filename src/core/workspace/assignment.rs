@@ -50,6 +50,9 @@ pub struct Runtime {
     /// Whether training on a GPU takes only algorithms whose results repeat to the bit.
     #[serde(default = "repeats")]
     pub deterministic: bool,
+    /// Whether a GPU records the step of a token and repeats it.
+    #[serde(default)]
+    pub cuda_graphs: bool,
     /// The addresses of judges, by the name of their model.
     #[serde(default)]
     pub judges: BTreeMap<String, JudgeServer>,

@@ -148,7 +148,7 @@ fn pick_in_parts(weights: &Tensor, uniform: &Tensor) -> Tensor {
     const PART: i64 = 256;
     let (rows, vocabulary) = weights.size2().expect("weights are (B, V)");
     let missing = (PART - vocabulary % PART) % PART;
-    let padded = if missing == 0 { weights.shallow_clone() } else { weights.constant_pad_nd([0, missing]) };
+    let padded = if missing == 0 { weights.shallow_clone() } else { weights.pad([0, missing], "constant", 0.0) };
     let parts = padded.view([rows, -1, PART]); // (B, parts, 256)
     // the first place whose running sum exceeds the threshold, but none after the last with a weight: rounding may put
     // the threshold there

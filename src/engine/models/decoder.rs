@@ -38,6 +38,8 @@ pub struct Decoder {
     device: Device,
     /// Whether layers compute in as few launches as they can, as a GPU needs. A CPU has no launches to save.
     few_launches: bool,
+    /// Whether the step of a token is recorded and then repeated, where it can be.
+    records_steps: bool,
 }
 
 impl Decoder {
@@ -146,6 +148,7 @@ impl Decoder {
             activations,
             device,
             few_launches: device.is_cuda(),
+            records_steps: false,
             config,
         })
     }
@@ -155,6 +158,11 @@ impl Decoder {
     pub fn set_few_launches(&mut self, few_launches: bool) {
         self.few_launches = few_launches;
         self.keep_casts();
+    }
+
+    /// Makes decoding record the step of a token and repeat it, or not. The bits are the same.
+    pub fn set_records_steps(&mut self, records_steps: bool) {
+        self.records_steps = records_steps;
     }
 
     /// Makes room for the casts of adapters where they are kept. Weights that are widened at each use have no casts.
@@ -324,14 +332,13 @@ impl Decoder {
         Layout { rotation: self.rotary.at(&packed.positions), lengths: &packed.lengths, calls, few_launches }
     }
 
-    /// Computes the hidden states of one new token in each slot, and adds the tokens to `cache`. // (S, C)
+    /// Computes the hidden states of one new token in each slot, and writes its keys and values to `cache`. // (S, C)
     pub(super) fn decode(&self, next: &NextToken, cache: &mut SlotCache) -> Tensor {
         let rotation = self.rotary.at(&next.positions);
         let mut x = self.embed(&next.input_ids); // (S, C)
         for (layer, layer_cache) in self.layers.iter().zip(&mut cache.layers) {
             x = layer.decode(&x, &rotation, layer_cache, next);
         }
-        cache.advance();
         self.norm.forward(&x)
     }
 
@@ -348,6 +355,11 @@ impl Decoder {
     /// The number format of the weights.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether the step of a token is recorded.
+    pub(super) fn records_steps(&self) -> bool {
+        self.records_steps
     }
 
     /// Whether layers compute in few launches.

@@ -4,6 +4,7 @@ use super::cpu::{CpuDecoding, CpuPrompt};
 use super::decoder::Decoder;
 use super::kv_cache::{PromptCache, SlotCache};
 use super::packed::Packed;
+use crate::torch::Recording;
 use std::rc::Rc;
 use std::sync::Arc;
 use tch::{Cuda, Device, Kind, Tensor};
@@ -44,6 +45,7 @@ pub struct TensorDecoding<'a> {
     decoder: &'a Decoder,
     cache: SlotCache,
     slots: Vec<usize>,
+    recorded: Option<RecordedStep>,
 }
 
 /// The outcome of a step of all rows.
@@ -70,7 +72,7 @@ impl<'a> Decoding<'a> {
         let capacity = i64::try_from(max_prompt_tokens + max_new_tokens).expect("lengths fit i64");
         let (layers, heads) = (decoder.layers.len(), config.num_key_value_heads);
         let cache = SlotCache::new(layers, heads, config.head_dim, capacity, decoder.activations(), decoder.device());
-        Self::Tensors(TensorDecoding { decoder, cache, slots: Vec::new() })
+        Self::Tensors(TensorDecoding { decoder, cache, slots: Vec::new(), recorded: None })
     }
 
     /// Reads prompts. The engine's CPU kernels need each prompt to itself, so that its bits do not depend on the
@@ -187,25 +189,90 @@ impl TensorDecoding<'_> {
     }
 
     fn decode(&mut self, input_ids: &[i64], uniform: &[f64]) -> NextLogits {
-        let mut ids = vec![0; self.cache.slots()];
+        let slots = self.cache.slots();
+        let mut ids = vec![0; slots];
         for (&slot, &id) in self.slots.iter().zip(input_ids) {
             ids[slot] = id;
         }
-        let are_in_order = self.slots.iter().copied().eq(0..self.cache.slots());
-        let slots = self.slots.iter().map(|&slot| i64::try_from(slot).expect("rows fit i64"));
-        // 64-bit numbers travel with the integers as their bits
-        let more: Vec<i64> = slots.chain(uniform.iter().map(|number| number.to_bits().cast_signed())).collect();
-        let (kind, few_launches) = (self.decoder.activations(), self.decoder.few_launches());
-        let (next, more) = self.cache.next_token(&ids, &more, kind, few_launches);
-        let hidden = self.decoder.decode(&next, &mut self.cache); // (S, C)
-        let rows = i64::try_from(self.slots.len()).expect("rows fit i64");
-        let hidden = if are_in_order { hidden } else { hidden.index_select(0, &more.narrow(0, 0, rows)) }; // (B, C)
-        let uniform = more.narrow(0, rows, i64::try_from(uniform.len()).expect("rows fit i64"));
-        NextLogits {
-            logits: self.decoder.logits(&hidden).to_kind(Kind::Float),
-            uniform: uniform.view_dtype(Kind::Double),
-        }
+        // All numbers go to the device in one copy, since each copy waits for it: the next tokens, the slot of each
+        // row, and the draws as their bits. Free places are 0, so that there are equally many at every step.
+        let mut numbers = self.cache.numbers(&ids);
+        numbers.extend(self.slots.iter().map(|&slot| i64::try_from(slot).expect("rows fit i64")));
+        numbers.resize(4 * slots, 0);
+        numbers.extend(uniform.iter().map(|number| number.to_bits().cast_signed()));
+        numbers.resize(5 * slots, 0);
+        let numbers = Tensor::from_slice(&numbers);
+        let is_recorded = self.decoder.records_steps() && self.can_record();
+        let (numbers, logits) = if is_recorded { self.recorded(&numbers) } else { self.direct(&numbers) };
+        self.cache.advance();
+        let count = |n: usize| i64::try_from(n).expect("rows fit i64");
+        let uniform = numbers.narrow(0, 4 * count(slots), count(uniform.len())).view_dtype(Kind::Double);
+        NextLogits { logits, uniform }
     }
+
+    /// Whether all steps launch the same operations. On a GPU this is so for flash attention alone, since a mask grows.
+    fn can_record(&self) -> bool {
+        let is_flash = self.decoder.few_launches() && self.cache.has_flash(self.decoder.activations());
+        is_flash || self.decoder.device() == Device::Cpu
+    }
+
+    /// Whether row i is in slot i, and no slot is free.
+    fn are_rows_slots(&self) -> bool {
+        self.slots.iter().copied().eq(0..self.cache.slots())
+    }
+
+    /// Selects the rows of a tensor over slots. // (S, ...), (5 * S,) -> (B, ...)
+    fn of_rows(&self, of_slots: &Tensor, numbers: &Tensor) -> Tensor {
+        if self.are_rows_slots() {
+            return of_slots.shallow_clone();
+        }
+        let count = |n: usize| i64::try_from(n).expect("rows fit i64");
+        of_slots.index_select(0, &numbers.narrow(0, 3 * count(self.cache.slots()), count(self.slots.len())))
+    }
+
+    /// Computes the logits of all rows. Returns them with the numbers on the device. // (5 * S,) -> (5 * S,), (B, V)
+    fn direct(&mut self, numbers: &Tensor) -> (Tensor, Tensor) {
+        let numbers = numbers.to_device(self.decoder.device());
+        let hidden = step(self.decoder, &mut self.cache, &numbers);
+        let logits = self.decoder.logits(&self.of_rows(&hidden, &numbers)).to_kind(Kind::Float);
+        (numbers, logits)
+    }
+
+    /// Computes like [`TensorDecoding::direct`], by a recording of the step for all slots.
+    /// // (5 * S,) -> (5 * S,), (B, V)
+    fn recorded(&mut self, numbers: &Tensor) -> (Tensor, Tensor) {
+        let (decoder, cache) = (self.decoder, &mut self.cache);
+        let current = cache.replaced();
+        let kept = self.recorded.take().filter(|recorded| recorded.replaced == current);
+        let mut recorded = if let Some(mut recorded) = kept {
+            recorded.numbers.copy_(numbers);
+            recorded
+        } else {
+            let numbers = numbers.to_device(decoder.device()).copy();
+            let work = || decoder.logits(&step(decoder, cache, &numbers)).to_kind(Kind::Float);
+            let recording = Recording::of(decoder.device(), work);
+            RecordedStep { recording, numbers, replaced: current }
+        };
+        let RecordedStep { recording, numbers, .. } = &mut recorded;
+        let logits = recording.repeat(|| decoder.logits(&step(decoder, cache, numbers)).to_kind(Kind::Float));
+        let found = (numbers.shallow_clone(), self.of_rows(&logits, numbers));
+        self.recorded = Some(recorded);
+        found
+    }
+}
+
+/// Computes the hidden states of the next token of all slots. // (5 * S,) -> (S, C)
+fn step(decoder: &Decoder, cache: &mut SlotCache, numbers: &Tensor) -> Tensor {
+    let next = cache.next_token(numbers, decoder.activations(), decoder.few_launches());
+    decoder.decode(&next, cache)
+}
+
+/// A recorded step, with the tensor that it reads its numbers from.
+struct RecordedStep {
+    recording: Recording,
+    numbers: Tensor, // (5 * S,)
+    /// [`SlotCache::replaced`] when it was recorded.
+    replaced: usize,
 }
 
 #[cfg(test)]

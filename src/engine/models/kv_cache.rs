@@ -50,6 +50,8 @@ pub(super) struct SlotCache {
     lengths: Vec<i64>,
     /// Number of tokens for which a slot has room.
     capacity: i64,
+    /// Number of times that the tensors of the layers were replaced.
+    replaced: usize,
     device: Device,
 }
 
@@ -66,7 +68,7 @@ pub(super) struct NextToken {
     pub(super) positions: Tensor, // (S,)
     /// Index among all places of all slots. // (S,)
     places: Tensor,
-    /// Number of columns in use by the longest slot, including its next token.
+    /// Number of columns that attention reads of each slot.
     columns: i64,
     attention: SlotAttention,
     /// Whether operations are joined where that gives the same bits in fewer launches.
@@ -93,6 +95,7 @@ impl SlotCache {
             layers: (0..layers).map(|_| SlotLayer { keys: empty(), values: empty() }).collect(),
             lengths: Vec::new(),
             capacity,
+            replaced: 0,
             device,
         }
     }
@@ -135,6 +138,7 @@ impl SlotCache {
             *whole = if self.lengths.is_empty() { new } else { Tensor::cat(&[&*whole, &new], 0) };
         }
         self.lengths.resize(self.lengths.len() + more, 0);
+        self.replaced += 1;
     }
 
     /// Frees a slot.
@@ -151,6 +155,12 @@ impl SlotCache {
             layer.values = layer.values.index_select(0, &index);
         }
         self.lengths = slots.iter().map(|&slot| self.lengths[slot]).collect();
+        self.replaced += 1;
+    }
+
+    /// A number that changes when the layers get other tensors.
+    pub(super) fn replaced(&self) -> usize {
+        self.replaced
     }
 
     /// The number of slots, including free ones.
@@ -158,31 +168,38 @@ impl SlotCache {
         self.lengths.len()
     }
 
-    /// Returns the next token of every slot, and `more` numbers on the device. In a free slot the token is written to
-    /// the first position, to be overwritten later. All numbers go to the device in one copy, since each copy waits
-    /// for it.
-    pub(super) fn next_token(&self, ids: &[i64], more: &[i64], kind: Kind, few_launches: bool) -> (NextToken, Tensor) {
-        let slots = i64::try_from(self.lengths.len()).expect("rows fit i64");
+    /// Returns what [`SlotCache::next_token`] needs of the host: the tokens `ids` of all slots, their positions, and
+    /// their places. In a free slot the token is written to the first position, to be overwritten later. // (3 * S,)
+    pub(super) fn numbers(&self, ids: &[i64]) -> Vec<i64> {
         let places = self.lengths.iter().zip(0..).map(|(length, slot)| slot * self.capacity + length);
-        let numbers: Vec<i64> =
-            ids.iter().copied().chain(self.lengths.iter().copied()).chain(places).chain(more.iter().copied()).collect();
-        let numbers = Tensor::from_slice(&numbers).to_device(self.device);
+        ids.iter().copied().chain(self.lengths.iter().copied()).chain(places).collect()
+    }
+
+    /// Returns the next token of every slot, from [`SlotCache::numbers`] on the device.
+    pub(super) fn next_token(&self, numbers: &Tensor, kind: Kind, few_launches: bool) -> NextToken {
+        let slots = i64::try_from(self.lengths.len()).expect("rows fit i64");
         let part = |index: i64| numbers.narrow(0, index * slots, slots); // (S,)
         let positions = part(1);
-        let columns = self.lengths.iter().max().map_or(1, |longest| longest + 1);
-        let head_dim = self.layers.first().map_or(0, |layer| layer.keys.size()[3]);
-        let attention = if few_launches && flash_takes(kind, head_dim, self.device) {
+        let (attention, columns) = if few_launches && self.has_flash(kind) {
             let starts = Tensor::arange(slots + 1, (Kind::Int, self.device));
-            SlotAttention::Flash {
+            let attention = SlotAttention::Flash {
                 starts_k: &starts * self.capacity,
                 starts_q: starts,
                 used: (&positions + 1).to_kind(Kind::Int),
-            }
+            };
+            // always the same, so that the kernel splits the keys of a row in the same way at every step
+            (attention, self.capacity)
         } else {
-            SlotAttention::Masked(mask(&positions, columns, kind))
+            let columns = self.lengths.iter().max().map_or(1, |longest| longest + 1);
+            (SlotAttention::Masked(mask(&positions, columns, kind)), columns)
         };
-        let more = numbers.narrow(0, 3 * slots, i64::try_from(more.len()).expect("rows fit i64"));
-        (NextToken { input_ids: part(0), positions, places: part(2), columns, attention, few_launches }, more)
+        NextToken { input_ids: part(0), positions, places: part(2), columns, attention, few_launches }
+    }
+
+    /// Whether flash attention computes over the slots in the number format `kind`.
+    pub(super) fn has_flash(&self, kind: Kind) -> bool {
+        let head_dim = self.layers.first().map_or(0, |layer| layer.keys.size()[3]);
+        flash_takes(kind, head_dim, self.device)
     }
 
     /// Adds one token to the count of each slot in use.

@@ -5,11 +5,13 @@
 use super::Report;
 use super::widths::random_decoder;
 use crate::error::StageResult;
-use crate::models::{Decoder, Group, Packed, PassOptions, TrainingPass};
+use crate::generation::{Request, Sampled, Stop, sample_groups};
+use crate::models::{Decoder, Decoding, Group, Packed, PassOptions, TrainingPass};
 use crate::optim::AdamW;
 use crate::seed;
 use crate::torch::Deterministic;
-use orchestrate_core::recipe::spec::LoraSpec;
+use orchestrate_core::recipe::spec::{LoraSpec, Sampling};
+use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
 /// Lengths of documents in a row, and of the completions of one prompt. Keys of a completion are its prompt's and its
@@ -29,7 +31,8 @@ pub(super) fn run(report: &mut Report, device: Device) -> StageResult<()> {
         report.check(&format!("few launches, {format}"), || Ok(same_as_plain(kind, device)))?;
         report.check(&format!("repeated bits, {format}"), || Ok(repeats(kind, device)))?;
     }
-    report.check("updates together", || Ok(updates(device)))
+    report.check("updates together", || Ok(updates(device)))?;
+    report.check("recorded steps", || Ok(recorded(device)))
 }
 
 /// Returns a row of documents, and a prompt with its completions.
@@ -110,6 +113,28 @@ fn repeats(kind: Kind, device: Device) -> (bool, String) {
     let passed = differing.iter().all(|(_, count, _)| *count == 0);
     let found: Vec<String> = differing.iter().map(|(name, count, of)| format!("{name} {count} of {of}")).collect();
     (passed, format!("tensors that differ between two passes: {}", found.join(", ")))
+}
+
+/// Whether sampling by recorded steps draws the same tokens with the same probabilities. Rows end at different times,
+/// so steps are recorded several times.
+fn recorded(device: Device) -> (bool, String) {
+    let mut decoder = adapted(Kind::BFloat16, device);
+    let prompts: Vec<Vec<i64>> = (1..4).map(|length| (0..length * 20).collect()).collect();
+    let stop_ids: BTreeSet<i64> = (0..decoder.config.vocab_size / 20).collect();
+    let mut run = |records_steps: bool| -> Vec<Sampled> {
+        decoder.set_records_steps(records_steps);
+        let requests: Vec<Request<'_>> =
+            prompts.iter().map(|prompt_ids| Request { prompt_ids, seeds: (0..4).collect() }).collect();
+        let mut groups: Vec<Vec<Sampled>> = vec![Vec::new(); requests.len()];
+        let ended = |request: usize, group| groups[request] = group;
+        let (start, stop, sampling) = (Decoding::with_tensors, Stop::ids(&stop_ids), Sampling::plain(40));
+        sample_groups(start, &decoder, &requests, &sampling, &stop, 5, ended, |_| true).expect("`go_on` is true");
+        groups.concat()
+    };
+    let (plain, recorded) = (run(false), run(true));
+    let differing = plain.iter().zip(&recorded).filter(|(plain, recorded)| plain != recorded).count();
+    let tokens: usize = recorded.iter().map(|sampled| sampled.ids.len()).sum();
+    (differing == 0, format!("{differing} of {} completions differ, {tokens} tokens", plain.len()))
 }
 
 /// Whether the optimizer computes the same for all weights together as one by one.

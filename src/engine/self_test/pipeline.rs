@@ -191,6 +191,7 @@ impl Worker {
                 gradient_checkpointing: false,
                 bfloat16_products: stage.runtime.bfloat16_products,
                 deterministic: stage.runtime.deterministic,
+                cuda_graphs: stage.runtime.cuda_graphs,
                 judges: stage.runtime.judges.clone(),
                 endpoints: stage.runtime.endpoints.clone(),
             },

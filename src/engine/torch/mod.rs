@@ -5,12 +5,14 @@ mod attention;
 mod determinism;
 mod launches;
 mod lists;
+mod recording;
 
 pub use adapted_linear::{AdapterMatrices, adapted_linear};
 pub use attention::{FlashInput, flash_attention, flash_takes};
 pub use determinism::Deterministic;
 pub use launches::{LaunchCount, as_one_launch};
 pub use lists::{AdamwInput, adamw, copy_all, copy_all_scaled, multiply_all, norms, zero_all};
+pub use recording::Recording;
 
 use std::ffi::{CStr, c_char};
 use tch::Tensor;

@@ -42,6 +42,9 @@ pub struct RuntimeSettings {
     /// Whether training on a GPU takes only algorithms whose results repeat to the bit, at a few percent of a step's
     /// time. A CPU has no others.
     pub deterministic: bool,
+    /// Whether a GPU records the step of a token and repeats it at one launch, which helps models whose layers are
+    /// small. It has not run on a GPU yet.
+    pub cuda_graphs: bool,
     /// Largest number of stages that run at the same time, unless `-j` is given; default: one on each GPU, or one.
     #[schemars(range(min = 1))]
     pub jobs: Option<usize>,
