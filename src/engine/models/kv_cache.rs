@@ -210,14 +210,18 @@ impl SlotCache {
     }
 }
 
+/// Returns the number of columns of a mask, of which `columns` are used. A GPU's memory-efficient kernel copies a mask
+/// whose rows are not a multiple of 8 elements apart.
+pub(super) fn padded_columns(columns: i64) -> i64 {
+    (columns + 7) / 8 * 8
+}
+
 /// Returns the mask of scores over the first `columns` places of every slot: 0 up to its next token, else minus
 /// infinity. // (S,) -> (S, 1, 1, columns)
 fn mask(positions: &Tensor, columns: i64, kind: Kind) -> Tensor {
-    /// The memory-efficient kernel copies a mask whose rows are not this many elements, or a multiple of them, apart.
-    const MULTIPLE: i64 = 8;
     let device = positions.device();
-    let padded = (columns + MULTIPLE - 1) / MULTIPLE * MULTIPLE;
-    let hidden = Tensor::arange(padded, (Kind::Int64, device)).unsqueeze(0).gt_tensor(&positions.unsqueeze(1)); // (S, padded)
+    let hidden =
+        Tensor::arange(padded_columns(columns), (Kind::Int64, device)).unsqueeze(0).gt_tensor(&positions.unsqueeze(1)); // (S, padded)
     let mask = Tensor::zeros(hidden.size(), (kind, device)).masked_fill(&hidden, f64::NEG_INFINITY);
     mask.narrow(1, 0, columns).unsqueeze(1).unsqueeze(1)
 }

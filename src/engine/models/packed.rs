@@ -1,6 +1,6 @@
 //! Token sequences laid end to end in one row, which avoids padding.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Sequences laid end to end. Attention never crosses from one to the next, except from a completion to the prompt of
 /// its group. A sequence's result therefore does not depend on its neighbours.
@@ -138,18 +138,17 @@ impl PackedRow {
     }
 
     fn packed(self, completions: Vec<usize>, device: Device) -> Packed {
-        Packed {
-            input_ids: Tensor::from_slice(&self.ids).to_kind(Kind::Int64).to_device(device),
-            positions: Tensor::from_slice(&self.positions).to_kind(Kind::Int64).to_device(device),
-            lengths: self.lengths,
-            completions,
-        }
+        // one copy to the device for both
+        let tokens = i64::try_from(self.ids.len()).expect("lengths fit i64");
+        let both = Tensor::from_slice(&[self.ids, self.positions].concat()).to_device(device).view([2, tokens]);
+        Packed { input_ids: both.get(0), positions: both.get(1), lengths: self.lengths, completions }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
 
     /// Covers several prompts, a single completion, and completions of one token.
     #[test]

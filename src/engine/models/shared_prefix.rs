@@ -1,6 +1,7 @@
 //! Attention in a row where completions share their prompt. The prompt's keys and values are computed once, and
 //! completions do not attend to each other.
 
+use super::kv_cache::padded_columns;
 use super::layers::causal;
 use super::packed::Packed;
 use tch::{Device, Kind, Tensor};
@@ -45,9 +46,10 @@ pub(super) fn groups(packed: &Packed, heads_per_key: i64, kind: Kind, device: De
 /// completion up to i. Elsewhere it is minus infinity. // (L * H/K, P + L)
 fn mask(prompt: i64, longest: i64, heads_per_key: i64, kind: Kind, device: Device) -> Tensor {
     let rows = Tensor::arange(longest * heads_per_key, (Kind::Int64, device)).floor_divide_scalar(heads_per_key);
-    let columns = Tensor::arange(prompt + longest, (Kind::Int64, device)) - prompt;
-    let unseen = columns.unsqueeze(0).gt_tensor(&rows.unsqueeze(1)); // (L * H/K, P + L)
-    Tensor::zeros(unseen.size(), (kind, device)).masked_fill(&unseen, f64::NEG_INFINITY)
+    let columns = Tensor::arange(padded_columns(prompt + longest), (Kind::Int64, device)) - prompt;
+    let unseen = columns.unsqueeze(0).gt_tensor(&rows.unsqueeze(1)); // (L * H/K, padded)
+    let mask = Tensor::zeros(unseen.size(), (kind, device)).masked_fill(&unseen, f64::NEG_INFINITY);
+    mask.narrow(1, 0, prompt + longest)
 }
 
 /// Computes the attention of a whole row. // q (T, H, D), k and v (T, K, D) -> (T, H * D)

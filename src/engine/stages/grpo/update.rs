@@ -152,16 +152,20 @@ struct Tokens {
 impl Tokens {
     fn new(micro_batch: &[Rated<'_>], device: Device) -> Self {
         let targets: Vec<i64> = micro_batch.iter().flat_map(|r| r.ids.iter().copied()).collect();
-        let sampling: Vec<f32> = micro_batch.iter().flat_map(|r| r.sampling_logprobs.iter().copied()).collect();
+        let sampling = micro_batch.iter().flat_map(|r| r.sampling_logprobs.iter().copied());
         let per_token = |value: fn(&Rated<'_>) -> f64| {
-            let repeated = |r| std::iter::repeat_n(value(r) as f32, r.ids.len());
-            Tensor::from_slice(&micro_batch.iter().flat_map(repeated).collect::<Vec<f32>>()).to_device(device)
+            micro_batch.iter().flat_map(move |r| std::iter::repeat_n(value(r) as f32, r.ids.len()))
         };
+        // one copy to the device for all three
+        let numbers: Vec<f32> = sampling.chain(per_token(|r| r.advantage)).chain(per_token(|r| r.weight)).collect();
+        let numbers = Tensor::from_slice(&numbers)
+            .to_device(device)
+            .view([3, i64::try_from(targets.len()).expect("lengths fit i64")]);
         Self {
             targets: Tensor::from_slice(&targets).to_device(device),
-            sampling_logprobs: Tensor::from_slice(&sampling).to_device(device),
-            advantages: per_token(|r| r.advantage),
-            weights: per_token(|r| r.weight),
+            sampling_logprobs: numbers.get(0),
+            advantages: numbers.get(1),
+            weights: numbers.get(2),
             lengths: micro_batch.iter().map(|r| i64::try_from(r.ids.len()).expect("lengths fit i64")).collect(),
         }
     }
