@@ -91,7 +91,8 @@ tokenizer=()
 step models 60 python3 "$probes/random_llama.py" "$models" "$middle" "${tokenizer[@]}"
 step peer-train 45 python3 "$peers/train_step.py" "$models/$middle" --dtype bfloat16 --batch 8 --seq 2048 --steps 4
 step peer-generate 45 python3 "$peers/generate.py" "$models/$middle" --dtype bfloat16 --batch 48 --prompt 512 --new 128 --runs 1
-if [[ -d $bundle/tokenizer ]] && python3 -c 'import trl, peft, datasets' 2>/dev/null; then
+# the tokenizer has more tokens than the smallest model
+if [[ $middle != tiny && -d $bundle/tokenizer ]] && python3 -c 'import trl, peft, datasets' 2>/dev/null; then
     step peer-grpo 60 python3 "$peers/grpo_step.py" "$models/$middle" --prompts 8 --group 6 --new 256 --steps 2
 fi
 if command -v ncu >/dev/null; then

@@ -36,7 +36,7 @@ fn shape() -> ModelShape {
     ModelShape::from(DecoderConfig::of(&config).expect("it is supported"))
 }
 
-fn model() -> ModelSpec {
+pub(super) fn model() -> ModelSpec {
     let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
     let target_modules = names.map(str::to_owned).to_vec();
     ModelSpec {
@@ -48,7 +48,7 @@ fn model() -> ModelSpec {
     }
 }
 
-fn optimizer() -> OptimizerSpec {
+pub(super) fn optimizer() -> OptimizerSpec {
     OptimizerSpec {
         optimizer: Optimizer::Adamw { betas: (0.9, 0.999), eps: 1e-8 },
         lr: 1e-4,
@@ -59,7 +59,7 @@ fn optimizer() -> OptimizerSpec {
     }
 }
 
-fn data() -> DataSpec {
+pub(super) fn data() -> DataSpec {
     DataSpec {
         files: Vec::new(),
         eval_fraction: 0.0,

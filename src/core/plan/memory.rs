@@ -260,51 +260,26 @@ impl StageModel<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::gpu_memory_tests::{data, model, optimizer};
     use super::*;
-    use crate::digest::Digest;
     use crate::plan::planned;
-    use crate::recipe::spec::{
-        CptSpec, DataSpec, Length, ParentAdapter, Schedule, Split, StageSpec, Templates, WeightedData, Work,
-    };
+    use crate::recipe::spec::{CptSpec, Length, StageSpec, WeightedData, Work};
 
     const SMOLLM2_135M: &str = r#"{"model_type": "llama", "max_position_embeddings": 8192, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
         "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": true}"#;
 
     fn stage(full: bool, dtype: Dtype) -> StageSpec {
-        let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-        let target_modules = names.map(str::to_owned).to_vec();
-        let lora = LoraSpec { rank: 32, alpha: 64.0, dropout: 0.0, rslora: false, target_modules };
-        let data = DataSpec {
-            files: Vec::new(),
-            eval_fraction: 0.0,
-            split: Split::All,
-            max_rows: None,
-            messages: None,
-            templates: Templates::default(),
-        };
+        let model = model();
         StageSpec {
             seed: 0,
-            model: Some(ModelSpec {
-                files: Digest::of(b"model"),
-                chat_template: None,
-                dtype,
-                lora: (!full).then_some(lora),
-                parent_adapter: ParentAdapter::Continue,
-            }),
+            model: Some(ModelSpec { dtype, lora: model.lora.clone().filter(|_| !full), ..model }),
             work: Work::Cpt(CptSpec {
-                data: vec![WeightedData { weight: 1.0, data }],
+                data: vec![WeightedData { weight: 1.0, data: data() }],
                 seq_len: 512,
                 length: Length::Steps(1),
                 global_batch_size: 4,
                 micro_batch_size: 4,
-                optimizer: OptimizerSpec {
-                    optimizer: Optimizer::Adamw { betas: (0.9, 0.999), eps: 1e-8 },
-                    lr: 1e-4,
-                    weight_decay: 0.0,
-                    schedule: Schedule::Constant,
-                    warmup_steps: 0,
-                    max_grad_norm: 1.0,
-                },
+                optimizer: optimizer(),
             }),
         }
     }

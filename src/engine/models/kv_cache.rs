@@ -268,3 +268,49 @@ impl SlotLayer {
         Tensor::scaled_dot_product_attention(&q, &k, &v, Some(mask), 0.0, false, None, false) // (S, K, H/K, D)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADS: i64 = 2;
+    const DIM: i64 = 4;
+
+    fn prompt(length: i64, value: f64) -> PromptCache {
+        let full = |value: f64| Tensor::full([length, HEADS, DIM], value, (Kind::Float, Device::Cpu));
+        PromptCache { layers: vec![(full(value), full(-value))] }
+    }
+
+    fn keys(cache: &SlotCache, slot: i64) -> Vec<f64> {
+        let of_slot = cache.layers[0].keys.get(slot).select(2, 0).select(1, 0).to_kind(Kind::Double); // (capacity,)
+        Vec::<f64>::try_from(of_slot).unwrap()
+    }
+
+    #[test]
+    fn there_are_as_many_slots_as_rows_and_free_ones_are_taken_first() {
+        let mut cache = SlotCache::new(1, HEADS, DIM, 5, Kind::Float, Device::Cpu);
+        let [a, b, c, d] = [(2, 1.0), (3, 2.0), (1, 3.0), (4, 4.0)].map(|(length, value)| prompt(length, value));
+        assert_eq!((cache.enter(&[&a, &b, &a]), cache.slots()), (vec![0, 1, 2], 3));
+        assert_eq!(keys(&cache, 1), [2.0, 2.0, 2.0, 0.0, 0.0]);
+        cache.leave(1);
+        assert_eq!((cache.enter(&[&c]), cache.slots()), (vec![1], 3));
+        assert_eq!(keys(&cache, 1)[..1], [3.0]);
+        let before = cache.replaced();
+        cache.leave(0);
+        assert_eq!((cache.enter(&[&d, &b]), cache.slots()), (vec![0, 3], 4), "one is free and one is added");
+        assert!(cache.replaced() > before, "the tensors are others");
+        assert_eq!((keys(&cache, 0), keys(&cache, 2)), (vec![4.0, 4.0, 4.0, 4.0, 0.0], vec![1.0, 1.0, 0.0, 0.0, 0.0]));
+        cache.compact(&[3, 0]);
+        assert_eq!((cache.slots(), keys(&cache, 0)[2], keys(&cache, 1)[3]), (2, 2.0, 4.0));
+        assert_eq!(cache.enter(&[]), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_mask_has_rows_of_a_multiple_of_8_and_hides_what_comes_later() {
+        let mask = mask(&Tensor::from_slice(&[0i64, 2]), 3, Kind::Float);
+        assert_eq!((mask.size(), mask.stride()[0] % 8), (vec![2, 1, 1, 3], 0));
+        let seen: Vec<bool> = Vec::<bool>::try_from(mask.flatten(0, -1).eq(0.0)).unwrap();
+        assert_eq!(seen, [true, false, false, true, true, true]);
+        assert_eq!([1, 8, 9].map(padded_columns), [8, 8, 16]);
+    }
+}
