@@ -260,7 +260,7 @@ impl StageModel<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::gpu_memory_tests::{data, model, optimizer};
+    use super::gpu_tests::{data, model, optimizer};
     use super::*;
     use crate::plan::planned;
     use crate::recipe::spec::{CptSpec, Length, StageSpec, WeightedData, Work};
