@@ -56,7 +56,7 @@ test: build models
 [group('test')]
 test-other-bfloat16: build
     @other=$(grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo widened || echo native); echo "bfloat16 products: $other"; \
-        ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS=$other cargo test --release --package orchestrate-engine --test engine -- \
+        ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS=$other cargo test --release --workspace --test engine -- \
             golden packing shared_prefix rollout real_models
 
 # Runs the tests of the root package, which need no libtorch
@@ -114,7 +114,7 @@ fuzz seconds="60" targets="recipe spans rouge stem correctness hub_reference":
 [group('test')]
 bench only="": build models data
     @if [ ! -e .tools/peers/models ]; then scripts/peers/setup.sh .tools/peers; fi
-    cargo build --release --package orchestrate-engine --bench engine --bench rewards
+    cargo build --release --workspace --bench engine --bench rewards
     python3 scripts/bench.py "$(scripts/newest_bench.sh)" "$(scripts/newest_bench.sh rewards)" target/release/orchestrate .tools/peers \
         models/smollm2-135m-instruct models/all-minilm-l6-v2 data/biomedical/mcq.jsonl benches/results "{{ only }}"
 
@@ -141,7 +141,7 @@ bench-statistics:
 # Measures training speed and memory on the GPU with random weights of 135M, 1B and 8B (options: benches/gpu.rs)
 [group('test')]
 bench-gpu *options: setup
-    @cargo build --release --package orchestrate-engine --bench gpu
+    @cargo build --release --workspace --bench gpu
     @"$(scripts/newest_bench.sh gpu)" {{ options }}
 
 # Checks the engine on the GPU of this host, or says why there is none
