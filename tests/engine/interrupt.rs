@@ -63,8 +63,13 @@ fn grpo_drops_a_rollout_that_it_is_in() {
 /// With several updates for each rollout, the newest resume point may be some steps back.
 #[test]
 fn grpo_within_the_updates_of_a_rollout_resumes_bitwise() {
-    let settings = [&LONG_ROLLOUTS[1..], &["stages.grpo.steps=4", "stages.grpo.updates_per_rollout=2"]].concat();
-    let settings = [&settings[..], &["stages.grpo.micro_batch_size=1"]].concat();
+    // enough completions that an update alone takes longer than the second between two events of its progress
+    let settings = [
+        &LONG_ROLLOUTS[2..],
+        &["stages.grpo.steps=4", "stages.grpo.updates_per_rollout=2", "stages.grpo.prompts_per_step=48"],
+        &["stages.grpo.micro_batch_size=1"],
+    ]
+    .concat();
     let (took, _, resumed) = interrupted("grpo", &settings, 2);
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(resumed == uninterrupted_in(&Project::new(), "grpo", &settings));
