@@ -129,17 +129,18 @@ pub fn memory_used(device: Device) -> Option<u64> {
 
 /// Returns a function of a library that is already loaded.
 fn symbol(name: &CStr) -> Option<NonNull<libc::c_void>> {
-    // SAFETY: the name is a C string, and looking up a symbol changes nothing.
-    #[expect(unsafe_code, reason = "symbols are looked up through dlsym")]
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    NonNull::new(found)
+    look_up(libc::RTLD_DEFAULT, name)
 }
 
 /// Returns a function of an open library.
 fn function(library: NonNull<libc::c_void>, name: &CStr) -> Option<NonNull<libc::c_void>> {
-    // SAFETY: `library` is an open library and the name a C string.
+    look_up(library.as_ptr(), name)
+}
+
+fn look_up(library: *mut libc::c_void, name: &CStr) -> Option<NonNull<libc::c_void>> {
+    // SAFETY: `library` is an open library or stands for all of them, and the name is a C string.
     #[expect(unsafe_code, reason = "symbols are looked up through dlsym")]
-    let found = unsafe { libc::dlsym(library.as_ptr(), name.as_ptr()) };
+    let found = unsafe { libc::dlsym(library, name.as_ptr()) };
     NonNull::new(found)
 }
 

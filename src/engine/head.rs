@@ -91,7 +91,7 @@ fn follow(
         let rows = narrow(&detached, &tokens); // (n, C)
         let targets = narrow(targets, &tokens).unsqueeze(1); // (n, 1)
         let chunk = tch::no_grad(|| Distributions::new(log_softmax(&wide, &rows, temperature), &targets, with_entropy));
-        let grads = grads(tokens, &chunk.of_targets, chunk.entropy.as_ref());
+        let grads = grads(tokens, &chunk.of_targets, chunk.entropy.as_ref().map(|(_, entropy)| entropy));
         logprobs.push(chunk.of_targets.shallow_clone());
         tch::no_grad(|| {
             let logits_grad = chunk.logits_grad(&targets, &grads, temperature).to_kind(wide.kind());
@@ -119,27 +119,24 @@ fn follow(
 
 /// The distributions of a chunk's tokens. Each matrix is read and written as seldom as possible.
 struct Distributions {
-    /// Log-probabilities; absent if only the probabilities are needed. // (n, V)
-    log_softmax: Option<Tensor>,
     /// Probabilities. // (n, V)
     softmax: Tensor,
     /// Log-probability of each target. // (n,)
     of_targets: Tensor,
-    /// Entropy of each distribution, in nats. // (n,)
-    entropy: Option<Tensor>,
+    /// Log-probabilities, and the entropy of each distribution in nats; absent if they are not needed. // (n, V), (n,)
+    entropy: Option<(Tensor, Tensor)>,
 }
 
 impl Distributions {
-    /// // (n, V), (n, 1)
+    /// Creates the distributions from their log-probabilities. // (n, V), (n, 1)
     fn new(mut log_softmax: Tensor, targets: &Tensor, with_entropy: bool) -> Self {
         let of_targets = log_softmax.gather(1, targets, false).squeeze_dim(1);
-        if with_entropy {
-            let softmax = log_softmax.exp();
-            let entropy = (&softmax * &log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg();
-            Self { log_softmax: Some(log_softmax), softmax, of_targets, entropy: Some(entropy) }
-        } else {
-            Self { softmax: log_softmax.exp_(), log_softmax: None, of_targets, entropy: None }
+        if !with_entropy {
+            return Self { softmax: log_softmax.exp_(), of_targets, entropy: None };
         }
+        let softmax = log_softmax.exp();
+        let entropy = entropy(&(&softmax * &log_softmax));
+        Self { softmax, of_targets, entropy: Some((log_softmax, entropy)) }
     }
 
     /// Returns the gradient on the logits z. With p the softmax of z / temperature:
@@ -151,14 +148,14 @@ impl Distributions {
     fn logits_grad(self, targets: &Tensor, grads: &TokenGrads, temperature: f64) -> Tensor {
         let on_targets = grads.logprobs.unsqueeze(1) / temperature; // (n, 1)
         let mut grad = self.softmax; // p
-        let _ = match (&grads.entropy, self.log_softmax, self.entropy) {
-            (Some(on_entropy), Some(mut log_softmax), Some(entropy)) => {
+        let _ = match (&grads.entropy, self.entropy) {
+            (Some(on_entropy), Some((mut log_softmax, entropy))) => {
                 let on_entropy = on_entropy.unsqueeze(1) / temperature; // (n, 1)
                 let mut factor = log_softmax.g_add_(&entropy.unsqueeze(1)).g_mul_(&on_entropy).g_add_(&on_targets);
                 grad.g_mul_(&factor.neg_())
             }
-            (_, log_softmax, _) => {
-                drop(log_softmax);
+            (_, unused) => {
+                drop(unused);
                 grad.g_mul_(&on_targets.neg())
             }
         };
@@ -178,9 +175,9 @@ fn narrow(all: &Tensor, tokens: &Range<i64>) -> Tensor {
     all.narrow(0, tokens.start, tokens.end - tokens.start)
 }
 
-/// Returns the entropy of each distribution, in nats. // (n, V) -> (n,)
-fn entropy(log_softmax: &Tensor) -> Tensor {
-    log_softmax.exp().g_mul_(log_softmax).sum_dim_intlist(-1, false, Kind::Float).neg()
+/// Returns the entropy of each distribution in nats, from its p log p. // (n, V) -> (n,)
+fn entropy(products: &Tensor) -> Tensor {
+    products.sum_dim_intlist(-1, false, Kind::Float).neg()
 }
 
 /// Returns the log-probabilities of all tokens in 32 bits, for any format of the weights. // (V, C), (n, C) -> (n, V)
@@ -206,7 +203,7 @@ struct Parts {
 impl Parts {
     fn push(&mut self, log_softmax: &Tensor, targets: &Tensor) {
         self.logprobs.push(log_softmax.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1));
-        self.entropy.push(entropy(log_softmax));
+        self.entropy.push(entropy(&log_softmax.exp().g_mul_(log_softmax)));
     }
 
     fn finish(self) -> TokenLogprobs {

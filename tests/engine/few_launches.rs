@@ -2,6 +2,7 @@
 //! launches.
 
 use crate::golden;
+use crate::shared_prefix::text;
 use orchestrate_core::recipe::spec::{LoraSpec, Sampling};
 use orchestrate_engine::generation::{Request, Sampled, Stop, sample_groups};
 use orchestrate_engine::models::{Decoder, Decoding, Group, LlamaSizes, Packed, PassOptions, TrainingPass};
@@ -31,10 +32,6 @@ fn decoder(name: &str, dropout: Option<f64>, few_launches: bool) -> Decoder {
         None => decoder.unfreeze(),
     }
     decoder
-}
-
-fn text(seed: i64, length: i64) -> Vec<i64> {
-    (0..length).map(|i| (seed * 37 + i * 23 + i * i * seed) % 256).collect()
 }
 
 /// Returns rows of every structure: documents of several lengths, documents of one length, and prompts with their

@@ -55,7 +55,7 @@ fn assert_close(ours: &Gradients, theirs: &Gradients, case: &str) {
     }
 }
 
-fn text(seed: i64, length: i64) -> Vec<i64> {
+pub(crate) fn text(seed: i64, length: i64) -> Vec<i64> {
     (0..length).map(|i| (seed * 37 + i * 23 + i * i * seed) % 256).collect()
 }
 

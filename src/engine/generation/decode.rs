@@ -135,10 +135,9 @@ pub fn sample_groups<'a>(
                 new.push(DecodingRow::new(request, index, seeds[index]));
             }
             let logits = Tensor::stack(&prompts.iter().map(Prompt::logits).collect::<Vec<_>>(), 0); // (B, V)
-            let draws = numbers(&mut new, sampling);
-            let uniform = Tensor::from_slice(&draws).to_device(logits.device());
+            let uniform = Tensor::from_slice(&numbers(&mut new, sampling)).to_device(logits.device());
             let next = NextLogits { logits, uniform };
-            let on = advance(&mut new, &next, &draws, &decoding, requests, sampling, stop);
+            let on = advance(&mut new, &next, &decoding, requests, sampling, stop);
             decoding.enter(&on.iter().map(|&i| &prompts[i]).collect::<Vec<_>>());
             retire(&mut new, &on, &mut groups, &mut ended);
             rows.append(&mut new);
@@ -153,7 +152,7 @@ pub fn sample_groups<'a>(
         let last: Vec<i64> = rows.iter().map(DecodingRow::last).collect();
         let draws = numbers(&mut rows, sampling);
         let next = decoding.decode(&last, &draws);
-        let on = advance(&mut rows, &next, &draws, &decoding, requests, sampling, stop);
+        let on = advance(&mut rows, &next, &decoding, requests, sampling, stop);
         if on.len() < rows.len() {
             decoding.keep(&on);
             retire(&mut rows, &on, &mut groups, &mut ended);
@@ -185,13 +184,12 @@ fn numbers(rows: &mut [DecodingRow], sampling: &Sampling) -> Vec<f64> {
 fn advance(
     rows: &mut [DecodingRow],
     next: &NextLogits,
-    draws: &[f64],
     decoding: &Decoding<'_>,
     requests: &[Request<'_>],
     sampling: &Sampling,
     stop: &Stop<'_>,
 ) -> Vec<usize> {
-    let (ids, logprobs) = draw(next, draws, sampling, stop, decoding, rows, requests);
+    let (ids, logprobs) = draw(next, sampling, stop, decoding, rows, requests);
     let mut on = Vec::with_capacity(rows.len());
     for (i, row) in rows.iter_mut().enumerate() {
         row.sampled.ids.push(ids[i]);

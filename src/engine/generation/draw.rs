@@ -7,11 +7,9 @@ use rayon::prelude::*;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
-/// Draws the next token of each row and returns it with its log-probability. `draws` has the number of each row, as
-/// `next` has on its device. // (B, V) -> B of each
+/// Draws the next token of each row and returns it with its log-probability. // (B, V) -> B of each
 pub(super) fn draw(
     next: &NextLogits,
-    draws: &[f64],
     sampling: &Sampling,
     stop: &Stop<'_>,
     decoding: &Decoding<'_>,
@@ -23,7 +21,7 @@ pub(super) fn draw(
     let penalized = penalized(logits, sampling, stop, rows, requests);
     let from_all = sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p == 0.0;
     if logits.device() == Device::Cpu && from_all && !greedy && penalized.is_none() {
-        return draw_from_all(logits, sampling.temperature, decoding, draws);
+        return draw_from_all(next, sampling.temperature, decoding);
     }
     let at_temperature = |logits: &Tensor| {
         let scaled = if greedy { logits.shallow_clone() } else { logits / sampling.temperature };
@@ -37,7 +35,7 @@ pub(super) fn draw(
     let ids = if greedy {
         chosen_from.argmax(-1, false)
     } else {
-        pick(&restrict(&chosen_from.exp(), sampling), draws, &next.uniform)
+        pick(&restrict(&chosen_from.exp(), sampling), &next.uniform)
     };
     let logprobs = policy.gather(1, &ids.unsqueeze(1), false).squeeze_dim(1);
     if logits.device() == Device::Cpu {
@@ -52,7 +50,8 @@ pub(super) fn draw(
 
 /// Draws from the whole distribution on the CPU, which is the usual case. It runs on the threads that decode, since
 /// libtorch's own threads would stay awake beside them. // (B, V) -> B of each
-fn draw_from_all(logits: &Tensor, temperature: f64, decoding: &Decoding<'_>, draws: &[f64]) -> (Vec<i64>, Vec<f32>) {
+fn draw_from_all(next: &NextLogits, temperature: f64, decoding: &Decoding<'_>) -> (Vec<i64>, Vec<f32>) {
+    let (logits, draws): (_, Vec<f64>) = (&next.logits, to_vec(&next.uniform));
     let vocabulary = usize::try_from(logits.size()[1]).expect("sizes are positive");
     let logits: Vec<f32> = to_vec(&logits.reshape([-1]));
     let temperature = temperature as f32;
@@ -60,7 +59,7 @@ fn draw_from_all(logits: &Tensor, temperature: f64, decoding: &Decoding<'_>, dra
         logits
             .par_chunks_exact(vocabulary)
             .zip(draws)
-            .map_init(Vec::new, |weights, (logits, &uniform)| {
+            .map_init(Vec::new, |weights, (logits, uniform)| {
                 let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 weights.clear();
                 weights.extend(logits.iter().map(|logit| ((logit - largest) / temperature).exp()));
@@ -132,14 +131,16 @@ fn restrict(probabilities: &Tensor, sampling: &Sampling) -> Tensor {
 }
 
 /// Returns, for each row, the token at which the running sum exceeds the fraction of the row's total that its draw is.
-/// // (B, V), B -> (B,)
-fn pick(weights: &Tensor, draws: &[f64], on_device: &Tensor) -> Tensor {
+/// // (B, V), (B,) -> (B,)
+fn pick(weights: &Tensor, uniform: &Tensor) -> Tensor {
     if weights.device() == Device::Cpu {
-        let ids: Vec<i64> =
-            (0..).zip(draws).map(|(row, &uniform)| pick_here(&to_vec(&weights.get(row)), uniform).0).collect();
+        let ids: Vec<i64> = (0..)
+            .zip(to_vec::<f64>(uniform))
+            .map(|(row, uniform)| pick_here(&to_vec(&weights.get(row)), uniform).0)
+            .collect();
         return Tensor::from_slice(&ids);
     }
-    pick_in_parts(weights, on_device)
+    pick_in_parts(weights, uniform)
 }
 
 /// Picks tokens like [`pick`], with tensor operations: first a part of the vocabulary, then a token in it. A scan of

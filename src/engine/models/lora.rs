@@ -45,16 +45,21 @@ impl Lora {
     /// // (T, in) -> (T, out)
     pub(super) fn with_layer(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, train: bool) -> Option<Tensor> {
         let (cast_a, cast_b) = self.casts.as_ref()?;
-        let dropped = (train && self.dropout > 0.0).then(|| x.dropout(self.dropout, true));
+        let dropped = self.dropped(x, train);
         let matrices = AdapterMatrices { a: &self.a, b: &self.b, cast_a, cast_b, scale: self.scale };
         Some(adapted_linear(x, dropped.as_ref(), weight, bias, matrices))
+    }
+
+    /// Returns the adapter's own input if dropout changes it.
+    fn dropped(&self, x: &Tensor, train: bool) -> Option<Tensor> {
+        (train && self.dropout > 0.0).then(|| x.dropout(self.dropout, true))
     }
 
     /// Adds the adapter's output for the input `x` to the layer's output `y`. The products are computed in `x`'s number
     /// format; the adapter itself is 32-bit. // (T, in), (T, out) -> (T, out)
     pub(super) fn add_to(&self, mut y: Tensor, x: &Tensor, train: bool) -> Tensor {
         let kind = x.kind();
-        let dropped = (train && self.dropout > 0.0).then(|| x.dropout(self.dropout, true));
+        let dropped = self.dropped(x, train);
         let x = dropped.as_ref().unwrap_or(x);
         let down = x.linear(&self.a.to_kind(kind), None::<&Tensor>); // (T, r)
         // in place, so the sum needs no extra pass over the output

@@ -5,6 +5,7 @@
 
 use super::layers::causal;
 use super::packed::Packed;
+use super::shared_prefix;
 use crate::torch::{FlashInput, as_one_launch, flash_attention, flash_takes};
 use tch::{Device, Kind, Tensor};
 
@@ -97,8 +98,8 @@ impl Sequences {
     }
 }
 
-/// Whether all sequences of a row are computed together for heads of `head_dim` numbers: where flash attention is, and
-/// on a CPU, where the calls one by one stand for it.
+/// Whether the attention of a row is one call for heads of `head_dim` numbers. It is where flash attention takes them,
+/// and on a CPU, which computes the call as one for each sequence.
 pub(super) fn together(kind: Kind, head_dim: i64, device: Device) -> bool {
     device == Device::Cpu || flash_takes(kind, head_dim, device)
 }
@@ -117,11 +118,7 @@ fn ends(lengths: impl Iterator<Item = i64>) -> Vec<i32> {
 /// // q (n, H, D), k and v (before + n, K, D) -> (n, H * D)
 fn behind(q: &Tensor, k: &Tensor, v: &Tensor, before: i64, repeat: i64) -> Tensor {
     let (queries, heads, dim) = q.size3().expect("q is (n, H, D)");
-    let keys = k.size()[0];
-    let options = (Kind::Int64, q.device());
-    let hidden =
-        Tensor::arange(keys, options).unsqueeze(0).gt_tensor(&(Tensor::arange(queries, options) + before).unsqueeze(1)); // (n, before + n)
-    let mask = Tensor::zeros([queries, keys], (q.kind(), q.device())).masked_fill(&hidden, f64::NEG_INFINITY);
+    let mask = shared_prefix::mask(before, queries, 1, q.kind(), q.device());
     let heads_first = |t: &Tensor| t.transpose(0, 1).unsqueeze(0); // (1, H or K, tokens, D)
     let repeated = |t: &Tensor| heads_first(t).repeat_interleave_self_int(repeat, 1, None);
     let (k, v) = (repeated(k), repeated(v));

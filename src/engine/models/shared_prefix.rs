@@ -44,7 +44,7 @@ pub(super) fn groups(packed: &Packed, heads_per_key: i64, kind: Kind, device: De
 
 /// Returns the mask of attention scores. It is 0 where token i of a completion may attend to a key: the prompt, and the
 /// completion up to i. Elsewhere it is minus infinity. // (L * H/K, P + L)
-fn mask(prompt: i64, longest: i64, heads_per_key: i64, kind: Kind, device: Device) -> Tensor {
+pub(super) fn mask(prompt: i64, longest: i64, heads_per_key: i64, kind: Kind, device: Device) -> Tensor {
     let rows = Tensor::arange(longest * heads_per_key, (Kind::Int64, device)).floor_divide_scalar(heads_per_key);
     let columns = Tensor::arange(padded_columns(prompt + longest), (Kind::Int64, device)) - prompt;
     let unseen = columns.unsqueeze(0).gt_tensor(&rows.unsqueeze(1)); // (L * H/K, padded)

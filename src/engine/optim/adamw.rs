@@ -155,14 +155,11 @@ fn batches<'a>(all: &'a [&'a Moments]) -> impl Iterator<Item = &'a [&'a Moments]
 
 /// Returns the gradients as 32-bit tensors, converted together where they are not.
 fn in_32_bits(gradients: &[Tensor]) -> Vec<Tensor> {
-    let wide: Vec<Tensor> = gradients
-        .iter()
-        .map(
-            |grad| {
-                if grad.kind() == Kind::Float { grad.shallow_clone() } else { grad.empty_like().to_kind(Kind::Float) }
-            },
-        )
-        .collect();
+    let wide = |grad: &Tensor| match grad.kind() {
+        Kind::Float => grad.shallow_clone(),
+        _ => Tensor::empty(grad.size(), (Kind::Float, grad.device())),
+    };
+    let wide: Vec<Tensor> = gradients.iter().map(wide).collect();
     let is_narrow = |(grad, _): &(&Tensor, &Tensor)| grad.kind() != Kind::Float;
     let (targets, sources): (Vec<Tensor>, Vec<Tensor>) = gradients
         .iter()
