@@ -127,6 +127,7 @@ fn rate(options: &Options) -> Value {
                 completion,
                 reference: Some(&asked.explanation),
                 answer: Some(&asked.answer),
+                index: 0,
             })
             .collect();
         let scores = reward_mix.score(&samples).expect("nothing fails");
@@ -191,6 +192,8 @@ fn reward_mix(options: &Options) -> RewardMix {
         judges,
         file: &|_| None,
         endpoints: &BTreeMap::new(),
+        seed: 1,
+        rows: &|| Err("no rows here".into()),
     };
     RewardMix::new(&spec, around).expect("the mix is sound")
 }

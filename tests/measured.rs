@@ -122,6 +122,31 @@ fn every_component_of_the_recipe_is_measured_on_every_variant_and_marked() {
 }
 
 #[test]
+fn a_control_arm_is_measured_as_all_others_are() {
+    let controls = r#"
+[[sweep.variants]]
+name = "random"
+set = { "stages.grpo.rewards" = { random = { weight = 2.0 } } }
+[[sweep.variants]]
+name = "shuffled"
+set = { "stages.grpo.rewards.semantic.shuffle_references" = true }
+"#;
+    let recipe = load(&format!("{RECIPE}{controls}"));
+    let plain = load(RECIPE);
+    let key = |recipe: &LoadedRecipe| serde_json::to_value(&stage(recipe, "semantic", "eval").0.spec).unwrap();
+    assert_eq!(key(&recipe), key(&plain), "controls change no other arm");
+    for variant in ["random", "shuffled"] {
+        let (_, eval) = stage(&recipe, variant, "eval");
+        assert!(eval.rewards.values().all(|reward| !reward.is_control()), "{variant}");
+        assert_eq!(
+            eval.rewards.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["correctness", "cot", "format_valid", "right", "rouge", "semantic"]
+        );
+        assert_eq!(names(&eval.trained), "", "{variant} was trained on nothing that is measured");
+    }
+}
+
+#[test]
 fn components_that_an_evaluation_names_itself_are_marked_by_what_they_compute() {
     let recipe = load(RECIPE);
     for (variant, trained) in [("semantic", ""), ("rouge", "correctness overlap"), ("sft", "")] {

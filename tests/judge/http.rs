@@ -54,7 +54,8 @@ impl Stage {
         let encoder = &mut |_: &_, _, _: Option<&str>| Err("no encoder here".into());
         let endpoints = &BTreeMap::from([(named.to_owned(), self.endpoint.clone())]);
         let count_tokens = &|| Err("no tokenizer here".into());
-        let surroundings = RewardContext { encoder, count_tokens, judges, file: &|_| None, endpoints };
+        let rows = &|| Err("no rows here".into());
+        let surroundings = RewardContext { encoder, count_tokens, judges, file: &|_| None, endpoints, seed: 1, rows };
         RewardMix::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
     }
 
@@ -62,7 +63,7 @@ impl Stage {
     fn rate(&self, answers: &[&str]) -> Result<(Values, BTreeMap<String, String>), RewardError> {
         let mut reward_mix = self.reward_mix("units", Some(KEY)).unwrap();
         let completions: Vec<String> = answers.iter().map(|answer| format!("<answer>{answer}</answer>")).collect();
-        let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: Some("B") };
+        let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: Some("B"), index: 0 };
         let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(completion.as_str())).collect();
         let scores = reward_mix.score(&samples);
         assert!(!format!("{scores:?}").contains(KEY), "the key is told: {scores:?}");
@@ -90,7 +91,7 @@ fn a_service_is_posted_an_array_of_questions() {
     let server = Server::start([]);
     let stage = Stage::new(&server);
     let mut reward_mix = stage.reward_mix("units", Some(KEY)).unwrap();
-    let with = Sample { prompt: "Q", completion: "<answer>abc</answer>", reference: Some("r"), answer: None };
+    let with = Sample { prompt: "Q", completion: "<answer>abc</answer>", reference: Some("r"), answer: None, index: 0 };
     let scores = reward_mix.score(&[with, Sample { completion: "none", ..with }]).unwrap();
     assert_eq!(scores.iter().map(|score| score.total).collect::<Vec<_>>(), [Some(3.0), Some(-1.0)]);
     let asked = server.asked();

@@ -88,6 +88,8 @@ impl Stage {
                 judges,
                 file: &|_| None,
                 endpoints: &BTreeMap::new(),
+                seed: 1,
+                rows: &|| Err("no rows here".into()),
             },
         )
     }
@@ -105,7 +107,7 @@ impl Stage {
 }
 
 fn score(reward_mix: &mut RewardMix, completions: &[&str]) -> Result<Vec<RewardScore>, RewardError> {
-    let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: None };
+    let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: None, index: 0 };
     let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(*completion)).collect();
     let scores = reward_mix.score(&samples);
     assert!(!format!("{scores:?}").contains(KEY), "the key is told: {scores:?}");
@@ -147,7 +149,7 @@ fn a_judge_is_asked_as_openai_is_and_its_score_is_the_value() {
 fn an_explanation_quotes_the_judge_and_asks_nobody() {
     let server = Server::start([verdict(4)]);
     let mut reward_mix = Stage::new(&server.endpoint()).reward_mix().unwrap();
-    let sample = Sample { prompt: "Q", completion: "so", reference: None, answer: None };
+    let sample = Sample { prompt: "Q", completion: "so", reference: None, answer: None, index: 0 };
     let before = reward_mix.explain(&[sample]);
     assert!(before[0]["clear"].ends_with("`tiny` wrote nothing that was kept"), "{before:?}");
     score(&mut reward_mix, &["so"]).unwrap();

@@ -86,12 +86,12 @@ mod tests {
     use super::*;
     use crate::recipe::spec::{
         AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, CommandSpec, CommandStageSpec, CompareWith, Component,
-        CorrectnessSpec, CotSpec, CptSpec, DataFile, DataFormat, DataSpec, Dtype, EvalSpec, FormatSpec, Grading,
-        GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec,
-        LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing,
-        ParentAdapter, PlayerModel, PlayerSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role, RougeMeasure,
-        RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope, SemanticSpec,
-        SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
+        CorrectnessSpec, CotSpec, CptSpec, DataFile, DataFormat, DataSpec, Distribution, Dtype, EvalSpec, FormatSpec,
+        Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec,
+        LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing,
+        ParentAdapter, PlayerModel, PlayerSpec, RandomSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role,
+        RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope,
+        SemanticSpec, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use regex::Regex;
@@ -166,6 +166,7 @@ mod tests {
         let tags = vec!["think".to_owned(), "answer".to_owned()];
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true };
+        let random = RandomSpec { distribution: Distribution::Bernoulli { probability: 0.25 }, series: 1 };
         let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
         let leak = Leak::Before;
         let (min_words, max_words, min_tokens, max_tokens) = (5, Some(50), Some(8), Some(90));
@@ -200,10 +201,11 @@ mod tests {
             ("http", Component::Http(http)),
             ("length", Component::Length(length)),
             ("repetition", Component::Repetition(RepetitionSpec { ngram: 3 })),
+            ("random", Component::Random(random)),
         ];
         let spec = |component| {
             let (scope, clip, on_error) = (Scope::Tag("work".to_owned()), Some((0.0, 0.5)), OnError::Missing);
-            RewardSpec { weight: 1.5, scope, clip, scale: 2.0, on_error, component }
+            RewardSpec { weight: 1.5, scope, clip, scale: 2.0, shuffle_references: true, on_error, component }
         };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
     }
@@ -501,8 +503,8 @@ mod tests {
         let golden = [
             "cpt 413ed5c04d23e7993ea1a359f6315d11be947f0fdd0ba2a118f5d1956a82b924",
             "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
-            "grpo 073c11ca16d06fc9fc7011a2d1275d159246562166d9df86fafc43c4e75a3ab5",
-            "eval e8d3d39e4c1a484555f7e4671f54614d585c7b55a889fde05726624ef80badfe",
+            "grpo d3833f1ea4cc075993a07d6bd6206636d9c7d05d41b6ccefe8d45fe6b8aab8fa",
+            "eval b706f3002d067e59fae1b18827732384aaf9860f59f2f806c2865ce5d1a7ff0a",
             "command bd2d53948043e38251f467e427b045619db8ad11aefd2602ad3ce143abd26dcd",
             "arena 776454aa14fb75b38a570c4f969e2c86177f13f5f555315d7486104319b11849",
             "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",

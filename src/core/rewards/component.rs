@@ -14,8 +14,8 @@
 //! changes.
 
 use super::components::{
-    CommandSpec, CorrectnessSpec, CotSpec, FormatSpec, HttpSpec, JudgeSpec, LengthSpec, RepetitionSpec, RougeSpec,
-    SemanticSpec,
+    CommandSpec, CorrectnessSpec, CotSpec, FormatSpec, HttpSpec, JudgeSpec, LengthSpec, RandomSpec, RepetitionSpec,
+    RougeSpec, SemanticSpec,
 };
 use super::{BuildError, Reward, Scope, Setup, TableContext};
 use crate::digest::Digest;
@@ -73,6 +73,16 @@ pub trait Measure {
 
     /// Whether the component compares a completion with its row, so that another row's text should score lower.
     fn compares_with_the_row(&self) -> bool {
+        false
+    }
+
+    /// Whether the component reads the row's reference or answer, so that it can be given another row's.
+    fn reads_the_row(&self) -> bool {
+        self.compares_with_the_row()
+    }
+
+    /// Whether the values have nothing to do with the texts, as in a control arm.
+    fn is_control(&self) -> bool {
         false
     }
 
@@ -216,4 +226,6 @@ components! {
     Length(LengthSpec),
     /// The fraction of n-grams of words that are distinct.
     Repetition(RepetitionSpec),
+    /// A random number, for control arms.
+    Random(RandomSpec),
 }

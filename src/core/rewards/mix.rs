@@ -2,6 +2,7 @@
 
 use super::components::HttpError;
 use super::components::judge::{Client, Expenses, JudgeAccess, JudgeError, JudgePool};
+use super::shuffle::{RowTexts, Shuffle};
 use super::text::explain::looked_at;
 use super::{
     ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadEncoder, OnError, Reward, RewardError, RewardSpec,
@@ -31,6 +32,8 @@ struct Named {
     scale: f64,
     on_error: OnError,
     asks_a_server: bool,
+    /// The rows whose texts replace those of each sample; absent: samples keep their own.
+    shuffle: Option<Arc<Shuffle>>,
     reward: Box<dyn Reward>,
 }
 
@@ -45,7 +48,13 @@ impl Named {
         let spans: Vec<Option<Cow<'_, str>>> =
             samples.iter().map(|sample| span(sample.completion, &self.scope)).collect();
         let texts: Vec<Option<&str>> = spans.iter().map(Option::as_deref).collect();
-        let verdicts = self.reward.rate(samples, &texts)?;
+        let verdicts = match &self.shuffle {
+            None => self.reward.rate(samples, &texts)?,
+            Some(shuffle) => {
+                let shuffled: Vec<Sample<'_>> = samples.iter().map(|sample| shuffle.shuffled(sample)).collect();
+                self.reward.rate(&shuffled, &texts)?
+            }
+        };
         assert_eq!(verdicts.len(), samples.len(), "reward `{}` gives one verdict a sample", self.name);
         let rated = verdicts.into_iter().map(|verdict| match verdict {
             RewardValue::Value(measured) => Ok(Ok(self.value(measured))),
@@ -87,6 +96,8 @@ pub enum BuildError {
     Command(#[from] ProgramError),
     /// A service cannot be set up.
     Http(#[from] HttpError),
+    /// The stage's rows cannot be read.
+    Rows(EncoderError),
 }
 
 /// The reason why a reward mix cannot be set up.
@@ -107,6 +118,7 @@ impl RewardMixError {
             BuildError::Tokenizer(_) => {
                 format!("the policy's tokenizer, which the reward `{component}` counts with, does not load")
             }
+            BuildError::Rows(_) => format!("the rows that the reward `{component}` is shuffled over cannot be read"),
             BuildError::Setting(_) => format!("a setting of the reward `{component}` cannot be used"),
             BuildError::Judge(_) | BuildError::Command(_) | BuildError::Http(_) => {
                 format!("the reward `{component}` cannot be computed")
@@ -127,6 +139,10 @@ pub struct RewardContext<'a> {
     pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
     /// The addresses of services, by their names in the recipe.
     pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
+    /// The stage's seed.
+    pub seed: u64,
+    /// Reads the texts of the stage's rows.
+    pub rows: &'a dyn Fn() -> Result<Vec<RowTexts>, EncoderError>,
 }
 
 /// The resources with which a component is built.
@@ -141,19 +157,26 @@ pub struct Setup<'a> {
     pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
     /// The addresses of services, by their names in the recipe.
     pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
+    /// The stage's seed.
+    pub seed: u64,
 }
 
 impl RewardMix {
     /// Builds the mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: RewardContext<'_>) -> Result<Self, RewardMixError> {
-        let RewardContext { encoder, count_tokens, judges, file, endpoints } = surroundings;
-        let mut setup = Setup { encoder, count_tokens, judges: JudgePool::new(judges), file, endpoints };
+        let RewardContext { encoder, count_tokens, judges, file, endpoints, seed, rows } = surroundings;
+        let mut setup = Setup { encoder, count_tokens, judges: JudgePool::new(judges), file, endpoints, seed };
+        let mut shuffle: Option<Arc<Shuffle>> = None;
         let mut components = Vec::with_capacity(spec.len());
-        for (name, RewardSpec { weight, scope, clip, scale, on_error, component }) in spec {
+        for (name, RewardSpec { weight, scope, clip, scale, shuffle_references, on_error, component }) in spec {
             let measure = component.measure();
             let reward = measure
                 .build(scope, &mut setup)
                 .map_err(|source| RewardMixError { component: name.clone(), source })?;
+            if *shuffle_references && shuffle.is_none() {
+                let unread = |error| RewardMixError { component: name.clone(), source: BuildError::Rows(error) };
+                shuffle = Some(Arc::new(Shuffle::new(seed, rows().map_err(unread)?)));
+            }
             components.push(Named {
                 name: name.clone(),
                 weight: *weight,
@@ -162,6 +185,7 @@ impl RewardMix {
                 scale: *scale,
                 on_error: *on_error,
                 asks_a_server: measure.asks_a_server(),
+                shuffle: shuffle.clone().filter(|_| *shuffle_references),
                 reward,
             });
         }
@@ -228,10 +252,17 @@ impl RewardMix {
     /// Explains the rating of each sample by component: the text that the component read and its finding.
     pub fn explain(&mut self, samples: &[Sample<'_>]) -> Vec<BTreeMap<String, String>> {
         let mut explanations = vec![BTreeMap::new(); samples.len()];
-        for Named { name, scope, reward, .. } in &mut self.components {
+        for Named { name, scope, shuffle, reward, .. } in &mut self.components {
             for (sample, explained) in samples.iter().zip(&mut explanations) {
                 let text = span(sample.completion, scope);
                 let mut explanation = looked_at(scope, text.as_deref());
+                let sample = match shuffle {
+                    Some(shuffle) => {
+                        explanation.push_str("; it is compared with another row");
+                        &shuffle.shuffled(sample)
+                    }
+                    None => sample,
+                };
                 if let Some(found) = reward.explain(sample, text.as_deref()) {
                     explanation = format!("{explanation}; {found}");
                 }
@@ -307,6 +338,8 @@ mod tests {
                 judges,
                 file: &|_| None,
                 endpoints: &BTreeMap::new(),
+                seed: 1,
+                rows: &|| Err("no rows".into()),
             },
         )
     }

@@ -15,11 +15,13 @@ mod calibration;
 pub mod component;
 mod component_docs;
 mod components;
+mod draw;
 mod mix;
 mod remote;
 mod reward;
 mod reward_hacking;
 mod served;
+mod shuffle;
 mod spec;
 mod summary;
 mod table;
@@ -35,9 +37,9 @@ pub use components::judge::{
     PAIR_PROMPT, Pair, PairJudges, PairVerdict, PositionBias, Preference, RepeatSpread, check_served,
 };
 pub use components::{
-    Aggregate, CommandSpec, CorrectnessSpec, CotSpec, FormatSpec, Grading, HttpError, HttpSpec, JudgeMode,
-    JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, Overlap, RepetitionSpec, RougeMeasure, RougeSpec,
-    RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
+    Aggregate, CommandSpec, CorrectnessSpec, CotSpec, Distribution, FormatSpec, Grading, HttpError, HttpSpec,
+    JudgeMode, JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, Overlap, RandomSpec, RepetitionSpec, RougeMeasure,
+    RougeSpec, RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
 };
 pub use mix::{BuildError, RewardContext, RewardMix, RewardMixError, RewardScore, Setup};
 pub use remote::health_check::{reach_judge, reach_service};
@@ -45,6 +47,7 @@ pub use remote::stop::StopCheck;
 pub use reward::*;
 pub use reward_hacking::{RewardWatch, Watched, repeats};
 pub use served::{HttpEndpoint, JudgeServer};
+pub use shuffle::RowTexts;
 pub use spec::{NoScope, OnError, RewardSpec, Scope, TAG_RULE, is_tag, total_range};
 pub use summary::{flat_groups, reward_metrics, spread_shares};
 pub use table::{At, CommonTable, RewardTable, TableContext, table_name};

@@ -18,6 +18,8 @@ pub struct Sample<'a> {
     pub reference: Option<&'a str>,
     /// The correct answer; absent where the row has none.
     pub answer: Option<&'a str>,
+    /// The index of the completion in its group, the completions of one row.
+    pub index: usize,
 }
 
 /// A component's value for one sample.

@@ -17,6 +17,9 @@ pub struct RewardSpec {
     pub clip: Option<(f64, f64)>,
     /// The factor of the clipped value. The product is the component's value in totals, statistics and records.
     pub scale: f64,
+    /// Whether completions are compared with another row's reference and answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shuffle_references: bool,
     /// The handling of a completion without a value.
     pub on_error: OnError,
     /// The component with its settings.
@@ -26,7 +29,12 @@ pub struct RewardSpec {
 impl RewardSpec {
     /// Creates a spec without clipping and scaling, whose failures are missing values.
     pub fn plain(weight: f64, scope: Scope, component: Component) -> Self {
-        Self { weight, scope, clip: None, scale: 1.0, on_error: OnError::Missing, component }
+        Self { weight, scope, clip: None, scale: 1.0, shuffle_references: false, on_error: OnError::Missing, component }
+    }
+
+    /// Whether the values say nothing about the row, so that an arm trained on them is a control.
+    pub fn is_control(&self) -> bool {
+        self.shuffle_references || self.component.measure().is_control()
     }
 
     /// The least and the greatest value after clipping and scaling; `None` for unbounded values.

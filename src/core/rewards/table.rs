@@ -33,12 +33,15 @@ pub struct CommonTable {
     pub clip: Option<[f64; 2]>,
     /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
     pub scale: f64,
+    /// Compares each completion with another row's reference and answer, as a control: for components that compare with
+    /// the row.
+    pub shuffle_references: bool,
     /// What happens to a completion that has no value: `missing` leaves it out of its group, `fail` fails the stage.
     pub on_error: OnError,
 }
 
 impl CommonTable {
-    const KEYS: [&str; 5] = ["weight", "scope", "clip", "scale", "on_error"];
+    const KEYS: [&str; 6] = ["weight", "scope", "clip", "scale", "shuffle_references", "on_error"];
 }
 
 impl<'de> Deserialize<'de> for RewardTable {

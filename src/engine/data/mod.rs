@@ -33,4 +33,4 @@ pub use preflight::{check, of_prompts, of_sequences};
 pub use prompts::{Example, prompts};
 pub use rows::{Row, load_rows};
 pub use sequence::{PackedRow, Sequence, one_a_row, packed_rows};
-pub use stage_data::{StageData, cpt, grpo, inspect, sft};
+pub use stage_data::{StageData, cpt, grpo, inspect, row_texts, sft};

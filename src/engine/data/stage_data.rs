@@ -14,6 +14,7 @@ use crate::tokenizer::Tokenizer;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::exec::{DataReport, Inspection};
 use orchestrate_core::recipe::spec::{ArenaSpec, CptSpec, EvalSpec, GrpoSpec, SftSpec, WeightedData, Work};
+use orchestrate_core::rewards::RowTexts;
 use orchestrate_core::workspace::Assignment;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -109,6 +110,18 @@ fn arena(spec: &ArenaSpec, assignment: &Assignment) -> StageResult<Vec<DataRepor
     let tokenizer = policy::tokenizer(&policy::of_player(assignment, first)?)?;
     let questions = prompts(&spec.data, &assignment.inputs, &tokenizer, spec.sampling.max_prompt_tokens)?;
     Ok(vec![of_prompts(&spec.data, &assignment.inputs, &questions, &tokenizer)])
+}
+
+/// Returns the texts of the rows whose prompts a stage uses.
+pub fn row_texts(assignment: &Assignment) -> StageResult<Vec<RowTexts>> {
+    let tokenizer = policy::tokenizer(assignment)?;
+    let mut rows = Vec::new();
+    for set in assignment.spec.work.prompts() {
+        let examples = prompts(set, &assignment.inputs, &tokenizer, usize::MAX)?;
+        let texts = |Example { prompt, reference, answer, .. }| RowTexts { prompt, reference, answer };
+        rows.extend(examples.into_iter().map(texts));
+    }
+    Ok(rows)
 }
 
 /// Reads the data of a stage as the stage would. The result includes the error that the stage would report.

@@ -2,7 +2,7 @@
 
 use super::{Context, cache_error};
 use crate::completions::{Origin, write_completions};
-use crate::data::Example;
+use crate::data::{Example, row_texts};
 use crate::encoder::Encoder;
 use crate::error::{StageError, StageResult};
 use crate::generation::Sampled;
@@ -69,6 +69,8 @@ pub(crate) fn load_reward_mix(
             judges,
             file: &file,
             endpoints: &assignment.runtime.endpoints,
+            seed: assignment.spec.seed,
+            rows: &|| Ok(row_texts(assignment)?),
         },
     )
     .map_err(|error| unbuilt(&error))
@@ -131,6 +133,7 @@ impl<'a> SampledCompletion<'a> {
             completion: &self.text,
             reference: self.example.reference.as_deref(),
             answer: self.example.answer.as_deref(),
+            index: self.index,
         }
     }
 

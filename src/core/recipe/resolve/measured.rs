@@ -2,7 +2,8 @@
 //!
 //! With `rewards = "all"`, a stage measures every component that any stage of any variant of the recipe rewards. Each
 //! variant is thus measured by the components it was trained on and by the held-out ones. In addition, every `eval`
-//! stage measures correctness and form where the data set allows it. For each component this module records whether the
+//! stage measures correctness and form where the data set allows it. Of control arms, it measures what a component is
+//! without shuffled references, and no `random` component. For each component this module records whether the
 //! variant was trained on it.
 
 use crate::digest::Digest;
@@ -161,7 +162,7 @@ fn was_rewarded(name: &str, spec: &RewardSpec, mixes: &[Mix]) -> bool {
         (Component::Correctness(_), Component::Correctness(_)) | (Component::Format(_), Component::Format(_)) => true,
         (ours, theirs) => ours == theirs,
     };
-    let rewarded = mixes.iter().flatten().filter(|(_, theirs)| theirs.weight != 0.0);
+    let rewarded = mixes.iter().flatten().filter(|(_, theirs)| theirs.weight != 0.0 && !theirs.is_control());
     rewarded.into_iter().any(|(theirs, component)| theirs == name || alike(&component.component))
 }
 
@@ -243,6 +244,10 @@ impl Pool {
             for stage in &variant.stages {
                 let Work::Grpo(grpo) = &stage.spec.work else { continue };
                 for (name, spec) in &grpo.rewards {
+                    if spec.component.measure().is_control() {
+                        continue;
+                    }
+                    let spec = &RewardSpec { shuffle_references: false, ..spec.clone() };
                     let place = || format!("`stages.{}` of the variant `{}`", stage.name, variant.name);
                     match pool.components.get(name) {
                         Some(found) if same_settings(&found.spec, spec) => {}

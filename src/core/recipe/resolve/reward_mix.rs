@@ -7,7 +7,7 @@ use crate::recipe::resolve::files::Files;
 use crate::recipe::spec::{RewardSpec, Scope};
 use crate::recipe::text::diagnostic::Problem;
 use crate::recipe::text::located::KeyPath;
-use crate::rewards::{CommonTable, NoScope, RewardTable, TAG_RULE};
+use crate::rewards::{CommonTable, Component, NoScope, RewardTable, TAG_RULE};
 use crate::suggestion::did_you_mean;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,13 +32,15 @@ pub(in crate::recipe) fn resolve(
         .iter()
         .filter_map(|(name, reward)| {
             let key = key.key(name);
-            let CommonTable { weight, scope: written, clip, scale, on_error } = &reward.common;
+            let CommonTable { weight, scope: written, clip, scale, shuffle_references, on_error } = &reward.common;
             let scope = scope(files, &key.key("scope"), written);
             let fits = clip_and_scale_fit(files, &key, *clip, *scale);
             let component = reward.own.resolve(&mut ComponentTable { files, key: &key, found });
             let clip = clip.map(|[low, high]| (low, high));
-            let (weight, scale, on_error) = (*weight, *scale, *on_error);
-            let spec = RewardSpec { weight, scope: scope?, clip, scale, on_error, component: component? };
+            let (weight, scale, shuffle_references, on_error) = (*weight, *scale, *shuffle_references, *on_error);
+            let (scope, component) = (scope?, component?);
+            let fits = can_be_shuffled(files, &key, shuffle_references, &component) && fits;
+            let spec = RewardSpec { weight, scope, clip, scale, shuffle_references, on_error, component };
             fits.then_some((name.clone(), spec))
         })
         .collect();
@@ -75,6 +77,18 @@ fn clip_and_scale_fit(files: &mut Files<'_>, key: &KeyPath, clip: Option<[f64; 2
         files.problems.push(problem.help("`weight = 0` measures a component without rewarding it"));
     }
     files.problems.len() == before
+}
+
+/// Whether the component reads the row, if its references are shuffled. A problem is reported.
+fn can_be_shuffled(files: &mut Files<'_>, key: &KeyPath, shuffle_references: bool, component: &Component) -> bool {
+    let is_fine = !shuffle_references || component.measure().reads_the_row();
+    if !is_fine {
+        let (key, kind) = (key.key("shuffle_references"), component.kind());
+        let message = format!("`{key}` has no effect: `{kind}` does not compare with the row");
+        let problem = Problem::at(files.variant.value_place(&key), message, "nothing to shuffle");
+        files.problems.push(problem.help("a component of the kind `random` is the control of any reward"));
+    }
+    is_fine
 }
 
 pub(in crate::recipe) fn scope(files: &mut Files<'_>, key: &KeyPath, written: &str) -> Option<Scope> {

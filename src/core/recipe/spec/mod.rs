@@ -11,9 +11,10 @@ mod stage;
 pub use crate::dtype::Dtype;
 pub use crate::program::Argument;
 pub use crate::rewards::{
-    Aggregate, CommandSpec, Component, CorrectnessSpec, CotSpec, FormatSpec, Grading, HttpSpec, JudgeMode,
-    JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, OnError, RepetitionSpec, RewardSpec, RougeMeasure, RougeSpec,
-    RougeTokenizer, RougeVariant, RubricScale, Scope, SemanticSpec, SeveralReferences, total_range,
+    Aggregate, CommandSpec, Component, CorrectnessSpec, CotSpec, Distribution, FormatSpec, Grading, HttpSpec,
+    JudgeMode, JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, OnError, RandomSpec, RepetitionSpec, RewardSpec,
+    RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Scope, SemanticSpec, SeveralReferences,
+    total_range,
 };
 pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, PlayerSpec};
 pub use stage::*;

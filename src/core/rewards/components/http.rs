@@ -74,6 +74,10 @@ impl Measure for HttpSpec {
     fn asks_a_server(&self) -> bool {
         true
     }
+
+    fn reads_the_row(&self) -> bool {
+        true
+    }
 }
 
 /// The reason why a service cannot be set up.

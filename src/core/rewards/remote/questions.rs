@@ -24,7 +24,7 @@ pub(in crate::rewards) struct RewardQuestion<'a> {
 
 impl<'a> RewardQuestion<'a> {
     pub(in crate::rewards) fn new(sample: &Sample<'a>, text: Option<&'a str>) -> Self {
-        let Sample { prompt, completion, reference, answer } = *sample;
+        let Sample { prompt, completion, reference, answer, .. } = *sample;
         Self { prompt, completion, text, reference, answer }
     }
 }

@@ -73,7 +73,8 @@ fn triple<'a>(row: &'a Answered, other: &'a Answered) -> [Sample<'a>; PER_ROW] {
 
 /// Returns the sample of `row` with this completion.
 pub(super) fn sample<'a>(row: &'a Answered, completion: &'a str) -> Sample<'a> {
-    Sample { prompt: &row.prompt, completion, reference: row.reference.as_deref(), answer: row.answer.as_deref() }
+    let (reference, answer) = (row.reference.as_deref(), row.answer.as_deref());
+    Sample { prompt: &row.prompt, completion, reference, answer, index: 0 }
 }
 
 /// Returns a permutation of 0..`count` without fixed points: a single cycle (S. Sattolo, 1986).

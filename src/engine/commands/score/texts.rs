@@ -47,15 +47,22 @@ impl Text {
         (&self.prompt, &self.reference, &self.answer) == (&other.prompt, &other.reference, &other.answer)
     }
 
-    /// Returns the sample to rate.
+    /// Returns the sample to rate, as the first of its question.
     pub(super) fn sample(&self) -> Sample<'_> {
         Sample {
             prompt: &self.prompt,
             completion: &self.completion,
             reference: self.reference.as_deref(),
             answer: self.answer.as_deref(),
+            index: 0,
         }
     }
+}
+
+/// Returns the samples of `batch`, where adjacent texts that answer the same question are a group.
+fn samples(batch: &[Text]) -> Vec<Sample<'_>> {
+    let groups = batch.chunk_by(Text::answers_as);
+    groups.flat_map(|group| group.iter().enumerate()).map(|(index, text)| Sample { index, ..text.sample() }).collect()
 }
 
 #[derive(Serialize)]
@@ -101,7 +108,7 @@ pub(super) fn run(
     while lines.peek().is_some() {
         // the lines before a malformed one are still rated
         let (batch, failure) = take(&mut lines);
-        let samples: Vec<Sample<'_>> = batch.iter().map(Text::sample).collect();
+        let samples = samples(&batch);
         let scores = mix.reward_mix.score(&samples).map_err(unrated)?;
         mix.warn();
         let explanations = if explain { mix.reward_mix.explain(&samples) } else { Vec::new() };

@@ -81,4 +81,8 @@ impl Measure for CommandSpec {
         });
         words.chain(&self.files).collect()
     }
+
+    fn reads_the_row(&self) -> bool {
+        true
+    }
 }
