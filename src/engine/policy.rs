@@ -3,7 +3,7 @@
 use crate::adapter;
 use crate::checkpoint;
 use crate::error::{StageError, StageResult};
-use crate::models::Decoder;
+use crate::models::{Decoder, load_config};
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{Dtype, ModelSpec, ParentAdapter, PlayerModel, StageSpec};
@@ -64,6 +64,19 @@ impl<'a> Policy<'a> {
 pub fn tokenizer(assignment: &Assignment) -> StageResult<Tokenizer> {
     let model = model(assignment)?;
     Tokenizer::load_with(input(assignment, &model.files)?, model.chat_template.as_deref())
+}
+
+/// Returns the largest number of tokens that the assignment's model reads. Its weights are not loaded.
+///
+/// # Errors
+/// Returns an error for a `config.json` that cannot be read.
+pub fn context_length(assignment: &Assignment) -> StageResult<usize> {
+    let parent = assignment.parents.first().filter(|parent| !checkpoint::has_adapter(parent));
+    let dir = match parent {
+        Some(parent) => parent,
+        None => input(assignment, &model(assignment)?.files)?,
+    };
+    Ok(usize::try_from(load_config(dir)?.max_position_embeddings).unwrap_or(usize::MAX))
 }
 
 /// Returns the assignment that loads one model of an arena's player. It is the arena's assignment with the stage that

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the tiny recipe without its sweep and with little training; `eval` has the evaluation stages.
-fn recipe(eval: &str) -> String {
+pub(crate) fn recipe(eval: &str) -> String {
     let (training, _) = RECIPE.split_once("[stages.eval]").unwrap();
     let training = training
         .replace("answer = \"{{ answer }}\"", "answer = \"{{ answer }}\"\noptions = \"options\"")
@@ -52,7 +52,7 @@ max_new_tokens = 4
 bootstrap_resamples = 50
 "#;
 
-fn completions(project: &Project, stage: &str) -> Vec<Value> {
+pub(crate) fn completions(project: &Project, stage: &str) -> Vec<Value> {
     let file = std::fs::File::open(project.checkpoint(stage).join("completions.parquet")).unwrap();
     let rows = SerializedFileReader::new(file).unwrap();
     rows.get_row_iter(None).unwrap().map(|row| row.unwrap().to_json_value()).collect()

@@ -22,8 +22,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Lists what can be removed, with the reasons; `--delete` removes it. Without --older-than, --max-size and
 --unreferenced no checkpoint is removed. What goes then is what killed and failed processes left: attempts,
-reruns of `verify`, the quarantine and temporary files. Kept answers of arenas' players go at the same age
-(see --leftovers).
+reruns of `verify`, the quarantine and temporary files. Kept answers of arenas' players and of evaluations go
+at the same age (see --leftovers); the results that were made from them stay.
 
 Never removed: pinned checkpoints, those that a live run uses, those that a process works on, and all that a
 remaining checkpoint was made from. --older-than and --unreferenced together select checkpoints that fit
@@ -53,7 +53,7 @@ pub(super) struct GcArgs {
     /// Select checkpoints that nothing refers to
     #[arg(long)]
     unreferenced: bool,
-    /// Select attempts, reruns, quarantined checkpoints and answers of arenas' players that are unchanged for AGE
+    /// Select attempts, reruns, quarantined checkpoints and kept answers that are unchanged for AGE
     #[arg(long, value_name = "AGE", value_parser = parse_age, default_value = "7d")]
     leftovers: TimeDelta,
     /// Remove what is shown
@@ -115,7 +115,7 @@ fn what(removal: &Removal) -> &'static str {
             LeftoverKind::Temporary => "temporary file",
             LeftoverKind::Trash => "trash",
             LeftoverKind::InputRecord => "input record",
-            LeftoverKind::Answers => "answers",
+            LeftoverKind::Answers | LeftoverKind::EvalAnswers => "answers",
         },
     }
 }

@@ -7,19 +7,23 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::find::warn_of;
 use crate::cli::output::Output;
+use crate::digest::Digest;
 use crate::history::{KeyUse, KeyUses, key_uses};
 use crate::report::{Column, Table, width};
 use crate::stage::StageKind;
-use crate::workspace::{StoredCheckpoint, Workspace};
+use crate::workspace::{KEPT_OF, Leftover, LeftoverKind, StoredCheckpoint, Workspace};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::Write as _;
 
 /// Which checkpoints to list, and in which order.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 With --json: {\"key\", \"stage\", \"kind\", \"committed_at\", \"bytes\", \"damaged\", \"pinned\", \"note\", \"last_used\",
-\"runs\": [..], \"variants\": [..], \"live\", \"parents\": [..]}.
+\"runs\": [..], \"variants\": [..], \"live\", \"parents\": [..]}; with --answers {\"answers\": \"arena\" | \"evaluations\",
+\"parent\", \"bytes\", \"written_at\", \"path\"}.
 
 Examples:
   orchestrate cache ls
@@ -54,6 +58,9 @@ pub(super) struct LsArgs {
     /// Only those that no run names
     #[arg(long)]
     unused: bool,
+    /// List the kept answers of arenas and evaluations instead
+    #[arg(long, conflicts_with_all = ["kind", "larger", "older_than", "pinned", "used_by", "unused"])]
+    answers: bool,
 }
 
 /// By what to sort.
@@ -85,6 +92,9 @@ impl CheckpointRow {
 
 pub(super) fn ls(context: &Context, workspace: &Workspace, args: &LsArgs) -> Result<(), CliError> {
     let now = Utc::now();
+    if args.answers {
+        return ls_answers(context, workspace, now);
+    }
     let rows = rows(context, workspace, args, now)?;
     let mut out = Output::stdout();
     if context.json {
@@ -134,7 +144,65 @@ pub(super) fn ls(context: &Context, workspace: &Workspace, args: &LsArgs) -> Res
     if !table.is_empty() {
         out.line(table.render(width()))?;
     }
+    out.finish()?;
+    if let Some(kept) = kept_answers(&workspace.leftovers()?).filter(|_| !context.quiet) {
+        let _ = writeln!(std::io::stderr(), "{kept}"); // a failed write to stderr cannot be reported
+    }
+    Ok(())
+}
+
+/// Prints the kept answers of models instead of checkpoints.
+fn ls_answers(context: &Context, workspace: &Workspace, now: DateTime<Utc>) -> Result<(), CliError> {
+    let mut out = Output::stdout();
+    let mut table = Table::new(vec![
+        Column::left("answers"),
+        Column::left("of").shortened(),
+        Column::right("written"),
+        Column::right("size"),
+        Column::left("where").shortened().dropped(0),
+    ]);
+    let stages: BTreeMap<Digest, String> =
+        workspace.checkpoints()?.into_iter().map(|checkpoint| (checkpoint.key, checkpoint.stage)).collect();
+    for leftover in workspace.leftovers()?.iter().filter(|leftover| is_kept_answers(leftover)) {
+        let what = if leftover.kind == LeftoverKind::Answers { "arena" } else { "evaluations" };
+        let about: Value = fs_err::read(leftover.path.join(KEPT_OF))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let parent = about["parent"].as_str();
+        let path = context.shown(&leftover.path).to_string();
+        if context.json {
+            out.json(&json!({
+                "answers": what, "parent": parent, "bytes": leftover.bytes, "written_at": leftover.touched_at, "path": path,
+            }))?;
+            continue;
+        }
+        let key = parent.and_then(|parent| Digest::parse(parent.split('/').next().unwrap_or_default()));
+        let of = match (&key, leftover.kind) {
+            (Some(key), _) => {
+                let stage = stages.get(key).map_or("a removed checkpoint", String::as_str);
+                format!("{stage} {}", shown_key(context, key))
+            }
+            (None, LeftoverKind::Answers) => "a player".to_owned(),
+            (None, _) => "the untrained model".to_owned(),
+        };
+        table.push(vec![what.to_owned(), of, ago(leftover.touched_at, now), size(leftover.bytes), path]);
+    }
+    if !table.is_empty() {
+        out.line(table.render(width()))?;
+    }
     out.finish()
+}
+
+fn is_kept_answers(leftover: &Leftover) -> bool {
+    matches!(leftover.kind, LeftoverKind::Answers | LeftoverKind::EvalAnswers)
+}
+
+/// Returns a line about the kept answers, if there are any.
+fn kept_answers(leftovers: &[Leftover]) -> Option<String> {
+    let kept: Vec<&Leftover> = leftovers.iter().filter(|leftover| is_kept_answers(leftover)).collect();
+    let bytes = kept.iter().map(|leftover| leftover.bytes).sum();
+    (!kept.is_empty()).then(|| format!("kept answers take {} more; `--answers` lists them", size(bytes)))
 }
 
 fn rows(

@@ -8,7 +8,7 @@ use crate::cli::plan::count;
 use crate::cli::verify::{VerifyArgs as VerifyByRerunArgs, verify as verify_by_rerun};
 use crate::digest::Digest;
 use crate::report::Counter;
-use crate::workspace::{Lookup, Manifest, Workspace};
+use crate::workspace::{Kept, Lookup, Manifest, Workspace};
 use clap::Args;
 use serde_json::json;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Which checkpoints to read.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --json: {\"key\", \"status\": \"ok\" | \"damaged\" | \"gone\", \"reason\"}. Ends with 6 when one is damaged.
+Without keys, the kept answers of arenas and evaluations are read too. Damaged ones are removed; the next stage
+that needs them computes them again.
+
+With --json: {\"key\", \"status\": \"ok\" | \"damaged\" | \"gone\", \"reason\"}, and for kept answers {\"answers\": FILES,
+\"status\": \"ok\"} or {\"answers\": PATH, \"status\": \"damaged\", \"reason\"}. Ends with 6 when one is damaged.
 
 Examples:
   orchestrate cache verify              all checkpoints
@@ -70,10 +74,45 @@ pub(super) fn verify(context: &Context, workspace: &Workspace, args: &VerifyArgs
             out.line(format!("{}  {status}{why}", key.short()))?;
         }
     }
+    let damaged_answers = if args.keys.is_empty() { verify_kept(context, workspace, &mut out)? } else { 0 };
     out.finish()?;
+    if damaged == 0 && damaged_answers > 0 {
+        let message = format!("{} of kept answers damaged", count(damaged_answers, "file"));
+        return Err(CliError::new(Kind::CorruptCache, message)
+            .hint("the damaged files were removed; the next stage that needs them computes them again"));
+    }
     if damaged == 0 {
         return Ok(());
     }
     Err(CliError::new(Kind::CorruptCache, format!("{} damaged", count(damaged, "checkpoint")))
         .hint("they are in `runs/quarantine`; the next run makes them again"))
+}
+
+/// Reads the kept answers of arenas and evaluations, and removes damaged files. Returns their number.
+fn verify_kept(context: &Context, workspace: &Workspace, out: &mut Output) -> Result<usize, CliError> {
+    let files = workspace.kept_files()?;
+    let mut damaged = 0;
+    for file in &files {
+        if Kept::read(file) != Kept::Damaged {
+            continue;
+        }
+        damaged += 1;
+        let shown = context.shown(file).to_string();
+        let reason = match fs_err::remove_file(file) {
+            Ok(()) => "its content is not what was written; removed".to_owned(),
+            Err(error) => format!("its content is not what was written, and it cannot be removed: {error}"),
+        };
+        if context.json {
+            out.json(&json!({"answers": shown, "status": "damaged", "reason": reason}))?;
+        } else {
+            out.line(format!("{shown}  damaged  {reason}"))?;
+        }
+    }
+    let whole = files.len() - damaged;
+    if context.json && whole > 0 {
+        out.json(&json!({"answers": whole, "status": "ok"}))?;
+    } else if whole > 0 {
+        out.line(format!("kept answers: {}  ok", count(whole, "file")))?;
+    }
+    Ok(damaged)
 }

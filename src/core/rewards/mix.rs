@@ -12,10 +12,14 @@ use crate::digest::Digest;
 use crate::event::{ComponentScore, FailureClass};
 use crate::program::ProgramError;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The values of components for a batch of samples, by the component's name: for each sample a value, or the reason
+/// why it is missing.
+pub type Columns = BTreeMap<String, Vec<Result<f64, String>>>;
 
 /// A reward mix that is ready to rate completions.
 pub struct RewardMix {
@@ -35,6 +39,15 @@ struct Named {
     /// The rows whose texts replace those of each sample; absent: samples keep their own.
     shuffle: Option<Arc<Shuffle>>,
     reward: Box<dyn Reward>,
+}
+
+/// A component whose values are known, so that it is not asked.
+struct Known;
+
+impl Reward for Known {
+    fn rate(&mut self, _: &[Sample<'_>], _: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
+        unreachable!("the values of the component are known")
+    }
 }
 
 impl Named {
@@ -164,15 +177,28 @@ pub struct Setup<'a> {
 impl RewardMix {
     /// Builds the mix of `spec`.
     pub fn new(spec: &BTreeMap<String, RewardSpec>, surroundings: RewardContext<'_>) -> Result<Self, RewardMixError> {
+        Self::without(&BTreeSet::new(), spec, surroundings)
+    }
+
+    /// Builds the mix of `spec` for samples whose values by the components in `known` are passed to
+    /// [`RewardMix::score_with`]. No encoder, judge or program of these components is loaded.
+    pub fn without(
+        known: &BTreeSet<String>,
+        spec: &BTreeMap<String, RewardSpec>,
+        surroundings: RewardContext<'_>,
+    ) -> Result<Self, RewardMixError> {
         let RewardContext { encoder, count_tokens, judges, file, endpoints, seed, rows } = surroundings;
         let mut setup = Setup { encoder, count_tokens, judges: JudgePool::new(judges), file, endpoints, seed };
         let mut shuffle: Option<Arc<Shuffle>> = None;
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, shuffle_references, on_error, component }) in spec {
             let measure = component.measure();
-            let reward = measure
-                .build(scope, &mut setup)
-                .map_err(|source| RewardMixError { component: name.clone(), source })?;
+            let reward = if known.contains(name) {
+                Box::new(Known)
+            } else {
+                let unbuilt = |source| RewardMixError { component: name.clone(), source };
+                measure.build(scope, &mut setup).map_err(unbuilt)?
+            };
             if *shuffle_references && shuffle.is_none() {
                 let unread = |error| RewardMixError { component: name.clone(), source: BuildError::Rows(error) };
                 shuffle = Some(Arc::new(Shuffle::new(seed, rows().map_err(unread)?)));
@@ -228,17 +254,33 @@ impl RewardMix {
     /// # Errors
     /// Fails for errors that are not a missing value, such as a judge that refuses every request.
     pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<RewardScore>, RewardError> {
+        self.score_with(&mut Columns::new(), samples)
+    }
+
+    /// Rates `samples` as [`RewardMix::score`] does. Components whose values are in `columns` are not asked; the values
+    /// of the others are added.
+    ///
+    /// # Errors
+    /// Fails as [`RewardMix::score`] does.
+    pub fn score_with(
+        &mut self,
+        columns: &mut Columns,
+        samples: &[Sample<'_>],
+    ) -> Result<Vec<RewardScore>, RewardError> {
         let mut scores = vec![RewardScore { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
         for component in &mut self.components {
-            let rated = component.rate(samples).map_err(|error| {
-                let message = format!("reward `{}`: {error}", component.name);
-                RewardError { message, ..error }
-            })?;
+            if !columns.contains_key(&component.name) {
+                let rated = component.rate(samples).map_err(|error| {
+                    let message = format!("reward `{}`: {error}", component.name);
+                    RewardError { message, ..error }
+                })?;
+                columns.insert(component.name.clone(), rated);
+            }
             let weight = component.weight;
-            for (score, rated) in scores.iter_mut().zip(rated) {
+            for (score, rated) in scores.iter_mut().zip(&columns[&component.name]) {
                 let (value, missing) = match rated {
-                    Ok(value) => (Some(value), None),
-                    Err(reason) => (None, Some(reason)),
+                    Ok(value) => (Some(*value), None),
+                    Err(reason) => (None, Some(reason.clone())),
                 };
                 if weight != 0.0 {
                     score.total = score.total.zip(value).map(|(total, value)| total + weight * value);

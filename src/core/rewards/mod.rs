@@ -41,7 +41,7 @@ pub use components::{
     JudgeMode, JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, Overlap, RandomSpec, RepetitionSpec, RougeMeasure,
     RougeSpec, RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
 };
-pub use mix::{BuildError, RewardContext, RewardMix, RewardMixError, RewardScore, Setup};
+pub use mix::{BuildError, Columns, RewardContext, RewardMix, RewardMixError, RewardScore, Setup};
 pub use remote::health_check::{reach_judge, reach_service};
 pub use remote::stop::StopCheck;
 pub use reward::*;

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub const JUDGE_CACHE: &str = "judge-cache";
 /// The directory of the answers of arenas' players, in the run directory.
 pub(super) const ARENA_ANSWERS: &str = "arena-answers";
+/// The directory of the answers and measurements of evaluations, in the run directory.
+pub(super) const EVAL_ANSWERS: &str = "eval-answers";
 /// The environment variable that tells a worker which process started it. When two dispatchers prepare the same
 /// attempt, the one that wrote the assignment last may not be the one whose worker gets the lease.
 pub const SUPERVISOR_VARIABLE: &str = "ORCHESTRATE_SUPERVISOR";
@@ -124,7 +126,7 @@ impl Attempt {
     }
 
     /// Whether this attempt's result replaces one in the cache (`run --force`).
-    fn replaces(&self) -> bool {
+    pub fn replaces(&self) -> bool {
         self.dir.join(REPLACE).exists()
     }
 
@@ -299,6 +301,11 @@ impl Attempt {
     /// Returns the directory of players' answers, which all arenas share.
     pub fn arena_answers_dir(&self) -> PathBuf {
         self.runs().join(ARENA_ANSWERS)
+    }
+
+    /// Returns the directory of models' answers and their measurements, which all evaluations share.
+    pub fn eval_answers_dir(&self) -> PathBuf {
+        self.runs().join(EVAL_ANSWERS)
     }
 
     fn committed_dir(&self) -> PathBuf {

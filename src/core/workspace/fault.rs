@@ -46,6 +46,9 @@ pub const RUN_ENDED: &str = "run-ended";
 /// The point that a run passes whenever it has checked the lease of a stage on which another process works.
 pub const LEASE_LOOKED_AT: &str = "lease-looked-at";
 
+/// The point after an evaluation has kept the answers of a batch and before it rates them.
+pub const ANSWERS_KEPT: &str = "answers-kept";
+
 /// The points that the process of `orchestrate run` passes for a stage, in this order.
 pub const DISPATCHER_FAULTS: [&str; 8] = [
     "run-before-plan",
@@ -77,7 +80,7 @@ impl Fault {
 pub fn fault_point(name: &str) {
     static HELD: AtomicBool = AtomicBool::new(false);
     debug_assert!(
-        [REPLACE_FAULT, RUN_ENDED, LEASE_LOOKED_AT].contains(&name)
+        [REPLACE_FAULT, RUN_ENDED, LEASE_LOOKED_AT, ANSWERS_KEPT].contains(&name)
             || WORKER_FAULTS.contains(&name)
             || DISPATCHER_FAULTS.contains(&name),
         "`{name}` is not listed"

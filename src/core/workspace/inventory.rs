@@ -1,6 +1,6 @@
 //! The inventory of `runs/`: checkpoints with their metadata, and leftovers of killed or failed processes.
 
-use super::attempt::{ARENA_ANSWERS, ASSIGNMENT, JUDGE_CACHE, KEY, RECORD};
+use super::attempt::{ARENA_ANSWERS, ASSIGNMENT, EVAL_ANSWERS, JUDGE_CACHE, KEY, RECORD};
 use super::error::WorkspaceError;
 use super::inputs::INPUTS;
 use super::lease::Lease;
@@ -58,6 +58,8 @@ pub enum LeftoverKind {
     Trash,
     /// The answers of an arena's player.
     Answers,
+    /// The answers of a model in evaluations, with their measurements.
+    EvalAnswers,
     /// The record of an input file's name and rows ([`InputRecord`](super::InputRecord)).
     InputRecord,
 }
@@ -150,6 +152,12 @@ impl Workspace {
             }
         }
         let mut directories = vec![self.root().to_owned(), self.root().join(PINS), self.root().join(INPUTS), answers];
+        for (path, name) in children(&self.root().join(EVAL_ANSWERS))? {
+            if Digest::parse(&name).is_some() {
+                directories.push(path.clone());
+                found.extend(Leftover::at(path, LeftoverKind::EvalAnswers, None)?);
+            }
+        }
         directories.extend(children(&self.root().join(JUDGE_CACHE))?.into_iter().map(|(path, _)| path));
         for directory in directories.iter().filter(|path| path.is_dir()) {
             for (path, _) in children(directory)? {
@@ -181,6 +189,7 @@ impl Leftover {
             | LeftoverKind::Temporary
             | LeftoverKind::Trash
             | LeftoverKind::Answers
+            | LeftoverKind::EvalAnswers
             | LeftoverKind::InputRecord => (Vec::new(), false),
         };
         let inputs = inputs(&key_json);
@@ -218,7 +227,7 @@ fn inputs(key_json: &Value) -> BTreeSet<Digest> {
 }
 
 /// Returns the paths and names in a directory; empty when the directory does not exist.
-fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, WorkspaceError> {
+pub(super) fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, WorkspaceError> {
     let entries = match fs_err::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -20,6 +20,7 @@
 //!                          stage that samples has all its completions in completions.parquet
 //!   judge-cache/           answers of judges and services, by the content of their requests (`rewards::judge`)
 //!   arena-answers/         answers of an arena's players, by everything they depend on
+//!   eval-answers/<digest>/ of a model's evaluations: answers, likelihoods and values of components ([`Kept`]), and of.json
 //!   quarantine/            checkpoints that failed verification, attempts whose events cannot be read
 //!   inputs/<digest>.json   names of files and digests of their rows, to explain changes ([`InputRecord`])
 //!   pins/<key>.json        a checkpoint that `cache gc` keeps, and the reason
@@ -85,6 +86,7 @@ mod inputs;
 mod inspected;
 mod inventory;
 mod job;
+mod kept;
 mod lease;
 mod manifest;
 mod objects;
@@ -101,13 +103,14 @@ pub use digests::FileDigests;
 pub use error::{WorkspaceError, io_hint};
 pub use event_log::{COMPLETIONS, EventLog};
 pub use fault::{
-    COMMITTED_FAULTS, DISPATCHER_FAULTS, FAULT_VARIABLE, LEASE_LOOKED_AT, NETWORK_FAULT, REPLACE_FAULT, RUN_ENDED,
-    WORKER_FAULTS, fault_point, is_asked_for,
+    ANSWERS_KEPT, COMMITTED_FAULTS, DISPATCHER_FAULTS, FAULT_VARIABLE, LEASE_LOOKED_AT, NETWORK_FAULT, REPLACE_FAULT,
+    RUN_ENDED, WORKER_FAULTS, fault_point, is_asked_for,
 };
 pub use inputs::InputRecord;
 pub use inspected::{Inspected, inspection_key};
 pub use inventory::{Leftover, LeftoverKind, StoredCheckpoint};
 pub use job::{Ending, JOB_VARIABLE, Job};
+pub use kept::{KEPT_OF, Kept, NO_MODEL, loaded_no_model};
 pub use lease::{Lease, LeaseOwner, lease_holders, lease_owner};
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Checkpoint, Lookup, Workspace};

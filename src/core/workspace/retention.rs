@@ -262,9 +262,11 @@ fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: Dat
     let limit = match leftover.kind {
         LeftoverKind::Trash => TimeDelta::MIN,
         LeftoverKind::Temporary | LeftoverKind::FinishedAttempt | LeftoverKind::InputRecord => SURELY_DEAD,
-        LeftoverKind::Attempt | LeftoverKind::Rerun | LeftoverKind::Quarantined | LeftoverKind::Answers => {
-            policy.leftovers_untouched_for
-        }
+        LeftoverKind::Attempt
+        | LeftoverKind::Rerun
+        | LeftoverKind::Quarantined
+        | LeftoverKind::Answers
+        | LeftoverKind::EvalAnswers => policy.leftovers_untouched_for,
     };
     if untouched_for < limit {
         return None;
@@ -277,6 +279,7 @@ fn leftover_reason(leftover: &Leftover, needs: &Needs, policy: &Policy, now: Dat
         LeftoverKind::Attempt => format!("unused for {}", age(untouched_for)),
         LeftoverKind::Rerun => format!("a rerun of `verify`, kept for {}", age(untouched_for)),
         LeftoverKind::Answers => format!("answers of an arena's player, {} old", age(untouched_for)),
+        LeftoverKind::EvalAnswers => format!("answers of evaluations, {} old", age(untouched_for)),
         LeftoverKind::Quarantined => format!("damaged, in quarantine for {}", age(untouched_for)),
     })
 }

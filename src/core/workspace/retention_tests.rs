@@ -161,13 +161,15 @@ fn leftovers_go_when_nobody_has_touched_them() {
         leftover(LeftoverKind::Quarantined, "damaged", 8),
         leftover(LeftoverKind::Answers, "answers", 8),
         leftover(LeftoverKind::Answers, "new answers", 6),
+        leftover(LeftoverKind::EvalAnswers, "evaluated", 8),
+        leftover(LeftoverKind::EvalAnswers, "evaluated again", 6),
         leftover(LeftoverKind::Rerun, "verify-1", 1),
         leftover(LeftoverKind::Temporary, "x.part", 1),
         leftover(LeftoverKind::Trash, "trash", 0),
     ];
     let needs = Needs { live: [key("live")].into(), ..Needs::default() };
     let choice = choose(&[], &leftovers, &needs, &nothing_asked(), now());
-    assert_eq!(gone(&choice), ["old", "finished", "damaged", "answers", "x.part", "trash"]);
+    assert_eq!(gone(&choice), ["old", "finished", "damaged", "answers", "evaluated", "x.part", "trash"]);
 }
 
 #[test]

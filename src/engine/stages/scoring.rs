@@ -13,7 +13,7 @@ use orchestrate_core::event::{Completion, FailureClass, Measurement};
 use orchestrate_core::metric::Aggregate;
 use orchestrate_core::recipe::spec::{Dtype, RewardSpec};
 use orchestrate_core::rewards::{
-    ComponentMetric, CountTokens, EncoderError, Expenses, JudgeAccess, RewardContext, RewardError, RewardMix,
+    Columns, ComponentMetric, CountTokens, EncoderError, Expenses, JudgeAccess, RewardContext, RewardError, RewardMix,
     RewardMixError, RewardScore, Sample, StopCheck, TextEncoder,
 };
 use orchestrate_core::workspace::{Assignment, COMPLETIONS, EventLog};
@@ -28,9 +28,20 @@ pub(super) fn reward_mix(
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
 ) -> StageResult<RewardMix> {
+    reward_mix_without(&BTreeSet::new(), context, assignment, rewards)
+}
+
+/// Loads the reward mix of a stage without the components in `known`, whose values the stage has for all completions.
+pub(super) fn reward_mix_without(
+    known: &BTreeSet<String>,
+    context: &Context<'_>,
+    assignment: &Assignment,
+    rewards: &BTreeMap<String, RewardSpec>,
+) -> StageResult<RewardMix> {
     let attempt = &*context.attempt;
     let (cache, stop) = (attempt.judge_cache_dir(), context.supervisor.stop_check());
-    load_reward_mix(assignment, rewards, context.device, judge_access(assignment, &cache, attempt.dir(), &stop))
+    let judges = judge_access(assignment, &cache, attempt.dir(), &stop);
+    load_without(known, assignment, rewards, context.device, judges)
 }
 
 /// Loads a reward mix, inside or outside of a stage.
@@ -38,6 +49,16 @@ pub(super) fn reward_mix(
 /// # Errors
 /// Returns an error for an encoder or a judge that cannot be used.
 pub(crate) fn load_reward_mix(
+    assignment: &Assignment,
+    rewards: &BTreeMap<String, RewardSpec>,
+    device: Device,
+    judges: JudgeAccess<'_>,
+) -> StageResult<RewardMix> {
+    load_without(&BTreeSet::new(), assignment, rewards, device, judges)
+}
+
+fn load_without(
+    known: &BTreeSet<String>,
     assignment: &Assignment,
     rewards: &BTreeMap<String, RewardSpec>,
     device: Device,
@@ -61,7 +82,8 @@ pub(crate) fn load_reward_mix(
         Ok(Box::new(move |text| Ok(tokenizer.encode(text)?.len())))
     };
     let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
-    RewardMix::new(
+    RewardMix::without(
+        known,
         rewards,
         RewardContext {
             encoder: &mut encoder,
@@ -164,8 +186,18 @@ pub(super) fn score(
     reward_mix: &mut RewardMix,
     answers: &[SampledCompletion<'_>],
 ) -> (StageResult<Option<Vec<RewardScore>>>, Vec<String>) {
+    score_with(reward_mix, &mut Columns::new(), answers)
+}
+
+/// Returns the same as [`score`]. Components whose values are in `columns` are not asked; the values of the others are
+/// added.
+pub(super) fn score_with(
+    reward_mix: &mut RewardMix,
+    columns: &mut Columns,
+    answers: &[SampledCompletion<'_>],
+) -> (StageResult<Option<Vec<RewardScore>>>, Vec<String>) {
     let samples: Vec<Sample<'_>> = answers.iter().map(SampledCompletion::sample).collect();
-    (or_stopped(reward_mix.score(&samples).map_err(unrated)), reward_mix.warnings())
+    (or_stopped(reward_mix.score_with(columns, &samples).map_err(unrated)), reward_mix.warnings())
 }
 
 /// Returns `None` if rating was requested to stop.

@@ -10,7 +10,7 @@ use crate::generation::Sampled;
 use orchestrate_core::digest::{Digest, canonical_json};
 use orchestrate_core::event::StopReason;
 use orchestrate_core::recipe::spec::ArenaSpec;
-use orchestrate_core::workspace::{Assignment, Attempt, write_file};
+use orchestrate_core::workspace::{Assignment, Attempt, Kept};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -67,14 +67,14 @@ impl KeptAnswers {
         let Some(sampled) = ask()? else { return Ok(None) };
         let kept = sampled.iter().map(|s| KeptAnswer { ids: s.ids.clone(), stop_reason: s.stop_reason });
         let text = serde_json::to_vec(&kept.collect::<Vec<_>>()).expect("tokens serialize");
-        fs_err::create_dir_all(&self.dir)?;
-        write_file(&path, &text)?;
+        Kept::write(&path, &text)?;
         Ok(Some((sampled, false)))
     }
 }
 
 fn read(path: &Path) -> Option<Vec<Sampled>> {
-    let kept: Vec<KeptAnswer> = serde_json::from_slice(&fs_err::read(path).ok()?).ok()?;
+    let Kept::Whole(bytes) = Kept::read(path) else { return None };
+    let kept: Vec<KeptAnswer> = serde_json::from_slice(&bytes).ok()?;
     let sampled = |KeptAnswer { ids, stop_reason }| Sampled { ids, logprobs: Vec::new(), stop_reason };
     Some(kept.into_iter().map(sampled).collect())
 }

@@ -1,26 +1,28 @@
 //! The loop of an evaluation.
 
 use super::batches::{Batch, Shares, batches, options_share};
+use super::kept::{KeptBatch, KeptFiles};
 use super::measured::{Measured, metrics_json};
 use crate::choice::{loglikelihoods, verdict};
 use crate::data::{self, Sequence};
 use crate::error::{StageError, StageResult};
-use crate::generation::{Request, Stop, sample_while};
+use crate::generation::{Request, Sampled, Stop, sample_while};
 use crate::head;
 use crate::models::{Group, Packed};
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::seed;
 use crate::stages::scoring::{
-    RatingMetrics, SampledCompletion, check_measured, judge_expenses, reward_mix, save_completions, score,
+    RatingMetrics, SampledCompletion, check_measured, judge_expenses, reward_mix_without, save_completions, score_with,
 };
 use crate::stages::supervised::loss_positions;
 use crate::stages::training;
 use crate::stages::{Context, Outcome, cache_error};
+use crate::tokenizer::Tokenizer;
 use orchestrate_core::event::{Choice, Completion, EvalRecord, EventKind, StepPart};
 use orchestrate_core::recipe::spec::{EvalSpec, Role};
-use orchestrate_core::workspace::Assignment;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use orchestrate_core::workspace::{ANSWERS_KEPT, Assignment, NO_MODEL, fault_point};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Kind;
 
@@ -29,32 +31,45 @@ pub(in crate::stages) fn run(
     assignment: &Assignment,
     spec: &EvalSpec,
 ) -> StageResult<Outcome> {
-    context.phase("loading the model")?;
-    let policy = Policy::load(assignment, context.device)?;
-    let mut reward_mix = reward_mix(context, assignment, &spec.rewards)?;
     context.phase("reading the questions")?;
+    let tokenizer = policy::tokenizer(assignment)?;
     let limit = spec.sampling.max_prompt_tokens;
-    let questions = data::prompts(&spec.data, &assignment.inputs, &policy.tokenizer, limit)?;
-    context.preflight(&[data::of_prompts(&spec.data, &assignment.inputs, &questions, &policy.tokenizer)])?;
-    let context_length = usize::try_from(policy.decoder.config.max_position_embeddings).unwrap_or(usize::MAX);
+    let questions = data::prompts(&spec.data, &assignment.inputs, &tokenizer, limit)?;
+    context.preflight(&[data::of_prompts(&spec.data, &assignment.inputs, &questions, &tokenizer)])?;
+    let context_length = policy::context_length(assignment)?;
     let options = match &spec.options {
-        Some(options) => data::options(&spec.data, options, &assignment.inputs, &policy.tokenizer)?,
+        Some(options) => data::options(&spec.data, options, &assignment.inputs, &tokenizer)?,
         None => Vec::new(),
     };
     check_fits(&questions, &options, context_length)?;
     let has_completions = spec.data.templates.completion.is_some() || spec.data.messages.is_some();
     let completions: Vec<Sequence> = if has_completions {
         let measured = BTreeSet::from([Role::Assistant]);
-        data::conversations(&spec.data, &assignment.inputs, &policy.tokenizer, context_length, &measured)?
+        data::conversations(&spec.data, &assignment.inputs, &tokenizer, context_length, &measured)?
     } else {
         Vec::new()
     };
-    let documents = documents(assignment, spec, &policy, context_length)?;
+    let documents = documents(assignment, spec, &tokenizer, context_length)?;
     let batches = batches(spec, &questions, &options, &completions, &documents);
     let total_steps = batches.len() as u64;
     let shares = Shares::of(&batches, spec);
 
-    let mut measured = resume(context, total_steps)?;
+    let from = context.attempt.latest_resume_point().map_err(cache_error)?;
+    let mut measured = resume(from.as_ref())?;
+    let rest = usize::try_from(measured.step).ok().and_then(|step| batches.get(step..)).unwrap_or_default();
+    let mut files = KeptFiles::of(context.attempt, assignment, spec, context.device);
+    let mut kept: VecDeque<KeptBatch> = files.read(rest, &spec.rewards).into();
+    tell_damage(context, &files)?;
+    let policy = if kept.iter().zip(rest).all(|(kept, batch)| kept.needs_no_model(batch)) {
+        context.phase(NO_MODEL)?;
+        None
+    } else {
+        context.phase("loading the model")?;
+        Some(Policy::load(assignment, context.device)?)
+    };
+    let known = known_components(context, spec, rest, &kept)?;
+    let mut reward_mix = reward_mix_without(&known, context, assignment, &spec.rewards)?;
+    context.started(from.map(|(step, _)| step), total_steps)?;
     while let Some(batch) = usize::try_from(measured.step).ok().and_then(|step| batches.get(step)) {
         let started = Instant::now();
         let mut metrics = BTreeMap::new();
@@ -68,24 +83,40 @@ pub(in crate::stages) fn run(
         if context.should_drop_step(part(0.0))? {
             return context.stop_within_step(step, |dir| write(dir, &measured));
         }
+        let mut known = kept.pop_front().expect("what is kept was read for every batch");
+        let is_kept = known.needs_no_model(batch);
+        let model = || policy.as_ref().expect("the model is loaded unless every batch is kept");
         let tokens = match batch {
             Batch::Questions(questions, options) => {
                 let of_options = options_share(questions, options, spec);
-                let of_choices = |share: f64| part(of_options * share);
-                let Some(choices) = choices(context, &policy, questions, options, spec.batch_size, of_choices)? else {
-                    return context.stop_within_step(measured.step, |dir| write(dir, &measured));
-                };
-                let part = |share: f64| part(of_options + (1.0 - of_options) * share);
-                let Some(answers) = answer(context, &policy, questions, spec, assignment.spec.seed, part)? else {
-                    return context.stop_within_step(measured.step, |dir| write(dir, &measured));
-                };
-                let (scores, warnings) = score(&mut reward_mix, &answers);
+                if known.options.is_none() && !options.is_empty() {
+                    let part = |share: f64| part(of_options * share);
+                    known.options = option_likelihoods(context, model(), questions, options, spec.batch_size, part)?;
+                    let Some(sums) = &known.options else {
+                        return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                    };
+                    files.keep_options(questions, options, sums)?;
+                }
+                let choices = choices(known.options.unwrap_or_default(), options);
+                if known.answers.is_none() {
+                    let part = |share: f64| part(of_options + (1.0 - of_options) * share);
+                    known.answers = answer(context, model(), questions, spec, assignment.spec.seed, part)?;
+                    let Some(answers) = &known.answers else {
+                        return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                    };
+                    files.keep_answers(questions, answers)?;
+                    fault_point(ANSWERS_KEPT);
+                }
+                let answers = decoded(questions, known.answers.unwrap_or_default(), spec, &tokenizer);
+                let before: BTreeSet<String> = known.columns.keys().cloned().collect();
+                let (scores, warnings) = score_with(&mut reward_mix, &mut known.columns, &answers);
                 for warning in warnings {
                     context.emit(&EventKind::Warning(warning))?;
                 }
                 let Some(scores) = scores? else {
                     return context.stop_within_step(measured.step, |dir| write(dir, &measured));
                 };
+                files.keep_columns(questions, &spec.rewards, &before, &known.columns)?;
                 check_measured(&scores, &spec.rewards, spec.max_missing_fraction, measured.step + 1)?;
                 let samples = spec.samples_per_question;
                 for (question, (answers, scores)) in answers.chunks(samples).zip(scores.chunks(samples)).enumerate() {
@@ -103,7 +134,14 @@ pub(in crate::stages) fn run(
                 answers.iter().map(|a| a.sampled.ids.len()).sum::<usize>()
             }
             Batch::Likelihood(sequences, documents) => {
-                let nll = negative_log_likelihood(&policy, sequences);
+                let nll = match known.likelihoods {
+                    Some(nll) => nll,
+                    None => {
+                        let nll = negative_log_likelihood(model(), sequences);
+                        files.keep_likelihoods(sequences, &nll)?;
+                        nll
+                    }
+                };
                 if *documents {
                     measured.text_nll.extend(nll);
                 } else {
@@ -113,8 +151,10 @@ pub(in crate::stages) fn run(
             }
         };
         measured.step += 1;
-        let speed = tokens as f64 / started.elapsed().as_secs_f64();
-        metrics.insert("perf/tokens_per_s".to_owned(), speed);
+        if !is_kept {
+            let speed = tokens as f64 / started.elapsed().as_secs_f64();
+            metrics.insert("perf/tokens_per_s".to_owned(), speed);
+        }
         training::report(context, measured.step, total_steps, metrics)?;
         if measured.step < total_steps && resume_point(context, &measured)? {
             return Ok(Outcome::Stopped { step: measured.step });
@@ -132,11 +172,11 @@ pub(in crate::stages) fn run(
 pub(super) fn documents(
     assignment: &Assignment,
     spec: &EvalSpec,
-    policy: &Policy<'_>,
+    tokenizer: &Tokenizer,
     context_length: usize,
 ) -> StageResult<Vec<Sequence>> {
     let Some(text) = &spec.text else { return Ok(Vec::new()) };
-    let documents = data::documents(text, &assignment.inputs, &policy.tokenizer)?;
+    let documents = data::documents(text, &assignment.inputs, tokenizer)?;
     let cut = |mut document: Sequence| {
         document.ids.truncate(context_length);
         Sequence::document(document.location, document.ids)
@@ -164,16 +204,51 @@ pub(super) fn check_fits(
     Ok(())
 }
 
-/// Computes the verdicts of the options of each question, `batch_size` questions at a time. The result is empty without
-/// options, and `None` if the stage should stop.
-pub(super) fn choices(
+/// Warns of kept files that are damaged.
+fn tell_damage(context: &mut Context<'_>, files: &KeptFiles) -> StageResult<()> {
+    match files.damaged() {
+        0 => Ok(()),
+        1 => {
+            context.emit(&EventKind::Warning("a kept file of answers is damaged: its content is computed again".into()))
+        }
+        count => context.emit(&EventKind::Warning(format!(
+            "{count} kept files of answers are damaged: their content is computed again"
+        ))),
+    }
+}
+
+/// Returns the components whose values are known for all answers of `batches`, and reports them.
+fn known_components(
+    context: &mut Context<'_>,
+    spec: &EvalSpec,
+    batches: &[Batch<'_>],
+    kept: &VecDeque<KeptBatch>,
+) -> StageResult<BTreeSet<String>> {
+    let asked = kept.iter().zip(batches).filter(|(_, batch)| matches!(batch, Batch::Questions(..)));
+    let asked: Vec<&KeptBatch> = asked.map(|(kept, _)| kept).collect();
+    let is_known = |name: &&String| asked.iter().all(|kept| kept.columns.contains_key(*name));
+    let known: BTreeSet<String> = spec.rewards.keys().filter(is_known).cloned().collect();
+    if !known.is_empty() && !asked.is_empty() {
+        let names = |wanted: bool| {
+            let names = spec.rewards.keys().filter(|name| known.contains(*name) == wanted);
+            names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        };
+        let computed = if known.len() == spec.rewards.len() { "none".to_owned() } else { names(false) };
+        context.phase(&format!("kept values: {}; computed: {computed}", names(true)))?;
+    }
+    Ok(known)
+}
+
+/// Computes the log-likelihoods of the options of each question, `batch_size` questions at a time. Returns `None` if
+/// the stage should stop.
+pub(super) fn option_likelihoods(
     context: &mut Context<'_>,
     policy: &Policy<'_>,
     questions: &[data::Example],
     options: &[data::Options],
     batch_size: usize,
     part: impl Fn(f64) -> StepPart,
-) -> StageResult<Option<Vec<Choice>>> {
+) -> StageResult<Option<Vec<Vec<f64>>>> {
     let groups: Vec<Group<'_>> = questions
         .iter()
         .zip(options)
@@ -189,20 +264,24 @@ pub(super) fn choices(
         }
         sums.extend(loglikelihoods(&policy.decoder, groups));
     }
-    let verdicts = sums.into_iter().zip(options).map(|(sums, options)| verdict(sums, &options.texts, options.right));
-    Ok(Some(verdicts.collect()))
+    Ok(Some(sums))
+}
+
+/// Returns the verdicts of the options of each question, whose log-likelihoods are `sums`.
+pub(super) fn choices(sums: Vec<Vec<f64>>, options: &[data::Options]) -> Vec<Choice> {
+    sums.into_iter().zip(options).map(|(sums, options)| verdict(sums, &options.texts, options.right)).collect()
 }
 
 /// Samples `samples_per_question` answers to each question, adjacent in the result. Returns `None` if the stage should
 /// stop.
-pub(super) fn answer<'a>(
+pub(super) fn answer(
     context: &mut Context<'_>,
     policy: &Policy<'_>,
-    questions: &'a [data::Example],
+    questions: &[data::Example],
     spec: &EvalSpec,
     seed: u64,
     part: impl Fn(f64) -> StepPart,
-) -> StageResult<Option<Vec<SampledCompletion<'a>>>> {
+) -> StageResult<Option<Vec<Sampled>>> {
     let samples = spec.samples_per_question;
     let requests: Vec<Request<'_>> = questions
         .iter()
@@ -211,15 +290,24 @@ pub(super) fn answer<'a>(
             Request { prompt_ids: &question.prompt_ids, seeds }
         })
         .collect();
-    let stop_ids = policy.tokenizer.stop_ids();
     let stop = Stop::new(&policy.tokenizer, &spec.sampling);
-    let sampled = context.until_stopped(part, |go_on| {
+    context.until_stopped(part, |go_on| {
         sample_while(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, go_on)
-    })?;
-    let Some(sampled) = sampled else { return Ok(None) };
+    })
+}
+
+/// Returns the texts of the `sampled` answers.
+pub(super) fn decoded<'a>(
+    questions: &'a [data::Example],
+    sampled: Vec<Sampled>,
+    spec: &EvalSpec,
+    tokenizer: &Tokenizer,
+) -> Vec<SampledCompletion<'a>> {
+    let samples = spec.samples_per_question;
+    let stop_ids = tokenizer.stop_ids();
     let asked = questions.iter().flat_map(|question| (0..samples).map(move |sample| (question, sample)));
-    let answer = |((q, sample), s)| SampledCompletion::new(q, sample, s, &policy.tokenizer, stop_ids);
-    Ok(Some(asked.zip(sampled).map(answer).collect()))
+    let answer = |((q, sample), s)| SampledCompletion::new(q, sample, s, tokenizer, stop_ids);
+    asked.zip(sampled).map(answer).collect()
 }
 
 /// Returns the seed of a question's answer. The first answer's seed does not depend on the number of samples, so more
@@ -266,18 +354,12 @@ pub(super) fn negative_log_likelihood(policy: &Policy<'_>, sequences: &[Sequence
     })
 }
 
-pub(super) fn resume(context: &mut Context<'_>, total_steps: u64) -> StageResult<Measured> {
-    let point = context.attempt.latest_resume_point().map_err(cache_error)?;
-    let measured = match &point {
-        Some((_, dir)) => {
-            let path = dir.join("measured.json");
-            serde_json::from_str(&fs_err::read_to_string(&path)?)
-                .map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))?
-        }
-        None => Measured::default(),
-    };
-    context.started(point.map(|(step, _)| step), total_steps)?;
-    Ok(measured)
+/// Returns the measurements of a resume point, or none.
+pub(super) fn resume(point: Option<&(u64, PathBuf)>) -> StageResult<Measured> {
+    let Some((_, dir)) = point else { return Ok(Measured::default()) };
+    let path = dir.join("measured.json");
+    serde_json::from_str(&fs_err::read_to_string(&path)?)
+        .map_err(|e| StageError::input(format!("`{}`: {e}", path.display())))
 }
 
 pub(super) fn resume_point(context: &mut Context<'_>, measured: &Measured) -> StageResult<bool> {
