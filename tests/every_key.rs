@@ -127,6 +127,7 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("GrpoTable", "reward_aggregation") => "stages.grpo_plain.reward_aggregation=normalize_then_sum",
         ("GrpoTable", "rewards") => "stages.grpo.rewards.another={ kind = \"cot\" }",
         ("EvalTable", "rewards") => "stages.eval.rewards.cot={}",
+        ("EvalTable", "more_rewards") => "stages.eval.more_rewards.rouge@l={}",
         ("EvalTable", "text") => "stages.eval.text=other",
         ("ModelTable", "chat_template") => "model.chat_template=rewards/rate.sh",
         ("SweepTable", "matrix") => "sweep.matrix.seed=[1, 3]",

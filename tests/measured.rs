@@ -176,3 +176,54 @@ fn the_form_is_that_of_a_format_component_or_else_that_of_the_data_set() {
     let form = form(&RECIPE.replace("[stages.grpo.rewards.cot]", pattern));
     assert_eq!(form, FormatSpec::Pattern("a+".to_owned()));
 }
+
+#[test]
+fn one_component_with_several_encoders_is_measured_by_each_of_them() {
+    let swap = RECIPE.replace(
+        "[[sweep.variants]]\nname = \"rouge\"",
+        "[[sweep.variants]]\nname = \"other\"\nset = { \"stages.grpo.rewards.semantic.encoder\" = \"models/other\" }\n\
+         [[sweep.variants]]\nname = \"rouge\"",
+    );
+    let recipe = load(&swap);
+    let expected = [
+        ("semantic", "semantic@encoder*2 semantic@other*0", "semantic@encoder"),
+        ("other", "semantic@encoder*0 semantic@other*2", "semantic@other"),
+        ("rouge", "semantic@encoder*0 semantic@other*0", "correctness right rouge"),
+        ("sft", "semantic@encoder*0 semantic@other*0", ""),
+    ];
+    for (variant, measured, trained) in expected {
+        let (stage, eval) = stage(&recipe, variant, "eval");
+        let semantic = eval.rewards.iter().filter(|(name, _)| name.starts_with("semantic"));
+        let found: Vec<String> = semantic.map(|(name, spec)| format!("{name}*{}", spec.weight)).collect();
+        assert_eq!((found.join(" "), names(&eval.trained)), (measured.to_owned(), trained.to_owned()), "{variant}");
+        for name in ["encoder", "other"] {
+            let Component::Semantic(semantic) = &eval.rewards[&format!("semantic@{name}")].component else {
+                panic!("semantic")
+            };
+            assert!(stage.inputs[&semantic.encoder].ends_with(format!("models/{name}")), "{variant}");
+        }
+    }
+    let (_, eval) = stage(&recipe, "other", "eval");
+    assert_eq!(training_of(eval, "eval/reward/semantic@encoder"), Some(Training::HeldOut));
+    assert_eq!(training_of(eval, "eval/reward/semantic@other"), Some(Training::Trained));
+}
+
+#[test]
+fn more_components_are_measured_without_weight_and_leave_the_others_as_they_are() {
+    let more = RECIPE.replace(
+        "rewards = \"all\"\n",
+        "rewards = \"all\"\n[stages.eval.more_rewards.\"semantic@other\"]\nencoder = \"models/other\"\n\
+         [stages.eval.more_rewards.length]\nmax_words = 9\n",
+    );
+    let (plain, recipe) = (load(RECIPE), load(&more));
+    for variant in ["semantic", "rouge", "sft"] {
+        let (_, before) = stage(&plain, variant, "eval");
+        let (stage, after) = stage(&recipe, variant, "eval");
+        let added: Vec<&String> = after.rewards.keys().filter(|name| !before.rewards.contains_key(*name)).collect();
+        assert_eq!(added, ["length", "semantic@other"]);
+        assert!(before.rewards.iter().all(|(name, spec)| after.rewards[name] == *spec));
+        assert_eq!((after.rewards["length"].weight, after.rewards["semantic@other"].weight), (0.0, 0.0));
+        assert!(stage.inputs.values().any(|path| path.ends_with("models/other")));
+        assert_eq!(before.trained, after.trained, "the encoder is another one, so it is held out");
+    }
+}

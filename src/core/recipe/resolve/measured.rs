@@ -1,7 +1,8 @@
 //! Completes the components that an `eval` stage measures.
 //!
 //! With `rewards = "all"`, a stage measures every component that any stage of any variant of the recipe rewards. Each
-//! variant is thus measured by the components it was trained on and by the held-out ones. In addition, every `eval`
+//! variant is thus measured by the components it was trained on and by the held-out ones. Components that differ in
+//! their encoders are distinguished by the encoder's name: `semantic@minilm`. In addition, every `eval`
 //! stage measures correctness and form where the data set allows it. Of control arms, it measures what a component is
 //! without shuffled references, and no `random` component. For each component this module records whether the
 //! variant was trained on it.
@@ -18,8 +19,8 @@ use crate::recipe::text::located::KeyPath;
 use crate::rewards::RewardTable;
 use crate::suggestion::did_you_mean;
 use serde::Deserialize;
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use toml::Value;
 
 /// The value of `rewards` that selects every component of the recipe.
@@ -124,12 +125,12 @@ pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVar
             let Work::Eval(eval) = &mut stage.spec.work else { continue };
             if let Some(place) = asking.get(&stage.name) {
                 all.check(place, &rewards_key(&stage.name), eval, problems);
-                let weight = |name: &str, spec: &RewardSpec| {
-                    let own = mixes.iter().find_map(|mix| mix.get(name)).filter(|own| same_settings(own, spec));
+                let weight = |named: &str, spec: &RewardSpec| {
+                    let own = mixes.iter().find_map(|mix| mix.get(named)).filter(|own| same_settings(own, spec));
                     own.map_or(0.0, |own| own.weight)
                 };
                 for (name, found) in &all.components {
-                    let spec = RewardSpec { weight: weight(name, &found.spec), ..found.spec.clone() };
+                    let spec = RewardSpec { weight: weight(&found.named, &found.spec), ..found.spec.clone() };
                     eval.rewards.insert(name.clone(), spec);
                     stage.inputs.extend(found.inputs.clone());
                 }
@@ -221,7 +222,7 @@ fn tags(template: &str) -> Option<Vec<String>> {
     (!tags.is_empty()).then_some(tags)
 }
 
-/// Every component that the recipe rewards, by name.
+/// Every component that the recipe rewards, by the name under which it is measured.
 #[derive(Default)]
 struct Pool {
     components: BTreeMap<String, Found>,
@@ -229,7 +230,10 @@ struct Pool {
     clash: Option<(String, String, String)>,
 }
 
+#[derive(Clone)]
 struct Found {
+    /// The component's name in the recipe.
+    named: String,
     /// The spec without its weight, which differs between variants.
     spec: RewardSpec,
     inputs: BTreeMap<Digest, PathBuf>,
@@ -239,7 +243,7 @@ struct Found {
 
 impl Pool {
     fn of(variants: &[ResolvedVariant]) -> Self {
-        let mut pool = Self::default();
+        let mut found: BTreeMap<&String, Vec<Found>> = BTreeMap::new();
         for variant in variants {
             for stage in &variant.stages {
                 let Work::Grpo(grpo) = &stage.spec.work else { continue };
@@ -248,21 +252,28 @@ impl Pool {
                         continue;
                     }
                     let spec = &RewardSpec { shuffle_references: false, ..spec.clone() };
-                    let place = || format!("`stages.{}` of the variant `{}`", stage.name, variant.name);
-                    match pool.components.get(name) {
-                        Some(found) if same_settings(&found.spec, spec) => {}
-                        Some(found) => {
-                            let clash = || (name.clone(), found.place.clone(), place());
-                            pool.clash.get_or_insert_with(clash);
-                        }
-                        None => {
-                            let needed = spec.component.measure().files();
-                            let input = |digest: &Digest| Some((digest.clone(), stage.inputs.get(digest)?.clone()));
-                            let inputs = needed.into_iter().filter_map(input).collect();
-                            let spec = RewardSpec { weight: 0.0, ..spec.clone() };
-                            pool.components.insert(name.clone(), Found { spec, inputs, place: place() });
-                        }
+                    let known = found.entry(name).or_default();
+                    if known.iter().any(|known| same_settings(&known.spec, spec)) {
+                        continue;
                     }
+                    let needed = spec.component.measure().files();
+                    let input = |digest: &Digest| Some((digest.clone(), stage.inputs.get(digest)?.clone()));
+                    let inputs = needed.into_iter().filter_map(input).collect();
+                    let spec = RewardSpec { weight: 0.0, ..spec.clone() };
+                    let place = format!("`stages.{}` of the variant `{}`", stage.name, variant.name);
+                    known.push(Found { named: name.clone(), spec, inputs, place });
+                }
+            }
+        }
+        let taken: BTreeSet<String> = found.keys().map(|name| (*name).clone()).collect();
+        let mut pool = Self::default();
+        for (name, found) in found {
+            match (found.as_slice(), encoder_names(name, &found, &taken)) {
+                ([_], _) => pool.components.extend(found.into_iter().map(|found| (name.clone(), found))),
+                (_, Some(names)) => pool.components.extend(names.into_iter().zip(found)),
+                (all, None) => {
+                    let clash = || (name.clone(), all[0].place.clone(), all[1].place.clone());
+                    pool.clash.get_or_insert_with(clash);
                 }
             }
         }
@@ -281,6 +292,14 @@ impl Pool {
                 format!("give one of them another name and a `kind`, or list what is measured: `[{key}.{name}]`");
             problems.push(problem(message, "which of them?", help));
             return;
+        }
+        let is_other = |(name, found): &(&String, &Found)| {
+            eval.rewards.get(*name).is_some_and(|own| !same_settings(own, &found.spec))
+        };
+        if let Some((name, found)) = self.components.iter().find(is_other) {
+            let message = format!("the stage measures another component `{name}` than {} rewards", found.place);
+            let help = format!("give the one in `more_rewards` another name and `kind = \"{}\"`", found.named);
+            problems.push(problem(message, "measures it too", help));
         }
         if self.components.is_empty() {
             let help = format!("list what is measured: `[{key}.NAME]`, for example `[{key}.rouge]`");
@@ -315,6 +334,38 @@ impl Pool {
     }
 }
 
+/// Returns the names of components that are all called `name` and differ in their encoders: `semantic@minilm`. Returns
+/// `None` if two of them have the same encoder. `taken` has the names of all components.
+fn encoder_names(name: &str, found: &[Found], taken: &BTreeSet<String>) -> Option<Vec<String>> {
+    let encoder = |found: &Found| match (&found.spec.component, found.spec.component.measure().files().as_slice()) {
+        (Component::Command(_), _) => None,
+        (_, [encoder]) => Some((*encoder).clone()),
+        _ => None,
+    };
+    let encoders: Vec<Digest> = found.iter().map(encoder).collect::<Option<_>>()?;
+    if encoders.iter().collect::<BTreeSet<_>>().len() < encoders.len() {
+        return None;
+    }
+    let labels: Vec<String> =
+        found.iter().zip(&encoders).map(|(found, encoder)| label(found.inputs.get(encoder)?)).collect::<Option<_>>()?;
+    let named = |(label, encoder): (&String, &Digest)| {
+        let plain = format!("{name}@{label}");
+        let is_unique = labels.iter().filter(|other| *other == label).count() == 1 && !taken.contains(&plain);
+        if is_unique { plain } else { format!("{plain}-{}", encoder.short()) }
+    };
+    Some(labels.iter().zip(&encoders).map(named).collect())
+}
+
+/// Returns the name of a Hugging Face directory in lower case, for the name of a metric: `all-minilm-l6-v2`.
+fn label(directory: &Path) -> Option<String> {
+    // the hub's cache: `models--sentence-transformers--all-MiniLM-L6-v2/snapshots/COMMIT`
+    let parts = || directory.components().rev().filter_map(|part| part.as_os_str().to_str());
+    let of_hub = parts().find_map(|part| part.strip_prefix("models--")?.rsplit("--").next());
+    let name = of_hub.or_else(|| parts().next())?.to_lowercase();
+    let legal = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '-' };
+    Some(name.chars().map(legal).collect())
+}
+
 /// Returns the template that a component needs and the data set of `eval` lacks.
 fn lacking(component: &Component, eval: &EvalSpec) -> Option<&'static str> {
     let templates = &eval.data.templates;
@@ -329,6 +380,15 @@ fn lacking(component: &Component, eval: &EvalSpec) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_encoder_is_named_after_its_directory() {
+        let named = |path: &str| label(Path::new(path)).unwrap();
+        assert_eq!(named("models/MiniLM"), "minilm");
+        let hub = "/home/me/.cache/huggingface/hub/models--Qwen--Qwen3-Embedding-0.6B/snapshots/c54f2e6e80b2d7b7";
+        assert_eq!(named(hub), "qwen3-embedding-0-6b");
+        assert_eq!(named("models/größe v2"), "gr--e-v2");
+    }
 
     #[test]
     fn the_form_of_a_data_set_is_reported_by_a_template_that_is_made_of_tags() {

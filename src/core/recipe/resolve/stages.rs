@@ -12,10 +12,11 @@ use crate::recipe::resolve::resolved::ResolvedStage;
 use crate::recipe::resolve::resolver::{Resolver, stage_need};
 use crate::recipe::resolve::reward_mix;
 use crate::recipe::spec::{
-    CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, SftSpec, Split, StageSpec,
+    CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, RewardSpec, SftSpec, Split, StageSpec,
     WeightedData, Work,
 };
 use crate::recipe::sweep::variant::Variant;
+use crate::recipe::tables::defaults::kind_of_name;
 use crate::recipe::tables::recipe::{DataTable, ModelTable};
 use crate::recipe::tables::stage::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
 use crate::recipe::text::diagnostic::{Problem, Problems};
@@ -297,6 +298,8 @@ impl Resolver<'_> {
         let rewards_table = measured::named(&mut self.files, &rewards_key, table.rewards.as_ref())?;
         let mut needs = vec![stage_need(key, "prompt")];
         needs.extend(reward_mix::needs(&rewards_key, &rewards_table));
+        let more_key = key.key("more_rewards");
+        needs.extend(reward_mix::needs(&more_key, &table.more_rewards));
         if !table.pass_at.is_empty() {
             needs.push(TemplateNeed { template: "answer", by: format!("`{key}.pass_at`"), at: key.key("pass_at") });
         }
@@ -313,12 +316,16 @@ impl Resolver<'_> {
         }
         let samples_per_question = table.samples_per_question;
         reward_mix::check_group(&mut self.files, &rewards_key, &rewards_table, samples_per_question, &mut self.found);
+        reward_mix::check_group(&mut self.files, &more_key, &table.more_rewards, samples_per_question, &mut self.found);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &rewards_table, &mut self.found);
+        let more = reward_mix::resolve(&mut self.files, &more_key, &table.more_rewards, &mut self.found);
+        let rewards = rewards.zip(more).and_then(|(rewards, more)| self.with_more(&more_key, rewards, more));
         let set = self.data.get(&table.data).and_then(Option::as_ref);
         let options = set.and_then(data_sets::options);
         let out_of_domain = set.is_some_and(|set| set.out_of_domain);
         let wants_all = table.rewards.as_ref().is_some_and(Value::is_str);
-        if rewards_table.is_empty() && !wants_all && table.text.is_none() && options.is_none() {
+        let has_rewards = !rewards_table.is_empty() || !table.more_rewards.is_empty();
+        if !has_rewards && !wants_all && table.text.is_none() && options.is_none() {
             let help = "add `[stages.NAME.rewards.NAME]` tables, or name a data set in `text` for its perplexity";
             self.problem(key, format!("`{key}` measures nothing"), "no `rewards`, no `text`", help);
         }
@@ -337,6 +344,25 @@ impl Resolver<'_> {
             bootstrap_resamples: table.bootstrap_resamples,
             max_missing_fraction: table.max_missing_fraction,
         })
+    }
+
+    /// Adds `more` components to `rewards`. A name that is in both is a problem.
+    fn with_more(
+        &mut self,
+        key: &KeyPath,
+        mut rewards: BTreeMap<String, RewardSpec>,
+        more: BTreeMap<String, RewardSpec>,
+    ) -> Option<BTreeMap<String, RewardSpec>> {
+        for (name, spec) in more {
+            if rewards.contains_key(&name) {
+                let message = format!("the stage already measures a component `{name}`");
+                let help = format!("give this one another name and `kind = \"{}\"`", kind_of_name(&name));
+                self.problem(&key.key(&name), message, "named twice", &help);
+                return None;
+            }
+            rewards.insert(name, spec);
+        }
+        Some(rewards)
     }
 
     fn check_samples(&mut self, key: &KeyPath, table: &EvalTable) {

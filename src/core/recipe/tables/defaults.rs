@@ -107,6 +107,14 @@ fn of_stage(stage: &Value) -> Value {
         let each = rewards.iter().map(|(name, reward)| (name.clone(), of_reward(name, reward)));
         lowest.insert("rewards".to_owned(), Value::Table(each.collect()));
     }
+    if let Some(rewards) = table(stage.get("more_rewards")) {
+        let of_reward = |(name, reward): (&String, &Value)| {
+            let mut lowest = of_reward(name, reward);
+            lowest["weight"] = Value::Float(0.0);
+            (name.clone(), lowest)
+        };
+        lowest.insert("more_rewards".to_owned(), Value::Table(rewards.iter().map(of_reward).collect()));
+    }
     if let Some(judges) = table(stage.get("judges")) {
         let each = judges.iter().map(|(name, judge)| (name.clone(), of_arena_judge(name, judge)));
         lowest.insert("judges".to_owned(), Value::Table(each.collect()));
@@ -125,13 +133,18 @@ fn of_arena_judge(name: &str, judge: &Value) -> Value {
 }
 
 fn of_reward(name: &str, reward: &Value) -> Value {
-    let kind = reward.get("kind").and_then(Value::as_str).unwrap_or(name);
+    let kind = reward.get("kind").and_then(Value::as_str).unwrap_or_else(|| kind_of_name(name));
     let mut lowest = section("rewards", kind);
     lowest.insert("kind".to_owned(), Value::String(kind.to_owned()));
     if let (Some(kind), Some(written)) = (KindEntry::named(kind), reward.as_table()) {
         (kind.trim_defaults)(&mut lowest, written);
     }
     Value::Table(lowest)
+}
+
+/// Returns the kind of a component that does not name it: `semantic` of `semantic@minilm`.
+pub(in crate::recipe) fn kind_of_name(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
 }
 
 fn with_adapters(mut lowest: Value, model: Option<&Value>) -> Value {

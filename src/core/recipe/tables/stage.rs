@@ -62,7 +62,7 @@ fn name_or_weights(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 fn all_or_rewards(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": ["string", "object"],
-        "propertyNames": { "pattern": "^[a-z0-9_-]+$" },
+        "propertyNames": { "pattern": "^[a-z0-9_-]+(@[a-z0-9_-]+)?$" },
         "additionalProperties": generator.subschema_for::<RewardTable>(),
     })
 }
@@ -237,7 +237,7 @@ pub struct GrpoTable {
     #[serde(flatten)]
     pub optimizer: OptimizerTable,
     /// The reward mix, by component name.
-    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+$" }, "minProperties" = 1))]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+(@[a-z0-9_-]+)?$" }, "minProperties" = 1))]
     pub rewards: BTreeMap<String, RewardTable>,
     /// The stage fails when a greater share of a rollout's completions has no reward, as a part of it is missing.
     #[schemars(range(min = 0, max = 1))]
@@ -285,6 +285,11 @@ pub struct EvalTable {
     #[serde(default)]
     #[schemars(schema_with = "all_or_rewards")]
     pub rewards: Option<toml::Value>,
+    /// Components that are measured beside those of `rewards`. They count for nothing in the total unless they have a
+    /// `weight`.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9_-]+(@[a-z0-9_-]+)?$" }))]
+    pub more_rewards: BTreeMap<String, RewardTable>,
     /// Bootstrap resamples behind each 95% interval of a metric without a least and a greatest value.
     #[schemars(range(min = 1))]
     pub bootstrap_resamples: u32,

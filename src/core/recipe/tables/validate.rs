@@ -1,6 +1,7 @@
 //! Checks a recipe's shape against the schema: unknown keys, wrong types, values out of range, missing keys.
 
 use crate::recipe::sweep::variant::Variant;
+use crate::recipe::tables::defaults::kind_of_name;
 use crate::recipe::tables::schema;
 use crate::recipe::tables::synonyms::synonym;
 use crate::recipe::text::diagnostic::{Problem, Problems};
@@ -111,7 +112,7 @@ impl Walk<'_> {
             (false, false) => ("reward components", "reward component"),
         };
         let own_name = match self.path.0.last() {
-            Some(Step::Key(name)) if !kind_is_required => Some(name.as_str()),
+            Some(Step::Key(name)) if !kind_is_required => Some(kind_of_name(name)),
             _ => None,
         };
         let kind = match (table.get("kind"), own_name) {
@@ -194,7 +195,7 @@ impl Walk<'_> {
             let fits = if let Some(schema) = properties.and_then(|properties| properties.get(key)) {
                 self.check_at(step, value, schema)
             } else if let Some(others) = others {
-                if schema.get("propertyNames").is_none() || self.is_name(key) {
+                if schema.get("propertyNames").is_none_or(|names| self.is_name(key, names)) {
                     self.check_at(step, value, others)
                 } else {
                     self.refused.push(self.path.key(key));
@@ -332,8 +333,13 @@ impl Walk<'_> {
         false
     }
 
-    fn is_name(&mut self, name: &str) -> bool {
-        let fits = is_name(name);
+    /// Whether `names`, a schema, allows the name. Names of rewards may have a label: `semantic@minilm`.
+    fn is_name(&mut self, name: &str, names: &Json) -> bool {
+        let may_have_label = names["pattern"].as_str().is_some_and(|pattern| pattern.contains('@'));
+        let fits = match name.split_once('@').filter(|_| may_have_label) {
+            Some((name, label)) => is_name(name) && is_name(label),
+            None => is_name(name),
+        };
         if !fits {
             let place = self.variant.key_place(&self.path.key(name));
             let problem = Problem::at(place, format!("`{name}` is not a valid name"), "not a name");
