@@ -10,7 +10,7 @@ use crate::exec::{LocalExecutor, WorkerBinary};
 use crate::history::{Invocation, remember_inputs};
 use crate::recipe::Overrides;
 use crate::report::Progress;
-use crate::run::{RunRequest, stages_named, titles};
+use crate::run::{RunRequest, RunSummary, stages_named, titles};
 use crate::workspace::Workspace;
 use clap::Args;
 use std::collections::{BTreeMap, HashSet};
@@ -108,6 +108,12 @@ fn owned((name, value): (&String, &String)) -> (String, String) {
 
 /// Runs `request` and prints a summary, for this command and `resume`.
 pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), CliError> {
+    let finished = dispatched(context, request)?;
+    summary::print(context, request, &Workspace::open(context.runs())?, &finished)
+}
+
+/// Runs `request`, with progress on stderr.
+pub(super) fn dispatched(context: &Context, request: &RunRequest) -> Result<RunSummary, CliError> {
     let workspace = Workspace::open(context.runs())?;
     let plan = &request.plan;
     // Results are verified later, when their stages' turns come.
@@ -126,8 +132,7 @@ pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), Cli
     let mut progress = Progress::new(context.progress_mode(), titles(plan));
     let runs: PathBuf = context.runs().to_owned();
     let mut executor = LocalExecutor::new(worker);
-    let finished = block_on(async {
+    block_on(async {
         Ok(crate::run::run(request, &workspace, &runs, &mut executor, &mut |update| progress.update(update)).await?)
-    })?;
-    summary::print(context, request, &workspace, &finished)
+    })
 }

@@ -33,6 +33,7 @@ mod resume;
 mod reward_programs;
 mod rollout;
 mod score;
+mod score_again;
 #[allow(dead_code, reason = "tests of the judges themselves use more of it")]
 #[path = "../judge/server.rs"]
 mod scripted_judge;

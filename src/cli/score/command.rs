@@ -34,26 +34,37 @@ seed), how often a pair's verdict follows the position instead of the text, and 
 beyond chance. It also prints missing answers with reasons, calls, tokens and, with prices in
 [runtime.judges.MODEL], the cost. Consecutive lines with the same prompt, reference and answer are a group.
 
+--add measures one more component on the answers that the evaluations STAGE of a past RUN gave, for all of its
+variants. Answers and values are kept, so no model is loaded and no other component is computed. A new run has
+the results; `compare` and `report` read them.
+
 Examples:
   orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain
   orchestrate samples latest grpo --limit 0 --json | orchestrate score recipes/demo.toml eval --input -
   orchestrate score recipes/demo.toml grpo --variant semantic --calibrate
   orchestrate score recipes/judged.toml grpo --judges --limit 20 --repeats 3
   orchestrate score recipes/demo.toml grpo --variant rouge --calibrate --set stages.grpo.rewards.rouge.weight=2
+  orchestrate score latest eval --add repetition
+  orchestrate score latest eval --add 'semantic@bge = { encoder = \"models/bge-small\" }'
 
 --json prints {\"total\",\"parts\":{NAME:{\"value\",\"weight\",\"status\":\"ok\"|\"missing\",\"reason\",\"explanation\"}}}, one a
 line; with --calibrate {\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"true\":{\"mean\",\"std\",\"count\"},\"shuffled\",
 \"empty\",\"auc_shuffled\",\"auc_empty\",\"share\",\"missing\"}},\"warnings\":[..]}; with --judges {\"components\":{NAME:{\"mode\",
 \"items\",\"repeats\",\"judges\":{MODEL:{\"mean\",\"std\",\"repeat\":{\"items\",\"std\",\"changed\"},\"position\":{\"pairs\",\"share\",
 \"low\",\"high\",\"first\"},\"missing\":{REASON:N},\"calls\",\"cache_hits\",\"prompt_tokens\",\"completion_tokens\",
-\"cost_usd\"}},\"agreement\":{\"measure\",\"value\",\"items\"}}}}.")]
+\"cost_usd\"}},\"agreement\":{\"measure\",\"value\",\"items\"}}}}; with --add {\"what\":\"value\",\"run\",\"evaluation\",\"arm\",
+\"component\",\"seeds\":[..],\"value\",\"interval\",\"count\"}, one a line.")]
 pub(in crate::cli) struct ScoreArgs {
-    /// A recipe file.
-    #[arg(value_name = "RECIPE")]
+    /// A recipe file; with --add a run: an id, the beginning or end of one, or `latest`.
+    #[arg(value_name = "RECIPE|RUN")]
     recipe: PathBuf,
     /// One of its stages, of the kind `grpo` or `eval`.
     #[arg(value_name = "STAGE")]
     stage: String,
+    /// Measure one more component on the answers of a past run: NAME, 'NAME={ KEY = VALUE }' or NAME.KEY=VALUE; can
+    /// be repeated.
+    #[arg(long, value_name = "COMPONENT", conflicts_with_all = ["input", "calibrate", "judges", "set", "variant", "explain", "limit", "device"])]
+    add: Vec<String>,
     /// The variant of the sweep, where they differ in the stage's rewards.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
@@ -61,7 +72,7 @@ pub(in crate::cli) struct ScoreArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A file of JSON lines; `-` is stdin.
-    #[arg(long, value_name = "F.jsonl", required_unless_present_any = ["calibrate", "judges"])]
+    #[arg(long, value_name = "F.jsonl", required_unless_present_any = ["calibrate", "judges", "add"])]
     input: Option<PathBuf>,
     /// Say why each value is what it is.
     #[arg(long, conflicts_with_all = ["calibrate", "judges"])]
@@ -84,6 +95,9 @@ pub(in crate::cli) struct ScoreArgs {
 }
 
 pub(in crate::cli) fn score(context: &Context, args: ScoreArgs) -> Result<(), CliError> {
+    if !args.add.is_empty() {
+        return super::add::add(context, &args.recipe.to_string_lossy(), &args.stage, &args.add);
+    }
     let overrides = Overrides::with_process_environment(args.set.clone());
     let plan = planning::planned(context, std::slice::from_ref(&args.recipe), &overrides, &[])?.plan;
     let index = chosen(&plan, &args)?;

@@ -1,5 +1,6 @@
 //! `orchestrate score RECIPE STAGE`: rates texts with a stage's rewards, in the worker.
 
+mod add;
 mod calibration;
 mod command;
 mod judges;
