@@ -9,7 +9,7 @@ use crate::evidence::{
 };
 use crate::history::gather_answers;
 use crate::metric::{Direction, short_name};
-use crate::report::{filled, verdict_heading, verdict_line, verdict_table, width};
+use crate::report::{filled, swap_agreement, swap_table, verdict_heading, verdict_line, verdict_table, width};
 use crate::suggestion::did_you_mean;
 use crate::workspace::Workspace;
 use clap::Args;
@@ -45,8 +45,9 @@ Examples:
 \"baseline\":NAME,\"verdict\":\"better\"|\"worse\"|\"higher\"|\"lower\"|(each of them + \"_on_these_questions\": one seed)|
 \"not_separable\"|\"not_compared\",\"value\",\"baseline_value\",\"difference\",\"interval\",\"p_value\",\"p_corrected\",
 \"hedges_g\",\"cliffs_delta\",\"over\",\"seeds\",\"baseline_seeds\",\"questions\",\"only_arm\",\"only_baseline\",\"without_value\",
-\"needs_more_seeds\":{\"least\",\"most\"},\"needs_more_questions\",\"trained_on\",\"note\"} and {\"what\":\"problem\",\"kind\",\"message\"},
-one a line.")]
+\"needs_more_seeds\":{\"least\",\"most\"},\"needs_more_questions\",\"trained_on\",\"note\"}, {\"what\":\"encoder_swap\",\"evaluation\",\"component\",
+\"encoders\":[..],\"arms\":[{\"arm\",\"values\":[..],\"trained\":[..]}],\"agreement\":[{\"one\",\"other\",\"tau\",\"arms\"}]} and
+{\"what\":\"problem\",\"kind\",\"message\"}, one a line.")]
 pub(super) struct CompareArgs {
     /// Ids of runs, their beginnings or ends, or `latest`; their arms are compared with each other.
     #[arg(value_name = "RUN", default_value = "latest")]
@@ -90,6 +91,7 @@ pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliEr
     } else {
         print(context, &found, args.metrics.is_empty() && !args.all)?;
     }
+    print_swaps(context, &evidence, &found)?;
     ending(&found)
 }
 
@@ -172,6 +174,30 @@ fn print(context: &Context, found: &Comparisons, only_primary: bool) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Prints the encoder swaps of which at least one encoder is among the compared metrics.
+fn print_swaps(context: &Context, evidence: &Evidence, found: &Comparisons) -> Result<(), CliError> {
+    let mut out = Output::stdout();
+    for swap in evidence.encoder_swaps() {
+        let prefix = format!("eval/reward/{}@", swap.component);
+        let is_compared =
+            |metric: &MetricComparison| metric.evaluation == swap.evaluation && metric.metric.starts_with(&prefix);
+        if !found.metrics.iter().any(is_compared) {
+            continue;
+        }
+        if context.json {
+            let mut object = json!(swap);
+            object["what"] = json!("encoder_swap");
+            out.json(&object)?;
+        } else {
+            out.line(format!("\n{}", swap_table(&swap).render(width())))?;
+            for line in swap_agreement(&swap) {
+                out.line(line)?;
+            }
+        }
+    }
+    out.finish()
 }
 
 fn print_json(found: &Comparisons) -> Result<(), CliError> {

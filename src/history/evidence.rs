@@ -90,7 +90,13 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
                 gathering.add(position, &place, reasons.get(*key).map(String::as_str))?;
             }
             let trained_on = fingerprints.rewards(stages.iter().map(|(_, _, key)| *key));
-            gathering.evidence.arms[position].trained_on.extend(trained_on);
+            let arm = &mut gathering.evidence.arms[position];
+            arm.trained_on.extend(trained_on);
+            for name in stages.iter().flat_map(|(_, _, key)| fingerprints.labelled_rewards(key)) {
+                let weight = name.split('@').next().and_then(|component| arm.trained_on.get(component));
+                let weight = weight.copied().unwrap_or(1.0);
+                arm.trained_on.entry(name).or_insert(weight);
+            }
             for (name, key) in &variant.stages {
                 let kind = places.get(key).map(|(_, kind)| *kind);
                 if let Some(kind) = kind.filter(|kind| with_training && kind.is_training()) {

@@ -90,6 +90,13 @@ impl<'a> Fingerprints<'a> {
     }
 
     /// Returns the reward components of the evaluation with this key.
+    /// Returns the measured components with a label, `semantic@minilm`, that the evaluation's model was trained on.
+    pub(super) fn labelled_rewards(&mut self, key: &Digest) -> Vec<String> {
+        let trained = self.document(key).map(|document| document["spec"]["work"]["eval"]["trained"].clone());
+        let names = trained.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        names.filter(|name| name.contains('@')).map(str::to_owned).collect()
+    }
+
     fn components(&mut self, key: &Digest) -> BTreeMap<String, RewardSpec> {
         let rewards = self.document(key).map(|document| document["spec"]["work"]["eval"]["rewards"].clone());
         rewards.and_then(|rewards| serde_json::from_value(rewards).ok()).unwrap_or_default()

@@ -16,6 +16,7 @@ mod mix;
 mod primary;
 mod scores;
 mod sides;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod trials;
@@ -27,4 +28,5 @@ pub use comparison::{
 pub use cost::{Cost, JudgeCost, Spending, StageCost, VariantCost};
 pub use mix::MixPart;
 pub use scores::scores_of;
+pub use swap::{EncoderSwap, SwapAgreement, SwapArm};
 pub use trials::*;
