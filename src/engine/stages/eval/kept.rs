@@ -52,6 +52,8 @@ impl KeptBatch {
 pub(super) struct KeptFiles {
     dir: PathBuf,
     of: String,
+    /// The data set.
+    data: Value,
     /// Whether kept files are read. A stage that is forced to run again computes everything.
     is_read: bool,
     damaged: usize,
@@ -71,7 +73,7 @@ impl KeptFiles {
             "device": if device == Device::Cpu { "cpu" } else { "cuda" },
         }));
         let dir = attempt.eval_answers_dir().join(Digest::of(of.as_bytes()).as_str());
-        Self { dir, of, is_read: !attempt.replaces(), damaged: 0 }
+        Self { dir, of, data: json!(spec.data), is_read: !attempt.replaces(), damaged: 0 }
     }
 
     /// Returns what is known of each batch.
@@ -90,7 +92,7 @@ impl KeptFiles {
                     known.options = sums.map(|sums| sums.into_iter().map(floats).collect());
                 }
                 if known.answers.is_some() {
-                    let rows = rows(questions);
+                    let rows = rows(questions, &self.data);
                     for (name, reward) in rewards {
                         let column: Option<Vec<KeptValue>> = self.read_file(&of_column(&rows, reward));
                         let column = column.map(|column| column.into_iter().map(Into::into).collect());
@@ -142,7 +144,7 @@ impl KeptFiles {
         known: &BTreeSet<String>,
         columns: &Columns,
     ) -> StageResult<()> {
-        let rows = rows(questions);
+        let rows = rows(questions, &self.data);
         for (name, column) in columns.iter().filter(|(name, _)| !known.contains(*name)) {
             let reward = &rewards[name];
             if is_lasting(reward, column) {
@@ -204,11 +206,12 @@ fn of_likelihoods(sequences: &[Sequence]) -> Value {
     json!({ "likelihoods": read })
 }
 
-/// Returns the digest of everything that a component reads besides the answers.
-fn rows(questions: &[Example]) -> Digest {
+/// Returns the digest of everything that a component reads besides the answers. A component may read other rows of the
+/// data set.
+fn rows(questions: &[Example], data: &Value) -> Digest {
     let row = |q: &Example| json!([q.row, q.id, q.prompt, q.prompt_ids, q.reference, q.answer]);
     let rows: Vec<Value> = questions.iter().map(row).collect();
-    Digest::of(canonical_json(&json!(rows)).as_bytes())
+    Digest::of(canonical_json(&json!([data, rows])).as_bytes())
 }
 
 fn of_column(rows: &Digest, reward: &RewardSpec) -> Value {
