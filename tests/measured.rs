@@ -213,7 +213,7 @@ fn more_components_are_measured_without_weight_and_leave_the_others_as_they_are(
     let more = RECIPE.replace(
         "rewards = \"all\"\n",
         "rewards = \"all\"\n[stages.eval.more_rewards.\"semantic@other\"]\nencoder = \"models/other\"\n\
-         [stages.eval.more_rewards.length]\nmax_words = 9\n",
+         [stages.eval.more_rewards.length]\nmax_words = 9\ntolerance_words = 2\n",
     );
     let (plain, recipe) = (load(RECIPE), load(&more));
     for variant in ["semantic", "rouge", "sft"] {

@@ -132,7 +132,7 @@ fn score_adds_a_component_to_a_past_run_without_editing_the_recipe() {
         "--add",
         "rewards.repetition={ ngram = 2 }",
         "--add",
-        "length.max_words=3",
+        "length={ max_words = 3, tolerance_words = 2 }",
         "--json",
     ];
     let output = project.orchestrate(&added);
@@ -153,8 +153,15 @@ fn score_adds_a_component_to_a_past_run_without_editing_the_recipe() {
     assert_eq!(project.succeed(&added), first, "the columns are kept");
     assert_eq!(runs(), 2, "nothing had to run");
 
-    let table =
-        project.succeed(&["score", "latest", "eval", "--add", "repetition.ngram=2", "--add", "length.max_words=3"]);
+    let table = project.succeed(&[
+        "score",
+        "latest",
+        "eval",
+        "--add",
+        "repetition.ngram=2",
+        "--add",
+        "length={ max_words = 3, tolerance_words = 2 }",
+    ]);
     assert!(table.contains("semantic") && table.contains('['), "{table}");
     let compared = project.succeed(&["compare", "latest", "--metric", "repetition", "--metric", "semantic", "--json"]);
     let metrics_compared: BTreeSet<String> =

@@ -5,7 +5,7 @@ use super::super::context::Context;
 use super::super::error::CliError;
 use super::super::run_rows::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
-use crate::evidence::{ComparisonRequest, Evidence, ProblemKind, compare as compare_arms};
+use crate::evidence::{ComparisonRequest, EncoderSwap, Evidence, ProblemKind, compare as compare_arms};
 use crate::history::{LoggedPlan, PastRun, environment, gather_cost, gather_evidence};
 use crate::report::html::{self, Problem, RecipeText, Report, RunLine, Severity, Stages};
 use crate::run_event::RunEventKind;
@@ -84,6 +84,7 @@ pub(super) fn gather(
     let known = compared.map_or(&evidence.problems, |found| &found.problems);
     let mut problems = problems(known, runs, &rows);
     problems.extend(of_ratings);
+    problems.extend(evidence.encoder_swaps().iter().filter_map(encoder_note));
     problems.sort_by_key(|problem| problem.severity);
     let arm_names: Vec<&str> = evidence.arms.iter().map(|arm| arm.name.as_str()).collect();
     let (arms, inputs) = super::arms::arms(context, &workspace, &evidence, &plans, baseline)?;
@@ -205,6 +206,17 @@ fn problems(known: &[crate::evidence::Problem], runs: &[&PastRun], rows: &[Stage
         }
     }
     found
+}
+
+/// Returns a note about the agreement of encoders that measured the same arms.
+fn encoder_note(swap: &EncoderSwap) -> Option<Problem> {
+    let pairs = swap.agreement.iter().filter_map(|pair| {
+        let tau = pair.tau?;
+        Some(format!("{} and {}: Kendall's tau {tau:.2} over {} arms", pair.one, pair.other, pair.arms))
+    });
+    let details: Vec<String> = pairs.collect();
+    let what = format!("The agreement of the encoders of `{}` about the order of the arms.", swap.component);
+    (!details.is_empty()).then_some(Problem { severity: Severity::Note, what, details })
 }
 
 /// Whether some run has the result of the failed stage.
