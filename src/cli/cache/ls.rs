@@ -33,6 +33,7 @@ Examples:
   orchestrate cache ls --used-by grid/rouge         a variant
   orchestrate cache ls --unused                     those that no run names
   orchestrate cache ls --json | jq .bytes")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent option")]
 pub(super) struct LsArgs {
     /// Sort by this; the largest comes last
     #[arg(long, value_enum, default_value_t = Sort::Committed)]

@@ -40,15 +40,14 @@ pub(super) fn add(context: &Context, wanted: &str, stage: &str, additions: &[Str
     let missing: Vec<&PlannedStage> =
         request.plan.stages.iter().filter(|stage| !workspace.contains(&stage.key)).collect();
     let earlier = if missing.is_empty() { with_this_plan(&runs, &request.plan)? } else { None };
-    let run = match earlier {
-        Some(run) => run,
-        None => {
-            let done = dispatched(context, &request)?;
-            if done.interrupted || done.failed().next().is_some() {
-                return summary::print(context, &request, &workspace, &done);
-            }
-            done.run
+    let run = if let Some(run) = earlier {
+        run
+    } else {
+        let done = dispatched(context, &request)?;
+        if done.interrupted || done.failed().next().is_some() {
+            return summary::print(context, &request, &workspace, &done);
         }
+        done.run
     };
     let keys: Vec<_> = missing.iter().map(|stage| &stage.key).collect();
     let answered = keys.iter().filter(|key| !loaded_no_model(&workspace.checkpoint_dir(key))).count();
