@@ -23,6 +23,9 @@ pass_at = [1, 2]
 bootstrap_resamples = 50
 "#;
 
+/// A component whose name says nothing about its kind.
+const SHORT: &str = "short={ kind = \"length\", max_words = 3, tolerance_words = 2 }";
+
 const NO_MODEL: &str = "every answer is kept: no model is loaded";
 
 /// Returns the recipe of two arms with two seeds, whose evaluations also have the keys in `more`.
@@ -125,16 +128,7 @@ fn score_adds_a_component_to_a_past_run_without_editing_the_recipe() {
     let before = evals(&project);
     let runs = || fs_err::read_dir(project.path("runs/log")).unwrap().count();
     assert_eq!(runs(), 1);
-    let added = [
-        "score",
-        "latest",
-        "eval",
-        "--add",
-        "rewards.repetition={ ngram = 2 }",
-        "--add",
-        "length={ max_words = 3, tolerance_words = 2 }",
-        "--json",
-    ];
+    let added = ["score", "latest", "eval", "--add", "rewards.repetition={ ngram = 2 }", "--add", SHORT, "--json"];
     let output = project.orchestrate(&added);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");
@@ -143,7 +137,7 @@ fn score_adds_a_component_to_a_past_run_without_editing_the_recipe() {
     let lines = json_lines(&first);
     let cells: BTreeSet<(&str, &str)> =
         lines.iter().map(|line| (line["arm"].as_str().unwrap(), line["component"].as_str().unwrap())).collect();
-    let expected = [("rouge", "length"), ("rouge", "repetition"), ("semantic", "length"), ("semantic", "repetition")];
+    let expected = [("rouge", "repetition"), ("rouge", "short"), ("semantic", "repetition"), ("semantic", "short")];
     assert_eq!(cells, expected.into());
     for line in &lines {
         assert_eq!(line["seeds"], serde_json::json!([1, 2]));
@@ -153,15 +147,7 @@ fn score_adds_a_component_to_a_past_run_without_editing_the_recipe() {
     assert_eq!(project.succeed(&added), first, "the columns are kept");
     assert_eq!(runs(), 2, "nothing had to run");
 
-    let table = project.succeed(&[
-        "score",
-        "latest",
-        "eval",
-        "--add",
-        "repetition.ngram=2",
-        "--add",
-        "length={ max_words = 3, tolerance_words = 2 }",
-    ]);
+    let table = project.succeed(&["score", "latest", "eval", "--add", "repetition.ngram=2", "--add", SHORT]);
     assert!(table.contains("semantic") && table.contains('['), "{table}");
     let compared = project.succeed(&["compare", "latest", "--metric", "repetition", "--metric", "semantic", "--json"]);
     let metrics_compared: BTreeSet<String> =
@@ -197,7 +183,7 @@ fn newest(project: &Project) -> String {
 
 /// Returns the metrics without the components that the test adds.
 fn without(metrics: &BTreeMap<String, Value>) -> String {
-    let own = metrics.iter().filter(|(name, _)| !name.ends_with("/repetition") && !name.ends_with("/length"));
+    let own = metrics.iter().filter(|(name, _)| !name.ends_with("/repetition") && !name.ends_with("/short"));
     format!("{:?}", own.map(|(name, value)| (name, value.to_string())).collect::<Vec<_>>())
 }
 
