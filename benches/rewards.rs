@@ -128,6 +128,7 @@ fn rate(options: &Options) -> Value {
                 reference: Some(&asked.explanation),
                 answer: Some(&asked.answer),
                 index: 0,
+                policy: None,
             })
             .collect();
         let scores = reward_mix.score(&samples).expect("nothing fails");
@@ -154,7 +155,7 @@ fn reward_mix(options: &Options) -> RewardMix {
         window_sentences: None,
     };
     let tags = ["think", "explanation", "answer"].map(str::to_owned).to_vec();
-    let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
+    let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10, of_reference: None };
     let components = [
         ("semantic", Scope::Explanation, semantic.into()),
         ("rouge1", Scope::Explanation, rouge(RougeVariant::One)),
@@ -188,6 +189,7 @@ fn reward_mix(options: &Options) -> RewardMix {
     };
     let around = RewardContext {
         encoder: &mut encoder,
+        classifier: &mut |_, _, _| Err("no classifier here".into()),
         count_tokens: &|| Err("no tokenizer here".into()),
         judges,
         file: &|_| None,

@@ -32,6 +32,10 @@ const PLACES: &[(&str, &str)] = &[
     ("JudgeTable", "stages.grpo.rewards.judge"),
     ("CommandTable", "stages.grpo.rewards.command"),
     ("LengthTable", "stages.grpo.rewards.length"),
+    ("EntropyTable", "stages.grpo.rewards.entropy"),
+    ("ClassifierTable", "stages.grpo.rewards.classifier"),
+    ("OfReference", "stages.grpo.rewards.relative.of_reference"),
+    ("EditTable", "stages.grpo.rewards.edit"),
     ("RepetitionTable", "stages.grpo.rewards.repetition"),
     ("HttpTable", "stages.grpo.rewards.http"),
     ("RandomTable", "stages.grpo.rewards.random"),
@@ -77,6 +81,19 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         }
         ("CommandTable", "files") => "stages.grpo.rewards.command.files=[\"rewards/*.py\"]",
         ("LengthTable", "kind") => "stages.grpo.rewards.length.kind=correctness",
+        ("LengthTable", "of_reference") => "stages.grpo.rewards.relative.of_reference={ min = 0.75 }",
+        ("OfReference", "min") => "stages.grpo.rewards.relative.of_reference.min=0.75",
+        ("OfReference", "max") => "stages.grpo.rewards.relative.of_reference.max=1.5",
+        ("EntropyTable", "kind") => "stages.grpo.rewards.entropy.kind=correctness",
+        // its tokens are those of the whole completion
+        ("EntropyTable", "scope") => {
+            "stages.grpo.rewards.whole={ kind = \"entropy\", scope = \"completion\", target = 2 }"
+        }
+        ("ClassifierTable", "kind") => "stages.grpo.rewards.classifier.kind=correctness",
+        ("ClassifierTable", "model") => "stages.grpo.rewards.classifier.model=models/other_classifier",
+        ("ClassifierTable", "label") => "stages.grpo.rewards.classifier.label=0",
+        ("ClassifierTable", "input") => "stages.grpo.rewards.classifier.input=text",
+        ("EditTable", "kind") => "stages.grpo.rewards.edit.kind=correctness",
         ("RepetitionTable", "kind") => "stages.grpo.rewards.repetition.kind=correctness",
         ("RandomTable", "kind") => "stages.grpo.rewards.random.kind=correctness",
         ("RandomTable", "distribution") => {
@@ -158,7 +175,7 @@ fn other_value(key: &str) -> &'static str {
         | "clip_low" | "clip_high" | "overlong_penalty" | "tie_margin" => "0.55",
         "rslora" | "shuffle_references" | "packing" | "cache" | "cuda_graphs" => "true",
         "train_on" => "[\"assistant\"]",
-        "mask_truncated" | "base" | "pool_seeds" | "deterministic" => "false",
+        "mask_truncated" | "base" | "pool_seeds" | "deterministic" | "lowercase" | "remove_punctuation" => "false",
         "compare_with" => "prompt",
         "target_modules" => "[\"o_proj\"]",
         "max_rows"
@@ -194,6 +211,10 @@ fn other_value(key: &str) -> &'static str {
         "momentum" | "tolerance" | "probability" => "0.8",
         "references" => "mean",
         "grading" => "binary",
+        "target" => "0.3",
+        "side" => "both",
+        "activation" => "softmax",
+        "level" => "word",
         "leak" => "inside",
         "clip" => "[-1.0, 1.0]",
         "scale" => "1.5",

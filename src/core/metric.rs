@@ -176,6 +176,7 @@ pub const METRICS: &[Metric] = {
         metric("reward/{component}_cost_usd", UsDollars, Sum, "cost of its judges"),
         metric("reward/{component}_restarts", Count, Sum, "restarts of its program"),
         metric("reward/{component}_latency_s", Seconds, Mean, "time until it answered"),
+        metric("reward/{component}_nats", None, Mean, "mean entropy of the distributions that it rated, in nats"),
         metric("reward/{component}_spread", None, Mean, "highest minus lowest value of its judges"),
         metric("reward/{component}", None, Mean, "its values, without their weight"),
         metric("completion/tokens_mean", Tokens, Mean, "length of the step's completions"),

@@ -21,6 +21,7 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod choice;
+pub mod classifier;
 pub mod commands;
 pub mod completions;
 pub mod cuda;

@@ -76,6 +76,90 @@ fn curves(project: &Project) -> BTreeMap<String, Vec<f64>> {
     curves
 }
 
+/// Recipe in which SFT teaches two habits, the same letter again and again and random digits, and GRPO rewards only an
+/// entropy: that of the first habit or that of the second.
+const ENTROPY: &str = r#"
+name = "entropy"
+seed = 5
+
+[model]
+path = "models/tiny"
+
+[data.habits]
+path = "data/habits.jsonl"
+prompt = "{{ question }}"
+completion = "{{ answer }}"
+
+[stages.sft]
+kind = "sft"
+data = "habits"
+seq_len = 64
+steps = 80
+global_batch_size = 16
+micro_batch_size = 16
+lr = 3e-3
+
+[stages.grpo]
+kind = "grpo"
+after = "sft"
+data = "habits"
+steps = 30
+prompts_per_step = 1
+group_size = 16
+micro_batch_size = 16
+max_prompt_tokens = 64
+max_new_tokens = 10
+lr = 3e-4
+
+[stages.grpo.rewards.entropy]
+target = 1.0
+
+[sweep]
+matrix = { "stages.grpo.rewards.entropy.target" = [0.0, 1.8] }
+
+[runtime]
+device = "cpu"
+threads = 1
+"#;
+
+/// Returns answers of one letter, and as many of random digits, to the same question.
+fn letters_and_digits() -> String {
+    let mut lines = String::new();
+    let mut digits = 1_u64;
+    for _ in 0..48 {
+        digits = digits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        for answer in ["aaaaaaaa".to_owned(), format!("{:08}", (digits >> 20) % 100_000_000)] {
+            writeln!(lines, "{}", json!({ "question": "Which?", "answer": answer })).unwrap();
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_entropy_of_the_policy_moves_to_the_target() {
+    let project = Project::new();
+    project.write("data/habits.jsonl", &letters_and_digits());
+    project.write("recipes/learning.toml", ENTROPY);
+    project.succeed(&["run", "recipes/learning.toml"]);
+    let mut moved = Vec::new();
+    for entry in fs_err::read_dir(project.path("runs/cache")).unwrap() {
+        let dir = entry.unwrap().path();
+        let key: Value = serde_json::from_str(&fs_err::read_to_string(dir.join("key.json")).unwrap()).unwrap();
+        let rewards = &key["spec"]["work"]["grpo"]["rewards"];
+        let Some(target) = rewards["entropy"]["component"]["entropy"]["target"].as_f64() else { continue };
+        let events = json_lines(&fs_err::read_to_string(dir.join("events.jsonl")).unwrap());
+        let nats = events.iter().filter_map(|event| event["kind"]["step"]["metrics"]["reward/entropy_nats"].as_f64());
+        let nats: Vec<f64> = nats.collect();
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        let (first, last) = (mean(&nats[..3]), mean(&nats[nats.len() - 10..]));
+        assert!((first - target).abs() > 0.5, "{target} is where it starts: {nats:?}");
+        assert!((last - target).abs() < 0.25, "{target}: {nats:?}");
+        moved.push(target);
+    }
+    moved.sort_by(f64::total_cmp);
+    assert_eq!(moved, [0.0, 1.8]);
+}
+
 #[test]
 fn every_loss_type_learns_to_write_a_tag() {
     let project = Project::new();

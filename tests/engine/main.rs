@@ -14,6 +14,7 @@ mod few_launches;
 mod getting_started;
 mod golden;
 mod golden_choice;
+mod golden_classifier;
 mod golden_encoder;
 mod golden_grpo;
 mod golden_optim;

@@ -188,6 +188,15 @@ impl Project {
         self.write("models/tiny/tokenizer_config.json", &settings.to_string());
     }
 
+    /// Writes `models/classifier`, a golden BERT with the labels `bad`, `fair` and `good`.
+    pub(crate) fn write_classifier(&self) {
+        let dir = self.path("models/classifier");
+        fs_err::create_dir_all(&dir).unwrap();
+        for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"] {
+            fs_err::copy(golden::path("classifiers/bert").join(name), dir.join(name)).unwrap();
+        }
+    }
+
     fn write_encoder(&self) {
         let dir = self.path("models/tiny-encoder");
         fs_err::create_dir_all(dir.join("1_Pooling")).unwrap();

@@ -164,12 +164,14 @@ fn killed_grpo_that_replaces_groups_without_spread_resumes_bitwise() {
 }
 
 #[test]
-fn killed_grpo_with_length_penalty_entropy_bonus_and_masked_truncations_resumes_bitwise() {
+fn killed_grpo_with_length_penalty_entropy_terms_classifier_and_masked_truncations_resumes_bitwise() {
     let settings = [
         "stages.grpo.mask_truncated=true",
         "stages.grpo.overlong_buffer_tokens=16",
         "stages.grpo.overlong_penalty=0.5",
         "stages.grpo.entropy_coef=0.01",
+        "stages.grpo.rewards.entropy={ target = 2.0, tolerance = 0.1, weight = 0.5 }",
+        "stages.grpo.rewards.classifier={ model = \"models/classifier\", label = \"good\", weight = 0.5 }",
         "stages.grpo.reward_aggregation=\"normalize_then_sum\"",
         "stages.grpo.zero_std=\"drop\"",
     ];
@@ -177,12 +179,18 @@ fn killed_grpo_with_length_penalty_entropy_bonus_and_masked_truncations_resumes_
     let truncated = metric(&project, "completion/truncated_frac");
     assert!(truncated.iter().any(|&share| share > 0.0 && share < 1.0), "some are cut, some are not: {truncated:?}");
     assert!(metric(&project, "reward/overlong").iter().any(|&mean| mean < 0.0), "the penalty was never felt");
+    let entropies = metric(&project, "reward/entropy_nats");
+    assert_eq!(entropies.len(), 10, "the entropy is measured in every step");
+    assert!(entropies.iter().all(|&nats| nats > 0.0 && nats < 6.0), "{entropies:?}");
+    let classified = metric(&project, "reward/classifier");
+    assert!(classified.len() == 10 && classified.iter().all(|&mean| mean > 0.0 && mean < 1.0), "{classified:?}");
     assert!(metric(&project, "optim/grad_norm").iter().any(|&norm| norm > 0.0), "nothing was learned from");
 }
 
 /// Returns a project whose model ends most completions early, since every 16th byte is a stop token.
 fn with_stops() -> Project {
     let project = Project::new();
+    project.write_classifier();
     let path = project.path("models/tiny/config.json");
     let mut config: serde_json::Value = serde_json::from_str(&fs_err::read_to_string(&path).unwrap()).unwrap();
     config["eos_token_id"] = std::iter::once(257).chain((0..256).step_by(16)).collect();

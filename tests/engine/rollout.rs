@@ -4,7 +4,7 @@ use crate::golden;
 use crate::project::Project;
 use orchestrate_core::event::StopReason;
 use orchestrate_core::recipe::spec::Sampling;
-use orchestrate_engine::generation::{Request, Sampled, Stop, sample, sample_groups};
+use orchestrate_engine::generation::{Draws, Request, Sampled, Stop, sample, sample_groups};
 use orchestrate_engine::head;
 use orchestrate_engine::models::{Decoder, Decoding, Packed};
 use orchestrate_engine::tokenizer::Tokenizer;
@@ -63,6 +63,45 @@ fn the_kept_logprobs_are_those_of_a_full_pass() {
         let full = head::logprobs(&decoder, &hidden, &Tensor::from_slice(&sampled.ids), 0.7).logprobs;
         let difference = golden::largest_difference(&full, &Tensor::from_slice(&sampled.logprobs));
         assert!(difference < 1e-4, "{difference}");
+    }
+}
+
+#[test]
+fn entropies_are_those_of_the_logits_and_change_no_bit_of_the_draws() {
+    let decoder = decoder();
+    let prompt: &[i64] = &[3, 4, 5, 6, 7];
+    let stop_ids: BTreeSet<i64> = (0..20).collect();
+    let sampled = |tensors: bool, sampling: &Sampling, entropies: bool| {
+        let decoding = if tensors { Decoding::with_tensors } else { Decoding::new };
+        let requests = [Request { prompt_ids: prompt, seeds: (0..6).collect() }];
+        let mut all = Vec::new();
+        let ended = |_, group| all = group;
+        let draws = Draws { sampling, entropies };
+        sample_groups(decoding, &decoder, &requests, draws, &Stop::ids(&stop_ids), 4, ended, |_| true).unwrap();
+        all
+    };
+    let cases = [
+        Sampling { temperature: 0.7, ..SAMPLING },
+        Sampling { temperature: 1.3, top_p: 0.5, repetition_penalty: 1.2, min_new_tokens: 3, ..SAMPLING },
+        Sampling { temperature: 0.0, ..SAMPLING },
+    ];
+    for (case, sampling) in cases.iter().enumerate() {
+        for tensors in [false, true] {
+            let with = sampled(tensors, sampling, true);
+            for completion in &with {
+                let whole = [prompt, &completion.ids].concat();
+                let count = i64::try_from(completion.ids.len()).unwrap();
+                let hidden = tch::no_grad(|| decoder.hidden(&Packed::new(&[whole], Device::Cpu))).narrow(0, 4, count);
+                let temperature = if sampling.temperature == 0.0 { 1.0 } else { sampling.temperature };
+                let logprobs = (decoder.logits(&hidden).to_kind(Kind::Double) / temperature).log_softmax(-1, None);
+                let entropies = -(logprobs.exp() * logprobs).sum_dim_intlist(-1, false, None);
+                let found = Tensor::from_slice(&completion.entropies);
+                let difference = golden::largest_difference(&entropies, &found);
+                assert!(difference < 1e-4, "case {case}: {difference}");
+            }
+            let kept = with.into_iter().map(|completion| Sampled { entropies: Vec::new(), ..completion });
+            assert_eq!(kept.collect::<Vec<_>>(), sampled(tensors, sampling, false), "case {case}");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ fuzz_target!(|input: (&str, &str)| {
     let judges = JudgeAccess { servers: &BTreeMap::new(), cache: nowhere, ledgers: nowhere, variable: &|_| None, stop: &StopCheck::never() };
     let surroundings = RewardContext {
         encoder: &mut |_, _, _| unreachable!("no encoder"),
+        classifier: &mut |_, _, _| unreachable!("no classifier"),
         count_tokens: &|| unreachable!("no tokenizer"),
         judges,
         file: &|_| None,
@@ -23,7 +24,7 @@ fuzz_target!(|input: (&str, &str)| {
         rows: &|| Err("no rows here".into()),
     };
     let mut reward_mix = RewardMix::new(&[("right".to_owned(), spec)].into(), surroundings).unwrap();
-    let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer), index: 0 };
+    let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer), index: 0, policy: None };
     let scores = reward_mix.score(&[sample(completion), sample(answer)]).unwrap();
     let value = |index: usize| scores[index].parts["right"].value;
     assert!(matches!(value(0), None | Some(0.0 | 1.0)));

@@ -55,7 +55,9 @@ impl Stage {
         let endpoints = &BTreeMap::from([(named.to_owned(), self.endpoint.clone())]);
         let count_tokens = &|| Err("no tokenizer here".into());
         let rows = &|| Err("no rows here".into());
-        let surroundings = RewardContext { encoder, count_tokens, judges, file: &|_| None, endpoints, seed: 1, rows };
+        let classifier = &mut |_: &_, _, _| Err("no classifier here".into());
+        let surroundings =
+            RewardContext { encoder, classifier, count_tokens, judges, file: &|_| None, endpoints, seed: 1, rows };
         RewardMix::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
     }
 
@@ -63,7 +65,8 @@ impl Stage {
     fn rate(&self, answers: &[&str]) -> Result<(Values, BTreeMap<String, String>), RewardError> {
         let mut reward_mix = self.reward_mix("units", Some(KEY)).unwrap();
         let completions: Vec<String> = answers.iter().map(|answer| format!("<answer>{answer}</answer>")).collect();
-        let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: Some("B"), index: 0 };
+        let sample =
+            |completion| Sample { prompt: "Q", completion, reference: None, answer: Some("B"), index: 0, policy: None };
         let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(completion.as_str())).collect();
         let scores = reward_mix.score(&samples);
         assert!(!format!("{scores:?}").contains(KEY), "the key is told: {scores:?}");
@@ -91,7 +94,14 @@ fn a_service_is_posted_an_array_of_questions() {
     let server = Server::start([]);
     let stage = Stage::new(&server);
     let mut reward_mix = stage.reward_mix("units", Some(KEY)).unwrap();
-    let with = Sample { prompt: "Q", completion: "<answer>abc</answer>", reference: Some("r"), answer: None, index: 0 };
+    let with = Sample {
+        prompt: "Q",
+        completion: "<answer>abc</answer>",
+        reference: Some("r"),
+        answer: None,
+        index: 0,
+        policy: None,
+    };
     let scores = reward_mix.score(&[with, Sample { completion: "none", ..with }]).unwrap();
     assert_eq!(scores.iter().map(|score| score.total).collect::<Vec<_>>(), [Some(3.0), Some(-1.0)]);
     let asked = server.asked();

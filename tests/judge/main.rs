@@ -84,6 +84,7 @@ impl Stage {
             &BTreeMap::from([("clear".to_owned(), reward)]),
             RewardContext {
                 encoder,
+                classifier: &mut |_, _, _| Err("no classifier here".into()),
                 count_tokens: &|| Err("no tokenizer here".into()),
                 judges,
                 file: &|_| None,
@@ -107,7 +108,7 @@ impl Stage {
 }
 
 fn score(reward_mix: &mut RewardMix, completions: &[&str]) -> Result<Vec<RewardScore>, RewardError> {
-    let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: None, index: 0 };
+    let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: None, index: 0, policy: None };
     let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(*completion)).collect();
     let scores = reward_mix.score(&samples);
     assert!(!format!("{scores:?}").contains(KEY), "the key is told: {scores:?}");
@@ -149,7 +150,7 @@ fn a_judge_is_asked_as_openai_is_and_its_score_is_the_value() {
 fn an_explanation_quotes_the_judge_and_asks_nobody() {
     let server = Server::start([verdict(4)]);
     let mut reward_mix = Stage::new(&server.endpoint()).reward_mix().unwrap();
-    let sample = Sample { prompt: "Q", completion: "so", reference: None, answer: None, index: 0 };
+    let sample = Sample { prompt: "Q", completion: "so", reference: None, answer: None, index: 0, policy: None };
     let before = reward_mix.explain(&[sample]);
     assert!(before[0]["clear"].ends_with("`tiny` wrote nothing that was kept"), "{before:?}");
     score(&mut reward_mix, &["so"]).unwrap();

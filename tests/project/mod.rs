@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A temporary project: `models/tiny`, `models/other`, `models/encoder`, `data/cpt.txt`, `data/more.txt`,
+/// A temporary project: `models/tiny`, `models/other`, `models/encoder`, `models/classifier`,
+/// `models/other_classifier`, `data/cpt.txt`, `data/more.txt`,
 /// `data/mcq.jsonl`, `data/cpt.csv`, `rewards/units.py`, `rewards/rate.sh`.
 pub(crate) struct Project {
     directory: TempDir,
@@ -17,6 +18,9 @@ impl Project {
         let project = Self { directory: tempfile::tempdir().expect("a temporary directory can be made") };
         for model in ["tiny", "other", "encoder"] {
             project.model(&format!("models/{model}"));
+        }
+        for model in ["classifier", "other_classifier"] {
+            project.classifier(&format!("models/{model}"), "BertForSequenceClassification");
         }
         project.write("data/cpt.txt", "The heart pumps blood.\n");
         project.write("data/more.txt", "The liver stores glycogen.\n");
@@ -42,6 +46,14 @@ impl Project {
         self.write(&format!("{directory}/config.json"), &format!("{{\"name\": \"{directory}\"}}"));
         self.write(&format!("{directory}/tokenizer.json"), "{}");
         self.write(&format!("{directory}/model.safetensors"), "");
+    }
+
+    /// Creates the directory of a classifier of two labels whose weights are never read.
+    pub(crate) fn classifier(&self, directory: &str, architecture: &str) {
+        self.model(directory);
+        let labels = r#"{"0": "bad", "1": "good"}"#;
+        let config = format!(r#"{{"name": "{directory}", "architectures": ["{architecture}"], "id2label": {labels}}}"#);
+        self.write(&format!("{directory}/config.json"), &config);
     }
 
     pub(crate) fn load(&self, recipes: &[&str], overrides: &Overrides) -> Result<Vec<LoadedRecipe>, RecipeError> {

@@ -7,9 +7,9 @@ use super::*;
 use crate::digest::Digest;
 use crate::plan::planned;
 use crate::recipe::spec::{
-    ArenaJudge, ArenaSpec, CompareWith, Component, CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length,
-    LossType, Pairing, ParentAdapter, RewardAggregation, RewardSpec, ScaleRewards, Schedule, Scope, SemanticSpec,
-    SftSpec, Split, Templates, Work, ZeroStd,
+    Activation, ArenaJudge, ArenaSpec, ClassifierInput, ClassifierSpec, CompareWith, Component, CptSpec, DataSpec,
+    EvalSpec, GrpoLossSpec, GrpoSpec, Length, LossType, Pairing, ParentAdapter, RewardAggregation, RewardSpec,
+    ScaleRewards, Schedule, Scope, SemanticSpec, SftSpec, Split, Templates, Work, ZeroStd,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,18 +74,21 @@ fn sampling() -> Sampling {
     Sampling { max_prompt_tokens: 512, ..Sampling::plain(512) }
 }
 
-/// Returns a mix with two encoders.
+/// Returns a mix with an encoder and a classifier.
 fn rewards() -> BTreeMap<String, RewardSpec> {
-    let semantic = |dtype| SemanticSpec {
+    let semantic = SemanticSpec {
         encoder: Digest::of(b"encoder"),
-        dtype,
+        dtype: Dtype::Float32,
         baseline: None,
         prompt: None,
         references: None,
         window_sentences: None,
     };
-    let reward = |dtype| RewardSpec::plain(1.0, Scope::Explanation, Component::Semantic(semantic(dtype)));
-    [("a", Dtype::Float32), ("b", Dtype::Bfloat16)].map(|(name, dtype)| (name.to_owned(), reward(dtype))).into()
+    let (model, activation, input) = (Digest::of(b"classifier"), Activation::Sigmoid, ClassifierInput::Pair);
+    let classifier = ClassifierSpec { model, dtype: Dtype::Bfloat16, label: 0, activation, input };
+    let reward = |component| RewardSpec::plain(1.0, Scope::Explanation, component);
+    let mix = [("a", Component::Semantic(semantic)), ("b", Component::Classifier(classifier))];
+    mix.map(|(name, component)| (name.to_owned(), reward(component))).into()
 }
 
 fn cpt() -> Work {
@@ -226,7 +229,7 @@ fn gaps_are_a_tenth_of_everything_and_decoding_does_not_overlap_with_training() 
 }
 
 #[test]
-fn every_encoder_is_counted_in_its_format() {
+fn every_encoder_and_classifier_is_counted_in_its_format() {
     let formats = |work: &Work| planned(work).encoders().into_iter().map(|(_, dtype)| dtype).collect::<Vec<_>>();
     for work in [grpo(), eval()] {
         assert_eq!(formats(&work), [Dtype::Float32, Dtype::Bfloat16]);

@@ -85,10 +85,11 @@ pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> S
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, CommandSpec, CommandStageSpec, CompareWith, Component,
-        CorrectnessSpec, CotSpec, CptSpec, DataFile, DataFormat, DataSpec, Distribution, Dtype, EvalSpec, FormatSpec,
-        Grading, GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec,
-        LoraSpec, LossType, Match, ModelSpec, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing,
+        Activation, AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, ClassifierInput, ClassifierSpec, CommandSpec,
+        CommandStageSpec, CompareWith, Component, CorrectnessSpec, CotSpec, CptSpec, DataFile, DataFormat, DataSpec,
+        Distribution, Dtype, EditLevel, EditSpec, EntropySide, EntropySpec, EvalSpec, FormatSpec, Grading,
+        GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec,
+        LossType, Match, ModelSpec, OfReference, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing,
         ParentAdapter, PlayerModel, PlayerSpec, RandomSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role,
         RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope,
         SemanticSpec, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
@@ -167,7 +168,14 @@ mod tests {
         let (endpoint, version) = ("units".to_owned(), Some("2".to_owned()));
         let http = HttpSpec { endpoint, version, cache: true };
         let random = RandomSpec { distribution: Distribution::Bernoulli { probability: 0.25 }, series: 1 };
-        let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10 };
+        let length = LengthSpec { min_words: Some(20), max_words: Some(200), tolerance_words: 10, of_reference: None };
+        let relative = OfReference { min: Some(0.5), max: Some(1.5), tolerance: 0.25 };
+        let relative =
+            LengthSpec { min_words: None, max_words: None, tolerance_words: 0, of_reference: Some(relative) };
+        let (model, activation, input) = (Digest::of(b"classifier"), Activation::Softmax, ClassifierInput::Pair);
+        let classifier = ClassifierSpec { model, dtype: Dtype::Bfloat16, label: 1, activation, input };
+        let entropy = EntropySpec { target: 1.25, tolerance: 0.5, side: EntropySide::Above };
+        let edit = EditSpec { level: EditLevel::Character, lowercase: true, remove_punctuation: true };
         let leak = Leak::Before;
         let (min_words, max_words, min_tokens, max_tokens) = (5, Some(50), Some(8), Some(90));
         let cot = CotSpec { min_words, max_words, min_tokens, max_tokens, leak };
@@ -200,6 +208,10 @@ mod tests {
             ("command", Component::Command(command())),
             ("http", Component::Http(http)),
             ("length", Component::Length(length)),
+            ("relative", Component::Length(relative)),
+            ("edit", Component::Edit(edit)),
+            ("entropy", Component::Entropy(entropy)),
+            ("classifier", Component::Classifier(classifier)),
             ("repetition", Component::Repetition(RepetitionSpec { ngram: 3 })),
             ("random", Component::Random(random)),
         ];
@@ -503,8 +515,8 @@ mod tests {
         let golden = [
             "cpt 413ed5c04d23e7993ea1a359f6315d11be947f0fdd0ba2a118f5d1956a82b924",
             "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
-            "grpo d3833f1ea4cc075993a07d6bd6206636d9c7d05d41b6ccefe8d45fe6b8aab8fa",
-            "eval b706f3002d067e59fae1b18827732384aaf9860f59f2f806c2865ce5d1a7ff0a",
+            "grpo 458a0ab238e46b2fc83fcd81676e3e02fffebe5ac8287c2777b1077331339e26",
+            "eval 27b47bd43bb8cd3c3c207ff03cfd421b5afddbb7cb77088beac9ccaeb3f63b47",
             "command bd2d53948043e38251f467e427b045619db8ad11aefd2602ad3ce143abd26dcd",
             "arena 776454aa14fb75b38a570c4f969e2c86177f13f5f555315d7486104319b11849",
             "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",

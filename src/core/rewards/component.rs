@@ -14,8 +14,8 @@
 //! changes.
 
 use super::components::{
-    CommandSpec, CorrectnessSpec, CotSpec, FormatSpec, HttpSpec, JudgeSpec, LengthSpec, RandomSpec, RepetitionSpec,
-    RougeSpec, SemanticSpec,
+    ClassifierSpec, CommandSpec, CorrectnessSpec, CotSpec, EditSpec, EntropySpec, FormatSpec, HttpSpec, JudgeSpec,
+    LengthSpec, RandomSpec, RepetitionSpec, RougeSpec, SemanticSpec,
 };
 use super::{BuildError, Reward, Scope, Setup, TableContext};
 use crate::digest::Digest;
@@ -88,6 +88,13 @@ pub trait Measure {
 
     /// Whether the component sends requests to a server. A server may be down, so another attempt may succeed.
     fn asks_a_server(&self) -> bool {
+        false
+    }
+
+    /// Whether the component reads what the policy computed as it sampled ([`Sample::policy`]), not only the text.
+    ///
+    /// Such a value changes with the policy. It cannot be computed from a text, so it is neither cached nor calibrated.
+    fn reads_the_policy(&self) -> bool {
         false
     }
 
@@ -222,6 +229,12 @@ components! {
     Command(CommandSpec),
     /// The rating by a user's service.
     Http(HttpSpec),
+    /// The score of a label by a model with a head for sequence classification.
+    Classifier(ClassifierSpec),
+    /// 1 minus the word or character error rate against the reference.
+    Edit(EditSpec),
+    /// Minus the distance of the policy's entropy from a target.
+    Entropy(EntropySpec),
     /// 1 within a range of words, falling to 0 outside.
     Length(LengthSpec),
     /// The fraction of n-grams of words that are distinct.

@@ -5,8 +5,8 @@ use super::components::judge::{Client, Expenses, JudgeAccess, JudgeError, JudgeP
 use super::shuffle::{RowTexts, Shuffle};
 use super::text::explain::looked_at;
 use super::{
-    ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadEncoder, OnError, Reward, RewardError, RewardSpec,
-    RewardValue, Sample, Scope, span,
+    ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadClassifier, LoadEncoder, OnError, Reward,
+    RewardError, RewardSpec, RewardValue, Sample, Scope, span,
 };
 use crate::digest::Digest;
 use crate::event::{ComponentScore, FailureClass};
@@ -99,6 +99,8 @@ pub struct RewardScore {
 pub enum BuildError {
     /// The encoder cannot be loaded.
     Encoder(EncoderError),
+    /// The classifier cannot be loaded.
+    Classifier(EncoderError),
     /// The policy's tokenizer cannot be loaded.
     Tokenizer(EncoderError),
     /// A setting is not valid.
@@ -128,6 +130,7 @@ impl RewardMixError {
         let component = &self.component;
         match self.source {
             BuildError::Encoder(_) => format!("the encoder of reward `{component}` does not load"),
+            BuildError::Classifier(_) => format!("the model of reward `{component}` does not load"),
             BuildError::Tokenizer(_) => {
                 format!("the policy's tokenizer, which the reward `{component}` counts with, does not load")
             }
@@ -144,6 +147,8 @@ impl RewardMixError {
 pub struct RewardContext<'a> {
     /// Loads the encoder with the given digest, data type and prompt.
     pub encoder: &'a mut LoadEncoder<'a>,
+    /// Loads the classifier with the given digest, data type and form of input.
+    pub classifier: &'a mut LoadClassifier<'a>,
     /// Loads the policy's tokenizer as a function that counts tokens.
     pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
     /// The access to judges.
@@ -162,6 +167,8 @@ pub struct RewardContext<'a> {
 pub struct Setup<'a> {
     /// Loads the encoder with the given digest, data type and prompt.
     pub encoder: &'a mut LoadEncoder<'a>,
+    /// Loads the classifier with the given digest, data type and form of input.
+    pub classifier: &'a mut LoadClassifier<'a>,
     /// Loads the policy's tokenizer as a function that counts tokens.
     pub count_tokens: &'a dyn Fn() -> Result<CountTokens, EncoderError>,
     /// The judges of the mix.
@@ -187,8 +194,9 @@ impl RewardMix {
         spec: &BTreeMap<String, RewardSpec>,
         surroundings: RewardContext<'_>,
     ) -> Result<Self, RewardMixError> {
-        let RewardContext { encoder, count_tokens, judges, file, endpoints, seed, rows } = surroundings;
-        let mut setup = Setup { encoder, count_tokens, judges: JudgePool::new(judges), file, endpoints, seed };
+        let RewardContext { encoder, classifier, count_tokens, judges, file, endpoints, seed, rows } = surroundings;
+        let judges = JudgePool::new(judges);
+        let mut setup = Setup { encoder, classifier, count_tokens, judges, file, endpoints, seed };
         let mut shuffle: Option<Arc<Shuffle>> = None;
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, shuffle_references, on_error, component }) in spec {
@@ -376,6 +384,7 @@ mod tests {
             mix,
             RewardContext {
                 encoder: &mut |digest, dtype, prompt| encoder(digest, dtype, prompt),
+                classifier: &mut |_, _, _| Err("no classifier".into()),
                 count_tokens: &|| Err("no tokenizer".into()),
                 judges,
                 file: &|_| None,
@@ -512,7 +521,7 @@ mod tests {
     /// A mix of the components that read only their scope, all with the same scope.
     fn local(scope: &Scope) -> RewardMix {
         let (variant, measure, tokenizer) = (RougeVariant::L, RougeMeasure::F1, RougeTokenizer::RougeScore);
-        let length = LengthSpec { min_words: Some(3), max_words: Some(6), tolerance_words: 4 };
+        let length = LengthSpec { min_words: Some(3), max_words: Some(6), tolerance_words: 4, of_reference: None };
         let components = [
             ("meaning", mix()["meaning"].component.clone()),
             ("words", RougeSpec { variant, measure, tokenizer, stemming: true }.into()),

@@ -1,7 +1,7 @@
 //! The reward mix: typed components and their weighted sum, independent of tensors.
 //!
 //! Each component has a file ([`component`] describes how to add one). The encoder of `semantic` is passed in as a
-//! [`TextEncoder`].
+//! [`TextEncoder`], the model of `classifier` as a [`TextClassifier`].
 //!
 //! A value that cannot be computed (no reference, a failed encoder) is *missing*, with a reason, and never 0. A failure
 //! of the policy itself, such as a tag that it did not write, is a measured value: 0, the component's lowest.
@@ -37,9 +37,10 @@ pub use components::judge::{
     PAIR_PROMPT, Pair, PairJudges, PairVerdict, PositionBias, Preference, RepeatSpread, check_served,
 };
 pub use components::{
-    Aggregate, CommandSpec, CorrectnessSpec, CotSpec, Distribution, FormatSpec, Grading, HttpError, HttpSpec,
-    JudgeMode, JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, Overlap, RandomSpec, RepetitionSpec, RougeMeasure,
-    RougeSpec, RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
+    Activation, Aggregate, ClassifierInput, ClassifierSpec, CommandSpec, CorrectnessSpec, CotSpec, Distribution,
+    EditLevel, EditSpec, EntropySide, EntropySpec, FormatSpec, Grading, HttpError, HttpSpec, JudgeMode, JudgeSampling,
+    JudgeSpec, Leak, LengthSpec, Match, OfReference, Overlap, RandomSpec, RepetitionSpec, RougeMeasure, RougeSpec,
+    RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
 };
 pub use mix::{BuildError, Columns, RewardContext, RewardMix, RewardMixError, RewardScore, Setup};
 pub use remote::health_check::{reach_judge, reach_service};

@@ -4,6 +4,7 @@ use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::event::FailureClass;
 use crate::metric;
+use crate::rewards::ClassifierInput;
 use std::borrow::Cow;
 use std::error::Error;
 
@@ -20,6 +21,21 @@ pub struct Sample<'a> {
     pub answer: Option<&'a str>,
     /// The index of the completion in its group, the completions of one row.
     pub index: usize,
+    /// What the policy computed as it sampled the completion; absent for a text from elsewhere, and where no component
+    /// of the mix [reads it](super::component::Measure::reads_the_policy).
+    pub policy: Option<PolicyStats>,
+}
+
+/// Statistics of the distributions from which the tokens of a completion were drawn: the policy's over the whole
+/// vocabulary at the sampling temperature, before top-k, top-p, min-p and penalties.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PolicyStats {
+    /// The number of tokens, including the stop token.
+    pub tokens: usize,
+    /// The mean log-probability of the tokens, in nats.
+    pub mean_logprob: f64,
+    /// The mean entropy of the distributions, in nats.
+    pub mean_entropy: f64,
 }
 
 /// A component's value for one sample.
@@ -129,6 +145,21 @@ pub trait TextEncoder: Send {
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncoderError>;
 
     /// The number of texts of the last call that were truncated at the encoder's length limit.
+    fn truncated(&self) -> usize {
+        0
+    }
+}
+
+/// Loads the classifier with the given digest and data type, which reads texts in the given form.
+pub type LoadClassifier<'a> =
+    dyn FnMut(&Digest, Dtype, ClassifierInput) -> Result<Box<dyn TextClassifier>, EncoderError> + 'a;
+
+/// A model with a head for sequence classification.
+pub trait TextClassifier: Send {
+    /// Returns the logits of all labels for each prompt with a text, in order; none for a text without tokens.
+    fn logits(&mut self, texts: &[(&str, &str)]) -> Result<Vec<Vec<f32>>, EncoderError>;
+
+    /// The number of texts of the last call that were truncated at the model's length limit.
     fn truncated(&self) -> usize {
         0
     }

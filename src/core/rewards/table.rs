@@ -128,6 +128,10 @@ pub trait TableContext {
     /// Returns the digest of the Hugging Face directory that `key` names; `None` after a reported problem.
     fn directory(&mut self, what: &str, named: &str, key: &str) -> Option<Digest>;
 
+    /// Returns the `config.json` in a directory that [`Self::directory`] found under `key`; `None` after a reported
+    /// problem.
+    fn config(&mut self, directory: &Digest, key: &str) -> Option<Json>;
+
     /// Returns the JSON in the file that `key` names; `None` after a reported problem.
     fn json(&mut self, what: &str, named: &str, key: &str) -> Option<Json>;
 

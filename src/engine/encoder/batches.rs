@@ -11,7 +11,7 @@ const TOKENS_ON_A_GPU: usize = 32_768;
 
 /// Returns batches of texts with these `lengths`, by index. Longer texts come first, so the texts of a batch have
 /// similar lengths and little padding. Texts without tokens are in no batch.
-pub(super) fn batches(lengths: &[usize], device: Device) -> Vec<Vec<usize>> {
+pub(crate) fn batches(lengths: &[usize], device: Device) -> Vec<Vec<usize>> {
     within(lengths, if device.is_cuda() { TOKENS_ON_A_GPU } else { TOKENS_ON_A_CPU })
 }
 

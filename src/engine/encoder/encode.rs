@@ -138,7 +138,7 @@ impl TextEncoder for Encoder {
 }
 
 /// Loads the tokenizer in `dir`. It truncates a text at `limit` tokens, including special tokens.
-pub(super) fn tokenizer(
+pub(crate) fn tokenizer(
     dir: &Path,
     lower_case: bool,
     limit: usize,

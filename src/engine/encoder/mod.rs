@@ -13,4 +13,5 @@ mod encode;
 mod pooling;
 mod settings;
 
+pub(crate) use batches::batches;
 pub use encode::*;

@@ -1,6 +1,6 @@
 //! The decoding loop, which samples completions until all have ended.
 
-use super::draw::draw;
+use super::draw::{Drawn, draw};
 use super::stop::Stop;
 use crate::models::{Decoder, Decoding, NextLogits, Prompt};
 use crate::seed;
@@ -29,8 +29,26 @@ pub struct Sampled {
     /// Log-probability of each token under the policy, at the sampling temperature and over the whole vocabulary.
     /// Penalties, top-k, top-p and min-p are not applied.
     pub logprobs: Vec<f32>,
+    /// Entropy of the distribution of each log-probability, in nats; empty unless [`Draws::entropies`].
+    pub entropies: Vec<f32>,
     /// The reason why the completion ended.
     pub stop_reason: StopReason,
+}
+
+/// The settings of draws, and what is kept of their distributions.
+#[derive(Clone, Copy, Debug)]
+pub struct Draws<'a> {
+    /// The settings.
+    pub sampling: &'a Sampling,
+    /// Whether the entropies of the distributions are computed. The draws have the same bits either way.
+    pub entropies: bool,
+}
+
+impl<'a> From<&'a Sampling> for Draws<'a> {
+    /// Keeps no entropies.
+    fn from(sampling: &'a Sampling) -> Self {
+        Self { sampling, entropies: false }
+    }
 }
 
 /// Duration of sampling, in seconds.
@@ -64,17 +82,17 @@ pub fn sample(
 
 /// Samples like [`sample`] as long as `go_on` returns true (see [`sample_groups`]). Returns `None` once it returns
 /// false.
-pub fn sample_while(
-    decoder: &Decoder,
+pub fn sample_while<'a>(
+    decoder: &'a Decoder,
     requests: &[Request<'_>],
-    sampling: &Sampling,
+    draws: impl Into<Draws<'a>>,
     stop: &Stop<'_>,
     batch_size: usize,
     go_on: impl FnMut(f64) -> bool,
 ) -> Option<Vec<Sampled>> {
     let mut groups: Vec<Vec<Sampled>> = requests.iter().map(|_| Vec::new()).collect();
     let ended = |request: usize, group| groups[request] = group;
-    sample_groups(Decoding::new, decoder, requests, sampling, stop, batch_size, ended, go_on)?;
+    sample_groups(Decoding::new, decoder, requests, draws, stop, batch_size, ended, go_on)?;
     Some(groups.into_iter().flatten().collect())
 }
 
@@ -91,12 +109,14 @@ pub fn sample_groups<'a>(
     decoding: impl FnOnce(&'a Decoder, usize, usize) -> Decoding<'a>,
     decoder: &'a Decoder,
     requests: &[Request<'_>],
-    sampling: &Sampling,
+    draws: impl Into<Draws<'a>>,
     stop: &Stop<'_>,
     batch_size: usize,
     mut ended: impl FnMut(usize, Vec<Sampled>),
     mut go_on: impl FnMut(f64) -> bool,
 ) -> Option<Seconds> {
+    let draws = draws.into();
+    let sampling = draws.sampling;
     let _no_grad = tch::no_grad_guard();
     let longest = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0);
     let mut decoding = decoding(decoder, longest, sampling.max_new_tokens);
@@ -137,7 +157,7 @@ pub fn sample_groups<'a>(
             let logits = Tensor::stack(&prompts.iter().map(Prompt::logits).collect::<Vec<_>>(), 0); // (B, V)
             let uniform = Tensor::from_slice(&numbers(&mut new, sampling)).to_device(logits.device());
             let next = NextLogits { logits, uniform };
-            let on = advance(&mut new, &next, &decoding, requests, sampling, stop);
+            let on = advance(&mut new, &next, &decoding, requests, draws, stop);
             decoding.enter(&on.iter().map(|&i| &prompts[i]).collect::<Vec<_>>());
             retire(&mut new, &on, &mut groups, &mut ended);
             rows.append(&mut new);
@@ -150,9 +170,9 @@ pub fn sample_groups<'a>(
         // 2. draw one more token in each row
         let started = Instant::now();
         let last: Vec<i64> = rows.iter().map(DecodingRow::last).collect();
-        let draws = numbers(&mut rows, sampling);
-        let next = decoding.decode(&last, &draws);
-        let on = advance(&mut rows, &next, &decoding, requests, sampling, stop);
+        let uniform = numbers(&mut rows, sampling);
+        let next = decoding.decode(&last, &uniform);
+        let on = advance(&mut rows, &next, &decoding, requests, draws, stop);
         if on.len() < rows.len() {
             decoding.keep(&on);
             retire(&mut rows, &on, &mut groups, &mut ended);
@@ -186,17 +206,18 @@ fn advance(
     next: &NextLogits,
     decoding: &Decoding<'_>,
     requests: &[Request<'_>],
-    sampling: &Sampling,
+    draws: Draws<'_>,
     stop: &Stop<'_>,
 ) -> Vec<usize> {
-    let (ids, logprobs) = draw(next, sampling, stop, decoding, rows, requests);
+    let Drawn { ids, logprobs, entropies } = draw(next, draws, stop, decoding, rows, requests);
     let mut on = Vec::with_capacity(rows.len());
     for (i, row) in rows.iter_mut().enumerate() {
         row.sampled.ids.push(ids[i]);
         row.sampled.logprobs.push(logprobs[i]);
+        row.sampled.entropies.extend(entropies.get(i));
         match stop.reason(&row.sampled.ids) {
             Some(reason) => row.sampled.stop_reason = reason,
-            None if row.sampled.ids.len() < sampling.max_new_tokens => on.push(i),
+            None if row.sampled.ids.len() < draws.sampling.max_new_tokens => on.push(i),
             None => {}
         }
     }
@@ -235,7 +256,8 @@ impl Group {
 
 impl DecodingRow {
     fn new(request: usize, index: usize, seed: u64) -> Self {
-        let sampled = Sampled { ids: Vec::new(), logprobs: Vec::new(), stop_reason: StopReason::Length };
+        let sampled =
+            Sampled { ids: Vec::new(), logprobs: Vec::new(), entropies: Vec::new(), stop_reason: StopReason::Length };
         Self { request, index, rng: seed::generator(seed), sampled }
     }
 

@@ -1,27 +1,39 @@
 //! Draws of the next token of each row.
 
-use super::{DecodingRow, Request, Stop};
+use super::{DecodingRow, Draws, Request, Stop};
 use crate::models::{Decoding, NextLogits};
 use orchestrate_core::recipe::spec::Sampling;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
-/// Draws the next token of each row and returns it with its log-probability. // (B, V) -> B of each
+/// The next token of each row, with numbers of the policy's distribution over the whole vocabulary at the sampling
+/// temperature.
+#[derive(Default)]
+pub(super) struct Drawn {
+    pub(super) ids: Vec<i64>,
+    /// The log-probability of each token.
+    pub(super) logprobs: Vec<f32>,
+    /// The entropy of each distribution, in nats; empty unless it is asked for.
+    pub(super) entropies: Vec<f32>,
+}
+
+/// Draws the next token of each row. // (B, V) -> B of each
 pub(super) fn draw(
     next: &NextLogits,
-    sampling: &Sampling,
+    draws: Draws<'_>,
     stop: &Stop<'_>,
     decoding: &Decoding<'_>,
     rows: &[DecodingRow],
     requests: &[Request<'_>],
-) -> (Vec<i64>, Vec<f32>) {
+) -> Drawn {
+    let Draws { sampling, entropies: with_entropies } = draws;
     let logits = &next.logits;
     let greedy = sampling.temperature == 0.0;
     let penalized = penalized(logits, sampling, stop, rows, requests);
     let from_all = sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p == 0.0;
     if logits.device() == Device::Cpu && from_all && !greedy && penalized.is_none() {
-        return draw_from_all(next, sampling.temperature, decoding);
+        return draw_from_all(next, sampling.temperature, with_entropies, decoding);
     }
     let at_temperature = |logits: &Tensor| {
         let scaled = if greedy { logits.shallow_clone() } else { logits / sampling.temperature };
@@ -38,24 +50,39 @@ pub(super) fn draw(
         pick(&restrict(&chosen_from.exp(), sampling), &next.uniform)
     };
     let logprobs = policy.gather(1, &ids.unsqueeze(1), false).squeeze_dim(1);
+    let entropies = with_entropies.then(|| entropies(&policy)); // (B,)
     if logits.device() == Device::Cpu {
-        return (to_vec(&ids), to_vec(&logprobs));
+        let entropies = entropies.as_ref().map(to_vec).unwrap_or_default();
+        return Drawn { ids: to_vec(&ids), logprobs: to_vec(&logprobs), entropies };
     }
     // one read, since each waits for the device; a 64-bit number holds an id and a log-probability as they are
-    let both =
-        to_vec::<f64>(&Tensor::stack(&[ids.to_kind(Kind::Double), logprobs.to_kind(Kind::Double)], 0).flatten(0, 1));
-    let (ids, logprobs) = both.split_at(rows.len());
-    (ids.iter().map(|&id| id as i64).collect(), logprobs.iter().map(|&logprob| logprob as f32).collect())
+    let columns: Vec<Tensor> = [Some(ids), Some(logprobs), entropies]
+        .into_iter()
+        .flatten()
+        .map(|column| column.to_kind(Kind::Double))
+        .collect();
+    let read = to_vec::<f64>(&Tensor::stack(&columns, 0).flatten(0, 1));
+    let (ids, rest) = read.split_at(rows.len());
+    let (logprobs, entropies) = rest.split_at(rows.len());
+    let narrow = |numbers: &[f64]| numbers.iter().map(|&number| number as f32).collect();
+    let ids = ids.iter().map(|&id| id as i64).collect();
+    Drawn { ids, logprobs: narrow(logprobs), entropies: narrow(entropies) }
+}
+
+/// Returns the entropies of distributions in nats. A token without probability adds nothing. // (B, V) -> (B,)
+fn entropies(logprobs: &Tensor) -> Tensor {
+    let terms = logprobs.exp() * logprobs.clamp_min(f64::from(f32::MIN));
+    -terms.sum_dim_intlist(-1, false, Kind::Float)
 }
 
 /// Draws from the whole distribution on the CPU, which is the usual case. It runs on the threads that decode, since
 /// libtorch's own threads would stay awake beside them. // (B, V) -> B of each
-fn draw_from_all(next: &NextLogits, temperature: f64, decoding: &Decoding<'_>) -> (Vec<i64>, Vec<f32>) {
+fn draw_from_all(next: &NextLogits, temperature: f64, with_entropies: bool, decoding: &Decoding<'_>) -> Drawn {
     let (logits, draws): (_, Vec<f64>) = (&next.logits, to_vec(&next.uniform));
     let vocabulary = usize::try_from(logits.size()[1]).expect("sizes are positive");
     let logits: Vec<f32> = to_vec(&logits.reshape([-1]));
     let temperature = temperature as f32;
-    decoding.install(|| {
+    let drawn: Vec<(i64, f32, Option<f32>)> = decoding.install(|| {
         logits
             .par_chunks_exact(vocabulary)
             .zip(draws)
@@ -65,10 +92,28 @@ fn draw_from_all(next: &NextLogits, temperature: f64, decoding: &Decoding<'_>) -
                 weights.extend(logits.iter().map(|logit| ((logit - largest) / temperature).exp()));
                 let (id, total) = pick_here(weights, uniform);
                 let chosen = logits[usize::try_from(id).expect("ids are positive")];
-                (id, (chosen - largest) / temperature - total.ln() as f32)
+                let scaled = |logit: f32| (logit - largest) / temperature;
+                let entropy =
+                    with_entropies.then(|| entropy_here(logits.iter().map(|&logit| scaled(logit)), weights, total));
+                (id, scaled(chosen) - total.ln() as f32, entropy)
             })
-            .unzip()
-    })
+            .collect()
+    });
+    let mut all = Drawn::default();
+    for (id, logprob, entropy) in drawn {
+        all.ids.push(id);
+        all.logprobs.push(logprob);
+        all.entropies.extend(entropy);
+    }
+    all
+}
+
+/// Returns the entropy, in nats, of the distribution with these `weights`, which add up to `total`, and their
+/// logarithms: `ln(total) - sum(weight * logarithm) / total`.
+fn entropy_here(logarithms: impl Iterator<Item = f32>, weights: &[f32], total: f64) -> f32 {
+    let positive = logarithms.zip(weights).filter(|(_, weight)| **weight > 0.0);
+    let sum: f64 = positive.map(|(logarithm, &weight)| f64::from(weight) * f64::from(logarithm)).sum();
+    (total.ln() - sum / total) as f32
 }
 
 /// Returns the logits with the repetition penalty (arXiv:1909.05858), and minus infinity for stop tokens that are too

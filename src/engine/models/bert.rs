@@ -62,7 +62,7 @@ pub(super) struct Bert {
     config: BertConfig,
     word_embeddings: Tensor,     // (V, C)
     position_embeddings: Tensor, // (max positions, C)
-    segment_embedding: Tensor,   // (C,), of the first segment
+    segment_embeddings: Tensor,  // (segments, C)
     norm: LayerNorm,
     layers: Vec<Layer>,
     kind: Kind,
@@ -112,7 +112,7 @@ impl Bert {
         Ok(Self {
             word_embeddings: embedding("word_embeddings", c.vocab_size)?,
             position_embeddings: embedding("position_embeddings", c.max_position_embeddings)?,
-            segment_embedding: embedding("token_type_embeddings", c.type_vocab_size)?.get(0),
+            segment_embeddings: embedding("token_type_embeddings", c.type_vocab_size)?,
             norm: norm("embeddings.LayerNorm")?,
             layers,
             kind: from.activations(),
@@ -132,6 +132,20 @@ impl TextModel for Bert {
     }
 
     fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor) -> Tensor {
+        self.hidden(input_ids, None, attention_mask)
+    }
+
+    fn forward_segments(&self, input_ids: &Tensor, segments: &Tensor, attention_mask: &Tensor) -> Tensor {
+        // RoBERTa has one segment
+        let segments = (self.config.type_vocab_size > 1).then_some(segments);
+        self.hidden(input_ids, segments, attention_mask)
+    }
+}
+
+impl Bert {
+    /// Computes the hidden states of the last layer. Without `segments`, all tokens are in the first.
+    /// // (B, T), (B, T), (B, T) -> (B, T, C)
+    fn hidden(&self, input_ids: &Tensor, segments: Option<&Tensor>, attention_mask: &Tensor) -> Tensor {
         let tokens = Tokens::new(attention_mask, self.kind);
         let positions = match self.config.positions {
             Positions::FromZero => {
@@ -142,7 +156,11 @@ impl TextModel for Bert {
         }; // (B, T)
         let embedded = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, &tokens.pack(ids), -1, false, false);
         let x = embedded(&self.word_embeddings, input_ids) + embedded(&self.position_embeddings, &positions);
-        let x = self.norm.forward(&(x + &self.segment_embedding)); // (N, C)
+        let segment = match segments {
+            Some(segments) => embedded(&self.segment_embeddings, segments), // (N, C)
+            None => self.segment_embeddings.get(0),                         // (C,)
+        };
+        let x = self.norm.forward(&(x + segment)); // (N, C)
         tokens.pad(&self.layers.iter().fold(x, |x, layer| layer.forward(&x, &tokens)))
     }
 }

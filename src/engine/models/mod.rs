@@ -2,11 +2,12 @@
 //!
 //! `orchestrate_core::architecture` interprets a decoder's `config.json`. All decoders share the layers in `layers`,
 //! which [`decoder`] stacks. Each encoder architecture has its own file (`bert`, `xlm_roberta`, `modernbert`,
-//! `qwen3_embedding`) and implements [`TextModel`]. `encoder_layers` has layers that encoders share.
+//! `causal_text`) and implements [`TextModel`]. `encoder_layers` has layers that encoders share.
 //!
 //! Shapes: B rows, T tokens, C hidden size, H heads, K key-value heads, D head size, V vocabulary.
 
 mod bert;
+mod causal_text;
 mod config;
 mod cpu;
 pub mod decoder;
@@ -18,8 +19,8 @@ pub mod lora;
 mod modernbert;
 mod packed;
 mod pass;
-mod qwen3_embedding;
 mod rotary;
+mod sequence_classifier;
 mod sequences;
 mod shared_prefix;
 mod text_model;
@@ -31,4 +32,5 @@ pub use decoding::{Decoding, NextLogits, Prompt};
 pub use orchestrate_core::architecture::DecoderConfig;
 pub use packed::{Group, Packed};
 pub use pass::{PassOptions, TrainingPass};
+pub use sequence_classifier::SequenceClassifier;
 pub use text_model::{TextLimits, TextModel, load_text_model};

@@ -1,9 +1,9 @@
 //! Text models, which compute hidden states for sentence embeddings.
 
 use super::bert::Bert;
+use super::causal_text::CausalText;
 use super::encoder_layers::Checkpoint;
 use super::modernbert::ModernBert;
-use super::qwen3_embedding::Qwen3Embedding;
 use super::{modernbert, xlm_roberta};
 use crate::error::{StageError, StageResult};
 use serde_json::Value;
@@ -31,6 +31,12 @@ pub trait TextModel: std::fmt::Debug + Send {
     /// Computes the hidden states of the last layer. Each row must have at least one token. Hidden states at padding
     /// are undefined. The mask has 1 for tokens and 0 for padding. // (B, T), (B, T) -> (B, T, C)
     fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor) -> Tensor;
+
+    /// Computes hidden states like [`Self::forward`], of texts whose tokens are in these segments. Only BERT tells
+    /// segments apart. // (B, T), (B, T), (B, T) -> (B, T, C)
+    fn forward_segments(&self, input_ids: &Tensor, _segments: &Tensor, attention_mask: &Tensor) -> Tensor {
+        self.forward(input_ids, attention_mask)
+    }
 }
 
 /// Loads the encoder in the Hugging Face directory `dir`. The architecture is selected by `model_type`.
@@ -42,6 +48,18 @@ pub trait TextModel: std::fmt::Debug + Send {
 /// - an unsupported architecture or field, by name
 /// - weights that are missing or of another shape
 pub fn load_text_model(dir: &Path, kind: Kind, device: Device) -> StageResult<Box<dyn TextModel>> {
+    load(dir, kind, device, &["qwen3"])
+}
+
+/// Loads the text model in the Hugging Face directory `dir`, which may be any decoder. Its head is left out.
+///
+/// # Errors
+/// See [`load_text_model`].
+pub(super) fn load_body(dir: &Path, kind: Kind, device: Device) -> StageResult<Box<dyn TextModel>> {
+    load(dir, kind, device, &["llama", "qwen2", "qwen3"])
+}
+
+fn load(dir: &Path, kind: Kind, device: Device, decoders: &[&str]) -> StageResult<Box<dyn TextModel>> {
     let path = dir.join("config.json");
     let text = fs_err::read_to_string(&path).map_err(|e| StageError::io(&path, &e))?;
     let at = |what: String| StageError::input(format!("`{}`: {what}", path.display()));
@@ -52,10 +70,10 @@ pub fn load_text_model(dir: &Path, kind: Kind, device: Device) -> StageResult<Bo
         "bert" => Box::new(Bert::load(super::bert::config(&json).map_err(at)?, &open("bert.")?)?),
         "xlm-roberta" | "roberta" => Box::new(Bert::load(xlm_roberta::config(&json).map_err(at)?, &open("roberta.")?)?),
         "modernbert" => Box::new(ModernBert::load(modernbert::config(&json).map_err(at)?, &open("model.")?)?),
-        "qwen3" => Box::new(Qwen3Embedding::load(dir, &json, kind, device)?),
+        decoder if decoders.contains(&decoder) => Box::new(CausalText::load(dir, &json, kind, device)?),
         other => {
             return Err(at(format!("encoder model_type `{other}` is not supported"))
-                .hinted("supported are bert, xlm-roberta, roberta, modernbert, qwen3"));
+                .hinted(format!("supported are bert, xlm-roberta, roberta, modernbert, {}", decoders.join(", "))));
         }
     };
     let TextLimits { vocab_size, max_tokens, pad_token_id, .. } = model.limits();

@@ -1,20 +1,21 @@
 //! Rating of sampled completions with a reward mix.
 
 use super::{Context, cache_error};
+use crate::classifier::Classifier;
 use crate::completions::{Origin, write_completions};
 use crate::data::{Example, row_texts};
 use crate::encoder::Encoder;
 use crate::error::{StageError, StageResult};
-use crate::generation::Sampled;
+use crate::generation::{Draws, Sampled};
 use crate::policy;
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::event::{Completion, FailureClass, Measurement};
 use orchestrate_core::metric::Aggregate;
-use orchestrate_core::recipe::spec::{Dtype, RewardSpec};
+use orchestrate_core::recipe::spec::{ClassifierInput, Dtype, RewardSpec, Sampling};
 use orchestrate_core::rewards::{
-    Columns, ComponentMetric, CountTokens, EncoderError, Expenses, JudgeAccess, RewardContext, RewardError, RewardMix,
-    RewardMixError, RewardScore, Sample, StopCheck, TextEncoder,
+    Columns, ComponentMetric, CountTokens, EncoderError, Expenses, JudgeAccess, PolicyStats, RewardContext,
+    RewardError, RewardMix, RewardMixError, RewardScore, Sample, StopCheck, TextClassifier, TextEncoder,
 };
 use orchestrate_core::workspace::{Assignment, COMPLETIONS, EventLog};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +78,16 @@ fn load_without(
             }
             Ok(Box::new(encoder))
         };
+    let mut classifier =
+        |digest: &Digest, dtype: Dtype, input: ClassifierInput| -> Result<Box<dyn TextClassifier>, EncoderError> {
+            let dir = policy::input(assignment, digest)?;
+            let mut classifier = Classifier::load(dir, input, device, policy::kind(dtype))?;
+            if device != Device::Cpu {
+                // as for encoders
+                classifier.logits(&[("warm", "up")])?;
+            }
+            Ok(Box::new(classifier))
+        };
     let count_tokens = || -> Result<CountTokens, EncoderError> {
         let tokenizer = policy::tokenizer(assignment)?;
         Ok(Box::new(move |text| Ok(tokenizer.encode(text)?.len())))
@@ -87,6 +98,7 @@ fn load_without(
         rewards,
         RewardContext {
             encoder: &mut encoder,
+            classifier: &mut classifier,
             count_tokens: &count_tokens,
             judges,
             file: &file,
@@ -119,6 +131,23 @@ pub(crate) fn unbuilt(error: &RewardMixError) -> StageError {
 fn with_sources(error: &dyn Error) -> String {
     let sources = std::iter::successors(Some(error), |error| (*error).source());
     sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Returns the settings of draws whose completions `rewards` rate. Entropies are computed if a component reads them.
+pub(super) fn draws<'a>(sampling: &'a Sampling, rewards: &BTreeMap<String, RewardSpec>) -> Draws<'a> {
+    let entropies = rewards.values().any(|reward| reward.component.measure().reads_the_policy());
+    Draws { sampling, entropies }
+}
+
+/// Returns the statistics of a completion's distributions, if they were kept.
+fn policy_stats(sampled: &Sampled) -> Option<PolicyStats> {
+    let tokens = sampled.entropies.len();
+    let mean = |numbers: &[f32]| numbers.iter().copied().map(f64::from).sum::<f64>() / tokens as f64;
+    (tokens > 0).then(|| PolicyStats {
+        tokens,
+        mean_logprob: mean(&sampled.logprobs),
+        mean_entropy: mean(&sampled.entropies),
+    })
 }
 
 /// A sampled completion with its text and its example.
@@ -156,6 +185,7 @@ impl<'a> SampledCompletion<'a> {
             reference: self.example.reference.as_deref(),
             answer: self.example.answer.as_deref(),
             index: self.index,
+            policy: policy_stats(&self.sampled),
         }
     }
 

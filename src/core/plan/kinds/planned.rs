@@ -26,8 +26,8 @@ pub trait PlannedWork {
     /// Bytes at the peak, on this model; absent where it is unknown.
     fn memory(&self, model: &StageModel<'_>) -> Option<MemoryEstimate>;
 
-    /// Returns the encoders that rate texts, each as often as it is loaded, with the format of its weights. All are in
-    /// memory beside the model.
+    /// Returns the encoders and classifiers that rate texts, each as often as it is loaded, with the format of its
+    /// weights. All are in memory beside the model.
     fn encoders(&self) -> Vec<(&Digest, Dtype)> {
         Vec::new()
     }
@@ -61,10 +61,11 @@ pub fn planned(work: &Work) -> &dyn PlannedWork {
     }
 }
 
-/// Returns the encoders of a reward mix. Each component loads its own.
+/// Returns the encoders and classifiers of a reward mix. Each component loads its own.
 pub(super) fn encoders_of<'a>(rewards: &'a BTreeMap<String, RewardSpec>) -> Vec<(&'a Digest, Dtype)> {
     let encoder = |reward: &'a RewardSpec| match &reward.component {
         Component::Semantic(semantic) => Some((&semantic.encoder, semantic.dtype)),
+        Component::Classifier(classifier) => Some((&classifier.model, classifier.dtype)),
         _ => None,
     };
     rewards.values().filter_map(encoder).collect()

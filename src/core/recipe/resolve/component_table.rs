@@ -48,6 +48,21 @@ impl TableContext for ComponentTable<'_, '_> {
         self.files.directory(what, named, &self.key.key(key), self.found)
     }
 
+    fn config(&mut self, directory: &Digest, key: &str) -> Option<serde_json::Value> {
+        let path = self.found.get(directory).expect("the directory was found").join("config.json");
+        let read = fs_err::read_to_string(&path).map_err(|error| error.to_string());
+        let parsed = read.and_then(|text| {
+            serde_json::from_str(&text).map_err(|error| format!("`{}` is not JSON: {error}", path.display()))
+        });
+        match parsed {
+            Ok(config) => Some(config),
+            Err(message) => {
+                self.problem(At::Key(key), message, "cannot be read", "the model needs its `config.json`");
+                None
+            }
+        }
+    }
+
     fn json(&mut self, what: &str, named: &str, key: &str) -> Option<serde_json::Value> {
         self.files.json(what, named, &self.key.key(key))
     }

@@ -41,10 +41,23 @@ pub(in crate::recipe) fn resolve(
             let (scope, component) = (scope?, component?);
             let fits = can_be_shuffled(files, &key, shuffle_references, &component) && fits;
             let spec = RewardSpec { weight, scope, clip, scale, shuffle_references, on_error, component };
+            let fits = scope_fits(files, &key, &spec) && fits;
             fits.then_some((name.clone(), spec))
         })
         .collect();
     (resolved.len() == rewards.len()).then_some(resolved)
+}
+
+/// Whether the component can read a part of the completion, if `spec` has one. A problem is reported.
+fn scope_fits(files: &mut Files<'_>, key: &KeyPath, spec: &RewardSpec) -> bool {
+    if spec.scope == Scope::Completion || !spec.component.measure().reads_the_policy() {
+        return true;
+    }
+    let key = key.key("scope");
+    let message = format!("`{key}` is a part of the completion, but `{}` measures all of it", spec.component.kind());
+    let problem = Problem::at(files.variant.value_place(&key), message, "a part");
+    files.problems.push(problem.help("the tokens of the whole completion are measured: leave it out"));
+    false
 }
 
 /// Checks that the components at `key` fit groups of this many completions.

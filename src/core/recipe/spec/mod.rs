@@ -11,8 +11,9 @@ mod stage;
 pub use crate::dtype::Dtype;
 pub use crate::program::Argument;
 pub use crate::rewards::{
-    Aggregate, CommandSpec, Component, CorrectnessSpec, CotSpec, Distribution, FormatSpec, Grading, HttpSpec,
-    JudgeMode, JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, OnError, RandomSpec, RepetitionSpec, RewardSpec,
+    Activation, Aggregate, ClassifierInput, ClassifierSpec, CommandSpec, Component, CorrectnessSpec, CotSpec,
+    Distribution, EditLevel, EditSpec, EntropySide, EntropySpec, FormatSpec, Grading, HttpSpec, JudgeMode,
+    JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, OfReference, OnError, RandomSpec, RepetitionSpec, RewardSpec,
     RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Scope, SemanticSpec, SeveralReferences,
     total_range,
 };

@@ -314,7 +314,7 @@ impl Reward for Semantic {
 }
 
 /// Returns the message of `error` and of all its sources.
-fn with_sources(error: &dyn Error) -> String {
+pub(super) fn with_sources(error: &dyn Error) -> String {
     let sources = std::iter::successors(Some(error), |error| (*error).source());
     sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -2,25 +2,27 @@
 //! one.
 
 use super::super::Answers;
-use super::{Mix, rewards};
+use super::{Mix, rewards, tell};
 use crate::data::{Answered, answered};
 use crate::error::{StageError, StageResult};
 use crate::policy;
 use crate::seed;
 use crate::stages::unrated;
 use orchestrate_core::exec::ScoreRequest;
+use orchestrate_core::recipe::spec::RewardSpec;
 use orchestrate_core::rewards::{PER_ROW, RewardScore, Sample, calibrate};
 use orchestrate_core::workspace::Assignment;
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Number of rows rated between reports of progress.
 const BATCH: usize = 16;
 
 pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut Answers) -> StageResult<()> {
-    let rewards = rewards(&request.assignment)?;
+    let rewards = calibrated(rewards(&request.assignment)?)?;
     let Rows { rows, others } = Rows::draw(&request.assignment, limit)?;
     let mut mix = Mix::load(request, &rewards)?;
     let mut scores: Vec<RewardScore> = Vec::with_capacity(PER_ROW * rows.len());
@@ -34,6 +36,26 @@ pub(super) fn run(request: &ScoreRequest, limit: Option<usize>, answers: &mut An
     }
     answers.line(&calibrate(&scores, &rewards))?;
     answers.flush()
+}
+
+/// Returns the components that can be calibrated. A component that reads the policy has no value for a row's
+/// completion.
+///
+/// # Errors
+/// Returns an error if there are none.
+fn calibrated(mut rewards: BTreeMap<String, RewardSpec>) -> StageResult<BTreeMap<String, RewardSpec>> {
+    rewards.retain(|name, reward| {
+        let reads = reward.component.measure().reads_the_policy();
+        if reads {
+            let kind = reward.component.kind();
+            tell(vec![format!("`{name}` is left out: `{kind}` measures how the policy samples, not a row's text")]);
+        }
+        !reads
+    });
+    if rewards.is_empty() {
+        return Err(StageError::input("the mix has no component that can be calibrated".to_owned()));
+    }
+    Ok(rewards)
 }
 
 /// Rows of a stage's data in random order, each with the index of another row whose completion it is also rated with.
@@ -74,7 +96,7 @@ fn triple<'a>(row: &'a Answered, other: &'a Answered) -> [Sample<'a>; PER_ROW] {
 /// Returns the sample of `row` with this completion.
 pub(super) fn sample<'a>(row: &'a Answered, completion: &'a str) -> Sample<'a> {
     let (reference, answer) = (row.reference.as_deref(), row.answer.as_deref());
-    Sample { prompt: &row.prompt, completion, reference, answer, index: 0 }
+    Sample { prompt: &row.prompt, completion, reference, answer, index: 0, policy: None }
 }
 
 /// Returns a permutation of 0..`count` without fixed points: a single cycle (S. Sattolo, 1986).

@@ -55,6 +55,7 @@ impl Text {
             reference: self.reference.as_deref(),
             answer: self.answer.as_deref(),
             index: 0,
+            policy: None,
         }
     }
 }

@@ -75,6 +75,7 @@ impl KeptAnswers {
 fn read(path: &Path) -> Option<Vec<Sampled>> {
     let Kept::Whole(bytes) = Kept::read(path) else { return None };
     let kept: Vec<KeptAnswer> = serde_json::from_slice(&bytes).ok()?;
-    let sampled = |KeptAnswer { ids, stop_reason }| Sampled { ids, logprobs: Vec::new(), stop_reason };
+    let sampled =
+        |KeptAnswer { ids, stop_reason }| Sampled { ids, logprobs: Vec::new(), entropies: Vec::new(), stop_reason };
     Some(kept.into_iter().map(sampled).collect())
 }

@@ -34,7 +34,7 @@ pub(super) struct KeptBatch {
     pub(super) options: Option<Vec<Vec<f64>>>,
     /// The negative log-likelihood and the number of tokens of each sequence.
     pub(super) likelihoods: Option<Vec<(f64, u64)>>,
-    /// The values of components. Known only if the answers are.
+    /// The values of components. Known only if the answers were.
     pub(super) columns: Columns,
 }
 
@@ -97,6 +97,13 @@ impl KeptFiles {
                         let column: Option<Vec<KeptValue>> = self.read_file(&of_column(&rows, reward));
                         let column = column.map(|column| column.into_iter().map(Into::into).collect());
                         known.columns.extend(column.map(|column| (name.clone(), column)));
+                    }
+                    let samples_again = |(name, reward): (&String, &RewardSpec)| {
+                        reward.component.measure().reads_the_policy() && !known.columns.contains_key(name)
+                    };
+                    if rewards.iter().any(samples_again) {
+                        // distributions are not kept; the same answers are sampled again, with them
+                        known.answers = None;
                     }
                 }
             }
@@ -234,7 +241,7 @@ struct KeptAnswer {
 
 impl From<KeptAnswer> for Sampled {
     fn from(KeptAnswer { ids, stop_reason }: KeptAnswer) -> Self {
-        Self { ids, logprobs: Vec::new(), stop_reason }
+        Self { ids, logprobs: Vec::new(), entropies: Vec::new(), stop_reason }
     }
 }
 

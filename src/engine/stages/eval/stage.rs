@@ -12,7 +12,8 @@ use crate::models::{Group, Packed};
 use crate::policy::{self, Policy};
 use crate::seed;
 use crate::stages::scoring::{
-    RatingMetrics, SampledCompletion, check_measured, judge_expenses, reward_mix_without, save_completions, score_with,
+    RatingMetrics, SampledCompletion, check_measured, draws, judge_expenses, reward_mix_without, save_completions,
+    score_with,
 };
 use crate::stages::supervised::loss_positions;
 use crate::stages::training;
@@ -292,7 +293,8 @@ pub(super) fn answer(
         .collect();
     let stop = Stop::new(&policy.tokenizer, &spec.sampling);
     context.until_stopped(part, |go_on| {
-        sample_while(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, go_on)
+        let draws = draws(&spec.sampling, &spec.rewards);
+        sample_while(&policy.decoder, &requests, draws, &stop, spec.batch_size, go_on)
     })
 }
 

@@ -5,7 +5,7 @@
 //! rollout therefore depends only on the policy and on its first position in that order.
 
 use super::super::Context;
-use super::super::scoring::{RatingMetrics, SampledCompletion, score};
+use super::super::scoring::{RatingMetrics, SampledCompletion, draws, score};
 use crate::data::{Example, Mixture};
 use crate::error::StageResult;
 use crate::generation::{Request, Sampled, Stop, sample_groups};
@@ -152,12 +152,12 @@ impl<'a> Rollout<'a> {
                 // the receiver is gone only if rating failed, which its result reports
                 let _ = ended.send((request, answers(request, group)));
             };
-            let (decoder, sampling) = (&policy.decoder, &spec.sampling);
+            let (decoder, draws) = (&policy.decoder, draws(&spec.sampling, &spec.rewards));
             // sampling is about half of a step
             let part =
                 |share: f64| StepPart { step, total_steps: spec.steps, share: share / 2.0, share_of_stage: None };
             let seconds = context.until_stopped(part, |go_on| {
-                sample_groups(Decoding::new, decoder, &requests, sampling, stop, batch_size, hand_over, go_on)
+                sample_groups(Decoding::new, decoder, &requests, draws, stop, batch_size, hand_over, go_on)
             });
             drop(ended);
             self.timing.sampling += started.elapsed().as_secs_f64();

@@ -1,5 +1,5 @@
-//! Qwen3-Embedding (arXiv:2506.05176): a Qwen3 decoder whose last token, the end-of-text token that the tokenizer adds,
-//! gives the text's vector.
+//! Decoders as text models: Qwen3-Embedding (arXiv:2506.05176), whose last token, the end-of-text token that the
+//! tokenizer adds, gives the text's vector; and decoders with a head for sequence classification.
 
 use super::decoder::Decoder;
 use super::packed::Packed;
@@ -8,14 +8,14 @@ use crate::error::{StageError, StageResult};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// A Qwen3 decoder without its head.
+/// A decoder without its language-model head.
 #[derive(Debug)]
-pub(super) struct Qwen3Embedding {
+pub(super) struct CausalText {
     decoder: Decoder,
     pad_token_id: i64,
 }
 
-impl Qwen3Embedding {
+impl CausalText {
     /// Loads the model in `dir`, whose `config.json` is `json`.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Qwen3Embedding {
     }
 }
 
-impl TextModel for Qwen3Embedding {
+impl TextModel for CausalText {
     fn limits(&self) -> TextLimits {
         let config = &self.decoder.config;
         TextLimits {
