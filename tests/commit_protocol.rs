@@ -6,8 +6,8 @@ use orchestrate::digest::Digest;
 use orchestrate::event::EventKind;
 use orchestrate::recipe::Bfloat16Products;
 use orchestrate::recipe::spec::{
-    DataFile, DataFormat, DataSpec, Dtype, EvalSpec, ModelSpec, ParentAdapter, Sampling, Split, StageSpec, Templates,
-    Work,
+    DataFile, DataFormat, DataSpec, Dtype, EvalSpec, ModelSpec, ParentAdapter, Sampling, Selection, Split, StageSpec,
+    Templates, Work,
 };
 use orchestrate::workspace::{
     Assignment, Attempt, DeviceChoice, EventReader, Lookup, Runtime, Workspace, WorkspaceError,
@@ -19,12 +19,13 @@ use std::process::Command;
 fn assignment() -> Assignment {
     let digest = Digest::of(b"content");
     let data = DataSpec {
-        files: vec![DataFile { digest: digest.clone(), format: DataFormat::Jsonl }],
+        files: vec![DataFile::File { digest: digest.clone(), format: DataFormat::Jsonl }],
         eval_fraction: 0.5,
         split: Split::Eval,
         max_rows: None,
         messages: None,
         templates: Templates::default(),
+        selection: Selection::default(),
     };
     let sampling = Sampling::plain(1);
     let work = EvalSpec {
@@ -54,9 +55,12 @@ fn assignment() -> Assignment {
                 lora: None,
                 parent_adapter: ParentAdapter::Continue,
             }),
+            until: None,
             work: Work::Eval(work),
         },
         inputs: BTreeMap::new(),
+        results: BTreeMap::new(),
+        snapshots: BTreeMap::new(),
         parents: Vec::new(),
         program: None,
         runtime: Runtime {

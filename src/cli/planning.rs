@@ -153,6 +153,11 @@ pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage
     Err(large.iter().fold(error, |error, stage| error.hint(stage.hint.clone())))
 }
 
+/// Returns the name of the training of which `NAME@STEP` is a snapshot.
+fn training_of(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(stage, _)| stage)
+}
+
 /// Returns the cache's status of each stage.
 pub(super) fn statuses(context: &Context, plan: &Plan, workspace: &Workspace) -> Result<Vec<PlannedStatus>, CliError> {
     let mut statuses = Vec::with_capacity(plan.stages.len());
@@ -170,7 +175,14 @@ pub(super) fn statuses(context: &Context, plan: &Plan, workspace: &Workspace) ->
             }
             Lookup::Miss => {}
         }
-        let reasons = if let Some(step) = newest_resume_step(workspace, &stage.key) {
+        let follows = stage.follows.map(|index| &statuses[index]);
+        let reasons = if let (Some(until), Some(trained)) = (stage.spec.until, follows) {
+            vec![if trained.hit {
+                format!("trains {until} steps again: `{}` is in the cache without it", training_of(&stage.name))
+            } else {
+                format!("kept while `{}` trains", training_of(&stage.name))
+            }]
+        } else if let Some(step) = newest_resume_step(workspace, &stage.key) {
             vec![format!("interrupted, goes on after step {step}")]
         } else {
             let cached = match &mut cached {

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::output::Output;
 use super::plan::count;
+use crate::digest::Digest;
 use crate::exec::{DataReport, ExecError, Inspection, WorkerBinary, inspect_data};
 use crate::plan::{Plan, PlannedStage, planned};
 use crate::recipe::spec::StageSpec;
@@ -103,9 +104,16 @@ fn distinct<'a>(
     let workspace = Workspace::open(context.runs())?;
     let mut found: Vec<(Value, Assignment)> = Vec::new();
     for stage in stages.filter(|stage| stage.program.is_none()) {
-        let reads = reads(&stage.spec);
-        if !found.iter().any(|(known, _)| *known == reads) {
-            found.push((reads, assignment(stage, plan, &workspace)));
+        let sources: Vec<&Digest> = stage.data_stages().iter().map(|&source| &plan.stages[source].key).collect();
+        let reads = match sources.is_empty() {
+            true => reads(&stage.spec),
+            false => json!([reads(&stage.spec), sources]),
+        };
+        let assignment = assignment(stage, plan, &workspace);
+        // What another stage has not written yet cannot be looked at.
+        let is_there = assignment.results.values().all(|path| path.is_file());
+        if is_there && !found.iter().any(|(known, _)| *known == reads) {
+            found.push((reads, assignment));
         }
     }
     Ok(found)

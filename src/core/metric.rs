@@ -195,6 +195,10 @@ pub const METRICS: &[Metric] = {
         metric("grpo/clip_high_frac", Fraction, Mean, "tokens whose ratio was clipped from above"),
         metric("grpo/entropy", None, Mean, "entropy of the policy at sampled tokens, in nats"),
         metric("grpo/kl", None, Mean, "KL divergence to the reference policy (k3 estimator), in nats a token"),
+        metric("generate/answers", Count, Last, "answers that a `generate` stage wrote"),
+        metric("generate/missing", Count, Last, "answers that it lacks"),
+        metric("generate/words", Words, Last, "words of an answer"),
+        metric("generate/reward", None, Last, "reward of its answers"),
         result(ACCURACY, Fraction, Higher, Rank::Accuracy(0), "right answers, as `correctness` reads them"),
         result(
             "eval/loglikelihood_accuracy",

@@ -4,6 +4,9 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
+/// The file with all completions of a stage that samples, in its result.
+pub const COMPLETIONS: &str = "completions.parquet";
+
 /// The kind of a stage: the recipe's `kind`.
 #[derive(
     Clone,
@@ -32,6 +35,8 @@ pub enum StageKind {
     Grpo,
     /// Measurement of a model on questions.
     Eval,
+    /// Answers of a model to questions, as data for other stages.
+    Generate,
     /// A program supplied by the user.
     Command,
     /// A ranking of models by the preferences of judges.
@@ -61,7 +66,7 @@ impl StageKind {
 
     /// Whether the stage samples completions.
     pub fn samples(self) -> bool {
-        matches!(self, Self::Grpo | Self::Eval | Self::Arena)
+        matches!(self, Self::Grpo | Self::Eval | Self::Generate | Self::Arena)
     }
 }
 

@@ -97,7 +97,10 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
                 let weight = weight.copied().unwrap_or(1.0);
                 arm.trained_on.entry(name).or_insert(weight);
             }
-            for (name, key) in &variant.stages {
+            if with_training {
+                gathering.add_held_out_curves(position, variant, &places, |key| fingerprints.seed(key))?;
+            }
+            for (name, key) in variant.stages.iter().filter(|(name, _)| at_step(name).is_none()) {
                 let kind = places.get(key).map(|(_, kind)| *kind);
                 if let Some(kind) = kind.filter(|kind| with_training && kind.is_training()) {
                     let seed = fingerprints.seed(key);
@@ -126,11 +129,17 @@ type Places<'a> = HashMap<&'a Digest, (usize, StageKind)>;
 fn measuring<'a>(places: &Places<'_>, variant: &'a LoggedVariant) -> Vec<(&'a str, StageKind, &'a Digest)> {
     let placed = |(name, key): (&'a String, &'a Digest)| {
         let (place, kind) = *places.get(key)?;
-        kind.measures().then_some((place, (name.as_str(), kind, key)))
+        (kind.measures() && at_step(name).is_none()).then_some((place, (name.as_str(), kind, key)))
     };
     let mut found: Vec<_> = variant.stages.iter().filter_map(placed).collect();
     found.sort_by_key(|(place, _)| *place);
     found.into_iter().map(|(_, stage)| stage).collect()
+}
+
+/// Returns the name of the evaluation, and the step of the snapshot that it measures, in the name of a stage.
+fn at_step(name: &str) -> Option<(&str, u64)> {
+    let (evaluation, step) = name.split_once('@')?;
+    Some((evaluation, step.parse().ok()?))
 }
 
 /// Returns the reasons why stages of a run have no result, by their keys.
@@ -271,6 +280,53 @@ impl Gathering<'_> {
             });
             self.evidence.questions.len() - 1
         })
+    }
+
+    /// Adds the curve of each evaluation of `variant` that measures snapshots: its metrics over the steps of training.
+    fn add_held_out_curves(
+        &mut self,
+        arm: usize,
+        variant: &LoggedVariant,
+        places: &Places<'_>,
+        mut seed: impl FnMut(&Digest) -> u64,
+    ) -> Result<(), WorkspaceError> {
+        let mut found: BTreeMap<&str, BTreeMap<u64, &Digest>> = BTreeMap::new();
+        for (name, key) in &variant.stages {
+            let is_eval = places.get(key).is_some_and(|(_, kind)| *kind == StageKind::Eval);
+            if let Some((evaluation, step)) = at_step(name).filter(|_| is_eval) {
+                found.entry(evaluation).or_default().insert(step, key);
+            }
+        }
+        for (evaluation, steps) in found {
+            let mut series: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
+            for (step, key) in &steps {
+                if !checkpoint_dir(self.workspace, key).is_dir() {
+                    continue;
+                }
+                for (metric, measured) in results(self.workspace, key)? {
+                    series.entry(metric).or_default().push((*step, measured.value));
+                }
+            }
+            let Some((_, last)) = steps.last_key_value().filter(|_| !series.is_empty()) else { continue };
+            let arm = arm.to_string();
+            if let Some(known) =
+                self.evidence.training.iter_mut().find(|curves| curves.key == **last && curves.stage == evaluation)
+            {
+                if !known.arms.contains(&arm) {
+                    known.arms.push(arm);
+                }
+                continue;
+            }
+            self.evidence.training.push(Curves {
+                arms: vec![arm],
+                seed: seed(last),
+                stage: evaluation.to_owned(),
+                kind: StageKind::Eval,
+                key: (*last).clone(),
+                series,
+            });
+        }
+        Ok(())
     }
 
     /// Adds the training curves of a stage. Curves that cannot be read are a problem; a stage without curves is none.

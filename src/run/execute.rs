@@ -8,7 +8,7 @@ use super::recorder::Recorder;
 use super::request::RunRequest;
 use super::signals::StopSignals;
 use crate::exec::Executor;
-use crate::plan::Scheduler;
+use crate::plan::{PlannedStage, Scheduler};
 use crate::run_update::RunUpdate;
 use crate::stage::RunStatus;
 use crate::workspace::{RUN_ENDED, Workspace, fault_point};
@@ -31,7 +31,7 @@ async fn dispatch(
     let expected_ms = if will_run { costs.expected_ms(plan) } else { vec![0; plan.stages.len()] };
     let machine = Machine::find(plan, request.jobs, will_run);
     let scheduler = Scheduler::new(
-        &plan.stages.iter().map(|stage| stage.parents.clone()).collect::<Vec<_>>(),
+        &plan.stages.iter().map(PlannedStage::before).collect::<Vec<_>>(),
         &expected_ms,
         plan.stages.iter().map(|stage| machine.need(stage)).collect(),
         machine.capacity.clone(),

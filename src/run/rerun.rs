@@ -54,9 +54,9 @@ pub fn rerun_plan(plan: &Plan, stage: usize) -> Plan {
     let mut stages: Vec<PlannedStage> = stage
         .parents
         .iter()
-        .map(|&parent| PlannedStage { parents: Vec::new(), ..plan.stages[parent].clone() })
+        .map(|&parent| PlannedStage { parents: Vec::new(), sources: 0, follows: None, ..plan.stages[parent].clone() })
         .collect();
-    stages.push(PlannedStage { parents: (0..stages.len()).collect(), ..stage.clone() });
+    stages.push(PlannedStage { parents: (0..stages.len()).collect(), follows: None, ..stage.clone() });
     Plan { stages, ..Plan::default() }
 }
 

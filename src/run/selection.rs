@@ -32,6 +32,7 @@ pub fn limited(plan: &Plan, wanted: &BTreeSet<usize>) -> Plan {
     let stages = kept.iter().map(|&stage| {
         let mut planned = plan.stages[stage].clone();
         planned.parents = planned.parents.iter().filter_map(|&parent| position(parent)).collect();
+        planned.follows = planned.follows.and_then(position);
         planned
     });
     let variants = plan.variants.iter().map(|variant| PlannedVariant {

@@ -2,7 +2,7 @@
 
 use crate::project::{Project, json_lines, tokenizer};
 use orchestrate_core::digest::Digest;
-use orchestrate_core::recipe::spec::{DataFile, DataFormat, DataSpec, Role, Split, Templates};
+use orchestrate_core::recipe::spec::{DataFile, DataFormat, DataSpec, Role, Selection, Split, Templates};
 use orchestrate_engine::data::{self, Sequence};
 use orchestrate_engine::error::StageResult;
 use orchestrate_engine::tokenizer::Tokenizer;
@@ -20,12 +20,13 @@ fn data_set(project: &Project, rows: &[Value]) -> (DataSpec, BTreeMap<Digest, Pa
     project.write("data/rows.jsonl", &text);
     let digest = Digest::of(text.as_bytes());
     let spec = DataSpec {
-        files: vec![DataFile { digest: digest.clone(), format: DataFormat::Jsonl }],
+        files: vec![DataFile::File { digest: digest.clone(), format: DataFormat::Jsonl }],
         eval_fraction: 0.0,
         split: Split::All,
         max_rows: None,
         messages: Some("turns".to_owned()),
         templates: Templates::default(),
+        selection: Selection::default(),
     };
     (spec, BTreeMap::from([(digest, project.path("data/rows.jsonl"))]))
 }

@@ -308,3 +308,67 @@ fn an_evaluation_without_its_judge_is_no_result() {
     args.extend(["--set", "stages.eval.max_missing_fraction=1"]);
     project.succeed(&args); // the rest is measured
 }
+
+const GUIDED: &str = r#"
+[data.guided]
+path = "data/mcq.jsonl"
+eval_fraction = 0.25
+prompt = "{{ question }}\n{% for k, v in options|items %}{{ k }}) {{ v }}\n{% endfor %}"
+reference = "{{ theirs }}"
+join = { from = "stage:parent", field = "theirs" }
+
+[stages.parent]
+kind = "generate"
+judge = "smollm2"
+data = "mcq"
+max_new_tokens = 6
+batch_size = 2
+"#;
+
+#[test]
+fn a_judge_answers_questions_and_its_answers_are_references() {
+    let Some(server) = JudgeServer::start() else { return };
+    let guided = |endpoint: &str| {
+        let project = judged(endpoint, "");
+        let recipe = fs_err::read_to_string(project.path("recipes/tiny.toml")).unwrap();
+        let start = recipe.find("[stages.grpo.rewards.judge]").unwrap();
+        let end = recipe.find("[stages.grpo.rewards.correctness]").unwrap();
+        let recipe =
+            format!("{}{}", &recipe[..start], &recipe[end..]).replace("[stages.grpo.rewards.correctness]\n", "");
+        let recipe =
+            recipe.replace("kind = \"grpo\"\nafter = \"sft\"\ndata = \"mcq\"", "kind = \"grpo\"\ndata = \"guided\"");
+        project.write("recipes/tiny.toml", &recipe.replace("[stages.cpt]", &format!("{GUIDED}\n[stages.cpt]")));
+        project.succeed(&["run", "recipes/tiny.toml", "--only", "grpo", "--set", "stages.grpo.steps=2"]);
+        project
+    };
+    let project = guided(&server.endpoint);
+    let committed = files(&project.path("runs/cache"));
+    let answers = committed.iter().find(|path| path.ends_with("generations.jsonl")).expect("the judge has answered");
+    let text = fs_err::read_to_string(answers).unwrap();
+    let answers: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(answers.len() > 10 && answers.iter().all(|answer| answer["tokens"].as_u64() <= Some(6)), "{text}");
+    let of_question = |question: &str| {
+        let found = answers.iter().find(|answer| question.starts_with(answer["question"].as_str().unwrap()));
+        found.map(|answer| answer["completion"].clone())
+    };
+    let events = committed.iter().filter(|path| path.ends_with("events.jsonl"));
+    let events: Vec<Value> = events
+        .flat_map(|path| fs_err::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+        .map(|line| serde_json::from_str(&line).unwrap())
+        .collect();
+    let trained: Vec<&Value> = events
+        .iter()
+        .map(|event| &event["kind"]["completion"])
+        .filter(|completion| !completion["advantage"].is_null())
+        .collect();
+    assert!(!trained.is_empty());
+    for completion in trained {
+        let expected = of_question(completion["prompt"].as_str().unwrap()).expect("the question was answered");
+        assert_eq!(completion["reference"], expected);
+    }
+
+    // with all answers cached, no server is needed
+    drop(server);
+    let kept = files(&project.path("runs/judge-cache"));
+    assert_eq!(kept.len(), answers.len(), "each question is asked once");
+}

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// Waits until the only attempt under `runs/work` has a resume point after `step`. Returns its worker's process id.
-fn wait_for_step(project: &Project, child: &mut Child, kind: &str, step: u64) -> i32 {
+pub(crate) fn wait_for_step(project: &Project, child: &mut Child, kind: &str, step: u64) -> i32 {
     wait_for_event(project, child, kind, &format!("\"resume_point\":{{\"step\":{step}}}"))
 }
 
@@ -40,7 +40,7 @@ fn attempt(work: &Path, kind: &str) -> Option<(String, i32)> {
     })
 }
 
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     signal(pid, rustix::process::Signal::KILL);
 }
 
@@ -50,17 +50,25 @@ fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
     let of_kind = |dir: &PathBuf| {
         let key = fs_err::read_to_string(dir.join("key.json")).unwrap();
         let key: serde_json::Value = serde_json::from_str(&key).unwrap();
-        key["kind"] == kind && key["spec"]["work"][kind]["rewards"]["rouge"].is_null()
+        key["kind"] == kind && (kind == "generate" || key["spec"]["work"][kind]["rewards"]["rouge"].is_null())
     };
     dirs.into_iter().find(of_kind)
 }
 
-/// Returns the stage's results: all files of an arena; else an adapter or whole weights, followed by any completions.
+/// Returns the stage's results: all files of an arena; the answers of a stage that generates them; else an adapter or whole weights, followed by any completions.
 pub(crate) fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     let dir = committed(project, kind)?;
     if kind == "arena" {
         let files = ["arena.json", "metrics.json", "comparisons.jsonl", "completions.parquet"];
         return Some(files.iter().flat_map(|file| fs_err::read(dir.join(file)).unwrap()).collect());
+    }
+    if kind == "generate" {
+        return Some(
+            ["generations.jsonl", "completions.parquet"]
+                .iter()
+                .flat_map(|file| fs_err::read(dir.join(file)).unwrap())
+                .collect(),
+        );
     }
     let file = ["adapter_model.safetensors", "model.safetensors"].map(|name| dir.join(name));
     let mut bytes = fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap();

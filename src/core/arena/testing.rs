@@ -4,7 +4,7 @@ use super::comparison::{Comparison, ComparisonVerdict};
 use crate::digest::Digest;
 use crate::recipe::spec::{
     ArenaJudge, ArenaSpec, CompareWith, DataSpec, Dtype, ModelSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec,
-    Sampling, Scope, Split, Templates,
+    Sampling, Scope, Selection, Split, Templates,
 };
 
 /// An arena whose players `p0`, `p1`, ... have the given numbers of models, with `judges` judges.
@@ -38,6 +38,7 @@ pub(super) fn spec(models: &[usize], judges: usize) -> ArenaSpec {
             max_rows: None,
             messages: None,
             templates: Templates::default(),
+            selection: Selection::default(),
         },
         questions: None,
         sampling: Sampling { temperature: 0.0, ..Sampling::plain(8) },

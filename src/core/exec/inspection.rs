@@ -30,6 +30,9 @@ pub struct DataReport {
     pub weight: f64,
     /// The number of conversations, documents or prompts.
     pub rows: usize,
+    /// The number of rows that are left out because they answer questions that the recipe measures.
+    #[serde(default)]
+    pub left_out: usize,
     /// The number of packed rows; absent when rows are not packed.
     pub packed_rows: Option<usize>,
     /// The number of tokens of all rows.

@@ -7,9 +7,7 @@ use super::*;
 use crate::digest::Digest;
 use crate::plan::planned;
 use crate::recipe::spec::{
-    Activation, ArenaJudge, ArenaSpec, ClassifierInput, ClassifierSpec, CompareWith, Component, CptSpec, DataSpec,
-    EvalSpec, GrpoLossSpec, GrpoSpec, Length, LossType, Pairing, ParentAdapter, RewardAggregation, RewardSpec,
-    ScaleRewards, Schedule, Scope, SemanticSpec, SftSpec, Split, Templates, Work, ZeroStd,
+    Activation, ArenaJudge, ArenaSpec, ClassifierInput, ClassifierSpec, CompareWith, Component, CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LossType, Pairing, ParentAdapter, RewardAggregation, RewardSpec, ScaleRewards, Schedule, Scope, Selection, SemanticSpec, SftSpec, Split, Templates, Work, ZeroStd,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,6 +65,7 @@ pub(super) fn data() -> DataSpec {
         max_rows: None,
         messages: None,
         templates: Templates::default(),
+        selection: Selection::default(),
     }
 }
 

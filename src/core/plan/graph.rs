@@ -31,8 +31,14 @@ pub struct PlannedStage {
     pub key_text: String,
     /// The stage's name in the recipe that mentions it first.
     pub name: String,
-    /// The indices of the stages whose checkpoints are inputs of this one.
+    /// The indices of the stages whose results are inputs of this one: the checkpoints from which it starts, and then
+    /// the stages whose results it reads as data.
     pub parents: Vec<usize>,
+    /// The number of the last `parents`, those that are read as data.
+    pub sources: usize,
+    /// The index of the stage that must end before this one begins, although it reads nothing of it: the worker of a
+    /// training stage writes its snapshots.
+    pub follows: Option<usize>,
     /// The labels (`PlannedVariant::label`) of the variants that need the stage.
     pub variants: Vec<String>,
     /// The hashed spec.
@@ -61,6 +67,21 @@ pub struct PlannedVariant {
 }
 
 impl PlannedStage {
+    /// Returns the stages from whose checkpoints this one starts.
+    pub fn checkpoints(&self) -> &[usize] {
+        &self.parents[..self.parents.len() - self.sources]
+    }
+
+    /// Returns the stages that must end before this one begins.
+    pub fn before(&self) -> Vec<usize> {
+        self.parents.iter().copied().chain(self.follows).collect()
+    }
+
+    /// Returns the stages whose results this one reads as data, in the order in which its spec refers to them.
+    pub fn data_stages(&self) -> &[usize] {
+        &self.parents[self.parents.len() - self.sources..]
+    }
+
     /// Returns the document whose digest is the key, which is the content of `key.json`.
     pub fn key_json(&self) -> serde_json::Value {
         serde_json::from_str(&self.key_text).expect("it is canonical JSON")
@@ -91,8 +112,8 @@ impl Plan {
                         arenas.add(&plan, stage, (&variant.name, plan.variants.len()), &parents);
                         continue;
                     }
-                    let parents: Vec<usize> =
-                        stage.after.iter().filter_map(|name| at.get(name.as_str()).copied()).collect();
+                    let before = stage.after.iter().chain(&stage.sources);
+                    let parents: Vec<usize> = before.filter_map(|name| at.get(name.as_str()).copied()).collect();
                     let parent_keys: Vec<Digest> = parents.iter().map(|at| plan.stages[*at].key.clone()).collect();
                     let StageKey { key, text } = key_of_text(&stage.spec.work, &spec_text, &parent_keys);
                     let index = *known.entry(key).or_insert_with_key(|key| {
@@ -101,6 +122,8 @@ impl Plan {
                             key_text: text,
                             name: stage.name.clone(),
                             parents,
+                            sources: stage.sources.len(),
+                            follows: stage.follows.as_deref().and_then(|name| at.get(name).copied()),
                             variants: Vec::new(),
                             spec: stage.spec.clone(),
                             inputs: stage.inputs.clone(),

@@ -85,26 +85,23 @@ pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> S
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Activation, AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, ClassifierInput, ClassifierSpec, CommandSpec,
-        CommandStageSpec, CompareWith, Component, CorrectnessSpec, CotSpec, CptSpec, DataFile, DataFormat, DataSpec,
-        Distribution, Dtype, EditLevel, EditSpec, EntropySide, EntropySpec, EvalSpec, FormatSpec, Grading,
-        GrpoLossSpec, GrpoSpec, HttpSpec, JudgeMode, JudgeSampling, JudgeSpec, Leak, Length, LengthSpec, LoraSpec,
-        LossType, Match, ModelSpec, OfReference, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing,
-        ParentAdapter, PlayerModel, PlayerSpec, RandomSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role,
-        RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope,
-        SemanticSpec, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
+    Activation, AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, ClassifierInput, ClassifierSpec, CommandSpec, CommandStageSpec, CompareWith, Component, CorrectnessSpec, CotSpec, CptSpec, DataFile, DataFormat, DataSpec, Distribution, Dtype, EditLevel, EditSpec, EntropySide, EntropySpec, EvalSpec, FormatSpec, GenerateSpec, Grading, GrpoLossSpec, GrpoSpec, HeldOut, HttpSpec, Join, JudgeMode, JudgeSampling, JudgeSpec, Keep, Leak, Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec, OfReference, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec, RandomSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope, Selection, SemanticSpec, SeveralReferences, SftSpec, Split, Templates, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use regex::Regex;
     use serde_json::json;
     use std::collections::{BTreeMap, BTreeSet};
 
+    fn result(file: &str) -> DataFile {
+        DataFile::Result { source: 0, file: file.to_owned(), format: DataFormat::Jsonl }
+    }
+
     fn data() -> DataSpec {
         let template = |text: &str| Some(text.to_owned());
         DataSpec {
             files: vec![
-                DataFile { digest: Digest::of(b"text"), format: DataFormat::Text },
-                DataFile { digest: Digest::of(b"rows"), format: DataFormat::Jsonl },
+                DataFile::File { digest: Digest::of(b"text"), format: DataFormat::Text },
+                DataFile::File { digest: Digest::of(b"rows"), format: DataFormat::Jsonl },
             ],
             eval_fraction: 0.125,
             split: Split::Train,
@@ -118,6 +115,25 @@ mod tests {
                 answer: template("a"),
                 text: template("t"),
             },
+            selection: Selection::default(),
+        }
+    }
+
+    /// Returns a data set with answers of stages.
+    fn generated() -> DataSpec {
+        DataSpec {
+            files: vec![result("rows.jsonl")],
+            selection: Selection {
+                join: Some(Join {
+                    from: result("a.jsonl"),
+                    field: "theirs".to_owned(),
+                    column: "completion".to_owned(),
+                }),
+                only: Some("reward > 0.5".to_owned()),
+                keep: Some(Keep::Best(2)),
+                held_out: vec![HeldOut { files: vec![result("b.jsonl")], eval_fraction: 0.25, split: Split::Eval }],
+            },
+            ..data()
         }
     }
 
@@ -266,7 +282,7 @@ mod tests {
             lora: Some(lora),
             parent_adapter,
         };
-        StageSpec { seed: 17, model: Some(model), work }
+        StageSpec { seed: 17, model: Some(model), until: None, work }
     }
 
     /// Returns a stage with parameters whose names a careless key function might leave out.
@@ -324,7 +340,7 @@ mod tests {
             bootstrap_resamples: 1000,
             max_missing_fraction: 0.5,
         };
-        StageSpec { seed: 17, model: None, work: Work::Arena(work) }
+        StageSpec { seed: 17, model: None, until: None, work: Work::Arena(work) }
     }
 
     fn cpt() -> StageSpec {
@@ -391,9 +407,20 @@ mod tests {
             bootstrap_resamples: 100,
             max_missing_fraction: 0.5,
         };
+        let generate = GenerateSpec {
+            data_set: "mcq".to_owned(),
+            data: generated(),
+            judge: Some("one".to_owned()),
+            sampling: sampling(),
+            samples_per_question: 4,
+            batch_size: 4,
+            rewards: rewards(),
+            max_missing_fraction: 0.5,
+        };
         let mut sft = spec(Work::Sft(sft));
         sft.model.as_mut().expect("sft has a model").chat_template = Some("{{ messages }}".to_owned());
-        vec![cpt(), sft, spec(Work::Grpo(grpo)), spec(Work::Eval(eval)), command_stage(), arena()]
+        let generate = StageSpec { until: Some(5), ..spec(Work::Generate(generate)) };
+        vec![cpt(), sft, spec(Work::Grpo(grpo)), spec(Work::Eval(eval)), generate, command_stage(), arena()]
     }
 
     fn key_of(json: &Value) -> Digest {
@@ -517,6 +544,7 @@ mod tests {
             "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
             "grpo 458a0ab238e46b2fc83fcd81676e3e02fffebe5ac8287c2777b1077331339e26",
             "eval 27b47bd43bb8cd3c3c207ff03cfd421b5afddbb7cb77088beac9ccaeb3f63b47",
+            "generate 0",
             "command bd2d53948043e38251f467e427b045619db8ad11aefd2602ad3ce143abd26dcd",
             "arena 776454aa14fb75b38a570c4f969e2c86177f13f5f555315d7486104319b11849",
             "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",
@@ -555,7 +583,8 @@ mod tests {
                 .map(|found| snake_case.replace_all(&found[1], "${1}_$2").to_lowercase()),
         );
         let mut checked = 0;
-        for name in names {
+        // A file in the result of a stage is written without a tag.
+        for name in names.filter(|name| name != "result") {
             let written = if name == "matching" { "match" } else { &name };
             let is_there = documents.iter().any(|document| document.contains(&format!("\"{written}\":")));
             assert!(is_there, "no spec of these tests has `{name}`");

@@ -273,6 +273,7 @@ mod tests {
         StageSpec {
             seed: 0,
             model: Some(ModelSpec { dtype, lora: model.lora.clone().filter(|_| !full), ..model }),
+            until: None,
             work: Work::Cpt(CptSpec {
                 data: vec![WeightedData { weight: 1.0, data: data() }],
                 seq_len: 512,

@@ -33,8 +33,9 @@ pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibr
 pub use component::{Component, KINDS, KindEntry};
 pub use component_docs::{ComponentKey, Page, pages};
 pub use components::judge::{
-    Agreement, Expenses, JudgeAccess, JudgeError, JudgeLab, JudgeMeasured, JudgeReport, Judgement, OF_A_PAIR,
-    PAIR_PROMPT, Pair, PairJudges, PairVerdict, PositionBias, Preference, RepeatSpread, check_served,
+    Agreement, Expenses, JudgeAccess, JudgeError, JudgeLab, JudgeMeasured, JudgeReport, JudgeWriter, Judgement,
+    OF_A_PAIR, PAIR_PROMPT, Pair, PairJudges, PairVerdict, PositionBias, Preference, RepeatSpread, WriterAnswer,
+    WriterQuestion, WriterSampling, check_served, check_served_as,
 };
 pub use components::{
     Activation, Aggregate, ClassifierInput, ClassifierSpec, CommandSpec, CorrectnessSpec, CotSpec, Distribution,

@@ -21,13 +21,49 @@ pub struct Assignment {
     pub spec: StageSpec,
     /// The absolute paths of the content that `spec` names by digest: model directories and data files.
     pub inputs: BTreeMap<Digest, PathBuf>,
+    /// The absolute paths of the files in the results of other stages, by their id in `spec`.
+    #[serde(default)]
+    pub results: BTreeMap<Digest, PathBuf>,
     /// The parent stages' checkpoint directories. Only a `command` stage or an `arena` may have several. An arena's
     /// players refer to them by index.
     pub parents: Vec<PathBuf>,
+    /// The snapshots that the worker writes on the way, each with the step after which it is taken.
+    #[serde(default)]
+    pub snapshots: BTreeMap<u64, SnapshotAssignment>,
     /// The settings of how the program of a `command` stage runs.
     pub program: Option<ProgramRun>,
     /// The settings of how the stage runs, which may change between attempts without changing the result.
     pub runtime: Runtime,
+}
+
+/// A snapshot of a training stage, which is a result of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotAssignment {
+    /// The snapshot's cache key.
+    pub key: Digest,
+    /// The snapshot's name, `NAME@STEP`.
+    pub stage: String,
+    /// The document whose digest is the key.
+    pub key_json: serde_json::Value,
+}
+
+impl Assignment {
+    /// Returns the assignment that makes the snapshot after `step` alone.
+    pub fn of_snapshot(&self, step: u64, snapshot: &SnapshotAssignment) -> Self {
+        Self {
+            key: snapshot.key.clone(),
+            stage: snapshot.stage.clone(),
+            spec: StageSpec { until: Some(step), ..self.spec.clone() },
+            snapshots: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the path of every file that the stage reads, by its id in `spec`.
+    pub fn data_files(&self) -> BTreeMap<Digest, PathBuf> {
+        self.inputs.iter().chain(&self.results).map(|(id, path)| (id.clone(), path.clone())).collect()
+    }
 }
 
 /// Settings of how a stage runs. None of them may change its result.

@@ -6,8 +6,9 @@ use super::fault::{REPLACE_FAULT, fault_point, is_asked_for};
 use super::job::Job;
 use super::lease::{Lease, LeaseOwner};
 use super::manifest::{MANIFEST, Manifest};
-use super::objects::{CACHE, Checkpoint, DIGESTS, REPLACE, REPLACED};
+use super::objects::{CACHE, Checkpoint, DIGESTS, Lookup, REPLACE, REPLACED, Workspace};
 use super::sync_dir;
+use crate::digest::Digest;
 use crate::energy::EnergyMeter;
 use crate::event::{Event, EventKind, PeakMemory};
 use chrono::Utc;
@@ -99,6 +100,29 @@ impl Attempt {
             return Ok(None);
         }
         Ok(Some((attempt, lease)))
+    }
+
+    /// Opens the attempt at `assignment`, a snapshot of this stage, with the events of this attempt so far, and takes
+    /// its lease. Returns `None` when the snapshot is in the cache, or another process works on it.
+    pub fn branch(
+        &self,
+        assignment: &Assignment,
+        key_json: &serde_json::Value,
+    ) -> Result<Option<(Self, Lease)>, WorkspaceError> {
+        let workspace = Workspace::open(self.runs())?;
+        if matches!(workspace.lookup(&assignment.key)?, Lookup::Hit(_)) {
+            return Ok(None);
+        }
+        let prepared = workspace.prepare(assignment, key_json)?;
+        let Some((attempt, lease)) = Self::begin(&prepared.dir)? else { return Ok(None) };
+        remove_dir(&attempt.out)?;
+        fs_err::copy(self.dir.join(EVENTS), attempt.dir.join(EVENTS))?;
+        Ok(Some((attempt, lease)))
+    }
+
+    /// Whether the result with this key is in the cache.
+    pub fn has_result(&self, key: &Digest) -> Result<bool, WorkspaceError> {
+        Ok(matches!(Workspace::open(self.runs())?.lookup(key)?, Lookup::Hit(_)))
     }
 
     /// Returns the assignment.
@@ -214,6 +238,11 @@ impl Attempt {
 
     /// Returns the newest complete resume point, with its step. Damaged ones are removed.
     pub fn latest_resume_point(&self) -> Result<Option<(u64, PathBuf)>, WorkspaceError> {
+        self.latest_resume_point_until(u64::MAX)
+    }
+
+    /// Returns the newest complete resume point after at most `step` steps, with its step. Damaged ones are removed.
+    pub fn latest_resume_point_until(&self, step: u64) -> Result<Option<(u64, PathBuf)>, WorkspaceError> {
         let resume = self.dir.join(RESUME);
         if !resume.exists() {
             return Ok(None);
@@ -225,6 +254,7 @@ impl Attempt {
             }
         }
         let mut points = resume_points(&resume)?;
+        points.retain(|(after, _)| *after <= step);
         points.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));
         for (step, dir) in points {
             if Manifest::read(&dir)?.is_some_and(|manifest| manifest.check_digests(&dir).is_ok()) {

@@ -8,9 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Take};
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 
-/// The name of the file beside a stage's result that holds all its completions. `src/engine/completions.rs` has its
-/// columns.
-pub const COMPLETIONS: &str = "completions.parquet";
+pub use crate::stage::COMPLETIONS;
 
 /// The valid events of a stage: steps that a resumed worker repeated count only once (see [`crate::event`]).
 #[derive(Debug)]

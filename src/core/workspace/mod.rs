@@ -97,7 +97,7 @@ mod retention;
 mod verification;
 mod write_file;
 
-pub use assignment::{Assignment, DeviceChoice, Runtime};
+pub use assignment::{Assignment, DeviceChoice, Runtime, SnapshotAssignment};
 pub use attempt::{Attempt, EventReader, JUDGE_CACHE, Meters, SUPERVISOR_VARIABLE, is_bookkeeping, supervisor};
 pub use digests::FileDigests;
 pub use error::{WorkspaceError, io_hint};

@@ -41,15 +41,17 @@ pub fn answered(
     let reference = Template::optional("reference", spec.templates.reference.as_ref())?;
     let answer = Template::optional("answer", spec.templates.answer.as_ref())?;
     let read = |row| {
-        let conversation = source.read(&row, tokenizer)?;
+        let conversation = source.read(&row, tokenizer.has_chat_template())?;
         let mut turns = conversation.turns;
         let completion = conversation.completion.or_else(|| {
             let last = turns.pop_if(|last| last.role == Role::Assistant)?;
             Some(last.content().to_owned())
         });
         let asked = turns.iter().rfind(|turn| turn.role == Role::User).or(turns.last());
-        let rendered =
-            |template: &Option<Template>| template.as_ref().map(|template| template.render(&row)).transpose();
+        let rendered = |template: &Option<Template>| match template {
+            Some(template) => template.render_if_answered(&row),
+            None => Ok(None),
+        };
         Ok(Answered {
             completion: completion.ok_or_else(|| {
                 StageError::input(format!("{}: the conversation does not end with the assistant's turn", row.location))

@@ -43,7 +43,7 @@ pub fn conversations(
     let mut completions = Vec::new();
     let mut rendered = Vec::new();
     for row in load_rows(spec, inputs)? {
-        let Conversation { turns, completion } = source.read(&row, tokenizer)?;
+        let Conversation { turns, completion } = source.read(&row, tokenizer.has_chat_template())?;
         let text = render(tokenizer, &turns, completion.is_some(), &row.location)?;
         let trained = trained_ranges(tokenizer, &turns, &text, train_on, &row.location)?;
         rendered.push(Rendered { location: row.location, trained, has_completion: completion.is_some() });

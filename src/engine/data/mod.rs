@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! files -> rows (rows, parquet_file)                  split by content
+//!   -> selection                                      answers joined, rows left out
 //!   -> prompts, conversations, documents              templates rendered over a row's fields, with a mask
 //!   -> rows of a batch (sequence, pack)               packed best-fit if the recipe requests it
 //!   -> preflight                                      statistics and checks
@@ -19,6 +20,7 @@ mod parquet_file;
 mod preflight;
 mod prompts;
 mod rows;
+pub mod selection;
 mod sequence;
 mod stage_data;
 mod templates;
@@ -30,7 +32,8 @@ pub use documents::documents;
 pub use mixture::Mixture;
 pub use options::{Options, options};
 pub use preflight::{check, of_prompts, of_sequences};
-pub use prompts::{Example, prompts};
+pub use prompts::{Asked, Example, asked, prompts, tokenized};
 pub use rows::{Row, load_rows};
+pub use selection::left_out;
 pub use sequence::{PackedRow, Sequence, one_a_row, packed_rows};
 pub use stage_data::{StageData, cpt, grpo, inspect, row_texts, sft};

@@ -32,7 +32,7 @@ fn read(path: &Path, rows: &mut Vec<Row>) -> parquet::errors::Result<()> {
     let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
     for (number, row) in (1..).zip(RowIter::from_file_into(Box::new(reader))) {
         if let Value::Object(fields) = row?.to_json_value() {
-            rows.push(Row { index: rows.len(), location: format!("{}:row {number}", path.display()), fields });
+            rows.push(Row::new(rows.len(), format!("{}:row {number}", path.display()), fields));
         }
     }
     Ok(())
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_row_is_named_by_its_number() {
-        let mut rows = vec![Row { index: 0, location: "other:1".to_owned(), fields: serde_json::Map::new() }];
+        let mut rows = vec![Row::new(0, "other:1".to_owned(), serde_json::Map::new())];
         read_parquet(&golden("snappy.parquet"), &mut rows).unwrap();
         assert_eq!((rows[1].index, rows[2].index), (1, 2));
         assert!(rows[2].location.ends_with("snappy.parquet:row 2"), "{}", rows[2].location);

@@ -2,6 +2,7 @@
 //! which the loss curve does not show. Implausible data is rejected.
 
 use super::prompts::Example;
+use super::selection::left_out;
 use super::sequence::Sequence;
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
@@ -60,11 +61,12 @@ fn lengths(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>, ids: &[&[i64]]) 
     let mut tokens: Vec<usize> = ids.iter().map(|ids| ids.len()).collect();
     tokens.sort_unstable();
     let quantile = |percent: usize| tokens[(tokens.len() * percent).div_ceil(100).max(1) - 1];
-    let path = |digest| inputs.get(digest).map(|path: &PathBuf| path.display().to_string());
+    let path = |id: &Digest| inputs.get(id).map(|path: &PathBuf| path.display().to_string());
     DataReport {
-        files: spec.files.iter().filter_map(|file| path(&file.digest)).collect(),
+        files: spec.files.iter().filter_map(|file| path(&file.id())).collect(),
         weight: 1.0,
         rows: ids.len(),
+        left_out: left_out(spec, inputs).unwrap_or(0), // an error would have been reported with the rows
         packed_rows: None,
         tokens: tokens.iter().sum(),
         trained_tokens: None,
@@ -143,6 +145,7 @@ mod tests {
             files: vec!["a.jsonl".to_owned()],
             weight: 1.0,
             rows,
+            left_out: 0,
             packed_rows: None,
             tokens,
             trained_tokens: Some(trained),
@@ -184,6 +187,7 @@ mod tests {
             max_rows: None,
             messages: None,
             templates: orchestrate_core::recipe::spec::Templates::default(),
+            selection: orchestrate_core::recipe::spec::Selection::default(),
         };
         let report = lengths(&spec, &BTreeMap::new(), &ids);
         assert_eq!((report.tokens_p50, report.tokens_p95, report.tokens_max), (10, 19, 20));

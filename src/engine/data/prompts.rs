@@ -1,12 +1,13 @@
 //! Prompts: conversations up to the start of the assistant's turn.
 
-use super::rows::{Row, load_rows};
+use super::rows::{Row, is_held_out, load_rows};
 use super::templates::Template;
 use super::turns::{Source, Turn, refuse_long, render};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{DataSpec, Role};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -29,6 +30,24 @@ pub struct Example {
     pub prompt_ids: Vec<i64>,
 }
 
+/// A row as a question, before it is tokenized.
+pub struct Asked {
+    /// The question, without tokens.
+    pub example: Example,
+    /// The fields of the row.
+    pub fields: Map<String, Value>,
+    /// Whether the data set holds the row out.
+    pub is_held_out: bool,
+    turns: Vec<Turn>,
+}
+
+impl Asked {
+    /// Returns the conversation up to the assistant's turn, as a list of messages.
+    pub fn messages(&self) -> Value {
+        json!(self.turns)
+    }
+}
+
 /// Returns every row's prompt. If a conversation ends with an assistant's turn, that turn is left out.
 ///
 /// # Errors
@@ -40,33 +59,55 @@ pub fn prompts(
     tokenizer: &Tokenizer,
     max_prompt_tokens: usize,
 ) -> StageResult<Vec<Example>> {
+    tokenized(asked(spec, inputs, tokenizer.has_chat_template())?, tokenizer, max_prompt_tokens)
+}
+
+/// Returns every row's question. If a conversation ends with an assistant's turn, that turn is left out.
+///
+/// # Errors
+/// Returns an error for a row without a needed field, for an empty prompt, and for a data set of conversations if
+/// `has_chat_template` is false.
+pub fn asked(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>, has_chat_template: bool) -> StageResult<Vec<Asked>> {
     let source = Source::new(spec, false)?;
     let reference = Template::optional("reference", spec.templates.reference.as_ref())?;
     let answer = Template::optional("answer", spec.templates.answer.as_ref())?;
-    let mut examples = Vec::new();
-    let mut texts = Vec::new();
-    let mut equal_rows: BTreeMap<Digest, usize> = BTreeMap::new();
+    let mut questions = Vec::new();
+    let mut equal_rows: BTreeMap<String, usize> = BTreeMap::new();
     for row in load_rows(spec, inputs)? {
-        let mut turns = source.read(&row, tokenizer)?.turns;
+        let mut turns = source.read(&row, has_chat_template)?.turns;
         turns.pop_if(|last| last.role == Role::Assistant);
         if turns.is_empty() {
             let message = format!("{}: the conversation has no turn before the assistant's", row.location);
             return Err(StageError::input(message).hinted("a prompt is what the assistant answers"));
         }
-        texts.push(render(tokenizer, &turns, true, &row.location)?);
         let asked = turns.iter().rfind(|turn| turn.role == Role::User).or(turns.last());
-        let rendered =
-            |template: &Option<Template>| template.as_ref().map(|template| template.render(&row)).transpose();
-        examples.push(Example {
+        let rendered = |template: &Option<Template>| match template {
+            Some(template) => template.render_if_answered(&row),
+            None => Ok(None),
+        };
+        let example = Example {
             row: row.index,
             id: id(&row, &mut equal_rows),
             prompt: asked.map(Turn::content).unwrap_or_default().to_owned(),
             reference: rendered(&reference)?,
             answer: rendered(&answer)?,
             prompt_ids: Vec::new(),
-            location: row.location,
-        });
+            location: row.location.clone(),
+        };
+        let is_held_out = is_held_out(&row, spec.eval_fraction);
+        questions.push(Asked { example, is_held_out, fields: row.fields, turns });
     }
+    Ok(questions)
+}
+
+/// Tokenizes `questions`.
+///
+/// # Errors
+/// Returns an error for a prompt of more than `max_prompt_tokens`.
+pub fn tokenized(questions: Vec<Asked>, tokenizer: &Tokenizer, max_prompt_tokens: usize) -> StageResult<Vec<Example>> {
+    let text = |asked: &Asked| render(tokenizer, &asked.turns, true, &asked.example.location);
+    let texts = questions.iter().map(text).collect::<StageResult<Vec<_>>>()?;
+    let mut examples: Vec<Example> = questions.into_iter().map(|asked| asked.example).collect();
     for (example, mut ids) in examples.iter_mut().zip(tokenizer.encode_all(texts)?) {
         if !tokenizer.has_chat_template() {
             tokenizer.start_text(&mut ids);
@@ -78,15 +119,10 @@ pub fn prompts(
     Ok(examples)
 }
 
-/// Number of digits of a row's digest in its identifier, which are 64 bits. In a data set of a million rows, two rows
-/// share them with a chance of 1 in 37 million.
-const ID_DIGITS: usize = 16;
-
 /// Returns the identifier of `row`, with a suffix that counts the earlier equal rows in `equal_rows`.
-fn id(row: &Row, equal_rows: &mut BTreeMap<Digest, usize>) -> String {
-    let digest = row.digest();
-    let digits = digest.as_str()[..ID_DIGITS].to_owned();
-    let met = equal_rows.entry(digest).or_default();
+fn id(row: &Row, equal_rows: &mut BTreeMap<String, usize>) -> String {
+    let digits = row.id();
+    let met = equal_rows.entry(digits.clone()).or_default();
     *met += 1;
     if *met == 1 { digits } else { format!("{digits}-{met}") }
 }
@@ -100,7 +136,7 @@ mod tests {
     fn rows_are_named_by_their_content_and_equal_ones_are_told_apart() {
         let row = |index: usize, question: &str| {
             let fields = Map::from_iter([("question".to_owned(), json!(question)), ("n".to_owned(), json!(1))]);
-            Row { index, location: String::new(), fields }
+            Row::new(index, String::new(), fields)
         };
         let ids = |rows: &[Row]| {
             let mut met = BTreeMap::new();

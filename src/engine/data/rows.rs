@@ -1,9 +1,10 @@
 //! The rows of a data set, and the side of the split that each is on.
 
 use super::parquet_file::read_parquet;
+use super::selection::{QUESTION_ID, select};
 use crate::error::{StageError, StageResult};
 use orchestrate_core::digest::{Digest, canonical_json};
-use orchestrate_core::recipe::spec::{DataFormat, DataSpec, Split};
+use orchestrate_core::recipe::spec::{DataFile, DataFormat, DataSpec, Split};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,34 +18,29 @@ pub struct Row {
     pub location: String,
     /// The row's fields. A paragraph of a text file has only the field `text`.
     pub fields: Map<String, Value>,
+    /// Whether the row is from the result of a stage.
+    pub is_generated: bool,
+    /// Name of the field that holds the answer of a stage, which is not part of the row's content.
+    pub joined: Option<String>,
+    /// The row's own value in that field.
+    pub own: Option<Value>,
 }
 
-/// Loads the rows on the side of the split that `spec` selects, at most `max_rows` of them.
+/// Loads the rows on the side of the split that `spec` selects, as far as its selection keeps them, at most `max_rows`
+/// of them.
 ///
 /// # Errors
-/// Returns an error for a file that cannot be read, for a line that is not a JSON object, and for a data set or side
-/// without rows.
+/// Returns an error for a file that cannot be read, for a line that is not a JSON object, and for a data set, side or
+/// selection without rows.
 pub fn load_rows(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>) -> StageResult<Vec<Row>> {
-    let mut rows = Vec::new();
-    let mut paths = Vec::new();
-    for file in &spec.files {
-        let path = inputs.get(&file.digest).ok_or_else(|| {
-            StageError::input(format!("the assignment names no path for data file {}", file.digest.short()))
-        })?;
-        let text = || {
-            let text = fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e))?;
-            Ok::<_, StageError>(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)) // a byte order mark
-        };
-        match file.format {
-            DataFormat::Jsonl => read_jsonl(path, &text()?, &mut rows)?,
-            DataFormat::Text => read_paragraphs(path, &text()?, &mut rows),
-            DataFormat::Parquet => read_parquet(path, &mut rows)?,
-        }
-        paths.push(format!("`{}`", path.display()));
-    }
+    let mut rows = read_rows(&spec.files, inputs)?;
+    let paths = || -> String {
+        let shown = |file: &DataFile| Some(format!("`{}`", inputs.get(&file.id())?.display()));
+        spec.files.iter().filter_map(shown).collect::<Vec<_>>().join(", ")
+    };
     let total = rows.len();
     if total == 0 {
-        return Err(StageError::input(format!("the data set {} has no rows", paths.join(", "))));
+        return Err(StageError::input(format!("the data set {} has no rows", paths())));
     }
     rows.retain(|row| match spec.split {
         Split::All => true,
@@ -55,25 +51,80 @@ pub fn load_rows(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>) -> StageRe
         let side = if spec.split == Split::Train { "train" } else { "eval" };
         return Err(StageError::input(format!(
             "none of the {total} rows of {} is on the {side} side of the split",
-            paths.join(", ")
+            paths()
         ))
         .hinted(format!("`eval_fraction` is {}; change it or add rows", spec.eval_fraction)));
+    }
+    let mut rows = select(spec, inputs, rows)?;
+    if rows.is_empty() {
+        let message = format!("all rows of {} answer questions that the recipe measures", paths());
+        return Err(
+            StageError::input(message).hinted("generate answers to rows that are trained on: `split = \"train\"`")
+        );
     }
     rows.truncate(spec.max_rows.unwrap_or(usize::MAX));
     Ok(rows)
 }
 
+/// Reads every row of `files`.
+pub(super) fn read_rows(files: &[DataFile], inputs: &BTreeMap<Digest, PathBuf>) -> StageResult<Vec<Row>> {
+    let mut rows = Vec::new();
+    for file in files {
+        let id = file.id();
+        let path = inputs
+            .get(&id)
+            .ok_or_else(|| StageError::input(format!("the assignment names no path for data file {}", id.short())))?;
+        let earlier = rows.len();
+        let text = || {
+            let text = fs_err::read_to_string(path).map_err(|e| StageError::io(path, &e))?;
+            Ok::<_, StageError>(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)) // a byte order mark
+        };
+        match file.format() {
+            DataFormat::Jsonl => read_jsonl(path, &text()?, &mut rows)?,
+            DataFormat::Text => read_paragraphs(path, &text()?, &mut rows),
+            DataFormat::Parquet => read_parquet(path, &mut rows)?,
+        }
+        let is_generated = matches!(file, DataFile::Result { .. });
+        rows[earlier..].iter_mut().for_each(|row| row.is_generated = is_generated);
+    }
+    Ok(rows)
+}
+
+/// Number of digits of a row's digest in its identifier, which are 64 bits. In a data set of a million rows, two rows
+/// share them with a chance of 1 in 37 million.
+const ID_DIGITS: usize = 16;
+
 impl Row {
+    /// Creates the row at the position `index`.
+    pub(super) fn new(index: usize, location: String, fields: Map<String, Value>) -> Self {
+        Self { index, location, fields, is_generated: false, joined: None, own: None }
+    }
+
     /// Returns the digest of the row's content, which does not depend on its position.
     pub fn digest(&self) -> Digest {
-        Digest::of(canonical_json(&Value::Object(self.fields.clone())).as_bytes())
+        let mut fields = self.fields.clone();
+        if let Some(joined) = &self.joined {
+            match &self.own {
+                Some(own) => fields.insert(joined.clone(), own.clone()),
+                None => fields.remove(joined),
+            };
+        }
+        Digest::of(canonical_json(&Value::Object(fields)).as_bytes())
+    }
+
+    /// Returns the identifier of the row, which equal rows share.
+    pub fn id(&self) -> String {
+        self.digest().as_str()[..ID_DIGITS].to_owned()
     }
 }
 
 /// Returns whether a row is held out, by the hash of its content. Equal rows are on the same side, and adding or
-/// reordering rows moves no other row to the other side.
-fn is_held_out(row: &Row, eval_fraction: f64) -> bool {
-    let leading = u64::from_str_radix(&row.digest().as_str()[..13], 16).expect("a digest is hexadecimal"); // 52 bits
+/// reordering rows moves no other row to the other side. An answer that a stage generated is on the side of its
+/// question.
+pub(super) fn is_held_out(row: &Row, eval_fraction: f64) -> bool {
+    let leading = |digits: &str| u64::from_str_radix(digits.get(..13)?, 16).ok(); // 52 bits
+    let question = row.fields.get(QUESTION_ID).and_then(Value::as_str).filter(|_| row.is_generated).and_then(leading);
+    let leading = question.unwrap_or_else(|| leading(row.digest().as_str()).expect("a digest is hexadecimal"));
     (leading as f64 / (1u64 << 52) as f64) < eval_fraction
 }
 
@@ -84,7 +135,7 @@ fn read_jsonl(path: &Path, text: &str, rows: &mut Vec<Row>) -> StageResult<()> {
         }
         let location = format!("{}:{number}", path.display());
         match serde_json::from_str(line) {
-            Ok(Value::Object(fields)) => rows.push(Row { index: rows.len(), location, fields }),
+            Ok(Value::Object(fields)) => rows.push(Row::new(rows.len(), location, fields)),
             Ok(_) => return Err(StageError::input(format!("{location}: the line is JSON, but not an object"))),
             Err(e) => return Err(StageError::input(format!("{location}: the line is not JSON: {e}"))),
         }
@@ -99,7 +150,7 @@ fn read_paragraphs(path: &Path, text: &str, rows: &mut Vec<Row>) {
         if line.trim().is_empty() {
             if !paragraph.is_empty() {
                 let fields = Map::from_iter([("text".to_owned(), Value::from(std::mem::take(&mut paragraph)))]);
-                rows.push(Row { index: rows.len(), location: format!("{}:{first_line}", path.display()), fields });
+                rows.push(Row::new(rows.len(), format!("{}:{first_line}", path.display()), fields));
             }
             continue;
         }
@@ -115,7 +166,7 @@ fn read_paragraphs(path: &Path, text: &str, rows: &mut Vec<Row>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use orchestrate_core::recipe::spec::{DataFile, Templates};
+    use orchestrate_core::recipe::spec::{Selection, Templates};
 
     fn load(name: &str, text: &str, split: Split, eval_fraction: f64) -> StageResult<Vec<Row>> {
         let dir = tempfile::tempdir().unwrap();
@@ -124,12 +175,13 @@ mod tests {
         let digest = Digest::of(text.as_bytes());
         let format = if path.extension().is_some_and(|e| e == "txt") { DataFormat::Text } else { DataFormat::Jsonl };
         let spec = DataSpec {
-            files: vec![DataFile { digest: digest.clone(), format }],
+            files: vec![DataFile::File { digest: digest.clone(), format }],
             eval_fraction,
             split,
             max_rows: None,
             messages: None,
             templates: Templates::default(),
+            selection: Selection::default(),
         };
         load_rows(&spec, &BTreeMap::from([(digest, path)]))
     }

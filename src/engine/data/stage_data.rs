@@ -5,7 +5,7 @@ use super::documents::documents;
 use super::mixture::Mixture;
 use super::options::options;
 use super::preflight::{check, of_prompts, of_sequences};
-use super::prompts::{Example, prompts};
+use super::prompts::{Example, asked, prompts};
 use super::sequence::{PackedRow, Sequence, one_a_row, packed_rows};
 use crate::error::{StageError, StageResult};
 use crate::models::load_config;
@@ -13,7 +13,7 @@ use crate::policy;
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::exec::{DataReport, Inspection};
-use orchestrate_core::recipe::spec::{ArenaSpec, CptSpec, EvalSpec, GrpoSpec, SftSpec, WeightedData, Work};
+use orchestrate_core::recipe::spec::{ArenaSpec, CptSpec, EvalSpec, GenerateSpec, GrpoSpec, SftSpec, WeightedData, Work};
 use orchestrate_core::rewards::RowTexts;
 use orchestrate_core::workspace::Assignment;
 use std::collections::BTreeMap;
@@ -126,19 +126,27 @@ pub fn row_texts(assignment: &Assignment) -> StageResult<Vec<RowTexts>> {
 
 /// Reads the data of a stage as the stage would. The result includes the error that the stage would report.
 pub fn inspect(assignment: &Assignment) -> Inspection {
+    let inputs = &assignment.data_files();
     let read = || -> StageResult<Vec<DataReport>> {
+        if let Work::Generate(GenerateSpec { judge: Some(_), data, .. }) = &assignment.spec.work {
+            asked(data, inputs, true)?;
+            return Ok(Vec::new());
+        }
         if let Work::Arena(spec) = &assignment.spec.work {
             return arena(spec, assignment);
         }
         // otherwise an unsupported model would be found only when its stage begins, after all stages before it
         load_config(policy::input(assignment, &policy::model(assignment)?.files)?)?;
         let tokenizer = policy::tokenizer(assignment)?;
-        let inputs = &assignment.inputs;
         match &assignment.spec.work {
             Work::Cpt(spec) => cpt(spec, inputs, &tokenizer).map(|data| data.reports),
             Work::Sft(spec) => sft(spec, inputs, &tokenizer).map(|data| data.reports),
             Work::Grpo(spec) => grpo(spec, inputs, &tokenizer).map(|data| data.reports),
             Work::Eval(spec) => eval(spec, inputs, &tokenizer),
+            Work::Generate(spec) => {
+                let questions = prompts(&spec.data, inputs, &tokenizer, spec.sampling.max_prompt_tokens)?;
+                Ok(vec![of_prompts(&spec.data, inputs, &questions, &tokenizer)])
+            }
             Work::Command(_) | Work::Arena(_) => Err(StageError::no_worker_for(&assignment.stage)),
         }
     };

@@ -63,11 +63,11 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Returns the conversation of `row`.
-    pub(super) fn read(&self, row: &Row, tokenizer: &Tokenizer) -> StageResult<Conversation> {
+    /// Returns the conversation of `row`. Without a chat template, a row with messages is an error.
+    pub(super) fn read(&self, row: &Row, has_chat_template: bool) -> StageResult<Conversation> {
         match self {
             Self::Messages(field) => {
-                if !tokenizer.has_chat_template() {
+                if !has_chat_template {
                     return Err(StageError::input("the data set has `messages`, but the model has no chat template")
                         .hinted("put a `chat_template.jinja` beside its tokenizer, or use `prompt` and `completion`"));
                 }

@@ -181,7 +181,9 @@ impl Worker {
             stage: stage.name.clone(),
             spec: stage.spec.clone(),
             inputs: stage.inputs.clone(),
-            parents: stage.parents.iter().map(checkpoint).collect(),
+            parents: stage.checkpoints().iter().map(checkpoint).collect(),
+            results: std::collections::BTreeMap::new(),
+            snapshots: std::collections::BTreeMap::new(),
             program: stage.program.clone(),
             runtime: Runtime {
                 device: DeviceChoice::named(&device::name(device)).expect("a device's name is one"),

@@ -3,6 +3,7 @@
 mod arena;
 mod cpt;
 mod eval;
+mod generate;
 mod grpo;
 mod scoring;
 mod sft;

@@ -111,13 +111,18 @@ impl Context<'_> {
     pub(super) fn preflight(&mut self, reports: &[DataReport]) -> StageResult<()> {
         for report in reports {
             let trained = report.trained_share().map(|share| format!(", {:.1}% trained", 100.0 * share));
-            let DataReport { rows, tokens, tokens_max, duplicate_rows, files, .. } = report;
+            let DataReport { rows, left_out, tokens, tokens_max, duplicate_rows, files, .. } = report;
             let first = files.first().and_then(|file| Path::new(file).file_name()).unwrap_or_default();
             self.phase(&format!(
                 "{}: {rows} rows, {tokens} tokens{}, longest {tokens_max}, {duplicate_rows} duplicates",
                 first.display(),
                 trained.unwrap_or_default(),
             ))?;
+            if *left_out > 0 {
+                self.emit(&EventKind::Warning(format!(
+                    "{left_out} rows answer questions that the recipe measures, and are left out"
+                )))?;
+            }
             if let Some(share) = report.eos_trained.filter(|&share| share < 1.0) {
                 self.emit(&EventKind::Warning(format!(
                     "{:.1}% of the rows do not train the token that ends a turn: `orchestrate check --show-data`",
@@ -200,7 +205,7 @@ pub(super) fn fail(attempt: &mut Attempt, error: StageError) -> StageResult<Endi
 }
 
 pub(super) fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
-    let assignment = attempt.assignment().clone();
+    let mut assignment = attempt.assignment().clone();
     // first: libtorch's CUDA libraries must be loaded before libtorch is used
     let device = device::choose(&assignment.runtime.device)?;
     if let Some(threads) = assignment.runtime.threads {
@@ -210,6 +215,7 @@ pub(super) fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
     attempt.measure(device::meters(device));
     let supervisor = super::supervisor::Supervisor::new(&assignment.runtime)?;
     let inputs = PlannedInputs::check(&assignment.inputs, &attempt.digests_file()).map_err(changed)?;
+    assignment.inputs = assignment.data_files(); // results of other stages cannot change
     let mut context = Context { attempt, device, supervisor, inputs, part_written: Instant::now(), resume_point: None };
     if let Some(warning) = device::warning(&assignment.runtime.device) {
         context.emit(&EventKind::Warning(warning))?;
@@ -219,6 +225,7 @@ pub(super) fn work(attempt: &mut Attempt) -> StageResult<Outcome> {
         Work::Sft(spec) => super::sft::run(&mut context, &assignment, spec),
         Work::Grpo(spec) => super::grpo::run(&mut context, &assignment, spec),
         Work::Eval(spec) => super::eval::run(&mut context, &assignment, spec),
+        Work::Generate(spec) => super::generate::run(&mut context, &assignment, spec),
         Work::Arena(spec) => super::arena::run(&mut context, &assignment, spec),
         Work::Command(_) => Err(StageError::no_worker_for(&assignment.stage)),
     }?;

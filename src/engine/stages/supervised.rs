@@ -40,7 +40,9 @@ pub(super) fn train(
     let mut optimizer = Optimizer::new(policy.decoder.trainable(), knobs.optimizer);
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
 
-    while progress.step < total_steps {
+    let last_step = training::last_step(assignment, total_steps);
+    while progress.step < last_step {
+        training::snapshot(context, assignment, policy, progress.step, &progress.result("train/loss"))?;
         let started = Instant::now();
         let first = progress.step * knobs.global_batch_size as u64;
         let batch: Vec<&PackedRow> =
@@ -85,7 +87,7 @@ pub(super) fn train(
             ("time/step_s", seconds),
         ];
         training::report(context, step, total_steps, metrics.map(|(name, value)| (name.to_owned(), value)))?;
-        if step < total_steps && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
+        if step < last_step && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
             return Ok(Outcome::Stopped { step });
         }
     }

@@ -1,6 +1,7 @@
 //! Code of the training stages: optimizers, resume points, and the checks of a step.
 
 use super::Context;
+use super::scoring::save_completions;
 use crate::checkpoint::{self, TrainingProgress};
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
@@ -14,20 +15,67 @@ use std::path::Path;
 /// Number of last steps whose mean is a stage's result.
 const RECENT: usize = 10;
 
-/// Restores the newest resume point, if there is one, and records the start of the stage.
+/// Returns the step after which a stage of `total_steps` steps ends: the last one, or that of its snapshot.
+pub(super) fn last_step(assignment: &Assignment, total_steps: u64) -> u64 {
+    assignment.spec.until.map_or(total_steps, |until| until.min(total_steps))
+}
+
+/// Restores a resume point, if there is one, and records the start of the stage. The newest one is taken, unless the
+/// snapshot after an earlier step is missing: then the newest one from which it can still be taken.
 pub(super) fn start(
     context: &mut Context<'_>,
     decoder: &Decoder,
     optimizer: &mut Optimizer,
     total_steps: u64,
 ) -> StageResult<TrainingProgress> {
-    let point = context.attempt.latest_resume_point().map_err(super::cache_error)?;
+    let missing = missing_snapshot(context)?;
+    let mut point = context.attempt.latest_resume_point_until(missing).map_err(super::cache_error)?;
+    if point.is_none() {
+        point = context.attempt.latest_resume_point().map_err(super::cache_error)?;
+    }
     let progress = match &point {
         Some((_, dir)) => checkpoint::load_resume(dir, decoder, optimizer)?,
         None => TrainingProgress::default(),
     };
     context.started(point.map(|(step, _)| step), total_steps)?;
     Ok(progress)
+}
+
+/// Returns the first step whose snapshot is not in the cache; without any, the largest number.
+fn missing_snapshot(context: &Context<'_>) -> StageResult<u64> {
+    for (step, snapshot) in &context.attempt.assignment().snapshots {
+        if !context.attempt.has_result(&snapshot.key).map_err(super::cache_error)? {
+            return Ok(*step);
+        }
+    }
+    Ok(u64::MAX)
+}
+
+/// Commits the state after `progress.step` steps as a result of its own, if it is a snapshot that is not in the cache.
+/// `results` are the measurements of a stage that ends there.
+pub(super) fn snapshot(
+    context: &mut Context<'_>,
+    assignment: &Assignment,
+    policy: &crate::policy::Policy<'_>,
+    step: u64,
+    results: &BTreeMap<String, Measurement>,
+) -> StageResult<()> {
+    let Some(snapshot) = assignment.snapshots.get(&step) else { return Ok(()) };
+    let alone = assignment.of_snapshot(step, snapshot);
+    let Some((mut branch, lease)) =
+        context.attempt.branch(&alone, &snapshot.key_json).map_err(super::cache_error)?
+    else {
+        return Ok(());
+    };
+    // What is written from here to the commit goes into the snapshot's attempt.
+    std::mem::swap(context.attempt, &mut branch);
+    let written = save_output(context, &alone, policy)
+        .and_then(|()| save_completions(context))
+        .and_then(|()| context.emit(&EventKind::Finished(results.clone())))
+        .and_then(|()| context.attempt.commit(&lease).map(drop).map_err(super::cache_error));
+    std::mem::swap(context.attempt, &mut branch);
+    written?;
+    context.phase(&format!("kept the snapshot after step {step}"))
 }
 
 /// Writes a resume point if one is due or the stage should stop. Returns whether it should stop.

@@ -155,6 +155,8 @@ impl Arenas {
                     key_text: text,
                     name: name.clone(),
                     parents: gathered.parents.values().map(|parent| parent.index).collect(),
+                    sources: 0,
+                    follows: None,
                     variants: Vec::new(),
                     spec,
                     inputs: gathered.inputs,

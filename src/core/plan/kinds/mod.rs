@@ -13,6 +13,7 @@
 mod arena;
 mod command;
 mod eval;
+mod generate;
 mod grpo;
 mod planned;
 mod supervised;

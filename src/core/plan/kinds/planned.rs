@@ -56,6 +56,7 @@ pub fn planned(work: &Work) -> &dyn PlannedWork {
         Work::Sft(spec) => spec,
         Work::Grpo(spec) => spec,
         Work::Eval(spec) => spec,
+        Work::Generate(spec) => spec,
         Work::Command(spec) => spec,
         Work::Arena(spec) => spec,
     }

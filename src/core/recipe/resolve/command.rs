@@ -64,7 +64,7 @@ impl Resolver<'_> {
             working_directory: table.working_directory.clone(),
         };
         let run = ProgramRun { directory, timeout_s: table.timeout_s, resume: table.resume };
-        let spec = StageSpec { seed, model, work: Work::Command(work) };
+        let spec = StageSpec { seed, model, until: None, work: Work::Command(work) };
         (self.files.problems.len() == before).then_some((spec, run))
     }
 

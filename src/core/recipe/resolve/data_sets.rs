@@ -3,11 +3,13 @@
 use crate::digest::{Digest, canonical_json};
 use crate::recipe::resolve::command_words::is_template;
 use crate::recipe::resolve::files::Files;
-use crate::recipe::spec::{DataSpec, OptionsSpec, Split, Templates, WeightedData};
+use crate::recipe::resolve::stage_data::{self, Sources};
+use crate::recipe::spec::{DataFile, DataSpec, Join, Keep, OptionsSpec, Selection, Split, Templates, WeightedData};
 use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::recipe::DataTable;
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::{KeyPath, Step};
+use crate::recipe::text::stage_reference::StageReference;
 use crate::suggestion::did_you_mean;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,6 +47,46 @@ pub(in crate::recipe) fn check_templates(
         check_syntax(variant, &key.key(name), template, problems);
     }
     check_options(variant, key, table, problems);
+    check_selection(variant, key, table, problems);
+}
+
+/// Reports an invalid `where` or `keep`, and a `keep` that has no answers to choose from.
+fn check_selection(variant: &Variant<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
+    if let Some(only) = &table.only {
+        check_expression(variant, &key.key("where"), only, "compare fields of a row: `reward > 0.8`", problems);
+    }
+    let Some(written) = &table.keep else { return };
+    let at = key.key("keep");
+    if keep(written).is_none() {
+        let problem = Problem::at(variant.value_place(&at), format!("`{at}` cannot be `{written}`"), "not understood");
+        problems.push(problem.help("write `best 1 per question` or `first 1 per question`, with any number from 1"));
+    }
+    if !stage_data::is_generated(table) {
+        let message = format!("`{at}` has no effect: `{key}.path` names no stage");
+        let problem = Problem::at(variant.value_place(&at), message, "no answers to choose from");
+        problems.push(problem.help("`keep` chooses among the answers that a stage generated to a question"));
+    }
+}
+
+/// Reads `best N per question` or `first N per question`.
+fn keep(written: &str) -> Option<Keep> {
+    let words: Vec<&str> = written.split_whitespace().collect();
+    let [which, count, "per", "question"] = words[..] else { return None };
+    let count = count.parse().ok().filter(|count| *count > 0)?;
+    match which {
+        "best" => Some(Keep::Best(count)),
+        "first" => Some(Keep::First(count)),
+        _ => None,
+    }
+}
+
+/// Reports at `key` that `expression` is not a valid minijinja expression.
+fn check_expression(variant: &Variant<'_>, key: &KeyPath, expression: &str, help: &str, problems: &mut Problems) {
+    if let Err(error) = minijinja::Environment::new().compile_expression(expression) {
+        let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        let message = format!("`{key}` is not an expression: {detail}");
+        problems.push(Problem::at(variant.value_place(key), message, "here").help(help));
+    }
 }
 
 /// Reports an invalid `options` expression, `options` without an `answer`, and an `option` without `options`.
@@ -59,12 +101,8 @@ fn check_options(variant: &Variant<'_>, key: &KeyPath, table: &DataTable, proble
         return;
     };
     let key = key.key("options");
-    if let Err(error) = minijinja::Environment::new().compile_expression(options) {
-        let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-        let message = format!("`{key}` is not an expression: {detail}");
-        let problem = Problem::at(variant.value_place(&key), message, "here");
-        problems.push(problem.help("name the field that holds them, without braces: `options`, `choices.text`"));
-    }
+    let help = "name the field that holds them, without braces: `options`, `choices.text`";
+    check_expression(variant, &key, options, help, problems);
     if table.answer.is_none() {
         let message = format!("`{key}` lists the options, but no `answer` says which one is right");
         let problem = Problem::at(variant.value_place(&key), message, "none is right");
@@ -234,18 +272,19 @@ pub(in crate::recipe) fn resolve(
     table: &DataTable,
     split: Split,
     found: &mut BTreeMap<Digest, PathBuf>,
+    sources: &mut Sources<'_>,
 ) -> Option<DataSpec> {
-    let key = KeyPath::dotted("data").key(name).key("path");
-    let named: Vec<(&str, KeyPath)> = match &table.path {
-        toml::Value::Array(items) => {
-            items.iter().enumerate().filter_map(|(index, item)| Some((item.as_str()?, key.index(index)))).collect()
-        }
-        single => single.as_str().map(|path| (path, key.clone())).into_iter().collect(),
-    };
     // Overlapping patterns name a file twice. The file is read once, at the first key that names it.
     let mut paths: BTreeMap<PathBuf, KeyPath> = BTreeMap::new();
+    let mut results: Vec<DataFile> = Vec::new();
     let mut all_found = true;
-    for (path, key) in named {
+    for (path, key) in stage_data::paths(name, table) {
+        if StageReference::is_meant(path) {
+            let result = sources.file(files, path, &key);
+            all_found &= result.is_some();
+            results.extend(result);
+            continue;
+        }
         let matching = files.data(path, &key);
         all_found &= !matching.is_empty();
         for path in matching {
@@ -253,7 +292,21 @@ pub(in crate::recipe) fn resolve(
         }
     }
     let count = paths.len();
-    let data_files: Vec<_> = paths.iter().filter_map(|(path, key)| files.data_file(path, key, found)).collect();
+    let mut data_files: Vec<_> = paths.iter().filter_map(|(path, key)| files.data_file(path, key, found)).collect();
+    all_found &= data_files.len() == count;
+    data_files.extend(results);
+    let join = match &table.join {
+        Some(join) => {
+            let key = KeyPath::dotted("data").key(name).key("join").key("from");
+            let from = sources.file(files, &join.from, &key);
+            all_found &= from.is_some();
+            let column = join.column.clone().unwrap_or_else(|| "completion".to_owned());
+            from.map(|from| Join { from, field: join.field.clone(), column })
+        }
+        None => None,
+    };
+    let keep = table.keep.as_deref().and_then(keep);
+    let selection = Selection { join, only: table.only.clone(), keep, held_out: Vec::new() };
     let templates = Templates {
         system: table.system.clone(),
         prompt: table.prompt.clone(),
@@ -262,13 +315,14 @@ pub(in crate::recipe) fn resolve(
         answer: table.answer.clone(),
         text: table.text.clone(),
     };
-    (all_found && data_files.len() == count).then_some(DataSpec {
+    all_found.then_some(DataSpec {
         files: data_files,
         eval_fraction: table.eval_fraction,
         split,
         max_rows: table.max_rows,
         messages: table.messages.clone(),
         templates,
+        selection,
     })
 }
 

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The extensions of data files, for messages.
-const EXTENSIONS: &str = "`.txt`, `.md`, `.jsonl`, `.parquet`";
+pub(in crate::recipe) const EXTENSIONS: &str = "`.txt`, `.md`, `.jsonl`, `.parquet`";
 
 /// The known state of files. Each file is looked at once, so that all variants see the same.
 #[derive(Debug, Default)]
@@ -210,23 +210,18 @@ impl Files<'_> {
         found: &mut BTreeMap<Digest, PathBuf>,
     ) -> Option<DataFile> {
         let shown = path.strip_prefix(self.project).unwrap_or(path).display().to_string();
-        let format = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("txt" | "md") => DataFormat::Text,
-            Some("jsonl") => DataFormat::Jsonl,
-            Some("parquet") => DataFormat::Parquet,
-            extension => {
-                let message = match extension {
-                    Some(extension) => format!("cannot read data of the kind `.{extension}`: `{shown}`"),
-                    None => format!("the data file `{shown}` has no extension"),
-                };
-                self.problem(key, message, "unknown format", format!("supported: {EXTENSIONS}"));
-                return None;
-            }
+        let Some(format) = format_of(path) else {
+            let message = match path.extension().and_then(|extension| extension.to_str()) {
+                Some(extension) => format!("cannot read data of the kind `.{extension}`: `{shown}`"),
+                None => format!("the data file `{shown}` has no extension"),
+            };
+            self.problem(key, message, "unknown format", format!("supported: {EXTENSIONS}"));
+            return None;
         };
         match self.digest(path) {
             Ok(digest) => {
                 found.insert(digest.clone(), path.to_owned());
-                Some(DataFile { digest, format })
+                Some(DataFile::File { digest, format })
             }
             Err(error) => {
                 let message = format!("cannot read the data file `{shown}`: {error}");
@@ -276,6 +271,16 @@ impl Files<'_> {
         };
         let rule = "paths are relative to the project directory (`-C`, or where `orchestrate` was started)";
         format!("{suggestion}{rule}; {advice}, or name where it is")
+    }
+}
+
+/// Returns the format of the data file at `path`, by its extension.
+pub(in crate::recipe) fn format_of(path: &Path) -> Option<DataFormat> {
+    match path.extension()?.to_str()? {
+        "txt" | "md" => Some(DataFormat::Text),
+        "jsonl" => Some(DataFormat::Jsonl),
+        "parquet" => Some(DataFormat::Parquet),
+        _ => None,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::recipe::resolve::data_sets::missing_template;
 use crate::recipe::resolve::files::Files;
 use crate::recipe::resolve::resolved::ResolvedStage;
 use crate::recipe::resolve::resolved::ResolvedVariant;
+use crate::recipe::resolve::snapshots;
 use crate::recipe::spec::{Component, CorrectnessSpec, EvalSpec, FormatSpec, Grading, Match, RewardSpec, Scope, Work};
 use crate::recipe::sweep::variant::Variant;
 use crate::recipe::text::diagnostic::{Place, Problem, Problems};
@@ -123,8 +124,10 @@ pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVar
             let mixes = mixes(&variant.stages, place);
             let stage = &mut variant.stages[place];
             let Work::Eval(eval) = &mut stage.spec.work else { continue };
-            if let Some(place) = asking.get(&stage.name) {
-                all.check(place, &rewards_key(&stage.name), eval, problems);
+            // The evaluation of a snapshot measures what its evaluation does.
+            let name = snapshots::of_name(&stage.name).map_or(stage.name.as_str(), |(evaluation, _)| evaluation);
+            if let Some(place) = asking.get(name) {
+                all.check(place, &rewards_key(name), eval, problems);
                 let weight = |named: &str, spec: &RewardSpec| {
                     let own = mixes.iter().find_map(|mix| mix.get(named)).filter(|own| same_settings(own, spec));
                     own.map_or(0.0, |own| own.weight)

@@ -1,6 +1,8 @@
 //! The order of a recipe's stages: parents first, without cycles.
 
+use crate::recipe::resolve::{snapshots, stage_data};
 use crate::recipe::sweep::variant::Variant;
+use crate::recipe::tables::recipe::DataTable;
 use crate::recipe::tables::stage::StageTable;
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
@@ -8,10 +10,18 @@ use crate::suggestion::did_you_mean;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Value;
 
-/// A stage with the names of its parents, in the order of its `after`.
+/// A stage with the names of its parents, in the order of its `after`, and of the stages whose results it reads.
 pub(in crate::recipe) struct StageOrder {
     pub(in crate::recipe) name: String,
     pub(in crate::recipe) after: Vec<String>,
+    pub(in crate::recipe) sources: Vec<String>,
+    pub(in crate::recipe) follows: Option<String>,
+}
+
+impl StageOrder {
+    fn before(&self) -> impl Iterator<Item = &String> {
+        self.after.iter().chain(&self.sources).chain(&self.follows)
+    }
 }
 
 /// Returns the stages in the `after` of `stage`, each with its index there.
@@ -21,6 +31,7 @@ fn after(stage: &StageTable) -> Vec<(&str, Option<usize>)> {
         StageTable::Sft(table) => &table.after,
         StageTable::Grpo(table) => &table.after,
         StageTable::Eval(table) => &table.after,
+        StageTable::Generate(table) => &table.after,
         StageTable::Command(table) => return table.after.as_ref().map_or_else(Vec::new, several),
         StageTable::Arena(table) => return several(&table.after),
     };
@@ -42,6 +53,7 @@ fn several(after: &Value) -> Vec<(&str, Option<usize>)> {
 pub(in crate::recipe) fn parents_first(
     variant: &Variant<'_>,
     stages: &BTreeMap<String, Option<StageTable>>,
+    data: &BTreeMap<String, Option<DataTable>>,
     problems: &mut Problems,
 ) -> Vec<StageOrder> {
     let mut waiting: Vec<StageOrder> = Vec::new();
@@ -53,7 +65,7 @@ pub(in crate::recipe) fn parents_first(
             let unset = |name: &str| variant.sweep_reaches(&KeyPath::dotted("stages").key(name));
             after.retain(|(parent, _)| stages.contains_key(*parent) || !unset(parent));
         }
-        let key = KeyPath::dotted("stages").key(name).key("after");
+        let key = snapshots::key(name).key("after");
         for (position, (parent, index)) in after.iter().enumerate() {
             let at = index.map_or_else(|| key.clone(), |index| key.index(index));
             check_parent(variant, (name, stage), (parent, &at), stages, problems);
@@ -62,12 +74,15 @@ pub(in crate::recipe) fn parents_first(
                 problems.push(problem.help("remove one"));
             }
         }
-        waiting.push(StageOrder { name: name.clone(), after: after.into_iter().map(|(p, _)| p.to_owned()).collect() });
+        let after = after.into_iter().map(|(parent, _)| parent.to_owned()).collect();
+        let sources = sources(variant, stage, stages, data, problems);
+        let follows = snapshots::follows(name, stages);
+        waiting.push(StageOrder { name: name.clone(), after, sources, follows });
     }
     let mut missing: Vec<usize> = Vec::with_capacity(waiting.len());
     let mut children: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, stage) in waiting.iter().enumerate() {
-        let parents: BTreeSet<&str> = stage.after.iter().map(String::as_str).collect();
+        let parents: BTreeSet<&str> = stage.before().map(String::as_str).collect();
         let parents: Vec<&str> = parents.into_iter().filter(|parent| !is_broken(parent, stages)).collect();
         missing.push(parents.len());
         for parent in parents {
@@ -92,6 +107,34 @@ pub(in crate::recipe) fn parents_first(
     ordered
 }
 
+/// Returns the stages whose results `stage` reads as data. Unknown ones are reported and left out.
+fn sources(
+    variant: &Variant<'_>,
+    stage: &StageTable,
+    stages: &BTreeMap<String, Option<StageTable>>,
+    data: &BTreeMap<String, Option<DataTable>>,
+    problems: &mut Problems,
+) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for name in stage_data::data_sets_of(stage) {
+        let Some(Some(table)) = data.get(name) else { continue };
+        for (reference, key) in stage_data::references(name, table) {
+            let source = reference.stage;
+            if stages.contains_key(&source) {
+                found.insert(source);
+            } else if !variant.refused.contains(&KeyPath::dotted("stages").key(&source)) {
+                unknown_stage(variant, &source, &key, stages.keys().map(String::as_str).collect(), problems);
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn unknown_stage(variant: &Variant<'_>, stage: &str, at: &KeyPath, known: Vec<&str>, problems: &mut Problems) {
+    let problem = Problem::at(variant.value_place(at), format!("unknown stage `{stage}`"), "no such `[stages.NAME]`");
+    problems.push(problem.help(did_you_mean(stage, "stages", &known)));
+}
+
 /// Whether a stage is missing or invalid. This has been reported, so its children are checked as if the stage were
 /// valid.
 fn is_broken(name: &str, stages: &BTreeMap<String, Option<StageTable>>) -> bool {
@@ -111,8 +154,7 @@ fn check_parent(
         None if variant.refused.contains(&KeyPath::dotted("stages").key(parent)) => {}
         None => {
             let known: Vec<&str> = stages.keys().map(String::as_str).filter(|known| *known != name).collect();
-            let problem = Problem::at(place(), format!("unknown stage `{parent}`"), "no such `[stages.NAME]`");
-            problems.push(problem.help(did_you_mean(parent, "stages", &known)));
+            unknown_stage(variant, parent, at, known, problems);
         }
         Some(Some(StageTable::Arena(_))) => {
             let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "an `arena` stage");
@@ -122,6 +164,12 @@ fn check_parent(
             let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "a `command` stage");
             problems
                 .push(problem.help("the output of a program is not a checkpoint that a training stage can start from"));
+        }
+        Some(Some(StageTable::Generate(_))) if !is_command => {
+            let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "a `generate` stage");
+            let help = "a `generate` stage trains nothing; name the stage whose model answers, and read the answers \
+                        with `path = \"stage:NAME\"` of a data set";
+            problems.push(problem.help(help));
         }
         Some(Some(StageTable::Eval(_))) if !is_command => {
             let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "an `eval` stage");
@@ -139,7 +187,7 @@ fn report_circles(variant: &Variant<'_>, waiting: &[StageOrder], problems: &mut 
         while let Some(stage) = at.filter(|stage| !chain.contains(&stage.name.as_str())) {
             chain.push(&stage.name);
             // With several parents, the search follows one that also waits.
-            at = waiting.iter().find(|other| stage.after.contains(&other.name));
+            at = waiting.iter().find(|other| stage.before().any(|name| *name == other.name));
         }
         // A stage that only depends on a cycle is not part of it.
         if at.is_none_or(|stage| stage.name != start.name) || reported.contains(&start.name.as_str()) {
@@ -147,7 +195,9 @@ fn report_circles(variant: &Variant<'_>, waiting: &[StageOrder], problems: &mut 
         }
         reported.extend(&chain);
         chain.push(&start.name);
-        let place = variant.value_place(&KeyPath::dotted("stages").key(&start.name).key("after"));
+        let key = KeyPath::dotted("stages").key(&start.name);
+        let key = if start.after.is_empty() { key.key("data") } else { key.key("after") };
+        let place = variant.value_place(&key);
         let round = chain.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" after ");
         let problem = Problem::at(place, format!("the stages form a cycle: {round}"), "part of the cycle");
         problems.push(problem.help("remove one `after` of the cycle"));

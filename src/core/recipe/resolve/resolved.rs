@@ -14,6 +14,11 @@ pub struct ResolvedStage {
     pub name: String,
     /// The names of the parent stages; only a `command` stage or an `arena` may have several.
     pub after: Vec<String>,
+    /// The names of the stages whose results it reads as data, in the order in which the spec refers to them.
+    pub sources: Vec<String>,
+    /// The name of the stage that must end before this one begins, although it reads nothing of it: the worker of a
+    /// training stage writes its snapshots.
+    pub follows: Option<String>,
     /// The stage's spec.
     pub spec: StageSpec,
     /// The absolute paths of the content that `spec` names by digest.

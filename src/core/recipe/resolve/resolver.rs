@@ -2,6 +2,7 @@
 
 use super::data_sets::{self, TemplateNeed};
 use super::files::Files;
+use super::stage_data::Sources;
 use crate::digest::Digest;
 use crate::recipe::spec::{DataSpec, Split};
 use crate::recipe::tables::recipe::{DataTable, ModelTable};
@@ -18,6 +19,8 @@ pub(in crate::recipe) struct Resolver<'a> {
     pub(in crate::recipe) has_model: bool,
     pub(in crate::recipe) seed: Option<u64>,
     pub(in crate::recipe) data: &'a BTreeMap<String, Option<DataTable>>,
+    /// The stages of the variant, and those whose results the current stage reads as data.
+    pub(in crate::recipe) sources: Sources<'a>,
     /// The files of the current stage.
     pub(in crate::recipe) found: BTreeMap<Digest, PathBuf>,
 }
@@ -44,7 +47,7 @@ impl Resolver<'_> {
         if split == Split::Train {
             data_sets::check_is_in_domain(self.files.variant, name, table, key, self.files.problems);
         }
-        data_sets::resolve(&mut self.files, name, table, split, &mut self.found)
+        data_sets::resolve(&mut self.files, name, table, split, &mut self.found, &mut self.sources)
     }
 
     /// Returns the table of the data set `name`, if it exists and is valid.

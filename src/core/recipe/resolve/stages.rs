@@ -11,8 +11,10 @@ use crate::recipe::resolve::order::{self, StageOrder};
 use crate::recipe::resolve::resolved::ResolvedStage;
 use crate::recipe::resolve::resolver::{Resolver, stage_need};
 use crate::recipe::resolve::reward_mix;
+use crate::recipe::resolve::snapshots;
+use crate::recipe::resolve::stage_data::Sources;
 use crate::recipe::spec::{
-    CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, RewardSpec, SftSpec, Split, StageSpec,
+    CptSpec, DataFile, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, RewardSpec, SftSpec, Split, StageSpec,
     WeightedData, Work,
 };
 use crate::recipe::sweep::variant::Variant;
@@ -34,9 +36,10 @@ pub(in crate::recipe) fn resolve(
     (known, inputs): (&mut KnownFiles, &mut dyn Inputs),
     problems: &mut Problems,
 ) -> Vec<ResolvedStage> {
-    let stages: BTreeMap<String, Option<StageTable>> = tables(variant, "stages", StageTable::of, problems);
-    let order = order::parents_first(variant, &stages, problems);
+    let mut stages: BTreeMap<String, Option<StageTable>> = tables(variant, "stages", StageTable::of, problems);
     let data: BTreeMap<String, Option<DataTable>> = tables(variant, "data", DataTable::deserialize, problems);
+    snapshots::expand(variant, &mut stages, problems);
+    let order = order::parents_first(variant, &stages, &data, problems);
     for (name, table) in &data {
         let key = KeyPath::dotted("data").key(name);
         if let Some(table) = table {
@@ -47,13 +50,15 @@ pub(in crate::recipe) fn resolve(
     let has_model = variant.value.contains_key("model") || variant.refused.contains(&KeyPath::dotted("model"));
     let seed = of_recipe(variant, "seed", problems);
     let files = Files { variant, project, known, inputs, problems };
-    let mut resolver = Resolver { files, model, has_model, seed, data: &data, found: BTreeMap::new() };
+    let sources = Sources { stages: &stages, named: Vec::new() };
+    let mut resolver = Resolver { files, model, has_model, seed, data: &data, sources, found: BTreeMap::new() };
     let mut resolved: Vec<ResolvedStage> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for StageOrder { name, after } in order {
+    for StageOrder { name, after, follows, .. } in order {
         let Some(Some(table)) = stages.get(&name) else { continue };
-        let key = KeyPath::dotted("stages").key(&name);
+        let key = snapshots::key(&name);
         resolver.found = BTreeMap::new();
+        resolver.sources.named = Vec::new();
         let parent = after.first().and_then(|after| places.get(after)).map(|place| &resolved[*place]);
         let found = match table {
             StageTable::Command(table) => {
@@ -64,10 +69,16 @@ pub(in crate::recipe) fn resolve(
             }
             table => resolver.stage(&key, table, parent).map(|spec| (spec, None, None)),
         };
-        let Some((spec, program, fan_in)) = found else { continue };
+        let Some((mut spec, program, fan_in)) = found else { continue };
+        // The snapshot after the last step is the stage itself.
+        spec.until = snapshots::of_name(&name)
+            .map(|(_, step)| step)
+            .filter(|_| is_training(table))
+            .filter(|step| snapshots::steps_of(table) != Some(*step));
         places.insert(name.clone(), resolved.len());
         let inputs = std::mem::take(&mut resolver.found);
-        resolved.push(ResolvedStage { name, after, spec, inputs, program, fan_in });
+        let sources = std::mem::take(&mut resolver.sources.named);
+        resolved.push(ResolvedStage { name, after, sources, follows, spec, inputs, program, fan_in });
     }
     resolved
 }
@@ -113,6 +124,11 @@ fn tables<T>(
     named.map(&mut typed_table).collect()
 }
 
+/// Whether the stage trains a model.
+fn is_training(table: &StageTable) -> bool {
+    matches!(table, StageTable::Cpt(_) | StageTable::Sft(_) | StageTable::Grpo(_))
+}
+
 impl Resolver<'_> {
     /// Resolves a stage of the engine, which starts from `parent`.
     fn stage(&mut self, key: &KeyPath, table: &StageTable, parent: Option<&ResolvedStage>) -> Option<StageSpec> {
@@ -121,33 +137,38 @@ impl Resolver<'_> {
             StageTable::Sft(table) => (table.seed, table.model.as_ref()),
             StageTable::Grpo(table) => (table.seed, table.model.as_ref()),
             StageTable::Eval(table) => (table.seed, table.model.as_ref()),
+            StageTable::Generate(table) => (table.seed, table.model.as_ref()),
             StageTable::Command(_) | StageTable::Arena(_) => return None,
         };
-        let model = self.model(key, model_override);
+        let by_judge = matches!(table, StageTable::Generate(table) if table.judge.is_some());
+        let model = if by_judge { Some(None) } else { self.model(key, model_override).map(Some) };
         let work = match table {
             StageTable::Cpt(table) => self.cpt(key, table).map(Work::Cpt),
             StageTable::Sft(table) => self.sft(key, table).map(Work::Sft),
             StageTable::Grpo(table) => self.grpo(key, table).map(Work::Grpo),
             StageTable::Eval(table) => self.eval(key, table).map(Work::Eval),
+            StageTable::Generate(table) => self.generate(key, table).map(Work::Generate),
             StageTable::Command(_) | StageTable::Arena(_) => None,
         };
         let (seed, mut model, work) = (seed.or(self.seed)?, model?, work?);
-        if let Some((parent, theirs)) = parent.and_then(|parent| Some((parent, parent.spec.model.as_ref()?))) {
-            if matches!(table, StageTable::Eval(EvalTable { model: None, .. })) {
+        if let Some(model) = &mut model
+            && let Some((parent, theirs)) = parent.and_then(|parent| Some((parent, parent.spec.model.as_ref()?)))
+        {
+            if !is_training(table) && model_override.is_none() {
                 // A stage that does not train takes its parent's adapter as it is.
                 model.lora.clone_from(&theirs.lora);
                 model.parent_adapter = ParentAdapter::Continue;
             }
-            self.check_model(key, &model, &parent.name, theirs);
+            self.check_model(key, model, &parent.name, theirs);
         }
-        Some(StageSpec { seed, model: Some(model), work })
+        Some(StageSpec { seed, model, until: None, work })
     }
 
     /// Returns the data sets that a training stage's `data` names, with their weights.
     fn mixture(&mut self, stage: &KeyPath, named: &Value, needs: &[TemplateNeed]) -> Option<Vec<WeightedData>> {
         let key = stage.key("data");
         let Value::Table(weights) = named else {
-            let data = self.data(&key, named.as_str()?, needs, Split::Train)?;
+            let data = self.trained_on(&key, named.as_str()?, needs)?;
             return Some(data_sets::mixture(vec![(1.0, data)]));
         };
         let refused = |path: &KeyPath| path.0.starts_with(&key.0);
@@ -160,11 +181,21 @@ impl Resolver<'_> {
             .map(|(name, weight)| {
                 #[expect(clippy::cast_precision_loss, reason = "weights are small")]
                 let weight = weight.as_float().or_else(|| weight.as_integer().map(|weight| weight as f64))?;
-                Some((weight, self.data(&key.key(name), name, needs, Split::Train)?))
+                Some((weight, self.trained_on(&key.key(name), name, needs)?))
             })
             .collect();
         let sets: Option<Vec<(f64, DataSpec)>> = sets.into_iter().collect();
         sets.filter(|sets| !sets.is_empty()).map(data_sets::mixture)
+    }
+
+    /// Resolves a data set that a stage trains on. Of answers that another stage generated, those to questions of the
+    /// recipe's evaluations are left out.
+    fn trained_on(&mut self, key: &KeyPath, name: &str, needs: &[TemplateNeed]) -> Option<DataSpec> {
+        let mut data = self.data(key, name, needs, Split::Train)?;
+        if data.files.iter().any(|file| matches!(file, DataFile::Result { .. })) {
+            data.selection.held_out = self.held_out_questions();
+        }
+        Some(data)
     }
 
     fn length(&mut self, key: &KeyPath, steps: Option<u64>, epochs: Option<f64>, warmup_steps: u64) -> Option<Length> {

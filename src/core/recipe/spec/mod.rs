@@ -6,6 +6,8 @@
 //! are ordered and enums externally tagged, so that the serialization is canonical.
 
 mod arena;
+mod generate;
+mod selection;
 mod stage;
 
 pub use crate::dtype::Dtype;
@@ -18,4 +20,6 @@ pub use crate::rewards::{
     total_range,
 };
 pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, PlayerSpec};
+pub use generate::GenerateSpec;
+pub use selection::{HeldOut, Join, Keep, Selection};
 pub use stage::*;

@@ -1,6 +1,6 @@
 //! The spec of each kind of stage.
 
-use super::{ArenaSpec, Argument, Component, Dtype, RewardSpec};
+use super::{ArenaSpec, Argument, Component, Dtype, GenerateSpec, RewardSpec, Selection};
 use crate::digest::Digest;
 use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,10 @@ pub struct StageSpec {
     /// The model from which the stage starts, before the parent's checkpoint is applied; absent: the stage has no
     /// model.
     pub model: Option<ModelSpec>,
+    /// The step after which training ends early, so that its result is a snapshot of the whole training; absent: it
+    /// goes on to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
     /// The work of the stage.
     pub work: Work,
 }
@@ -32,6 +36,8 @@ pub enum Work {
     Grpo(GrpoSpec),
     /// Held-out measurements; trains nothing.
     Eval(EvalSpec),
+    /// Answers to questions, as data for other stages; trains nothing.
+    Generate(GenerateSpec),
     /// A program supplied by the user.
     Command(CommandStageSpec),
     /// Comparisons of the models of all variants; trains nothing.
@@ -46,6 +52,7 @@ impl Work {
             Self::Sft(_) => StageKind::Sft,
             Self::Grpo(_) => StageKind::Grpo,
             Self::Eval(_) => StageKind::Eval,
+            Self::Generate(_) => StageKind::Generate,
             Self::Command(_) => StageKind::Command,
             Self::Arena(_) => StageKind::Arena,
         }
@@ -56,6 +63,7 @@ impl Work {
         match self {
             Self::Grpo(spec) => Some(&spec.rewards),
             Self::Eval(spec) => Some(&spec.rewards),
+            Self::Generate(spec) => Some(&spec.rewards),
             Self::Cpt(_) | Self::Sft(_) | Self::Command(_) | Self::Arena(_) => None,
         }
     }
@@ -65,8 +73,19 @@ impl Work {
         match self {
             Self::Grpo(spec) => spec.data.iter().map(|set| &set.data).collect(),
             Self::Eval(spec) => vec![&spec.data],
+            Self::Generate(spec) => vec![&spec.data],
             Self::Arena(spec) => vec![&spec.data],
             Self::Cpt(_) | Self::Sft(_) | Self::Command(_) => Vec::new(),
+        }
+    }
+
+    /// Returns every data set that the stage reads.
+    pub fn data_sets(&self) -> Vec<&DataSpec> {
+        match self {
+            Self::Cpt(spec) => spec.data.iter().map(|set| &set.data).collect(),
+            Self::Sft(spec) => spec.data.iter().map(|set| &set.data).collect(),
+            Self::Eval(spec) => std::iter::once(&spec.data).chain(&spec.text).collect(),
+            Self::Grpo(_) | Self::Generate(_) | Self::Arena(_) | Self::Command(_) => self.prompts(),
         }
     }
 
@@ -149,16 +168,59 @@ pub struct DataSpec {
     pub messages: Option<String>,
     /// The templates that turn a row into text.
     pub templates: Templates,
+    /// The rows that are taken, beyond the split.
+    #[serde(default, skip_serializing_if = "Selection::is_everything")]
+    pub selection: Selection,
+}
+
+impl DataSpec {
+    /// Returns every file that is read for the data set.
+    pub fn all_files(&self) -> impl Iterator<Item = &DataFile> {
+        let Selection { join, held_out, .. } = &self.selection;
+        let of_join = join.iter().map(|join| &join.from);
+        self.files.iter().chain(of_join).chain(held_out.iter().flat_map(|set| &set.files))
+    }
 }
 
 /// One file of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataFile {
-    /// The digest of the file's bytes.
-    pub digest: Digest,
-    /// The format of the file.
-    pub format: DataFormat,
+#[serde(untagged)]
+pub enum DataFile {
+    /// A file of the user.
+    File {
+        /// The digest of the file's bytes.
+        digest: Digest,
+        /// The format of the file.
+        format: DataFormat,
+    },
+    /// A file in the result of a stage. Its content follows from the stage's key, which is among the parents of the
+    /// stage that reads it.
+    Result {
+        /// The stage's place among those whose results are read as data.
+        source: usize,
+        /// The file's path in the result.
+        file: String,
+        /// The format of the file.
+        format: DataFormat,
+    },
+}
+
+impl DataFile {
+    /// Returns the format of the file.
+    pub fn format(&self) -> DataFormat {
+        match self {
+            Self::File { format, .. } | Self::Result { format, .. } => *format,
+        }
+    }
+
+    /// Returns the digest by which an assignment names the file's path: that of its content or, for a file in the
+    /// result of a stage, that of its place.
+    pub fn id(&self) -> Digest {
+        match self {
+            Self::File { digest, .. } => digest.clone(),
+            Self::Result { source, file, .. } => Digest::of(format!("stage {source}: {file}").as_bytes()),
+        }
+    }
 }
 
 /// The format of a data file, derived from its extension.

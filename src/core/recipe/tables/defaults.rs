@@ -23,7 +23,8 @@ static BUILT_IN: LazyLock<Table> = LazyLock::new(|| {
 });
 
 /// Groups of keys that kinds of stage share.
-const SHARED: &[(&str, &[&str])] = &[("optimizer", &["cpt", "sft", "grpo"]), ("sampling", &["grpo", "eval", "arena"])];
+const SHARED: &[(&str, &[&str])] =
+    &[("optimizer", &["cpt", "sft", "grpo"]), ("sampling", &["grpo", "eval", "generate", "arena"])];
 
 /// Defaults of stages that count only beside another key, and its value, if only one will do.
 const CONDITIONAL: &[(&str, &str, Option<&str>)] = &[

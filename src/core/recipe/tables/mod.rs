@@ -15,6 +15,7 @@
 pub mod arena;
 pub(super) mod compare;
 pub(super) mod defaults;
+pub mod generate;
 mod one_or_many;
 pub mod optimizer;
 pub mod recipe;

@@ -103,7 +103,8 @@ pub struct LoraTable {
 pub struct DataTable {
     /// A file, a glob, or an array of them: `.txt`, `.md`, `.jsonl` or `.parquet`, relative to the project directory,
     /// or
-    /// `hf://datasets/owner/name@revision/file.jsonl` on the Hugging Face hub.
+    /// `hf://datasets/owner/name@revision/file.jsonl` on the Hugging Face hub, or `stage:NAME` for the answers of a
+    /// stage of this recipe (`stage:NAME/FILE` for a file of its result).
     #[schemars(schema_with = "string_or_strings")]
     pub path: toml::Value,
     /// Share of rows, chosen by content hash, that are held out from training.
@@ -115,6 +116,14 @@ pub struct DataTable {
     /// Reads at most this many rows of either side of the split, in file order.
     #[schemars(range(min = 1))]
     pub max_rows: Option<usize>,
+    /// Keeps only the rows for which this expression over their fields is true, e.g. `reward > 0.8`.
+    #[serde(rename = "where")]
+    pub only: Option<String>,
+    /// Keeps some of the answers that a stage generated to each question: `best 1 per question`, those with the highest
+    /// `reward`, or `first 1 per question`.
+    pub keep: Option<String>,
+    /// Gives each row a field with the answer that a stage generated to it.
+    pub join: Option<JoinTable>,
     /// Field of a row that holds a conversation, a list of `{role, content}`; instead of `system`, `prompt` and
     /// `completion`.
     pub messages: Option<String>,
@@ -137,6 +146,20 @@ pub struct DataTable {
     pub option: Option<String>,
     /// Template of a document for `cpt`; default: the field `text`, or a paragraph of a text file.
     pub text: Option<String>,
+}
+
+/// The answers of another stage as a field of a data set's rows.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTable {
+    /// The stage that generated them, `stage:NAME`, from the same rows. Answers and rows are matched by the content of
+    /// the rows; of several answers the first is taken. A row without an answer has no text where a template names it.
+    pub from: String,
+    /// Name of the new field.
+    #[schemars(extend("pattern" = "^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub field: String,
+    /// Field of the generated rows that it holds; default: `completion`.
+    pub column: Option<String>,
 }
 
 /// Variants of the recipe: `variants` x `zip` x `matrix`, as far as `include` and `exclude` leave them.

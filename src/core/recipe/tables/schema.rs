@@ -17,6 +17,7 @@ const DEFAULTED: &[(&str, &[&str])] = &[
     ("SftTable", &["stages", "sft"]),
     ("GrpoTable", &["stages", "grpo"]),
     ("EvalTable", &["stages", "eval"]),
+    ("GenerateTable", &["stages", "generate"]),
     ("CommandStageTable", &["stages", "command"]),
     ("ArenaTable", &["stages", "arena"]),
     ("SimilarityTable", &["arena_judges", "similarity"]),

@@ -6,6 +6,7 @@ use super::one_or_many::string_or_strings;
 use super::recipe::ModelOverride;
 use crate::recipe::spec::{LossType, RewardAggregation, Role, ScaleRewards, Split};
 use crate::recipe::tables::arena::ArenaTable;
+use crate::recipe::tables::generate::GenerateTable;
 use crate::recipe::tables::optimizer::OptimizerTable;
 use crate::recipe::tables::sampling::SamplingTable;
 use crate::rewards::RewardTable;
@@ -26,6 +27,8 @@ pub enum StageTable {
     Grpo(Box<GrpoTable>),
     /// Held-out measurements.
     Eval(EvalTable),
+    /// Answers as data for other stages.
+    Generate(Box<GenerateTable>),
     /// A program of yours.
     Command(CommandStageTable),
     /// Comparisons of the models of all variants.
@@ -40,9 +43,12 @@ impl StageTable {
             Some("sft") => SftTable::deserialize(value).map(Self::Sft),
             Some("grpo") => GrpoTable::deserialize(value).map(|table| Self::Grpo(Box::new(table))),
             Some("eval") => EvalTable::deserialize(value).map(Self::Eval),
+            Some("generate") => GenerateTable::deserialize(value).map(|table| Self::Generate(Box::new(table))),
             Some("command") => CommandStageTable::deserialize(value).map(Self::Command),
             Some("arena") => ArenaTable::deserialize(value).map(|table| Self::Arena(Box::new(table))),
-            _ => Err(toml::de::Error::custom("`kind` must be `cpt`, `sft`, `grpo`, `eval`, `command` or `arena`")),
+            _ => Err(toml::de::Error::custom(
+                "`kind` must be `cpt`, `sft`, `grpo`, `eval`, `generate`, `command` or `arena`",
+            )),
         }
     }
 }
@@ -57,6 +63,18 @@ fn name_or_weights(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": ["string", "object"], "additionalProperties": { "type": "number", "exclusiveMinimum": 0 },
     })
+}
+
+fn list_or_every(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let step = serde_json::json!({ "type": "integer", "minimum": 1 });
+    schemars::json_schema!({
+        "type": ["array", "object"], "items": step, "minItems": 1,
+        "properties": { "every": step }, "required": ["every"], "additionalProperties": false,
+    })
+}
+
+fn all_or_steps(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": ["string", "array"], "items": { "type": "integer", "minimum": 1 }, "minItems": 1 })
 }
 
 fn all_or_rewards(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -104,6 +122,11 @@ pub struct CptTable {
     /// Passes over the data, that is the rows of all its data sets together; instead of `steps`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub epochs: Option<f64>,
+    /// Keeps the checkpoints after these steps as results of their own, `NAME@STEP`: a list, or `{ every = 50 }`. They
+    /// do not change the stage.
+    #[serde(default)]
+    #[schemars(schema_with = "list_or_every")]
+    pub snapshots: Option<toml::Value>,
     /// Rows per optimizer step; a multiple of `micro_batch_size`.
     #[schemars(range(min = 1))]
     pub global_batch_size: usize,
@@ -146,6 +169,11 @@ pub struct SftTable {
     /// Passes over the data, that is the rows of all its data sets together; instead of `steps`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub epochs: Option<f64>,
+    /// Keeps the checkpoints after these steps as results of their own, `NAME@STEP`: a list, or `{ every = 50 }`. They
+    /// do not change the stage.
+    #[serde(default)]
+    #[schemars(schema_with = "list_or_every")]
+    pub snapshots: Option<toml::Value>,
     /// Rows per optimizer step; a multiple of `micro_batch_size`.
     #[schemars(range(min = 1))]
     pub global_batch_size: usize,
@@ -176,6 +204,11 @@ pub struct GrpoTable {
     /// Optimizer steps.
     #[schemars(range(min = 1))]
     pub steps: u64,
+    /// Keeps the checkpoints after these steps as results of their own, `NAME@STEP`: a list, or `{ every = 50 }`. They
+    /// do not change the stage.
+    #[serde(default)]
+    #[schemars(schema_with = "list_or_every")]
+    pub snapshots: Option<toml::Value>,
     /// Prompts per rollout.
     #[schemars(range(min = 1))]
     pub prompts_per_step: usize,
@@ -253,6 +286,10 @@ pub struct EvalTable {
     pub kind: String,
     /// The stage whose checkpoint this one starts from.
     pub after: Option<String>,
+    /// Measures snapshots of that stage too: `all`, or a list of steps. Each is an evaluation of its own, `NAME@STEP`.
+    #[serde(default)]
+    #[schemars(schema_with = "all_or_steps")]
+    pub at: Option<toml::Value>,
     /// The data set that is read.
     pub data: String,
     /// The stage's own seed, instead of the recipe's.

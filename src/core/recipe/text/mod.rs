@@ -5,3 +5,4 @@ pub(super) mod hub_reference;
 pub(super) mod layers;
 pub(super) mod located;
 pub(super) mod patterns;
+pub(super) mod stage_reference;

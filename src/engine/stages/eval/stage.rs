@@ -314,7 +314,7 @@ pub(super) fn decoded<'a>(
 
 /// Returns the seed of a question's answer. The first answer's seed does not depend on the number of samples, so more
 /// samples change no earlier answer.
-pub(super) fn sample_seed(seed: u64, row: usize, sample: usize) -> u64 {
+pub(in crate::stages) fn sample_seed(seed: u64, row: usize, sample: usize) -> u64 {
     let row = row.to_string();
     match sample {
         0 => seed::derive(seed, &["eval", &row]),

@@ -3,7 +3,7 @@
 use super::metrics::{Counted, rollout_metrics};
 use super::rollout::{Rollout, Source, Timing};
 use super::update::{Rated, Reference, Sums, UpdateOptions, accumulate, check_on_policy};
-use crate::checkpoint;
+use crate::checkpoint::{self, TrainingProgress};
 use crate::data;
 use crate::error::StageResult;
 use crate::optim::Optimizer;
@@ -12,10 +12,11 @@ use crate::stages::scoring::{check_missing, judge_expenses, reward_mix, save_com
 use crate::stages::training;
 use crate::stages::{Context, Outcome};
 use crate::torch::Deterministic;
-use orchestrate_core::event::{EventKind, StepPart};
+use orchestrate_core::event::{EventKind, Measurement, StepPart};
 use orchestrate_core::recipe::spec::GrpoSpec;
-use orchestrate_core::rewards::{Watched, reward_metrics};
+use orchestrate_core::rewards::{RewardMix, Watched, reward_metrics};
 use orchestrate_core::workspace::Assignment;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -37,7 +38,11 @@ pub(in crate::stages) fn run(
     let mut optimizer = Optimizer::new(policy.decoder.trainable(), &spec.optimizer);
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
 
-    while progress.step < total_steps {
+    let last_step = training::last_step(assignment, total_steps);
+    while progress.step < last_step {
+        if assignment.snapshots.contains_key(&progress.step) {
+            training::snapshot(context, assignment, &policy, progress.step, &results(&progress, &reward_mix))?;
+        }
         // 1. rollout: sample and rate `group_size` completions for each of the step's prompts
         let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
         let before = progress.clone();
@@ -77,7 +82,7 @@ pub(in crate::stages) fn run(
             .collect();
         mini_batches.resize_with(spec.mini_batches, Vec::new); // fewer groups than requested may take part
         let tokens: usize = answers.iter().map(|a| a.example.prompt_ids.len() + a.sampled.ids.len()).sum();
-        let updates = usize::try_from(spec.updates_per_rollout.min(total_steps - progress.step)).unwrap_or(usize::MAX);
+        let updates = usize::try_from(spec.updates_per_rollout.min(last_step - progress.step)).unwrap_or(usize::MAX);
         for update in 0..updates {
             let update_started = Instant::now();
             let step = progress.step + 1;
@@ -132,13 +137,18 @@ pub(in crate::stages) fn run(
             progress.remember(mean);
         }
         // only after a rollout's last update, since a resumed stage begins with a new rollout
-        if progress.step < total_steps && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
+        if progress.step < last_step && training::resume_point(context, &policy.decoder, &optimizer, &progress)? {
             return Ok(Outcome::Stopped { step: progress.step });
         }
     }
     training::save_output(context, assignment, &policy)?;
     save_completions(context)?;
+    Ok(Outcome::Finished(results(&progress, &reward_mix)))
+}
+
+/// Returns the measurements of a stage that ends here.
+fn results(progress: &TrainingProgress, reward_mix: &RewardMix) -> BTreeMap<String, Measurement> {
     let mut results = progress.result("reward/mean");
-    results.extend(judge_expenses(&reward_mix));
-    Ok(Outcome::Finished(results))
+    results.extend(judge_expenses(reward_mix));
+    results
 }

@@ -228,11 +228,23 @@ pub fn check_served(judges: &[String], recipe: &mut dyn TableContext) {
             let message = format!("the judge `{name}` is listed twice");
             recipe.problem(at, message, "again", "a judge gives the same answer to the same request: list it once");
         } else if !known.contains(&name.as_str()) {
-            let message = format!("the judge `{name}` has no address");
-            let help = format!("; add `[runtime.judges.{name:?}]` with its `endpoint`");
-            recipe.problem(at, message, "not known", &(did_you_mean(name, "judges", &known) + &help));
+            unserved(at, name, &known, recipe);
         }
     }
+}
+
+/// Reports the judge `name`, at `at`, if it has no server.
+pub fn check_served_as(at: At<'_>, name: &str, recipe: &mut dyn TableContext) {
+    let known = recipe.served("judges");
+    if !known.iter().any(|known| known == name) {
+        unserved(at, name, &known.iter().map(String::as_str).collect::<Vec<_>>(), recipe);
+    }
+}
+
+fn unserved(at: At<'_>, name: &str, known: &[&str], recipe: &mut dyn TableContext) {
+    let message = format!("the judge `{name}` has no address");
+    let help = format!("; add `[runtime.judges.{name:?}]` with its `endpoint`");
+    recipe.problem(at, message, "not known", &(did_you_mean(name, "judges", known) + &help));
 }
 
 /// Reports keys that belong to another mode.

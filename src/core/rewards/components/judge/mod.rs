@@ -26,14 +26,16 @@ mod spec;
 mod testing;
 mod verdict;
 mod versus;
+mod writer;
 
 pub(in crate::rewards) use self::cache::{Cache, key as cache_key};
 pub(in crate::rewards) use self::client::Client;
 pub use self::client::Expenses;
 pub use self::judge_reliability::{Agreement, JudgeLab, JudgeMeasured, JudgeReport, PositionBias, RepeatSpread};
-pub use self::keys::{OF_A_PAIR, PAIR_PROMPT, check_served};
+pub use self::keys::{OF_A_PAIR, PAIR_PROMPT, check_served, check_served_as};
 pub use self::pairs::{Judgement, Pair, PairJudges, PairVerdict};
 pub use self::spec::{Aggregate, JudgeMode, JudgeSampling, JudgeSpec, RubricScale};
 pub use self::verdict::Preference;
 pub(in crate::rewards) use self::verdict::shortened;
+pub use self::writer::{JudgeWriter, WriterAnswer, WriterQuestion, WriterSampling};
 pub use judge_reward::*;

@@ -63,8 +63,14 @@ impl Panel {
         schema: &Value,
         questions: &mut Questions,
     ) -> Vec<Digest> {
+        self.put_request(|model| request(sampling, model, message, schema), questions)
+    }
+
+    /// Adds the request to each judge, by the judge's name, to `questions`; returns the keys of the answers, in the
+    /// order of the judges.
+    pub(super) fn put_request(&self, request: impl Fn(&str) -> Value, questions: &mut Questions) -> Vec<Digest> {
         let to_each = self.judges.iter().enumerate().map(|(judge, client)| {
-            let request = request(sampling, client.model(), message, schema);
+            let request = request(client.model());
             let key = cache::key(&request);
             questions.entry(key.clone()).or_insert_with(|| JudgeQuestion { judge, request, key: key.clone() });
             key
