@@ -1,5 +1,6 @@
 //! Checkpoints: adapters in PEFT's format or whole weights in Hugging Face's, and resume points.
 
+use crate::data::pools::Pools;
 use crate::error::{StageError, StageResult};
 use crate::models::Decoder;
 use crate::optim::Optimizer;
@@ -153,6 +154,9 @@ pub struct TrainingProgress {
     /// Rewards of the last steps, from which GRPO derives warnings.
     #[serde(default)]
     pub watch: RewardWatch,
+    /// Difficulty of the prompts, with `sampler = "pools"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<Pools>,
 }
 
 /// Writes a resume point of a training stage into `dir`.

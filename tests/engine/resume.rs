@@ -74,6 +74,7 @@ pub(crate) fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     let mut bytes = fs_err::read(file.iter().find(|file| file.exists()).unwrap()).unwrap();
     if kind == "grpo" {
         bytes.extend(fs_err::read(dir.join("completions.parquet")).unwrap());
+        bytes.extend(fs_err::read(dir.join("pass_rates.jsonl")).unwrap_or_default());
     }
     Some(bytes)
 }
@@ -169,6 +170,29 @@ fn killed_grpo_that_replaces_groups_without_spread_resumes_bitwise() {
     for ((resampled, flat), dropped) in resampled.iter().zip(&flat).zip(&dropped) {
         assert!((flat - resampled - dropped).abs() < 1e-9, "{flat} = {resampled} replaced and {dropped} dropped");
     }
+}
+
+#[test]
+fn killed_grpo_that_draws_from_pools_resumes_bitwise() {
+    let settings = [
+        "stages.grpo.sampler=\"pools\"",
+        "stages.grpo.pass_rate_of=\"cot\"",
+        "stages.grpo.zero_std=\"resample\"",
+        "stages.grpo.max_resampled_prompts=3",
+    ];
+    let project = check_killed_stage_resumes_bitwise(with_equal_rewards, "grpo", &settings);
+    let sizes = ["easy", "normal", "hard", "unseen"].map(|pool| metric(&project, &format!("grpo/pool_{pool}")));
+    let [easy, normal, hard, unseen] = &sizes;
+    assert!(sizes.iter().all(|sizes| sizes.len() == 10), "{sizes:?}");
+    assert!(easy[9] + hard[9] > 0.0 && unseen[9] < unseen[0], "prompts are known by their pass rates: {sizes:?}");
+    let rates = fs_err::read_to_string(committed(&project, "grpo").unwrap().join("pass_rates.jsonl")).unwrap();
+    let rates = json_lines(&rates);
+    assert!((easy[9] + normal[9] + hard[9] - rates.len() as f64).abs() < 1e-9, "a line for each prompt");
+    let in_pool = |pool: &str| rates.iter().filter(|line| line["pool"] == pool).count() as f64;
+    assert_eq!((in_pool("easy"), in_pool("hard")), (easy[9], hard[9]));
+    let draws: u64 = rates.iter().filter_map(|line| line["draws"].as_u64()).sum();
+    let resampled: f64 = metric(&project, "grpo/resampled_groups").iter().sum();
+    assert!((draws as f64 - 2.0 * 10.0 - resampled).abs() < 1e-9, "{draws} draws, {resampled} of them further ones");
 }
 
 #[test]

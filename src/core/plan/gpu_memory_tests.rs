@@ -129,6 +129,7 @@ fn grpo() -> Work {
         overlong: None,
         reward_aggregation: RewardAggregation::SumThenNormalize,
         zero_std: ZeroStd::Keep,
+        pools: None,
         loss: GrpoLossSpec {
             loss_type: LossType::Dapo,
             scale_rewards: ScaleRewards::Group,

@@ -379,6 +379,7 @@ mod tests {
             overlong: Some(OverlongSpec { buffer_tokens: 10, penalty: 0.5 }),
             reward_aggregation: RewardAggregation::SumThenNormalize,
             zero_std: ZeroStd::Resample { max_prompts: 4 },
+            pools: None,
             loss: GrpoLossSpec {
                 loss_type: LossType::Dapo,
                 scale_rewards: ScaleRewards::Group,

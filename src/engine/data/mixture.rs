@@ -45,7 +45,22 @@ impl<T> Mixture<T> {
 
     /// The number of items in all data sets.
     pub fn count(&self) -> usize {
-        self.parts.iter().map(|part| part.items.len()).sum()
+        self.counts().sum()
+    }
+
+    /// The numbers of items of the data sets.
+    pub fn counts(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().map(|part| part.items.len())
+    }
+
+    /// Returns the index of the data set that `position` draws from.
+    pub fn set_at(&self, seed: u64, position: u64) -> usize {
+        self.draw(seed, position).0
+    }
+
+    /// Returns the item with this index in the data set `set`.
+    pub fn item(&self, (set, item): (usize, usize)) -> &T {
+        &self.parts[set].items[item]
     }
 
     /// Returns the item that `position` (from 0) draws: the next item in its data set's own order of the epoch.

@@ -17,6 +17,7 @@ mod options;
 pub mod order;
 pub mod pack;
 mod parquet_file;
+pub mod pools;
 mod preflight;
 mod prompts;
 mod rows;

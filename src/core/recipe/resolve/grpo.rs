@@ -1,9 +1,10 @@
 //! Checks the keys of a GRPO stage that concern rewards: keys that require each other, and keys without an effect.
 
 use crate::recipe::resolve::resolver::Resolver;
-use crate::recipe::spec::{OverlongSpec, RewardAggregation, ScaleRewards, ZeroStd};
-use crate::recipe::tables::stage::{GrpoTable, ZeroStdName};
+use crate::recipe::spec::{OverlongSpec, PoolsSpec, RewardAggregation, ScaleRewards, ZeroStd};
+use crate::recipe::tables::stage::{GrpoTable, SamplerName, ZeroStdName};
 use crate::recipe::text::located::KeyPath;
+use crate::suggestion::did_you_mean;
 
 impl Resolver<'_> {
     pub(in crate::recipe) fn check_aggregation(&mut self, key: &KeyPath, table: &GrpoTable) {
@@ -38,6 +39,46 @@ impl Resolver<'_> {
             self.problem(&rewards, message, "taken", help);
         }
         Some(OverlongSpec { buffer_tokens, penalty: table.overlong_penalty.unwrap_or_default() })
+    }
+
+    /// Returns the pools of `sampler = "pools"`. Keys of pools without them are reported.
+    pub(in crate::recipe) fn pools(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<PoolsSpec> {
+        let numbers = [
+            ("easy_share", table.easy_share),
+            ("hard_share", table.hard_share),
+            ("easy_threshold", table.easy_threshold),
+            ("hard_threshold", table.hard_threshold),
+            ("pass_rate_decay", table.pass_rate_decay),
+        ];
+        if table.sampler == SamplerName::Uniform {
+            let named = table.pass_rate_of.as_ref().map(|_| "pass_rate_of");
+            let set = numbers.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name);
+            for name in set.chain(named) {
+                self.no_effect(&key.key(name), "sampler = \"pools\"");
+            }
+            return None;
+        }
+        let [easy_share, hard_share, easy_threshold, hard_threshold, decay] =
+            numbers.map(|(_, value)| value.unwrap_or_default());
+        if easy_share + hard_share > 1.0 {
+            let message = format!("the shares of easy and hard prompts in `{key}` are {easy_share} and {hard_share}");
+            let help = "their sum is at most 1; the rest of the draws is from the other prompts";
+            self.problem(&key.key("hard_share"), message, "more than all draws", help);
+        }
+        if hard_threshold >= easy_threshold {
+            let message =
+                format!("`{key}.hard_threshold` is {hard_threshold}, not below `easy_threshold` ({easy_threshold})");
+            let help = "a prompt is hard up to one pass rate, and easy from a higher one on";
+            self.problem(&key.key("hard_threshold"), message, "no prompt is in between", help);
+        }
+        if let Some(unknown) = table.pass_rate_of.as_ref().filter(|name| !table.rewards.contains_key(*name)) {
+            let known: Vec<&str> = table.rewards.keys().map(String::as_str).collect();
+            let message = format!("`{key}.pass_rate_of` names `{unknown}`, which `{key}.rewards` does not have");
+            let help = did_you_mean(unknown, "components", &known);
+            self.problem(&key.key("pass_rate_of"), message, "no such component", help);
+        }
+        let component = table.pass_rate_of.clone();
+        Some(PoolsSpec { easy_threshold, hard_threshold, easy_share, hard_share, decay, component })
     }
 
     pub(in crate::recipe) fn zero_std(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<ZeroStd> {

@@ -293,6 +293,7 @@ impl Resolver<'_> {
         self.check_aggregation(key, table);
         let overlong = self.overlong(key, table);
         let zero_std = self.zero_std(key, table);
+        let pools = self.pools(key, table);
         reward_mix::check_group(&mut self.files, &rewards_key, &table.rewards, table.group_size, &mut self.found);
         let data = self.mixture(key, &table.data, &needs);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
@@ -309,6 +310,7 @@ impl Resolver<'_> {
             overlong,
             reward_aggregation: table.reward_aggregation,
             zero_std: zero_std?,
+            pools,
             loss: GrpoLossSpec {
                 loss_type: table.loss_type,
                 scale_rewards: table.scale_rewards,

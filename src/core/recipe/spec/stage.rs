@@ -427,6 +427,9 @@ pub struct GrpoSpec {
     pub reward_aggregation: RewardAggregation,
     /// What happens to groups whose rewards are all equal.
     pub zero_std: ZeroStd,
+    /// The pools from which prompts are drawn by their difficulty; absent: all prompts are drawn equally often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<PoolsSpec>,
     /// The objective.
     pub loss: GrpoLossSpec,
     /// The optimizer settings.
@@ -520,6 +523,24 @@ pub enum ZeroStd {
         /// The maximum number of further prompts drawn in a step.
         max_prompts: usize,
     },
+}
+
+/// Pools of prompts by their difficulty, as prime-rl has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolsSpec {
+    /// The pass rate from which on a prompt is easy.
+    pub easy_threshold: f64,
+    /// The pass rate up to which a prompt is hard.
+    pub hard_threshold: f64,
+    /// The share of draws that are from the easy prompts.
+    pub easy_share: f64,
+    /// The share of draws that are from the hard prompts.
+    pub hard_share: f64,
+    /// The weight of the estimate so far when a group is added to it.
+    pub decay: f64,
+    /// The component whose mean value over a group is its pass rate; absent: the total reward.
+    pub component: Option<String>,
 }
 
 /// The GRPO objective; formulas in `engine::loss`.

@@ -31,6 +31,11 @@ const CONDITIONAL: &[(&str, &str, Option<&str>)] = &[
     ("momentum", "optimizer", Some("muon")),
     ("adjust_lr", "optimizer", Some("muon")),
     ("overlong_penalty", "overlong_buffer_tokens", None),
+    ("easy_share", "sampler", Some("pools")),
+    ("hard_share", "sampler", Some("pools")),
+    ("easy_threshold", "sampler", Some("pools")),
+    ("hard_threshold", "sampler", Some("pools")),
+    ("pass_rate_decay", "sampler", Some("pools")),
 ];
 
 /// `defaults.toml`, with `rewards` by kind of component, and what kinds of stage share with each of them.

@@ -97,6 +97,16 @@ pub enum ZeroStdName {
     Resample,
 }
 
+/// How the prompts of a rollout are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplerName {
+    /// All prompts equally often, in a new order in each epoch.
+    Uniform,
+    /// By their difficulty: easy and hard prompts have shares of the draws, all others the rest.
+    Pools,
+}
+
 /// Continued pre-training: next-token loss on packed text.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
@@ -247,6 +257,24 @@ pub struct GrpoTable {
     /// At most this many further prompts are drawn in a step under `zero_std = "resample"`.
     #[schemars(range(min = 1))]
     pub max_resampled_prompts: Option<usize>,
+    /// How the prompts of a rollout are drawn.
+    pub sampler: SamplerName,
+    /// Share of the draws that are from easy prompts, with `sampler = "pools"`.
+    #[schemars(range(min = 0, max = 1))]
+    pub easy_share: Option<f64>,
+    /// Share of the draws that are from hard prompts, with `sampler = "pools"`.
+    #[schemars(range(min = 0, max = 1))]
+    pub hard_share: Option<f64>,
+    /// Pass rate from which on a prompt is easy, with `sampler = "pools"`.
+    pub easy_threshold: Option<f64>,
+    /// Pass rate up to which a prompt is hard, with `sampler = "pools"`.
+    pub hard_threshold: Option<f64>,
+    /// Weight of a prompt's estimated pass rate when a new group is added to it, with `sampler = "pools"`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub pass_rate_decay: Option<f64>,
+    /// Name in `rewards` of the component whose mean over a group is its pass rate, with `sampler = "pools"`; default:
+    /// the total reward.
+    pub pass_rate_of: Option<String>,
     /// How a token's ratio enters the loss, and how per-token losses become one number.
     pub loss_type: LossType,
     /// Divisor of the centred rewards of a group.

@@ -8,6 +8,7 @@
 //! - The reference is the stage's input. It is computed only if `kl_coef` is not 0.
 
 mod metrics;
+mod pass_rates;
 mod rollout;
 mod stage;
 mod update;

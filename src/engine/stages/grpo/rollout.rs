@@ -6,6 +6,7 @@
 
 use super::super::Context;
 use super::super::scoring::{RatingMetrics, SampledCompletion, draws, score};
+use crate::data::pools::{Pools, PromptPlace};
 use crate::data::{Example, Mixture};
 use crate::error::StageResult;
 use crate::generation::{Request, Sampled, Stop, sample_groups};
@@ -16,7 +17,7 @@ use crate::seed;
 use orchestrate_core::event::{ComponentScore, EventKind, StepPart};
 use orchestrate_core::recipe::spec::{GrpoSpec, OverlongSpec, RewardAggregation, ZeroStd};
 use orchestrate_core::rewards::{RewardMix, RewardScore};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -55,6 +56,8 @@ struct Group<'a> {
     scores: Vec<RewardScore>,
     /// Whether the rewards of the group differ.
     has_spread: bool,
+    /// The position of the group's request in the rollout.
+    request: usize,
 }
 
 /// The groups of a step.
@@ -68,14 +71,18 @@ pub(super) struct Rollout<'a> {
     resampled: usize,
     /// Number of places of the step for which no group with spread was found.
     dropped: usize,
+    /// The difficulty of the prompts, with `sampler = "pools"`.
+    pub(super) pools: Option<Pools>,
+    /// The prompts that were drawn from pools.
+    drawn: Vec<PromptPlace>,
     /// Metrics of the rating.
     rating: RatingMetrics,
     pub(super) timing: Timing,
 }
 
 impl<'a> Rollout<'a> {
-    /// Samples and rates completions for the prompts from position `first` of the data's order. Returns `None` if the
-    /// stage was requested to stop meanwhile.
+    /// Samples and rates completions for the prompts from position `first` of the data's order, or of `pools`. Returns
+    /// `None` if the stage was requested to stop meanwhile.
     ///
     /// # Errors
     /// Returns an error of a component that cannot be expressed as a missing value.
@@ -83,11 +90,13 @@ impl<'a> Rollout<'a> {
         context: &mut Context<'_>,
         source: &Source<'_, 'a>,
         reward_mix: &mut RewardMix,
-        first: u64,
+        (first, pools): (u64, Option<Pools>),
         step: u64,
     ) -> StageResult<Option<Self>> {
         let spec = source.spec;
-        let mut rollout = Self::default();
+        let counts = || Pools::new(source.examples.counts());
+        let pools = spec.pools.as_ref().map(|_| pools.unwrap_or_else(counts));
+        let mut rollout = Self { pools, ..Self::default() };
         let mut budget = match spec.zero_std {
             ZeroStd::Keep | ZeroStd::Drop => 0,
             ZeroStd::Resample { max_prompts } => max_prompts,
@@ -107,6 +116,7 @@ impl<'a> Rollout<'a> {
             rollout.dropped = spec.prompts_per_step - rollout.kept.len();
             wanted = rollout.dropped.min(budget);
             if wanted == 0 {
+                rollout.estimate(spec);
                 return Ok(Some(rollout));
             }
             budget -= wanted;
@@ -125,9 +135,10 @@ impl<'a> Rollout<'a> {
         positions: std::ops::Range<u64>,
         step: u64,
     ) -> StageResult<Option<Vec<Group<'a>>>> {
-        let &Source { policy, examples, ref stop, seed, spec } = source;
+        let &Source { policy, ref stop, seed, spec, .. } = source;
         let started = Instant::now();
-        let chosen: Vec<&'a Example> = positions.clone().map(|position| examples.at(seed, position)).collect();
+        let before = usize::try_from(self.prompts()).unwrap_or(usize::MAX);
+        let chosen: Vec<&'a Example> = positions.clone().map(|position| self.prompt(source, position)).collect();
         let requests: Vec<Request<'_>> = positions
             .zip(&chosen)
             .map(|(position, example)| Request {
@@ -173,7 +184,35 @@ impl<'a> Rollout<'a> {
         }
         let Some(mut groups) = rated.groups? else { return Ok(None) };
         groups.sort_by_key(|(request, _)| *request);
-        Ok(Some(groups.into_iter().map(|(_, group)| group).collect()))
+        Ok(Some(groups.into_iter().map(|(request, group)| Group { request: before + request, ..group }).collect()))
+    }
+
+    /// Returns the prompt of a position, and counts its draw from a pool.
+    fn prompt(&mut self, source: &Source<'_, 'a>, position: u64) -> &'a Example {
+        let &Source { examples, seed, spec, .. } = source;
+        let (Some(pools), Some(spec)) = (&mut self.pools, &spec.pools) else { return examples.at(seed, position) };
+        let taken: BTreeSet<PromptPlace> = self.drawn.iter().copied().collect();
+        let place = pools.draw(spec, seed, (examples.set_at(seed, position), position), &taken);
+        self.drawn.push(place);
+        examples.item(place)
+    }
+
+    /// Adds the groups' values to the pass rates of their prompts, in the order of the draws. A value that is missing
+    /// changes no estimate.
+    fn estimate(&mut self, spec: &GrpoSpec) {
+        let (Some(pools), Some(spec)) = (&mut self.pools, &spec.pools) else { return };
+        let mut groups: Vec<&Group<'_>> = self.kept.iter().chain(&self.discarded).collect();
+        groups.sort_by_key(|group| group.request);
+        for (group, place) in groups.into_iter().zip(&self.drawn) {
+            let value = |score: &RewardScore| match &spec.component {
+                None => score.total,
+                Some(name) => score.parts.get(name)?.value,
+            };
+            let values: Vec<f64> = group.scores.iter().filter_map(value).collect();
+            if !values.is_empty() {
+                pools.add(spec, *place, values.iter().sum::<f64>() / values.len() as f64);
+            }
+        }
     }
 
     /// The number of prompts drawn.
@@ -186,9 +225,9 @@ impl<'a> Rollout<'a> {
         self.kept.iter().map(|group| group.answers.len()).sum()
     }
 
-    /// Returns the rating's metrics and the numbers of groups: without spread, including replaced ones; drawn beyond
+    /// Returns the rating's metrics, those of the pools, and the numbers of groups: without spread, including replaced ones; drawn beyond
     /// `prompts_per_step`; and missing from the step.
-    pub(super) fn metrics(&mut self) -> BTreeMap<String, f64> {
+    pub(super) fn metrics(&mut self, spec: &GrpoSpec) -> BTreeMap<String, f64> {
         let flat = self.kept.iter().chain(&self.discarded).filter(|group| !group.has_spread).count();
         let counts = [
             ("grpo/zero_std_groups", flat),
@@ -197,6 +236,9 @@ impl<'a> Rollout<'a> {
         ];
         let mut metrics = std::mem::take(&mut self.rating).finish();
         metrics.extend(counts.map(|(name, count)| (name.to_owned(), count as f64)));
+        if let (Some(pools), Some(spec)) = (&self.pools, &spec.pools) {
+            metrics.extend(pools.metrics(spec));
+        }
         metrics
     }
 
@@ -275,7 +317,7 @@ impl<'a> Group<'a> {
                 add_part(score, OverlongSpec::PART, overlong.penalty, value);
             }
         }
-        Self { has_spread: group_has_spread(&scores, spec.reward_aggregation), answers, scores }
+        Self { has_spread: group_has_spread(&scores, spec.reward_aggregation), answers, scores, request: 0 }
     }
 }
 

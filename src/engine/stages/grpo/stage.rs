@@ -1,6 +1,7 @@
 //! The loop of a GRPO stage.
 
 use super::metrics::{Counted, rollout_metrics};
+use super::pass_rates::save_pass_rates;
 use super::rollout::{Rollout, Source, Timing};
 use super::update::{Rated, Reference, Sums, UpdateOptions, accumulate, check_on_policy};
 use crate::checkpoint::{self, TrainingProgress};
@@ -46,14 +47,15 @@ pub(in crate::stages) fn run(
         // 1. rollout: sample and rate `group_size` completions for each of the step's prompts
         let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
         let before = progress.clone();
-        let Some(mut rollout) = Rollout::draw(context, &source, &mut reward_mix, progress.prompts, progress.step + 1)?
-        else {
+        let from = (progress.prompts, progress.pools.take());
+        let Some(mut rollout) = Rollout::draw(context, &source, &mut reward_mix, from, progress.step + 1)? else {
             let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
             return context.stop_within_step(before.step, write);
         };
         progress.prompts += rollout.prompts();
+        progress.pools = rollout.pools.clone();
         let Timing { prefill, decode, sampling, rating, rollout: rollout_s } = rollout.timing;
-        let mut metrics = rollout.metrics();
+        let mut metrics = rollout.metrics(spec);
 
         // 2. advantages; discarded groups are recorded without them
         let taking_part = rollout.taking_part();
@@ -151,4 +153,8 @@ fn results(progress: &TrainingProgress, reward_mix: &RewardMix) -> BTreeMap<Stri
     let mut results = progress.result("reward/mean");
     results.extend(judge_expenses(reward_mix));
     results
+    save_pass_rates(context, &examples.mixture, spec, progress.pools.as_ref())?;
+    let mut results = progress.result("reward/mean");
+    results.extend(judge_expenses(&reward_mix));
+    Ok(Outcome::Finished(results))
 }
