@@ -50,6 +50,7 @@ mod serve;
 mod show;
 mod show_data;
 mod summary;
+mod until_separable;
 mod verify;
 
 pub use program::main;

@@ -4,7 +4,7 @@ use super::args::{DispatchArgs, RecipeArgs};
 use super::context::{Context, block_on};
 use super::error::CliError;
 use super::planning::{self, Planned};
-use super::{show_data, summary};
+use super::{show_data, summary, until_separable};
 use crate::digest::Digest;
 use crate::exec::{LocalExecutor, WorkerBinary};
 use crate::history::{Invocation, remember_inputs};
@@ -33,7 +33,13 @@ Examples:
   orchestrate run recipes/*.toml -j 2
   orchestrate run recipes/demo.toml --dry-run
   orchestrate run recipes/demo.toml --set stages.grpo.steps=20 --only grpo
-  orchestrate run recipes/grid.toml --variant rouge --variant 'semantic,seed=1'")]
+  orchestrate run recipes/grid.toml --variant rouge --variant 'semantic,seed=1'
+  orchestrate run recipes/grid.toml --until-separable sft --max-seeds 10
+
+With --until-separable, each round is a run; --json prints its stages, and then {\"what\":\"round\",\"round\",\"run\",
+\"evaluation\",\"metric\",\"baseline\",\"seeds\",\"max_seeds\",\"arms\":[{\"arm\",\"decision\":\"better\"|\"worse\"|\"higher\"|\"lower\"|
+\"open\"|\"given_up\"|\"not_separable\",\"seeds\",\"reason\",\"difference\",\"interval\",\"p_value\",\"level\",\"needs_more_seeds\"}],
+\"next\":{\"seeds\",\"stages\",\"seconds\",\"judge_calls\"}|null}.")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
@@ -49,6 +55,24 @@ pub(super) struct RunArgs {
     /// takes its place.
     #[arg(long)]
     force: bool,
+    /// Add seeds until every other arm is separable from ARM, or more seeds would not help. ARM is a variant's name
+    /// without its seed.
+    #[arg(long, value_name = "ARM", conflicts_with = "force")]
+    until_separable: Option<String>,
+    #[command(flatten)]
+    seeds: SeedArgs,
+}
+
+/// How seeds are added.
+#[derive(Debug, Args)]
+pub(super) struct SeedArgs {
+    /// The largest number of seeds of an arm with `--until-separable`.
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "until_separable",
+          value_parser = clap::value_parser!(u16).range(2..=100))]
+    pub(super) max_seeds: u16,
+    /// The evaluation that decides with `--until-separable` [default: the first one with the primary metric]
+    #[arg(long, value_name = "STAGE", requires = "until_separable")]
+    pub(super) by: Option<String>,
 }
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
@@ -64,14 +88,21 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
         jobs: args.dispatch.jobs,
         resumes: None,
         forced: Vec::new(),
+        seed_search: None,
     };
     let Planned { recipes, plan } =
         planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let plan = planning::only(plan, &args.only)?;
+    let search = args.until_separable.as_ref();
+    let search = search
+        .map(|arm| until_separable::begin(context, arm, &args.seeds, (&recipes, &plan), &invocation))
+        .transpose()?;
     if args.dry_run {
         let workspace = Workspace::open(context.runs())?;
-        return super::plan::show(context, &plan, &planning::statuses(context, &plan, &workspace)?);
+        super::plan::show(context, &plan, &planning::statuses(context, &plan, &workspace)?)?;
+        return search.map_or(Ok(()), |search| search.print_limit(context));
     }
+    invocation.seed_search = search.map(|search| search.round);
     let forced = match (args.force, args.only.is_empty()) {
         (false, _) => [].into(),
         (true, true) => (0..plan.stages.len()).collect(),
@@ -106,10 +137,20 @@ fn owned((name, value): (&String, &String)) -> (String, String) {
     (name.clone(), value.clone())
 }
 
-/// Runs `request` and prints a summary, for this command and `resume`.
+/// Runs `request` and prints a summary, for this command and `resume`. Goes on with the rounds of a search for seeds.
 pub(super) fn execute(context: &Context, request: &RunRequest) -> Result<(), CliError> {
+    let run = run_once(context, request)?;
+    match &request.invocation.seed_search {
+        Some(_) => until_separable::go_on(context, run, request.fail_fast),
+        None => Ok(()),
+    }
+}
+
+/// Runs `request`, prints a summary, and returns the run's id.
+pub(super) fn run_once(context: &Context, request: &RunRequest) -> Result<String, CliError> {
     let finished = dispatched(context, request)?;
-    summary::print(context, request, &Workspace::open(context.runs())?, &finished)
+    summary::print(context, request, &Workspace::open(context.runs())?, &finished)?;
+    Ok(finished.run.clone())
 }
 
 /// Runs `request`, with progress on stderr.

@@ -28,6 +28,8 @@ pub(super) fn print(
     summary: &RunSummary,
 ) -> Result<(), CliError> {
     let plan = &request.plan;
+    // The rounds of a search print their own comparison.
+    let is_round = request.invocation.seed_search.is_some();
     if summary.failed().next().is_some() {
         let titles = titles(plan);
         for (stage, failed) in summary.failed() {
@@ -54,7 +56,7 @@ pub(super) fn print(
             }
             out.json(&line)?;
         }
-    } else {
+    } else if !is_round {
         let comparison = comparison(plan, &evidence, summary);
         if !comparison.rows.is_empty() {
             out.line(format!("\n{}", comparison.render(width())))?;
@@ -73,10 +75,11 @@ pub(super) fn print(
         }
     }
     out.finish()?;
-    ending(context, plan, summary, evidence.arms.len())
+    ending(context, plan, summary, (!is_round).then_some(evidence.arms.len()))
 }
 
-fn ending(context: &Context, plan: &Plan, summary: &RunSummary, arms: usize) -> Result<(), CliError> {
+/// Fails if the run failed or was interrupted. Otherwise suggests commands, given the number of arms.
+fn ending(context: &Context, plan: &Plan, summary: &RunSummary, arms: Option<usize>) -> Result<(), CliError> {
     if let Some(problem) = &summary.unrecorded {
         let _ = writeln!(io::stderr(), "warning: the database could not record this run: {problem}");
         let log = context.log_dir(&summary.run);
@@ -100,7 +103,7 @@ fn ending(context: &Context, plan: &Plan, summary: &RunSummary, arms: usize) -> 
             .hint("if the cause is in the recipe, use `orchestrate run`: `resume` continues with the recipe as it was")
             .hint("`orchestrate logs latest` prints what the workers wrote"));
     }
-    if !context.quiet && !context.json {
+    if let Some(arms) = arms.filter(|_| !context.quiet && !context.json) {
         let _ = next_steps(plan, summary, arms);
     }
     Ok(())

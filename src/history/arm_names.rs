@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// empty for a recipe's only variant whose name is only a seed.
 ///
 /// If several parts of the name are seeds, only the recipe's own `seed` is removed. The others stay in the arm's name.
-pub(super) fn without_seed(name: &str) -> (String, Option<u64>) {
+pub fn without_seed(name: &str) -> (String, Option<u64>) {
     let seed_of = |part: &str| {
         let (key, value) = part.split_once('=')?;
         let seed: u64 = value.parse().ok()?;

@@ -57,6 +57,14 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
             // The newest run with settings decides.
             gathering.evidence.settings = settings.clone();
         }
+        if past.invocation.seed_search.as_ref().is_some_and(|round| round.round > 1) {
+            let message = format!(
+                "run {} chose its seeds by their results (`--until-separable`), and p here is that of a single look; \
+                 the verdicts of that search account for all of them",
+                past.run
+            );
+            gathering.evidence.problems.push(Problem::new(ProblemKind::AdaptiveSeeds, message));
+        }
         let reasons = reasons(past)?;
         let places: Places<'_> =
             plan.stages.iter().enumerate().map(|(place, stage)| (&stage.key, (place, stage.kind))).collect();

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::digest::Digest;
+use crate::evidence::SeedSearch;
 use crate::history::run_process::lock_run;
 use crate::host::FileLock;
 use crate::plan::Plan;
@@ -120,6 +121,22 @@ pub struct Invocation {
     /// Keys of cached stages to run again (`--force`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forced: Vec<Digest>,
+    /// The search for seeds of which the run is a round (`--until-separable`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed_search: Option<SearchRound>,
+}
+
+/// A round of a search for seeds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchRound {
+    /// The search, with the seeds of this round.
+    pub search: SeedSearch,
+    /// The number of the round, from 1 on.
+    pub round: usize,
+    /// The values of `sweep.matrix.seed` without the search.
+    pub axis: Vec<u64>,
+    /// Arguments of `--set` without the search.
+    pub set: Vec<String>,
 }
 
 impl Invocation {

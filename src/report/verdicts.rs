@@ -194,11 +194,11 @@ fn optional(value: Option<f64>) -> String {
     value.map(number).unwrap_or_default()
 }
 
-fn signed(value: f64) -> String {
+pub(super) fn signed(value: f64) -> String {
     format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value))
 }
 
-fn p_value(value: f64) -> String {
+pub(super) fn p_value(value: f64) -> String {
     if value < 0.001 { "<0.001".to_owned() } else { format!("{value:.3}") }
 }
 

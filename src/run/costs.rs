@@ -28,6 +28,18 @@ struct Timing {
     seconds: f64,
 }
 
+/// Returns the seconds that the `stages` of `plan` are expected to take one after another; `None` where a kind of stage
+/// has not been measured here.
+pub fn expected_seconds(runs: &Path, plan: &Plan, stages: &[usize]) -> Option<f64> {
+    let costs = Costs::read(runs);
+    let mut lengths = BTreeMap::new();
+    stages
+        .iter()
+        .map(|&stage| &plan.stages[stage])
+        .map(|stage| costs.knows(stage).then(|| costs.seconds(stage, &mut lengths)))
+        .sum()
+}
+
 /// The measured pace of stages.
 #[derive(Clone, Debug)]
 pub(super) struct Costs {

@@ -28,6 +28,7 @@ mod selection;
 mod signals;
 
 pub use assignment::assignment;
+pub use costs::expected_seconds;
 pub use execute::run;
 pub use memory::{TooLarge, busy_gpus, plan_memory, too_large};
 pub use outcome::{FailedStage, RunError, RunSummary, StageEnd};

@@ -29,5 +29,6 @@ mod runs;
 mod samples;
 mod scheduling;
 mod serve;
+mod until_separable;
 mod verify;
 mod widths;

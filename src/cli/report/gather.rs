@@ -241,6 +241,7 @@ fn heading(kind: ProblemKind, number: usize) -> (Severity, String) {
         ProblemKind::DifferentMixes => (Severity::Warning, "The arms' reward mixes differ.".into()),
         ProblemKind::SameAnswers => (Severity::Warning, "Arms gave the same completions.".into()),
         ProblemKind::SingleSeed => (Severity::Warning, "Every arm has one seed.".into()),
+        ProblemKind::AdaptiveSeeds => (Severity::Warning, "The number of seeds was chosen by their results.".into()),
         ProblemKind::ZeroVariance => (Severity::Warning, "Some metrics have the same value for every answer.".into()),
         ProblemKind::Unreadable => (Severity::Problem, format!("{} could not be read.", count(number, "file"))),
     }

@@ -262,13 +262,7 @@ fn judge(metric: &mut MetricComparison) {
         row.verdict = match (row.difference, row.p_corrected) {
             (None, _) => Verdict::NotCompared,
             (Some(difference), Some(p_value)) if p_value < ALPHA => {
-                let way = match (metric.direction, difference > 0.0) {
-                    (Some(Direction::Higher), true) | (Some(Direction::Lower), false) => Way::Better,
-                    (Some(_), _) => Way::Worse,
-                    (None, true) => Way::Higher,
-                    (None, false) => Way::Lower,
-                };
-                Verdict::Separable(way, basis)
+                Verdict::Separable(Way::of(metric.direction, difference), basis)
             }
             _ => Verdict::NotSeparable,
         };

@@ -162,6 +162,16 @@ impl Way {
     /// All ways.
     pub const ALL: [Self; 4] = [Self::Better, Self::Worse, Self::Higher, Self::Lower];
 
+    /// The way of an arm that differs by `difference` in a metric with this direction.
+    pub(super) fn of(direction: Option<Direction>, difference: f64) -> Self {
+        match (direction, difference > 0.0) {
+            (Some(Direction::Higher), true) | (Some(Direction::Lower), false) => Self::Better,
+            (Some(_), _) => Self::Worse,
+            (None, true) => Self::Higher,
+            (None, false) => Self::Lower,
+        }
+    }
+
     /// The word for this way, as in verdicts.
     pub const fn word(self) -> &'static str {
         match self {

@@ -15,6 +15,9 @@ mod metric;
 mod mix;
 mod primary;
 mod scores;
+mod seed_search;
+#[cfg(test)]
+mod seed_search_tests;
 mod sides;
 mod swap;
 #[cfg(test)]
@@ -28,5 +31,6 @@ pub use comparison::{
 pub use cost::{Cost, JudgeCost, Spending, StageCost, VariantCost};
 pub use mix::MixPart;
 pub use scores::scores_of;
+pub use seed_search::{Decision, SearchLevels, SearchProblem, SearchState, SearchedArm, SeedSearch};
 pub use swap::{EncoderSwap, SwapAgreement, SwapArm};
 pub use trials::*;

@@ -203,6 +203,8 @@ pub enum ProblemKind {
     SameAnswers,
     /// Every arm has one seed, so intervals are over questions only.
     SingleSeed,
+    /// The number of seeds was chosen by their results.
+    AdaptiveSeeds,
     /// No value differs from another.
     ZeroVariance,
     /// A file could not be read.

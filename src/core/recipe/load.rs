@@ -27,6 +27,8 @@ pub struct LoadedRecipe {
     pub path: PathBuf,
     /// The variants of the recipe's sweep, in order.
     pub variants: Vec<ResolvedVariant>,
+    /// The values of `sweep.matrix.seed`, in order; empty without them.
+    pub seeds: Vec<u64>,
     /// The settings by which the recipe's arms are compared.
     pub compare: CompareSettings,
     /// The settings of how the recipe's stages run.
@@ -77,6 +79,7 @@ fn load_one(
     keep_fitting(&mut base, Demand::WhatIsThere, problems);
     let runtime = defaults::runtime(&base.value);
     let written = stage_names(&base.value);
+    let seeds = swept_seeds(&base.value);
     let seed = defaults::seed(&base.value);
     let (mut variants, mut asking) = (Vec::new(), Vec::new());
     for mut variant in all_variants(&mut base, problems) {
@@ -96,12 +99,19 @@ fn load_one(
     };
     let compare = compare_settings(&base.value);
     let runtime = RuntimeSettings::resolve(&base, names, runtime, problems)?;
-    Some(LoadedRecipe { name, path: path.to_owned(), variants, compare, runtime, files: layers.files })
+    Some(LoadedRecipe { name, path: path.to_owned(), variants, seeds, compare, runtime, files: layers.files })
 }
 
 /// Returns the `[compare]` table, or an empty one where it does not fit the schema, which has been reported.
 fn compare_settings(recipe: &Table) -> CompareSettings {
     recipe.get("compare").and_then(|table| table.clone().try_into().ok()).unwrap_or_default()
+}
+
+/// Returns the values of `sweep.matrix.seed`.
+fn swept_seeds(recipe: &Table) -> Vec<u64> {
+    let matrix = recipe.get("sweep").and_then(|sweep| sweep.get("matrix"));
+    let seeds = matrix.and_then(|matrix| matrix.get("seed")).and_then(Value::as_array);
+    seeds.into_iter().flatten().filter_map(Value::as_integer).filter_map(|seed| u64::try_from(seed).ok()).collect()
 }
 
 fn stage_names(recipe: &Table) -> Vec<String> {

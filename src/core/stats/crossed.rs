@@ -7,7 +7,7 @@
 
 use super::bootstrap::Interval;
 use super::describe::variance;
-use super::uncertain::{Estimate, Quantiles, UncertainMean, VariancePart};
+use super::uncertain::{Estimate, UncertainMean, VariancePart};
 
 /// The scores of two arms by seed and question, as summands of their difference.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +92,7 @@ impl Design {
     /// Tests the difference; `None` for fewer than two questions.
     ///
     /// An arm with one seed adds no variance, because one seed says nothing about the others.
-    fn test(&self, quantiles: &mut Quantiles) -> Option<CrossedTest> {
+    fn test(&self) -> Option<CrossedTest> {
         if self.questions() < 2 {
             return None;
         }
@@ -112,7 +112,7 @@ impl Design {
             between_seeds += of_seeds;
             seeds_df += seeds - 1.0;
         }
-        let found = UncertainMean::new(difference, &parts, quantiles);
+        let found = UncertainMean::new(difference, &parts);
         let p_value = found.p_value();
         let of_questions = if p_value.is_some() { (of_means - of_rest).max(0.0) } else { 0.0 };
         let interval = found.interval();
@@ -122,8 +122,7 @@ impl Design {
 
 /// Tests each of `designs`, in order; `None` for a design of fewer than two questions.
 pub fn crossed_tests(designs: &[Design]) -> Vec<Option<CrossedTest>> {
-    let mut quantiles = Quantiles::default();
-    designs.iter().map(|design| design.test(&mut quantiles)).collect()
+    designs.iter().map(Design::test).collect()
 }
 
 /// Computes the variance that seeds and questions do not explain separately: the residual mean square of the two-way

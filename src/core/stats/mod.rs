@@ -4,7 +4,7 @@
 //!   metric. [`share_interval`] is the interval of a proportion.
 //! - Comparisons: a [`Design`] is two arms with their seeds and questions, and [`crossed_tests`] compares them.
 //!   [`holm`] corrects for several comparisons. [`hedges_g`] and [`cliffs_delta`] are effect sizes. [`seeds_needed`]
-//!   estimates how many seeds would show a difference.
+//!   estimates how many seeds would show a difference. [`RepeatedTest`] is the test that is repeated as seeds are added.
 //! - Arenas: [`bradley_terry`] rates players, [`choose_pairs`] chooses the next pairs, and [`further_games`] estimates
 //!   how many more games would separate two players.
 //! - Agreement of judges: [`cohen_kappa`], [`fleiss_kappa`] and [`krippendorff_alpha`].
@@ -25,6 +25,7 @@ mod pairing;
 mod pass_at;
 mod power;
 mod proportion;
+mod repeated;
 mod seeds;
 mod separation;
 mod student;
@@ -50,6 +51,7 @@ pub use pairing::choose_pairs;
 pub use pass_at::pass_at;
 pub use power::{POWER, both_needed, likely_variance, questions_needed, seeds_needed};
 pub use proportion::{bounded_interval, mean_interval, share_interval};
+pub use repeated::RepeatedTest;
 pub use seeds::{SeedComparison, paired_seeds, unpaired_seeds};
 pub use separation::further_games;
 pub use studentized::{Document, perplexity_interval};

@@ -16,7 +16,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{ChiSquared, ContinuousCDF as _, Normal};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// The number of points at which the chi-squared distributions are evaluated.
 const POINTS: usize = 2048;
@@ -41,27 +41,26 @@ pub(super) struct VariancePart {
     pub(super) less: Option<Estimate>,
 }
 
-/// A cache of quantiles of chi-squared distributions over their degrees of freedom, shared by many means.
-#[derive(Default)]
-pub(super) struct Quantiles {
-    known: HashMap<(u64, usize), Rc<Vec<f64>>>,
-}
+/// The quantiles of a chi-squared distribution over its degrees of freedom, by these (as bits) and the axis.
+type KnownQuantiles = HashMap<(u64, usize), Arc<Vec<f64>>>;
 
-impl Quantiles {
-    /// Returns quantiles at even steps, shuffled differently for each `axis`, so that axes are independent.
-    fn of(&mut self, df: f64, axis: usize) -> Rc<Vec<f64>> {
-        let compute = || {
-            let distribution = ChiSquared::new(df).expect("positive degrees of freedom");
-            let step = |point: usize| (point as f64 + 0.5) / POINTS as f64;
-            let mut values: Vec<f64> = (0..POINTS).map(|point| distribution.inverse_cdf(step(point)) / df).collect();
-            let mut rng = ChaCha8Rng::seed_from_u64(axis as u64);
-            for last in (1..POINTS).rev() {
-                values.swap(last, rng.random_range(0..=last));
-            }
-            Rc::new(values)
-        };
-        Rc::clone(self.known.entry((df.to_bits(), axis)).or_insert_with(compute))
-    }
+/// The quantiles that the process has computed: degrees of freedom are counts, so there are few.
+static KNOWN: LazyLock<Mutex<KnownQuantiles>> = LazyLock::new(Mutex::default);
+
+/// Returns quantiles at even steps, shuffled differently for each `axis`, so that axes are independent.
+fn quantiles(df: f64, axis: usize) -> Arc<Vec<f64>> {
+    let compute = || {
+        let distribution = ChiSquared::new(df).expect("positive degrees of freedom");
+        let step = |point: usize| (point as f64 + 0.5) / POINTS as f64;
+        let mut values: Vec<f64> = (0..POINTS).map(|point| distribution.inverse_cdf(step(point)) / df).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(axis as u64);
+        for last in (1..POINTS).rev() {
+            values.swap(last, rng.random_range(0..=last));
+        }
+        Arc::new(values)
+    };
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(known.entry((df.to_bits(), axis)).or_insert_with(compute))
 }
 
 /// A mean with its uncertainty.
@@ -81,7 +80,7 @@ enum StandardError {
 
 impl UncertainMean {
     /// Combines `mean` with its squared standard error, which is the sum of `parts`.
-    pub(super) fn new(mean: f64, parts: &[VariancePart], quantiles: &mut Quantiles) -> Self {
+    pub(super) fn new(mean: f64, parts: &[VariancePart]) -> Self {
         // a smaller variance is the rounding error of equal values
         let least = 1e-24 * mean * mean;
         let parts: Vec<&VariancePart> = parts.iter().filter(|part| part.of.value > least).collect();
@@ -91,8 +90,8 @@ impl UncertainMean {
             parts => {
                 let mut squared = vec![0.0; POINTS];
                 for (axis, VariancePart { of, less }) in parts.iter().enumerate() {
-                    let own = quantiles.of(of.df, 2 * axis);
-                    let taken = less.map(|less| (less.value, quantiles.of(less.df, 2 * axis + 1)));
+                    let own = quantiles(of.df, 2 * axis);
+                    let taken = less.map(|less| (less.value, quantiles(less.df, 2 * axis + 1)));
                     for (point, sum) in squared.iter_mut().enumerate() {
                         let less = taken.as_ref().map_or(0.0, |(value, quantiles)| value / quantiles[point]);
                         *sum += (of.value / own[point] - less).max(0.0);
@@ -162,8 +161,8 @@ mod tests {
     #[test]
     fn of_one_estimate_it_is_students_t() {
         // a tiny second estimate, so that the two are not taken as one
-        let mixed = UncertainMean::new(0.5, &[part(0.04, 2.0), part(1e-20, 9.0)], &mut Quantiles::default());
-        let student = UncertainMean::new(0.5, &[part(0.04, 2.0)], &mut Quantiles::default());
+        let mixed = UncertainMean::new(0.5, &[part(0.04, 2.0), part(1e-20, 9.0)]);
+        let student = UncertainMean::new(0.5, &[part(0.04, 2.0)]);
         assert_near(mixed.p_value().unwrap(), student.p_value().unwrap(), 1e-4);
         let (mixed, student) = (mixed.interval().unwrap(), student.interval().unwrap());
         assert_near(mixed.high, student.high, 0.01 * (student.high - student.low));
@@ -172,17 +171,16 @@ mod tests {
 
     #[test]
     fn the_interval_leaves_out_zero_where_p_is_below_a_twentieth_and_only_there() {
-        let mut quantiles = Quantiles::default();
         for step in 1..200 {
             let mean = f64::from(step) * 0.005;
-            let found = UncertainMean::new(mean, &[part(0.01, 2.0), part(0.02, 40.0)], &mut quantiles);
+            let found = UncertainMean::new(mean, &[part(0.01, 2.0), part(0.02, 40.0)]);
             assert_eq!(found.p_value().unwrap() < 0.05, found.interval().unwrap().low > 0.0, "{mean}");
         }
     }
 
     #[test]
     fn what_does_not_vary_has_neither() {
-        let found = UncertainMean::new(0.5, &[part(0.0, 2.0)], &mut Quantiles::default());
+        let found = UncertainMean::new(0.5, &[part(0.0, 2.0)]);
         assert_eq!((found.p_value(), found.interval()), (None, None));
     }
 }
