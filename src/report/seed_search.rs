@@ -1,7 +1,7 @@
 //! Rounds of a search for seeds: the arms with their decisions.
 
 use super::table::{Column, Table};
-use super::verdicts::{p_value, signed, verdict_words};
+use super::verdicts::{signed, verdict_words};
 use crate::evidence::{Decision, SearchState, SearchedArm, Verdict};
 use crate::number::number;
 
@@ -28,11 +28,16 @@ pub fn search_table(state: &SearchState, baseline: &str) -> Table {
             arm.seeds.to_string(),
             row.and_then(|row| row.difference).map(signed).unwrap_or_default(),
             interval.map(|(low, high)| format!("[{}, {}]", number(low), number(high))).unwrap_or_default(),
-            row.and_then(|row| row.p_value).map(p_value).unwrap_or_default(),
-            arm.level.map(|level| format!("{level:.4}")).unwrap_or_default(),
+            row.and_then(|row| row.p_value).map(four_digits).unwrap_or_default(),
+            arm.level.map(four_digits).unwrap_or_default(),
         ]);
     }
     table
+}
+
+/// Formats a probability, so that p can be compared with its level.
+fn four_digits(value: f64) -> String {
+    if value < 0.0001 { "<0.0001".to_owned() } else { format!("{value:.4}") }
 }
 
 /// Describes the decision about an arm: `better`, `open, needs about 4 to 15 more seeds`.

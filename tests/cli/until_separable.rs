@@ -17,6 +17,7 @@ fn draw(words: &str) -> f64 {
     (0..6).map(uniform).sum::<f64>()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "other tests have arms that return nothing")]
 /// `good` is far ahead of `sft`, `bad` as far behind, `same` is equal up to the noise of its seeds.
 fn scores(arm: &str, seed: u64, question: usize) -> Option<f64> {
     let lead = match arm {
@@ -24,8 +25,8 @@ fn scores(arm: &str, seed: u64, question: usize) -> Option<f64> {
         "bad" => -0.2,
         _ => 0.0,
     };
-    let of_seed = 0.03 * draw(&format!("{arm} {seed}"));
-    Some(0.5 + lead + of_seed + 0.02 * draw(&format!("{arm} {seed} {question}")))
+    let of_seed = 0.006 * draw(&format!("{arm} {seed}"));
+    Some(0.5 + lead + of_seed + 0.005 * draw(&format!("{arm} {seed} {question}")))
 }
 
 /// Creates the project with answers for ten seeds of each arm.

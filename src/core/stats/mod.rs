@@ -4,7 +4,8 @@
 //!   metric. [`share_interval`] is the interval of a proportion.
 //! - Comparisons: a [`Design`] is two arms with their seeds and questions, and [`crossed_tests`] compares them.
 //!   [`holm`] corrects for several comparisons. [`hedges_g`] and [`cliffs_delta`] are effect sizes. [`seeds_needed`]
-//!   estimates how many seeds would show a difference. [`RepeatedTest`] is the test that is repeated as seeds are added.
+//!   estimates how many seeds would show a difference. [`RepeatedTest`] is the test that is repeated as seeds are
+//!   added.
 //! - Arenas: [`bradley_terry`] rates players, [`choose_pairs`] chooses the next pairs, and [`further_games`] estimates
 //!   how many more games would separate two players.
 //! - Agreement of judges: [`cohen_kappa`], [`fleiss_kappa`] and [`krippendorff_alpha`].

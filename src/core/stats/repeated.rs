@@ -39,8 +39,8 @@ impl RepeatedTest {
     pub fn new(first: usize, most: usize) -> Self {
         assert!(2 <= first && first <= most, "a variance needs two seeds");
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let mut squares = vec![vec![0.0_f32; PATHS]; most - first + 1];
-        for path in 0..PATHS {
+        let mut squares = vec![Vec::with_capacity(PATHS); most - first + 1];
+        for _ in 0..PATHS {
             let (mut mean, mut sum_of_squares) = (0.0, 0.0);
             for n in 1..=most {
                 let (value, count) = (normal(&mut rng), n as f64);
@@ -50,7 +50,7 @@ impl RepeatedTest {
                 if n >= first {
                     let t_squared: f64 = mean * mean * count * (count - 1.0) / sum_of_squares;
                     #[expect(clippy::cast_possible_truncation, reason = "seven digits suffice")]
-                    (squares[n - first][path] = t_squared as f32);
+                    squares[n - first].push(t_squared as f32);
                 }
             }
         }

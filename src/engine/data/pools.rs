@@ -7,8 +7,8 @@
 //!
 //! A position of the data's order draws the pool at random, from a seed that is derived from the stage's seed and the
 //! position, and then the prompt of the pool whose last draw is the oldest. Those that were never drawn come first, in
-//! an order of the stage's seed. An empty pool is replaced by another. The data sets of a mixture keep their weights, and each has pools of
-//! its own.
+//! an order of the stage's seed. An empty pool is replaced by another. The data sets of a mixture keep their weights,
+//! and each has pools of its own.
 //!
 //! The estimates are state: they are part of a resume point.
 
@@ -73,8 +73,8 @@ impl Pools {
         &self.records
     }
 
-    /// Draws the prompt of `position` from the data set `set`, and counts the draw. A prompt that is in `taken` is drawn
-    /// again only if all are.
+    /// Draws the prompt of `position` from the data set `set`, and counts the draw. A prompt that is in `taken` is
+    /// drawn again only if all are.
     pub fn draw(
         &mut self,
         spec: &PoolsSpec,
@@ -85,16 +85,17 @@ impl Pools {
         let wanted = wanted(spec, seed::derive(seed, &["pool", &position.to_string()]));
         let order = seed::derive(seed, &["pools", &set.to_string()]);
         let records = &self.records[set];
-        let choices = [false, true].into_iter().flat_map(|again| {
-            [wanted, Pool::Normal, Pool::Hard, Pool::Easy].map(|pool| {
-                let fits =
-                    move |item: &usize| records[*item].pool(spec) == pool && (again || !taken.contains(&(set, *item)));
-                (0..records.len()).filter(fits)
+        let item = [false, true]
+            .into_iter()
+            .flat_map(|again| {
+                [wanted, Pool::Normal, Pool::Hard, Pool::Easy].map(|pool| {
+                    let fits = move |item: &usize| {
+                        records[*item].pool(spec) == pool && (again || !taken.contains(&(set, *item)))
+                    };
+                    (0..records.len()).filter(fits)
+                })
             })
-        });
-        let item = choices
-            .filter_map(|pool| pool.min_by_key(|&item| (records[item].last, mix(order ^ item as u64), item)))
-            .next()
+            .find_map(|pool| pool.min_by_key(|&item| (records[item].last, mix(order ^ item as u64), item)))
             .expect("a data set has prompts");
         let record = &mut self.records[set][item];
         record.draws += 1;
@@ -237,8 +238,8 @@ mod tests {
 
     /// Returns the number of groups until the mean pass rate of a simulated policy over all prompts is 0.62.
     ///
-    /// A quarter of the prompts is solved and a quarter unsolvable. The others are passed in 3 of 10 tries at first, so the
-    /// mean is 0.4. A group of 8 completions raises its prompt's pass rate only if the completions differ.
+    /// A quarter of the prompts is solved and a quarter unsolvable. The others are passed in 3 of 10 tries at first, so
+    /// the mean is 0.4. A group of 8 completions raises its prompt's pass rate only if the completions differ.
     fn groups_until_learnt(seed: u64, mut draw: impl FnMut(u64, &mut dyn FnMut(usize) -> f64)) -> u64 {
         const PROMPTS: usize = 80;
         let start = |item: usize| [1.0, 0.0, 0.3, 0.3][item % 4];
@@ -274,7 +275,6 @@ mod tests {
                 let place = pools.draw(&spec(), seed, (0, group), &BTreeSet::new());
                 pools.add(&spec(), place, sample(place.1));
             });
-            println!("seed {seed}: {pooled} groups with pools, {uniform} without");
             assert!(pooled * 20 < uniform * 17, "{pooled} groups with pools, {uniform} without");
         }
     }

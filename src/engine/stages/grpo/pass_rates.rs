@@ -18,7 +18,8 @@ struct PassRate<'a> {
     row: usize,
     id: &'a str,
     draws: u32,
-    pass_rate: Option<f32>,
+    #[serde(rename = "pass_rate")]
+    estimate: Option<f32>,
     pool: Pool,
 }
 
@@ -34,8 +35,8 @@ pub(super) fn save_pass_rates(
     for (data_set, records) in pools.records().iter().enumerate() {
         for (item, record) in records.iter().enumerate() {
             let Example { row, id, .. } = examples.item((data_set, item));
-            let &PromptRecord { draws, pass_rate } = record;
-            let line = PassRate { data_set, row: *row, id, draws, pass_rate, pool: record.pool(spec) };
+            let &PromptRecord { draws, pass_rate, .. } = record;
+            let line = PassRate { data_set, row: *row, id, draws, estimate: pass_rate, pool: record.pool(spec) };
             writeln!(text, "{}", serde_json::to_string(&line).expect("a line serializes"))?;
         }
     }

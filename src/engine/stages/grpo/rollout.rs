@@ -225,8 +225,8 @@ impl<'a> Rollout<'a> {
         self.kept.iter().map(|group| group.answers.len()).sum()
     }
 
-    /// Returns the rating's metrics, those of the pools, and the numbers of groups: without spread, including replaced ones; drawn beyond
-    /// `prompts_per_step`; and missing from the step.
+    /// Returns the rating's metrics, those of the pools, and the numbers of groups: without spread, including replaced
+    /// ones; drawn beyond `prompts_per_step`; and missing from the step.
     pub(super) fn metrics(&mut self, spec: &GrpoSpec) -> BTreeMap<String, f64> {
         let flat = self.kept.iter().chain(&self.discarded).filter(|group| !group.has_spread).count();
         let counts = [
