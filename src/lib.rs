@@ -28,8 +28,9 @@
 //! cores) and [`cpu`] (the CPU's features); the highest is [`cli`].
 
 pub use orchestrate_core::{
-    architecture, arena, cpu, digest, dtype, energy, event, evidence, exec, host, metric, number, pace, parallel, plan,
-    printable, program, recipe, rewards, run_event, run_update, stage, stats, suggestion, workspace,
+    architecture, arena, cpu, data, digest, dtype, energy, event, evidence, exec, host, leakage, metric, number, pace,
+    parallel, plan, printable, program, recipe, rewards, run_event, run_update, slice, stage, stats, suggestion,
+    workspace,
 };
 
 pub mod cli;

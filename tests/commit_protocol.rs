@@ -24,6 +24,7 @@ fn assignment() -> Assignment {
         split: Split::Eval,
         max_rows: None,
         messages: None,
+        decontaminate: None,
         templates: Templates::default(),
         selection: Selection::default(),
     };
@@ -33,6 +34,7 @@ fn assignment() -> Assignment {
         out_of_domain: false,
         data,
         options: None,
+        by: BTreeSet::new(),
         text: None,
         sampling,
         samples_per_question: 1,

@@ -68,6 +68,7 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("GenerateTable", "rewards") => "stages.generate.rewards.cot={}",
         ("DataTable", "options") => "data.far.options=choices.text",
         ("DataTable", "option") => "data.far.option={{ option.text }}",
+        ("DataTable", "by") => "data.far.by=[\"subject\", \"level >= 3\"]",
         ("EvalTable", "samples_per_question") => "stages.eval.samples_per_question=8",
         ("EvalTable", "pass_at") => "stages.eval.pass_at=[1, 2]",
         ("DataTable", "out_of_domain") => "data.far.out_of_domain=true",
@@ -195,9 +196,9 @@ fn other_value(key: &str) -> &'static str {
         "dtype" => "bfloat16",
         "rank" | "seed" | "series" | "threads" | "keep_resume_points" | "jobs" => "5",
         "alpha" | "resume_interval_s" | "weight" | "prior_sd" => "31.5",
-        "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef" | "entropy_coef"
-        | "clip_low" | "clip_high" | "overlong_penalty" | "tie_margin" => "0.55",
-        "rslora" | "shuffle_references" | "packing" | "cache" | "cuda_graphs" => "true",
+        "max_overlap" | "dropout" | "baseline" | "eval_fraction" | "weight_decay" | "top_p" | "kl_coef"
+        | "entropy_coef" | "clip_low" | "clip_high" | "overlong_penalty" | "tie_margin" => "0.55",
+        "decontaminate" | "rslora" | "shuffle_references" | "packing" | "cache" | "cuda_graphs" => "true",
         "train_on" => "[\"assistant\"]",
         "mask_truncated" | "base" | "pool_seeds" | "deterministic" | "lowercase" | "remove_punctuation" => "false",
         "compare_with" => "prompt",
@@ -288,6 +289,13 @@ fn programs(recipe: &LoadedRecipe) -> Vec<&ProgramRun> {
     recipe.variants.iter().flat_map(|cell| &cell.stages).filter_map(|stage| stage.program.as_ref()).collect()
 }
 
+/// Returns the limits of the overlap of training data with evaluation sets.
+fn limits(recipe: &LoadedRecipe) -> Vec<Option<f64>> {
+    let stages = recipe.variants.iter().flat_map(|cell| &cell.stages);
+    let sets = stages.flat_map(|stage| &stage.data_sets);
+    sets.map(|set| set.max_overlap.as_ref().map(|limit| limit.fraction)).collect()
+}
+
 fn full_project() -> Project {
     let project = Project::new();
     project.write("full.toml", include_str!("recipes/full.toml"));
@@ -340,6 +348,10 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
                 }
                 "CommandStageTable" if ["timeout_s", "resume"].contains(&key.as_str()) => {
                     assert_ne!(programs(&before), programs(&after), "`{set}` does not reach the program");
+                    assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
+                }
+                "DataTable" if key == "max_overlap" => {
+                    assert_ne!(limits(&before), limits(&after), "`{set}` limits nothing");
                     assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
                 }
                 "SweepTable" if key == "base_name" => assert_ne!(labels(&before), labels(&after), "`{set}`"),

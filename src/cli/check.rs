@@ -4,6 +4,7 @@ use super::args::RecipeArgs;
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
+use super::overlap::{self, Wanted};
 use super::plan::count;
 use super::planning;
 use super::show_data::{refuse_data, show_data, warn_not_inspected};
@@ -21,6 +22,10 @@ types, values out of range, unknown names, missing files, cycles, and stages tha
 Then the worker checks each stage's model and reads its data as the stage will: it renders the templates of
 every row and counts its tokens. Whatever a stage would refuse is an error.
 
+Training data is compared with the questions and references of evaluations and arenas: what they have in
+common, eight words in a row, is shown with the worst examples. It is an error above a data set's
+`max_overlap`. With --verbose, pairs without anything in common are shown too.
+
 Stages that read more than 64 MiB are left out, except with --show-data. Data that passed is not read again
 until it changes. No stage is run. `run` starts with the same checks.
 
@@ -32,9 +37,11 @@ Example:
   orchestrate check --show-data recipes/demo.toml
   orchestrate check --show-data --json recipes/demo.toml | jq '.data[] | {files, rows, trained_tokens}'
 
---json prints {\"recipe\",\"path\",\"variants\",\"stages\"}, one a line; with --show-data
+--json prints {\"recipe\",\"path\",\"variants\",\"stages\",\"overlaps\":[{\"trained\",\"evaluated\",\"dropped\",\"max_overlap\",
+\"rows\",\"overlapping_rows\",\"questions\",\"overlapping_questions\",\"fraction\",\"short_questions\",\"common_runs\",
+\"worst\":[{\"question\",\"row\",\"shared\",\"of\",\"passage\"}]}]}, one a line; with --show-data
 {\"stage\",\"kind\",\"data\":[{\"files\",\"weight\",\"rows\",\"packed_rows\",\"tokens\",\"trained_tokens\",\"eos_trained\",
-\"cut_rows\",\"duplicate_rows\",\"tokens_p50\",\"tokens_p95\",\"tokens_max\",\"example\"}],\"failure\"}.")]
+\"cut_rows\",\"decontaminated_rows\",\"duplicate_rows\",\"tokens_p50\",\"tokens_p95\",\"tokens_max\",\"example\"}],\"failure\"}.")]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
@@ -61,6 +68,8 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
             Err(error) => warn_not_inspected(&error),
         }
     }
+    let overlaps = overlap::compared(context, &planned.plan, Wanted::All)?;
+    overlaps.refuse(context)?;
     for recipe in &planned.recipes {
         // Counted as in `plan` and `run`: a stage that variants share counts once.
         let variants = planned.plan.variants.iter().filter(|variant| variant.recipe == recipe.name);
@@ -70,11 +79,15 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<(), CliError>
         if context.json {
             out.json(&json!({
                 "recipe": recipe.name, "path": recipe.path, "variants": recipe.variants.len(), "stages": stages,
+                "overlaps": overlaps.json(context, |variants, _| overlap::is_of_recipe(variants, &recipe.name)),
             }))?;
         } else {
             let variants = count(recipe.variants.len(), "variant");
             out.line(format!("{}: ok, {variants}, {}", recipe.path.display(), count(stages, "stage")))?;
         }
+    }
+    if !context.json {
+        overlaps.print(context, &mut out, (context.verbose, true))?;
     }
     out.finish()
 }

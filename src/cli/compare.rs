@@ -6,10 +6,14 @@ use super::find::{find_runs, past_runs};
 use super::output::Output;
 use crate::evidence::{
     ComparisonRequest, Comparisons, Evidence, MetricComparison, Verdict, compare as compare_arms, metric_names,
+    slice_names,
 };
 use crate::history::gather_answers;
 use crate::metric::{Direction, short_name};
-use crate::report::{filled, swap_agreement, swap_table, verdict_heading, verdict_line, verdict_table, width};
+use crate::report::{
+    filled, slice_heading, slice_table, swap_agreement, swap_table, verdict_heading, verdict_line, verdict_table, width,
+};
+use crate::slice::Slice;
 use crate::suggestion::did_you_mean;
 use crate::workspace::Workspace;
 use clap::Args;
@@ -32,6 +36,9 @@ p and the interval come from the same distribution. With several seeds it accoun
 the variance between them. With one seed it is Student's t over questions: it says nothing about another training
 run, and the verdict is `better on these questions (one seed)`. Seeds that both arms have are paired.
 
+With --by, each metric is compared slice by slice too. p of a slice is corrected over all arms and slices of the
+expression together.
+
 The sum of the rewards is compared only where the arms' mixes are the same. Where they differ, `common_score` is
 the same for all: the recipe's `compare.score`, else the mean of the components that all mixes share.
 
@@ -39,9 +46,10 @@ Examples:
   orchestrate compare
   orchestrate compare latest --baseline sft --all
   orchestrate compare latest --metric semantic --metric tokens_mean=lower
+  orchestrate compare latest --by subject
   orchestrate compare 01KAB3 7Q4XZ1 --baseline sft --json | jq 'select(.verdict == \"better\")'
 
---json prints {\"what\":\"comparison\",\"evaluation\",\"metric\",\"role\":\"primary\"|\"exploratory\",\"direction\",\"arm\",
+--json prints {\"what\":\"comparison\",\"evaluation\",\"metric\",\"slice\":{\"by\",\"value\"} (of a slice),\"role\":\"primary\"|\"exploratory\",\"direction\",\"arm\",
 \"baseline\":NAME,\"verdict\":\"better\"|\"worse\"|\"higher\"|\"lower\"|(each of them + \"_on_these_questions\": one seed)|
 \"not_separable\"|\"not_compared\",\"value\",\"baseline_value\",\"difference\",\"interval\",\"p_value\",\"p_corrected\",
 \"hedges_g\",\"cliffs_delta\",\"over\",\"seeds\",\"baseline_seeds\",\"questions\",\"only_arm\",\"only_baseline\",\"without_value\",
@@ -60,6 +68,9 @@ pub(super) struct CompareArgs {
     /// better.
     #[arg(long = "metric", value_name = "NAME", value_parser = metric)]
     metrics: Vec<(String, Option<Direction>)>,
+    /// Compare slice by slice too, by this expression of the data set's `by`; can be repeated.
+    #[arg(long, value_name = "BY")]
+    by: Vec<String>,
     /// All metrics, not only the primary one.
     #[arg(long, conflicts_with = "metrics")]
     all: bool,
@@ -67,6 +78,9 @@ pub(super) struct CompareArgs {
 
 /// Parses `NAME`, `NAME=higher` or `NAME=lower`.
 fn metric(text: &str) -> Result<(String, Option<Direction>), String> {
+    if let Some((whole, slice)) = Slice::of_metric(text) {
+        return Err(format!("slices are compared together: `--metric {whole} --by '{}'`", slice.by));
+    }
     let Some((name, word)) = text.split_once('=') else { return Ok((text.to_owned(), None)) };
     match Direction::named(word) {
         Some(direction) => Ok((name.to_owned(), Some(direction))),
@@ -79,13 +93,14 @@ pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliEr
     let chosen = find_runs(&runs, &args.runs)?;
     let evidence = gather_answers(&Workspace::open(context.runs())?, &chosen)?;
     let baseline = baseline(&evidence, args.baseline.as_deref())?;
+    let by = by(&evidence, &args.by)?;
     let metrics = match metrics(&evidence, &args.metrics)? {
         none if none.is_empty() && !args.all => {
             evidence.primary_metric().into_iter().map(|name| (name, None)).collect()
         }
         chosen => chosen,
     };
-    let found = compare_arms(&evidence, &ComparisonRequest { baseline, metrics, primary: None });
+    let found = compare_arms(&evidence, &ComparisonRequest { baseline, metrics, primary: None, by });
     if context.json {
         print_json(&found)?;
     } else {
@@ -145,10 +160,25 @@ pub(super) fn metrics(
     wanted.iter().map(full).collect()
 }
 
+/// Returns the expressions of slices that the user named.
+fn by(evidence: &Evidence, wanted: &[String]) -> Result<Vec<String>, CliError> {
+    let known = slice_names(evidence);
+    for name in wanted.iter().filter(|name| !known.contains(*name)) {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let hint = match known.as_slice() {
+            [] => "write `by = [...]` in the `[data.NAME]` of an evaluation".to_owned(),
+            known => did_you_mean(name, "slices", known),
+        };
+        return Err(CliError::nothing(format!("no evaluation has slices by `{name}`")).hint(hint));
+    }
+    Ok(wanted.to_vec())
+}
+
 fn print(context: &Context, found: &Comparisons, only_primary: bool) -> Result<(), CliError> {
     let mut out = Output::stdout();
     let several = found.metrics.iter().any(|metric| metric.evaluation != found.metrics[0].evaluation);
-    for metric in &found.metrics {
+    let whole = || found.metrics.iter().filter(|metric| metric.slice.is_none());
+    for metric in whole() {
         out.line(verdict_line(metric, &found.baseline, several))?;
     }
     if !found.problems.is_empty() {
@@ -157,9 +187,18 @@ fn print(context: &Context, found: &Comparisons, only_primary: bool) -> Result<(
     for problem in &found.problems {
         out.line(filled(&format!("note: {}", problem.message), "  "))?;
     }
-    for metric in &found.metrics {
+    for metric in whole() {
         let heading = verdict_heading(metric, several);
         out.line(format!("\n{heading}\n{}", verdict_table(metric, &found.baseline).render(width())))?;
+    }
+    for family in found.metrics.chunk_by(|one, other| one.family() == other.family()) {
+        let family: Vec<&MetricComparison> = family.iter().filter(|metric| metric.slice.is_some()).collect();
+        if !family.is_empty() {
+            let table = slice_table(&family, &found.baseline);
+            let fits = table.natural_width() <= width();
+            let table = if fits { table.render(width()) } else { table.render_wrapped(width()) };
+            out.line(format!("\n{}\n{table}", slice_heading(&family, several)))?;
+        }
     }
     out.finish()?;
     if !context.quiet && !found.metrics.is_empty() {
@@ -205,11 +244,14 @@ fn print_json(found: &Comparisons) -> Result<(), CliError> {
     for metric in &found.metrics {
         for row in &metric.arms {
             let mut object = json!(row);
-            let MetricComparison { evaluation, metric, role, direction, .. } = metric;
+            let MetricComparison { evaluation, metric, slice, role, direction, .. } = metric;
             object["baseline_value"] = object["baseline"].take();
             object["what"] = json!("comparison");
             object["evaluation"] = json!(evaluation);
             object["metric"] = json!(metric);
+            if let Some(slice) = slice {
+                object["slice"] = json!(slice);
+            }
             object["role"] = json!(role);
             object["direction"] = json!(direction);
             object["baseline"] = json!(found.baseline);

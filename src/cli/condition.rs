@@ -69,6 +69,9 @@ impl FromStr for Condition {
     fn from_str(text: &str) -> Result<Self, String> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "_-/@".contains(c);
         let end = text.find(|c| !is_name(c)).unwrap_or(text.len());
+        // the name of a slice's metric ends with `{BY=VALUE}`
+        let slice = text[end..].starts_with('{').then(|| text[end..].find('}')).flatten();
+        let end = slice.map_or(end, |close| end + close + 1);
         let (field, rest) = (&text[..end], text[end..].trim_start());
         let found = OPERATORS.iter().find_map(|(sign, operator)| Some((rest.strip_prefix(sign)?, *operator)));
         match found {

@@ -33,6 +33,7 @@ mod metrics;
 mod model;
 mod open_history;
 mod output;
+mod overlap;
 mod plan;
 mod planning;
 mod program;

@@ -4,6 +4,7 @@ use super::args::RecipeArgs;
 use super::context::Context;
 use super::error::CliError;
 use super::output::Output;
+use super::overlap::{self, Pairs, Wanted};
 use super::planning;
 use crate::plan::{Plan, planned};
 use crate::recipe::Overrides;
@@ -11,6 +12,7 @@ use crate::report::{PlannedStatus, plan_tree, width};
 use crate::workspace::Workspace;
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// What to plan.
 #[derive(Debug, Args)]
@@ -24,8 +26,8 @@ Examples:
   orchestrate plan recipes/demo.toml --json | jq 'select(.status == \"pending\") | .stage'
 
 --json prints {\"stage\",\"kind\",\"variant\":[..],\"key\",\"parents\":[KEY..],\"status\":\"cached\"|\"pending\",\"reasons\":[..],
-\"memory_bytes\",\"judge_calls\":{JUDGE:N}}, one a line; memory is the estimated peak, and judges are asked N times at most,
-retries and kept answers aside.")]
+\"memory_bytes\",\"judge_calls\":{JUDGE:N},\"overlaps\":[..]}, one a line; memory is the estimated peak, and judges are asked N times at most,
+retries and kept answers aside. `overlaps` are those of `check --json`, of data that a stage trains on.")]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     recipes: RecipeArgs,
@@ -39,22 +41,33 @@ pub(super) fn plan(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
     let planned = planning::planned(context, &args.recipes.recipes, &overrides, &args.recipes.variants)?;
     let plan = planning::only(planned.plan, &args.only)?;
     let workspace = Workspace::open(context.runs())?;
-    show(context, &plan, &planning::statuses(context, &plan, &workspace)?)
+    let overlaps = overlap::compared(context, &plan, Wanted::Quick)?;
+    overlaps.refuse(context)?;
+    show(context, &plan, &planning::statuses(context, &plan, &workspace)?, &overlaps)
 }
 
 /// Prints `plan`, for this command and for `run --dry-run`.
-pub(super) fn show(context: &Context, plan: &Plan, statuses: &[PlannedStatus]) -> Result<(), CliError> {
+pub(super) fn show(
+    context: &Context,
+    plan: &Plan,
+    statuses: &[PlannedStatus],
+    overlaps: &Pairs<'_>,
+) -> Result<(), CliError> {
     let missing = plan.stages.iter().zip(statuses).filter(|(_, status)| !status.hit);
     planning::warn_busy_gpus(missing.map(|(stage, _)| stage));
     let mut out = Output::stdout();
     if context.json {
         for (stage, status) in plan.stages.iter().zip(statuses) {
             let parents: Vec<_> = stage.parents.iter().map(|&parent| &plan.stages[parent].key).collect();
+            let trains = |variants: &BTreeSet<&str>, stages: &BTreeSet<&str>| {
+                stages.contains(stage.name.as_str())
+                    && stage.variants.iter().any(|label| variants.contains(label.as_str()))
+            };
             out.json(&json!({
                 "stage": stage.name, "kind": stage.spec.work.kind(), "variant": stage.variants, "key": stage.key,
                 "parents": parents, "status": status.status(), "reasons": status.reasons,
                 "memory_bytes": stage.memory.estimate.map(|estimate| estimate.total()),
-                "judge_calls": planned(&stage.spec.work).judge_calls(),
+                "judge_calls": planned(&stage.spec.work).judge_calls(), "overlaps": overlaps.json(context, trains),
             }))?;
         }
         return out.finish();
@@ -74,6 +87,7 @@ pub(super) fn show(context: &Context, plan: &Plan, statuses: &[PlannedStatus]) -
             out.line(format!("`{name}` asks the judge `{judge}` up to {}{budget}", count_u64(calls, "time")))?;
         }
     }
+    overlaps.print(context, &mut out, (false, false))?;
     out.finish()
 }
 

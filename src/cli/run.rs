@@ -3,6 +3,7 @@
 use super::args::{DispatchArgs, RecipeArgs};
 use super::context::{Context, block_on};
 use super::error::CliError;
+use super::overlap::{self, Wanted};
 use super::planning::{self, Planned};
 use super::{show_data, summary, until_separable};
 use crate::digest::Digest;
@@ -99,7 +100,9 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<(), CliError> {
         .transpose()?;
     if args.dry_run {
         let workspace = Workspace::open(context.runs())?;
-        super::plan::show(context, &plan, &planning::statuses(context, &plan, &workspace)?)?;
+        let overlaps = overlap::compared(context, &plan, Wanted::Quick)?;
+        overlaps.refuse(context)?;
+        super::plan::show(context, &plan, &planning::statuses(context, &plan, &workspace)?, &overlaps)?;
         return search.map_or(Ok(()), |search| search.print_limit(context));
     }
     invocation.seed_search = search.map(|search| search.round);
@@ -163,6 +166,7 @@ pub(super) fn dispatched(context: &Context, request: &RunRequest) -> Result<RunS
     let missing: Vec<usize> = (0..plan.stages.len()).filter(is_missing).collect();
     planning::refuse_too_large(missing.iter().map(|&index| &plan.stages[index]))?;
     planning::warn_busy_gpus(missing.iter().map(|&index| &plan.stages[index]));
+    overlap::refuse_overlap(context, plan)?;
     // Without a worker the run must not begin.
     let needs_worker = missing.iter().any(|&index| plan.stages[index].program.is_none());
     let worker = needs_worker.then(WorkerBinary::find).transpose()?;

@@ -9,7 +9,7 @@ use crate::event::MemoryUse;
 use crate::history::{LoggedPlan, PastRun, arena_result, stage_spec};
 use crate::number::gib;
 use crate::recipe::spec::Work;
-use crate::report::{Column, Comparison, ComparisonRow, Table, arena_table, width};
+use crate::report::{Column, Comparison, ComparisonRow, Table, arena_table, measured_slices, width};
 use crate::stage::{StageKind, StageStatus};
 use crate::workspace::Workspace;
 use clap::Args;
@@ -66,6 +66,11 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
     }
     if !comparison.rows.is_empty() {
         out.line(format!("\n{}", comparison.render(width())))?;
+    }
+    for (title, table) in measured_slices(&comparison.rows) {
+        let fits = table.natural_width() <= width();
+        let table = if fits { table.render(width()) } else { table.render_wrapped(width()) };
+        out.line(format!("\n{title}\n{table}"))?;
     }
     let workspace = Workspace::open(context.runs())?;
     for row in rows.iter().filter(|row| row.kind == StageKind::Arena) {

@@ -184,7 +184,10 @@ fn cells(context: &Context, inspection: &Inspection, report: &DataReport) -> Vec
         } else {
             String::new()
         },
-        report.rows.to_string(),
+        match report.decontaminated_rows {
+            0 => report.rows.to_string(),
+            dropped => format!("{} ({dropped} dropped)", report.rows),
+        },
         report.packed_rows.map(|rows| rows.to_string()).unwrap_or_default(),
         report.tokens.to_string(),
         percent(report.trained_share()),

@@ -202,6 +202,9 @@ pub struct EvalRecord {
     pub words: usize,
     /// The choice of an option by likelihood; absent for a row without options.
     pub choice: Option<Choice>,
+    /// The value of each expression by which the data set is sliced.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slices: BTreeMap<String, String>,
 }
 
 /// The likelihoods of a question's options after the prompt, independent of the sampled completion.

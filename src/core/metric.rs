@@ -2,6 +2,7 @@
 //! inferred from a name. A metric outside this table, such as one of a user's program, has neither a direction nor a
 //! range until the user sets them.
 
+use crate::slice::whole_metric;
 use serde::{Deserialize, Serialize};
 
 /// The direction in which a metric improves.
@@ -251,8 +252,10 @@ pub const METRICS: &[Metric] = {
 };
 
 impl Metric {
-    /// Returns the metric called `name`, if the program computes it.
+    /// Returns the metric called `name`, if the program computes it. A metric of a slice has the properties of the
+    /// metric over all questions.
     pub fn of(name: &str) -> Option<&'static Self> {
+        let name = whole_metric(name);
         METRICS.iter().find(|metric| metric.is(name))
     }
 

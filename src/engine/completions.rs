@@ -22,6 +22,7 @@
 //! | `words` | integer: number of words of the completion |
 //! | `loglikelihood_correct` | boolean or null: whether the right option is the likeliest; null without options |
 //! | `loglikelihood_correct_norm` | boolean or null: whether the right option is the likeliest per byte |
+//! | `slice/BY` | text: the value of the expression `BY` of the data set's `by` |
 //!
 //! In these rows, `index` counts the samples of a question from 0, and the accuracy is the mean of
 //! `reward/correctness`. The columns of the options are equal in all samples of a question.
@@ -81,8 +82,11 @@ pub fn write_completions(
     completions: impl Iterator<Item = std::result::Result<Completion, WorkspaceError>>,
 ) -> StageResult<()> {
     let mut columns = columns(components, origin == Origin::Arena);
+    let mut completions = completions.peekable();
     if origin == Origin::Eval {
         columns.extend(eval_columns());
+        let first = completions.peek().and_then(|first| first.as_ref().ok()).and_then(|first| first.eval.as_ref());
+        columns.extend(first.into_iter().flat_map(|eval| eval.slices.keys()).map(|by| slice_column(by)));
     }
     let failed = |error: ParquetError| StageError {
         class: FailureClass::Io,
@@ -180,6 +184,13 @@ fn eval_columns() -> [Column; 6] {
         Column::new("loglikelihood_correct", Values::OptionalBoolean(|c| Some(choice(c)?.correct))),
         Column::new("loglikelihood_correct_norm", Values::OptionalBoolean(|c| Some(choice(c)?.correct_norm))),
     ]
+}
+
+/// Returns the column of the values of the expression `by`.
+fn slice_column(by: &str) -> Column {
+    let name = by.to_owned();
+    let value: TextOf = Box::new(move |c| c.eval.as_ref()?.slices.get(&name).map(String::as_str));
+    Column::new(&format!("slice/{by}"), Values::OptionalText(value))
 }
 
 /// Returns the likelihoods of the options of the question that `completion` answers.
@@ -334,7 +345,8 @@ mod tests {
     fn those_of_an_evaluation_say_what_they_are_paired_by() {
         let of_eval = |id: &str, choice: Option<Choice>| {
             let (question_id, data_set) = (id.to_owned(), "organs".to_owned());
-            let eval = EvalRecord { question_id, data_set, out_of_domain: true, words: 3, choice };
+            let slices = BTreeMap::from([("organ".to_owned(), format!("of {id}"))]);
+            let eval = EvalRecord { question_id, data_set, out_of_domain: true, words: 3, choice, slices };
             Completion { eval: Some(eval), ..completion(1, Some(0.25)) }
         };
         let choice = Choice { loglikelihoods: vec![-1.0, -2.0], correct: true, correct_norm: false };
@@ -348,11 +360,12 @@ mod tests {
             "words",
             "loglikelihood_correct",
             "loglikelihood_correct_norm",
+            "slice/organ",
         ];
         let found: Vec<Vec<&Value>> = rows.iter().map(|row| names.map(|name| &row[name]).to_vec()).collect();
         let expected = [
-            [json!("0a"), json!("organs"), json!(true), json!(3), json!(null), json!(null)],
-            [json!("0b"), json!("organs"), json!(true), json!(3), json!(true), json!(false)],
+            [json!("0a"), json!("organs"), json!(true), json!(3), json!(null), json!(null), json!("of 0a")],
+            [json!("0b"), json!("organs"), json!(true), json!(3), json!(true), json!(false), json!("of 0b")],
         ];
         assert_eq!(found, expected.each_ref().map(|row| row.iter().collect::<Vec<_>>()));
         let (dir, _) = written(&[completion(1, None)]);

@@ -1,5 +1,6 @@
 //! The engine's error: a class that decides about retries, a message, and a hint.
 
+use orchestrate_core::data::DataError;
 use orchestrate_core::event::{Failure, FailureClass};
 use std::path::Path;
 
@@ -50,6 +51,13 @@ impl StageError {
 impl From<std::io::Error> for StageError {
     fn from(error: std::io::Error) -> Self {
         Self { class: FailureClass::Io, message: error.to_string(), hint: None }
+    }
+}
+
+impl From<DataError> for StageError {
+    fn from(error: DataError) -> Self {
+        let class = if error.io { FailureClass::Io } else { FailureClass::Input };
+        Self { class, message: error.message, hint: error.hint }
     }
 }
 

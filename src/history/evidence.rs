@@ -276,7 +276,7 @@ impl Gathering<'_> {
             },
             |eval| eval.question_id.clone(),
         );
-        *self.by_id.entry(id.clone()).or_insert_with(|| {
+        let position = *self.by_id.entry(id.clone()).or_insert_with(|| {
             self.evidence.questions.push(Question {
                 id,
                 data_set: eval.as_ref().map(|eval| eval.data_set.clone()).unwrap_or_default(),
@@ -285,9 +285,14 @@ impl Gathering<'_> {
                 prompt: prompt.clone(),
                 reference: reference.clone(),
                 answer: answer.clone(),
+                slices: BTreeMap::new(),
             });
             self.evidence.questions.len() - 1
-        })
+        });
+        if let Some(eval) = eval {
+            self.evidence.questions[position].slices.extend(eval.slices.clone());
+        }
+        position
     }
 
     /// Adds the curve of each evaluation of `variant` that measures snapshots: its metrics over the steps of training.

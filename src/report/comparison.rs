@@ -6,6 +6,7 @@ use crate::metric::{FORM_AGAIN, rank, short_name};
 use crate::number::{duration, measurement};
 use crate::recipe::spec::EvalSpec;
 use crate::recipe::{Training, training_of};
+use crate::slice::Slice;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The mark of a measurement that the variant was trained on.
@@ -82,7 +83,7 @@ impl Comparison {
         // The costs of judges are not a result of the variant.
         let has_accuracy = all.contains("eval/accuracy");
         let is_again = |name: &str| name == FORM_AGAIN || (has_accuracy && name == "eval/reward/correctness");
-        let is_shown = |name: &&str| !name.starts_with("judge/") && !is_again(name);
+        let is_shown = |name: &&str| !name.starts_with("judge/") && !is_again(name) && Slice::of_metric(name).is_none();
         let mut names: Vec<&str> = all.into_iter().filter(is_shown).collect();
         names.sort_by_key(|name| (rank(name), *name));
         names

@@ -1,9 +1,9 @@
 //! Rounds of a search for seeds: the arms with their decisions.
 
 use super::table::{Column, Table};
-use super::verdicts::{signed, verdict_words};
+use super::verdicts::verdict_words;
 use crate::evidence::{Decision, SearchState, SearchedArm, Verdict};
-use crate::number::number;
+use crate::number::{number, signed};
 
 /// Returns the table of the arms of a search, the baseline first.
 pub fn search_table(state: &SearchState, baseline: &str) -> Table {

@@ -3,7 +3,7 @@
 use super::table::{Column, Table};
 use crate::evidence::{ArmComparison, Basis, MetricComparison, Needed, Over, Role, Verdict, Way};
 use crate::metric::{Direction, short_name};
-use crate::number::number;
+use crate::number::{number, signed};
 
 /// Summarizes all arms of a metric in one line: `accuracy: rouge better than sft, plain worse, 3 not separable`.
 pub fn verdict_line(metric: &MetricComparison, baseline: &str, several_evaluations: bool) -> String {
@@ -194,11 +194,7 @@ fn optional(value: Option<f64>) -> String {
     value.map(number).unwrap_or_default()
 }
 
-pub(super) fn signed(value: f64) -> String {
-    format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value))
-}
-
-fn p_value(value: f64) -> String {
+pub(super) fn p_value(value: f64) -> String {
     if value < 0.001 { "<0.001".to_owned() } else { format!("{value:.3}") }
 }
 
@@ -253,6 +249,7 @@ mod tests {
         MetricComparison {
             evaluation: "eval".to_owned(),
             metric: "eval/accuracy".to_owned(),
+            slice: None,
             role: Role::Primary,
             direction: Some(Direction::Higher),
             baseline: Some(0.5),

@@ -24,6 +24,7 @@ mod hostile;
 mod liveness;
 mod memory;
 mod orphans;
+mod overlap;
 mod report;
 mod runs;
 mod samples;

@@ -25,6 +25,7 @@ fn data_set(project: &Project, rows: &[Value]) -> (DataSpec, BTreeMap<Digest, Pa
         split: Split::All,
         max_rows: None,
         messages: Some("turns".to_owned()),
+        decontaminate: None,
         templates: Templates::default(),
         selection: Selection::default(),
     };
@@ -381,4 +382,32 @@ fn masks_equal_those_of_transformers() {
         let trained: Vec<u8> = sequence.trained().iter().map(|&trained| u8::from(trained)).collect();
         assert_eq!(json!(trained), case["trained"], "{}", case["messages"]);
     }
+}
+
+#[test]
+fn rows_with_evaluation_questions_are_dropped_and_counted() {
+    let project = Project::new();
+    let question = "Which of the large organs below the diaphragm stores iron and vitamins?";
+    let mut text = fs_err::read_to_string(project.path("data/text.txt")).unwrap();
+    for i in 0..6 {
+        text += &format!("\nNote {i}: {}, as was said.\n", question.to_lowercase());
+    }
+    project.write("data/text.txt", &text);
+    let options = json!({"A": "heart", "B": "liver"});
+    let row = json!({"question": question, "options": options, "answer": "B", "explanation": "It is the liver."});
+    project.write("data/mcq.jsonl", &format!("{}{row}\n", crate::project::questions(24)));
+    let settings = ["--set", "data.text.decontaminate=true", "--set", "stages.eval.split=all", "--variant", "semantic"];
+    let with = |args: &[&str]| project.succeed(&[args, &settings].concat());
+    let checked = json_lines(&with(&["check", "recipes/tiny.toml", "--json"]));
+    let pairs = checked[0]["overlaps"].as_array().unwrap();
+    let pair = pairs.iter().find(|pair| pair["trained"] == "text" && pair["evaluated"] == "mcq").unwrap();
+    let dropped = pair["overlapping_rows"].as_u64().unwrap();
+    assert!(dropped >= 2 && pair["dropped"] == true && pair["overlapping_questions"] == 1, "{pair}");
+    let shown = json_lines(&with(&["check", "recipes/tiny.toml", "--show-data", "--json"]));
+    let of = |stage: &str| shown.iter().find(|line| line["stage"] == stage).unwrap()["data"][0].clone();
+    assert_eq!((&of("cpt")["decontaminated_rows"], of("sft").get("decontaminated_rows")), (&json!(dropped), None));
+    assert!(of("cpt")["rows"].as_u64().unwrap() + dropped <= 36);
+    with(&["run", "recipes/tiny.toml", "--only", "cpt"]);
+    let events = fs_err::read_to_string(project.checkpoint("cpt").join("events.jsonl")).unwrap();
+    assert!(events.contains(&format!("{dropped} dropped by `decontaminate`")), "{events}");
 }

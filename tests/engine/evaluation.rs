@@ -1,10 +1,13 @@
 //! The measurements of an evaluation and its records for pairing, on the tiny project.
 
 use crate::project::{Project, RECIPE, json_lines};
+use crate::resume::{kill, wait_for_event};
 use orchestrate_core::digest::{Digest, canonical_json};
+use orchestrate_core::slice::Slice;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 
 /// Returns the tiny recipe without its sweep and with little training; `eval` has the evaluation stages.
 pub(crate) fn recipe(eval: &str) -> String {
@@ -173,4 +176,113 @@ fn an_answer_that_is_no_option_is_named_by_its_row() {
     let stderr = project.fail(&["run", "recipes/tiny.toml", "--only", "far"], 3);
     assert!(stderr.contains("mcq.jsonl:1: the answer `E` is none of the options A, B, C, D"), "{stderr}");
     assert!(stderr.contains("hint: the template `answer` gives the letter or the text of one of them"), "{stderr}");
+}
+
+/// Slices by a field, by an expression with odd characters, and by a field that differs in every row.
+const SLICED: &str = r#"by = ["answer", "'{hard=100%}' if answer in ['A', 'B'] else ''", "question"]"#;
+
+fn sliced_project() -> Project {
+    let project = Project::new();
+    let eval = format!("{EVAL}split = \"all\"\nsamples_per_question = 2\npass_at = [1, 2]\n");
+    let recipe = recipe(&eval).replace("options = \"options\"", &format!("options = \"options\"\n{SLICED}"));
+    project.write("recipes/tiny.toml", &recipe);
+    project
+}
+
+#[test]
+fn the_weighted_mean_of_the_slices_is_the_whole() {
+    let project = sliced_project();
+    project.succeed(&["run", "recipes/tiny.toml"]);
+    let results = metrics(&project, "eval");
+    let results = results.as_object().unwrap();
+    let mut by: BTreeMap<(String, String), Vec<(String, &Value)>> = BTreeMap::new();
+    for (name, measured) in results {
+        if let Some((whole, slice)) = Slice::of_metric(name) {
+            by.entry((whole.to_owned(), slice.by)).or_default().push((slice.value, measured));
+        }
+    }
+    let wholes: Vec<&String> = results.keys().filter(|name| Slice::of_metric(name).is_none()).collect();
+    assert!(wholes.iter().any(|name| *name == "eval/accuracy") && wholes.iter().any(|name| *name == "eval/perplexity"));
+    for whole in wholes {
+        let (value, count) = (results[whole]["value"].as_f64().unwrap(), results[whole]["count"].as_f64());
+        for (expression, slices) in by.iter().filter(|((name, _), _)| name == whole).map(|((_, by), of)| (by, of)) {
+            let counts: Vec<f64> = slices.iter().filter_map(|(_, measured)| measured["count"].as_f64()).collect();
+            let values = slices.iter().map(|(_, measured)| measured["value"].as_f64().unwrap());
+            match count {
+                // a count, such as missing values, is a sum
+                None => assert!((values.sum::<f64>() - value).abs() < 1e-9, "{whole} by {expression}"),
+                // perplexity is weighted by tokens, so it is between those of the slices
+                Some(count) if whole.ends_with("perplexity") => {
+                    let values: Vec<f64> = values.collect();
+                    assert!(values.iter().any(|of| *of <= value) && values.iter().any(|of| *of >= value), "{whole}");
+                    assert!((counts.iter().sum::<f64>() - count).abs() < 1e-9);
+                }
+                Some(count) => {
+                    let mean = values.zip(&counts).map(|(value, count)| value * count).sum::<f64>() / count;
+                    assert!((mean - value).abs() < 1e-9, "{whole} by {expression}: {mean}, the whole is {value}");
+                    assert!((counts.iter().sum::<f64>() - count).abs() < 1e-9, "{whole} by {expression}");
+                }
+            }
+        }
+        assert!(by.keys().filter(|(name, _)| name == whole).count() == 3, "{whole} is sliced by all three");
+    }
+    let accuracy = |expression: &str| by[&("eval/accuracy".to_owned(), expression.to_owned())].clone();
+    let values: Vec<String> = accuracy("answer").into_iter().map(|(value, _)| value).collect();
+    assert_eq!(values, ["A", "B", "C", "D"]);
+    let odd = accuracy("'{hard=100%}' if answer in ['A', 'B'] else ''");
+    assert_eq!(
+        odd.iter().map(|(value, _)| value.as_str()).collect::<BTreeSet<_>>(),
+        BTreeSet::from(["", "{hard=100%}"])
+    );
+    assert_eq!(odd.iter().map(|(_, measured)| measured["count"].as_u64().unwrap()).sum::<u64>(), 24);
+    assert!(odd.iter().all(|(_, measured)| measured["interval"].is_array() && measured["training"] == "held_out"));
+    // one question says nothing about others
+    let single = accuracy("question");
+    assert_eq!(single.len(), 24);
+    assert!(single.iter().all(|(_, measured)| measured["count"] == 1 && measured["interval"].is_null()));
+
+    // every completion has its slices, and the history, exports and the report take the names
+    let rows = completions(&project, "eval");
+    assert!(rows.iter().all(|row| row["slice/answer"] == row["answer"] && row["slice/question"].is_string()));
+    let name = Slice { by: "answer".to_owned(), value: "A".to_owned() }.metric("eval/accuracy");
+    let found = project.succeed(&["query", &format!("SELECT name FROM results WHERE name = '{name}'")]);
+    assert!(found.contains(&name), "{found}");
+    let shown = project.succeed(&["show", "latest"]);
+    assert!(shown.contains("accuracy by answer") && !shown.contains("accuracy{"), "{shown}");
+    for format in ["csv", "json", "parquet", "tensorboard"] {
+        project.succeed(&["export", "latest", "--format", format, "-o", &format!("export-{format}")]);
+    }
+    let compared = project.succeed(&["compare", "latest", "--by", "answer"]);
+    assert!(compared.contains("accuracy by answer: 4 slices"), "{compared}");
+    project.succeed(&["report", "latest", "-o", "report.html"]);
+    let page = fs_err::read_to_string(project.path("report.html")).unwrap();
+    assert!(page.contains("<h3>accuracy by answer</h3>") && page.contains("<th scope=\"row\">{hard=100%}</th>"));
+}
+
+#[test]
+fn a_killed_evaluation_resumes_with_its_slices() {
+    let project = sliced_project();
+    let args = ["run", "recipes/tiny.toml", "--only", "eval", "--variant", "semantic"];
+    let mut child = project.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    kill(wait_for_event(&project, &mut child, "eval", "\"resume_point\":{\"step\":2}"));
+    child.wait().unwrap();
+    project.succeed(&["resume"]);
+    let whole = sliced_project();
+    whole.succeed(&args);
+    let bytes = |project: &Project| fs_err::read(project.checkpoint("eval").join("metrics.json")).unwrap();
+    assert!(bytes(&project) == bytes(&whole));
+}
+
+#[test]
+fn a_field_with_too_many_values_and_one_that_is_missing_are_refused() {
+    let project = sliced_project();
+    project.write("data/mcq.jsonl", &crate::project::questions(300));
+    let stderr = project.fail(&["check", "recipes/tiny.toml"], 3);
+    assert!(stderr.contains("mcq.jsonl:201: `question` has more than 200 different values"), "{stderr}");
+    let project = sliced_project();
+    let lacks =
+        std::fs::read_to_string(project.path("recipes/tiny.toml")).unwrap().replace(SLICED, "by = [\"subject\"]");
+    project.write("recipes/tiny.toml", &lacks);
+    let stderr = project.fail(&["check", "recipes/tiny.toml"], 3);
+    assert!(stderr.contains("mcq.jsonl:1: the row lacks `subject`, which the template `by` needs"), "{stderr}");
 }

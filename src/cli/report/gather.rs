@@ -5,7 +5,7 @@ use super::super::context::Context;
 use super::super::error::CliError;
 use super::super::run_rows::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
-use crate::evidence::{ComparisonRequest, EncoderSwap, Evidence, ProblemKind, compare as compare_arms};
+use crate::evidence::{ComparisonRequest, EncoderSwap, Evidence, ProblemKind, compare as compare_arms, slice_names};
 use crate::history::{LoggedPlan, PastRun, environment, gather_cost, gather_evidence};
 use crate::report::html::{self, Problem, RecipeText, Report, RunLine, Severity, Stages};
 use crate::run_event::RunEventKind;
@@ -68,9 +68,16 @@ pub(super) fn gather(
             baseline: evidence.arms[baseline].name.clone(),
             metrics: Vec::new(),
             primary: metric.clone(),
+            by: Vec::new(),
         };
         compare_arms(&evidence, &request)
     });
+    let by: Vec<String> = slice_names(&evidence).into_iter().collect();
+    let by_slice = baseline.zip(metric.clone()).filter(|_| !by.is_empty()).map(|(baseline, metric)| {
+        let baseline = evidence.arms[baseline].name.clone();
+        compare_arms(&evidence, &ComparisonRequest { baseline, metrics: vec![(metric, None)], primary: None, by })
+    });
+    let slices = metric.as_deref().map(|metric| html::slices(&evidence, metric, by_slice.as_ref()));
     let compared = compared.as_ref();
     let estimates = html::estimates(&evidence);
     let arm_of = arms_of_variants(&evidence, &plans);
@@ -100,6 +107,7 @@ pub(super) fn gather(
             .unwrap_or_default(),
         ratings,
         scores: html::scores(&evidence, &estimates, compared),
+        slices: slices.unwrap_or_default(),
         curves: html::curves(&evidence),
         behaviour: html::behaviour(&evidence),
         completions: html::completions(&evidence, wanted.completions),

@@ -197,7 +197,7 @@ fn print(context: &Context, run: &str, evidence: &Evidence, names: &BTreeSet<Str
     let baseline = evidence.default_baseline().filter(|_| evidence.arms.len() > 1);
     let compared = baseline.map(|baseline| {
         let metrics = metrics.iter().map(|metric| (metric.clone(), None)).collect();
-        compare(evidence, &ComparisonRequest { baseline: baseline.to_owned(), metrics, primary: None })
+        compare(evidence, &ComparisonRequest { baseline: baseline.to_owned(), metrics, primary: None, by: Vec::new() })
     });
     if !context.json {
         out.line(table.render(width()))?;

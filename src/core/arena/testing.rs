@@ -37,6 +37,7 @@ pub(super) fn spec(models: &[usize], judges: usize) -> ArenaSpec {
             split: Split::All,
             max_rows: None,
             messages: None,
+            decontaminate: None,
             templates: Templates::default(),
             selection: Selection::default(),
         },

@@ -6,14 +6,15 @@ use super::comparison::{
 use super::gaps::problems_of;
 use super::metric::is_result;
 use super::mix::difference_of_meaning;
-use super::sides::{Counts, Sides, sides};
+use super::sides::{Counts, Sides, Subject, sides};
 use super::{Arm, Evidence, Trial};
 use crate::metric::{Direction, rank};
+use crate::slice::Slice;
 use crate::stats::{
     CrossedTest, Interval, POWER, both_needed, cliffs_delta, crossed_tests, hedges_g, holm, likely_variance, mean,
     paired_seeds, questions_needed, seeds_needed, unpaired_seeds, variance,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A comparison whose statistics are not computed yet.
 struct Open {
@@ -32,35 +33,96 @@ pub fn compare(evidence: &Evidence, request: &ComparisonRequest) -> Comparisons 
         let arms: Vec<(&Arm, Vec<&Trial>)> = evidence.arms.iter().map(|arm| (arm, trials(arm, evaluation))).collect();
         let Some((_, baseline)) = arms.iter().find(|(arm, _)| arm.name == request.baseline) else { continue };
         problems.extend(problems_of(evaluation, &request.baseline, &arms, baseline));
+        let asked = Asked { evidence, evaluation, arms: &arms, baseline_name: &request.baseline, baseline };
         for (metric, direction) in wanted(evidence, request, &arms) {
-            let position = metrics.len();
-            for (arm, trials) in arms.iter().filter(|(arm, trials)| arm.name != request.baseline && !trials.is_empty())
-            {
-                let sides = match difference_of_meaning(&metric, trials, baseline) {
-                    Some(reason) => Sides::Nothing(reason),
-                    None => sides(trials, baseline, &metric),
-                };
-                let trained_on = metric
-                    .strip_prefix("eval/reward/")
-                    .filter(|component| *component != "total")
-                    .map(|component| arm.trained_on.get(component).is_some_and(|weight| *weight != 0.0));
-                open.push(Open { metric: position, row: row(&arm.name, &sides, trained_on), sides });
-            }
-            let baseline = baseline_value(baseline, &metric);
-            let evaluation = evaluation.to_owned();
             let role = if primary.as_ref() == Some(&metric) { Role::Primary } else { Role::Exploratory };
-            metrics.push(MetricComparison { evaluation, metric, role, direction, baseline, arms: Vec::new() });
+            let subject = Subject { metric: &metric, whole: &metric, slice: None };
+            asked.add((subject, None), (role, direction), &mut metrics, &mut open);
+            for by in &request.by {
+                for (slice, questions) in asked.slices(&metric, by) {
+                    let name = slice.metric(&metric);
+                    let subject = Subject { metric: &name, whole: &metric, slice: Some(&questions) };
+                    asked.add((subject, Some(slice)), (Role::Exploratory, direction), &mut metrics, &mut open);
+                }
+            }
         }
     }
-    measure(&mut open);
+    measure(&mut open, &metrics);
     for Open { metric, mut row, .. } in open {
         let metric = &mut metrics[metric];
         row.interval = row.interval.map(|interval| evidence.possible_difference(&metric.metric, interval));
         metric.arms.push(row);
     }
     metrics.retain(|metric| !metric.arms.is_empty());
-    metrics.iter_mut().for_each(judge);
+    metrics.chunk_by_mut(|one, other| one.family() == other.family()).for_each(judge);
     Comparisons { baseline: request.baseline.clone(), alpha: ALPHA, power: POWER, metrics, problems }
+}
+
+/// The arms that answered one evaluation.
+struct Asked<'a> {
+    evidence: &'a Evidence,
+    evaluation: &'a str,
+    arms: &'a [(&'a Arm, Vec<&'a Trial>)],
+    baseline_name: &'a str,
+    baseline: &'a [&'a Trial],
+}
+
+impl Asked<'_> {
+    /// Returns the slices by `by` with their questions. Of a program that reports slices itself, the questions are
+    /// unknown.
+    fn slices(&self, metric: &str, by: &str) -> BTreeMap<Slice, BTreeSet<usize>> {
+        let mut found: BTreeMap<Slice, BTreeSet<usize>> = BTreeMap::new();
+        let trials = || self.arms.iter().flat_map(|(_, trials)| trials);
+        for question in trials().flat_map(|trial| &trial.answers).map(|answer| answer.question) {
+            let value = self.evidence.questions.get(question).and_then(|question| question.slices.get(by));
+            if let Some(value) = value {
+                let slice = Slice { by: by.to_owned(), value: value.clone() };
+                found.entry(slice).or_default().insert(question);
+            }
+        }
+        for name in trials().flat_map(|trial| trial.measurements.keys()) {
+            if let Some((whole, slice)) = Slice::of_metric(name).filter(|(_, slice)| slice.by == by)
+                && whole == metric
+            {
+                found.entry(slice).or_default();
+            }
+        }
+        found
+    }
+
+    /// Adds the comparison of every arm with the baseline by one metric, without its statistics.
+    fn add(
+        &self,
+        (subject, slice): (Subject<'_>, Option<Slice>),
+        (role, direction): (Role, Option<Direction>),
+        metrics: &mut Vec<MetricComparison>,
+        open: &mut Vec<Open>,
+    ) {
+        for (arm, trials) in self.arms {
+            if arm.name == self.baseline_name || trials.is_empty() {
+                continue;
+            }
+            let sides = match difference_of_meaning(subject.whole, trials, self.baseline) {
+                Some(reason) => Sides::Nothing(reason),
+                None => sides(trials, self.baseline, subject),
+            };
+            let trained_on = subject
+                .whole
+                .strip_prefix("eval/reward/")
+                .filter(|component| *component != "total")
+                .map(|component| arm.trained_on.get(component).is_some_and(|weight| *weight != 0.0));
+            open.push(Open { metric: metrics.len(), row: row(&arm.name, &sides, trained_on), sides });
+        }
+        metrics.push(MetricComparison {
+            evaluation: self.evaluation.to_owned(),
+            metric: subject.metric.to_owned(),
+            slice,
+            role,
+            direction,
+            baseline: baseline_value(self.baseline, subject),
+            arms: Vec::new(),
+        });
+    }
 }
 
 fn trials<'a>(arm: &'a Arm, evaluation: &str) -> Vec<&'a Trial> {
@@ -105,12 +167,22 @@ pub fn metric_names(evidence: &Evidence) -> Vec<String> {
     names
 }
 
+/// Returns the expressions by which the questions of any trial are sliced.
+pub fn slice_names(evidence: &Evidence) -> BTreeSet<String> {
+    let of_questions = evidence.questions.iter().flat_map(|question| question.slices.keys().cloned());
+    let trials = evidence.arms.iter().flat_map(|arm| &arm.trials);
+    let reported = trials.flat_map(|trial| trial.measurements.keys());
+    of_questions.chain(reported.filter_map(|name| Some(Slice::of_metric(name)?.1.by))).collect()
+}
+
 /// Returns the mean over all of the baseline's answers that have a value, or else over the numbers that its stages
 /// report.
-fn baseline_value(trials: &[&Trial], metric: &str) -> Option<f64> {
-    let scores = trials.iter().filter_map(|trial| trial.scores.get(metric)).flatten();
-    let scores: Vec<f64> = scores.filter_map(|score| score.value).collect();
-    let whole = || trials.iter().filter_map(|trial| Some(trial.measurements.get(metric)?.value)).collect::<Vec<f64>>();
+fn baseline_value(trials: &[&Trial], subject: Subject<'_>) -> Option<f64> {
+    let scored = trials.iter().filter_map(|trial| Some(trial.answers.iter().zip(trial.scores.get(subject.whole)?)));
+    let scores = scored.flatten().filter(|(answer, _)| subject.includes(answer.question));
+    let scores: Vec<f64> = scores.filter_map(|(_, score)| score.value).collect();
+    let reported = |trial: &&Trial| Some(trial.measurements.get(subject.metric)?.value);
+    let whole = || trials.iter().filter_map(reported).collect::<Vec<f64>>();
     mean(&scores).or_else(|| mean(&whole()))
 }
 
@@ -152,17 +224,18 @@ fn row(arm: &str, sides: &Sides, trained_on: Option<bool>) -> ArmComparison {
 }
 
 /// Fills in intervals, p-values, effect sizes, and the seeds or questions that are still needed.
-fn measure(open: &mut [Open]) {
+fn measure(open: &mut [Open], metrics: &[MetricComparison]) {
     let designs: Vec<_> = open
         .iter()
         .filter_map(|one| if let Sides::Questions { design, .. } = &one.sides { Some(design.clone()) } else { None })
         .collect();
     let mut computed = crossed_tests(&designs).into_iter();
-    let rivals = |open: &[Open], metric: usize| {
-        open.iter().filter(|one| one.metric == metric && one.row.over.is_some()).count().max(1)
-    };
-    let counts: Vec<usize> = open.iter().map(|one| rivals(open, one.metric)).collect();
-    for (one, arms) in open.iter_mut().zip(counts) {
+    let mut rivals: HashMap<_, usize> = HashMap::new();
+    for one in open.iter().filter(|one| one.row.over.is_some()) {
+        *rivals.entry(metrics[one.metric].family()).or_default() += 1;
+    }
+    for one in open.iter_mut() {
+        let arms = rivals.get(&metrics[one.metric].family()).copied().unwrap_or(1);
         let alpha = ALPHA / arms as f64;
         match &one.sides {
             Sides::Nothing(_) => {}
@@ -252,17 +325,22 @@ fn further(needed: u64, there: usize) -> u64 {
     needed.saturating_sub(there as u64).max(1)
 }
 
-/// Corrects the p-values of a metric and sets the verdict of each arm.
-fn judge(metric: &mut MetricComparison) {
-    let p_values: Vec<f64> = metric.arms.iter().filter_map(|row| row.p_value).collect();
+/// Corrects the p-values of a family together and sets the verdict of each arm by each of its metrics.
+fn judge(family: &mut [MetricComparison]) {
+    let rows = family.iter().flat_map(|metric| &metric.arms);
+    let p_values: Vec<f64> = rows.filter_map(|row| row.p_value).collect();
     let mut corrected = holm(&p_values).into_iter();
-    for row in &mut metric.arms {
+    let rows = family.iter_mut().flat_map(|metric| {
+        let direction = metric.direction;
+        metric.arms.iter_mut().map(move |row| (row, direction))
+    });
+    for (row, direction) in rows {
         row.p_corrected = row.p_value.and_then(|_| corrected.next());
         let basis = if row.over == Some(Over::Questions) { Basis::OneSeed } else { Basis::Seeds };
         row.verdict = match (row.difference, row.p_corrected) {
             (None, _) => Verdict::NotCompared,
             (Some(difference), Some(p_value)) if p_value < ALPHA => {
-                Verdict::Separable(Way::of(metric.direction, difference), basis)
+                Verdict::Separable(Way::of(direction, difference), basis)
             }
             _ => Verdict::NotSeparable,
         };

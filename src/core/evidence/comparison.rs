@@ -2,6 +2,7 @@
 
 use super::Problem;
 use crate::metric::Direction;
+use crate::slice::{Slice, whole_metric};
 use serde::{Deserialize, Serialize};
 
 /// The probability, over all arms of a metric together, of calling one better or worse although it does not differ.
@@ -18,6 +19,8 @@ pub struct ComparisonRequest {
     pub metrics: Vec<(String, Option<Direction>)>,
     /// The primary metric; absent: [`super::Evidence::primary_metric`].
     pub primary: Option<String>,
+    /// The expressions by whose slices each metric is compared too.
+    pub by: Vec<String>,
 }
 
 /// The comparisons of all arms with a baseline.
@@ -42,6 +45,9 @@ pub struct MetricComparison {
     pub evaluation: String,
     /// The name of the metric.
     pub metric: String,
+    /// The slice of the questions; absent: all questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Slice>,
     /// Whether the metric is primary or exploratory.
     pub role: Role,
     /// The direction in which the metric is better; absent when unknown, and then arms are `higher` or `lower`.
@@ -50,6 +56,14 @@ pub struct MetricComparison {
     pub baseline: Option<f64>,
     /// The other arms, in the order of the evidence.
     pub arms: Vec<ArmComparison>,
+}
+
+impl MetricComparison {
+    /// Returns what identifies the family over which p-values are corrected: evaluation, metric over all questions, and
+    /// expression of slices.
+    pub fn family(&self) -> (&str, &str, Option<&str>) {
+        (&self.evaluation, whole_metric(&self.metric), self.slice.as_ref().map(|slice| slice.by.as_str()))
+    }
 }
 
 /// The comparison of one arm with the baseline.
@@ -69,7 +83,8 @@ pub struct ArmComparison {
     pub interval: Option<(f64, f64)>,
     /// The two-sided p-value of the difference, uncorrected.
     pub p_value: Option<f64>,
-    /// The p-value after Holm's correction over the arms of the metric.
+    /// The p-value after Holm's correction over the arms of the metric; of a slice: over all arms and slices of its
+    /// expression.
     pub p_corrected: Option<f64>,
     /// Hedges' g of the paired differences by question; absent when nothing varies.
     pub hedges_g: Option<f64>,
@@ -120,7 +135,8 @@ pub struct Needed {
 pub enum Role {
     /// The metric decides; its p-values are corrected over the arms.
     Primary,
-    /// The metric only suggests ideas; its p-values are corrected over the arms but not over the metrics.
+    /// The metric only suggests ideas; its p-values are corrected over the arms, and over slices, but not over the
+    /// metrics.
     Exploratory,
 }
 

@@ -1,6 +1,7 @@
 //! Properties of metrics by name: their reward component, and whether arms are compared by them.
 
 use crate::metric::{ACCURACY, FORM_AGAIN, TOTAL};
+use crate::slice::Slice;
 
 const COMPONENT: &str = "eval/reward/";
 const PASS_AT: &str = "eval/pass_at_";
@@ -23,9 +24,13 @@ pub(super) fn within(range: Option<(f64, f64)>, interval: (f64, f64)) -> (f64, f
 
 /// Whether arms are compared by the metric `name`.
 ///
-/// The cost and failures of judges are not results, and no result is listed twice.
+/// The cost and failures of judges are not results, and no result is listed twice. Metrics of slices are compared by
+/// request, in families of their own.
 pub(super) fn is_result(name: &str) -> bool {
-    !name.starts_with("judge/") && !name.starts_with("eval/missing/") && name != FORM_AGAIN
+    !name.starts_with("judge/")
+        && !name.starts_with("eval/missing/")
+        && name != FORM_AGAIN
+        && Slice::of_metric(name).is_none()
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod swap;
 mod tests;
 mod trials;
 
-pub use compare::{compare, metric_names};
+pub use compare::{compare, metric_names, slice_names};
 pub use comparison::{
     ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,
 };

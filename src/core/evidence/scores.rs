@@ -97,6 +97,7 @@ mod tests {
                 out_of_domain: false,
                 words: 3,
                 choice: Some(Choice { loglikelihoods: vec![-1.0, -2.0], correct: true, correct_norm: false }),
+                slices: BTreeMap::new(),
             }),
         }
     }

@@ -200,7 +200,7 @@ impl SeedSearch {
         let (ranges, settings) = (evidence.ranges.clone(), evidence.settings.clone());
         let evidence = Evidence { arms, ranges, settings, ..Evidence::default() };
         let metrics = vec![(state.metric.clone(), state.direction)];
-        let request = ComparisonRequest { baseline: self.baseline.clone(), metrics, primary: None };
+        let request = ComparisonRequest { baseline: self.baseline.clone(), metrics, primary: None, by: Vec::new() };
         let rows = compare(&evidence, &request).metrics.into_iter().flat_map(|metric| metric.arms);
         let mut rows: HashMap<String, ArmComparison> = rows.map(|row| (row.arm.clone(), row)).collect();
         open.iter().map(|&at| rows.remove(&state.arms[at].arm)).collect()

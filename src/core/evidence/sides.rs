@@ -33,18 +33,37 @@ pub(super) struct Counts {
     pub(super) without_value: usize,
 }
 
-/// Selects the values of `metric` for `arm` and `baseline`, which are trials of one evaluation.
+/// The metric of a comparison, and the questions over which it is compared.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    /// The metric's name, with its slice if there is one.
+    pub(super) metric: &'a str,
+    /// The name of the metric over all questions.
+    pub(super) whole: &'a str,
+    /// The questions of the slice; absent: all.
+    pub(super) slice: Option<&'a BTreeSet<usize>>,
+}
+
+impl Subject<'_> {
+    /// Whether the question at this position takes part.
+    pub(super) fn includes(&self, question: usize) -> bool {
+        self.slice.is_none_or(|slice| slice.contains(&question))
+    }
+}
+
+/// Selects the values of `subject` for `arm` and `baseline`, which are trials of one evaluation.
 ///
 /// If the arms share two or more seeds, these are paired, because they share the training before the arms diverged.
 /// Other seeds are left out then. The compared questions are those that every seed of both arms answered, with a value.
-pub(super) fn sides(arm: &[&Trial], baseline: &[&Trial], metric: &str) -> Sides {
+pub(super) fn sides(arm: &[&Trial], baseline: &[&Trial], subject: Subject<'_>) -> Sides {
+    let Subject { metric, whole, .. } = subject;
     let (arm, baseline, paired) = seeds(arm, baseline);
     if arm.is_empty() || baseline.is_empty() {
         return Sides::Nothing("no result".to_owned());
     }
     let of = |trials: &[&Trial]| trials.iter().map(|trial| trial.seed).collect::<Vec<u64>>();
     let mut counts = Counts { seeds: (of(&arm), of(&baseline)), ..Counts::default() };
-    let has_scores = |trials: &[&Trial]| trials.iter().all(|trial| trial.scores.contains_key(metric));
+    let has_scores = |trials: &[&Trial]| trials.iter().all(|trial| trial.scores.contains_key(whole));
     if !(has_scores(&arm) && has_scores(&baseline)) {
         let values = |trials: &[&Trial]| -> Option<Vec<f64>> {
             trials.iter().map(|trial| Some(trial.measurements.get(metric)?.value)).collect()
@@ -55,14 +74,19 @@ pub(super) fn sides(arm: &[&Trial], baseline: &[&Trial], metric: &str) -> Sides 
             (_, None) => Sides::Nothing("not measured on the baseline".to_owned()),
         };
     }
-    let (asked, base_asked) = (asked(&arm), asked(&baseline));
+    let asked_within = |trials: &[&Trial]| {
+        let mut questions = asked(trials);
+        questions.retain(|question| subject.includes(*question));
+        questions
+    };
+    let (asked, base_asked) = (asked_within(&arm), asked_within(&baseline));
     let common: BTreeSet<usize> = asked.intersection(&base_asked).copied().collect();
     counts.only = (asked.len() - common.len(), base_asked.len() - common.len());
     if common.is_empty() {
         return Sides::Nothing("no question in common".to_owned());
     }
     let scores: Vec<HashMap<usize, &Score>> =
-        arm.iter().chain(&baseline).map(|trial| by_question(trial, metric)).collect();
+        arm.iter().chain(&baseline).map(|trial| by_question(trial, whole)).collect();
     let mut reason = None;
     let used: Vec<usize> = common
         .iter()

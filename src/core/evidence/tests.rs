@@ -266,3 +266,84 @@ fn a_verdict_never_contradicts_its_interval() {
         }
     }
 }
+
+/// Evidence of two arms whose question i has the value `slice(i)` of `subject`.
+fn sliced(lead: f64, questions: usize, slice: &dyn Fn(usize) -> &'static str) -> Evidence {
+    let question = |place: usize| Question {
+        id: place.to_string(),
+        data_set: "mcq".to_owned(),
+        out_of_domain: false,
+        row: place,
+        prompt: String::new(),
+        reference: None,
+        answer: None,
+        slices: [("subject".to_owned(), slice(place).to_owned())].into(),
+    };
+    Evidence {
+        arms: vec![arm("sft", 0.0, &[1, 2, 3], questions), arm("rouge", lead, &[1, 2, 3], questions)],
+        questions: (0..questions).map(question).collect(),
+        ..Evidence::default()
+    }
+}
+
+#[test]
+fn slices_are_compared_on_their_questions_and_corrected_together() {
+    let evidence =
+        sliced(0.2, 60, &|question| if question == 0 { "rare" } else { ["art", "law", "bio"][question % 3] });
+    let whole = compare(&evidence, &request());
+    assert_eq!(whole.metrics.len(), 1, "without the request, no slice is compared");
+    let found = compare(&evidence, &ComparisonRequest { by: vec!["subject".to_owned()], ..request() });
+    assert_eq!(found.metrics[0], whole.metrics[0], "the whole is compared as without slices");
+    let slices = &found.metrics[1..];
+    let names: Vec<&str> = slices.iter().map(|metric| metric.metric.as_str()).collect();
+    let expected = ["art", "bio", "law", "rare"].map(|value| format!("eval/reward/rouge{{subject={value}}}"));
+    assert_eq!(names, expected);
+    let rows: Vec<&ArmComparison> = slices.iter().map(|metric| &metric.arms[0]).collect();
+    assert_eq!(rows.iter().map(|row| row.questions).collect::<Vec<_>>(), [19, 20, 20, 1]);
+    assert!(slices.iter().all(|metric| metric.role == Role::Exploratory));
+    assert!(rows[..3].iter().all(|row| row.verdict == BETTER), "{rows:?}");
+    assert_eq!((rows[3].p_value, rows[3].note.as_deref()), (None, Some("one question: the variance is unknown")));
+    // Holm over the three slices with a p-value: the smallest is multiplied by three
+    let smallest = rows[..3].iter().min_by(|a, b| a.p_value.partial_cmp(&b.p_value).unwrap()).unwrap();
+    assert!((smallest.p_corrected.unwrap() - 3.0 * smallest.p_value.unwrap()).abs() < 1e-12, "{smallest:?}");
+    // the means weighted by questions are those of the whole
+    let weighted = |value: &dyn Fn(&ArmComparison) -> Option<f64>| {
+        rows.iter().map(|row| value(row).unwrap() * row.questions as f64).sum::<f64>() / 60.0
+    };
+    let all = &found.metrics[0].arms[0];
+    assert!((weighted(&|row| row.value) - all.value.unwrap()).abs() < 1e-12);
+    assert!((weighted(&|row| row.baseline) - all.baseline.unwrap()).abs() < 1e-12);
+    assert!((weighted(&|row| row.difference) - all.difference.unwrap()).abs() < 1e-12);
+}
+
+#[test]
+fn many_slices_without_a_difference_find_none() {
+    let evidence = sliced(0.0, 120, &|question| {
+        ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"]
+            [question % 20]
+    });
+    let found = compare(&evidence, &ComparisonRequest { by: vec!["subject".to_owned()], ..request() });
+    let rows: Vec<&ArmComparison> = found.metrics[1..].iter().map(|metric| &metric.arms[0]).collect();
+    assert_eq!(rows.len(), 20);
+    assert!(rows.iter().all(|row| row.verdict == Verdict::NotSeparable), "{rows:?}");
+}
+
+#[test]
+fn slices_that_a_program_reports_are_compared_over_seeds() {
+    let mut evidence = sliced(0.0, 10, &|_| "x");
+    evidence.questions.clear();
+    for (arm, lead) in evidence.arms.iter_mut().zip([0.0, 0.3]) {
+        for (trial, noise) in arm.trials.iter_mut().zip([0.0, 0.01, 0.02]) {
+            trial.answers.clear();
+            trial.scores.clear();
+            let measured =
+                |value: f64| Measurement { value: value + lead + noise * (1.0 + lead), interval: None, count: None };
+            trial.measurements = [("acc".to_owned(), measured(0.4)), ("acc{lang=de}".to_owned(), measured(0.2))].into();
+        }
+    }
+    assert_eq!(slice_names(&evidence).into_iter().collect::<Vec<_>>(), ["lang"]);
+    let found = compare(&evidence, &ComparisonRequest { by: vec!["lang".to_owned()], ..request() });
+    let row = &found.metrics[1].arms[0];
+    assert_eq!((found.metrics[1].metric.as_str(), row.over), ("acc{lang=de}", Some(Over::Seeds)));
+    assert!((row.difference.unwrap() - 0.303).abs() < 1e-9, "{row:?}");
+}

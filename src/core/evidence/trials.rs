@@ -132,6 +132,9 @@ pub struct Question {
     pub reference: Option<String>,
     /// The correct answer.
     pub answer: Option<String>,
+    /// The value of each expression by which the data set is sliced.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slices: BTreeMap<String, String>,
 }
 
 /// The completions of one trial to one question.

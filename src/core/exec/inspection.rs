@@ -44,6 +44,9 @@ pub struct DataReport {
     pub eos_trained: Option<f64>,
     /// The number of documents that are cut into pieces. Conversations and prompts are never cut.
     pub cut_rows: usize,
+    /// The number of rows that `decontaminate` dropped; they are not among `rows`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub decontaminated_rows: usize,
     /// The number of rows that equal an earlier row, token by token.
     pub duplicate_rows: usize,
     /// The median number of tokens per row.
@@ -72,6 +75,11 @@ pub struct ExampleSpan {
     pub text: String,
     /// Whether the tokens carry loss.
     pub trained: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl DataReport {

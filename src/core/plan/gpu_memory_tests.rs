@@ -64,6 +64,7 @@ pub(super) fn data() -> DataSpec {
         split: Split::All,
         max_rows: None,
         messages: None,
+        decontaminate: None,
         templates: Templates::default(),
         selection: Selection::default(),
     }
@@ -151,6 +152,7 @@ fn eval() -> Work {
         out_of_domain: false,
         data: data(),
         options: None,
+        by: BTreeSet::new(),
         text: None,
         sampling: sampling(),
         samples_per_question: 1,

@@ -6,7 +6,7 @@ use super::memory::StageMemory;
 use crate::digest::Digest;
 use crate::parallel;
 use crate::recipe::spec::StageSpec;
-use crate::recipe::{CompareSettings, LoadedRecipe, ProgramRun, ResolvedStage, RuntimeSettings};
+use crate::recipe::{CompareSettings, LoadedRecipe, NamedData, ProgramRun, ResolvedStage, RuntimeSettings};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -51,6 +51,8 @@ pub struct PlannedStage {
     pub runtime: RuntimeSettings,
     /// The stage's memory, once the model and the machine have been examined. Not hashed.
     pub memory: StageMemory,
+    /// The data sets that the stage trains on or measures on, by their names. Not hashed.
+    pub data_sets: Vec<NamedData>,
 }
 
 /// A variant of a recipe's sweep.
@@ -80,6 +82,22 @@ impl PlannedStage {
     /// Returns the stages whose results this one reads as data, in the order in which its spec refers to them.
     pub fn data_stages(&self) -> &[usize] {
         &self.parents[self.parents.len() - self.sources..]
+    }
+
+    /// Adds the data sets of a variant that shares the stage. Of several limits the smallest counts.
+    pub(super) fn add_data_sets(&mut self, sets: &[NamedData]) {
+        for set in sets {
+            let is_same = |known: &&mut NamedData| known.name == set.name && known.data == set.data;
+            match self.data_sets.iter_mut().find(is_same) {
+                Some(known) => {
+                    let limit = |of: &NamedData| of.max_overlap.as_ref().map_or(f64::INFINITY, |limit| limit.fraction);
+                    if limit(set) < limit(known) {
+                        known.max_overlap.clone_from(&set.max_overlap);
+                    }
+                }
+                None => self.data_sets.push(set.clone()),
+            }
+        }
     }
 
     /// Returns the document whose digest is the key, which is the content of `key.json`.
@@ -130,9 +148,11 @@ impl Plan {
                             program: stage.program.clone(),
                             runtime: recipe.runtime.clone(),
                             memory: StageMemory::default(),
+                            data_sets: Vec::new(),
                         });
                         plan.stages.len() - 1
                     });
+                    plan.stages[index].add_data_sets(&stage.data_sets);
                     let sharing = &mut plan.stages[index].variants;
                     // Labels are unique, and equal ones are adjacent.
                     if sharing.last() != Some(&label) {

@@ -3,6 +3,7 @@
 use crate::recipe::resolve::arena;
 use crate::recipe::resolve::files::KnownFiles;
 use crate::recipe::resolve::inputs::Inputs;
+use crate::recipe::resolve::leakage;
 use crate::recipe::resolve::measured;
 use crate::recipe::resolve::resolved::ResolvedVariant;
 use crate::recipe::resolve::stages::resolve;
@@ -81,6 +82,7 @@ fn load_one(
     let written = stage_names(&base.value);
     let seeds = swept_seeds(&base.value);
     let seed = defaults::seed(&base.value);
+    let marks = leakage::marks(&base.value);
     let (mut variants, mut asking) = (Vec::new(), Vec::new());
     for mut variant in all_variants(&mut base, problems) {
         keep_fitting(&mut variant, Demand::Complete, problems);
@@ -92,6 +94,7 @@ fn load_one(
         variants.push(ResolvedVariant { name: variant.name, stages });
     }
     measured::complete(&asking, &mut variants, problems);
+    leakage::check(&base, &marks, &variants, problems);
     arena::settle(&base, seed, &mut variants, problems);
     let names = || {
         let resolved = variants.iter().flat_map(|variant| variant.stages.iter().map(|stage| stage.name.as_str()));

@@ -35,7 +35,7 @@ pub use resolve::command::ProgramRun;
 pub use resolve::command_words::CommandWords;
 pub use resolve::inputs::{HubFiles, HubRefusal, Inputs};
 pub use resolve::measured::{Training, training_of};
-pub use resolve::resolved::{ResolvedStage, ResolvedVariant};
+pub use resolve::resolved::{NamedData, OverlapLimit, ResolvedStage, ResolvedVariant};
 pub use runtime::settings::{Device, GradientCheckpointing, Retries, RuntimeSettings};
 pub use sweep::pattern::VariantPattern;
 pub use tables::compare::CompareSettings;

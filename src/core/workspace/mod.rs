@@ -28,6 +28,7 @@
 //!   gc.lock                prevents runs from starting while `cache gc` chooses
 //!   digests.json           memo of file digests by (device, inode, size, mtime, ctime)
 //!   inspected.json         memo of models and data that a worker inspected successfully, by their digests
+//!   overlaps.json          memo of comparisons of training data with evaluation sets, by their digests
 //!   timings.jsonl          memo of the durations of stages, by which the longest chain is started first
 //!   history.db             SQLite index (`store`)
 //!   log/<run>/             one run
@@ -90,6 +91,7 @@ mod kept;
 mod lease;
 mod manifest;
 mod objects;
+mod overlaps;
 mod pins;
 mod planned_inputs;
 mod removal;
@@ -114,6 +116,7 @@ pub use kept::{KEPT_OF, Kept, NO_MODEL, loaded_no_model};
 pub use lease::{Lease, LeaseOwner, lease_holders, lease_owner};
 pub use manifest::{FileRecord, Manifest};
 pub use objects::{Checkpoint, Lookup, Workspace};
+pub use overlaps::Overlaps;
 pub use pins::Pin;
 pub use planned_inputs::PlannedInputs;
 pub use removal::CollectionLock;

@@ -8,6 +8,7 @@ use super::fault::fault_point;
 use super::inspected::Inspected;
 use super::lease::{Lease, LeaseOwner, lease_owner};
 use super::manifest::{MANIFEST, Manifest};
+use super::overlaps::Overlaps;
 use super::{write_file, write_volatile};
 use crate::digest::Digest;
 use std::io::ErrorKind;
@@ -78,6 +79,11 @@ impl Workspace {
     /// Returns the memo of file digests.
     pub fn digests(&self) -> FileDigests {
         FileDigests::open(&self.root.join(DIGESTS))
+    }
+
+    /// Returns the memo of comparisons of training data with evaluation sets.
+    pub fn overlaps(&self) -> Overlaps {
+        Overlaps::open(&self.root)
     }
 
     /// Returns the memo of inspections.

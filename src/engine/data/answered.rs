@@ -1,10 +1,10 @@
 //! Rows as text: each question with the answer that the data set gives to it.
 
-use super::rows::load_rows;
 use super::templates::Template;
 use super::turns::{Source, Turn};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
+use orchestrate_core::data::load_rows;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{DataSpec, Role};
 use std::collections::BTreeMap;

@@ -11,11 +11,11 @@
 //! The chat template does not render the text of a `completion` template. That text is the model's completion, word for
 //! word. It is encoded by itself, as sampling continues a prompt.
 
-use super::rows::load_rows;
 use super::sequence::Sequence;
 use super::turns::{Conversation, Source, Turn, refuse_long, render};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::{Encoded, Tokenizer};
+use orchestrate_core::data::{Row, load_rows};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{DataSpec, Role};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,11 +38,22 @@ pub fn conversations(
     seq_len: usize,
     train_on: &BTreeSet<Role>,
 ) -> StageResult<Vec<Sequence>> {
+    conversations_of(spec, load_rows(spec, inputs)?, tokenizer, seq_len, train_on)
+}
+
+/// Returns the conversations of these rows of a data set.
+pub(super) fn conversations_of(
+    spec: &DataSpec,
+    rows: Vec<Row>,
+    tokenizer: &Tokenizer,
+    seq_len: usize,
+    train_on: &BTreeSet<Role>,
+) -> StageResult<Vec<Sequence>> {
     let source = Source::new(spec, true)?;
     let mut texts = Vec::new();
     let mut completions = Vec::new();
     let mut rendered = Vec::new();
-    for row in load_rows(spec, inputs)? {
+    for row in rows {
         let Conversation { turns, completion } = source.read(&row, tokenizer.has_chat_template())?;
         let text = render(tokenizer, &turns, completion.is_some(), &row.location)?;
         let trained = trained_ranges(tokenizer, &turns, &text, train_on, &row.location)?;

@@ -1,10 +1,10 @@
 //! Documents for continued pre-training and perplexity.
 
-use super::rows::load_rows;
 use super::sequence::Sequence;
 use super::templates::{Template, text_field};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
+use orchestrate_core::data::{Row, load_rows};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::DataSpec;
 use std::collections::BTreeMap;
@@ -20,10 +20,15 @@ pub fn documents(
     inputs: &BTreeMap<Digest, PathBuf>,
     tokenizer: &Tokenizer,
 ) -> StageResult<Vec<Sequence>> {
+    documents_of(spec, load_rows(spec, inputs)?, tokenizer)
+}
+
+/// Returns the documents of these rows of a data set.
+pub(super) fn documents_of(spec: &DataSpec, rows: Vec<Row>, tokenizer: &Tokenizer) -> StageResult<Vec<Sequence>> {
     let template = Template::optional("text", spec.templates.text.as_ref())?;
     let mut locations = Vec::new();
     let mut texts = Vec::new();
-    for row in load_rows(spec, inputs)? {
+    for row in rows {
         let text = template.as_ref().map_or_else(|| text_field(&row), |template| template.render(&row))?;
         if text.trim().is_empty() {
             return Err(StageError::input(format!("{}: the document is empty", row.location)));

@@ -1,8 +1,7 @@
 //! The data of a stage, from files to batches.
 //!
 //! ```text
-//! files -> rows (rows, parquet_file)                  split by content
-//!   -> selection                                      answers joined, rows left out
+//! files -> rows (`orchestrate_core::data`)             split by content; answers joined, rows left out
 //!   -> prompts, conversations, documents              templates rendered over a row's fields, with a mask
 //!   -> rows of a batch (sequence, pack)               packed best-fit if the recipe requests it
 //!   -> preflight                                      statistics and checks
@@ -16,13 +15,11 @@ mod mixture;
 mod options;
 pub mod order;
 pub mod pack;
-mod parquet_file;
 pub mod pools;
 mod preflight;
 mod prompts;
-mod rows;
-pub mod selection;
 mod sequence;
+mod slices;
 mod stage_data;
 mod templates;
 mod turns;
@@ -34,7 +31,6 @@ pub use mixture::Mixture;
 pub use options::{Options, options};
 pub use preflight::{check, of_prompts, of_sequences};
 pub use prompts::{Asked, Example, asked, prompts, tokenized};
-pub use rows::{Row, load_rows};
-pub use selection::left_out;
 pub use sequence::{PackedRow, Sequence, one_a_row, packed_rows};
+pub use slices::slices;
 pub use stage_data::{StageData, cpt, grpo, inspect, row_texts, sft};

@@ -1,9 +1,9 @@
 //! The options of multiple-choice rows, as the text with which the assistant would choose them.
 
-use super::rows::{Row, load_rows};
 use super::templates::Template;
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
+use orchestrate_core::data::{Row, load_rows};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{DataSpec, OptionsSpec};
 use serde_json::{Value, json};

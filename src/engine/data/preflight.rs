@@ -2,7 +2,7 @@
 //! which the loss curve does not show. Implausible data is rejected.
 
 use super::prompts::Example;
-use super::selection::left_out;
+use orchestrate_core::data::left_out;
 use super::sequence::Sequence;
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
@@ -72,6 +72,7 @@ fn lengths(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>, ids: &[&[i64]]) 
         trained_tokens: None,
         eos_trained: None,
         cut_rows: 0,
+        decontaminated_rows: 0,
         duplicate_rows: ids.len() - ids.iter().collect::<BTreeSet<_>>().len(),
         tokens_p50: quantile(50),
         tokens_p95: quantile(95),
@@ -152,6 +153,7 @@ mod tests {
             eos_trained: Some(1.0),
             cut_rows: 0,
             duplicate_rows: 0,
+            decontaminated_rows: 0,
             tokens_p50: 1,
             tokens_p95: 1,
             tokens_max: 1,
@@ -186,6 +188,7 @@ mod tests {
             split: orchestrate_core::recipe::spec::Split::All,
             max_rows: None,
             messages: None,
+            decontaminate: None,
             templates: orchestrate_core::recipe::spec::Templates::default(),
             selection: orchestrate_core::recipe::spec::Selection::default(),
         };

@@ -1,10 +1,10 @@
 //! Prompts: conversations up to the start of the assistant's turn.
 
-use super::rows::{Row, is_held_out, load_rows};
 use super::templates::Template;
 use super::turns::{Source, Turn, refuse_long, render};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
+use orchestrate_core::data::{Row, load_rows};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{DataSpec, Role};
 use serde_json::{Map, Value, json};
@@ -28,6 +28,8 @@ pub struct Example {
     pub answer: Option<String>,
     /// Tokens of the conversation up to the start of the assistant's turn.
     pub prompt_ids: Vec<i64>,
+    /// The value of each expression by which an evaluation slices its questions; empty elsewhere.
+    pub slices: BTreeMap<String, String>,
 }
 
 /// A row as a question, before it is tokenized.
@@ -59,7 +61,17 @@ pub fn prompts(
     tokenizer: &Tokenizer,
     max_prompt_tokens: usize,
 ) -> StageResult<Vec<Example>> {
-    tokenized(asked(spec, inputs, tokenizer.has_chat_template())?, tokenizer, max_prompt_tokens)
+    prompts_of(spec, load_rows(spec, inputs)?, tokenizer, max_prompt_tokens)
+}
+
+/// Returns the prompts of these rows of a data set.
+pub(super) fn prompts_of(
+    spec: &DataSpec,
+    rows: Vec<Row>,
+    tokenizer: &Tokenizer,
+    max_prompt_tokens: usize,
+) -> StageResult<Vec<Example>> {
+    tokenized(asked_of(spec, rows, tokenizer.has_chat_template())?, tokenizer, max_prompt_tokens)
 }
 
 /// Returns every row's question. If a conversation ends with an assistant's turn, that turn is left out.
@@ -68,12 +80,16 @@ pub fn prompts(
 /// Returns an error for a row without a needed field, for an empty prompt, and for a data set of conversations if
 /// `has_chat_template` is false.
 pub fn asked(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>, has_chat_template: bool) -> StageResult<Vec<Asked>> {
+    asked_of(spec, load_rows(spec, inputs)?, has_chat_template)
+}
+
+fn asked_of(spec: &DataSpec, rows: Vec<Row>, has_chat_template: bool) -> StageResult<Vec<Asked>> {
     let source = Source::new(spec, false)?;
     let reference = Template::optional("reference", spec.templates.reference.as_ref())?;
     let answer = Template::optional("answer", spec.templates.answer.as_ref())?;
     let mut questions = Vec::new();
     let mut equal_rows: BTreeMap<String, usize> = BTreeMap::new();
-    for row in load_rows(spec, inputs)? {
+    for row in rows {
         let mut turns = source.read(&row, has_chat_template)?.turns;
         turns.pop_if(|last| last.role == Role::Assistant);
         if turns.is_empty() {
@@ -92,9 +108,10 @@ pub fn asked(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>, has_chat_templ
             reference: rendered(&reference)?,
             answer: rendered(&answer)?,
             prompt_ids: Vec::new(),
+            slices: BTreeMap::new(),
             location: row.location.clone(),
         };
-        let is_held_out = is_held_out(&row, spec.eval_fraction);
+        let is_held_out = row.is_held_out(spec.eval_fraction);
         questions.push(Asked { example, is_held_out, fields: row.fields, turns });
     }
     Ok(questions)

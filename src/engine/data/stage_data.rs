@@ -1,19 +1,23 @@
 //! The data of each stage kind, with its reports.
 
-use super::conversations::conversations;
-use super::documents::documents;
+use super::conversations::conversations_of;
+use super::documents::{documents, documents_of};
 use super::mixture::Mixture;
 use super::options::options;
 use super::preflight::{check, of_prompts, of_sequences};
-use super::prompts::{Example, asked, prompts};
+use super::prompts::{Example, asked, prompts, prompts_of};
 use super::sequence::{PackedRow, Sequence, one_a_row, packed_rows};
+use super::slices::slices;
 use crate::error::{StageError, StageResult};
 use crate::models::load_config;
 use crate::policy;
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::exec::{DataReport, Inspection};
-use orchestrate_core::recipe::spec::{ArenaSpec, CptSpec, EvalSpec, GenerateSpec, GrpoSpec, SftSpec, WeightedData, Work};
+use orchestrate_core::leakage::clean_rows;
+use orchestrate_core::recipe::spec::{
+    ArenaSpec, CptSpec, EvalSpec, GenerateSpec, GrpoSpec, SftSpec, TextUse, WeightedData, Work,
+};
 use orchestrate_core::rewards::RowTexts;
 use orchestrate_core::workspace::Assignment;
 use std::collections::BTreeMap;
@@ -50,10 +54,12 @@ impl<T> StageData<T> {
 /// Loads the documents of a CPT stage, packed into rows.
 pub fn cpt(spec: &CptSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<PackedRow>> {
     StageData::read(&spec.data, |set| {
-        let documents = documents(&set.data, inputs, tokenizer)?;
+        let (rows, dropped) = clean_rows(&set.data, TextUse::Documents, inputs)?;
+        let documents = documents_of(&set.data, rows, tokenizer)?;
         let rows = packed_rows(&documents, spec.seq_len);
         let report = DataReport {
             packed_rows: Some(rows.len()),
+            decontaminated_rows: dropped,
             cut_rows: documents.iter().filter(|document| document.ids.len() > spec.seq_len).count(),
             ..of_sequences(&set.data, inputs, &documents, tokenizer)
         };
@@ -64,7 +70,8 @@ pub fn cpt(spec: &CptSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResul
 /// Loads the conversations of an SFT stage, packed into rows if the spec requests it.
 pub fn sft(spec: &SftSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<PackedRow>> {
     StageData::read(&spec.data, |set| {
-        let sequences = conversations(&set.data, inputs, tokenizer, spec.seq_len, &spec.train_on)?;
+        let (rows, dropped) = clean_rows(&set.data, TextUse::Conversations, inputs)?;
+        let sequences = conversations_of(&set.data, rows, tokenizer, spec.seq_len, &spec.train_on)?;
         if let Some(silent) = sequences.iter().find(|sequence| sequence.trained_tokens() == 0) {
             return Err(StageError::input(format!("{}: no token of the row carries loss", silent.location)).hinted(
                 "the conversation has no turn of a role that `train_on` lists: remove the row, or list another role",
@@ -73,6 +80,7 @@ pub fn sft(spec: &SftSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResul
         let rows = if spec.packing { packed_rows(&sequences, spec.seq_len) } else { one_a_row(&sequences) };
         let report = DataReport {
             packed_rows: spec.packing.then_some(rows.len()),
+            decontaminated_rows: dropped,
             ..of_sequences(&set.data, inputs, &sequences, tokenizer)
         };
         Ok((rows, report))
@@ -82,8 +90,9 @@ pub fn sft(spec: &SftSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResul
 /// Loads the prompts of a GRPO stage.
 pub fn grpo(spec: &GrpoSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<StageData<Example>> {
     StageData::read(&spec.data, |set| {
-        let examples = prompts(&set.data, inputs, tokenizer, spec.sampling.max_prompt_tokens)?;
-        let report = of_prompts(&set.data, inputs, &examples, tokenizer);
+        let (rows, dropped) = clean_rows(&set.data, TextUse::Questions, inputs)?;
+        let examples = prompts_of(&set.data, rows, tokenizer, spec.sampling.max_prompt_tokens)?;
+        let report = DataReport { decontaminated_rows: dropped, ..of_prompts(&set.data, inputs, &examples, tokenizer) };
         Ok((examples, report))
     })
 }
@@ -95,6 +104,7 @@ fn eval(spec: &EvalSpec, inputs: &Inputs, tokenizer: &Tokenizer) -> StageResult<
     if let Some(of_rows) = &spec.options {
         options(&spec.data, of_rows, inputs, tokenizer)?;
     }
+    slices(&spec.data, &spec.by, inputs)?;
     if let Some(text) = &spec.text {
         let documents: Vec<Sequence> = documents(text, inputs, tokenizer)?;
         // documents are measured, not trained on
@@ -117,7 +127,8 @@ pub fn row_texts(assignment: &Assignment) -> StageResult<Vec<RowTexts>> {
     let tokenizer = policy::tokenizer(assignment)?;
     let mut rows = Vec::new();
     for set in assignment.spec.work.prompts() {
-        let examples = prompts(set, &assignment.inputs, &tokenizer, usize::MAX)?;
+        let (clean, _) = clean_rows(set, TextUse::Questions, &assignment.inputs)?;
+        let examples = prompts_of(set, clean, &tokenizer, usize::MAX)?;
         let texts = |Example { prompt, reference, answer, .. }| RowTexts { prompt, reference, answer };
         rows.extend(examples.into_iter().map(texts));
     }

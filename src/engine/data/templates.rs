@@ -1,10 +1,10 @@
 //! minijinja templates over the fields of a row.
 
-use super::rows::Row;
 use crate::error::{StageError, StageResult};
 use crate::rendering;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use orchestrate_core::data::Row;
 use serde_json::Value;
 use std::collections::HashSet;
 

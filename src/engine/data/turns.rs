@@ -1,9 +1,9 @@
 //! The conversation of a row: its messages, or a question and answer from the data set's templates.
 
-use super::rows::Row;
 use super::templates::Template;
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
+use orchestrate_core::data::Row;
 use orchestrate_core::recipe::spec::{DataSpec, Role};
 use serde::Serialize;
 use serde_json::{Map, Value, json};

@@ -7,7 +7,7 @@ use super::scoring::{
 };
 use super::training;
 use super::{Context, Outcome, cache_error};
-use crate::data::selection::{HELD_OUT, INDEX, QUESTION_ID, REWARD};
+use orchestrate_core::data::selection::{HELD_OUT, INDEX, QUESTION_ID, REWARD};
 use crate::data::{self, Asked, Example};
 use crate::error::{StageError, StageResult};
 use crate::generation::{Request, Stop, sample_while};
@@ -248,6 +248,7 @@ impl Written<'_> {
             reference: self.example.reference.as_deref(),
             answer: self.example.answer.as_deref(),
             index: self.index,
+            policy: None,
         }
     }
 
@@ -258,6 +259,7 @@ impl Written<'_> {
             out_of_domain: false,
             words: self.text.split_whitespace().count(),
             choice: None,
+            slices: BTreeMap::new(),
         };
         Completion {
             step,

@@ -111,12 +111,15 @@ impl Context<'_> {
     pub(super) fn preflight(&mut self, reports: &[DataReport]) -> StageResult<()> {
         for report in reports {
             let trained = report.trained_share().map(|share| format!(", {:.1}% trained", 100.0 * share));
+            let dropped = (report.decontaminated_rows > 0)
+                .then(|| format!(", {} dropped by `decontaminate`", report.decontaminated_rows));
             let DataReport { rows, left_out, tokens, tokens_max, duplicate_rows, files, .. } = report;
             let first = files.first().and_then(|file| Path::new(file).file_name()).unwrap_or_default();
             self.phase(&format!(
-                "{}: {rows} rows, {tokens} tokens{}, longest {tokens_max}, {duplicate_rows} duplicates",
+                "{}: {rows} rows, {tokens} tokens{}, longest {tokens_max}, {duplicate_rows} duplicates{}",
                 first.display(),
                 trained.unwrap_or_default(),
+                dropped.unwrap_or_default(),
             ))?;
             if *left_out > 0 {
                 self.emit(&EventKind::Warning(format!(

@@ -42,7 +42,7 @@ pub(super) fn train(
 
     let last_step = training::last_step(assignment, total_steps);
     while progress.step < last_step {
-        training::snapshot(context, assignment, policy, progress.step, &progress.result("train/loss"))?;
+        training::snapshot(context, assignment, policy, (progress.step, &progress.result("train/loss")), |_| Ok(()))?;
         let started = Instant::now();
         let first = progress.step * knobs.global_batch_size as u64;
         let batch: Vec<&PackedRow> =

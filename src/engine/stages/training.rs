@@ -51,14 +51,14 @@ fn missing_snapshot(context: &Context<'_>) -> StageResult<u64> {
     Ok(u64::MAX)
 }
 
-/// Commits the state after `progress.step` steps as a result of its own, if it is a snapshot that is not in the cache.
-/// `results` are the measurements of a stage that ends there.
+/// Commits the state after `step` steps as a result of its own, if it is a snapshot that is not in the cache. `results`
+/// are the measurements of a stage that ends there, and `more` writes what its result has beside the checkpoint.
 pub(super) fn snapshot(
     context: &mut Context<'_>,
     assignment: &Assignment,
     policy: &crate::policy::Policy<'_>,
-    step: u64,
-    results: &BTreeMap<String, Measurement>,
+    (step, results): (u64, &BTreeMap<String, Measurement>),
+    more: impl FnOnce(&mut Context<'_>) -> StageResult<()>,
 ) -> StageResult<()> {
     let Some(snapshot) = assignment.snapshots.get(&step) else { return Ok(()) };
     let alone = assignment.of_snapshot(step, snapshot);
@@ -71,6 +71,7 @@ pub(super) fn snapshot(
     std::mem::swap(context.attempt, &mut branch);
     let written = save_output(context, &alone, policy)
         .and_then(|()| save_completions(context))
+        .and_then(|()| more(context))
         .and_then(|()| context.emit(&EventKind::Finished(results.clone())))
         .and_then(|()| context.attempt.commit(&lease).map(drop).map_err(super::cache_error));
     std::mem::swap(context.attempt, &mut branch);

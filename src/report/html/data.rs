@@ -27,6 +27,8 @@ pub struct Report {
     pub ratings: Vec<Rating>,
     /// Every component of every arm; empty without an evaluation.
     pub scores: Scores,
+    /// The primary metric by slice and arm; empty without slices.
+    pub slices: Vec<SliceMap>,
     /// Metrics of training over steps.
     pub curves: Vec<Curve>,
     /// The style of the arms' completions, and its correlation with the reward.
@@ -193,6 +195,28 @@ pub struct ScoreCell {
     pub verdict: String,
     /// Whether the arm was trained on the component.
     pub trained: bool,
+}
+
+/// The values of one metric by slice and arm.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SliceMap {
+    /// The metric and the expression, e.g. `accuracy by subject`.
+    pub title: String,
+    /// The expression over a row's fields.
+    pub by: String,
+    /// A row for each slice.
+    pub rows: Vec<SliceRow>,
+}
+
+/// A row of a [`SliceMap`].
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SliceRow {
+    /// The value of the expression.
+    pub value: String,
+    /// The number of questions; 0 where it is unknown.
+    pub questions: usize,
+    /// A cell for each arm; absent where it was not measured.
+    pub cells: Vec<Option<ScoreCell>>,
 }
 
 /// A metric over steps, for each arm.

@@ -3,6 +3,7 @@
 use crate::event::Measurement;
 use crate::evidence::{Evidence, Trial, metric_names};
 use crate::metric::least_value;
+use crate::slice::{Slice, whole_metric};
 use crate::stats::{Design, Interval, bounded_interval, crossed_tests, mean, paired_seeds};
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +15,11 @@ pub type Estimates = BTreeMap<(usize, String, String), Measurement>;
 /// The interval is over seeds and questions. Where a stage reports a single number, it is over seeds alone (Student's
 /// t). With one seed, it is the stage's own interval.
 pub fn estimates(evidence: &Evidence) -> Estimates {
-    let metrics = metric_names(evidence);
+    estimates_of(evidence, &metric_names(evidence))
+}
+
+/// Returns the same for these metrics, which may be those of slices.
+pub(super) fn estimates_of(evidence: &Evidence, metrics: &[String]) -> Estimates {
     let evaluations = evidence.evaluations();
     let mut found = Estimates::new();
     let mut open = Vec::new();
@@ -22,9 +27,9 @@ pub fn estimates(evidence: &Evidence) -> Estimates {
     for (place, arm) in evidence.arms.iter().enumerate() {
         for &evaluation in &evaluations {
             let trials: Vec<&Trial> = arm.trials.iter().filter(|trial| trial.evaluation == evaluation).collect();
-            for metric in &metrics {
+            for metric in metrics {
                 let name = (place, evaluation.to_owned(), metric.clone());
-                match of_trials(&trials, metric) {
+                match of_trials(evidence, &trials, metric) {
                     Some(Values::Known(measured)) => {
                         found.insert(name, measured);
                     }
@@ -66,13 +71,14 @@ enum Values {
     Scores(Vec<Vec<f64>>),
 }
 
-fn of_trials(trials: &[&Trial], metric: &str) -> Option<Values> {
+fn of_trials(evidence: &Evidence, trials: &[&Trial], metric: &str) -> Option<Values> {
     if let [only] = trials
         && let Some(measured) = only.measurements.get(metric)
     {
         return Some(Values::Known(*measured));
     }
-    let scored: Option<Vec<HashMap<usize, f64>>> = trials.iter().map(|trial| by_question(trial, metric)).collect();
+    let scored: Option<Vec<HashMap<usize, f64>>> =
+        trials.iter().map(|trial| by_question(evidence, trial, metric)).collect();
     if let Some(scored) = scored.filter(|scored| !scored.is_empty()) {
         let mut common: Vec<usize> = scored[0].keys().copied().collect();
         common.retain(|question| scored.iter().all(|of_seed| of_seed.contains_key(question)));
@@ -88,8 +94,16 @@ fn of_trials(trials: &[&Trial], metric: &str) -> Option<Values> {
     Some(Values::Known(Measurement { value: compared.difference, interval, count: Some(whole.len() as u64) }))
 }
 
-/// Returns the values of `metric` by question; absent where the trial has no values for single questions.
-fn by_question(trial: &Trial, metric: &str) -> Option<HashMap<usize, f64>> {
-    let scores = trial.answers.iter().zip(trial.scores.get(metric)?);
+/// Returns the values of `metric` by question of its slice; absent where the trial has no values for single questions.
+fn by_question(evidence: &Evidence, trial: &Trial, metric: &str) -> Option<HashMap<usize, f64>> {
+    let slice = Slice::of_metric(metric);
+    let is_in = |question: usize| {
+        slice.as_ref().is_none_or(|(_, slice)| {
+            let question = evidence.questions.get(question);
+            question.and_then(|question| question.slices.get(&slice.by)) == Some(&slice.value)
+        })
+    };
+    let scores = trial.answers.iter().zip(trial.scores.get(whole_metric(metric))?);
+    let scores = scores.filter(|(answer, _)| is_in(answer.question));
     Some(scores.filter_map(|(answer, score)| Some((answer.question, score.value?))).collect())
 }

@@ -19,6 +19,7 @@ mod estimates;
 mod filters;
 mod page;
 mod scores;
+mod slices;
 mod verdicts;
 mod view;
 
@@ -27,12 +28,14 @@ pub use completions::{DEFAULT_COMPLETIONS, completions};
 pub use curves::curves;
 pub use data::{
     Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, Problem, QuestionView, Rating,
-    RecipeText, Report, RunLine, ScoreCell, Scores, Severity, StageRow, Stages, VerdictRow, VerdictView,
+    RecipeText, Report, RunLine, ScoreCell, Scores, Severity, SliceMap, SliceRow, StageRow, Stages, VerdictRow,
+    VerdictView,
 };
 pub use estimates::{Estimates, estimates};
 pub use filters::p_value;
 pub use page::html_page;
 pub use scores::scores;
+pub use slices::slices;
 pub use verdicts::verdicts;
 
 #[cfg(test)]

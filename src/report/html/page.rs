@@ -7,13 +7,14 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 /// The templates by their names.
-const TEMPLATES: [(&str, &str); 12] = [
+const TEMPLATES: [(&str, &str); 13] = [
     ("page.html", include_str!("page.html")),
     ("sections/problems.html", include_str!("sections/problems.html")),
     ("sections/summary.html", include_str!("sections/summary.html")),
     ("sections/arms.html", include_str!("sections/arms.html")),
     ("sections/ratings.html", include_str!("sections/ratings.html")),
     ("sections/scores.html", include_str!("sections/scores.html")),
+    ("sections/slices.html", include_str!("sections/slices.html")),
     ("sections/curves.html", include_str!("sections/curves.html")),
     ("sections/behaviour.html", include_str!("sections/behaviour.html")),
     ("sections/completions.html", include_str!("sections/completions.html")),

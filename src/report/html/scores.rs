@@ -59,7 +59,7 @@ fn is_trained(arm: &Arm, component: &str) -> bool {
 }
 
 /// Returns `better` or `worse` if that is the arm's verdict; otherwise empty.
-fn word(found: Option<&Comparisons>, evaluation: &str, metric: &str, arm: &str) -> &'static str {
+pub(super) fn word(found: Option<&Comparisons>, evaluation: &str, metric: &str, arm: &str) -> &'static str {
     let compared = found.and_then(|found| {
         let of = found.metrics.iter().find(|of| of.evaluation == evaluation && of.metric == metric)?;
         of.arms.iter().find(|row| row.arm == arm)

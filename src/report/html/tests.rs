@@ -56,6 +56,15 @@ fn hostile() -> Report {
             components: vec![Component { metric: text(), name: text(), held_out: true }],
             rows: vec![vec![None], vec![Some(ScoreCell { measured, verdict: "better".into(), trained: true })]],
         },
+        slices: vec![SliceMap {
+            title: text(),
+            by: text(),
+            rows: vec![SliceRow {
+                value: text(),
+                questions: 3,
+                cells: vec![None, Some(ScoreCell { measured, verdict: "worse".into(), trained: false })],
+            }],
+        }],
         curves: vec![Curve {
             stage: text(),
             metric: text(),

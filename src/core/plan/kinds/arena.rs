@@ -163,9 +163,11 @@ impl Arenas {
                     program: None,
                     runtime: runtime.clone(),
                     memory: StageMemory::default(),
+                    data_sets: Vec::new(),
                 });
                 plan.stages.len() - 1
             });
+            plan.stages[index].add_data_sets(&gathered.stage.data_sets);
             for variant in gathered.variants {
                 plan.stages[index].variants.push(plan.variants[variant].label.clone());
                 plan.variants[variant].stages.push((name.clone(), index));

@@ -29,6 +29,6 @@ impl PlannedWork for EvalSpec {
     }
 
     fn reads(&self) -> Value {
-        json!(["eval", self.data, self.text, self.sampling.max_prompt_tokens])
+        json!(["eval", self.data, self.text, self.sampling.max_prompt_tokens, self.by])
     }
 }

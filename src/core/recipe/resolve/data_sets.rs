@@ -11,7 +11,7 @@ use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::{KeyPath, Step};
 use crate::recipe::text::stage_reference::StageReference;
 use crate::suggestion::did_you_mean;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Returns the templates of a data set, each with its key.
@@ -48,6 +48,7 @@ pub(in crate::recipe) fn check_templates(
     }
     check_options(variant, key, table, problems);
     check_selection(variant, key, table, problems);
+    check_slices(variant, key, table, problems);
 }
 
 /// Reports an invalid `where` or `keep`, and a `keep` that has no answers to choose from.
@@ -108,6 +109,25 @@ fn check_options(variant: &Variant<'_>, key: &KeyPath, table: &DataTable, proble
         let problem = Problem::at(variant.value_place(&key), message, "none is right");
         problems.push(problem.help("add the template `answer`: the letter or the text of the right option"));
     }
+}
+
+/// Reports invalid, empty and repeated expressions of `by`.
+fn check_slices(variant: &Variant<'_>, key: &KeyPath, table: &DataTable, problems: &mut Problems) {
+    let key = key.key("by");
+    for (index, by) in table.by.iter().enumerate() {
+        let key = key.index(index);
+        let help = "name a field of the rows, without braces, or write an expression: `subject`, `level >= 3`";
+        check_expression(variant, &key, by, help, problems);
+        if table.by[..index].iter().any(|earlier| earlier.trim() == by.trim()) {
+            let problem = Problem::at(variant.value_place(&key), format!("`{key}` repeats `{by}`"), "named before");
+            problems.push(problem.help("remove one of them"));
+        }
+    }
+}
+
+/// Returns the expressions by which an evaluation's questions are sliced.
+pub(in crate::recipe) fn slices(table: &DataTable) -> BTreeSet<String> {
+    table.by.iter().map(|by| by.trim().to_owned()).collect()
 }
 
 /// Returns the options of a data set that an evaluation compares.
@@ -323,6 +343,8 @@ pub(in crate::recipe) fn resolve(
         messages: table.messages.clone(),
         templates,
         selection,
+        // the evaluation sets are filled in by `leakage`, once every stage is known
+        decontaminate: (table.decontaminate && split == Split::Train).then(Vec::new),
     })
 }
 
@@ -331,9 +353,14 @@ pub(in crate::recipe) fn mixture(sets: Vec<(f64, DataSpec)>) -> Vec<WeightedData
     let total: f64 = sets.iter().map(|(weight, _)| weight).sum();
     let mut sets: Vec<WeightedData> =
         sets.into_iter().map(|(weight, data)| WeightedData { weight: weight / total, data }).collect();
+    by_content(&mut sets);
+    sets
+}
+
+/// Sorts data sets by content.
+pub(in crate::recipe) fn by_content(sets: &mut [WeightedData]) {
     let content = |set: &WeightedData| {
         canonical_json(&serde_json::to_value(&set.data).expect("a spec has string keys and finite numbers"))
     };
     sets.sort_by(|a, b| content(a).cmp(&content(b)).then(a.weight.total_cmp(&b.weight)));
-    sets
 }

@@ -18,6 +18,7 @@ use crate::recipe::sweep::variant::Variant;
 use crate::recipe::text::diagnostic::{Place, Problem, Problems};
 use crate::recipe::text::located::KeyPath;
 use crate::rewards::RewardTable;
+use crate::slice::whole_metric;
 use crate::suggestion::did_you_mean;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,11 +50,11 @@ impl Training {
 /// Whether training rewarded the component that `metric` measures; `None` where the metric is not a reward component.
 /// Training on correctness counts as training on the likelihood of correct answers.
 pub fn training_of(eval: &EvalSpec, metric: &str) -> Option<Training> {
-    let component = match metric {
+    let component = match whole_metric(metric) {
         "eval/accuracy" | "eval/loglikelihood_accuracy" | "eval/loglikelihood_accuracy_norm" => EvalSpec::CORRECTNESS,
         "eval/format_valid" => EvalSpec::FORMAT_VALID,
-        _ if metric.starts_with("eval/pass_at_") => EvalSpec::CORRECTNESS,
-        _ => metric.strip_prefix("eval/reward/")?,
+        whole if whole.starts_with("eval/pass_at_") => EvalSpec::CORRECTNESS,
+        whole => whole.strip_prefix("eval/reward/")?,
     };
     eval.rewards
         .contains_key(component)

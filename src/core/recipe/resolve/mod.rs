@@ -10,6 +10,7 @@ pub(super) mod files;
 mod generate;
 mod grpo;
 pub(super) mod inputs;
+pub(super) mod leakage;
 pub(super) mod measured;
 mod model;
 mod order;

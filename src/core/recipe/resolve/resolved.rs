@@ -3,7 +3,8 @@
 use super::arena::FanIn;
 use super::command::ProgramRun;
 use crate::digest::Digest;
-use crate::recipe::spec::StageSpec;
+use crate::recipe::spec::{DataSpec, StageSpec, TextUse};
+use crate::recipe::text::diagnostic::Place;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -27,6 +28,32 @@ pub struct ResolvedStage {
     pub program: Option<ProgramRun>,
     /// The players of an `arena` beside the stages named in `after`. An arena is one stage for all variants.
     pub fan_in: Option<FanIn>,
+    /// The data sets that the stage trains on or measures on, by their names. Not hashed.
+    pub data_sets: Vec<NamedData>,
+}
+
+/// A data set of a stage, with its name in the recipe.
+#[derive(Clone, Debug)]
+pub struct NamedData {
+    /// The name.
+    pub name: String,
+    /// The data set as the stage reads it.
+    pub data: DataSpec,
+    /// The use that the stage makes of it.
+    pub used: TextUse,
+    /// Whether the stage trains on it; otherwise it measures on it.
+    pub is_trained: bool,
+    /// The limit of its overlap with evaluation sets.
+    pub max_overlap: Option<OverlapLimit>,
+}
+
+/// The largest fraction of an evaluation set's questions that a training set may have words in common with.
+#[derive(Clone, Debug)]
+pub struct OverlapLimit {
+    /// The fraction.
+    pub fraction: f64,
+    /// The place of the value in the recipe.
+    pub place: Place,
 }
 
 /// A variant of a recipe's sweep.

@@ -2,6 +2,8 @@
 
 use super::data_sets::{self, TemplateNeed};
 use super::files::Files;
+use super::leakage::Met;
+use super::resolved::OverlapLimit;
 use super::stage_data::Sources;
 use crate::digest::Digest;
 use crate::recipe::spec::{DataSpec, Split};
@@ -23,6 +25,8 @@ pub(in crate::recipe) struct Resolver<'a> {
     pub(in crate::recipe) sources: Sources<'a>,
     /// The files of the current stage.
     pub(in crate::recipe) found: BTreeMap<Digest, PathBuf>,
+    /// The data sets that the current stage named.
+    pub(in crate::recipe) met: Vec<Met>,
 }
 
 impl Resolver<'_> {
@@ -47,7 +51,13 @@ impl Resolver<'_> {
         if split == Split::Train {
             data_sets::check_is_in_domain(self.files.variant, name, table, key, self.files.problems);
         }
-        data_sets::resolve(&mut self.files, name, table, split, &mut self.found, &mut self.sources)
+        let resolved = data_sets::resolve(&mut self.files, name, table, split, &mut self.found, &mut self.sources)?;
+        let max_overlap = table.max_overlap.filter(|_| split == Split::Train).map(|fraction| OverlapLimit {
+            fraction,
+            place: self.files.variant.value_place(&KeyPath::dotted("data").key(name).key("max_overlap")),
+        });
+        self.met.push((name.to_owned(), resolved.clone(), max_overlap));
+        Some(resolved)
     }
 
     /// Returns the table of the data set `name`, if it exists and is valid.

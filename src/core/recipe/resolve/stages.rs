@@ -6,6 +6,7 @@
 use crate::recipe::resolve::data_sets::{self, TemplateNeed};
 use crate::recipe::resolve::files::{Files, KnownFiles};
 use crate::recipe::resolve::inputs::Inputs;
+use crate::recipe::resolve::leakage;
 use crate::recipe::resolve::measured;
 use crate::recipe::resolve::order::{self, StageOrder};
 use crate::recipe::resolve::resolved::ResolvedStage;
@@ -51,7 +52,8 @@ pub(in crate::recipe) fn resolve(
     let seed = of_recipe(variant, "seed", problems);
     let files = Files { variant, project, known, inputs, problems };
     let sources = Sources { stages: &stages, named: Vec::new() };
-    let mut resolver = Resolver { files, model, has_model, seed, data: &data, sources, found: BTreeMap::new() };
+    let mut resolver =
+        Resolver { files, model, has_model, seed, data: &data, sources, found: BTreeMap::new(), met: Vec::new() };
     let mut resolved: Vec<ResolvedStage> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for StageOrder { name, after, follows, .. } in order {
@@ -59,6 +61,7 @@ pub(in crate::recipe) fn resolve(
         let key = snapshots::key(&name);
         resolver.found = BTreeMap::new();
         resolver.sources.named = Vec::new();
+        resolver.met = Vec::new();
         let parent = after.first().and_then(|after| places.get(after)).map(|place| &resolved[*place]);
         let found = match table {
             StageTable::Command(table) => {
@@ -77,9 +80,11 @@ pub(in crate::recipe) fn resolve(
             .filter(|step| snapshots::steps_of(table) != Some(*step));
         places.insert(name.clone(), resolved.len());
         let inputs = std::mem::take(&mut resolver.found);
+        let data_sets = leakage::named(&spec.work, std::mem::take(&mut resolver.met));
         let sources = std::mem::take(&mut resolver.sources.named);
-        resolved.push(ResolvedStage { name, after, sources, follows, spec, inputs, program, fan_in });
+        resolved.push(ResolvedStage { name, after, sources, follows, spec, inputs, program, fan_in, data_sets });
     }
+    leakage::complete(&mut resolved);
     resolved
 }
 
@@ -367,6 +372,7 @@ impl Resolver<'_> {
             out_of_domain,
             data: data?,
             options,
+            by: set.map(data_sets::slices).unwrap_or_default(),
             text: text.map_or(Some(None), |text| text.map(Some))?,
             sampling: table.sampling.resolve(self, key, table.temperature),
             samples_per_question,

@@ -68,6 +68,16 @@ impl Work {
         }
     }
 
+    /// Returns the data sets from which a training stage draws.
+    pub fn mixture_mut(&mut self) -> Option<&mut Vec<WeightedData>> {
+        match self {
+            Self::Cpt(spec) => Some(&mut spec.data),
+            Self::Sft(spec) => Some(&mut spec.data),
+            Self::Grpo(spec) => Some(&mut spec.data),
+            Self::Eval(_) | Self::Generate(_) | Self::Command(_) | Self::Arena(_) => None,
+        }
+    }
+
     /// Returns the data sets whose rows are used as prompts.
     pub fn prompts(&self) -> Vec<&DataSpec> {
         match self {
@@ -171,15 +181,46 @@ pub struct DataSpec {
     /// The rows that are taken, beyond the split.
     #[serde(default, skip_serializing_if = "Selection::is_everything")]
     pub selection: Selection,
+    /// The evaluation sets with which rows must have no eight words in a row in common; rows that do are dropped
+    /// ([`crate::leakage`]). Sorted by content. Absent: no row is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<Vec<Evaluated>>,
 }
 
 impl DataSpec {
+    /// Whether rows of the data set come from the results of other stages.
+    pub fn is_generated(&self) -> bool {
+        self.files.iter().any(|file| matches!(file, DataFile::Result { .. }))
+    }
+
     /// Returns every file that is read for the data set.
     pub fn all_files(&self) -> impl Iterator<Item = &DataFile> {
         let Selection { join, held_out, .. } = &self.selection;
         let of_join = join.iter().map(|join| &join.from);
         self.files.iter().chain(of_join).chain(held_out.iter().flat_map(|set| &set.files))
     }
+}
+
+/// A data set that a stage measures on, and the texts of it that training data must not contain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluated {
+    /// The data set.
+    pub data: DataSpec,
+    /// The use of it.
+    pub used: TextUse,
+}
+
+/// The use of a data set, which determines the fields whose texts count when data sets are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextUse {
+    /// Whole documents: the template `text`, or else the field `text`.
+    Documents,
+    /// Conversations that are trained on: `messages`, or `system`, `prompt` and `completion`.
+    Conversations,
+    /// Questions with what answers are compared with: `messages`, `prompt`, `completion`, `reference` and `answer`.
+    Questions,
 }
 
 /// One file of a data set.
@@ -604,6 +645,9 @@ pub struct EvalSpec {
     pub data: DataSpec,
     /// The options whose likelihoods are compared; absent: none.
     pub options: Option<OptionsSpec>,
+    /// The expressions over a row's fields by whose values the measurements are also taken apart, sorted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub by: BTreeSet<String>,
     /// The text whose perplexity is also measured; absent: none.
     pub text: Option<DataSpec>,
     /// The settings for sampling answers.

@@ -113,6 +113,13 @@ pub struct DataTable {
     /// Marks a data set that measures generalization to another domain: no stage may train on it, `eval` reads all of
     /// it, and results say so.
     pub out_of_domain: bool,
+    /// Drops the rows that have eight words in a row in common with a question or reference of an evaluation of the
+    /// recipe. A stage that trains on the data set counts them.
+    pub decontaminate: bool,
+    /// Largest share of an evaluation set's questions that may have eight words in a row in common with rows that are
+    /// trained on; above it, the recipe is refused. Never changes a result, so it is not part of a cache key.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_overlap: Option<f64>,
     /// Reads at most this many rows of either side of the split, in file order.
     #[schemars(range(min = 1))]
     pub max_rows: Option<usize>,
@@ -144,6 +151,11 @@ pub struct DataTable {
     /// Template of what the assistant writes to choose an option, over the row's fields and `option.letter` and
     /// `option.text`; default: the letter.
     pub option: Option<String>,
+    /// Slices of an evaluation's questions: fields of a row, or expressions over them. `eval` also reports every metric
+    /// for each value of each, as `eval/accuracy{subject=biology}`. A field has at most 200 different values.
+    #[serde(default)]
+    #[schemars(extend("minItems" = 1))]
+    pub by: Vec<String>,
     /// Template of a document for `cpt`; default: the field `text`, or a paragraph of a text file.
     pub text: Option<String>,
 }

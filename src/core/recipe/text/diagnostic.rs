@@ -166,6 +166,11 @@ pub struct RecipeError {
 }
 
 impl RecipeError {
+    /// Creates the error of these problems, of which there is at least one.
+    pub fn of(problems: Vec<Problem>) -> Self {
+        Self { problems }
+    }
+
     /// Returns the problems, by file and place.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

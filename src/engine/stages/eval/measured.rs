@@ -9,6 +9,7 @@ use orchestrate_core::metric::range_of_share;
 use orchestrate_core::recipe::spec::{EvalSpec, RewardSpec, total_range};
 use orchestrate_core::recipe::{Training, training_of};
 use orchestrate_core::rewards::RewardScore;
+use orchestrate_core::slice::Slice;
 use orchestrate_core::stats::{Document, Interval, mean_interval, pass_at, perplexity_interval};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,14 +39,48 @@ pub(super) struct Measured {
     /// 1 if the right option is the likeliest per byte, else 0, by question.
     likeliest_per_byte: Vec<f64>,
     /// Negative log-likelihood (nats) and token count of each reference completion.
-    pub(super) completion_nll: Vec<(f64, u64)>,
+    completion_nll: Vec<(f64, u64)>,
     /// Negative log-likelihood (nats) and token count of each document.
     pub(super) text_nll: Vec<(f64, u64)>,
+    /// The measurements of each slice, by expression and value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    slices: BTreeMap<String, BTreeMap<String, Measured>>,
 }
 
 impl Measured {
-    /// Adds a question: its answers with their scores, and the likelihoods of its options.
+    /// Adds a question to the whole and to its slices: its answers with their scores, and the likelihoods of its
+    /// options.
     pub(super) fn record(
+        &mut self,
+        spec: &EvalSpec,
+        answers: &[SampledCompletion<'_>],
+        scores: &[RewardScore],
+        choice: Option<&Choice>,
+    ) {
+        self.record_question(spec, answers, scores, choice);
+        for (by, value) in answers.iter().take(1).flat_map(|answer| &answer.example.slices) {
+            self.slice(by, value).record_question(spec, answers, scores, choice);
+        }
+    }
+
+    /// Adds the likelihoods of reference completions, each with the slices of its row.
+    pub(super) fn record_completions<'a>(
+        &mut self,
+        completions: impl IntoIterator<Item = ((f64, u64), Option<&'a BTreeMap<String, String>>)>,
+    ) {
+        for (nll, slices) in completions {
+            self.completion_nll.push(nll);
+            for (by, value) in slices.into_iter().flatten() {
+                self.slice(by, value).completion_nll.push(nll);
+            }
+        }
+    }
+
+    fn slice(&mut self, by: &str, value: &str) -> &mut Self {
+        self.slices.entry(by.to_owned()).or_default().entry(value.to_owned()).or_default()
+    }
+
+    fn record_question(
         &mut self,
         spec: &EvalSpec,
         answers: &[SampledCompletion<'_>],
@@ -89,7 +124,7 @@ impl Measured {
     }
 
     /// Returns every measurement by its metric's name, with a 95% interval over questions that stays within the
-    /// metric's range.
+    /// metric's range. The metrics of slices have the names of [`Slice::metric`].
     pub(super) fn results(&self, spec: &EvalSpec, seed: u64) -> BTreeMap<String, Measurement> {
         let resamples = spec.bootstrap_resamples;
         let mut results = BTreeMap::new();
@@ -134,6 +169,13 @@ impl Measured {
         for (name, &count) in &self.missing {
             let value = Measurement { value: count as f64, interval: None, count: None };
             results.insert(format!("eval/missing/{name}"), value);
+        }
+        for (by, values) in &self.slices {
+            for (value, measured) in values {
+                let slice = Slice { by: by.clone(), value: value.clone() };
+                let of_slice = measured.results(spec, seed);
+                results.extend(of_slice.into_iter().map(|(name, measurement)| (slice.metric(&name), measurement)));
+            }
         }
         results
     }

@@ -35,7 +35,13 @@ pub(in crate::stages) fn run(
     context.phase("reading the questions")?;
     let tokenizer = policy::tokenizer(assignment)?;
     let limit = spec.sampling.max_prompt_tokens;
-    let questions = data::prompts(&spec.data, &assignment.inputs, &tokenizer, limit)?;
+    let mut questions = data::prompts(&spec.data, &assignment.inputs, &tokenizer, limit)?;
+    for (question, slices) in questions.iter_mut().zip(data::slices(&spec.data, &spec.by, &assignment.inputs)?) {
+        question.slices = slices;
+    }
+    let questions = questions;
+    let slices: BTreeMap<&str, &BTreeMap<String, String>> =
+        questions.iter().map(|question| (question.location.as_str(), &question.slices)).collect();
     context.preflight(&[data::of_prompts(&spec.data, &assignment.inputs, &questions, &tokenizer)])?;
     let context_length = policy::context_length(assignment)?;
     let options = match &spec.options {
@@ -146,7 +152,9 @@ pub(in crate::stages) fn run(
                 if *documents {
                     measured.text_nll.extend(nll);
                 } else {
-                    measured.completion_nll.extend(nll);
+                    let trained = sequences.iter().filter(|sequence| sequence.trained_tokens() > 0);
+                    let of_rows = trained.map(|sequence| slices.get(sequence.location.as_str()).copied());
+                    measured.record_completions(nll.into_iter().zip(of_rows));
                 }
                 sequences.iter().map(|s| s.ids.len()).sum()
             }
@@ -330,6 +338,7 @@ pub(super) fn record(spec: &EvalSpec, answer: &SampledCompletion<'_>, choice: Op
         out_of_domain: spec.out_of_domain,
         words: answer.words(),
         choice: choice.cloned(),
+        slices: answer.example.slices.clone(),
     }
 }
 

@@ -42,7 +42,9 @@ pub(in crate::stages) fn run(
     let last_step = training::last_step(assignment, total_steps);
     while progress.step < last_step {
         if assignment.snapshots.contains_key(&progress.step) {
-            training::snapshot(context, assignment, &policy, progress.step, &results(&progress, &reward_mix))?;
+            let (results, pools) = (results(&progress, &reward_mix), progress.pools.as_ref());
+            let more = |context: &mut Context<'_>| save_pass_rates(context, &examples.mixture, spec, pools);
+            training::snapshot(context, assignment, &policy, (progress.step, &results), more)?;
         }
         // 1. rollout: sample and rate `group_size` completions for each of the step's prompts
         let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
@@ -145,6 +147,7 @@ pub(in crate::stages) fn run(
     }
     training::save_output(context, assignment, &policy)?;
     save_completions(context)?;
+    save_pass_rates(context, &examples.mixture, spec, progress.pools.as_ref())?;
     Ok(Outcome::Finished(results(&progress, &reward_mix)))
 }
 
@@ -153,8 +156,4 @@ fn results(progress: &TrainingProgress, reward_mix: &RewardMix) -> BTreeMap<Stri
     let mut results = progress.result("reward/mean");
     results.extend(judge_expenses(reward_mix));
     results
-    save_pass_rates(context, &examples.mixture, spec, progress.pools.as_ref())?;
-    let mut results = progress.result("reward/mean");
-    results.extend(judge_expenses(&reward_mix));
-    Ok(Outcome::Finished(results))
 }

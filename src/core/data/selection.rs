@@ -1,16 +1,18 @@
 //! The rows that a data set takes beyond its split: answers of a stage joined to them, a condition, the best answers to
 //! a question, and the exclusion of answers to questions that are measured.
 
-use super::rows::{Row, is_held_out, read_rows};
-use crate::error::{StageError, StageResult};
-use crate::rendering;
+use super::error::DataError;
+use super::rows::{Row, read_rows};
+use crate::digest::Digest;
 use minijinja::Environment;
 use minijinja::value::Serde;
-use orchestrate_core::digest::Digest;
-use orchestrate_core::recipe::spec::{DataFile, DataSpec, HeldOut, Join, Keep, Selection, Split};
+use crate::recipe::spec::{DataFile, DataSpec, HeldOut, Join, Keep, Selection, Split};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+/// The limit of steps of an expression, so that its evaluation always ends.
+const FUEL: u64 = 1_000_000;
 
 /// The path of each file, by its id.
 type Inputs = BTreeMap<Digest, PathBuf>;
@@ -25,7 +27,7 @@ pub const INDEX: &str = "index";
 pub const REWARD: &str = "reward";
 
 /// Applies the selection of `spec` to the `rows` of its split.
-pub(super) fn select(spec: &DataSpec, inputs: &Inputs, rows: Vec<Row>) -> StageResult<Vec<Row>> {
+pub(super) fn select(spec: &DataSpec, inputs: &Inputs, rows: Vec<Row>) -> Result<Vec<Row>, DataError> {
     let Selection { join, only, keep, held_out } = &spec.selection;
     let mut rows = rows;
     if spec.split == Split::Train {
@@ -48,7 +50,7 @@ pub(super) fn select(spec: &DataSpec, inputs: &Inputs, rows: Vec<Row>) -> StageR
 ///
 /// # Errors
 /// Returns an error for a file that cannot be read.
-pub fn left_out(spec: &DataSpec, inputs: &Inputs) -> StageResult<usize> {
+pub fn left_out(spec: &DataSpec, inputs: &Inputs) -> Result<usize, DataError> {
     let is_generated = |file: &DataFile| matches!(file, DataFile::Result { .. });
     if spec.split != Split::Train || !spec.files.iter().any(is_generated) {
         return Ok(0);
@@ -71,13 +73,13 @@ fn answers_held_out(row: &Row, measured: &BTreeSet<String>) -> bool {
 }
 
 /// Returns the identifiers of the questions in `held_out`.
-fn measured(held_out: &[HeldOut], inputs: &Inputs) -> StageResult<BTreeSet<String>> {
+fn measured(held_out: &[HeldOut], inputs: &Inputs) -> Result<BTreeSet<String>, DataError> {
     let mut found = BTreeSet::new();
     for HeldOut { files, eval_fraction, split } in held_out {
         let is_measured = |row: &Row| match split {
             Split::All => true,
-            Split::Train => !is_held_out(row, *eval_fraction),
-            Split::Eval => is_held_out(row, *eval_fraction),
+            Split::Train => !row.is_held_out(*eval_fraction),
+            Split::Eval => row.is_held_out(*eval_fraction),
         };
         found.extend(read_rows(files, inputs)?.iter().filter(|row| is_measured(row)).map(Row::id));
     }
@@ -85,16 +87,16 @@ fn measured(held_out: &[HeldOut], inputs: &Inputs) -> StageResult<BTreeSet<Strin
 }
 
 /// Gives each row the field of `join`: a value of the first answer to it, or null.
-fn join_answers(rows: &mut [Row], join: &Join, inputs: &Inputs) -> StageResult<()> {
+fn join_answers(rows: &mut [Row], join: &Join, inputs: &Inputs) -> Result<(), DataError> {
     let mut answers: BTreeMap<String, (u64, Value)> = BTreeMap::new();
     for row in read_rows(std::slice::from_ref(&join.from), inputs)? {
         let Some(question) = question(&row) else {
-            return Err(StageError::input(format!("{}: the row has no `{QUESTION_ID}`", row.location))
+            return Err(DataError::content(format!("{}: the row has no `{QUESTION_ID}`", row.location))
                 .hinted("`join` reads the answers of a stage of the kind `generate` or `eval`"));
         };
         let Some(value) = row.fields.get(&join.column) else {
             let fields: Vec<&str> = row.fields.keys().map(String::as_str).collect();
-            return Err(StageError::input(format!("{}: the row has no field `{}`", row.location, join.column))
+            return Err(DataError::content(format!("{}: the row has no field `{}`", row.location, join.column))
                 .hinted(format!("`join.column` is one of {}", fields.join(", "))));
         };
         let index = row.fields.get(INDEX).and_then(Value::as_u64).unwrap_or(0);
@@ -105,7 +107,7 @@ fn join_answers(rows: &mut [Row], join: &Join, inputs: &Inputs) -> StageResult<(
     }
     if !rows.iter().any(|row| answers.contains_key(&row.id())) {
         let message = "none of the rows has an answer in the stage that `join` names".to_owned();
-        return Err(StageError::input(message)
+        return Err(DataError::content(message)
             .hinted("rows and answers are matched by the rows' content: both stages must read the same files"));
     }
     for row in rows {
@@ -117,19 +119,19 @@ fn join_answers(rows: &mut [Row], join: &Join, inputs: &Inputs) -> StageResult<(
 }
 
 /// Keeps the rows for which the expression `only` is true. A field that a row lacks is an error.
-fn only_where(rows: Vec<Row>, only: &str) -> StageResult<Vec<Row>> {
+fn only_where(rows: Vec<Row>, only: &str) -> Result<Vec<Row>, DataError> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    environment.set_fuel(Some(rendering::FUEL));
+    environment.set_fuel(Some(FUEL));
     let expression = environment
         .compile_expression(only)
-        .map_err(|error| StageError::input(format!("`where` is not an expression: {error}")))?;
+        .map_err(|error| DataError::content(format!("`where` is not an expression: {error}")))?;
     let total = rows.len();
     let mut kept = Vec::new();
     for row in rows {
         let value = expression.eval(minijinja::Value::from(Serde(&row.fields))).map_err(|error| {
             let fields: Vec<&str> = row.fields.keys().map(String::as_str).collect();
-            StageError::input(format!("{}: `where` cannot be computed: {error}", row.location))
+            DataError::content(format!("{}: `where` cannot be computed: {error}", row.location))
                 .hinted(format!("the row has the fields {}", fields.join(", ")))
         })?;
         if value.is_true() {
@@ -137,17 +139,17 @@ fn only_where(rows: Vec<Row>, only: &str) -> StageResult<Vec<Row>> {
         }
     }
     if kept.is_empty() {
-        return Err(StageError::input(format!("`where = \"{only}\"` is true for none of {total} rows")));
+        return Err(DataError::content(format!("`where = \"{only}\"` is true for none of {total} rows")));
     }
     Ok(kept)
 }
 
 /// Keeps some answers to each question, in the order of the rows. An answer without a reward is never among the best.
-fn kept(rows: Vec<Row>, keep: Keep) -> StageResult<Vec<Row>> {
+fn kept(rows: Vec<Row>, keep: Keep) -> Result<Vec<Row>, DataError> {
     let mut by_question: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {
         let Some(question) = question(row) else {
-            return Err(StageError::input(format!("{}: the row has no `{QUESTION_ID}`", row.location))
+            return Err(DataError::content(format!("{}: the row has no `{QUESTION_ID}`", row.location))
                 .hinted("`keep` chooses among the answers of a stage of the kind `generate` or `eval`"));
         };
         by_question.entry(question).or_default().push(at);
@@ -168,7 +170,7 @@ fn kept(rows: Vec<Row>, keep: Keep) -> StageResult<Vec<Row>> {
         chosen.extend(answers.into_iter().take(count));
     }
     if chosen.is_empty() {
-        return Err(StageError::input("`keep` finds no answer with a reward".to_owned())
+        return Err(DataError::content("`keep` finds no answer with a reward".to_owned())
             .hinted("give the stage that generates the answers `[stages.NAME.rewards.NAME]`"));
     }
     let mut at = 0;
@@ -183,7 +185,7 @@ fn kept(rows: Vec<Row>, keep: Keep) -> StageResult<Vec<Row>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use orchestrate_core::recipe::spec::DataFormat;
+    use crate::recipe::spec::DataFormat;
     use serde_json::{Map, json};
 
     fn row(location: usize, fields: Value) -> Row {

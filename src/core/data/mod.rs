@@ -1,0 +1,15 @@
+//! The rows of a data set, from its files. The engine makes tokens of them, and [`crate::leakage`] compares their
+//! words.
+
+mod batches;
+mod error;
+mod fields;
+mod parquet_file;
+mod rows;
+pub mod selection;
+
+pub use batches::{Place, Unparsed, for_each_batch};
+pub use error::DataError;
+pub use fields::TextFields;
+pub use rows::{Row, is_held_out, load_rows, rows_of_split};
+pub use selection::left_out;
