@@ -129,6 +129,7 @@ fn rate(options: &Options) -> Value {
                 answer: Some(&asked.answer),
                 index: 0,
                 policy: None,
+                row: None,
             })
             .collect();
         let scores = reward_mix.score(&samples).expect("nothing fails");
@@ -196,6 +197,7 @@ fn reward_mix(options: &Options) -> RewardMix {
         endpoints: &BTreeMap::new(),
         seed: 1,
         rows: &|| Err("no rows here".into()),
+        row_fields: &|| Err("no rows here".into()),
     };
     RewardMix::new(&spec, around).expect("the mix is sound")
 }

@@ -39,6 +39,8 @@ fn assignment() -> Assignment {
         sampling,
         samples_per_question: 1,
         pass_at: BTreeSet::new(),
+        maj_at: BTreeSet::new(),
+        probes: false,
         batch_size: 1,
         rewards: BTreeMap::new(),
         trained: BTreeSet::new(),

@@ -70,6 +70,9 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("DataTable", "option") => "data.far.option={{ option.text }}",
         ("DataTable", "by") => "data.far.by=[\"subject\", \"level >= 3\"]",
         ("EvalTable", "samples_per_question") => "stages.eval.samples_per_question=8",
+        ("GrpoTable", "kl_every") => "stages.grpo.kl_every=7",
+        ("EvalTable", "probes") => "stages.eval.probes=false",
+        ("EvalTable", "maj_at") => "stages.eval.maj_at=[1, 3]",
         ("EvalTable", "pass_at") => "stages.eval.pass_at=[1, 2]",
         ("DataTable", "out_of_domain") => "data.far.out_of_domain=true",
         ("DataTable", "messages") => "data.chat.messages=turns",
@@ -117,6 +120,8 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("RandomTable", "distribution") => {
             "stages.grpo_plain.rewards.noise={ kind = \"random\", distribution = \"bernoulli\", probability = 0.5 }"
         }
+        ("CommandTable", "send") => "stages.grpo.rewards.command.send=[\"step\"]",
+        ("HttpTable", "send") => "stages.grpo.rewards.http.send=[\"row\"]",
         ("HttpTable", "kind") => "stages.grpo.rewards.http.kind=cot",
         ("HttpTable", "endpoint") => "stages.grpo.rewards.http.endpoint=spelling",
         ("RuntimeTable", "endpoints") => "runtime.endpoints.third.url=http://127.0.0.1:1/",

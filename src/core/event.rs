@@ -200,6 +200,9 @@ pub struct EvalRecord {
     pub out_of_domain: bool,
     /// The number of words of the completion, separated by white space.
     pub words: usize,
+    /// The answer for which the completion votes in maj@k; absent without an answer and without maj@k.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vote: Option<String>,
     /// The choice of an option by likelihood; absent for a row without options.
     pub choice: Option<Choice>,
     /// The value of each expression by which the data set is sliced.

@@ -237,11 +237,28 @@ pub const METRICS: &[Metric] = {
             Rank::Other,
             "questions that k of the sampled answers would solve",
         ),
+        result(
+            "eval/maj_at_{k}",
+            Fraction,
+            Higher,
+            Rank::Other,
+            "questions of which the most frequent of k sampled answers is right",
+        ),
         result("eval/perplexity", None, Lower, Rank::Other, "perplexity of the rows' completions"),
         result("eval/text_perplexity", None, Lower, Rank::Other, "perplexity of the documents of `text`"),
         result("eval/truncated_frac", Fraction, Lower, Rank::Other, "answers cut at `max_new_tokens`"),
         metric("eval/tokens_mean", Tokens, Mean, "length of answers"),
         metric("eval/words_mean", Words, Mean, "length of answers"),
+        metric("eval/probe/{component}", Fraction, Mean, "exploit rate of a component by a probe for reward hacking"),
+        metric("eval/probe_gap/{component}", None, Mean, "gain of a probe, in deviations within a question's answers"),
+        result(
+            "eval/boilerplate/{component}",
+            None,
+            Lower,
+            Rank::Other,
+            "likeness of answers to different questions, minus that of their references",
+        ),
+        metric("eval/numbers/{component}", None, Mean, "number that a program or service returns besides its value"),
         metric("eval/missing/{component}", Count, Sum, "answers without a value of the component"),
         metric("judge/{model}/calls", Count, Sum, "requests to a judge"),
         metric("judge/{model}/cache_hits", Count, Sum, "answers of a judge read from the cache"),
@@ -315,7 +332,15 @@ mod tests {
 
     #[test]
     fn the_direction_of_what_an_evaluation_measures_is_known() {
-        for name in [ACCURACY, TOTAL, COMMON_SCORE, "eval/reward/semantic", "eval/pass_at_4", "eval/format_valid"] {
+        for name in [
+            ACCURACY,
+            TOTAL,
+            COMMON_SCORE,
+            "eval/reward/semantic",
+            "eval/pass_at_4",
+            "eval/maj_at_4",
+            "eval/format_valid",
+        ] {
             assert_eq!(Direction::of(name), Some(Direction::Higher), "{name}");
         }
         for name in ["eval/perplexity", "eval/text_perplexity", "eval/truncated_frac"] {

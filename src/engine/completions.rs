@@ -346,7 +346,7 @@ mod tests {
         let of_eval = |id: &str, choice: Option<Choice>| {
             let (question_id, data_set) = (id.to_owned(), "organs".to_owned());
             let slices = BTreeMap::from([("organ".to_owned(), format!("of {id}"))]);
-            let eval = EvalRecord { question_id, data_set, out_of_domain: true, words: 3, choice, slices };
+            let eval = EvalRecord { question_id, data_set, out_of_domain: true, words: 3, vote: None, choice, slices };
             Completion { eval: Some(eval), ..completion(1, Some(0.25)) }
         };
         let choice = Choice { loglikelihoods: vec![-1.0, -2.0], correct: true, correct_norm: false };

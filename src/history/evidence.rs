@@ -237,7 +237,8 @@ impl Gathering<'_> {
     fn read(&mut self, key: &Digest) -> Result<Found, WorkspaceError> {
         let log = EventLog::open(&checkpoint_dir(self.workspace, key))?;
         let measurements = log.results().clone();
-        let pass_at = pass_at(&measurements);
+        let pass_at = estimated(&measurements, "eval/pass_at_");
+        let maj_at = estimated(&measurements, "eval/maj_at_");
         let mut by_row: BTreeMap<usize, Vec<Completion>> = BTreeMap::new();
         for completion in log.completions(..)? {
             let completion = completion?;
@@ -247,7 +248,7 @@ impl Gathering<'_> {
         let mut answers = Vec::new();
         let mut scores = Scores::new();
         for (position, completions) in by_row.into_values().enumerate() {
-            for (metric, score) in scores_of(&completions, &pass_at) {
+            for (metric, score) in scores_of(&completions, &pass_at, &maj_at) {
                 let column = scores.entry(metric).or_default();
                 column.resize_with(position, || Score::missing("not measured on this question"));
                 column.push(score);
@@ -370,7 +371,7 @@ impl Gathering<'_> {
     }
 }
 
-/// Returns the k of each pass@k that an evaluation estimated.
-fn pass_at(measurements: &BTreeMap<String, Measurement>) -> Vec<usize> {
-    measurements.keys().filter_map(|name| name.strip_prefix("eval/pass_at_")?.parse().ok()).collect()
+/// Returns each k for which an evaluation estimated a metric whose name begins with `prefix`, such as pass@k.
+fn estimated(measurements: &BTreeMap<String, Measurement>, prefix: &str) -> Vec<usize> {
+    measurements.keys().filter_map(|name| name.strip_prefix(prefix)?.parse().ok()).collect()
 }

@@ -76,10 +76,44 @@ fn yes(value: &Value) -> f64 {
     f64::from(u8::from(value.as_bool().unwrap()))
 }
 
+/// Returns the votes for each question: the answer, and whether it is right.
+fn votes(project: &Project, stage: &str) -> BTreeMap<u64, Vec<(Option<String>, bool)>> {
+    let text = fs_err::read_to_string(project.checkpoint(stage).join("events.jsonl")).unwrap();
+    let mut votes: BTreeMap<u64, Vec<(Option<String>, bool)>> = BTreeMap::new();
+    for event in json_lines(&text) {
+        let completion = &event["kind"]["completion"];
+        let Some(row) = completion["row"].as_u64() else { continue };
+        let answer = completion["eval"]["vote"].as_str().map(str::to_owned);
+        votes.entry(row).or_default().push((answer, completion["parts"]["correctness"]["value"] == 1.0));
+    }
+    assert!(votes.len() > 2, "no completions in the events");
+    votes
+}
+
+/// The mean over all subsets of `k` votes of whether the most frequent answer is right, ties by their share.
+fn by_all_subsets(votes: &[(Option<String>, bool)], k: usize) -> f64 {
+    let subsets = (0..1_u32 << votes.len()).filter(|subset| subset.count_ones() as usize == k);
+    mean(subsets.map(|subset| {
+        let mut counts: BTreeMap<(&str, bool), usize> = BTreeMap::new();
+        for (_, (answer, right)) in votes.iter().enumerate().filter(|(i, _)| subset & (1 << i) != 0) {
+            if let Some(answer) = answer {
+                *counts.entry((answer, *right)).or_default() += 1;
+            }
+        }
+        let most = counts.values().max().copied().unwrap_or_default();
+        let tied: Vec<f64> =
+            counts.iter().filter(|(_, n)| **n == most).map(|((_, right), _)| f64::from(u8::from(*right))).collect();
+        tied.iter().sum::<f64>() / tied.len().max(1) as f64
+    }))
+}
+
 #[test]
 fn every_number_is_the_mean_over_questions_of_what_the_parquet_file_holds() {
     let project = Project::new();
-    project.write("recipes/tiny.toml", &recipe(&format!("{EVAL}samples_per_question = 3\npass_at = [1, 3]\n{FAR}")));
+    project.write(
+        "recipes/tiny.toml",
+        &recipe(&format!("{EVAL}samples_per_question = 3\npass_at = [1, 3]\nmaj_at = [1, 2, 3]\n{FAR}")),
+    );
     let out = project.succeed(&["run", "recipes/tiny.toml", "--json"]);
     let lines = json_lines(&out);
     let evals: Vec<&Value> = lines.iter().filter(|line| line["stage"] == "eval").collect();
@@ -119,6 +153,9 @@ fn every_number_is_the_mean_over_questions_of_what_the_parquet_file_holds() {
     let over_questions = |value: &dyn Fn(&[&Value]) -> f64| mean(questions.values().map(|answers| value(answers)));
     let of =
         |column: &'static str| over_questions(&|answers| mean(answers.iter().map(|row| row[column].as_f64().unwrap())));
+    // the untrained policy chooses no option, or each answer its own
+    let votes = votes(&project, "eval");
+    let elected = |k: usize| mean(votes.values().map(|votes| by_all_subsets(votes, k)));
     let right = |answers: &[&Value]| answers.iter().filter(|row| row["reward/correctness"] == 1.0).count();
     let expected = [
         ("eval/accuracy", of("reward/correctness")),
@@ -128,6 +165,9 @@ fn every_number_is_the_mean_over_questions_of_what_the_parquet_file_holds() {
         ("eval/words_mean", over_questions(&|a| mean(a.iter().map(|row| row["words"].as_f64().unwrap())))),
         ("eval/pass_at_1", over_questions(&|answers| right(answers) as f64 / 3.0)),
         ("eval/pass_at_3", over_questions(&|answers| f64::from(u8::from(right(answers) > 0)))),
+        ("eval/maj_at_1", elected(1)),
+        ("eval/maj_at_2", elected(2)),
+        ("eval/maj_at_3", elected(3)),
         ("eval/loglikelihood_accuracy", over_questions(&|answers| yes(&answers[0]["loglikelihood_correct"]))),
         ("eval/loglikelihood_accuracy_norm", over_questions(&|answers| yes(&answers[0]["loglikelihood_correct_norm"]))),
     ];

@@ -45,7 +45,7 @@ pub(crate) fn kill(pid: i32) {
 }
 
 /// Returns the committed stage of this kind, in the recipe's own variant.
-fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
+pub(crate) fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
     let dirs = fs_err::read_dir(project.path("runs/cache")).ok()?.flatten().map(|entry| entry.path());
     let of_kind = |dir: &PathBuf| {
         let key = fs_err::read_to_string(dir.join("key.json")).unwrap();
@@ -55,7 +55,8 @@ fn committed(project: &Project, kind: &str) -> Option<PathBuf> {
     dirs.into_iter().find(of_kind)
 }
 
-/// Returns the stage's results: all files of an arena; the answers of a stage that generates them; else an adapter or whole weights, followed by any completions.
+/// Returns the stage's results: all files of an arena; the answers of a stage that generates them; metrics and
+/// completions of an evaluation; else an adapter or whole weights, followed by any completions.
 pub(crate) fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     let dir = committed(project, kind)?;
     if kind == "arena" {
@@ -64,10 +65,12 @@ pub(crate) fn result(project: &Project, kind: &str) -> Option<Vec<u8>> {
     }
     if kind == "generate" {
         return Some(
-            ["generations.jsonl", "completions.parquet"]
-                .iter()
-                .flat_map(|file| fs_err::read(dir.join(file)).unwrap())
-                .collect(),
+            ["generations.jsonl", "completions.parquet"].map(|file| fs_err::read(dir.join(file)).unwrap()).concat(),
+        );
+    }
+    if kind == "eval" {
+        return Some(
+            ["metrics.json", "completions.parquet"].map(|file| fs_err::read(dir.join(file)).unwrap()).concat(),
         );
     }
     let file = ["adapter_model.safetensors", "model.safetensors"].map(|name| dir.join(name));

@@ -1,7 +1,7 @@
 //! Rewards by a user's own program or service, and rewards that need the policy's tokenizer, with both binaries.
 
 use crate::project::{Project, RECIPE, json_lines};
-use crate::resume::{killed_and_resumed, result, run, uninterrupted_in, wait_for_event};
+use crate::resume::{committed, killed_and_resumed, result, run, uninterrupted_in, wait_for_event};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -208,6 +208,58 @@ fn texts_are_rated_and_explained_without_training() {
         let bytes = &calibrated["components"]["bytes"];
         assert_eq!((&bytes["missing"], &bytes["true"]["count"]), (&json!(0), &json!(4)), "{calibrated}");
     }
+}
+
+#[test]
+fn rows_steps_and_groups_arrive_and_numbers_come_back() {
+    let program = r#"
+import json, sys
+for line in sys.stdin:
+    question = json.loads(line)
+    row, step, group = question["row"], question["step"], question["group"]
+    assert question["completion"] == group["completions"][group["index"]]
+    numbers = {"options": len(row["options"]), "step": step, "group": len(group["completions"])}
+    print(json.dumps({"id": question["id"], "value": group["index"] / 2, "metrics": numbers}), flush=True)
+"#;
+    let sent = format!("{COMMAND}send = [\"row\", \"step\", \"group\"]\n");
+    let project = rewarded_by(&sent, "");
+    project.write("rewards/bytes.py", program);
+    project.succeed(&run("grpo", &SETTINGS));
+    let text = fs_err::read_to_string(committed(&project, "grpo").unwrap().join("events.jsonl")).unwrap();
+    let mut steps = Vec::new();
+    for event in json_lines(&text) {
+        let metrics = &event["kind"]["step"]["metrics"];
+        if metrics.is_object() {
+            assert_eq!((&metrics["reward/bytes/options"], &metrics["reward/bytes/group"]), (&json!(4.0), &json!(2.0)));
+            steps.push(metrics["reward/bytes/step"].as_f64().unwrap());
+        }
+    }
+    assert_eq!(steps, [1.0, 2.0, 3.0, 4.0, 5.0]);
+}
+
+#[test]
+fn the_step_is_not_sent_to_a_service_whose_answers_are_kept() {
+    let service = Service::start();
+    let step = format!("{HTTP}send = [\"step\"]\n");
+    let project = rewarded_by(&step, &service.endpoint());
+    let stderr = project.fail(&run("grpo", &SETTINGS), 3);
+    for words in ["has `step`, so no answer can be kept", "write `cache = false`", "tiny.toml:"] {
+        assert!(stderr.contains(words), "{words}:\n{stderr}");
+    }
+    let project = rewarded_by(&format!("{HTTP}send = [\"step\"]\ncache = false\n"), &service.endpoint());
+    project.succeed(&run("grpo", &SETTINGS));
+    let asked: Vec<Value> =
+        service.asked.lock().unwrap().keys().map(|key| serde_json::from_str(key).unwrap()).collect();
+    let steps: std::collections::BTreeSet<u64> =
+        asked.iter().map(|question| question["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, (1..=5).collect());
+    // a row that is sent belongs to the question whose answer is kept
+    service.asked.lock().unwrap().clear();
+    let project = rewarded_by(&format!("{HTTP}send = [\"row\"]\n"), &service.endpoint());
+    project.succeed(&run("grpo", &SETTINGS));
+    let asked: Vec<Value> =
+        service.asked.lock().unwrap().keys().map(|key| serde_json::from_str(key).unwrap()).collect();
+    assert!(!asked.is_empty() && asked.iter().all(|question| question["row"]["options"].is_object()), "{asked:?}");
 }
 
 #[test]

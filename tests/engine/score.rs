@@ -139,6 +139,36 @@ fn calibration_separates_what_the_components_see() {
 }
 
 #[test]
+fn probes_are_rated_beside_the_true_texts() {
+    let project = Project::new();
+    let args = ["--probe", "--limit", "12", "--json"];
+    let found: Value = serde_json::from_str(&scored(&project, "eval", &args)).unwrap();
+    assert_eq!(found["rows"], 6, "the held-out rows");
+    let of = |component: &str, probe: &str| &found["components"][component]["probes"][probe];
+    // every reference is the true thought, so no other thought is nearer to it
+    for probe in ["echo", "keywords", "vacuous", "neighbour", "halved", "climbed"] {
+        let rouge = of("rouge", probe);
+        assert!(rouge["exploit"].as_f64().unwrap() < 0.5 && rouge["rows"].as_u64().unwrap() > 5, "{probe}: {rouge}");
+        assert!(rouge["gap"].as_f64().unwrap() < 0.0, "{probe}: {rouge}");
+    }
+    // <answer> is its scope, which only this probe changes
+    let correctness = found["components"]["correctness"]["probes"].as_object().unwrap();
+    assert_eq!(correctness.keys().collect::<Vec<_>>(), ["swapped"]);
+    assert_eq!(
+        (&of("correctness", "swapped")["exploit"], &of("correctness", "swapped")["probe"]),
+        (&json!(0.0), &json!(0.0))
+    );
+    assert_eq!(of("format", "echo")["equal"], 1.0);
+    assert!(of("semantic", "climbed")["probe"].as_f64() >= of("semantic", "neighbour")["probe"].as_f64());
+    let again: Value = serde_json::from_str(&scored(&project, "eval", &args)).unwrap();
+    assert_eq!(again, found, "probes are seeded");
+    let table = scored(&project, "eval", &["--probe", "--limit", "12"]);
+    for words in ["── rouge, weight", "── total", "exploit", "keywords", "6 rows. exploit:"] {
+        assert!(table.contains(words), "{words}:\n{table}");
+    }
+}
+
+#[test]
 fn a_component_that_teaches_nothing_or_drowns_the_rest_is_warned_of() {
     let project = Project::new();
     let sets = ["stages.grpo.rewards.correctness.weight=1000", "stages.grpo.rewards.cot.min_words=90"];

@@ -22,9 +22,10 @@ fuzz_target!(|input: (&str, &str)| {
         endpoints: &BTreeMap::new(),
         seed: 1,
         rows: &|| Err("no rows here".into()),
+        row_fields: &|| Err("no rows here".into()),
     };
     let mut reward_mix = RewardMix::new(&[("right".to_owned(), spec)].into(), surroundings).unwrap();
-    let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer), index: 0, policy: None };
+    let sample = |completion| Sample { prompt: "", completion, reference: None, answer: Some(answer), index: 0, policy: None, row: None };
     let scores = reward_mix.score(&[sample(completion), sample(answer)]).unwrap();
     let value = |index: usize| scores[index].parts["right"].value;
     assert!(matches!(value(0), None | Some(0.0 | 1.0)));

@@ -37,7 +37,7 @@ impl Stage {
             timeout_s: 5.0,
             retries: 2,
         };
-        let spec = HttpSpec { endpoint: "units".to_owned(), version: None, cache: true };
+        let spec = HttpSpec { endpoint: "units".to_owned(), version: None, cache: true, send: Vec::new() };
         Self { dir: tempfile::tempdir().unwrap(), spec, endpoint, stop: StopCheck::never() }
     }
 
@@ -54,10 +54,11 @@ impl Stage {
         let encoder = &mut |_: &_, _, _: Option<&str>| Err("no encoder here".into());
         let endpoints = &BTreeMap::from([(named.to_owned(), self.endpoint.clone())]);
         let count_tokens = &|| Err("no tokenizer here".into());
-        let rows = &|| Err("no rows here".into());
+        let (rows, row_fields) = (&|| Err("no rows here".into()), &|| Err("no rows here".into()));
         let classifier = &mut |_: &_, _, _| Err("no classifier here".into());
+        let (file, seed) = (&|_: &_| None, 1);
         let surroundings =
-            RewardContext { encoder, classifier, count_tokens, judges, file: &|_| None, endpoints, seed: 1, rows };
+            RewardContext { encoder, classifier, count_tokens, judges, file, endpoints, seed, rows, row_fields };
         RewardMix::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
     }
 
@@ -65,8 +66,15 @@ impl Stage {
     fn rate(&self, answers: &[&str]) -> Result<(Values, BTreeMap<String, String>), RewardError> {
         let mut reward_mix = self.reward_mix("units", Some(KEY)).unwrap();
         let completions: Vec<String> = answers.iter().map(|answer| format!("<answer>{answer}</answer>")).collect();
-        let sample =
-            |completion| Sample { prompt: "Q", completion, reference: None, answer: Some("B"), index: 0, policy: None };
+        let sample = |completion| Sample {
+            prompt: "Q",
+            completion,
+            reference: None,
+            answer: Some("B"),
+            index: 0,
+            policy: None,
+            row: None,
+        };
         let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(completion.as_str())).collect();
         let scores = reward_mix.score(&samples);
         assert!(!format!("{scores:?}").contains(KEY), "the key is told: {scores:?}");
@@ -101,6 +109,7 @@ fn a_service_is_posted_an_array_of_questions() {
         answer: None,
         index: 0,
         policy: None,
+        row: None,
     };
     let scores = reward_mix.score(&[with, Sample { completion: "none", ..with }]).unwrap();
     assert_eq!(scores.iter().map(|score| score.total).collect::<Vec<_>>(), [Some(3.0), Some(-1.0)]);

@@ -91,6 +91,7 @@ impl Stage {
                 endpoints: &BTreeMap::new(),
                 seed: 1,
                 rows: &|| Err("no rows here".into()),
+                row_fields: &|| Err("no rows here".into()),
             },
         )
     }
@@ -108,7 +109,15 @@ impl Stage {
 }
 
 fn score(reward_mix: &mut RewardMix, completions: &[&str]) -> Result<Vec<RewardScore>, RewardError> {
-    let sample = |completion| Sample { prompt: "Q", completion, reference: None, answer: None, index: 0, policy: None };
+    let sample = |completion| Sample {
+        prompt: "Q",
+        completion,
+        reference: None,
+        answer: None,
+        index: 0,
+        policy: None,
+        row: None,
+    };
     let samples: Vec<Sample<'_>> = completions.iter().map(|completion| sample(*completion)).collect();
     let scores = reward_mix.score(&samples);
     assert!(!format!("{scores:?}").contains(KEY), "the key is told: {scores:?}");
@@ -150,7 +159,8 @@ fn a_judge_is_asked_as_openai_is_and_its_score_is_the_value() {
 fn an_explanation_quotes_the_judge_and_asks_nobody() {
     let server = Server::start([verdict(4)]);
     let mut reward_mix = Stage::new(&server.endpoint()).reward_mix().unwrap();
-    let sample = Sample { prompt: "Q", completion: "so", reference: None, answer: None, index: 0, policy: None };
+    let sample =
+        Sample { prompt: "Q", completion: "so", reference: None, answer: None, index: 0, policy: None, row: None };
     let before = reward_mix.explain(&[sample]);
     assert!(before[0]["clear"].ends_with("`tiny` wrote nothing that was kept"), "{before:?}");
     score(&mut reward_mix, &["so"]).unwrap();

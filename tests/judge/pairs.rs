@@ -145,7 +145,8 @@ fn completions_of_a_group_are_compared_with_each_other() {
     // Six pairs of texts that are not empty, minus one of equal texts, minus two that repeat another pair.
     assert_eq!(server.asked().len(), 2 * 3);
     assert_eq!(metrics(&reward_mix)["clear_calls"].to_bits(), 6.0_f64.to_bits());
-    let sample = Sample { prompt: "Q", completion: "bb", reference: None, answer: None, index: 0, policy: None };
+    let sample =
+        Sample { prompt: "Q", completion: "bb", reference: None, answer: None, index: 0, policy: None, row: None };
     let explained = reward_mix.explain(&[sample]).remove(0).remove("clear").unwrap();
     assert!(explained.ends_with("`tiny`: 62% of the wins over 4 others"), "{explained}");
 
@@ -161,8 +162,15 @@ fn a_completion_is_compared_with_its_reference() {
     let mut stage = Stage::new(&server.endpoint());
     stage.spec.mode = with_reference();
     let mut reward_mix = stage.reward_mix().unwrap();
-    let sample =
-        |completion, reference| Sample { prompt: "Q", completion, reference, answer: None, index: 0, policy: None };
+    let sample = |completion, reference| Sample {
+        prompt: "Q",
+        completion,
+        reference,
+        answer: None,
+        index: 0,
+        policy: None,
+        row: None,
+    };
     let samples = [
         sample("longer", Some("long")),
         sample("so", Some("long")),

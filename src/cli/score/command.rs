@@ -28,6 +28,12 @@ rated 64 at a time; the lines that share a batch may change the last bits of an 
 empty one. It prints how well every component separates them (AUC: 1 is full separation, 0.5 is chance) and its
 share of the spread within a row. It warns of components that cannot teach or that dominate the others.
 
+--probe rates eleven changes of the stage's own rows that a sound reward does not pay for: the question itself,
+keywords, stock sentences, padding, repeats, negations, exchanged numbers and letters, half of the text, the
+nearest row's reference, a reference without the answer, and sentences chosen to raise the component. It prints
+for each component how often it prefers the change to the true text (exploit: 0 is sound, 0.5 cannot tell) and
+the mean gain in standard deviations within a row's true, shuffled and empty texts. It warns of 0.5 and more.
+
 --judges measures the judges themselves, on the lines of --input or, without it, on the stage's rows, each with
 its own completion and another row's. It prints the spread of repeated answers (--repeats, each with its own
 seed), how often a pair's verdict follows the position instead of the text, and the agreement of several judges
@@ -42,6 +48,7 @@ Examples:
   orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain
   orchestrate samples latest grpo --limit 0 --json | orchestrate score recipes/demo.toml eval --input -
   orchestrate score recipes/demo.toml grpo --variant semantic --calibrate
+  orchestrate score recipes/demo.toml grpo --variant semantic --probe --limit 50
   orchestrate score recipes/judged.toml grpo --judges --limit 20 --repeats 3
   orchestrate score recipes/demo.toml grpo --variant rouge --calibrate --set stages.grpo.rewards.rouge.weight=2
   orchestrate score latest eval --add repetition
@@ -49,11 +56,14 @@ Examples:
 
 --json prints {\"total\",\"parts\":{NAME:{\"value\",\"weight\",\"status\":\"ok\"|\"missing\",\"reason\",\"explanation\"}}}, one a
 line; with --calibrate {\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"true\":{\"mean\",\"std\",\"count\"},\"shuffled\",
-\"empty\",\"auc_shuffled\",\"auc_empty\",\"share\",\"missing\"}},\"warnings\":[..]}; with --judges {\"components\":{NAME:{\"mode\",
+\"empty\",\"auc_shuffled\",\"auc_empty\",\"share\",\"missing\"}},\"warnings\":[..]}; with --probe
+{\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"probes\":{PROBE:{\"exploit\",\"low\",\"high\",\"equal\",\"gap\",\"true\",
+\"probe\",\"rows\"}}}},\"warnings\":[..]}; with --judges {\"components\":{NAME:{\"mode\",
 \"items\",\"repeats\",\"judges\":{MODEL:{\"mean\",\"std\",\"repeat\":{\"items\",\"std\",\"changed\"},\"position\":{\"pairs\",\"share\",
 \"low\",\"high\",\"first\"},\"missing\":{REASON:N},\"calls\",\"cache_hits\",\"prompt_tokens\",\"completion_tokens\",
 \"cost_usd\"}},\"agreement\":{\"measure\",\"value\",\"items\"}}}}; with --add {\"what\":\"value\",\"run\",\"evaluation\",\"arm\",
 \"component\",\"seeds\":[..],\"value\",\"interval\",\"count\"}, one a line.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(in crate::cli) struct ScoreArgs {
     /// A recipe file; with --add a run: an id, the beginning or end of one, or `latest`.
     #[arg(value_name = "RECIPE|RUN")]
@@ -63,7 +73,7 @@ pub(in crate::cli) struct ScoreArgs {
     stage: String,
     /// Measure one more component on the answers of a past run: NAME, 'NAME={ KEY = VALUE }' or NAME.KEY=VALUE; can
     /// be repeated.
-    #[arg(long, value_name = "COMPONENT", conflicts_with_all = ["input", "calibrate", "judges", "set", "variant", "explain", "limit", "device"])]
+    #[arg(long, value_name = "COMPONENT", conflicts_with_all = ["input", "calibrate", "probe", "judges", "set", "variant", "explain", "limit", "device"])]
     add: Vec<String>,
     /// The variant of the sweep, where they differ in the stage's rewards.
     #[arg(long, value_name = "NAME")]
@@ -72,21 +82,24 @@ pub(in crate::cli) struct ScoreArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A file of JSON lines; `-` is stdin.
-    #[arg(long, value_name = "F.jsonl", required_unless_present_any = ["calibrate", "judges", "add"])]
+    #[arg(long, value_name = "F.jsonl", required_unless_present_any = ["calibrate", "probe", "judges", "add"])]
     input: Option<PathBuf>,
     /// Say why each value is what it is.
-    #[arg(long, conflicts_with_all = ["calibrate", "judges"])]
+    #[arg(long, conflicts_with_all = ["calibrate", "probe", "judges"])]
     explain: bool,
     /// Rate the stage's own rows: their completions, other rows', and empty ones.
     #[arg(long, conflicts_with = "input")]
     calibrate: bool,
+    /// Rate texts that hack rewards, made from the stage's own rows, beside the true ones.
+    #[arg(long, conflicts_with_all = ["input", "calibrate", "judges"])]
+    probe: bool,
     /// Measure the stage's judges: consistency, position bias, agreement and cost
     #[arg(long, conflicts_with = "calibrate")]
     judges: bool,
     /// How often each judge is asked the same.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "judges", value_parser = clap::value_parser!(u32).range(1..=100))]
     repeats: u32,
-    /// Rows to calibrate with or to have judged, at most; 0: all [default: 200, for judges 20]
+    /// Rows to calibrate with, to probe or to have judged, at most; 0: all [default: 200, for judges 20]
     #[arg(long, value_name = "N", conflicts_with = "input")]
     limit: Option<usize>,
     /// Where to compute: `auto`, `cpu` or `cuda:N` [default: as the recipe says]
@@ -110,6 +123,7 @@ pub(in crate::cli) fn score(context: &Context, args: ScoreArgs) -> Result<(), Cl
     let task = match input {
         input if args.judges => ScoreTask::Judges { input, limit: limit(20), repeats: args.repeats },
         Some(input) => ScoreTask::Texts { input, explain: args.explain, repeat: !context.json },
+        None if args.probe => ScoreTask::Probe { limit: limit(200) },
         None => ScoreTask::Calibrate { limit: limit(200) },
     };
     let request = ScoreRequest { assignment, judge_cache: context.runs().join(JUDGE_CACHE), task };
@@ -117,6 +131,7 @@ pub(in crate::cli) fn score(context: &Context, args: ScoreArgs) -> Result<(), Cl
         ScoreTask::Texts { explain: false, .. } if !context.json => super::texts::print_table(context, &request),
         ScoreTask::Texts { explain, .. } => super::texts::print_each(context, &request, *explain),
         ScoreTask::Calibrate { .. } => super::calibration::print(context, &request),
+        ScoreTask::Probe { .. } => super::probes::print(context, &request),
         ScoreTask::Judges { .. } => super::judges::print(context, &request),
     }
 }

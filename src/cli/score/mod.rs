@@ -4,6 +4,7 @@ mod add;
 mod calibration;
 mod command;
 mod judges;
+mod probes;
 mod texts;
 
 pub(super) use command::*;

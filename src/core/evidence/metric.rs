@@ -5,6 +5,7 @@ use crate::slice::Slice;
 
 const COMPONENT: &str = "eval/reward/";
 const PASS_AT: &str = "eval/pass_at_";
+const MAJ_AT: &str = "eval/maj_at_";
 
 /// Returns the reward component whose settings determine the meaning of the metric `name`.
 pub(super) fn component_of(name: &str) -> Option<&str> {
@@ -12,7 +13,7 @@ pub(super) fn component_of(name: &str) -> Option<&str> {
         ACCURACY => Some("correctness"),
         "eval/format_valid" => Some("format_valid"),
         TOTAL => None,
-        _ if name.starts_with(PASS_AT) => Some("correctness"),
+        _ if name.starts_with(PASS_AT) || name.starts_with(MAJ_AT) => Some("correctness"),
         _ => name.strip_prefix(COMPONENT),
     }
 }
@@ -24,13 +25,11 @@ pub(super) fn within(range: Option<(f64, f64)>, interval: (f64, f64)) -> (f64, f
 
 /// Whether arms are compared by the metric `name`.
 ///
-/// The cost and failures of judges are not results, and no result is listed twice. Metrics of slices are compared by
-/// request, in families of their own.
+/// The cost and failures of judges and the probes of rewards are not results, and no result is listed twice. Metrics of
+/// slices are compared by request, in families of their own.
 pub(super) fn is_result(name: &str) -> bool {
-    !name.starts_with("judge/")
-        && !name.starts_with("eval/missing/")
-        && name != FORM_AGAIN
-        && Slice::of_metric(name).is_none()
+    const OTHERS: [&str; 4] = ["judge/", "eval/missing/", "eval/probe/", "eval/probe_gap/"];
+    !OTHERS.iter().any(|prefix| name.starts_with(prefix)) && name != FORM_AGAIN && Slice::of_metric(name).is_none()
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 /// Returns the scores of all `completions` to one question, by metric.
 ///
-/// `pass_at` lists the k of each pass@k, which is estimated where there are at least k completions.
-pub fn scores_of(completions: &[Completion], pass_at: &[usize]) -> BTreeMap<String, Score> {
+/// `pass_at` and `maj_at` list the k of each pass@k and maj@k, which are estimated where there are at least k
+/// completions.
+pub fn scores_of(completions: &[Completion], pass_at: &[usize], maj_at: &[usize]) -> BTreeMap<String, Score> {
     let part = |part: &ComponentScore| match part.value {
         Some(value) => Score::of(value),
         None => Score::missing(part.missing.as_deref().unwrap_or("no reason given")),
@@ -45,6 +46,9 @@ pub fn scores_of(completions: &[Completion], pass_at: &[usize]) -> BTreeMap<Stri
     for &k in pass_at.iter().filter(|k| (1..=completions.len()).contains(*k)) {
         scores.insert(format!("eval/pass_at_{k}"), passed(completions, k));
     }
+    for &k in maj_at.iter().filter(|k| (1..=completions.len()).contains(*k)) {
+        scores.insert(format!("eval/maj_at_{k}"), elected(completions, k));
+    }
     scores
 }
 
@@ -54,6 +58,18 @@ fn passed(completions: &[Completion], k: usize) -> Score {
     let correct: Option<usize> = ratings.map(|rating| Some(usize::from(rating? >= 1.0))).sum();
     let missing = || Score::missing("the correctness of an answer is not known");
     correct.map_or_else(missing, |correct| Score::of(stats::pass_at(completions.len(), correct, k)))
+}
+
+/// Returns maj@k of these completions by their votes; those with `correctness` 1 are correct.
+fn elected(completions: &[Completion], k: usize) -> Score {
+    let vote = |completion: &'_ Completion| -> Option<(Option<String>, bool)> {
+        let right = completion.parts.get("correctness")?.value? >= 1.0;
+        Some((completion.eval.as_ref()?.vote.clone(), right))
+    };
+    let votes: Option<Vec<(Option<String>, bool)>> = completions.iter().map(vote).collect();
+    let Some(votes) = votes else { return Score::missing("the correctness of an answer is not known") };
+    let votes: Vec<(Option<&str>, bool)> = votes.iter().map(|(answer, right)| (answer.as_deref(), *right)).collect();
+    Score::of(stats::maj_at(&votes, k))
 }
 
 /// Returns the mean of the scores, or the first missing one: a mean of only the present ones would describe other
@@ -96,6 +112,7 @@ mod tests {
                 data_set: "mcq".to_owned(),
                 out_of_domain: false,
                 words: 3,
+                vote: None,
                 choice: Some(Choice { loglikelihoods: vec![-1.0, -2.0], correct: true, correct_norm: false }),
                 slices: BTreeMap::new(),
             }),
@@ -104,7 +121,7 @@ mod tests {
 
     #[test]
     fn several_answers_score_their_mean_and_pass_by_the_best() {
-        let found = scores_of(&[completion(Some(1.0), 1.0), completion(Some(0.0), 1.0)], &[1, 2, 3]);
+        let found = scores_of(&[completion(Some(1.0), 1.0), completion(Some(0.0), 1.0)], &[1, 2, 3], &[]);
         let value = |name: &str| found[name].value;
         assert_eq!((value("eval/accuracy"), value("eval/reward/total")), (Some(0.5), Some(0.5)));
         assert_eq!((value("eval/pass_at_1"), value("eval/pass_at_2")), (Some(0.5), Some(1.0)));
@@ -116,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_missing_rating_makes_the_mean_missing() {
-        let found = scores_of(&[completion(Some(1.0), 0.0), completion(None, 0.0)], &[1]);
+        let found = scores_of(&[completion(Some(1.0), 0.0), completion(None, 0.0)], &[1], &[]);
         assert_eq!(found["eval/accuracy"], Score::missing("no answer"));
         assert_eq!(found["eval/pass_at_1"].value, None);
         assert!(!found.contains_key("eval/reward/total"), "nothing has a weight");

@@ -39,6 +39,11 @@ pub enum ScoreTask {
         /// The largest number of rows; absent: all.
         limit: Option<usize>,
     },
+    /// Answers `{"progress":{"done","total"}}` repeatedly, then one `ProbeReport`.
+    Probe {
+        /// The largest number of rows; absent: all.
+        limit: Option<usize>,
+    },
     /// Answers `{"progress":{"done","total"}}` repeatedly, then `{"components":{NAME:JudgeReport}}`.
     Judges {
         /// The lines to judge; absent: rows of the stage's data, each with its own completion and another row's.

@@ -5,12 +5,14 @@ use super::components::judge::{Client, Expenses, JudgeAccess, JudgeError, JudgeP
 use super::shuffle::{RowTexts, Shuffle};
 use super::text::explain::looked_at;
 use super::{
-    ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadClassifier, LoadEncoder, OnError, Reward,
+    ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadClassifier, LoadEncoder, OnError, ReadRows, Reward,
     RewardError, RewardSpec, RewardValue, Sample, Scope, span,
 };
 use crate::digest::Digest;
 use crate::event::{ComponentScore, FailureClass};
+use crate::metric;
 use crate::program::ProgramError;
+use crate::stats::mean;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -134,7 +136,7 @@ impl RewardMixError {
             BuildError::Tokenizer(_) => {
                 format!("the policy's tokenizer, which the reward `{component}` counts with, does not load")
             }
-            BuildError::Rows(_) => format!("the rows that the reward `{component}` is shuffled over cannot be read"),
+            BuildError::Rows(_) => format!("the rows that the reward `{component}` reads cannot be read"),
             BuildError::Setting(_) => format!("a setting of the reward `{component}` cannot be used"),
             BuildError::Judge(_) | BuildError::Command(_) | BuildError::Http(_) => {
                 format!("the reward `{component}` cannot be computed")
@@ -161,6 +163,8 @@ pub struct RewardContext<'a> {
     pub seed: u64,
     /// Reads the texts of the stage's rows.
     pub rows: &'a dyn Fn() -> Result<Vec<RowTexts>, EncoderError>,
+    /// Reads the fields of the stage's rows.
+    pub row_fields: &'a ReadRows<'a>,
 }
 
 /// The resources with which a component is built.
@@ -179,6 +183,8 @@ pub struct Setup<'a> {
     pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
     /// The stage's seed.
     pub seed: u64,
+    /// Reads the fields of the stage's rows.
+    pub row_fields: &'a ReadRows<'a>,
 }
 
 impl RewardMix {
@@ -194,9 +200,10 @@ impl RewardMix {
         spec: &BTreeMap<String, RewardSpec>,
         surroundings: RewardContext<'_>,
     ) -> Result<Self, RewardMixError> {
-        let RewardContext { encoder, classifier, count_tokens, judges, file, endpoints, seed, rows } = surroundings;
+        let RewardContext { encoder, classifier, count_tokens, judges, file, endpoints, seed, rows, row_fields } =
+            surroundings;
         let judges = JudgePool::new(judges);
-        let mut setup = Setup { encoder, classifier, count_tokens, judges, file, endpoints, seed };
+        let mut setup = Setup { encoder, classifier, count_tokens, judges, file, endpoints, seed, row_fields };
         let mut shuffle: Option<Arc<Shuffle>> = None;
         let mut components = Vec::with_capacity(spec.len());
         for (name, RewardSpec { weight, scope, clip, scale, shuffle_references, on_error, component }) in spec {
@@ -237,15 +244,48 @@ impl RewardMix {
         counts.filter(|(_, count)| *count > 0)
     }
 
-    /// The components' metrics of the last batch, named `COMPONENT_METRIC`.
+    /// The components' metrics of the last batch, named `COMPONENT_METRIC`, and means of the numbers of programs, named
+    /// `COMPONENT/METRIC`.
     pub fn metrics(&self) -> impl Iterator<Item = ComponentMetric> {
-        self.components.iter().flat_map(|Named { name, reward, .. }| {
+        let own = self.components.iter().flat_map(|Named { name, reward, .. }| {
             let named = move |metric: ComponentMetric| ComponentMetric {
                 name: format!("{name}_{}", metric.name).into(),
                 ..metric
             };
             reward.metrics().into_iter().map(named)
-        })
+        });
+        let means = self.sample_metrics().into_iter().filter_map(|(name, values)| {
+            let value = mean(&values.into_iter().flatten().collect::<Vec<f64>>())?;
+            Some(ComponentMetric { name: name.into(), value, over_batches: metric::Aggregate::Mean })
+        });
+        own.chain(means.collect::<Vec<_>>())
+    }
+
+    /// The named numbers that programs and services returned for the last batch, as `COMPONENT/NAME`. Each has a place
+    /// for each sample.
+    pub fn sample_metrics(&self) -> BTreeMap<String, Vec<Option<f64>>> {
+        let mut found: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+        for Named { name, reward, .. } in &self.components {
+            let samples = reward.sample_metrics();
+            for (index, metrics) in samples.iter().enumerate() {
+                for (metric, value) in metrics {
+                    let column = found.entry(format!("{name}/{metric}")).or_insert_with(|| vec![None; samples.len()]);
+                    column[index] = Some(*value);
+                }
+            }
+        }
+        found
+    }
+
+    /// Sets the step of the samples that follow.
+    pub fn set_step(&mut self, step: u64) {
+        self.components.iter_mut().for_each(|component| component.reward.set_step(step));
+    }
+
+    /// Returns the answer for which `sample` votes by the component `name`; `None` for a text without an answer.
+    pub fn vote(&self, name: &str, sample: &Sample<'_>) -> Option<String> {
+        let component = self.components.iter().find(|component| component.name == name)?;
+        component.reward.vote(sample, span(sample.completion, &component.scope).as_deref())
     }
 
     /// Returns new warnings for the user; each is reported once.
@@ -297,6 +337,30 @@ impl RewardMix {
             }
         }
         Ok(scores)
+    }
+
+    /// Returns the values of `samples` by the component `name` alone; `None` for missing values.
+    ///
+    /// # Errors
+    /// Fails as [`RewardMix::score`] does.
+    ///
+    /// # Panics
+    /// Panics if the mix has no such component.
+    pub fn values(&mut self, name: &str, samples: &[Sample<'_>]) -> Result<Vec<Option<f64>>, RewardError> {
+        let component = self.components.iter_mut().find(|component| component.name == name);
+        let rated = component.expect("the component is part of the mix").rate(samples)?;
+        Ok(rated.into_iter().map(Result::ok).collect())
+    }
+
+    /// Returns the unit vectors of `texts` by the encoder of the component `name`; `None` for one without an encoder.
+    pub fn embeddings(&mut self, name: &str, texts: &[&str]) -> Option<Result<Vec<Vec<f32>>, RewardError>> {
+        let component = self.components.iter_mut().find(|component| component.name == name)?;
+        let failed = |error: EncoderError| RewardError {
+            message: format!("the encoder of reward `{name}` failed: {error}"),
+            hint: None,
+            class: FailureClass::Input,
+        };
+        Some(component.reward.embeddings(texts)?.map_err(failed))
     }
 
     /// Explains the rating of each sample by component: the text that the component read and its finding.
@@ -391,6 +455,7 @@ mod tests {
                 endpoints: &BTreeMap::new(),
                 seed: 1,
                 rows: &|| Err("no rows".into()),
+                row_fields: &|| Err("no rows".into()),
             },
         )
     }

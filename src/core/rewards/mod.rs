@@ -8,8 +8,8 @@
 //!
 //! [`RewardMix`] extracts the scopes of the completions ([`span`]), calls every component ([`Reward`]) and adds up the
 //! values. [`reward_metrics`] summarizes a step's scores, and [`RewardWatch`] warns of signs of reward hacking.
-//! [`calibrate`] measures, before training, how well a mix separates good texts from bad ones. [`JudgeLab`] measures
-//! the judges of a mix. [`PairJudges`] compares any two texts.
+//! [`calibrate`] measures, before training, how well a mix separates good texts from bad ones. [`Probing`] rates texts
+//! that hack rewards. [`JudgeLab`] measures the judges of a mix. [`PairJudges`] compares any two texts.
 
 mod calibration;
 pub mod component;
@@ -17,6 +17,7 @@ mod component_docs;
 mod components;
 mod draw;
 mod mix;
+mod probes;
 mod remote;
 mod reward;
 mod reward_hacking;
@@ -44,7 +45,11 @@ pub use components::{
     RougeTokenizer, RougeVariant, RubricScale, SemanticSpec, SeveralReferences, rouge,
 };
 pub use mix::{BuildError, Columns, RewardContext, RewardMix, RewardMixError, RewardScore, Setup};
+pub use probes::{
+    Boilerplate, Exploit, Probe, ProbeReport, ProbeTally, Probed, ProbedComponent, Probing, probe_warnings,
+};
 pub use remote::health_check::{reach_judge, reach_service};
+pub use remote::questions::Sent;
 pub use remote::stop::StopCheck;
 pub use reward::*;
 pub use reward_hacking::{RewardWatch, Watched, repeats};

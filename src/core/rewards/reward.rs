@@ -6,7 +6,9 @@ use crate::event::FailureClass;
 use crate::metric;
 use crate::rewards::ClassifierInput;
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
+use std::sync::Arc;
 
 /// A completion to rate, with the reference and answer of its row.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub struct Sample<'a> {
     /// What the policy computed as it sampled the completion; absent for a text from elsewhere, and where no component
     /// of the mix [reads it](super::component::Measure::reads_the_policy).
     pub policy: Option<PolicyStats>,
+    /// The identifier of the row, derived from its content; absent for texts without a row.
+    pub row: Option<&'a str>,
 }
 
 /// Statistics of the distributions from which the tokens of a completion were drawn: the policy's over the whole
@@ -67,6 +71,25 @@ pub trait Reward: Send {
 
     /// Explains the value of `sample` to the user; `text` is as in [`Reward::rate`].
     fn explain(&mut self, _sample: &Sample<'_>, _text: Option<&str>) -> Option<String> {
+        None
+    }
+
+    /// Returns the unit vectors of `texts` by the component's encoder; `None` for a component without an encoder.
+    fn embeddings(&mut self, _texts: &[&str]) -> Option<Result<Vec<Vec<f32>>, EncoderError>> {
+        None
+    }
+
+    /// Sets the step of the samples that follow.
+    fn set_step(&mut self, _step: u64) {}
+
+    /// The named numbers of the last batch besides its values, one map per sample; empty if there are none.
+    fn sample_metrics(&self) -> &[BTreeMap<String, f64>] {
+        &[]
+    }
+
+    /// Returns the answer in `text` for which a sample votes, in a form in which equal answers are equal texts. `None`
+    /// for a text without an answer, and for components that do not read answers.
+    fn vote(&self, _sample: &Sample<'_>, _text: Option<&str>) -> Option<String> {
         None
     }
 
@@ -135,6 +158,12 @@ pub type EncoderError = Box<dyn Error + Send + Sync>;
 ///
 /// Without a prompt, the encoder's own default is used.
 pub type LoadEncoder<'a> = dyn FnMut(&Digest, Dtype, Option<&str>) -> Result<Box<dyn TextEncoder>, EncoderError> + 'a;
+
+/// The fields of the stage's rows as JSON objects, by the row's identifier.
+pub type RowFields = HashMap<String, serde_json::Value>;
+
+/// Reads the fields of the stage's rows.
+pub type ReadRows<'a> = dyn Fn() -> Result<Arc<RowFields>, EncoderError> + 'a;
 
 /// Counts the tokens of a text by the policy's tokenizer, without special tokens.
 pub type CountTokens = Box<dyn Fn(&str) -> Result<usize, EncoderError> + Send>;

@@ -138,7 +138,7 @@ mod tests {
         let plain = RewardSpec::plain(1.0, Scope::Answer, right);
         assert_eq!(plain.range(), Some((0.0, 1.0)));
         assert_eq!(RewardSpec { clip: Some((-1.0, 0.5)), scale: -2.0, ..plain.clone() }.range(), Some((-1.0, 0.0)));
-        let http = HttpSpec { endpoint: "units".to_owned(), version: None, cache: true };
+        let http = HttpSpec { endpoint: "units".to_owned(), version: None, cache: true, send: Vec::new() };
         let service = RewardSpec { component: Component::Http(http), ..plain };
         assert_eq!(service.range(), None);
         assert_eq!(RewardSpec { clip: Some((0.0, 5.0)), ..service }.range(), Some((0.0, 5.0)));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 /// A sample with only a completion.
 pub(super) fn sample(completion: &str) -> Sample<'_> {
-    Sample { prompt: "", completion, reference: None, answer: None, index: 0, policy: None }
+    Sample { prompt: "", completion, reference: None, answer: None, index: 0, policy: None, row: None }
 }
 
 /// Rates one sample.

@@ -9,8 +9,8 @@
 //! - Arenas: [`bradley_terry`] rates players, [`choose_pairs`] chooses the next pairs, and [`further_games`] estimates
 //!   how many more games would separate two players.
 //! - Agreement of judges: [`cohen_kappa`], [`fleiss_kappa`] and [`krippendorff_alpha`].
-//! - Others: [`pass_at`] is pass@k, [`auc`] measures how well a number separates two classes, and [`mean`] and its
-//!   neighbours describe a list of numbers.
+//! - Others: [`pass_at`] is pass@k, [`maj_at`] is maj@k, [`auc`] measures how well a number separates two classes, and
+//!   [`mean`] and its neighbours describe a list of numbers.
 
 mod agreement;
 mod auc;
@@ -22,6 +22,7 @@ mod describe;
 mod effect;
 mod holm;
 mod kendall;
+mod majority;
 mod pairing;
 mod pass_at;
 mod power;
@@ -48,6 +49,7 @@ pub use describe::{mean, standard_deviation, variance, welch_t};
 pub use effect::{cliffs_delta, hedges_g};
 pub use holm::holm;
 pub use kendall::kendall_tau;
+pub use majority::maj_at;
 pub use pairing::choose_pairs;
 pub use pass_at::pass_at;
 pub use power::{POWER, both_needed, likely_variance, questions_needed, seeds_needed};

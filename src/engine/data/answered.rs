@@ -1,5 +1,6 @@
 //! Rows as text: each question with the answer that the data set gives to it.
 
+use super::prompts::identified;
 use super::templates::Template;
 use super::turns::{Source, Turn};
 use crate::error::{StageError, StageResult};
@@ -15,6 +16,8 @@ use std::path::PathBuf;
 pub struct Answered {
     /// `FILE:LINE` of the row.
     pub location: String,
+    /// Identifier of the row, derived from its content.
+    pub id: String,
     /// The user's last turn, before the chat template.
     pub prompt: String,
     /// The assistant's answer.
@@ -40,7 +43,7 @@ pub fn answered(
     })?;
     let reference = Template::optional("reference", spec.templates.reference.as_ref())?;
     let answer = Template::optional("answer", spec.templates.answer.as_ref())?;
-    let read = |row| {
+    let read = |(id, row): (String, Row)| {
         let conversation = source.read(&row, tokenizer.has_chat_template())?;
         let mut turns = conversation.turns;
         let completion = conversation.completion.or_else(|| {
@@ -60,7 +63,8 @@ pub fn answered(
             reference: rendered(&reference)?,
             answer: rendered(&answer)?,
             location: row.location,
+            id,
         })
     };
-    load_rows(spec, inputs)?.into_iter().map(read).collect()
+    identified(load_rows(spec, inputs)?).map(read).collect()
 }

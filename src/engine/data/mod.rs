@@ -30,7 +30,7 @@ pub use documents::documents;
 pub use mixture::Mixture;
 pub use options::{Options, options};
 pub use preflight::{check, of_prompts, of_sequences};
-pub use prompts::{Asked, Example, asked, prompts, tokenized};
+pub use prompts::{Asked, Example, asked, prompts, row_fields, tokenized};
 pub use sequence::{PackedRow, Sequence, one_a_row, packed_rows};
 pub use slices::slices;
 pub use stage_data::{StageData, cpt, grpo, inspect, row_texts, sft};

@@ -7,6 +7,8 @@ use crate::tokenizer::Tokenizer;
 use orchestrate_core::data::{Row, load_rows};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{DataSpec, Role};
+use orchestrate_core::rewards::RowFields;
+use orchestrate_core::workspace::Assignment;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -88,8 +90,7 @@ fn asked_of(spec: &DataSpec, rows: Vec<Row>, has_chat_template: bool) -> StageRe
     let reference = Template::optional("reference", spec.templates.reference.as_ref())?;
     let answer = Template::optional("answer", spec.templates.answer.as_ref())?;
     let mut questions = Vec::new();
-    let mut equal_rows: BTreeMap<String, usize> = BTreeMap::new();
-    for row in rows {
+    for (id, row) in identified(rows) {
         let mut turns = source.read(&row, has_chat_template)?.turns;
         turns.pop_if(|last| last.role == Role::Assistant);
         if turns.is_empty() {
@@ -103,7 +104,7 @@ fn asked_of(spec: &DataSpec, rows: Vec<Row>, has_chat_template: bool) -> StageRe
         };
         let example = Example {
             row: row.index,
-            id: id(&row, &mut equal_rows),
+            id,
             prompt: asked.map(Turn::content).unwrap_or_default().to_owned(),
             reference: rendered(&reference)?,
             answer: rendered(&answer)?,
@@ -134,6 +135,24 @@ pub fn tokenized(questions: Vec<Asked>, tokenizer: &Tokenizer, max_prompt_tokens
     let lengths = examples.iter().map(|example| (example.location.as_str(), example.prompt_ids.len()));
     refuse_long(lengths, max_prompt_tokens, "max_prompt_tokens", "prompt")?;
     Ok(examples)
+}
+
+/// Returns the fields of the rows that a stage asks about, by the rows' identifiers.
+///
+/// # Errors
+/// Returns an error for a file that cannot be read.
+pub fn row_fields(assignment: &Assignment) -> StageResult<RowFields> {
+    let mut fields = RowFields::new();
+    for set in assignment.spec.work.prompts() {
+        fields.extend(identified(load_rows(set, &assignment.inputs)?).map(|(id, row)| (id, Value::Object(row.fields))));
+    }
+    Ok(fields)
+}
+
+/// Returns `rows` with their identifiers.
+pub(super) fn identified(rows: Vec<Row>) -> impl Iterator<Item = (String, Row)> {
+    let mut equal_rows = BTreeMap::new();
+    rows.into_iter().map(move |row| (id(&row, &mut equal_rows), row))
 }
 
 /// Returns the identifier of `row`, with a suffix that counts the earlier equal rows in `equal_rows`.

@@ -110,7 +110,7 @@ pub fn policy_loss(inputs: &PolicyInputs<'_>, knobs: PolicyKnobs) -> PolicyLoss 
         let difference = reference - inputs.logprobs;
         difference.exp() - &difference - 1.0
     });
-    if let Some(kl) = &kl {
+    if let Some(kl) = kl.as_ref().filter(|_| knobs.kl_coef != 0.0) {
         per_token += kl * knobs.kl_coef;
     }
     if let Some(entropy) = inputs.entropy.filter(|_| knobs.entropy_coef != 0.0) {

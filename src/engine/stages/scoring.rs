@@ -3,7 +3,7 @@
 use super::{Context, cache_error};
 use crate::classifier::Classifier;
 use crate::completions::{Origin, write_completions};
-use crate::data::{Example, row_texts};
+use crate::data::{Example, row_fields, row_texts};
 use crate::encoder::Encoder;
 use crate::error::{StageError, StageResult};
 use crate::generation::{Draws, Sampled};
@@ -21,6 +21,7 @@ use orchestrate_core::workspace::{Assignment, COMPLETIONS, EventLog};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use tch::Device;
 
 /// Loads the reward mix of a stage with its encoders.
@@ -105,6 +106,7 @@ fn load_without(
             endpoints: &assignment.runtime.endpoints,
             seed: assignment.spec.seed,
             rows: &|| Ok(row_texts(assignment)?),
+            row_fields: &|| Ok(Arc::new(row_fields(assignment)?)),
         },
     )
     .map_err(|error| unbuilt(&error))
@@ -186,6 +188,7 @@ impl<'a> SampledCompletion<'a> {
             answer: self.example.answer.as_deref(),
             index: self.index,
             policy: policy_stats(&self.sampled),
+            row: Some(&self.example.id),
         }
     }
 

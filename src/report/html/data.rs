@@ -252,6 +252,21 @@ pub struct Behaviour {
     /// Tokens and reward of completions. The reward is that of the evaluation's mix.
     #[serde(skip)]
     pub points: Vec<(f64, f64)>,
+    /// Rewards of training against the distance from the reference policy.
+    pub over_kl: Vec<OverKl>,
+}
+
+/// A reward of training against the square root of the KL divergence from the reference policy.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct OverKl {
+    /// The stage.
+    pub stage: String,
+    /// `reward/mean`, or a component as `reward/NAME`.
+    pub metric: String,
+    /// Whether the arm's training did not reward it.
+    pub held_out: bool,
+    /// The square root of the divergence in nats and the reward, each a mean over a range of steps of one seed.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// The arms' completions for the same questions.

@@ -27,9 +27,7 @@ pub use behaviour::behaviour;
 pub use completions::{DEFAULT_COMPLETIONS, completions};
 pub use curves::curves;
 pub use data::{
-    Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, Problem, QuestionView, Rating,
-    RecipeText, Report, RunLine, ScoreCell, Scores, Severity, SliceMap, SliceRow, StageRow, Stages, VerdictRow,
-    VerdictView,
+    Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, OverKl, Problem, QuestionView, Rating, RecipeText, Report, RunLine, ScoreCell, Scores, Severity, SliceMap, SliceRow, StageRow, Stages, VerdictRow, VerdictView,
 };
 pub use estimates::{Estimates, estimates};
 pub use filters::p_value;

@@ -83,6 +83,12 @@ fn hostile() -> Report {
             arm: 0,
             completions: 3,
             points: vec![(3.0, 0.1), (5.0, 0.2)],
+            over_kl: vec![OverKl {
+                stage: text(),
+                metric: text(),
+                held_out: true,
+                points: vec![(0.1, 0.2), (0.3, 0.1)],
+            }],
             ..Behaviour::default()
         }],
         completions: Completions {

@@ -50,6 +50,7 @@ pub(super) struct View<'a> {
     curve_charts: Vec<String>,
     curve_tables: Vec<Vec<CurveSummary<'a>>>,
     scatters: Vec<Scatter<'a>>,
+    over_kl: Vec<KlTile>,
     answer_arms: Vec<usize>,
     completions_json: String,
     /// The columns of costs that have values.
@@ -109,6 +110,13 @@ struct Scatter<'a> {
     chart: String,
 }
 
+/// A chart of a reward over the divergence from the reference policy.
+#[derive(Serialize)]
+struct KlTile {
+    name: String,
+    chart: String,
+}
+
 /// The data of the script.
 #[derive(Serialize)]
 struct CompletionsJson<'a> {
@@ -150,6 +158,7 @@ impl<'a> View<'a> {
             },
             curve_tables: report.curves.iter().map(|curve| curve_table(&curve.lines)).collect(),
             scatters: scatters(report, baseline),
+            over_kl: over_kl(report, baseline),
             answer_arms: {
                 let answers = report.completions.questions.iter().flat_map(|question| &question.answers);
                 answers.map(|answer| answer.arm).collect::<BTreeSet<_>>().into_iter().collect()
@@ -265,6 +274,20 @@ fn scatters(report: &Report, baseline: Option<usize>) -> Vec<Scatter<'_>> {
     };
     let drawn: Vec<(usize, String)> = rows.map(draw).collect();
     drawn.into_iter().map(|(arm, chart)| Scatter { name: &report.arms[arm].name, chart }).collect()
+}
+
+/// Returns a chart for each arm and reward. Charts of the same reward share their scales.
+fn over_kl(report: &Report, baseline: Option<usize>) -> Vec<KlTile> {
+    let rewards = || report.behaviour.iter().flat_map(|row| row.over_kl.iter().map(move |one| (row.arm, one)));
+    let draw = |(arm, one): (usize, &super::OverKl)| {
+        let all: Vec<&[(f64, f64)]> =
+            rewards().filter(|(_, other)| other.metric == one.metric).map(|(_, other)| &*other.points).collect();
+        let held_out = if one.held_out { ", held out" } else { "" };
+        let name = format!("{}: {} in {}{held_out}", report.arms[arm].name, one.metric, one.stage);
+        let label = format!("{name}, over the square root of the divergence");
+        KlTile { chart: scatter_chart(&label, ("\u{221a}KL", "reward"), (arm, &one.points), &all, baseline), name }
+    };
+    rewards().map(draw).collect()
 }
 
 /// Formats the completions as JSON for an element of the page. No character in it can end the element or begin

@@ -53,7 +53,7 @@ pub fn training_of(eval: &EvalSpec, metric: &str) -> Option<Training> {
     let component = match whole_metric(metric) {
         "eval/accuracy" | "eval/loglikelihood_accuracy" | "eval/loglikelihood_accuracy_norm" => EvalSpec::CORRECTNESS,
         "eval/format_valid" => EvalSpec::FORMAT_VALID,
-        whole if whole.starts_with("eval/pass_at_") => EvalSpec::CORRECTNESS,
+        whole if whole.starts_with("eval/pass_at_") || whole.starts_with("eval/maj_at_") => EvalSpec::CORRECTNESS,
         whole => whole.strip_prefix("eval/reward/")?,
     };
     eval.rewards

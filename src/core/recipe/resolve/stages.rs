@@ -320,6 +320,7 @@ impl Resolver<'_> {
                 loss_type: table.loss_type,
                 scale_rewards: table.scale_rewards,
                 kl_coef: table.kl_coef,
+                kl_every: table.kl_every,
                 entropy_coef: table.entropy_coef,
                 clip_low: table.clip_low,
                 clip_high: table.clip_high,
@@ -338,8 +339,10 @@ impl Resolver<'_> {
         needs.extend(reward_mix::needs(&rewards_key, &rewards_table));
         let more_key = key.key("more_rewards");
         needs.extend(reward_mix::needs(&more_key, &table.more_rewards));
-        if !table.pass_at.is_empty() {
-            needs.push(TemplateNeed { template: "answer", by: format!("`{key}.pass_at`"), at: key.key("pass_at") });
+        for (name, list) in [("pass_at", &table.pass_at), ("maj_at", &table.maj_at)] {
+            if !list.is_empty() {
+                needs.push(TemplateNeed { template: "answer", by: format!("`{key}.{name}`"), at: key.key(name) });
+            }
         }
         self.check_samples(key, table);
         let split = self.held_out(key, ("data", &table.data), ("split", table.split));
@@ -377,6 +380,8 @@ impl Resolver<'_> {
             sampling: table.sampling.resolve(self, key, table.temperature),
             samples_per_question,
             pass_at: table.pass_at.iter().copied().collect(),
+            maj_at: table.maj_at.iter().copied().collect(),
+            probes: table.probes,
             batch_size: table.batch_size,
             rewards: rewards?,
             trained: BTreeSet::new(), // filled in by `measured`, once every stage is known
@@ -411,10 +416,12 @@ impl Resolver<'_> {
             let message = format!("`{at}` is {samples}, but at `temperature = 0` they are all the same");
             self.problem(&at, message, "all the same", "set a `temperature`, 0.8 for instance, or sample once");
         }
-        for (index, k) in table.pass_at.iter().enumerate().filter(|(_, k)| **k > samples) {
-            let message = format!("`{key}.pass_at` asks for {k} answers to a question, but {samples} are drawn");
-            let help = format!("set `samples_per_question` to {k} or more: more samples give a better estimate");
-            self.problem(&key.key("pass_at").index(index), message, "more than there are", help);
+        for (name, list) in [("pass_at", &table.pass_at), ("maj_at", &table.maj_at)] {
+            for (index, k) in list.iter().enumerate().filter(|(_, k)| **k > samples) {
+                let message = format!("`{key}.{name}` asks for {k} answers to a question, but {samples} are drawn");
+                let help = format!("set `samples_per_question` to {k} or more: more samples give a better estimate");
+                self.problem(&key.key(name).index(index), message, "more than there are", help);
+            }
         }
     }
 }

@@ -594,6 +594,9 @@ pub struct GrpoLossSpec {
     pub scale_rewards: ScaleRewards,
     /// Weight of the k3 estimate of the KL divergence from the model that the stage starts from.
     pub kl_coef: f64,
+    /// The number of steps between measurements of the divergence without `kl_coef`; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kl_every: u64,
     /// The weight of the entropy bonus.
     pub entropy_coef: f64,
     /// The lower clipping range: the ratio is clipped below at `1 - clip_low`.
@@ -633,6 +636,23 @@ pub enum ScaleRewards {
     None,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl GrpoLossSpec {
+    /// Whether the divergence from the reference is computed at `step`.
+    pub fn measures_kl(&self, step: u64) -> bool {
+        self.kl_coef != 0.0 || (self.kl_every > 0 && step.is_multiple_of(self.kl_every))
+    }
+
+    /// Whether the divergence from the reference is computed at any step.
+    pub fn needs_reference(&self) -> bool {
+        self.kl_coef != 0.0 || self.kl_every > 0
+    }
+}
+
 /// The spec of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -656,6 +676,12 @@ pub struct EvalSpec {
     pub samples_per_question: usize,
     /// The values k for which pass@k is estimated.
     pub pass_at: BTreeSet<usize>,
+    /// The values k for which maj@k is estimated.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub maj_at: BTreeSet<usize>,
+    /// Whether changes of the answers that hack rewards are rated too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probes: bool,
     /// The number of completions decoded at a time.
     pub batch_size: usize,
     /// The measured components, whether or not they were trained on: the recipe's and, with weight 0, those that only

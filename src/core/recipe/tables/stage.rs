@@ -282,6 +282,8 @@ pub struct GrpoTable {
     /// Weight of the estimated KL divergence from the model that the stage starts from.
     #[schemars(range(min = 0))]
     pub kl_coef: f64,
+    /// Without `kl_coef`, the divergence is measured at every so many steps; 0: never.
+    pub kl_every: u64,
     /// Weight of the mean entropy of the tokens, which is subtracted from the loss.
     #[schemars(range(min = 0))]
     pub entropy_coef: f64,
@@ -342,6 +344,12 @@ pub struct EvalTable {
     /// Estimates how likely one of k answers is right, for each k listed here, at most `samples_per_question`.
     #[schemars(inner(range(min = 1)))]
     pub pass_at: Vec<usize>,
+    /// Estimates how likely the most frequent of k answers is right, for each k listed here, at most
+    /// `samples_per_question`.
+    #[schemars(inner(range(min = 1)))]
+    pub maj_at: Vec<usize>,
+    /// Rates changes of the answers that hack rewards, and measures how alike the answers to different questions are.
+    pub probes: bool,
     /// Completions decoded at a time.
     #[schemars(range(min = 1))]
     pub batch_size: usize,

@@ -189,6 +189,20 @@ impl Reward for Correctness {
         Ok(samples.iter().zip(texts).map(|(sample, text)| self.rate_one(sample.answer, *text)).collect())
     }
 
+    fn vote(&self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
+        let (answer, given) = (sample.answer?.trim(), self.given(text?)?);
+        let whole = |text: String| Some(text).filter(|text| !text.is_empty());
+        match (self.matching, only_letter(answer)) {
+            (Match::Choice, Some(letter)) => match choice(given, letter) {
+                Choice::Letter(found) => Some(found.to_lowercase().to_string()),
+                Choice::Ambiguous(_) | Choice::Nothing => None,
+            },
+            (Match::Choice | Match::Exact, _) => whole(normalized(given)),
+            (Match::Numeric { .. }, _) => last_number(given).map(|number| number.to_string()),
+            (Match::Set, _) => whole(items(given).into_iter().collect::<Vec<_>>().join(", ")),
+        }
+    }
+
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
         let (answer, text) = (sample.answer?.trim(), text?);
         let Some(given) = self.given(text) else { return Some("`pattern` matches nowhere".to_owned()) };
@@ -281,6 +295,25 @@ mod tests {
         for wrong in ["C", "C, not B", "", "Because", "B2", "éB", "A or B"] {
             assert_eq!(rate("B", wrong), RewardValue::Value(0.0), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn equal_answers_are_equal_votes() {
+        let vote = |matching: Match, answer: &str, text: &str| {
+            let correctness = Correctness::new(matching, None).unwrap();
+            correctness.vote(&Sample { answer: Some(answer), ..sample(text) }, Some(text))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        for text in ["c", "(C) lung", "The answer is C."] {
+            assert_eq!(vote(Match::Choice, "B", text), some("c"), "{text}");
+        }
+        assert_eq!(vote(Match::Choice, "B", "A or C"), None, "it does not decide");
+        assert_eq!(vote(Match::Choice, "heart", " The  Heart"), some("the heart"));
+        assert_eq!(vote(Match::Exact, "x", " "), None);
+        let numeric = Match::Numeric { tolerance: 0.0 };
+        assert_eq!((vote(numeric, "5", "so 5.0"), vote(numeric, "5", "it is 5")), (some("5"), some("5")));
+        assert_eq!(vote(numeric, "5", "five"), None);
+        assert_eq!(vote(Match::Set, "a, b", "b; A"), some("a, b"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::rewards::HttpEndpoint;
 use crate::rewards::component::{Kind, Measure};
 use crate::rewards::components::judge::{Cache, JudgeAccess, cache_key};
 use crate::rewards::remote::http_request::ApiKey;
-use crate::rewards::remote::questions::{RewardQuestion, verdict};
+use crate::rewards::remote::questions::{Extras, RewardQuestion, Sent, in_order, metrics, verdict};
 use crate::rewards::remote::server::{Attempts, Server, Unanswered};
 use crate::rewards::table::At;
 use crate::rewards::text::explain::excerpt;
@@ -35,6 +35,10 @@ pub struct HttpSpec {
     /// Keeps every answer in `runs/judge-cache`, as equal completions have equal answers, whatever is asked beside
     /// them. A resume or a rerun is the same to the bit only with it.
     pub cache: bool,
+    /// What a question has besides: `row`, all fields of the row; `step`, the training step, which needs `cache =
+    /// false`; `group`, the completions of the row that are rated together, with the place of this one. Default: `[]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub send: Vec<Sent>,
 }
 
 impl Kind for HttpSpec {
@@ -43,15 +47,23 @@ impl Kind for HttpSpec {
     const DEFAULTS: &'static str = r#"
 scope = "completion" # a service can read tags
 cache = true # else a resume would not be the same to the bit
+send = [] # most services need texts alone
 "#;
 
     type Table = Self;
 
     fn resolve(table: &Self::Table, recipe: &mut dyn TableContext) -> Option<Self> {
+        if table.cache && table.send.contains(&Sent::Step) {
+            let message = format!("`{}` has `step`, so no answer can be kept", recipe.name(At::Key("send")));
+            let help =
+                "the same completion has another answer at another step; write `cache = false`, or leave `step` out";
+            recipe.problem(At::Key("send"), message, "changes with the step", help);
+            return None;
+        }
         let known = recipe.served("endpoints");
         let name = &table.endpoint;
         if known.contains(name) {
-            return Some(table.clone());
+            return Some(Self { send: in_order(&table.send), ..table.clone() });
         }
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let message = format!("the endpoint `{name}` has no address");
@@ -64,7 +76,8 @@ cache = true # else a resume would not be the same to the bit
 
 impl Measure for HttpSpec {
     fn build(&self, _scope: &Scope, setup: &mut Setup<'_>) -> Result<Box<dyn Reward>, BuildError> {
-        Ok(Box::new(Http::new(self, setup.endpoints, setup.judges.access())?))
+        let extras = Extras::new(&self.send, setup.row_fields)?;
+        Ok(Box::new(Http::new(self, extras, setup.endpoints, setup.judges.access())?))
     }
 
     fn range(&self) -> Option<(f64, f64)> {
@@ -109,7 +122,14 @@ pub(super) struct Http {
     /// The questions of the last batch with their answers, and whether each answer came from the cache.
     said: HashMap<String, (String, bool)>,
     metrics: Vec<ComponentMetric>,
+    extras: Extras,
+    /// The service's own numbers in the answers of the last batch, by the key of the question.
+    numbers: HashMap<Digest, BTreeMap<String, f64>>,
+    /// Those numbers by sample.
+    sample_metrics: Vec<BTreeMap<String, f64>>,
     warnings: Vec<String>,
+    /// Whether numbers that cannot be used have been reported.
+    warned: bool,
 }
 
 /// A question about a sample, with the cache key of its answer.
@@ -117,6 +137,8 @@ struct Asked {
     key: Digest,
     /// The JSON whose digest is the key.
     identity: Value,
+    /// The question with nothing but texts, for explanations.
+    plain: String,
 }
 
 /// The attempts at one request, with the questions in it.
@@ -126,6 +148,7 @@ impl Http {
     /// Sets up the service of `spec`, at its address in `endpoints`.
     pub(super) fn new(
         spec: &HttpSpec,
+        extras: Extras,
         endpoints: &BTreeMap<String, HttpEndpoint>,
         access: &JudgeAccess<'_>,
     ) -> Result<Self, HttpError> {
@@ -150,21 +173,25 @@ impl Http {
             cache: Cache::new(access.cache),
             said: HashMap::new(),
             metrics: Vec::new(),
+            extras,
+            numbers: HashMap::new(),
+            sample_metrics: Vec::new(),
             warnings: Vec::new(),
+            warned: false,
         })
     }
 
-    fn asked(&self, index: usize, question: &RewardQuestion<'_>) -> Asked {
+    fn asked(&self, index: usize, question: &RewardQuestion<'_>, plain: String) -> Asked {
         let mut identity = json!({"endpoint": self.spec.endpoint, "version": self.spec.version, "question": question});
         if !self.spec.cache {
             // without a cache, equal questions are sent separately
             identity["index"] = json!(index);
         }
-        Asked { key: cache_key(&identity), identity }
+        Asked { key: cache_key(&identity), identity, plain }
     }
 
     /// Returns the cached answer; `None` without one.
-    fn kept(&mut self, Asked { key, identity }: &Asked) -> Option<RewardValue> {
+    fn kept(&mut self, Asked { key, plain, .. }: &Asked) -> Option<RewardValue> {
         if !self.spec.cache {
             return None;
         }
@@ -172,7 +199,8 @@ impl Http {
             Ok(answer) => {
                 let answer = answer?;
                 let verdict = verdict(&answer).ok()?;
-                self.said.insert(identity["question"].to_string(), (answer.to_string(), true));
+                self.note_numbers(key, &answer);
+                self.said.insert(plain.clone(), (answer.to_string(), true));
                 Some(verdict)
             }
             Err(error) => {
@@ -224,8 +252,8 @@ impl Http {
             latencies.extend(attempts.latency.map(|latency| latency.as_secs_f64()));
             match attempts.result {
                 Ok(answers) => {
-                    for (Asked { key, identity }, answer) in asked.iter().zip(answers) {
-                        verdicts.insert(key.clone(), self.settle(key, identity, answer));
+                    for (asked, answer) in asked.iter().zip(answers) {
+                        verdicts.insert(asked.key.clone(), self.settle(asked, answer));
                     }
                 }
                 Err(Unanswered::Question(reason)) => {
@@ -261,8 +289,9 @@ impl Http {
     }
 
     /// Returns the value of an answer. A valid answer is cached; if another one was cached first, that one counts.
-    fn settle(&mut self, key: &Digest, identity: &Value, answer: Value) -> RewardValue {
-        self.said.insert(identity["question"].to_string(), (answer.to_string(), false));
+    fn settle(&mut self, Asked { key, identity, plain }: &Asked, answer: Value) -> RewardValue {
+        self.said.insert(plain.clone(), (answer.to_string(), false));
+        self.note_numbers(key, &answer);
         let now = match verdict(&answer) {
             Ok(verdict) => verdict,
             Err(reason) => return RewardValue::Missing(self.said(&reason)),
@@ -271,7 +300,10 @@ impl Http {
             return now;
         }
         match self.cache.store(key, identity, answer) {
-            Ok(counts) => verdict(&counts).unwrap_or(now),
+            Ok(counts) => {
+                self.note_numbers(key, &counts);
+                verdict(&counts).unwrap_or(now)
+            }
             Err(error) => {
                 let text = format!("an answer cannot be kept, so a resume would ask again: {error}");
                 if !self.warnings.contains(&text) {
@@ -279,6 +311,18 @@ impl Http {
                 }
                 now
             }
+        }
+    }
+
+    /// Notes the service's own numbers in an answer. The first that cannot be used is warned of.
+    fn note_numbers(&mut self, key: &Digest, answer: &Value) {
+        match metrics(answer) {
+            Ok(numbers) => drop(self.numbers.insert(key.clone(), numbers)),
+            Err(reason) if !self.warned => {
+                self.warned = true;
+                self.warnings.push(format!("numbers are left out: {reason}"));
+            }
+            Err(_) => {}
         }
     }
 
@@ -298,11 +342,14 @@ fn answers(body: &str, count: usize) -> Result<Vec<Value>, String> {
 
 impl Reward for Http {
     fn rate(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<RewardValue>, RewardError> {
-        let pairs = samples.iter().zip(texts).enumerate();
-        let asked: Vec<Asked> =
-            pairs.map(|(index, (sample, text))| self.asked(index, &RewardQuestion::new(sample, *text))).collect();
+        let questions = self.extras.questions(samples, texts);
+        let pairs = samples.iter().zip(texts).zip(&questions).enumerate();
+        let asked: Vec<Asked> = pairs
+            .map(|(index, ((sample, text), question))| self.asked(index, question, plain(sample, *text)))
+            .collect();
         let keys: Vec<Digest> = asked.iter().map(|asked| asked.key.clone()).collect();
         self.said.clear();
+        self.numbers.clear();
         let mut verdicts = HashMap::new();
         let mut new: Vec<Asked> = Vec::new();
         for asked in asked {
@@ -317,13 +364,13 @@ impl Reward for Http {
         self.metrics = vec![ComponentMetric::count("cache_hits", verdicts.len() as f64)];
         let posted = self.post(&new);
         self.add_answers(posted, &mut verdicts)?;
+        self.sample_metrics = keys.iter().map(|key| self.numbers.get(key).cloned().unwrap_or_default()).collect();
         Ok(keys.iter().map(|key| verdicts[key].clone()).collect())
     }
 
     fn explain(&mut self, sample: &Sample<'_>, text: Option<&str>) -> Option<String> {
-        let question = RewardQuestion::new(sample, text);
-        let sent = question.shown();
-        Some(match self.said.get(&json!(question).to_string()) {
+        let sent = RewardQuestion::new(sample, text).shown();
+        Some(match self.said.get(&plain(sample, text)) {
             Some((answer, true)) => format!("to {sent} it once answered {}, which is kept", excerpt(answer)),
             Some((answer, false)) => format!("it is sent {sent} and answers {}", excerpt(answer)),
             None => format!("it is sent {sent} and gives no answer"),
@@ -337,6 +384,19 @@ impl Reward for Http {
     fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
+
+    fn set_step(&mut self, step: u64) {
+        self.extras.set_step(step);
+    }
+
+    fn sample_metrics(&self) -> &[BTreeMap<String, f64>] {
+        &self.sample_metrics
+    }
+}
+
+/// Returns the question with nothing but texts, as JSON.
+fn plain(sample: &Sample<'_>, text: Option<&str>) -> String {
+    json!(RewardQuestion::new(sample, text)).to_string()
 }
 
 #[cfg(test)]

@@ -308,6 +308,10 @@ impl Reward for Semantic {
         Some(format!("the cosine is {nearest:.4}{references}{windows}{baseline}"))
     }
 
+    fn embeddings(&mut self, texts: &[&str]) -> Option<Result<Vec<Vec<f32>>, EncoderError>> {
+        Some(if texts.is_empty() { Ok(Vec::new()) } else { self.encoder.embed(texts) })
+    }
+
     fn truncated(&self) -> usize {
         self.truncated
     }

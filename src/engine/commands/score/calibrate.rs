@@ -79,9 +79,10 @@ impl Rows {
         rows.shuffle(&mut rng);
         rows.truncate(limit.unwrap_or(usize::MAX));
         if rows.len() < 2 {
-            let message = format!("there are {} rows to calibrate with", rows.len());
-            return Err(StageError::input(message)
-                .hinted("calibration needs 2: each row is rated with another row's completion too"));
+            let message = format!("there are too few rows: {}", rows.len());
+            return Err(
+                StageError::input(message).hinted("2 are needed: each row is rated with another row's completion too")
+            );
         }
         let others = derangement(rows.len(), &mut rng);
         Ok(Self { rows, others })
@@ -89,14 +90,14 @@ impl Rows {
 }
 
 /// Returns a row with its own completion, with that of `other`, and with an empty one.
-fn triple<'a>(row: &'a Answered, other: &'a Answered) -> [Sample<'a>; PER_ROW] {
+pub(super) fn triple<'a>(row: &'a Answered, other: &'a Answered) -> [Sample<'a>; PER_ROW] {
     [&*row.completion, &*other.completion, ""].map(|completion| sample(row, completion))
 }
 
 /// Returns the sample of `row` with this completion.
 pub(super) fn sample<'a>(row: &'a Answered, completion: &'a str) -> Sample<'a> {
     let (reference, answer) = (row.reference.as_deref(), row.answer.as_deref());
-    Sample { prompt: &row.prompt, completion, reference, answer, index: 0, policy: None }
+    Sample { prompt: &row.prompt, completion, reference, answer, index: 0, policy: None, row: Some(&row.id) }
 }
 
 /// Returns a permutation of 0..`count` without fixed points: a single cycle (S. Sattolo, 1986).

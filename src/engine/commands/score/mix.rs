@@ -1,6 +1,6 @@
 //! The reward mix of a score request.
 
-use super::{calibrate, judges, texts};
+use super::{calibrate, judges, probe, texts};
 use crate::commands::Answers;
 use crate::device;
 use crate::error::{StageError, StageResult};
@@ -23,6 +23,7 @@ pub fn run(request: &ScoreRequest) -> StageResult<()> {
     match &request.task {
         ScoreTask::Texts { input, explain, repeat } => texts::run(request, input, *explain, *repeat, &mut answers),
         ScoreTask::Calibrate { limit } => calibrate::run(request, *limit, &mut answers),
+        ScoreTask::Probe { limit } => probe::run(request, *limit, &mut answers),
         ScoreTask::Judges { input, limit, repeats } => {
             judges::run(request, input.as_ref(), *limit, *repeats, &mut answers)
         }

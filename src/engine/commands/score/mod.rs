@@ -3,6 +3,7 @@
 mod calibrate;
 mod judges;
 mod mix;
+mod probe;
 mod texts;
 
 pub use mix::run;

@@ -56,6 +56,7 @@ impl Text {
             answer: self.answer.as_deref(),
             index: 0,
             policy: None,
+            row: None,
         }
     }
 }

@@ -4,13 +4,14 @@
 //! questions, so several answers to a question do not make them too narrow.
 
 use super::super::scoring::SampledCompletion;
+use super::probes::ProbesMeasured;
 use orchestrate_core::event::{Choice, Measurement};
 use orchestrate_core::metric::range_of_share;
 use orchestrate_core::recipe::spec::{EvalSpec, RewardSpec, total_range};
 use orchestrate_core::recipe::{Training, training_of};
 use orchestrate_core::rewards::RewardScore;
 use orchestrate_core::slice::Slice;
-use orchestrate_core::stats::{Document, Interval, mean_interval, pass_at, perplexity_interval};
+use orchestrate_core::stats::{Document, Interval, maj_at, mean_interval, pass_at, perplexity_interval};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,15 @@ pub(super) struct Measured {
     missing: BTreeMap<String, u64>,
     /// Values of pass@k by k, by question.
     pass_at: BTreeMap<usize, Vec<f64>>,
+    /// Values of maj@k by k, by question.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    maj_at: BTreeMap<usize, Vec<f64>>,
+    /// Values of each number that programs and services returned, by question.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    numbers: BTreeMap<String, Vec<f64>>,
+    /// What probes measured; absent without probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) probes: Option<ProbesMeasured>,
     /// Mean number of tokens of an answer, by question.
     tokens: Vec<f64>,
     /// Mean number of words of an answer, by question.
@@ -55,6 +65,7 @@ impl Measured {
         spec: &EvalSpec,
         answers: &[SampledCompletion<'_>],
         scores: &[RewardScore],
+        votes: &[Option<String>],
         choice: Option<&Choice>,
     ) {
         self.record_question(spec, answers, scores, choice);
@@ -101,6 +112,10 @@ impl Measured {
             for &k in &spec.pass_at {
                 self.pass_at.entry(k).or_default().push(pass_at(right.len(), correct, k));
             }
+            let votes: Vec<(Option<&str>, bool)> = votes.iter().map(Option::as_deref).zip(right).collect();
+            for &k in &spec.maj_at {
+                self.maj_at.entry(k).or_default().push(maj_at(&votes, k));
+            }
         }
         self.tokens.push(mean(answers.iter().map(|answer| answer.sampled.ids.len() as f64)));
         self.words.push(mean(answers.iter().map(|answer| answer.words() as f64)));
@@ -109,6 +124,18 @@ impl Measured {
         if let Some(choice) = choice {
             self.likeliest.push(f64::from(u8::from(choice.correct)));
             self.likeliest_per_byte.push(f64::from(u8::from(choice.correct_norm)));
+        }
+    }
+
+    /// Adds the numbers of programs and services, which have a place for each of the batch's answers.
+    pub(super) fn record_numbers(&mut self, numbers: &BTreeMap<String, Vec<Option<f64>>>, samples: usize) {
+        for (name, values) in numbers {
+            for of_question in values.chunks(samples) {
+                let present: Vec<f64> = of_question.iter().copied().flatten().collect();
+                if !present.is_empty() {
+                    self.numbers.entry(name.clone()).or_default().push(mean(present.into_iter()));
+                }
+            }
         }
     }
 
@@ -152,6 +179,12 @@ impl Measured {
         for (k, values) in &self.pass_at {
             mean(format!("eval/pass_at_{k}"), values, None);
         }
+        for (k, values) in &self.maj_at {
+            mean(format!("eval/maj_at_{k}"), values, None);
+        }
+        for (name, values) in &self.numbers {
+            mean(format!("eval/numbers/{name}"), values, None);
+        }
         mean("eval/loglikelihood_accuracy".to_owned(), &self.likeliest, None);
         mean("eval/loglikelihood_accuracy_norm".to_owned(), &self.likeliest_per_byte, None);
         mean("eval/tokens_mean".to_owned(), &self.tokens, None);
@@ -166,6 +199,7 @@ impl Measured {
                 results.insert(name.to_owned(), measurement((sum / tokens as f64).exp(), interval, nll.len()));
             }
         }
+        results.extend(self.probes.as_ref().map(ProbesMeasured::results).unwrap_or_default());
         for (name, &count) in &self.missing {
             let value = Measurement { value: count as f64, interval: None, count: None };
             results.insert(format!("eval/missing/{name}"), value);

@@ -4,6 +4,7 @@
 mod batches;
 mod kept;
 mod measured;
+mod probes;
 mod stage;
 
 pub(super) use self::batches::QUESTIONS_PER_ROW;

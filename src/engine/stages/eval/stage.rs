@@ -3,6 +3,7 @@
 use super::batches::{Batch, Shares, batches, options_share};
 use super::kept::{KeptBatch, KeptFiles};
 use super::measured::{Measured, metrics_json};
+use super::probes::Probes;
 use crate::choice::{loglikelihoods, verdict};
 use crate::data::{self, Sequence};
 use crate::error::{StageError, StageResult};
@@ -21,12 +22,14 @@ use crate::stages::{Context, Outcome, cache_error};
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::event::{Choice, Completion, EvalRecord, EventKind, StepPart};
 use orchestrate_core::recipe::spec::{EvalSpec, Role};
+use orchestrate_core::rewards::RewardMix;
 use orchestrate_core::workspace::{ANSWERS_KEPT, Assignment, NO_MODEL, fault_point};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Kind;
 
+#[expect(clippy::too_many_lines, reason = "the loop reads from top to bottom in one place")]
 pub(in crate::stages) fn run(
     context: &mut Context<'_>,
     assignment: &Assignment,
@@ -76,6 +79,7 @@ pub(in crate::stages) fn run(
     };
     let known = known_components(context, spec, rest, &kept)?;
     let mut reward_mix = reward_mix_without(&known, context, assignment, &spec.rewards)?;
+    let probes = Probes::of(spec, &mut reward_mix, &questions, assignment.spec.seed)?;
     context.started(from.map(|(step, _)| step), total_steps)?;
     while let Some(batch) = usize::try_from(measured.step).ok().and_then(|step| batches.get(step)) {
         let started = Instant::now();
@@ -125,18 +129,30 @@ pub(in crate::stages) fn run(
                 };
                 files.keep_columns(questions, &spec.rewards, &before, &known.columns)?;
                 check_measured(&scores, &spec.rewards, spec.max_missing_fraction, measured.step + 1)?;
+                let mut rating = RatingMetrics::default();
+                rating.add(&reward_mix);
+                let mut numbers = reward_mix.sample_metrics();
+                // a component whose values were kept has not answered
+                numbers
+                    .retain(|name, _| name.split_once('/').is_some_and(|(component, _)| !before.contains(component)));
+                if let Some(probes) = &probes {
+                    let Some(found) = probes.rate(spec, &mut reward_mix, &answers, &scores)? else {
+                        return context.stop_within_step(measured.step, |dir| write(dir, &measured));
+                    };
+                    measured.probes.get_or_insert_default().merge(found);
+                }
                 let samples = spec.samples_per_question;
                 for (question, (answers, scores)) in answers.chunks(samples).zip(scores.chunks(samples)).enumerate() {
                     let choice = choices.get(question);
-                    for (answer, score) in answers.iter().zip(scores) {
-                        let eval = Some(record(spec, answer, choice));
+                    let votes = votes(&reward_mix, spec, answers);
+                    for ((answer, score), vote) in answers.iter().zip(scores).zip(&votes) {
+                        let eval = Some(EvalRecord { vote: vote.clone(), ..record(spec, answer, choice) });
                         let completion = Completion { eval, ..answer.completion(measured.step + 1, score, None) };
                         context.emit(&EventKind::Completion(Box::new(completion)))?;
                     }
-                    measured.record(spec, answers, scores, choice);
+                    measured.record(spec, answers, scores, &votes, choice);
                 }
-                let mut rating = RatingMetrics::default();
-                rating.add(&reward_mix);
+                measured.record_numbers(&numbers, samples);
                 metrics.extend(rating.finish());
                 answers.iter().map(|a| a.sampled.ids.len()).sum::<usize>()
             }
@@ -168,6 +184,9 @@ pub(in crate::stages) fn run(
         if measured.step < total_steps && resume_point(context, &measured)? {
             return Ok(Outcome::Stopped { step: measured.step });
         }
+    }
+    for warning in measured.probes.iter().flat_map(|probes| probes.warnings(spec)) {
+        context.emit(&EventKind::Warning(warning))?;
     }
     let mut results = measured.results(spec, seed::derive(assignment.spec.seed, &["bootstrap"]));
     let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
@@ -235,7 +254,9 @@ fn known_components(
 ) -> StageResult<BTreeSet<String>> {
     let asked = kept.iter().zip(batches).filter(|(_, batch)| matches!(batch, Batch::Questions(..)));
     let asked: Vec<&KeptBatch> = asked.map(|(kept, _)| kept).collect();
-    let is_known = |name: &&String| asked.iter().all(|kept| kept.columns.contains_key(*name));
+    // probes rate other texts, and votes are read by the component
+    let is_needed = |name: &str| spec.probes || (name == EvalSpec::CORRECTNESS && !spec.maj_at.is_empty());
+    let is_known = |name: &&String| !is_needed(name) && asked.iter().all(|kept| kept.columns.contains_key(*name));
     let known: BTreeSet<String> = spec.rewards.keys().filter(is_known).cloned().collect();
     if !known.is_empty() && !asked.is_empty() {
         let names = |wanted: bool| {
@@ -337,9 +358,19 @@ pub(super) fn record(spec: &EvalSpec, answer: &SampledCompletion<'_>, choice: Op
         data_set: spec.data_set.clone(),
         out_of_domain: spec.out_of_domain,
         words: answer.words(),
+        vote: None,
         choice: choice.cloned(),
         slices: answer.example.slices.clone(),
     }
+}
+
+/// Returns the answer for which each completion votes; nothing without maj@k.
+pub(super) fn votes(reward_mix: &RewardMix, spec: &EvalSpec, answers: &[SampledCompletion<'_>]) -> Vec<Option<String>> {
+    let vote = |answer: &SampledCompletion<'_>| {
+        let is_wanted = !spec.maj_at.is_empty();
+        is_wanted.then(|| reward_mix.vote(EvalSpec::CORRECTNESS, &answer.sample())).flatten()
+    };
+    answers.iter().map(vote).collect()
 }
 
 /// Returns the negative log-likelihood and count of the trained tokens of each sequence that has any.

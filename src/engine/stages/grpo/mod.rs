@@ -5,7 +5,7 @@
 //!
 //! - By default the loss is normalized by the tokens of the whole step (DAPO, arXiv:2503.14476).
 //! - The old log-probabilities are those of sampling, since the same engine samples and trains.
-//! - The reference is the stage's input. It is computed only if `kl_coef` is not 0.
+//! - The reference is the stage's input. It is computed only if `kl_coef` is not 0, and at every `kl_every` steps.
 
 mod metrics;
 mod pass_rates;

@@ -3,7 +3,7 @@
 use super::metrics::{Counted, rollout_metrics};
 use super::pass_rates::save_pass_rates;
 use super::rollout::{Rollout, Source, Timing};
-use super::update::{Rated, Reference, Sums, UpdateOptions, accumulate, check_on_policy};
+use super::update::{KL, Rated, Reference, Sums, UpdateOptions, accumulate, check_on_policy};
 use crate::checkpoint::{self, TrainingProgress};
 use crate::data;
 use crate::error::StageResult;
@@ -34,7 +34,7 @@ pub(in crate::stages) fn run(
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
     let options = UpdateOptions::new(spec, assignment.runtime.gradient_checkpointing);
-    let reference = (spec.loss.kl_coef != 0.0).then(|| Reference::of(&policy.decoder));
+    let reference = spec.loss.needs_reference().then(|| Reference::of(&policy.decoder));
     let total_steps = spec.steps;
     let mut optimizer = Optimizer::new(policy.decoder.trainable(), &spec.optimizer);
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
@@ -50,6 +50,7 @@ pub(in crate::stages) fn run(
         let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
         let before = progress.clone();
         let from = (progress.prompts, progress.pools.take());
+        reward_mix.set_step(progress.step + 1);
         let Some(mut rollout) = Rollout::draw(context, &source, &mut reward_mix, from, progress.step + 1)? else {
             let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
             return context.stop_within_step(before.step, write);
@@ -90,6 +91,7 @@ pub(in crate::stages) fn run(
         for update in 0..updates {
             let update_started = Instant::now();
             let step = progress.step + 1;
+            let reference = reference.as_ref().filter(|_| spec.loss.measures_kl(step));
             let mut sums = Sums::default();
             let rated = &mini_batches[update % spec.mini_batches];
             let micro_batches = rated.chunks(spec.micro_batch_size);
@@ -106,7 +108,7 @@ pub(in crate::stages) fn run(
                     return context.stop_within_step(before.step, write);
                 }
                 let _deterministic = Deterministic::begin(assignment.runtime.deterministic, context.device);
-                accumulate(&mut policy.decoder, reference.as_ref(), micro_batch, options, &mut sums);
+                accumulate(&mut policy.decoder, reference, micro_batch, options, &mut sums);
             }
             let totals = sums.read();
             if update == 0 {
@@ -119,6 +121,7 @@ pub(in crate::stages) fn run(
                 Some(training::update(&mut optimizer, &spec.optimizer, step, total_steps, totals.loss)?)
             };
             let update_s = update_started.elapsed().as_secs_f64();
+            metrics.remove(KL); // an earlier update of the same rollout may have measured it
             metrics.extend(totals.metrics(reference.is_some()));
             let generated: usize = answers.iter().map(|a| a.sampled.ids.len()).sum();
             let more = [

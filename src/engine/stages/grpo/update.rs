@@ -80,6 +80,9 @@ impl UpdateOptions {
     }
 }
 
+/// The metric of the divergence from the reference policy.
+pub(super) const KL: &str = "grpo/kl";
+
 /// Adds the gradients of one micro-batch. Adjacent completions with the same prompt share it, so it is computed once.
 pub fn accumulate(
     decoder: &mut Decoder,
@@ -237,7 +240,7 @@ impl Totals {
             ("grpo/entropy".to_owned(), mean(self.entropy)),
         ]);
         if with_kl {
-            metrics.insert("grpo/kl".to_owned(), mean(self.kl));
+            metrics.insert(KL.to_owned(), mean(self.kl));
         }
         metrics
     }

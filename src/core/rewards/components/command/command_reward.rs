@@ -5,11 +5,11 @@ use super::process::{Answers, Process};
 use crate::digest::Digest;
 use crate::event::FailureClass;
 use crate::program::{Program, ProgramError};
-use crate::rewards::remote::questions::{RewardQuestion, verdict_of_text};
+use crate::rewards::remote::questions::{Extras, RewardQuestion, metrics, verdict_of_text};
 use crate::rewards::text::explain::excerpt;
 use crate::rewards::{ComponentMetric, Reward, RewardError, RewardValue, Sample, StopCheck};
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,17 +27,24 @@ pub(in crate::rewards::components) struct Command {
     /// The questions of the last batch with the program's answers.
     said: HashMap<String, Option<String>>,
     metrics: Vec<ComponentMetric>,
+    extras: Extras,
+    /// The program's own numbers for the last batch.
+    sample_metrics: Vec<BTreeMap<String, f64>>,
+    warnings: Vec<String>,
+    /// Whether numbers that cannot be used have been reported.
+    warned: bool,
 }
 
 impl Command {
     /// Prepares the command of `spec`. `place` finds its files, `variable` reads environment variables.
     pub(in crate::rewards::components) fn new(
         spec: &CommandSpec,
+        extras: Extras,
         place: &dyn Fn(&Digest) -> Option<PathBuf>,
         variable: &dyn Fn(&str) -> Option<String>,
         stop: &StopCheck,
     ) -> Result<Self, ProgramError> {
-        let CommandSpec { command, files, env, timeout_s } = spec;
+        let CommandSpec { command, files, env, timeout_s, send: _ } = spec;
         Ok(Self {
             program: Program::new(command, files, env, place, variable)?,
             timeout: Duration::from_secs_f64(*timeout_s),
@@ -47,6 +54,10 @@ impl Command {
             asked: 0,
             said: HashMap::new(),
             metrics: Vec::new(),
+            extras,
+            sample_metrics: Vec::new(),
+            warnings: Vec::new(),
+            warned: false,
         })
     }
 
@@ -79,6 +90,17 @@ impl Command {
             self.process = None;
         }
         Ok(answers)
+    }
+
+    /// Returns the program's own numbers in an answer. The first that cannot be used is warned of.
+    fn numbers(&mut self, line: &str) -> BTreeMap<String, f64> {
+        let answer = serde_json::from_str(line).unwrap_or_default();
+        metrics(&answer).unwrap_or_else(|reason| {
+            if !std::mem::replace(&mut self.warned, true) {
+                self.warnings.push(format!("numbers are left out: {reason}"));
+            }
+            BTreeMap::new()
+        })
     }
 
     /// Checks that the files still have the digests in the cache key: else the result would be cached under a wrong
@@ -115,7 +137,9 @@ impl Reward for Command {
         if samples.is_empty() {
             return Ok(Vec::new());
         }
-        let questions: Vec<String> = samples.iter().zip(texts).map(|(sample, text)| question(sample, *text)).collect();
+        let questions = self.extras.questions(samples, texts);
+        let questions: Vec<String> =
+            questions.iter().map(|asked| serde_json::to_string(asked).expect("a question serializes")).collect();
         let first = self.asked;
         self.asked += samples.len() as u64;
         let ids = first..self.asked;
@@ -135,8 +159,12 @@ impl Reward for Command {
         ];
         let mut verdicts: Vec<RewardValue> =
             lines.iter().map(|line| verdict_of_text(line).unwrap_or_else(RewardValue::Missing)).collect();
+        let numbers: Vec<BTreeMap<String, f64>> = lines.iter().map(|line| self.numbers(line)).collect();
+        self.sample_metrics = numbers;
+        self.sample_metrics.resize(samples.len(), BTreeMap::new());
         let said = lines.into_iter().map(|line| Some(line.trim_end().to_owned())).chain(std::iter::repeat(None));
-        self.said = questions.into_iter().zip(said).collect();
+        let asked = samples.iter().zip(texts).map(|(sample, text)| question(sample, *text));
+        self.said = asked.zip(said).collect();
         let reason = failure.unwrap_or_default();
         verdicts.resize(samples.len(), RewardValue::Missing(reason));
         Ok(verdicts)
@@ -152,5 +180,17 @@ impl Reward for Command {
 
     fn metrics(&self) -> Vec<ComponentMetric> {
         self.metrics.clone()
+    }
+
+    fn set_step(&mut self, step: u64) {
+        self.extras.set_step(step);
+    }
+
+    fn sample_metrics(&self) -> &[BTreeMap<String, f64>] {
+        &self.sample_metrics
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 }

@@ -4,6 +4,7 @@ use super::Command;
 use crate::digest::Digest;
 use crate::program::Argument;
 use crate::rewards::component::{Kind, Measure};
+use crate::rewards::remote::questions::{Extras, Sent, in_order};
 use crate::rewards::{BuildError, Reward, Scope, Setup, TableContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct CommandTable {
     /// Seconds that a batch may take, the program's start included; what is not answered then is missing.
     #[schemars(range(max = 86400), extend("exclusiveMinimum" = 0))]
     pub timeout_s: f64,
+    /// What a line has besides: `row`, all fields of the row; `step`, the training step; `group`, the completions of
+    /// the row that are rated together, with the place of this one.
+    pub send: Vec<Sent>,
 }
 
 /// A program that rates texts, with its settings.
@@ -43,6 +47,9 @@ pub struct CommandSpec {
     pub env: Vec<String>,
     /// The time limit for a batch, in seconds; values without an answer by then are missing.
     pub timeout_s: f64,
+    /// What is sent besides texts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub send: Vec<Sent>,
 }
 
 impl Kind for CommandSpec {
@@ -53,21 +60,23 @@ scope = "completion" # a program can read tags
 files = []
 env = []
 timeout_s = 120.0 # as long as a judge has
+send = [] # most programs need texts alone
 "#;
 
     type Table = CommandTable;
 
     fn resolve(table: &Self::Table, recipe: &mut dyn TableContext) -> Option<Self> {
-        let CommandTable { command, files, env, timeout_s } = table;
+        let CommandTable { command, files, env, timeout_s, send } = table;
         let (command, files) = recipe.program(command, files, env)?;
-        Some(Self { command, files, env: env.clone(), timeout_s: *timeout_s })
+        Some(Self { command, files, env: env.clone(), timeout_s: *timeout_s, send: in_order(send) })
     }
 }
 
 impl Measure for CommandSpec {
     fn build(&self, _scope: &Scope, setup: &mut Setup<'_>) -> Result<Box<dyn Reward>, BuildError> {
+        let extras = Extras::new(&self.send, setup.row_fields)?;
         let judges = setup.judges.access();
-        Ok(Box::new(Command::new(self, setup.file, judges.variable, judges.stop)?))
+        Ok(Box::new(Command::new(self, extras, setup.file, judges.variable, judges.stop)?))
     }
 
     fn range(&self) -> Option<(f64, f64)> {

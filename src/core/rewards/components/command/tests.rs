@@ -8,6 +8,7 @@ use crate::rewards::Reward;
 use crate::rewards::RewardValue;
 use crate::rewards::Sample;
 use crate::rewards::StopCheck;
+use crate::rewards::remote::questions::Extras;
 use crate::rewards::testing::sample;
 use proptest::prelude::*;
 use rustix::process::{Pid, test_kill_process};
@@ -44,6 +45,7 @@ impl Scripted {
             files: vec![digest],
             env: Vec::new(),
             timeout_s: 20.0,
+            send: Vec::new(),
         };
         Self { dir, spec }
     }
@@ -55,7 +57,14 @@ impl Scripted {
 
     fn command(&self) -> Command {
         let variable = |name: &str| (name == "SECRET").then(|| "4711".to_owned());
-        Command::new(&self.spec, &|_| Some(self.dir.path().join("rate.py")), &variable, &StopCheck::never()).unwrap()
+        Command::new(
+            &self.spec,
+            Extras::default(),
+            &|_| Some(self.dir.path().join("rate.py")),
+            &variable,
+            &StopCheck::never(),
+        )
+        .unwrap()
     }
 
     fn file(&self, name: &str) -> String {
@@ -321,9 +330,13 @@ fn only_declared_variables_reach_it() {
     scripted.spec.env = vec!["SECRET".to_owned()];
     assert!(names(&scripted).contains("SECRET"));
     scripted.spec.env = vec!["OTHER".to_owned()];
-    let error = Command::new(&scripted.spec, &|_| None, &|_| None, &StopCheck::never()).err().unwrap();
+    let error =
+        Command::new(&scripted.spec, Extras::default(), &|_| None, &|_| None, &StopCheck::never()).err().unwrap();
     assert!(error.to_string().starts_with("the assignment names no path for its file"), "{error}");
-    let error = Command::new(&scripted.spec, &|_| Some(PathBuf::new()), &|_| None, &StopCheck::never()).err().unwrap();
+    let error =
+        Command::new(&scripted.spec, Extras::default(), &|_| Some(PathBuf::new()), &|_| None, &StopCheck::never())
+            .err()
+            .unwrap();
     assert_eq!(error.to_string(), "the environment variable `OTHER`, which its `env` names, is not set");
 }
 
@@ -373,8 +386,14 @@ fn whoever_waits_for_a_program_hears_a_request_to_stop() {
     let scripted = Scripted::new("import time\ntime.sleep(60)\n");
     let began = Instant::now();
     let stop = StopCheck::new(move || began.elapsed() >= Duration::from_millis(500));
-    let mut command =
-        Command::new(&scripted.spec, &|_| Some(scripted.dir.path().join("rate.py")), &|_| None, &stop).unwrap();
+    let mut command = Command::new(
+        &scripted.spec,
+        Extras::default(),
+        &|_| Some(scripted.dir.path().join("rate.py")),
+        &|_| None,
+        &stop,
+    )
+    .unwrap();
     let error = command.rate(&[sample("so")], &[Some("so")]).unwrap_err();
     assert_eq!(error.class, FailureClass::Interrupted);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
