@@ -87,6 +87,7 @@ mod tests {
             max_rows: None,
             messages: messages.map(str::to_owned),
             templates,
+            selection: Selection::default(),
             decontaminate: None,
         };
         let mut found = Vec::new();

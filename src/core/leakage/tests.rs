@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::digest::Digest;
-use crate::recipe::spec::{DataFile, DataFormat, DataSpec, Evaluated, Split, Templates, TextUse};
+use crate::recipe::spec::{DataFile, DataFormat, DataSpec, Selection, Evaluated, Split, Templates, TextUse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ impl Files {
         fs_err::write(&path, text).unwrap();
         self.inputs.insert(digest.clone(), path);
         DataSpec {
-            files: vec![DataFile { digest, format: DataFormat::Jsonl }],
+            files: vec![DataFile::File { digest, format: DataFormat::Jsonl }],
             eval_fraction: 0.0,
             split: Split::All,
             max_rows: None,
@@ -35,6 +35,7 @@ impl Files {
                 prompt: Some("Answer this question in one word: {{ text }}".into()),
                 ..Templates::default()
             },
+            selection: Selection::default(),
             decontaminate: None,
         }
     }

@@ -5,7 +5,7 @@ use super::templates::Template;
 use super::turns::{Source, Turn};
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
-use orchestrate_core::data::load_rows;
+use orchestrate_core::data::{Row, load_rows};
 use orchestrate_core::digest::Digest;
 use orchestrate_core::recipe::spec::{DataSpec, Role};
 use std::collections::BTreeMap;

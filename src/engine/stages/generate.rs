@@ -249,6 +249,7 @@ impl Written<'_> {
             answer: self.example.answer.as_deref(),
             index: self.index,
             policy: None,
+            row: Some(&self.example.id),
         }
     }
 
@@ -259,6 +260,7 @@ impl Written<'_> {
             out_of_domain: false,
             words: self.text.split_whitespace().count(),
             choice: None,
+            vote: None,
             slices: BTreeMap::new(),
         };
         Completion {

@@ -68,9 +68,9 @@ impl Measured {
         votes: &[Option<String>],
         choice: Option<&Choice>,
     ) {
-        self.record_question(spec, answers, scores, choice);
+        self.record_question(spec, answers, scores, votes, choice);
         for (by, value) in answers.iter().take(1).flat_map(|answer| &answer.example.slices) {
-            self.slice(by, value).record_question(spec, answers, scores, choice);
+            self.slice(by, value).record_question(spec, answers, scores, votes, choice);
         }
     }
 
@@ -96,6 +96,7 @@ impl Measured {
         spec: &EvalSpec,
         answers: &[SampledCompletion<'_>],
         scores: &[RewardScore],
+        votes: &[Option<String>],
         choice: Option<&Choice>,
     ) {
         for name in spec.rewards.keys() {
