@@ -7,7 +7,7 @@ use orchestrate_core::recipe::spec::{
     RewardSpec, RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, Scope, SemanticSpec,
 };
 use orchestrate_core::rewards::{
-    EncoderError, JudgeAccess, RewardContext, RewardMix, Sample, StopCheck, TextEncoder, rouge,
+    EncoderError, JudgeAccess, RewardContext, RewardMix, Sample, StopCheck, TextEncoder, Total, rouge,
 };
 use orchestrate_engine::encoder::Encoder;
 use serde::Deserialize;
@@ -195,6 +195,7 @@ fn reward_mix(options: &Options) -> RewardMix {
         judges,
         file: &|_| None,
         endpoints: &BTreeMap::new(),
+        total: &Total::Sum,
         seed: 1,
         rows: &|| Err("no rows here".into()),
         row_fields: &|| Err("no rows here".into()),

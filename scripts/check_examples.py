@@ -60,6 +60,11 @@ after = "grpo"
 data = "mcq"
 rewards = { correctness = {} }
 
+[stages.sample]
+kind = "generate"
+data = "mcq"
+[stages.sample.rewards.correctness]
+
 [runtime.judges.local]
 endpoint = "http://127.0.0.1:8099/v1"
 [runtime.judges."gpt-4.1-mini"]

@@ -7,7 +7,7 @@ use orchestrate::event::EventKind;
 use orchestrate::recipe::Bfloat16Products;
 use orchestrate::recipe::spec::{
     DataFile, DataFormat, DataSpec, Dtype, EvalSpec, ModelSpec, ParentAdapter, Sampling, Selection, Split, StageSpec,
-    Templates, Work,
+    Templates, Total, Work,
 };
 use orchestrate::workspace::{
     Assignment, Attempt, DeviceChoice, EventReader, Lookup, Runtime, Workspace, WorkspaceError,
@@ -43,6 +43,7 @@ fn assignment() -> Assignment {
         probes: false,
         batch_size: 1,
         rewards: BTreeMap::new(),
+        total: Total::Sum,
         trained: BTreeSet::new(),
         bootstrap_resamples: 1,
         max_missing_fraction: 0.5,

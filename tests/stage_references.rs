@@ -137,7 +137,8 @@ fn a_snapshot_is_a_stage_of_its_own_that_any_stage_can_start_from() {
     let before = with(&["stages.sft.steps=8"]);
     let after = with(&["stages.sft.steps=8", "stages.grpo.after=sft@4", "stages.sft.snapshots=[6]"]);
     let names: Vec<&str> = after.stages.iter().map(|stage| stage.name.as_str()).collect();
-    let place = |name: &str| names.iter().position(|other| *other == name).unwrap_or_else(|| panic!("{name}: {names:?}"));
+    let place =
+        |name: &str| names.iter().position(|other| *other == name).unwrap_or_else(|| panic!("{name}: {names:?}"));
     assert_eq!(stage(&before, "sft").key, stage(&after, "sft").key, "what is kept changes no training");
     let snapshot = &after.stages[place("sft@4")];
     assert_eq!(snapshot.follows, Some(place("sft@6")), "the training writes the later ones too");

@@ -5,13 +5,14 @@ use super::error::{CliError, Kind};
 use super::find::{find_runs, past_runs};
 use super::output::Output;
 use crate::evidence::{
-    ComparisonRequest, Comparisons, Evidence, MetricComparison, Verdict, compare as compare_arms, metric_names,
-    slice_names,
+    ComparisonRequest, Comparisons, ControlComparison, Evidence, MetricComparison, Verdict, compare as compare_arms,
+    controls, metric_names, slice_names,
 };
 use crate::history::gather_answers;
 use crate::metric::{Direction, short_name};
 use crate::report::{
-    filled, slice_heading, slice_table, swap_agreement, swap_table, verdict_heading, verdict_line, verdict_table, width,
+    control_line, filled, slice_heading, slice_table, swap_agreement, swap_table, verdict_heading, verdict_line,
+    verdict_table, width,
 };
 use crate::slice::Slice;
 use crate::suggestion::did_you_mean;
@@ -53,9 +54,10 @@ Examples:
 \"baseline\":NAME,\"verdict\":\"better\"|\"worse\"|\"higher\"|\"lower\"|(each of them + \"_on_these_questions\": one seed)|
 \"not_separable\"|\"not_compared\",\"value\",\"baseline_value\",\"difference\",\"interval\",\"p_value\",\"p_corrected\",
 \"hedges_g\",\"cliffs_delta\",\"over\",\"seeds\",\"baseline_seeds\",\"questions\",\"only_arm\",\"only_baseline\",\"without_value\",
-\"needs_more_seeds\":{\"least\",\"most\"},\"needs_more_questions\",\"trained_on\",\"note\"}, {\"what\":\"encoder_swap\",\"evaluation\",\"component\",
-\"encoders\":[..],\"arms\":[{\"arm\",\"values\":[..],\"trained\":[..]}],\"agreement\":[{\"one\",\"other\",\"tau\",\"arms\"}]} and
-{\"what\":\"problem\",\"kind\",\"message\"}, one a line.")]
+\"needs_more_seeds\":{\"least\",\"most\"},\"needs_more_questions\",\"trained_on\",\"note\"}, {\"what\":\"control\",\"control\",
+\"components\":[..],\"evaluation\",\"metric\",\"direction\",\"moved\":COMPARISON,\"treatments\":[COMPARISON..]},
+{\"what\":\"encoder_swap\",\"evaluation\",\"component\",\"encoders\":[..],\"arms\":[{\"arm\",\"values\":[..],\"trained\":[..]}],
+\"agreement\":[{\"one\",\"other\",\"tau\",\"arms\"}]} and {\"what\":\"problem\",\"kind\",\"message\"}, one a line.")]
 pub(super) struct CompareArgs {
     /// Ids of runs, their beginnings or ends, or `latest`; their arms are compared with each other.
     #[arg(value_name = "RUN", default_value = "latest")]
@@ -101,10 +103,11 @@ pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliEr
         chosen => chosen,
     };
     let found = compare_arms(&evidence, &ComparisonRequest { baseline, metrics, primary: None, by });
+    let controls = controls(&evidence, &found);
     if context.json {
-        print_json(&found)?;
+        print_json(&found, &controls)?;
     } else {
-        print(context, &found, args.metrics.is_empty() && !args.all)?;
+        print(context, &found, &controls, args.metrics.is_empty() && !args.all)?;
     }
     print_swaps(context, &evidence, &found)?;
     ending(&found)
@@ -163,7 +166,7 @@ pub(super) fn metrics(
 /// Returns the expressions of slices that the user named.
 fn by(evidence: &Evidence, wanted: &[String]) -> Result<Vec<String>, CliError> {
     let known = slice_names(evidence);
-    for name in wanted.iter().filter(|name| !known.contains(*name)) {
+    if let Some(name) = wanted.iter().find(|name| !known.contains(*name)) {
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let hint = match known.as_slice() {
             [] => "write `by = [...]` in the `[data.NAME]` of an evaluation".to_owned(),
@@ -174,12 +177,20 @@ fn by(evidence: &Evidence, wanted: &[String]) -> Result<Vec<String>, CliError> {
     Ok(wanted.to_vec())
 }
 
-fn print(context: &Context, found: &Comparisons, only_primary: bool) -> Result<(), CliError> {
+fn print(
+    context: &Context,
+    found: &Comparisons,
+    controls: &[ControlComparison],
+    only_primary: bool,
+) -> Result<(), CliError> {
     let mut out = Output::stdout();
     let several = found.metrics.iter().any(|metric| metric.evaluation != found.metrics[0].evaluation);
     let whole = || found.metrics.iter().filter(|metric| metric.slice.is_none());
     for metric in whole() {
         out.line(verdict_line(metric, &found.baseline, several))?;
+    }
+    for control in controls {
+        out.line(filled(&control_line(control, &found.baseline, several), "  "))?;
     }
     if !found.problems.is_empty() {
         out.line("")?;
@@ -239,7 +250,7 @@ fn print_swaps(context: &Context, evidence: &Evidence, found: &Comparisons) -> R
     out.finish()
 }
 
-fn print_json(found: &Comparisons) -> Result<(), CliError> {
+fn print_json(found: &Comparisons, controls: &[ControlComparison]) -> Result<(), CliError> {
     let mut out = Output::stdout();
     for metric in &found.metrics {
         for row in &metric.arms {
@@ -257,6 +268,11 @@ fn print_json(found: &Comparisons) -> Result<(), CliError> {
             object["baseline"] = json!(found.baseline);
             out.json(&object)?;
         }
+    }
+    for control in controls {
+        let mut object: Value = json!(control);
+        object["what"] = json!("control");
+        out.json(&object)?;
     }
     for problem in &found.problems {
         let mut object: Value = json!(problem);

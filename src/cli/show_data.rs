@@ -105,10 +105,7 @@ fn distinct<'a>(
     let mut found: Vec<(Value, Assignment)> = Vec::new();
     for stage in stages.filter(|stage| stage.program.is_none()) {
         let sources: Vec<&Digest> = stage.data_stages().iter().map(|&source| &plan.stages[source].key).collect();
-        let reads = match sources.is_empty() {
-            true => reads(&stage.spec),
-            false => json!([reads(&stage.spec), sources]),
-        };
+        let reads = if sources.is_empty() { reads(&stage.spec) } else { json!([reads(&stage.spec), sources]) };
         let assignment = assignment(stage, plan, &workspace);
         // What another stage has not written yet cannot be looked at.
         let is_there = assignment.results.values().all(|path| path.is_file());

@@ -2,12 +2,14 @@
 
 use crate::data::pools::Pools;
 use crate::error::{StageError, StageResult};
+use crate::loss::RunningStd;
 use crate::models::Decoder;
 use crate::optim::Optimizer;
 use crate::weights::{load_tensors, save_tensors};
 use orchestrate_core::recipe::spec::ModelSpec;
 use orchestrate_core::rewards::RewardWatch;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -157,6 +159,9 @@ pub struct TrainingProgress {
     /// Difficulty of the prompts, with `sampler = "pools"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<Pools>,
+    /// The running deviation of each reward component, with `component_std = "running"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub running_std: BTreeMap<String, RunningStd>,
 }
 
 /// Writes a resume point of a training stage into `dir`.

@@ -98,8 +98,10 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
                 gathering.add(position, &place, reasons.get(*key).map(String::as_str))?;
             }
             let trained_on = fingerprints.rewards(stages.iter().map(|(_, _, key)| *key));
+            let controls = fingerprints.controls(stages.iter().map(|(_, _, key)| *key));
             let arm = &mut gathering.evidence.arms[position];
             arm.trained_on.extend(trained_on);
+            arm.controls.extend(controls);
             for name in stages.iter().flat_map(|(_, _, key)| fingerprints.labelled_rewards(key)) {
                 let weight = name.split('@').next().and_then(|component| arm.trained_on.get(component));
                 let weight = weight.copied().unwrap_or(1.0);

@@ -3,7 +3,7 @@
 use crate::digest::{Digest, canonical_json};
 use crate::evidence::MixPart;
 use crate::history::checkpoints::checkpoint_dir;
-use crate::recipe::spec::{RewardSpec, total_range};
+use crate::recipe::spec::{RewardSpec, Total, total_range};
 use crate::workspace::Workspace;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -62,7 +62,31 @@ impl<'a> Fingerprints<'a> {
             let Some(document) = self.document(&key) else { continue };
             let rewards = document["spec"]["work"]["grpo"]["rewards"].as_object();
             for (name, reward) in rewards.into_iter().flatten() {
-                found.insert(name.clone(), reward["weight"].as_f64().unwrap_or(0.0));
+                let last = reward["weight"].as_f64().unwrap_or(0.0);
+                let weight = if last == 0.0 { reward["ramp"]["from"].as_f64().unwrap_or(0.0) } else { last };
+                found.insert(name.clone() + shuffled(reward), weight);
+            }
+            open.extend(parents(&document));
+        }
+        found
+    }
+
+    /// Returns the components without information on which the stages with these keys and all their ancestors trained.
+    pub(super) fn controls<'k>(&mut self, keys: impl Iterator<Item = &'k Digest>) -> BTreeSet<String> {
+        let mut open: Vec<Digest> = keys.cloned().collect();
+        let mut seen = BTreeSet::new();
+        let mut found = BTreeSet::new();
+        while let Some(key) = open.pop() {
+            if !seen.insert(key.clone()) {
+                continue;
+            }
+            let Some(document) = self.document(&key) else { continue };
+            let rewards = document["spec"]["work"]["grpo"]["rewards"].as_object();
+            for (name, reward) in rewards.into_iter().flatten() {
+                let spec: Option<RewardSpec> = serde_json::from_value(reward.clone()).ok();
+                if spec.is_some_and(|spec| spec.is_control() && spec.counts()) {
+                    found.insert(name.clone() + shuffled(reward));
+                }
             }
             open.extend(parents(&document));
         }
@@ -85,8 +109,14 @@ impl<'a> Fingerprints<'a> {
         let components = self.components(key);
         let mut found: Vec<(String, (f64, f64))> =
             components.iter().filter_map(|(name, spec)| Some((name.clone(), spec.range()?))).collect();
-        found.extend(total_range(&components).map(|range| ("total".to_owned(), range)));
+        found.extend(total_range(&components, &self.total(key)).map(|range| ("total".to_owned(), range)));
         found
+    }
+
+    /// Returns the rule of the total of the evaluation with this key.
+    fn total(&mut self, key: &Digest) -> Total {
+        let total = self.document(key).map(|document| document["spec"]["work"]["eval"]["total"].clone());
+        total.and_then(|total| serde_json::from_value(total).ok()).unwrap_or_default()
     }
 
     /// Returns the reward components of the evaluation with this key.
@@ -112,6 +142,11 @@ impl<'a> Fingerprints<'a> {
         };
         self.documents.entry(key.clone()).or_insert_with(read).clone()
     }
+}
+
+/// The mark of a component that compared with other rows' references.
+fn shuffled(reward: &Value) -> &'static str {
+    if reward["shuffle_references"] == true { " (shuffled)" } else { "" }
 }
 
 fn parents(document: &Value) -> Vec<Digest> {

@@ -7,6 +7,7 @@
 mod arena;
 pub mod chart;
 mod comparison;
+mod controls;
 mod costs;
 mod counter;
 mod downloads;
@@ -28,6 +29,7 @@ mod verdicts;
 
 pub use arena::{arena_details, arena_table};
 pub use comparison::{Comparison, ComparisonRow};
+pub use controls::control_line;
 pub use costs::{cost_totals, stage_costs, variant_costs};
 pub use counter::Counter;
 pub use downloads::Downloads;

@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::history::checkpoints::checkpoint_dir;
 use crate::plan::{Plan, PlannedStage};
-use crate::recipe::spec::DataFile;
+use crate::recipe::spec::{DataFile, DataSpec};
 use crate::recipe::{Device, GradientCheckpointing};
 use crate::workspace::{Assignment, DeviceChoice, Runtime, SnapshotAssignment, Workspace};
 use std::collections::BTreeMap;
@@ -44,8 +44,7 @@ pub fn assignment(planned: &PlannedStage, plan: &Plan, workspace: &Workspace) ->
 /// for one of them. They are in order, each after the stage that it follows.
 fn snapshots(planned: &PlannedStage, plan: &Plan) -> BTreeMap<u64, SnapshotAssignment> {
     let mut found = BTreeMap::new();
-    let mut writers: Vec<usize> =
-        plan.stages.iter().position(|stage| stage.key == planned.key).into_iter().collect();
+    let mut writers: Vec<usize> = plan.stages.iter().position(|stage| stage.key == planned.key).into_iter().collect();
     for (index, stage) in plan.stages.iter().enumerate() {
         let (Some(step), Some(follows)) = (stage.spec.until, stage.follows) else { continue };
         if writers.contains(&follows) {
@@ -60,7 +59,7 @@ fn snapshots(planned: &PlannedStage, plan: &Plan) -> BTreeMap<u64, SnapshotAssig
 /// Returns the paths of the files that the stage reads in the results of other stages.
 fn results(planned: &PlannedStage, of_stage: impl Fn(usize) -> PathBuf) -> BTreeMap<Digest, PathBuf> {
     let sources = planned.data_stages();
-    let files = planned.spec.work.data_sets().into_iter().flat_map(|data| data.all_files());
+    let files = planned.spec.work.data_sets().into_iter().flat_map(DataSpec::all_files);
     let result = |file: &DataFile| match file {
         DataFile::Result { source, file: path, .. } => Some((file.id(), of_stage(*sources.get(*source)?).join(path))),
         DataFile::File { .. } => None,

@@ -36,7 +36,7 @@ const QUESTION: &str = "Which of the large vessels carries blood from the heart 
 fn project() -> TestEnv {
     let env = TestEnv::new();
     env.write("leak.toml", RECIPE);
-    let lines = |rows: Vec<Value>| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+    let lines = |rows: Vec<Value>| rows.iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect::<String>();
     let filler = |i: usize| (0..20).map(|word| format!("w{i}x{word}")).collect::<Vec<_>>().join(" ");
     let mut web: Vec<Value> = (0..50).map(|i| json!({ "text": filler(i) })).collect();
     web[30] = json!({ "text": format!("A quiz. {} The answer is B.", QUESTION.to_lowercase()) });

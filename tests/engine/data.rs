@@ -8,6 +8,7 @@ use orchestrate_engine::error::StageResult;
 use orchestrate_engine::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 fn lines(rows: impl IntoIterator<Item = Value>) -> String {
@@ -390,7 +391,7 @@ fn rows_with_evaluation_questions_are_dropped_and_counted() {
     let question = "Which of the large organs below the diaphragm stores iron and vitamins?";
     let mut text = fs_err::read_to_string(project.path("data/text.txt")).unwrap();
     for i in 0..6 {
-        text += &format!("\nNote {i}: {}, as was said.\n", question.to_lowercase());
+        write!(text, "\nNote {i}: {}, as was said.\n", question.to_lowercase()).unwrap();
     }
     project.write("data/text.txt", &text);
     let options = json!({"A": "heart", "B": "liver"});
@@ -408,6 +409,8 @@ fn rows_with_evaluation_questions_are_dropped_and_counted() {
     assert_eq!((&of("cpt")["decontaminated_rows"], of("sft").get("decontaminated_rows")), (&json!(dropped), None));
     assert!(of("cpt")["rows"].as_u64().unwrap() + dropped <= 36);
     with(&["run", "recipes/tiny.toml", "--only", "cpt"]);
-    let events = fs_err::read_to_string(project.checkpoint("cpt").join("events.jsonl")).unwrap();
+    let plan = json_lines(&with(&["plan", "recipes/tiny.toml", "--json"]));
+    let key = plan.iter().find(|line| line["stage"] == "cpt").unwrap()["key"].as_str().unwrap().to_owned();
+    let events = fs_err::read_to_string(project.path("runs/cache").join(key).join("events.jsonl")).unwrap();
     assert!(events.contains(&format!("{dropped} dropped by `decontaminate`")), "{events}");
 }

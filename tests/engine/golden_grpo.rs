@@ -2,11 +2,12 @@
 //! which equals TRL's), and the effect of missing rewards.
 
 use crate::golden::json;
-use orchestrate_core::recipe::spec::{LossType, ScaleRewards};
+use orchestrate_core::recipe::spec::{AdvantageBaseline, ComponentStd, LossType, ScaleRewards};
 use orchestrate_engine::loss::{
     Column, PolicyInputs, PolicyKnobs, Surrogate, advantages, gdpo_advantages, has_spread, policy_loss, token_weights,
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -34,7 +35,7 @@ fn advantages_equal_the_formula() {
     let golden = json("grpo.json");
     let rewards: Vec<Option<f64>> = numbers(&golden["rewards"]).into_iter().map(Some).collect();
     for name in ["group", "batch", "none"] {
-        let ours = advantages(&rewards, 3, scale(name));
+        let ours = advantages(&rewards, 3, scale(name), AdvantageBaseline::Group);
         for (ours, theirs) in ours.iter().zip(numbers(&golden["advantages"][name])) {
             assert!((ours.unwrap() - theirs).abs() < 1e-5, "{name}: {ours:?} != {theirs}");
         }
@@ -108,25 +109,69 @@ fn every_loss_type_equals_its_paper() {
     }
 }
 
-#[test]
-fn gdpo_normalizes_each_component_before_it_adds() {
-    let golden = &json("grpo_variants.json")["gdpo"];
-    let columns: Vec<Column> = golden["columns"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|column| Column {
-            weight: column["weight"].as_f64().unwrap(),
-            values: serde_json::from_value(column["values"].clone()).unwrap(),
-        })
-        .collect();
-    let ours = gdpo_advantages(&columns, usize::try_from(golden["group_size"].as_u64().unwrap()).unwrap());
-    let theirs: Vec<Option<f64>> = serde_json::from_value(golden["advantages"].clone()).unwrap();
-    assert_eq!(theirs.iter().filter(|advantage| advantage.is_none()).count(), 1, "one completion lacks a component");
+/// Returns the columns of a golden mix.
+fn columns(golden: &Value) -> Vec<Column> {
+    let column = |column: &Value| Column {
+        name: column["name"].as_str().unwrap().to_owned(),
+        weight: column["weight"].as_f64().unwrap(),
+        values: serde_json::from_value(column["values"].clone()).unwrap(),
+    };
+    golden["columns"].as_array().unwrap().iter().map(column).collect()
+}
+
+#[track_caller]
+fn assert_equal(ours: &[Option<f64>], theirs: &Value, tolerance: f64) {
+    let theirs: Vec<Option<f64>> = serde_json::from_value(theirs.clone()).unwrap();
     assert_eq!(ours.len(), theirs.len());
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(ours.is_some(), theirs.is_some());
-        assert!((ours.unwrap_or(0.0) - theirs.unwrap_or(0.0)).abs() < 1e-6, "{ours:?} != {theirs:?}");
+        assert!((ours.unwrap_or(0.0) - theirs.unwrap_or(0.0)).abs() < tolerance, "{ours:?} != {theirs:?}");
+    }
+}
+
+#[test]
+fn gdpo_normalizes_each_component_before_it_adds() {
+    let golden = &json("grpo_variants.json")["gdpo"];
+    let group_size = usize::try_from(golden["group_size"].as_u64().unwrap()).unwrap();
+    let ours = gdpo_advantages(&columns(golden), group_size, ComponentStd::Group, &mut BTreeMap::new());
+    assert_eq!(ours.iter().filter(|advantage| advantage.is_none()).count(), 1, "one completion lacks a component");
+    assert_equal(&ours, &golden["advantages"], 1e-6);
+}
+
+/// Three rollouts in a row, whose deviations are averaged, and the ranks of the same values.
+#[test]
+fn components_are_divided_by_their_running_deviation_or_ranked() {
+    let golden = &json("grpo_variants.json")["component_std"];
+    let group_size = usize::try_from(golden["group_size"].as_u64().unwrap()).unwrap();
+    let mut running = BTreeMap::new();
+    let steps = golden["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 3);
+    for step in steps {
+        let columns = columns(step);
+        let ours = gdpo_advantages(&columns, group_size, ComponentStd::Running, &mut running);
+        assert_equal(&ours, &step["running"], 1e-12);
+        for (name, std) in step["std"].as_object().unwrap() {
+            assert!((running[name].std() - std.as_f64().unwrap()).abs() < 1e-12, "{name}");
+        }
+        let ours = gdpo_advantages(&columns, group_size, ComponentStd::Rank, &mut BTreeMap::new());
+        assert_equal(&ours, &step["rank"], 1e-12);
+        // a resumed stage reads the state from its resume point
+        running = serde_json::from_str(&serde_json::to_string(&running).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn leave_one_out_and_maximum_likelihood_equal_their_formulas() {
+    let golden = json("grpo_variants.json");
+    let cases = golden["advantage_variants"].as_array().unwrap();
+    assert_eq!(cases.len(), 4, "random rewards, 0 and 1, equal rewards, a missing one");
+    for case in cases {
+        let rewards: Vec<Option<f64>> = serde_json::from_value(case["rewards"].clone()).unwrap();
+        let of = |scale, baseline| advantages(&rewards, 4, scale, baseline);
+        assert_equal(&of(ScaleRewards::None, AdvantageBaseline::LeaveOneOut), &case["leave_one_out"], 1e-12);
+        let batch = of(ScaleRewards::Batch, AdvantageBaseline::LeaveOneOut);
+        assert_equal(&batch, &case["leave_one_out_batch"], 1e-12);
+        assert_equal(&of(ScaleRewards::Mean, AdvantageBaseline::Group), &case["mean"], 1e-12);
     }
 }
 
@@ -173,8 +218,9 @@ fn the_gradient_equals_finite_differences() {
 
 #[test]
 fn a_missing_reward_is_left_out_and_not_counted_as_zero() {
-    let with_gap = advantages(&[Some(1.0), None, Some(3.0), Some(2.0)], 4, ScaleRewards::Group);
-    let without = advantages(&[Some(1.0), Some(3.0), Some(2.0)], 3, ScaleRewards::Group);
+    let with_gap =
+        advantages(&[Some(1.0), None, Some(3.0), Some(2.0)], 4, ScaleRewards::Group, AdvantageBaseline::Group);
+    let without = advantages(&[Some(1.0), Some(3.0), Some(2.0)], 3, ScaleRewards::Group, AdvantageBaseline::Group);
     assert_eq!(with_gap[1], None);
     assert_eq!([with_gap[0], with_gap[2], with_gap[3]], without[..]);
     assert_eq!(token_weights(&[Some(2), None, Some(4)], LossType::Dapo, 8), [1.0 / 6.0, 0.0, 1.0 / 6.0]);
@@ -182,5 +228,6 @@ fn a_missing_reward_is_left_out_and_not_counted_as_zero() {
 
 #[test]
 fn a_group_with_one_reward_says_nothing() {
-    assert_eq!(advantages(&[None, Some(2.0), None], 3, ScaleRewards::Group), [None, None, None]);
+    let baseline = AdvantageBaseline::Group;
+    assert_eq!(advantages(&[None, Some(2.0), None], 3, ScaleRewards::Group, baseline), [None, None, None]);
 }

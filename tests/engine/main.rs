@@ -6,6 +6,7 @@ mod bad_input;
 mod bfloat16;
 mod binary;
 mod changed_inputs;
+mod control_arms;
 mod curves;
 mod data;
 mod end_to_end;

@@ -223,6 +223,36 @@ fn killed_grpo_with_length_penalty_entropy_terms_classifier_and_masked_truncatio
     assert!(metric(&project, "optim/grad_norm").iter().any(|&norm| norm > 0.0), "nothing was learned from");
 }
 
+/// Returns a project whose GRPO has weights that change, a random component and a shuffled one.
+fn with_schedules() -> Project {
+    let project = Project::new();
+    let (recipe, _) = RECIPE.split_once("[sweep]").unwrap();
+    let semantic = "[stages.grpo.rewards.semantic]\n";
+    let cot = "[stages.grpo.rewards.cot]\n";
+    assert!(recipe.contains(semantic) && recipe.contains(cot));
+    let falling = format!("{semantic}weight = {{ from = 1.0, to = 0.0, over_steps = 4 }}\n");
+    let shuffled = "kind = \"rouge\"\nscope = \"completion\"\nshuffle_references = true\n";
+    let later =
+        format!("[stages.grpo.rewards.random]\n[stages.grpo.rewards.shuffled]\n{shuffled}{cot}start_step = 4\n");
+    project.write("recipes/tiny.toml", &recipe.replace(semantic, &falling).replace(cot, &later));
+    project
+}
+
+/// Weights change at the steps at which the stage is killed, and the running deviations are in its resume points.
+#[test]
+#[allow(clippy::float_cmp, reason = "quarters are exact")]
+fn killed_at_the_switch_of_a_weight_grpo_resumes_bitwise() {
+    let settings = ["stages.grpo.reward_aggregation=\"normalize_then_sum\"", "stages.grpo.component_std=\"running\""];
+    let project = check_killed_stage_resumes_bitwise(with_schedules, "grpo", &settings);
+    assert_eq!(metric(&project, "reward/semantic_weight"), [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(metric(&project, "reward/cot_weight"), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+    let deviations = metric(&project, "reward/random_running_std");
+    assert_eq!(deviations.len(), 10);
+    // uniform draws have the deviation 0.29
+    assert!(deviations.iter().all(|std| (0.05..0.6).contains(std)), "{deviations:?}");
+    assert!(metric(&project, "optim/grad_norm").iter().any(|&norm| norm > 0.0), "nothing was learned from");
+}
+
 /// Returns a project whose model ends most completions early, since every 16th byte is a stop token.
 fn with_stops() -> Project {
     let project = Project::new();

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use orchestrate_core::recipe::spec::{CorrectnessSpec, Match, RewardSpec, Scope};
-use orchestrate_core::rewards::{JudgeAccess, RewardMix, Sample, StopCheck, RewardContext};
+use orchestrate_core::rewards::{JudgeAccess, RewardMix, Sample, StopCheck, RewardContext, Total};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,6 +20,7 @@ fuzz_target!(|input: (&str, &str)| {
         judges,
         file: &|_| None,
         endpoints: &BTreeMap::new(),
+        total: &Total::Sum,
         seed: 1,
         rows: &|| Err("no rows here".into()),
         row_fields: &|| Err("no rows here".into()),

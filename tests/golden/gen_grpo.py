@@ -4,6 +4,8 @@ Writes grpo_variants.json:
   cases   the loss of every `loss_type` on random inputs, with and without the KL penalty and the entropy bonus
   gdpo    advantages of GDPO (arXiv:2601.05242): each component normalized in its group, their weighted sum over the batch; with
           completions that lack a component
+  component_std       the same with a deviation averaged over steps, and with ranks
+  advantage_variants  leave-one-out and MaxRL: random rewards, 0 and 1, equal ones, a missing one
 Needs numpy. With --trl (trl 1.16, torch 2.11) every loss is also computed by `GRPOTrainer._compute_loss` of TRL itself, on the same
 numbers, and must agree to 1e-9; except where TRL differs on purpose: its CISPO takes the cap itself as `epsilon_high`, ours 1 + clip_high, and
 its entropy bonus is a mean over tokens whatever the loss type, ours has the weights of the loss, which is the same for `dapo` and `cispo`.
@@ -80,8 +82,42 @@ for name, column in columns.items():
         summed[rows] += weights[name] * (values - values.mean()) / (values.std(ddof=1) + 1e-4)
 kept = summed[whole]; final = (summed - kept.mean()) / (kept.std(ddof=1) + 1e-4)
 def numbers(values): return [None if np.isnan(v) else float(v) for v in values]
-gdpo = dict(group_size=SIZE, columns=[dict(weight=weights[n], values=numbers(c)) for n, c in columns.items()],
+gdpo = dict(group_size=SIZE, columns=[dict(name=n, weight=weights[n], values=numbers(c)) for n, c in columns.items()],
             advantages=[float(v) if w else None for v, w in zip(final, whole)])
+# --- component_std: a deviation averaged over steps (decay .9, corrected as in Adam), or midranks -----------------------------------
+later = np.random.default_rng(a.seed + 1)  # its own, so that the numbers above stay as they are
+def groups_of(whole): return [[i for i in range(g * SIZE, (g + 1) * SIZE) if whole[i]] for g in range(GROUPS)]
+def normalized(summed, whole):
+    kept = summed[whole]; return [float((v - kept.mean()) / (kept.std(ddof=1) + 1e-4)) if w else None for v, w in zip(summed, whole)]
+average = {n: 0.0 for n in weights}; steps = []
+for t in range(1, 4):
+    values = dict(right=later.integers(0, 2, GROUPS * SIZE).astype(float), meaning=0.5 + 0.03 * t * later.standard_normal(GROUPS * SIZE), format=np.ones(GROUPS * SIZE))
+    values["format"][t] = 0.0
+    if t == 2: values["meaning"][6] = np.nan
+    whole = ~np.isnan(sum(values.values())); by_std = np.zeros(GROUPS * SIZE); by_rank = np.zeros(GROUPS * SIZE); std = {}
+    for name, column in values.items():
+        squares = sum(((column[rows] - column[rows].mean()) ** 2).sum() for rows in groups_of(whole))
+        pooled = np.sqrt(squares / sum(len(rows) - 1 for rows in groups_of(whole)))
+        average[name] = 0.9 * average[name] + 0.1 * pooled; std[name] = float(average[name] / (1 - 0.9 ** t))
+        for rows in groups_of(whole):
+            x = column[rows]; by_std[rows] += weights[name] * (x - x.mean()) / (std[name] + 1e-4)
+            midrank = np.array([(x < v).sum() + ((x == v).sum() + 1) / 2 for v in x])
+            by_rank[rows] += weights[name] * (midrank - (len(x) + 1) / 2) / len(x)
+    steps.append(dict(columns=[dict(name=n, weight=weights[n], values=numbers(c)) for n, c in values.items()], std=std, running=normalized(by_std, whole), rank=normalized(by_rank, whole)))
+component_std = dict(group_size=SIZE, steps=steps)
+
+# --- advantages: leave-one-out (arXiv:2402.14740; TRL's RLOOTrainer), and divided by the mean (MaxRL, arXiv:2602.02710; prime-rl) ----------
+def variants(rewards):
+    loo, mean = np.full(len(rewards), np.nan), np.full(len(rewards), np.nan)
+    for g in range(0, len(rewards), SIZE):
+        rows = [i for i in range(g, g + SIZE) if not np.isnan(rewards[i])]; x = rewards[rows]
+        loo[rows] = x - np.array([np.delete(x, i).mean() for i in range(len(x))])
+        mean[rows] = (x - x.mean()) / x.mean() if x.mean() > 0 else 0.0
+    batch = loo / (np.nanstd(rewards, ddof=1) + 1e-4)
+    return dict(rewards=numbers(rewards), leave_one_out=numbers(loo), leave_one_out_batch=numbers(batch), mean=numbers(mean))
+with_gap = later.random(8); with_gap[2] = np.nan
+advantage_variants = [variants(x) for x in (later.standard_normal(12), later.integers(0, 2, 12).astype(float), np.repeat([0.0, 0.3, 1.0], 4), with_gap)]
 rows = lambda x: [[float(v) for v in row] for row in x]
 json.dump(dict(max_new_tokens=MAX, lengths=[int(n) for n in lengths], logprobs=rows(new), sampling_logprobs=rows(old), ref_logprobs=rows(ref), entropy=rows(entropy),
-    advantages=[float(v) for v in advantages], cases=cases, gdpo=gdpo), open(os.path.join(a.out, "grpo_variants.json"), "w"), indent=1)
+    advantages=[float(v) for v in advantages], cases=cases, gdpo=gdpo, component_std=component_std,
+    advantage_variants=advantage_variants), open(os.path.join(a.out, "grpo_variants.json"), "w"), indent=1)

@@ -4,7 +4,9 @@ use crate::KEY;
 use crate::server::{Act, Server};
 use orchestrate::recipe::HttpEndpoint;
 use orchestrate::recipe::spec::{Component, HttpSpec, RewardSpec, Scope};
-use orchestrate::rewards::{JudgeAccess, RewardContext, RewardError, RewardMix, RewardMixError, Sample, StopCheck};
+use orchestrate::rewards::{
+    JudgeAccess, RewardContext, RewardError, RewardMix, RewardMixError, Sample, StopCheck, Total,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -56,9 +58,18 @@ impl Stage {
         let count_tokens = &|| Err("no tokenizer here".into());
         let (rows, row_fields) = (&|| Err("no rows here".into()), &|| Err("no rows here".into()));
         let classifier = &mut |_: &_, _, _| Err("no classifier here".into());
-        let (file, seed) = (&|_: &_| None, 1);
-        let surroundings =
-            RewardContext { encoder, classifier, count_tokens, judges, file, endpoints, seed, rows, row_fields };
+        let surroundings = RewardContext {
+            encoder,
+            classifier,
+            count_tokens,
+            judges,
+            file: &|_: &_| None,
+            endpoints,
+            total: &Total::Sum,
+            seed: 1,
+            rows,
+            row_fields,
+        };
         RewardMix::new(&BTreeMap::from([("units".to_owned(), reward)]), surroundings)
     }
 

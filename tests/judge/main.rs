@@ -11,7 +11,7 @@ use orchestrate::recipe::spec::{
     Aggregate, Component, JudgeMode, JudgeSampling, JudgeSpec, OnError, RewardSpec, RubricScale, Scope,
 };
 use orchestrate::rewards::{
-    JudgeAccess, RewardContext, RewardError, RewardMix, RewardMixError, RewardScore, Sample, StopCheck,
+    JudgeAccess, RewardContext, RewardError, RewardMix, RewardMixError, RewardScore, Sample, StopCheck, Total,
 };
 use server::{Act, Server, score_of, verdict};
 use std::collections::BTreeMap;
@@ -89,6 +89,7 @@ impl Stage {
                 judges,
                 file: &|_| None,
                 endpoints: &BTreeMap::new(),
+                total: &Total::Sum,
                 seed: 1,
                 rows: &|| Err("no rows here".into()),
                 row_fields: &|| Err("no rows here".into()),

@@ -5,8 +5,12 @@ use super::super::context::Context;
 use super::super::error::CliError;
 use super::super::run_rows::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
-use crate::evidence::{ComparisonRequest, EncoderSwap, Evidence, ProblemKind, compare as compare_arms, slice_names};
+use crate::evidence::{
+    ComparisonRequest, Comparisons, EncoderSwap, Evidence, ProblemKind, Role, compare as compare_arms, controls,
+    slice_names,
+};
 use crate::history::{LoggedPlan, PastRun, environment, gather_cost, gather_evidence};
+use crate::report::control_line;
 use crate::report::html::{self, Problem, RecipeText, Report, RunLine, Severity, Stages};
 use crate::run_event::RunEventKind;
 use crate::stage::RunStatus;
@@ -106,6 +110,8 @@ pub(super) fn gather(
             .map(|found| html::verdicts(&evidence, &estimates, found, metric.as_deref()))
             .unwrap_or_default(),
         ratings,
+        controls: compared.map(|found| control_lines(&evidence, found)).unwrap_or_default(),
+        mixes: html::mixes(&evidence),
         scores: html::scores(&evidence, &estimates, compared),
         slices: slices.unwrap_or_default(),
         curves: html::curves(&evidence),
@@ -135,6 +141,14 @@ fn baseline(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, 
         return Ok(None);
     }
     Ok(evidence.default_baseline().and_then(position))
+}
+
+/// Returns a line for each control arm and evaluation, by the primary metric.
+fn control_lines(evidence: &Evidence, found: &Comparisons) -> Vec<String> {
+    let primary = found.metrics.iter().filter(|metric| metric.role == Role::Primary).cloned().collect();
+    let primary = Comparisons { metrics: primary, ..found.clone() };
+    let several = evidence.evaluations().len() > 1;
+    controls(evidence, &primary).iter().map(|control| control_line(control, &found.baseline, several)).collect()
 }
 
 /// Returns the recipes' names.

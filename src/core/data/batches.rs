@@ -127,7 +127,13 @@ pub fn for_each_batch<E: From<DataError>>(
                 for batch in paragraphs(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text)).chunks(ROWS) {
                     let of_text = |(line, paragraph): &(usize, String)| {
                         let fields = Map::from_iter([("text".to_owned(), Value::from(paragraph.as_str()))]);
-                        Unparsed { path, file: digest, is_generated, place: Place::Line(*line), content: Content::Fields(fields) }
+                        Unparsed {
+                            path,
+                            file: digest,
+                            is_generated,
+                            place: Place::Line(*line),
+                            content: Content::Fields(fields),
+                        }
                     };
                     flow = take(batch.iter().map(of_text).collect())?;
                     if flow.is_break() {

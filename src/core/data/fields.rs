@@ -76,7 +76,7 @@ fn strings<'a>(value: &'a Value, take: &mut dyn FnMut(&'a str)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::spec::Split;
+    use crate::recipe::spec::{Selection, Split};
     use serde_json::json;
 
     fn texts(templates: Templates, messages: Option<&str>, used: TextUse, row: &Value) -> Vec<String> {

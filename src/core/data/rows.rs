@@ -52,9 +52,7 @@ pub fn rows_of_split(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>) -> Res
     if total == 0 {
         return Err(DataError::content(format!("the data set {} has no rows", paths())));
     }
-    rows.retain(|row| {
-        spec.split == Split::All || row.is_held_out(spec.eval_fraction) == (spec.split == Split::Eval)
-    });
+    rows.retain(|row| spec.split == Split::All || row.is_held_out(spec.eval_fraction) == (spec.split == Split::Eval));
     if rows.is_empty() {
         let side = if spec.split == Split::Train { "train" } else { "eval" };
         return Err(DataError::content(format!(

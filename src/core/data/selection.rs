@@ -4,9 +4,9 @@
 use super::error::DataError;
 use super::rows::{Row, read_rows};
 use crate::digest::Digest;
+use crate::recipe::spec::{DataFile, DataSpec, HeldOut, Join, Keep, Selection, Split};
 use minijinja::Environment;
 use minijinja::value::Serde;
-use crate::recipe::spec::{DataFile, DataSpec, HeldOut, Join, Keep, Selection, Split};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -9,6 +9,7 @@
 
 mod compare;
 mod comparison;
+mod controls;
 mod cost;
 mod gaps;
 mod metric;
@@ -28,6 +29,7 @@ pub use compare::{compare, metric_names, slice_names};
 pub use comparison::{
     ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,
 };
+pub use controls::{ControlComparison, controls};
 pub use cost::{Cost, JudgeCost, Spending, StageCost, VariantCost};
 pub use mix::MixPart;
 pub use scores::scores_of;

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::event::Measurement;
 use crate::recipe::CompareSettings;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The measurements of some runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct Arm {
     ///
     /// A component that is absent or has the weight 0 is held out: the arm's training did not use it.
     pub trained_on: BTreeMap<String, f64>,
+    /// The components of its training that say nothing about the row; with any, the arm is a control.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub controls: BTreeSet<String>,
     /// The results of the arm.
     pub trials: Vec<Trial>,
     /// The planned results that do not exist.

@@ -150,7 +150,9 @@ impl Index {
             let mut questions: Vec<u32> = same.iter().map(|posting| self.texts[posting.text as usize].0).collect();
             questions.dedup(); // texts are in the order of their questions
             let mut in_set = vec![0_usize; self.sets.len()];
-            questions.iter().for_each(|question| in_set[set_of(*question)] += 1);
+            for question in &questions {
+                in_set[set_of(*question)] += 1;
+            }
             let is_common = |set: usize| {
                 let limit = COMMON_FRACTION * self.sets[set].questions.len() as f64;
                 in_set[set] > COMMON_QUESTIONS && in_set[set] as f64 > limit

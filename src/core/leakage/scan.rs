@@ -94,7 +94,7 @@ pub fn overlaps(
             if left == 0 {
                 return Ok::<_, DataError>(ControlFlow::Break(()));
             }
-            left -= usize::from(!(drops && !hits.is_empty()));
+            left -= usize::from(!drops || hits.is_empty());
             rows += 1;
             for (set, count) in index.sets.iter().zip(&mut overlapping) {
                 *count += usize::from(hits.iter().any(|hit| set.questions.contains(&(hit.question as usize))));

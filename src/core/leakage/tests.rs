@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::digest::Digest;
-use crate::recipe::spec::{DataFile, DataFormat, DataSpec, Selection, Evaluated, Split, Templates, TextUse};
+use crate::recipe::spec::{DataFile, DataFormat, DataSpec, Evaluated, Selection, Split, Templates, TextUse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ impl Files {
 
     /// Writes rows to a file, and returns the data set of their field `text`, as prompts.
     fn data(&mut self, rows: &[Value]) -> DataSpec {
-        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let text: String = rows.iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect();
         let digest = Digest::of(text.as_bytes());
         let path = self.dir.path().join(format!("{}.jsonl", self.inputs.len()));
         fs_err::write(&path, text).unwrap();
@@ -116,7 +116,7 @@ fn words_that_many_questions_begin_with_identify_none() {
     let mut files = Files::new();
     let begin = text("read the passage and answer", 2) + " " + &text("begin", 12);
     let questions: Vec<String> = (0..30).map(|i| format!("{begin} {}", text(&format!("q{i}x"), 10))).collect();
-    let (trained, evaluated) = (files.texts(&[begin.clone()]), files.texts(&questions));
+    let (trained, evaluated) = (files.texts(std::slice::from_ref(&begin)), files.texts(&questions));
     let found = files.compare(&trained, &evaluated);
     assert_eq!((found.overlapping_rows, found.overlapping_questions), (0, 0));
     assert!(found.common_runs > 5);

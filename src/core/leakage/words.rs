@@ -199,9 +199,9 @@ mod tests {
                 .flat_map(|c| {
                     let mut parts = Vec::new();
                     if is_unspaced(c) {
-                        parts.push(c)
+                        parts.push(c);
                     } else {
-                        decompose_compatible(c, |part| parts.push(part))
+                        decompose_compatible(c, |part| parts.push(part));
                     }
                     parts
                 })

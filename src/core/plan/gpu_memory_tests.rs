@@ -7,7 +7,10 @@ use super::*;
 use crate::digest::Digest;
 use crate::plan::planned;
 use crate::recipe::spec::{
-    Activation, ArenaJudge, ArenaSpec, ClassifierInput, ClassifierSpec, CompareWith, Component, CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LossType, Pairing, ParentAdapter, RewardAggregation, RewardSpec, ScaleRewards, Schedule, Scope, Selection, SemanticSpec, SftSpec, Split, Templates, Work, ZeroStd,
+    Activation, AdvantageBaseline, ArenaJudge, ArenaSpec, ClassifierInput, ClassifierSpec, CompareWith, Component,
+    ComponentStd, CptSpec, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, LossType, Pairing, ParentAdapter,
+    RewardAggregation, RewardSpec, ScaleRewards, Schedule, Scope, Selection, SemanticSpec, SftSpec, Split, Templates,
+    Total, Work, ZeroStd,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -129,11 +132,14 @@ fn grpo() -> Work {
         sampling: sampling(),
         overlong: None,
         reward_aggregation: RewardAggregation::SumThenNormalize,
+        component_std: ComponentStd::Group,
+        total: Total::Sum,
         zero_std: ZeroStd::Keep,
         pools: None,
         loss: GrpoLossSpec {
             loss_type: LossType::Dapo,
             scale_rewards: ScaleRewards::Group,
+            advantage_baseline: AdvantageBaseline::Group,
             kl_coef: 0.04,
             kl_every: 0,
             entropy_coef: 0.0,
@@ -162,6 +168,7 @@ fn eval() -> Work {
         probes: false,
         batch_size: 32,
         rewards: rewards(),
+        total: Total::Sum,
         trained: BTreeSet::new(),
         bootstrap_resamples: 100,
         max_missing_fraction: 0.5,

@@ -85,9 +85,17 @@ pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> S
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-    Activation, AdjustLr, Aggregate, ArenaJudge, ArenaSpec, Argument, ClassifierInput, ClassifierSpec, CommandSpec, CommandStageSpec, CompareWith, Component, CorrectnessSpec, CotSpec, CptSpec, DataFile, DataFormat, DataSpec, Distribution, Dtype, EditLevel, EditSpec, EntropySide, EntropySpec, EvalSpec, Evaluated, FormatSpec, GenerateSpec, Grading, GrpoLossSpec, GrpoSpec, HeldOut, HttpSpec, Join, JudgeMode, JudgeSampling, JudgeSpec, Keep, Leak, Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec, OfReference, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec, RandomSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role, RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope, Selection, SemanticSpec, SeveralReferences, SftSpec, Split, Templates, TextUse, WeightedData, ZeroStd,
+        Activation, AdjustLr, AdvantageBaseline, Aggregate, ArenaJudge, ArenaSpec, Argument, ClassifierInput,
+        ClassifierSpec, CommandSpec, CommandStageSpec, CompareWith, Component, ComponentStd, CorrectnessSpec, CotSpec,
+        CptSpec, DataFile, DataFormat, DataSpec, Distribution, Dtype, EditLevel, EditSpec, EntropySide, EntropySpec,
+        EvalSpec, Evaluated, FormatSpec, GenerateSpec, Grading, GrpoLossSpec, GrpoSpec, HeldOut, HttpSpec, Join,
+        JudgeMode, JudgeSampling, JudgeSpec, Keep, Leak, Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec,
+        OfReference, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing, ParentAdapter, PlayerModel,
+        PlayerSpec, PoolsSpec, RandomSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role, RougeMeasure,
+        RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope, Selection,
+        SemanticSpec, Sent, SeveralReferences, SftSpec, Split, Templates, TextUse, Total, WeightRamp, WeightedData,
+        ZeroStd,
     };
-    use crate::rewards::Sent;
     use proptest::prelude::*;
     use regex::Regex;
     use serde_json::json;
@@ -235,7 +243,19 @@ mod tests {
         ];
         let spec = |component| {
             let (scope, clip, on_error) = (Scope::Tag("work".to_owned()), Some((0.0, 0.5)), OnError::Missing);
-            RewardSpec { weight: 1.5, scope, clip, scale: 2.0, shuffle_references: true, on_error, component }
+            RewardSpec {
+                weight: 1.5,
+                ramp: Some(WeightRamp { from: 0.5, over_steps: 20 }),
+                start_step: 5,
+                scope,
+                clip,
+                exponent: 2.0,
+                scale: 2.0,
+                requires: BTreeSet::from(["format".to_owned(), "name".to_owned()]),
+                shuffle_references: true,
+                on_error,
+                component,
+            }
         };
         components.into_iter().map(|(name, component)| (name.to_owned(), spec(component))).collect()
     }
@@ -247,6 +267,10 @@ mod tests {
             }
         }
         rewards
+    }
+
+    fn floor_mean() -> Total {
+        Total::FloorMean { floor: BTreeSet::from(["format".to_owned(), "name".to_owned()]) }
     }
 
     fn judge(mode: JudgeMode) -> JudgeSpec {
@@ -381,11 +405,14 @@ mod tests {
             sampling: sampling(),
             overlong: Some(OverlongSpec { buffer_tokens: 10, penalty: 0.5 }),
             reward_aggregation: RewardAggregation::SumThenNormalize,
+            component_std: ComponentStd::Running,
+            total: floor_mean(),
             zero_std: ZeroStd::Resample { max_prompts: 4 },
             pools: None,
             loss: GrpoLossSpec {
                 loss_type: LossType::Dapo,
                 scale_rewards: ScaleRewards::Group,
+                advantage_baseline: AdvantageBaseline::LeaveOneOut,
                 kl_coef: 0.0,
                 kl_every: 0,
                 entropy_coef: 0.01,
@@ -411,6 +438,7 @@ mod tests {
             probes: false,
             batch_size: 4,
             rewards: with_answers(rewards()),
+            total: floor_mean(),
             trained: BTreeSet::from(["semantic".to_owned()]),
             bootstrap_resamples: 100,
             max_missing_fraction: 0.5,
@@ -550,9 +578,9 @@ mod tests {
         let golden = [
             "cpt 413ed5c04d23e7993ea1a359f6315d11be947f0fdd0ba2a118f5d1956a82b924",
             "sft e9676d9a04d04abd112da600ad78474a326e06deeb47d7dba4d8901c90f542a4",
-            "grpo 458a0ab238e46b2fc83fcd81676e3e02fffebe5ac8287c2777b1077331339e26",
-            "eval 27b47bd43bb8cd3c3c207ff03cfd421b5afddbb7cb77088beac9ccaeb3f63b47",
-            "generate 0",
+            "grpo ab22a97f6ff00fb7a670fcb5a5fbce829c0942dffcb66e46308e3e1508591c56",
+            "eval 76d048bafed81a181b95728bfb51d8d35a4ae6924d9c0eed7363dbc9be4aa3bb",
+            "generate 5131bcdba4fe6898d086e9735094f274b44ed352344224fb91f0d035d899c356",
             "command bd2d53948043e38251f467e427b045619db8ad11aefd2602ad3ce143abd26dcd",
             "arena 776454aa14fb75b38a570c4f969e2c86177f13f5f555315d7486104319b11849",
             "cpt, first 8e27e974599c86d7db862899e644fe9f688a8deb2d69a1e12d873e755b750af1",
@@ -592,6 +620,14 @@ mod tests {
             match &mut spec.work {
                 Work::Grpo(grpo) => {
                     grpo.loss.kl_every = 10;
+                    grpo.pools = Some(PoolsSpec {
+                        easy_threshold: 0.9,
+                        hard_threshold: 0.1,
+                        easy_share: 0.2,
+                        hard_share: 0.1,
+                        decay: 0.5,
+                        component: Some("format".to_owned()),
+                    });
                     for reward in grpo.rewards.values_mut() {
                         if let Component::Http(http) = &mut reward.component {
                             http.send = vec![Sent::Group];
@@ -612,7 +648,8 @@ mod tests {
     #[test]
     fn the_specs_of_these_tests_have_every_field_there_is() {
         let later = later_specs();
-        let documents = specs().iter().chain([&sliced()]).chain(&later).map(|spec| stage_key(spec, &[]).text).collect::<Vec<_>>();
+        let documents =
+            specs().iter().chain([&sliced()]).chain(&later).map(|spec| stage_key(spec, &[]).text).collect::<Vec<_>>();
         let source = include_str!("../recipe/spec/stage.rs").to_owned() + &components();
         let fields = Regex::new(r"(?m)^ {4,8}(?:pub )?([a-z_]+): ").expect("the pattern is right");
         let alternatives = Regex::new(r"(?m)^ {4}([A-Z][A-Za-z]+)(?:\(| \{)").expect("the pattern is right");

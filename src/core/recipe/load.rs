@@ -89,7 +89,9 @@ fn load_one(
         variant.value = defaults::filled_in(std::mem::take(&mut variant.value));
         let written = variant.value.get("stages").and_then(Value::as_table).map_or(0, Table::len);
         let stages = resolve(&variant, project, (known, inputs), problems);
-        assert!(!problems.is_empty() || stages.len() == written, "a stage that cannot be resolved is reported");
+        // Snapshots and their evaluations have no tables of their own.
+        let found = stages.iter().filter(|stage| !stage.name.contains('@')).count();
+        assert!(!problems.is_empty() || found == written, "a stage that cannot be resolved is reported");
         asking.push(measured::asking(&variant));
         variants.push(ResolvedVariant { name: variant.name, stages });
     }

@@ -127,9 +127,9 @@ impl ComponentCalibration {
         }
         if let Some(value) = flat {
             warnings.push(format!("`{name}` is {value} for every text, so it teaches nothing"));
-        } else if let Some(auc) =
-            self.auc_shuffled.filter(|auc| *auc < LEAST_AUC && reward.component.measure().compares_with_the_row())
-        {
+        } else if let Some(auc) = self.auc_shuffled.filter(|auc| {
+            *auc < LEAST_AUC && reward.component.measure().compares_with_the_row() && !reward.is_control()
+        }) {
             warnings.push(format!(
                 "`{name}` does not distinguish a row's own completion from another row's: AUC {auc:.2}, where chance \
                  is 0.5"

@@ -1,12 +1,13 @@
 //! The reward mix: the weighted sum of its components.
 
+use super::arithmetic::{Arithmetic, Rated};
 use super::components::HttpError;
 use super::components::judge::{Client, Expenses, JudgeAccess, JudgeError, JudgePool};
 use super::shuffle::{RowTexts, Shuffle};
 use super::text::explain::looked_at;
 use super::{
     ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadClassifier, LoadEncoder, OnError, ReadRows, Reward,
-    RewardError, RewardSpec, RewardValue, Sample, Scope, span,
+    RewardError, RewardSpec, RewardValue, Sample, Total, span,
 };
 use crate::digest::Digest;
 use crate::event::{ComponentScore, FailureClass};
@@ -27,16 +28,15 @@ pub type Columns = BTreeMap<String, Vec<Result<f64, String>>>;
 pub struct RewardMix {
     /// The components in alphabetical order.
     components: Vec<Named>,
+    arithmetic: Arithmetic,
     judges: Vec<Arc<Client>>,
 }
 
 struct Named {
     name: String,
+    spec: RewardSpec,
+    /// The weight at the current step.
     weight: f64,
-    scope: Scope,
-    clip: Option<(f64, f64)>,
-    scale: f64,
-    on_error: OnError,
     asks_a_server: bool,
     /// The rows whose texts replace those of each sample; absent: samples keep their own.
     shuffle: Option<Arc<Shuffle>>,
@@ -53,15 +53,10 @@ impl Reward for Known {
 }
 
 impl Named {
-    /// Returns the value after clipping and scaling.
-    fn value(&self, measured: f64) -> f64 {
-        self.scale * self.clip.map_or(measured, |(low, high)| measured.clamp(low, high))
-    }
-
     /// Rates `samples`; returns for each, in order, a value or the reason why it is missing.
-    fn rate(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Result<f64, String>>, RewardError> {
+    fn rate(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Rated>, RewardError> {
         let spans: Vec<Option<Cow<'_, str>>> =
-            samples.iter().map(|sample| span(sample.completion, &self.scope)).collect();
+            samples.iter().map(|sample| span(sample.completion, &self.spec.scope)).collect();
         let texts: Vec<Option<&str>> = spans.iter().map(Option::as_deref).collect();
         let verdicts = match &self.shuffle {
             None => self.reward.rate(samples, &texts)?,
@@ -72,8 +67,8 @@ impl Named {
         };
         assert_eq!(verdicts.len(), samples.len(), "reward `{}` gives one verdict a sample", self.name);
         let rated = verdicts.into_iter().map(|verdict| match verdict {
-            RewardValue::Value(measured) => Ok(Ok(self.value(measured))),
-            RewardValue::Missing(reason) if self.on_error == OnError::Missing => Ok(Err(reason)),
+            RewardValue::Value(measured) => Ok(Ok(self.spec.value(measured))),
+            RewardValue::Missing(reason) if self.spec.on_error == OnError::Missing => Ok(Err(reason)),
             RewardValue::Missing(message) => {
                 let hint = "`on_error = \"missing\"` leaves such completions out of their group instead".to_owned();
                 let class = if self.asks_a_server { FailureClass::JudgeUnavailable } else { FailureClass::Input };
@@ -87,7 +82,8 @@ impl Named {
 /// The score of one sample by all components of the mix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RewardScore {
-    /// The sum of weight times value; absent when a component with a nonzero weight is missing.
+    /// The total of the weighted values by the mix's [`Total`]; absent when a component with a nonzero weight is
+    /// missing.
     ///
     /// A component of weight 0 is held out: it is measured, but does not count in the total.
     pub total: Option<f64>,
@@ -159,6 +155,8 @@ pub struct RewardContext<'a> {
     pub file: &'a dyn Fn(&Digest) -> Option<PathBuf>,
     /// The addresses of services, by their names in the recipe.
     pub endpoints: &'a BTreeMap<String, HttpEndpoint>,
+    /// The rule by which weighted values become the total.
+    pub total: &'a Total,
     /// The stage's seed.
     pub seed: u64,
     /// Reads the texts of the stage's rows.
@@ -200,37 +198,49 @@ impl RewardMix {
         spec: &BTreeMap<String, RewardSpec>,
         surroundings: RewardContext<'_>,
     ) -> Result<Self, RewardMixError> {
-        let RewardContext { encoder, classifier, count_tokens, judges, file, endpoints, seed, rows, row_fields } =
+        let RewardContext { encoder, classifier, count_tokens, judges, file, endpoints, total, seed, rows, row_fields } =
             surroundings;
         let judges = JudgePool::new(judges);
         let mut setup = Setup { encoder, classifier, count_tokens, judges, file, endpoints, seed, row_fields };
+        let arithmetic = Arithmetic::new(spec, total);
         let mut shuffle: Option<Arc<Shuffle>> = None;
         let mut components = Vec::with_capacity(spec.len());
-        for (name, RewardSpec { weight, scope, clip, scale, shuffle_references, on_error, component }) in spec {
-            let measure = component.measure();
+        for (name, spec) in spec {
+            let measure = spec.component.measure();
             let reward = if known.contains(name) {
                 Box::new(Known)
             } else {
                 let unbuilt = |source| RewardMixError { component: name.clone(), source };
-                measure.build(scope, &mut setup).map_err(unbuilt)?
+                measure.build(&spec.scope, &mut setup).map_err(unbuilt)?
             };
-            if *shuffle_references && shuffle.is_none() {
+            if spec.shuffle_references && shuffle.is_none() {
                 let unread = |error| RewardMixError { component: name.clone(), source: BuildError::Rows(error) };
                 shuffle = Some(Arc::new(Shuffle::new(seed, rows().map_err(unread)?)));
             }
             components.push(Named {
                 name: name.clone(),
-                weight: *weight,
-                scope: scope.clone(),
-                clip: *clip,
-                scale: *scale,
-                on_error: *on_error,
+                spec: spec.clone(),
+                weight: spec.weight,
                 asks_a_server: measure.asks_a_server(),
-                shuffle: shuffle.clone().filter(|_| *shuffle_references),
+                shuffle: shuffle.clone().filter(|_| spec.shuffle_references),
                 reward,
             });
         }
-        Ok(Self { components, judges: setup.judges.clients() })
+        Ok(Self { components, arithmetic, judges: setup.judges.clients() })
+    }
+
+    /// Sets the weights to those of `step`, which counts from 1. Before the first call they are the last weights.
+    pub fn begin_step(&mut self, step: u64) {
+        for component in &mut self.components {
+            component.weight = component.spec.weight_at(step);
+            component.reward.set_step(step);
+        }
+    }
+
+    /// The current weights of the components whose weight changes during training.
+    pub fn changing_weights(&self) -> impl Iterator<Item = (&str, f64)> {
+        let changing = self.components.iter().filter(|component| component.spec.has_schedule());
+        changing.map(|component| (component.name.as_str(), component.weight))
     }
 
     /// The expenses for each judge over all attempts at the stage, by the name of its model.
@@ -277,15 +287,10 @@ impl RewardMix {
         found
     }
 
-    /// Sets the step of the samples that follow.
-    pub fn set_step(&mut self, step: u64) {
-        self.components.iter_mut().for_each(|component| component.reward.set_step(step));
-    }
-
     /// Returns the answer for which `sample` votes by the component `name`; `None` for a text without an answer.
     pub fn vote(&self, name: &str, sample: &Sample<'_>) -> Option<String> {
         let component = self.components.iter().find(|component| component.name == name)?;
-        component.reward.vote(sample, span(sample.completion, &component.scope).as_deref())
+        component.reward.vote(sample, span(sample.completion, &component.spec.scope).as_deref())
     }
 
     /// Returns new warnings for the user; each is reported once.
@@ -315,7 +320,6 @@ impl RewardMix {
         columns: &mut Columns,
         samples: &[Sample<'_>],
     ) -> Result<Vec<RewardScore>, RewardError> {
-        let mut scores = vec![RewardScore { total: Some(0.0), parts: BTreeMap::new() }; samples.len()];
         for component in &mut self.components {
             if !columns.contains_key(&component.name) {
                 let rated = component.rate(samples).map_err(|error| {
@@ -324,19 +328,25 @@ impl RewardMix {
                 })?;
                 columns.insert(component.name.clone(), rated);
             }
-            let weight = component.weight;
-            for (score, rated) in scores.iter_mut().zip(&columns[&component.name]) {
-                let (value, missing) = match rated {
-                    Ok(value) => (Some(*value), None),
-                    Err(reason) => (None, Some(reason.clone())),
-                };
-                if weight != 0.0 {
-                    score.total = score.total.zip(value).map(|(total, value)| total + weight * value);
-                }
-                score.parts.insert(component.name.clone(), ComponentScore { value, weight, missing });
-            }
         }
-        Ok(scores)
+        Ok((0..samples.len()).map(|sample| self.combined(columns, sample)).collect())
+    }
+
+    /// Returns the score of one sample from the values of every component, by sample.
+    fn combined(&self, columns: &Columns, sample: usize) -> RewardScore {
+        let value = |component: &Named| columns[&component.name][sample].clone();
+        let mut values: Vec<Rated> = self.components.iter().map(value).collect();
+        self.arithmetic.gate(&mut values);
+        let weights: Vec<f64> = self.components.iter().map(|component| component.weight).collect();
+        let total = self.arithmetic.total(&values, &weights);
+        let part = |(Named { name, weight, .. }, rated): (&Named, Rated)| {
+            let (value, missing) = match rated {
+                Ok(value) => (Some(value), None),
+                Err(reason) => (None, Some(reason)),
+            };
+            (name.clone(), ComponentScore { value, weight: *weight, missing })
+        };
+        RewardScore { total, parts: self.components.iter().zip(values).map(part).collect() }
     }
 
     /// Returns the values of `samples` by the component `name` alone; `None` for missing values.
@@ -366,10 +376,10 @@ impl RewardMix {
     /// Explains the rating of each sample by component: the text that the component read and its finding.
     pub fn explain(&mut self, samples: &[Sample<'_>]) -> Vec<BTreeMap<String, String>> {
         let mut explanations = vec![BTreeMap::new(); samples.len()];
-        for Named { name, scope, shuffle, reward, .. } in &mut self.components {
+        for Named { name, spec, shuffle, reward, .. } in &mut self.components {
             for (sample, explained) in samples.iter().zip(&mut explanations) {
-                let text = span(sample.completion, scope);
-                let mut explanation = looked_at(scope, text.as_deref());
+                let text = span(sample.completion, &spec.scope);
+                let mut explanation = looked_at(&spec.scope, text.as_deref());
                 let sample = match shuffle {
                     Some(shuffle) => {
                         explanation.push_str("; it is compared with another row");
@@ -394,7 +404,7 @@ mod tests {
     use crate::rewards::testing::{LetterEncoder, sample};
     use crate::rewards::{
         Component, CorrectnessSpec, CotSpec, FormatSpec, Grading, Leak, LengthSpec, Match, RepetitionSpec,
-        RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, SemanticSpec,
+        RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, Scope, SemanticSpec,
     };
     use crate::rewards::{StopCheck, TextEncoder};
     use proptest::prelude::*;
@@ -453,6 +463,7 @@ mod tests {
                 judges,
                 file: &|_| None,
                 endpoints: &BTreeMap::new(),
+                total: &Total::Sum,
                 seed: 1,
                 rows: &|| Err("no rows".into()),
                 row_fields: &|| Err("no rows".into()),

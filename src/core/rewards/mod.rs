@@ -11,6 +11,7 @@
 //! [`calibrate`] measures, before training, how well a mix separates good texts from bad ones. [`Probing`] rates texts
 //! that hack rewards. [`JudgeLab`] measures the judges of a mix. [`PairJudges`] compares any two texts.
 
+mod arithmetic;
 mod calibration;
 pub mod component;
 mod component_docs;
@@ -30,6 +31,7 @@ mod table;
 mod testing;
 mod text;
 
+pub use arithmetic::gate_cycle;
 pub use calibration::{Calibration, ComponentCalibration, PER_ROW, Spread, calibrate};
 pub use component::{Component, KINDS, KindEntry};
 pub use component_docs::{ComponentKey, Page, pages};
@@ -55,8 +57,8 @@ pub use reward::*;
 pub use reward_hacking::{RewardWatch, Watched, repeats};
 pub use served::{HttpEndpoint, JudgeServer};
 pub use shuffle::RowTexts;
-pub use spec::{NoScope, OnError, RewardSpec, Scope, TAG_RULE, is_tag, total_range};
-pub use summary::{flat_groups, reward_metrics, spread_shares};
-pub use table::{At, CommonTable, RewardTable, TableContext, table_name};
+pub use spec::{NoScope, OnError, RewardSpec, Scope, TAG_RULE, Total, WeightRamp, is_tag, total_range};
+pub use summary::{component_correlations, flat_groups, reward_metrics, spread_shares};
+pub use table::{At, CommonTable, RewardTable, TableContext, WeightTable, table_name};
 pub use text::spans::span;
 pub use text::stem::stem;

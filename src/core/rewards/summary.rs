@@ -19,6 +19,7 @@ const FLAT: f64 = 1e-8;
 /// | `reward/NAME_missing` | completions without a value of the component, if any |
 /// | `reward/NAME_zero_std_groups` | groups in which all values of the component are equal |
 /// | `reward/NAME_share` | the component's fraction of the spread within groups, see [`spread_shares`] |
+/// | `reward/NAME~OTHER_correlation` | the correlation of two components within groups, see [`component_correlations`] |
 pub fn reward_metrics(scores: &[RewardScore], group_size: usize) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     let names = scores.first().map(|score| score.parts.keys()).into_iter().flatten();
@@ -29,6 +30,9 @@ pub fn reward_metrics(scores: &[RewardScore], group_size: usize) -> BTreeMap<Str
     }
     for (name, share) in spread_shares(scores, group_size) {
         metrics.insert(format!("reward/{name}_share"), share);
+    }
+    for ((one, other), correlation) in component_correlations(scores, group_size) {
+        metrics.insert(format!("reward/{one}~{other}_correlation"), correlation);
     }
     let totals: Vec<Option<f64>> = scores.iter().map(|score| score.total).collect();
     metrics.extend(described(&totals, "reward/mean", "reward/"));
@@ -86,6 +90,37 @@ pub fn spread_shares(scores: &[RewardScore], group_size: usize) -> BTreeMap<Stri
         }
     }
     sums.into_iter().map(|(name, sum)| (name, sum / f64::from(groups))).collect()
+}
+
+/// Returns the Pearson correlation of each pair of components within groups, by their names in alphabetical order.
+///
+/// Values are taken as deviations from the mean of their group, and the correlation is over all of them. A completion
+/// that lacks either component is left out. A pair of which either does not vary within groups has no correlation.
+/// Held-out components are included.
+pub fn component_correlations(scores: &[RewardScore], group_size: usize) -> BTreeMap<(String, String), f64> {
+    let names: Vec<&String> = scores.first().map(|score| score.parts.keys().collect()).unwrap_or_default();
+    let value = |score: &RewardScore, name: &String| score.parts.get(name).and_then(|part| part.value);
+    let mut found = BTreeMap::new();
+    for (place, one) in names.iter().enumerate() {
+        for other in &names[place + 1..] {
+            let (mut squares, mut other_squares, mut products) = (0.0, 0.0, 0.0);
+            for group in scores.chunks(group_size) {
+                let pairs: Vec<(f64, f64)> =
+                    group.iter().filter_map(|score| Some((value(score, one)?, value(score, other)?))).collect();
+                let count = pairs.len().max(1) as f64;
+                let means = pairs.iter().fold((0.0, 0.0), |(x, y), pair| (x + pair.0 / count, y + pair.1 / count));
+                for (x, y) in pairs {
+                    let (x, y) = (x - means.0, y - means.1);
+                    (squares, other_squares, products) = (squares + x * x, other_squares + y * y, products + x * y);
+                }
+            }
+            if squares.min(other_squares) > FLAT * FLAT {
+                let correlation = products / (squares * other_squares).sqrt();
+                found.insert(((*one).clone(), (*other).clone()), correlation.clamp(-1.0, 1.0));
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -161,10 +196,14 @@ mod tests {
             ("reward/cosine_share", 1.0 / 6.0),
             ("reward/cosine_std", 0.125), // 0.25 and three times 0.5: squares sum to 0.046875, over 3
             ("reward/cosine_zero_std_groups", 1.0),
+            // within groups: format is -0.5, 0.5 in both, the cosine -0.125, 0.125 in the first alone
+            ("reward/cosine~format_correlation", 0.125 / (0.03125_f64 * 1.0).sqrt()),
+            ("reward/cosine~rouge_correlation", 1.0),
             ("reward/format", 0.5),
             ("reward/format_share", 5.0 / 6.0),
             ("reward/format_std", (1.0f64 / 3.0).sqrt()),
             ("reward/format_zero_std_groups", 0.0),
+            ("reward/format~rouge_correlation", 0.125 / (0.03125_f64 * 1.0).sqrt()),
             ("reward/mean", 1.375), // totals 0.5, 2, 1, 2
             ("reward/rouge", 0.4375),
             ("reward/rouge_std", 0.125),
@@ -175,6 +214,20 @@ mod tests {
         for (name, value) in expected {
             assert_near(metrics[name], value);
         }
+    }
+
+    #[test]
+    fn a_correlation_is_within_groups_alone() {
+        // both rise from group to group, and go opposite ways within each
+        let row = |a: f64, b: Option<f64>| score(Some(a), &[("a", Some(a), 1.0), ("b", b, 1.0), ("c", Some(1.0), 1.0)]);
+        let scores = [row(0.0, Some(1.0)), row(1.0, Some(0.0)), row(10.0, Some(11.0)), row(11.0, Some(10.0))];
+        let found = component_correlations(&scores, 2);
+        let pair = ("a".to_owned(), "b".to_owned());
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&pair], "what does not vary has no correlation");
+        assert_near(found[&pair], -1.0);
+        let with_gap = [scores.as_slice(), &[row(3.0, None), row(9.0, Some(2.0))]].concat();
+        assert_eq!(component_correlations(&with_gap, 2), found);
+        assert!(component_correlations(&[], 2).is_empty());
     }
 
     #[test]

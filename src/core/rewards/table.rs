@@ -2,7 +2,7 @@
 //! read.
 
 use super::component::{KINDS, KindEntry, OwnKeys};
-use super::spec::OnError;
+use super::spec::{OnError, WeightRamp};
 use crate::digest::Digest;
 use crate::program::Argument;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -25,14 +25,26 @@ pub struct RewardTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommonTable {
-    /// Factor in the total; with 0 the component is held out: measured, but not part of the reward.
-    pub weight: f64,
+    /// Factor in the total, or `{ from, to, over_steps }`: a factor that goes from one value to another in a straight
+    /// line. With 0 the component is held out: measured, but not part of the reward.
+    #[schemars(schema_with = "weight_schema")]
+    pub weight: WeightTable,
+    /// First step at which the component counts; before it, its weight is 0. Default: the first.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub start_step: Option<u64>,
     /// The part of the completion that is read: `completion`, `think`, `answer`, `explanation` or `tag:NAME`.
     pub scope: String,
     /// `[low, high]`: a value outside is set to the nearer bound; default: no bounds.
     pub clip: Option<[f64; 2]>,
-    /// Factor of the value, after `clip`. Unlike `weight`, it is part of the value that is logged and normalized.
+    /// Exponent of the value, after `clip`; its sign is kept.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub exponent: f64,
+    /// Factor of the value, after `clip` and `exponent`. Unlike `weight`, it is part of the value that is logged and
+    /// normalized.
     pub scale: f64,
+    /// Names of components that must be greater than 0; otherwise the value is 0.
+    pub requires: Vec<String>,
     /// Compares each completion with another row's reference and answer, as a control: for components that compare with
     /// the row.
     pub shuffle_references: bool,
@@ -40,8 +52,64 @@ pub struct CommonTable {
     pub on_error: OnError,
 }
 
+/// A weight in a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum WeightTable {
+    /// The same at every step.
+    Constant(f64),
+    /// From one value to another.
+    Ramp {
+        /// The weight at the first step.
+        from: f64,
+        /// The weight from `over_steps` steps later.
+        to: f64,
+        /// The number of steps between them.
+        over_steps: u64,
+    },
+}
+
+impl WeightTable {
+    /// The weight at the end of training.
+    pub fn last(self) -> f64 {
+        match self {
+            Self::Constant(weight) | Self::Ramp { to: weight, .. } => weight,
+        }
+    }
+
+    /// Whether the weight is 0 at every step.
+    pub fn never_counts(self) -> bool {
+        match self {
+            Self::Constant(weight) => weight == 0.0,
+            Self::Ramp { from, to, .. } => from == 0.0 && to == 0.0,
+        }
+    }
+
+    /// The change of the weight; `None` for a constant one.
+    pub fn ramp(self) -> Option<WeightRamp> {
+        match self {
+            Self::Constant(_) => None,
+            Self::Ramp { from, over_steps, .. } => Some(WeightRamp { from, over_steps }),
+        }
+    }
+}
+
+fn weight_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["number", "object"],
+        "properties": {
+            "from": { "description": "Weight at the first step.", "type": "number" },
+            "to": { "description": "Weight from `over_steps` steps later.", "type": "number" },
+            "over_steps": { "description": "Steps between them.", "type": "integer", "minimum": 1 },
+        },
+        "required": ["from", "to", "over_steps"],
+        "additionalProperties": false,
+    })
+}
+
 impl CommonTable {
-    const KEYS: [&str; 6] = ["weight", "scope", "clip", "scale", "shuffle_references", "on_error"];
+    const KEYS: [&str; 9] =
+        ["weight", "start_step", "scope", "clip", "exponent", "scale", "requires", "shuffle_references", "on_error"];
 }
 
 impl<'de> Deserialize<'de> for RewardTable {

@@ -50,6 +50,7 @@ pub struct SnapshotAssignment {
 
 impl Assignment {
     /// Returns the assignment that makes the snapshot after `step` alone.
+    #[must_use]
     pub fn of_snapshot(&self, step: u64, snapshot: &SnapshotAssignment) -> Self {
         Self {
             key: snapshot.key.clone(),

@@ -223,7 +223,9 @@ mod tests {
             steps
                 .flat_map(|step| {
                     let items = drawn(pools, 9, step * 3, 3);
-                    items.iter().for_each(|&item| pools.add(&spec(), (0, item), item as f64 / 39.0 / 3.0));
+                    for &item in &items {
+                        pools.add(&spec(), (0, item), item as f64 / 39.0 / 3.0);
+                    }
                     items
                 })
                 .collect::<Vec<usize>>()

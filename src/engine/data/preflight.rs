@@ -2,10 +2,10 @@
 //! which the loss curve does not show. Implausible data is rejected.
 
 use super::prompts::Example;
-use orchestrate_core::data::left_out;
 use super::sequence::Sequence;
 use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
+use orchestrate_core::data::left_out;
 use orchestrate_core::digest::Digest;
 use orchestrate_core::exec::{DataReport, ExampleRow, ExampleSpan};
 use orchestrate_core::recipe::spec::DataSpec;

@@ -13,11 +13,13 @@
 //! | `cispo` (arXiv:2506.13585) | log-probability times the capped ratio, without gradient | `1 / tokens of the step` |
 
 mod advantages;
+mod gdpo;
 mod objective;
 mod overlong;
 mod weights;
 
-pub use advantages::{Column, advantages, gdpo_advantages, has_spread};
+pub use advantages::{advantages, has_spread};
+pub use gdpo::{Column, RunningStd, gdpo_advantages};
 pub use objective::{PolicyInputs, PolicyKnobs, PolicyLoss, Surrogate, policy_loss};
 pub use overlong::overlong_penalty;
 pub use weights::token_weights;

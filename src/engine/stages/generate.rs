@@ -7,11 +7,11 @@ use super::scoring::{
 };
 use super::training;
 use super::{Context, Outcome, cache_error};
-use orchestrate_core::data::selection::{HELD_OUT, INDEX, QUESTION_ID, REWARD};
 use crate::data::{self, Asked, Example};
 use crate::error::{StageError, StageResult};
 use crate::generation::{Request, Stop, sample_while};
 use crate::policy::Policy;
+use orchestrate_core::data::selection::{HELD_OUT, INDEX, QUESTION_ID, REWARD};
 use orchestrate_core::event::{Completion, EvalRecord, EventKind, FailureClass, Measurement, StepPart, StopReason};
 use orchestrate_core::recipe::spec::GenerateSpec;
 use orchestrate_core::rewards::{JudgeWriter, RewardMix, RewardScore, Sample, WriterQuestion, WriterSampling};
@@ -46,10 +46,8 @@ struct Batch<'a> {
 
 pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &GenerateSpec) -> StageResult<Outcome> {
     let mut author = author(context, assignment, spec)?;
-    let mut reward_mix = match spec.rewards.is_empty() {
-        true => None,
-        false => Some(reward_mix(context, assignment, &spec.rewards)?),
-    };
+    let mut reward_mix =
+        if spec.rewards.is_empty() { None } else { Some(reward_mix(context, assignment, &spec.rewards)?) };
     context.phase("reading the questions")?;
     let has_chat_template = match &author {
         Author::Policy(policy) => policy.tokenizer.has_chat_template(),
@@ -96,7 +94,9 @@ pub(super) fn run(context: &mut Context<'_>, assignment: &Assignment, spec: &Gen
         let tokens = written.iter().map(|answer| answer.tokens).sum::<usize>() as f64;
         let speed = ("perf/tokens_per_s".to_owned(), tokens / started.elapsed().as_secs_f64());
         let mut rating = RatingMetrics::default();
-        reward_mix.iter().for_each(|reward_mix| rating.add(reward_mix));
+        if let Some(reward_mix) = &reward_mix {
+            rating.add(reward_mix);
+        }
         let mut metrics = rating.finish();
         metrics.extend([speed]);
         training::report(context, step, total_steps, metrics)?;

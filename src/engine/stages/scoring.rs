@@ -94,6 +94,7 @@ fn load_without(
         Ok(Box::new(move |text| Ok(tokenizer.encode(text)?.len())))
     };
     let file = |digest: &Digest| assignment.inputs.get(digest).cloned();
+    let total = assignment.spec.work.total();
     RewardMix::without(
         known,
         rewards,
@@ -104,6 +105,7 @@ fn load_without(
             judges,
             file: &file,
             endpoints: &assignment.runtime.endpoints,
+            total: &total,
             seed: assignment.spec.seed,
             rows: &|| Ok(row_texts(assignment)?),
             row_fields: &|| Ok(Arc::new(row_fields(assignment)?)),

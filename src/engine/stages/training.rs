@@ -62,8 +62,7 @@ pub(super) fn snapshot(
 ) -> StageResult<()> {
     let Some(snapshot) = assignment.snapshots.get(&step) else { return Ok(()) };
     let alone = assignment.of_snapshot(step, snapshot);
-    let Some((mut branch, lease)) =
-        context.attempt.branch(&alone, &snapshot.key_json).map_err(super::cache_error)?
+    let Some((mut branch, lease)) = context.attempt.branch(&alone, &snapshot.key_json).map_err(super::cache_error)?
     else {
         return Ok(());
     };

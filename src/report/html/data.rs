@@ -25,6 +25,10 @@ pub struct Report {
     pub verdicts: Vec<VerdictView>,
     /// Ratings of an arena, by judge and pooled; empty without an arena.
     pub ratings: Vec<Rating>,
+    /// A line for each control arm, by the primary metric.
+    pub controls: Vec<String>,
+    /// The components of each arm's reward within groups.
+    pub mixes: Vec<MixView>,
     /// Every component of every arm; empty without an evaluation.
     pub scores: Scores,
     /// The primary metric by slice and arm; empty without slices.
@@ -217,6 +221,28 @@ pub struct SliceRow {
     pub questions: usize,
     /// A cell for each arm; absent where it was not measured.
     pub cells: Vec<Option<ScoreCell>>,
+}
+
+/// The reward mix of an arm's training stage within groups.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MixView {
+    /// The index of the arm.
+    pub arm: usize,
+    /// The stage's name in the recipe.
+    pub stage: String,
+    /// The components.
+    pub rows: Vec<MixRow>,
+}
+
+/// A component of a mix.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MixRow {
+    /// The component's name.
+    pub name: String,
+    /// The component's share of the spread within groups; absent for a held-out component.
+    pub share: Option<f64>,
+    /// The correlation with each component, in the order of the rows; absent with itself.
+    pub correlations: Vec<Option<f64>>,
 }
 
 /// A metric over steps, for each arm.

@@ -17,6 +17,7 @@ mod curves;
 mod data;
 mod estimates;
 mod filters;
+mod mix;
 mod page;
 mod scores;
 mod slices;
@@ -27,10 +28,13 @@ pub use behaviour::behaviour;
 pub use completions::{DEFAULT_COMPLETIONS, completions};
 pub use curves::curves;
 pub use data::{
-    Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, OverKl, Problem, QuestionView, Rating, RecipeText, Report, RunLine, ScoreCell, Scores, Severity, SliceMap, SliceRow, StageRow, Stages, VerdictRow, VerdictView,
+    Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, MixRow, MixView, OverKl, Problem,
+    QuestionView, Rating, RecipeText, Report, RunLine, ScoreCell, Scores, Severity, SliceMap, SliceRow, StageRow,
+    Stages, VerdictRow, VerdictView,
 };
 pub use estimates::{Estimates, estimates};
 pub use filters::p_value;
+pub use mix::mixes;
 pub use page::html_page;
 pub use scores::scores;
 pub use slices::slices;

@@ -7,7 +7,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 /// The templates by their names.
-const TEMPLATES: [(&str, &str); 13] = [
+const TEMPLATES: [(&str, &str); 14] = [
     ("page.html", include_str!("page.html")),
     ("sections/problems.html", include_str!("sections/problems.html")),
     ("sections/summary.html", include_str!("sections/summary.html")),
@@ -15,6 +15,7 @@ const TEMPLATES: [(&str, &str); 13] = [
     ("sections/ratings.html", include_str!("sections/ratings.html")),
     ("sections/scores.html", include_str!("sections/scores.html")),
     ("sections/slices.html", include_str!("sections/slices.html")),
+    ("sections/mix.html", include_str!("sections/mix.html")),
     ("sections/curves.html", include_str!("sections/curves.html")),
     ("sections/behaviour.html", include_str!("sections/behaviour.html")),
     ("sections/completions.html", include_str!("sections/completions.html")),

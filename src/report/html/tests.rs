@@ -65,6 +65,12 @@ fn hostile() -> Report {
                 cells: vec![None, Some(ScoreCell { measured, verdict: "worse".into(), trained: false })],
             }],
         }],
+        controls: vec![text()],
+        mixes: vec![MixView {
+            arm: 0,
+            stage: text(),
+            rows: vec![MixRow { name: text(), share: Some(0.5), correlations: vec![None] }],
+        }],
         curves: vec![Curve {
             stage: text(),
             metric: text(),
@@ -175,6 +181,7 @@ fn every_section_has_a_heading_and_a_place_in_the_list() {
         "arms",
         "ratings",
         "scores",
+        "mix",
         "curves",
         "behaviour",
         "completions",

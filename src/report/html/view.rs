@@ -10,13 +10,14 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sections of the page: their templates' names and their titles.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("problems", "Problems"),
     ("summary", "Summary"),
     ("arms", "The arms"),
     ("ratings", "Elo ratings"),
     ("scores", "Components by arm"),
     ("slices", "Slices"),
+    ("mix", "Reward mix within groups"),
     ("curves", "Learning curves"),
     ("behaviour", "Length and reward hacking"),
     ("completions", "Completions side by side"),
@@ -203,6 +204,7 @@ fn sections(report: &Report) -> Vec<Section> {
         "arms" => !report.arms.is_empty(),
         "scores" => !report.scores.components.is_empty(),
         "slices" => !report.slices.is_empty(),
+        "mix" => !report.mixes.is_empty(),
         "curves" => !report.curves.is_empty(),
         "behaviour" => !report.behaviour.is_empty(),
         "completions" => !report.completions.questions.is_empty(),

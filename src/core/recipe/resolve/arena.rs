@@ -74,7 +74,10 @@ impl Resolver<'_> {
             None => None,
         };
         let fan_in = FanIn { base, pool_seeds: table.pool_seeds, seed: table.seed };
-        Some((StageSpec { seed: table.seed.unwrap_or(seed), model: None, until: None, work: Work::Arena(work) }, fan_in))
+        Some((
+            StageSpec { seed: table.seed.unwrap_or(seed), model: None, until: None, work: Work::Arena(work) },
+            fan_in,
+        ))
     }
 
     fn pairing(&mut self, key: &KeyPath, table: &ArenaTable) -> Option<Pairing> {

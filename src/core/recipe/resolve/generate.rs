@@ -60,7 +60,7 @@ impl Resolver<'_> {
             ("min_new_tokens", min_new_tokens != 0),
             ("top_k", top_k != 0),
             ("min_p", min_p != 0.0),
-            ("repetition_penalty", repetition_penalty != 1.0),
+            ("repetition_penalty", (repetition_penalty - 1.0).abs() > 0.0),
         ];
         for (name, _) in others.into_iter().filter(|(_, is_set)| *is_set) {
             let at = key.key(name);

@@ -1,8 +1,10 @@
 //! Checks the keys of a GRPO stage that concern rewards: keys that require each other, and keys without an effect.
 
 use crate::recipe::resolve::resolver::Resolver;
-use crate::recipe::spec::{OverlongSpec, PoolsSpec, RewardAggregation, ScaleRewards, ZeroStd};
-use crate::recipe::tables::stage::{GrpoTable, SamplerName, ZeroStdName};
+use crate::recipe::spec::{
+    AdvantageBaseline, ComponentStd, OverlongSpec, PoolsSpec, RewardAggregation, ScaleRewards, Total, ZeroStd,
+};
+use crate::recipe::tables::stage::{GrpoTable, SamplerName, TotalName, ZeroStdName};
 use crate::recipe::text::located::KeyPath;
 use crate::suggestion::did_you_mean;
 
@@ -15,6 +17,73 @@ impl Resolver<'_> {
             let help = "each component is divided by its own deviation within the group, their sum by the rollout's";
             self.problem(&key, message, "no effect", help);
         }
+        if normalizes_itself && table.advantage_baseline != AdvantageBaseline::Group {
+            let key = key.key("advantage_baseline");
+            let message = format!("`{key}` has no effect with `reward_aggregation = \"normalize_then_sum\"`");
+            let help = "each component is compared with its own mean within the group";
+            self.problem(&key, message, "no effect", help);
+        }
+        if !normalizes_itself && table.component_std != ComponentStd::Group {
+            self.no_effect(&key.key("component_std"), "reward_aggregation = \"normalize_then_sum\"");
+        }
+        self.check_schedules(key, table);
+    }
+
+    /// Reports components that begin to count after the stage's last step.
+    fn check_schedules(&mut self, key: &KeyPath, table: &GrpoTable) {
+        let rewards = key.key("rewards");
+        for (name, reward) in &table.rewards {
+            if let Some(start) = reward.common.start_step.filter(|start| *start > table.steps) {
+                let key = rewards.key(name).key("start_step");
+                let message = format!("`{key}` is {start}, but the stage has {} steps", table.steps);
+                self.problem(&key, message, "never counts", "`weight = 0` measures a component without rewarding it");
+            }
+        }
+    }
+
+    /// Returns the rule of the total, or `None` after a reported problem.
+    pub(in crate::recipe) fn total(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<Total> {
+        if table.total != TotalName::FloorMean && !table.floor.is_empty() {
+            self.no_effect(&key.key("floor"), "total = \"floor_mean\"");
+        }
+        if table.total != TotalName::Sum && table.reward_aggregation == RewardAggregation::NormalizeThenSum {
+            let key = key.key("total");
+            let message = format!("`{key}` has no effect with `reward_aggregation = \"normalize_then_sum\"`");
+            self.problem(
+                &key,
+                message,
+                "no effect",
+                "normalized components can only be added: remove one of both keys",
+            );
+        }
+        let total = match table.total {
+            TotalName::Sum => Total::Sum,
+            TotalName::Min => Total::Min,
+            TotalName::Product => Total::Product,
+            TotalName::FloorMean if table.floor.is_empty() => {
+                let message = format!("`{key}.total` is `floor_mean`, which needs `floor`");
+                let help = "name the components that the reward does not exceed: `floor = [\"harmlessness\"]`";
+                self.problem(&key.key("total"), message, "which floor?", help);
+                return None;
+            }
+            TotalName::FloorMean => Total::FloorMean { floor: table.floor.iter().cloned().collect() },
+        };
+        let known: Vec<&str> = table.rewards.keys().map(String::as_str).collect();
+        for (index, name) in table.floor.iter().enumerate() {
+            let at = key.key("floor").index(index);
+            match table.rewards.get(name) {
+                None => {
+                    let message = format!("no reward component is called `{name}`");
+                    self.problem(&at, message, "no such component", did_you_mean(name, "components", &known));
+                }
+                Some(reward) if reward.common.weight.never_counts() => {
+                    let message = format!("the reward `{name}` has the weight 0, so it bounds nothing");
+                    self.problem(&at, message, "does not count", "give it a weight");
+                }
+                Some(_) => {}
+            }
+        }
+        Some(total)
     }
 
     pub(in crate::recipe) fn overlong(&mut self, key: &KeyPath, table: &GrpoTable) -> Option<OverlongSpec> {

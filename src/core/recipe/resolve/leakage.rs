@@ -62,7 +62,9 @@ pub(in crate::recipe) fn complete(stages: &mut [ResolvedStage]) {
         };
         stage.data_sets.iter_mut().for_each(|set| fill(&mut set.data));
         if let Some(sets) = stage.spec.work.mixture_mut() {
-            sets.iter_mut().for_each(|set| fill(&mut set.data));
+            for set in sets.iter_mut() {
+                fill(&mut set.data);
+            }
             by_content(sets);
         }
         stage.inputs.extend(inputs.clone());

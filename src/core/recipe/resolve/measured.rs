@@ -13,7 +13,9 @@ use crate::recipe::resolve::files::Files;
 use crate::recipe::resolve::resolved::ResolvedStage;
 use crate::recipe::resolve::resolved::ResolvedVariant;
 use crate::recipe::resolve::snapshots;
-use crate::recipe::spec::{Component, CorrectnessSpec, EvalSpec, FormatSpec, Grading, Match, RewardSpec, Scope, Work};
+use crate::recipe::spec::{
+    Component, CorrectnessSpec, EvalSpec, FormatSpec, Grading, Match, RewardSpec, Scope, Total, Work,
+};
 use crate::recipe::sweep::variant::Variant;
 use crate::recipe::text::diagnostic::{Place, Problem, Problems};
 use crate::recipe::text::located::KeyPath;
@@ -123,14 +125,17 @@ pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVar
                 continue;
             }
             let mixes = mixes(&variant.stages, place);
+            let total = nearest_total(&variant.stages, place);
             let stage = &mut variant.stages[place];
             let Work::Eval(eval) = &mut stage.spec.work else { continue };
             // The evaluation of a snapshot measures what its evaluation does.
             let name = snapshots::of_name(&stage.name).map_or(stage.name.as_str(), |(evaluation, _)| evaluation);
             if let Some(place) = asking.get(name) {
+                eval.total = total;
                 all.check(place, &rewards_key(name), eval, problems);
                 let weight = |named: &str, spec: &RewardSpec| {
-                    let own = mixes.iter().find_map(|mix| mix.get(named)).filter(|own| same_settings(own, spec));
+                    let own = mixes.iter().find_map(|mix| Some(measured_spec(mix.get(named)?, mix)));
+                    let own = own.filter(|own| same_settings(own, spec));
                     own.map_or(0.0, |own| own.weight)
                 };
                 for (name, found) in &all.components {
@@ -144,6 +149,14 @@ pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVar
             eval.trained = trained.map(|(name, _)| name.clone()).collect();
         }
     }
+}
+
+/// Returns a component of the mix `rewards` as evaluations measure it: with the weight at the end of training, without
+/// controls.
+fn measured_spec(spec: &RewardSpec, rewards: &Mix) -> RewardSpec {
+    let is_measured = |name: &&String| rewards.get(*name).is_some_and(|own| !own.component.measure().is_control());
+    let requires = spec.requires.iter().filter(is_measured).cloned().collect();
+    RewardSpec { ramp: None, start_step: 1, requires, shuffle_references: false, ..spec.clone() }
 }
 
 /// Returns the reward mixes of the stages above the one at `place`, the nearest first.
@@ -160,6 +173,19 @@ fn mixes(stages: &[ResolvedStage], place: usize) -> Vec<Mix> {
     found
 }
 
+/// Returns the rule of the total in the nearest stage above the one at `place` that has a reward.
+fn nearest_total(stages: &[ResolvedStage], place: usize) -> Total {
+    let mut waiting: VecDeque<&String> = stages[place].after.iter().collect();
+    while let Some(name) = waiting.pop_front() {
+        let Some(stage) = stages.iter().find(|stage| stage.name == *name) else { continue };
+        if let Work::Grpo(grpo) = &stage.spec.work {
+            return grpo.total.clone();
+        }
+        waiting.extend(&stage.after);
+    }
+    Total::Sum
+}
+
 /// Whether training rewarded `spec` under any name. A component counts if it has the same name or computes the same.
 /// For correctness and form, any component of that kind counts. A component is held out only if none counts.
 fn was_rewarded(name: &str, spec: &RewardSpec, mixes: &[Mix]) -> bool {
@@ -167,13 +193,14 @@ fn was_rewarded(name: &str, spec: &RewardSpec, mixes: &[Mix]) -> bool {
         (Component::Correctness(_), Component::Correctness(_)) | (Component::Format(_), Component::Format(_)) => true,
         (ours, theirs) => ours == theirs,
     };
-    let rewarded = mixes.iter().flatten().filter(|(_, theirs)| theirs.weight != 0.0 && !theirs.is_control());
+    let rewarded = mixes.iter().flatten().filter(|(_, theirs)| theirs.counts() && !theirs.is_control());
     rewarded.into_iter().any(|(theirs, component)| theirs == name || alike(&component.component))
 }
 
-/// Whether two components differ only in their weight.
+/// Whether two components differ only in their weights over the steps.
 fn same_settings(one: &RewardSpec, other: &RewardSpec) -> bool {
-    RewardSpec { weight: 0.0, ..one.clone() } == RewardSpec { weight: 0.0, ..other.clone() }
+    let plain = |spec: &RewardSpec| RewardSpec { weight: 0.0, ramp: None, start_step: 1, ..spec.clone() };
+    plain(one) == plain(other)
 }
 
 /// `correctness` where the data set has answers, `format_valid` where its form is known; both count for nothing in the
@@ -255,7 +282,7 @@ impl Pool {
                     if spec.component.measure().is_control() {
                         continue;
                     }
-                    let spec = &RewardSpec { shuffle_references: false, ..spec.clone() };
+                    let spec = &measured_spec(spec, &grpo.rewards);
                     let known = found.entry(name).or_default();
                     if known.iter().any(|known| same_settings(&known.spec, spec)) {
                         continue;

@@ -123,16 +123,17 @@ fn sources(
             if stages.contains_key(&source) {
                 found.insert(source);
             } else if !variant.refused.contains(&KeyPath::dotted("stages").key(&source)) {
-                unknown_stage(variant, &source, &key, stages.keys().map(String::as_str).collect(), problems);
+                let known: Vec<&str> = stages.keys().map(String::as_str).collect();
+                unknown_stage(variant, &source, &key, &known, problems);
             }
         }
     }
     found.into_iter().collect()
 }
 
-fn unknown_stage(variant: &Variant<'_>, stage: &str, at: &KeyPath, known: Vec<&str>, problems: &mut Problems) {
+fn unknown_stage(variant: &Variant<'_>, stage: &str, at: &KeyPath, known: &[&str], problems: &mut Problems) {
     let problem = Problem::at(variant.value_place(at), format!("unknown stage `{stage}`"), "no such `[stages.NAME]`");
-    problems.push(problem.help(did_you_mean(stage, "stages", &known)));
+    problems.push(problem.help(did_you_mean(stage, "stages", known)));
 }
 
 /// Whether a stage is missing or invalid. This has been reported, so its children are checked as if the stage were
@@ -154,7 +155,7 @@ fn check_parent(
         None if variant.refused.contains(&KeyPath::dotted("stages").key(parent)) => {}
         None => {
             let known: Vec<&str> = stages.keys().map(String::as_str).filter(|known| *known != name).collect();
-            unknown_stage(variant, parent, at, known, problems);
+            unknown_stage(variant, parent, at, &known, problems);
         }
         Some(Some(StageTable::Arena(_))) => {
             let problem = Problem::at(place(), format!("`{name}` cannot start from `{parent}`"), "an `arena` stage");

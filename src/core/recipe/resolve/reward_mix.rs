@@ -7,7 +7,7 @@ use crate::recipe::resolve::files::Files;
 use crate::recipe::spec::{RewardSpec, Scope};
 use crate::recipe::text::diagnostic::Problem;
 use crate::recipe::text::located::KeyPath;
-use crate::rewards::{CommonTable, Component, NoScope, RewardTable, TAG_RULE};
+use crate::rewards::{CommonTable, Component, NoScope, RewardTable, TAG_RULE, gate_cycle};
 use crate::suggestion::did_you_mean;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,20 +32,33 @@ pub(in crate::recipe) fn resolve(
         .iter()
         .filter_map(|(name, reward)| {
             let key = key.key(name);
-            let CommonTable { weight, scope: written, clip, scale, shuffle_references, on_error } = &reward.common;
-            let scope = scope(files, &key.key("scope"), written);
-            let fits = clip_and_scale_fit(files, &key, *clip, *scale);
+            let CommonTable { weight, start_step, clip, exponent, scale, shuffle_references, on_error, .. } =
+                reward.common;
+            let scope = scope(files, &key.key("scope"), &reward.common.scope);
+            let fits = clip_and_scale_fit(files, &key, clip, scale);
             let component = reward.own.resolve(&mut ComponentTable { files, key: &key, found });
             let clip = clip.map(|[low, high]| (low, high));
-            let (weight, scale, shuffle_references, on_error) = (*weight, *scale, *shuffle_references, *on_error);
             let (scope, component) = (scope?, component?);
             let fits = can_be_shuffled(files, &key, shuffle_references, &component) && fits;
-            let spec = RewardSpec { weight, scope, clip, scale, shuffle_references, on_error, component };
+            let spec = RewardSpec {
+                weight: weight.last(),
+                ramp: weight.ramp(),
+                start_step: start_step.unwrap_or(1),
+                scope,
+                clip,
+                exponent,
+                scale,
+                requires: reward.common.requires.iter().cloned().collect(),
+                shuffle_references,
+                on_error,
+                component,
+            };
             let fits = scope_fits(files, &key, &spec) && fits;
             fits.then_some((name.clone(), spec))
         })
         .collect();
-    (resolved.len() == rewards.len()).then_some(resolved)
+    let gates = gates_fit(files, key, rewards);
+    (gates && resolved.len() == rewards.len()).then_some(resolved)
 }
 
 /// Whether the component can read a part of the completion, if `spec` has one. A problem is reported.
@@ -73,6 +86,27 @@ pub(in crate::recipe) fn check_group(
     }
 }
 
+/// Reports weights that change over steps, which an evaluation does not have.
+pub(in crate::recipe) fn check_no_schedules(
+    files: &mut Files<'_>,
+    key: &KeyPath,
+    rewards: &BTreeMap<String, RewardTable>,
+) {
+    for (name, reward) in rewards {
+        let has_ramp = reward.common.weight.ramp().is_some();
+        let key = match (has_ramp, reward.common.start_step) {
+            (true, _) => key.key(name).key("weight"),
+            (false, Some(_)) => key.key(name).key("start_step"),
+            (false, None) => continue,
+        };
+        let message = format!("`{key}` has no effect: an evaluation has no steps");
+        let problem = Problem::at(files.variant.value_place(&key), message, "no effect");
+        files
+            .problems
+            .push(problem.help("an evaluation with `rewards = \"all\"` takes the weights at the end of training"));
+    }
+}
+
 /// Whether the bounds leave room between them and the scale does not make every value 0. Problems are reported.
 fn clip_and_scale_fit(files: &mut Files<'_>, key: &KeyPath, clip: Option<[f64; 2]>, scale: f64) -> bool {
     let before = files.problems.len();
@@ -88,6 +122,35 @@ fn clip_and_scale_fit(files: &mut Files<'_>, key: &KeyPath, clip: Option<[f64; 2
         let problem =
             Problem::at(files.variant.value_place(&key), format!("`{key}` makes every value 0"), "nothing left");
         files.problems.push(problem.help("`weight = 0` measures a component without rewarding it"));
+    }
+    files.problems.len() == before
+}
+
+/// Whether every required component exists and none requires itself, directly or through others. Problems are reported.
+fn gates_fit(files: &mut Files<'_>, key: &KeyPath, rewards: &BTreeMap<String, RewardTable>) -> bool {
+    let before = files.problems.len();
+    let known: Vec<&str> = rewards.keys().map(String::as_str).collect();
+    for (name, reward) in rewards {
+        for (index, required) in reward.common.requires.iter().enumerate() {
+            if !rewards.contains_key(required) {
+                let at = key.key(name).key("requires").index(index);
+                let message = format!("no reward component is called `{required}`");
+                let problem = Problem::at(files.variant.value_place(&at), message, "no such component");
+                files.problems.push(problem.help(did_you_mean(required, "components", &known)));
+            }
+        }
+    }
+    let requires = rewards
+        .iter()
+        .map(|(name, reward)| (name.as_str(), reward.common.requires.iter().map(String::as_str).collect()))
+        .collect();
+    let cycle = gate_cycle(&requires);
+    if let Some(first) = cycle.first() {
+        let at = key.key(first).key("requires");
+        let path = cycle.iter().chain([first]).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" -> ");
+        let message = format!("rewards require each other in a circle: {path}");
+        let problem = Problem::at(files.variant.value_place(&at), message, "leads back here");
+        files.problems.push(problem.help("remove one of these names: a gate needs a value that does not depend on it"));
     }
     files.problems.len() == before
 }

@@ -1,8 +1,8 @@
 //! Snapshots of training stages, and the evaluations of snapshots.
 //!
-//! `snapshots` of a training stage, `at` of an evaluation and `after = "NAME@STEP"` add stages to a variant: `grpo@50` is
-//! the training of `grpo` up to step 50, and `eval@50` the evaluation of that. They are stages like others, with keys of
-//! their own. The worker of the whole training writes the results of its snapshots on the way.
+//! `snapshots` of a training stage, `at` of an evaluation and `after = "NAME@STEP"` add stages to a variant: `grpo@50`
+//! is the training of `grpo` up to step 50, and `eval@50` the evaluation of that. They are stages like others, with
+//! keys of their own. The worker of the whole training writes the results of its snapshots on the way.
 
 use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::stage::StageTable;
@@ -126,12 +126,7 @@ fn named(value: &Value) -> Vec<(Option<usize>, &str)> {
 }
 
 /// Returns the steps that `snapshots` of a training stage lists.
-fn snapshots(
-    variant: &Variant<'_>,
-    key: &KeyPath,
-    table: &StageTable,
-    problems: &mut Problems,
-) -> Option<Vec<u64>> {
+fn snapshots(variant: &Variant<'_>, key: &KeyPath, table: &StageTable, problems: &mut Problems) -> Option<Vec<u64>> {
     let written = match table {
         StageTable::Cpt(table) => table.snapshots.as_ref(),
         StageTable::Sft(table) => table.snapshots.as_ref(),
@@ -153,7 +148,7 @@ fn snapshots(
                 problems.push(Problem::at(place, message, "no snapshot").help("choose a smaller number of steps"));
                 return None;
             }
-            (1..).map(|count| count * every).take_while(|step| *step < total).collect()
+            (1..total.div_ceil(every)).map(|count| count * every).collect()
         }
         Value::Array(items) => {
             let mut steps = Vec::new();
@@ -189,10 +184,7 @@ fn check_step(
             if step < total && !step.is_multiple_of(grpo.updates_per_rollout.max(1)) =>
         {
             (
-                format!(
-                    "`{key}` names step {step}, which is within a rollout of {} updates",
-                    grpo.updates_per_rollout
-                ),
+                format!("`{key}` names step {step}, which is within a rollout of {} updates", grpo.updates_per_rollout),
                 "snapshots are taken between rollouts: name a multiple of `updates_per_rollout`",
             )
         }
@@ -202,8 +194,8 @@ fn check_step(
     None
 }
 
-/// Whether `stage` may have a snapshot after `step`, which `at` names. A reason why not is reported, unless the stage is
-/// unknown, which is reported with the order of the stages.
+/// Whether `stage` may have a snapshot after `step`, which `at` names. A reason why not is reported, unless the stage
+/// is unknown, which is reported with the order of the stages.
 fn may_have(
     variant: &Variant<'_>,
     at: &KeyPath,
@@ -240,7 +232,8 @@ fn evaluated(
         problems.push(Problem::at(variant.value_place(key), message, label).help(help));
         Vec::new()
     };
-    let training = after.and_then(|stage| Some((stage, stages.get(stage)?.as_ref().filter(|table| is_training(table))?)));
+    let training =
+        after.and_then(|stage| Some((stage, stages.get(stage)?.as_ref().filter(|table| is_training(table))?)));
     let Some((stage, table)) = training else {
         let known = after.is_none_or(|stage| stages.contains_key(stage));
         let help = "name a stage that trains in `after`";

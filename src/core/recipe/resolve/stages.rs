@@ -15,8 +15,8 @@ use crate::recipe::resolve::reward_mix;
 use crate::recipe::resolve::snapshots;
 use crate::recipe::resolve::stage_data::Sources;
 use crate::recipe::spec::{
-    CptSpec, DataFile, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, RewardSpec, SftSpec, Split, StageSpec,
-    WeightedData, Work,
+    CptSpec, DataFile, DataSpec, EvalSpec, GrpoLossSpec, GrpoSpec, Length, ParentAdapter, RewardSpec, SftSpec, Split,
+    StageSpec, Total, WeightedData, Work,
 };
 use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::defaults::kind_of_name;
@@ -291,12 +291,13 @@ impl Resolver<'_> {
         let rewards_key = key.key("rewards");
         let mut needs = vec![stage_need(key, "prompt")];
         needs.extend(reward_mix::needs(&rewards_key, &table.rewards));
-        if !table.rewards.is_empty() && table.rewards.values().all(|reward| reward.common.weight == 0.0) {
+        if !table.rewards.is_empty() && table.rewards.values().all(|reward| reward.common.weight.never_counts()) {
             let message = format!("all weights in `{rewards_key}` are 0");
             self.problem(&rewards_key, message, "rewards nothing", "give one component a weight");
         }
         self.check_aggregation(key, table);
         let overlong = self.overlong(key, table);
+        let total = self.total(key, table);
         let zero_std = self.zero_std(key, table);
         let pools = self.pools(key, table);
         reward_mix::check_group(&mut self.files, &rewards_key, &table.rewards, table.group_size, &mut self.found);
@@ -314,11 +315,14 @@ impl Resolver<'_> {
             sampling: table.sampling.resolve(self, key, table.temperature),
             overlong,
             reward_aggregation: table.reward_aggregation,
+            component_std: table.component_std,
+            total: total?,
             zero_std: zero_std?,
             pools,
             loss: GrpoLossSpec {
                 loss_type: table.loss_type,
                 scale_rewards: table.scale_rewards,
+                advantage_baseline: table.advantage_baseline,
                 kl_coef: table.kl_coef,
                 kl_every: table.kl_every,
                 entropy_coef: table.entropy_coef,
@@ -358,6 +362,8 @@ impl Resolver<'_> {
         let samples_per_question = table.samples_per_question;
         reward_mix::check_group(&mut self.files, &rewards_key, &rewards_table, samples_per_question, &mut self.found);
         reward_mix::check_group(&mut self.files, &more_key, &table.more_rewards, samples_per_question, &mut self.found);
+        reward_mix::check_no_schedules(&mut self.files, &rewards_key, &rewards_table);
+        reward_mix::check_no_schedules(&mut self.files, &more_key, &table.more_rewards);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &rewards_table, &mut self.found);
         let more = reward_mix::resolve(&mut self.files, &more_key, &table.more_rewards, &mut self.found);
         let rewards = rewards.zip(more).and_then(|(rewards, more)| self.with_more(&more_key, rewards, more));
@@ -384,6 +390,7 @@ impl Resolver<'_> {
             probes: table.probes,
             batch_size: table.batch_size,
             rewards: rewards?,
+            total: Total::Sum,        // as `trained`
             trained: BTreeSet::new(), // filled in by `measured`, once every stage is known
             bootstrap_resamples: table.bootstrap_resamples,
             max_missing_fraction: table.max_missing_fraction,

@@ -16,8 +16,8 @@ pub use crate::rewards::{
     Activation, Aggregate, ClassifierInput, ClassifierSpec, CommandSpec, Component, CorrectnessSpec, CotSpec,
     Distribution, EditLevel, EditSpec, EntropySide, EntropySpec, FormatSpec, Grading, HttpSpec, JudgeMode,
     JudgeSampling, JudgeSpec, Leak, LengthSpec, Match, OfReference, OnError, RandomSpec, RepetitionSpec, RewardSpec,
-    RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Scope, SemanticSpec, SeveralReferences,
-    total_range,
+    RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Scope, SemanticSpec, Sent, SeveralReferences,
+    Total, WeightRamp, total_range,
 };
 pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, PlayerSpec};
 pub use generate::GenerateSpec;

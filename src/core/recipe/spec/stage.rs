@@ -1,6 +1,6 @@
 //! The spec of each kind of stage.
 
-use super::{ArenaSpec, Argument, Component, Dtype, GenerateSpec, RewardSpec, Selection};
+use super::{ArenaSpec, Argument, Component, Dtype, GenerateSpec, RewardSpec, Selection, Total};
 use crate::digest::Digest;
 use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,15 @@ impl Work {
             Self::Sft(spec) => spec.data.iter().map(|set| &set.data).collect(),
             Self::Eval(spec) => std::iter::once(&spec.data).chain(&spec.text).collect(),
             Self::Grpo(_) | Self::Generate(_) | Self::Arena(_) | Self::Command(_) => self.prompts(),
+        }
+    }
+
+    /// Returns the rule by which the stage's weighted reward components become a total.
+    pub fn total(&self) -> Total {
+        match self {
+            Self::Grpo(spec) => spec.total.clone(),
+            Self::Eval(spec) => spec.total.clone(),
+            Self::Cpt(_) | Self::Sft(_) | Self::Generate(_) | Self::Command(_) | Self::Arena(_) => Total::Sum,
         }
     }
 
@@ -466,6 +475,12 @@ pub struct GrpoSpec {
     pub overlong: Option<OverlongSpec>,
     /// How the components of the reward mix become advantages.
     pub reward_aggregation: RewardAggregation,
+    /// The divisor of a component under `NormalizeThenSum`.
+    #[serde(default, skip_serializing_if = "ComponentStd::is_default")]
+    pub component_std: ComponentStd,
+    /// The rule by which weighted components become one reward.
+    #[serde(default, skip_serializing_if = "Total::is_sum")]
+    pub total: Total,
     /// What happens to groups whose rewards are all equal.
     pub zero_std: ZeroStd,
     /// The pools from which prompts are drawn by their difficulty; absent: all prompts are drawn equally often.
@@ -550,6 +565,44 @@ pub enum RewardAggregation {
     NormalizeThenSum,
 }
 
+/// Divisor of a component's centred values under [`RewardAggregation::NormalizeThenSum`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ComponentStd {
+    /// The standard deviation of the component within the group.
+    #[default]
+    Group,
+    /// The average over steps of the component's deviation within groups.
+    Running,
+    /// None: ranks within the group take the place of values.
+    Rank,
+}
+
+impl ComponentStd {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What an advantage compares a reward with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvantageBaseline {
+    /// The mean of the group (arXiv:2402.03300).
+    #[default]
+    Group,
+    /// The mean of the other completions of the group (RLOO, arXiv:2402.14740).
+    LeaveOneOut,
+}
+
+impl AdvantageBaseline {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What happens to groups whose rewards are all equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -592,6 +645,9 @@ pub struct GrpoLossSpec {
     pub loss_type: LossType,
     /// The divisor of the centred rewards.
     pub scale_rewards: ScaleRewards,
+    /// What rewards are compared with.
+    #[serde(default, skip_serializing_if = "AdvantageBaseline::is_default")]
+    pub advantage_baseline: AdvantageBaseline,
     /// Weight of the k3 estimate of the KL divergence from the model that the stage starts from.
     pub kl_coef: f64,
     /// The number of steps between measurements of the divergence without `kl_coef`; 0 for none.
@@ -632,6 +688,8 @@ pub enum ScaleRewards {
     Group,
     /// The whole rollout's standard deviation.
     Batch,
+    /// The group's mean; advantages are 0 where it is not positive (`MaxRL`, arXiv:2602.02710).
+    Mean,
     /// 1.
     None,
 }
@@ -687,6 +745,9 @@ pub struct EvalSpec {
     /// The measured components, whether or not they were trained on: the recipe's and, with weight 0, those that only
     /// the data set needs. A weight applies to the component's share of the total.
     pub rewards: BTreeMap<String, RewardSpec>,
+    /// The rule by which weighted components become the total.
+    #[serde(default, skip_serializing_if = "Total::is_sum")]
+    pub total: Total,
     /// The names of the components that this variant's training rewarded, directly or through an equivalent component.
     /// The others are held out.
     pub trained: BTreeSet<String>,

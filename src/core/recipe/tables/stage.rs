@@ -4,7 +4,7 @@
 
 use super::one_or_many::string_or_strings;
 use super::recipe::ModelOverride;
-use crate::recipe::spec::{LossType, RewardAggregation, Role, ScaleRewards, Split};
+use crate::recipe::spec::{AdvantageBaseline, ComponentStd, LossType, RewardAggregation, Role, ScaleRewards, Split};
 use crate::recipe::tables::arena::ArenaTable;
 use crate::recipe::tables::generate::GenerateTable;
 use crate::recipe::tables::optimizer::OptimizerTable;
@@ -105,6 +105,20 @@ pub enum SamplerName {
     Uniform,
     /// By their difficulty: easy and hard prompts have shares of the draws, all others the rest.
     Pools,
+}
+
+/// How the weighted components become one reward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TotalName {
+    /// Their sum.
+    Sum,
+    /// The least of them.
+    Min,
+    /// Their product.
+    Product,
+    /// The least of their mean and the components of `floor` (arXiv:2506.08123).
+    FloorMean,
 }
 
 /// Continued pre-training: next-token loss on packed text.
@@ -252,6 +266,15 @@ pub struct GrpoTable {
     /// Whether the weighted sum of the components is normalized, or each component within its group before they are
     /// added.
     pub reward_aggregation: RewardAggregation,
+    /// Divisor of each component under `reward_aggregation = "normalize_then_sum"`: its deviation within the `group`,
+    /// or that deviation averaged over steps (`running`), or none, as `rank`s take the place of values.
+    pub component_std: ComponentStd,
+    /// How the weighted components become one reward; `floor_mean` is the least of their mean and the components of
+    /// `floor`.
+    pub total: TotalName,
+    /// Components that the reward does not exceed, with `total = "floor_mean"`.
+    #[serde(default)]
+    pub floor: Vec<String>,
     /// What happens to groups whose rewards are all equal.
     pub zero_std: ZeroStdName,
     /// At most this many further prompts are drawn in a step under `zero_std = "resample"`.
@@ -279,6 +302,8 @@ pub struct GrpoTable {
     pub loss_type: LossType,
     /// Divisor of the centred rewards of a group.
     pub scale_rewards: ScaleRewards,
+    /// What a completion's reward is compared with.
+    pub advantage_baseline: AdvantageBaseline,
     /// Weight of the estimated KL divergence from the model that the stage starts from.
     #[schemars(range(min = 0))]
     pub kl_coef: f64,

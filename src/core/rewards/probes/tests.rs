@@ -141,6 +141,7 @@ fn report() -> ProbeReport {
     let mut mix = RewardMix::new(
         &spec,
         RewardContext {
+            total: &crate::rewards::Total::Sum,
             encoder: &mut |_, _, _| Ok(Box::new(LetterEncoder::default())),
             classifier: &mut |_, _, _| Err("no classifier".into()),
             count_tokens: &|| Err("no tokenizer".into()),

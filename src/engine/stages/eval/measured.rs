@@ -172,7 +172,7 @@ impl Measured {
         }
         for (name, values) in &self.rewards {
             let range = match name.as_str() {
-                TOTAL => total_range(&spec.rewards),
+                TOTAL => total_range(&spec.rewards, &spec.total),
                 component => spec.rewards.get(component).and_then(RewardSpec::range),
             };
             mean(format!("eval/reward/{name}"), values, range);

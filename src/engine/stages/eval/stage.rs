@@ -157,13 +157,12 @@ pub(in crate::stages) fn run(
                 answers.iter().map(|a| a.sampled.ids.len()).sum::<usize>()
             }
             Batch::Likelihood(sequences, documents) => {
-                let nll = match known.likelihoods {
-                    Some(nll) => nll,
-                    None => {
-                        let nll = negative_log_likelihood(model(), sequences);
-                        files.keep_likelihoods(sequences, &nll)?;
-                        nll
-                    }
+                let nll = if let Some(nll) = known.likelihoods {
+                    nll
+                } else {
+                    let nll = negative_log_likelihood(model(), sequences);
+                    files.keep_likelihoods(sequences, &nll)?;
+                    nll
                 };
                 if *documents {
                     measured.text_nll.extend(nll);

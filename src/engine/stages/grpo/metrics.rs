@@ -1,8 +1,9 @@
 //! Metrics of a rollout: lengths, truncation, repetition.
 
 use super::super::scoring::SampledCompletion;
+use crate::loss::RunningStd;
 use orchestrate_core::event::StopReason;
-use orchestrate_core::rewards::repeats;
+use orchestrate_core::rewards::{RewardMix, repeats};
 use std::collections::BTreeMap;
 
 /// The properties of a sampled completion that metrics use.
@@ -45,6 +46,14 @@ pub(super) fn rollout_metrics(completions: &[Counted<'_>], group_size: usize) ->
         metrics.insert("completion/tokens_mean_stopped".to_owned(), mean);
     }
     metrics
+}
+
+/// Returns what changes a reward over the steps: `reward/NAME_weight` of a component with a schedule, and
+/// `reward/NAME_running_std` with `component_std = "running"`.
+pub(super) fn mix_metrics(reward_mix: &RewardMix, running_std: &BTreeMap<String, RunningStd>) -> BTreeMap<String, f64> {
+    let weights = reward_mix.changing_weights().map(|(name, weight)| (format!("reward/{name}_weight"), weight));
+    let deviations = running_std.iter().map(|(name, running)| (format!("reward/{name}_running_std"), running.std()));
+    weights.chain(deviations).collect()
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use crate::data::pools::{Pools, PromptPlace};
 use crate::data::{Example, Mixture};
 use crate::error::StageResult;
 use crate::generation::{Request, Sampled, Stop, sample_groups};
-use crate::loss::{Column, advantages, gdpo_advantages, has_spread, overlong_penalty};
+use crate::loss::{Column, RunningStd, advantages, gdpo_advantages, has_spread, overlong_penalty};
 use crate::models::Decoding;
 use crate::policy::Policy;
 use crate::seed;
 use orchestrate_core::event::{ComponentScore, EventKind, StepPart};
-use orchestrate_core::recipe::spec::{GrpoSpec, OverlongSpec, RewardAggregation, ZeroStd};
+use orchestrate_core::recipe::spec::{GrpoLossSpec, GrpoSpec, OverlongSpec, RewardAggregation, ZeroStd};
 use orchestrate_core::rewards::{RewardMix, RewardScore};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
@@ -243,10 +243,11 @@ impl<'a> Rollout<'a> {
     }
 
     /// Returns all completions with their scores and advantages. Those of discarded groups come last and have no
-    /// advantage.
+    /// advantage. `running` has the running deviations of the components, to which those of this rollout are added.
     pub(super) fn advantages(
         self,
         spec: &GrpoSpec,
+        running: &mut BTreeMap<String, RunningStd>,
     ) -> (Vec<SampledCompletion<'a>>, Vec<RewardScore>, Vec<Option<f64>>) {
         let mut answers = Vec::new();
         let mut scores = Vec::new();
@@ -256,9 +257,12 @@ impl<'a> Rollout<'a> {
         }
         let mut advantages = match spec.reward_aggregation {
             RewardAggregation::SumThenNormalize => {
-                advantages(&totals(&scores), spec.group_size, spec.loss.scale_rewards)
+                let GrpoLossSpec { scale_rewards, advantage_baseline, .. } = spec.loss;
+                advantages(&totals(&scores), spec.group_size, scale_rewards, advantage_baseline)
             }
-            RewardAggregation::NormalizeThenSum => gdpo_advantages(&columns(&scores), spec.group_size),
+            RewardAggregation::NormalizeThenSum => {
+                gdpo_advantages(&columns(&scores), spec.group_size, spec.component_std, running)
+            }
         };
         for group in self.discarded {
             answers.extend(group.answers);
@@ -345,6 +349,7 @@ fn totals(scores: &[RewardScore]) -> Vec<Option<f64>> {
 fn columns(scores: &[RewardScore]) -> Vec<Column> {
     let Some(first) = scores.first() else { return Vec::new() };
     let column = |(name, part): (&String, &ComponentScore)| Column {
+        name: name.clone(),
         weight: part.weight,
         values: scores.iter().map(|score| score.parts[name].value).collect(),
     };
@@ -354,6 +359,7 @@ fn columns(scores: &[RewardScore]) -> Vec<Column> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orchestrate_core::recipe::spec::ComponentStd;
 
     #[test]
     fn a_missing_held_out_part_changes_no_advantage() {
@@ -366,7 +372,7 @@ mod tests {
                     RewardScore { total: Some(value), parts: parts.map(|(name, part)| (name.to_owned(), part)).into() }
                 })
                 .collect();
-            gdpo_advantages(&columns(&scores), 3)
+            gdpo_advantages(&columns(&scores), 3, ComponentStd::Group, &mut BTreeMap::new())
         };
         assert_eq!(rated(None), rated(Some(0.5)));
         assert!(rated(None).iter().all(Option::is_some), "{:?}", rated(None));

@@ -1,6 +1,6 @@
 //! The loop of a GRPO stage.
 
-use super::metrics::{Counted, rollout_metrics};
+use super::metrics::{Counted, mix_metrics, rollout_metrics};
 use super::pass_rates::save_pass_rates;
 use super::rollout::{Rollout, Source, Timing};
 use super::update::{KL, Rated, Reference, Sums, UpdateOptions, accumulate, check_on_policy};
@@ -50,7 +50,7 @@ pub(in crate::stages) fn run(
         let source = Source::new(&policy, &examples.mixture, assignment.spec.seed, spec);
         let before = progress.clone();
         let from = (progress.prompts, progress.pools.take());
-        reward_mix.set_step(progress.step + 1);
+        reward_mix.begin_step(progress.step + 1);
         let Some(mut rollout) = Rollout::draw(context, &source, &mut reward_mix, from, progress.step + 1)? else {
             let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
             return context.stop_within_step(before.step, write);
@@ -62,12 +62,13 @@ pub(in crate::stages) fn run(
 
         // 2. advantages; discarded groups are recorded without them
         let taking_part = rollout.taking_part();
-        let (answers, scores, advantages) = rollout.advantages(spec);
+        let (answers, scores, advantages) = rollout.advantages(spec, &mut progress.running_std);
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
         check_missing(&scores, &spec.rewards, spec.max_missing_fraction, progress.step + 1)?;
         metrics.extend(reward_metrics(&scores, spec.group_size));
+        metrics.extend(mix_metrics(&reward_mix, &progress.running_std));
         let counted: Vec<Counted<'_>> = answers.iter().map(Counted::from).collect();
         metrics.extend(rollout_metrics(&counted, spec.group_size));
         let watched: Vec<Watched<'_>> = answers
