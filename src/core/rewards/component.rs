@@ -91,7 +91,7 @@ pub trait Measure {
         false
     }
 
-    /// Whether the component reads what the policy computed as it sampled ([`Sample::policy`]), not only the text.
+    /// Whether the component reads what the policy computed as it sampled, not only the text.
     ///
     /// Such a value changes with the policy. It cannot be computed from a text, so it is neither cached nor calibrated.
     fn reads_the_policy(&self) -> bool {
