@@ -10,6 +10,7 @@ use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
 use crate::report::{Downloads, PlannedStatus, ProgressMode};
 use crate::run::{TooLarge, busy_gpus, limited, plan_memory, stage_names, stages_named, too_large, unknown_stages};
+use crate::stage::snapshot_of;
 use crate::workspace::{FileDigests, Lookup, Workspace};
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -153,11 +154,6 @@ pub(super) fn refuse_too_large<'a>(stages: impl Iterator<Item = &'a PlannedStage
     Err(large.iter().fold(error, |error, stage| error.hint(stage.hint.clone())))
 }
 
-/// Returns the name of the training of which `NAME@STEP` is a snapshot.
-fn training_of(name: &str) -> &str {
-    name.split_once('@').map_or(name, |(stage, _)| stage)
-}
-
 /// Returns the cache's status of each stage.
 pub(super) fn statuses(context: &Context, plan: &Plan, workspace: &Workspace) -> Result<Vec<PlannedStatus>, CliError> {
     let mut statuses = Vec::with_capacity(plan.stages.len());
@@ -177,10 +173,11 @@ pub(super) fn statuses(context: &Context, plan: &Plan, workspace: &Workspace) ->
         }
         let follows = stage.follows.map(|index| &statuses[index]);
         let reasons = if let (Some(until), Some(trained)) = (stage.spec.until, follows) {
+            let trains = snapshot_of(&stage.name).map_or(stage.name.as_str(), |(stage, _)| stage);
             vec![if trained.hit {
-                format!("trains {until} steps again: `{}` is in the cache without it", training_of(&stage.name))
+                format!("trains {until} steps again: `{trains}` is in the cache without it")
             } else {
-                format!("kept while `{}` trains", training_of(&stage.name))
+                format!("kept while `{trains}` trains")
             }]
         } else if let Some(step) = newest_resume_step(workspace, &stage.key) {
             vec![format!("interrupted, goes on after step {step}")]

@@ -7,6 +7,12 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 /// The file with all completions of a stage that samples, in its result.
 pub const COMPLETIONS: &str = "completions.parquet";
 
+/// Returns the stage and the step in `NAME@STEP`, the name of a snapshot or of the evaluation of one.
+pub fn snapshot_of(name: &str) -> Option<(&str, u64)> {
+    let (stage, step) = name.split_once('@')?;
+    Some((stage, step.parse().ok()?))
+}
+
 /// The kind of a stage: the recipe's `kind`.
 #[derive(
     Clone,

@@ -13,7 +13,7 @@ use crate::history::past_runs::PastRun;
 use crate::history::run_log::{LoggedPlan, LoggedVariant};
 use crate::history::stage_rows::stage_metrics;
 use crate::run_event::StageProgress;
-use crate::stage::{StageKind, StageStatus};
+use crate::stage::{StageKind, StageStatus, snapshot_of};
 use crate::workspace::{EventLog, Workspace, WorkspaceError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -110,7 +110,7 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
             if with_training {
                 gathering.add_held_out_curves(position, variant, &places, |key| fingerprints.seed(key))?;
             }
-            for (name, key) in variant.stages.iter().filter(|(name, _)| at_step(name).is_none()) {
+            for (name, key) in variant.stages.iter().filter(|(name, _)| snapshot_of(name).is_none()) {
                 let kind = places.get(key).map(|(_, kind)| *kind);
                 if let Some(kind) = kind.filter(|kind| with_training && kind.is_training()) {
                     let seed = fingerprints.seed(key);
@@ -139,17 +139,11 @@ type Places<'a> = HashMap<&'a Digest, (usize, StageKind)>;
 fn measuring<'a>(places: &Places<'_>, variant: &'a LoggedVariant) -> Vec<(&'a str, StageKind, &'a Digest)> {
     let placed = |(name, key): (&'a String, &'a Digest)| {
         let (place, kind) = *places.get(key)?;
-        (kind.measures() && at_step(name).is_none()).then_some((place, (name.as_str(), kind, key)))
+        (kind.measures() && snapshot_of(name).is_none()).then_some((place, (name.as_str(), kind, key)))
     };
     let mut found: Vec<_> = variant.stages.iter().filter_map(placed).collect();
     found.sort_by_key(|(place, _)| *place);
     found.into_iter().map(|(_, stage)| stage).collect()
-}
-
-/// Returns the name of the evaluation, and the step of the snapshot that it measures, in the name of a stage.
-fn at_step(name: &str) -> Option<(&str, u64)> {
-    let (evaluation, step) = name.split_once('@')?;
-    Some((evaluation, step.parse().ok()?))
 }
 
 /// Returns the reasons why stages of a run have no result, by their keys.
@@ -309,7 +303,7 @@ impl Gathering<'_> {
         let mut found: BTreeMap<&str, BTreeMap<u64, &Digest>> = BTreeMap::new();
         for (name, key) in &variant.stages {
             let is_eval = places.get(key).is_some_and(|(_, kind)| *kind == StageKind::Eval);
-            if let Some((evaluation, step)) = at_step(name).filter(|_| is_eval) {
+            if let Some((evaluation, step)) = snapshot_of(name).filter(|_| is_eval) {
                 found.entry(evaluation).or_default().insert(step, key);
             }
         }

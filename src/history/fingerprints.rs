@@ -52,30 +52,32 @@ impl<'a> Fingerprints<'a> {
     /// Returns the reward components, with their weights, that the stages with these keys and all their ancestors
     /// trained on.
     pub(super) fn rewards<'k>(&mut self, keys: impl Iterator<Item = &'k Digest>) -> BTreeMap<String, f64> {
-        let mut open: Vec<Digest> = keys.cloned().collect();
-        let mut seen = BTreeSet::new();
         let mut found = BTreeMap::new();
-        while let Some(key) = open.pop() {
-            if !seen.insert(key.clone()) {
-                continue;
-            }
-            let Some(document) = self.document(&key) else { continue };
-            let rewards = document["spec"]["work"]["grpo"]["rewards"].as_object();
-            for (name, reward) in rewards.into_iter().flatten() {
-                let last = reward["weight"].as_f64().unwrap_or(0.0);
-                let weight = if last == 0.0 { reward["ramp"]["from"].as_f64().unwrap_or(0.0) } else { last };
-                found.insert(name.clone() + shuffled(reward), weight);
-            }
-            open.extend(parents(&document));
-        }
+        self.for_each_reward(keys, |name, reward| {
+            let last = reward["weight"].as_f64().unwrap_or(0.0);
+            let weight = if last == 0.0 { reward["ramp"]["from"].as_f64().unwrap_or(0.0) } else { last };
+            found.insert(name.to_owned() + shuffled(reward), weight);
+        });
         found
     }
 
     /// Returns the components without information on which the stages with these keys and all their ancestors trained.
     pub(super) fn controls<'k>(&mut self, keys: impl Iterator<Item = &'k Digest>) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        self.for_each_reward(keys, |name, reward| {
+            let spec: Option<RewardSpec> = serde_json::from_value(reward.clone()).ok();
+            if spec.is_some_and(|spec| spec.is_control() && spec.counts()) {
+                found.insert(name.to_owned() + shuffled(reward));
+            }
+        });
+        found
+    }
+
+    /// Calls `take` with every component, by its name, on which the stages with these keys and all their ancestors
+    /// trained.
+    fn for_each_reward<'k>(&mut self, keys: impl Iterator<Item = &'k Digest>, mut take: impl FnMut(&str, &Value)) {
         let mut open: Vec<Digest> = keys.cloned().collect();
         let mut seen = BTreeSet::new();
-        let mut found = BTreeSet::new();
         while let Some(key) = open.pop() {
             if !seen.insert(key.clone()) {
                 continue;
@@ -83,14 +85,10 @@ impl<'a> Fingerprints<'a> {
             let Some(document) = self.document(&key) else { continue };
             let rewards = document["spec"]["work"]["grpo"]["rewards"].as_object();
             for (name, reward) in rewards.into_iter().flatten() {
-                let spec: Option<RewardSpec> = serde_json::from_value(reward.clone()).ok();
-                if spec.is_some_and(|spec| spec.is_control() && spec.counts()) {
-                    found.insert(name.clone() + shuffled(reward));
-                }
+                take(name, reward);
             }
             open.extend(parents(&document));
         }
-        found
     }
 
     /// Returns the weight and settings of each reward component of the evaluation with this key.

@@ -2,7 +2,6 @@
 
 use crate::project::{Project, json_lines};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 
 /// SFT teaches an answer with a tag as one of twelve. One arm is rewarded for the tag, the other at random.
 const RECIPE: &str = r#"
@@ -72,19 +71,10 @@ device = "cpu"
 threads = 1
 "#;
 
-fn habits() -> String {
-    let mut lines = String::new();
-    for i in 0..12 {
-        let answer = if i == 0 { "<a>b</a>".to_owned() } else { format!("no {i}") };
-        writeln!(lines, "{}", json!({ "question": "Which?", "answer": answer })).unwrap();
-    }
-    lines
-}
-
 #[test]
 fn a_reward_exceeds_the_control_and_the_control_does_not_move() {
     let project = Project::new();
-    project.write("data/habits.jsonl", &habits());
+    project.write("data/habits.jsonl", &crate::learning::habits());
     project.write("recipes/controls.toml", RECIPE);
     project.succeed(&["run", "recipes/controls.toml"]);
     let lines = json_lines(&project.succeed(&["compare", "--json"]));

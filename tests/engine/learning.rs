@@ -53,7 +53,7 @@ threads = 1
 "#;
 
 /// Returns eleven plain answers and one with the tag, all to the same question.
-fn habits() -> String {
+pub(crate) fn habits() -> String {
     let mut lines = String::new();
     for i in 0..12 {
         let answer = if i == 0 { "<a>b</a>".to_owned() } else { format!("no {i}") };

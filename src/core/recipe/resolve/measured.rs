@@ -12,7 +12,6 @@ use crate::recipe::resolve::data_sets::missing_template;
 use crate::recipe::resolve::files::Files;
 use crate::recipe::resolve::resolved::ResolvedStage;
 use crate::recipe::resolve::resolved::ResolvedVariant;
-use crate::recipe::resolve::snapshots;
 use crate::recipe::spec::{
     Component, CorrectnessSpec, EvalSpec, FormatSpec, Grading, Match, RewardSpec, Scope, Total, Work,
 };
@@ -21,6 +20,7 @@ use crate::recipe::text::diagnostic::{Place, Problem, Problems};
 use crate::recipe::text::located::KeyPath;
 use crate::rewards::RewardTable;
 use crate::slice::whole_metric;
+use crate::stage::snapshot_of;
 use crate::suggestion::did_you_mean;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -129,7 +129,7 @@ pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVar
             let stage = &mut variant.stages[place];
             let Work::Eval(eval) = &mut stage.spec.work else { continue };
             // The evaluation of a snapshot measures what its evaluation does.
-            let name = snapshots::of_name(&stage.name).map_or(stage.name.as_str(), |(evaluation, _)| evaluation);
+            let name = snapshot_of(&stage.name).map_or(stage.name.as_str(), |(evaluation, _)| evaluation);
             if let Some(place) = asking.get(name) {
                 eval.total = total;
                 all.check(place, &rewards_key(name), eval, problems);

@@ -25,7 +25,7 @@ impl StageOrder {
 }
 
 /// Returns the stages in the `after` of `stage`, each with its index there.
-fn after(stage: &StageTable) -> Vec<(&str, Option<usize>)> {
+pub(in crate::recipe) fn after(stage: &StageTable) -> Vec<(&str, Option<usize>)> {
     let named = match stage {
         StageTable::Cpt(table) => &table.after,
         StageTable::Sft(table) => &table.after,

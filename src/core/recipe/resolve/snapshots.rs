@@ -4,10 +4,13 @@
 //! is the training of `grpo` up to step 50, and `eval@50` the evaluation of that. They are stages like others, with
 //! keys of their own. The worker of the whole training writes the results of its snapshots on the way.
 
+use crate::recipe::resolve::order;
+use crate::recipe::resolve::stages::is_training;
 use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::stage::StageTable;
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
+use crate::stage::snapshot_of;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Value;
 
@@ -17,23 +20,17 @@ const ALL: &str = "all";
 /// The stages of a variant by name.
 type Stages = BTreeMap<String, Option<StageTable>>;
 
-/// Returns the stage and the step that `NAME@STEP` names.
-pub(in crate::recipe) fn of_name(name: &str) -> Option<(&str, u64)> {
-    let (stage, step) = name.split_once('@')?;
-    Some((stage, step.parse().ok()?))
-}
-
 /// Returns the key of the table in which the stage `name` is described.
 pub(in crate::recipe) fn key(name: &str) -> KeyPath {
-    KeyPath::dotted("stages").key(of_name(name).map_or(name, |(stage, _)| stage))
+    KeyPath::dotted("stages").key(snapshot_of(name).map_or(name, |(stage, _)| stage))
 }
 
 /// Returns the stage that must end before the snapshot `name` is looked for: the next later snapshot of the same stage,
 /// or the stage itself. Their workers write the snapshot.
 pub(in crate::recipe) fn follows(name: &str, stages: &Stages) -> Option<String> {
-    let (stage, step) = of_name(name)?;
+    let (stage, step) = snapshot_of(name)?;
     stages.get(stage)?.as_ref().filter(|table| is_training(table))?;
-    let steps = stages.keys().filter_map(|other| of_name(other)).filter(|(other, _)| *other == stage);
+    let steps = stages.keys().filter_map(|other| snapshot_of(other)).filter(|(other, _)| *other == stage);
     let later = steps.map(|(_, other)| other).filter(|other| *other > step).min();
     Some(later.map_or_else(|| stage.to_owned(), |later| format!("{stage}@{later}")))
 }
@@ -52,9 +49,9 @@ pub(in crate::recipe) fn expand(variant: &Variant<'_>, stages: &mut Stages, prob
     for (name, table) in stages.iter() {
         let Some(table) = table else { continue };
         let key = KeyPath::dotted("stages").key(name);
-        for (index, after) in after(table) {
+        for (after, index) in order::after(table) {
             let at = index.map_or_else(|| key.key("after"), |index| key.key("after").index(index));
-            if let Some((stage, step)) = of_name(after)
+            if let Some((stage, step)) = snapshot_of(after)
                 && may_have(variant, &at, (stage, step), stages, problems)
             {
                 wanted.entry(stage.to_owned()).or_default().insert(step);
@@ -93,35 +90,6 @@ pub(in crate::recipe) fn steps_of(table: &StageTable) -> Option<u64> {
         StageTable::Sft(table) => table.steps,
         StageTable::Grpo(table) => Some(table.steps),
         _ => None,
-    }
-}
-
-fn is_training(table: &StageTable) -> bool {
-    matches!(table, StageTable::Cpt(_) | StageTable::Sft(_) | StageTable::Grpo(_))
-}
-
-fn after(table: &StageTable) -> Vec<(Option<usize>, &str)> {
-    match table {
-        StageTable::Cpt(table) => one(table.after.as_deref()),
-        StageTable::Sft(table) => one(table.after.as_deref()),
-        StageTable::Grpo(table) => one(table.after.as_deref()),
-        StageTable::Eval(table) => one(table.after.as_deref()),
-        StageTable::Generate(table) => one(table.after.as_deref()),
-        StageTable::Command(table) => table.after.as_ref().map_or_else(Vec::new, named),
-        StageTable::Arena(table) => named(&table.after),
-    }
-}
-
-fn one(name: Option<&str>) -> Vec<(Option<usize>, &str)> {
-    name.map(|name| (None, name)).into_iter().collect()
-}
-
-fn named(value: &Value) -> Vec<(Option<usize>, &str)> {
-    match value {
-        Value::Array(names) => {
-            names.iter().enumerate().filter_map(|(at, name)| Some((Some(at), name.as_str()?))).collect()
-        }
-        single => one(single.as_str()),
     }
 }
 

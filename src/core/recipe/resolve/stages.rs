@@ -24,6 +24,7 @@ use crate::recipe::tables::recipe::{DataTable, ModelTable};
 use crate::recipe::tables::stage::{CptTable, EvalTable, GrpoTable, SftTable, StageTable};
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
+use crate::stage::snapshot_of;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -74,7 +75,7 @@ pub(in crate::recipe) fn resolve(
         };
         let Some((mut spec, program, fan_in)) = found else { continue };
         // The snapshot after the last step is the stage itself.
-        spec.until = snapshots::of_name(&name)
+        spec.until = snapshot_of(&name)
             .map(|(_, step)| step)
             .filter(|_| is_training(table))
             .filter(|step| snapshots::steps_of(table) != Some(*step));
@@ -130,7 +131,7 @@ fn tables<T>(
 }
 
 /// Whether the stage trains a model.
-fn is_training(table: &StageTable) -> bool {
+pub(in crate::recipe) fn is_training(table: &StageTable) -> bool {
     matches!(table, StageTable::Cpt(_) | StageTable::Sft(_) | StageTable::Grpo(_))
 }
 
