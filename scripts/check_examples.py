@@ -90,6 +90,7 @@ def row(number):
     return {
         "question": f"Which organ has number {number}?", "options": {"A": "heart", "B": "liver"}, "answer": "AB"[number % 2],
         "explanation": f"Number {number} pumps blood.", "text": f"Text {number}.", "messages": talk,
+        "subject": "anatomy", "level": number % 5 + 1,
     }
 
 
