@@ -21,6 +21,7 @@ fn assignment() -> Assignment {
     let data = DataSpec {
         files: vec![DataFile::File { digest: digest.clone(), format: DataFormat::Jsonl }],
         eval_fraction: 0.5,
+        dev_fraction: 0.0,
         split: Split::Eval,
         max_rows: None,
         messages: None,
@@ -33,6 +34,7 @@ fn assignment() -> Assignment {
         data_set: "mcq".to_owned(),
         out_of_domain: false,
         data,
+        best: None,
         options: None,
         by: BTreeSet::new(),
         text: None,

@@ -55,6 +55,8 @@ fn special(table: &str, key: &str) -> Option<&'static str> {
         ("SftTable", "snapshots") => "stages.sft.snapshots=[5]",
         ("GrpoTable", "snapshots") => "stages.grpo.snapshots={ every = 4 }",
         ("EvalTable", "at") => "stages.eval.at=[4]",
+        ("EvalTable", "best_by") => "stages.eval_best.best_by=accuracy",
+        ("DataTable", "dev_fraction") => "data.far.dev_fraction=0.25",
         ("DataTable", "where") => "data.answers.where=reward > 0.6",
         ("DataTable", "keep") => "data.answers.keep=first 2 per question",
         ("DataTable", "join") => "data.guided.join={ from = \"stage:ask\", field = \"theirs\" }",

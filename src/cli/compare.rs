@@ -5,14 +5,14 @@ use super::error::{CliError, Kind};
 use super::find::{find_runs, past_runs};
 use super::output::Output;
 use crate::evidence::{
-    ComparisonRequest, Comparisons, ControlComparison, Evidence, MetricComparison, Verdict, compare as compare_arms,
-    controls, metric_names, slice_names,
+    ComparisonRequest, Comparisons, ControlComparison, Evidence, MetricComparison, SnapshotChoice, Verdict, choices,
+    compare as compare_arms, controls, metric_names, slice_names,
 };
 use crate::history::gather_answers;
 use crate::metric::{Direction, short_name};
 use crate::report::{
-    control_line, filled, slice_heading, slice_table, swap_agreement, swap_table, verdict_heading, verdict_line,
-    verdict_table, width,
+    choice_line, control_line, filled, slice_heading, slice_table, swap_agreement, swap_table, verdict_heading,
+    verdict_line, verdict_table, width,
 };
 use crate::slice::Slice;
 use crate::suggestion::did_you_mean;
@@ -56,6 +56,8 @@ Examples:
 \"hedges_g\",\"cliffs_delta\",\"over\",\"seeds\",\"baseline_seeds\",\"questions\",\"only_arm\",\"only_baseline\",\"without_value\",
 \"needs_more_seeds\":{\"least\",\"most\"},\"needs_more_questions\",\"trained_on\",\"note\"}, {\"what\":\"control\",\"control\",
 \"components\":[..],\"evaluation\",\"metric\",\"direction\",\"moved\":COMPARISON,\"treatments\":[COMPARISON..]},
+{\"what\":\"snapshot_choice\",\"arm\",\"stage\",\"metric\",\"direction\",\"snapshots\":[{\"seed\",\"step\",
+\"development\",\"last_development\"}],\"gained\":COMPARISON or null},
 {\"what\":\"encoder_swap\",\"evaluation\",\"component\",\"encoders\":[..],\"arms\":[{\"arm\",\"values\":[..],\"trained\":[..]}],
 \"agreement\":[{\"one\",\"other\",\"tau\",\"arms\"}]} and {\"what\":\"problem\",\"kind\",\"message\"}, one a line.")]
 pub(super) struct CompareArgs {
@@ -104,10 +106,11 @@ pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliEr
     };
     let found = compare_arms(&evidence, &ComparisonRequest { baseline, metrics, primary: None, by });
     let controls = controls(&evidence, &found);
+    let choices = choices(&evidence);
     if context.json {
-        print_json(&found, &controls)?;
+        print_json(&found, &controls, &choices)?;
     } else {
-        print(context, &found, &controls, args.metrics.is_empty() && !args.all)?;
+        print(context, &found, (&controls, &choices), args.metrics.is_empty() && !args.all)?;
     }
     print_swaps(context, &evidence, &found)?;
     ending(&found)
@@ -180,7 +183,7 @@ fn by(evidence: &Evidence, wanted: &[String]) -> Result<Vec<String>, CliError> {
 fn print(
     context: &Context,
     found: &Comparisons,
-    controls: &[ControlComparison],
+    (controls, choices): (&[ControlComparison], &[SnapshotChoice]),
     only_primary: bool,
 ) -> Result<(), CliError> {
     let mut out = Output::stdout();
@@ -191,6 +194,9 @@ fn print(
     }
     for control in controls {
         out.line(filled(&control_line(control, &found.baseline, several), "  "))?;
+    }
+    for choice in choices {
+        out.line(filled(&choice_line(choice, several), "  "))?;
     }
     if !found.problems.is_empty() {
         out.line("")?;
@@ -250,7 +256,7 @@ fn print_swaps(context: &Context, evidence: &Evidence, found: &Comparisons) -> R
     out.finish()
 }
 
-fn print_json(found: &Comparisons, controls: &[ControlComparison]) -> Result<(), CliError> {
+fn print_json(found: &Comparisons, controls: &[ControlComparison], choices: &[SnapshotChoice]) -> Result<(), CliError> {
     let mut out = Output::stdout();
     for metric in &found.metrics {
         for row in &metric.arms {
@@ -272,6 +278,11 @@ fn print_json(found: &Comparisons, controls: &[ControlComparison]) -> Result<(),
     for control in controls {
         let mut object: Value = json!(control);
         object["what"] = json!("control");
+        out.json(&object)?;
+    }
+    for choice in choices {
+        let mut object: Value = json!(choice);
+        object["what"] = json!("snapshot_choice");
         out.json(&object)?;
     }
     for problem in &found.problems {

@@ -130,6 +130,12 @@ pub const ACCURACY: &str = "eval/accuracy";
 pub const TOTAL: &str = "eval/reward/total";
 /// The score of every arm by the same mix.
 pub const COMMON_SCORE: &str = "eval/common_score";
+/// The step of the snapshot that an evaluation with `at = "best"` chose.
+pub const CHOSEN_STEP: &str = "eval/chosen_step";
+/// What comes before the name of a metric on development rows, of the chosen snapshot.
+pub const CHOSEN: &str = "eval/chosen/";
+/// What comes before the name of a metric on development rows, of the last snapshot.
+pub const LAST: &str = "eval/last/";
 /// The form as a component, which is reported as `eval/format_valid`.
 pub const FORM_AGAIN: &str = "eval/reward/format_valid";
 
@@ -267,6 +273,9 @@ pub const METRICS: &[Metric] = {
             "likeness of answers to different questions, minus that of their references",
         ),
         metric("eval/numbers/{component}", None, Mean, "number that a program or service returns besides its value"),
+        metric(CHOSEN_STEP, None, Last, "step of training after which the chosen snapshot was taken"),
+        metric("eval/chosen/{metric}", None, Mean, "value of the chosen snapshot on development rows"),
+        metric("eval/last/{metric}", None, Mean, "value of the last snapshot on development rows"),
         metric("eval/missing/{component}", Count, Sum, "answers without a value of the component"),
         metric("judge/{model}/calls", Count, Sum, "requests to a judge"),
         metric("judge/{model}/cache_hits", Count, Sum, "answers of a judge read from the cache"),

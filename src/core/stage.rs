@@ -13,6 +13,20 @@ pub fn snapshot_of(name: &str) -> Option<(&str, u64)> {
     Some((stage, step.parse().ok()?))
 }
 
+/// The ending of the names of evaluations on development rows, by which a snapshot is chosen: `eval.dev@50`.
+const ON_DEVELOPMENT_ROWS: &str = ".dev";
+
+/// Returns the name of the evaluation of the snapshot after `step` on development rows, for the evaluation `name`.
+pub fn on_development_rows(name: &str, step: u64) -> String {
+    format!("{name}{ON_DEVELOPMENT_ROWS}@{step}")
+}
+
+/// Returns the name in its recipe of the stage `name`: `eval` of `eval`, of `eval@50` and of `eval.dev@50`.
+pub fn written_name(name: &str) -> &str {
+    let stage = snapshot_of(name).map_or(name, |(stage, _)| stage);
+    stage.strip_suffix(ON_DEVELOPMENT_ROWS).unwrap_or(stage)
+}
+
 /// The kind of a stage: the recipe's `kind`.
 #[derive(
     Clone,

@@ -12,6 +12,7 @@ use crate::history::fingerprints::Fingerprints;
 use crate::history::past_runs::PastRun;
 use crate::history::run_log::{LoggedPlan, LoggedVariant};
 use crate::history::stage_rows::stage_metrics;
+use crate::metric::CHOSEN_STEP;
 use crate::run_event::StageProgress;
 use crate::stage::{StageKind, StageStatus, snapshot_of};
 use crate::workspace::{EventLog, Workspace, WorkspaceError};
@@ -96,6 +97,7 @@ fn gather(workspace: &Workspace, runs: &[&PastRun], with_training: bool) -> Resu
                     *known = (known.0.min(low), known.1.max(high));
                 }
                 gathering.add(position, &place, reasons.get(*key).map(String::as_str))?;
+                gathering.add_last_snapshot(position, &place)?;
             }
             let trained_on = fingerprints.rewards(stages.iter().map(|(_, _, key)| *key));
             let controls = fingerprints.controls(stages.iter().map(|(_, _, key)| *key));
@@ -229,6 +231,22 @@ impl Gathering<'_> {
         Ok(())
     }
 
+    /// Adds the evaluation of the last snapshot where the evaluation at `place` chose among several.
+    fn add_last_snapshot(&mut self, arm: usize, place: &Place<'_>) -> Result<(), WorkspaceError> {
+        let chose = |trial: &&Trial| trial.key == *place.key && trial.measurements.contains_key(CHOSEN_STEP);
+        let Some(trial) = self.evidence.arms[arm].trials.last().filter(chose).cloned() else { return Ok(()) };
+        let of_last = |(name, key): (&String, &Digest)| {
+            let (evaluation, step) = snapshot_of(name)?;
+            (evaluation == place.stage).then(|| (step, key.clone()))
+        };
+        let Some((_, key)) = place.variant.stages.iter().filter_map(of_last).max() else { return Ok(()) };
+        if checkpoint_dir(self.workspace, &key).is_dir() {
+            let Found { measurements, answers, scores } = self.read(&key)?;
+            self.evidence.arms[arm].last.push(Trial { key, answers, scores, measurements, ..trial });
+        }
+        Ok(())
+    }
+
     /// Returns the measurements of the stage with this key, its answers, and their scores by metric.
     fn read(&mut self, key: &Digest) -> Result<Found, WorkspaceError> {
         let log = EventLog::open(&checkpoint_dir(self.workspace, key))?;
@@ -317,7 +335,10 @@ impl Gathering<'_> {
                     series.entry(metric).or_default().push((*step, measured.value));
                 }
             }
-            let Some((_, last)) = steps.last_key_value().filter(|_| !series.is_empty()) else { continue };
+            // one evaluation alone is no line over steps
+            let Some((_, last)) = steps.last_key_value().filter(|_| steps.len() > 1 && !series.is_empty()) else {
+                continue;
+            };
             let arm = arm.to_string();
             if let Some(known) =
                 self.evidence.training.iter_mut().find(|curves| curves.key == **last && curves.stage == evaluation)

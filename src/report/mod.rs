@@ -6,6 +6,7 @@
 
 mod arena;
 pub mod chart;
+mod choices;
 mod comparison;
 mod controls;
 mod costs;
@@ -28,6 +29,7 @@ mod terminal;
 mod verdicts;
 
 pub use arena::{arena_details, arena_table};
+pub use choices::choice_line;
 pub use comparison::{Comparison, ComparisonRow};
 pub use controls::control_line;
 pub use costs::{cost_totals, stage_costs, variant_costs};

@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::history::checkpoints::checkpoint_dir;
 use crate::plan::{Plan, PlannedStage};
-use crate::recipe::spec::{DataFile, DataSpec};
+use crate::recipe::spec::{BestSpec, DataFile, DataSpec, Work};
 use crate::recipe::{Device, GradientCheckpointing};
 use crate::workspace::{Assignment, DeviceChoice, Runtime, SnapshotAssignment, Workspace};
 use std::collections::BTreeMap;
@@ -64,5 +64,15 @@ fn results(planned: &PlannedStage, of_stage: impl Fn(usize) -> PathBuf) -> BTree
         DataFile::Result { source, file: path, .. } => Some((file.id(), of_stage(*sources.get(*source)?).join(path))),
         DataFile::File { .. } => None,
     };
-    files.filter_map(result).collect()
+    let mut found: BTreeMap<Digest, PathBuf> = files.filter_map(result).collect();
+    if let Work::Eval(eval) = &planned.spec.work
+        && let Some(best) = &eval.best
+    {
+        // the evaluations by which a snapshot is chosen are the last sources
+        let measured = &sources[sources.len() - best.steps.len()..];
+        let of_snapshot =
+            |(place, stage): (usize, &usize)| (BestSpec::measured(place), of_stage(*stage).join(BestSpec::MEASURED));
+        found.extend(measured.iter().enumerate().map(of_snapshot));
+    }
+    found
 }

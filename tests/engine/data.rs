@@ -23,6 +23,7 @@ fn data_set(project: &Project, rows: &[Value]) -> (DataSpec, BTreeMap<Digest, Pa
     let spec = DataSpec {
         files: vec![DataFile::File { digest: digest.clone(), format: DataFormat::Jsonl }],
         eval_fraction: 0.0,
+        dev_fraction: 0.0,
         split: Split::All,
         max_rows: None,
         messages: Some("turns".to_owned()),

@@ -30,6 +30,9 @@ scope = "completion"
 scope = "completion"
 max_words = 9
 tolerance_words = 3
+[stages.generate.rewards.entropy]
+weight = 0.0
+target = 100.0
 
 [stages.again]
 kind = "sft"
@@ -79,6 +82,8 @@ fn the_best_answers_to_training_questions_become_training_data() {
         }
         assert_eq!((&answer["data_set"], &answer["held_out"]), (&"mcq".into(), &false.into()));
         let value = |name: &str| answer["rewards"][name].as_f64().unwrap();
+        // no distribution over the vocabulary has so high an entropy, and none has a negative one
+        assert!((-100.0..-80.0).contains(&value("entropy")), "{answer}");
         let total = answer["reward"].as_f64().unwrap();
         assert!((total - value("rouge") - value("length")).abs() < 1e-12, "{answer}");
     }

@@ -3,6 +3,7 @@
 use crate::project::{Project, RECIPE, json_lines};
 use crate::resume::{kill, wait_for_step};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -18,6 +19,13 @@ fn project(keys_of_sft: &str, keys_of_grpo: &str, keys_of_eval: &str) -> Project
         .replace("after = \"grpo\"\n", &format!("after = \"grpo\"\n{keys_of_eval}"));
     project.write("recipes/tiny.toml", recipe.split_once("[sweep]").unwrap().0);
     project
+}
+
+/// Replaces `from`, which must occur, in the recipe of `project`.
+fn edit(project: &Project, from: &str, to: &str) {
+    let recipe = fs_err::read_to_string(project.path("recipes/tiny.toml")).unwrap();
+    assert!(recipe.contains(from), "the recipe has no `{from}`");
+    project.write("recipes/tiny.toml", &recipe.replace(from, to));
 }
 
 fn result(dir: &Path) -> Vec<u8> {
@@ -115,4 +123,54 @@ fn evaluations_of_snapshots_are_a_curve_of_held_out_metrics() {
     single.succeed(&["run", "recipes/tiny.toml"]);
     single.succeed(&["report", "latest", "-o", "report.html"]);
     assert!(!fs_err::read_to_string(single.path("report.html")).unwrap().contains("in eval</span></figcaption>"));
+}
+
+#[test]
+fn the_best_snapshot_is_chosen_on_rows_that_are_neither_trained_on_nor_reported() {
+    let project = |at: &str| {
+        let project = project("", "snapshots = { every = 1 }\n", at);
+        edit(&project, "eval_fraction = 0.25", "eval_fraction = 0.25\ndev_fraction = 0.25");
+        project.succeed(&["run", "recipes/tiny.toml"]);
+        project
+    };
+    let best = project("at = \"best\"\nbest_by = \"semantic\"\n");
+    let metrics = |project: &Project, stage: &str| -> Value {
+        serde_json::from_str(&fs_err::read_to_string(dir(project, stage).join("metrics.json")).unwrap()).unwrap()
+    };
+    let value = |metrics: &Value, name: &str| metrics[name]["value"].as_f64().unwrap_or_else(|| panic!("no {name}"));
+    let on_development_rows: Vec<f64> =
+        (1..=4).map(|step| value(&metrics(&best, &format!("eval.dev@{step}")), "eval/reward/semantic")).collect();
+    let highest = on_development_rows.iter().copied().fold(f64::MIN, f64::max);
+    let place = on_development_rows.iter().position(|value| *value == highest).unwrap();
+    let measured = metrics(&best, "eval");
+    assert_eq!(value(&measured, "eval/chosen_step"), (place + 1) as f64, "{on_development_rows:?}");
+    assert_eq!(value(&measured, "eval/chosen/reward/semantic"), highest);
+    assert_eq!(value(&measured, "eval/last/reward/semantic"), on_development_rows[3]);
+    assert!(on_development_rows[3] < highest, "the last step is not the best here: {on_development_rows:?}");
+    // what is reported is what the evaluation of that snapshot alone measures
+    let all = project("at = \"all\"\n");
+    let alone = metrics(&all, &format!("eval@{}", place + 1));
+    let last = metrics(&all, "eval");
+    for name in ["eval/reward/semantic", "eval/accuracy", "eval/perplexity"] {
+        assert_eq!(alone[name], measured[name], "{name}");
+        assert_eq!(last[name], metrics(&best, "eval@4")[name], "{name}");
+    }
+    // no row is on two sides
+    let asked = |stage: &str| -> BTreeSet<String> {
+        let lines = json_lines(&best.succeed(&["samples", "latest", stage, "--json", "--limit", "0"]));
+        lines.iter().map(|line| line["prompt"].as_str().unwrap().to_owned()).collect()
+    };
+    let (trained, development, reported) = (asked("grpo"), asked("eval.dev@1"), asked("eval"));
+    assert!(!trained.is_empty() && !development.is_empty() && !reported.is_empty());
+    for (one, other) in [(&trained, &development), (&trained, &reported), (&development, &reported)] {
+        assert!(one.is_disjoint(other), "{one:?} {other:?}");
+    }
+    // the report says what was gained
+    best.succeed(&["report", "latest", "-o", "report.html"]);
+    let page = fs_err::read_to_string(best.path("report.html")).unwrap();
+    assert!(
+        page.contains(&format!("measures the snapshot after step {}, the best by semantic", place + 1)),
+        "no choice"
+    );
+    assert!(page.contains("at the last step (") && page.contains("on development rows, by which it was chosen"));
 }

@@ -6,12 +6,12 @@ use super::super::error::CliError;
 use super::super::run_rows::{StageRow, stage_rows};
 use super::{below, cost, graph, ratings, short_run};
 use crate::evidence::{
-    ComparisonRequest, Comparisons, EncoderSwap, Evidence, ProblemKind, Role, compare as compare_arms, controls,
-    slice_names,
+    ComparisonRequest, Comparisons, EncoderSwap, Evidence, ProblemKind, Role, choices, compare as compare_arms,
+    controls, slice_names,
 };
 use crate::history::{LoggedPlan, PastRun, environment, gather_cost, gather_evidence};
-use crate::report::control_line;
 use crate::report::html::{self, Problem, RecipeText, Report, RunLine, Severity, Stages};
+use crate::report::{choice_line, control_line};
 use crate::run_event::RunEventKind;
 use crate::stage::RunStatus;
 use crate::stage::StageStatus;
@@ -111,6 +111,10 @@ pub(super) fn gather(
             .unwrap_or_default(),
         ratings,
         controls: compared.map(|found| control_lines(&evidence, found)).unwrap_or_default(),
+        choices: choices(&evidence)
+            .iter()
+            .map(|choice| choice_line(choice, evidence.evaluations().len() > 1))
+            .collect(),
         mixes: html::mixes(&evidence),
         scores: html::scores(&evidence, &estimates, compared),
         slices: slices.unwrap_or_default(),

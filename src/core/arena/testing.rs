@@ -34,6 +34,7 @@ pub(super) fn spec(models: &[usize], judges: usize) -> ArenaSpec {
         data: DataSpec {
             files: Vec::new(),
             eval_fraction: 0.0,
+            dev_fraction: 0.0,
             split: Split::All,
             max_rows: None,
             messages: None,

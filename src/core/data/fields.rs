@@ -83,6 +83,7 @@ mod tests {
         let data = DataSpec {
             files: Vec::new(),
             eval_fraction: 0.0,
+            dev_fraction: 0.0,
             split: Split::All,
             max_rows: None,
             messages: messages.map(str::to_owned),

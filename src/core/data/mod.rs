@@ -11,5 +11,5 @@ pub mod selection;
 pub use batches::{Place, Unparsed, for_each_batch};
 pub use error::DataError;
 pub use fields::TextFields;
-pub use rows::{Row, is_held_out, load_rows, rows_of_split};
+pub use rows::{Row, load_rows, rows_of_split, side};
 pub use selection::left_out;

@@ -4,7 +4,7 @@ use super::batches::for_each_batch;
 use super::error::DataError;
 use super::selection::{QUESTION_ID, select};
 use crate::digest::{Digest, canonical_json};
-use crate::recipe::spec::{DataFile, DataSpec, Split};
+use crate::recipe::spec::{DataFile, DataSpec, Fractions, Split};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -52,14 +52,15 @@ pub fn rows_of_split(spec: &DataSpec, inputs: &BTreeMap<Digest, PathBuf>) -> Res
     if total == 0 {
         return Err(DataError::content(format!("the data set {} has no rows", paths())));
     }
-    rows.retain(|row| spec.split == Split::All || row.is_held_out(spec.eval_fraction) == (spec.split == Split::Eval));
+    rows.retain(|row| row.is_on(spec.split, spec.fractions()));
     if rows.is_empty() {
-        let side = if spec.split == Split::Train { "train" } else { "eval" };
-        return Err(DataError::content(format!(
-            "none of the {total} rows of {} is on the {side} side of the split",
-            paths()
-        ))
-        .hinted(format!("`eval_fraction` is {}; change it or add rows", spec.eval_fraction)));
+        let side = spec.split.word();
+        let hint = match spec.split {
+            Split::Dev => format!("`dev_fraction` is {}; change it or add rows", spec.dev_fraction),
+            _ => format!("`eval_fraction` is {}; change it or add rows", spec.eval_fraction),
+        };
+        let message = format!("none of the {total} rows of {} is on the {side} side of the split", paths());
+        return Err(DataError::content(message).hinted(hint));
     }
     let rows = select(spec, inputs, rows)?;
     if rows.is_empty() {
@@ -112,14 +113,20 @@ impl Row {
         self.digest().as_str()[..ID_DIGITS].to_owned()
     }
 
-    /// Returns whether the row is held out, by the hash of its content. An answer that a stage generated is on the side
-    /// of its question.
-    pub fn is_held_out(&self, eval_fraction: f64) -> bool {
+    /// Returns the side of the split on which the row is, by the hash of its content. An answer that a stage generated
+    /// is on the side of its question.
+    pub fn side(&self, fractions: Fractions) -> Split {
         let question = self.fields.get(QUESTION_ID).and_then(Value::as_str).filter(|_| self.is_generated);
         match question.and_then(fraction) {
-            Some(fraction) => fraction < eval_fraction,
-            None => eval_fraction > 0.0 && fraction(self.digest().as_str()).is_some_and(|own| own < eval_fraction),
+            Some(hash) => fractions.side(hash),
+            None if fractions.eval + fractions.dev <= 0.0 => Split::Train,
+            None => fraction(self.digest().as_str()).map_or(Split::Train, |hash| fractions.side(hash)),
         }
+    }
+
+    /// Whether a stage that reads `split` reads the row.
+    pub fn is_on(&self, split: Split, fractions: Fractions) -> bool {
+        split == Split::All || self.side(fractions) == split
     }
 }
 
@@ -133,13 +140,13 @@ fn digest(fields: &Map<String, Value>) -> Digest {
     Digest::of(canonical_json(&Value::Object(fields.clone())).as_bytes())
 }
 
-/// Returns whether a row with these fields is held out, by the hash of its content. Equal rows are on the same side,
-/// and adding or reordering rows moves no other row to the other side.
-pub fn is_held_out(fields: &Map<String, Value>, eval_fraction: f64) -> bool {
-    if eval_fraction <= 0.0 {
-        return false;
+/// Returns the side of the split on which a row with these fields is, by the hash of its content. Equal rows are on the
+/// same side, and adding or reordering rows moves no other row to the other side.
+pub fn side(fields: &Map<String, Value>, fractions: Fractions) -> Split {
+    if fractions.eval + fractions.dev <= 0.0 {
+        return Split::Train;
     }
-    fraction(digest(fields).as_str()).expect("a digest is hexadecimal") < eval_fraction
+    fractions.side(fraction(digest(fields).as_str()).expect("a digest is hexadecimal"))
 }
 
 #[cfg(test)]
@@ -156,6 +163,7 @@ mod tests {
         let spec = DataSpec {
             files: vec![DataFile::File { digest: digest.clone(), format }],
             eval_fraction,
+            dev_fraction: 0.0,
             split,
             max_rows: None,
             messages: None,

@@ -75,13 +75,9 @@ fn answers_held_out(row: &Row, measured: &BTreeSet<String>) -> bool {
 /// Returns the identifiers of the questions in `held_out`.
 fn measured(held_out: &[HeldOut], inputs: &Inputs) -> Result<BTreeSet<String>, DataError> {
     let mut found = BTreeSet::new();
-    for HeldOut { files, eval_fraction, split } in held_out {
-        let is_measured = |row: &Row| match split {
-            Split::All => true,
-            Split::Train => !row.is_held_out(*eval_fraction),
-            Split::Eval => row.is_held_out(*eval_fraction),
-        };
-        found.extend(read_rows(files, inputs)?.iter().filter(|row| is_measured(row)).map(Row::id));
+    for set in held_out {
+        let is_measured = |row: &&Row| row.is_on(set.split, set.fractions());
+        found.extend(read_rows(&set.files, inputs)?.iter().filter(is_measured).map(Row::id));
     }
     Ok(found)
 }
@@ -266,7 +262,7 @@ mod tests {
         let questions: Vec<Row> = (0..40).map(|q| row(q, json!({ "q": q }))).collect();
         let text: String = questions.iter().map(|row| Value::Object(row.fields.clone()).to_string() + "\n").collect();
         let (files, file) = jsonl(&text);
-        let held_out = HeldOut { files: vec![file], eval_fraction: 0.5, split: Split::Eval };
+        let held_out = HeldOut { files: vec![file], eval_fraction: 0.5, dev_fraction: 0.0, split: Split::Eval };
         let measured = measured(&[held_out], &files.inputs).unwrap();
         assert!((8..32).contains(&measured.len()), "{}", measured.len());
         for question in &questions {

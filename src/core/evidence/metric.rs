@@ -1,6 +1,6 @@
 //! Properties of metrics by name: their reward component, and whether arms are compared by them.
 
-use crate::metric::{ACCURACY, FORM_AGAIN, TOTAL};
+use crate::metric::{ACCURACY, CHOSEN, CHOSEN_STEP, FORM_AGAIN, LAST, TOTAL};
 use crate::slice::Slice;
 
 const COMPONENT: &str = "eval/reward/";
@@ -25,10 +25,11 @@ pub(super) fn within(range: Option<(f64, f64)>, interval: (f64, f64)) -> (f64, f
 
 /// Whether arms are compared by the metric `name`.
 ///
-/// The cost and failures of judges and the probes of rewards are not results, and no result is listed twice. Metrics of
+/// The cost and failures of judges, the probes of rewards and the choice of a snapshot are not results, and no result
+/// is listed twice. Metrics of
 /// slices are compared by request, in families of their own.
 pub(super) fn is_result(name: &str) -> bool {
-    const OTHERS: [&str; 4] = ["judge/", "eval/missing/", "eval/probe/", "eval/probe_gap/"];
+    const OTHERS: [&str; 7] = ["judge/", "eval/missing/", "eval/probe/", "eval/probe_gap/", CHOSEN_STEP, CHOSEN, LAST];
     !OTHERS.iter().any(|prefix| name.starts_with(prefix)) && name != FORM_AGAIN && Slice::of_metric(name).is_none()
 }
 

@@ -7,6 +7,7 @@
 //! Missing data stays missing. A value that a judge did not give is a [`Score`] with a reason; a trial without a result
 //! is a [`MissingTrial`]. Neither is ever 0 or left out of a mean without a report.
 
+mod choices;
 mod compare;
 mod comparison;
 mod controls;
@@ -25,6 +26,7 @@ mod swap;
 mod tests;
 mod trials;
 
+pub use choices::{ChosenSnapshot, SnapshotChoice, choices};
 pub use compare::{compare, metric_names, slice_names};
 pub use comparison::{
     ALPHA, ArmComparison, Basis, ComparisonRequest, Comparisons, MetricComparison, Needed, Over, Role, Verdict, Way,

@@ -67,6 +67,9 @@ pub struct Arm {
     pub controls: BTreeSet<String>,
     /// The results of the arm.
     pub trials: Vec<Trial>,
+    /// The last snapshots as the evaluations of `trials` measure them, where those chose among snapshots.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last: Vec<Trial>,
     /// The planned results that do not exist.
     pub missing: Vec<MissingTrial>,
 }

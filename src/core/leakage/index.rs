@@ -1,7 +1,7 @@
 //! The runs of words of evaluation questions, in which those of training rows are looked up.
 
 use super::words::{Run, Words};
-use crate::data::{DataError, TextFields, Unparsed, for_each_batch, is_held_out};
+use crate::data::{DataError, TextFields, Unparsed, for_each_batch, side};
 use crate::digest::Digest;
 use crate::parallel;
 use crate::recipe::spec::{DataSpec, Evaluated, Split};
@@ -255,7 +255,7 @@ fn for_rows(
 
 /// Whether a row is on the side of the split that a stage reads.
 pub(super) fn is_read(data: &DataSpec, row: &Map<String, Value>) -> bool {
-    data.split == Split::All || is_held_out(row, data.eval_fraction) == (data.split == Split::Eval)
+    data.split == Split::All || side(row, data.fractions()) == data.split
 }
 
 fn too_many() -> DataError {

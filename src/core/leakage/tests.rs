@@ -28,6 +28,7 @@ impl Files {
         DataSpec {
             files: vec![DataFile::File { digest, format: DataFormat::Jsonl }],
             eval_fraction: 0.0,
+            dev_fraction: 0.0,
             split: Split::All,
             max_rows: None,
             messages: None,

@@ -64,6 +64,7 @@ pub(super) fn data() -> DataSpec {
     DataSpec {
         files: Vec::new(),
         eval_fraction: 0.0,
+        dev_fraction: 0.0,
         split: Split::All,
         max_rows: None,
         messages: None,
@@ -158,6 +159,7 @@ fn eval() -> Work {
         data_set: "mcq".to_owned(),
         out_of_domain: false,
         data: data(),
+        best: None,
         options: None,
         by: BTreeSet::new(),
         text: None,

@@ -85,7 +85,7 @@ pub(super) fn key_of_text(work: &Work, spec_text: &str, parents: &[Digest]) -> S
 mod tests {
     use super::*;
     use crate::recipe::spec::{
-        Activation, AdjustLr, AdvantageBaseline, Aggregate, ArenaJudge, ArenaSpec, Argument, ClassifierInput,
+        Activation, AdjustLr, AdvantageBaseline, Aggregate, ArenaJudge, ArenaSpec, Argument, BestSpec, ClassifierInput,
         ClassifierSpec, CommandSpec, CommandStageSpec, CompareWith, Component, ComponentStd, CorrectnessSpec, CotSpec,
         CptSpec, DataFile, DataFormat, DataSpec, Distribution, Dtype, EditLevel, EditSpec, EntropySide, EntropySpec,
         EvalSpec, Evaluated, FormatSpec, GenerateSpec, Grading, GrpoLossSpec, GrpoSpec, HeldOut, HttpSpec, Join,
@@ -113,6 +113,7 @@ mod tests {
                 DataFile::File { digest: Digest::of(b"rows"), format: DataFormat::Jsonl },
             ],
             eval_fraction: 0.125,
+            dev_fraction: 0.0,
             split: Split::Train,
             max_rows: Some(100),
             messages: Some("m".to_owned()),
@@ -141,7 +142,12 @@ mod tests {
                 }),
                 only: Some("reward > 0.5".to_owned()),
                 keep: Some(Keep::Best(2)),
-                held_out: vec![HeldOut { files: vec![result("b.jsonl")], eval_fraction: 0.25, split: Split::Eval }],
+                held_out: vec![HeldOut {
+                    files: vec![result("b.jsonl")],
+                    eval_fraction: 0.25,
+                    dev_fraction: 0.0,
+                    split: Split::Eval,
+                }],
             },
             ..data()
         }
@@ -428,6 +434,7 @@ mod tests {
             data_set: "mcq".to_owned(),
             out_of_domain: true,
             data: data(),
+            best: None,
             options: Some(OptionsSpec { options: "choices".to_owned(), option: "{{ option.text }}".to_owned() }),
             by: BTreeSet::new(),
             text: Some(data()),
@@ -636,6 +643,10 @@ mod tests {
                 }
                 Work::Eval(eval) => {
                     eval.maj_at = BTreeSet::from([3]);
+                    eval.data.dev_fraction = 0.25;
+                    let metric = "eval/accuracy".to_owned();
+                    let direction = serde_json::from_value(json!("higher")).expect("it is a direction");
+                    eval.best = Some(BestSpec { metric, direction, steps: vec![4, 8] });
                     eval.probes = true;
                 }
                 _ => {}

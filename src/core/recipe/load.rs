@@ -1,6 +1,7 @@
 //! Loads the recipe files of a command line and resolves their stages.
 
 use crate::recipe::resolve::arena;
+use crate::recipe::resolve::best;
 use crate::recipe::resolve::files::KnownFiles;
 use crate::recipe::resolve::inputs::Inputs;
 use crate::recipe::resolve::leakage;
@@ -83,7 +84,7 @@ fn load_one(
     let seeds = swept_seeds(&base.value);
     let seed = defaults::seed(&base.value);
     let marks = leakage::marks(&base.value);
-    let (mut variants, mut asking) = (Vec::new(), Vec::new());
+    let (mut variants, mut asking, mut choosing) = (Vec::new(), Vec::new(), Vec::new());
     for mut variant in all_variants(&mut base, problems) {
         keep_fitting(&mut variant, Demand::Complete, problems);
         variant.value = defaults::filled_in(std::mem::take(&mut variant.value));
@@ -93,16 +94,18 @@ fn load_one(
         let found = stages.iter().filter(|stage| !stage.name.contains('@')).count();
         assert!(!problems.is_empty() || found == written, "a stage that cannot be resolved is reported");
         asking.push(measured::asking(&variant));
+        choosing.push(best::choosing(&variant, &stages));
         variants.push(ResolvedVariant { name: variant.name, stages });
     }
+    let compare = compare_settings(&base.value);
     measured::complete(&asking, &mut variants, problems);
+    best::complete(&choosing, &compare, &mut variants, problems);
     leakage::check(&base, &marks, &variants, problems);
     arena::settle(&base, seed, &mut variants, problems);
     let names = || {
         let resolved = variants.iter().flat_map(|variant| variant.stages.iter().map(|stage| stage.name.as_str()));
         written.iter().map(String::as_str).chain(resolved).collect()
     };
-    let compare = compare_settings(&base.value);
     let runtime = RuntimeSettings::resolve(&base, names, runtime, problems)?;
     Some(LoadedRecipe { name, path: path.to_owned(), variants, seeds, compare, runtime, files: layers.files })
 }

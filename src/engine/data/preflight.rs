@@ -185,6 +185,7 @@ mod tests {
         let spec = DataSpec {
             files: Vec::new(),
             eval_fraction: 0.0,
+            dev_fraction: 0.0,
             split: orchestrate_core::recipe::spec::Split::All,
             max_rows: None,
             messages: None,

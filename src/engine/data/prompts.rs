@@ -6,7 +6,7 @@ use crate::error::{StageError, StageResult};
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::data::{Row, load_rows};
 use orchestrate_core::digest::Digest;
-use orchestrate_core::recipe::spec::{DataSpec, Role};
+use orchestrate_core::recipe::spec::{DataSpec, Role, Split};
 use orchestrate_core::rewards::RowFields;
 use orchestrate_core::workspace::Assignment;
 use serde_json::{Map, Value, json};
@@ -112,7 +112,7 @@ fn asked_of(spec: &DataSpec, rows: Vec<Row>, has_chat_template: bool) -> StageRe
             slices: BTreeMap::new(),
             location: row.location.clone(),
         };
-        let is_held_out = row.is_held_out(spec.eval_fraction);
+        let is_held_out = row.side(spec.fractions()) != Split::Train;
         questions.push(Asked { example, is_held_out, fields: row.fields, turns });
     }
     Ok(questions)

@@ -2,8 +2,8 @@
 
 use super::eval::{QUESTIONS_PER_ROW, sample_seed};
 use super::scoring::{
-    RatingMetrics, SampledCompletion, check_measured, expenses, judge_access, or_stopped, reward_mix, save_completions,
-    unrated,
+    RatingMetrics, SampledCompletion, check_measured, draws, expenses, judge_access, or_stopped, policy_stats,
+    reward_mix, save_completions, unrated,
 };
 use super::training;
 use super::{Context, Outcome, cache_error};
@@ -14,7 +14,9 @@ use crate::policy::Policy;
 use orchestrate_core::data::selection::{HELD_OUT, INDEX, QUESTION_ID, REWARD};
 use orchestrate_core::event::{Completion, EvalRecord, EventKind, FailureClass, Measurement, StepPart, StopReason};
 use orchestrate_core::recipe::spec::GenerateSpec;
-use orchestrate_core::rewards::{JudgeWriter, RewardMix, RewardScore, Sample, WriterQuestion, WriterSampling};
+use orchestrate_core::rewards::{
+    JudgeWriter, PolicyStats, RewardMix, RewardScore, Sample, WriterQuestion, WriterSampling,
+};
 use orchestrate_core::workspace::{Assignment, EventLog};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -35,6 +37,8 @@ struct Written<'a> {
     text: String,
     tokens: usize,
     stop_reason: StopReason,
+    /// The statistics of the distributions from which the policy drew it, if a component reads them.
+    policy: Option<PolicyStats>,
 }
 
 /// The answers to a batch of questions, and the reasons of those that are missing.
@@ -155,14 +159,16 @@ fn answer<'q>(
             let requests: Vec<Request<'_>> = questions.iter().map(request).collect();
             let stop = Stop::new(&policy.tokenizer, &spec.sampling);
             let sampled = context.until_stopped(part, |go_on| {
-                sample_while(&policy.decoder, &requests, &spec.sampling, &stop, spec.batch_size, go_on)
+                let draws = draws(&spec.sampling, &spec.rewards);
+                sample_while(&policy.decoder, &requests, draws, &stop, spec.batch_size, go_on)
             })?;
             let Some(sampled) = sampled else { return Ok(None) };
             let stop_ids = policy.tokenizer.stop_ids();
             let written = places.zip(sampled).map(|((example, index), sampled)| {
                 let answer = SampledCompletion::new(example, index, sampled, &policy.tokenizer, stop_ids);
                 let (tokens, stop_reason) = (answer.sampled.ids.len(), answer.sampled.stop_reason);
-                Written { example, index, text: answer.text, tokens, stop_reason }
+                let policy = policy_stats(&answer.sampled);
+                Written { example, index, text: answer.text, tokens, stop_reason, policy }
             });
             Ok(Some(Batch { written: written.collect(), missing: Vec::new() }))
         }
@@ -187,6 +193,7 @@ fn answer<'q>(
                         text: answer.text,
                         tokens: usize::try_from(answer.tokens).unwrap_or(usize::MAX),
                         stop_reason: if answer.is_cut { StopReason::Length } else { StopReason::StopToken },
+                        policy: None,
                     }),
                     Err(reason) => batch.missing.push(reason),
                 }
@@ -248,7 +255,7 @@ impl Written<'_> {
             reference: self.example.reference.as_deref(),
             answer: self.example.answer.as_deref(),
             index: self.index,
-            policy: None,
+            policy: self.policy,
             row: Some(&self.example.id),
         }
     }

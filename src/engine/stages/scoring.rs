@@ -144,7 +144,7 @@ pub(super) fn draws<'a>(sampling: &'a Sampling, rewards: &BTreeMap<String, Rewar
 }
 
 /// Returns the statistics of a completion's distributions, if they were kept.
-fn policy_stats(sampled: &Sampled) -> Option<PolicyStats> {
+pub(super) fn policy_stats(sampled: &Sampled) -> Option<PolicyStats> {
     let tokens = sampled.entropies.len();
     let mean = |numbers: &[f32]| numbers.iter().copied().map(f64::from).sum::<f64>() / tokens as f64;
     (tokens > 0).then(|| PolicyStats {

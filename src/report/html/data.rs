@@ -27,6 +27,8 @@ pub struct Report {
     pub ratings: Vec<Rating>,
     /// A line for each control arm, by the primary metric.
     pub controls: Vec<String>,
+    /// A line for each arm whose evaluation chose among snapshots.
+    pub choices: Vec<String>,
     /// The components of each arm's reward within groups.
     pub mixes: Vec<MixView>,
     /// Every component of every arm; empty without an evaluation.

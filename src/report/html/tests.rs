@@ -66,6 +66,7 @@ fn hostile() -> Report {
             }],
         }],
         controls: vec![text()],
+        choices: vec![text()],
         mixes: vec![MixView {
             arm: 0,
             stage: text(),

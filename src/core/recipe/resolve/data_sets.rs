@@ -282,6 +282,11 @@ pub(in crate::recipe) fn held_out(
         );
         problems.push(Problem::at(variant.value_place(at), message, "its `eval_fraction` is 0").help(help));
     }
+    if table.dev_fraction == 0.0 && split == Some(Split::Dev) {
+        let message = format!("`data.{name}` has no development rows");
+        let help = format!("set `dev_fraction` in `[data.{name}]`, to 0.1 for example");
+        problems.push(Problem::at(variant.value_place(at), message, "its `dev_fraction` is 0").help(help));
+    }
     split.unwrap_or(Split::Eval)
 }
 
@@ -338,6 +343,7 @@ pub(in crate::recipe) fn resolve(
     all_found.then_some(DataSpec {
         files: data_files,
         eval_fraction: table.eval_fraction,
+        dev_fraction: table.dev_fraction,
         split,
         max_rows: table.max_rows,
         messages: table.messages.clone(),

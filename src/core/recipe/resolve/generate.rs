@@ -3,7 +3,7 @@
 use crate::recipe::resolve::component_table::ComponentTable;
 use crate::recipe::resolve::resolver::{Resolver, stage_need};
 use crate::recipe::resolve::{data_sets, reward_mix, stage_data};
-use crate::recipe::spec::{GenerateSpec, HeldOut, Split};
+use crate::recipe::spec::{GenerateSpec, HeldOut, RewardSpec, Split};
 use crate::recipe::tables::generate::GenerateTable;
 use crate::recipe::tables::recipe::DataTable;
 use crate::recipe::tables::sampling::SamplingTable;
@@ -24,9 +24,6 @@ impl Resolver<'_> {
                 format!("`{at}` is {}, but at `temperature = 0` they are all the same", table.samples_per_question);
             self.problem(&at, message, "all the same", "set a `temperature`, 0.8 for instance, or sample once");
         }
-        if let Some(judge) = &table.judge {
-            self.check_judge(key, judge, table);
-        }
         let data = if table.split == Split::Train {
             self.data(&key.key("data"), &table.data, &needs, table.split)
         } else {
@@ -36,6 +33,9 @@ impl Resolver<'_> {
         let samples = table.samples_per_question;
         reward_mix::check_group(&mut self.files, &rewards_key, &table.rewards, samples, &mut self.found);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
+        if let Some(judge) = &table.judge {
+            self.check_judge(key, judge, table, rewards.as_ref().unwrap_or(&BTreeMap::new()));
+        }
         Some(GenerateSpec {
             data_set: table.data.clone(),
             data: data?,
@@ -50,7 +50,13 @@ impl Resolver<'_> {
 
     /// Checks that the judge that answers has a server, and that it is not told what only a model of the recipe
     /// understands.
-    fn check_judge(&mut self, key: &KeyPath, judge: &str, table: &GenerateTable) {
+    fn check_judge(
+        &mut self,
+        key: &KeyPath,
+        judge: &str,
+        table: &GenerateTable,
+        rewards: &BTreeMap<String, RewardSpec>,
+    ) {
         let mut recipe = ComponentTable { files: &mut self.files, key, found: &mut self.found };
         check_served_as(At::Key("judge"), judge, &mut recipe);
         let SamplingTable { min_new_tokens, top_k, min_p, repetition_penalty, .. } = table.sampling;
@@ -67,6 +73,11 @@ impl Resolver<'_> {
             let message = format!("`{at}` has no effect: a judge answers");
             let help = "remove it; a judge takes `temperature`, `top_p`, `max_new_tokens` and `stop_strings`";
             self.problem(&at, message, "no effect", help);
+        }
+        for (name, _) in rewards.iter().filter(|(_, reward)| reward.component.measure().reads_the_policy()) {
+            let at = key.key("rewards").key(name);
+            let message = format!("`{at}` measures the policy's distributions, but a judge answers");
+            self.problem(&at, message, "has no value", "remove it, or let a model of the recipe answer");
         }
     }
 
@@ -89,7 +100,12 @@ impl Resolver<'_> {
             }
             let data = data_sets::resolve(&mut self.files, name, &table, split, &mut self.found, &mut self.sources);
             let Some(data) = data else { continue };
-            let held_out = HeldOut { files: data.files, eval_fraction: data.eval_fraction, split };
+            let held_out = HeldOut {
+                files: data.files,
+                eval_fraction: data.eval_fraction,
+                dev_fraction: data.dev_fraction,
+                split,
+            };
             found.insert(serde_json::to_string(&held_out).expect("it has string keys"), held_out);
         }
         found.into_values().collect()

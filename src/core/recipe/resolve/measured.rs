@@ -20,7 +20,7 @@ use crate::recipe::text::diagnostic::{Place, Problem, Problems};
 use crate::recipe::text::located::KeyPath;
 use crate::rewards::RewardTable;
 use crate::slice::whole_metric;
-use crate::stage::snapshot_of;
+use crate::stage::written_name;
 use crate::suggestion::did_you_mean;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -129,7 +129,7 @@ pub(in crate::recipe) fn complete(asking: &[Asking], variants: &mut [ResolvedVar
             let stage = &mut variant.stages[place];
             let Work::Eval(eval) = &mut stage.spec.work else { continue };
             // The evaluation of a snapshot measures what its evaluation does.
-            let name = snapshot_of(&stage.name).map_or(stage.name.as_str(), |(evaluation, _)| evaluation);
+            let name = written_name(&stage.name);
             if let Some(place) = asking.get(name) {
                 eval.total = total;
                 all.check(place, &rewards_key(name), eval, problems);

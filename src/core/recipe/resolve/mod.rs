@@ -2,6 +2,7 @@
 //! cannot express.
 
 pub(super) mod arena;
+pub(super) mod best;
 pub(super) mod command;
 pub(super) mod command_words;
 pub(super) mod component_table;

@@ -30,6 +30,9 @@ pub(in crate::recipe) fn after(stage: &StageTable) -> Vec<(&str, Option<usize>)>
         StageTable::Cpt(table) => &table.after,
         StageTable::Sft(table) => &table.after,
         StageTable::Grpo(table) => &table.after,
+        StageTable::Eval(table) if !table.candidates.is_empty() => {
+            return table.candidates.iter().map(|candidate| (candidate.checkpoint.as_str(), None)).collect();
+        }
         StageTable::Eval(table) => &table.after,
         StageTable::Generate(table) => &table.after,
         StageTable::Command(table) => return table.after.as_ref().map_or_else(Vec::new, several),
@@ -116,6 +119,9 @@ fn sources(
     problems: &mut Problems,
 ) -> Vec<String> {
     let mut found = BTreeSet::new();
+    if let StageTable::Eval(eval) = stage {
+        found.extend(eval.candidates.iter().map(|candidate| candidate.measured.clone()));
+    }
     for name in stage_data::data_sets_of(stage) {
         let Some(Some(table)) = data.get(name) else { continue };
         for (reference, key) in stage_data::references(name, table) {

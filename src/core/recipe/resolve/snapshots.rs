@@ -3,26 +3,32 @@
 //! `snapshots` of a training stage, `at` of an evaluation and `after = "NAME@STEP"` add stages to a variant: `grpo@50`
 //! is the training of `grpo` up to step 50, and `eval@50` the evaluation of that. They are stages like others, with
 //! keys of their own. The worker of the whole training writes the results of its snapshots on the way.
+//!
+//! An evaluation with `at = "best"` has several parents, the snapshots, and reads how each did on development rows:
+//! `eval.dev@50`. `eval@200` then measures the last step, for comparison.
 
 use crate::recipe::resolve::order;
 use crate::recipe::resolve::stages::is_training;
+use crate::recipe::spec::Split;
 use crate::recipe::sweep::variant::Variant;
-use crate::recipe::tables::stage::StageTable;
+use crate::recipe::tables::stage::{Candidate, EvalTable, StageTable};
 use crate::recipe::text::diagnostic::{Problem, Problems};
 use crate::recipe::text::located::KeyPath;
-use crate::stage::snapshot_of;
+use crate::stage::{on_development_rows, snapshot_of, written_name};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Value;
 
 /// The value of `at` that selects every snapshot.
 const ALL: &str = "all";
+/// The value of `at` that selects the snapshot that is best on development rows.
+const BEST: &str = "best";
 
 /// The stages of a variant by name.
 type Stages = BTreeMap<String, Option<StageTable>>;
 
 /// Returns the key of the table in which the stage `name` is described.
 pub(in crate::recipe) fn key(name: &str) -> KeyPath {
-    KeyPath::dotted("stages").key(snapshot_of(name).map_or(name, |(stage, _)| stage))
+    KeyPath::dotted("stages").key(written_name(name))
 }
 
 /// Returns the stage that must end before the snapshot `name` is looked for: the next later snapshot of the same stage,
@@ -76,11 +82,47 @@ pub(in crate::recipe) fn expand(variant: &Variant<'_>, stages: &mut Stages, prob
             stages.insert(format!("{stage}@{step}"), Some(table.clone()));
         }
     }
+    let mut choices: BTreeMap<String, (String, BTreeSet<u64>)> = BTreeMap::new();
     for (name, stage, step) in evaluations {
         let Some(Some(StageTable::Eval(mut eval))) = stages.get(&name).cloned() else { continue };
+        if chooses(&eval) {
+            choices.entry(name).or_insert_with(|| (stage, BTreeSet::new())).1.insert(step);
+            continue;
+        }
         eval.after = Some(format!("{stage}@{step}"));
         stages.insert(format!("{name}@{step}"), Some(StageTable::Eval(eval)));
     }
+    for (name, (stage, steps)) in choices {
+        let Some(Some(StageTable::Eval(eval))) = stages.get(&name).cloned() else { continue };
+        choose(&name, eval, &stage, &steps, stages);
+    }
+}
+
+/// Whether an evaluation measures the best of several snapshots.
+fn chooses(eval: &EvalTable) -> bool {
+    eval.at.as_ref().and_then(Value::as_str) == Some(BEST)
+}
+
+/// Makes the evaluation `name` choose among the snapshots of `stage` after `steps`. Adds the evaluations by which it
+/// chooses, and that of the last step.
+fn choose(name: &str, eval: EvalTable, stage: &str, steps: &BTreeSet<u64>, stages: &mut Stages) {
+    let plain = EvalTable { at: None, best_by: None, ..eval.clone() };
+    let candidate = |step: &u64| Candidate {
+        step: *step,
+        checkpoint: format!("{stage}@{step}"),
+        measured: on_development_rows(name, *step),
+    };
+    let candidates: Vec<Candidate> = steps.iter().map(candidate).collect();
+    for Candidate { checkpoint, measured, .. } in &candidates {
+        let (after, split) = (Some(checkpoint.clone()), Some(Split::Dev));
+        let on_rows = EvalTable { after, split, text: None, text_split: None, probes: false, ..plain.clone() };
+        stages.insert(measured.clone(), Some(StageTable::Eval(on_rows)));
+    }
+    if let Some(Candidate { step, checkpoint, .. }) = candidates.last() {
+        let last = EvalTable { after: Some(checkpoint.clone()), ..plain };
+        stages.insert(format!("{name}@{step}"), Some(StageTable::Eval(last)));
+    }
+    stages.insert(name.to_owned(), Some(StageTable::Eval(EvalTable { candidates, ..eval })));
 }
 
 /// Returns the number of steps of a training stage, if its table says it.
@@ -212,16 +254,16 @@ fn evaluated(
         };
     };
     match at {
-        Value::String(word) if word == ALL => {
+        Value::String(word) if word == ALL || word == BEST => {
             let steps = snapshots.get(stage).filter(|steps| !steps.is_empty());
             let (Some(steps), Some(total)) = (steps, steps_of(table)) else {
                 let help = format!("set `snapshots = {{ every = 50 }}` in `[stages.{stage}]`, or list steps");
-                return refuse(format!("`{key}` is `all`, but `{stage}` has no snapshots"), "no snapshots", &help);
+                return refuse(format!("`{key}` is `{word}`, but `{stage}` has no snapshots"), "no snapshots", &help);
             };
             steps.iter().copied().chain([total]).collect()
         }
         Value::String(word) => {
-            let help = "write `all`, or a list of steps";
+            let help = "write `all`, `best`, or a list of steps";
             refuse(format!("`{key}` cannot be `{word}`"), "no such value", help)
         }
         Value::Array(items) => {

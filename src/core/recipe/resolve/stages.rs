@@ -82,7 +82,10 @@ pub(in crate::recipe) fn resolve(
         places.insert(name.clone(), resolved.len());
         let inputs = std::mem::take(&mut resolver.found);
         let data_sets = leakage::named(&spec.work, std::mem::take(&mut resolver.met));
-        let sources = std::mem::take(&mut resolver.sources.named);
+        let mut sources = std::mem::take(&mut resolver.sources.named);
+        if let StageTable::Eval(eval) = table {
+            sources.extend(eval.candidates.iter().map(|candidate| candidate.measured.clone()));
+        }
         resolved.push(ResolvedStage { name, after, sources, follows, spec, inputs, program, fan_in, data_sets });
     }
     leakage::complete(&mut resolved);
@@ -351,6 +354,7 @@ impl Resolver<'_> {
         }
         self.check_samples(key, table);
         let split = self.held_out(key, ("data", &table.data), ("split", table.split));
+        let best = self.best(key, table, split);
         let data = self.data(&key.key("data"), &table.data, &needs, split);
         let text = table.text.as_ref().map(|name| {
             let split = self.held_out(key, ("text", name), ("text_split", table.text_split));
@@ -381,6 +385,7 @@ impl Resolver<'_> {
             data_set: table.data.clone(),
             out_of_domain,
             data: data?,
+            best,
             options,
             by: set.map(data_sets::slices).unwrap_or_default(),
             text: text.map_or(Some(None), |text| text.map(Some))?,

@@ -8,6 +8,7 @@
 mod arena;
 mod generate;
 mod selection;
+mod split;
 mod stage;
 
 pub use crate::dtype::Dtype;
@@ -22,4 +23,5 @@ pub use crate::rewards::{
 pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, PlayerSpec};
 pub use generate::GenerateSpec;
 pub use selection::{HeldOut, Join, Keep, Selection};
+pub use split::{Fractions, Split};
 pub use stage::*;

@@ -1,6 +1,7 @@
 //! The rows that a data set takes from its files, beyond the split.
 
-use super::{DataFile, Split};
+use super::stage::is_nothing;
+use super::{DataFile, Fractions, Split};
 use serde::{Deserialize, Serialize};
 
 /// What happens to the rows of a data set after they are read, in the order of the fields.
@@ -58,6 +59,16 @@ pub struct HeldOut {
     pub files: Vec<DataFile>,
     /// The fraction of their rows, chosen by content hash, that is held out.
     pub eval_fraction: f64,
+    /// The fraction of their rows, chosen by content hash, on which snapshots are chosen.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub dev_fraction: f64,
     /// The side of the split that is measured.
     pub split: Split,
+}
+
+impl HeldOut {
+    /// Returns the fractions of the rows that are held out from training.
+    pub fn fractions(&self) -> Fractions {
+        Fractions { eval: self.eval_fraction, dev: self.dev_fraction }
+    }
 }

@@ -1,7 +1,8 @@
 //! The spec of each kind of stage.
 
-use super::{ArenaSpec, Argument, Component, Dtype, GenerateSpec, RewardSpec, Selection, Total};
+use super::{ArenaSpec, Argument, Component, Dtype, Fractions, GenerateSpec, RewardSpec, Selection, Split, Total};
 use crate::digest::Digest;
+use crate::metric::Direction;
 use crate::stage::StageKind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -179,6 +180,10 @@ pub struct DataSpec {
     pub files: Vec<DataFile>,
     /// The fraction of rows, chosen by content hash, that are held out from training.
     pub eval_fraction: f64,
+    /// The fraction of rows, chosen by content hash, on which snapshots are chosen; they are neither trained on nor
+    /// among those of `eval_fraction`.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub dev_fraction: f64,
     /// The side of that split which this stage reads.
     pub split: Split,
     /// The maximum number of rows read from the split, in file order.
@@ -196,7 +201,18 @@ pub struct DataSpec {
     pub decontaminate: Option<Vec<Evaluated>>,
 }
 
+/// Whether no rows are kept apart.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(super) fn is_nothing(fraction: &f64) -> bool {
+    *fraction == 0.0
+}
+
 impl DataSpec {
+    /// Returns the fractions of the rows that are held out from training.
+    pub fn fractions(&self) -> Fractions {
+        Fractions { eval: self.eval_fraction, dev: self.dev_fraction }
+    }
+
     /// Whether rows of the data set come from the results of other stages.
     pub fn is_generated(&self) -> bool {
         self.files.iter().any(|file| matches!(file, DataFile::Result { .. }))
@@ -297,18 +313,6 @@ pub enum Role {
     Assistant,
     /// The result of a tool that the model called.
     Tool,
-}
-
-/// Side of the train / eval split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    /// Rows that are trained on.
-    Train,
-    /// Rows that are held out.
-    Eval,
-    /// Every row.
-    All,
 }
 
 /// minijinja templates over a row's fields.
@@ -721,6 +725,9 @@ pub struct EvalSpec {
     pub out_of_domain: bool,
     /// The data set of questions, references and answers.
     pub data: DataSpec,
+    /// The choice of the snapshot that is measured; absent: there is one model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestSpec>,
     /// The options whose likelihoods are compared; absent: none.
     pub options: Option<OptionsSpec>,
     /// The expressions over a row's fields by whose values the measurements are also taken apart, sorted.
@@ -762,6 +769,29 @@ impl EvalSpec {
     pub const CORRECTNESS: &str = "correctness";
     /// The name of the component that measures whether completions have the required form.
     pub const FORMAT_VALID: &str = "format_valid";
+}
+
+/// The choice among the snapshots of a training stage. Those are the parents of the stage that chooses, and the
+/// evaluations of them on development rows are its sources, in the order of `steps`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestSpec {
+    /// The metric on development rows by which the snapshot is chosen, `eval/accuracy` for example.
+    pub metric: String,
+    /// The direction in which that metric is better.
+    pub direction: Direction,
+    /// The steps of training after which the snapshots were taken, in ascending order.
+    pub steps: Vec<u64>,
+}
+
+impl BestSpec {
+    /// The file with the measurements in the result of an evaluation.
+    pub const MEASURED: &str = "metrics.json";
+
+    /// Returns the id in an assignment of the measurements of the snapshot at this place.
+    pub fn measured(place: usize) -> Digest {
+        Digest::of(format!("stage {place}: {}", Self::MEASURED).as_bytes())
+    }
 }
 
 /// The options of a question, one of which is correct.

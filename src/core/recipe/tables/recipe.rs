@@ -110,6 +110,10 @@ pub struct DataTable {
     /// Share of rows, chosen by content hash, that are held out from training.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub eval_fraction: f64,
+    /// Share of rows, chosen by content hash, on which `at = "best"` chooses a snapshot. They are neither trained on
+    /// nor among those of `eval_fraction`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub dev_fraction: f64,
     /// Marks a data set that measures generalization to another domain: no stage may train on it, `eval` reads all of
     /// it, and results say so.
     pub out_of_domain: bool,

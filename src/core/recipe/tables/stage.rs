@@ -342,9 +342,16 @@ pub struct EvalTable {
     /// The stage whose checkpoint this one starts from.
     pub after: Option<String>,
     /// Measures snapshots of that stage too: `all`, or a list of steps. Each is an evaluation of its own, `NAME@STEP`.
+    /// With `best`, the stage measures the snapshot that is best on the rows of `dev_fraction`, instead of the last.
     #[serde(default)]
     #[schemars(schema_with = "all_or_steps")]
     pub at: Option<toml::Value>,
+    /// The metric by which `at = "best"` chooses; default: that of `[compare]`, or else `accuracy`.
+    pub best_by: Option<String>,
+    /// The snapshots among which the stage chooses; empty: it measures one model.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub candidates: Vec<Candidate>,
     /// The data set that is read.
     pub data: String,
     /// The stage's own seed, instead of the recipe's.
@@ -394,6 +401,17 @@ pub struct EvalTable {
     /// The stage fails when a component has no value for a greater share of a batch's completions.
     #[schemars(range(min = 0, max = 1))]
     pub max_missing_fraction: f64,
+}
+
+/// A snapshot among which an evaluation chooses.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The step after which it was taken.
+    pub step: u64,
+    /// The name of the stage that is the snapshot, `NAME@STEP`.
+    pub checkpoint: String,
+    /// The name of the stage that measures it on development rows.
+    pub measured: String,
 }
 
 /// A program of yours: an outside evaluation harness, a converter. It is run without a shell, cached by what goes into

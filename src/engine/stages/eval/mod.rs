@@ -2,6 +2,7 @@
 //! perplexity. Each has a 95% interval.
 
 mod batches;
+mod best;
 mod kept;
 mod measured;
 mod probes;

@@ -1,6 +1,7 @@
 //! The loop of an evaluation.
 
 use super::batches::{Batch, Shares, batches, options_share};
+use super::best::{Chosen, choose};
 use super::kept::{KeptBatch, KeptFiles};
 use super::measured::{Measured, metrics_json};
 use super::probes::Probes;
@@ -36,6 +37,8 @@ pub(in crate::stages) fn run(
     spec: &EvalSpec,
 ) -> StageResult<Outcome> {
     context.phase("reading the questions")?;
+    let (assignment, chosen) = choose(assignment, spec.best.as_ref())?;
+    let assignment = assignment.as_ref();
     let tokenizer = policy::tokenizer(assignment)?;
     let limit = spec.sampling.max_prompt_tokens;
     let mut questions = data::prompts(&spec.data, &assignment.inputs, &tokenizer, limit)?;
@@ -188,6 +191,7 @@ pub(in crate::stages) fn run(
         context.emit(&EventKind::Warning(warning))?;
     }
     let mut results = measured.results(spec, seed::derive(assignment.spec.seed, &["bootstrap"]));
+    results.extend(chosen.iter().flat_map(Chosen::results));
     let path = context.attempt.out_dir().map_err(cache_error)?.join("metrics.json");
     fs_err::write(path, metrics_json(spec, &results))?;
     save_completions(context)?;

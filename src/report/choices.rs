@@ -1,0 +1,44 @@
+//! A line for each arm whose evaluation chose among snapshots.
+
+use crate::evidence::{ArmComparison, ChosenSnapshot, SnapshotChoice};
+use crate::metric::short_name;
+use crate::number::{number, signed};
+
+/// Describes the choice of snapshots of an arm in one line: `rouge measures the snapshots after steps 100, 150, the
+/// best by accuracy on development rows: accuracy is 0.58, instead of 0.55 at the last step (+0.03 [-0.01, 0.07]); on
+/// development rows, by which it was chosen, the difference is +0.06`.
+pub fn choice_line(choice: &SnapshotChoice, several_evaluations: bool) -> String {
+    let SnapshotChoice { arm, stage, metric, snapshots, gained, .. } = choice;
+    let name = short_name(metric);
+    let steps: Vec<String> = snapshots.iter().map(|snapshot| snapshot.step.to_string()).collect();
+    let which = match steps.as_slice() {
+        [one] => format!("the snapshot after step {one}"),
+        several => format!("the snapshots after steps {}", several.join(", ")),
+    };
+    let place = if several_evaluations { format!(" in {stage}") } else { String::new() };
+    let mut text = format!("{arm} measures {which}{place}, the best by {name} on development rows");
+    text += &gained.as_ref().and_then(|gained| of_gain(name, gained)).unwrap_or_default();
+    if let Some(difference) = on_development_rows(snapshots) {
+        text += &format!("; on development rows, by which it was chosen, the difference is {}", signed(difference));
+    }
+    text
+}
+
+fn of_gain(name: &str, gained: &ArmComparison) -> Option<String> {
+    let interval = gained.interval.map(|(low, high)| format!(" [{}, {}]", number(low), number(high)));
+    let (value, last, difference) = (gained.value?, gained.baseline?, gained.difference?);
+    let interval = interval.unwrap_or_default();
+    Some(format!(
+        ": {name} is {}, instead of {} at the last step ({}{interval})",
+        number(value),
+        number(last),
+        signed(difference)
+    ))
+}
+
+/// Returns the mean difference on development rows between the chosen and the last snapshots.
+fn on_development_rows(snapshots: &[ChosenSnapshot]) -> Option<f64> {
+    let difference = |chosen: &ChosenSnapshot| Some(chosen.development - chosen.last_development?);
+    let differences: Vec<f64> = snapshots.iter().map(difference).collect::<Option<_>>()?;
+    (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64)
+}
