@@ -7,7 +7,7 @@ use crate::digest::{Digest, canonical_json};
 use crate::leakage::{Index, Location, Overlap, VERSION, overlaps};
 use crate::plan::{Plan, PlannedStage};
 use crate::printable::harmless;
-use crate::recipe::spec::{DataSpec, Evaluated};
+use crate::recipe::spec::{DataSpec, Evaluated, Split};
 use crate::recipe::{NamedData, OverlapLimit, Problem, RecipeError};
 use crate::report::filled;
 use crate::workspace::{Overlaps, Workspace};
@@ -257,8 +257,9 @@ impl Pair<'_> {
     fn sentence(&self, found: &Overlap) -> String {
         let Overlap { rows, overlapping_rows, questions, overlapping_questions, .. } = found;
         let dropped = if self.drops() { ", which `decontaminate` drops" } else { "" };
+        let kind = if self.evaluated.data.split == Split::Dev { "development questions" } else { "questions" };
         format!(
-            "{overlapping_questions} of {questions} questions of `{}` ({}) have eight words in a row in common with \
+            "{overlapping_questions} of {questions} {kind} of `{}` ({}) have eight words in a row in common with \
              {overlapping_rows} of {rows} training rows of `{}`{dropped}",
             self.evaluated.name,
             percent(found.fraction()),
