@@ -11,7 +11,7 @@ use orchestrate_engine::generation::{Request, Sampled, Seconds, Stop, sample_gro
 use orchestrate_engine::loss::{PolicyKnobs, Surrogate};
 use orchestrate_engine::models::{Decoder, DecoderConfig, Decoding, LlamaSizes, PassOptions};
 use orchestrate_engine::optim::{AdamW, clip_grad_norm};
-use orchestrate_engine::stages::{Rated, Sums, UpdateOptions, accumulate, accumulate_rated};
+use orchestrate_engine::stages::{Rated, Sums, TokenAdvantages, UpdateOptions, accumulate, accumulate_rated};
 use orchestrate_engine::torch::Deterministic;
 use orchestrate_engine::{memory, seed};
 use serde_json::{Value, json};
@@ -269,7 +269,7 @@ fn update(decoder: &mut Decoder, groups: &[PromptGroup]) {
                 prompt_ids: prompt,
                 ids: &sampled.ids,
                 sampling_logprobs: &sampled.logprobs,
-                advantage: if i % 2 == 0 { 1.0 } else { -1.0 },
+                advantages: TokenAdvantages::Alike(if i % 2 == 0 { 1.0 } else { -1.0 }),
                 weight: 1.0 / (sampled.ids.len() * PROMPTS * GROUP) as f64,
             })
             .collect();

@@ -139,6 +139,19 @@ impl Tokenizer {
         self.inner.decode(&ids, true).unwrap_or_default()
     }
 
+    /// Returns the byte at which each token of `ids` ends in their text ([`Tokenizer::decode`]). A token within a
+    /// character, and a special token, ends where the one before it does.
+    pub fn ends(&self, ids: &[i64]) -> Vec<usize> {
+        let mut stream = self.inner.decode_stream(true);
+        let mut end = 0;
+        let mut of_token = |id: &i64| {
+            let piece = u32::try_from(*id).ok().and_then(|id| stream.step(id).ok().flatten());
+            end += piece.map_or(0, |piece| piece.len());
+            end
+        };
+        ids.iter().map(&mut of_token).collect()
+    }
+
     /// Returns whether the model has a chat template.
     pub fn has_chat_template(&self) -> bool {
         self.template.is_some()

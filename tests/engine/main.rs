@@ -7,6 +7,7 @@ mod bfloat16;
 mod binary;
 mod changed_inputs;
 mod control_arms;
+mod credit;
 mod curves;
 mod data;
 mod end_to_end;

@@ -6,7 +6,7 @@ use orchestrate_core::recipe::spec::LoraSpec;
 use orchestrate_engine::head::{self, TokenGrads};
 use orchestrate_engine::loss::{PolicyInputs, PolicyKnobs, Surrogate, policy_loss};
 use orchestrate_engine::models::{Decoder, Group, Packed, PassOptions, TrainingPass};
-use orchestrate_engine::stages::{Rated, Reference, Sums, UpdateOptions, accumulate_rated};
+use orchestrate_engine::stages::{Rated, Reference, Sums, TokenAdvantages, UpdateOptions, accumulate_rated};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
@@ -168,7 +168,18 @@ fn sampling_logprobs() -> Vec<Vec<f32>> {
     completions.map(|c| c.iter().map(|&id| -5.5 + 0.004 * ((id % 100) as f32 - 50.0)).collect()).collect()
 }
 
-fn rated<'a>(groups: &'a [(Vec<i64>, Vec<Vec<i64>>)], logprobs: &'a [Vec<f32>]) -> Vec<Rated<'a>> {
+/// Returns an advantage for each token of every completion.
+fn credits() -> Vec<Vec<f64>> {
+    let of = |(i, logprobs): (usize, Vec<f32>)| (0..logprobs.len()).map(|at| (i + at) as f64).map(f64::sin).collect();
+    sampling_logprobs().into_iter().enumerate().map(of).collect()
+}
+
+/// Returns completions of which every other one has an advantage for each of its tokens.
+fn rated<'a>(
+    groups: &'a [(Vec<i64>, Vec<Vec<i64>>)],
+    logprobs: &'a [Vec<f32>],
+    credits: &'a [Vec<f64>],
+) -> Vec<Rated<'a>> {
     groups
         .iter()
         .flat_map(|(prompt, completions)| completions.iter().map(move |completion| (prompt, completion)))
@@ -178,7 +189,11 @@ fn rated<'a>(groups: &'a [(Vec<i64>, Vec<Vec<i64>>)], logprobs: &'a [Vec<f32>]) 
             prompt_ids: prompt,
             ids: completion,
             sampling_logprobs: logprobs,
-            advantage: (i as f64 * 1.7).sin() * 2.0,
+            advantages: if i % 2 == 0 {
+                TokenAdvantages::Alike((i as f64 * 1.7).sin() * 2.0)
+            } else {
+                TokenAdvantages::Each(&credits[i])
+            },
             weight: 1.0 / (20.0 + i as f64),
         })
         .collect()
@@ -195,8 +210,8 @@ fn update(ratio: Surrogate, cuts: &[bool]) -> (Sums, Gradients) {
     let mut decoder = with_lora("qwen3", Kind::Float);
     let reference = Reference::of(&decoder);
     disturb(&decoder, 8);
-    let (groups, logprobs) = (groups(), sampling_logprobs());
-    let rated = rated(&groups, &logprobs);
+    let (groups, logprobs, credits) = (groups(), sampling_logprobs(), credits());
+    let rated = rated(&groups, &logprobs, &credits);
     let mut sums = Sums::default();
     let mut rest = rated.as_slice();
     while !rest.is_empty() {
@@ -235,8 +250,8 @@ fn an_update_equals_autograd_on_the_objective() {
         let (sums, gradients) =
             update(ratio, &[false, false, true, false, false, false, false, false, true, false, false]);
         let decoder = with_lora("qwen3", Kind::Float);
-        let (groups, sampled) = (groups(), sampling_logprobs());
-        let rated = rated(&groups, &sampled);
+        let (groups, sampled, credits) = (groups(), sampling_logprobs(), credits());
+        let rated = rated(&groups, &sampled, &credits);
         let logprobs = |r: &Rated<'_>| {
             let row = [r.prompt_ids, r.ids].concat();
             let length = i64::try_from(r.ids.len()).unwrap();
@@ -248,8 +263,8 @@ fn an_update_equals_autograd_on_the_objective() {
         let all = || Tensor::cat(&rated.iter().map(logprobs).collect::<Vec<Tensor>>(), 0);
         let reference = tch::no_grad(all);
         disturb(&decoder, 8);
-        let per_token = |value: fn(&Rated<'_>) -> f64| {
-            let values = rated.iter().flat_map(|r| std::iter::repeat_n(value(r), r.ids.len()));
+        let per_token = |value: fn(&Rated<'_>, usize) -> f64| {
+            let values = rated.iter().flat_map(|r| (0..r.ids.len()).map(move |token| value(r, token)));
             Tensor::from_slice(&values.collect::<Vec<f64>>()).to_kind(Kind::Float)
         };
         let lengths: Vec<i64> = rated.iter().map(|r| i64::try_from(r.ids.len()).unwrap()).collect();
@@ -258,8 +273,11 @@ fn an_update_equals_autograd_on_the_objective() {
             sampling_logprobs: &Tensor::from_slice(&sampled.concat()),
             ref_logprobs: Some(&reference),
             entropy: None,
-            advantages: &per_token(|r| r.advantage),
-            weights: &per_token(|r| r.weight),
+            advantages: &per_token(|r, token| match r.advantages {
+                TokenAdvantages::Alike(advantage) => advantage,
+                TokenAdvantages::Each(advantages) => advantages[token],
+            }),
+            weights: &per_token(|r, _| r.weight),
             lengths: &lengths,
         };
         let result = policy_loss(&inputs, options(ratio).knobs);

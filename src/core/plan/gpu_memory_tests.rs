@@ -137,6 +137,7 @@ fn grpo() -> Work {
         total: Total::Sum,
         zero_std: ZeroStd::Keep,
         pools: None,
+        credit: None,
         loss: GrpoLossSpec {
             loss_type: LossType::Dapo,
             scale_rewards: ScaleRewards::Group,

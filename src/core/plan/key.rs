@@ -87,14 +87,14 @@ mod tests {
     use crate::recipe::spec::{
         Activation, AdjustLr, AdvantageBaseline, Aggregate, ArenaJudge, ArenaSpec, Argument, BestSpec, ClassifierInput,
         ClassifierSpec, CommandSpec, CommandStageSpec, CompareWith, Component, ComponentStd, CorrectnessSpec, CotSpec,
-        CptSpec, DataFile, DataFormat, DataSpec, Distribution, Dtype, EditLevel, EditSpec, EntropySide, EntropySpec,
-        EvalSpec, Evaluated, FormatSpec, GenerateSpec, Grading, GrpoLossSpec, GrpoSpec, HeldOut, HttpSpec, Join,
-        JudgeMode, JudgeSampling, JudgeSpec, Keep, Leak, Length, LengthSpec, LoraSpec, LossType, Match, ModelSpec,
-        OfReference, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing, ParentAdapter, PlayerModel,
-        PlayerSpec, PoolsSpec, RandomSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role, RougeMeasure,
-        RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope, Selection,
-        SemanticSpec, Sent, SeveralReferences, SftSpec, Split, Templates, TextUse, Total, WeightRamp, WeightedData,
-        ZeroStd,
+        CptSpec, CreditSpec, DataFile, DataFormat, DataSpec, Distribution, Dtype, EditLevel, EditSpec, EntropySide,
+        EntropySpec, EvalSpec, Evaluated, FormatSpec, GenerateSpec, Grading, GrpoLossSpec, GrpoSpec, HeldOut, HttpSpec,
+        Join, JudgeMode, JudgeSampling, JudgeSpec, Keep, Leak, Length, LengthSpec, LoraSpec, LossType, Match,
+        ModelSpec, OfReference, OnError, Optimizer, OptimizerSpec, OptionsSpec, OverlongSpec, Pairing, ParentAdapter,
+        PlayerModel, PlayerSpec, PoolsSpec, RandomSpec, RepetitionSpec, RewardAggregation, RewardSpec, Role,
+        RougeMeasure, RougeSpec, RougeTokenizer, RougeVariant, RubricScale, Sampling, ScaleRewards, Schedule, Scope,
+        Selection, SemanticSpec, Sent, SeveralReferences, SftSpec, SoftReturnSpec, Split, Templates, TextUse, Total,
+        WeightRamp, WeightedData, ZeroStd,
     };
     use proptest::prelude::*;
     use regex::Regex;
@@ -415,6 +415,7 @@ mod tests {
             total: floor_mean(),
             zero_std: ZeroStd::Resample { max_prompts: 4 },
             pools: None,
+            credit: None,
             loss: GrpoLossSpec {
                 loss_type: LossType::Dapo,
                 scale_rewards: ScaleRewards::Group,
@@ -635,6 +636,7 @@ mod tests {
                         decay: 0.5,
                         component: Some("format".to_owned()),
                     });
+                    grpo.credit = Some(CreditSpec::SoftReturn(SoftReturnSpec { beta: 0.5 }));
                     for reward in grpo.rewards.values_mut() {
                         if let Component::Http(http) = &mut reward.component {
                             http.send = vec![Sent::Group];

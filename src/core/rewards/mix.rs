@@ -7,7 +7,7 @@ use super::shuffle::{RowTexts, Shuffle};
 use super::text::explain::looked_at;
 use super::{
     ComponentMetric, CountTokens, EncoderError, HttpEndpoint, LoadClassifier, LoadEncoder, OnError, ReadRows, Reward,
-    RewardError, RewardSpec, RewardValue, Sample, Total, span,
+    RewardError, RewardSpec, RewardValue, Sample, Scope, Total, span,
 };
 use crate::digest::Digest;
 use crate::event::{ComponentScore, FailureClass};
@@ -58,11 +58,16 @@ impl Named {
         let spans: Vec<Option<Cow<'_, str>>> =
             samples.iter().map(|sample| span(sample.completion, &self.spec.scope)).collect();
         let texts: Vec<Option<&str>> = spans.iter().map(Option::as_deref).collect();
+        self.rate_texts(samples, &texts)
+    }
+
+    /// Rates `texts` as the parts of `samples` that the component reads.
+    fn rate_texts(&mut self, samples: &[Sample<'_>], texts: &[Option<&str>]) -> Result<Vec<Rated>, RewardError> {
         let verdicts = match &self.shuffle {
-            None => self.reward.rate(samples, &texts)?,
+            None => self.reward.rate(samples, texts)?,
             Some(shuffle) => {
                 let shuffled: Vec<Sample<'_>> = samples.iter().map(|sample| shuffle.shuffled(sample)).collect();
-                self.reward.rate(&shuffled, &texts)?
+                self.reward.rate(&shuffled, texts)?
             }
         };
         assert_eq!(verdicts.len(), samples.len(), "reward `{}` gives one verdict a sample", self.name);
@@ -359,6 +364,31 @@ impl RewardMix {
     pub fn values(&mut self, name: &str, samples: &[Sample<'_>]) -> Result<Vec<Option<f64>>, RewardError> {
         let component = self.components.iter_mut().find(|component| component.name == name);
         let rated = component.expect("the component is part of the mix").rate(samples)?;
+        Ok(rated.into_iter().map(Result::ok).collect())
+    }
+
+    /// Returns the scope of the component `name`, the part of a completion that it reads.
+    pub fn scope(&self, name: &str) -> Option<&Scope> {
+        self.components.iter().find(|component| component.name == name).map(|component| &component.spec.scope)
+    }
+
+    /// Returns the values of `texts` by the component `name` alone, each in place of the part of its sample that the
+    /// component reads; `None` for missing values.
+    ///
+    /// # Errors
+    /// Fails as [`RewardMix::score`] does.
+    ///
+    /// # Panics
+    /// Panics if the mix has no such component.
+    pub fn values_of_texts(
+        &mut self,
+        name: &str,
+        samples: &[Sample<'_>],
+        texts: &[&str],
+    ) -> Result<Vec<Option<f64>>, RewardError> {
+        let component = self.components.iter_mut().find(|component| component.name == name);
+        let texts: Vec<Option<&str>> = texts.iter().copied().map(Some).collect();
+        let rated = component.expect("the component is part of the mix").rate_texts(samples, &texts)?;
         Ok(rated.into_iter().map(Result::ok).collect())
     }
 

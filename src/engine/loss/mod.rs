@@ -13,12 +13,14 @@
 //! | `cispo` (arXiv:2506.13585) | log-probability times the capped ratio, without gradient | `1 / tokens of the step` |
 
 mod advantages;
+mod credit;
 mod gdpo;
 mod objective;
 mod overlong;
 mod weights;
 
 pub use advantages::{advantages, has_spread};
+pub use credit::{dealt, soft_returns, to_go};
 pub use gdpo::{Column, RunningStd, gdpo_advantages};
 pub use objective::{PolicyInputs, PolicyKnobs, PolicyLoss, Surrogate, policy_loss};
 pub use overlong::overlong_penalty;

@@ -12,7 +12,7 @@ mod supervised;
 mod supervisor;
 mod training;
 
-pub use grpo::{Rated, Reference, Sums, UpdateOptions, accumulate as accumulate_rated};
+pub use grpo::{Rated, Reference, Sums, TokenAdvantages, UpdateOptions, accumulate as accumulate_rated};
 pub(crate) use scoring::{judge_access, load_reward_mix, unbuilt, unrated};
 pub use stage::*;
 pub use supervised::accumulate;

@@ -31,7 +31,7 @@ impl PlannedWork for GrpoSpec {
         let passes = model.supervised(tokens, &self.optimizer);
         let prefixes = model.prefixes(micro_batch_size * sampling.max_prompt_tokens);
         Some(MemoryEstimate {
-            training: model.training(&self.optimizer, self.loss.needs_reference()),
+            training: model.training(&self.optimizer, self.needs_reference()),
             activations: passes.activations + prefixes,
             kv_cache: model.kv_cache(sampling, rows, prompts_read),
             logits: model.logits(micro_batch_size * sampling.max_new_tokens),

@@ -6,6 +6,7 @@ pub(super) mod best;
 pub(super) mod command;
 pub(super) mod command_words;
 pub(super) mod component_table;
+mod credit;
 pub(super) mod data_sets;
 pub(super) mod files;
 mod generate;

@@ -307,6 +307,7 @@ impl Resolver<'_> {
         reward_mix::check_group(&mut self.files, &rewards_key, &table.rewards, table.group_size, &mut self.found);
         let data = self.mixture(key, &table.data, &needs);
         let rewards = reward_mix::resolve(&mut self.files, &rewards_key, &table.rewards, &mut self.found);
+        let credit = rewards.as_ref().and_then(|rewards| self.credit(key, table, rewards));
         Some(GrpoSpec {
             data: data?,
             steps: table.steps,
@@ -323,6 +324,7 @@ impl Resolver<'_> {
             total: total?,
             zero_std: zero_std?,
             pools,
+            credit,
             loss: GrpoLossSpec {
                 loss_type: table.loss_type,
                 scale_rewards: table.scale_rewards,

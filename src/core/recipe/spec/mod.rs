@@ -6,6 +6,7 @@
 //! are ordered and enums externally tagged, so that the serialization is canonical.
 
 mod arena;
+mod credit;
 mod generate;
 mod selection;
 mod split;
@@ -21,6 +22,7 @@ pub use crate::rewards::{
     Total, WeightRamp, total_range,
 };
 pub use arena::{ArenaJudge, ArenaSpec, CompareWith, Pairing, PlayerModel, PlayerSpec};
+pub use credit::{CreditSpec, SoftReturnSpec};
 pub use generate::GenerateSpec;
 pub use selection::{HeldOut, Join, Keep, Selection};
 pub use split::{Fractions, Split};

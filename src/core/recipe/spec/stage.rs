@@ -1,6 +1,8 @@
 //! The spec of each kind of stage.
 
-use super::{ArenaSpec, Argument, Component, Dtype, Fractions, GenerateSpec, RewardSpec, Selection, Split, Total};
+use super::{
+    ArenaSpec, Argument, Component, CreditSpec, Dtype, Fractions, GenerateSpec, RewardSpec, Selection, Split, Total,
+};
 use crate::digest::Digest;
 use crate::metric::Direction;
 use crate::stage::StageKind;
@@ -490,6 +492,9 @@ pub struct GrpoSpec {
     /// The pools from which prompts are drawn by their difficulty; absent: all prompts are drawn equally often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<PoolsSpec>,
+    /// The rule by which the tokens of a completion get their advantages; absent: all of them get it alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit: Option<CreditSpec>,
     /// The objective.
     pub loss: GrpoLossSpec,
     /// The optimizer settings.
@@ -498,6 +503,13 @@ pub struct GrpoSpec {
     pub rewards: BTreeMap<String, RewardSpec>,
     /// The largest fraction of a rollout's completions that may have no reward; above it the stage fails.
     pub max_missing_fraction: f64,
+}
+
+impl GrpoSpec {
+    /// Whether the log-probabilities of the reference are computed at any step.
+    pub fn needs_reference(&self) -> bool {
+        self.loss.needs_reference() || matches!(self.credit, Some(CreditSpec::SoftReturn(_)))
+    }
 }
 
 /// Settings for sampling completions.

@@ -14,6 +14,7 @@
 
 pub mod arena;
 pub(super) mod compare;
+pub mod credit;
 pub(super) mod defaults;
 pub mod generate;
 mod one_or_many;

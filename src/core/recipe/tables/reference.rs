@@ -46,6 +46,7 @@ static SECTIONS: LazyLock<Vec<KeySection>> = LazyLock::new(|| {
         ("model.lora", "[model.lora]", "LoraTable"),
         ("data", "[data.NAME]", "DataTable"),
         ("data.join", "[data.NAME.join]", "JoinTable"),
+        ("grpo.credit", "[stages.NAME.credit]", "CreditTable"),
         ("length.of_reference", "[stages.NAME.rewards.length.of_reference]", "OfReference"),
         ("sweep", "[sweep]", "SweepTable"),
         ("sweep.variants", "[[sweep.variants]]", "VariantTable"),

@@ -6,6 +6,7 @@ use super::one_or_many::string_or_strings;
 use super::recipe::ModelOverride;
 use crate::recipe::spec::{AdvantageBaseline, ComponentStd, LossType, RewardAggregation, Role, ScaleRewards, Split};
 use crate::recipe::tables::arena::ArenaTable;
+use crate::recipe::tables::credit::CreditTable;
 use crate::recipe::tables::generate::GenerateTable;
 use crate::recipe::tables::optimizer::OptimizerTable;
 use crate::recipe::tables::sampling::SamplingTable;
@@ -298,6 +299,8 @@ pub struct GrpoTable {
     /// Name in `rewards` of the component whose mean over a group is its pass rate, with `sampler = "pools"`; default:
     /// the total reward.
     pub pass_rate_of: Option<String>,
+    /// How the advantage of a completion is dealt out to its tokens.
+    pub credit: Option<CreditTable>,
     /// How a token's ratio enters the loss, and how per-token losses become one number.
     pub loss_type: LossType,
     /// Divisor of the centred rewards of a group.

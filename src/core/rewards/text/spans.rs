@@ -2,6 +2,7 @@
 
 use crate::rewards::Scope;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Returns the part of `completion` that `scope` names, without surrounding white space.
 ///
@@ -19,6 +20,13 @@ pub fn span<'a>(completion: &'a str, scope: &Scope) -> Option<Cow<'a, str>> {
         }
         Scope::Explanation => outside(completion, &["think", "answer"]),
     }
+}
+
+/// Returns the bytes of `completion` that [`span`] returns; `None` where there is no text, or where it is in pieces.
+pub fn place(completion: &str, scope: &Scope) -> Option<Range<usize>> {
+    let Cow::Borrowed(part) = span(completion, scope)? else { return None };
+    let start = part.as_ptr() as usize - completion.as_ptr() as usize;
+    Some(start..start + part.len())
 }
 
 /// Returns the trimmed text of the first `<tag>...</tag>`.
@@ -97,6 +105,15 @@ mod tests {
         assert_eq!(explanation("plain").as_deref(), Some("plain"));
         assert_eq!(explanation("<think>a</think> <answer>C</answer>"), None);
         assert_eq!(explanation(""), None);
+    }
+
+    #[test]
+    fn a_place_is_where_the_text_is() {
+        let text = "so <think> a heart </think> b";
+        assert_eq!(&text[place(text, &Scope::Think).unwrap()], "a heart");
+        assert_eq!(place(text, &Scope::Completion), Some(0..text.len()));
+        assert_eq!(place(text, &Scope::Answer), None);
+        assert_eq!(place("a <think>b</think> c", &Scope::Explanation), None, "it is in two pieces");
     }
 
     proptest! {

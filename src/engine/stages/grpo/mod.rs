@@ -7,11 +7,12 @@
 //! - The old log-probabilities are those of sampling, since the same engine samples and trains.
 //! - The reference is the stage's input. It is computed only if `kl_coef` is not 0, and at every `kl_every` steps.
 
+mod credit;
 mod metrics;
 mod pass_rates;
 mod rollout;
 mod stage;
 mod update;
 
-pub use self::update::{Rated, Reference, Sums, UpdateOptions, accumulate};
+pub use self::update::{Rated, Reference, Sums, TokenAdvantages, UpdateOptions, accumulate};
 pub(super) use stage::*;

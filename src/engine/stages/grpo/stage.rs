@@ -1,5 +1,6 @@
 //! The loop of a GRPO stage.
 
+use super::credit::{Earned, credits};
 use super::metrics::{Counted, mix_metrics, rollout_metrics};
 use super::pass_rates::save_pass_rates;
 use super::rollout::{Rollout, Source, Timing};
@@ -34,7 +35,7 @@ pub(in crate::stages) fn run(
     let examples = data::grpo(spec, &assignment.inputs, &policy.tokenizer)?;
     context.preflight(&examples.reports)?;
     let options = UpdateOptions::new(spec, assignment.runtime.gradient_checkpointing);
-    let reference = spec.loss.needs_reference().then(|| Reference::of(&policy.decoder));
+    let reference = spec.needs_reference().then(|| Reference::of(&policy.decoder));
     let total_steps = spec.steps;
     let mut optimizer = Optimizer::new(policy.decoder.trainable(), &spec.optimizer);
     let mut progress = training::start(context, &policy.decoder, &mut optimizer, total_steps)?;
@@ -60,15 +61,27 @@ pub(in crate::stages) fn run(
         let Timing { prefill, decode, sampling, rating, rollout: rollout_s } = rollout.timing;
         let mut metrics = rollout.metrics(spec);
 
-        // 2. advantages; discarded groups are recorded without them
+        // 2. advantages of completions and credits of their tokens; discarded groups are recorded without them
         let taking_part = rollout.taking_part();
         let (answers, scores, advantages) = rollout.advantages(spec, &mut progress.running_std);
+        let (mixed, crediting) = (mix_metrics(&reward_mix, &progress.running_std), Instant::now());
+        let earned =
+            Earned { answers: &answers, advantages: &advantages, seed: assignment.spec.seed, step: progress.step + 1 };
+        let (reward_mix, policy) = (&mut reward_mix, &mut policy);
+        let Some(credits) = credits(spec, policy, reference.as_ref(), reward_mix, options, &earned)? else {
+            let write = |dir: &Path| checkpoint::save_resume(dir, &policy.decoder, &optimizer, &before);
+            return context.stop_within_step(before.step, write);
+        };
+        if spec.credit.is_some() {
+            metrics.insert("time/credit_s".to_owned(), crediting.elapsed().as_secs_f64());
+        }
+        metrics.extend(credits.metrics.clone());
         for ((answer, score), advantage) in answers.iter().zip(&scores).zip(&advantages) {
             context.emit(&EventKind::Completion(Box::new(answer.completion(progress.step + 1, score, *advantage))))?;
         }
         check_missing(&scores, &spec.rewards, spec.max_missing_fraction, progress.step + 1)?;
         metrics.extend(reward_metrics(&scores, spec.group_size));
-        metrics.extend(mix_metrics(&reward_mix, &progress.running_std));
+        metrics.extend(mixed);
         let counted: Vec<Counted<'_>> = answers.iter().map(Counted::from).collect();
         metrics.extend(rollout_metrics(&counted, spec.group_size));
         let watched: Vec<Watched<'_>> = answers
@@ -84,7 +97,10 @@ pub(in crate::stages) fn run(
         let part = spec.group_size * (taking_part / spec.group_size).div_ceil(spec.mini_batches).max(1);
         let mut mini_batches: Vec<Vec<Rated<'_>>> = (answers[..taking_part].chunks(part))
             .zip(advantages[..taking_part].chunks(part))
-            .map(|(answers, advantages)| Rated::of(answers, advantages, spec))
+            .zip((0..taking_part).step_by(part))
+            .map(|((answers, advantages), from)| {
+                Rated::of(answers, advantages, credits.of(from..from + answers.len()), spec)
+            })
             .collect();
         mini_batches.resize_with(spec.mini_batches, Vec::new); // fewer groups than requested may take part
         let tokens: usize = answers.iter().map(|a| a.example.prompt_ids.len() + a.sampled.ids.len()).sum();

@@ -26,16 +26,40 @@ pub struct Rated<'a> {
     pub ids: &'a [i64],
     /// Log-probability of each token when it was sampled.
     pub sampling_logprobs: &'a [f32],
-    /// Advantage over the other completions of the group.
-    pub advantage: f64,
+    /// Advantages of the tokens over those of the other completions of the group.
+    pub advantages: TokenAdvantages<'a>,
     /// Weight of each of the completion's tokens in the step's loss.
     pub weight: f64,
 }
 
+/// The advantages of a completion's tokens.
+#[derive(Clone, Copy, Debug)]
+pub enum TokenAdvantages<'a> {
+    /// All tokens have this one.
+    Alike(f64),
+    /// Each token has its own.
+    Each(&'a [f64]),
+}
+
+impl TokenAdvantages<'_> {
+    fn at(self, token: usize) -> f64 {
+        match self {
+            Self::Alike(advantage) => advantage,
+            Self::Each(advantages) => advantages[token],
+        }
+    }
+}
+
 impl<'a> Rated<'a> {
     /// Returns the completions of an update. `answers` are groups, one after the other. Those without an advantage are
-    /// left out, and under `mask_truncated` those that were truncated.
-    pub(super) fn of(answers: &'a [SampledCompletion<'_>], advantages: &[Option<f64>], spec: &GrpoSpec) -> Vec<Self> {
+    /// left out, and under `mask_truncated` those that were truncated. `credits` has the advantages of the tokens where
+    /// they differ.
+    pub(super) fn of(
+        answers: &'a [SampledCompletion<'_>],
+        advantages: &[Option<f64>],
+        credits: impl Iterator<Item = Option<&'a [f64]>>,
+        spec: &GrpoSpec,
+    ) -> Vec<Self> {
         let lengths: Vec<Option<usize>> = answers
             .iter()
             .zip(advantages)
@@ -49,13 +73,14 @@ impl<'a> Rated<'a> {
         answers
             .iter()
             .zip(advantages)
+            .zip(credits)
             .zip(weights)
             .filter(|(_, weight)| *weight > 0.0)
-            .map(|((answer, advantage), weight)| Self {
+            .map(|(((answer, advantage), credits), weight)| Self {
                 prompt_ids: &answer.example.prompt_ids,
                 ids: &answer.sampled.ids,
                 sampling_logprobs: &answer.sampled.logprobs,
-                advantage: advantage.unwrap_or(0.0),
+                advantages: credits.map_or(TokenAdvantages::Alike(advantage.unwrap_or(0.0)), TokenAdvantages::Each),
                 weight,
             })
             .collect()
@@ -93,18 +118,9 @@ pub fn accumulate(
 ) {
     let UpdateOptions { knobs, temperature, checkpointing } = options;
     let device = decoder.device();
-    let groups: Vec<Group<'_>> = micro_batch
-        .chunk_by(|a, b| a.prompt_ids == b.prompt_ids)
-        .map(|group| Group { prompt: group[0].prompt_ids, completions: group.iter().map(|r| r.ids).collect() })
-        .collect();
-    let packed = Packed::grouped(&groups, device);
+    let packed = packed(micro_batch, device);
     let tokens = Tokens::new(micro_batch, device);
-    let ref_logprobs = reference.map(|reference| {
-        reference.run(decoder, |decoder| {
-            let hidden = tch::no_grad(|| packed.predicting(&decoder.hidden(&packed))); // (N, C)
-            head::logprobs(decoder, &hidden, &tokens.targets, temperature).logprobs
-        })
-    });
+    let ref_logprobs = reference.map(|reference| reference.logprobs(decoder, &packed, &tokens.targets, temperature));
     // without dropout, so the policy is the one that sampled
     let pass = TrainingPass::new(decoder, &packed, PassOptions { dropout_seed: None, checkpointing });
     let hidden = packed.predicting(pass.hidden()); // (N, C)
@@ -143,6 +159,29 @@ pub fn accumulate(
     pass.finish();
 }
 
+fn packed(micro_batch: &[Rated<'_>], device: Device) -> Packed {
+    let groups: Vec<Group<'_>> = micro_batch
+        .chunk_by(|a, b| a.prompt_ids == b.prompt_ids)
+        .map(|group| Group { prompt: group[0].prompt_ids, completions: group.iter().map(|r| r.ids).collect() })
+        .collect();
+    Packed::grouped(&groups, device)
+}
+
+/// Returns the log-probabilities of the tokens of a micro-batch under the reference, end to end.
+pub(super) fn reference_logprobs(
+    decoder: &mut Decoder,
+    reference: &Reference,
+    micro_batch: &[Rated<'_>],
+    temperature: f64,
+) -> Vec<f32> {
+    let device = decoder.device();
+    let targets: Vec<i64> = micro_batch.iter().flat_map(|r| r.ids.iter().copied()).collect();
+    let targets = Tensor::from_slice(&targets).to_device(device);
+    let logprobs = reference.logprobs(decoder, &packed(micro_batch, device), &targets, temperature);
+    let logprobs = logprobs.to_kind(Kind::Float).to_device(Device::Cpu);
+    Vec::try_from(logprobs).expect("they are 32-bit numbers")
+}
+
 /// The tokens of a micro-batch's completions, end to end.
 struct Tokens {
     targets: Tensor,           // (N,)
@@ -156,11 +195,12 @@ impl Tokens {
     fn new(micro_batch: &[Rated<'_>], device: Device) -> Self {
         let targets: Vec<i64> = micro_batch.iter().flat_map(|r| r.ids.iter().copied()).collect();
         let sampling = micro_batch.iter().flat_map(|r| r.sampling_logprobs.iter().copied());
-        let per_token = |value: fn(&Rated<'_>) -> f64| {
-            micro_batch.iter().flat_map(move |r| std::iter::repeat_n(value(r) as f32, r.ids.len()))
+        let per_token = |value: fn(&Rated<'_>, usize) -> f64| {
+            micro_batch.iter().flat_map(move |r| (0..r.ids.len()).map(move |token| value(r, token) as f32))
         };
         // one copy to the device for all three
-        let numbers: Vec<f32> = sampling.chain(per_token(|r| r.advantage)).chain(per_token(|r| r.weight)).collect();
+        let advantages = per_token(|r, token| r.advantages.at(token));
+        let numbers: Vec<f32> = sampling.chain(advantages).chain(per_token(|r, _| r.weight)).collect();
         let numbers = Tensor::from_slice(&numbers)
             .to_device(device)
             .view([3, i64::try_from(targets.len()).expect("lengths fit i64")]);
@@ -284,6 +324,14 @@ impl Reference {
             return Self::Base;
         }
         Self::Copy(decoder.trainable().iter().map(|(_, t)| t.detach().copy()).collect())
+    }
+
+    /// Returns the log-probabilities of `targets` under the reference. // (N,)
+    fn logprobs(&self, decoder: &mut Decoder, packed: &Packed, targets: &Tensor, temperature: f64) -> Tensor {
+        self.run(decoder, |decoder| {
+            let hidden = tch::no_grad(|| packed.predicting(&decoder.hidden(packed))); // (N, C)
+            head::logprobs(decoder, &hidden, targets, temperature).logprobs
+        })
     }
 
     /// Computes `compute` on the reference policy.
