@@ -57,7 +57,7 @@ test: build models
 test-other-bfloat16: build
     @other=$(grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo widened || echo native); echo "bfloat16 products: $other"; \
         ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS=$other cargo test --release --workspace --test engine -- \
-            golden packing shared_prefix rollout real_models
+            golden packing:: shared_prefix:: rollout::
 
 # Runs the tests of the root package, which need no libtorch
 [group('test')]
