@@ -49,6 +49,10 @@ pub const LEASE_LOOKED_AT: &str = "lease-looked-at";
 /// The point after an evaluation has kept the answers of a batch and before it rates them.
 pub const ANSWERS_KEPT: &str = "answers-kept";
 
+/// The start of the names of the points within a step. The number of the step, from 1, follows, as in `within-step-2`.
+/// A worker passes the point before each token of the step's rollout and before each of its micro-batches.
+pub const WITHIN_STEP: &str = "within-step-";
+
 /// The points that the process of `orchestrate run` passes for a stage, in this order.
 pub const DISPATCHER_FAULTS: [&str; 8] = [
     "run-before-plan",
@@ -82,7 +86,8 @@ pub fn fault_point(name: &str) {
     debug_assert!(
         [REPLACE_FAULT, RUN_ENDED, LEASE_LOOKED_AT, ANSWERS_KEPT].contains(&name)
             || WORKER_FAULTS.contains(&name)
-            || DISPATCHER_FAULTS.contains(&name),
+            || DISPATCHER_FAULTS.contains(&name)
+            || name.starts_with(WITHIN_STEP),
         "`{name}` is not listed"
     );
     match Fault::asked_for() {
@@ -96,6 +101,13 @@ pub fn fault_point(name: &str) {
             }
         }
         _ => {}
+    }
+}
+
+/// Kills or holds the process within `step` if [`FAULT_VARIABLE`] selects that point.
+pub fn fault_within_step(step: u64) {
+    if std::env::var_os(FAULT_VARIABLE).is_some() {
+        fault_point(&format!("{WITHIN_STEP}{step}"));
     }
 }
 

@@ -106,7 +106,7 @@ pub use error::{WorkspaceError, io_hint};
 pub use event_log::{COMPLETIONS, EventLog};
 pub use fault::{
     ANSWERS_KEPT, COMMITTED_FAULTS, DISPATCHER_FAULTS, FAULT_VARIABLE, LEASE_LOOKED_AT, NETWORK_FAULT, REPLACE_FAULT,
-    RUN_ENDED, WORKER_FAULTS, fault_point, is_asked_for,
+    RUN_ENDED, WITHIN_STEP, WORKER_FAULTS, fault_point, fault_within_step, is_asked_for,
 };
 pub use inputs::InputRecord;
 pub use inspected::{Inspected, inspection_key};

@@ -11,7 +11,7 @@ use orchestrate_core::digest::ContentChanged;
 use orchestrate_core::event::{EventKind, Failure, FailureClass, Measurement, Started, StepPart};
 use orchestrate_core::exec::DataReport;
 use orchestrate_core::recipe::spec::Work;
-use orchestrate_core::workspace::{Attempt, Ending, PlannedInputs, WorkspaceError};
+use orchestrate_core::workspace::{Attempt, Ending, PlannedInputs, WorkspaceError, fault_within_step};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -56,6 +56,7 @@ impl Context<'_> {
     /// between two parts of a step (micro-batches, tokens of a rollout). Events are at least [`WRITE_PARTS_EVERY`]
     /// apart.
     pub(super) fn should_drop_step(&mut self, part: StepPart) -> StageResult<bool> {
+        fault_within_step(part.step);
         if self.part_written.elapsed() >= WRITE_PARTS_EVERY {
             self.part_written = Instant::now();
             self.emit(&EventKind::StepPart(part))?;
