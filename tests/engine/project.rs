@@ -113,6 +113,14 @@ impl Project {
         project
     }
 
+    /// Copies the project with its results.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self { dir: tempfile::tempdir().unwrap() };
+        let copied = Command::new("cp").arg("-a").arg(self.path(".")).arg(copy.dir.path()).status().unwrap();
+        assert!(copied.success());
+        copy
+    }
+
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
     }
