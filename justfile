@@ -4,6 +4,8 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 golden_python := ".tools/golden-venv/bin/python"
+open_r1 := ".tools/open-r1-decontaminate.py"
+open_r1_url := "https://raw.githubusercontent.com/huggingface/open-r1/0c68e8cbf0047bdc1d816eb4026e6b7ed4f5d9d2/scripts/decontaminate.py"
 
 [private]
 default:
@@ -158,11 +160,24 @@ outside *areas: build models data
 
 # Recomputes tests/golden/ with PyTorch and transformers (6 GB of packages) and shows what changed
 [group('test')]
-golden: models
+golden: models data
     @if [ ! -x {{ golden_python }} ]; then python3 -m venv .tools/golden-venv; fi
     {{ golden_python }} -m pip install --quiet --requirement tests/golden/requirements.txt
     PYTHONHASHSEED=0 {{ golden_python }} tests/golden/gen_golden.py tests/golden --models models
     {{ golden_python }} tests/golden/gen_curves.py tests/golden
     {{ golden_python }} tests/golden/gen_grpo.py tests/golden
     {{ golden_python }} tests/golden/gen_rouge.py tests/golden data/biomedical/mcq.jsonl LICENSE
-    git diff --stat -- tests/golden
+    {{ golden_python }} tests/golden/gen_classifiers.py tests/golden
+    {{ golden_python }} tests/golden/gen_choices.py tests/golden --models models
+    {{ golden_python }} tests/golden/gen_masks.py models/smollm2-135m-instruct
+    {{ golden_python }} tests/golden/gen_edit.py tests/golden
+    {{ golden_python }} tests/golden/gen_stats.py > tests/golden/stats.json
+    {{ golden_python }} tests/golden/gen_comparison.py > tests/golden/comparison.json
+    {{ golden_python }} tests/golden/gen_repeated.py > tests/golden/repeated.json
+    {{ golden_python }} tests/golden/gen_judges.py > tests/golden/judges.json
+    {{ golden_python }} tests/golden/gen_parquet.py
+    {{ golden_python }} tests/golden/gen_tensorboard.py
+    {{ golden_python }} tests/golden/gen_ifeval.py tests/rewards/ifeval.jsonl
+    @if [ ! -e {{ open_r1 }} ]; then curl --fail --silent --show-error --output {{ open_r1 }} {{ open_r1_url }}; fi
+    {{ golden_python }} tests/golden/gen_decontaminate.py {{ open_r1 }}
+    git diff --stat -- tests/golden tests/rewards
