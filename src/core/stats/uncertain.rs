@@ -14,7 +14,7 @@ use super::bootstrap::Interval;
 use super::student::{quantile, two_sided_p};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use statrs::distribution::{ChiSquared, ContinuousCDF as _, Normal};
+use statrs::distribution::{ChiSquared, Continuous as _, ContinuousCDF as _, Normal};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -121,14 +121,24 @@ impl UncertainMean {
             StandardError::Zero => None,
             StandardError::Student { error, df } => Some(error * quantile(1.0 - OUTSIDE / 2.0, *df)),
             StandardError::Mixed(errors) => {
-                let mut high = errors.iter().sum::<f64>() / errors.len() as f64;
-                while self.outside(high)? > OUTSIDE {
+                let typical = errors.iter().sum::<f64>() / errors.len() as f64;
+                let boundary = boundary(errors, typical);
+                // only near the boundary is the probability itself compared
+                let is_inside = |distance: f64| {
+                    if (distance - boundary).abs() > 1e-11 * boundary {
+                        distance < boundary
+                    } else {
+                        mean_tail(errors, distance) > OUTSIDE
+                    }
+                };
+                let mut high = typical;
+                while is_inside(high) {
                     high *= 2.0;
                 }
                 let mut low = 0.0;
                 while high - low > 1e-9 * high {
                     let middle = f64::midpoint(low, high);
-                    if self.outside(middle)? > OUTSIDE { low = middle } else { high = middle }
+                    if is_inside(middle) { low = middle } else { high = middle }
                 }
                 Some(high)
             }
@@ -140,13 +150,33 @@ impl UncertainMean {
         match &self.error {
             StandardError::Zero => None,
             StandardError::Student { error, df } => Some(two_sided_p(distance / error, *df)),
-            StandardError::Mixed(errors) => {
-                let normal = Normal::standard();
-                let tail = |error: &f64| if *error > 0.0 { 2.0 * normal.cdf(-distance / error) } else { 0.0 };
-                Some(errors.iter().map(tail).sum::<f64>() / errors.len() as f64)
-            }
+            StandardError::Mixed(errors) => Some(mean_tail(errors, distance)),
         }
     }
+}
+
+/// Computes the probability outside `distance`, over equally likely standard errors.
+fn mean_tail(errors: &[f64], distance: f64) -> f64 {
+    let normal = Normal::standard();
+    let tail = |error: &f64| if *error > 0.0 { 2.0 * normal.cdf(-distance / error) } else { 0.0 };
+    errors.iter().map(tail).sum::<f64>() / errors.len() as f64
+}
+
+/// Finds the distance outside which the probability is [`OUTSIDE`], by Newton's method. The probability is convex, so
+/// every step but the first approaches from below.
+fn boundary(errors: &[f64], typical: f64) -> f64 {
+    let normal = Normal::standard();
+    let mut distance = 2.0 * typical;
+    for _ in 0..100 {
+        let slope = |error: &f64| if *error > 0.0 { 2.0 * normal.pdf(distance / error) / error } else { 0.0 };
+        let density = errors.iter().map(slope).sum::<f64>() / errors.len() as f64;
+        let next = (distance + (mean_tail(errors, distance) - OUTSIDE) / density).max(0.0);
+        if (next - distance).abs() <= 1e-13 * next {
+            break;
+        }
+        distance = next;
+    }
+    distance
 }
 
 #[cfg(test)]
