@@ -329,58 +329,12 @@ fn full_project() -> Project {
 fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
     let project = full_project();
     let before = load(&project, &[]).unwrap_or_else(|error| panic!("{}", error.render(100, false)));
+    let keys_before = keys(&before);
     let schema = schema();
-    let mut checked = 0;
+    let mut changes = Vec::new();
     for (table, place) in PLACES {
         let properties = schema["$defs"][table]["properties"].as_object().expect("each table has keys");
-        for key in properties.keys() {
-            let set = match special(table, key) {
-                Some(set) => set.to_owned(),
-                None if (*table, key.as_str()) == ("DataTable", "path") => "data.mcq.path=data/more.txt".to_owned(),
-                None if (*table, key.as_str()) == ("CptTable", "micro_batch_size") => {
-                    "stages.cpt.micro_batch_size=4".to_owned()
-                }
-                None if (*table, key.as_str()) == ("SftTable", "micro_batch_size") => {
-                    "stages.sft.micro_batch_size=4".to_owned()
-                }
-                None => format!("{place}.{key}={}", other_value(key)),
-            };
-            checked += 1;
-            let after = match load(&project, &[&set]) {
-                Ok(after) => after,
-                // Another kind may refuse the other keys of its table.
-                Err(_) if key == "kind" => continue,
-                // Components that do not compare with the row refuse it.
-                Err(error)
-                    if key == "shuffle_references" && error.problems()[0].message.contains("does not compare") =>
-                {
-                    continue;
-                }
-                Err(error) => panic!("{table}.{key}: `{set}` is refused: {}", error.render(100, false)),
-            };
-            let labels =
-                |recipe: &LoadedRecipe| recipe.variants.iter().map(|cell| cell.name.clone()).collect::<Vec<_>>();
-            match *table {
-                "RuntimeTable" | "Retries" | "JudgeServer" | "HttpEndpoint" => {
-                    assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
-                    assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
-                }
-                "CompareSettings" => {
-                    assert_ne!(before.compare, after.compare, "`{set}` changes no comparison");
-                    assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
-                }
-                "CommandStageTable" if ["timeout_s", "resume"].contains(&key.as_str()) => {
-                    assert_ne!(programs(&before), programs(&after), "`{set}` does not reach the program");
-                    assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
-                }
-                "DataTable" if key == "max_overlap" => {
-                    assert_ne!(limits(&before), limits(&after), "`{set}` limits nothing");
-                    assert_eq!(keys(&before), keys(&after), "`{set}` is no part of a result");
-                }
-                "SweepTable" if key == "base_name" => assert_ne!(labels(&before), labels(&after), "`{set}`"),
-                _ => assert_ne!(keys(&before), keys(&after), "`{set}` changes no cache key"),
-            }
-        }
+        changes.extend(properties.keys().map(|key| (*table, *place, key.as_str())));
     }
     let all: usize = schema["$defs"]
         .as_object()
@@ -389,7 +343,65 @@ fn every_key_of_the_schema_changes_the_plan_or_the_runtime_settings() {
         .filter(|(name, _)| PLACES.iter().any(|(table, _)| table == name))
         .map(|(_, table)| table["properties"].as_object().map_or(0, serde_json::Map::len))
         .sum();
-    assert_eq!(checked, all);
+    assert_eq!(changes.len(), all);
+    let (project, before) = (&project, (&before, &keys_before));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for part in changes.chunks(changes.len().div_ceil(threads)) {
+            scope.spawn(move || {
+                for &(table, place, key) in part {
+                    changes_the_plan_or_the_settings(project, before, table, place, key);
+                }
+            });
+        }
+    });
+}
+
+/// Asserts that another value of the key changes what the key is for.
+fn changes_the_plan_or_the_settings(
+    project: &Project,
+    (before, keys_before): (&LoadedRecipe, &BTreeSet<String>),
+    table: &str,
+    place: &str,
+    key: &str,
+) {
+    let set = match special(table, key) {
+        Some(set) => set.to_owned(),
+        None if (table, key) == ("DataTable", "path") => "data.mcq.path=data/more.txt".to_owned(),
+        None if (table, key) == ("CptTable", "micro_batch_size") => "stages.cpt.micro_batch_size=4".to_owned(),
+        None if (table, key) == ("SftTable", "micro_batch_size") => "stages.sft.micro_batch_size=4".to_owned(),
+        None => format!("{place}.{key}={}", other_value(key)),
+    };
+    let after = match load(project, &[&set]) {
+        Ok(after) => after,
+        // Another kind may refuse the other keys of its table.
+        Err(_) if key == "kind" => return,
+        // Components that do not compare with the row refuse it.
+        Err(error) if key == "shuffle_references" && error.problems()[0].message.contains("does not compare") => return,
+        Err(error) => panic!("{table}.{key}: `{set}` is refused: {}", error.render(100, false)),
+    };
+    let keys_after = keys(&after);
+    let labels = |recipe: &LoadedRecipe| recipe.variants.iter().map(|cell| cell.name.clone()).collect::<Vec<_>>();
+    match table {
+        "RuntimeTable" | "Retries" | "JudgeServer" | "HttpEndpoint" => {
+            assert_ne!(before.runtime, after.runtime, "`{set}` changes no runtime setting");
+            assert_eq!(*keys_before, keys_after, "`{set}` is no part of a result");
+        }
+        "CompareSettings" => {
+            assert_ne!(before.compare, after.compare, "`{set}` changes no comparison");
+            assert_eq!(*keys_before, keys_after, "`{set}` is no part of a result");
+        }
+        "CommandStageTable" if ["timeout_s", "resume"].contains(&key) => {
+            assert_ne!(programs(before), programs(&after), "`{set}` does not reach the program");
+            assert_eq!(*keys_before, keys_after, "`{set}` is no part of a result");
+        }
+        "DataTable" if key == "max_overlap" => {
+            assert_ne!(limits(before), limits(&after), "`{set}` limits nothing");
+            assert_eq!(*keys_before, keys_after, "`{set}` is no part of a result");
+        }
+        "SweepTable" if key == "base_name" => assert_ne!(labels(before), labels(&after), "`{set}`"),
+        _ => assert_ne!(*keys_before, keys_after, "`{set}` changes no cache key"),
+    }
 }
 
 #[test]
