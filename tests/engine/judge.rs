@@ -142,23 +142,13 @@ fn a_judged_stage_that_was_killed_resumes_bitwise_and_a_rerun_asks_nobody() {
     }
 }
 
+/// A prompt of few words: the server reads 50 tokens in a second.
 const PAIRS: &str = r#"mode = "pair_within_group"
 pair_prompt = '''
-Say which of two answers is better.
-
-<task>
 Which organ pumps blood?
-</task>
-
-<first_answer>
-{{ first[:20] }}
-</first_answer>
-
-<second_answer>
-{{ second[:20] }}
-</second_answer>
-
-Reply with JSON alone: {"reason": one short sentence, "verdict": "first", "second" or "tie"}'''"#;
+first: {{ first[:20] }}
+second: {{ second[:20] }}
+Reply with JSON: {"reason": a few words, "verdict": "first", "second" or "tie"}'''"#;
 
 #[test]
 fn a_judge_of_pairs_rewards_a_stage_and_is_measured() {
@@ -313,6 +303,7 @@ const GUIDED: &str = r#"
 [data.guided]
 path = "data/mcq.jsonl"
 eval_fraction = 0.25
+max_rows = 12
 prompt = "{{ question }}\n{% for k, v in options|items %}{{ k }}) {{ v }}\n{% endfor %}"
 reference = "{{ theirs }}"
 join = { from = "stage:parent", field = "theirs" }
@@ -337,6 +328,7 @@ fn a_judge_answers_questions_and_its_answers_are_references() {
             format!("{}{}", &recipe[..start], &recipe[end..]).replace("[stages.grpo.rewards.correctness]\n", "");
         let recipe =
             recipe.replace("kind = \"grpo\"\nafter = \"sft\"\ndata = \"mcq\"", "kind = \"grpo\"\ndata = \"guided\"");
+        let recipe = recipe.replace("[data.mcq]\n", "[data.mcq]\nmax_rows = 12\n");
         project.write("recipes/tiny.toml", &recipe.replace("[stages.cpt]", &format!("{GUIDED}\n[stages.cpt]")));
         project.succeed(&["run", "recipes/tiny.toml", "--only", "grpo", "--set", "stages.grpo.steps=2"]);
         project
@@ -346,7 +338,7 @@ fn a_judge_answers_questions_and_its_answers_are_references() {
     let answers = committed.iter().find(|path| path.ends_with("generations.jsonl")).expect("the judge has answered");
     let text = fs_err::read_to_string(answers).unwrap();
     let answers: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(answers.len() > 10 && answers.iter().all(|answer| answer["tokens"].as_u64() <= Some(6)), "{text}");
+    assert!(answers.len() == 12 && answers.iter().all(|answer| answer["tokens"].as_u64() <= Some(6)), "{text}");
     let of_question = |question: &str| {
         let found = answers.iter().find(|answer| question.starts_with(answer["question"].as_str().unwrap()));
         found.map(|answer| answer["completion"].clone())
