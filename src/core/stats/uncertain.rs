@@ -209,6 +209,31 @@ mod tests {
     }
 
     #[test]
+    fn the_interval_is_that_of_a_bisection_by_the_probability_to_the_bit() {
+        let bisected = |found: &UncertainMean, errors: &[f64]| {
+            let (mut low, mut high) = (0.0, errors.iter().sum::<f64>() / errors.len() as f64);
+            while found.outside(high).unwrap() > OUTSIDE {
+                high *= 2.0;
+            }
+            while high - low > 1e-9 * high {
+                let middle = f64::midpoint(low, high);
+                if found.outside(middle).unwrap() > OUTSIDE { low = middle } else { high = middle }
+            }
+            high
+        };
+        for (df, other) in [(1.0, 1.0), (1.0, 500.0), (2.0, 9.0), (9.0, 40.0)] {
+            for value in [1e-12, 0.003, 0.2, 1e6] {
+                let overlap = VariancePart { less: Some(Estimate { value: 0.9 * value, df: 80.0 }), ..part(value, df) };
+                for parts in [[part(value, df), part(0.02, other)], [overlap, part(1e-9, other)]] {
+                    let found = UncertainMean::new(0.5, &parts);
+                    let StandardError::Mixed(errors) = &found.error else { panic!("two estimates") };
+                    assert_eq!(found.half_width().unwrap().to_bits(), bisected(&found, errors).to_bits(), "{parts:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_vary_has_neither() {
         let found = UncertainMean::new(0.5, &[part(0.0, 2.0)]);
         assert_eq!((found.p_value(), found.interval()), (None, None));
