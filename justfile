@@ -3,6 +3,11 @@
 # Everything builds in the release profile alone: libtorch's C++ bindings take four minutes for each profile.
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
+find_libtorch := 'LD_LIBRARY_PATH="${LIBTORCH:+$LIBTORCH/lib}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"'
+# All tests but those of `engine` mostly wait, for processes, time limits and locks.
+more_tests_at_once := 'RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"'
+# Tests of the engine share the cores, so libtorch's threads sleep while they wait for each other.
+wait_asleep := 'GOMP_SPINCOUNT=1000'
 golden_python := ".tools/golden-venv/bin/python"
 open_r1 := ".tools/open-r1-decontaminate.py"
 open_r1_url := "https://raw.githubusercontent.com/huggingface/open-r1/0c68e8cbf0047bdc1d816eb4026e6b7ed4f5d9d2/scripts/decontaminate.py"
@@ -52,13 +57,17 @@ paper-mini: build models data
 # Runs every test, the real models among them
 [group('test')]
 test: build models
-    LD_LIBRARY_PATH="${LIBTORCH:+$LIBTORCH/lib}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" cargo test --release --workspace
+    cargo test --release --workspace --no-run
+    {{ more_tests_at_once }} {{ find_libtorch }} \
+        cargo test --release --workspace --lib --bins --test '[!e]*' --test 'e[!n]*'
+    {{ wait_asleep }} {{ find_libtorch }} cargo test --release --workspace --test engine
+    {{ find_libtorch }} cargo test --release --workspace --doc
 
 # Runs the engine's numeric tests with bfloat16 products as this CPU would not choose them
 [group('test')]
 test-other-bfloat16: build
     @other=$(grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo widened || echo native); echo "bfloat16 products: $other"; \
-        ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS=$other cargo test --release --workspace --test engine -- \
+        {{ wait_asleep }} ORCHESTRATE_RUNTIME__BFLOAT16_PRODUCTS=$other cargo test --release --workspace --test engine -- \
             golden packing:: shared_prefix:: rollout::
 
 # Runs the tests of the root package, which need no libtorch
