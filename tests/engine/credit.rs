@@ -1,6 +1,6 @@
 //! Advantages that differ between the tokens of a completion.
 
-use crate::project::{Project, json_lines};
+use crate::project::{Project, RECIPE as TINY, json_lines};
 use crate::resume::{killed_and_resumed, result, uninterrupted_in};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -10,17 +10,24 @@ const OWEN: &str = "stages.grpo.credit={ kind = \"owen\", of = \"semantic\", seg
 const SOFT_RETURN: &str = "stages.grpo.credit={ kind = \"soft_return\", beta = 0.1 }";
 const UNSCALED: &str = "stages.grpo.scale_rewards=\"none\"";
 
+/// Returns a project with one variant, which is rewarded by the cosine similarity of an encoder.
+fn project() -> Project {
+    let project = Project::new();
+    project.write("recipes/tiny.toml", TINY.split_once("[sweep]").unwrap().0);
+    project
+}
+
 #[test]
 fn credit_that_is_dealt_out_alike_changes_no_bit() {
-    let plain = uninterrupted_in(&Project::new(), "grpo", &[UNSCALED]);
-    let uniform = Project::new();
+    let plain = uninterrupted_in(&project(), "grpo", &[UNSCALED]);
+    let uniform = project();
     assert!(uninterrupted_in(&uniform, "grpo", &[UNSCALED, "stages.grpo.credit={ kind = \"uniform\" }"]) == plain);
     let floor = OWEN.replace("max_coalitions = 6", "max_coalitions = 6, floor = 1.0");
-    assert!(uninterrupted_in(&Project::new(), "grpo", &[UNSCALED, &floor]) == plain, "`floor = 1` changed a bit");
+    assert!(uninterrupted_in(&project(), "grpo", &[UNSCALED, &floor]) == plain, "`floor = 1` changed a bit");
     let without = SOFT_RETURN.replace("0.1", "0.0");
-    assert!(uninterrupted_in(&Project::new(), "grpo", &[UNSCALED, &without]) == plain, "`beta = 0` changed a bit");
+    assert!(uninterrupted_in(&project(), "grpo", &[UNSCALED, &without]) == plain, "`beta = 0` changed a bit");
     for credit in [OWEN, SOFT_RETURN] {
-        assert!(uninterrupted_in(&Project::new(), "grpo", &[UNSCALED, credit]) != plain, "{credit} changes nothing");
+        assert!(uninterrupted_in(&project(), "grpo", &[UNSCALED, credit]) != plain, "{credit} changes nothing");
     }
 }
 
@@ -28,9 +35,9 @@ fn credit_that_is_dealt_out_alike_changes_no_bit() {
 fn a_killed_stage_with_credits_ends_with_the_same_bits() {
     for credit in [OWEN, SOFT_RETURN] {
         let settings = [UNSCALED, credit, "stages.grpo.steps=4"];
-        let whole = Project::new();
+        let whole = project();
         let expected = uninterrupted_in(&whole, "grpo", &settings);
-        assert!(killed_and_resumed(&Project::new(), "grpo", &settings, &[1, 2]) == expected, "{credit}");
+        assert!(killed_and_resumed(&project(), "grpo", &settings, &[1, 2]) == expected, "{credit}");
         assert!(result(&whole, "grpo").is_some());
     }
 }
@@ -76,9 +83,8 @@ files = ["scripts/tags.py"]
 scope = "completion"
 
 [sweep]
-matrix = { seed = [5, 6, 7] }
-[[sweep.variants]]
-name = "uniform"
+base_name = "uniform"
+matrix = { "stages.grpo.seed" = [5, 6, 7] }
 [[sweep.variants]]
 name = "owen"
 set = { "stages.grpo.credit" = { kind = "owen", of = "tags", segments = "words:1", coalitions = "all" } }
@@ -92,8 +98,9 @@ threads = 1
 const TAGS: &str = r#"
 import json, sys
 for line in sys.stdin:
-    words = json.loads(line)["completion"].split()
-    print(sum(word == "t" for word in words) / 3, flush=True)
+    question = json.loads(line)
+    words = question["text"].split()
+    print(json.dumps({"id": question["id"], "value": sum(word == "t" for word in words) / 3}), flush=True)
 "#;
 
 /// Returns every answer of three words, of which each is `t` in one of four.
@@ -123,8 +130,9 @@ fn credit_by_words_learns_no_slower_than_credit_alike() {
         assert!(rewards[0] < 0.45, "it knows it already: {rewards:?}");
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
         let reached = (3..=rewards.len()).find(|&end| mean(&rewards[end - 3..end]) > 0.9);
-        let is_owen = line["variant"].as_str().unwrap().contains("owen");
-        steps[usize::from(is_owen)].push(reached.unwrap_or_else(|| panic!("{} does not learn: {rewards:?}", line["variant"])));
+        let is_owen = line["variant"].to_string().contains("owen");
+        steps[usize::from(is_owen)]
+            .push(reached.unwrap_or_else(|| panic!("{} does not learn: {rewards:?}", line["variant"])));
         let coalitions: Vec<f64> = events.iter().filter_map(|event| at(event, "credit/coalitions")).collect();
         assert_eq!(coalitions.iter().any(|count| *count > 0.0), is_owen, "{coalitions:?}");
     }

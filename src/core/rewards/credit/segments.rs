@@ -61,10 +61,12 @@ fn words(text: &str, count: usize) -> Vec<Range<usize>> {
     words.chunks(count).map(|run| run[0].start..run[run.len() - 1].end).collect()
 }
 
-/// Keeps the parts with a letter or digit; others are added to the part before them.
+/// Keeps the parts with a letter or digit, without white space before them; others are added to the part before them.
 fn spoken(text: &str, parts: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     for part in parts {
+        let own = &text[part.clone()];
+        let part = part.start + (own.len() - own.trim_start().len())..part.end;
         match found.last_mut() {
             _ if text[part.clone()].contains(char::is_alphanumeric) => found.push(part),
             Some(before) => before.end = part.end,
@@ -116,7 +118,7 @@ mod tests {
         let text = "One. Two.\n\nThree. Four. Five.";
         let (found, unions) = segments(text, Segmentation::Sentences, 60);
         assert_eq!((found.len(), unions), (5, vec![0..2, 2..5]));
-        let (_, unions) = segments("one, two. three", Segmentation::Clauses, 60);
+        let (_, unions) = segments("One, two. Three", Segmentation::Clauses, 60);
         assert_eq!(unions, [0..2, 2..3]);
     }
 
