@@ -226,3 +226,30 @@ fn lines_come_from_stdin_and_those_before_a_bad_one_are_rated() {
     assert_eq!(found[0]["parts"]["format"], json!({"value": 1.0, "weight": 1.0, "status": "ok"}));
     assert!(String::from_utf8(output.stderr).unwrap().contains("stdin:2: the line is JSON, but not an object"));
 }
+
+#[test]
+fn credits_say_which_sentence_earned_the_value() {
+    let project = Project::new();
+    let reference = "The heart pumps blood.";
+    project.write("texts.jsonl", &line("<think>Cats are nice. The heart pumps blood.</think>", Some(reference)));
+    let args = ["--input", "texts.jsonl", "--explain", "--credit"];
+    let found = json_lines(&scored(&project, "eval", &[&args[..], &["--json"]].concat()));
+    let rouge = &found[0]["parts"]["rouge"];
+    let credits: Vec<(&str, f64)> = rouge["credit"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|segment| (segment["text"].as_str().unwrap(), segment["credit"].as_f64().unwrap()))
+        .collect();
+    let (cats, heart) = (
+        credits.iter().find(|(text, _)| text.contains("Cats")),
+        credits.iter().find(|(text, _)| text.contains("heart")),
+    );
+    let (cats, heart) = (cats.unwrap().1, heart.unwrap().1);
+    assert!(heart > 0.5 && cats < 0.0, "{credits:?}");
+    // the credits add up to the value
+    let sum: f64 = credits.iter().map(|(_, credit)| credit).sum();
+    assert!((sum - rouge["value"].as_f64().unwrap()).abs() < 1e-9, "{credits:?} {rouge}");
+    let shown = scored(&project, "eval", &args);
+    assert!(shown.contains("The heart pumps blood.") && shown.contains("−") | shown.contains("-"), "{shown}");
+}

@@ -24,6 +24,9 @@ output of `samples --json` can be rated again. Judges are asked as in a run, and
 those of runs; each command has the judges' whole budget. GRPO's length penalty is not included. Lines are
 rated 64 at a time; the lines that share a batch may change the last bits of an encoder's values.
 
+--credit cuts the text that a component reads into sentences, rates their combinations, and prints what each
+sentence contributes (its Shapley value; they add up to the value), or the segments of the stage's own credit.
+
 --calibrate rates the stage's own rows instead: each with its own completion, with another row's and with an
 empty one. It prints how well every component separates them (AUC: 1 is full separation, 0.5 is chance) and its
 share of the spread within a row. It warns of components that cannot teach or that dominate the others.
@@ -45,7 +48,7 @@ variants. Answers and values are kept, so no model is loaded and no other compon
 the results; `compare` and `report` read them.
 
 Examples:
-  orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain
+  orchestrate score recipes/demo.toml grpo --variant semantic --input texts.jsonl --explain --credit
   orchestrate samples latest grpo --limit 0 --json | orchestrate score recipes/demo.toml eval --input -
   orchestrate score recipes/demo.toml grpo --variant semantic --calibrate
   orchestrate score recipes/demo.toml grpo --variant semantic --probe --limit 50
@@ -54,8 +57,8 @@ Examples:
   orchestrate score latest eval --add repetition
   orchestrate score latest eval --add 'semantic@bge = { encoder = \"models/bge-small\" }'
 
---json prints {\"total\",\"parts\":{NAME:{\"value\",\"weight\",\"status\":\"ok\"|\"missing\",\"reason\",\"explanation\"}}}, one a
-line; with --calibrate {\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"true\":{\"mean\",\"std\",\"count\"},\"shuffled\",
+--json prints {\"total\",\"parts\":{NAME:{\"value\",\"weight\",\"status\":\"ok\"|\"missing\",\"reason\",\"explanation\",
+\"credit\":[{\"text\",\"credit\"}]}}}, one a line; with --calibrate {\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"true\":{\"mean\",\"std\",\"count\"},\"shuffled\",
 \"empty\",\"auc_shuffled\",\"auc_empty\",\"share\",\"missing\"}},\"warnings\":[..]}; with --probe
 {\"rows\",\"total\",\"components\":{NAME:{\"weight\",\"probes\":{PROBE:{\"exploit\",\"low\",\"high\",\"equal\",\"gap\",\"true\",
 \"probe\",\"rows\"}}}},\"warnings\":[..]}; with --judges {\"components\":{NAME:{\"mode\",
@@ -87,6 +90,9 @@ pub(in crate::cli) struct ScoreArgs {
     /// Say why each value is what it is.
     #[arg(long, conflicts_with_all = ["calibrate", "probe", "judges"])]
     explain: bool,
+    /// Say which sentence earned each value: its Shapley value, by the components that can rate parts of a text.
+    #[arg(long, requires = "explain")]
+    credit: bool,
     /// Rate the stage's own rows: their completions, other rows', and empty ones.
     #[arg(long, conflicts_with = "input")]
     calibrate: bool,
@@ -122,7 +128,7 @@ pub(in crate::cli) fn score(context: &Context, args: ScoreArgs) -> Result<(), Cl
     let limit = |default: usize| Some(args.limit.unwrap_or(default)).filter(|limit| *limit > 0);
     let task = match input {
         input if args.judges => ScoreTask::Judges { input, limit: limit(20), repeats: args.repeats },
-        Some(input) => ScoreTask::Texts { input, explain: args.explain, repeat: !context.json },
+        Some(input) => ScoreTask::Texts { input, explain: args.explain, credit: args.credit, repeat: !context.json },
         None if args.probe => ScoreTask::Probe { limit: limit(200) },
         None => ScoreTask::Calibrate { limit: limit(200) },
     };

@@ -5,7 +5,7 @@ use super::super::error::CliError;
 use super::super::output::Output;
 use super::{answers, parsed};
 use crate::exec::ScoreRequest;
-use crate::number::number;
+use crate::number::{number, signed};
 use crate::printable::harmless;
 use crate::report::{Column, Counter, ProgressMode, Table, indented, terminal_width, width};
 use serde_json::Value;
@@ -87,6 +87,10 @@ fn print(out: &mut Output, text: &Value, explain: bool) -> Result<(), CliError> 
         if let Some(explanation) = part["explanation"].as_str().filter(|_| explain) {
             said.push('\n');
             said.push_str(explanation);
+        }
+        for segment in part["credit"].as_array().into_iter().flatten() {
+            let text = segment["text"].as_str().unwrap_or_default();
+            said.push_str(&format!("\n{} {text}", signed(segment["credit"].as_f64().unwrap_or_default())));
         }
         out.line(indented(&name, &harmless(&said), terminal_width()))?;
     }

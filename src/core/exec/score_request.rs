@@ -25,12 +25,15 @@ pub struct ScoreRequest {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ScoreTask {
     /// `{"prompt","completion","reference","answer"}` -> `{"total","parts":{NAME:{"value","weight","status","reason",
-    /// "explanation"}}}`.
+    /// "explanation","credit":[{"text","credit"}]}}}`.
     Texts {
         /// The lines to rate.
         input: Input,
         /// Whether each component explains its value.
         explain: bool,
+        /// Whether the segments of the texts are credited, by each component that can value them.
+        #[serde(default)]
+        credit: bool,
         /// Whether the answer repeats the line's position and texts.
         repeat: bool,
     },

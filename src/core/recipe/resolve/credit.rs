@@ -5,7 +5,7 @@ use crate::recipe::spec::{CreditSpec, LossType, RewardSpec, ScaleRewards, SoftRe
 use crate::recipe::tables::credit::{CreditName, CreditTable};
 use crate::recipe::tables::stage::GrpoTable;
 use crate::recipe::text::located::KeyPath;
-use crate::rewards::credit::{CoalitionRule, OwenSpec, Segmentation, Sign};
+use crate::rewards::credit::{CoalitionRule, OwenSpec, Segmentation, Sign, unfit};
 use crate::suggestion::did_you_mean;
 use std::collections::BTreeMap;
 
@@ -71,14 +71,7 @@ impl Resolver<'_> {
             self.problem(&at, message, "no such component", did_you_mean(of, "components", &known));
             return None;
         };
-        let measure = reward.component.measure();
-        let unfit = [
-            (measure.asks_a_server(), "asks a server, which every coalition of every completion would ask again"),
-            (measure.fewest_samples() > 1, "compares completions with each other"),
-            (measure.reads_the_policy(), "measures the policy's distributions, not a text"),
-            (measure.is_control(), "does not read the text"),
-        ];
-        if let Some((_, why)) = unfit.iter().find(|(is_unfit, _)| *is_unfit) {
+        if let Some(why) = unfit(reward.component.measure()) {
             let message = format!("`{at}` names `{of}`, which {why}");
             self.problem(&at, message, "cannot value coalitions", "name a component that reads one text");
             return None;

@@ -13,7 +13,7 @@ type Set = u64;
 
 /// The segments of a text, and the coalitions whose values give their credit.
 #[derive(Clone, Debug)]
-pub struct Game {
+pub(super) struct Game {
     segments: usize,
     way: Way,
 }
@@ -32,13 +32,13 @@ enum Way {
 
 impl Game {
     /// Returns the largest number of segments of which `max_coalitions` can say anything.
-    pub fn most_segments(max_coalitions: usize) -> usize {
+    pub(super) fn most_segments(max_coalitions: usize) -> usize {
         max_coalitions.saturating_sub(1).clamp(1, MOST_SEGMENTS)
     }
 
     /// Creates the game of `segments` segments, which form `unions`, with at most `max_coalitions` coalitions. Where
     /// more would be needed, runs are shorter, or orders of the segments are drawn from `seed`.
-    pub fn new(
+    pub(super) fn new(
         segments: usize,
         unions: &[Range<usize>],
         rule: CoalitionRule,
@@ -62,7 +62,7 @@ impl Game {
 
     /// Returns the coalitions whose values are needed, each as the indices of its segments. The empty one has the value
     /// 0 and is not among them.
-    pub fn coalitions(&self) -> Vec<Vec<usize>> {
+    pub(super) fn coalitions(&self) -> Vec<Vec<usize>> {
         let members = |set: Set| (0..self.segments).filter(|segment| set & (1 << segment) != 0).collect();
         self.sets().into_iter().filter(|set| *set != 0).map(members).collect()
     }
@@ -76,7 +76,7 @@ impl Game {
     }
 
     /// Returns the credit of each segment. `values` are those of [`Game::coalitions`], in that order.
-    pub fn credits(&self, values: &[f64]) -> Vec<f64> {
+    pub(super) fn credits(&self, values: &[f64]) -> Vec<f64> {
         let sets = self.sets().into_iter().filter(|set| *set != 0);
         let mut known: BTreeMap<Set, f64> = sets.zip(values.iter().copied()).collect();
         known.insert(0, 0.0);

@@ -10,7 +10,7 @@ const CLAUSE_ENDS: [char; 7] = ['.', ',', ';', ':', '!', '?', '\n'];
 /// Returns the segments of `text` as ranges of bytes, at most `most` of them, and the unions that they form: ranges of
 /// segments. Adjacent segments are merged where there are too many. A segment without a letter or digit belongs to the
 /// one before it.
-pub fn segments(text: &str, rule: Segmentation, most: usize) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+pub(super) fn segments(text: &str, rule: Segmentation, most: usize) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
     let found = match rule {
         Segmentation::Sentences => sentences(text),
         Segmentation::Clauses => clauses(text),

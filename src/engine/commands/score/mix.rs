@@ -21,7 +21,10 @@ pub fn run(request: &ScoreRequest) -> StageResult<()> {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     }
     match &request.task {
-        ScoreTask::Texts { input, explain, repeat } => texts::run(request, input, *explain, *repeat, &mut answers),
+        ScoreTask::Texts { input, explain, credit, repeat } => {
+            let asked = texts::Asked { explain: *explain, credit: *credit, repeat: *repeat };
+            texts::run(request, input, asked, &mut answers)
+        }
         ScoreTask::Calibrate { limit } => calibrate::run(request, *limit, &mut answers),
         ScoreTask::Probe { limit } => probe::run(request, *limit, &mut answers),
         ScoreTask::Judges { input, limit, repeats } => {

@@ -1,6 +1,7 @@
 //! The command `orchestrate score`: a stage's reward mix on given texts, without training.
 
 mod calibrate;
+mod credit;
 mod judges;
 mod mix;
 mod probe;

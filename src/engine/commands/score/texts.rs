@@ -2,6 +2,7 @@
 
 use super::super::Answers;
 use super::super::input::{self, Line};
+use super::credit::{Credited, credits};
 use super::{Mix, rewards};
 use crate::error::StageResult;
 use crate::stages::unrated;
@@ -86,22 +87,28 @@ struct RatedPart<'a> {
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[Credited]>::is_empty")]
+    credit: &'a [Credited],
 }
 
-pub(super) fn run(
-    request: &ScoreRequest,
-    input: &Input,
-    explain: bool,
-    repeat: bool,
-    answers: &mut Answers,
-) -> StageResult<()> {
+/// What is asked about each text beside its values.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) explain: bool,
+    pub(super) credit: bool,
+    pub(super) repeat: bool,
+}
+
+pub(super) fn run(request: &ScoreRequest, input: &Input, asked: Asked, answers: &mut Answers) -> StageResult<()> {
+    let Asked { explain, credit, repeat } = asked;
     if matches!(input, Input::File(_)) {
         // errors in a file are reported before anything is loaded; stdin can be read only once
         for line in input::stream(input, "completion")? {
             Text::new(&line?)?;
         }
     }
-    let mut mix = Mix::load(request, &rewards(&request.assignment)?)?;
+    let rewards = rewards(&request.assignment)?;
+    let mut mix = Mix::load(request, &rewards)?;
     let lines = input::stream(input, "completion")?;
     let mut lines = lines.map(|line| line.and_then(|line| Text::new(&line))).peekable();
     if lines.peek().is_none() {
@@ -114,11 +121,13 @@ pub(super) fn run(
         let scores = mix.reward_mix.score(&samples).map_err(unrated)?;
         mix.warn();
         let explanations = if explain { mix.reward_mix.explain(&samples) } else { Vec::new() };
+        let mut credits = if credit { credits(request, &rewards, &mut mix, &batch)? } else { Vec::new() };
+        credits.resize_with(batch.len(), BTreeMap::new);
         for (i, (text, score)) in batch.iter().zip(&scores).enumerate() {
             answers.line(&ScoreLine {
                 location: repeat.then_some(&*text.location),
                 completion: repeat.then_some(&*text.completion),
-                ..answer(score, explanations.get(i))
+                ..answer(score, explanations.get(i), &credits[i])
             })?;
         }
         answers.flush()?;
@@ -143,7 +152,11 @@ fn take(lines: &mut Peekable<impl Iterator<Item = StageResult<Text>>>) -> (Vec<T
     (batch, Ok(()))
 }
 
-fn answer<'a>(score: &'a RewardScore, explanations: Option<&'a BTreeMap<String, String>>) -> ScoreLine<'a> {
+fn answer<'a>(
+    score: &'a RewardScore,
+    explanations: Option<&'a BTreeMap<String, String>>,
+    credits: &'a BTreeMap<String, Vec<Credited>>,
+) -> ScoreLine<'a> {
     let parts = score.parts.iter().map(|(name, part)| {
         let rated = RatedPart {
             value: part.value,
@@ -151,6 +164,7 @@ fn answer<'a>(score: &'a RewardScore, explanations: Option<&'a BTreeMap<String, 
             status: if part.value.is_some() { "ok" } else { "missing" },
             reason: part.missing.as_deref(),
             explanation: explanations.and_then(|explanations| explanations.get(name)).map(String::as_str),
+            credit: credits.get(name).map_or(&[], Vec::as_slice),
         };
         (name.as_str(), rated)
     });

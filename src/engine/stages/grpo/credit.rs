@@ -8,7 +8,7 @@ use crate::policy::Policy;
 use crate::seed;
 use crate::tokenizer::Tokenizer;
 use orchestrate_core::recipe::spec::{CreditSpec, GrpoSpec, SoftReturnSpec};
-use orchestrate_core::rewards::credit::{Game, OwenSpec, segments};
+use orchestrate_core::rewards::credit::{Cut, OwenSpec};
 use orchestrate_core::rewards::{RewardMix, Sample, Scope, place};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -60,14 +60,11 @@ pub(super) fn credits(
 }
 
 /// The part of a completion that a component reads, cut into segments.
-struct Cut {
+struct Part {
     /// The position of the completion.
     answer: usize,
     place: Range<usize>,
-    segments: Vec<Range<usize>>,
-    game: Game,
-    /// The coalitions of the segments.
-    texts: Vec<String>,
+    cut: Cut,
 }
 
 fn by_segments(
@@ -78,23 +75,22 @@ fn by_segments(
 ) -> StageResult<Option<Credits>> {
     let scope = reward_mix.scope(&owen.of).cloned().unwrap_or(Scope::Completion);
     let is_credited = |answer: &usize| earned.advantages[*answer].is_some_and(|advantage| advantage != 0.0);
-    let cuts: Vec<Cut> =
-        (0..earned.answers.len()).filter(is_credited).filter_map(|answer| cut(owen, &scope, earned, answer)).collect();
-    let samples: Vec<Sample<'_>> =
-        cuts.iter().flat_map(|cut| cut.texts.iter().map(|_| earned.answers[cut.answer].sample())).collect();
-    let texts: Vec<&str> = cuts.iter().flat_map(|cut| cut.texts.iter().map(String::as_str)).collect();
+    let credited = (0..earned.answers.len()).filter(is_credited);
+    let parts: Vec<Part> = credited.filter_map(|answer| part(owen, &scope, earned, answer)).collect();
+    let of_part = |part: &Part| vec![earned.answers[part.answer].sample(); part.cut.coalitions.len()];
+    let samples: Vec<Sample<'_>> = parts.iter().flat_map(of_part).collect();
+    let texts: Vec<&str> = parts.iter().flat_map(|part| part.cut.coalitions.iter().map(String::as_str)).collect();
     let values = reward_mix.values_of_texts(&owen.of, &samples, &texts).map_err(unrated);
     let Some(mut values) = or_stopped(values)?.map(Vec::into_iter) else { return Ok(None) };
     let mut credits = Credits::alike(earned.answers.len());
     let mut credited = 0;
-    for cut in &cuts {
-        let own: Vec<Option<f64>> = values.by_ref().take(cut.texts.len()).collect();
+    for Part { answer, place, cut } in &parts {
+        let own: Vec<Option<f64>> = values.by_ref().take(cut.coalitions.len()).collect();
         // without one of its values, nothing is known of a segment
         let Some(own) = own.into_iter().collect::<Option<Vec<f64>>>() else { continue };
-        let advantage = earned.advantages[cut.answer].unwrap_or(0.0);
-        let answer = &earned.answers[cut.answer];
-        credits.tokens[cut.answer] =
-            Some(of_tokens(owen, cut, &cut.game.credits(&own), &tokenizer.ends(&answer.sampled.ids), advantage));
+        let ends = tokenizer.ends(&earned.answers[*answer].sampled.ids);
+        let advantage = earned.advantages[*answer].unwrap_or(0.0);
+        credits.tokens[*answer] = Some(of_tokens(owen, (place, cut), &cut.credits(&own), &ends, advantage));
         credited += 1;
     }
     let alike = (0..earned.answers.len()).filter(is_credited).count() - credited;
@@ -104,33 +100,29 @@ fn by_segments(
     Ok(Some(credits))
 }
 
-/// Cuts the text of a completion. Returns `None` if it has fewer than two segments.
-fn cut(owen: &OwenSpec, scope: &Scope, earned: &Earned<'_, '_>, answer: usize) -> Option<Cut> {
+/// Cuts the part of a completion that is in `scope`. Returns `None` if it has fewer than two segments.
+fn part(owen: &OwenSpec, scope: &Scope, earned: &Earned<'_, '_>, answer: usize) -> Option<Part> {
     let text = &earned.answers[answer].text;
     let place = place(text, scope)?;
-    let part = &text[place.clone()];
-    let (segments, unions) = segments(part, owen.segments, Game::most_segments(owen.max_coalitions));
-    if segments.len() < 2 {
-        return None;
-    }
     let seed = seed::derive(earned.seed, &["credit", &earned.step.to_string(), &answer.to_string()]);
-    let game = Game::new(segments.len(), &unions, owen.coalitions, owen.max_coalitions, seed);
-    let joined = |members: Vec<usize>| {
-        let parts: Vec<&str> = members.into_iter().map(|member| part[segments[member].clone()].trim()).collect();
-        parts.join(" ")
-    };
-    let texts = game.coalitions().into_iter().map(joined).collect();
-    Some(Cut { answer, place, segments, game, texts })
+    let cut = Cut::of(&text[place.clone()], owen, seed)?;
+    Some(Part { answer, place, cut })
 }
 
 /// Returns the advantages of a completion's tokens, which end at `ends`. Tokens outside the text that was cut keep the
 /// advantage of the completion.
-fn of_tokens(owen: &OwenSpec, cut: &Cut, credits: &[f64], ends: &[usize], advantage: f64) -> Vec<f64> {
+fn of_tokens(
+    owen: &OwenSpec,
+    (place, cut): (&Range<usize>, &Cut),
+    credits: &[f64],
+    ends: &[usize],
+    advantage: f64,
+) -> Vec<f64> {
     let starts = std::iter::once(0).chain(ends.iter().copied());
     let tokens: Vec<Range<usize>> = starts.zip(ends).map(|(start, &end)| start..end).collect();
-    let inside: Vec<usize> = (0..tokens.len()).filter(|token| common(&tokens[*token], &cut.place) > 0).collect();
+    let inside: Vec<usize> = (0..tokens.len()).filter(|token| common(&tokens[*token], place) > 0).collect();
     let credit = |token: &usize| {
-        let at = |segment: &Range<usize>| cut.place.start + segment.start..cut.place.start + segment.end;
+        let at = |segment: &Range<usize>| place.start + segment.start..place.start + segment.end;
         let parts: Vec<f64> = cut.segments.iter().map(|segment| common(&tokens[*token], &at(segment)) as f64).collect();
         let sum: f64 = parts.iter().sum();
         let weighted: f64 = parts.iter().zip(credits).map(|(part, credit)| part * credit).sum();
