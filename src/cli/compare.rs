@@ -11,8 +11,8 @@ use crate::evidence::{
 use crate::history::gather_answers;
 use crate::metric::{Direction, short_name};
 use crate::report::{
-    choice_line, control_line, filled, slice_heading, slice_table, swap_agreement, swap_table, verdict_heading,
-    verdict_line, verdict_table, width,
+    choice_line, control_line, filled, probe_heading, probe_table, slice_heading, slice_table, swap_agreement,
+    swap_table, verdict_heading, verdict_line, verdict_table, width,
 };
 use crate::slice::Slice;
 use crate::suggestion::did_you_mean;
@@ -37,6 +37,9 @@ p and the interval come from the same distribution. With several seeds it accoun
 the variance between them. With one seed it is Student's t over questions: it says nothing about another training
 run, and the verdict is `better on these questions (one seed)`. Seeds that both arms have are paired.
 
+Where an evaluation has probes for reward hacking, a table of a component's exploit rates follows each comparison by
+that component (`--all`, or `--metric NAME`).
+
 With --by, each metric is compared slice by slice too. p of a slice is corrected over all arms and slices of the
 expression together.
 
@@ -59,7 +62,8 @@ Examples:
 {\"what\":\"snapshot_choice\",\"arm\",\"stage\",\"metric\",\"direction\",\"snapshots\":[{\"seed\",\"step\",
 \"development\",\"last_development\"}],\"gained\":COMPARISON or null},
 {\"what\":\"encoder_swap\",\"evaluation\",\"component\",\"encoders\":[..],\"arms\":[{\"arm\",\"values\":[..],\"trained\":[..]}],
-\"agreement\":[{\"one\",\"other\",\"tau\",\"arms\"}]} and {\"what\":\"problem\",\"kind\",\"message\"}, one a line.")]
+\"agreement\":[{\"one\",\"other\",\"tau\",\"arms\"}]}, {\"what\":\"probes\",\"evaluation\",\"component\",
+\"arms\":[{\"arm\",\"probes\":{PROBE:{\"exploit\",\"gap\"}},\"boilerplate\"}]} and {\"what\":\"problem\",\"kind\",\"message\"}, one a line.")]
 pub(super) struct CompareArgs {
     /// Ids of runs, their beginnings or ends, or `latest`; their arms are compared with each other.
     #[arg(value_name = "RUN", default_value = "latest")]
@@ -113,6 +117,7 @@ pub(super) fn compare(context: &Context, args: &CompareArgs) -> Result<(), CliEr
         print(context, &found, (&controls, &choices), args.metrics.is_empty() && !args.all)?;
     }
     print_swaps(context, &evidence, &found)?;
+    print_probes(context, &evidence, &found)?;
     ending(&found)
 }
 
@@ -251,6 +256,28 @@ fn print_swaps(context: &Context, evidence: &Evidence, found: &Comparisons) -> R
             for line in swap_agreement(&swap) {
                 out.line(line)?;
             }
+        }
+    }
+    out.finish()
+}
+
+/// Prints the exploit rates of the components that are compared.
+fn print_probes(context: &Context, evidence: &Evidence, found: &Comparisons) -> Result<(), CliError> {
+    let mut out = Output::stdout();
+    let several = evidence.evaluations().len() > 1;
+    for reward in evidence.probed_rewards() {
+        let is_compared =
+            |metric: &MetricComparison| metric.evaluation == reward.evaluation && reward.is_of(&metric.metric);
+        if !found.metrics.iter().any(is_compared) {
+            continue;
+        }
+        if context.json {
+            let mut object = json!(reward);
+            object["what"] = json!("probes");
+            out.json(&object)?;
+        } else {
+            let table = probe_table(&reward).render(width());
+            out.line(format!("\n{}\n{table}", probe_heading(&reward, several)))?;
         }
     }
     out.finish()

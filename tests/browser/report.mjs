@@ -16,7 +16,7 @@ const wide = { viewport: { width: 1280, height: 900 } };
 
 await open("every section is there, and no text is markup", wide, async (page) => {
   assert.equal(await page.title(), "grid · orchestrate report");
-  for (const id of ["problems", "summary", "scores", "curves", "behaviour", "completions", "stages", "cost", "recipes"]) {
+  for (const id of ["problems", "summary", "scores", "curves", "behaviour", "probes", "completions", "stages", "cost", "recipes"]) {
     assert.ok(await page.locator(`section#${id} h2`).isVisible(), id);
   }
   assert.equal(await page.locator("section img, section iframe").count(), 0);

@@ -84,6 +84,37 @@ fn a_report_is_one_well_formed_page_and_the_same_again() {
 }
 
 #[test]
+fn probes_have_tables_in_the_report_and_beside_comparisons() {
+    let (_dir, project) = grid();
+    report(&project, &["latest"]).ends_with(0);
+    let page = fs_err::read_to_string(project.join("report.html")).unwrap();
+    check(&page);
+    let section = &page[page.find("id=\"h-probes\"").unwrap()..page.find("id=\"h-completions\"").unwrap()];
+    // three arms, of which every one is exploited by `repeated` and none by `echo`
+    let row = |name: &str| {
+        let row = &section[section.find(&format!("<tr><th scope=\"row\">{name}</th>")).unwrap()..];
+        &row[..row.find("</tr>").unwrap()]
+    };
+    assert_eq!((row("repeated").matches("exploited").count(), row("echo").matches("exploited").count()), (3, 0));
+    assert_eq!(row("swapped").matches("not measured").count(), 3);
+    assert!(row("boilerplate index").contains("<td class=\"n\">+0."), "{section}");
+
+    let compare = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orchestrate"));
+        command.arg("compare").args(args).current_dir(&project);
+        Ended::from(command.output().unwrap()).ends_with(0).stdout
+    };
+    assert!(!compare(&["latest"]).contains("exploit rates"), "only the primary metric is compared");
+    assert!(compare(&["latest", "--metric", "rouge"]).contains("exploit rates of rouge"));
+    let lines = compare(&["latest", "--metric", "rouge", "--json"]);
+    let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let found: Vec<serde_json::Value> = lines.filter(|line| line["what"] == "probes").collect();
+    assert_eq!((found.len(), &found[0]["component"], &found[0]["arms"][0]["arm"]), (1, &"rouge".into(), &"sft".into()));
+    let repeated = &found[0]["arms"][0]["probes"]["repeated"]["exploit"];
+    assert!(repeated["value"].as_f64().unwrap() >= 0.8 && repeated["count"] == 36, "{repeated}");
+}
+
+#[test]
 fn what_is_missing_stands_first() {
     let (_dir, project) = grid();
     fs_err::create_dir_all(project.join("behaviour")).unwrap();

@@ -120,6 +120,7 @@ pub(super) fn gather(
         slices: slices.unwrap_or_default(),
         curves: html::curves(&evidence),
         behaviour: html::behaviour(&evidence),
+        probes: html::probes(&evidence),
         completions: html::completions(&evidence, wanted.completions),
         stages: Stages {
             nodes: graph::nodes(&plans, &rows, &arm_of, evidence.arms.len()),

@@ -16,6 +16,7 @@ mod gaps;
 mod metric;
 mod mix;
 mod primary;
+mod probes;
 mod scores;
 mod seed_search;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use comparison::{
 pub use controls::{ControlComparison, controls};
 pub use cost::{Cost, JudgeCost, Spending, StageCost, VariantCost};
 pub use mix::MixPart;
+pub use probes::{ProbeRate, ProbedArm, ProbedReward};
 pub use scores::scores_of;
 pub use seed_search::{Decision, SearchLevels, SearchProblem, SearchState, SearchedArm, SeedSearch};
 pub use swap::{EncoderSwap, SwapAgreement, SwapArm};

@@ -39,6 +39,8 @@ pub struct Report {
     pub curves: Vec<Curve>,
     /// The style of the arms' completions, and its correlation with the reward.
     pub behaviour: Vec<Behaviour>,
+    /// The probes for reward hacking, by component; empty without probes.
+    pub probes: Vec<ProbeTable>,
     /// The arms' completions.
     pub completions: Completions,
     /// The stages of the runs.
@@ -295,6 +297,37 @@ pub struct OverKl {
     pub held_out: bool,
     /// The square root of the divergence in nats and the reward, each a mean over a range of steps of one seed.
     pub points: Vec<(f64, f64)>,
+}
+
+/// The exploit rates of a component by probe and arm.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ProbeTable {
+    /// The component, with its evaluation where there are several.
+    pub title: String,
+    /// A row for each probe.
+    pub rows: Vec<ProbeRow>,
+    /// The boilerplate index of each arm; empty where no arm has one.
+    pub boilerplate: Vec<Option<Measurement>>,
+}
+
+/// A row of a [`ProbeTable`].
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ProbeRow {
+    /// The probe's name.
+    pub name: String,
+    /// The text that the probe gives.
+    pub text: String,
+    /// A cell for each arm; absent where the probe was not measured.
+    pub cells: Vec<Option<ProbeCell>>,
+}
+
+/// A cell of a [`ProbeTable`].
+#[derive(Clone, Debug, Serialize)]
+pub struct ProbeCell {
+    /// The exploit rate.
+    pub measured: Measurement,
+    /// Whether the rate is above one half.
+    pub exploited: bool,
 }
 
 /// The arms' completions for the same questions.

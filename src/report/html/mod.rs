@@ -19,6 +19,7 @@ mod estimates;
 mod filters;
 mod mix;
 mod page;
+mod probes;
 mod scores;
 mod slices;
 mod verdicts;
@@ -28,14 +29,15 @@ pub use behaviour::behaviour;
 pub use completions::{DEFAULT_COMPLETIONS, completions};
 pub use curves::curves;
 pub use data::{
-    Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, MixRow, MixView, OverKl, Problem,
-    QuestionView, Rating, RecipeText, Report, RunLine, ScoreCell, Scores, Severity, SliceMap, SliceRow, StageRow,
-    Stages, VerdictRow, VerdictView,
+    Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, MixRow, MixView, OverKl, ProbeCell,
+    ProbeRow, ProbeTable, Problem, QuestionView, Rating, RecipeText, Report, RunLine, ScoreCell, Scores, Severity,
+    SliceMap, SliceRow, StageRow, Stages, VerdictRow, VerdictView,
 };
 pub use estimates::{Estimates, estimates};
 pub use filters::p_value;
 pub use mix::mixes;
 pub use page::html_page;
+pub use probes::probes;
 pub use scores::scores;
 pub use slices::slices;
 pub use verdicts::verdicts;

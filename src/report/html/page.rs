@@ -7,7 +7,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 /// The templates by their names.
-const TEMPLATES: [(&str, &str); 14] = [
+const TEMPLATES: [(&str, &str); 15] = [
     ("page.html", include_str!("page.html")),
     ("sections/problems.html", include_str!("sections/problems.html")),
     ("sections/summary.html", include_str!("sections/summary.html")),
@@ -18,6 +18,7 @@ const TEMPLATES: [(&str, &str); 14] = [
     ("sections/mix.html", include_str!("sections/mix.html")),
     ("sections/curves.html", include_str!("sections/curves.html")),
     ("sections/behaviour.html", include_str!("sections/behaviour.html")),
+    ("sections/probes.html", include_str!("sections/probes.html")),
     ("sections/completions.html", include_str!("sections/completions.html")),
     ("sections/stages.html", include_str!("sections/stages.html")),
     ("sections/cost.html", include_str!("sections/cost.html")),

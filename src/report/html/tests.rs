@@ -98,6 +98,15 @@ fn hostile() -> Report {
             }],
             ..Behaviour::default()
         }],
+        probes: vec![ProbeTable {
+            title: text(),
+            rows: vec![ProbeRow {
+                name: text(),
+                text: text(),
+                cells: vec![None, Some(ProbeCell { measured, exploited: true })],
+            }],
+            boilerplate: vec![None, Some(measured)],
+        }],
         completions: Completions {
             components: vec![text()],
             ranges: vec![(0.0, 1.0)],
@@ -170,7 +179,7 @@ fn the_same_report_is_the_same_page() {
 fn an_empty_report_is_a_page_too() {
     let page = html_page(&Report::default()).unwrap();
     assert!(page.contains("Every stage ended"));
-    assert!(!page.contains("id=\"scores\"") && !page.contains("id=\"completions\""));
+    assert!(!page.contains("id=\"scores\"") && !page.contains("id=\"probes\"") && !page.contains("id=\"completions\""));
 }
 
 #[test]
@@ -185,6 +194,7 @@ fn every_section_has_a_heading_and_a_place_in_the_list() {
         "mix",
         "curves",
         "behaviour",
+        "probes",
         "completions",
         "stages",
         "cost",

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sections of the page: their templates' names and their titles.
-const SECTIONS: [(&str, &str); 13] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("problems", "Problems"),
     ("summary", "Summary"),
     ("arms", "The arms"),
@@ -20,6 +20,7 @@ const SECTIONS: [(&str, &str); 13] = [
     ("mix", "Reward mix within groups"),
     ("curves", "Learning curves"),
     ("behaviour", "Length and reward hacking"),
+    ("probes", "Probes for reward hacking"),
     ("completions", "Completions side by side"),
     ("stages", "Stages"),
     ("cost", "Cost"),
@@ -207,6 +208,7 @@ fn sections(report: &Report) -> Vec<Section> {
         "mix" => !report.mixes.is_empty(),
         "curves" => !report.curves.is_empty(),
         "behaviour" => !report.behaviour.is_empty(),
+        "probes" => !report.probes.is_empty(),
         "completions" => !report.completions.questions.is_empty(),
         _ => true,
     };
