@@ -50,7 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("data", &["digest", "recipe"]),
     ("leakage", &["digest", "parallel", "recipe", "data"]),
     ("store", &["digest", "host", "stage", "event", "run_event"]),
-    ("arena", &["digest", "stats", "rewards", "recipe"]),
+    ("arena", &["digest", "slice", "stats", "rewards", "recipe"]),
     ("evidence", &["digest", "slice", "stage", "metric", "stats", "event", "rewards", "recipe"]),
     ("export", &["store"]),
     ("hub", &["digest", "recipe"]),

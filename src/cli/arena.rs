@@ -13,6 +13,9 @@ use serde_json::Value;
 /// Which arenas.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Where the data set has `by`, a table has the ratings of each slice, from the comparisons on its questions alone. A
+slice with a game on fewer than 5 questions, or with fewer than 10 games of some player, has no ratings.
+
 Examples:
   orchestrate arena latest
   orchestrate arena latest --json | jq '.pooled.standings[] | {player, elo, interval}'

@@ -1,8 +1,9 @@
 //! The tables of an arena: ratings, win rates, and the reliability of the judges.
 
 use super::table::{Column, Table};
-use crate::arena::{ArenaResult, JudgeResult, Lead, PairRecord, Standing};
+use crate::arena::{ArenaResult, JudgeResult, Lead, PairRecord, Ratings, SliceRatings, Standing};
 use crate::number::{interval, number};
+use crate::printable::harmless;
 
 /// Renders the table at the end of a run, in at most `width` columns: ratings by all judges together. Lines below it
 /// list leads that are not separable, and other remarks.
@@ -31,6 +32,7 @@ pub fn arena_details(result: &ArenaResult, width: usize) -> String {
     if result.judges.len() > 1 {
         blocks.push(format!("ratings by each judge\n{}", by_judge(result).render_wrapped(width)));
     }
+    blocks.extend(by_slice(result, width));
     blocks.push(format!("judges\n{}", judges(&result.judges).render(width)));
     if let Some(found) = &result.agreement {
         let value = found.value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.2}"));
@@ -134,6 +136,44 @@ fn by_judge(result: &ArenaResult) -> Table {
     table
 }
 
+/// Returns a table for each expression that slices the questions: the ratings of all players in each slice. Lines below
+/// it name the slices that have too few games.
+fn by_slice(result: &ArenaResult, width: usize) -> Vec<String> {
+    let players: Vec<&str> = result.pooled.standings.iter().map(|standing| standing.player.as_str()).collect();
+    let mut blocks = Vec::new();
+    for slices in result.slices.chunk_by(|one, other| one.slice.by == other.slice.by) {
+        let by = harmless(&slices[0].slice.by);
+        let mut columns = vec![Column::left("slice"), Column::right("questions"), Column::right("compared").dropped(1)];
+        columns.extend(players.iter().map(|player| Column::right(*player)));
+        columns.push(Column::left("first").wrapped());
+        let mut table = Table::new(columns);
+        let mut lines = Vec::new();
+        for SliceRatings { slice, questions, comparisons, ratings, too_few } in slices {
+            let value = harmless(&slice.value);
+            let mut row = vec![value.clone(), questions.to_string(), comparisons.to_string()];
+            let cell = |player: &&str| {
+                let own = ratings.as_ref()?.standings.iter().find(|own| own.player == **player)?;
+                let ends = own.interval.map(|(low, high)| format!(" [{low:.0}, {high:.0}]")).unwrap_or_default();
+                Some(format!("{:.0}{ends}", own.elo))
+            };
+            row.extend(players.iter().map(|player| cell(player).unwrap_or_else(|| "–".to_owned())));
+            row.push(ratings.as_ref().map_or_else(|| "too few games".to_owned(), first));
+            table.push(row);
+            lines.extend(too_few.as_ref().map(|reason| format!("too few games in {value}: {reason}")));
+        }
+        let fits = table.natural_width() <= width;
+        let table = if fits { table.render(width) } else { table.render_wrapped(width) };
+        blocks.push(format!("ratings by {by}\n{}", std::iter::once(table).chain(lines).collect::<Vec<_>>().join("\n")));
+    }
+    blocks
+}
+
+/// Returns the name of the first player if its lead over the second is separable.
+fn first(ratings: &Ratings) -> String {
+    let first = ratings.standings.first().filter(|first| first.next.as_ref().is_some_and(|lead| lead.separable));
+    first.map_or_else(|| "not separable".to_owned(), |first| first.player.clone())
+}
+
 fn judges(judges: &[JudgeResult]) -> Table {
     let mut table = Table::new(vec![
         Column::left("judge"),
@@ -161,6 +201,7 @@ fn judges(judges: &[JudgeResult]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slice::Slice;
     use serde_json::json;
 
     fn result() -> ArenaResult {
@@ -207,6 +248,37 @@ mod tests {
         assert!(lines.iter().any(|line| line.contains("  seed 1") && line.contains("1520")), "{text}");
         assert!(text.contains("not separable: `grpo [rouge]` leads `sft` by 30 [-4, +64]; needs about 212 more games"));
         assert!(text.ends_with("note: `two` has no verdict on 2 of 40 comparisons"));
+    }
+
+    #[test]
+    fn slices_have_a_row_each_and_too_few_games_are_told() {
+        let mut result = result();
+        assert!(!arena_details(&result, 100).contains("ratings by subject"));
+        let slice = |value: &str, ratings: Option<Ratings>, too_few: Option<&str>| SliceRatings {
+            slice: Slice { by: "subject".to_owned(), value: value.to_owned() },
+            questions: 12,
+            comparisons: 24,
+            ratings,
+            too_few: too_few.map(str::to_owned),
+        };
+        let mut sure = result.pooled.clone();
+        sure.standings[0].next.as_mut().expect("another is below").separable = true;
+        result.slices = vec![
+            slice("biology", Some(result.pooled.clone()), None),
+            slice("law", Some(sure), None),
+            slice("maths\u{1b}", None, Some("`sft` has 3 games, and 10 are needed")),
+        ];
+        let text = arena_details(&result, 120);
+        let (_, table) = text.split_once("ratings by subject\n").expect("a table");
+        let (table, _) = table.split_once("\n\n").expect("a line is left out below it");
+        insta::assert_snapshot!(table, @r"
+        slice        questions  compared       grpo [rouge]                sft  first
+        ─────────────────────────────────────────────────────────────────────────────────────
+        biology             12        24  1515 [1495, 1535]  1485 [1465, 1505]  not separable
+        law                 12        24  1515 [1495, 1535]  1485 [1465, 1505]  grpo [rouge]
+        maths\u{1b}         12        24                  –                  –  too few games
+        too few games in maths\u{1b}: `sft` has 3 games, and 10 are needed
+        ");
     }
 
     #[test]

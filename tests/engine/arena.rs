@@ -107,6 +107,53 @@ fn an_arena_of_all_variants_needs_no_server_and_resumes_bitwise_when_it_is_kille
 }
 
 #[test]
+fn an_arena_is_rated_slice_by_slice_from_the_same_comparisons() {
+    let by = "eval_fraction = 0.25\nby = [\"subject\"]";
+    let plain = project(SIMILARITY);
+    let sliced = project(SIMILARITY);
+    let recipe = fs_err::read_to_string(sliced.path("recipes/tiny.toml")).unwrap();
+    assert_eq!(recipe.matches("eval_fraction = 0.25").count(), 1, "{recipe}");
+    sliced.write("recipes/tiny.toml", &recipe.replace("eval_fraction = 0.25", by));
+    let rows = json_lines(&fs_err::read_to_string(sliced.path("data/mcq.jsonl")).unwrap()).into_iter();
+    let rows = rows.enumerate().map(|(row, mut object)| {
+        object["subject"] = if row < 4 { "law" } else { "biology" }.into();
+        object.to_string() + "\n"
+    });
+    let rows: String = rows.collect();
+    sliced.write("data/mcq.jsonl", &rows);
+    plain.write("data/mcq.jsonl", &rows);
+    plain.succeed(&["run", "recipes/tiny.toml"]);
+    sliced.succeed(&["run", "recipes/tiny.toml"]);
+
+    let (whole, mut found) = (result(&plain), result(&sliced));
+    let slices = found.as_object_mut().unwrap().remove("slices").unwrap();
+    assert!(found == whole, "slices changed the ratings of the whole");
+    assert_eq!(slices[0]["value"], "biology");
+    assert_eq!((&slices[0]["questions"], &slices[0]["comparisons"]), (&20.into(), &100.into()));
+    assert_eq!(players(&slices[0]["ratings"]), ["base", "cpt", "sft"]);
+    assert!(slices[0]["ratings"]["standings"][0]["interval"][0].is_number());
+    assert_eq!((&slices[1]["value"], &slices[1]["ratings"]), (&"law".into(), &Value::Null));
+    let lines = comparisons(&sliced);
+    assert_eq!(lines.iter().filter(|line| line["slices"]["subject"] == "law").count(), 20);
+    assert!(comparisons(&plain).iter().all(|line| line.get("slices").is_none()));
+
+    let table = sliced.succeed(&["arena", "latest"]);
+    assert!(
+        table.contains("ratings by subject") && table.contains("too few games in law: 4 of its questions"),
+        "{table}"
+    );
+    let json: Value = serde_json::from_str(&sliced.succeed(&["arena", "latest", "--json"])).unwrap();
+    assert_eq!(json["slices"], slices);
+    let path = sliced.checkpoint("arena").join("metrics.json");
+    let metrics: Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+    assert!(metrics["arena/elo/sft{subject=biology}"]["interval"][0].is_number(), "{metrics}");
+    assert!(metrics.get("arena/elo/sft{subject=law}").is_none());
+    sliced.succeed(&["report", "latest"]);
+    let page = fs_err::read_to_string(sliced.path("report.html")).unwrap();
+    assert!(page.contains("Elo by subject") && page.contains("Too few games: 4 of its questions"));
+}
+
+#[test]
 fn one_more_player_is_the_only_one_that_is_asked() {
     let project = project(SIMILARITY);
     project.succeed(&["run", "recipes/tiny.toml"]);

@@ -1,9 +1,10 @@
 //! Ratings of arenas.
 
-use crate::arena::{ArenaResult, JudgeResult, Ratings};
+use crate::arena::{ArenaResult, JudgeResult, Ratings, SliceRatings, Standing};
+use crate::event::Measurement;
 use crate::history::{LoggedPlan, arena_result};
 use crate::report::chart::Whisker;
-use crate::report::html::{Problem, Rating, Severity};
+use crate::report::html::{Problem, Rating, RatingSlice, RatingSlices, Severity};
 use crate::stage::StageKind;
 use crate::workspace::{Workspace, WorkspaceError};
 use std::collections::BTreeSet;
@@ -62,7 +63,31 @@ fn pooled(stage: &str, found: &ArenaResult) -> Rating {
         [only] => only.name.clone(),
         several => format!("all {} judges", several.len()),
     };
-    rating(format!("{stage}, {who}"), &found.pooled, found, remarks)
+    let pooled = rating(format!("{stage}, {who}"), &found.pooled, found, remarks);
+    Rating { slices: slices(found), ..pooled }
+}
+
+/// Returns the ratings by slice, with players in the order of the pooled standings.
+fn slices(found: &ArenaResult) -> Vec<RatingSlices> {
+    let families = found.slices.chunk_by(|one, other| one.slice.by == other.slice.by);
+    let row = |slice: &SliceRatings| {
+        let standings = slice.ratings.as_ref().map_or(&[][..], |ratings| &ratings.standings);
+        let cell = |player: &Standing| {
+            let own = standings.iter().find(|own| own.player == player.player)?;
+            Some(Measurement { value: own.elo, interval: own.interval, count: Some(own.record.games as u64) })
+        };
+        let is_clear = |first: &&Standing| first.next.as_ref().is_some_and(|lead| lead.separable);
+        let first = standings.first().filter(is_clear);
+        RatingSlice {
+            value: slice.slice.value.clone(),
+            questions: slice.questions,
+            comparisons: slice.comparisons,
+            ratings: if standings.is_empty() { Vec::new() } else { found.pooled.standings.iter().map(cell).collect() },
+            first: first.and_then(|first| found.pooled.standings.iter().position(|own| own.player == first.player)),
+            too_few: slice.too_few.clone().unwrap_or_default(),
+        }
+    };
+    families.map(|rows| RatingSlices { by: rows[0].slice.by.clone(), rows: rows.iter().map(row).collect() }).collect()
 }
 
 fn by_judge(stage: &str, found: &ArenaResult, judge: &JudgeResult) -> Rating {
@@ -97,7 +122,7 @@ fn rating(title: String, ratings: &Ratings, found: &ArenaResult, remarks: Vec<St
         ratings.matrix.get(row)?.get(column)?.win_rate()
     };
     let wins = rows.iter().map(|row| rows.iter().map(|column| share(row, column)).collect()).collect();
-    Rating { title, rows, wins, remarks }
+    Rating { title, rows, wins, slices: Vec::new(), remarks }
 }
 
 #[cfg(test)]
@@ -116,6 +141,8 @@ mod tests {
     fn players_stand_in_the_order_of_their_ratings_and_so_do_their_wins() {
         let next =
             json!({"over": "base", "points": 40.0, "interval": [-9.0, 90.0], "separable": false, "further_games": 12});
+        let sure =
+            json!({"over": "sft", "points": 60.0, "interval": [9.0, 90.0], "separable": true, "further_games": 0});
         let record = |wins: f64, games: usize| json!({"games": games, "wins": wins, "ties": 0});
         let ratings = json!({
             "standings": [standing("sft", 1520.0, &next), standing("base", 1480.0, &Value::Null)],
@@ -131,11 +158,25 @@ mod tests {
             "questions": 8, "sampling": "greedy", "comparisons": 8, "possible_comparisons": 8, "pairs": "all", "prior_sd": 400.0,
             "bootstrap_resamples": 1000, "sequential_k": 32.0, "players": [player("base"), player("sft")], "pooled": ratings,
             "judges": [judge], "agreement": null, "notes": [],
+            "slices": [
+                {"by": "subject", "value": "law", "questions": 6, "comparisons": 6, "ratings": {
+                    "standings": [standing("base", 1530.0, &sure), standing("sft", 1470.0, &Value::Null)], "matrix": [],
+                }},
+                {"by": "subject", "value": "maths", "questions": 2, "comparisons": 2, "ratings": null, "too_few": "why"},
+            ],
         }))
         .unwrap();
         let told = pooled("arena", &found);
         assert_eq!(told.title, "arena, encoder");
         assert_eq!(told.rows[0], Whisker { name: "sft".into(), value: 1520.0, low: 1470.0, high: 1580.0 });
+        let rated =
+            |value: f64| Some(Measurement { value, interval: Some((value - 50.0, value + 60.0)), count: Some(8) });
+        let [slices] = told.slices.as_slice() else { panic!("one expression") };
+        assert_eq!(slices.by, "subject");
+        assert_eq!(slices.rows[0].ratings, [rated(1470.0), rated(1530.0)], "in the order of the rows above");
+        assert_eq!((slices.rows[0].first, slices.rows[0].too_few.as_str()), (Some(1), ""));
+        assert_eq!((slices.rows[1].first, slices.rows[1].too_few.as_str()), (None, "why"));
+        assert!(slices.rows[1].ratings.is_empty());
         assert_eq!(told.wins, [[None, Some(0.75)], [Some(0.25), None]]);
         assert_eq!(
             told.remarks[1..],

@@ -4,6 +4,7 @@ use crate::recipe::spec::ArenaSpec;
 use crate::rewards::{Judgement, PairVerdict, Preference};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A question, identified by its content and by its row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,9 @@ pub struct ArenaQuestion {
     pub digest: String,
     /// The row of the data set.
     pub row: usize,
+    /// The value of each expression by which the data set is sliced.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slices: BTreeMap<String, String>,
 }
 
 /// A comparison of the answers of two models to one question.
@@ -167,7 +171,7 @@ impl Comparison {
     /// Returns a flat line for each judge, as in `comparisons.jsonl`.
     ///
     /// `one_first` and `other_first` are `one`, `other` or `tie`, by the answer that was read first. `win` is the first
-    /// model's score.
+    /// model's score. A question of a sliced data set has `slices`.
     pub fn lines(&self, spec: &ArenaSpec, question: &ArenaQuestion) -> Vec<Value> {
         let named: Vec<(&str, Option<u64>)> = spec
             .players
@@ -187,11 +191,15 @@ impl Comparison {
                 ComparisonVerdict::Scored { a, b, .. } => Some([a, b]),
                 _ => None,
             };
-            json!({
+            let mut line = json!({
                 "question": question.digest, "row": question.row, "one": a, "one_seed": a_seed, "other": b,
                 "other_seed": b_seed, "judge": judge, "status": status, "one_first": a_first,
                 "other_first": b_first, "win": verdict.win(), "measures": measures, "missing": missing,
-            })
+            });
+            if !question.slices.is_empty() {
+                line["slices"] = json!(question.slices);
+            }
+            line
         };
         spec.judge_names().into_iter().zip(&self.verdicts).map(line).collect()
     }

@@ -18,6 +18,7 @@ mod rating;
 mod rating_tests;
 mod result;
 mod schedule;
+mod slices;
 #[cfg(test)]
 mod testing;
 
@@ -25,7 +26,7 @@ pub use comparison::{ArenaQuestion, Better, Comparison, ComparisonVerdict};
 pub use rating::{Answers, rate};
 pub use result::{
     ArenaModel, ArenaPlayer, ArenaResult, JudgeAgreement, JudgeResult, Lead, PairRecord, Ratings, SeedStanding,
-    Standing,
+    SliceRatings, Standing,
 };
 pub use schedule::{Match, Schedule};
 

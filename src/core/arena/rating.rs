@@ -1,12 +1,13 @@
 //! Computes ratings from comparisons.
 
 use super::agreement::agreement;
-use super::comparison::{Better, Comparison, ComparisonVerdict};
+use super::comparison::{ArenaQuestion, Better, Comparison, ComparisonVerdict};
 use super::notes::notes;
 use super::result::{
     ArenaModel, ArenaPlayer, ArenaResult, JudgeResult, Lead, PairRecord, Ratings, SeedStanding, Standing,
 };
 use super::schedule::Schedule;
+use super::slices::slices;
 use crate::recipe::spec::{ArenaSpec, Pairing, Sampling};
 use crate::rewards::PositionBias;
 use crate::stats::{
@@ -34,20 +35,19 @@ pub struct Answers {
 
 /// Computes the result of the arena `spec` from its `comparisons`, in the order in which they were made.
 ///
-/// `answers` describes each model's answers to the `questions` questions. `seed` is that of the bootstrap.
+/// `answers` describes each model's answers to the `questions`. `seed` is that of the bootstrap.
 ///
 /// # Panics
 /// Panics if a comparison names a model that is not in `spec`.
 pub fn rate(
     spec: &ArenaSpec,
     answers: &[Answers],
-    questions: usize,
+    questions: &[ArenaQuestion],
     comparisons: &[Comparison],
     seed: u64,
 ) -> ArenaResult {
     let arena = Arena::new(spec, comparisons, seed);
     let judges = spec.judge_names();
-    let everybody: Vec<usize> = (0..judges.len()).collect();
     let results: Vec<JudgeResult> =
         judges.into_iter().enumerate().map(|(judge, name)| arena.judge(name, judge)).collect();
     let mut of_models = answers.iter();
@@ -64,11 +64,11 @@ pub fn rate(
                 .collect(),
         })
         .collect();
-    let schedule = Schedule::new(spec, questions, 0);
-    let pooled = Ratings { standings: arena.with_seeds(&everybody), matrix: arena.matrix(&everybody) };
+    let schedule = Schedule::new(spec, questions.len(), 0);
+    let pooled = arena.pooled();
     let notes = notes(spec, &players, &results, &pooled);
     ArenaResult {
-        questions,
+        questions: questions.len(),
         sampling: sampling(&spec.sampling),
         comparisons: comparisons.len(),
         possible_comparisons: schedule.possible(),
@@ -81,6 +81,7 @@ pub fn rate(
         sequential_k: SEQUENTIAL_K,
         players,
         pooled,
+        slices: slices(spec, questions, comparisons, seed),
         agreement: agreement(comparisons, results.len()),
         judges: results,
         notes,
@@ -122,7 +123,8 @@ fn sampling(sampling: &Sampling) -> String {
     format!("{words}, at most {max_new_tokens} tokens")
 }
 
-struct Arena<'a> {
+/// The comparisons of an arena, or of some of its questions.
+pub(super) struct Arena<'a> {
     spec: &'a ArenaSpec,
     comparisons: &'a [Comparison],
     seed: u64,
@@ -131,7 +133,7 @@ struct Arena<'a> {
 }
 
 impl<'a> Arena<'a> {
-    fn new(spec: &'a ArenaSpec, comparisons: &'a [Comparison], seed: u64) -> Self {
+    pub(super) fn new(spec: &'a ArenaSpec, comparisons: &'a [Comparison], seed: u64) -> Self {
         let players = spec.players.iter().enumerate();
         let player_of = players.flat_map(|(at, player)| player.models.iter().map(move |_| at)).collect();
         Self { spec, comparisons, seed, player_of }
@@ -163,6 +165,21 @@ impl<'a> Arena<'a> {
             })
         };
         self.comparisons.iter().filter_map(game).collect()
+    }
+
+    /// Returns the games of players by all judges together.
+    pub(super) fn games_of_players(&self) -> Vec<Game> {
+        self.games(&self.judges(), |model| self.player_of[model])
+    }
+
+    /// Returns the ratings by all judges together.
+    pub(super) fn pooled(&self) -> Ratings {
+        let judges = self.judges();
+        Ratings { standings: self.with_seeds(&judges), matrix: self.matrix(&judges) }
+    }
+
+    fn judges(&self) -> Vec<usize> {
+        (0..self.spec.judge_names().len()).collect()
     }
 
     fn judge(&self, name: String, judge: usize) -> JudgeResult {

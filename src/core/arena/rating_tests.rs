@@ -1,6 +1,6 @@
 //! Tests of ratings, from verdicts to standings and notes.
 
-use super::comparison::{Better, Comparison, ComparisonVerdict};
+use super::comparison::{ArenaQuestion, Better, Comparison, ComparisonVerdict};
 use super::rating::{Answers, rate};
 use super::result::{ArenaResult, PairRecord, Ratings, Standing};
 use super::testing::{comparison, spec};
@@ -27,7 +27,19 @@ fn assert_same(one: &Ratings, other: &Ratings) {
 
 fn rated(spec: &ArenaSpec, comparisons: &[Comparison]) -> ArenaResult {
     let questions = comparisons.iter().map(|c| c.question + 1).max().unwrap_or(0);
-    rate(spec, &vec![Answers::default(); spec.models().count()], questions, comparisons, 7)
+    rated_by(spec, questions, comparisons, |_| BTreeMap::new())
+}
+
+/// Returns the result with slices of each question.
+fn rated_by(
+    spec: &ArenaSpec,
+    questions: usize,
+    comparisons: &[Comparison],
+    slices: impl Fn(usize) -> BTreeMap<String, String>,
+) -> ArenaResult {
+    let question = |row: usize| ArenaQuestion { digest: row.to_string(), row, slices: slices(row) };
+    let questions: Vec<ArenaQuestion> = (0..questions).map(question).collect();
+    rate(spec, &vec![Answers::default(); spec.models().count()], &questions, comparisons, 7)
 }
 
 #[test]
@@ -126,6 +138,79 @@ fn two_judges_have_cohens_kappa_and_three_that_of_fleiss() {
         assert_eq!((agreement.measure.as_str(), agreement.items), (measure, 8));
         assert!((agreement.value.expect("they differ") - 1.0).abs() < 1e-12);
     }
+}
+
+#[test]
+fn the_ratings_of_a_slice_are_those_of_an_arena_over_its_questions() {
+    let spec = spec(&[2, 1, 1], 2);
+    let mut comparisons = Vec::new();
+    for question in 0..30 {
+        for (at, (a, b)) in [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)].into_iter().enumerate() {
+            let verdict = |judge: usize| match (question * 7 + at * 5 + judge * 3 + question % 3 * at) % 5 {
+                0 | 1 => ComparisonVerdict::Trivial(Better::A),
+                2 => ComparisonVerdict::Judged { a_first: Better::A, b_first: Better::B },
+                3 => ComparisonVerdict::Trivial(Better::B),
+                _ => ComparisonVerdict::Missing("cut".to_owned()),
+            };
+            comparisons.push(comparison(question, a, b, &[verdict(0), verdict(1)]));
+        }
+    }
+    let subject = |question: usize| ["biology", "law", "physics"][question % 3];
+    let slices = |question: usize| {
+        BTreeMap::from([("subject".to_owned(), subject(question).to_owned()), ("level".to_owned(), "1".to_owned())])
+    };
+    let whole = rated_by(&spec, 30, &comparisons, slices);
+    let names: Vec<(&str, &str)> =
+        whole.slices.iter().map(|found| (found.slice.by.as_str(), found.slice.value.as_str())).collect();
+    assert_eq!(names, [("level", "1"), ("subject", "biology"), ("subject", "law"), ("subject", "physics")]);
+    assert_eq!(whole.slices[0].ratings.as_ref(), Some(&whole.pooled), "a slice of all questions is the whole");
+    for found in &whole.slices[1..] {
+        let own = comparisons.iter().filter(|comparison| subject(comparison.question) == found.slice.value);
+        let own: Vec<Comparison> = own.map(|c| Comparison { question: c.question / 3, ..c.clone() }).collect();
+        let alone = rated(&spec, &own);
+        assert_eq!(found.ratings.as_ref(), Some(&alone.pooled), "{:?}", found.slice);
+        assert_eq!((found.questions, found.comparisons), (10, 50));
+        assert_ne!(alone.pooled, whole.pooled);
+    }
+    let plain = rated_by(&spec, 30, &comparisons, |_| BTreeMap::new());
+    assert_eq!(plain, ArenaResult { slices: Vec::new(), ..whole }, "slices change nothing else");
+    assert!(!serde_json::to_string(&plain).unwrap().contains("slices"));
+}
+
+#[test]
+fn a_slice_with_too_few_games_has_a_reason_and_no_ratings() {
+    let won = ComparisonVerdict::Trivial(Better::A);
+    let cut = ComparisonVerdict::Missing("cut".to_owned());
+    let mut comparisons = Vec::new();
+    for question in 0..20 {
+        comparisons.push(comparison(question, 0, 1, std::slice::from_ref(&won)));
+        // p2 meets the others on the last 16 questions, of which the judge read 12
+        let verdict = if question < 8 { &cut } else { &won };
+        if question > 3 {
+            comparisons.push(comparison(question, 1, 2, std::slice::from_ref(verdict)));
+        }
+    }
+    let value = |question: usize| match question {
+        0..=3 => "few questions",
+        4..=13 => "few games",
+        _ => "six questions",
+    };
+    let slices = |question: usize| BTreeMap::from([("part".to_owned(), value(question).to_owned())]);
+    let found = rated_by(&spec(&[1, 1, 1], 1), 20, &comparisons, slices).slices;
+    let told: Vec<(&str, Option<&str>)> =
+        found.iter().map(|found| (found.slice.value.as_str(), found.too_few.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            ("few games", Some("`p2` has 6 games, and 10 are needed")),
+            ("few questions", Some("4 of its questions have a game, and 5 are needed")),
+            ("six questions", Some("`p0` has 6 games, and 10 are needed")),
+        ]
+    );
+    assert!(found.iter().all(|found| found.ratings.is_none()));
+    let whole =
+        rated_by(&spec(&[1, 1, 1], 1), 20, &comparisons, |_| BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+    assert!(whole.slices[0].ratings.is_some() && whole.slices[0].too_few.is_none(), "12 games are enough");
 }
 
 fn verdict() -> impl Strategy<Value = ComparisonVerdict> {

@@ -1,6 +1,7 @@
 //! The result of an arena, `arena.json`.
 
 use crate::rewards::PositionBias;
+use crate::slice::Slice;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,6 +28,9 @@ pub struct ArenaResult {
     pub players: Vec<ArenaPlayer>,
     /// The ratings by the pooled verdicts of all judges.
     pub pooled: Ratings,
+    /// The ratings by slice of the questions, by the pooled verdicts of all judges; empty without slices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceRatings>,
     /// The results by judge.
     pub judges: Vec<JudgeResult>,
     /// The agreement between judges beyond chance; absent with one judge.
@@ -66,6 +70,23 @@ pub struct Ratings {
     pub standings: Vec<Standing>,
     /// The record of each player (row) against each other (column), in the order of [`ArenaResult::players`].
     pub matrix: Vec<Vec<PairRecord>>,
+}
+
+/// The ratings of all players on the questions of a slice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SliceRatings {
+    /// The slice.
+    #[serde(flatten)]
+    pub slice: Slice,
+    /// The number of its questions.
+    pub questions: usize,
+    /// The number of comparisons on its questions.
+    pub comparisons: usize,
+    /// The ratings; absent where the games are too few.
+    pub ratings: Option<Ratings>,
+    /// The reason why the games are too few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub too_few: Option<String>,
 }
 
 /// A player's record against another.

@@ -6,6 +6,7 @@ use crate::recipe::spec::{
     ArenaJudge, ArenaSpec, CompareWith, DataSpec, Dtype, ModelSpec, Pairing, ParentAdapter, PlayerModel, PlayerSpec,
     Sampling, Scope, Selection, Split, Templates,
 };
+use std::collections::BTreeSet;
 
 /// An arena whose players `p0`, `p1`, ... have the given numbers of models, with `judges` judges.
 pub(super) fn spec(models: &[usize], judges: usize) -> ArenaSpec {
@@ -42,6 +43,7 @@ pub(super) fn spec(models: &[usize], judges: usize) -> ArenaSpec {
             templates: Templates::default(),
             selection: Selection::default(),
         },
+        by: BTreeSet::new(),
         questions: None,
         sampling: Sampling { temperature: 0.0, ..Sampling::plain(8) },
         batch_size: 4,

@@ -189,6 +189,7 @@ fn arena() -> Work {
     };
     Work::Arena(ArenaSpec {
         data: data(),
+        by: BTreeSet::new(),
         questions: None,
         sampling: sampling(),
         batch_size: 32,

@@ -363,6 +363,7 @@ mod tests {
         };
         let work = ArenaSpec {
             data: data(),
+            by: BTreeSet::new(),
             questions: Some(20),
             sampling: sampling(),
             batch_size: 4,
@@ -651,6 +652,7 @@ mod tests {
                     eval.best = Some(BestSpec { metric, direction, steps: vec![4, 8] });
                     eval.probes = true;
                 }
+                Work::Arena(arena) => arena.by = BTreeSet::from(["subject".to_owned()]),
                 _ => {}
             }
         }

@@ -1,4 +1,4 @@
-//! The slices of an evaluation's questions: the value of each expression of `by`, as text.
+//! The slices of the questions of an evaluation or arena: the value of each expression of `by`, as text.
 
 use super::templates::Template;
 use crate::error::{StageError, StageResult};

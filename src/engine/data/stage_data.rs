@@ -119,6 +119,7 @@ fn arena(spec: &ArenaSpec, assignment: &Assignment) -> StageResult<Vec<DataRepor
     let Some(first) = spec.models().next() else { return Ok(Vec::new()) };
     let tokenizer = policy::tokenizer(&policy::of_player(assignment, first)?)?;
     let questions = prompts(&spec.data, &assignment.inputs, &tokenizer, spec.sampling.max_prompt_tokens)?;
+    slices(&spec.data, &spec.by, &assignment.inputs)?;
     Ok(vec![of_prompts(&spec.data, &assignment.inputs, &questions, &tokenizer)])
 }
 

@@ -170,8 +170,36 @@ pub struct Rating {
     pub rows: Vec<Whisker>,
     /// Fractions of games won, row against column, in the order of `rows`; absent without a game.
     pub wins: Vec<Vec<Option<f64>>>,
+    /// The ratings by slice of the questions; empty without slices.
+    pub slices: Vec<RatingSlices>,
     /// Agreement, position bias and other statistics, one sentence each.
     pub remarks: Vec<String>,
+}
+
+/// Ratings in the slices of an expression.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RatingSlices {
+    /// The expression over a row's fields.
+    pub by: String,
+    /// A row for each slice.
+    pub rows: Vec<RatingSlice>,
+}
+
+/// Ratings in one slice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RatingSlice {
+    /// The value of the expression.
+    pub value: String,
+    /// The number of questions.
+    pub questions: usize,
+    /// The number of comparisons.
+    pub comparisons: usize,
+    /// The rating of each player, in the order of [`Rating::rows`]; empty where the games are too few.
+    pub ratings: Vec<Option<Measurement>>,
+    /// The index of the first player, if its lead over the second is separable.
+    pub first: Option<usize>,
+    /// The reason why the games are too few; otherwise empty.
+    pub too_few: String,
 }
 
 /// The matrix of components and arms.

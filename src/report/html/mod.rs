@@ -30,8 +30,8 @@ pub use completions::{DEFAULT_COMPLETIONS, completions};
 pub use curves::curves;
 pub use data::{
     Arm, Behaviour, CompletionView, Completions, Component, Cost, CostRow, Curve, MixRow, MixView, OverKl, ProbeCell,
-    ProbeRow, ProbeTable, Problem, QuestionView, Rating, RecipeText, Report, RunLine, ScoreCell, Scores, Severity,
-    SliceMap, SliceRow, StageRow, Stages, VerdictRow, VerdictView,
+    ProbeRow, ProbeTable, Problem, QuestionView, Rating, RatingSlice, RatingSlices, RecipeText, Report, RunLine,
+    ScoreCell, Scores, Severity, SliceMap, SliceRow, StageRow, Stages, VerdictRow, VerdictView,
 };
 pub use estimates::{Estimates, estimates};
 pub use filters::p_value;

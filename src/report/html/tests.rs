@@ -50,6 +50,20 @@ fn hostile() -> Report {
             title: text(),
             rows: vec![whisker.clone(), whisker],
             wins: vec![vec![None, Some(0.5)], vec![Some(0.5), None]],
+            slices: vec![RatingSlices {
+                by: text(),
+                rows: vec![
+                    RatingSlice {
+                        value: text(),
+                        questions: 12,
+                        comparisons: 24,
+                        ratings: vec![Some(measured), None],
+                        first: Some(0),
+                        too_few: String::new(),
+                    },
+                    RatingSlice { value: text(), too_few: text(), ..RatingSlice::default() },
+                ],
+            }],
             remarks: vec![text()],
         }],
         scores: Scores {

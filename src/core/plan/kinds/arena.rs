@@ -44,7 +44,7 @@ impl PlannedWork for ArenaSpec {
     }
 
     fn reads(&self) -> Value {
-        json!(["arena", self.data, self.questions, self.sampling.max_prompt_tokens])
+        json!(["arena", self.data, self.questions, self.sampling.max_prompt_tokens, self.by])
     }
 
     /// Counts every pair of players in both orders on every question, or as many as the budget allows.

@@ -4,7 +4,7 @@
 //! players are known once the plan has the stages' keys ([`crate::plan::Plan::build`]).
 
 use crate::recipe::resolve::component_table::ComponentTable;
-use crate::recipe::resolve::data_sets::TemplateNeed;
+use crate::recipe::resolve::data_sets::{self, TemplateNeed};
 use crate::recipe::resolve::resolved::ResolvedVariant;
 use crate::recipe::resolve::resolver::{Resolver, stage_need};
 use crate::recipe::resolve::reward_mix;
@@ -59,6 +59,7 @@ impl Resolver<'_> {
         }
         let work = ArenaSpec {
             data: data?,
+            by: self.data_table(&table.data).map(data_sets::slices).unwrap_or_default(),
             questions: table.questions,
             sampling,
             batch_size: table.batch_size,

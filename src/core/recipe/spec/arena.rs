@@ -3,7 +3,7 @@
 use super::{DataSpec, Dtype, JudgeSampling, ModelSpec, Sampling, Scope};
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The work of an arena: models answer the same questions, and judges compare their answers. The stage has no model of
 /// its own, because each player has one.
@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 pub struct ArenaSpec {
     /// The data set of questions, references and answers.
     pub data: DataSpec,
+    /// The expressions over a row's fields by whose values ratings are also computed, sorted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub by: BTreeSet<String>,
     /// The number of questions asked, chosen by content hash; absent: all.
     pub questions: Option<usize>,
     /// The settings for sampling answers.

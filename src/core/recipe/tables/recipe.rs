@@ -156,7 +156,8 @@ pub struct DataTable {
     /// `option.text`; default: the letter.
     pub option: Option<String>,
     /// Slices of an evaluation's questions: fields of a row, or expressions over them. `eval` also reports every metric
-    /// for each value of each, as `eval/accuracy{subject=biology}`. A field has at most 200 different values.
+    /// for each value of each, as `eval/accuracy{subject=biology}`, and `arena` the ratings. A field has at most 200
+    /// different values.
     #[serde(default)]
     #[schemars(extend("minItems" = 1))]
     pub by: Vec<String>,

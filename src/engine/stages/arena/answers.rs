@@ -63,7 +63,7 @@ type Tokenization = (Digest, Option<String>);
 
 /// The questions, tokenized for each model.
 pub(super) struct Questions {
-    /// Digest and row of each question.
+    /// Digest, row and slices of each question.
     pub(super) named: Vec<ArenaQuestion>,
     pub(super) report: DataReport,
     cut: Vec<Cut>,
@@ -80,6 +80,7 @@ impl Questions {
     /// Reads the questions for every model before any model answers. A prompt that is too long for one model is
     /// reported at once.
     pub(super) fn read(assignment: &Assignment, spec: &ArenaSpec) -> StageResult<Self> {
+        let slices = data::slices(&spec.data, &spec.by, &assignment.inputs)?;
         let mut cut: Vec<Cut> = Vec::new();
         let mut report = None;
         for model in spec.models() {
@@ -90,7 +91,10 @@ impl Questions {
             let own = policy::of_player(assignment, model)?;
             let tokenizer = policy::tokenizer(&own)?;
             let limit = spec.sampling.max_prompt_tokens;
-            let all = data::prompts(&spec.data, &assignment.inputs, &tokenizer, limit)?;
+            let mut all = data::prompts(&spec.data, &assignment.inputs, &tokenizer, limit)?;
+            for (question, slices) in all.iter_mut().zip(&slices) {
+                question.slices.clone_from(slices);
+            }
             let questions = chosen(all, spec.questions);
             report.get_or_insert_with(|| data::of_prompts(&spec.data, &assignment.inputs, &questions, &tokenizer));
             cut.push(Cut { tokenization, tokenizer, questions });
@@ -129,9 +133,9 @@ fn tokenization(model: &PlayerModel) -> Tokenization {
 }
 
 pub(super) fn named(example: &Example) -> ArenaQuestion {
-    let Example { prompt, reference, answer, row, .. } = example;
+    let Example { prompt, reference, answer, row, slices, .. } = example;
     let content = json!([prompt, reference, answer]).to_string();
-    ArenaQuestion { digest: Digest::of(content.as_bytes()).to_string(), row: *row }
+    ArenaQuestion { digest: Digest::of(content.as_bytes()).to_string(), row: *row, slices: slices.clone() }
 }
 
 /// Returns the `count` questions with the smallest digests, in the order of the data set. Added or moved rows change

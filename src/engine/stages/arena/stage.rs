@@ -126,7 +126,7 @@ pub(in crate::stages) fn run(
     context.phase("rating the players")?;
     let answers: Vec<_> = progress.answers.iter().map(|answers| super::answers::counted(answers)).collect();
     let bootstrap = seed::derive(assignment.spec.seed, &["bootstrap"]);
-    let result = rate(spec, &answers, questions.count(), &progress.comparisons, bootstrap);
+    let result = rate(spec, &answers, &questions.named, &progress.comparisons, bootstrap);
     for note in &result.notes {
         context.emit(&EventKind::Warning(note.clone()))?;
     }
@@ -185,17 +185,22 @@ pub(super) fn labels(spec: &ArenaSpec) -> Vec<String> {
 }
 
 /// Returns the ratings as measurements: `arena/elo/PLAYER`, `arena/win_rate/PLAYER`, and `arena/JUDGE/elo/PLAYER` if
-/// there are several judges. Position bias, missing verdicts and the agreement of judges are included.
+/// there are several judges. Position bias, missing verdicts and the agreement of judges are included. Ratings and win
+/// rates of slices have the slice in their name, `arena/elo/PLAYER{BY=VALUE}`.
 pub(super) fn measurements(result: &ArenaResult) -> BTreeMap<String, Measurement> {
     let mut all = BTreeMap::new();
     let mut add = |name: String, value: f64, interval: Option<(f64, f64)>, count: usize| {
         all.insert(name, Measurement { value, interval, count: Some(count as u64) });
     };
-    for standing in &result.pooled.standings {
-        let games = standing.record.games;
-        add(format!("arena/elo/{}", standing.player), standing.elo, standing.interval, games);
-        if let Some(rate) = standing.win_rate {
-            add(format!("arena/win_rate/{}", standing.player), rate, None, games);
+    let of_slices = result.slices.iter().filter_map(|found| Some((Some(&found.slice), found.ratings.as_ref()?)));
+    for (slice, ratings) in std::iter::once((None, &result.pooled)).chain(of_slices) {
+        let named = |whole: String| slice.map_or_else(|| whole.clone(), |slice| slice.metric(&whole));
+        for standing in &ratings.standings {
+            let games = standing.record.games;
+            add(named(format!("arena/elo/{}", standing.player)), standing.elo, standing.interval, games);
+            if let Some(rate) = standing.win_rate {
+                add(named(format!("arena/win_rate/{}", standing.player)), rate, None, games);
+            }
         }
     }
     for judge in result.judges.iter().filter(|_| result.judges.len() > 1) {
