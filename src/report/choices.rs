@@ -16,12 +16,11 @@ pub fn choice_line(choice: &SnapshotChoice, several_evaluations: bool) -> String
         several => format!("the snapshots after steps {}", several.join(", ")),
     };
     let place = if several_evaluations { format!(" in {stage}") } else { String::new() };
-    let mut text = format!("{arm} measures {which}{place}, the best by {name} on development rows");
-    text += &gained.as_ref().and_then(|gained| of_gain(name, gained)).unwrap_or_default();
-    if let Some(difference) = on_development_rows(snapshots) {
-        text += &format!("; on development rows, by which it was chosen, the difference is {}", signed(difference));
-    }
-    text
+    let gain = gained.as_ref().and_then(|gained| of_gain(name, gained)).unwrap_or_default();
+    let on_rows = on_development_rows(snapshots).map_or_else(String::new, |difference| {
+        format!("; on development rows, by which it was chosen, the difference is {}", signed(difference))
+    });
+    format!("{arm} measures {which}{place}, the best by {name} on development rows{gain}{on_rows}")
 }
 
 fn of_gain(name: &str, gained: &ArmComparison) -> Option<String> {

@@ -89,8 +89,8 @@ fn print(out: &mut Output, text: &Value, explain: bool) -> Result<(), CliError> 
             said.push_str(explanation);
         }
         for segment in part["credit"].as_array().into_iter().flatten() {
-            let text = segment["text"].as_str().unwrap_or_default();
-            said.push_str(&format!("\n{} {text}", signed(segment["credit"].as_f64().unwrap_or_default())));
+            let credit = signed(segment["credit"].as_f64().unwrap_or_default());
+            said.extend(["\n", &credit, " ", segment["text"].as_str().unwrap_or_default()]);
         }
         out.line(indented(&name, &harmless(&said), terminal_width()))?;
     }

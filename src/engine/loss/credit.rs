@@ -121,10 +121,10 @@ mod tests {
         };
         let total = beta * (0..2).map(|one| first[one] * f64::exp(value(one) / beta)).sum::<f64>().ln();
         check(&[value(0), value(1), total], &[0.716_890, 0.954_782, 0.825_940]);
-        for one in 0..2 {
-            for two in 0..2 {
-                let log_ratios = [(value(one) - total) / beta, (reward[one][two] - value(one)) / beta];
-                check(&[reward[one][two] - beta * to_go(&log_ratios)[0]], &[total]);
+        for (one, rewards) in reward.iter().enumerate() {
+            for own in rewards {
+                let log_ratios = [(value(one) - total) / beta, (own - value(one)) / beta];
+                check(&[own - beta * to_go(&log_ratios)[0]], &[total]);
             }
         }
     }

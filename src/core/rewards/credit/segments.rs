@@ -20,7 +20,7 @@ pub(super) fn segments(text: &str, rule: Segmentation, most: usize) -> (Vec<Rang
         Segmentation::Sentences => paragraphs(text),
         Segmentation::Clauses | Segmentation::Words(_) => sentences(text),
     };
-    let found = at_most(found, most);
+    let found = at_most(&found, most);
     let unions = unions(&found, &larger);
     (found, unions)
 }
@@ -77,7 +77,7 @@ fn spoken(text: &str, parts: impl Iterator<Item = Range<usize>>) -> Vec<Range<us
 }
 
 /// Merges adjacent segments, so that there are at most `most`.
-fn at_most(found: Vec<Range<usize>>, most: usize) -> Vec<Range<usize>> {
+fn at_most(found: &[Range<usize>], most: usize) -> Vec<Range<usize>> {
     let size = found.len().div_ceil(most.max(1)).max(1);
     found.chunks(size).map(|run| run[0].start..run[run.len() - 1].end).collect()
 }
