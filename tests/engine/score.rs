@@ -251,5 +251,5 @@ fn credits_say_which_sentence_earned_the_value() {
     let sum: f64 = credits.iter().map(|(_, credit)| credit).sum();
     assert!((sum - rouge["value"].as_f64().unwrap()).abs() < 1e-9, "{credits:?} {rouge}");
     let shown = scored(&project, "eval", &args);
-    assert!(shown.lines().any(|line| line.contains("+0.") && line.ends_with("The heart pumps blood.")), "{shown}");
+    assert!(shown.lines().any(|line| line.contains("+0.") && line.contains("The heart pumps blood.")), "{shown}");
 }

@@ -88,7 +88,9 @@ fn print(out: &mut Output, text: &Value, explain: bool) -> Result<(), CliError> 
             said.push('\n');
             said.push_str(explanation);
         }
-        for segment in part["credit"].as_array().into_iter().flatten() {
+        let segments = part["credit"].as_array().into_iter().flatten();
+        let earned = segments.clone().any(|segment| segment["credit"].as_f64() != Some(0.0));
+        for segment in segments.filter(|_| earned) {
             let credit = signed(segment["credit"].as_f64().unwrap_or_default());
             said.extend(["\n", &credit, " ", segment["text"].as_str().unwrap_or_default()]);
         }
