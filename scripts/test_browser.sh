@@ -26,6 +26,6 @@ ORCHESTRATE_WORKER=$project/worker.sh "$orchestrate" -C "$project" --quiet run g
 running=$!
 "$orchestrate" -C "$project" --quiet --json serve --port 0 >"$project/url.json" &
 served=$!
-until grep -q url "$project/url.json" && [ -e "$project/started-grpo" ]; do sleep 0.1; done
+until grep -qs url "$project/url.json" && [ -e "$project/started-grpo" ]; do sleep 0.1; done
 url=$(sed 's/.*"url":"\([^"]*\)".*/\1/' "$project/url.json")
 node tests/browser/serve.mjs "$url" "$orchestrate" "$project" "$pictures"
