@@ -10,7 +10,7 @@ use crate::plan::{Plan, PlannedStage};
 use crate::recipe::{self, HubFiles, HubReference, HubRefusal, Inputs, LoadedRecipe, Overrides};
 use crate::report::{Downloads, PlannedStatus, ProgressMode};
 use crate::run::{TooLarge, busy_gpus, limited, plan_memory, stage_names, stages_named, too_large, unknown_stages};
-use crate::stage::snapshot_of;
+use crate::stage::written_name;
 use crate::workspace::{FileDigests, Lookup, Workspace};
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -173,7 +173,7 @@ pub(super) fn statuses(context: &Context, plan: &Plan, workspace: &Workspace) ->
         }
         let follows = stage.follows.map(|index| &statuses[index]);
         let reasons = if let (Some(until), Some(trained)) = (stage.spec.until, follows) {
-            let trains = snapshot_of(&stage.name).map_or(stage.name.as_str(), |(stage, _)| stage);
+            let trains = written_name(&stage.name);
             vec![if trained.hit {
                 format!("trains {until} steps again: `{trains}` is in the cache without it")
             } else {

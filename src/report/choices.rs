@@ -1,8 +1,10 @@
 //! A line for each arm whose evaluation chose among snapshots.
 
+use super::controls::difference;
 use crate::evidence::{ArmComparison, ChosenSnapshot, SnapshotChoice};
 use crate::metric::short_name;
 use crate::number::{number, signed};
+use crate::stats::mean;
 
 /// Describes the choice of snapshots of an arm in one line: `rouge measures the snapshots after steps 100, 150, the
 /// best by accuracy on development rows: accuracy is 0.58, instead of 0.55 at the last step (+0.03 [-0.01, 0.07]); on
@@ -24,20 +26,13 @@ pub fn choice_line(choice: &SnapshotChoice, several_evaluations: bool) -> String
 }
 
 fn of_gain(name: &str, gained: &ArmComparison) -> Option<String> {
-    let interval = gained.interval.map(|(low, high)| format!(" [{}, {}]", number(low), number(high)));
-    let (value, last, difference) = (gained.value?, gained.baseline?, gained.difference?);
-    let interval = interval.unwrap_or_default();
-    Some(format!(
-        ": {name} is {}, instead of {} at the last step ({}{interval})",
-        number(value),
-        number(last),
-        signed(difference)
-    ))
+    let (value, last) = (number(gained.value?), number(gained.baseline?));
+    Some(format!(": {name} is {value}, instead of {last} at the last step ({})", difference(gained)))
 }
 
 /// Returns the mean difference on development rows between the chosen and the last snapshots.
 fn on_development_rows(snapshots: &[ChosenSnapshot]) -> Option<f64> {
     let difference = |chosen: &ChosenSnapshot| Some(chosen.development - chosen.last_development?);
     let differences: Vec<f64> = snapshots.iter().map(difference).collect::<Option<_>>()?;
-    (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64)
+    mean(&differences)
 }

@@ -37,7 +37,8 @@ fn treatment(row: &ArmComparison) -> String {
     }
 }
 
-fn difference(row: &ArmComparison) -> String {
+/// Returns the difference with its interval.
+pub(super) fn difference(row: &ArmComparison) -> String {
     let interval = row.interval.map(|(low, high)| format!(" [{}, {}]", number(low), number(high)));
     row.difference.map(signed).unwrap_or_default() + &interval.unwrap_or_default()
 }

@@ -33,7 +33,7 @@ fn shares(advantage: f64, credits: &[f64], sign: Sign) -> Vec<f64> {
 }
 
 /// Returns the sum of each number and all that follow it.
-pub fn to_go(numbers: &[f64]) -> Vec<f64> {
+fn to_go(numbers: &[f64]) -> Vec<f64> {
     let mut sum = 0.0;
     let mut sums: Vec<f64> = numbers
         .iter()

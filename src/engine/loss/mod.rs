@@ -20,7 +20,7 @@ mod overlong;
 mod weights;
 
 pub use advantages::{advantages, has_spread};
-pub use credit::{dealt, soft_returns, to_go};
+pub use credit::{dealt, soft_returns};
 pub use gdpo::{Column, RunningStd, gdpo_advantages};
 pub use objective::{PolicyInputs, PolicyKnobs, PolicyLoss, Surrogate, policy_loss};
 pub use overlong::overlong_penalty;

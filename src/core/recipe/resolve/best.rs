@@ -4,6 +4,7 @@ use crate::metric::{ACCURACY, Direction, TOTAL, short_name};
 use crate::recipe::CompareSettings;
 use crate::recipe::resolve::resolved::{ResolvedStage, ResolvedVariant};
 use crate::recipe::resolve::resolver::Resolver;
+use crate::recipe::resolve::snapshots;
 use crate::recipe::spec::{BestSpec, EvalSpec, RewardSpec, Split, Work};
 use crate::recipe::sweep::variant::Variant;
 use crate::recipe::tables::stage::EvalTable;
@@ -20,7 +21,7 @@ impl Resolver<'_> {
     /// known.
     pub(in crate::recipe) fn best(&mut self, key: &KeyPath, table: &EvalTable, split: Split) -> Option<BestSpec> {
         if table.candidates.is_empty() {
-            if table.best_by.is_some() && table.at.as_ref().and_then(toml::Value::as_str) != Some("best") {
+            if table.best_by.is_some() && !snapshots::chooses(table) {
                 self.no_effect(&key.key("best_by"), "at = \"best\"");
             }
             return None;

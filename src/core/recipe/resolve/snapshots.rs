@@ -99,7 +99,7 @@ pub(in crate::recipe) fn expand(variant: &Variant<'_>, stages: &mut Stages, prob
 }
 
 /// Whether an evaluation measures the best of several snapshots.
-fn chooses(eval: &EvalTable) -> bool {
+pub(in crate::recipe) fn chooses(eval: &EvalTable) -> bool {
     eval.at.as_ref().and_then(Value::as_str) == Some(BEST)
 }
 
